@@ -1,0 +1,211 @@
+"""Where voxels lie in the patient: the one place that knows about affines, axes and millimetres.
+
+Arrays are indexed `[i, j, k]`; world coordinates are RAS+ millimetres (x grows towards the patient's Right, y towards
+Anterior, z towards Superior), as in NIfTI. DICOM, NRRD and ITK use LPS+; the flip between the two is `flip_lps_ras` and
+exists nowhere else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import permutations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from volseg.errors import GeometryError
+
+#: Two grids are the same when no corner voxel lies further apart than this.
+GRID_TOLERANCE_MM = 1e-3
+
+_POSITIVE_CODES = "RAS"
+_NEGATIVE_CODES = "LPI"
+#: Axes that are closer to a common plane than this volume of their unit parallelepiped span no space worth trusting.
+_SMALLEST_DETERMINANT = 1e-3
+
+
+def flip_lps_ras(affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Turn an LPS+ affine into a RAS+ one, or back: the same flip of x and y serves both ways.
+
+    Args:
+        affine: (4, 4) voxel index -> world mm.
+
+    Returns:
+        (4, 4) float64, a new array.
+    """
+    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ np.asarray(affine, dtype=np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class AxisOrder:
+    """A lossless change of storage order: a permutation of the axes and a reversal of some of them.
+
+    Attributes:
+        axes: `axes[n]` is the old axis that becomes the new axis `n`.
+        flips: Whether the new axis `n` runs against the old one.
+    """
+
+    axes: tuple[int, int, int]
+    flips: tuple[bool, bool, bool]
+
+    def apply(self, array: NDArray[np.generic]) -> NDArray[np.generic]:
+        """Reorder the last three axes of `array`; a view, no voxel is copied."""
+        lead = array.ndim - 3
+        moved = array.transpose(*range(lead), *(lead + axis for axis in self.axes))
+        return moved[(..., *(slice(None, None, -1 if flip else 1) for flip in self.flips))]
+
+    def inverse(self) -> AxisOrder:
+        """The order that undoes this one."""
+        axes = tuple(self.axes.index(axis) for axis in range(3))
+        return AxisOrder(axes, tuple(self.flips[axis] for axis in axes))  # type: ignore[arg-type]  # three each
+
+
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """The grid of a volume in the patient.
+
+    Attributes:
+        shape: Voxels along (i, j, k), each at least 1.
+        affine: (4, 4) float64, homogeneous voxel index -> RAS+ mm of the voxel's centre. Columns may be oblique and
+            sheared (gantry tilt); they must span space.
+
+    Raises:
+        GeometryError: If the shape or the affine is not one a volume can have.
+    """
+
+    shape: tuple[int, int, int]
+    affine: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        shape = tuple(int(size) for size in self.shape)
+        affine = np.array(self.affine, dtype=np.float64)
+        if len(shape) != 3 or min(shape) < 1:
+            raise GeometryError(f"a volume needs three axes of at least one voxel, got shape {tuple(self.shape)}")
+        if affine.shape != (4, 4) or not np.isfinite(affine).all():
+            raise GeometryError(f"the affine must be 4x4 and finite, got {affine.tolist()}")
+        if not np.array_equal(affine[3], [0.0, 0.0, 0.0, 1.0]):
+            raise GeometryError(f"the affine's last row must be 0 0 0 1, got {affine[3].tolist()}")
+        spacing = np.linalg.norm(affine[:3, :3], axis=0)
+        if spacing.min() <= 0 or abs(np.linalg.det(affine[:3, :3] / spacing)) < _SMALLEST_DETERMINANT:
+            raise GeometryError(f"the affine's axes do not span space: {affine[:3, :3].tolist()}")
+        affine.flags.writeable = False
+        object.__setattr__(self, "shape", shape)
+        object.__setattr__(self, "affine", affine)
+
+    @classmethod
+    def from_lps(
+        cls, shape: tuple[int, int, int], origin_mm: ArrayLike, direction: ArrayLike, spacing_mm: ArrayLike
+    ) -> Geometry:
+        """Build from what ITK, NRRD and DICOM state.
+
+        Args:
+            shape: Voxels along (i, j, k).
+            origin_mm: (3,) LPS+ position of the first voxel's centre.
+            direction: (3, 3), the unit vector of axis n in LPS+ is column n.
+            spacing_mm: (3,) distance between voxel centres along each axis.
+
+        Returns:
+            The same grid in RAS+.
+        """
+        affine = np.eye(4)
+        affine[:3, :3] = np.asarray(direction, dtype=np.float64) * np.asarray(spacing_mm, dtype=np.float64)
+        affine[:3, 3] = origin_mm
+        return cls(shape, flip_lps_ras(affine))
+
+    @property
+    def lps_affine(self) -> NDArray[np.float64]:
+        """(4, 4) float64 voxel index -> LPS+ mm, for DICOM, NRRD and ITK."""
+        return flip_lps_ras(self.affine)
+
+    @cached_property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Distance between neighbouring voxel centres along i, j and k."""
+        # Squares are summed in sorted order, so that a flip or a permutation of world axes changes no bit.
+        squares = np.sort(self.affine[:3, :3] ** 2, axis=0)
+        i, j, k = np.sqrt(squares.sum(axis=0))
+        return float(i), float(j), float(k)
+
+    @property
+    def direction(self) -> NDArray[np.float64]:
+        """(3, 3) float64, column n is the RAS+ unit vector of axis n."""
+        return self.affine[:3, :3] / np.asarray(self.spacing_mm)
+
+    @property
+    def voxel_volume_ml(self) -> float:
+        """Volume of one voxel in millilitres, shear taken into account."""
+        return abs(float(np.linalg.det(self.affine[:3, :3]))) / 1000.0
+
+    @cached_property
+    def _world_axes(self) -> tuple[int, int, int]:
+        """For each voxel axis the world axis it is closest to, no world axis twice, the best sum of cosines."""
+        cosines = np.abs(self.direction)
+        best = max(permutations(range(3)), key=lambda order: sum(cosines[order[n], n] for n in range(3)))
+        return best[0], best[1], best[2]
+
+    @property
+    def axis_codes(self) -> str:
+        """Three letters, the anatomical direction in which each voxel axis increases: "RAS", "LPI", "PSR" ..."""
+        signs = (self.affine[world, n] >= 0 for n, world in enumerate(self._world_axes))
+        return "".join(
+            (_POSITIVE_CODES if positive else _NEGATIVE_CODES)[world]
+            for world, positive in zip(self._world_axes, signs, strict=True)
+        )
+
+    @property
+    def to_canonical(self) -> AxisOrder:
+        """The storage order in which the axes run as close to R, A, S as a permutation and flips can bring them."""
+        axes = tuple(self._world_axes.index(world) for world in range(3))
+        flips = tuple(self.axis_codes[axis] in _NEGATIVE_CODES for axis in axes)
+        return AxisOrder(axes, flips)  # type: ignore[arg-type]  # three each
+
+    def reordered(self, order: AxisOrder) -> Geometry:
+        """The grid of an array after `order.apply`: the same voxels at the same places."""
+        index = np.zeros((4, 4))
+        index[3, 3] = 1.0
+        for new, (old, flip) in enumerate(zip(order.axes, order.flips, strict=True)):
+            index[old, new] = -1.0 if flip else 1.0
+            index[old, 3] = self.shape[old] - 1 if flip else 0.0
+        shape = tuple(self.shape[old] for old in order.axes)
+        return Geometry(shape, self.affine @ index)  # type: ignore[arg-type]  # three axes
+
+    def respaced(self, spacing_mm: tuple[float, float, float]) -> Geometry:
+        """A grid with the same axes and the same centre, other spacing, and as much of the field of view as fits.
+
+        Args:
+            spacing_mm: New spacing along i, j, k.
+
+        Returns:
+            The new grid; its voxel count per axis is the extent over the new spacing, rounded, at least 1.
+        """
+        ratio = np.asarray(spacing_mm, dtype=np.float64) / np.asarray(self.spacing_mm)
+        shape = np.maximum(1, np.round(np.asarray(self.shape) / ratio)).astype(int)
+        # Voxel n of the new grid lies at old index  offset + n * ratio; the centres of both grids coincide.
+        index = np.diag([*ratio, 1.0])
+        index[:3, 3] = (np.asarray(self.shape) - 1) / 2 - (shape - 1) / 2 * ratio
+        return Geometry(tuple(shape.tolist()), self.affine @ index)
+
+    def world(self, index: ArrayLike) -> NDArray[np.float64]:
+        """(..., 3) voxel indices -> (..., 3) RAS+ mm."""
+        return np.asarray(index, dtype=np.float64) @ self.affine[:3, :3].T + self.affine[:3, 3]
+
+    @property
+    def corners_mm(self) -> NDArray[np.float64]:
+        """(8, 3) RAS+ centres of the corner voxels, in index order."""
+        ends = [(0, size - 1) for size in self.shape]
+        return self.world(np.stack(np.meshgrid(*ends, indexing="ij"), axis=-1).reshape(-1, 3))
+
+    def distance_mm(self, other: Geometry) -> float:
+        """The largest distance between corresponding corner voxels; infinite when the shapes differ."""
+        if self.shape != other.shape:
+            return float("inf")
+        return float(np.linalg.norm(self.corners_mm - other.corners_mm, axis=1).max())
+
+    def matches(self, other: Geometry, tolerance_mm: float = GRID_TOLERANCE_MM) -> bool:
+        """Whether both describe the same voxels at the same places."""
+        return self.distance_mm(other) <= tolerance_mm
+
+    def __str__(self) -> str:
+        shape = "x".join(str(size) for size in self.shape)
+        spacing = " x ".join(f"{size:.4g}" for size in self.spacing_mm)
+        return f"{shape} voxels of {spacing} mm, {self.axis_codes}"

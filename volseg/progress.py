@@ -1,0 +1,23 @@
+"""How long work tells the outside world where it is, without knowing who listens."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Called by every verb as its work advances; the command line draws it, a notebook may ignore it."""
+
+    def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """Report that `done` of `total` steps of `stage` are finished.
+
+        Args:
+            stage: One or two words, stable while the stage lasts ("train", "predict").
+            done: Finished steps, from 0.
+            total: Steps in all; 0 when it is not known yet.
+            note: A short remark on the last step, such as a Dice value.
+        """
+
+
+def silent(stage: str, done: int, total: int, note: str = "") -> None:
+    """Ignore all progress: the default listener."""
