@@ -44,7 +44,9 @@ class Volume:
 
     def __post_init__(self) -> None:
         if self.array.ndim != 4 or self.array.shape[1:] != self.geometry.shape:
-            raise DataError(f"a volume of {self.geometry.shape} voxels needs a (C, I, J, K) array, got {self.array.shape}")
+            raise DataError(
+                f"a volume of {self.geometry.shape} voxels needs a (C, I, J, K) array, got {self.array.shape}"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +66,8 @@ class Mask:
 
     def __post_init__(self) -> None:
         if self.array.shape != self.geometry.shape:
-            raise DataError(f"a mask of {self.geometry.shape} voxels needs an array of that shape, got {self.array.shape}")
+            raise DataError(
+                f"a mask of {self.geometry.shape} voxels needs an array of that shape, got {self.array.shape}"
+            )
         if not np.issubdtype(self.array.dtype, np.unsignedinteger):
             raise DataError(f"a mask is of unsigned integers, got {self.array.dtype}")

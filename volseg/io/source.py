@@ -18,6 +18,11 @@ class FileSource:
     path: Path
     frame: int | None = None
 
+    @property
+    def place(self) -> Path:
+        """Where it lies: the file."""
+        return self.path
+
     def __str__(self) -> str:
         return str(self.path) if self.frame is None else f"{self.path}[{self.frame}]"
 
@@ -39,6 +44,11 @@ class SeriesSource:
     series_uid: str
     modality: str = ""
     number: int | None = None
+
+    @property
+    def place(self) -> Path:
+        """Where it lies: the folder."""
+        return self.folder
 
     def __str__(self) -> str:
         return f"{self.folder} (DICOM series of {len(self.files)} files)"

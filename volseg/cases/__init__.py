@@ -1,0 +1,19 @@
+"""Cases: which files belong together, found by what a folder holds."""
+
+from volseg.cases.case import Case, Dataset, read_images, read_reference
+from volseg.cases.inputs import find_inputs
+from volseg.cases.layouts import find_dataset
+from volseg.cases.splits import Split, make_splits, read_splits, write_splits
+
+__all__ = [
+    "Case",
+    "Dataset",
+    "Split",
+    "find_dataset",
+    "find_inputs",
+    "make_splits",
+    "read_images",
+    "read_reference",
+    "read_splits",
+    "write_splits",
+]

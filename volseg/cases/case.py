@@ -1,0 +1,179 @@
+"""One case, a set of them, and how their voxels are read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from volseg.errors import ConfigError, DataError, GeometryError
+from volseg.io import SetAside, Source, image_suffix, read_mask, read_volume
+from volseg.volume import Label, Mask, Volume
+
+_CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_REFERENCE_NAME = re.compile(
+    r"(.*[-_. ])?(labels?|seg|segmentations?|masks?|reference|ground[-_]?truth|gt)([-_. ]?(manual|final|auto))?",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What belongs to one examination.
+
+    Attributes:
+        case_id: Its name in every output; letters, digits, dot, underscore and dash only: a safe file name.
+        images: Channel name -> where that channel is read from.
+        reference: Where the reference is read from, None if there is none.
+    """
+
+    case_id: str
+    images: dict[str, Source]
+    reference: Source | None = None
+
+    def __post_init__(self) -> None:
+        if not _CASE_ID.fullmatch(self.case_id):
+            raise DataError(
+                f"case id {self.case_id!r} cannot be a file name",
+                hint="use letters, digits, dot, underscore and dash, and begin with a letter or a digit",
+            )
+        if not self.images:
+            raise DataError(f"case {self.case_id} has no image")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """All cases of a folder, and what was found there and is not used.
+
+    Attributes:
+        layout: What the folder was recognised as, for people.
+        cases: In the order of their ids.
+        channels: Names of the image channels, in order.
+        labels: Label name -> value as far as the folder states them; empty if it does not.
+        regions: Region name -> label values, when the folder defines overlapping regions.
+        set_aside: Files that are not used, each with its reason.
+    """
+
+    layout: str
+    cases: tuple[Case, ...]
+    channels: tuple[str, ...]
+    labels: dict[str, int] = field(default_factory=dict)
+    regions: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    set_aside: tuple[SetAside, ...] = ()
+
+
+def read_images(case: Case, channels: Sequence[str]) -> Volume:
+    """Read the channels of a case and stack them.
+
+    Args:
+        case: What to read.
+        channels: Their order in the result.
+
+    Returns:
+        (C, I, J, K) float32 on the one grid that all channels share.
+
+    Raises:
+        DataError: If a channel is missing or damaged, has no finite voxel, or is the same everywhere.
+        GeometryError: If a channel does not lie on the grid of the first.
+    """
+    volumes = [_read_channel(case, channel) for channel in channels]
+    for channel, volume in zip(channels[1:], volumes[1:], strict=True):
+        if not volume.geometry.matches(volumes[0].geometry):
+            raise GeometryError(
+                f"case {case.case_id}: channel {channel} has {volume.geometry}, but {channels[0]} has "
+                f"{volumes[0].geometry}{_offset(volume, volumes[0])}",
+                hint="bring the channels onto one grid first",
+            )
+    return Volume(np.concatenate([volume.array for volume in volumes]), volumes[0].geometry)
+
+
+def read_reference(case: Case, image: Volume, labels: Sequence[Label]) -> Mask:
+    """Read the reference of a case.
+
+    Args:
+        case: What to read.
+        image: The image it must lie on.
+        labels: What its values mean; if empty, any value is accepted.
+
+    Returns:
+        The mask, on the grid of the image.
+
+    Raises:
+        DataError: If there is no reference, or it is damaged or no label map.
+        GeometryError: If it does not lie on the grid of the image.
+        ConfigError: If it holds a value that no label has.
+    """
+    if case.reference is None:
+        raise DataError(f"case {case.case_id} has no reference")
+    mask = read_mask(case.reference, labels)
+    if not mask.geometry.matches(image.geometry):
+        raise GeometryError(
+            f"case {case.case_id}: the reference has {mask.geometry}, but the image has {image.geometry}"
+            f"{_offset(mask, image)}",
+            hint="a reference must have the grid of its image",
+        )
+    check_label_values(case.case_id, mask, labels)
+    return Mask(mask.array, image.geometry, mask.labels)
+
+
+def check_label_values(case_id: str, mask: Mask, labels: Sequence[Label]) -> None:
+    """Refuse values that no label has, if labels are given.
+
+    Raises:
+        ConfigError: Names the case and the values.
+    """
+    import fastremap
+
+    known = {0, *(label.value for label in labels)}
+    if labels and (unknown := sorted(set(fastremap.unique(mask.array).tolist()) - known)):
+        raise ConfigError(
+            f"case {case_id}: the reference holds {_listed(unknown)}, which data.labels does not list",
+            hint="add them to data.labels, or correct the reference",
+        )
+
+
+def stem(path: Path) -> str:
+    """The name of an image file without its suffix ("a.nii.gz" -> "a"), or of a folder as it is."""
+    suffix = image_suffix(path)
+    return path.name[: -len(suffix)] if suffix else path.name
+
+
+def names_a_reference(name: str) -> bool:
+    """Whether a file or folder name says that it is a reference: it is or ends with "label", "seg", "mask" ..."""
+    return _REFERENCE_NAME.fullmatch(name) is not None
+
+
+def as_case_id(parts: Sequence[str], taken: Collection[str]) -> str:
+    """A safe, unused case id made from the parts of a path."""
+    wanted = re.sub(r"[^A-Za-z0-9._-]+", "_", "_".join(parts)).lstrip("._-") or "case"
+    case_id, count = wanted, 1
+    while case_id in taken:
+        count += 1
+        case_id = f"{wanted}_{count}"
+    return case_id
+
+
+def _read_channel(case: Case, channel: str) -> Volume:
+    if channel not in case.images:
+        raise DataError(f"case {case.case_id} has no channel {channel!r}, it has {', '.join(case.images)}")
+    volume = read_volume(case.images[channel])
+    finite = np.isfinite(volume.array)
+    values = volume.array[finite] if not finite.all() else volume.array
+    if values.size == 0 or values.min() == values.max():
+        what = "no finite voxel" if values.size == 0 else f"the same value everywhere ({values.flat[0]:g})"
+        raise DataError(f"case {case.case_id}: {case.images[channel]} is empty: it has {what}")
+    return volume
+
+
+def _offset(one: Volume | Mask, other: Volume | Mask) -> str:
+    """How far apart two grids of equal shape lie, when that is what distinguishes them."""
+    distance_mm = one.geometry.distance_mm(other.geometry)
+    return f" ({distance_mm:.3g} mm apart)" if np.isfinite(distance_mm) else ""
+
+
+def _listed(values: Sequence[int]) -> str:
+    shown = ", ".join(str(value) for value in values[:8])
+    return f"label value{'s' * (len(values) > 1)} {shown}{' ...' * (len(values) > 8)}"

@@ -1,0 +1,314 @@
+"""The layouts of a labelled data set, each recognised by what is in the folder."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from volseg.cases.case import Case, Dataset, as_case_id, names_a_reference, stem
+from volseg.errors import DataError
+from volseg.io import Discovery, FileSource, SetAside, Source, discover, image_suffix
+from volseg.progress import Progress, silent
+
+_CHANNEL_SUFFIX = re.compile(r"(.+)_(\d{4})")
+_HINT = "data/README.md shows every layout with a tree"
+
+
+def find_dataset(path: Path, progress: Progress = silent) -> Dataset:
+    """Find the cases of a labelled data set.
+
+    Args:
+        path: A folder in one of the layouts, or a CSV manifest.
+        progress: Told while files are looked at.
+
+    Returns:
+        The cases that have images and a reference, and everything else with the reason why it is not used.
+
+    Raises:
+        DataError: If there is nothing at `path`, or no labelled case in it.
+    """
+    if not path.exists():
+        raise DataError(f"{path} does not exist")
+    if path.is_file():
+        if path.suffix.lower() != ".csv":
+            raise DataError(f"{path} is a single file", hint=f"training takes a folder or a CSV manifest; {_HINT}")
+        dataset = from_manifest(path)
+    elif (path / "dataset.json").is_file():
+        dataset = _from_dataset_json(path, progress)
+    elif (folders := _image_and_label_folders(path)) is not None:
+        dataset = _from_equal_names(*folders, progress)
+    else:
+        dataset = _from_case_folders(path, progress)
+    if not dataset.cases:
+        reasons = Counter(item.reason for item in dataset.set_aside)
+        found = "; ".join(f"{reason} ({count} files)" for reason, count in reasons.most_common(3)) or "it has no images"
+        raise DataError(f"{path} holds no labelled case: {found}", hint=_HINT)
+    return dataset
+
+
+def from_manifest(path: Path) -> Dataset:
+    """Read a CSV of `case_id,image[,image_2...],reference`; paths are relative to it.
+
+    Raises:
+        DataError: If it is no such CSV, or a case id is used twice or unsafe.
+    """
+    columns, rows = _read_csv(path)
+    channels = tuple(column for column in columns if column not in {"case_id", "reference"})
+    if "case_id" not in columns or not channels:
+        raise DataError(
+            f"{path} is no manifest: its columns are {', '.join(columns)}", hint="case_id,image[,image_2...],reference"
+        )
+    cases: dict[str, Case] = {}
+    set_aside: list[SetAside] = []
+    for row in rows:
+        if row["case_id"] in cases:
+            raise DataError(f"{path} lists case {row['case_id']!r} twice")
+        try:
+            images = {channel: _manifest_source(path, row[channel]) for channel in channels}
+            reference = _manifest_source(path, row["reference"]) if row.get("reference") else None
+        except DataError as error:
+            set_aside.append(SetAside(path.parent / row["case_id"], str(error)))
+        else:
+            cases[row["case_id"]] = Case(row["case_id"], images, reference)
+    return Dataset("manifest", tuple(cases.values()), channels, set_aside=tuple(set_aside))
+
+
+def read_dataset_json(path: Path) -> dict[str, Any]:
+    """Read the `dataset.json` of the Medical Segmentation Decathlon or of nnU-Net.
+
+    Raises:
+        DataError: If it is not JSON, or no object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path} holds a {type(content).__name__}, not an object")
+    return content
+
+
+def stated_channels(description: Mapping[str, Any]) -> tuple[str, ...]:
+    """Channel names of a `dataset.json`, made into words that are keys and file names."""
+    stated = description.get("channel_names") or description.get("modality") or {"0": "image"}
+    if not isinstance(stated, dict):
+        raise DataError(f"dataset.json: the channels must be an object of index to name, got {stated!r}")
+    names = [re.sub(r"\W+", "_", str(stated[key])).strip("_").lower() for key in sorted(stated, key=str)]
+    return tuple(name if names.count(name) == 1 else f"{name}_{n}" for n, name in enumerate(names))
+
+
+def group_channels(
+    sources: Mapping[str, Source], names: tuple[str, ...]
+) -> tuple[dict[str, dict[str, Source]], tuple[str, ...]]:
+    """Group `<case>_0000`, `<case>_0001` ... into cases.
+
+    Args:
+        sources: Name -> source, of files whose names may end in a four-digit channel number.
+        names: Channel names in order, as far as known; otherwise channels are called channel_0 and so on.
+
+    Returns:
+        Case name -> channel -> source, and all channel names. Without such numbers every source is a case of one
+        channel, or of as many as `names` has if its file is 4D.
+    """
+    numbered = {name: match for name in sources if (match := _CHANNEL_SUFFIX.fullmatch(name))}
+    if len(numbered) < len(sources) or not any(match[2] == "0000" for match in numbered.values()):
+        if len(names) == 1:
+            return {name: {names[0]: source} for name, source in sources.items()}, names
+        return {name: _frames(source, names) for name, source in sources.items()}, names
+    count = 1 + max(int(match[2]) for match in numbered.values())
+    if count != len(names):
+        names = ("image",) if count == 1 else tuple(f"channel_{n}" for n in range(count))
+    grouped: dict[str, dict[str, Source]] = defaultdict(dict)
+    for name, match in numbered.items():
+        grouped[match[1]][names[int(match[2])]] = sources[name]
+    return dict(grouped), names
+
+
+def by_name(discovery: Discovery, root: Path) -> dict[str, Source]:
+    """Give every source below `root` a unique name from its path."""
+    named: dict[str, Source] = {}
+    for source in discovery.sources:
+        parts = source.place.relative_to(root).parts if source.place != root else (root.name,)
+        named[as_case_id([*parts[:-1], stem(Path(parts[-1]))], named)] = source
+    return named
+
+
+def _from_dataset_json(root: Path, progress: Progress) -> Dataset:
+    description = read_dataset_json(root / "dataset.json")
+    labels, regions = _stated_labels(description)
+    channels = stated_channels(description)
+    listed = description.get("training")
+    if isinstance(listed, list) and listed and isinstance(listed[0], dict):
+        wanted = {_entry_path(root, entry, "image"): _entry_path(root, entry, "label") for entry in listed}
+        if all(image.exists() for image in wanted):
+            return _from_list(root, wanted, channels, labels)
+    images, references = root / "imagesTr", root / "labelsTr"
+    if not images.is_dir() or not references.is_dir():
+        raise DataError(f"{root} has a dataset.json, but no imagesTr/ and labelsTr/ beside it", hint=_HINT)
+    paired = _from_equal_names(images, references, progress, channels)
+    return Dataset("nnU-Net", paired.cases, paired.channels, labels, regions, paired.set_aside)
+
+
+def _from_list(root: Path, wanted: Mapping[Path, Path], channels: tuple[str, ...], labels: dict[str, int]) -> Dataset:
+    """The Decathlon: every pair is listed, several channels are the volumes of one 4D file."""
+    cases, set_aside = {}, []
+    for image, reference in wanted.items():
+        if not reference.is_file():
+            set_aside.append(SetAside(image, f"its reference {reference.name} does not exist"))
+            continue
+        case_id = as_case_id([stem(image)], cases)
+        source = FileSource(image)
+        images = {channels[0]: source} if len(channels) == 1 else _frames(source, channels)
+        cases[case_id] = Case(case_id, images, FileSource(reference))
+    unlisted = [path for folder in ("imagesTr", "labelsTr") for path in sorted((root / folder).glob("[!.]*"))]
+    used = {*wanted, *wanted.values()}
+    set_aside += [SetAside(path, "not listed in dataset.json") for path in unlisted if path not in used]
+    return Dataset("Medical Segmentation Decathlon", _sorted(cases.values()), channels, labels, {}, tuple(set_aside))
+
+
+def _from_equal_names(
+    images: Path, references: Path, progress: Progress, channels: tuple[str, ...] = ("image",)
+) -> Dataset:
+    found, wanted = discover(images, progress), discover(references, progress)
+    grouped, names = group_channels(by_name(found, images), channels)
+    labels = by_name(wanted, references)
+    cases, set_aside = [], [*found.set_aside, *wanted.set_aside]
+    for case_id, channel_sources in grouped.items():
+        missing = [name for name in names if name not in channel_sources]
+        reason = f"channel {', '.join(missing)} of case {case_id} is missing" if missing else ""
+        reason = reason or (
+            "" if case_id in labels else f"an image without a label: no {case_id} in {references.name}/"
+        )
+        if reason:
+            set_aside += [SetAside(source.place, reason) for source in channel_sources.values()]
+        else:
+            cases.append(Case(case_id, channel_sources, labels[case_id]))
+    for case_id in sorted(set(labels) - set(grouped)):
+        reason = f"a label without an image: no {case_id} in {images.name}/"
+        set_aside.append(SetAside(labels[case_id].place, reason))
+    return Dataset("images and labels with equal names", _sorted(cases), names, set_aside=tuple(set_aside))
+
+
+def _from_case_folders(root: Path, progress: Progress) -> Dataset:
+    """One folder per case: the reference is known by its name, what is left are the channels."""
+    found: dict[str, tuple[dict[str, Source], list[Source]]] = {}
+    set_aside: list[SetAside] = []
+    for folder in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        discovery = discover(folder, progress)
+        set_aside += discovery.set_aside
+        named = by_name(discovery, folder)
+        references = [source for name, source in named.items() if names_a_reference(name)]
+        images = {
+            _channel_name(name, folder.name): source for name, source in named.items() if not names_a_reference(name)
+        }
+        if images or references:
+            found[as_case_id([folder.name], found)] = (images, references)
+    loose = [path for path in sorted(root.glob("[!.]*")) if path.is_file() and image_suffix(path)]
+    set_aside += [SetAside(path, "lies beside the case folders, not in one") for path in loose]
+    channels = _common_channels(images for images, _ in found.values())
+    cases = []
+    for case_id, (images, references) in found.items():
+        chosen = images if len(channels) > 1 else dict(zip(channels, images.values(), strict=False))
+        reason = _why_not(case_id, images, references, channels)
+        if reason:
+            set_aside += [SetAside(source.place, reason) for source in [*images.values(), *references]]
+        else:
+            cases.append(Case(case_id, {name: chosen[name] for name in channels}, references[0]))
+    return Dataset("one folder per case", _sorted(cases), channels, set_aside=tuple(set_aside))
+
+
+def _why_not(case_id: str, images: Mapping[str, Source], references: list[Source], channels: tuple[str, ...]) -> str:
+    """Why a case folder is not a labelled case; empty if it is one."""
+    if not images:
+        return f"a label without an image in case {case_id}"
+    if not references:
+        return f"an image without a label in case {case_id}"
+    if len(references) > 1:
+        return f"case {case_id} has {len(references)} references; which one is meant is not clear"
+    if len(channels) == 1 and len(images) == 1:
+        return ""
+    if set(images) != set(channels):
+        return f"case {case_id} has channels {', '.join(sorted(images))}, most cases have {', '.join(channels)}"
+    return ""
+
+
+def _common_channels(images: Iterable[Mapping[str, Source]]) -> tuple[str, ...]:
+    """The set of channels that most cases have; one image per case is one channel whatever its name."""
+    counts = Counter(tuple(sorted(found)) if len(found) > 1 else ("image",) for found in images if found)
+    return max(counts, key=lambda names: (counts[names], names)) if counts else ("image",)
+
+
+def _channel_name(name: str, case_name: str) -> str:
+    """What distinguishes a file within its case folder: "BraTS_001_flair" in "BraTS_001" is "flair"."""
+    return name.removeprefix(case_name).strip("_-. ") or "image"
+
+
+def _image_and_label_folders(root: Path) -> tuple[Path, Path] | None:
+    for images, labels in (("images", "labels"), ("imagesTr", "labelsTr")):
+        if (root / images).is_dir() and (root / labels).is_dir():
+            return root / images, root / labels
+    return None
+
+
+def _stated_labels(description: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, tuple[int, ...]]]:
+    """Labels and regions of a `dataset.json`: Decathlon has value -> name, nnU-Net name -> value or list of values."""
+    stated = description.get("labels", {})
+    if not isinstance(stated, dict):
+        raise DataError(f"dataset.json: labels must be an object, got {stated!r}")
+    labels: dict[str, int] = {}
+    regions: dict[str, tuple[int, ...]] = {}
+    for key, value in stated.items():
+        name, number = (str(value), key) if str(key).isdigit() else (str(key), value)
+        if isinstance(number, list):
+            regions[name] = tuple(int(part) for part in number)
+        elif not str(number).isdigit():
+            raise DataError(f"dataset.json: label {name!r} has value {number!r}, which is not a whole number")
+        elif int(number) > 0 and name != "ignore":
+            labels[name] = int(number)
+    for value in sorted({value for values in regions.values() for value in values} - set(labels.values())):
+        labels[f"label_{value}"] = value
+    return labels, regions
+
+
+def _entry_path(root: Path, entry: Mapping[str, Any], key: str) -> Path:
+    if not isinstance(entry.get(key), str):
+        raise DataError(f"{root / 'dataset.json'}: an entry of 'training' has no {key!r}")
+    return root / entry[key]
+
+
+def _frames(source: Source, channels: tuple[str, ...]) -> dict[str, Source]:
+    if not isinstance(source, FileSource):
+        return {channels[0]: source}
+    return {name: FileSource(source.path, frame) for frame, name in enumerate(channels)}
+
+
+def _read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            rows = [{key: (value or "").strip() for key, value in row.items() if key} for row in reader]
+            return [name.strip() for name in reader.fieldnames or ()], rows
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as CSV: {error}") from error
+
+
+def _manifest_source(manifest: Path, entry: str) -> Source:
+    """The one source at a path of a manifest."""
+    if not entry:
+        raise DataError(f"{manifest.name} leaves a path empty")
+    path = manifest.parent / entry
+    if path.is_file() and image_suffix(path):
+        return FileSource(path)
+    sources = discover(path).sources
+    if len(sources) != 1:
+        raise DataError(f"{path} holds {len(sources)} volumes, a manifest entry must name one")
+    return sources[0]
+
+
+def _sorted(cases: Iterable[Case]) -> tuple[Case, ...]:
+    return tuple(sorted(cases, key=lambda case: case.case_id))

@@ -1,0 +1,75 @@
+"""Which cases teach and which are held out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from volseg.errors import DataError
+from volseg.io.files import write_text
+
+
+@dataclass(frozen=True)
+class Split:
+    """One fold.
+
+    Attributes:
+        train: Ids of the cases that are trained on.
+        val: Ids of the cases that are held out.
+    """
+
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+
+
+def make_splits(case_ids: Sequence[str], folds: int, holdout: float, seed: int) -> tuple[Split, ...]:
+    """Deal cases into folds, every case held out exactly once; or hold out one share of them.
+
+    The result depends on the set of ids and the seed only, not on their order.
+
+    Args:
+        case_ids: All ids.
+        folds: How many parts; no more than there are cases.
+        holdout: When above 0, a single split that holds out this share (at least one case) instead.
+        seed: Of the shuffle.
+
+    Returns:
+        The splits.
+
+    Raises:
+        DataError: If there are fewer than two cases.
+    """
+    if len(case_ids) < 2:
+        raise DataError(f"{len(case_ids)} usable case: at least two are needed, one to learn from and one held out")
+    shuffled = np.random.default_rng(seed).permutation(sorted(case_ids)).tolist()
+    if holdout > 0:
+        count = min(max(1, round(holdout * len(shuffled))), len(shuffled) - 1)
+        parts = [shuffled[:count]]
+    else:
+        parts = [shuffled[fold :: min(folds, len(shuffled))] for fold in range(min(folds, len(shuffled)))]
+    return tuple(Split(tuple(sorted(set(shuffled) - set(part))), tuple(sorted(part))) for part in parts)
+
+
+def write_splits(splits: Sequence[Split], path: Path) -> None:
+    """Write splits as JSON: a list with a "train" and a "val" list per fold.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    write_text(path, json.dumps([asdict(split) for split in splits], indent=1) + "\n")
+
+
+def read_splits(path: Path) -> tuple[Split, ...]:
+    """Read what `write_splits` wrote.
+
+    Raises:
+        DataError: If it is not of that form.
+    """
+    try:
+        return tuple(Split(tuple(entry["train"]), tuple(entry["val"])) for entry in json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is no list of splits: {error!r}") from error

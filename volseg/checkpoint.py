@@ -1,0 +1,116 @@
+"""Models on disk: weights together with the configuration and the labels they were trained with."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+
+from volseg import __version__
+from volseg.config import Config, dump, validate
+from volseg.errors import CheckpointError, ConfigError
+from volseg.io.files import atomic_path
+from volseg.networks import build_network
+
+MODEL_FILE = "model.pt"
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A trained network with all it takes to use it.
+
+    Attributes:
+        network: In evaluation mode.
+        config: As it was trained.
+    """
+
+    network: nn.Module
+    config: Config
+
+
+def save_model(path: Path, network: nn.Module, config: Config, *, dice: float, epoch: int) -> None:
+    """Save a model file.
+
+    Args:
+        path: The file.
+        network: Its weights are saved.
+        config: Saved with them.
+        dice: Validation Dice, for people.
+        epoch: After which it was reached.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    save(path, {"weights": network.state_dict(), "config": dump(config), "dice": dice, "epoch": epoch})
+
+
+def load_model(path: Path, device: torch.device) -> Model:
+    """Load a model file, or the `model.pt` of a run.
+
+    Args:
+        path: A run folder or a file.
+        device: Where the network shall run.
+
+    Returns:
+        The model.
+
+    Raises:
+        CheckpointError: If there is none, it is damaged, or its weights do not fit its own configuration.
+    """
+    file = path / MODEL_FILE if path.is_dir() else path
+    if not file.is_file():
+        raise CheckpointError(f"there is no model at {file}", hint="--model takes the folder that `volseg train` wrote")
+    content = load(file)
+    if not {"weights", "config"} <= set(content):
+        raise CheckpointError(f"{file} is no model of volseg: it lacks its weights or its config")
+    config = _stored_config(file, content["config"])
+    network = build_network(config.network, len(config.data.channels), config.data.outputs)
+    try:
+        network.load_state_dict(content["weights"])
+    except RuntimeError as error:
+        raise CheckpointError(f"{file}: the weights do not fit the network: {_first_lines(error)}") from error
+    network.to(device, memory_format=torch.channels_last_3d)
+    return Model(network.eval(), config)
+
+
+def save(path: Path, content: Mapping[str, Any]) -> None:
+    """Save tensors and plain values, whole or not at all.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        torch.save({"volseg": __version__, **content}, file)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Load what `save` saved; nothing in the file is executed.
+
+    Raises:
+        CheckpointError: If the file is damaged or holds anything but tensors and plain values.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path} is damaged or no model of volseg", hint="copy it again or train anew") from error
+    if not isinstance(content, dict) or "volseg" not in content:
+        raise CheckpointError(f"{path} is no model of volseg")
+    return content
+
+
+def _stored_config(file: Path, text: str) -> Config:
+    try:
+        return validate(yaml.safe_load(text), f"the config inside {file}")
+    except (yaml.YAMLError, ConfigError) as error:
+        raise CheckpointError(f"{file} was written by another version of volseg: {error}") from error
+
+
+def _first_lines(error: RuntimeError) -> str:
+    lines = [line.strip() for line in str(error).splitlines()]
+    return " ".join(lines[1:3])[:300]

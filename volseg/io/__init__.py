@@ -1,0 +1,231 @@
+"""Disk to types and back: the only place that knows file formats."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.errors import ConfigError, DataError
+from volseg.geometry import Geometry
+from volseg.io.source import Discovery, FileSource, SeriesSource, SetAside, Source
+from volseg.progress import Progress, silent
+from volseg.volume import Label, Mask, Volume
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "Discovery",
+    "FileSource",
+    "SeriesSource",
+    "SetAside",
+    "Source",
+    "discover",
+    "image_suffix",
+    "read_mask",
+    "read_volume",
+    "write_mask",
+    "write_volume",
+]
+
+#: What is recognised as an image by its name; DICOM is recognised by its content.
+IMAGE_SUFFIXES = (".nii.gz", ".nii", ".hdr", ".nrrd", ".nhdr", ".mha", ".mhd")
+#: The largest label value a mask can hold.
+LARGEST_LABEL = 65535
+
+# The voxels that a header of two-file formats refers to: part of the header's image, not files of their own.
+_VOXEL_SUFFIXES = {".img": (".hdr",), ".raw": (".nhdr", ".mhd"), ".zraw": (".mhd",)}
+
+
+def image_suffix(path: Path) -> str:
+    """The suffix that makes `path` an image file, in lower case; empty when there is none."""
+    name = path.name.lower()
+    return next((suffix for suffix in IMAGE_SUFFIXES if name.endswith(suffix)), "")
+
+
+def discover(root: Path, progress: Progress = silent) -> Discovery:
+    """Find everything below `root` that may be a volume; only headers are read.
+
+    Args:
+        root: A folder, or a single image or DICOM file.
+        progress: Told how many files were looked at.
+
+    Returns:
+        The sources, and what was set aside with the reason. Hidden files are not looked at.
+
+    Raises:
+        DataError: If `root` does not exist.
+    """
+    from volseg.io.dicom import is_dicom, scan_dicom
+
+    if not root.exists():
+        raise DataError(f"{root} does not exist")
+    images: list[Source] = []
+    dicom: list[Path] = []
+    ignored = 0
+    for path in [root] if root.is_file() else _walk(root):
+        if image_suffix(path):
+            images.append(FileSource(path))
+        elif _belongs_to_header(path):
+            continue
+        elif is_dicom(path):
+            dicom.append(path)
+        else:
+            ignored += 1
+    series, set_aside = scan_dicom(dicom, progress)
+    sources = sorted([*images, *series], key=_order)
+    return Discovery(tuple(sources), tuple(sorted(set_aside, key=lambda item: item.path)), ignored)
+
+
+def read_volume(source: Source) -> Volume:
+    """Read one image.
+
+    Args:
+        source: A file (with the frame that is meant, if it has several) or a DICOM series.
+
+    Returns:
+        A volume of one channel, (1, I, J, K) float32.
+
+    Raises:
+        DataError: If it is damaged or is no single 3D volume.
+        GeometryError: If it does not say where its voxels lie.
+    """
+    if isinstance(source, SeriesSource):
+        from volseg.io.dicom import read_series
+
+        return read_series(source)
+    array, geometry = _read_frame(source)
+    return Volume(np.asarray(array, dtype=np.float32)[np.newaxis], geometry)
+
+
+def read_mask(source: Source, labels: Sequence[Label] = ()) -> Mask:
+    """Read a label map.
+
+    Args:
+        source: A file or a DICOM series whose voxels are whole numbers, stored in any type.
+        labels: What the values mean.
+
+    Returns:
+        The mask, uint8 or uint16.
+
+    Raises:
+        DataError: If it is damaged, or a voxel is not a whole number from 0 to 65535.
+        GeometryError: If it does not say where its voxels lie.
+    """
+    if isinstance(source, SeriesSource):
+        volume = read_volume(source)
+        array, geometry = volume.array[0], volume.geometry
+    else:
+        array, geometry = _read_frame(source)
+    return Mask(_label_values(array, source), geometry, tuple(labels))
+
+
+def write_mask(mask: Mask, path: Path) -> None:
+    """Write a mask in the format that the suffix of `path` names, whole or not at all.
+
+    Raises:
+        ConfigError: If the suffix names no format for masks.
+        OutputError: If it cannot be written.
+    """
+    if image_suffix(path) in {".nii", ".nii.gz"}:
+        from volseg.io import nifti
+
+        nifti.write_mask(mask, path)
+    elif image_suffix(path) in {".nrrd", ".mha"}:
+        from volseg.io import itk
+
+        itk.write_mask(mask, path)
+    else:
+        raise _unwritable(path)
+
+
+def write_volume(volume: Volume, path: Path) -> None:
+    """Write an image in the format that the suffix of `path` names, whole or not at all.
+
+    Raises:
+        ConfigError: If the suffix names no format for images.
+        OutputError: If it cannot be written.
+    """
+    if image_suffix(path) in {".nii", ".nii.gz"}:
+        from volseg.io import nifti
+
+        nifti.write_volume(volume, path)
+    elif image_suffix(path) in {".nrrd", ".mha"}:
+        from volseg.io import itk
+
+        itk.write_volume(volume, path)
+    else:
+        raise _unwritable(path)
+
+
+def frame_count(path: Path) -> int:
+    """How many 3D volumes a file holds.
+
+    Raises:
+        DataError: If it is damaged.
+    """
+    array, _ = _read_file(path)
+    return len(array)
+
+
+def _read_file(path: Path) -> tuple[NDArray[np.generic], Geometry]:
+    if not path.is_file():
+        raise DataError(f"{path} does not exist")
+    suffix = image_suffix(path)
+    if suffix in {".nii", ".nii.gz", ".hdr"}:
+        from volseg.io import nifti
+
+        return nifti.read_array(path)
+    if suffix:
+        from volseg.io import itk
+
+        return itk.read_array(path)
+    raise DataError(f"{path} is no image volseg can read", hint=f"it reads {', '.join(IMAGE_SUFFIXES)} and DICOM")
+
+
+def _read_frame(source: FileSource) -> tuple[NDArray[np.generic], Geometry]:
+    array, geometry = _read_file(source.path)
+    if source.frame is None and len(array) != 1:
+        raise DataError(
+            f"{source.path} is 4D: it holds {len(array)} volumes of {geometry}, not one",
+            hint="split it, or describe its volumes as channels in a dataset.json",
+        )
+    frame = source.frame or 0
+    if frame >= len(array):
+        raise DataError(f"{source.path} holds {len(array)} volumes, there is no number {frame}")
+    return array[frame], geometry
+
+
+def _label_values(array: NDArray[np.generic], source: Source) -> NDArray[np.unsignedinteger]:
+    """Check that all voxels are label values, and store them as small as they fit."""
+    if np.issubdtype(array.dtype, np.floating) and not (
+        np.isfinite(array).all() and np.array_equal(array, np.rint(array))
+    ):
+        raise DataError(f"{source} is no label map: some voxels are not whole numbers", hint="is it the image?")
+    smallest, largest = int(array.min()), int(array.max())
+    if smallest < 0 or largest > LARGEST_LABEL:
+        raise DataError(
+            f"{source} is no label map: values from {smallest} to {largest}, allowed are 0 to {LARGEST_LABEL}"
+        )
+    return array.astype(np.uint8 if largest <= 255 else np.uint16)
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    for folder, folders, files in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(folder, name) for name in sorted(files) if not name.startswith("."))
+
+
+def _belongs_to_header(path: Path) -> bool:
+    return any(path.with_suffix(suffix).exists() for suffix in _VOXEL_SUFFIXES.get(path.suffix.lower(), ()))
+
+
+def _order(source: Source) -> tuple[str, int, str]:
+    number, uid = (source.number or 0, source.series_uid) if isinstance(source, SeriesSource) else (0, "")
+    return str(source.place), number, uid
+
+
+def _unwritable(path: Path) -> ConfigError:
+    return ConfigError(f"cannot write {path}: no format is known by that name", hint="use .nii.gz, .nii, .nrrd or .mha")

@@ -1,0 +1,183 @@
+"""The edge to pydicom: files and elements in; values, or an error that names the file and the element, out."""
+
+from __future__ import annotations
+
+import logging
+import math
+import struct
+import threading
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pydicom
+from pydicom import config
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
+from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+
+from volseg.errors import DataError, GeometryError
+
+#: What pydicom and its decoders raise on bytes that are not what the standard says.
+BROKEN = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+    pydicom.errors.InvalidDicomError,
+)
+
+_HEAD_BYTES = 512
+_GROUPS_OF_A_FIRST_ELEMENT = (0x0002, 0x0008)
+_GROUPS_OF_A_SECOND_ELEMENT = (0x0002, 0x0008, 0x0010, 0x0018, 0x0020)
+
+_quiet_lock = threading.RLock()
+
+
+@contextmanager
+def quiet_pydicom() -> Iterator[None]:
+    """Let pydicom neither warn nor log while it reads: real files bend the standard in many harmless ways.
+
+    What is not harmless is found by our own checks and raised. The settings are global to the process, so one thread
+    reads at a time.
+    """
+    logger = logging.getLogger("pydicom")
+    with _quiet_lock, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="pydicom")
+        mode, level = config.settings.reading_validation_mode, logger.level
+        config.settings.reading_validation_mode = config.IGNORE
+        logger.setLevel(logging.CRITICAL + 1)
+        try:
+            yield
+        finally:
+            config.settings.reading_validation_mode = mode
+            logger.setLevel(level)
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM, by its content.
+
+    That is the prefix "DICM" after 128 bytes (PS3.10 section 7.1), or, for files that were stored without preamble and
+    file meta information, a plausible start of a little-endian data set.
+
+    Returns:
+        True also for a file that may not be opened: `scan_dicom` sets it aside with the reason, so it does not vanish.
+    """
+    if not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError:
+        return True
+    return head[128:132] == b"DICM" or _starts_a_dataset(head)
+
+
+def read_header(path: Path, tags: Sequence[int] | None = None) -> Dataset:
+    """Read everything before the pixels, or of it only `tags`.
+
+    Raises:
+        DataError: If pydicom cannot parse the file.
+    """
+    return _read(path, stop_before_pixels=True, specific_tags=None if tags is None else list(tags))
+
+
+def read_dataset(path: Path) -> Dataset:
+    """Read everything, pixels included but not decoded.
+
+    Raises:
+        DataError: If pydicom cannot parse the file.
+    """
+    return _read(path)
+
+
+def value_of(dataset: Dataset, keyword: str, path: Path) -> Any:
+    """The value of an element, None when it is absent or empty.
+
+    Raises:
+        DataError: If its bytes are no value of its type.
+    """
+    try:
+        value = dataset.get(keyword)
+    except BROKEN as error:
+        raise DataError(f"{keyword} of {path} cannot be read: {one_line(error)}") from error
+    return None if value is None or (isinstance(value, str | bytes | MultiValue) and not value) else value
+
+
+def words_of(dataset: Dataset, keyword: str, path: Path) -> tuple[str, ...]:
+    """The texts of an element, none when it is absent."""
+    value = value_of(dataset, keyword, path)
+    return () if value is None else tuple(str(word).strip() for word in _parts(value))
+
+
+def count_of(dataset: Dataset, keyword: str, path: Path) -> int | None:
+    """A whole number that is not negative, None when the element is absent, empty or something else."""
+    words = words_of(dataset, keyword, path)
+    return int(words[0]) if len(words) == 1 and words[0].isdecimal() else None
+
+
+def numbers_of(dataset: Dataset, keyword: str, size: int, path: Path) -> tuple[float, ...]:
+    """The `size` finite numbers of an element that says where the image lies.
+
+    Raises:
+        GeometryError: If it is absent, empty, or not that many numbers.
+    """
+    try:
+        value = value_of(dataset, keyword, path)
+        numbers = tuple(float(part) for part in ([] if value is None else _parts(value)))
+    except (DataError, ValueError, TypeError) as error:
+        raise GeometryError(f"{keyword} of {path} is not made of numbers") from error
+    if not numbers:
+        raise GeometryError(f"{path} does not state {keyword}")
+    if len(numbers) != size or not all(math.isfinite(number) for number in numbers):
+        raise GeometryError(f"{keyword} of {path} must be {size} finite numbers, it is {_shown(value)}")
+    return numbers
+
+
+def one_line(error: BaseException) -> str:
+    """What an error of pydicom says, without its line breaks."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _read(path: Path, **options: Any) -> Dataset:
+    try:
+        # is_dicom has looked; force is for files that were stored without file meta information.
+        return pydicom.dcmread(path, force=True, **options)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    except BROKEN as error:
+        raise DataError(f"{path} is damaged: {one_line(error)}") from error
+
+
+def _starts_a_dataset(head: bytes) -> bool:
+    """Whether two elements follow each other as in a data set that starts without file meta information."""
+    if len(head) < 16:
+        return False
+    group, element, length = struct.unpack_from("<HHL", head)
+    tag = group << 16 | element
+    if group not in _GROUPS_OF_A_FIRST_ELEMENT or not dictionary_has_tag(tag):
+        return False
+    if head[4:6] == dictionary_VR(tag).encode():
+        length = struct.unpack_from("<H", head, 6)[0]
+    if length % 2 or 8 + length + 4 > len(head):
+        return False
+    next_group, next_element = struct.unpack_from("<HH", head, 8 + length)
+    return next_group in _GROUPS_OF_A_SECOND_ELEMENT and (group, element) < (next_group, next_element)
+
+
+def _parts(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, MultiValue) else [value]
+
+
+def _shown(value: Any) -> str:
+    return "\\".join(str(part) for part in _parts(value))

@@ -1,0 +1,200 @@
+"""From a header to planes in the patient: where each image of a file lies (PS3.3 section C.7.6.2, C.7.6.16)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+from volseg.errors import DataError, GeometryError
+from volseg.io.dicom.dataset import count_of, numbers_of, value_of
+
+#: Two images are parallel and equally fine when no direction cosine and no relative spacing differs by more.
+PLANE_TOLERANCE = 1e-4
+#: Direction cosines are stored as rounded decimals; this far from orthonormal they are wrong, not rounded.
+_ORTHONORMAL_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Plane:
+    """The grid of one image in the patient.
+
+    Attributes:
+        shape: Pixels along (i, j): columns, rows.
+        origin_mm: LPS+ position of the centre of the first pixel.
+        orientation: Unit vectors in LPS+ along i (increasing column) and j (increasing row), one after the other.
+        spacing_mm: Distance between pixel centres along (i, j).
+    """
+
+    shape: tuple[int, int]
+    origin_mm: tuple[float, ...]
+    orientation: tuple[float, ...]
+    spacing_mm: tuple[float, float]
+
+    @property
+    def normal(self) -> NDArray[np.float64]:
+        """(3,) the unit vector i x j."""
+        return np.cross(self.orientation[:3], self.orientation[3:])
+
+    @property
+    def depth_mm(self) -> float:
+        """How far along its normal the plane lies."""
+        return float(np.dot(self.origin_mm, self.normal))
+
+    def is_parallel_to(self, other: Plane) -> bool:
+        """Whether both can be slices of one volume: same matrix, spacing and orientation."""
+        return (
+            self.shape == other.shape
+            and all(math.isclose(a, b, rel_tol=PLANE_TOLERANCE) for a, b in _pairs(self.spacing_mm, other.spacing_mm))
+            and all(abs(a - b) <= PLANE_TOLERANCE for a, b in _pairs(self.orientation, other.orientation))
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One image of a file.
+
+    Attributes:
+        path: The file.
+        index: Which image of the file, from 0.
+        plane: Where it lies.
+        slope: What stored values are multiplied by.
+        intercept: What is then added.
+        measures: The data set that states the distance to the next slice, if anything does.
+    """
+
+    path: Path
+    index: int
+    plane: Plane
+    slope: float
+    intercept: float
+    measures: Dataset
+
+    def stated_step_mm(self) -> float:
+        """SpacingBetweenSlices, or SliceThickness: the only hint at the third dimension when there is one slice.
+
+        Raises:
+            GeometryError: If neither is stated, or it is no positive number.
+        """
+        for keyword in ("SpacingBetweenSlices", "SliceThickness"):
+            if value_of(self.measures, keyword, self.path) is not None:
+                return _positive(numbers_of(self.measures, keyword, 1, self.path), keyword, self.path)[0]
+        raise GeometryError(
+            f"{self.path} is a single slice and states neither SpacingBetweenSlices nor SliceThickness",
+            hint="are the other slices of the series missing?",
+        )
+
+
+def plane_of(dataset: Dataset, path: Path) -> Plane:
+    """Where the image of a classic single-frame file lies.
+
+    Raises:
+        GeometryError: If the header does not say so, or contradicts itself.
+    """
+    return _plane(_shape(dataset, path), dataset, dataset, dataset, path)
+
+
+def frames_of(dataset: Dataset, path: Path) -> list[Frame]:
+    """All images of a classic or an enhanced multi-frame file, in stored order.
+
+    Raises:
+        GeometryError: If the header does not say where they lie.
+        DataError: If it does not say what their values mean.
+    """
+    if "PerFrameFunctionalGroupsSequence" in dataset:
+        return list(_enhanced_frames(dataset, path))
+    if (count_of(dataset, "NumberOfFrames", path) or 1) > 1:
+        raise GeometryError(
+            f"{path} holds several frames without functional groups, which would say where each lies",
+            hint="convert it to NIfTI with a tool that knows this scanner",
+        )
+    slope, intercept = _rescale(dataset, path)
+    return [Frame(path, 0, plane_of(dataset, path), slope, intercept, dataset)]
+
+
+def _enhanced_frames(dataset: Dataset, path: Path) -> Iterator[Frame]:
+    groups = value_of(dataset, "PerFrameFunctionalGroupsSequence", path) or []
+    shared = (value_of(dataset, "SharedFunctionalGroupsSequence", path) or [Dataset()])[0]
+    stated = count_of(dataset, "NumberOfFrames", path)
+    if stated != len(groups):
+        raise DataError(f"{path} states {stated} frames, but describes {len(groups)}")
+    shape = _shape(dataset, path)
+    for index, own in enumerate(groups):
+        measures = _group("PixelMeasuresSequence", own, shared, path)
+        plane = _plane(
+            shape,
+            _group("PlanePositionSequence", own, shared, path),
+            _group("PlaneOrientationSequence", own, shared, path),
+            measures,
+            path,
+        )
+        transformation = _group("PixelValueTransformationSequence", own, shared, path, required=False)
+        yield Frame(path, index, plane, *_rescale(transformation, path), measures)
+
+
+def _group(keyword: str, own: Dataset, shared: Dataset, path: Path, *, required: bool = True) -> Dataset:
+    """The functional group of a frame: its own, or the one all frames share."""
+    items: Sequence[Dataset] | None = value_of(own, keyword, path) or value_of(shared, keyword, path)
+    if items:
+        return items[0]
+    if required:
+        raise GeometryError(f"{path} does not state the {keyword} of its frames, so where they lie is unknown")
+    return Dataset()
+
+
+def _plane(shape: tuple[int, int], position: Dataset, orientation: Dataset, measures: Dataset, path: Path) -> Plane:
+    # PixelSpacing is the distance between rows, then between columns (PS3.3 section 10.7.1.3): j before i.
+    spacing_j, spacing_i = _positive(numbers_of(measures, "PixelSpacing", 2, path), "PixelSpacing", path)
+    return Plane(
+        shape,
+        numbers_of(position, "ImagePositionPatient", 3, path),
+        _orthonormal(numbers_of(orientation, "ImageOrientationPatient", 6, path), path),
+        (spacing_i, spacing_j),
+    )
+
+
+def _shape(dataset: Dataset, path: Path) -> tuple[int, int]:
+    columns, rows = count_of(dataset, "Columns", path), count_of(dataset, "Rows", path)
+    if not columns or not rows:
+        raise GeometryError(f"{path} does not state how many Rows and Columns it has")
+    return columns, rows
+
+
+def _orthonormal(cosines: tuple[float, ...], path: Path) -> tuple[float, ...]:
+    i, j = np.array(cosines[:3]), np.array(cosines[3:])
+    length_i, length_j = np.linalg.norm(i), np.linalg.norm(j)
+    if max(abs(length_i - 1), abs(length_j - 1), abs(i @ j)) > _ORTHONORMAL_TOLERANCE:
+        raise GeometryError(f"ImageOrientationPatient of {path} is no pair of orthogonal unit vectors: {cosines}")
+    return (*(i / length_i).tolist(), *(j / length_j).tolist())
+
+
+def _positive(numbers: tuple[float, ...], keyword: str, path: Path) -> tuple[float, ...]:
+    if min(numbers) <= 0:
+        raise GeometryError(f"{keyword} of {path} must be positive, it is {numbers}")
+    return numbers
+
+
+def _rescale(dataset: Dataset, path: Path) -> tuple[float, float]:
+    """RescaleSlope and RescaleIntercept; an image without them holds its values as they are (PS3.3 C.11.1)."""
+    if "ModalityLUTSequence" in dataset:
+        raise DataError(f"the values of {path} go through a ModalityLUTSequence, which is not supported")
+    stated = [keyword for keyword in ("RescaleSlope", "RescaleIntercept") if keyword in dataset]
+    if not stated:
+        return 1.0, 0.0
+    try:
+        slope = numbers_of(dataset, "RescaleSlope", 1, path)[0]
+        intercept = numbers_of(dataset, "RescaleIntercept", 1, path)[0]
+    except GeometryError as error:
+        raise DataError(f"what the voxels mean is unknown: {error}") from error
+    if slope == 0:
+        raise DataError(f"RescaleSlope of {path} is 0, which makes all voxels equal")
+    return slope, intercept
+
+
+def _pairs(a: tuple[float, ...], b: tuple[float, ...]) -> Iterator[tuple[float, float]]:
+    return zip(a, b, strict=True)

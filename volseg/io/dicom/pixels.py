@@ -1,0 +1,82 @@
+"""The stored values of a file: pydicom's decoders, and what they let pass that must not pass."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate, generate_frames
+from pydicom.uid import (
+    UID,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000TransferSyntaxes,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLSTransferSyntaxes,
+    JPEGTransferSyntaxes,
+)
+
+from volseg.errors import DataError
+from volseg.io.dicom.dataset import BROKEN, one_line, read_dataset
+
+_WITH_END_MARKER = (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes)
+_SEQUENTIAL_JPEG = (JPEGBaseline8Bit, JPEGExtended12Bit)
+_END_MARKER = b"\xff\xd9"
+#: Start of scan, of 8 bytes, of one component: what a grey image has.
+_GREY_SCAN = b"\xff\xda\x00\x08\x01"
+
+
+def read_pixels(path: Path) -> NDArray[np.generic]:
+    """Decode the stored values of a grey image.
+
+    Returns:
+        (F, J, I) array of F frames of J rows and I columns, in the dtype of the file, before any rescaling.
+
+    Raises:
+        DataError: If the pixels are missing, cut off, or cannot be decoded.
+    """
+    dataset = read_dataset(path)
+    if "PixelData" not in dataset:
+        raise DataError(f"{path} holds no pixel data, or its end is cut off")
+    if "TransferSyntaxUID" not in dataset.file_meta:
+        dataset.file_meta.TransferSyntaxUID = _native_syntax(dataset)
+    try:
+        if dataset.file_meta.TransferSyntaxUID in _WITH_END_MARKER:
+            _check_and_mend(dataset, path)
+        return dataset.pixel_array.reshape(-1, int(dataset.Rows), int(dataset.Columns))
+    except BROKEN as error:
+        raise DataError(f"the pixels of {path} cannot be decoded: {one_line(error)}") from error
+
+
+def _check_and_mend(dataset: Dataset, path: Path) -> None:
+    """Refuse compressed images that are cut off, which some decoders fill up silently, and mend scan headers."""
+    frames = list(generate_frames(dataset.PixelData, number_of_frames=int(dataset.get("NumberOfFrames") or 1)))
+    if not all(frame.rstrip(b"\x00\xff").endswith(_END_MARKER) for frame in frames):
+        raise DataError(f"the compressed pixels of {path} are cut off: their end marker is missing")
+    if dataset.file_meta.TransferSyntaxUID in _SEQUENTIAL_JPEG:
+        dataset.PixelData = encapsulate([_with_full_spectrum(frame) for frame in frames])
+        dataset["PixelData"].is_undefined_length = True
+
+
+def _with_full_spectrum(frame: bytes) -> bytes:
+    """A sequential JPEG stream whose scan runs to coefficient 63, the only value allowed (ITU-T T.81 table B.3).
+
+    Some old encoders wrote 0 there, at which decoders stop though the image is whole.
+    """
+    start = frame.find(_GREY_SCAN)
+    if start < 0:
+        return frame
+    last_coefficient = start + len(_GREY_SCAN) + 3
+    return frame[:last_coefficient] + b"\x3f" + frame[last_coefficient + 1 :]
+
+
+def _native_syntax(dataset: Dataset) -> UID:
+    """The uncompressed transfer syntax that pydicom found the data set to be written in."""
+    implicit, little_endian = dataset.original_encoding
+    if implicit:
+        return ImplicitVRLittleEndian
+    return ExplicitVRLittleEndian if little_endian else ExplicitVRBigEndian

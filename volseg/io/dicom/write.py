@@ -1,0 +1,164 @@
+"""Writing a volume as a classic series of single-frame CT or MR images (PS3.3 sections A.3 and A.4)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from pydicom.valuerep import format_number_as_ds
+
+from volseg.errors import DataError, GeometryError
+from volseg.geometry import Geometry
+from volseg.io.dicom.dataset import quiet_pydicom
+from volseg.io.files import atomic_path
+from volseg.volume import Volume
+
+_SOP_CLASSES = {"CT": CTImageStorage, "MR": MRImageStorage}
+_LARGEST_STORED = 65535
+#: Cosine of the angle between rows and columns below which they count as orthogonal.
+_ORTHOGONAL_TOLERANCE = 1e-4
+_LONGEST_DESCRIPTION = 64
+
+
+def write_series(volume: Volume, folder: Path, *, modality: str = "MR", series_description: str = "") -> list[Path]:
+    """Write one file per slice, uncompressed, 16 bits, without anything about a patient.
+
+    Whole numbers that span at most 65536 values come back exactly; others are rounded to 65536 steps between the
+    smallest and the largest. Slices are written in the order of k; where k runs against the normal i x j, a reader
+    will find them reversed, at the same places in the patient.
+
+    Args:
+        volume: One channel; i and j must be orthogonal, k may be sheared.
+        folder: Made when it is missing.
+        modality: "CT" or "MR".
+        series_description: Free text, 64 characters at most.
+
+    Returns:
+        The files, in the order of k.
+
+    Raises:
+        GeometryError: If i and j are not orthogonal, which DICOM cannot express.
+        DataError: If the volume has several channels or values that are not finite, or an argument is not allowed.
+        OutputError: If a file cannot be written.
+    """
+    if modality not in _SOP_CLASSES:
+        raise DataError(f"a series can be written as {' or '.join(_SOP_CLASSES)}, not {modality!r}")
+    if len(series_description) > _LONGEST_DESCRIPTION:
+        raise DataError(f"a series description has at most {_LONGEST_DESCRIPTION} characters: {series_description!r}")
+    if volume.array.shape[0] != 1:
+        raise DataError(f"a DICOM series holds one channel, the volume has {volume.array.shape[0]}")
+    stored, slope, intercept = _quantized(volume.array[0])
+    template = _series_header(volume.geometry, modality, series_description)
+    _describe_values(template, stored.dtype, slope, intercept)
+    paths = [folder / f"{k + 1:04d}.dcm" for k in range(volume.geometry.shape[2])]
+    with quiet_pydicom():
+        for k, path in enumerate(paths):
+            _write_slice(template, volume.geometry, stored[:, :, k], k, path)
+    return paths
+
+
+def _quantized(array: NDArray[np.float32]) -> tuple[NDArray[np.integer], float, float]:
+    """Integers of 16 bits, and the slope and intercept, as DICOM can state them, that give the values back."""
+    if not np.isfinite(array).all():
+        raise DataError("the volume has values that are not finite, which DICOM cannot store")
+    values = array.astype(np.float64)
+    low, high = float(values.min()), float(values.max())
+    whole = np.array_equal(values, np.rint(values))
+    if whole and low >= np.iinfo(np.int16).min and high <= np.iinfo(np.int16).max:
+        return values.astype(np.int16), 1.0, 0.0
+    exact = whole and high - low <= _LARGEST_STORED
+    slope = 1.0 if exact or high == low else float(_decimal((high - low) / _LARGEST_STORED))
+    intercept = float(_decimal(low))
+    stored = np.clip(np.rint((values - intercept) / slope), 0, _LARGEST_STORED)
+    return stored.astype(np.uint16), slope, intercept
+
+
+def _series_header(geometry: Geometry, modality: str, series_description: str) -> Dataset:
+    """Everything that is the same in all slices, but for the values. Type 2 elements that we do not know are empty."""
+    _, directions = _axes(geometry)
+    header = Dataset()
+    header.SpecificCharacterSet = "ISO_IR 192"
+    header.ImageType = ["DERIVED", "SECONDARY", "AXIAL" if modality == "CT" else "OTHER"]
+    header.SOPClassUID = _SOP_CLASSES[modality]
+    header.Modality = modality
+    header.Manufacturer = "volseg"
+    header.SeriesDescription = series_description
+    header.PatientName = "ANONYMOUS"
+    header.PatientID = "ANONYMOUS"
+    for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
+        setattr(header, keyword, generate_uid(entropy_srcs=None))
+    _leave_empty(header, "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName", "StudyID")
+    _leave_empty(header, "PatientBirthDate", "PatientSex", "PatientPosition", "PositionReferenceIndicator")
+    if modality == "CT":
+        _leave_empty(header, "KVP", "AcquisitionNumber")
+    else:
+        header.ScanningSequence, header.SequenceVariant = "RM", "NONE"
+        _leave_empty(header, "ScanOptions", "MRAcquisitionType", "EchoTime", "EchoTrainLength", "RepetitionTime")
+    header.SeriesNumber = 1
+    header.Columns, header.Rows = geometry.shape[:2]
+    header.ImageOrientationPatient = [_decimal(cosine) for cosine in directions[:, :2].T.ravel()]
+    spacing_i, spacing_j, _ = geometry.spacing_mm
+    header.PixelSpacing = [_decimal(spacing_j), _decimal(spacing_i)]
+    _describe_step(header, geometry, directions)
+    return header
+
+
+def _describe_step(header: Dataset, geometry: Geometry, directions: NDArray[np.float64]) -> None:
+    """State the distance of slices along their normal, which a sheared step is longer than."""
+    normal = np.cross(directions[:, 0], directions[:, 1])
+    between_mm = abs(float(normal @ directions[:, 2])) * geometry.spacing_mm[2]
+    header.SliceThickness = header.SpacingBetweenSlices = _decimal(between_mm)
+
+
+def _describe_values(header: Dataset, dtype: np.dtype[np.integer], slope: float, intercept: float) -> None:
+    header.SamplesPerPixel = 1
+    header.PhotometricInterpretation = "MONOCHROME2"
+    header.BitsAllocated = header.BitsStored = 16
+    header.HighBit = 15
+    header.PixelRepresentation = int(np.issubdtype(dtype, np.signedinteger))
+    header.RescaleSlope, header.RescaleIntercept = _decimal(slope), _decimal(intercept)
+
+
+def _write_slice(template: Dataset, geometry: Geometry, stored: NDArray[np.integer], k: int, path: Path) -> None:
+    """Write slice `k`, whose (I, J) stored values are given."""
+    affine, _ = _axes(geometry)
+    dataset = Dataset()
+    dataset.update(template)
+    dataset.SOPInstanceUID = generate_uid(entropy_srcs=None)
+    dataset.InstanceNumber = k + 1
+    dataset.ImagePositionPatient = [_decimal(x) for x in affine[:3, 3] + k * affine[:3, 2]]
+    dataset.PixelData = stored.T.astype(stored.dtype.newbyteorder("<")).tobytes()
+    dataset["PixelData"].VR = "OW"
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    with atomic_path(path) as temporary:
+        dataset.save_as(temporary, enforce_file_format=True)
+
+
+def _axes(geometry: Geometry) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The LPS affine and, as columns, its unit vectors.
+
+    Raises:
+        GeometryError: If rows and columns are not orthogonal.
+    """
+    affine = geometry.lps_affine
+    directions = affine[:3, :3] / np.asarray(geometry.spacing_mm)
+    if abs(directions[:, 0] @ directions[:, 1]) > _ORTHOGONAL_TOLERANCE:
+        raise GeometryError(
+            "the rows and columns of the volume are not orthogonal, which DICOM cannot express",
+            hint="resample it to an orthogonal grid",
+        )
+    return affine, directions
+
+
+def _leave_empty(header: Dataset, *keywords: str) -> None:
+    for keyword in keywords:
+        setattr(header, keyword, None)
+
+
+def _decimal(value: float) -> str:
+    """A decimal string of at most 16 characters (PS3.5 section 6.2), as close to `value` as they allow."""
+    return format_number_as_ds(float(value))

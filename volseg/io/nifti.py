@@ -1,0 +1,127 @@
+"""NIfTI-1 and NIfTI-2, plain and gzipped, through nibabel."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+from numpy.typing import NDArray
+
+from volseg.errors import DataError, GeometryError
+from volseg.geometry import Geometry
+from volseg.io.files import atomic_path
+from volseg.volume import Mask, Volume
+
+SUFFIXES = (".nii", ".nii.gz", ".hdr")
+
+_BROKEN = (ImageFileError, HeaderDataError, EOFError, OSError, ValueError, zlib.error)
+
+
+def read_array(path: Path) -> tuple[NDArray[np.generic], Geometry]:
+    """Read all voxels of a NIfTI file, scaled by scl_slope and scl_inter where the file has them.
+
+    Args:
+        path: A .nii, .nii.gz or .hdr (with its .img) file.
+
+    Returns:
+        (F, I, J, K) array of F frames in the dtype of the file (float64 when it is scaled), and the grid.
+
+    Raises:
+        DataError: If the file is damaged, is no NIfTI, or holds colours or complex numbers.
+        GeometryError: If the file does not say where its voxels lie.
+    """
+    try:
+        image = nib.load(path)
+    except _BROKEN as error:
+        raise _damaged(path, error) from error
+    if not isinstance(
+        image, nib.Nifti1Pair
+    ):  # NIfTI-2 is a subclass; what remains is Analyze, which has no orientation
+        raise GeometryError(
+            f"{path} is an Analyze header, which does not say where its voxels lie", hint="convert it to NIfTI"
+        )
+    if image.get_data_dtype().names or np.issubdtype(image.get_data_dtype(), np.complexfloating):
+        raise DataError(f"{path} holds {image.get_data_dtype()} voxels, not one number each")
+    geometry = Geometry(_spatial_shape(path, image.shape), _affine(path, image.header))
+    try:
+        array = np.asanyarray(image.dataobj)
+    except _BROKEN as error:
+        raise _damaged(path, error) from error
+    return np.moveaxis(array.reshape(*geometry.shape, -1), -1, 0), geometry
+
+
+def write_mask(mask: Mask, path: Path) -> None:
+    """Write a mask: unsigned integers, sform and qform equal, intent "label".
+
+    Args:
+        mask: What to write.
+        path: A .nii or .nii.gz file.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    image = _image(mask.array, mask.geometry)
+    image.header.set_intent("label")
+    with atomic_path(path) as temporary:
+        nib.save(image, temporary)
+
+
+def write_volume(volume: Volume, path: Path) -> None:
+    """Write an image as float32; several channels become the fourth axis.
+
+    Args:
+        volume: What to write.
+        path: A .nii or .nii.gz file.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    array = volume.array[0] if len(volume.array) == 1 else np.moveaxis(volume.array, 0, -1)
+    with atomic_path(path) as temporary:
+        nib.save(_image(array, volume.geometry), temporary)
+
+
+def _image(array: NDArray[np.generic], geometry: Geometry) -> nib.Nifti1Image:
+    image = nib.Nifti1Image(array, geometry.affine)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(geometry.affine, code="scanner")
+    # A quaternion cannot express shear: rather no qform than one that says something else than the sform.
+    sheared = not np.allclose(geometry.direction.T @ geometry.direction, np.eye(3), atol=1e-5)
+    image.set_qform(None if sheared else geometry.affine, code="unknown" if sheared else "scanner")
+    return image
+
+
+def _spatial_shape(path: Path, shape: tuple[int, ...]) -> tuple[int, int, int]:
+    if len(shape) < 2 or min(shape) < 1:
+        raise DataError(f"{path} has shape {shape}, which is no image")
+    i, j, k = (*shape, 1)[:3]
+    return i, j, k
+
+
+def _affine(path: Path, header: nib.Nifti1Header) -> NDArray[np.float64]:
+    """The sform if its code is set, else the qform if its code is set (NIfTI-1 standard, methods 3 and 2)."""
+    try:
+        sform, sform_code = header.get_sform(coded=True)
+        qform, qform_code = header.get_qform(coded=True)
+    except (HeaderDataError, ValueError) as error:
+        raise GeometryError(f"{path} has a broken orientation: {error}") from error
+    if sform_code:
+        return np.asarray(sform, dtype=np.float64)
+    if qform_code:
+        return np.asarray(qform, dtype=np.float64)
+    # Method 1 of the standard has voxel sizes only; which side is left would be a guess.
+    raise GeometryError(
+        f"{path} does not say where its voxels lie (sform and qform codes are both 0)",
+        hint="set one of them from the source of the image",
+    )
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    if isinstance(error, FileNotFoundError):
+        return DataError(f"{path} cannot be read: {Path(error.filename or path).name} does not exist")
+    what = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return DataError(f"{path} is damaged or not NIfTI: {what}", hint="copy or export the file again")

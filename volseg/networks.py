@@ -1,0 +1,144 @@
+"""Networks: MONAI's, built from the configuration, all with one calling convention.
+
+A network maps (B, C, R, A, S) float to logits (B, outputs, R, A, S).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from volseg.config import AttentionUnet, DynUNet, NetworkConfig, SegResNet, SwinUNETR, UNet, VNet
+
+#: MONAI's V-Net repeats its input to this many features, so the number of channels must divide it.
+_VNET_FEATURES = 16
+
+
+def build_network(config: NetworkConfig, channels: int, outputs: int) -> nn.Module:
+    """Build a network with random weights.
+
+    Args:
+        config: Which network.
+        channels: Image channels.
+        outputs: Logits per voxel.
+
+    Returns:
+        The network.
+    """
+    from monai.networks import nets
+
+    match config:
+        case UNet():
+            return nets.UNet(
+                spatial_dims=3,
+                in_channels=channels,
+                out_channels=outputs,
+                channels=config.channels,
+                strides=config.strides,
+                num_res_units=config.residual_units,
+                dropout=config.dropout,
+            )
+        case VNet():
+            return _build_vnet(config, channels, outputs)
+        case DynUNet():
+            strides = ((1, 1, 1), *config.strides)
+            return nets.DynUNet(
+                spatial_dims=3,
+                in_channels=channels,
+                out_channels=outputs,
+                kernel_size=[3] * len(strides),
+                strides=strides,
+                upsample_kernel_size=strides[1:],
+                filters=config.filters,
+                res_block=config.residual,
+            )
+        case SegResNet():
+            return nets.SegResNet(
+                spatial_dims=3,
+                in_channels=channels,
+                out_channels=outputs,
+                init_filters=config.initial_filters,
+                blocks_down=config.blocks_down,
+                blocks_up=(1,) * (len(config.blocks_down) - 1),
+                dropout_prob=config.dropout or None,
+            )
+        case AttentionUnet():
+            return nets.AttentionUnet(
+                spatial_dims=3,
+                in_channels=channels,
+                out_channels=outputs,
+                channels=config.channels,
+                strides=(2,) * (len(config.channels) - 1),
+                dropout=config.dropout,
+            )
+        case SwinUNETR():
+            return nets.SwinUNETR(
+                in_channels=channels, out_channels=outputs, feature_size=config.feature_size, spatial_dims=3
+            )
+
+
+def patch_divisor(config: NetworkConfig) -> tuple[int, int, int]:
+    """By what each side of a patch must be divisible."""
+    match config:
+        case UNet(strides=strides) | DynUNet(strides=strides):
+            r, a, s = (math.prod(stride[axis] for stride in strides) for axis in range(3))
+            return r, a, s
+        case VNet():
+            return 16, 16, 16
+        case SegResNet(blocks_down=blocks):
+            return (2 ** (len(blocks) - 1),) * 3
+        case AttentionUnet(channels=channels):
+            return (2 ** (len(channels) - 1),) * 3
+        case SwinUNETR():
+            return 32, 32, 32
+
+
+def _build_vnet(config: VNet, channels: int, outputs: int) -> nn.Module:
+    from monai.networks import nets
+
+    network = nets.VNet(
+        spatial_dims=3,
+        in_channels=channels if _VNET_FEATURES % channels == 0 else _VNET_FEATURES,
+        out_channels=outputs,
+        dropout_prob_down=config.dropout or None,
+        dropout_prob_up=(config.dropout or None, config.dropout or None),
+    )
+    if _VNET_FEATURES % channels == 0:
+        return network
+    # Any other number of channels is first mixed into one feature map each that V-Net's input block expects.
+    return nn.Sequential(nn.Conv3d(channels, _VNET_FEATURES, kernel_size=1), network)
+
+
+def count_parameters(network: nn.Module) -> int:
+    """How many numbers training sets."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def choose_precision(precision: str, device: torch.device) -> torch.dtype:
+    """The arithmetic of the network.
+
+    Args:
+        precision: "auto", "fp32", "bf16" or "fp16".
+        device: Where it runs.
+
+    Returns:
+        torch.float32, torch.bfloat16 or torch.float16. "auto" is bf16 where the hardware multiplies it, else fp32.
+    """
+    match precision:
+        case "fp32":
+            return torch.float32
+        case "bf16":
+            return torch.bfloat16
+        case "fp16":
+            return torch.float16
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    supported = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()  # noqa: SLF001  no public name
+    return torch.bfloat16 if supported else torch.float32
+
+
+def choose_device() -> torch.device:
+    """A CUDA device where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

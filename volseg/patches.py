@@ -1,0 +1,142 @@
+"""Boxes of voxels: drawn at random for training, laid side by side for inference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.config import AXES, InferenceConfig
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+IntTriple = tuple[int, int, int]
+
+#: Enough places per label to draw from; more would only cost memory.
+LOCATIONS_PER_LABEL = 10_000
+
+
+def find_locations(reference: NDArray[np.unsignedinteger], seed: int) -> dict[int, NDArray[np.int32]]:
+    """List places of every label, at most `LOCATIONS_PER_LABEL` each, drawn evenly.
+
+    Args:
+        reference: (R, A, S) label values.
+        seed: Of the draw.
+
+    Returns:
+        Label value -> (N, 3) voxel indices.
+    """
+    inside = np.flatnonzero(reference)
+    values = reference.ravel()[inside]
+    rng = np.random.default_rng(seed)
+    locations = {}
+    for value in np.unique(values):
+        found = inside[values == value]
+        if len(found) > LOCATIONS_PER_LABEL:
+            found = np.sort(rng.choice(found, LOCATIONS_PER_LABEL, replace=False))
+        locations[int(value)] = np.stack(np.unravel_index(found, reference.shape), axis=1).astype(np.int32)
+    return locations
+
+
+def draw_corner(
+    shape: IntTriple,
+    patch: IntTriple,
+    locations: Mapping[int, NDArray[np.int32]],
+    foreground: float,
+    rng: np.random.Generator,
+) -> IntTriple:
+    """Draw where a training patch begins.
+
+    Args:
+        shape: Voxels of the volume.
+        patch: Voxels of the patch.
+        locations: Places of each label, from `find_locations`.
+        foreground: Probability that the patch is centred on a labelled voxel; each label equally often.
+        rng: Source of chance.
+
+    Returns:
+        Index of the patch's first voxel. A patch stays within the volume; along an axis where it is larger, the volume
+        lies in its middle and the index is negative.
+    """
+    if locations and rng.random() < foreground:
+        places = locations[int(rng.choice(sorted(locations)))]
+        wanted = places[rng.integers(len(places))] - np.asarray(patch) // 2
+    else:
+        wanted = rng.integers(0, np.maximum(np.asarray(shape) - patch, 0) + 1)
+    room = np.asarray(shape) - patch
+    r, a, s = np.where(room >= 0, np.clip(wanted, 0, np.maximum(room, 0)), room // 2).tolist()
+    return r, a, s
+
+
+def cut(array: NDArray[np.generic], corner: IntTriple, patch: IntTriple) -> NDArray[np.generic]:
+    """Cut a patch out of the last three axes; what lies outside the array is 0.
+
+    Args:
+        array: (..., R, A, S), possibly memory-mapped: only the patch is read.
+        corner: Index of the first voxel, may be negative.
+        patch: Voxels of the patch.
+
+    Returns:
+        (..., *patch), a copy.
+    """
+    result = np.zeros((*array.shape[:-3], *patch), dtype=array.dtype)
+    source, target = [], []
+    for begin, length, size in zip(corner, patch, array.shape[-3:], strict=True):
+        low, high = max(begin, 0), min(begin + length, size)
+        source.append(slice(low, high))
+        target.append(slice(low - begin, high - begin))
+    result[(..., *target)] = array[(..., *source)]
+    return result
+
+
+def sliding_window(
+    network: nn.Module, image: torch.Tensor, patch: IntTriple, config: InferenceConfig, dtype: torch.dtype
+) -> torch.Tensor:
+    """Run a network over a whole volume in overlapping patches, blended with Gaussian weights.
+
+    Args:
+        network: Maps (B, C, *patch) to (B, outputs, *patch).
+        image: (C, R, A, S) float32, on the CPU.
+        patch: Voxels of a patch.
+        config: Overlap, batch size and mirroring.
+        dtype: Arithmetic of the network.
+
+    Returns:
+        (outputs, R, A, S) float32 logits on the CPU; with mirroring, the mean over all mirrorings.
+    """
+    import torch
+    from monai.inferers import sliding_window_inference
+
+    device = next(network.parameters()).device
+
+    def logits(batch: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+            batch = batch.to(memory_format=torch.channels_last_3d)
+            total = network(batch).float()
+            for axes in mirrorings(config.mirror_axes):
+                total += torch.flip(network(torch.flip(batch, axes)).float(), axes)
+        return total / 2 ** len(config.mirror_axes)
+
+    network.eval()
+    with torch.inference_mode():
+        answer = sliding_window_inference(
+            image[None],
+            roi_size=patch,
+            sw_batch_size=config.batch_size,
+            predictor=logits,
+            overlap=config.overlap,
+            mode="gaussian",
+            sw_device=device,
+            device=torch.device("cpu"),
+        )
+    return answer[0]  # type: ignore[no-any-return]
+
+
+def mirrorings(axes: tuple[str, ...]) -> list[tuple[int, ...]]:
+    """All non-empty combinations of the axes, as dimensions of a (B, C, R, A, S) tensor."""
+    dimensions = [AXES.index(axis) + 2 for axis in axes]  # type: ignore[arg-type]  # validated names
+    return [tuple(d for n, d in enumerate(dimensions) if bits >> n & 1) for bits in range(1, 2 ** len(dimensions))]

@@ -1,0 +1,144 @@
+"""Cases brought to the form training needs and kept on disk, never stale.
+
+The name of a prepared case contains a hash of the bytes of its files, of everything in the configuration that its
+preparation depends on, and of the versions of the code. A changed input therefore finds nothing old.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg import __version__
+from volseg.cases import Case
+from volseg.config import Config
+from volseg.errors import ConfigError, DataError
+from volseg.io import FileSource, SetAside, Source
+from volseg.io.files import atomic_path, remove_leftovers
+from volseg.patches import find_locations
+from volseg.progress import Progress, silent
+from volseg.transforms import CASE, IMAGE, REFERENCE, build_preprocessing
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedCase:
+    """A preprocessed case.
+
+    Attributes:
+        case_id: Its id.
+        image: (C, R, A, S) float32, memory-mapped.
+        reference: (R, A, S) uint8 or uint16, memory-mapped.
+        locations: Label value -> (N, 3) indices of some of its voxels.
+        spacing_mm: Voxel size.
+    """
+
+    case_id: str
+    image: NDArray[np.float32]
+    reference: NDArray[np.unsignedinteger]
+    locations: Mapping[int, NDArray[np.int32]]
+    spacing_mm: tuple[float, float, float]
+
+
+def prepare_cases(
+    cases: Sequence[Case], config: Config, folder: Path, progress: Progress = silent
+) -> tuple[dict[str, PreparedCase], list[SetAside]]:
+    """Prepare cases, or find them prepared.
+
+    Args:
+        cases: With images and references.
+        config: Data and preprocessing.
+        folder: Where prepared cases are kept.
+        progress: Told per case.
+
+    Returns:
+        Case id -> prepared case, and the cases that cannot be used with the reason.
+
+    Raises:
+        ConfigError: If a reference holds a value that is not in `data.labels`.
+        DataError: If no case can be used.
+        OutputError: If the folder cannot be written.
+    """
+    remove_leftovers(folder)
+    prepared: dict[str, PreparedCase] = {}
+    problems: list[SetAside] = []
+    for done, case in enumerate(cases, start=1):
+        try:
+            prepared[case.case_id] = _prepare(case, config, folder)
+        except DataError as error:
+            problems.append(SetAside(_place(case), str(error)))
+            logger.warning("case %s is not used: %s", case.case_id, error)
+        progress("prepare", done, len(cases), case.case_id)
+    if cases and not prepared:
+        raise DataError(f"none of the {len(cases)} cases can be used; the first: {problems[0].reason}")
+    return prepared, problems
+
+
+def _prepare(case: Case, config: Config, folder: Path) -> PreparedCase:
+    base = folder / f"{case.case_id}-{_key(case, config)}"
+    image, reference, locations = (base.with_name(base.name + end) for end in (".image.npy", ".labels.npy", ".npz"))
+    if not locations.is_file():  # written last, so that all three are there or none counts
+        sample = build_preprocessing(config.data, config.preprocessing, reference=True)({CASE: case})
+        labels = sample[REFERENCE].numpy()[0]
+        labels = labels.astype(np.uint8 if labels.max() <= 255 else np.uint16)
+        _save(image, sample[IMAGE].numpy().astype(np.float32))
+        _save(reference, labels)
+        with atomic_path(locations) as temporary:
+            np.savez(temporary, **{str(value): places for value, places in find_locations(labels, seed=0).items()})
+    with np.load(locations, allow_pickle=False) as stored:
+        places = {int(value): stored[value] for value in stored.files}
+    return PreparedCase(case.case_id, _map(image), _map(reference), places, config.preprocessing.spacing_mm)
+
+
+def _key(case: Case, config: Config) -> str:
+    """A hash of everything the prepared case depends on."""
+    digest = hashlib.sha256()
+    settings = {
+        "data": config.data.model_dump(mode="json"),
+        "preprocessing": config.preprocessing.model_dump(mode="json"),
+    }
+    digest.update(json.dumps([__version__, np.__version__, settings], sort_keys=True).encode())
+    for source in _sources(case):
+        digest.update(str(source.frame if isinstance(source, FileSource) else "series").encode())
+        for path in _files(source):
+            try:
+                with path.open("rb") as file:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
+            except OSError as error:
+                raise DataError(f"case {case.case_id}: cannot read {path}: {error.strerror}") from error
+    return digest.hexdigest()[:16]
+
+
+def _sources(case: Case) -> Iterable[Source]:
+    if case.reference is None:
+        raise ConfigError(f"case {case.case_id} has no reference, so it cannot be trained on")
+    return [*case.images.values(), case.reference]
+
+
+def _files(source: Source) -> Sequence[Path]:
+    if not isinstance(source, FileSource):
+        return source.files
+    # Headers with their voxels in a second file: both count.
+    pairs = [source.path.with_suffix(suffix) for suffix in (".img", ".raw", ".zraw")]
+    return [source.path, *(pair for pair in pairs if pair != source.path and pair.is_file())]
+
+
+def _place(case: Case) -> Path:
+    return next(iter(case.images.values())).place
+
+
+def _save(path: Path, array: NDArray[np.generic]) -> None:
+    with atomic_path(path) as temporary:
+        np.save(temporary, np.ascontiguousarray(array), allow_pickle=False)
+
+
+def _map(path: Path) -> NDArray[np.generic]:
+    return np.load(path, mmap_mode="r", allow_pickle=False)

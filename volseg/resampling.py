@@ -1,0 +1,84 @@
+"""Volumes from one voxel size to another, between two grids that share their axes and their centre.
+
+The result depends on shapes and spacings alone, not on where the grid lies or how it was stored, so that the same
+anatomy gives the same numbers bit for bit whatever the orientation of its file.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+    Triple = tuple[float, float, float]
+    Shape = tuple[int, int, int]
+
+
+def resample_linear(array: torch.Tensor, spacing_mm: Triple, shape: Shape, new_spacing_mm: Triple) -> torch.Tensor:
+    """Interpolate linearly along each axis; beyond the outermost voxel centres the value stays.
+
+    Args:
+        array: (C, I, J, K) floating point.
+        spacing_mm: Its spacing.
+        shape: Voxels of the result along each axis.
+        new_spacing_mm: Spacing of the result.
+
+    Returns:
+        (C, *shape) of the same dtype.
+    """
+    for axis in range(3):
+        positions = sample_positions(array.shape[axis + 1], spacing_mm[axis], shape[axis], new_spacing_mm[axis])
+        array = interpolate_axis(array, axis + 1, positions)
+    return array
+
+
+def resample_nearest(array: torch.Tensor, spacing_mm: Triple, shape: Shape, new_spacing_mm: Triple) -> torch.Tensor:
+    """Take the nearest voxel: no value appears that was not there.
+
+    Args and result as `resample_linear`, for any dtype.
+    """
+    import torch
+
+    for axis in range(3):
+        positions = sample_positions(array.shape[axis + 1], spacing_mm[axis], shape[axis], new_spacing_mm[axis])
+        nearest = np.minimum(np.floor(positions + 0.5).astype(np.int64), array.shape[axis + 1] - 1)
+        array = array.index_select(axis + 1, torch.from_numpy(nearest))
+    return array
+
+
+def sample_positions(size: int, spacing_mm: float, new_size: int, new_spacing_mm: float) -> np.ndarray:
+    """Where the voxels of the new grid lie along one axis of the old.
+
+    Returns:
+        (new_size,) float64 indices of the old grid, clamped to it.
+    """
+    step = new_spacing_mm / spacing_mm
+    positions = (size - 1) / 2 + (np.arange(new_size) - (new_size - 1) / 2) * step
+    return np.clip(positions, 0.0, size - 1.0)
+
+
+def interpolate_axis(array: torch.Tensor, axis: int, positions: np.ndarray) -> torch.Tensor:
+    """Interpolate linearly along one axis.
+
+    Args:
+        array: Floating point, any shape.
+        axis: Which axis.
+        positions: (N,) indices along it, within the array.
+
+    Returns:
+        The array with N entries along that axis.
+    """
+    import torch
+
+    low = np.minimum(np.floor(positions).astype(np.int64), max(array.shape[axis] - 2, 0))
+    weight = positions - low
+    if not weight.any():
+        return array if len(low) == array.shape[axis] else array.index_select(axis, torch.from_numpy(low))
+    high = np.minimum(low + 1, array.shape[axis] - 1)
+    shape = [-1 if dimension == axis else 1 for dimension in range(array.ndim)]
+    weights = torch.from_numpy(weight).to(array.dtype).reshape(shape)
+    lower = array.index_select(axis, torch.from_numpy(low))
+    return lower.lerp_(array.index_select(axis, torch.from_numpy(high)), weights)
