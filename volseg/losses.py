@@ -7,25 +7,22 @@ from typing import Any
 import torch
 from torch import nn
 
-from volseg.config import LossConfig, Region
+from volseg.config import DataConfig, LossConfig
+from volseg.outputs import encode
 
 
 class SegmentationLoss(nn.Module):
     """A loss between logits and a reference.
 
-    With labels, the classes exclude each other (softmax); with regions, each output is a yes or no (sigmoid).
-
     Args:
         config: Which loss.
-        classes: Values of background and the labels in the order of the outputs; ignored with regions.
-        regions: The regions in the order of the outputs, if any.
+        data: What the outputs mean: labels go through a softmax, regions each through a sigmoid.
     """
 
-    def __init__(self, config: LossConfig, classes: tuple[int, ...], regions: tuple[Region, ...] = ()) -> None:
+    def __init__(self, config: LossConfig, data: DataConfig) -> None:
         super().__init__()
-        self.regions = regions
-        self.classes = classes
-        self.loss = _build(config, sigmoid=bool(regions))
+        self.data = data
+        self.loss = _build(config, sigmoid=bool(data.regions))
 
     def forward(self, logits: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """Compare.
@@ -37,23 +34,8 @@ class SegmentationLoss(nn.Module):
         Returns:
             A scalar.
         """
-        return self.loss(logits.float(), encode(reference, self.classes, self.regions))  # type: ignore[no-any-return]
-
-
-def encode(reference: torch.Tensor, classes: tuple[int, ...], regions: tuple[Region, ...] = ()) -> torch.Tensor:
-    """Label values -> one channel per output.
-
-    Args:
-        reference: (B, 1, R, A, S) label values.
-        classes: As in `SegmentationLoss`.
-        regions: As in `SegmentationLoss`.
-
-    Returns:
-        (B, outputs, R, A, S) float32 of zeros and ones.
-    """
-    sets = [region.labels for region in regions] or [(value,) for value in classes]
-    channels = [torch.isin(reference, torch.tensor(values, device=reference.device)) for values in sets]
-    return torch.cat(channels, dim=1).float()
+        loss: torch.Tensor = self.loss(logits.float(), encode(reference, self.data).float())
+        return loss
 
 
 def _build(config: LossConfig, *, sigmoid: bool) -> nn.Module:

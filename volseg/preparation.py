@@ -6,10 +6,9 @@ preparation depends on, and of the versions of the code. A changed input therefo
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,9 +18,10 @@ from numpy.typing import NDArray
 from volseg import __version__
 from volseg.cases import Case
 from volseg.config import Config
-from volseg.errors import ConfigError, DataError
-from volseg.io import FileSource, SetAside, Source
+from volseg.errors import DataError
+from volseg.io import SetAside
 from volseg.io.files import atomic_path, remove_leftovers
+from volseg.io.source import digest
 from volseg.patches import find_locations
 from volseg.progress import Progress, silent
 from volseg.transforms import CASE, IMAGE, REFERENCE, build_preprocessing
@@ -100,35 +100,10 @@ def _prepare(case: Case, config: Config, folder: Path) -> PreparedCase:
 
 def _key(case: Case, config: Config) -> str:
     """A hash of everything the prepared case depends on."""
-    digest = hashlib.sha256()
-    settings = {
-        "data": config.data.model_dump(mode="json"),
-        "preprocessing": config.preprocessing.model_dump(mode="json"),
-    }
-    digest.update(json.dumps([__version__, np.__version__, settings], sort_keys=True).encode())
-    for source in _sources(case):
-        digest.update(str(source.frame if isinstance(source, FileSource) else "series").encode())
-        for path in _files(source):
-            try:
-                with path.open("rb") as file:
-                    digest.update(hashlib.file_digest(file, "sha256").digest())
-            except OSError as error:
-                raise DataError(f"case {case.case_id}: cannot read {path}: {error.strerror}") from error
-    return digest.hexdigest()[:16]
-
-
-def _sources(case: Case) -> Iterable[Source]:
-    if case.reference is None:
-        raise ConfigError(f"case {case.case_id} has no reference, so it cannot be trained on")
-    return [*case.images.values(), case.reference]
-
-
-def _files(source: Source) -> Sequence[Path]:
-    if not isinstance(source, FileSource):
-        return source.files
-    # Headers with their voxels in a second file: both count.
-    pairs = [source.path.with_suffix(suffix) for suffix in (".img", ".raw", ".zraw")]
-    return [source.path, *(pair for pair in pairs if pair != source.path and pair.is_file())]
+    settings = [config.data.model_dump(mode="json"), config.preprocessing.model_dump(mode="json")]
+    versions = [__version__, np.__version__]
+    sources = [*case.images.values(), *([case.reference] if case.reference else [])]
+    return digest(sources, json.dumps([versions, settings], sort_keys=True))
 
 
 def _place(case: Case) -> Path:

@@ -1,7 +1,7 @@
 """MONAI chains built from the configuration: reading and preprocessing a case, and augmenting a patch.
 
-A sample is a dictionary with the keys "case" (a `Case`), "image" (C, R, A, S) and "reference" (1, R, A, S), the last
-two as MONAI `MetaTensor` whose affine is the exact voxel -> RAS+ mm matrix.
+A sample is a dictionary with the keys "case" (a `Case`), "geometry" (the grid of the source), "image" (C, R, A, S) and
+"reference" (1, R, A, S), the last two as MONAI `MetaTensor` whose affine is the exact voxel -> RAS+ mm matrix.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from volseg.geometry import Geometry
 from volseg.resampling import resample_linear, resample_nearest
 from volseg.volume import Label
 
-IMAGE, REFERENCE, CASE = "image", "reference", "case"
+IMAGE, REFERENCE, CASE, GEOMETRY = "image", "reference", "case", "geometry"
 
 logger = logging.getLogger(__name__)
 
@@ -74,15 +74,15 @@ class LoadVolumed(MapTransform):  # type: ignore[misc]  # MONAI ships no types
         self.reference = reference
 
     def __call__(self, data: Sample) -> dict[Hashable, Any]:
-        """Add "image" (C, I, J, K) float32 and "reference" (1, I, J, K) int32 to a sample that has a "case"."""
+        """Add "image" (C, I, J, K) float32, its "geometry", and "reference" (1, I, J, K) int32 if asked for."""
         sample = dict(data)
         case: Case = sample[CASE]
         volume = read_images(case, self.channels)
-        affine = torch.from_numpy(volume.geometry.affine.copy())
-        sample[IMAGE] = MetaTensor(torch.from_numpy(volume.array), affine=affine)
+        sample[GEOMETRY] = volume.geometry
+        sample[IMAGE] = _with_geometry(torch.from_numpy(volume.array), volume.geometry)
         if self.reference:
             mask = read_reference(case, volume, self.labels)
-            sample[REFERENCE] = MetaTensor(torch.from_numpy(mask.array[np.newaxis].astype(np.int32)), affine=affine)
+            sample[REFERENCE] = _with_geometry(torch.from_numpy(mask.array[np.newaxis].astype(np.int32)), mask.geometry)
         return sample
 
 

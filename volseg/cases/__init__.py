@@ -1,7 +1,7 @@
 """Cases: which files belong together, found by what a folder holds."""
 
 from volseg.cases.case import Case, Dataset, read_images, read_reference
-from volseg.cases.inputs import find_inputs
+from volseg.cases.inputs import find_inputs, find_references
 from volseg.cases.layouts import find_dataset
 from volseg.cases.splits import Split, make_splits, read_splits, write_splits
 
@@ -11,6 +11,7 @@ __all__ = [
     "Split",
     "find_dataset",
     "find_inputs",
+    "find_references",
     "make_splits",
     "read_images",
     "read_reference",

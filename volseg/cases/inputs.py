@@ -6,7 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from volseg.cases.case import Case, Dataset, as_case_id, names_a_reference, stem
-from volseg.cases.layouts import by_name, from_manifest, group_channels
+from volseg.cases.layouts import by_name, find_dataset, from_manifest, group_channels
 from volseg.errors import DataError
 from volseg.io import FileSource, SetAside, Source, discover
 from volseg.progress import Progress, silent
@@ -64,7 +64,9 @@ def _from_tree(root: Path, channels: tuple[str, ...], progress: Progress) -> Dat
     set_aside = list(discovery.set_aside)
     if root.is_dir():  # a single file is meant, whatever its name
         masks = [name for name in named if names_a_reference(_last_part(named[name]))]
-        set_aside += [SetAside(named.pop(name).place, "its name says that it is a mask, not an image") for name in masks]
+        set_aside += [
+            SetAside(named.pop(name).place, "its name says that it is a mask, not an image") for name in masks
+        ]
     grouped, names = group_channels(named, channels)
     if len(names) == len(channels) and names != channels:
         grouped = {
@@ -116,3 +118,28 @@ def _by_folder(named: dict[str, Source], channels: tuple[str, ...]) -> dict[str,
 
 def _last_part(source: Source) -> str:
     return stem(source.place)
+
+
+def find_references(path: Path, progress: Progress = silent) -> dict[str, Source]:
+    """Find the references of cases: of a labelled data set in any layout, or a folder of label maps.
+
+    Args:
+        path: A data set, a CSV manifest with a `reference` column, a folder of label maps, or one label map.
+        progress: Told while files are looked at.
+
+    Returns:
+        Case id -> where its reference is read from.
+
+    Raises:
+        DataError: If there is none.
+    """
+    if path.is_file() and path.suffix.lower() == ".csv":
+        cases = from_manifest(path).cases
+    elif path.is_dir() and any((path / name).exists() for name in ("dataset.json", "labels", "labelsTr")):
+        cases = find_dataset(path, progress).cases
+    else:
+        found = by_name(discover(path, progress), path)
+        if not found:
+            raise DataError(f"{path} holds no reference", hint="give a folder of label maps, or a labelled data set")
+        return found
+    return {case.case_id: case.reference for case in cases if case.reference is not None}

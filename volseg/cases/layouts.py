@@ -12,7 +12,7 @@ from typing import Any
 
 from volseg.cases.case import Case, Dataset, as_case_id, names_a_reference, stem
 from volseg.errors import DataError
-from volseg.io import Discovery, FileSource, SetAside, Source, discover, image_suffix
+from volseg.io import Discovery, FileSource, SetAside, Source, discover, image_suffix, single_source
 from volseg.progress import Progress, silent
 
 _CHANNEL_SUFFIX = re.compile(r"(.+)_(\d{4})")
@@ -304,10 +304,7 @@ def _manifest_source(manifest: Path, entry: str) -> Source:
     path = manifest.parent / entry
     if path.is_file() and image_suffix(path):
         return FileSource(path)
-    sources = discover(path).sources
-    if len(sources) != 1:
-        raise DataError(f"{path} holds {len(sources)} volumes, a manifest entry must name one")
-    return sources[0]
+    return single_source(path)
 
 
 def _sorted(cases: Iterable[Case]) -> tuple[Case, ...]:

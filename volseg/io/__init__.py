@@ -26,6 +26,7 @@ __all__ = [
     "image_suffix",
     "read_mask",
     "read_volume",
+    "single_source",
     "write_mask",
     "write_volume",
 ]
@@ -77,6 +78,18 @@ def discover(root: Path, progress: Progress = silent) -> Discovery:
     series, set_aside = scan_dicom(dicom, progress)
     sources = sorted([*images, *series], key=_order)
     return Discovery(tuple(sources), tuple(sorted(set_aside, key=lambda item: item.path)), ignored)
+
+
+def single_source(path: Path) -> Source:
+    """The one volume at a path: a file, or a folder that holds one DICOM series.
+
+    Raises:
+        DataError: If there is none, or more than one.
+    """
+    sources = discover(path).sources
+    if len(sources) != 1:
+        raise DataError(f"{path} holds {len(sources)} volumes, one is needed", hint="`volseg inspect` shows them")
+    return sources[0]
 
 
 def read_volume(source: Source) -> Volume:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from volseg.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,12 @@ class FileSource:
     def place(self) -> Path:
         """Where it lies: the file."""
         return self.path
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The file, and the file of its voxels where they are kept apart."""
+        parts = (self.path.with_suffix(suffix) for suffix in (".img", ".raw", ".zraw"))
+        return (self.path, *(part for part in parts if part != self.path and part.is_file()))
 
     def __str__(self) -> str:
         return str(self.path) if self.frame is None else f"{self.path}[{self.frame}]"
@@ -55,6 +65,24 @@ class SeriesSource:
 
 
 Source = FileSource | SeriesSource
+
+
+def digest(sources: Iterable[Source], settings: str) -> str:
+    """A short hash of the bytes of all files of some sources, and of the settings they are used with.
+
+    Raises:
+        DataError: If a file cannot be read.
+    """
+    total = hashlib.sha256(settings.encode())
+    for source in sources:
+        total.update(str(source.frame if isinstance(source, FileSource) else "series").encode())
+        for path in source.files:
+            try:
+                with path.open("rb") as file:
+                    total.update(hashlib.file_digest(file, "sha256").digest())
+            except OSError as error:
+                raise DataError(f"cannot read {path}: {error.strerror}") from error
+    return total.hexdigest()[:16]
 
 
 @dataclass(frozen=True)

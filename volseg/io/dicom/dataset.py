@@ -121,9 +121,17 @@ def words_of(dataset: Dataset, keyword: str, path: Path) -> tuple[str, ...]:
 
 
 def count_of(dataset: Dataset, keyword: str, path: Path) -> int | None:
-    """A whole number that is not negative, None when the element is absent, empty or something else."""
-    words = words_of(dataset, keyword, path)
-    return int(words[0]) if len(words) == 1 and words[0].isdecimal() else None
+    """A whole number that is not negative, None when the element is absent or empty.
+
+    Raises:
+        DataError: If it is something else.
+    """
+    value = value_of(dataset, keyword, path)
+    if value is None:
+        return None
+    if not isinstance(value, int) or value < 0:
+        raise DataError(f"{keyword} of {path} must be a whole number, it is {_shown(value)}")
+    return int(value)
 
 
 def numbers_of(dataset: Dataset, keyword: str, size: int, path: Path) -> tuple[float, ...]:

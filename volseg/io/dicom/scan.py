@@ -13,7 +13,7 @@ from pydicom import uid
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 
-from volseg.errors import DataError, GeometryError
+from volseg.errors import DataError
 from volseg.io.dicom.dataset import count_of, is_dicom, quiet_pydicom, read_header, value_of, words_of
 from volseg.io.dicom.frames import Plane, plane_of
 from volseg.io.source import SeriesSource, SetAside
@@ -136,7 +136,10 @@ def _why_no_volume(header: Dataset, path: Path) -> str:
         (_is_coloured(header, path), f"{kind}: a colour image"),
         (bool(special), _NOT_SLICES.get(special, "")),
         (not a_slice and not _states_position(header, path), f"{kind}: no slice, it has no ImagePositionPatient"),
-        ("SeriesInstanceUID" not in header, f"{kind} without SeriesInstanceUID: what belongs together is unknown"),
+        (
+            not words_of(header, "SeriesInstanceUID", path),
+            f"{kind} without SeriesInstanceUID: what belongs together is unknown",
+        ),
     )
     return next((reason for applies, reason in findings if applies), "")
 
@@ -156,16 +159,23 @@ def _image(header: Dataset, path: Path) -> _Image:
         path=path,
         series_uid="".join(words_of(header, "SeriesInstanceUID", path)),
         modality="".join(words_of(header, "Modality", path)),
-        number=count_of(header, "SeriesNumber", path),
+        number=_series_number(header, path),
         multi_frame=multi_frame,
         plane=None if multi_frame else _plane_if_stated(header, path),
     )
 
 
+def _series_number(header: Dataset, path: Path) -> int | None:
+    try:
+        return count_of(header, "SeriesNumber", path)
+    except DataError:  # it only serves to tell series apart for people, no image is worse for it
+        return None
+
+
 def _plane_if_stated(header: Dataset, path: Path) -> Plane | None:
     try:
         return plane_of(header, path)
-    except GeometryError:  # `read_series` raises it again, for the series as a whole
+    except DataError:  # `read_series` raises it again, for the series as a whole
         return None
 
 

@@ -41,7 +41,7 @@ def read_series(source: SeriesSource) -> Volume:
     place = str(source.files[0] if len(source.files) == 1 else source.folder)
     images = _Images()
     with quiet_pydicom():
-        frames = in_order([frame for path in source.files for frame in _frames_in(path)])
+        frames = in_order([frame for path in source.files for frame in _frames_in(path)], place)
         frames = _one_per_position(frames, images, place)
         geometry = grid_of(frames, place)
         slices = np.empty(geometry.shape[::-1], dtype=np.float32)

@@ -19,9 +19,22 @@ EVEN_TOLERANCE = 0.01
 EVEN_TOLERANCE_MM = 0.01
 
 
-def in_order(frames: Sequence[Frame]) -> list[Frame]:
-    """Sort by position along the slice normal; names and instance numbers only break ties."""
-    normal = frames[0].plane.normal
+def in_order(frames: Sequence[Frame], place: str) -> list[Frame]:
+    """Sort by position along the common normal; instance numbers do not matter and names only break ties.
+
+    Args:
+        frames: At least one.
+        place: Names the series in errors.
+
+    Raises:
+        GeometryError: If they are not parallel.
+    """
+    first = frames[0].plane
+    if not all(first.is_parallel_to(frame.plane) for frame in frames):
+        raise GeometryError(
+            f"the images of {place} differ in matrix, pixel spacing or orientation", hint="split them into volumes"
+        )
+    normal = first.normal
     return sorted(frames, key=lambda frame: (float(np.dot(frame.plane.origin_mm, normal)), frame.path, frame.index))
 
 
@@ -43,17 +56,13 @@ def grid_of(frames: Sequence[Frame], place: str) -> Geometry:
     steps along its normal by what its header states.
 
     Args:
-        frames: At least one.
+        frames: At least one, from `in_order`.
         place: Names the series in errors.
 
     Raises:
-        GeometryError: If they are not parallel or not evenly spaced along a line.
+        GeometryError: If they are not evenly spaced along a line.
     """
     first = frames[0].plane
-    if not all(first.is_parallel_to(frame.plane) for frame in frames):
-        raise GeometryError(
-            f"the images of {place} differ in matrix, pixel spacing or orientation", hint="split them into volumes"
-        )
     if len(frames) == 1:
         step = first.normal * frames[0].stated_step_mm()
     else:

@@ -1,0 +1,259 @@
+"""A folder of cases in, a folder of masks and one row per case out."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import fastremap
+import pandas as pd
+
+from volseg import __version__
+from volseg.cases import Case, Dataset, find_inputs
+from volseg.cases.case import as_case_id, stem
+from volseg.checkpoint import Model, load_model
+from volseg.config import DataConfig, dump
+from volseg.errors import CheckpointError, ConfigError, DataError, OutputError
+from volseg.export import Format, output_path
+from volseg.io import write_mask
+from volseg.io.files import atomic_path, make_folder, remove_leftovers, write_text
+from volseg.io.source import FileSource, digest
+from volseg.networks import choose_device
+from volseg.prediction import check_ensemble, predict
+from volseg.progress import Progress, silent
+from volseg.volume import Label, Mask
+
+CASES_FILE = "cases.csv"
+LABELS_FILE = "labels.json"
+LOG_FILE = "volseg.log"
+
+logger = logging.getLogger(__name__)
+
+
+class Status(StrEnum):
+    """What became of a discovered case."""
+
+    SEGMENTED = "segmented"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class CaseReport:
+    """One row of cases.csv.
+
+    Attributes:
+        case_id: The case, or a name made from the path of something that is no case.
+        status: What became of it.
+        reason: Why it was skipped or failed; empty otherwise.
+        seconds: Time it took.
+        peak_memory_mb: Largest memory of the process while it was worked on.
+        volumes_ml: Label name -> volume in the mask.
+        key: Hash of the input, the models and the formats, by which a continued batch knows that a mask is up to date.
+    """
+
+    case_id: str
+    status: Status
+    reason: str = ""
+    seconds: float = 0.0
+    peak_memory_mb: float = 0.0
+    volumes_ml: dict[str, float] = field(default_factory=dict)
+    key: str = ""
+
+
+def predict_folder(
+    source: Path,
+    models: Sequence[Path],
+    output: Path,
+    formats: Sequence[Format] = ("nifti",),
+    progress: Progress = silent,
+) -> list[CaseReport]:
+    """Segment everything in a folder; one bad case never stops the others.
+
+    A batch that was interrupted goes on where it was: a case whose input, models and formats are unchanged and whose
+    masks are there is not segmented again.
+
+    Args:
+        source: A data set, a file, a DICOM folder or a tree of these.
+        models: Runs or model files; the answers of several are averaged.
+        output: Gets a mask per case and format, cases.csv and labels.json.
+        formats: Of the masks.
+        progress: Told per case.
+
+    Returns:
+        One report per discovered case, in the order of cases.csv.
+
+    Raises:
+        DataError: If there is nothing to segment at `source`.
+        CheckpointError: If a model is missing, damaged, or does not go with the others.
+        OutputError: If the output cannot be written (the reports so far are in cases.csv).
+    """
+    loaded = [load_model(path, choose_device()) for path in models]
+    check_ensemble(loaded)
+    data = loaded[0].config.data
+    dataset = find_inputs(source, data.channels, progress)
+    make_folder(output)
+    remove_leftovers(output)
+    write_labels(data.output_labels, output / LABELS_FILE)
+    settings = json.dumps([__version__, list(formats), _hash_models(loaded, models)])
+    earlier = _read_reports(output / CASES_FILE, data)
+    reports = _skipped(dataset, source)
+    for done, case in enumerate(dataset.cases):
+        progress("predict", done, len(dataset.cases), case.case_id)
+        paths = [output_path(output, case.case_id, form) for form in formats]
+        reports.append(_predict_case(case, loaded, paths, settings, earlier.get(case.case_id)))
+        _write_reports(reports, data, output / CASES_FILE)
+    progress("predict", len(dataset.cases), len(dataset.cases))
+    _write_reports(reports, data, output / CASES_FILE)
+    return sorted(reports, key=lambda report: report.case_id)
+
+
+def write_labels(labels: Sequence[Label], path: Path) -> None:
+    """Write what the values of masks mean: a list of value and name.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    write_text(path, json.dumps([{"value": label.value, "name": label.name} for label in labels], indent=1) + "\n")
+
+
+def read_labels(path: Path) -> tuple[Label, ...]:
+    """Read what `write_labels` wrote.
+
+    Raises:
+        DataError: If it is not of that form.
+    """
+    try:
+        return tuple(Label(int(entry["value"]), str(entry["name"])) for entry in json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is no list of labels: {error!r}") from error
+
+
+def _predict_case(
+    case: Case, models: Sequence[Model], paths: Sequence[Path], settings: str, earlier: CaseReport | None
+) -> CaseReport:
+    """Segment one case and write its masks, whatever is wrong with it."""
+    began = time.monotonic()
+    _reset_peak_memory()
+    try:
+        key = digest(case.images.values(), settings)
+        if earlier and earlier.status == Status.SEGMENTED and earlier.key == key and all(p.is_file() for p in paths):
+            logger.info("case %s is up to date", case.case_id)
+            return earlier
+        mask = predict(case, models)
+        for path in paths:
+            write_mask(mask, path)
+    except (OutputError, ConfigError, CheckpointError):
+        raise  # no other case would fare better
+    except DataError as error:
+        reason, key = str(error), ""
+    except Exception as error:  # noqa: BLE001  a defect met in one case must not cost the other cases; it is kept in full
+        reason, key = f"a defect of volseg ({type(error).__name__}: {error}); see {LOG_FILE}", ""
+        with (paths[0].parent / LOG_FILE).open("a", encoding="utf-8") as log:
+            log.write(f"case {case.case_id}\n{traceback.format_exc()}\n")
+    else:
+        return CaseReport(
+            case.case_id, Status.SEGMENTED, "", time.monotonic() - began, _peak_memory_mb(), _volumes_ml(mask), key
+        )
+    _remove_masks(paths)
+    logger.warning("case %s failed: %s", case.case_id, reason)
+    return CaseReport(case.case_id, Status.FAILED, reason, time.monotonic() - began, _peak_memory_mb())
+
+
+def _skipped(dataset: Dataset, root: Path) -> list[CaseReport]:
+    taken = {case.case_id for case in dataset.cases}
+    reports = []
+    for item in dataset.set_aside:
+        parts = item.path.relative_to(root).parts if item.path.is_relative_to(root) else ()
+        parts = parts or (item.path.name,)
+        case_id = as_case_id([*parts[:-1], stem(Path(parts[-1]))], taken)
+        taken.add(case_id)
+        reports.append(CaseReport(case_id, Status.SKIPPED, item.reason))
+        logger.info("%s is skipped: %s", item.path, item.reason)
+    return reports
+
+
+def _volumes_ml(mask: Mask) -> dict[str, float]:
+    values, counts = fastremap.unique(mask.array, return_counts=True)
+    found = dict(zip(values.tolist(), counts.tolist(), strict=True))
+    return {label.name: found.get(label.value, 0) * mask.geometry.voxel_volume_ml for label in mask.labels}
+
+
+def _remove_masks(paths: Sequence[Path]) -> None:
+    """A mask of an earlier batch must not stand beside a row that says the case failed."""
+    for path in paths:
+        path.unlink(missing_ok=True)
+
+
+def _write_reports(reports: Sequence[CaseReport], data: DataConfig, path: Path) -> None:
+    rows = [
+        {
+            "case_id": report.case_id,
+            "status": str(report.status),
+            "reason": report.reason,
+            "seconds": round(report.seconds, 2),
+            "peak_memory_mb": round(report.peak_memory_mb),
+            **{f"{label.name}_ml": report.volumes_ml.get(label.name) for label in data.output_labels},
+            "key": report.key,
+        }
+        for report in sorted(reports, key=lambda report: report.case_id)
+    ]
+    with atomic_path(path) as temporary:
+        pd.DataFrame(rows).to_csv(temporary, index=False, float_format="%.6g")
+
+
+def _read_reports(path: Path, data: DataConfig) -> dict[str, CaseReport]:
+    """The reports of an earlier, interrupted batch; none if the file is not one of this model."""
+    columns = [f"{label.name}_ml" for label in data.output_labels]
+    try:
+        table = pd.read_csv(path, keep_default_na=False, dtype={"case_id": str, "key": str, "reason": str})
+    except (FileNotFoundError, ValueError):
+        return {}
+    if not {"case_id", "status", "reason", "seconds", "peak_memory_mb", "key", *columns} <= set(table.columns):
+        return {}
+    segmented = table[table["status"] == Status.SEGMENTED]
+    return {str(row["case_id"]): _report(row, data) for row in segmented.to_dict("records")}
+
+
+def _report(row: dict[Any, Any], data: DataConfig) -> CaseReport:
+    volumes = {label.name: float(row[f"{label.name}_ml"]) for label in data.output_labels}
+    return CaseReport(
+        row["case_id"],
+        Status.SEGMENTED,
+        "",
+        float(row["seconds"]),
+        float(row["peak_memory_mb"]),
+        volumes,
+        row["key"],
+    )
+
+
+def _hash_models(models: Sequence[Model], paths: Sequence[Path]) -> list[str]:
+    files = [path / "model.pt" if path.is_dir() else path for path in paths]
+    return [digest([FileSource(file)], dump(model.config)) for file, model in zip(files, models, strict=True)]
+
+
+def _reset_peak_memory() -> None:
+    """Let the kernel measure the peak anew (Linux: proc(5), clear_refs); elsewhere it is the peak since the start."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return
+
+
+def _peak_memory_mb() -> float:
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+    except OSError:
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) / 1024

@@ -1,0 +1,367 @@
+"""The command line: parse, call, print; and the one place where an error becomes a line and an exit code.
+
+Heavy libraries are imported by the verb that needs them, so that `volseg --help` is instant.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import click
+import typer
+
+from volseg import __version__
+from volseg.errors import VolsegError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from volseg.export import Format
+    from volseg.progress import Progress
+
+EXIT_DEFECT, EXIT_USAGE, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 1, 2, 3, 130
+
+app = typer.Typer(
+    name="volseg",
+    help="3D segmentation of MRI and CT: a folder of labelled scans in, masks on the anatomy out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="YAML file of some or all configuration keys.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="One key, such as training.epochs=100. Repeatable.")]
+FormatOption = Annotated[list[str] | None, typer.Option("--format", help="nifti, nrrd or mha. Repeatable.")]
+
+
+def main() -> None:
+    """Run the command; every error volseg expects becomes one line on stderr."""
+    try:
+        code = app(standalone_mode=False)
+    except VolsegError as error:
+        _say(f"error: {error}")
+        if error.hint:
+            _say(f"  hint: {error.hint}")
+        code = EXIT_USAGE
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        _say("interrupted; what was finished is complete, and the same command goes on (train: with --resume)")
+        code = EXIT_INTERRUPTED
+    except Exception as error:  # noqa: BLE001  the edge: a defect of ours is kept in a file, not thrown at the user
+        _say(f"error: a defect of volseg: {type(error).__name__}: {error}")
+        _say(f"  hint: please report it with {_keep_traceback()}")
+        code = EXIT_DEFECT
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _version(*, shown: bool) -> None:
+    if shown:
+        print(f"volseg {__version__}")  # noqa: T201  results go to stdout
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    *,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more on stderr.")] = False,
+    version: Annotated[  # noqa: ARG001  handled by its callback
+        bool,
+        typer.Option(
+            "--version", callback=lambda value: _version(shown=value), is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Set up logging for every verb."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    logger = logging.getLogger("volseg")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO if verbose else logging.WARNING)
+
+
+@app.command(epilog="Example: volseg demo --output volseg-demo")
+def demo(
+    output: Annotated[Path, typer.Option("--output", help="New folder for everything it makes.")] = Path("volseg-demo"),
+    minutes: Annotated[float, typer.Option("--minutes", min=0.1, help="Time for training.")] = 3.0,
+) -> None:
+    """Make phantoms, train on them, segment held-out ones, score them. Takes minutes on a laptop."""
+    from volseg.demo import run_demo
+
+    with _progress() as progress:
+        made = run_demo(output, minutes, progress)
+    _print_summary(made.evaluation.summary)
+    _print(f"\nphantoms  {output / 'train'}, {output / 'test'}")
+    _print(f"model     {made.run.result.model}")
+    _print(f"masks     {output / 'masks'}")
+    _print(f"scores    {made.evaluation.metrics_file}, {made.evaluation.summary_file}")
+    _print(f"curves    tensorboard --logdir {output / 'run' / 'tensorboard'}")
+
+
+@app.command(epilog="Example: volseg inspect patients/ --json")
+def inspect(
+    path: Annotated[Path, typer.Argument(help="A folder or a file.")],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Show what is in a folder: volumes or DICOM series, where they lie, and what is odd about them."""
+    from dataclasses import asdict
+
+    from volseg.inspection import inspect as look
+
+    with _progress() as progress:
+        findings = look(path, progress)
+    if as_json:
+        _print(json.dumps([asdict(finding) for finding in findings], indent=1))
+        return
+    rows = [
+        (
+            finding.path,
+            finding.kind,
+            "x".join(str(size) for size in finding.shape or ()),
+            " x ".join(f"{size:.4g}" for size in finding.spacing_mm or ()),
+            finding.axis_codes,
+            finding.status,
+            finding.remark,
+        )
+        for finding in findings
+    ]
+    _print_table(("path", "kind", "voxels", "spacing in mm", "axes", "status", "remark"), rows)
+
+
+@app.command(epilog="Example: volseg plan data/Task04_Hippocampus --output config.yaml")
+def plan(
+    data: Annotated[Path, typer.Argument(help="A labelled data set; data/README.md shows the layouts.")],
+    output: Annotated[Path, typer.Option("--output", help="The YAML file to write.")],
+    config: ConfigOption = None,
+    assignments: SetOption = None,
+) -> None:
+    """Look at a data set and write a complete, commented configuration."""
+    from volseg.io.files import write_text
+    from volseg.runs import plan_folder, render
+
+    with _progress() as progress:
+        dataset, made = plan_folder(data, _overrides(config, assignments), progress)
+    write_text(output, render(made))
+    _print(f"{len(dataset.cases)} cases ({dataset.layout}), {len(dataset.set_aside)} files not used; wrote {output}")
+
+
+@app.command(epilog="Example: volseg train data/Task04_Hippocampus --output runs/hippocampus --minutes 10")
+def train(
+    data: Annotated[Path, typer.Argument(help="A labelled data set; data/README.md shows the layouts.")],
+    output: Annotated[Path, typer.Option("--output", help="The run folder.")],
+    *,
+    config: ConfigOption = None,
+    assignments: SetOption = None,
+    minutes: Annotated[float | None, typer.Option("--minutes", min=0.1, help="Time for the whole run.")] = None,
+    fold: Annotated[int | None, typer.Option("--fold", min=0, help="Which fold is held out.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+) -> None:
+    """Train a network: 3D U-Net unless the configuration says otherwise."""
+    from volseg.config import merge
+    from volseg.runs import train_folder
+
+    overrides = _overrides(config, assignments)
+    chosen = {key: value for key, value in (("minutes", minutes), ("fold", fold)) if value is not None}
+    overrides = merge(overrides, {"training": chosen} if chosen else {})
+    with _progress() as progress:
+        run = train_folder(data, output, overrides, resume=resume, progress=progress)
+    validation = run.result.validation
+    rows = [(name, f"{dice:.4f}") for name, dice in zip(validation.labels, validation.per_label.tolist(), strict=True)]
+    _print_table(("label", "validation dice"), [*rows, ("mean", f"{validation.mean:.4f}")])
+    _print(f"\n{len(run.split.train)} cases taught, {len(run.split.val)} were held out, {len(run.not_used)} not used")
+    _print(f"best of {run.result.epochs} epochs: {run.result.best_epoch}; model: {run.result.model}")
+    _print(f"curves: tensorboard --logdir {output / 'tensorboard'}")
+    if run.failed:
+        raise typer.Exit(EXIT_SOME_FAILED)
+
+
+@app.command(epilog="Example: volseg predict patients/ --model runs/hippocampus --output masks/")
+def predict(
+    source: Annotated[
+        Path, typer.Argument(metavar="INPUT", help="A data set, a file, a DICOM folder, or a tree of these.")
+    ],
+    model: Annotated[list[Path], typer.Option("--model", help="A run folder or model file. Repeatable: averaged.")],
+    output: Annotated[Path, typer.Option("--output", help="Folder for the masks.")],
+    formats: FormatOption = None,
+) -> None:
+    """Segment every case in a folder. An interrupted batch goes on with the same command."""
+    from volseg.batch import CASES_FILE, Status, predict_folder
+
+    with _progress() as progress:
+        reports = predict_folder(source, model, output, _formats(formats), progress)
+    counts = {status: sum(report.status == status for report in reports) for status in Status}
+    for report in reports:
+        if report.status is not Status.SEGMENTED:
+            _say(f"{report.status}: {report.case_id}: {report.reason}")
+    _print(
+        f"{counts[Status.SEGMENTED]} segmented, {counts[Status.SKIPPED]} skipped, {counts[Status.FAILED]} failed "
+        f"of {len(reports)} discovered; see {output / CASES_FILE}"
+    )
+    if counts[Status.FAILED] or not counts[Status.SEGMENTED]:
+        raise typer.Exit(EXIT_SOME_FAILED)
+
+
+@app.command(epilog="Example: volseg evaluate masks/ data/labels --output scores/")
+def evaluate(
+    predictions: Annotated[Path, typer.Argument(help="Folder of masks, as `volseg predict` writes it.")],
+    references: Annotated[Path, typer.Argument(help="Folder of label maps, or a labelled data set.")],
+    output: Annotated[Path, typer.Option("--output", help="Folder for metrics.csv and summary.csv.")],
+    *,
+    tolerance_mm: Annotated[float, typer.Option("--tolerance-mm", min=0, help="Of the normalised surface Dice.")] = 2.0,
+    only_predicted: Annotated[
+        bool,
+        typer.Option("--only-predicted", help="Leave out references that have no prediction, instead of scoring 0."),
+    ] = False,
+) -> None:
+    """Compare masks with references, case by case and label by label."""
+    from volseg.evaluation import evaluate as score
+    from volseg.scoring import evaluation_labels, pair_cases
+
+    with _progress() as progress:
+        pairing = pair_cases(predictions, references, only_predicted=only_predicted)
+        labels = evaluation_labels(predictions, pairing.pairs)
+        result = score(pairing.pairs, labels, output, tolerance_mm=tolerance_mm, progress=progress)
+    for failure in result.failures:
+        _say(f"failed: {failure.case_id}: {failure.reason}")
+    for remark in pairing.remarks:
+        _say(f"note: {remark}")
+    _print_summary(result.summary)
+    _print(f"\nwrote {result.metrics_file} and {result.summary_file}")
+    if result.failures:
+        raise typer.Exit(EXIT_SOME_FAILED)
+
+
+@app.command(epilog="Example: volseg export masks/p1.nii.gz --reference dicom/p1 --format nrrd --output p1.nrrd")
+def export(
+    mask: Annotated[Path, typer.Argument(help="A mask.")],
+    reference: Annotated[Path, typer.Option("--reference", help="The image it was made from: a file or DICOM folder.")],
+    output: Annotated[Path, typer.Option("--output", help="The file to write.")],
+    form: Annotated[str, typer.Option("--format", help="nifti, nrrd or mha.")] = "nifti",
+) -> None:
+    """Write a mask in another format, on the exact grid of its source image."""
+    from volseg.export import SUFFIXES, export_mask
+    from volseg.io import single_source
+
+    (chosen,) = _formats([form])
+    if not output.name.endswith(SUFFIXES[chosen]):
+        raise click.UsageError(f"--output of --format {chosen} ends with {SUFFIXES[chosen]}, given {output.name}")
+    written = export_mask(mask, single_source(reference), output)
+    _print(f"wrote {output}: {written.geometry}")
+
+
+@app.command(epilog="Example: volseg download Task04_Hippocampus --output data")
+def download(
+    task: Annotated[str, typer.Argument(help="Name of a Medical Segmentation Decathlon task.")],
+    output: Annotated[Path, typer.Option("--output", help="Folder in which the task's folder is made.")] = Path("data"),
+    url: Annotated[str | None, typer.Option("--url", help="Another place to fetch the archive from.")] = None,
+    md5: Annotated[
+        str | None, typer.Option("--md5", help="Checksum of the archive, if it is not the known one.")
+    ] = None,
+) -> None:
+    """Fetch a public data set, checked and resumable."""
+    from volseg.download import download as fetch
+
+    with _progress() as progress:
+        folder = fetch(task, output, url=url, md5=md5, progress=progress)
+    _print(f"{folder}")
+
+
+def _overrides(config: Path | None, assignments: list[str] | None) -> dict[str, Any]:
+    from volseg.config import merge, parse_assignments, read_overrides
+
+    return merge(read_overrides(config) if config else {}, parse_assignments(assignments or []))
+
+
+def _formats(names: list[str] | None) -> list[Format]:
+    from volseg.export import SUFFIXES
+
+    for name in names or []:
+        if name not in SUFFIXES:
+            raise click.UsageError(f"there is no format {name!r}; there are {', '.join(SUFFIXES)}")
+    return list(dict.fromkeys(names or ["nifti"]))  # type: ignore[arg-type]  # checked above
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Progress]:
+    """A progress bar on a terminal, a line now and then elsewhere."""
+    if not sys.stderr.isatty():
+        yield _PlainProgress()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:3.0f}%"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def update(stage: str, done: int, total: int, note: str = "") -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=total or None, note=note)
+            bar.update(tasks[stage], completed=done, total=total or None, note=note)
+
+        yield update
+
+
+class _PlainProgress:
+    """At most one line every few seconds, and one when a stage is finished."""
+
+    _EVERY_SECONDS = 15.0
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
+        now = time.monotonic()
+        if now - self._last >= self._EVERY_SECONDS or (done == total and total > 0):
+            self._last = now
+            _say(f"{stage} {done}/{total or '?'} {note}".rstrip())
+
+
+def _print_summary(summary: pd.DataFrame) -> None:
+    counts = ["scored", "missed", "false_alarm", "absent", "not_predicted", "failed"]
+    means = ["dice_mean", "hd95_mm_mean", "assd_mm_mean", "nsd_mean"]
+    rows = [
+        (str(row["label"]), *(f"{row[name]:.0f}" for name in counts), *(f"{row[name]:.4g}" for name in means))
+        for row in summary.to_dict("records")
+    ]
+    _print_table(("label", *counts, *means), rows)
+
+
+def _print_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """Aligned columns that a person can read and a script can split."""
+    widths = [max(len(row[n]) for row in [header, *rows]) for n in range(len(header))]
+    for row in [header, *rows]:
+        _print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _print(text: str) -> None:
+    print(text)  # noqa: T201  results go to stdout
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)  # noqa: T201  everything else goes to stderr
+
+
+def _keep_traceback() -> Path:
+    with tempfile.NamedTemporaryFile("w", prefix="volseg-", suffix=".log", delete=False, encoding="utf-8") as file:
+        file.write(f"volseg {__version__}, Python {sys.version}\n{' '.join(sys.argv)}\n\n{traceback.format_exc()}")
+        return Path(file.name)

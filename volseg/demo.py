@@ -1,0 +1,64 @@
+"""The whole of volseg on phantoms it makes itself: train, predict, evaluate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from volseg.batch import CaseReport, predict_folder
+from volseg.cases import find_references
+from volseg.evaluation import CasePair, Evaluation, evaluate
+from volseg.io.source import FileSource
+from volseg.phantoms import LABELS, write_dataset
+from volseg.progress import Progress, silent
+from volseg.runs import Run, train_folder
+
+_CASES, _TEST_CASES = 16, 4
+
+
+@dataclass(frozen=True, eq=False)
+class Demo:
+    """What the demo made.
+
+    Attributes:
+        run: The training.
+        reports: One per predicted case.
+        evaluation: Scores of cases that training never saw.
+    """
+
+    run: Run
+    reports: list[CaseReport]
+    evaluation: Evaluation
+
+
+def run_demo(output: Path, minutes: float = 3.0, progress: Progress = silent) -> Demo:
+    """Make phantoms, train on most of them, segment and score the others.
+
+    Args:
+        output: Gets train/, test/, run/, masks/ and scores/.
+        minutes: For training.
+        progress: Told all along.
+
+    Returns:
+        Everything that came out.
+
+    Raises:
+        OutputError: If the output cannot be written or already holds a run.
+    """
+    train_set, test_set = output / "train", output / "test"
+    write_dataset(train_set, _CASES, seed=0, progress=progress)
+    write_dataset(test_set, _TEST_CASES, seed=1000, progress=progress)
+    overrides = {
+        "data": {"labels": {label.name: label.value for label in LABELS}},
+        "training": {"minutes": minutes, "folds": 8},
+        "postprocess": [{"label": "*", "keep_largest": True}],
+    }
+    run = train_folder(train_set, output / "run", overrides, progress=progress)
+    masks = output / "masks"
+    reports = predict_folder(test_set, [output / "run"], masks, progress=progress)
+    pairs = [
+        CasePair(case_id, FileSource(masks / f"{case_id}.nii.gz"), reference)
+        for case_id, reference in find_references(test_set).items()
+    ]
+    evaluation = evaluate(pairs, LABELS, output / "scores", progress=progress)
+    return Demo(run, reports, evaluation)

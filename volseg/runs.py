@@ -1,0 +1,198 @@
+"""A folder of labelled scans in, a run with a model out."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from volseg.cases import Case, Dataset, Split, find_dataset, make_splits, read_splits, write_splits
+from volseg.config import Config, NetworkName, dump, is_complete, merge, read_config, validate
+from volseg.errors import ConfigError, OutputError
+from volseg.io import SetAside
+from volseg.io.files import atomic_path, make_folder, write_text
+from volseg.plan import Plan, make_plan, take_fingerprint
+from volseg.preparation import PreparedCase, prepare_cases
+from volseg.progress import Progress, silent
+from volseg.training import TrainingResult, train
+from volseg.training.schedule import Clock
+
+CONFIG_FILE, SPLITS_FILE, NOT_USED_FILE, CACHE_FOLDER = "config.yaml", "splits.json", "not_used.csv", "cache"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training.
+
+    Attributes:
+        folder: Where everything is.
+        config: As resolved.
+        split: Which cases taught and which were held out.
+        not_used: What was found and not used.
+        failed: Cases that had an image and a reference but could not be used.
+        result: What training says.
+    """
+
+    folder: Path
+    config: Config
+    split: Split
+    not_used: tuple[SetAside, ...]
+    failed: tuple[SetAside, ...]
+    result: TrainingResult
+
+
+def plan_folder(data: Path, overrides: Mapping[str, Any], progress: Progress = silent) -> tuple[Dataset, Plan]:
+    """Plan a configuration for a data set.
+
+    Args:
+        data: A labelled data set in any layout.
+        overrides: Keys that are decided already; the plan fits itself to the labels and the network they name.
+        progress: Told per case.
+
+    Returns:
+        The data set and the plan with the overrides laid over it.
+
+    Raises:
+        DataError: If there is no labelled case.
+        ConfigError: If the overrides are not valid.
+    """
+    dataset = find_dataset(data, progress)
+    labels = overrides.get("data", {}).get("labels") if isinstance(overrides.get("data"), Mapping) else None
+    fingerprint = take_fingerprint(dataset, labels if isinstance(labels, Mapping) else None, progress)
+    plan = make_plan(fingerprint, _network_name(overrides))
+    config = validate(merge(plan.config.model_dump(mode="json"), overrides), "the configuration")
+    return dataset, Plan(config, plan.reasons)
+
+
+def train_folder(
+    data: Path, output: Path, overrides: Mapping[str, Any], *, resume: bool = False, progress: Progress = silent
+) -> Run:
+    """Train on a data set.
+
+    Args:
+        data: A labelled data set in any layout.
+        output: The run folder.
+        overrides: Some or all configuration keys; what they leave open is planned.
+        resume: Go on with the run that is in `output`.
+        progress: Told per case and per step.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        VolsegError: In any of its kinds, for what can be wrong with input, configuration and output.
+    """
+    started = time.monotonic()
+    _check_output(output, resume=resume)
+    make_folder(output)
+    resumed = resume and (output / CONFIG_FILE).is_file()
+    dataset, config = _resolve(data, output, overrides, resumed=resumed, progress=progress)
+    prepared, failed = prepare_cases(dataset.cases, config, output / CACHE_FOLDER, progress)
+    not_used = (*dataset.set_aside, *failed)
+    _write_not_used(not_used, output / NOT_USED_FILE)
+    split = _split(dataset.cases, prepared, config, output, resumed=resumed)
+    result = train(
+        [prepared[case_id] for case_id in split.train],
+        [prepared[case_id] for case_id in split.val],
+        config,
+        output,
+        Clock(config.training, started=started),
+        resume=resume,
+        progress=progress,
+    )
+    shutil.rmtree(output / CACHE_FOLDER)
+    return Run(output, config, split, not_used, tuple(failed), result)
+
+
+def render(plan: Plan) -> str:
+    """A plan as YAML with a comment above each key that was decided for a reason."""
+    lines = ["# Written by `volseg plan`. Every key can be edited; `volseg train --config` takes the file."]
+    for section, value in yaml.safe_load(dump(plan.config)).items():
+        if section in plan.reasons:
+            lines.append(f"# {plan.reasons[section]}")
+        block = yaml.safe_dump({section: value}, sort_keys=False, width=120, default_flow_style=None)
+        if isinstance(value, dict):
+            block = yaml.safe_dump({section: None}).replace(" null", "")
+            for key, entry in value.items():
+                reason = plan.reasons.get(f"{section}.{key}")
+                text = yaml.safe_dump({key: entry}, sort_keys=False, width=110, default_flow_style=None)
+                block += f"  # {reason}\n" * bool(reason) + "".join(f"  {line}\n" for line in text.splitlines())
+        lines.append(block.rstrip("\n"))
+    return "\n".join(lines) + "\n"
+
+
+def _resolve(
+    data: Path, output: Path, overrides: Mapping[str, Any], *, resumed: bool, progress: Progress
+) -> tuple[Dataset, Config]:
+    """The data set and the configuration: of the run that goes on, as given in full, or planned."""
+    if resumed:
+        stored = read_config(output / CONFIG_FILE)
+        config = validate(merge(stored.model_dump(mode="json"), overrides), "the configuration")
+        if config != stored:
+            raise ConfigError(
+                f"{output} was trained with another configuration",
+                hint="resume with the same options, or a new --output",
+            )
+        return find_dataset(data, progress), config
+    if is_complete(overrides):
+        dataset, config = find_dataset(data, progress), validate(overrides, "the configuration")
+        write_text(output / CONFIG_FILE, dump(config))
+        return dataset, config
+    dataset, plan = plan_folder(data, overrides, progress)
+    write_text(output / CONFIG_FILE, render(plan))
+    return dataset, plan.config
+
+
+def _split(
+    cases: Sequence[Case], prepared: Mapping[str, PreparedCase], config: Config, output: Path, *, resumed: bool
+) -> Split:
+    """This fold's split, without the cases that could not be prepared."""
+    path = output / SPLITS_FILE
+    if resumed and path.is_file():
+        splits = read_splits(path)
+    else:
+        settings = config.training
+        splits = make_splits([case.case_id for case in cases], settings.folds, settings.holdout, settings.seed)
+        write_splits(splits, path)
+    if config.training.fold >= len(splits):
+        raise ConfigError(f"there is no fold {config.training.fold}: {len(cases)} cases make {len(splits)} folds")
+    wanted = splits[config.training.fold]
+    split = Split(*(tuple(case_id for case_id in ids if case_id in prepared) for ids in (wanted.train, wanted.val)))
+    if not split.train or not split.val:
+        raise ConfigError(
+            f"fold {config.training.fold} has {len(split.train)} cases to learn from and {len(split.val)} held out"
+        )
+    return split
+
+
+def _network_name(overrides: Mapping[str, Any]) -> NetworkName:
+    network = overrides.get("network")
+    name = network.get("name", "unet") if isinstance(network, Mapping) else "unet"
+    known: tuple[NetworkName, ...] = ("unet", "vnet", "dynunet", "segresnet", "attention_unet", "swin_unetr")
+    if name not in known:
+        raise ConfigError(f"network.name: there is no {name!r}", hint=f"there are {', '.join(known)}")
+    return name  # type: ignore[no-any-return]  # one of the names
+
+
+def _check_output(output: Path, *, resume: bool) -> None:
+    if not resume and output.is_dir() and any((output / name).exists() for name in ("last.pt", "model.pt")):
+        raise OutputError(f"{output} already holds a run", hint="go on with --resume, or choose another --output")
+
+
+def _write_not_used(items: Sequence[SetAside], path: Path) -> None:
+    for item in items:
+        logger.warning("not used: %s: %s", item.path, item.reason)
+    with atomic_path(path) as temporary:
+        table = pd.DataFrame(
+            [{"path": str(item.path), "reason": item.reason} for item in items], columns=["path", "reason"]
+        )
+        table.to_csv(temporary, index=False)

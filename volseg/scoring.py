@@ -1,0 +1,84 @@
+"""Which prediction belongs to which reference, and what their values mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import fastremap
+
+from volseg.batch import LABELS_FILE, read_labels
+from volseg.cases import find_references
+from volseg.cases.layouts import by_name
+from volseg.errors import DataError
+from volseg.evaluation import CasePair
+from volseg.io import discover, read_mask
+from volseg.volume import Label
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Predictions beside references.
+
+    Attributes:
+        pairs: One per reference.
+        remarks: What a person should know about files that have no partner.
+    """
+
+    pairs: tuple[CasePair, ...]
+    remarks: tuple[str, ...]
+
+
+def pair_cases(predictions: Path, references: Path, *, only_predicted: bool) -> Pairing:
+    """Pair masks and references by case id.
+
+    Args:
+        predictions: A folder of masks.
+        references: A folder of label maps or a labelled data set.
+        only_predicted: Whether references without a prediction are left out.
+
+    Returns:
+        The pairs.
+
+    Raises:
+        DataError: If there are no references, or no prediction belongs to any.
+    """
+    wanted = find_references(references)
+    made = by_name(discover(predictions), predictions)
+    if not set(made) & set(wanted):
+        raise DataError(
+            f"no mask in {predictions} has the name of a reference in {references}",
+            hint=f"masks: {_some(made)}; references: {_some(wanted)}",
+        )
+    missing = sorted(set(wanted) - set(made))
+    extra = sorted(set(made) - set(wanted))
+    remarks = []
+    if missing:
+        what = "left out" if only_predicted else "scored 0 (--only-predicted leaves them out)"
+        remarks.append(f"{len(missing)} references have no prediction and are {what}: {_some(missing)}")
+    if extra:
+        remarks.append(f"{len(extra)} predictions have no reference and are not scored: {_some(extra)}")
+    chosen = [case_id for case_id in sorted(wanted) if not only_predicted or case_id in made]
+    return Pairing(tuple(CasePair(case_id, made.get(case_id), wanted[case_id]) for case_id in chosen), tuple(remarks))
+
+
+def evaluation_labels(predictions: Path, pairs: Sequence[CasePair]) -> tuple[Label, ...]:
+    """The labels to score: those of `labels.json` beside the predictions, else every value of the references.
+
+    Raises:
+        DataError: If labels.json is damaged, or no reference has any label.
+    """
+    if (predictions / LABELS_FILE).is_file():
+        return read_labels(predictions / LABELS_FILE)
+    values: set[int] = set()
+    for pair in pairs:
+        values |= set(fastremap.unique(read_mask(pair.reference).array).tolist())
+    if not values - {0}:
+        raise DataError("all references are empty, there is nothing to score")
+    return tuple(Label(value, f"label_{value}") for value in sorted(values - {0}))
+
+
+def _some(names: Sequence[str] | dict[str, object]) -> str:
+    listed = sorted(names)
+    return ", ".join(listed[:5]) + (" ..." if len(listed) > 5 else "")

@@ -1,0 +1,314 @@
+"""Training, from prepared cases to a model, read from top to bottom."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from volseg.checkpoint import MODEL_FILE, load, load_model, save, save_model
+from volseg.config import Config, TrainingConfig, dump
+from volseg.errors import CheckpointError, TrainingError
+from volseg.losses import SegmentationLoss
+from volseg.networks import build_network, choose_device, choose_precision
+from volseg.preparation import PreparedCase
+from volseg.progress import Progress, silent
+from volseg.training.record import Board, write_history, write_validation
+from volseg.training.sampling import PatchDataset, batches
+from volseg.training.schedule import Clock, learning_rate
+from volseg.training.validation import Validation, validate
+from volseg.transforms import IMAGE, REFERENCE
+
+LAST_FILE = "last.pt"
+
+logger = logging.getLogger(__name__)
+
+#: So many steps in a row with a loss that is not finite end the run.
+_BROKEN_STEPS = 20
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingResult:
+    """What came out.
+
+    Attributes:
+        model: The file of the best model.
+        epochs: Finished epochs.
+        best_epoch: After which the best validation Dice was reached.
+        validation: Dice of the best model on all held-out cases.
+    """
+
+    model: Path
+    epochs: int
+    best_epoch: int
+    validation: Validation
+
+
+@dataclass
+class State:
+    """Everything that a resumed run needs to go on as if nothing had happened."""
+
+    network: nn.Module
+    average: AveragedModel | None
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    clock: Clock
+    epoch: int = 0
+    step: int = 0
+    best_dice: float = -1.0
+    best_epoch: int = 0
+    stale: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def validated(self) -> nn.Module:
+        """The network that is validated and saved: the averaged one where there is one."""
+        return self.average.module if self.average is not None else self.network
+
+
+def train(
+    train_cases: Sequence[PreparedCase],
+    val_cases: Sequence[PreparedCase],
+    config: Config,
+    run: Path,
+    clock: Clock,
+    *,
+    resume: bool = False,
+    progress: Progress = silent,
+) -> TrainingResult:
+    """Train a network.
+
+    Args:
+        train_cases: What it learns from.
+        val_cases: Held-out cases that choose the best epoch.
+        config: Everything else.
+        run: Output folder; gets model.pt, last.pt, history.csv, validation.csv and tensorboard/.
+        clock: Started when the run began, so that a time budget includes what came before.
+        resume: Go on from `last.pt` if it is there.
+        progress: Told per step, in thousandths of the whole.
+
+    Returns:
+        The best model and its scores.
+
+    Raises:
+        TrainingError: If the loss is not finite for many steps in a row.
+        CheckpointError: If `last.pt` belongs to another configuration.
+        OutputError: If the run folder cannot be written.
+    """
+    device = choose_device()
+    dtype = choose_precision(config.training.precision, device)
+    state = _start(config, device, dtype, clock)
+    if resume and (run / LAST_FILE).is_file():
+        _restore(state, run / LAST_FILE, config)
+    loss = SegmentationLoss(config.loss, config.data)
+    source = batches(PatchDataset(train_cases, config), config, state.step)
+    watched = _spread(val_cases, config.training.validation_cases)
+    board = Board(run / "tensorboard", state.epoch)
+    while state.clock.progress(state.step) < 1.0 and not _is_stale(state, config.training):
+        row = _train_epoch(state, source, loss, dtype, config.training, progress)
+        state.epoch += 1
+        finished = state.clock.progress(state.step) >= 1.0
+        if finished or state.clock.validation_is_due(state.epoch):
+            row |= _validate_epoch(state, watched, len(val_cases), config, dtype)
+            if state.best_epoch == state.epoch:
+                save_model(run / MODEL_FILE, state.validated, config, dice=state.best_dice, epoch=state.epoch)
+            board.add_slices(state.epoch, state.validated, watched[0], config, dtype)
+        state.history.append({"epoch": state.epoch, "step": state.step, **row})
+        _save_last(state, run / LAST_FILE, config)
+        write_history(state.history, run / "history.csv")
+        board.add_epoch(state.epoch, state.history[-1])
+    board.close()
+    best = load_model(run / MODEL_FILE, device)
+    validation = validate(best.network, val_cases, config, dtype, progress)
+    write_validation(validation, run / "validation.csv")
+    return TrainingResult(run / MODEL_FILE, state.epoch, state.best_epoch, validation)
+
+
+def _start(config: Config, device: torch.device, dtype: torch.dtype, clock: Clock) -> State:
+    settings = config.training
+    torch.manual_seed(settings.seed)
+    network = build_network(config.network, len(config.data.channels), config.data.outputs)
+    network.to(device, memory_format=torch.channels_last_3d)
+    average = None
+    if settings.ema_decay:
+        average = AveragedModel(network, multi_avg_fn=_moving_average(settings.ema_decay), use_buffers=True)
+    optimizer: torch.optim.Optimizer
+    match settings.optimizer:
+        case "adamw":
+            optimizer = torch.optim.AdamW(
+                network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
+            )
+        case "sgd":
+            optimizer = torch.optim.SGD(
+                network.parameters(),
+                settings.learning_rate,
+                momentum=0.99,
+                nesterov=True,
+                weight_decay=settings.weight_decay,
+            )
+    scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+    return State(network, average, optimizer, scaler, clock)
+
+
+def _moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
+    """An exponential average that looks back a tenth of the steps taken until that reaches `decay`."""
+
+    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
+        keep = min(decay, (1 + int(count)) / (10 + int(count)))
+        for mean, value in zip(averaged, current, strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(value, 1 - keep)
+            else:  # counters
+                mean.copy_(value)
+
+    return update
+
+
+def _train_epoch(
+    state: State,
+    source: Iterator[Mapping[str, Tensor]],
+    loss: nn.Module,
+    dtype: torch.dtype,
+    settings: TrainingConfig,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Train until the clock ends the epoch.
+
+    Returns:
+        Mean loss, mean gradient norm, last learning rate and time, for the history.
+    """
+    began, rate = state.clock.elapsed_seconds, 0.0
+    losses: list[float] = []
+    norms: list[float] = []
+    broken = 0
+    state.network.train()
+    while not losses or not state.clock.epoch_is_over(state.step, len(losses) + broken, began):
+        rate = learning_rate(settings, state.step, state.clock.progress(state.step))
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate
+        torch.manual_seed(
+            (settings.seed << 32) + state.step
+        )  # dropout of a resumed run equals that of an undisturbed one
+        value, norm = _train_step(state, next(source), loss, dtype, settings.gradient_clip)
+        state.step += 1
+        if value is None:
+            broken += 1
+            if broken >= _BROKEN_STEPS:
+                raise TrainingError(
+                    f"the loss was not finite in {broken} steps",
+                    hint="lower training.learning_rate or set precision=fp32",
+                )
+            continue
+        losses.append(value)
+        norms.append(norm)
+        progress("train", round(1000 * state.clock.progress(state.step)), 1000, f"loss {fmean(losses[-20:]):.3f}")
+    seconds = state.clock.elapsed_seconds
+    return {
+        "seconds": round(seconds, 2),
+        "learning_rate": rate,
+        "loss": fmean(losses),
+        "gradient_norm": fmean(norms),
+        "skipped_steps": broken,
+        "steps_per_second": round((len(losses) + broken) / (seconds - began), 3),
+    }
+
+
+def _train_step(
+    state: State, batch: Mapping[str, Tensor], loss: nn.Module, dtype: torch.dtype, clip: float
+) -> tuple[float | None, float]:
+    """One step of the optimiser.
+
+    Returns:
+        The loss, None if it was not finite and the step was left out; and the norm of the gradient before clipping.
+    """
+    device = next(state.network.parameters()).device
+    image = batch[IMAGE].to(device, memory_format=torch.channels_last_3d)
+    reference = batch[REFERENCE].to(device)
+    with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+        logits = state.network(image)
+    value = loss(logits, reference)
+    if not torch.isfinite(value):
+        return None, 0.0
+    state.optimizer.zero_grad(set_to_none=True)
+    state.scaler.scale(value).backward()
+    state.scaler.unscale_(state.optimizer)
+    norm = nn.utils.clip_grad_norm_(state.network.parameters(), clip)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    if state.average is not None:
+        state.average.update_parameters(state.network)
+    return value.item(), float(norm)
+
+
+def _validate_epoch(
+    state: State, watched: Sequence[PreparedCase], total: int, config: Config, dtype: torch.dtype
+) -> dict[str, Any]:
+    """Validate, remember whether it was the best, and learn how long a validation takes."""
+    began = state.clock.elapsed_seconds
+    validation = validate(state.validated, watched, config, dtype)
+    if validation.mean > state.best_dice:
+        state.best_dice, state.best_epoch, state.stale = validation.mean, state.epoch, 0
+    else:
+        state.stale += 1
+    seconds = state.clock.elapsed_seconds - began
+    state.clock.validation_seconds += seconds
+    state.clock.reserve_seconds = seconds * (1 + total / len(watched))  # the last one of an epoch and the one of all
+    logger.info("epoch %d: validation Dice %.4f, best %.4f", state.epoch, validation.mean, state.best_dice)
+    named = {
+        f"dice_{label}": value for label, value in zip(validation.labels, validation.per_label.tolist(), strict=True)
+    }
+    return {"dice": validation.mean, **named}
+
+
+def _is_stale(state: State, settings: TrainingConfig) -> bool:
+    return 0 < settings.patience <= state.stale
+
+
+def _spread(cases: Sequence[PreparedCase], count: int) -> list[PreparedCase]:
+    """At most `count` cases, evenly out of all."""
+    step = max(1.0, len(cases) / count)
+    return [cases[int(n * step)] for n in range(min(count, len(cases)))]
+
+
+def _save_last(state: State, path: Path, config: Config) -> None:
+    save(
+        path,
+        {
+            "config": dump(config),
+            "network": state.network.state_dict(),
+            "average": state.average.state_dict() if state.average is not None else {},
+            "optimizer": state.optimizer.state_dict(),
+            "scaler": state.scaler.state_dict(),
+            "numbers": {name: getattr(state, name) for name in _NUMBERS},
+            "clock": [state.clock.elapsed_seconds, state.clock.validation_seconds, state.clock.reserve_seconds],
+            "history": state.history,
+        },
+    )
+
+
+def _restore(state: State, path: Path, config: Config) -> None:
+    content = load(path)
+    if content.get("config") != dump(config):
+        raise CheckpointError(
+            f"{path} was made with another configuration", hint="resume with the same options, or use another --output"
+        )
+    state.network.load_state_dict(content["network"])
+    if state.average is not None:
+        state.average.load_state_dict(content["average"])
+    state.optimizer.load_state_dict(content["optimizer"])
+    state.scaler.load_state_dict(content["scaler"])
+    for name in _NUMBERS:
+        setattr(state, name, content["numbers"][name])
+    state.clock.spent_seconds, state.clock.validation_seconds, state.clock.reserve_seconds = content["clock"]
+    state.history = content["history"]
+    logger.info("resumed after epoch %d, step %d", state.epoch, state.step)
+
+
+_NUMBERS = ("epoch", "step", "best_dice", "best_epoch", "stale")

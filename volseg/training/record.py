@@ -1,0 +1,116 @@
+"""What a run leaves behind for people: history.csv, validation.csv and TensorBoard."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from volseg.config import Config
+from volseg.io.files import atomic_path
+from volseg.outputs import activate, paint
+from volseg.patches import sliding_window
+from volseg.preparation import PreparedCase
+from volseg.training.validation import Validation
+
+#: Outlines on TensorBoard slices; distinguishable with any colour vision.
+_REFERENCE_COLOR = (0, 158, 115)
+_PREDICTION_COLOR = (230, 159, 0)
+
+
+def write_history(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Write one row per epoch.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    with atomic_path(path) as temporary:
+        pd.DataFrame(list(rows)).to_csv(temporary, index=False, float_format="%.6g")
+
+
+def write_validation(validation: Validation, path: Path) -> None:
+    """Write Dice per held-out case and label; an empty cell where neither reference nor prediction has the label.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    rows = [
+        {"case_id": case_id, "label": label, "dice": value}
+        for case_id, values in zip(validation.case_ids, validation.dice, strict=True)
+        for label, value in zip(validation.labels, values, strict=True)
+    ]
+    with atomic_path(path) as temporary:
+        pd.DataFrame(rows, columns=["case_id", "label", "dice"]).to_csv(temporary, index=False, float_format="%.6f")
+
+
+class Board:
+    """TensorBoard of a run.
+
+    Args:
+        folder: Where its event files lie.
+        epoch: Epochs that are already there; later ones of an interrupted run are dropped.
+    """
+
+    def __init__(self, folder: Path, epoch: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder), purge_step=epoch + 1)  # type: ignore[no-untyped-call]
+
+    def add_epoch(self, epoch: int, row: dict[str, Any]) -> None:
+        """Show the numbers of an epoch under the names of history.csv."""
+        for name, value in row.items():
+            if name not in {"epoch", "step"} and value is not None:
+                group = "dice" if "dice" in name else "training"
+                self._writer.add_scalar(f"{group}/{name}", value, epoch)  # type: ignore[no-untyped-call]
+        self._writer.flush()  # type: ignore[no-untyped-call]
+
+    def add_slices(
+        self, epoch: int, network: nn.Module, case: PreparedCase, config: Config, dtype: torch.dtype
+    ) -> None:
+        """Show the axial slice with the most reference of one case, outlined."""
+        image = torch.from_numpy(np.array(case.image))
+        logits = sliding_window(network, image, config.patches.size, config.inference, dtype)
+        predicted = paint(activate(logits, config.data), config.data)
+        level = int(np.count_nonzero(case.reference, axis=(0, 1)).argmax())
+        picture = outlined_slice(case.image[0, :, :, level], case.reference[:, :, level], predicted[:, :, level])
+        self._writer.add_image(  # type: ignore[no-untyped-call]
+            "reference green, prediction orange", picture, epoch, dataformats="HWC"
+        )
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._writer.close()  # type: ignore[no-untyped-call]
+
+
+def outlined_slice(
+    image: NDArray[np.float32], reference: NDArray[np.generic], prediction: NDArray[np.generic]
+) -> NDArray[np.uint8]:
+    """Draw a slice as radiologists see it: the patient's right on the left, anterior on top.
+
+    Args:
+        image: (R, A) intensities.
+        reference: (R, A) label values.
+        prediction: (R, A) label values.
+
+    Returns:
+        (A, R, 3) colours.
+    """
+    low, high = np.percentile(image, [1, 99])
+    gray = np.clip((image - low) / max(high - low, 1e-6) * 255, 0, 255).astype(np.uint8)
+    picture = np.repeat(gray[..., np.newaxis], 3, axis=-1)
+    picture[_outline(reference)] = _REFERENCE_COLOR
+    picture[_outline(prediction)] = _PREDICTION_COLOR
+    return np.ascontiguousarray(picture[::-1, ::-1].transpose(1, 0, 2))
+
+
+def _outline(values: NDArray[np.generic]) -> NDArray[np.bool_]:
+    """Labelled pixels with a neighbour of another value."""
+    padded = np.pad(values, 1, mode="edge")
+    neighbours = (padded[2:, 1:-1], padded[:-2, 1:-1], padded[1:-1, 2:], padded[1:-1, :-2])
+    return (values > 0) & np.any([values != neighbour for neighbour in neighbours], axis=0)

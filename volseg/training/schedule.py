@@ -1,0 +1,93 @@
+"""How far training is, in epochs or in minutes, and the learning rate that follows from it."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+
+from volseg.config import TrainingConfig
+
+#: A run with a time budget is divided into this many epochs.
+_EPOCHS_OF_A_BUDGET = 40
+#: Share of a time budget that validation may take while training.
+_VALIDATION_SHARE = 0.15
+#: Validations of a run without a time budget.
+_VALIDATIONS = 20
+
+
+@dataclass
+class Clock:
+    """Time spent and time left.
+
+    Attributes:
+        config: Epochs and minutes.
+        spent_seconds: What earlier, interrupted parts of the run took.
+        validation_seconds: What validation took so far.
+        reserve_seconds: Time kept for the final validation.
+        started: `time.monotonic` at the start of this part.
+    """
+
+    config: TrainingConfig
+    spent_seconds: float = 0.0
+    validation_seconds: float = 0.0
+    reserve_seconds: float = 0.0
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def elapsed_seconds(self) -> float:
+        """Time of the whole run so far."""
+        return self.spent_seconds + time.monotonic() - self.started
+
+    @property
+    def _budget_seconds(self) -> float:
+        return max((self.config.minutes or 0.0) * 60.0 - self.reserve_seconds, 1.0)
+
+    def progress(self, step: int) -> float:
+        """The finished share of training after `step` steps, from 0 to 1."""
+        by_steps = step / (self.config.epochs * self.config.steps_per_epoch)
+        if self.config.minutes is None:
+            return min(by_steps, 1.0)
+        return min(max(by_steps, self.elapsed_seconds / self._budget_seconds), 1.0)
+
+    def epoch_is_over(self, step: int, epoch_step: int, epoch_began: float) -> bool:
+        """Whether an epoch ends here: after its steps, or its part of the time.
+
+        Args:
+            step: Steps of the run so far.
+            epoch_step: Steps of this epoch so far.
+            epoch_began: `elapsed_seconds` at its start.
+        """
+        if self.progress(step) >= 1.0:
+            return True
+        if self.config.minutes is None:
+            return epoch_step >= self.config.steps_per_epoch
+        return self.elapsed_seconds - epoch_began >= self._budget_seconds / _EPOCHS_OF_A_BUDGET
+
+    def validation_is_due(self, epoch: int) -> bool:
+        """Whether epoch number `epoch`, from 1, ends with a validation."""
+        if self.config.validation_interval:
+            return epoch % self.config.validation_interval == 0
+        if self.config.minutes is None:
+            return epoch % max(1, self.config.epochs // _VALIDATIONS) == 0
+        return self.validation_seconds <= _VALIDATION_SHARE * self.elapsed_seconds
+
+
+def learning_rate(config: TrainingConfig, step: int, progress: float) -> float:
+    """The learning rate of a step: linear warm-up, then half a cosine or (1 - progress)^0.9.
+
+    Args:
+        config: Peak, warm-up and shape.
+        step: Steps so far.
+        progress: Finished share of training.
+
+    Returns:
+        The learning rate.
+    """
+    warmup = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
+    match config.schedule:
+        case "cosine":
+            decay = 0.5 * (1.0 + math.cos(math.pi * progress))
+        case "poly":
+            decay = (1.0 - progress) ** 0.9
+    return config.learning_rate * warmup * decay
