@@ -596,8 +596,11 @@ def test_cut_pixels_are_refused(keep: float, tmp_path: Path) -> None:
 def test_nothing_of_pydicom_spills(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    path = write_series(make_volume(), tmp_path)[0]
-    patch(path, b"0.9\\0.7", b"0.9\\abc")
+    paths = write_series(make_volume(), tmp_path)
+    for path in paths:  # pydicom warns of it, and logs it
+        edit(path, SeriesInstanceUID="no UID")
+    patch(paths[0], b"0.9\\0.7", b"0.9\\abc")
+    caplog.clear()
     with caplog.at_level(logging.DEBUG), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         with pytest.raises(GeometryError):

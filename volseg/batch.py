@@ -163,7 +163,7 @@ def _predict_case(
             case.case_id, Status.SEGMENTED, "", time.monotonic() - began, _peak_memory_mb(), _volumes_ml(mask), key
         )
     _remove_masks(paths)
-    logger.warning("case %s failed: %s", case.case_id, reason)
+    logger.info("case %s failed: %s", case.case_id, reason)
     return CaseReport(case.case_id, Status.FAILED, reason, time.monotonic() - began, _peak_memory_mb())
 
 

@@ -75,7 +75,7 @@ def load_model(path: Path, device: torch.device) -> Model:
         network.load_state_dict(content["weights"])
     except RuntimeError as error:
         raise CheckpointError(f"{file}: the weights do not fit the network: {_first_lines(error)}") from error
-    network.to(device, memory_format=torch.channels_last_3d)
+    network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # its stub knows only 4D
     return Model(network.eval(), config)
 
 

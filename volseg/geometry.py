@@ -53,7 +53,8 @@ class AxisOrder:
         """Reorder the last three axes of `array`; a view, no voxel is copied."""
         lead = array.ndim - 3
         moved = array.transpose(*range(lead), *(lead + axis for axis in self.axes))
-        return moved[(..., *(slice(None, None, -1 if flip else 1) for flip in self.flips))]
+        backwards = tuple(lead + axis for axis, flip in enumerate(self.flips) if flip)
+        return np.flip(moved, backwards)
 
     def inverse(self) -> AxisOrder:
         """The order that undoes this one."""
@@ -139,9 +140,17 @@ class Geometry:
     @cached_property
     def _world_axes(self) -> tuple[int, int, int]:
         """For each voxel axis the world axis it is closest to, no world axis twice, the best sum of cosines."""
-        cosines = np.abs(self.direction)
-        best = max(permutations(range(3)), key=lambda order: sum(cosines[order[n], n] for n in range(3)))
-        return best[0], best[1], best[2]
+        return max(permutations(range(3)), key=self._closeness)
+
+    def _closeness(self, world_axes: tuple[int, ...]) -> tuple[float, ...]:
+        """How well voxel axes run along these world axes: the sum of cosines, then what decides a tie.
+
+        At exactly 45 degrees two assignments are equally close. The one whose reordered direction is the larger wins:
+        that does not depend on how the voxels are stored, as the first of the two would.
+        """
+        towards = self.direction[:, [world_axes.index(world) for world in range(3)]]
+        towards = towards * np.where(np.diag(towards) < 0, -1.0, 1.0)
+        return float(np.trace(towards).round(6)), *(towards.round(6) + 0.0).ravel().tolist()
 
     @property
     def axis_codes(self) -> str:

@@ -84,12 +84,11 @@ def cut(array: NDArray[np.generic], corner: IntTriple, patch: IntTriple) -> NDAr
         (..., *patch), a copy.
     """
     result = np.zeros((*array.shape[:-3], *patch), dtype=array.dtype)
-    source, target = [], []
-    for begin, length, size in zip(corner, patch, array.shape[-3:], strict=True):
-        low, high = max(begin, 0), min(begin + length, size)
-        source.append(slice(low, high))
-        target.append(slice(low - begin, high - begin))
-    result[(..., *target)] = array[(..., *source)]
+    low = [max(begin, 0) for begin in corner]
+    high = [min(begin + length, size) for begin, length, size in zip(corner, patch, array.shape[-3:], strict=True)]
+    r, a, s = (slice(*ends) for ends in zip(low, high, strict=True))
+    to_r, to_a, to_s = (slice(*ends) for ends in zip(np.subtract(low, corner), np.subtract(high, corner), strict=True))
+    result[..., to_r, to_a, to_s] = array[..., r, a, s]
     return result
 
 
@@ -133,10 +132,10 @@ def sliding_window(
             sw_device=device,
             device=torch.device("cpu"),
         )
-    return answer[0]  # type: ignore[no-any-return]
+    return answer[0]
 
 
 def mirrorings(axes: tuple[str, ...]) -> list[tuple[int, ...]]:
     """All non-empty combinations of the axes, as dimensions of a (B, C, R, A, S) tensor."""
-    dimensions = [AXES.index(axis) + 2 for axis in axes]  # type: ignore[arg-type]  # validated names
+    dimensions = [AXES.index(axis) + 2 for axis in axes]
     return [tuple(d for n, d in enumerate(dimensions) if bits >> n & 1) for bits in range(1, 2 ** len(dimensions))]

@@ -15,11 +15,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from volseg.cases import Case, Dataset, read_images, read_reference
-from volseg.config import Config, NetworkName, UNet, VNet, validate
+from volseg.config import Config, NetworkConfig, NetworkName, validate
 from volseg.errors import DataError
 from volseg.io import SeriesSource
+from volseg.networks import patch_divisor
 from volseg.progress import Progress, silent
 from volseg.volume import Label
 
@@ -312,12 +314,7 @@ def _widths(levels: int) -> list[int]:
 
 
 def _divisor(topology: Mapping[str, Any]) -> tuple[int, int, int]:
-    from pydantic import TypeAdapter
-
-    from volseg.config import NetworkConfig
-    from volseg.networks import patch_divisor
-
-    network: UNet | VNet = TypeAdapter(NetworkConfig).validate_python(topology)
+    network: NetworkConfig = TypeAdapter(NetworkConfig).validate_python(topology)
     return patch_divisor(network)
 
 
@@ -332,7 +329,12 @@ def _plan_flips(names: Sequence[str]) -> tuple[list[str], list[tuple[str, str]],
     if alone:
         return [], [], f"none: {', '.join(alone)} states a side and has no partner to change places with"
     if pairs:
-        return ["left-right"], pairs, "left and right labels change places when the volume is mirrored"
+        # Mirrored, a body has its liver on the left: the network would lose the cue that tells the sides apart.
+        return (
+            [],
+            pairs,
+            f"none: {pairs[0][0]} and others state a side; should you add left-right, swap_labels keeps it true",
+        )
     return ["left-right"], [], "no label states a side; up and down, front and back look different in a patient"
 
 

@@ -19,7 +19,7 @@ from volseg.outputs import activate, mask_dtype, paint
 from volseg.patches import sliding_window
 from volseg.postprocess import postprocess
 from volseg.resampling import interpolate_axis, sample_positions
-from volseg.transforms import CASE, GEOMETRY, IMAGE, build_preprocessing
+from volseg.transforms import GEOMETRY, IMAGE, preprocess
 from volseg.volume import Mask
 
 #: Probabilities on the source's grid are held for so many numbers at once, not for the whole volume.
@@ -46,7 +46,7 @@ def predict(case: Case, models: Sequence[Model]) -> Mask:
     prepared_for = None
     for model in models:
         if sample is None or prepared_for != model.config.preprocessing:
-            sample = build_preprocessing(model.config.data, model.config.preprocessing, reference=False)({CASE: case})
+            sample = preprocess(case, model.config.data, model.config.preprocessing, reference=False)
             prepared_for = model.config.preprocessing
         probabilities.append(_probabilities(model, sample[IMAGE]))
     if sample is None:

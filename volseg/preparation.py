@@ -11,6 +11,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ from volseg.io.files import atomic_path, remove_leftovers
 from volseg.io.source import digest
 from volseg.patches import find_locations
 from volseg.progress import Progress, silent
-from volseg.transforms import CASE, IMAGE, REFERENCE, build_preprocessing
+from volseg.transforms import IMAGE, REFERENCE, preprocess
 
 logger = logging.getLogger(__name__)
 
@@ -86,13 +87,14 @@ def _prepare(case: Case, config: Config, folder: Path) -> PreparedCase:
     base = folder / f"{case.case_id}-{_key(case, config)}"
     image, reference, locations = (base.with_name(base.name + end) for end in (".image.npy", ".labels.npy", ".npz"))
     if not locations.is_file():  # written last, so that all three are there or none counts
-        sample = build_preprocessing(config.data, config.preprocessing, reference=True)({CASE: case})
+        sample = preprocess(case, config.data, config.preprocessing, reference=True)
         labels = sample[REFERENCE].numpy()[0]
         labels = labels.astype(np.uint8 if labels.max() <= 255 else np.uint16)
         _save(image, sample[IMAGE].numpy().astype(np.float32))
         _save(reference, labels)
         with atomic_path(locations) as temporary:
-            np.savez(temporary, **{str(value): places for value, places in find_locations(labels, seed=0).items()})
+            found = {str(value): places for value, places in find_locations(labels, seed=0).items()}
+            np.savez(temporary, allow_pickle=False, **found)
     with np.load(locations, allow_pickle=False) as stored:
         places = {int(value): stored[value] for value in stored.files}
     return PreparedCase(case.case_id, _map(image), _map(reference), places, config.preprocessing.spacing_mm)
@@ -115,5 +117,5 @@ def _save(path: Path, array: NDArray[np.generic]) -> None:
         np.save(temporary, np.ascontiguousarray(array), allow_pickle=False)
 
 
-def _map(path: Path) -> NDArray[np.generic]:
+def _map(path: Path) -> Any:
     return np.load(path, mmap_mode="r", allow_pickle=False)

@@ -116,18 +116,22 @@ def train_folder(
 def render(plan: Plan) -> str:
     """A plan as YAML with a comment above each key that was decided for a reason."""
     lines = ["# Written by `volseg plan`. Every key can be edited; `volseg train --config` takes the file."]
-    for section, value in yaml.safe_load(dump(plan.config)).items():
-        if section in plan.reasons:
-            lines.append(f"# {plan.reasons[section]}")
-        block = yaml.safe_dump({section: value}, sort_keys=False, width=120, default_flow_style=None)
-        if isinstance(value, dict):
-            block = yaml.safe_dump({section: None}).replace(" null", "")
-            for key, entry in value.items():
-                reason = plan.reasons.get(f"{section}.{key}")
-                text = yaml.safe_dump({key: entry}, sort_keys=False, width=110, default_flow_style=None)
-                block += f"  # {reason}\n" * bool(reason) + "".join(f"  {line}\n" for line in text.splitlines())
-        lines.append(block.rstrip("\n"))
+    for section, value in plan.config.model_dump(mode="json").items():
+        lines += [f"# {plan.reasons[section]}"] if section in plan.reasons else []
+        if not isinstance(value, dict):
+            lines.append(f"{section}: {_inline(value)}")
+            continue
+        lines.append(f"{section}:")
+        for key, entry in value.items():
+            reason = plan.reasons.get(f"{section}.{key}")
+            lines += [f"  # {reason}"] if reason else []
+            lines.append(f"  {key}: {_inline(entry)}")
     return "\n".join(lines) + "\n"
+
+
+def _inline(value: object) -> str:
+    """A value as YAML on one line."""
+    return yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10**6).removesuffix("...\n").strip()
 
 
 def _resolve(
@@ -180,7 +184,7 @@ def _network_name(overrides: Mapping[str, Any]) -> NetworkName:
     known: tuple[NetworkName, ...] = ("unet", "vnet", "dynunet", "segresnet", "attention_unet", "swin_unetr")
     if name not in known:
         raise ConfigError(f"network.name: there is no {name!r}", hint=f"there are {', '.join(known)}")
-    return name  # type: ignore[no-any-return]  # one of the names
+    return name
 
 
 def _check_output(output: Path, *, resume: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,6 +79,6 @@ def evaluation_labels(predictions: Path, pairs: Sequence[CasePair]) -> tuple[Lab
     return tuple(Label(value, f"label_{value}") for value in sorted(values - {0}))
 
 
-def _some(names: Sequence[str] | dict[str, object]) -> str:
+def _some(names: Iterable[str]) -> str:
     listed = sorted(names)
     return ", ".join(listed[:5]) + (" ..." if len(listed) > 5 else "")

@@ -47,6 +47,7 @@ from volseg.config import (
     Window,
     ZScore,
 )
+from volseg.errors import VolsegError
 from volseg.geometry import Geometry
 from volseg.resampling import resample_linear, resample_nearest
 from volseg.volume import Label
@@ -206,6 +207,30 @@ def build_preprocessing(data: DataConfig, preprocessing: PreprocessingConfig, *,
             Normalized(preprocessing.normalization),
         ]
     )
+
+
+def preprocess(case: Case, data: DataConfig, preprocessing: PreprocessingConfig, *, reference: bool) -> dict[str, Any]:
+    """Bring a case to the form the network expects.
+
+    Args:
+        case: What to read.
+        data: Channels and labels.
+        preprocessing: Spacing and normalisation.
+        reference: Whether the reference comes along.
+
+    Returns:
+        A sample with "image", "geometry" and, if asked for, "reference".
+
+    Raises:
+        VolsegError: For whatever is wrong with the case.
+    """
+    chain = build_preprocessing(data, preprocessing, reference=reference)
+    try:
+        return dict(chain({CASE: case}))
+    except RuntimeError as error:  # MONAI wraps what a transform raises; ours says what is wrong
+        if isinstance(error.__cause__, VolsegError):
+            raise error.__cause__ from None
+        raise
 
 
 def build_normalization(normalization: Normalization) -> Transform:

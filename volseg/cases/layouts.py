@@ -156,13 +156,14 @@ def _from_dataset_json(root: Path, progress: Progress) -> Dataset:
 
 def _from_list(root: Path, wanted: Mapping[Path, Path], channels: tuple[str, ...], labels: dict[str, int]) -> Dataset:
     """The Decathlon: every pair is listed, several channels are the volumes of one 4D file."""
-    cases, set_aside = {}, []
+    cases: dict[str, Case] = {}
+    set_aside: list[SetAside] = []
     for image, reference in wanted.items():
         if not reference.is_file():
             set_aside.append(SetAside(image, f"its reference {reference.name} does not exist"))
             continue
         case_id = as_case_id([stem(image)], cases)
-        source = FileSource(image)
+        source: Source = FileSource(image)
         images = {channels[0]: source} if len(channels) == 1 else _frames(source, channels)
         cases[case_id] = Case(case_id, images, FileSource(reference))
     unlisted = [path for folder in ("imagesTr", "labelsTr") for path in sorted((root / folder).glob("[!.]*"))]

@@ -35,6 +35,8 @@ __all__ = [
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".hdr", ".nrrd", ".nhdr", ".mha", ".mhd")
 #: The largest label value a mask can hold.
 LARGEST_LABEL = 65535
+#: How far from a whole number a label may lie: 255 * float32(1 / 255), a 1 that was stored scaled, is no exact 1.
+_ROUNDING = 1e-3
 
 # The voxels that a header of two-file formats refers to: part of the header's image, not files of their own.
 _VOXEL_SUFFIXES = {".img": (".hdr",), ".raw": (".nhdr", ".mhd"), ".zraw": (".mhd",)}
@@ -65,8 +67,9 @@ def discover(root: Path, progress: Progress = silent) -> Discovery:
         raise DataError(f"{root} does not exist")
     images: list[Source] = []
     dicom: list[Path] = []
+    set_aside: list[SetAside] = []
     ignored = 0
-    for path in [root] if root.is_file() else _walk(root):
+    for path in [root] if root.is_file() else _walk(root, set_aside):
         if image_suffix(path):
             images.append(FileSource(path))
         elif _belongs_to_header(path):
@@ -75,7 +78,8 @@ def discover(root: Path, progress: Progress = silent) -> Discovery:
             dicom.append(path)
         else:
             ignored += 1
-    series, set_aside = scan_dicom(dicom, progress)
+    series, unusable = scan_dicom(dicom, progress)
+    set_aside += unusable
     sources = sorted([*images, *series], key=_order)
     return Discovery(tuple(sources), tuple(sorted(set_aside, key=lambda item: item.path)), ignored)
 
@@ -110,7 +114,8 @@ def read_volume(source: Source) -> Volume:
 
         return read_series(source)
     array, geometry = _read_frame(source)
-    return Volume(np.asarray(array, dtype=np.float32)[np.newaxis], geometry)
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, as if the file had it so
+        return Volume(np.asarray(array, dtype=np.float32)[np.newaxis], geometry)
 
 
 def read_mask(source: Source, labels: Sequence[Label] = ()) -> Mask:
@@ -213,10 +218,11 @@ def _read_frame(source: FileSource) -> tuple[NDArray[np.generic], Geometry]:
 
 def _label_values(array: NDArray[np.generic], source: Source) -> NDArray[np.unsignedinteger]:
     """Check that all voxels are label values, and store them as small as they fit."""
-    if np.issubdtype(array.dtype, np.floating) and not (
-        np.isfinite(array).all() and np.array_equal(array, np.rint(array))
-    ):
-        raise DataError(f"{source} is no label map: some voxels are not whole numbers", hint="is it the image?")
+    if np.issubdtype(array.dtype, np.floating):
+        whole = np.rint(array)
+        if not np.isfinite(array).all() or np.abs(array - whole).max() > _ROUNDING:
+            raise DataError(f"{source} is no label map: some voxels are not whole numbers", hint="is it the image?")
+        array = whole
     smallest, largest = int(array.min()), int(array.max())
     if smallest < 0 or largest > LARGEST_LABEL:
         raise DataError(
@@ -225,8 +231,19 @@ def _label_values(array: NDArray[np.generic], source: Source) -> NDArray[np.unsi
     return array.astype(np.uint8 if largest <= 255 else np.uint16)
 
 
-def _walk(root: Path) -> Iterator[Path]:
-    for folder, folders, files in os.walk(root):
+def _walk(root: Path, set_aside: list[SetAside]) -> Iterator[Path]:
+    """All files that are not hidden, through links to folders too, no folder twice; closed folders are set aside."""
+    entered: set[str] = set()
+
+    def closed(error: OSError) -> None:
+        set_aside.append(SetAside(Path(error.filename), f"cannot look into the folder: {error.strerror}"))
+
+    for folder, folders, files in os.walk(root, followlinks=True, onerror=closed):
+        place = os.path.realpath(folder)
+        if place in entered:
+            folders.clear()
+            continue
+        entered.add(place)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(folder, name) for name in sorted(files) if not name.startswith("."))
 

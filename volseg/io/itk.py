@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,14 @@ SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
 
 #: The patient spaces that ITK's NRRD reader turns into LPS; it takes any other as if it were LPS.
 _NRRD_SPACES = {"left-posterior-superior", "lps", "right-anterior-superior", "ras", "left-anterior-superior", "las"}
-#: What a header must state, each under one of its names, for the position not to be a default.
-_NRRD_FIELDS = (("space directions",), ("space origin",))
+#: What a NRRD header must state for the position not to be a default, and of how many vectors it is made.
+_NRRD_VECTORS = {"space directions": 3, "space origin": 1}
+_VECTOR = re.compile(r"\([^)]*\)")
+#: What a MetaImage header must state, each under one of its names; ITK passes over keys in another case.
 _META_FIELDS = (
-    ("elementspacing", "elementsize"),
-    ("transformmatrix", "orientation", "rotation"),
-    ("offset", "position", "origin"),
+    ("ElementSpacing", "ElementSize"),
+    ("TransformMatrix", "Orientation", "Rotation"),
+    ("Offset", "Position", "Origin"),
 )
 
 
@@ -39,9 +42,14 @@ def read_array(path: Path) -> tuple[NDArray[np.generic], Geometry]:
         DataError: If the file is damaged or holds complex numbers.
         GeometryError: If the header does not say where its voxels lie; ITK would assume unit spacing and direction.
     """
-    _check_header(path)
+    nrrd = path.suffix.lower() in {".nrrd", ".nhdr"}
+    if nrrd:
+        _check_nrrd(path)
+    else:
+        _check_meta(path)
     try:
-        image = sitk.ReadImage(str(path))
+        # Named, since ITK recognises a format by a suffix in lower case only.
+        image = sitk.ReadImage(str(path), imageIO="NrrdImageIO" if nrrd else "MetaImageIO")
     except RuntimeError as error:
         raise DataError(f"{path} is damaged: {_last_line(error)}", hint="copy or export the file again") from error
     if image.GetDimension() != 3:
@@ -49,7 +57,10 @@ def read_array(path: Path) -> tuple[NDArray[np.generic], Geometry]:
     if "complex" in image.GetPixelIDTypeAsString():
         raise DataError(f"{path} holds complex numbers")
     direction = np.reshape(image.GetDirection(), (3, 3))
-    geometry = Geometry.from_lps(image.GetSize(), image.GetOrigin(), direction, image.GetSpacing())
+    try:
+        geometry = Geometry.from_lps(image.GetSize(), image.GetOrigin(), direction, image.GetSpacing())
+    except GeometryError as error:
+        raise GeometryError(f"{path} has a broken orientation: {error}") from error
     array = sitk.GetArrayFromImage(image)  # (K, J, I) or (K, J, I, F)
     return array.transpose(3, 2, 1, 0) if array.ndim == 4 else array.transpose(2, 1, 0)[np.newaxis], geometry
 
@@ -89,26 +100,42 @@ def _write(image: sitk.Image, geometry: Geometry, path: Path) -> None:
             raise OutputError(f"cannot write {path}: {_last_line(error)}", hint="is the disk full?") from error
 
 
-def _check_header(path: Path) -> None:
-    """Refuse a header that leaves the position open."""
-    separator, fields = (":", _NRRD_FIELDS) if path.suffix in {".nrrd", ".nhdr"} else ("=", _META_FIELDS)
-    header = _header(path, separator)
-    for names in fields:
+def _check_meta(path: Path) -> None:
+    """Refuse a MetaImage header that leaves the position open."""
+    header = _header(path, "=")
+    for names in _META_FIELDS:
         if not any(name in header for name in names):
-            raise GeometryError(
-                f"{path} does not say where its voxels lie: no '{names[0]}' in its header",
-                hint="export it again from a tool that writes the patient space",
-            )
-    space = header.get("space", "lps").strip('"').lower() if separator == ":" else "lps"
-    if separator == ":" and ("space" not in header or space not in _NRRD_SPACES):
+            raise _open_position(path, names[0])
+
+
+def _check_nrrd(path: Path) -> None:
+    """Refuse a NRRD header that leaves the position open, or states it in a space or a unit that ITK passes over."""
+    header = {key.lower(): value for key, value in _header(path, ":").items()}
+    space = header.get("space", "not stated").strip('"')
+    if space.lower() not in _NRRD_SPACES:
         raise GeometryError(
-            f"{path} is not in a patient space: 'space' is {header.get('space', 'not stated')!r}",
+            f"{path} is not in a patient space: 'space' is {space!r}",
             hint="left-posterior-superior or right-anterior-superior can be read",
         )
+    for name, count in _NRRD_VECTORS.items():
+        if name not in header:
+            raise _open_position(path, name)
+        vectors = _VECTOR.findall(header[name])
+        if len(vectors) != count or "nan" in header[name].lower():
+            raise GeometryError(f"{path} does not say where its voxels lie: {name!r} is {header[name]!r}")
+    if units := set(re.findall(r'"([^"]*)"', header.get("space units", ""))) - {"", "mm"}:
+        raise GeometryError(f"{path} states its positions in {min(units)}, volseg takes mm", hint="convert it to mm")
+
+
+def _open_position(path: Path, field: str) -> GeometryError:
+    return GeometryError(
+        f"{path} does not say where its voxels lie: no {field!r} in its header",
+        hint="export it again from a tool that writes the patient space",
+    )
 
 
 def _header(path: Path, separator: str) -> dict[str, str]:
-    """The text fields at the head of a NRRD or MetaImage file, keys in lower case."""
+    """The text fields at the head of a NRRD or MetaImage file."""
     fields: dict[str, str] = {}
     try:
         with path.open("rb") as file:
@@ -116,9 +143,9 @@ def _header(path: Path, separator: str) -> dict[str, str]:
                 line = raw.decode("latin-1").strip()
                 key, found, value = line.partition(separator)
                 if found:
-                    fields[key.strip().lower()] = value.strip()
+                    fields[key.strip()] = value.strip()
                 # NRRD ends its header with an empty line, MetaImage with the place of the voxels.
-                if not line or key.strip().lower() == "elementdatafile" or len(fields) > 1000:
+                if not line or key.strip() == "ElementDataFile" or len(fields) > 1000:
                     break
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
@@ -126,4 +153,6 @@ def _header(path: Path, separator: str) -> dict[str, str]:
 
 
 def _last_line(error: RuntimeError) -> str:
-    return str(error).strip().splitlines()[-1].removeprefix("ITK ERROR: ")
+    """What ITK says, without its own addresses and the reason it adds, which is that of some earlier call."""
+    lines = [line for line in str(error).strip().splitlines() if not line.startswith("Reason: ")]
+    return re.sub(r"(itk::|ITK )ERROR: |\w+\(0x[0-9a-f]+\): ", "", lines[-1])

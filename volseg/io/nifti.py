@@ -18,7 +18,10 @@ from volseg.volume import Mask, Volume
 
 SUFFIXES = (".nii", ".nii.gz", ".hdr")
 
-_BROKEN = (ImageFileError, HeaderDataError, EOFError, OSError, ValueError, zlib.error)
+_BROKEN = (ImageFileError, HeaderDataError, EOFError, OSError, OverflowError, ValueError, zlib.error)
+#: Spatial units beside mm in the lower bits of xyzt_units. Readers differ in whether they heed them: a mask would lie in
+#: two places.
+_OTHER_UNITS = {1: "metres", 3: "micrometres"}
 
 
 def read_array(path: Path) -> tuple[NDArray[np.generic], Geometry]:
@@ -46,9 +49,16 @@ def read_array(path: Path) -> tuple[NDArray[np.generic], Geometry]:
         )
     if image.get_data_dtype().names or np.issubdtype(image.get_data_dtype(), np.complexfloating):
         raise DataError(f"{path} holds {image.get_data_dtype()} voxels, not one number each")
-    geometry = Geometry(_spatial_shape(path, image.shape), _affine(path, image.header))
+    shape, affine = _spatial_shape(path, image.shape), _affine(path, image.header)
     try:
-        array = np.asanyarray(image.dataobj)
+        geometry = Geometry(shape, affine)
+    except GeometryError as error:
+        raise GeometryError(f"{path} has a broken orientation: {error}") from error
+    try:
+        with np.errstate(over="ignore"):  # a damaged header may state more voxels than there are numbers
+            array = np.asanyarray(image.dataobj)
+    except MemoryError as error:
+        raise DataError(f"{path} is damaged or too large: {image.shape} voxels do not fit into memory") from error
     except _BROKEN as error:
         raise _damaged(path, error) from error
     return np.moveaxis(array.reshape(*geometry.shape, -1), -1, 0), geometry
@@ -109,6 +119,8 @@ def _affine(path: Path, header: nib.Nifti1Header) -> NDArray[np.float64]:
         qform, qform_code = header.get_qform(coded=True)
     except (HeaderDataError, ValueError) as error:
         raise GeometryError(f"{path} has a broken orientation: {error}") from error
+    if unit := _OTHER_UNITS.get(int(header["xyzt_units"]) & 0b111):
+        raise GeometryError(f"{path} states its positions in {unit}, volseg takes mm", hint="convert it to mm")
     if sform_code:
         return np.asarray(sform, dtype=np.float64)
     if qform_code:

@@ -135,7 +135,7 @@ def _start(config: Config, device: torch.device, dtype: torch.dtype, clock: Cloc
     settings = config.training
     torch.manual_seed(settings.seed)
     network = build_network(config.network, len(config.data.channels), config.data.outputs)
-    network.to(device, memory_format=torch.channels_last_3d)
+    network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # its stub knows only 4D
     average = None
     if settings.ema_decay:
         average = AveragedModel(network, multi_avg_fn=_moving_average(settings.ema_decay), use_buffers=True)

@@ -60,15 +60,15 @@ class Board:
     def __init__(self, folder: Path, epoch: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(folder), purge_step=epoch + 1)  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(str(folder), purge_step=epoch + 1)
 
     def add_epoch(self, epoch: int, row: dict[str, Any]) -> None:
         """Show the numbers of an epoch under the names of history.csv."""
         for name, value in row.items():
             if name not in {"epoch", "step"} and value is not None:
                 group = "dice" if "dice" in name else "training"
-                self._writer.add_scalar(f"{group}/{name}", value, epoch)  # type: ignore[no-untyped-call]
-        self._writer.flush()  # type: ignore[no-untyped-call]
+                self._writer.add_scalar(f"{group}/{name}", value, epoch)
+        self._writer.flush()
 
     def add_slices(
         self, epoch: int, network: nn.Module, case: PreparedCase, config: Config, dtype: torch.dtype
@@ -79,17 +79,15 @@ class Board:
         predicted = paint(activate(logits, config.data), config.data)
         level = int(np.count_nonzero(case.reference, axis=(0, 1)).argmax())
         picture = outlined_slice(case.image[0, :, :, level], case.reference[:, :, level], predicted[:, :, level])
-        self._writer.add_image(  # type: ignore[no-untyped-call]
-            "reference green, prediction orange", picture, epoch, dataformats="HWC"
-        )
+        self._writer.add_image("reference green, prediction orange", picture, epoch, dataformats="HWC")
 
     def close(self) -> None:
         """Write what is left."""
-        self._writer.close()  # type: ignore[no-untyped-call]
+        self._writer.close()
 
 
 def outlined_slice(
-    image: NDArray[np.float32], reference: NDArray[np.generic], prediction: NDArray[np.generic]
+    image: NDArray[np.float32], reference: NDArray[np.integer], prediction: NDArray[np.integer]
 ) -> NDArray[np.uint8]:
     """Draw a slice as radiologists see it: the patient's right on the left, anterior on top.
 
@@ -109,7 +107,7 @@ def outlined_slice(
     return np.ascontiguousarray(picture[::-1, ::-1].transpose(1, 0, 2))
 
 
-def _outline(values: NDArray[np.generic]) -> NDArray[np.bool_]:
+def _outline(values: NDArray[np.integer]) -> NDArray[np.bool_]:
     """Labelled pixels with a neighbour of another value."""
     padded = np.pad(values, 1, mode="edge")
     neighbours = (padded[2:, 1:-1], padded[:-2, 1:-1], padded[1:-1, 2:], padded[1:-1, :-2])

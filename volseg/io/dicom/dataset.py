@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pydicom
-from pydicom import config
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
@@ -54,13 +53,11 @@ def quiet_pydicom() -> Iterator[None]:
     logger = logging.getLogger("pydicom")
     with _quiet_lock, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="pydicom")
-        mode, level = config.settings.reading_validation_mode, logger.level
-        config.settings.reading_validation_mode = config.IGNORE
+        level = logger.level
         logger.setLevel(logging.CRITICAL + 1)
         try:
             yield
         finally:
-            config.settings.reading_validation_mode = mode
             logger.setLevel(level)
 
 

@@ -47,7 +47,8 @@ def read_pixels(path: Path) -> NDArray[np.generic]:
     try:
         if dataset.file_meta.TransferSyntaxUID in _WITH_END_MARKER:
             _check_and_mend(dataset, path)
-        return dataset.pixel_array.reshape(-1, int(dataset.Rows), int(dataset.Columns))
+        images: NDArray[np.generic] = dataset.pixel_array
+        return images.reshape(-1, int(dataset.Rows), int(dataset.Columns))
     except BROKEN as error:
         raise DataError(f"the pixels of {path} cannot be decoded: {one_line(error)}") from error
 

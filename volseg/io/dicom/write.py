@@ -161,4 +161,4 @@ def _leave_empty(header: Dataset, *keywords: str) -> None:
 
 def _decimal(value: float) -> str:
     """A decimal string of at most 16 characters (PS3.5 section 6.2), as close to `value` as they allow."""
-    return format_number_as_ds(float(value))
+    return str(format_number_as_ds(float(value)))
