@@ -26,7 +26,7 @@ RULE = LabelRule(label="*", keep_largest=True, fill_holes=True, min_voxels=MIN_V
 
 
 def make_mask(size: int, labels: int, seed: int = 0) -> Array:
-    """(size, size, size): balls on a jittered lattice, some cut by another, with holes in them and specks around them."""
+    """(size, size, size): balls on a jittered lattice, some cut by others, with holes inside and specks around."""
     rng = np.random.default_rng(seed)
     array = np.zeros((size,) * 3, dtype=np.uint8)
     lattice = np.stack(np.meshgrid(*[(np.arange(3) + 0.5) / 3] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
@@ -98,7 +98,8 @@ def _largest(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
     sizes = np.bincount(components.ravel(), minlength=count + 1)
     sizes[0] = 0
     champion = int(sizes.argmax())
-    return (components == champion) & bool(sizes[champion] >= MIN_VOXELS)
+    found: NDArray[np.bool_] = components == (champion if sizes[champion] >= MIN_VOXELS else -1)
+    return found
 
 
 if __name__ == "__main__":

@@ -1,8 +1,21 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import permutations, product
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
+
+from volseg.geometry import AxisOrder, Geometry
+from volseg.io import write_mask, write_volume
+from volseg.volume import Mask, Volume
+
+#: All ways to store one anatomy: six orders of the axes, each of them forward or backward.
+STORAGE_ORDERS = [
+    AxisOrder(axes, flips) for axes in permutations(range(3)) for flips in product((False, True), repeat=3)
+]
 
 
 @pytest.fixture(scope="session")
@@ -12,3 +25,79 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real images at {folder}")
     return folder
+
+
+def rotation(axis: int, degrees: float) -> NDArray[np.float64]:
+    """A rotation about one world axis."""
+    turn = np.deg2rad(degrees)
+    matrix = np.eye(3)
+    one, other = [n for n in range(3) if n != axis]
+    matrix[[one, one, other, other], [one, other, one, other]] = [
+        np.cos(turn),
+        -np.sin(turn),
+        np.sin(turn),
+        np.cos(turn),
+    ]
+    return matrix
+
+
+def make_case(seed: int, shape: tuple[int, int, int] = (20, 18, 16)) -> tuple[Volume, Mask]:
+    """A bright ball and a dim box in noise, oblique and anisotropic."""
+    rng = np.random.default_rng(seed)
+    affine = np.eye(4)
+    affine[:3, :3] = rotation(2, 10) @ rotation(0, 7) @ np.diag([1.0, 1.1, 2.0])
+    affine[:3, 3] = rng.uniform(-50, 50, 3)
+    i, j, k = np.indices(shape)
+    center = np.array([6, 9, 8]) + rng.integers(-1, 2, 3)
+    mask = np.zeros(shape, np.uint8)
+    mask[(i - center[0]) ** 2 + (j - center[1]) ** 2 + (k - center[2]) ** 2 <= 16] = 1
+    mask[12:18, 4:12, 5:11] = 2
+    image = rng.normal(100, 5, shape) + np.array([0.0, 80.0, 40.0])[mask]
+    geometry = Geometry(shape, affine)
+    return Volume(image.astype(np.float32)[np.newaxis], geometry), Mask(mask, geometry)
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six labelled cases in images/ and labels/."""
+    folder = tmp_path_factory.mktemp("dataset")
+    for seed in range(6):
+        image, mask = make_case(seed)
+        write_volume(image, folder / "images" / f"case_{seed}.nii.gz")
+        write_mask(mask, folder / "labels" / f"case_{seed}.nii.gz")
+    return folder
+
+
+#: A network and a schedule so small that a whole training takes seconds.
+TINY = {
+    "network": {"name": "unet", "channels": [8, 16], "strides": [[2, 2, 2]], "residual_units": 1},
+    "patches": {"size": [16, 16, 16]},
+    "inference": {"overlap": 0.1, "batch_size": 16},
+    "training": {"epochs": 3, "steps_per_epoch": 10, "batch_size": 2, "workers": 0, "folds": 3, "warmup_steps": 2},
+}
+
+
+@pytest.fixture(scope="session")
+def trained_run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose model has learned the balls and boxes well enough to draw them."""
+    from volseg.config import merge
+    from volseg.runs import train_folder
+
+    run = tmp_path_factory.mktemp("run") / "tiny"
+    train_folder(dataset, run, merge(TINY, {"training": {"epochs": 12, "learning_rate": 0.01}}))
+    return run
+
+
+@pytest.fixture
+def volseg(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
+    """Run the command line in this process: exit code, stdout, stderr."""
+    from volseg.cli import main
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["volseg", *(str(word) for word in words)])
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        out, err = capfd.readouterr()
+        return int(exit_.value.code or 0), out, err
+
+    return run

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -28,7 +28,7 @@ AXES: tuple[Axis, ...] = ("left-right", "posterior-anterior", "inferior-superior
 class Section(BaseModel):
     """A part of the configuration: frozen, and strict about its keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Region(Section):
@@ -63,6 +63,11 @@ class DataConfig(Section):
         values = list(self.labels.values())
         if len(set(values)) != len(values):
             raise ValueError(f"two labels have the same value: {self.labels}")
+        if len(set(self.channels)) != len(self.channels):
+            raise ValueError(f"two channels have the same name: {', '.join(self.channels)}")
+        for attribute in ("name", "value"):
+            if len({getattr(region, attribute) for region in self.regions}) != len(self.regions):
+                raise ValueError(f"two regions have the same {attribute}")
         for region in self.regions:
             if unknown := set(region.labels) - set(values):
                 raise ValueError(
@@ -95,25 +100,35 @@ class ZScore(Section):
     nonzero: bool = True
 
 
-class CtNormalization(Section):
+class _Range(Section):
+    """A range of values."""
+
+    method: str
+    low: float
+    high: float
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low must be below high, given {self.low:g} and {self.high:g}")
+        return self
+
+
+class CtNormalization(_Range):
     """Clip to fixed values, then a z-score with fixed numbers, so that Hounsfield units keep their meaning."""
 
     method: Literal["ct"] = "ct"
-    low: float
-    high: float
     mean: float
     std: Annotated[float, Field(gt=0)]
 
 
-class Window(Section):
+class Window(_Range):
     """Clip to a fixed window and scale it to 0..1."""
 
     method: Literal["window"] = "window"
-    low: float
-    high: float
 
 
-class Percentiles(Section):
+class Percentiles(_Range):
     """Per volume: clip to two percentiles of the volume and scale them to 0..1."""
 
     method: Literal["percentiles"] = "percentiles"
@@ -212,7 +227,7 @@ class DynUNet(Section):
     """MONAI's DynUNet, the topology of nnU-Net (Isensee et al. 2021)."""
 
     name: Literal["dynunet"] = "dynunet"
-    filters: Annotated[tuple[int, ...], Field(min_length=2)] = (32, 64, 128, 256)
+    filters: Annotated[tuple[int, ...], Field(min_length=3)] = (32, 64, 128, 256)
     strides: tuple[IntTriple, ...] = ((2, 2, 2), (2, 2, 2), (2, 2, 2))
     residual: bool = False
 
@@ -403,6 +418,22 @@ class Config(Section):
         return self
 
 
+#: What pydantic calls the members of the two unions in the place of an error.
+_UNION_MEMBERS: dict[int | str, type[Section]] = {
+    "unet": UNet,
+    "vnet": VNet,
+    "dynunet": DynUNet,
+    "segresnet": SegResNet,
+    "attention_unet": AttentionUnet,
+    "swin_unetr": SwinUNETR,
+    "zscore": ZScore,
+    "ct": CtNormalization,
+    "window": Window,
+    "percentiles": Percentiles,
+    "minmax": MinMax,
+}
+
+
 def read_overrides(path: Path) -> dict[str, Any]:
     """Read a YAML file of some or all configuration keys.
 
@@ -513,20 +544,28 @@ def _suggest(error: ValidationError) -> str:
     first = error.errors()[0]
     if first["type"] != "extra_forbidden":
         return ""
-    *parents, wrong = _key_path(first["loc"])
-    model: Any = Config
-    for part in parents:
-        field = getattr(model, "model_fields", {}).get(part)
-        model = field.annotation if field is not None else None
-    allowed = list(getattr(model, "model_fields", {}))
+    *parents, wrong = first["loc"]
+    allowed = list(getattr(_section_at(parents), "model_fields", {}))
     close = difflib.get_close_matches(str(wrong), allowed, n=1)
     if close:
         return f"did you mean {close[0]!r}?"
     return f"allowed: {', '.join(allowed)}" if allowed else ""
 
 
-def _key_path(location: tuple[int | str, ...]) -> list[int | str]:
+def _section_at(location: Sequence[int | str]) -> Any:
+    """The class of the section at a place that pydantic names."""
+    section: Any = Config
+    for part in location:
+        if part in _UNION_MEMBERS:
+            section = _UNION_MEMBERS[str(part)]
+        elif isinstance(part, str):
+            field = getattr(section, "model_fields", {}).get(part)
+            annotation = field.annotation if field is not None else None
+            section = next(iter(get_args(annotation)), annotation)  # the sections in a tuple
+    return section
+
+
+def _key_path(location: Sequence[int | str]) -> list[int | str]:
     """The key path without the names of union members that pydantic puts in between."""
-    tags = {"unet", "vnet", "dynunet", "segresnet", "attention_unet", "swin_unetr"}
-    tags |= {"zscore", "ct", "window", "percentiles", "minmax"}
-    return [part for part in location if part not in tags]
+    between = {"network": 1, "preprocessing": 3}.get(str(next(iter(location), "")), -1)
+    return [part for place, part in enumerate(location) if place != between or part not in _UNION_MEMBERS]

@@ -140,7 +140,8 @@ class Geometry:
     @cached_property
     def _world_axes(self) -> tuple[int, int, int]:
         """For each voxel axis the world axis it is closest to, no world axis twice, the best sum of cosines."""
-        return max(permutations(range(3)), key=self._closeness)
+        best = max(permutations(range(3)), key=self._closeness)
+        return best[0], best[1], best[2]
 
     def _closeness(self, world_axes: tuple[int, ...]) -> tuple[float, ...]:
         """How well voxel axes run along these world axes: the sum of cosines, then what decides a tie.

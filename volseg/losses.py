@@ -38,6 +38,26 @@ class SegmentationLoss(nn.Module):
         return loss
 
 
+class DiceAndBinaryEntropy(nn.Module):
+    """Dice plus binary cross-entropy, for outputs that do not exclude each other.
+
+    MONAI's DiceCELoss takes the cross-entropy of a softmax over all outputs even when its Dice uses sigmoids.
+
+    Args:
+        dice: A Dice loss with sigmoids.
+    """
+
+    def __init__(self, dice: nn.Module) -> None:
+        super().__init__()
+        self.dice = dice
+        self.entropy = nn.BCEWithLogitsLoss()
+
+    def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Compare logits (B, outputs, ...) with zeros and ones of the same shape."""
+        total: torch.Tensor = self.dice(logits, target) + self.entropy(logits, target)
+        return total
+
+
 def _build(config: LossConfig, *, sigmoid: bool) -> nn.Module:
     from monai import losses
 
@@ -54,7 +74,7 @@ def _build(config: LossConfig, *, sigmoid: bool) -> nn.Module:
         case "jaccard":
             return losses.DiceLoss(jaccard=True, **overlap)
         case "dice_ce":
-            return losses.DiceCELoss(**overlap)
+            return DiceAndBinaryEntropy(losses.DiceLoss(**overlap)) if sigmoid else losses.DiceCELoss(**overlap)
         case "dice_focal":
             return losses.DiceFocalLoss(**overlap)
         case "generalized_dice":

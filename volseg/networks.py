@@ -8,12 +8,29 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from volseg.config import AttentionUnet, DynUNet, NetworkConfig, SegResNet, SwinUNETR, UNet, VNet
 
 #: MONAI's V-Net repeats its input to this many features, so the number of channels must divide it.
 _VNET_FEATURES = 16
+
+
+class GuardedConv3d(nn.Conv3d):
+    """A convolution that leaves bf16 on the CPU where its weight gradient would be undefined.
+
+    With PyTorch 2.13 on CPUs that multiply bf16, the weight gradient of a bf16 convolution is wrong, often not even
+    finite, when the feature map is narrower than the kernel along an axis (deep levels of small patches; 5x5x5 kernels
+    of V-Net below 5 voxels). Forward results and input gradients are right.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  PyTorch's name
+        """Convolve, in float32 where bf16 cannot be trusted."""
+        narrow = any(size < kernel for size, kernel in zip(input.shape[2:], self.kernel_size, strict=True))
+        if narrow and torch.is_grad_enabled() and input.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            with torch.autocast("cpu", enabled=False):
+                return super().forward(input.float())
+        return super().forward(input)
 
 
 def build_network(config: NetworkConfig, channels: int, outputs: int) -> nn.Module:
@@ -27,6 +44,14 @@ def build_network(config: NetworkConfig, channels: int, outputs: int) -> nn.Modu
     Returns:
         The network.
     """
+    network = _build(config, channels, outputs)
+    for module in network.modules():
+        if type(module) is nn.Conv3d:
+            module.__class__ = GuardedConv3d  # same parameters and state, another forward
+    return network
+
+
+def _build(config: NetworkConfig, channels: int, outputs: int) -> nn.Module:
     from monai.networks import nets
 
     match config:
@@ -103,7 +128,7 @@ def _build_vnet(config: VNet, channels: int, outputs: int) -> nn.Module:
         in_channels=channels if _VNET_FEATURES % channels == 0 else _VNET_FEATURES,
         out_channels=outputs,
         dropout_prob_down=config.dropout or None,
-        dropout_prob_up=(config.dropout or None, config.dropout or None),
+        dropout_prob_up=(config.dropout or None, config.dropout),
     )
     if _VNET_FEATURES % channels == 0:
         return network
@@ -137,6 +162,15 @@ def choose_precision(precision: str, device: torch.device) -> torch.dtype:
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     supported = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()  # noqa: SLF001  no public name
     return torch.bfloat16 if supported else torch.float32
+
+
+def training_layout(device: torch.device) -> torch.memory_format:
+    """How activations lie in memory while training.
+
+    Channels last is fastest on GPUs. On CPUs it gains nothing here, and the backward pass of bf16 convolutions in
+    oneDNN 3.x (PyTorch 2.13) then returns undefined weight gradients for feature maps of a few voxels.
+    """
+    return torch.channels_last_3d if device.type == "cuda" else torch.contiguous_format
 
 
 def choose_device() -> torch.device:

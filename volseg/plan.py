@@ -290,6 +290,7 @@ def _topology(
             return {"name": network, "strides": strides, "channels": _widths(len(strides) + 1)}
         case "dynunet":
             strides = _strides(size, spacing_mm)
+            strides += [(1, 1, 1)] * (2 - len(strides))  # MONAI's takes no fewer
             return {"name": network, "strides": strides, "filters": _widths(len(strides) + 1)}
         case _:
             return {"name": network}

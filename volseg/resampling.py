@@ -73,10 +73,12 @@ def interpolate_axis(array: torch.Tensor, axis: int, positions: np.ndarray) -> t
     """
     import torch
 
+    if np.array_equal(positions, np.arange(array.shape[axis])):
+        return array
     low = np.minimum(np.floor(positions).astype(np.int64), max(array.shape[axis] - 2, 0))
     weight = positions - low
     if not weight.any():
-        return array if len(low) == array.shape[axis] else array.index_select(axis, torch.from_numpy(low))
+        return array.index_select(axis, torch.from_numpy(low))
     high = np.minimum(low + 1, array.shape[axis] - 1)
     shape = [-1 if dimension == axis else 1 for dimension in range(array.ndim)]
     weights = torch.from_numpy(weight).to(array.dtype).reshape(shape)

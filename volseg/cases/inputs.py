@@ -6,9 +6,9 @@ from collections import defaultdict
 from pathlib import Path
 
 from volseg.cases.case import Case, Dataset, as_case_id, names_a_reference, stem
-from volseg.cases.layouts import by_name, find_dataset, from_manifest, group_channels
+from volseg.cases.layouts import as_channels, by_name, find_dataset, from_manifest, group_channels, split_numbered
 from volseg.errors import DataError
-from volseg.io import FileSource, SetAside, Source, discover
+from volseg.io import FileSource, SetAside, Source, discover, image_suffix
 from volseg.progress import Progress, silent
 
 
@@ -37,17 +37,18 @@ def find_inputs(path: Path, channels: tuple[str, ...], progress: Progress = sile
 
 def _images_of(path: Path) -> Path:
     """The folder of images of a data set, else the path itself."""
-    for name, partner in (("imagesTs", "imagesTr"), ("imagesTr", "labelsTr"), ("images", "labels"), ("images", "")):
+    for name, partner in (("imagesTs", "imagesTr"), ("imagesTr", "labelsTr"), ("images", "labels")):
         if (path / name).is_dir() and (path / partner).is_dir():
             return path / name
-    return path
+    alone = path.is_dir() and [entry.name for entry in path.iterdir() if entry.is_dir()] == ["images"]
+    return path / "images" if alone and not any(image_suffix(entry) for entry in path.iterdir()) else path
 
 
 def _for_model(dataset: Dataset, channels: tuple[str, ...]) -> Dataset:
     """Give the channels of a manifest the names the model knows them by, when only the names differ."""
     if set(dataset.channels) == set(channels):
         return dataset
-    if len(dataset.channels) != len(channels):
+    if len(dataset.channels) != len(channels) or set(dataset.channels) & set(channels):
         raise DataError(
             f"the manifest has channels {', '.join(dataset.channels)}, the model needs {', '.join(channels)}"
         )
@@ -67,18 +68,11 @@ def _from_tree(root: Path, channels: tuple[str, ...], progress: Progress) -> Dat
         set_aside += [
             SetAside(named.pop(name).place, "its name says that it is a mask, not an image") for name in masks
         ]
-    grouped, names = group_channels(named, channels)
-    if len(names) == len(channels) and names != channels:
-        grouped = {
-            name: {channels[names.index(channel)]: source for channel, source in images.items()}
-            for name, images in grouped.items()
-        }
-    elif len(channels) > 1 and grouped and _unnumbered(grouped, named):
-        grouped = _by_folder(named, channels)
+    grouped, unclear = _grouped(named, root, channels)
+    set_aside += unclear
     cases: dict[str, Case] = {}
     for name, images in grouped.items():
-        missing = [channel for channel in channels if channel not in images]
-        if missing:
+        if missing := [channel for channel in channels if channel not in images]:
             reason = f"the model needs channel {', '.join(missing)} as well, which is not there"
             set_aside += [SetAside(source.place, reason) for source in images.values()]
         else:
@@ -87,9 +81,26 @@ def _from_tree(root: Path, channels: tuple[str, ...], progress: Progress) -> Dat
     return Dataset("tree", tuple(cases.values()), channels, set_aside=tuple(set_aside))
 
 
-def _unnumbered(grouped: dict[str, dict[str, Source]], named: dict[str, Source]) -> bool:
-    """Whether the files carry no channel numbers and are no 4D files, so that only their names tell channels apart."""
-    return set(grouped) == set(named) and any(not _is_4d(source) for source in named.values())
+def _grouped(
+    named: dict[str, Source], root: Path, channels: tuple[str, ...]
+) -> tuple[dict[str, dict[str, Source]], list[SetAside]]:
+    """Case name -> channel -> source: by channel numbers, as volumes of a 4D file, or by the names of channels."""
+    numbered, rest = split_numbered(named)
+    if len(channels) == 1 and rest:  # the numbers are those of cases
+        numbered, rest = {}, named
+    grouped, names = group_channels(numbered, channels)
+    set_aside: list[SetAside] = []
+    if len(names) != len(channels):
+        reason = f"files are numbered as {len(names)} channels, the model has {len(channels)}"
+        grouped, set_aside = {}, [SetAside(source.place, reason) for source in numbered.values()]
+    whole = {name: source for name, source in rest.items() if len(channels) == 1 or _is_4d(source)}
+    for name, source in whole.items():
+        grouped[as_case_id([name], grouped)] = as_channels(source, channels)
+    apart = {name: source for name, source in rest.items() if name not in whole}
+    by_folder, unclear = _by_folder(apart, root, channels)
+    for name, images in by_folder.items():
+        grouped[as_case_id([name], grouped)] = images
+    return grouped, set_aside + unclear
 
 
 def _is_4d(source: Source) -> bool:
@@ -100,20 +111,38 @@ def _is_4d(source: Source) -> bool:
     try:
         return frame_count(source.path) > 1
     except DataError:  # it will fail by name when it is read
-        return False
+        return True
 
 
-def _by_folder(named: dict[str, Source], channels: tuple[str, ...]) -> dict[str, dict[str, Source]]:
+def _by_folder(
+    named: dict[str, Source], root: Path, channels: tuple[str, ...]
+) -> tuple[dict[str, dict[str, Source]], list[SetAside]]:
     """A folder per case, whose files or sub-folders are called by, or end with, the names of the channels."""
-    grouped: dict[str, dict[str, Source]] = defaultdict(dict)
-    for name, source in named.items():
-        last = _last_part(source).lower()
-        channel = next((c for c in channels if last == c or last.endswith((f"_{c}", f"-{c}"))), None)
+    folders: dict[Path, dict[str, list[Source]]] = defaultdict(lambda: defaultdict(list))
+    set_aside: list[SetAside] = []
+    for source in named.values():
+        channel = _channel_called(_last_part(source), channels)
         if channel is None:
-            grouped[name]["?"] = source
+            set_aside.append(SetAside(source.place, f"its name is none of the channels {', '.join(channels)}"))
         else:
-            grouped[source.place.parent.name][channel] = source
-    return dict(grouped)
+            folders[source.place.parent][channel].append(source)
+    grouped: dict[str, dict[str, Source]] = {}
+    for folder, found in folders.items():
+        if twice := [channel for channel, sources in found.items() if len(sources) > 1]:
+            reason = f"its folder has channel {', '.join(twice)} more than once; which one is meant is not clear"
+            set_aside += [SetAside(source.place, reason) for sources in found.values() for source in sources]
+        else:
+            parts = folder.relative_to(root).parts if folder.is_relative_to(root) else ()
+            images = {channel: sources[0] for channel, sources in found.items()}
+            grouped[as_case_id(parts or [folder.name], grouped)] = images
+    return grouped, set_aside
+
+
+def _channel_called(name: str, channels: tuple[str, ...]) -> str | None:
+    """The channel that a name is, or ends with after a separator; "post_t1" rather than "t1" where both fit."""
+    name = name.lower()
+    fitting = [c for c in channels if name == c.lower() or name.endswith((f"_{c.lower()}", f"-{c.lower()}"))]
+    return max(fitting, key=len, default=None)
 
 
 def _last_part(source: Source) -> str:
@@ -141,5 +170,13 @@ def find_references(path: Path, progress: Progress = silent) -> dict[str, Source
         found = by_name(discover(path, progress), path)
         if not found:
             raise DataError(f"{path} holds no reference", hint="give a folder of label maps, or a labelled data set")
-        return found
+        if not _in_case_folders(found, path):
+            return found
+        cases = find_dataset(path, progress).cases
     return {case.case_id: case.reference for case in cases if case.reference is not None}
+
+
+def _in_case_folders(found: dict[str, Source], root: Path) -> bool:
+    """Whether there is a folder per case, in which references lie beside images."""
+    below = [names_a_reference(_last_part(source)) for source in found.values() if source.place.parent != root]
+    return any(below) and not all(below)

@@ -37,7 +37,7 @@ def find_dataset(path: Path, progress: Progress = silent) -> Dataset:
     if path.is_file():
         if path.suffix.lower() != ".csv":
             raise DataError(f"{path} is a single file", hint=f"training takes a folder or a CSV manifest; {_HINT}")
-        dataset = from_manifest(path)
+        dataset = _labelled(from_manifest(path))
     elif (path / "dataset.json").is_file():
         dataset = _from_dataset_json(path, progress)
     elif (folders := _image_and_label_folders(path)) is not None:
@@ -59,15 +59,16 @@ def from_manifest(path: Path) -> Dataset:
     """
     columns, rows = _read_csv(path)
     channels = tuple(column for column in columns if column not in {"case_id", "reference"})
-    if "case_id" not in columns or not channels:
+    if "case_id" not in columns or not channels or len(set(columns)) < len(columns):
         raise DataError(
             f"{path} is no manifest: its columns are {', '.join(columns)}", hint="case_id,image[,image_2...],reference"
         )
+    twice = [case_id for case_id, count in Counter(row["case_id"] for row in rows).items() if count > 1]
+    if twice:
+        raise DataError(f"{path} lists case {twice[0]!r} twice")
     cases: dict[str, Case] = {}
     set_aside: list[SetAside] = []
     for row in rows:
-        if row["case_id"] in cases:
-            raise DataError(f"{path} lists case {row['case_id']!r} twice")
         try:
             images = {channel: _manifest_source(path, row[channel]) for channel in channels}
             reference = _manifest_source(path, row["reference"]) if row.get("reference") else None
@@ -78,6 +79,18 @@ def from_manifest(path: Path) -> Dataset:
     return Dataset("manifest", tuple(cases.values()), channels, set_aside=tuple(set_aside))
 
 
+def _labelled(dataset: Dataset) -> Dataset:
+    """What of a manifest can be trained on: the cases that have a reference."""
+    cases = tuple(case for case in dataset.cases if case.reference is not None)
+    without = [case for case in dataset.cases if case.reference is None]
+    set_aside = [
+        SetAside(source.place, f"an image without a label: the manifest gives case {case.case_id} no reference")
+        for case in without
+        for source in case.images.values()
+    ]
+    return Dataset(dataset.layout, cases, dataset.channels, set_aside=(*dataset.set_aside, *set_aside))
+
+
 def read_dataset_json(path: Path) -> dict[str, Any]:
     """Read the `dataset.json` of the Medical Segmentation Decathlon or of nnU-Net.
 
@@ -85,7 +98,7 @@ def read_dataset_json(path: Path) -> dict[str, Any]:
         DataError: If it is not JSON, or no object.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path} is not JSON: {error}") from error
     if not isinstance(content, dict):
@@ -98,42 +111,54 @@ def stated_channels(description: Mapping[str, Any]) -> tuple[str, ...]:
     stated = description.get("channel_names") or description.get("modality") or {"0": "image"}
     if not isinstance(stated, dict):
         raise DataError(f"dataset.json: the channels must be an object of index to name, got {stated!r}")
-    names = [re.sub(r"\W+", "_", str(stated[key])).strip("_").lower() for key in sorted(stated, key=str)]
+    keys = sorted(map(str, stated), key=lambda key: (len(key), key))  # "2" before "10"
+    names = [re.sub(r"\W+", "_", str(stated[key])).strip("_").lower() or "channel" for key in keys]
     return tuple(name if names.count(name) == 1 else f"{name}_{n}" for n, name in enumerate(names))
 
 
+def split_numbered(sources: Mapping[str, Source]) -> tuple[dict[str, Source], dict[str, Source]]:
+    """Part sources by name into those that end in a channel number, and the rest: all, if nothing ends in _0000."""
+    numbered = {name: source for name, source in sources.items() if _CHANNEL_SUFFIX.fullmatch(name)}
+    if not any(name.endswith("_0000") for name in numbered):
+        numbered = {}
+    return numbered, {name: source for name, source in sources.items() if name not in numbered}
+
+
 def group_channels(
-    sources: Mapping[str, Source], names: tuple[str, ...]
+    numbered: Mapping[str, Source], names: tuple[str, ...]
 ) -> tuple[dict[str, dict[str, Source]], tuple[str, ...]]:
     """Group `<case>_0000`, `<case>_0001` ... into cases.
 
     Args:
-        sources: Name -> source, of files whose names may end in a four-digit channel number.
-        names: Channel names in order, as far as known; otherwise channels are called channel_0 and so on.
+        numbered: Name -> source, every name ending in a channel number.
+        names: Channel names in order, as far as known; where there are not as many as numbers, they are made up.
 
     Returns:
-        Case name -> channel -> source, and all channel names. Without such numbers every source is a case of one
-        channel, or of as many as `names` has if its file is 4D.
+        Case name -> channel -> source, and all channel names.
     """
-    numbered = {name: match for name in sources if (match := _CHANNEL_SUFFIX.fullmatch(name))}
-    if len(numbered) < len(sources) or not any(match[2] == "0000" for match in numbered.values()):
-        if len(names) == 1:
-            return {name: {names[0]: source} for name, source in sources.items()}, names
-        return {name: _frames(source, names) for name, source in sources.items()}, names
-    count = 1 + max(int(match[2]) for match in numbered.values())
-    if count != len(names):
+    parts = {name: name.rsplit("_", 1) for name in numbered}
+    count = 1 + max((int(number) for _, number in parts.values()), default=-1)
+    if count not in {0, len(names)}:
         names = ("image",) if count == 1 else tuple(f"channel_{n}" for n in range(count))
     grouped: dict[str, dict[str, Source]] = defaultdict(dict)
-    for name, match in numbered.items():
-        grouped[match[1]][names[int(match[2])]] = sources[name]
+    for name, (case_name, number) in parts.items():
+        grouped[case_name][names[int(number)]] = numbered[name]
     return dict(grouped), names
+
+
+def as_channels(source: Source, names: tuple[str, ...]) -> dict[str, Source]:
+    """The channels of a source that is a case by itself: several are the volumes of one 4D file."""
+    if len(names) == 1 or not isinstance(source, FileSource):
+        return {names[0]: source}
+    return {name: FileSource(source.path, frame) for frame, name in enumerate(names)}
 
 
 def by_name(discovery: Discovery, root: Path) -> dict[str, Source]:
     """Give every source below `root` a unique name from its path."""
     named: dict[str, Source] = {}
     for source in discovery.sources:
-        parts = source.place.relative_to(root).parts if source.place != root else (root.name,)
+        below = source.place != root and source.place.is_relative_to(root)  # a series of one file lies above it
+        parts = source.place.relative_to(root).parts if below else (root.name,)
         named[as_case_id([*parts[:-1], stem(Path(parts[-1]))], named)] = source
     return named
 
@@ -163,9 +188,7 @@ def _from_list(root: Path, wanted: Mapping[Path, Path], channels: tuple[str, ...
             set_aside.append(SetAside(image, f"its reference {reference.name} does not exist"))
             continue
         case_id = as_case_id([stem(image)], cases)
-        source: Source = FileSource(image)
-        images = {channels[0]: source} if len(channels) == 1 else _frames(source, channels)
-        cases[case_id] = Case(case_id, images, FileSource(reference))
+        cases[case_id] = Case(case_id, as_channels(FileSource(image), channels), FileSource(reference))
     unlisted = [path for folder in ("imagesTr", "labelsTr") for path in sorted((root / folder).glob("[!.]*"))]
     used = {*wanted, *wanted.values()}
     set_aside += [SetAside(path, "not listed in dataset.json") for path in unlisted if path not in used]
@@ -176,8 +199,12 @@ def _from_equal_names(
     images: Path, references: Path, progress: Progress, channels: tuple[str, ...] = ("image",)
 ) -> Dataset:
     found, wanted = discover(images, progress), discover(references, progress)
-    grouped, names = group_channels(by_name(found, images), channels)
-    labels = by_name(wanted, references)
+    named, labels = by_name(found, images), by_name(wanted, references)
+    # Where images/a_0000 has its labels/a_0000, the number is that of the case.
+    numbered, rest = ({}, named) if named.keys() & labels.keys() else split_numbered(named)
+    grouped, names = group_channels(numbered, channels)
+    for name, source in rest.items():
+        grouped[as_case_id([name], grouped)] = as_channels(source, names)
     cases, set_aside = [], [*found.set_aside, *wanted.set_aside]
     for case_id, channel_sources in grouped.items():
         missing = [name for name in names if name not in channel_sources]
@@ -186,7 +213,8 @@ def _from_equal_names(
             "" if case_id in labels else f"an image without a label: no {case_id} in {references.name}/"
         )
         if reason:
-            set_aside += [SetAside(source.place, reason) for source in channel_sources.values()]
+            unused = [*channel_sources.values(), *([labels[case_id]] if case_id in labels else [])]
+            set_aside += [SetAside(place, reason) for place in dict.fromkeys(source.place for source in unused)]
         else:
             cases.append(Case(case_id, channel_sources, labels[case_id]))
     for case_id in sorted(set(labels) - set(grouped)):
@@ -204,12 +232,13 @@ def _from_case_folders(root: Path, progress: Progress) -> Dataset:
         set_aside += discovery.set_aside
         named = by_name(discovery, folder)
         references = [source for name, source in named.items() if names_a_reference(name)]
-        images = {
-            _channel_name(name, folder.name): source for name, source in named.items() if not names_a_reference(name)
-        }
+        images: dict[str, Source] = {}
+        for name, source in named.items():
+            if not names_a_reference(name):
+                images[as_case_id([_channel_name(name, folder.name)], images)] = source
         if images or references:
             found[as_case_id([folder.name], found)] = (images, references)
-    loose = [path for path in sorted(root.glob("[!.]*")) if path.is_file() and image_suffix(path)]
+    loose = [path for path in sorted(root.glob("[!.]*")) if path.is_file() and discover(path).sources]
     set_aside += [SetAside(path, "lies beside the case folders, not in one") for path in loose]
     channels = _common_channels(images for images, _ in found.values())
     cases = []
@@ -264,11 +293,12 @@ def _stated_labels(description: Mapping[str, Any]) -> tuple[dict[str, int], dict
     labels: dict[str, int] = {}
     regions: dict[str, tuple[int, ...]] = {}
     for key, value in stated.items():
-        name, number = (str(value), key) if str(key).isdigit() else (str(key), value)
+        name, number = (str(value), key) if str(key).isdecimal() else (str(key), value)
+        values = number if isinstance(number, list) else [number]
+        if not values or not all(str(part).isdecimal() for part in values):
+            raise DataError(f"dataset.json: label {name!r} has value {number!r}, which is not a whole number")
         if isinstance(number, list):
             regions[name] = tuple(int(part) for part in number)
-        elif not str(number).isdigit():
-            raise DataError(f"dataset.json: label {name!r} has value {number!r}, which is not a whole number")
         elif int(number) > 0 and name != "ignore":
             labels[name] = int(number)
     for value in sorted({value for values in regions.values() for value in values} - set(labels.values())):
@@ -282,18 +312,12 @@ def _entry_path(root: Path, entry: Mapping[str, Any], key: str) -> Path:
     return root / entry[key]
 
 
-def _frames(source: Source, channels: tuple[str, ...]) -> dict[str, Source]:
-    if not isinstance(source, FileSource):
-        return {channels[0]: source}
-    return {name: FileSource(source.path, frame) for frame, name in enumerate(channels)}
-
-
 def _read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
-            rows = [{key: (value or "").strip() for key, value in row.items() if key} for row in reader]
-            return [name.strip() for name in reader.fieldnames or ()], rows
+            rows = [{key.strip(): (value or "").strip() for key, value in row.items() if key} for row in reader]
+            return [name.strip() for name in reader.fieldnames or () if name], rows
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as CSV: {error}") from error
 

@@ -179,13 +179,18 @@ def write_volume(volume: Volume, path: Path) -> None:
 
 
 def frame_count(path: Path) -> int:
-    """How many 3D volumes a file holds.
+    """How many 3D volumes a file holds, by its header.
 
     Raises:
         DataError: If it is damaged.
     """
-    array, _ = _read_file(path)
-    return len(array)
+    if image_suffix(path) in {".nii", ".nii.gz", ".hdr"}:
+        from volseg.io import nifti
+
+        return nifti.frame_count(path)
+    from volseg.io import itk
+
+    return itk.frame_count(path)
 
 
 def _read_file(path: Path) -> tuple[NDArray[np.generic], Geometry]:

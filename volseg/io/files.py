@@ -83,6 +83,8 @@ def remove_leftovers(folder: Path) -> None:
 
 def output_error(path: Path, error: OSError) -> OutputError:
     """Say why `path` cannot be written, and what to do about it."""
+    if error.errno is None and isinstance(error.__cause__, OSError):  # a library put words of its own around it
+        error = error.__cause__
     match error.errno:
         case errno.ENOSPC | errno.EDQUOT:
             hint = "free some space or choose another --output; what is already there is complete"

@@ -42,16 +42,14 @@ def read_array(path: Path) -> tuple[NDArray[np.generic], Geometry]:
         DataError: If the file is damaged or holds complex numbers.
         GeometryError: If the header does not say where its voxels lie; ITK would assume unit spacing and direction.
     """
-    nrrd = path.suffix.lower() in {".nrrd", ".nhdr"}
-    if nrrd:
+    if _is_nrrd(path):
         _check_nrrd(path)
     else:
         _check_meta(path)
     try:
-        # Named, since ITK recognises a format by a suffix in lower case only.
-        image = sitk.ReadImage(str(path), imageIO="NrrdImageIO" if nrrd else "MetaImageIO")
+        image = _reader(path).Execute()
     except RuntimeError as error:
-        raise DataError(f"{path} is damaged: {_last_line(error)}", hint="copy or export the file again") from error
+        raise _damaged(path, error) from error
     if image.GetDimension() != 3:
         raise DataError(f"{path} has {image.GetDimension()} spatial axes, a volume has three")
     if "complex" in image.GetPixelIDTypeAsString():
@@ -63,6 +61,20 @@ def read_array(path: Path) -> tuple[NDArray[np.generic], Geometry]:
         raise GeometryError(f"{path} has a broken orientation: {error}") from error
     array = sitk.GetArrayFromImage(image)  # (K, J, I) or (K, J, I, F)
     return array.transpose(3, 2, 1, 0) if array.ndim == 4 else array.transpose(2, 1, 0)[np.newaxis], geometry
+
+
+def frame_count(path: Path) -> int:
+    """How many components the voxels of a file have, by its header.
+
+    Raises:
+        DataError: If the header is damaged.
+    """
+    reader = _reader(path)
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise _damaged(path, error) from error
+    return int(reader.GetNumberOfComponents())
 
 
 def write_mask(mask: Mask, path: Path) -> None:
@@ -96,8 +108,21 @@ def _write(image: sitk.Image, geometry: Geometry, path: Path) -> None:
     with atomic_path(path) as temporary:
         try:
             sitk.WriteImage(image, str(temporary), useCompression=True)
+            sitk.ReadImage(str(temporary))  # ITK does not notice a disk that is full when it closes a NRRD file
         except RuntimeError as error:
             raise OutputError(f"cannot write {path}: {_last_line(error)}", hint="is the disk full?") from error
+
+
+def _is_nrrd(path: Path) -> bool:
+    return path.suffix.lower() in {".nrrd", ".nhdr"}
+
+
+def _reader(path: Path) -> sitk.ImageFileReader:
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    # ITK itself recognises a format by a suffix in lower case only.
+    reader.SetImageIO("NrrdImageIO" if _is_nrrd(path) else "MetaImageIO")
+    return reader
 
 
 def _check_meta(path: Path) -> None:
@@ -111,7 +136,7 @@ def _check_meta(path: Path) -> None:
 def _check_nrrd(path: Path) -> None:
     """Refuse a NRRD header that leaves the position open, or states it in a space or a unit that ITK passes over."""
     header = {key.lower(): value for key, value in _header(path, ":").items()}
-    space = header.get("space", "not stated").strip('"')
+    space = header.get("space", "not stated")
     if space.lower() not in _NRRD_SPACES:
         raise GeometryError(
             f"{path} is not in a patient space: 'space' is {space!r}",
@@ -150,6 +175,10 @@ def _header(path: Path, separator: str) -> dict[str, str]:
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
     return fields
+
+
+def _damaged(path: Path, error: RuntimeError) -> DataError:
+    return DataError(f"{path} is damaged: {_last_line(error)}", hint="copy or export the file again")
 
 
 def _last_line(error: RuntimeError) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
+import math
 import zlib
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
+from nibabel.openers import ImageOpener
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
@@ -19,8 +22,8 @@ from volseg.volume import Mask, Volume
 SUFFIXES = (".nii", ".nii.gz", ".hdr")
 
 _BROKEN = (ImageFileError, HeaderDataError, EOFError, OSError, OverflowError, ValueError, zlib.error)
-#: Spatial units beside mm in the lower bits of xyzt_units. Readers differ in whether they heed them: a mask would lie in
-#: two places.
+#: Units beside mm in the lower bits of xyzt_units. Some readers heed them and some do not: a mask of such a file would
+#: lie in two places.
 _OTHER_UNITS = {1: "metres", 3: "micrometres"}
 
 
@@ -37,10 +40,7 @@ def read_array(path: Path) -> tuple[NDArray[np.generic], Geometry]:
         DataError: If the file is damaged, is no NIfTI, or holds colours or complex numbers.
         GeometryError: If the file does not say where its voxels lie.
     """
-    try:
-        image = nib.load(path)
-    except _BROKEN as error:
-        raise _damaged(path, error) from error
+    image = _load(path)
     if not isinstance(
         image, nib.Nifti1Pair
     ):  # NIfTI-2 is a subclass; what remains is Analyze, which has no orientation
@@ -56,12 +56,21 @@ def read_array(path: Path) -> tuple[NDArray[np.generic], Geometry]:
         raise GeometryError(f"{path} has a broken orientation: {error}") from error
     try:
         with np.errstate(over="ignore"):  # a damaged header may state more voxels than there are numbers
-            array = np.asanyarray(image.dataobj)
+            array = np.asanyarray(_intact(image, path).dataobj)
     except MemoryError as error:
         raise DataError(f"{path} is damaged or too large: {image.shape} voxels do not fit into memory") from error
     except _BROKEN as error:
         raise _damaged(path, error) from error
     return np.moveaxis(array.reshape(*geometry.shape, -1), -1, 0), geometry
+
+
+def frame_count(path: Path) -> int:
+    """How many 3D volumes a file holds, by its header.
+
+    Raises:
+        DataError: If the file is damaged or is no NIfTI.
+    """
+    return math.prod(_load(path).shape[3:])
 
 
 def write_mask(mask: Mask, path: Path) -> None:
@@ -95,6 +104,24 @@ def write_volume(volume: Volume, path: Path) -> None:
         nib.save(_image(array, volume.geometry), temporary)
 
 
+def _load(path: Path) -> nib.filebasedimages.FileBasedImage:
+    try:
+        with np.errstate(invalid="ignore"):  # an orientation that is not finite is refused by `Geometry`
+            return nib.load(path)
+    except _BROKEN as error:
+        raise _damaged(path, error) from error
+
+
+def _intact(image: nib.Nifti1Pair, path: Path) -> nib.Nifti1Pair:
+    """The image on a gzip stream that was read to its end.
+
+    Only there is the checksum (RFC 1952 section 2.3.1); nibabel stops at the last voxel, and would not notice damage.
+    """
+    if path.suffix.lower() != ".gz":
+        return image
+    return type(image).from_bytes(gzip.decompress(path.read_bytes()))
+
+
 def _image(array: NDArray[np.generic], geometry: Geometry) -> nib.Nifti1Image:
     image = nib.Nifti1Image(array, geometry.affine)
     image.header.set_xyzt_units("mm")
@@ -115,8 +142,9 @@ def _spatial_shape(path: Path, shape: tuple[int, ...]) -> tuple[int, int, int]:
 def _affine(path: Path, header: nib.Nifti1Header) -> NDArray[np.float64]:
     """The sform if its code is set, else the qform if its code is set (NIfTI-1 standard, methods 3 and 2)."""
     try:
-        sform, sform_code = header.get_sform(coded=True)
-        qform, qform_code = header.get_qform(coded=True)
+        with np.errstate(invalid="ignore"):
+            sform, sform_code = header.get_sform(coded=True)
+            qform, qform_code = header.get_qform(coded=True)
     except (HeaderDataError, ValueError) as error:
         raise GeometryError(f"{path} has a broken orientation: {error}") from error
     if unit := _OTHER_UNITS.get(int(header["xyzt_units"]) & 0b111):
@@ -124,12 +152,21 @@ def _affine(path: Path, header: nib.Nifti1Header) -> NDArray[np.float64]:
     if sform_code:
         return np.asarray(sform, dtype=np.float64)
     if qform_code:
+        _check_voxel_sizes(path, type(header))
         return np.asarray(qform, dtype=np.float64)
     # Method 1 of the standard has voxel sizes only; which side is left would be a guess.
     raise GeometryError(
         f"{path} does not say where its voxels lie (sform and qform codes are both 0)",
         hint="set one of them from the source of the image",
     )
+
+
+def _check_voxel_sizes(path: Path, kind: type[nib.Nifti1Header]) -> None:
+    """Refuse voxel sizes of zero and below, which nibabel mends: it takes 1 for 0, and drops the sign."""
+    with ImageOpener(path) as file:
+        sizes = kind.from_fileobj(file, check=False)["pixdim"][1:4]
+    if not (sizes > 0).all():
+        raise GeometryError(f"{path} has a broken orientation: its voxel sizes are {sizes.tolist()}")
 
 
 def _damaged(path: Path, error: Exception) -> DataError:

@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
-from volseg.checkpoint import MODEL_FILE, load, load_model, save, save_model
-from volseg.config import Config, TrainingConfig, dump
-from volseg.errors import CheckpointError, TrainingError
+from volseg.checkpoint import MODEL_FILE, load_model, save_model
+from volseg.config import Config, TrainingConfig
+from volseg.errors import TrainingError
 from volseg.losses import SegmentationLoss
-from volseg.networks import build_network, choose_device, choose_precision
+from volseg.networks import choose_device, choose_precision, training_layout
 from volseg.preparation import PreparedCase
 from volseg.progress import Progress, silent
 from volseg.training.record import Board, write_history, write_validation
 from volseg.training.sampling import PatchDataset, batches
 from volseg.training.schedule import Clock, learning_rate
+from volseg.training.state import LAST_FILE, State, restore, save_last, start
 from volseg.training.validation import Validation, validate
 from volseg.transforms import IMAGE, REFERENCE
-
-LAST_FILE = "last.pt"
 
 logger = logging.getLogger(__name__)
 
@@ -49,28 +47,6 @@ class TrainingResult:
     epochs: int
     best_epoch: int
     validation: Validation
-
-
-@dataclass
-class State:
-    """Everything that a resumed run needs to go on as if nothing had happened."""
-
-    network: nn.Module
-    average: AveragedModel | None
-    optimizer: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler
-    clock: Clock
-    epoch: int = 0
-    step: int = 0
-    best_dice: float = -1.0
-    best_epoch: int = 0
-    stale: int = 0
-    history: list[dict[str, Any]] = field(default_factory=list)
-
-    @property
-    def validated(self) -> nn.Module:
-        """The network that is validated and saved: the averaged one where there is one."""
-        return self.average.module if self.average is not None else self.network
 
 
 def train(
@@ -104,9 +80,9 @@ def train(
     """
     device = choose_device()
     dtype = choose_precision(config.training.precision, device)
-    state = _start(config, device, dtype, clock)
+    state = start(config, device, dtype, clock)
     if resume and (run / LAST_FILE).is_file():
-        _restore(state, run / LAST_FILE, config)
+        restore(state, run / LAST_FILE, config)
     loss = SegmentationLoss(config.loss, config.data)
     source = batches(PatchDataset(train_cases, config), config, state.step)
     watched = _spread(val_cases, config.training.validation_cases)
@@ -121,7 +97,8 @@ def train(
                 save_model(run / MODEL_FILE, state.validated, config, dice=state.best_dice, epoch=state.epoch)
             board.add_slices(state.epoch, state.validated, watched[0], config, dtype)
         state.history.append({"epoch": state.epoch, "step": state.step, **row})
-        _save_last(state, run / LAST_FILE, config)
+        if finished or state.clock.saving_is_due():
+            save_last(state, run / LAST_FILE, config)
         write_history(state.history, run / "history.csv")
         board.add_epoch(state.epoch, state.history[-1])
     board.close()
@@ -129,46 +106,6 @@ def train(
     validation = validate(best.network, val_cases, config, dtype, progress)
     write_validation(validation, run / "validation.csv")
     return TrainingResult(run / MODEL_FILE, state.epoch, state.best_epoch, validation)
-
-
-def _start(config: Config, device: torch.device, dtype: torch.dtype, clock: Clock) -> State:
-    settings = config.training
-    torch.manual_seed(settings.seed)
-    network = build_network(config.network, len(config.data.channels), config.data.outputs)
-    network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # its stub knows only 4D
-    average = None
-    if settings.ema_decay:
-        average = AveragedModel(network, multi_avg_fn=_moving_average(settings.ema_decay), use_buffers=True)
-    optimizer: torch.optim.Optimizer
-    match settings.optimizer:
-        case "adamw":
-            optimizer = torch.optim.AdamW(
-                network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
-            )
-        case "sgd":
-            optimizer = torch.optim.SGD(
-                network.parameters(),
-                settings.learning_rate,
-                momentum=0.99,
-                nesterov=True,
-                weight_decay=settings.weight_decay,
-            )
-    scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
-    return State(network, average, optimizer, scaler, clock)
-
-
-def _moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
-    """An exponential average that looks back a tenth of the steps taken until that reaches `decay`."""
-
-    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
-        keep = min(decay, (1 + int(count)) / (10 + int(count)))
-        for mean, value in zip(averaged, current, strict=True):
-            if mean.is_floating_point():
-                mean.lerp_(value, 1 - keep)
-            else:  # counters
-                mean.copy_(value)
-
-    return update
 
 
 def _train_epoch(
@@ -193,9 +130,8 @@ def _train_epoch(
         rate = learning_rate(settings, state.step, state.clock.progress(state.step))
         for group in state.optimizer.param_groups:
             group["lr"] = rate
-        torch.manual_seed(
-            (settings.seed << 32) + state.step
-        )  # dropout of a resumed run equals that of an undisturbed one
+        # Dropout of a resumed run must equal that of an undisturbed one.
+        torch.manual_seed((settings.seed << 32) + state.step)
         value, norm = _train_step(state, next(source), loss, dtype, settings.gradient_clip)
         state.step += 1
         if value is None:
@@ -226,22 +162,24 @@ def _train_step(
     """One step of the optimiser.
 
     Returns:
-        The loss, None if it was not finite and the step was left out; and the norm of the gradient before clipping.
+        The loss, None if it or its gradient was not finite and the step was left out; and the norm before clipping.
     """
     device = next(state.network.parameters()).device
-    image = batch[IMAGE].to(device, memory_format=torch.channels_last_3d)
+    image = batch[IMAGE].to(device, memory_format=training_layout(device))
     reference = batch[REFERENCE].to(device)
     with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
         logits = state.network(image)
     value = loss(logits, reference)
-    if not torch.isfinite(value):
-        return None, 0.0
     state.optimizer.zero_grad(set_to_none=True)
     state.scaler.scale(value).backward()
     state.scaler.unscale_(state.optimizer)
     norm = nn.utils.clip_grad_norm_(state.network.parameters(), clip)
-    state.scaler.step(state.optimizer)
+    finite = bool(torch.isfinite(value)) and bool(torch.isfinite(norm))
+    if finite:
+        state.scaler.step(state.optimizer)
     state.scaler.update()
+    if not finite:
+        return None, 0.0
     if state.average is not None:
         state.average.update_parameters(state.network)
     return value.item(), float(norm)
@@ -275,40 +213,3 @@ def _spread(cases: Sequence[PreparedCase], count: int) -> list[PreparedCase]:
     """At most `count` cases, evenly out of all."""
     step = max(1.0, len(cases) / count)
     return [cases[int(n * step)] for n in range(min(count, len(cases)))]
-
-
-def _save_last(state: State, path: Path, config: Config) -> None:
-    save(
-        path,
-        {
-            "config": dump(config),
-            "network": state.network.state_dict(),
-            "average": state.average.state_dict() if state.average is not None else {},
-            "optimizer": state.optimizer.state_dict(),
-            "scaler": state.scaler.state_dict(),
-            "numbers": {name: getattr(state, name) for name in _NUMBERS},
-            "clock": [state.clock.elapsed_seconds, state.clock.validation_seconds, state.clock.reserve_seconds],
-            "history": state.history,
-        },
-    )
-
-
-def _restore(state: State, path: Path, config: Config) -> None:
-    content = load(path)
-    if content.get("config") != dump(config):
-        raise CheckpointError(
-            f"{path} was made with another configuration", hint="resume with the same options, or use another --output"
-        )
-    state.network.load_state_dict(content["network"])
-    if state.average is not None:
-        state.average.load_state_dict(content["average"])
-    state.optimizer.load_state_dict(content["optimizer"])
-    state.scaler.load_state_dict(content["scaler"])
-    for name in _NUMBERS:
-        setattr(state, name, content["numbers"][name])
-    state.clock.spent_seconds, state.clock.validation_seconds, state.clock.reserve_seconds = content["clock"]
-    state.history = content["history"]
-    logger.info("resumed after epoch %d, step %d", state.epoch, state.step)
-
-
-_NUMBERS = ("epoch", "step", "best_dice", "best_epoch", "stale")

@@ -12,6 +12,8 @@ from volseg.config import TrainingConfig
 _EPOCHS_OF_A_BUDGET = 40
 #: Share of a time budget that validation may take while training.
 _VALIDATION_SHARE = 0.15
+#: Share of the time that saving the state may take.
+_SAVING_SHARE = 0.03
 #: Validations of a run without a time budget.
 _VALIDATIONS = 20
 
@@ -24,6 +26,7 @@ class Clock:
         config: Epochs and minutes.
         spent_seconds: What earlier, interrupted parts of the run took.
         validation_seconds: What validation took so far.
+        saving_seconds: What saving the state for a resumption took so far.
         reserve_seconds: Time kept for the final validation.
         started: `time.monotonic` at the start of this part.
     """
@@ -31,6 +34,7 @@ class Clock:
     config: TrainingConfig
     spent_seconds: float = 0.0
     validation_seconds: float = 0.0
+    saving_seconds: float = 0.0
     reserve_seconds: float = 0.0
     started: float = field(default_factory=time.monotonic)
 
@@ -63,6 +67,13 @@ class Clock:
         if self.config.minutes is None:
             return epoch_step >= self.config.steps_per_epoch
         return self.elapsed_seconds - epoch_began >= self._budget_seconds / _EPOCHS_OF_A_BUDGET
+
+    def saving_is_due(self) -> bool:
+        """Whether the state should be saved: always, unless that has become a burden.
+
+        A run that is resumed from an earlier epoch repeats the later ones exactly, so this changes no result.
+        """
+        return self.saving_seconds <= _SAVING_SHARE * self.elapsed_seconds
 
     def validation_is_due(self, epoch: int) -> bool:
         """Whether epoch number `epoch`, from 1, ends with a validation."""

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from volseg.config import (
+    AttentionUnet,
+    DataConfig,
+    DynUNet,
+    LossConfig,
+    NetworkConfig,
+    Region,
+    SegResNet,
+    SwinUNETR,
+    UNet,
+    VNet,
+)
+from volseg.losses import SegmentationLoss
+from volseg.networks import build_network, choose_precision, count_parameters, patch_divisor
+from volseg.outputs import activate, decide, encode, paint
+
+NETWORKS = [
+    UNet(channels=(8, 16, 32), strides=((2, 2, 2), (2, 2, 1))),
+    VNet(),
+    DynUNet(filters=(8, 16, 16), strides=((2, 2, 1), (2, 2, 2))),
+    SegResNet(initial_filters=8, blocks_down=(1, 1)),
+    AttentionUnet(channels=(8, 16)),
+    SwinUNETR(feature_size=12),
+]
+LOSSES = ["dice_ce", "dice", "dice_focal", "tversky", "generalized_dice", "jaccard"]
+LABELS = DataConfig(labels={"a": 1, "b": 4})
+REGIONS = DataConfig(
+    labels={"edema": 1, "core": 2},
+    regions=(Region(name="whole", labels=(1, 2), value=1), Region(name="core", labels=(2,), value=2)),
+)
+
+
+@pytest.mark.parametrize("config", NETWORKS, ids=lambda config: config.name)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_network_gives_logits_on_the_grid_of_its_input(config: NetworkConfig, channels: int) -> None:
+    network = build_network(config, channels, outputs=3).eval()
+    divisor = patch_divisor(config)
+    # SwinUNETR normalises its deepest features, which must be more than one voxel
+    size = tuple(2 * step if step >= 16 else 8 * step for step in divisor)
+    with torch.no_grad():
+        assert network(torch.rand(1, channels, *size)).shape == (1, 3, *size)
+
+
+@pytest.mark.parametrize("channels", range(1, 8))
+def test_vnet_takes_any_number_of_channels(channels: int) -> None:
+    network = build_network(VNet(), channels, outputs=2).eval()
+    with torch.no_grad():
+        assert network(torch.rand(1, channels, 16, 16, 16)).shape == (1, 2, 16, 16, 16)
+
+
+@pytest.mark.parametrize("config", NETWORKS[:4], ids=lambda config: config.name)
+def test_a_patch_that_is_not_divisible_does_not_fit(config: NetworkConfig) -> None:
+    """The divisor is not larger than needed: half of it fails, so plans do not waste voxels."""
+    network = build_network(config, 1, outputs=2).eval()
+    axis = max(range(3), key=lambda n: patch_divisor(config)[n])
+    size = [2 * step for step in patch_divisor(config)]
+    size[axis] += patch_divisor(config)[axis] // 2
+    with torch.no_grad(), pytest.raises(RuntimeError):
+        network(torch.rand(1, 1, *size))
+
+
+@pytest.mark.parametrize(
+    ("config", "size"), [(VNet(), (32, 48, 32)), (UNet(channels=(8, 16, 32), strides=((2, 2, 2),) * 2), (8, 8, 8))]
+)
+def test_bf16_gradients_are_those_of_fp32(config: NetworkConfig, size: tuple[int, int, int]) -> None:
+    """PyTorch's bf16 weight gradients are undefined where a feature map is narrower than the kernel."""
+    torch.manual_seed(0)
+    network = build_network(config, 1, outputs=2)
+    image = torch.rand(2, 1, *size)
+    gradients = []
+    for enabled in (False, True, True):
+        _ = [torch.full((count,), float("nan")) for count in (10**5, 10**6, 10**7)]  # what undefined memory may hold
+        network.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            logits = network(image)
+        logits.float().square().mean().backward()
+        gradients.append({name: parameter.grad.clone() for name, parameter in network.named_parameters()})  # type: ignore[union-attr]
+    for name, expected in gradients[0].items():
+        if expected.ndim == 5 and expected.norm() > 1e-4:
+            for got in gradients[1:]:
+                assert (got[name] - expected).norm() < 0.3 * expected.norm(), name
+
+
+def test_parameters_are_counted() -> None:
+    assert count_parameters(torch.nn.Conv3d(2, 3, kernel_size=3)) == 2 * 3 * 27 + 3
+
+
+def test_precision_is_what_was_asked_for() -> None:
+    cpu = torch.device("cpu")
+    assert choose_precision("fp32", cpu) is torch.float32
+    assert choose_precision("bf16", cpu) is torch.bfloat16
+    assert choose_precision("auto", cpu) in {torch.float32, torch.bfloat16}
+
+
+def _logits(reference: torch.Tensor, data: DataConfig, strength: float) -> torch.Tensor:
+    return (encode(reference, data).float() * 2 - 1) * strength
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("data", [LABELS, REGIONS], ids=["labels", "regions"])
+def test_losses_fall_as_the_answer_gets_better(name: str, data: DataConfig) -> None:
+    values = torch.tensor([0, *data.labels.values()])
+    reference = values[torch.randint(3, (2, 1, 6, 6, 6), generator=torch.Generator().manual_seed(0))]
+    loss = SegmentationLoss(LossConfig(name=name), data)  # type: ignore[arg-type]
+    wrong, unsure, right = (loss(_logits(reference, data, strength), reference).item() for strength in (-8.0, 0.0, 8.0))
+    assert right < unsure < wrong
+    assert right < 0.1
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_teach(name: str) -> None:
+    reference = torch.zeros(1, 1, 4, 4, 4)
+    reference[..., :2] = 4
+    logits = torch.zeros(1, 3, 4, 4, 4, requires_grad=True)
+    SegmentationLoss(LossConfig(name=name), LABELS)(logits, reference).backward()  # type: ignore[arg-type]
+    assert logits.grad is not None
+    # more of label "b" where it is, less where it is not
+    assert (logits.grad[:, 2, ..., :2] < 0).all()
+    assert (logits.grad[:, 2, ..., 2:] > 0).all()
+
+
+def test_dice_loss_equals_its_formula() -> None:
+    """1 - (2 * overlap) / (sum of both), one label, probabilities 1/3 everywhere, a quarter of the voxels labelled."""
+    data = DataConfig(labels={"a": 1, "b": 2})
+    reference = torch.zeros(1, 1, 4, 4, 4)
+    reference[..., 0] = 1
+    loss = SegmentationLoss(LossConfig(name="dice"), data)(torch.zeros(1, 3, 4, 4, 4), reference)
+    dice_a = 2 * (16 / 3) / (64 / 3 + 16)
+    dice_b = 0.0
+    assert loss.item() == pytest.approx(1 - (dice_a + dice_b) / 2, abs=1e-4)
+
+
+def test_encode_and_decide_are_inverse() -> None:
+    reference = torch.tensor([0, 1, 4, 4, 0]).reshape(1, 1, 5, 1, 1)
+    probabilities = activate(_logits(reference, LABELS, 5.0)[0], LABELS)
+    assert paint(probabilities, LABELS).ravel().tolist() == [0, 1, 4, 4, 0]
+    assert decide(probabilities, LABELS).int().flatten(1).tolist() == [[0, 1, 0, 0, 0], [0, 0, 1, 1, 0]]
+
+
+def test_regions_overlap_and_the_last_one_shows() -> None:
+    reference = torch.tensor([0, 1, 2]).reshape(1, 1, 3, 1, 1)
+    assert encode(reference, REGIONS).int().flatten(2).tolist() == [[[0, 1, 1], [0, 0, 1]]]
+    probabilities = activate(_logits(reference, REGIONS, 5.0)[0], REGIONS)
+    assert decide(probabilities, REGIONS).int().flatten(1).tolist() == [[0, 1, 1], [0, 0, 1]]
+    assert paint(probabilities, REGIONS).ravel().tolist() == [0, 1, 2]

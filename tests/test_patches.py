@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from volseg.config import InferenceConfig
+from volseg.patches import cut, draw_corner, find_locations, mirrorings, sliding_window
+
+SIDES = st.tuples(*[st.integers(1, 12)] * 3)
+
+
+@given(shape=SIDES, patch=SIDES, corner=st.tuples(*[st.integers(-6, 12)] * 3))
+def test_cut_equals_padding_and_slicing(
+    shape: tuple[int, int, int], patch: tuple[int, int, int], corner: tuple[int, int, int]
+) -> None:
+    array = np.arange(1, 1 + np.prod(shape)).reshape(shape)
+    padded = np.pad(array, 24)
+    expected = padded[tuple(slice(24 + begin, 24 + begin + size) for begin, size in zip(corner, patch, strict=True))]
+    low_enough = all(begin <= size for begin, size in zip(corner, shape, strict=True))
+    if low_enough and all(begin + size >= 0 for begin, size in zip(corner, patch, strict=True)):
+        np.testing.assert_array_equal(cut(array, corner, patch), expected)
+
+
+@given(shape=SIDES, patch=SIDES, seed=st.integers(0, 1000))
+def test_a_drawn_patch_lies_within_the_volume_or_around_it(
+    shape: tuple[int, int, int], patch: tuple[int, int, int], seed: int
+) -> None:
+    corner = draw_corner(shape, patch, {}, 0.5, np.random.default_rng(seed))
+    for begin, length, size in zip(corner, patch, shape, strict=True):
+        assert 0 <= begin <= size - length or begin == (size - length) // 2 < 0
+
+
+def test_foreground_patches_hold_a_label_and_all_labels_get_their_turn() -> None:
+    reference = np.zeros((30, 30, 30), np.uint8)
+    reference[2, 3, 4] = 7
+    reference[10:25, 10:25, 10:25] = 1
+    locations = find_locations(reference, seed=0)
+    assert {value: len(places) for value, places in locations.items()} == {1: 15**3, 7: 1}
+    rng = np.random.default_rng(0)
+    seen = {1: 0, 7: 0}
+    for _ in range(200):
+        patch = cut(reference, draw_corner((30, 30, 30), (4, 4, 4), locations, 1.0, rng), (4, 4, 4))
+        assert patch.any()
+        seen[int(patch.max())] += 1
+    assert min(seen.values()) > 70
+
+
+def test_locations_are_true_and_bounded() -> None:
+    reference = np.zeros((40, 40, 40), np.uint16)
+    reference[5:35] = 300
+    places = find_locations(reference, seed=3)[300]
+    assert len(places) == 10_000
+    assert (reference[tuple(places.T)] == 300).all()
+    assert len(np.unique(places, axis=0)) == len(places)
+
+
+class Smooth(nn.Module):
+    """A network whose answer at a voxel depends on that voxel alone, so that tiling cannot change it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([2.0, -1.0]))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return image * self.weight.reshape(1, 2, 1, 1, 1)
+
+
+@pytest.mark.parametrize("shape", [(9, 20, 33), (3, 5, 7), (1, 30, 2)])
+@pytest.mark.parametrize("axes", [(), ("left-right", "inferior-superior")])
+def test_sliding_window_equals_the_whole_volume(shape: tuple[int, int, int], axes: tuple[str, ...]) -> None:
+    image = torch.rand(1, *shape)
+    config = InferenceConfig(mirror_axes=axes)  # type: ignore[arg-type]
+    logits = sliding_window(Smooth(), image, (8, 8, 8), config, torch.float32)
+    torch.testing.assert_close(logits, torch.cat([2 * image, -image]), rtol=1e-5, atol=1e-5)
+
+
+def test_mirroring_averages_over_all_combinations() -> None:
+    """A network that knows left from right gives the mean of both views."""
+
+    class Sided(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.zero = nn.Parameter(torch.zeros(1))
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            ramp = torch.arange(image.shape[2], dtype=image.dtype).reshape(1, 1, -1, 1, 1)
+            return image + ramp + self.zero
+
+    image = torch.zeros(1, 8, 8, 8)
+    logits = sliding_window(Sided(), image, (8, 8, 8), InferenceConfig(mirror_axes=("left-right",)), torch.float32)
+    torch.testing.assert_close(logits, torch.full((1, 8, 8, 8), 3.5))
+
+
+def test_mirrorings_are_all_non_empty_subsets() -> None:
+    assert mirrorings(()) == []
+    assert sorted(mirrorings(("left-right", "posterior-anterior", "inferior-superior"))) == [
+        (2,), (2, 3), (2, 3, 4), (2, 4), (3,), (3, 4), (4,),
+    ]  # fmt: skip

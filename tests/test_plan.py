@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import make_case
+from hypothesis import given
+from hypothesis import strategies as st
+
+from volseg.cases import Dataset, find_dataset
+from volseg.config import CtNormalization, UNet, ZScore, read_config
+from volseg.errors import ConfigError, DataError
+from volseg.io import write_mask, write_volume
+from volseg.networks import patch_divisor
+from volseg.plan import CasePrint, Fingerprint, lateral_pairs, make_plan, take_fingerprint
+from volseg.runs import plan_folder, render
+from volseg.volume import Mask
+
+
+def fingerprint(
+    shape: tuple[int, int, int] = (64, 64, 64),
+    spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    labels: tuple[str, ...] = ("a",),
+    low: float = 0.0,
+) -> Fingerprint:
+    values = np.linspace(-100, 300, 401, dtype=np.float32)[np.newaxis]
+    case = CasePrint(shape, spacing_mm, "", (low,), values, {1: 5.0})
+    return Fingerprint(("image",), {name: n for n, name in enumerate(labels, start=1)}, {}, (case,) * 3)
+
+
+def test_the_fingerprint_is_what_was_written(dataset: Path) -> None:
+    seen = take_fingerprint(find_dataset(dataset))
+    image, mask = make_case(0)
+    assert seen.labels == {"label_1": 1, "label_2": 2}
+    assert len(seen.cases) == 6
+    np.testing.assert_allclose(seen.spacings_mm[0], image.geometry.spacing_mm, rtol=1e-5)
+    assert seen.cases[0].shape == image.geometry.shape
+    expected_ml = (mask.array == 2).sum() * 1.0 * 1.1 * 2.0 / 1000
+    assert seen.cases[0].label_ml[2] == pytest.approx(expected_ml, rel=1e-4)
+
+
+def test_a_label_that_is_not_in_the_configuration_is_named(dataset: Path) -> None:
+    with pytest.raises(ConfigError, match=r"case case_0: the reference holds label value 2, which data.labels"):
+        take_fingerprint(find_dataset(dataset), {"ball": 1})
+
+
+def test_empty_references_teach_nothing(tmp_path: Path) -> None:
+    for seed in range(2):
+        image, mask = make_case(seed)
+        write_volume(image, tmp_path / "images" / f"{seed}.nii.gz")
+        write_mask(Mask(mask.array * 0, mask.geometry), tmp_path / "labels" / f"{seed}.nii.gz")
+    with pytest.raises(DataError, match="all references are empty"):
+        take_fingerprint(find_dataset(tmp_path))
+
+
+def test_a_dataset_of_unreadable_cases_is_an_error(tmp_path: Path, dataset: Path) -> None:
+    broken = find_dataset(dataset)
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.nii.gz").write_bytes(b"no image")
+    with pytest.raises(DataError, match="no case could be read"):
+        take_fingerprint(find_dataset(tmp_path))
+    assert isinstance(broken, Dataset)
+
+
+def test_ct_is_known_by_its_air() -> None:
+    ct = make_plan(fingerprint(low=-1000)).config.preprocessing.normalization[0]
+    assert isinstance(ct, CtNormalization)
+    assert (ct.low, ct.high) == (-98.0, 298.0)  # percentiles 0.5 and 99.5 of -100 .. 300
+    assert ct.mean == pytest.approx(100, abs=0.01)
+    assert isinstance(make_plan(fingerprint(low=0)).config.preprocessing.normalization[0], ZScore)
+
+
+def test_coarse_axes_are_not_halved_before_the_others_catch_up() -> None:
+    network = make_plan(fingerprint((320, 320, 20), (0.5, 0.5, 5.0))).config.network
+    assert isinstance(network, UNet)
+    assert network.strides[:3] == ((2, 2, 1), (2, 2, 1), (2, 2, 1))
+    assert all(stride[2] == 1 or n > 2 for n, stride in enumerate(network.strides))
+
+
+def test_anisotropic_data_keep_the_detail_of_fine_cases() -> None:
+    cases = [
+        CasePrint((256, 256, 20), (0.5, 0.5, z), "", (0.0,), np.ones((1, 5), np.float32), {1: 1.0})
+        for z in range(2, 13)
+    ]
+    plan = make_plan(Fingerprint(("image",), {"a": 1}, {}, tuple(cases)))
+    assert plan.config.preprocessing.spacing_mm == (0.5, 0.5, 3.0)  # the 10th percentile of 2..12; the median is 7
+
+
+@given(
+    shape=st.tuples(*[st.integers(1, 700)] * 3),
+    spacing_mm=st.tuples(*[st.floats(0.3, 8)] * 3),
+    network=st.sampled_from(["unet", "vnet", "dynunet", "segresnet", "attention_unet", "swin_unetr"]),
+    memory_gb=st.floats(1, 40),
+)
+def test_every_plan_fits_its_network_and_the_memory(
+    shape: tuple[int, int, int], spacing_mm: tuple[float, float, float], network: str, memory_gb: float
+) -> None:
+    config = make_plan(fingerprint(shape, spacing_mm), network, memory_gb).config  # type: ignore[arg-type]
+    divisor = patch_divisor(config.network)
+    assert all(size % step == 0 for size, step in zip(config.patches.size, divisor, strict=True))
+    bytes_per_voxel = {"unet": 2500, "vnet": 5000, "dynunet": 5000, "segresnet": 4000, "attention_unet": 4000}
+    needed = math.prod(config.patches.size) * 2 * bytes_per_voxel.get(network, 8000)
+    assert needed <= memory_gb * 1e9 or config.patches.size == divisor
+    assert config.training.batch_size >= 2
+
+
+@pytest.mark.parametrize(
+    ("names", "pairs", "alone"),
+    [
+        (["kidney_left", "kidney_right", "liver"], [("kidney_left", "kidney_right")], []),
+        (["LeftKidney", "RightKidney"], [("LeftKidney", "RightKidney")], []),
+        (["Lung L", "Lung R"], [("Lung L", "Lung R")], []),
+        (["rib_left_4", "rib_right_4", "rib_left_5"], [("rib_left_4", "rib_right_4")], ["rib_left_5"]),
+        (["right ventricle", "left atrium"], [], ["right ventricle", "left atrium"]),
+        (["liver", "cleft", "bright spot", "upright"], [], []),
+    ],
+)
+def test_sides_are_found_in_names(names: list[str], pairs: list[tuple[str, str]], alone: list[str]) -> None:
+    assert lateral_pairs(names) == (pairs, alone)
+
+
+def test_no_plan_mirrors_a_patient_whose_labels_state_a_side() -> None:
+    assert make_plan(fingerprint(labels=("lung_left",))).config.augmentation.flip_axes == ()
+    sided = make_plan(fingerprint(labels=("lung_left", "lung_right"))).config.augmentation
+    assert sided.flip_axes == ()
+    assert sided.swap_labels == (("lung_left", "lung_right"),)
+    assert make_plan(fingerprint(labels=("liver",))).config.augmentation.flip_axes == ("left-right",)
+
+
+def test_a_written_plan_reads_back_and_explains_itself(dataset: Path, tmp_path: Path) -> None:
+    _, plan = plan_folder(dataset, {"training": {"epochs": 7}})
+    (tmp_path / "config.yaml").write_text(text := render(plan))
+    assert read_config(tmp_path / "config.yaml") == plan.config
+    assert plan.config.training.epochs == 7
+    lines = text.splitlines()
+    for key, reason in plan.reasons.items():
+        where = next(n for n, line in enumerate(lines) if line.strip().startswith(f"{key.split('.')[-1]}:"))
+        assert reason in lines[where - 1]
+
+
+@pytest.mark.real_data
+def test_the_hippocampus_gets_a_sensible_plan(real_data: Path) -> None:
+    config = make_plan(take_fingerprint(find_dataset(real_data / "hippocampus"))).config
+    assert config.preprocessing.spacing_mm == (1.0, 1.0, 1.0)
+    assert config.patches.size == (40, 56, 40)
+    assert isinstance(config.preprocessing.normalization[0], ZScore)

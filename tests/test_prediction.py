@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import STORAGE_ORDERS, make_case
+
+from volseg.batch import Status, predict_folder, read_labels
+from volseg.cases import Case
+from volseg.checkpoint import Model, load, load_model, save
+from volseg.errors import CheckpointError, DataError
+from volseg.io import FileSource, read_mask, write_volume
+from volseg.io.dicom import write_series
+from volseg.prediction import check_ensemble, predict
+from volseg.volume import Volume
+
+CPU = torch.device("cpu")
+
+
+def case_of(path: Path) -> Case:
+    return Case("case", {"image": FileSource(path)})
+
+
+def dice(one: np.ndarray, other: np.ndarray) -> float:
+    return float(2 * (one & other).sum() / (one.sum() + other.sum()))
+
+
+def test_the_mask_lies_on_the_anatomy(trained_run: Path, tmp_path: Path) -> None:
+    image, reference = make_case(0)
+    write_volume(image, tmp_path / "image.nii.gz")
+    mask = predict(case_of(tmp_path / "image.nii.gz"), [load_model(trained_run, CPU)])
+    assert mask.geometry.matches(image.geometry, 1e-4)
+    assert min(dice(mask.array == value, reference.array == value) for value in (1, 2)) > 0.7
+
+
+def test_the_same_anatomy_in_every_storage_order_gives_the_same_mask_to_the_voxel(
+    trained_run: Path, tmp_path: Path
+) -> None:
+    image, _ = make_case(0)
+    model = load_model(trained_run, CPU)
+    expected = None
+    for n, order in enumerate(STORAGE_ORDERS):
+        geometry = image.geometry.reordered(order)
+        path = tmp_path / f"{n}.nii.gz"
+        write_volume(Volume(np.ascontiguousarray(order.apply(image.array)), geometry), path)
+        mask = predict(case_of(path), [model])
+        assert mask.geometry.distance_mm(geometry) < 1e-4
+        anatomy = order.inverse().apply(mask.array)
+        expected = anatomy if expected is None else expected
+        np.testing.assert_array_equal(anatomy, expected)
+    assert expected is not None
+    assert set(np.unique(expected)) == {0, 1, 2}
+
+
+def test_dicom_gives_the_mask_of_nifti(trained_run: Path, tmp_path: Path) -> None:
+    image, _ = make_case(1)
+    whole = Volume(np.rint(image.array), image.geometry)
+    write_volume(whole, tmp_path / "nifti" / "case.nii.gz")
+    write_series(whole, tmp_path / "dicom" / "case")
+    reports = [predict_folder(tmp_path / kind, [trained_run], tmp_path / f"{kind}_out") for kind in ("nifti", "dicom")]
+    assert [[(report.case_id, report.status) for report in each] for each in reports] == [
+        [("case", Status.SEGMENTED)]
+    ] * 2
+    one, other = (read_mask(FileSource(tmp_path / f"{kind}_out" / "case.nii.gz")) for kind in ("nifti", "dicom"))
+    canonical = [mask.geometry.to_canonical.apply(mask.array) for mask in (one, other)]
+    np.testing.assert_array_equal(canonical[0], canonical[1])
+    order = other.geometry.to_canonical
+    assert other.geometry.reordered(order).matches(one.geometry.reordered(one.geometry.to_canonical), 1e-3)
+
+
+def test_a_coarser_source_gets_a_mask_on_its_own_grid(trained_run: Path, tmp_path: Path) -> None:
+    image, _ = make_case(0, (20, 18, 16))
+    thin = Volume(image.array[:, :, :, :1].copy(), type(image.geometry)((20, 18, 1), image.geometry.affine))
+    write_volume(thin, tmp_path / "one_slice.nii.gz")
+    mask = predict(case_of(tmp_path / "one_slice.nii.gz"), [load_model(trained_run, CPU)])
+    assert mask.array.shape == (20, 18, 1)
+
+
+def test_an_ensemble_of_one_model_twice_is_that_model(trained_run: Path, tmp_path: Path) -> None:
+    image, _ = make_case(2)
+    write_volume(image, tmp_path / "image.nii.gz")
+    model = load_model(trained_run, CPU)
+    alone, twice = (predict(case_of(tmp_path / "image.nii.gz"), [model] * n) for n in (1, 2))
+    np.testing.assert_array_equal(alone.array, twice.array)
+
+
+def test_models_with_other_labels_are_not_averaged(trained_run: Path) -> None:
+    model = load_model(trained_run, CPU)
+    data = model.config.data.model_copy(update={"labels": {"else": 1, "other": 2}})
+    other = Model(model.network, model.config.model_copy(update={"data": data}))
+    with pytest.raises(CheckpointError, match="differ in channels, labels or regions"):
+        check_ensemble([model, other])
+
+
+@pytest.fixture
+def patients(tmp_path: Path) -> Path:
+    """Three good cases, one DICOM series, one truncated file, one text file renamed, a report."""
+    folder = tmp_path / "patients"
+    for seed in range(3):
+        write_volume(make_case(seed)[0], folder / f"p{seed}" / "t1.nii.gz")
+    image, _ = make_case(3)
+    write_series(Volume(np.rint(image.array), image.geometry), folder / "p3" / "series")
+    (folder / "p4").mkdir()
+    (folder / "p4" / "t1.nii.gz").write_bytes((folder / "p0" / "t1.nii.gz").read_bytes()[:1000])
+    (folder / "p5").mkdir()
+    (folder / "p5" / "t1.nii.gz").write_text("not an image")
+    (folder / "p5" / "report.txt").write_text("not an image")
+    return folder
+
+
+EXPECTED = {
+    "p0_t1": "segmented",
+    "p1_t1": "segmented",
+    "p2_t1": "segmented",
+    "p3_series": "segmented",
+    "p4_t1": "failed",
+    "p5_t1": "failed",
+}
+
+
+def rows(output: Path) -> pd.DataFrame:
+    return pd.read_csv(output / "cases.csv", keep_default_na=False)
+
+
+def test_a_bad_patient_never_stops_the_rest(trained_run: Path, patients: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    predict_folder(patients, [trained_run], output)
+    table = rows(output)
+    assert dict(zip(table["case_id"], table["status"], strict=True)) == EXPECTED
+    assert table.loc[table["status"] == "failed", "reason"].str.contains("damaged or not NIfTI").all()
+    assert {path.name for path in output.glob("*.nii.gz")} == {
+        f"{case_id}.nii.gz" for case_id, status in EXPECTED.items() if status == "segmented"
+    }
+    mask = read_mask(FileSource(output / "p1_t1.nii.gz"))
+    volume_ml = (mask.array == 1).sum() * mask.geometry.voxel_volume_ml
+    stated = float(table.loc[table["case_id"] == "p1_t1", "label_1_ml"].iloc[0])
+    assert stated == pytest.approx(volume_ml, rel=1e-4)
+    assert [label.name for label in read_labels(output / "labels.json")] == ["label_1", "label_2"]
+
+
+def test_an_interrupted_batch_goes_on_where_it_was(trained_run: Path, patients: Path, tmp_path: Path) -> None:
+    whole, pieces = tmp_path / "whole", tmp_path / "pieces"
+    predict_folder(patients, [trained_run], whole)
+
+    class Killed(BaseException):
+        pass
+
+    def kill_at_second(stage: str, done: int, total: int, note: str = "") -> None:
+        if stage == "predict" and done == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        predict_folder(patients, [trained_run], pieces, progress=kill_at_second)
+    first = (pieces / "p0_t1.nii.gz").stat().st_mtime_ns
+    (pieces / ".volseg-part-77-p2_t1.nii.gz").write_bytes(b"half")
+    predict_folder(patients, [trained_run], pieces)
+    assert (pieces / "p0_t1.nii.gz").stat().st_mtime_ns == first
+    assert not list(pieces.glob(".volseg-part-*"))
+    pd.testing.assert_frame_equal(*(rows(out).drop(columns=["seconds", "peak_memory_mb"]) for out in (whole, pieces)))
+    for path in whole.glob("*.nii.gz"):
+        assert path.read_bytes() == (pieces / path.name).read_bytes()
+
+
+def test_a_mask_is_made_anew_when_its_input_or_model_changed(trained_run: Path, patients: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    predict_folder(patients, [trained_run], output)
+    stamps = {path.name: path.stat().st_mtime_ns for path in output.glob("*.nii.gz")}
+    shutil.copy(patients / "p2" / "t1.nii.gz", patients / "p1" / "t1.nii.gz")
+    shutil.copy(patients / "p4" / "t1.nii.gz", patients / "p0" / "t1.nii.gz")
+    predict_folder(patients, [trained_run], output)
+    assert not (output / "p0_t1.nii.gz").exists()  # it failed now: its old mask must not stay
+    changed = {
+        name
+        for name, stamp in stamps.items()
+        if (output / name).exists() and (output / name).stat().st_mtime_ns != stamp
+    }
+    assert changed == {"p1_t1.nii.gz"}
+    content = load(trained_run / "model.pt")
+    save(tmp_path / "other.pt", {**content, "epoch": 99})
+    predict_folder(patients, [tmp_path / "other.pt"], output)
+    assert all(
+        (output / name).stat().st_mtime_ns != stamp for name, stamp in stamps.items() if (output / name).exists()
+    )
+
+
+def test_several_formats_hold_the_same_mask(trained_run: Path, tmp_path: Path) -> None:
+    image, _ = make_case(0)
+    write_volume(image, tmp_path / "in" / "a.nii.gz")
+    predict_folder(tmp_path / "in", [trained_run], tmp_path / "out", ["nifti", "nrrd", "mha"])
+    masks = [read_mask(FileSource(tmp_path / "out" / f"a{suffix}")) for suffix in (".nii.gz", ".nrrd", ".mha")]
+    for mask in masks[1:]:
+        np.testing.assert_array_equal(mask.array, masks[0].array)
+        assert mask.geometry.matches(masks[0].geometry, 1e-4)
+
+
+def test_a_defect_in_one_case_is_kept_in_the_log(
+    trained_run: Path, patients: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def defect(case: Case, models: object) -> None:
+        raise ZeroDivisionError(f"in {case.case_id}")
+
+    monkeypatch.setattr("volseg.batch.predict", defect)
+    reports = predict_folder(patients, [trained_run], tmp_path / "out")
+    assert all(report.status is Status.FAILED for report in reports)
+    assert "ZeroDivisionError: in p3_series" in (tmp_path / "out" / "volseg.log").read_text()
+
+
+def test_nothing_to_segment(trained_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="holds no image"):
+        predict_folder(tmp_path / "empty", [trained_run], tmp_path / "out")
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("folder", ["spine", "nifti_odd"])
+def test_real_folders_are_accounted_for_on_their_exact_grids(
+    trained_run: Path, real_data: Path, tmp_path: Path, folder: str
+) -> None:
+    reports = predict_folder(real_data / folder, [trained_run], tmp_path / "out")
+    found = [path for path in (real_data / folder).rglob("*") if path.is_file()]
+    assert len(reports) == len(found)
+    for path in found:
+        relative = path.relative_to(real_data / folder)
+        case_id = "_".join([*relative.parts[:-1], relative.name.split(".")[0]])
+        report = next(report for report in reports if report.case_id == case_id)
+        if report.status is Status.SEGMENTED:
+            image, mask = nib.load(path), nib.load(tmp_path / "out" / f"{case_id}.nii.gz")
+            assert mask.shape == image.shape[:3]
+            corners = np.stack(np.meshgrid(*[(0, size - 1) for size in mask.shape]), -1).reshape(-1, 3)
+            shift = nib.affines.apply_affine(mask.affine, corners) - nib.affines.apply_affine(image.affine, corners)
+            assert np.abs(shift).max() < 1e-4
+        else:
+            assert report.reason

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813  # the library's own short name
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import map_coordinates
+
+from volseg.geometry import Geometry
+from volseg.resampling import interpolate_axis, resample_linear, resample_nearest, sample_positions
+
+shapes = st.tuples(*[st.integers(1, 7)] * 3)
+spacings_mm = st.tuples(*[st.floats(0.4, 4)] * 3)
+
+
+def resampled(array: torch.Tensor, grid: Geometry, new_spacing_mm: tuple[float, float, float]) -> torch.Tensor:
+    return resample_linear(array, grid.spacing_mm, grid.respaced(new_spacing_mm).shape, new_spacing_mm)
+
+
+def grid_of(shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]) -> Geometry:
+    return Geometry(shape, np.diag([*spacing_mm, 1.0]))
+
+
+def test_positions_by_hand() -> None:
+    # Both grids have their centre in one place: 4 voxels of 1 mm and 2 of 2 mm.
+    assert sample_positions(4, 1.0, 2, 2.0).tolist() == [0.5, 2.5]
+    assert sample_positions(2, 2.0, 4, 1.0).tolist() == [0.0, 0.25, 0.75, 1.0]  # -0.25 and 1.25 are beyond the centres
+    assert sample_positions(1, 5.0, 3, 1.0).tolist() == [0.0, 0.0, 0.0]
+
+
+@given(shapes, spacings_mm, spacings_mm)
+def test_positions_are_where_the_new_grid_lies(
+    shape: tuple[int, int, int], spacing_mm: tuple[float, float, float], new_spacing_mm: tuple[float, float, float]
+) -> None:
+    grid = grid_of(shape, spacing_mm)
+    new = grid.respaced(new_spacing_mm)
+    for axis in range(3):
+        index = np.zeros((new.shape[axis], 3))
+        index[:, axis] = np.arange(new.shape[axis])
+        expected = (new.world(index)[:, axis] / spacing_mm[axis]).clip(0, shape[axis] - 1)
+        positions = sample_positions(shape[axis], spacing_mm[axis], new.shape[axis], new_spacing_mm[axis])
+        np.testing.assert_allclose(positions, expected, atol=1e-9)
+
+
+@settings(deadline=None)
+@given(shapes, spacings_mm, spacings_mm, st.integers(0, 99))
+def test_linear_is_that_of_scipy(
+    shape: tuple[int, int, int],
+    spacing_mm: tuple[float, float, float],
+    new_spacing_mm: tuple[float, float, float],
+    seed: int,
+) -> None:
+    array = torch.from_numpy(np.random.default_rng(seed).normal(size=(2, *shape)))
+    grid = grid_of(shape, spacing_mm)
+    result = resampled(array, grid, new_spacing_mm)
+    new = grid.respaced(new_spacing_mm)
+    places = new.world(np.stack(np.indices(new.shape), -1)) / spacing_mm
+    for channel in range(2):
+        expected = map_coordinates(array[channel].numpy(), np.moveaxis(places, -1, 0), order=1, mode="nearest")
+        np.testing.assert_allclose(result[channel].numpy(), expected, atol=1e-6)
+
+
+def test_linear_is_that_of_simpleitk_on_an_oblique_grid() -> None:
+    array = np.random.default_rng(0).normal(size=(9, 8, 7)).astype(np.float32)
+    turn = np.array([[2, -1, 2], [2, 2, -1], [-1, 2, 2]]) / 3
+    grid = Geometry.from_lps((9, 8, 7), (-5, 10, 3), turn, (0.8, 1.1, 2.5))
+    new_spacing_mm = (1.0, 1.0, 1.0)
+    new = grid.respaced(new_spacing_mm)
+    image = sitk.GetImageFromArray(array.transpose(2, 1, 0))
+    image.SetSpacing(grid.spacing_mm)
+    image.SetOrigin(grid.lps_affine[:3, 3].tolist())
+    image.SetDirection(turn.ravel().tolist())
+    resampler = sitk.ResampleImageFilter()
+    resampler.SetSize(new.shape)
+    resampler.SetOutputSpacing(new_spacing_mm)
+    resampler.SetOutputOrigin(new.lps_affine[:3, 3].tolist())
+    resampler.SetOutputDirection(turn.ravel().tolist())
+    resampler.SetInterpolator(sitk.sitkLinear)
+    resampler.UseNearestNeighborExtrapolatorOn()
+    expected = sitk.GetArrayFromImage(resampler.Execute(image)).transpose(2, 1, 0)
+    result = resampled(torch.from_numpy(array[None]), grid, new_spacing_mm)[0].numpy()
+    # Beyond the outermost centres ITK takes the nearest voxel of all axes at once; compare where both interpolate.
+    inner = (slice(1, -1), slice(1, -1), slice(2, -2))
+    np.testing.assert_allclose(result[inner], expected[inner], atol=1e-5)
+
+
+@settings(deadline=None)
+@given(shapes, spacings_mm, spacings_mm)
+def test_a_constant_stays_and_a_ramp_stays_a_ramp(
+    shape: tuple[int, int, int], spacing_mm: tuple[float, float, float], new_spacing_mm: tuple[float, float, float]
+) -> None:
+    grid = grid_of(shape, spacing_mm)
+    new = grid.respaced(new_spacing_mm)
+    assert (resampled(torch.full((1, *shape), 3.25), grid, new_spacing_mm) == 3.25).all()
+    x_mm = torch.from_numpy(grid.world(np.stack(np.indices(shape), -1))[..., 0])[None]
+    expected_mm = new.world(np.stack(np.indices(new.shape), -1))[..., 0].clip(0, (shape[0] - 1) * spacing_mm[0])
+    np.testing.assert_allclose(resampled(x_mm, grid, new_spacing_mm)[0].numpy(), expected_mm, atol=1e-6)
+
+
+@settings(deadline=None)
+@given(shapes, spacings_mm, spacings_mm)
+def test_nearest_takes_the_nearest_voxel(
+    shape: tuple[int, int, int], spacing_mm: tuple[float, float, float], new_spacing_mm: tuple[float, float, float]
+) -> None:
+    index = torch.from_numpy(np.stack(np.indices(shape)))  # the value of a voxel is its place
+    grid = grid_of(shape, spacing_mm)
+    new = grid.respaced(new_spacing_mm)
+    taken = resample_nearest(index, grid.spacing_mm, new.shape, new_spacing_mm)
+    assert taken.dtype == index.dtype
+    assert taken.shape == (3, *new.shape)
+    wanted = (new.world(np.stack(np.indices(new.shape), -1)) / spacing_mm).clip(0, np.asarray(shape) - 1)
+    assert np.abs(np.moveaxis(taken.numpy(), 0, -1) - wanted).max() <= 0.5 + 1e-9
+
+
+@pytest.mark.parametrize("resample", [resample_linear, resample_nearest])
+def test_the_same_spacing_changes_no_bit(resample: object) -> None:
+    array = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 5, 6, 1)).astype(np.float32))
+    array[0, 2, 2, 0] = torch.inf  # stays where it is: zero weights must not spread it
+    result = resample(array, (0.7, 1.1, 3.0), (5, 6, 1), (0.7, 1.1, 3.0))  # type: ignore[operator]
+    assert torch.equal(result, array)
+
+
+def test_the_input_is_not_changed() -> None:
+    array = torch.arange(24.0).reshape(1, 2, 3, 4)
+    before = array.clone()
+    resample_linear(array, (1, 1, 1), (3, 4, 6), (0.7, 0.7, 0.7))
+    assert torch.equal(array, before)
+
+
+@pytest.mark.parametrize(
+    ("positions", "expected"),
+    [
+        ([0.0, 1.0, 2.0], [10.0, 20.0, 40.0]),
+        ([0.0, 0.0, 1.0], [10.0, 10.0, 20.0]),  # as many as there are, whole, and yet not the same
+        ([1.0, 0.0], [20.0, 10.0]),
+        ([2.0], [40.0]),
+        ([0.25, 1.5], [12.5, 30.0]),
+    ],
+)
+def test_interpolation_by_hand(positions: list[float], expected: list[float]) -> None:
+    array = torch.tensor([10.0, 20.0, 40.0]).reshape(1, 3, 1)
+    assert interpolate_axis(array, 1, np.array(positions)).flatten().tolist() == expected
+
+
+def test_a_single_voxel_is_spread() -> None:
+    array = torch.tensor([7.0]).reshape(1, 1, 1, 1)
+    assert (resample_linear(array, (5, 5, 5), (5, 5, 5), (1, 1, 1)) == 7).all()
+    assert (resample_nearest(array, (5, 5, 5), (5, 5, 5), (1, 1, 1)) == 7).all()

@@ -1,0 +1,275 @@
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import TINY
+
+from volseg.checkpoint import load, load_model, save
+from volseg.config import TrainingConfig, merge, read_config
+from volseg.errors import CheckpointError, ConfigError, DataError, OutputError, TrainingError
+from volseg.io import FileSource, read_mask, read_volume, write_mask, write_volume
+from volseg.io.files import write_text
+from volseg.runs import train_folder
+from volseg.training.record import outlined_slice
+from volseg.training.schedule import Clock, learning_rate
+from volseg.training.state import _moving_average
+from volseg.training.validation import Validation
+from volseg.volume import Mask, Volume
+
+
+class Killed(BaseException):
+    """Ends a run at a step as a signal would: nothing below may catch it."""
+
+
+class KillAt:
+    def __init__(self, calls: int) -> None:
+        self.left = calls
+
+    def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
+        if stage == "train":
+            self.left -= 1
+            if self.left == 0:
+                raise Killed
+
+
+def weights(run: Path, name: str = "model.pt") -> dict[str, torch.Tensor]:
+    content = load(run / name)
+    return dict(content["weights"] if "weights" in content else content["network"])
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    for name in ("model.pt", "last.pt"):
+        first, second = weights(one, name), weights(other, name)
+        assert first.keys() == second.keys()
+        assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_a_run_leaves_what_it_promises(trained_run: Path) -> None:
+    for name in ("config.yaml", "model.pt", "last.pt", "history.csv", "splits.json", "validation.csv", "tensorboard"):
+        assert (trained_run / name).exists()
+    assert not list(trained_run.rglob(".volseg-part-*"))
+    history = pd.read_csv(trained_run / "history.csv")
+    assert history["epoch"].tolist() == list(range(1, 13))
+    assert history["step"].tolist() == list(range(10, 121, 10))
+    assert history["loss"].iloc[-1] < 0.7 * history["loss"].iloc[0]
+    validation = pd.read_csv(trained_run / "validation.csv")
+    splits = json.loads((trained_run / "splits.json").read_text())
+    assert sorted(set(validation["case_id"])) == splits[0]["val"]
+    assert validation["dice"].mean() > 0.7
+
+
+def test_the_model_carries_its_configuration(trained_run: Path) -> None:
+    model = load_model(trained_run, torch.device("cpu"))
+    assert model.config == read_config(trained_run / "config.yaml")
+    assert not model.network.training
+
+
+def test_tensorboard_has_named_curves_and_slices(trained_run: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(trained_run / "tensorboard"))
+    events.Reload()
+    scalars = events.Tags()["scalars"]
+    assert {"training/loss", "training/learning_rate", "dice/dice", "dice/dice_label_1"} <= set(scalars)
+    assert len(events.Scalars("training/loss")) == 12
+    assert events.Tags()["images"] == ["reference green, prediction orange"]
+
+
+def test_the_same_seed_gives_the_same_bits_and_so_does_a_resumed_run(dataset: Path, tmp_path: Path) -> None:
+    tree = merge(TINY, {"network": {"dropout": 0.3}, "training": {"epochs": 3, "steps_per_epoch": 3}})
+    train_folder(dataset, tmp_path / "one", tree)
+    with pytest.raises(Killed):
+        train_folder(dataset, tmp_path / "other", tree, progress=KillAt(5))
+    train_folder(dataset, tmp_path / "other", tree, resume=True)
+    assert_same_weights(tmp_path / "one", tmp_path / "other")
+    one, other = (tmp_path / name for name in ("one", "other"))
+    assert (one / "validation.csv").read_text() == (other / "validation.csv").read_text()
+    timed = ["seconds", "steps_per_second"]
+    histories = [pd.read_csv(run / "history.csv").drop(columns=timed) for run in (one, other)]
+    pd.testing.assert_frame_equal(histories[0], histories[1])
+
+
+def test_vnet_trains_and_its_model_loads(dataset: Path, tmp_path: Path) -> None:
+    network = {"network": {"name": "vnet"}, "training": {"epochs": 1, "steps_per_epoch": 3, "warmup_steps": 0}}
+    train_folder(dataset, tmp_path / "run", merge(TINY, network))
+    history = pd.read_csv(tmp_path / "run" / "history.csv")
+    assert history["skipped_steps"].tolist() == [0]
+    assert load_model(tmp_path / "run", torch.device("cpu")).config.network.name == "vnet"
+
+
+def test_worker_processes_change_nothing(dataset: Path, tmp_path: Path) -> None:
+    for workers in (0, 2):
+        tree = merge(TINY, {"training": {"epochs": 1, "steps_per_epoch": 4, "workers": workers}})
+        train_folder(dataset, tmp_path / str(workers), tree)
+    assert_same_weights(tmp_path / "0", tmp_path / "2")
+
+
+def test_another_seed_gives_other_weights(dataset: Path, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        tree = merge(TINY, {"training": {"epochs": 1, "steps_per_epoch": 1, "seed": seed}})
+        train_folder(dataset, tmp_path / str(seed), tree)
+    one, other = (weights(tmp_path / seed) for seed in "01")
+    assert any(not torch.equal(one[key], other[key]) for key in one)
+
+
+def test_regions_are_trained_and_validated(dataset: Path, tmp_path: Path) -> None:
+    regions = [{"name": "both", "labels": [1, 2], "value": 1}, {"name": "box", "labels": [2], "value": 2}]
+    data = {"labels": {"ball": 1, "cube": 2}, "regions": regions}
+    run = train_folder(
+        dataset, tmp_path / "run", merge(TINY, {"data": data, "training": {"learning_rate": 0.01, "epochs": 6}})
+    )
+    assert run.result.validation.labels == ("both", "box")
+    assert run.result.validation.mean > 0.5
+
+
+def test_a_time_budget_is_kept(dataset: Path, tmp_path: Path) -> None:
+    tree = merge(TINY, {"training": {"minutes": 0.1, "epochs": 100000}})
+    run = train_folder(dataset, tmp_path / "run", tree)
+    history = pd.read_csv(tmp_path / "run" / "history.csv")
+    assert 3 < history["seconds"].iloc[-1] < 12
+    assert history["learning_rate"].iloc[-1] < 0.1 * history["learning_rate"].max()
+    assert (tmp_path / "run" / "model.pt").is_file()
+    assert run.result.epochs > 3
+
+
+def test_early_stopping(dataset: Path, tmp_path: Path) -> None:
+    tree = merge(TINY, {"training": {"epochs": 50, "steps_per_epoch": 1, "patience": 2, "learning_rate": 1e-12}})
+    run = train_folder(dataset, tmp_path / "run", tree)
+    assert run.result.epochs < 50
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_advice(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "volseg.losses.SegmentationLoss.forward", lambda *_: torch.tensor(float("nan"), requires_grad=True)
+    )
+    with pytest.raises(TrainingError, match="not finite") as error:
+        train_folder(dataset, tmp_path / "run", TINY)
+    assert "learning_rate" in error.value.hint
+
+
+def test_a_run_is_not_overwritten_and_not_resumed_with_other_options(dataset: Path, trained_run: Path) -> None:
+    with pytest.raises(OutputError, match="already holds a run"):
+        train_folder(dataset, trained_run, TINY)
+    with pytest.raises(ConfigError, match="another configuration"):
+        train_folder(dataset, trained_run, {"training": {"learning_rate": 0.5}}, resume=True)
+
+
+def test_a_case_that_cannot_be_used_is_listed_and_the_others_train(dataset: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(dataset, tmp_path / "data")
+    (data / "images" / "case_2.nii.gz").write_bytes((data / "images" / "case_2.nii.gz").read_bytes()[:200])
+    (data / "images" / "case_9.nii.gz").write_bytes((data / "images" / "case_1.nii.gz").read_bytes())
+    run = train_folder(data, tmp_path / "run", merge(TINY, {"training": {"epochs": 1, "steps_per_epoch": 1}}))
+    assert [item.path.name for item in run.failed] == ["case_2.nii.gz"]
+    assert {item.path.name for item in run.not_used} == {"case_2.nii.gz", "case_9.nii.gz"}
+    table = pd.read_csv(tmp_path / "run" / "not_used.csv")
+    assert table["reason"].str.contains("damaged|without a label").all()
+    assert len(run.split.train) + len(run.split.val) == 5
+
+
+def test_prepared_cases_are_never_stale(dataset: Path, tmp_path: Path) -> None:
+    """Changing a file, a label or the spacing prepares anew; changing nothing does not."""
+    from volseg.cases import find_dataset
+    from volseg.config import parse_assignments, validate
+    from volseg.preparation import prepare_cases
+    from volseg.runs import plan_folder
+
+    data = shutil.copytree(dataset, tmp_path / "data")
+    _, plan = plan_folder(data, TINY)
+    cache = tmp_path / "cache"
+
+    def files(config: Any) -> set[str]:
+        before = set(cache.iterdir()) if cache.exists() else set()
+        prepare_cases(find_dataset(data).cases, config, cache)
+        return {path.name.split("-")[0] for path in set(cache.iterdir()) - before}
+
+    assert len(files(plan.config)) == 6
+    assert files(plan.config) == set()
+    image = read_volume(FileSource(data / "images" / "case_0.nii.gz"))
+    write_volume(Volume(image.array + 1, image.geometry), data / "images" / "case_0.nii.gz")
+    assert files(plan.config) == {"case_0"}
+    mask = read_mask(FileSource(data / "labels" / "case_3.nii.gz"))
+    write_mask(Mask(np.ones_like(mask.array), mask.geometry), data / "labels" / "case_3.nii.gz")
+    assert files(plan.config) == {"case_3"}
+    other = merge(plan.config.model_dump(mode="json"), parse_assignments(["preprocessing.spacing_mm=[2,2,2]"]))
+    assert len(files(validate(other, "test"))) == 6
+
+
+def test_schedules() -> None:
+    config = TrainingConfig(learning_rate=1.0, warmup_steps=10, schedule="cosine")
+    assert learning_rate(config, 0, 0.0) == pytest.approx(0.1)
+    assert learning_rate(config, 100, 0.0) == 1.0
+    assert learning_rate(config, 100, 0.5) == pytest.approx(0.5)
+    assert learning_rate(config, 100, 1.0) == pytest.approx(0.0)
+    poly = config.model_copy(update={"schedule": "poly"})
+    assert learning_rate(poly, 100, 0.5) == pytest.approx(0.5**0.9)
+
+
+def test_the_clock_of_a_resumed_run_goes_on() -> None:
+    clock = Clock(TrainingConfig(minutes=1.0, epochs=10**6), spent_seconds=30.0)
+    assert clock.progress(0) == pytest.approx(0.5, abs=0.01)
+    clock.reserve_seconds = 20.0
+    assert clock.progress(0) == pytest.approx(0.75, abs=0.01)
+
+
+def test_moving_average_looks_back_a_tenth_then_by_its_decay() -> None:
+    mean, counter = torch.zeros(1), torch.zeros(1, dtype=torch.int64)
+    update = _moving_average(0.9)
+    update([mean, counter], [torch.ones(1), torch.tensor([5])], 1)
+    assert mean.item() == pytest.approx(1 - 2 / 11)
+    assert counter.item() == 5
+    update([mean], [torch.zeros(1)], 10**6)
+    assert mean.item() == pytest.approx((1 - 2 / 11) * 0.9)
+
+
+def test_mean_dice_skips_labels_that_nobody_has_but_not_missed_ones() -> None:
+    nan = math.nan
+    validation = Validation(("a", "b"), ("x", "y", "z"), np.array([[1.0, nan, nan], [0.0, 0.5, nan]]))
+    np.testing.assert_allclose(validation.per_label, [0.5, 0.5, nan])
+    assert validation.mean == 0.5
+
+
+def test_a_slice_is_drawn_as_radiologists_see_it() -> None:
+    image = np.zeros((4, 3), np.float32)
+    image[3, 2] = 1.0  # the patient's right, anterior
+    picture = outlined_slice(image, np.zeros((4, 3), np.uint8), np.zeros((4, 3), np.uint8))
+    assert picture.shape == (3, 4, 3)
+    assert picture[0, 0].tolist() == [255, 255, 255]  # top left
+    assert picture.sum() == 3 * 255
+
+
+@pytest.mark.parametrize("damage", ["missing", "text", "truncated", "foreign", "pickle", "weights"])
+def test_damaged_models_are_refused(trained_run: Path, tmp_path: Path, damage: str) -> None:
+    file = tmp_path / "model.pt"
+    match damage:
+        case "text":
+            write_text(file, "no model")
+        case "truncated":
+            file.write_bytes((trained_run / "model.pt").read_bytes()[:5000])
+        case "foreign":
+            torch.save({"state_dict": {}}, file)
+        case "pickle":
+            torch.save({"volseg": "0", "weights": Path("x")}, file)
+        case "weights":
+            content = load(trained_run / "model.pt")
+            content["weights"].popitem()
+            save(file, content)
+    with pytest.raises(CheckpointError, match=str(file)):
+        load_model(file, torch.device("cpu"))
+
+
+def test_too_few_cases(tmp_path: Path, dataset: Path) -> None:
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(dataset / folder / "case_0.nii.gz", tmp_path / folder / "case_0.nii.gz")
+    with pytest.raises(DataError, match="at least two are needed"):
+        train_folder(tmp_path, tmp_path / "run", TINY)

@@ -1,0 +1,144 @@
+"""Everything a run is in the middle of, and how it survives an interruption."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from volseg.checkpoint import load, save
+from volseg.config import Config, TrainingConfig, dump
+from volseg.errors import CheckpointError
+from volseg.networks import build_network, training_layout
+from volseg.training.schedule import Clock
+
+LAST_FILE = "last.pt"
+
+#: Plain numbers of a state that are saved as they are.
+_NUMBERS = ("epoch", "step", "best_dice", "best_epoch", "stale")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class State:
+    """Everything that a resumed run needs to go on as if nothing had happened."""
+
+    network: nn.Module
+    average: AveragedModel | None
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    clock: Clock
+    epoch: int = 0
+    step: int = 0
+    best_dice: float = -1.0
+    best_epoch: int = 0
+    stale: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def validated(self) -> nn.Module:
+        """The network that is validated and saved: the averaged one where there is one."""
+        return self.average.module if self.average is not None else self.network
+
+
+def start(config: Config, device: torch.device, dtype: torch.dtype, clock: Clock) -> State:
+    """The state of a run before its first step.
+
+    Args:
+        config: Network, optimiser and seed.
+        device: Where it runs.
+        dtype: Arithmetic of the network.
+        clock: Of the run.
+
+    Returns:
+        Random weights that follow from the seed, and everything around them.
+    """
+    settings = config.training
+    torch.manual_seed(settings.seed)
+    network = build_network(config.network, len(config.data.channels), config.data.outputs)
+    network.to(device, memory_format=training_layout(device))  # type: ignore[call-overload]  # its stub knows only 4D
+    average = None
+    if settings.ema_decay:
+        average = AveragedModel(network, multi_avg_fn=_moving_average(settings.ema_decay), use_buffers=True)
+    optimizer = _build_optimizer(network, settings)
+    scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+    return State(network, average, optimizer, scaler, clock)
+
+
+def _moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
+    """An exponential average that looks back a tenth of the steps taken until that reaches `decay`."""
+
+    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
+        keep = min(decay, (1 + int(count)) / (10 + int(count)))
+        for mean, value in zip(averaged, current, strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(value, 1 - keep)
+            else:  # counters
+                mean.copy_(value)
+
+    return update
+
+
+def save_last(state: State, path: Path, config: Config) -> None:
+    """Save a state, whole or not at all.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    began = time.monotonic()
+    save(
+        path,
+        {
+            "config": dump(config),
+            "network": state.network.state_dict(),
+            "average": state.average.state_dict() if state.average is not None else {},
+            "optimizer": state.optimizer.state_dict(),
+            "scaler": state.scaler.state_dict(),
+            "numbers": {name: getattr(state, name) for name in _NUMBERS},
+            "clock": [state.clock.elapsed_seconds, state.clock.validation_seconds, state.clock.reserve_seconds],
+            "history": state.history,
+        },
+    )
+    state.clock.saving_seconds += time.monotonic() - began
+
+
+def restore(state: State, path: Path, config: Config) -> None:
+    """Bring a fresh state to where `save_last` left it.
+
+    Raises:
+        CheckpointError: If the file is damaged or belongs to another configuration.
+    """
+    content = load(path)
+    if content.get("config") != dump(config):
+        raise CheckpointError(
+            f"{path} was made with another configuration", hint="resume with the same options, or use another --output"
+        )
+    state.network.load_state_dict(content["network"])
+    if state.average is not None:
+        state.average.load_state_dict(content["average"])
+    state.optimizer.load_state_dict(content["optimizer"])
+    state.scaler.load_state_dict(content["scaler"])
+    for name in _NUMBERS:
+        setattr(state, name, content["numbers"][name])
+    state.clock.spent_seconds, state.clock.validation_seconds, state.clock.reserve_seconds = content["clock"]
+    state.history = content["history"]
+    logger.info("resumed after epoch %d, step %d", state.epoch, state.step)
+
+
+def _build_optimizer(network: nn.Module, settings: TrainingConfig) -> torch.optim.Optimizer:
+    decay = settings.weight_decay
+    match settings.optimizer:
+        case "adamw":
+            return torch.optim.AdamW(network.parameters(), settings.learning_rate, weight_decay=decay)
+        case "sgd":
+            return torch.optim.SGD(
+                network.parameters(), settings.learning_rate, momentum=0.99, nesterov=True, weight_decay=decay
+            )
