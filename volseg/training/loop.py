@@ -130,9 +130,10 @@ def _train_epoch(
         rate = learning_rate(settings, state.step, state.clock.progress(state.step))
         for group in state.optimizer.param_groups:
             group["lr"] = rate
-        # Dropout of a resumed run must equal that of an undisturbed one.
+        batch = next(source)
+        # Dropout of a resumed run must equal that of an undisturbed one; seeded last, for loaders draw numbers as well.
         torch.manual_seed((settings.seed << 32) + state.step)
-        value, norm = _train_step(state, next(source), loss, dtype, settings.gradient_clip)
+        value, norm = _train_step(state, batch, loss, dtype, settings.gradient_clip)
         state.step += 1
         if value is None:
             broken += 1
