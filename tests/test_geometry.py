@@ -167,6 +167,26 @@ def test_all_48_storage_orders_of_one_anatomy_become_one(geometry: Geometry) -> 
         assert stored.reordered(back).distance_mm(expected[1]) < 1e-9
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("angle", [45.0, 135.0, -45.0])
+def test_at_45_degrees_storage_does_not_decide(axis: int, angle: float) -> None:
+    degrees = tuple(angle if n == axis else 0.0 for n in range(3))
+    anatomy = make_geometry(degrees)  # type: ignore[arg-type]  # three angles
+    canonical = anatomy.reordered(anatomy.to_canonical)
+    for order in ORDERS:
+        stored = anatomy.reordered(order)
+        assert stored.reordered(stored.to_canonical).distance_mm(canonical) < 1e-9
+
+
+@given(geometries, st.permutations(range(3)), st.tuples(*[st.sampled_from([-1.0, 1.0])] * 3))
+def test_spacing_does_not_depend_on_where_the_patient_looks(
+    geometry: Geometry, axes: list[int], signs: tuple[float, float, float]
+) -> None:
+    turned = geometry.affine.copy()
+    turned[:3] = turned[axes] * np.array(signs)[:, None]
+    assert Geometry(geometry.shape, turned).spacing_mm == geometry.spacing_mm  # to the last bit
+
+
 @given(geometries)
 def test_canonical_axes_stay_as_they_are(geometry: Geometry) -> None:
     canonical = geometry.reordered(geometry.to_canonical)

@@ -281,6 +281,12 @@ def test_labels_that_were_stored_scaled_are_whole_again(tmp_path: Path) -> None:
     assert np.array_equal(read_mask(FileSource(path)).array, values)
 
 
+def test_labels_just_below_whole_numbers_are_rounded_not_cut(tmp_path: Path) -> None:
+    array = np.nextafter(np.arange(60, dtype=np.float32).reshape(SHAPE), np.float32(-1))
+    assert array[0, 0, 1] < 1
+    assert np.array_equal(read_mask(save_nifti(tmp_path / "labels.nii", array)).array.ravel(), np.arange(60))
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, 0.5, 2.01, 1e300])
 def test_what_is_no_whole_number_is_no_label(value: float, tmp_path: Path) -> None:
     path = tmp_path / "labels.nii"

@@ -217,8 +217,10 @@ def test_schedules() -> None:
 def test_the_clock_of_a_resumed_run_goes_on() -> None:
     clock = Clock(TrainingConfig(minutes=1.0, epochs=10**6), spent_seconds=30.0)
     assert clock.progress(0) == pytest.approx(0.5, abs=0.01)
-    clock.reserve_seconds = 20.0
-    assert clock.progress(0) == pytest.approx(0.75, abs=0.01)
+    clock.reserve_seconds = 12.0
+    assert clock.progress(0) == pytest.approx(30 / 48, abs=0.01)
+    clock.reserve_seconds = 0.0
+    assert clock.progress(0) == pytest.approx(30 / 48, abs=0.01)  # it never goes back
 
 
 def test_moving_average_looks_back_a_tenth_then_by_its_decay() -> None:

@@ -510,7 +510,14 @@ def validate(tree: Mapping[str, Any], origin: str) -> Config:
 
 def is_complete(tree: Mapping[str, Any]) -> bool:
     """Whether a tree of keys leaves nothing for a plan to decide."""
-    return all(key in tree for key in ("data", "preprocessing", "patches", "network"))
+    decided = ("data.channels", "data.labels", "preprocessing.spacing_mm", "preprocessing.normalization", "patches.size")
+    return "network" in tree and all(_has(tree, path.split(".")) for path in decided)
+
+
+def _has(tree: Any, path: Sequence[str]) -> bool:
+    if not path:
+        return True
+    return isinstance(tree, Mapping) and path[0] in tree and _has(tree[path[0]], path[1:])
 
 
 def read_config(path: Path) -> Config:

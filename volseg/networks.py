@@ -165,11 +165,7 @@ def choose_precision(precision: str, device: torch.device) -> torch.dtype:
 
 
 def training_layout(device: torch.device) -> torch.memory_format:
-    """How activations lie in memory while training.
-
-    Channels last is fastest on GPUs. On CPUs it gains nothing here, and the backward pass of bf16 convolutions in
-    oneDNN 3.x (PyTorch 2.13) then returns undefined weight gradients for feature maps of a few voxels.
-    """
+    """How activations lie in memory while training: channels last is fastest on GPUs and gains nothing on CPUs."""
     return torch.channels_last_3d if device.type == "cuda" else torch.contiguous_format
 
 

@@ -18,6 +18,7 @@ from volseg.config import Config, NetworkName, dump, is_complete, merge, read_co
 from volseg.errors import ConfigError, OutputError
 from volseg.io import SetAside
 from volseg.io.files import atomic_path, make_folder, write_text
+from volseg.networks import patch_divisor
 from volseg.plan import Plan, make_plan, take_fingerprint
 from volseg.preparation import PreparedCase, prepare_cases
 from volseg.progress import Progress, silent
@@ -96,6 +97,7 @@ def train_folder(
     make_folder(output)
     resumed = resume and (output / CONFIG_FILE).is_file()
     dataset, config = _resolve(data, output, overrides, resumed=resumed, progress=progress)
+    check_patch(config)
     prepared, failed = prepare_cases(dataset.cases, config, output / CACHE_FOLDER, progress)
     not_used = (*dataset.set_aside, *failed)
     _write_not_used(not_used, output / NOT_USED_FILE)
@@ -111,6 +113,21 @@ def train_folder(
     )
     shutil.rmtree(output / CACHE_FOLDER)
     return Run(output, config, split, not_used, tuple(failed), result)
+
+
+def check_patch(config: Config) -> None:
+    """Refuse a patch that the network cannot halve as often as it wants to.
+
+    Raises:
+        ConfigError: Names the side and the step.
+    """
+    for size, step in zip(config.patches.size, patch_divisor(config.network), strict=True):
+        if size % step:
+            raise ConfigError(
+                f"patches.size: {list(config.patches.size)} does not fit network {config.network.name}, "
+                f"whose patches must be divisible by {list(patch_divisor(config.network))}",
+                hint="change patches.size, or leave it out to have it planned",
+            )
 
 
 def render(plan: Plan) -> str:

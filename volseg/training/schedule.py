@@ -12,6 +12,8 @@ from volseg.config import TrainingConfig
 _EPOCHS_OF_A_BUDGET = 40
 #: Share of a time budget that validation may take while training.
 _VALIDATION_SHARE = 0.15
+#: At most this share of a time budget is kept for the final validation.
+_LARGEST_RESERVE = 0.25
 #: Share of the time that saving the state may take.
 _SAVING_SHARE = 0.03
 #: Validations of a run without a time budget.
@@ -28,6 +30,7 @@ class Clock:
         validation_seconds: What validation took so far.
         saving_seconds: What saving the state for a resumption took so far.
         reserve_seconds: Time kept for the final validation.
+        reached: The largest progress so far; a slower or faster validation changes the time that is left.
         started: `time.monotonic` at the start of this part.
     """
 
@@ -36,6 +39,7 @@ class Clock:
     validation_seconds: float = 0.0
     saving_seconds: float = 0.0
     reserve_seconds: float = 0.0
+    reached: float = 0.0
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -45,14 +49,15 @@ class Clock:
 
     @property
     def _budget_seconds(self) -> float:
-        return max((self.config.minutes or 0.0) * 60.0 - self.reserve_seconds, 1.0)
+        whole = (self.config.minutes or 0.0) * 60.0
+        return whole - min(self.reserve_seconds, _LARGEST_RESERVE * whole)
 
     def progress(self, step: int) -> float:
-        """The finished share of training after `step` steps, from 0 to 1."""
+        """The finished share of training after `step` steps, from 0 to 1; it never goes back."""
         by_steps = step / (self.config.epochs * self.config.steps_per_epoch)
-        if self.config.minutes is None:
-            return min(by_steps, 1.0)
-        return min(max(by_steps, self.elapsed_seconds / self._budget_seconds), 1.0)
+        by_time = self.elapsed_seconds / self._budget_seconds if self.config.minutes is not None else 0.0
+        self.reached = min(max(by_steps, by_time, self.reached), 1.0)
+        return self.reached
 
     def epoch_is_over(self, step: int, epoch_step: int, epoch_began: float) -> bool:
         """Whether an epoch ends here: after its steps, or its part of the time.
