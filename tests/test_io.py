@@ -664,6 +664,14 @@ def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
     assert not leftovers(tmp_path)
 
 
+def test_who_reads_the_old_file_reads_it_to_its_end(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "old")
+    with (tmp_path / "a.txt").open() as reader:
+        write_text(tmp_path / "a.txt", "new")
+        assert reader.read() == "old"  # the new one took its place, it was not written over
+    assert (tmp_path / "a.txt").read_text() == "new"
+
+
 @pytest.mark.parametrize("error", [RuntimeError("defect"), KeyboardInterrupt(), DataError("input")])
 def test_a_failed_write_leaves_what_was_there(error: BaseException, tmp_path: Path) -> None:
     path = tmp_path / "mask.nii.gz"

@@ -510,8 +510,8 @@ def validate(tree: Mapping[str, Any], origin: str) -> Config:
 
 def is_complete(tree: Mapping[str, Any]) -> bool:
     """Whether a tree of keys leaves nothing for a plan to decide."""
-    decided = ("data.channels", "data.labels", "preprocessing.spacing_mm", "preprocessing.normalization", "patches.size")
-    return "network" in tree and all(_has(tree, path.split(".")) for path in decided)
+    decided = "data.channels data.labels preprocessing.spacing_mm preprocessing.normalization patches.size network"
+    return all(_has(tree, path.split(".")) for path in decided.split())
 
 
 def _has(tree: Any, path: Sequence[str]) -> bool:

@@ -10,10 +10,11 @@ import fastremap
 
 from volseg.batch import LABELS_FILE, read_labels
 from volseg.cases import find_references
-from volseg.cases.layouts import by_name
+from volseg.cases.case import as_case_id
+from volseg.cases.layouts import name_parts
 from volseg.errors import DataError
 from volseg.evaluation import CasePair
-from volseg.io import discover, read_mask
+from volseg.io import Source, discover, read_mask
 from volseg.volume import Label
 
 
@@ -45,7 +46,9 @@ def pair_cases(predictions: Path, references: Path, *, only_predicted: bool) -> 
         DataError: If there are no references, or no prediction belongs to any.
     """
     wanted = find_references(references)
-    made = by_name(discover(predictions), predictions)
+    made: dict[str, Source] = {}
+    for source in discover(predictions).sources:  # a case in several formats is one case
+        made.setdefault(as_case_id(name_parts(source, predictions), ()), source)
     if not set(made) & set(wanted):
         raise DataError(
             f"no mask in {predictions} has the name of a reference in {references}",

@@ -157,10 +157,15 @@ def by_name(discovery: Discovery, root: Path) -> dict[str, Source]:
     """Give every source below `root` a unique name from its path."""
     named: dict[str, Source] = {}
     for source in discovery.sources:
-        below = source.place != root and source.place.is_relative_to(root)  # a series of one file lies above it
-        parts = source.place.relative_to(root).parts if below else (root.name,)
-        named[as_case_id([*parts[:-1], stem(Path(parts[-1]))], named)] = source
+        named[as_case_id(name_parts(source, root), named)] = source
     return named
+
+
+def name_parts(source: Source, root: Path) -> list[str]:
+    """The parts of a path below `root` that name a source, the last one without its suffix."""
+    below = source.place != root and source.place.is_relative_to(root)  # a series of one file lies above it
+    parts = source.place.relative_to(root).parts if below else (root.name,)
+    return [*parts[:-1], stem(Path(parts[-1]))]
 
 
 def _from_dataset_json(root: Path, progress: Progress) -> Dataset:

@@ -1,0 +1,294 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from conftest import TINY, make_case
+
+from volseg.checkpoint import load
+from volseg.geometry import AxisOrder, Geometry
+from volseg.io import FileSource, read_mask, write_mask, write_volume
+from volseg.volume import Mask
+
+Volseg = Callable[..., tuple[int, str, str]]
+
+VERBS = ["demo", "inspect", "plan", "train", "predict", "evaluate", "export", "download"]
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """A config file for trainings that take seconds."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(TINY))
+    return path
+
+
+def one_line(err: str) -> None:
+    """An error is one line that says what, and at most one that says what to do; never a traceback."""
+    lines = [line for line in err.splitlines() if not line.startswith(("WARNING", "look", "prepare", "scan"))]
+    assert lines[0].startswith("error: ")
+    assert len(lines) <= 2
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_an_example(volseg: Volseg, verb: str) -> None:
+    code, out, _ = volseg(verb, "--help")
+    assert code == 0
+    assert f"Example: volseg {verb}" in out
+
+
+def test_the_main_job_from_end_to_end(volseg: Volseg, dataset: Path, tiny: Path, tmp_path: Path) -> None:
+    run, masks, scores = tmp_path / "run", tmp_path / "masks", tmp_path / "scores"
+    code, out, _ = volseg("train", dataset, "--output", run, "--config", tiny, "--set", "training.epochs=2")
+    assert code == 0
+    assert "cases taught" in out
+    code, out, _ = volseg(
+        "predict", dataset, "--model", run, "--output", masks, "--format", "nifti", "--format", "nrrd"
+    )
+    assert (code, out.split(";")[0]) == (0, "6 segmented, 0 skipped, 0 failed of 6 discovered")
+    assert len(list(masks.glob("*.nrrd"))) == 6
+    code, out, err = volseg("evaluate", masks, dataset / "labels", "--output", scores)
+    assert code == 0
+    assert "note:" not in err  # a case in two formats is one case
+    table = pd.read_csv(scores / "metrics.csv")
+    assert len(table) == 12
+    assert {"case_id", "label", "status", "dice", "hd95_mm", "nsd"} <= set(table.columns)
+    assert "mean" in out
+
+
+def test_a_missing_prediction_is_scored_or_left_out_as_asked(
+    volseg: Volseg, dataset: Path, trained_run: Path, tmp_path: Path
+) -> None:
+    masks = tmp_path / "masks"
+    volseg("predict", dataset / "images" / "case_0.nii.gz", "--model", trained_run, "--output", masks)
+    code, _, err = volseg("evaluate", masks, dataset / "labels", "--output", tmp_path / "strict")
+    assert code == 0
+    assert "5 references have no prediction and are scored 0" in err
+    strict = pd.read_csv(tmp_path / "strict" / "summary.csv")
+    assert strict.loc[strict["label"] == "label_1", "not_predicted"].tolist() == [5]
+    volseg("evaluate", masks, dataset / "labels", "--output", tmp_path / "lenient", "--only-predicted")
+    lenient = pd.read_csv(tmp_path / "lenient" / "summary.csv")
+    assert lenient["dice_mean"].iloc[0] > 5 * strict["dice_mean"].iloc[0]
+
+
+def test_plan_writes_a_file_that_train_takes(volseg: Volseg, dataset: Path, tiny: Path, tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    code, out, _ = volseg("plan", dataset, "--output", config, "--config", tiny)
+    assert code == 0
+    assert "6 cases (images and labels with equal names), 0 files not used" in out
+    one_epoch = ("--set", "training.epochs=1", "--set", "training.steps_per_epoch=1")
+    code, _, _ = volseg("train", dataset, "--output", tmp_path / "run", "--config", config, *one_epoch)
+    assert code == 0
+
+
+def test_inspect_says_what_is_there(volseg: Volseg, dataset: Path, tmp_path: Path) -> None:
+    shutil.copy(dataset / "images" / "case_0.nii.gz", tmp_path / "good.nii.gz")
+    (tmp_path / "bad.nii.gz").write_bytes(b"bad")
+    code, out, _ = volseg("inspect", tmp_path, "--json")
+    assert code == 0
+    findings = {finding["path"]: finding for finding in json.loads(out)}
+    assert findings["good.nii.gz"]["shape"] == [20, 18, 16]
+    assert findings["good.nii.gz"]["axis_codes"] == "RAS"
+    assert findings["bad.nii.gz"]["status"] == "unusable"
+    code, out, _ = volseg("inspect", tmp_path)
+    assert "20x18x16" in out
+
+
+def test_export_puts_a_mask_into_the_order_of_its_image(volseg: Volseg, tmp_path: Path) -> None:
+    image, mask = make_case(0)
+    write_volume(image, tmp_path / "image.nii.gz")
+    order = AxisOrder((2, 0, 1), (True, False, True))
+    geometry = image.geometry.reordered(order)
+    write_mask(Mask(np.ascontiguousarray(order.apply(mask.array)), geometry), tmp_path / "mask.nii.gz")
+    out_file = tmp_path / "out.nrrd"
+    words = ("export", tmp_path / "mask.nii.gz", "--reference", tmp_path / "image.nii.gz", "--format", "nrrd")
+    code, _, _ = volseg(*words, "--output", out_file)
+    assert code == 0
+    written = read_mask(FileSource(out_file))
+    np.testing.assert_array_equal(written.array, mask.array)
+    assert written.geometry.matches(image.geometry, 1e-4)
+    moved = image.geometry.affine.copy()
+    moved[0, 3] += 3
+    write_mask(Mask(mask.array, Geometry(mask.array.shape, moved)), tmp_path / "mask.nii.gz")
+    code, _, err = volseg(*words, "--output", tmp_path / "no.nrrd")
+    assert code == 2
+    one_line(err)
+    assert not (tmp_path / "no.nrrd").exists()
+
+
+BAD = {
+    "no such folder": (["train", "{tmp}/nothing", "--output", "{tmp}/r"], "does not exist"),
+    "empty folder": (["train", "{tmp}/empty", "--output", "{tmp}/r"], "holds no labelled case"),
+    "wrong key": (["train", "{data}", "--output", "{tmp}/r", "--set", "training.epoch=3"], "no key 'training.epoch'"),
+    "wrong value": (["train", "{data}", "--output", "{tmp}/r", "--set", "training.epochs=many"], "training.epochs"),
+    "no assignment": (["train", "{data}", "--output", "{tmp}/r", "--set", "epochs"], "key=value"),
+    "wrong network": (["train", "{data}", "--output", "{tmp}/r", "--set", "network.name=foo"], "there is no 'foo'"),
+    "patch does not fit": (["train", "{data}", "--output", "{tmp}/r", "--set", "patches.size=[9,9,9]"], "divisible"),
+    "labels not in config": (
+        ["train", "{data}", "--output", "{tmp}/r", "--set", "data.labels={{a: 1}}"],
+        "label value 2",
+    ),
+    "no such config": (
+        ["train", "{data}", "--output", "{tmp}/r", "--config", "{tmp}/no.yaml"],
+        "cannot read the config",
+    ),
+    "broken config": (["train", "{data}", "--output", "{tmp}/r", "--config", "{tmp}/broken.yaml"], "is not YAML"),
+    "output is a file": (["train", "{data}", "--output", "{tmp}/broken.yaml"], "cannot write"),
+    "no model": (["predict", "{data}", "--model", "{tmp}/nothing", "--output", "{tmp}/o"], "there is no model at"),
+    "text as model": (
+        ["predict", "{data}", "--model", "{tmp}/broken.yaml", "--output", "{tmp}/o"],
+        "damaged or no model",
+    ),
+    "nothing to predict": (["predict", "{tmp}/empty", "--model", "{run}", "--output", "{tmp}/o"], "holds no image"),
+    "output of predict is a file": (
+        ["predict", "{data}", "--model", "{run}", "--output", "{tmp}/broken.yaml"],
+        "cannot write",
+    ),
+    "no references": (["evaluate", "{data}/labels", "{tmp}/empty", "--output", "{tmp}/o"], "holds no reference"),
+    "inspect nothing": (["inspect", "{tmp}/nothing"], "does not exist"),
+    "unknown task": (["download", "Task99_Nothing", "--output", "{tmp}/o"], "Task99_Nothing"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_line_and_exit_code_2(
+    volseg: Volseg, dataset: Path, trained_run: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken.yaml").write_text("a: [1, 2")
+    words, expected = BAD[name]
+    code, _, err = volseg(*(word.format(tmp=tmp_path, data=dataset, run=trained_run) for word in words))
+    assert code == 2
+    assert expected in err
+    one_line(err)
+    assert not list(tmp_path.rglob(".volseg-part-*"))
+
+
+def test_wrong_words_are_explained(volseg: Volseg, dataset: Path, trained_run: Path, tmp_path: Path) -> None:
+    assert volseg("trian")[0] == 2
+    code, _, err = volseg("predict", dataset, "--model", trained_run, "--output", tmp_path, "--format", "jpeg")
+    assert code == 2
+    assert "there is no format 'jpeg'" in err
+
+
+def test_some_failed_cases_are_exit_code_3(volseg: Volseg, dataset: Path, trained_run: Path, tmp_path: Path) -> None:
+    shutil.copy(dataset / "images" / "case_0.nii.gz", tmp_path / "a.nii.gz")
+    (tmp_path / "b.nii.gz").write_bytes((tmp_path / "a.nii.gz").read_bytes()[:500])
+    code, out, err = volseg("predict", tmp_path, "--model", trained_run, "--output", tmp_path / "out")
+    assert code == 3
+    assert "1 segmented, 0 skipped, 1 failed of 2 discovered" in out
+    assert "failed: b: " in err
+    assert "Traceback" not in err
+
+
+def test_a_defect_of_ours_is_exit_code_1_with_a_log(
+    volseg: Volseg, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def defect(*_: object) -> None:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr("volseg.inspection.inspect", defect)
+    code, _, err = volseg("inspect", dataset)
+    assert code == 1
+    assert "Traceback" not in err
+    log = Path(err.split("report it with ")[1].strip())
+    assert "ZeroDivisionError: oops" in log.read_text()
+    log.unlink()
+
+
+def test_a_full_disk_leaves_nothing_half_written(
+    volseg: Volseg, dataset: Path, trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The writes of masks fail as on a full disk; what was written before is complete."""
+    real_save = nib.save
+
+    def full(image: nib.Nifti1Image, path: Path) -> None:
+        if "case_3" in Path(path).name:
+            Path(path).write_bytes(b"half")
+            raise OSError(28, os.strerror(28))
+        real_save(image, path)
+
+    monkeypatch.setattr(nib, "save", full)
+    code, _, err = volseg("predict", dataset, "--model", trained_run, "--output", tmp_path / "out")
+    assert code == 2
+    assert "case_3.nii.gz: No space left on device" in err
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.nii.gz")) == [f"case_{n}.nii.gz" for n in range(3)]
+    assert not list((tmp_path / "out").glob(".*"))
+    assert len(pd.read_csv(tmp_path / "out" / "cases.csv")) == 3
+    monkeypatch.undo()
+
+
+def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(1200):
+        if path.exists() or process.poll() is not None:
+            return
+        time.sleep(0.05)
+
+
+def test_kill_9_in_the_middle_of_training_costs_nothing(dataset: Path, tiny: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "volseg",
+        "train",
+        str(dataset),
+        "--config",
+        str(tiny),
+        "--set",
+        "training.epochs=6",
+    ]
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    process = subprocess.Popen(
+        [*command, "--output", str(killed)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    wait_for(killed / "last.pt", process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (killed / "validation.csv").exists()
+    subprocess.run([*command, "--output", str(killed), "--resume"], check=True, capture_output=True)
+    subprocess.run([*command, "--output", str(whole)], check=True, capture_output=True)
+    one, other = load(killed / "model.pt")["weights"], load(whole / "model.pt")["weights"]
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    assert (killed / "validation.csv").read_text() == (whole / "validation.csv").read_text()
+    assert (killed / "splits.json").read_text() == (whole / "splits.json").read_text()
+    assert (killed / "config.yaml").read_text() == (whole / "config.yaml").read_text()
+
+
+def test_kill_9_in_the_middle_of_a_batch_costs_nothing(dataset: Path, trained_run: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "volseg", "predict", str(dataset), "--model", str(trained_run)]
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    process = subprocess.Popen(
+        [*command, "--output", str(killed)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    wait_for(killed / "case_1.nii.gz", process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    for output in (killed, whole):
+        subprocess.run([*command, "--output", str(output)], check=True, capture_output=True)
+    tables = [
+        pd.read_csv(output / "cases.csv").drop(columns=["seconds", "peak_memory_mb"]) for output in (killed, whole)
+    ]
+    pd.testing.assert_frame_equal(*tables)
+    for path in whole.glob("*.nii.gz"):
+        assert path.read_bytes() == (killed / path.name).read_bytes()
+
+
+def test_the_demo_runs(volseg: Volseg, tmp_path: Path) -> None:
+    code, out, _ = volseg("demo", "--output", tmp_path / "demo", "--minutes", "0.1")
+    assert code == 0
+    assert "kidney_left" in out
+    assert len(list((tmp_path / "demo" / "masks").glob("*.nii.gz"))) == 4
