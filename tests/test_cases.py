@@ -595,6 +595,12 @@ def test_numbers_beyond_the_channels_of_the_model_are_refused(tmp_path: Path) ->
         }
 
 
+def test_for_one_channel_numbers_beside_other_names_are_those_of_cases(tmp_path: Path) -> None:
+    for name in ("scan_0000", "scan_0001", "anna"):
+        save_image(tmp_path / f"{name}.nii.gz")
+    assert ids(find_inputs(tmp_path, ("image",))) == ["anna", "scan_0000", "scan_0001"]
+
+
 def test_4d_files_are_cases_of_several_channels(tmp_path: Path) -> None:
     save_image(tmp_path / "anna.nii.gz", channels=2)
     save_image(tmp_path / "ben.nii.gz", channels=2)

@@ -382,3 +382,16 @@ def test_distances_agree_with_monai(seed, spacing_mm):
     assert distances.hd95_mm == pytest.approx(hd95, rel=1e-5)
     assert distances.assd_mm == pytest.approx(assd, rel=1e-5)
     assert distances.nsd(1.5) == pytest.approx(nsd, rel=1e-6)
+
+
+def test_regions_are_scored_as_unions_of_their_parts() -> None:
+    """A mask shows the inner region where two overlap; the outer one is scored with it."""
+    whole, core = Label(1, "whole", parts=(1, 2, 4)), Label(2, "core", parts=(2, 4))
+    reference = np.zeros((1, 1, 8), np.uint8)
+    reference[0, 0, 1:7] = [1, 1, 2, 2, 4, 4]
+    painted = np.zeros((1, 1, 8), np.uint8)
+    painted[0, 0, 1:7] = [1, 1, 2, 2, 2, 0]
+    geometry = Geometry((1, 1, 8), np.eye(4))
+    scores = score_masks(Mask(painted, geometry), Mask(reference, geometry), [whole, core], 1.0)
+    assert (scores[0].tp, scores[0].fp, scores[0].fn) == (5, 0, 1)
+    assert (scores[1].tp, scores[1].fp, scores[1].fn) == (3, 0, 1)

@@ -7,7 +7,7 @@ import logging
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -108,7 +108,9 @@ def predict_folder(
     for done, case in enumerate(dataset.cases):
         progress("predict", done, len(dataset.cases), case.case_id)
         paths = [output_path(output, case.case_id, form) for form in formats]
-        reports.append(_predict_case(case, loaded, paths, settings, earlier.get(case.case_id)))
+        report = _predict_case(case, loaded, paths, settings, earlier.get(case.case_id))
+        # Where the input lies is nobody's business who gets the table.
+        reports.append(replace(report, reason=report.reason.replace(f"{source}/", "")))
         _write_reports(reports, data, output / CASES_FILE)
     progress("predict", len(dataset.cases), len(dataset.cases))
     _write_reports(reports, data, output / CASES_FILE)
@@ -116,12 +118,16 @@ def predict_folder(
 
 
 def write_labels(labels: Sequence[Label], path: Path) -> None:
-    """Write what the values of masks mean: a list of value and name.
+    """Write what the values of masks mean: a list of value and name, and for regions the labels they unite.
 
     Raises:
         OutputError: If it cannot be written.
     """
-    write_text(path, json.dumps([{"value": label.value, "name": label.name} for label in labels], indent=1) + "\n")
+    entries = [
+        {"value": label.value, "name": label.name} | ({"labels": label.parts} if label.parts else {})
+        for label in labels
+    ]
+    write_text(path, json.dumps(entries, indent=1) + "\n")
 
 
 def read_labels(path: Path) -> tuple[Label, ...]:
@@ -131,8 +137,11 @@ def read_labels(path: Path) -> tuple[Label, ...]:
         DataError: If it is not of that form.
     """
     try:
-        return tuple(Label(int(entry["value"]), str(entry["name"])) for entry in json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return tuple(
+            Label(int(entry["value"]), str(entry["name"]), parts=tuple(int(part) for part in entry.get("labels", ())))
+            for entry in json.loads(path.read_text("utf-8"))
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is no list of labels: {error!r}") from error
 
 

@@ -84,7 +84,7 @@ class DataConfig(Section):
     def output_labels(self) -> tuple[Label, ...]:
         """The labels of the masks volseg writes: the regions where there are any, else the labels."""
         if self.regions:
-            return tuple(Label(region.value, region.name) for region in self.regions)
+            return tuple(Label(region.value, region.name, parts=region.labels) for region in self.regions)
         return self.reference_labels
 
     @property

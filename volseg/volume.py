@@ -19,11 +19,14 @@ class Label:
         value: The integer that marks its voxels, at least 1; 0 is always background.
         name: What people call it.
         color: Display colour, (red, green, blue) of 0 to 255, or None for a default.
+        parts: For a region of several labels, which may overlap others: the values it unites in a reference. In a mask
+            a voxel shows the last region painted over it.
     """
 
     value: int
     name: str
     color: tuple[int, int, int] | None = None
+    parts: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.value < 1:

@@ -8,7 +8,7 @@ is not scored.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -139,7 +139,8 @@ def score_masks(
     Args:
         prediction: What a model made of the case, None when there is nothing.
         reference: What is held to be right.
-        labels: What to score; they must cover all values of both masks.
+        labels: What to score; they must cover all values of both masks. A region of several labels is scored as the
+            union of its parts, in the mask as the union of all regions that lie within it.
         tolerance_mm: What the normalised surface Dice takes for agreement.
 
     Returns:
@@ -155,12 +156,16 @@ def score_masks(
     if prediction is not None:
         _check_grids(prediction.geometry, reference.geometry)
     predicted = np.zeros_like(reference.array) if prediction is None else prediction.array
-    predicted_boxes = _boxes(predicted, labels, "prediction")
-    reference_boxes = _boxes(reference.array, labels, "reference")
+    painted = {label: _painted_values(label, labels) for label in labels}
+    united = {label: label.parts or (label.value,) for label in labels}
+    predicted_boxes = _boxes(predicted, painted, "prediction")
+    reference_boxes = _boxes(reference.array, united, "reference")
     scores = []
     for label in labels:
-        box = _union([boxes[label.value] for boxes in (predicted_boxes, reference_boxes) if label.value in boxes])
-        crops = predicted[box] == label.value, reference.array[box] == label.value
+        boxes = [predicted_boxes[value] for value in painted[label] if value in predicted_boxes]
+        boxes += [reference_boxes[value] for value in united[label] if value in reference_boxes]
+        box = _union(boxes)
+        crops = _inside(predicted[box], painted[label]), _inside(reference.array[box], united[label])
         overlap = count_overlap(*crops, voxels=reference.array.size)
         status = Status.NOT_PREDICTED if prediction is None else _status(overlap)
         surfaces = _score_surfaces(*crops, status, reference.geometry, tolerance_mm)
@@ -178,11 +183,22 @@ def _check_grids(prediction: Geometry, reference: Geometry) -> None:
         )
 
 
-def _boxes(array: NDArray[np.unsignedinteger], labels: Sequence[Label], role: str) -> dict[int, _Box]:
-    """The box around each label that the array holds, found in one pass."""
+def _painted_values(label: Label, labels: Sequence[Label]) -> tuple[int, ...]:
+    """The mask values that belong to a label: its own, and for a region those of the regions within it."""
+    if not label.parts:
+        return (label.value,)
+    return tuple(other.value for other in labels if other.parts and set(other.parts) <= set(label.parts))
+
+
+def _inside(array: NDArray[np.unsignedinteger], values: tuple[int, ...]) -> NDArray[np.bool_]:
+    return array == values[0] if len(values) == 1 else np.isin(array, values)
+
+
+def _boxes(array: NDArray[np.unsignedinteger], labels: Mapping[Label, tuple[int, ...]], role: str) -> dict[int, _Box]:
+    """The box around each value that the array holds, found in one pass."""
     found = enumerate(cc3d.statistics(array)["bounding_boxes"])
     boxes = {value: box for value, box in found if value > 0 and box is not None}
-    unknown = sorted(boxes.keys() - {label.value for label in labels})
+    unknown = sorted(boxes.keys() - {value for values in labels.values() for value in values})
     if unknown:
         known = ", ".join(f"{label.value} {label.name}" for label in labels)
         raise DataError(f"the {role} holds {_few(unknown)}, which is none of the labels ({known})")
