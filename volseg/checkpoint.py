@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,10 +96,13 @@ def load(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: If the file is damaged or holds anything but tensors and plain values.
     """
+    damaged = CheckpointError(f"{path} is damaged or no model of volseg", hint="copy it again or train anew")
+    if not zipfile.is_zipfile(path):  # what torch.save writes; anything else would be fed to an unpickler
+        raise damaged
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path} is damaged or no model of volseg", hint="copy it again or train anew") from error
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, LookupError, TypeError) as error:
+        raise damaged from error
     if not isinstance(content, dict) or "volseg" not in content:
         raise CheckpointError(f"{path} is no model of volseg")
     return content

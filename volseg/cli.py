@@ -16,7 +16,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 
 from volseg import __version__
@@ -44,26 +43,27 @@ SetOption = Annotated[list[str] | None, typer.Option("--set", help="One key, suc
 FormatOption = Annotated[list[str] | None, typer.Option("--format", help="nifti, nrrd or mha. Repeatable.")]
 
 
+class _InterruptedError(Exception):
+    """Ctrl-C, taken out of the hands of typer, which would only say that it aborted."""
+
+
 def main() -> None:
     """Run the command; every error volseg expects becomes one line on stderr."""
     try:
-        code = app(standalone_mode=False)
+        app()
     except VolsegError as error:
         _say(f"error: {error}")
         if error.hint:
             _say(f"  hint: {error.hint}")
         code = EXIT_USAGE
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except (KeyboardInterrupt, click.Abort):
+    except _InterruptedError:
         _say("interrupted; what was finished is complete, and the same command goes on (train: with --resume)")
         code = EXIT_INTERRUPTED
     except Exception as error:  # noqa: BLE001  the edge: a defect of ours is kept in a file, not thrown at the user
         _say(f"error: a defect of volseg: {type(error).__name__}: {error}")
         _say(f"  hint: please report it with {_keep_traceback()}")
         code = EXIT_DEFECT
-    sys.exit(code if isinstance(code, int) else 0)
+    sys.exit(code)
 
 
 def _version(*, shown: bool) -> None:
@@ -256,7 +256,7 @@ def export(
 
     (chosen,) = _formats([form])
     if not output.name.endswith(SUFFIXES[chosen]):
-        raise click.UsageError(f"--output of --format {chosen} ends with {SUFFIXES[chosen]}, given {output.name}")
+        raise typer.BadParameter(f"--output of --format {chosen} ends with {SUFFIXES[chosen]}, given {output.name}")
     written = export_mask(mask, single_source(reference), output)
     _print(f"wrote {output}: {written.geometry}")
 
@@ -289,16 +289,23 @@ def _formats(names: list[str] | None) -> list[Format]:
 
     for name in names or []:
         if name not in SUFFIXES:
-            raise click.UsageError(f"there is no format {name!r}; there are {', '.join(SUFFIXES)}")
+            raise typer.BadParameter(f"there is no format {name!r}; there are {', '.join(SUFFIXES)}")
     return list(dict.fromkeys(names or ["nifti"]))  # type: ignore[arg-type]  # checked above
 
 
 @contextlib.contextmanager
 def _progress() -> Iterator[Progress]:
-    """A progress bar on a terminal, a line now and then elsewhere."""
-    if not sys.stderr.isatty():
-        yield _PlainProgress()
-        return
+    """Progress for as long as a verb works, and its end when it is interrupted."""
+    try:
+        with _bar() if sys.stderr.isatty() else contextlib.nullcontext(_PlainProgress()) as progress:
+            yield progress
+    except KeyboardInterrupt:
+        raise _InterruptedError from None
+
+
+@contextlib.contextmanager
+def _bar() -> Iterator[Progress]:
+    """A bar per stage, for a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -322,7 +329,7 @@ def _progress() -> Iterator[Progress]:
 
 
 class _PlainProgress:
-    """At most one line every few seconds, and one when a stage is finished."""
+    """For anything but a terminal: at most one line every few seconds, and one when a stage is finished."""
 
     _EVERY_SECONDS = 15.0
 

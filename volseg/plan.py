@@ -27,6 +27,7 @@ from volseg.volume import Label
 
 logger = logging.getLogger(__name__)
 
+_NETWORK: TypeAdapter[NetworkConfig] = TypeAdapter(NetworkConfig)
 #: Voxels per label and case whose intensities enter the statistics.
 _SAMPLES = 5_000
 #: An axis is coarse when its spacing exceeds the finest by more than this factor.
@@ -315,8 +316,7 @@ def _widths(levels: int) -> list[int]:
 
 
 def _divisor(topology: Mapping[str, Any]) -> tuple[int, int, int]:
-    network: NetworkConfig = TypeAdapter(NetworkConfig).validate_python(topology)
-    return patch_divisor(network)
+    return patch_divisor(_NETWORK.validate_python(topology))
 
 
 def _round_to(length: float, step: int) -> int:
