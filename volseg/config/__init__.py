@@ -1,0 +1,65 @@
+"""The configuration: what can be chosen, what is allowed, and how it is resolved once, at the edge.
+
+A plan is a complete `Config` written as YAML. Precedence: defaults < plan < YAML file < `--set a.b=value`.
+"""
+
+from volseg.config.data import (
+    AugmentationConfig,
+    CtNormalization,
+    DataConfig,
+    MinMax,
+    Normalization,
+    Percentiles,
+    PreprocessingConfig,
+    Region,
+    Window,
+    ZScore,
+)
+from volseg.config.inference import InferenceConfig, LabelRule
+from volseg.config.learning import LossConfig, TrainingConfig
+from volseg.config.networks import AttentionUnet, DynUNet, NetworkConfig, NetworkName, SegResNet, SwinUNETR, UNet, VNet
+from volseg.config.resolve import (
+    Config,
+    dump,
+    is_complete,
+    merge,
+    parse_assignments,
+    read_config,
+    read_overrides,
+    validate,
+)
+from volseg.config.section import AXES
+
+__all__ = [
+    "AXES",
+    "AttentionUnet",
+    "AugmentationConfig",
+    "Config",
+    "CtNormalization",
+    "DataConfig",
+    "DynUNet",
+    "InferenceConfig",
+    "LabelRule",
+    "LossConfig",
+    "MinMax",
+    "NetworkConfig",
+    "NetworkName",
+    "Normalization",
+    "Percentiles",
+    "PreprocessingConfig",
+    "Region",
+    "SegResNet",
+    "SwinUNETR",
+    "TrainingConfig",
+    "UNet",
+    "VNet",
+    "Window",
+    "ZScore",
+    "dump",
+    "is_complete",
+    "merge",
+    "parse_assignments",
+    "read_config",
+    "read_overrides",
+    "validate",
+]

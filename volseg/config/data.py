@@ -1,0 +1,165 @@
+"""What goes in and out, and how volumes are prepared and varied."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from volseg.config.section import Axis, Fraction, Section, SpacingMm, Triple
+from volseg.volume import Label
+
+
+class Region(Section):
+    """An output made of several labels, which may overlap other regions (whole tumour, tumour core ...).
+
+    Attributes:
+        name: What people call it.
+        labels: The reference labels whose union it is.
+        value: What its voxels get in the mask; regions are painted in order, later ones over earlier ones.
+    """
+
+    name: str
+    labels: Annotated[tuple[int, ...], Field(min_length=1)]
+    value: Annotated[int, Field(ge=1, le=65535)]
+
+
+class DataConfig(Section):
+    """What goes in and what comes out.
+
+    Attributes:
+        channels: Names of the image channels, in the order the network sees them.
+        labels: Name and value of every label of the references; background (0) is not listed.
+        regions: When given, the network answers one yes or no per region instead of one label per voxel.
+    """
+
+    channels: Annotated[tuple[str, ...], Field(min_length=1)] = ("image",)
+    labels: Annotated[dict[str, Annotated[int, Field(ge=1, le=65535)]], Field(min_length=1)]
+    regions: tuple[Region, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> DataConfig:
+        values = list(self.labels.values())
+        if len(set(values)) != len(values):
+            raise ValueError(f"two labels have the same value: {self.labels}")
+        if len(set(self.channels)) != len(self.channels):
+            raise ValueError(f"two channels have the same name: {', '.join(self.channels)}")
+        for attribute in ("name", "value"):
+            if len({getattr(region, attribute) for region in self.regions}) != len(self.regions):
+                raise ValueError(f"two regions have the same {attribute}")
+        for region in self.regions:
+            if unknown := set(region.labels) - set(values):
+                raise ValueError(
+                    f"region {region.name!r} is made of labels {sorted(unknown)}, which are not in data.labels"
+                )
+        return self
+
+    @property
+    def reference_labels(self) -> tuple[Label, ...]:
+        """The labels of the references, by value."""
+        return tuple(sorted((Label(value, name) for name, value in self.labels.items()), key=lambda label: label.value))
+
+    @property
+    def output_labels(self) -> tuple[Label, ...]:
+        """The labels of the masks volseg writes: the regions where there are any, else the labels."""
+        if self.regions:
+            return tuple(Label(region.value, region.name, parts=region.labels) for region in self.regions)
+        return self.reference_labels
+
+    @property
+    def outputs(self) -> int:
+        """How many outputs the network has: a class for background and each label, or one per region."""
+        return len(self.regions) or len(self.labels) + 1
+
+
+class ZScore(Section):
+    """Per volume: subtract the mean, divide by the standard deviation, both over nonzero voxels if asked for."""
+
+    method: Literal["zscore"] = "zscore"
+    nonzero: bool = True
+
+
+class _Range(Section):
+    """A range of values."""
+
+    method: str
+    low: float
+    high: float
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low must be below high, given {self.low:g} and {self.high:g}")
+        return self
+
+
+class CtNormalization(_Range):
+    """Clip to fixed values, then a z-score with fixed numbers, so that Hounsfield units keep their meaning."""
+
+    method: Literal["ct"] = "ct"
+    mean: float
+    std: Annotated[float, Field(gt=0)]
+
+
+class Window(_Range):
+    """Clip to a fixed window and scale it to 0..1."""
+
+    method: Literal["window"] = "window"
+
+
+class Percentiles(_Range):
+    """Per volume: clip to two percentiles of the volume and scale them to 0..1."""
+
+    method: Literal["percentiles"] = "percentiles"
+    low: Annotated[float, Field(ge=0, lt=100)] = 0.5
+    high: Annotated[float, Field(gt=0, le=100)] = 99.5
+
+
+class MinMax(Section):
+    """Per volume: scale the range of values to 0..1."""
+
+    method: Literal["minmax"] = "minmax"
+
+
+Normalization = Annotated[ZScore | CtNormalization | Window | Percentiles | MinMax, Field(discriminator="method")]
+
+
+class PreprocessingConfig(Section):
+    """How every volume is brought to one form. The axes always become R, A, S (a permutation and flips, no resampling).
+
+    Attributes:
+        spacing_mm: Voxel size along R, A, S to which volumes are resampled (linear; references keep their labels).
+        normalization: One entry per channel.
+    """
+
+    spacing_mm: SpacingMm
+    normalization: Annotated[tuple[Normalization, ...], Field(min_length=1)]
+
+
+class AugmentationConfig(Section):
+    """Random changes of training patches. Every `*_probability` is per patch; 0 switches the change off."""
+
+    affine_probability: Fraction = 0.35
+    rotation_degrees: Triple = (15.0, 15.0, 15.0)
+    scaling: Annotated[float, Field(ge=0, lt=1)] = 0.15
+    shear: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    translation_fraction: Fraction = 0.05
+    elastic_probability: Fraction = 0.0
+    elastic_magnitude: Annotated[float, Field(ge=0)] = 100.0
+    flip_axes: tuple[Axis, ...] = ()
+    flip_probability: Fraction = 0.5
+    swap_labels: tuple[tuple[str, str], ...] = ()
+    noise_probability: Fraction = 0.15
+    noise_std: Annotated[float, Field(ge=0)] = 0.1
+    blur_probability: Fraction = 0.1
+    blur_sigma: Annotated[float, Field(gt=0)] = 1.0
+    brightness_probability: Fraction = 0.15
+    brightness: Annotated[float, Field(ge=0, lt=1)] = 0.25
+    contrast_probability: Fraction = 0.15
+    contrast: Annotated[float, Field(ge=0, lt=1)] = 0.25
+    gamma_probability: Fraction = 0.15
+    gamma: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (0.7, 1.5)
+    bias_field_probability: Fraction = 0.0
+    bias_field: Annotated[float, Field(ge=0)] = 0.3
+    low_resolution_probability: Fraction = 0.1
+    low_resolution_zoom: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(le=1)]] = (0.5, 1.0)

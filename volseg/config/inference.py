@@ -1,0 +1,59 @@
+"""Inference, post-processing and evaluation."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from volseg.config.section import Axis, Section
+
+
+class InferenceConfig(Section):
+    """How a volume is segmented.
+
+    Attributes:
+        overlap: Share of a patch that neighbouring patches have in common.
+        batch_size: Patches that go through the network at once.
+        mirror_axes: Axes along which the volume is also mirrored and the answers averaged.
+        precision: As in training.
+    """
+
+    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    batch_size: Annotated[int, Field(ge=1)] = 2
+    mirror_axes: tuple[Axis, ...] = ()
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+
+
+class LabelRule(Section):
+    """What is done to one label after the network, in this order: morphology, small parts, largest part, holes.
+
+    Attributes:
+        label: Name of the label, or "*" for each.
+        keep_largest: Keep only the largest connected part.
+        min_volume_ml: Remove connected parts smaller than this volume.
+        min_voxels: Remove connected parts of fewer voxels.
+        fill_holes: Fill background that the label encloses.
+        morphology: Shape operation with a ball of `radius_mm`.
+        radius_mm: Radius of that ball, in millimetres.
+        connectivity: Which neighbours are connected: by faces (6), edges too (18), corners too (26).
+    """
+
+    label: str = "*"
+    keep_largest: bool = False
+    min_volume_ml: Annotated[float, Field(ge=0)] = 0.0
+    min_voxels: Annotated[int, Field(ge=0)] = 0
+    fill_holes: bool = False
+    morphology: Literal["none", "opening", "closing", "erosion", "dilation"] = "none"
+    radius_mm: Annotated[float, Field(ge=0)] = 0.0
+    connectivity: Literal[6, 18, 26] = 26
+
+
+class EvaluationConfig(Section):
+    """How masks are scored.
+
+    Attributes:
+        tolerance_mm: Distance up to which surfaces count as equal in the normalised surface Dice.
+    """
+
+    tolerance_mm: Annotated[float, Field(gt=0)] = 2.0

@@ -1,0 +1,93 @@
+"""Patches, loss and training."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from volseg.config.section import Fraction, IntTriple, Section
+
+
+class PatchConfig(Section):
+    """The boxes of voxels the network sees.
+
+    Attributes:
+        size: Voxels along R, A, S at the target spacing; each divisible by what the network needs.
+        foreground: Share of training patches that are centred on a voxel of a label, all labels equally often.
+    """
+
+    size: IntTriple
+    foreground: Fraction = 0.67
+
+
+class LossConfig(Section):
+    """What training minimises.
+
+    Attributes:
+        name: Which loss.
+        batch: Whether overlaps are summed over the batch before the ratio is taken (steadier for small structures).
+        background: Whether background counts as a class of the overlap losses.
+        tversky_alpha: Weight of false positives (Tversky only).
+        tversky_beta: Weight of false negatives (Tversky only).
+    """
+
+    name: Literal["dice_ce", "dice", "dice_focal", "tversky", "generalized_dice", "jaccard"] = "dice_ce"
+    batch: bool = True
+    background: bool = False
+    tversky_alpha: Fraction = 0.3
+    tversky_beta: Fraction = 0.7
+
+
+class TrainingConfig(Section):
+    """How the network learns.
+
+    Attributes:
+        epochs: Rounds of `steps_per_epoch` steps, each followed by a checkpoint; with `minutes` an upper bound.
+        steps_per_epoch: Optimiser steps in an epoch.
+        minutes: Time for the whole run, reading and validation included; the schedule is fitted to it.
+        batch_size: Patches in a step.
+        optimizer: AdamW, or SGD with Nesterov momentum 0.99.
+        learning_rate: At the peak of the schedule.
+        weight_decay: As the optimiser defines it.
+        schedule: How the learning rate falls after warm-up: half a cosine, or (1 - progress)^0.9.
+        warmup_steps: Steps over which it rises from zero.
+        gradient_clip: Largest norm of the gradient.
+        ema_decay: Validated and saved weights are an exponential average of the trained ones; 0 takes them as they are.
+        precision: Of the network's arithmetic; auto is bf16 or fp16 where the machine is faster with it.
+        validation_interval: Epochs between validations; 0 lets it follow from the time they take.
+        patience: Validations without a better Dice after which training stops; 0 never stops early.
+        folds: Parts the cases are dealt into; one is held out.
+        fold: Which part is held out for validation, from 0.
+        holdout: When above 0, one share of the cases is held out instead of a fold.
+        validation_cases: At most this many held-out cases are used while training; all of them at the end.
+        workers: Processes that prepare patches; 0 prepares them in the training process.
+        seed: Of splits, weights, patches and augmentation.
+    """
+
+    epochs: Annotated[int, Field(ge=1)] = 200
+    steps_per_epoch: Annotated[int, Field(ge=1)] = 50
+    minutes: Annotated[float, Field(gt=0)] | None = None
+    batch_size: Annotated[int, Field(ge=1)] = 4
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    schedule: Literal["cosine", "poly"] = "cosine"
+    warmup_steps: Annotated[int, Field(ge=0)] = 50
+    gradient_clip: Annotated[float, Field(gt=0)] = 12.0
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    validation_interval: Annotated[int, Field(ge=0)] = 0
+    patience: Annotated[int, Field(ge=0)] = 0
+    folds: Annotated[int, Field(ge=2)] = 5
+    fold: Annotated[int, Field(ge=0)] = 0
+    holdout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    validation_cases: Annotated[int, Field(ge=1)] = 16
+    workers: Annotated[int, Field(ge=0)] = 1
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _fold_exists(self) -> TrainingConfig:
+        if self.fold >= self.folds:
+            raise ValueError(f"fold {self.fold} does not exist: there are {self.folds}, counted from 0")
+        return self

@@ -1,0 +1,79 @@
+"""The networks and what each can be told."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from volseg.config.section import Fraction, IntTriple, Section
+
+
+class UNet(Section):
+    """MONAI's residual 3D U-Net (Kerfoot et al. 2018): strided convolutions down, transposed ones up."""
+
+    name: Literal["unet"] = "unet"
+    channels: Annotated[tuple[int, ...], Field(min_length=2)] = (32, 64, 128, 256)
+    strides: tuple[IntTriple, ...] = ((2, 2, 2), (2, 2, 2), (2, 2, 2))
+    residual_units: Annotated[int, Field(ge=0)] = 2
+    dropout: Fraction = 0.0
+
+    @model_validator(mode="after")
+    def _levels(self) -> UNet:
+        if len(self.strides) != len(self.channels) - 1:
+            raise ValueError(
+                f"{len(self.channels)} channels need {len(self.channels) - 1} strides, got {len(self.strides)}"
+            )
+        return self
+
+
+class VNet(Section):
+    """MONAI's V-Net (Milletari et al. 2016); it halves every axis four times."""
+
+    name: Literal["vnet"] = "vnet"
+    dropout: Fraction = 0.0
+
+
+class DynUNet(Section):
+    """MONAI's DynUNet, the topology of nnU-Net (Isensee et al. 2021)."""
+
+    name: Literal["dynunet"] = "dynunet"
+    filters: Annotated[tuple[int, ...], Field(min_length=3)] = (32, 64, 128, 256)
+    strides: tuple[IntTriple, ...] = ((2, 2, 2), (2, 2, 2), (2, 2, 2))
+    residual: bool = False
+
+    @model_validator(mode="after")
+    def _levels(self) -> DynUNet:
+        if len(self.strides) != len(self.filters) - 1:
+            raise ValueError(
+                f"{len(self.filters)} filters need {len(self.filters) - 1} strides, got {len(self.strides)}"
+            )
+        return self
+
+
+class SegResNet(Section):
+    """MONAI's SegResNet (Myronenko 2018, without the autoencoder branch)."""
+
+    name: Literal["segresnet"] = "segresnet"
+    initial_filters: Annotated[int, Field(ge=8, multiple_of=8)] = 16
+    blocks_down: Annotated[tuple[int, ...], Field(min_length=2)] = (1, 2, 2, 4)
+    dropout: Fraction = 0.0
+
+
+class AttentionUnet(Section):
+    """MONAI's Attention U-Net (Oktay et al. 2018)."""
+
+    name: Literal["attention_unet"] = "attention_unet"
+    channels: Annotated[tuple[int, ...], Field(min_length=2)] = (16, 32, 64, 128)
+    dropout: Fraction = 0.0
+
+
+class SwinUNETR(Section):
+    """MONAI's SwinUNETR (Hatamizadeh et al. 2022); it halves every axis five times."""
+
+    name: Literal["swin_unetr"] = "swin_unetr"
+    feature_size: Annotated[int, Field(ge=12, multiple_of=12)] = 24
+
+
+NetworkConfig = Annotated[UNet | VNet | DynUNet | SegResNet | AttentionUnet | SwinUNETR, Field(discriminator="name")]
+NetworkName = Literal["unet", "vnet", "dynunet", "segresnet", "attention_unet", "swin_unetr"]

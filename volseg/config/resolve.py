@@ -1,0 +1,215 @@
+"""How a configuration comes about: plan, file and `--set` laid over each other, checked once."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import ValidationError, model_validator
+
+from volseg.config.data import (
+    AugmentationConfig,
+    CtNormalization,
+    DataConfig,
+    MinMax,
+    Percentiles,
+    PreprocessingConfig,
+    Window,
+    ZScore,
+)
+from volseg.config.inference import EvaluationConfig, InferenceConfig, LabelRule
+from volseg.config.learning import LossConfig, PatchConfig, TrainingConfig
+from volseg.config.networks import AttentionUnet, DynUNet, NetworkConfig, SegResNet, SwinUNETR, UNet, VNet
+from volseg.config.section import Section
+from volseg.errors import ConfigError
+
+
+class Config(Section):
+    """Everything a run is made of."""
+
+    data: DataConfig
+    preprocessing: PreprocessingConfig
+    patches: PatchConfig
+    network: NetworkConfig
+    augmentation: AugmentationConfig = AugmentationConfig()
+    loss: LossConfig = LossConfig()
+    training: TrainingConfig = TrainingConfig()
+    inference: InferenceConfig = InferenceConfig()
+    postprocess: tuple[LabelRule, ...] = ()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        channels, normalizations = len(self.data.channels), len(self.preprocessing.normalization)
+        if channels != normalizations:
+            raise ValueError(f"preprocessing.normalization has {normalizations} entries for {channels} channels")
+        names = {label.name for label in self.data.output_labels}
+        for rule in self.postprocess:
+            if rule.label != "*" and rule.label not in names:
+                raise ValueError(f"postprocess names label {rule.label!r}; there are {', '.join(sorted(names))}")
+        if unknown := {name for pair in self.augmentation.swap_labels for name in pair} - set(self.data.labels):
+            raise ValueError(f"augmentation.swap_labels names {', '.join(sorted(unknown))}, not in data.labels")
+        return self
+
+
+#: What pydantic calls the members of the two unions in the place of an error.
+_UNION_MEMBERS: dict[int | str, type[Section]] = {
+    "unet": UNet,
+    "vnet": VNet,
+    "dynunet": DynUNet,
+    "segresnet": SegResNet,
+    "attention_unet": AttentionUnet,
+    "swin_unetr": SwinUNETR,
+    "zscore": ZScore,
+    "ct": CtNormalization,
+    "window": Window,
+    "percentiles": Percentiles,
+    "minmax": MinMax,
+}
+
+
+def read_overrides(path: Path) -> dict[str, Any]:
+    """Read a YAML file of some or all configuration keys.
+
+    Raises:
+        ConfigError: If it is missing, is no YAML, or is not a mapping of keys.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the config {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} holds {type(content).__name__}, not a mapping of keys to values")
+    return content
+
+
+def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
+    """Turn `a.b=value` words into nested keys; values are YAML.
+
+    Raises:
+        ConfigError: If a word is not of that form.
+    """
+    overrides: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals or not all(key.split(".")):
+            raise ConfigError(f"--set {assignment!r} is not of the form key=value", hint="--set training.epochs=100")
+        try:
+            value: Any = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {assignment!r}: the value is not YAML: {' '.join(str(error).split())}") from error
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        overrides = merge(overrides, value)
+    return overrides
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay one tree of keys over another.
+
+    A mapping that names another `name` or `method` (another network, another normalisation) replaces the one below as
+    a whole, since the keys of the two are different.
+    """
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        if not (isinstance(below, Mapping) and isinstance(value, Mapping)) or key == "labels":
+            merged[key] = value
+        elif any(kind in value and value[kind] != below.get(kind) for kind in ("name", "method")):
+            merged[key] = dict(value)
+        else:
+            merged[key] = merge(below, value)
+    return merged
+
+
+def validate(tree: Mapping[str, Any], origin: str) -> Config:
+    """Check a complete tree of keys.
+
+    Args:
+        tree: All sections.
+        origin: Where it came from, for the message: a path, "--set", "the plan".
+
+    Raises:
+        ConfigError: Names the origin, the first wrong key, what was given and what is allowed.
+    """
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(f"{origin}: {_explain(error)}", hint=_suggest(error)) from error
+
+
+def is_complete(tree: Mapping[str, Any]) -> bool:
+    """Whether a tree of keys leaves nothing for a plan to decide."""
+    decided = "data.channels data.labels preprocessing.spacing_mm preprocessing.normalization patches.size network"
+    return all(_has(tree, path.split(".")) for path in decided.split())
+
+
+def _has(tree: Any, path: Sequence[str]) -> bool:
+    if not path:
+        return True
+    return isinstance(tree, Mapping) and path[0] in tree and _has(tree[path[0]], path[1:])
+
+
+def read_config(path: Path) -> Config:
+    """Read a complete config, such as a run's `config.yaml`.
+
+    Raises:
+        ConfigError: If it cannot be read or is not valid.
+    """
+    return validate(read_overrides(path), str(path))
+
+
+def dump(config: Config) -> str:
+    """The config as YAML text; reading it gives an equal config."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, width=120, default_flow_style=None)
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    path = ".".join(str(part) for part in _key_path(first["loc"]))
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        return f"there is no key {path!r}"
+    if first["type"] == "missing":
+        return f"key {path!r} is missing"
+    given = "" if first["type"] == "value_error" else f", given {first['input']!r}"
+    return f"{path}: {message}{given}" if path else message
+
+
+def _suggest(error: ValidationError) -> str:
+    """The allowed key that looks most like an unknown one."""
+    first = error.errors()[0]
+    if first["type"] != "extra_forbidden":
+        return ""
+    *parents, wrong = first["loc"]
+    allowed = list(getattr(_section_at(parents), "model_fields", {}))
+    close = difflib.get_close_matches(str(wrong), allowed, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"allowed: {', '.join(allowed)}" if allowed else ""
+
+
+def _section_at(location: Sequence[int | str]) -> Any:
+    """The class of the section at a place that pydantic names."""
+    section: Any = Config
+    for part in location:
+        if part in _UNION_MEMBERS:
+            section = _UNION_MEMBERS[str(part)]
+        elif isinstance(part, str):
+            field = getattr(section, "model_fields", {}).get(part)
+            annotation = field.annotation if field is not None else None
+            section = next(iter(get_args(annotation)), annotation)  # the sections in a tuple
+    return section
+
+
+def _key_path(location: Sequence[int | str]) -> list[int | str]:
+    """The key path without the names of union members that pydantic puts in between."""
+    between = {"network": 1, "preprocessing": 3}.get(str(next(iter(location), "")), -1)
+    return [part for place, part in enumerate(location) if place != between or part not in _UNION_MEMBERS]
