@@ -981,3 +981,16 @@ def test_a_mask_for_a_real_oblique_scan_lies_on_it(real_data: Path, tmp_path: Pa
         mask = nib.load(tmp_path / "mask.nii.gz")
         assert mask.shape == source.shape
         np.testing.assert_allclose(mask.affine, source.affine, atol=1e-5)
+
+
+def test_a_short_write_without_a_code_is_a_full_disk_if_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """numpy: "71136 requested and 44928 written", and no errno."""
+    short = OSError("71136 requested and 44928 written")
+    assert "44928 written" in str(output_error(tmp_path / "a.npy", short))
+    usage = shutil.disk_usage(tmp_path)._replace(free=5000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    error = output_error(tmp_path / "a.npy", short)
+    assert "No space left on device" in str(error)
+    assert "free some space" in error.hint

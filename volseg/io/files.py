@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,8 @@ from volseg.errors import OutputError
 
 #: Marks files that are being written. Discovery never sees hidden files, and a killed run's leftovers are recognised.
 TEMPORARY_PREFIX = ".volseg-part-"
+#: A disk with less room than this is full, whatever a library says of its failed write.
+_FULL_BYTES = 1_000_000
 
 
 @contextmanager
@@ -85,6 +88,8 @@ def output_error(path: Path, error: OSError) -> OutputError:
     """Say why `path` cannot be written, and what to do about it."""
     if error.errno is None and isinstance(error.__cause__, OSError):  # a library put words of its own around it
         error = error.__cause__
+    if error.errno is None and _is_full(path.parent):  # numpy says only how many bytes it could not write
+        error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     match error.errno:
         case errno.ENOSPC | errno.EDQUOT:
             hint = "free some space or choose another --output; what is already there is complete"
@@ -95,6 +100,10 @@ def output_error(path: Path, error: OSError) -> OutputError:
         case _:
             hint = "choose another --output"
     return OutputError(f"cannot write {path}: {error.strerror or error}", hint=hint)
+
+
+def _is_full(folder: Path) -> bool:
+    return folder.is_dir() and shutil.disk_usage(folder).free < _FULL_BYTES
 
 
 def _flush(path: Path) -> None:
