@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import gzip
 import os
+import shutil
 import struct
 import subprocess
 import sys
