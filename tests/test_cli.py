@@ -85,6 +85,33 @@ def test_a_missing_prediction_is_scored_or_left_out_as_asked(
     assert lenient["dice_mean"].iloc[0] > 5 * strict["dice_mean"].iloc[0]
 
 
+def test_masks_of_another_batch_in_the_same_folder_are_not_scored(
+    volseg: Volseg, dataset: Path, trained_run: Path, tmp_path: Path
+) -> None:
+    masks = tmp_path / "masks"
+    volseg("predict", dataset / "images" / "case_0.nii.gz", "--model", trained_run, "--output", masks)
+    volseg("predict", dataset / "images" / "case_1.nii.gz", "--model", trained_run, "--output", masks)
+    assert (masks / "case_0.nii.gz").exists()
+    volseg("evaluate", masks, dataset / "labels", "--output", tmp_path / "scores", "--only-predicted")
+    assert set(pd.read_csv(tmp_path / "scores" / "metrics.csv")["case_id"]) == {"case_1"}
+
+
+def test_scoring_without_labels_json_survives_a_damaged_file(volseg: Volseg, dataset: Path, tmp_path: Path) -> None:
+    masks = Path(shutil.copytree(dataset / "labels", tmp_path / "masks"))
+    references = Path(shutil.copytree(dataset / "labels", tmp_path / "references"))
+    (references / "case_2.nii.gz").write_bytes(b"no image")
+    mask = read_mask(FileSource(masks / "case_0.nii.gz"))
+    array = mask.array.copy()
+    array[0, 0, 0] = 9  # a false alarm of a label that no reference has
+    write_mask(Mask(array, mask.geometry), masks / "case_0.nii.gz")
+    code, _, err = volseg("evaluate", masks, references, "--output", tmp_path / "scores")
+    assert code == 3
+    assert "failed: case_2" in err
+    table = pd.read_csv(tmp_path / "scores" / "metrics.csv").set_index(["case_id", "label"])
+    assert table.loc[("case_0", "label_9"), "status"] == "false_alarm"
+    assert table.loc[("case_0", "label_1"), "dice"] == 1.0
+
+
 def test_plan_writes_a_file_that_train_takes(volseg: Volseg, dataset: Path, tiny: Path, tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     code, out, _ = volseg("plan", dataset, "--output", config, "--config", tiny)

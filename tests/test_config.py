@@ -111,7 +111,7 @@ def test_what_contradicts_itself_is_refused(assignment: str, message: str) -> No
             "did you mean 'nonzero'?",
         ),
         ("postprocess=[{lable: liver}]", "postprocess.0.lable", "did you mean 'label'?"),
-        ("evaluation.qqq=1", "evaluation.qqq", "allowed: tolerance_mm"),
+        ("patches.qqq=1", "patches.qqq", "allowed: size, foreground"),
         ("data.labels.liver.x=1", None, ""),
     ],
 )

@@ -15,7 +15,7 @@ from volseg.errors import ConfigError, DataError
 from volseg.io import write_mask, write_volume
 from volseg.networks import patch_divisor
 from volseg.plan import CasePrint, Fingerprint, lateral_pairs, make_plan, take_fingerprint
-from volseg.runs import plan_folder, render
+from volseg.runs import check_patch, plan_folder, render
 from volseg.volume import Mask
 
 
@@ -26,7 +26,7 @@ def fingerprint(
     low: float = 0.0,
 ) -> Fingerprint:
     values = np.linspace(-100, 300, 401, dtype=np.float32)[np.newaxis]
-    case = CasePrint(shape, spacing_mm, "", (low,), values, {1: 5.0})
+    case = CasePrint(shape, spacing_mm, ("",), (low,), values, {1: 5.0})
     return Fingerprint(("image",), {name: n for n, name in enumerate(labels, start=1)}, {}, (case,) * 3)
 
 
@@ -82,7 +82,7 @@ def test_coarse_axes_are_not_halved_before_the_others_catch_up() -> None:
 
 def test_anisotropic_data_keep_the_detail_of_fine_cases() -> None:
     cases = [
-        CasePrint((256, 256, 20), (0.5, 0.5, z), "", (0.0,), np.ones((1, 5), np.float32), {1: 1.0})
+        CasePrint((256, 256, 20), (0.5, 0.5, z), ("",), (0.0,), np.ones((1, 5), np.float32), {1: 1.0})
         for z in range(2, 13)
     ]
     plan = make_plan(Fingerprint(("image",), {"a": 1}, {}, tuple(cases)))
@@ -103,7 +103,8 @@ def test_every_plan_fits_its_network_and_the_memory(
     assert all(size % step == 0 for size, step in zip(config.patches.size, divisor, strict=True))
     bytes_per_voxel = {"unet": 2500, "vnet": 5000, "dynunet": 5000, "segresnet": 4000, "attention_unet": 4000}
     needed = math.prod(config.patches.size) * 2 * bytes_per_voxel.get(network, 8000)
-    assert needed <= memory_gb * 1e9 or config.patches.size == divisor
+    assert needed <= memory_gb * 1e9 or math.prod(config.patches.size) <= 2 * math.prod(divisor)
+    check_patch(config)
     assert config.training.batch_size >= 2
 
 
@@ -139,6 +140,20 @@ def test_a_written_plan_reads_back_and_explains_itself(dataset: Path, tmp_path: 
     for key, reason in plan.reasons.items():
         where = next(n for n, line in enumerate(lines) if line.strip().startswith(f"{key.split('.')[-1]}:"))
         assert reason in lines[where - 1]
+
+
+def test_a_given_spacing_is_planned_for_and_said_to_be_given(dataset: Path) -> None:
+    _, plan = plan_folder(dataset, {"preprocessing": {"spacing_mm": [2, 2, 2]}})
+    assert plan.config.preprocessing.spacing_mm == (2.0, 2.0, 2.0)
+    assert plan.reasons["preprocessing.spacing_mm"] == "given"
+    assert max(plan.config.patches.size) <= 20  # the median volume has 10 x 10 x 16 voxels at 2 mm
+
+
+def test_a_channel_is_ct_only_if_its_own_files_say_so() -> None:
+    values = np.ones((2, 5), np.float32) * np.array([[40.0], [3.0]], np.float32) + np.arange(5, dtype=np.float32)
+    case = CasePrint((64, 64, 64), (1.0, 1.0, 1.0), ("CT", "PT"), (0.0, 0.0), values, {1: 1.0})
+    plan = make_plan(Fingerprint(("ct_scan", "pet"), {"a": 1}, {}, (case,)))
+    assert [entry.method for entry in plan.config.preprocessing.normalization] == ["ct", "zscore"]
 
 
 @pytest.mark.real_data

@@ -236,3 +236,42 @@ def test_real_folders_are_accounted_for_on_their_exact_grids(
             assert np.abs(shift).max() < 1e-4
         else:
             assert report.reason
+
+
+def test_two_interruptions_lose_nothing(trained_run: Path, patients: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    predict_folder(patients, [trained_run], output)
+    stamps = {path.name: path.stat().st_mtime_ns for path in output.glob("*.nii.gz")}
+
+    class Killed(BaseException):
+        pass
+
+    def kill_at(stage: str, done: int, total: int, note: str = "") -> None:
+        if stage == "predict" and done == 1:
+            raise Killed
+
+    write_volume(make_case(7)[0], patients / "p0" / "t1.nii.gz")
+    for _ in range(2):
+        with pytest.raises(Killed):
+            predict_folder(patients, [trained_run], output, progress=kill_at)
+    assert set(rows(output)["case_id"]) >= {"p0_t1", "p1_t1", "p2_t1", "p3_series"}
+    predict_folder(patients, [trained_run], output)
+    changed = {name for name, stamp in stamps.items() if (output / name).stat().st_mtime_ns != stamp}
+    assert changed == {"p0_t1.nii.gz"}
+
+
+def test_a_mask_of_another_format_does_not_stay_behind(trained_run: Path, tmp_path: Path) -> None:
+    write_volume(make_case(0)[0], tmp_path / "in" / "a.nii.gz")
+    predict_folder(tmp_path / "in", [trained_run], tmp_path / "out", ["nifti"])
+    predict_folder(tmp_path / "in", [trained_run], tmp_path / "out", ["nrrd"])
+    assert [path.name for path in (tmp_path / "out").glob("a.*")] == ["a.nrrd"]
+
+
+def test_reasons_do_not_tell_where_the_input_lies(trained_run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "Doe_John"
+    folder.mkdir()
+    (folder / "ct.nii.gz").write_bytes(b"no image")
+    for source in (folder, folder / "ct.nii.gz"):
+        (report,) = predict_folder(source, [trained_run], tmp_path / "out")
+        assert "ct.nii.gz" in report.reason
+        assert "Doe" not in report.reason

@@ -98,7 +98,11 @@ def test_the_same_seed_gives_the_same_bits_and_so_does_a_resumed_run(dataset: Pa
 
 
 def test_vnet_trains_and_its_model_loads(dataset: Path, tmp_path: Path) -> None:
-    network = {"network": {"name": "vnet"}, "training": {"epochs": 1, "steps_per_epoch": 3, "warmup_steps": 0}}
+    network = {
+        "network": {"name": "vnet"},
+        "patches": {"size": [32, 16, 16]},
+        "training": {"epochs": 1, "steps_per_epoch": 3, "warmup_steps": 0},
+    }
     train_folder(dataset, tmp_path / "run", merge(TINY, network))
     history = pd.read_csv(tmp_path / "run" / "history.csv")
     assert history["skipped_steps"].tolist() == [0]
@@ -275,3 +279,27 @@ def test_too_few_cases(tmp_path: Path, dataset: Path) -> None:
         shutil.copy(dataset / folder / "case_0.nii.gz", tmp_path / folder / "case_0.nii.gz")
     with pytest.raises(DataError, match="at least two are needed"):
         train_folder(tmp_path, tmp_path / "run", TINY)
+
+
+def test_a_budget_that_reading_used_up_still_gives_a_model(dataset: Path, tmp_path: Path) -> None:
+    run = train_folder(dataset, tmp_path / "run", merge(TINY, {"training": {"minutes": 1e-6}}))
+    assert run.result.epochs == 1
+    assert run.result.model.is_file()
+
+
+def test_a_patch_that_leaves_one_voxel_is_refused_before_anything_is_prepared(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="a single voxel at its deepest level"):
+        train_folder(dataset, tmp_path / "run", merge(TINY, {"patches": {"size": [2, 2, 2]}}))
+    assert not (tmp_path / "run" / "cache").exists()
+
+
+def test_cases_added_later_are_listed_and_not_mixed_into_a_resumed_run(dataset: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(dataset, tmp_path / "data")
+    with pytest.raises(Killed):
+        train_folder(data, tmp_path / "run", TINY, progress=KillAt(15))
+    for folder in ("images", "labels"):
+        shutil.copy(data / folder / "case_0.nii.gz", data / folder / "case_new.nii.gz")
+    run = train_folder(data, tmp_path / "run", TINY, resume=True)
+    assert [item.path.name for item in run.not_used] == ["case_new.nii.gz"]
+    table = pd.read_csv(tmp_path / "run" / "not_used.csv")
+    assert table["path"].tolist() == ["images/case_new.nii.gz"]

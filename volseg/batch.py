@@ -21,9 +21,9 @@ from volseg.cases.case import as_case_id, stem
 from volseg.checkpoint import Model, load_model
 from volseg.config import DataConfig, dump
 from volseg.errors import CheckpointError, ConfigError, DataError, OutputError
-from volseg.export import Format, output_path
+from volseg.export import SUFFIXES, Format, output_path
 from volseg.io import write_mask
-from volseg.io.files import atomic_path, make_folder, remove_leftovers, write_text
+from volseg.io.files import atomic_path, make_folder, remove_leftovers, without_root, write_text
 from volseg.io.source import FileSource, digest
 from volseg.networks import choose_device
 from volseg.prediction import check_ensemble, predict
@@ -104,17 +104,20 @@ def predict_folder(
     write_labels(data.output_labels, output / LABELS_FILE)
     settings = json.dumps([__version__, list(formats), _hash_models(loaded, models)])
     earlier = _read_reports(output / CASES_FILE, data)
-    reports = _skipped(dataset, source)
+    reports = {report.case_id: report for report in _skipped(dataset, source)}
+    for case_id in reports:
+        _remove_masks(output, case_id)
+    waiting = {case.case_id: earlier[case.case_id] for case in dataset.cases if case.case_id in earlier}
     for done, case in enumerate(dataset.cases):
         progress("predict", done, len(dataset.cases), case.case_id)
         paths = [output_path(output, case.case_id, form) for form in formats]
-        report = _predict_case(case, loaded, paths, settings, earlier.get(case.case_id))
-        # Where the input lies is nobody's business who gets the table.
-        reports.append(replace(report, reason=report.reason.replace(f"{source}/", "")))
-        _write_reports(reports, data, output / CASES_FILE)
+        report = _predict_case(case, loaded, paths, settings, waiting.get(case.case_id))
+        reports[case.case_id] = replace(report, reason=without_root(report.reason, source))
+        if report is not waiting.pop(case.case_id, None):  # cases still waiting keep their rows, should this end here
+            _write_reports([*reports.values(), *waiting.values()], data, output / CASES_FILE)
     progress("predict", len(dataset.cases), len(dataset.cases))
-    _write_reports(reports, data, output / CASES_FILE)
-    return sorted(reports, key=lambda report: report.case_id)
+    _write_reports(list(reports.values()), data, output / CASES_FILE)
+    return sorted(reports.values(), key=lambda report: report.case_id)
 
 
 def write_labels(labels: Sequence[Label], path: Path) -> None:
@@ -145,6 +148,19 @@ def read_labels(path: Path) -> tuple[Label, ...]:
         raise DataError(f"{path} is no list of labels: {error!r}") from error
 
 
+def segmented_cases(path: Path) -> list[str]:
+    """The ids of the cases that a cases.csv says are segmented.
+
+    Raises:
+        DataError: If it is not of that form.
+    """
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        return list(table.loc[table["status"] == Status.SEGMENTED, "case_id"])
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{path} is no list of cases: {error!r}") from error
+
+
 def _predict_case(
     case: Case, models: Sequence[Model], paths: Sequence[Path], settings: str, earlier: CaseReport | None
 ) -> CaseReport:
@@ -157,6 +173,7 @@ def _predict_case(
             logger.info("case %s is up to date", case.case_id)
             return earlier
         mask = predict(case, models)
+        _remove_masks(paths[0].parent, case.case_id)
         for path in paths:
             write_mask(mask, path)
     except (OutputError, ConfigError, CheckpointError):
@@ -171,7 +188,7 @@ def _predict_case(
         return CaseReport(
             case.case_id, Status.SEGMENTED, "", time.monotonic() - began, _peak_memory_mb(), _volumes_ml(mask), key
         )
-    _remove_masks(paths)
+    _remove_masks(paths[0].parent, case.case_id)
     logger.info("case %s failed: %s", case.case_id, reason)
     return CaseReport(case.case_id, Status.FAILED, reason, time.monotonic() - began, _peak_memory_mb())
 
@@ -184,7 +201,7 @@ def _skipped(dataset: Dataset, root: Path) -> list[CaseReport]:
         parts = parts or (item.path.name,)
         case_id = as_case_id([*parts[:-1], stem(Path(parts[-1]))], taken)
         taken.add(case_id)
-        reports.append(CaseReport(case_id, Status.SKIPPED, item.reason))
+        reports.append(CaseReport(case_id, Status.SKIPPED, without_root(item.reason, root)))
         logger.info("%s is skipped: %s", item.path, item.reason)
     return reports
 
@@ -195,10 +212,10 @@ def _volumes_ml(mask: Mask) -> dict[str, float]:
     return {label.name: found.get(label.value, 0) * mask.geometry.voxel_volume_ml for label in mask.labels}
 
 
-def _remove_masks(paths: Sequence[Path]) -> None:
-    """A mask of an earlier batch must not stand beside a row that says the case failed."""
-    for path in paths:
-        path.unlink(missing_ok=True)
+def _remove_masks(output: Path, case_id: str) -> None:
+    """No mask of an earlier batch, in whatever format, may stand beside a row that does not tell of it."""
+    for form in SUFFIXES:
+        output_path(output, case_id, form).unlink(missing_ok=True)
 
 
 def _write_reports(reports: Sequence[CaseReport], data: DataConfig, path: Path) -> None:

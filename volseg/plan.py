@@ -52,7 +52,7 @@ class CasePrint:
     Attributes:
         shape: Voxels.
         spacing_mm: Voxel size.
-        modality: "CT", "MR" or empty, as the file states it.
+        modalities: Per channel "CT", "MR" or empty, as the file states it.
         low: The 0.5th percentile of each channel.
         values: (C, N) intensities of a sample of labelled voxels.
         label_ml: Label value -> volume in millilitres.
@@ -60,7 +60,7 @@ class CasePrint:
 
     shape: tuple[int, int, int]
     spacing_mm: tuple[float, float, float]
-    modality: str
+    modalities: tuple[str, ...]
     low: tuple[float, ...]
     values: NDArray[np.float32]
     label_ml: Mapping[int, float]
@@ -135,25 +135,31 @@ def take_fingerprint(
     if not prints:
         raise DataError("no case could be read")
     found = sorted({value for case in prints for value in case.label_ml})
-    if not labels and not found:
+    if not found:
         raise DataError("all references are empty, there is nothing to learn")
     return Fingerprint(
         dataset.channels, labels or {f"label_{value}": value for value in found}, dataset.regions, tuple(prints)
     )
 
 
-def make_plan(fingerprint: Fingerprint, network: NetworkName = "unet", memory_gb: float = 4.0) -> Plan:
+def make_plan(
+    fingerprint: Fingerprint,
+    network: NetworkName = "unet",
+    memory_gb: float = 4.0,
+    given_spacing_mm: tuple[float, float, float] | None = None,
+) -> Plan:
     """Decide everything.
 
     Args:
         fingerprint: Of the data.
         network: Which network.
         memory_gb: What a training step may take.
+        given_spacing_mm: The voxel size, if it is decided already.
 
     Returns:
         The plan.
     """
-    spacing_mm, spacing_reason = _plan_spacing(fingerprint)
+    spacing_mm, spacing_reason = (given_spacing_mm, "given") if given_spacing_mm else _plan_spacing(fingerprint)
     shape = np.median(fingerprint.shapes * fingerprint.spacings_mm / spacing_mm, axis=0)
     voxels = memory_gb * 1e9 / 2 / _BYTES_PER_VOXEL.get(network, _BYTES_PER_VOXEL_OTHER)
     patch, topology = _plan_patch(shape, spacing_mm, network, voxels)
@@ -209,12 +215,12 @@ def _look_at(case: Case, channels: tuple[str, ...], labels: tuple[Label, ...]) -
     values, counts = np.unique(mask.array, return_counts=True)
     inside = np.flatnonzero(mask.array)
     chosen = np.random.default_rng(0).choice(inside, min(_SAMPLES, len(inside)), replace=False)
-    source = next(iter(case.images.values()))
+    sources = [case.images[channel] for channel in channels]
     finite = np.where(np.isfinite(image.array), image.array, np.nan).reshape(len(channels), -1)
     return CasePrint(
         shape=geometry.shape,
         spacing_mm=geometry.spacing_mm,
-        modality=source.modality if isinstance(source, SeriesSource) else "",
+        modalities=tuple(source.modality if isinstance(source, SeriesSource) else "" for source in sources),
         low=tuple(
             float(value) for value in np.nanpercentile(finite[:, :: max(1, finite.shape[1] // 100_000)], 0.5, axis=1)
         ),
@@ -253,7 +259,7 @@ def _plan_spacing(fingerprint: Fingerprint) -> tuple[tuple[float, float, float],
 
 def _plan_normalization(fingerprint: Fingerprint, channel: int) -> tuple[dict[str, Any], str]:
     name = fingerprint.channels[channel]
-    stated = name.lower() == "ct" or {case.modality for case in fingerprint.cases} == {"CT"}
+    stated = name.lower() == "ct" or {case.modalities[channel] for case in fingerprint.cases} == {"CT"}
     # Air is -1000 in CT; MR and PET have no values far below zero.
     if stated or np.median([case.low[channel] for case in fingerprint.cases]) < -200:
         values = np.concatenate([case.values[channel] for case in fingerprint.cases])
@@ -276,10 +282,21 @@ def _plan_patch(
         topology = _topology(network, size, spacing_mm)
         r, a, s = (_round_to(length, step) for length, step in zip(size, _divisor(topology), strict=True))
         if r * a * s <= voxels or size.max() <= _SMALLEST_FEATURE_MAP:
-            return (r, a, s), topology
+            return _more_than_one_voxel((r, a, s), _divisor(topology), size), topology
         longest = int((size * spacing_mm).argmax())
         size = size.copy()
         size[longest] = max(size[longest] * 0.95, _SMALLEST_FEATURE_MAP)
+
+
+def _more_than_one_voxel(
+    patch: tuple[int, int, int], divisor: tuple[int, int, int], size: NDArray[np.float64]
+) -> tuple[int, int, int]:
+    """Double the longest side where the deepest level would hold one voxel, which no layer can normalise."""
+    if patch != divisor or divisor == (1, 1, 1):
+        return patch
+    longest = int(size.argmax())
+    r, a, s = (2 * side if axis == longest else side for axis, side in enumerate(patch))
+    return r, a, s
 
 
 def _topology(

@@ -14,10 +14,10 @@ import pandas as pd
 import yaml
 
 from volseg.cases import Case, Dataset, Split, find_dataset, make_splits, read_splits, write_splits
-from volseg.config import Config, NetworkName, dump, is_complete, merge, read_config, validate
+from volseg.config import Config, NetworkName, dump, has_key, is_complete, merge, read_config, validate
 from volseg.errors import ConfigError, OutputError
 from volseg.io import SetAside
-from volseg.io.files import atomic_path, make_folder, write_text
+from volseg.io.files import atomic_path, make_folder, without_root, write_text
 from volseg.networks import patch_divisor
 from volseg.plan import Plan, make_plan, take_fingerprint
 from volseg.preparation import PreparedCase, prepare_cases
@@ -69,9 +69,10 @@ def plan_folder(data: Path, overrides: Mapping[str, Any], progress: Progress = s
     dataset = find_dataset(data, progress)
     labels = overrides.get("data", {}).get("labels") if isinstance(overrides.get("data"), Mapping) else None
     fingerprint = take_fingerprint(dataset, labels if isinstance(labels, Mapping) else None, progress)
-    plan = make_plan(fingerprint, _network_name(overrides))
+    plan = make_plan(fingerprint, _network_name(overrides), given_spacing_mm=_given_spacing(overrides))
     config = validate(merge(plan.config.model_dump(mode="json"), overrides), "the configuration")
-    return dataset, Plan(config, plan.reasons)
+    reasons = {key: "given" if has_key(overrides, key) else reason for key, reason in plan.reasons.items()}
+    return dataset, Plan(config, reasons)
 
 
 def train_folder(
@@ -99,9 +100,9 @@ def train_folder(
     dataset, config = _resolve(data, output, overrides, resumed=resumed, progress=progress)
     check_patch(config)
     prepared, failed = prepare_cases(dataset.cases, config, output / CACHE_FOLDER, progress)
-    not_used = (*dataset.set_aside, *failed)
-    _write_not_used(not_used, output / NOT_USED_FILE)
     split = _split(dataset.cases, prepared, config, output, resumed=resumed)
+    not_used = (*dataset.set_aside, *failed, *_newcomers(dataset.cases, prepared, split))
+    _write_not_used(not_used, data, output / NOT_USED_FILE)
     result = train(
         [prepared[case_id] for case_id in split.train],
         [prepared[case_id] for case_id in split.val],
@@ -116,7 +117,7 @@ def train_folder(
 
 
 def check_patch(config: Config) -> None:
-    """Refuse a patch that the network cannot halve as often as it wants to.
+    """Refuse a patch that the network cannot halve as often as it wants to, or that it would shrink to one voxel.
 
     Raises:
         ConfigError: Names the side and the step.
@@ -128,6 +129,12 @@ def check_patch(config: Config) -> None:
                 f"whose patches must be divisible by {list(patch_divisor(config.network))}",
                 hint="change patches.size, or leave it out to have it planned",
             )
+    if tuple(config.patches.size) == patch_divisor(config.network) != (1, 1, 1):
+        raise ConfigError(
+            f"patches.size: {list(config.patches.size)} leaves network {config.network.name} a single voxel at its "
+            "deepest level, which cannot be normalised",
+            hint="double one side",
+        )
 
 
 def render(plan: Plan) -> str:
@@ -195,6 +202,27 @@ def _split(
     return split
 
 
+def _newcomers(cases: Sequence[Case], prepared: Mapping[str, PreparedCase], split: Split) -> list[SetAside]:
+    """Cases that were added after the run began: a resumed run keeps its split."""
+    dealt = {*split.train, *split.val}
+    return [
+        SetAside(next(iter(case.images.values())).place, "not in the splits of this run: it was added later")
+        for case in cases
+        if case.case_id in prepared and case.case_id not in dealt
+    ]
+
+
+def _given_spacing(overrides: Mapping[str, Any]) -> tuple[float, float, float] | None:
+    """The voxel size the overrides decide; one that is not valid is refused when everything is checked."""
+    if not has_key(overrides, "preprocessing.spacing_mm"):
+        return None
+    try:
+        r, a, s = (float(size) for size in overrides["preprocessing"]["spacing_mm"])
+    except (TypeError, ValueError):
+        return None
+    return (r, a, s) if min(r, a, s) > 0 else None
+
+
 def _network_name(overrides: Mapping[str, Any]) -> NetworkName:
     network = overrides.get("network")
     name = network.get("name", "unet") if isinstance(network, Mapping) else "unet"
@@ -209,11 +237,9 @@ def _check_output(output: Path, *, resume: bool) -> None:
         raise OutputError(f"{output} already holds a run", hint="go on with --resume, or choose another --output")
 
 
-def _write_not_used(items: Sequence[SetAside], path: Path) -> None:
-    for item in items:
-        logger.warning("not used: %s: %s", item.path, item.reason)
+def _write_not_used(items: Sequence[SetAside], data: Path, path: Path) -> None:
+    rows = [{"path": without_root(str(item.path), data), "reason": without_root(item.reason, data)} for item in items]
+    for row in rows:
+        logger.warning("not used: %s: %s", row["path"], row["reason"])
     with atomic_path(path) as temporary:
-        table = pd.DataFrame(
-            [{"path": str(item.path), "reason": item.reason} for item in items], columns=["path", "reason"]
-        )
-        table.to_csv(temporary, index=False)
+        pd.DataFrame(rows, columns=["path", "reason"]).to_csv(temporary, index=False)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import fastremap
 
-from volseg.batch import LABELS_FILE, read_labels
+from volseg.batch import CASES_FILE, LABELS_FILE, read_labels, segmented_cases
 from volseg.cases import find_references
 from volseg.cases.case import as_case_id
 from volseg.cases.layouts import name_parts
@@ -49,6 +50,8 @@ def pair_cases(predictions: Path, references: Path, *, only_predicted: bool) -> 
     made: dict[str, Source] = {}
     for source in discover(predictions).sources:  # a case in several formats is one case
         made.setdefault(as_case_id(name_parts(source, predictions), ()), source)
+    if (predictions / CASES_FILE).is_file():  # what another batch left in the folder is not this one's
+        made = {case_id: made[case_id] for case_id in segmented_cases(predictions / CASES_FILE) if case_id in made}
     if not set(made) & set(wanted):
         raise DataError(
             f"no mask in {predictions} has the name of a reference in {references}",
@@ -67,18 +70,19 @@ def pair_cases(predictions: Path, references: Path, *, only_predicted: bool) -> 
 
 
 def evaluation_labels(predictions: Path, pairs: Sequence[CasePair]) -> tuple[Label, ...]:
-    """The labels to score: those of `labels.json` beside the predictions, else every value of the references.
+    """The labels to score: those of `labels.json` beside the predictions, else every value found.
 
     Raises:
-        DataError: If labels.json is damaged, or no reference has any label.
+        DataError: If labels.json is damaged, or no file has any label.
     """
     if (predictions / LABELS_FILE).is_file():
         return read_labels(predictions / LABELS_FILE)
     values: set[int] = set()
-    for pair in pairs:
-        values |= set(fastremap.unique(read_mask(pair.reference).array).tolist())
+    for source in [source for pair in pairs for source in (pair.reference, pair.prediction) if source is not None]:
+        with contextlib.suppress(DataError):  # it fails by name when it is scored
+            values |= set(fastremap.unique(read_mask(source).array).tolist())
     if not values - {0}:
-        raise DataError("all references are empty, there is nothing to score")
+        raise DataError("all masks and references are empty or unreadable, there is nothing to score")
     return tuple(Label(value, f"label_{value}") for value in sorted(values - {0}))
 
 

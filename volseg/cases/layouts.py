@@ -297,6 +297,10 @@ def _stated_labels(description: Mapping[str, Any]) -> tuple[dict[str, int], dict
         raise DataError(f"dataset.json: labels must be an object, got {stated!r}")
     labels: dict[str, int] = {}
     regions: dict[str, tuple[int, ...]] = {}
+    if "ignore" in stated or "ignore" in stated.values():
+        raise DataError(
+            "dataset.json: the label 'ignore' cannot be learned from yet", hint="use data without voxels to ignore"
+        )
     for key, value in stated.items():
         name, number = (str(value), key) if str(key).isdecimal() else (str(key), value)
         values = number if isinstance(number, list) else [number]
@@ -304,7 +308,7 @@ def _stated_labels(description: Mapping[str, Any]) -> tuple[dict[str, int], dict
             raise DataError(f"dataset.json: label {name!r} has value {number!r}, which is not a whole number")
         if isinstance(number, list):
             regions[name] = tuple(int(part) for part in number)
-        elif int(number) > 0 and name != "ignore":
+        elif int(number) > 0:
             labels[name] = int(number)
     for value in sorted({value for values in regions.values() for value in values} - set(labels.values())):
         labels[f"label_{value}"] = value

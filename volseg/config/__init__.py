@@ -21,6 +21,7 @@ from volseg.config.networks import AttentionUnet, DynUNet, NetworkConfig, Networ
 from volseg.config.resolve import (
     Config,
     dump,
+    has_key,
     is_complete,
     merge,
     parse_assignments,
@@ -56,6 +57,7 @@ __all__ = [
     "Window",
     "ZScore",
     "dump",
+    "has_key",
     "is_complete",
     "merge",
     "parse_assignments",

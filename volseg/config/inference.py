@@ -1,4 +1,4 @@
-"""Inference, post-processing and evaluation."""
+"""Inference and post-processing."""
 
 from __future__ import annotations
 
@@ -47,13 +47,3 @@ class LabelRule(Section):
     morphology: Literal["none", "opening", "closing", "erosion", "dilation"] = "none"
     radius_mm: Annotated[float, Field(ge=0)] = 0.0
     connectivity: Literal[6, 18, 26] = 26
-
-
-class EvaluationConfig(Section):
-    """How masks are scored.
-
-    Attributes:
-        tolerance_mm: Distance up to which surfaces count as equal in the normalised surface Dice.
-    """
-
-    tolerance_mm: Annotated[float, Field(gt=0)] = 2.0

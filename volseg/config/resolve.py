@@ -20,7 +20,7 @@ from volseg.config.data import (
     Window,
     ZScore,
 )
-from volseg.config.inference import EvaluationConfig, InferenceConfig, LabelRule
+from volseg.config.inference import InferenceConfig, LabelRule
 from volseg.config.learning import LossConfig, PatchConfig, TrainingConfig
 from volseg.config.networks import AttentionUnet, DynUNet, NetworkConfig, SegResNet, SwinUNETR, UNet, VNet
 from volseg.config.section import Section
@@ -39,7 +39,6 @@ class Config(Section):
     training: TrainingConfig = TrainingConfig()
     inference: InferenceConfig = InferenceConfig()
     postprocess: tuple[LabelRule, ...] = ()
-    evaluation: EvaluationConfig = EvaluationConfig()
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
@@ -148,13 +147,13 @@ def validate(tree: Mapping[str, Any], origin: str) -> Config:
 def is_complete(tree: Mapping[str, Any]) -> bool:
     """Whether a tree of keys leaves nothing for a plan to decide."""
     decided = "data.channels data.labels preprocessing.spacing_mm preprocessing.normalization patches.size network"
-    return all(_has(tree, path.split(".")) for path in decided.split())
+    return all(has_key(tree, path) for path in decided.split())
 
 
-def _has(tree: Any, path: Sequence[str]) -> bool:
-    if not path:
-        return True
-    return isinstance(tree, Mapping) and path[0] in tree and _has(tree[path[0]], path[1:])
+def has_key(tree: Any, path: str) -> bool:
+    """Whether a tree of keys holds the dotted path."""
+    key, _, rest = path.partition(".")
+    return isinstance(tree, Mapping) and key in tree and (not rest or has_key(tree[key], rest))
 
 
 def read_config(path: Path) -> Config:

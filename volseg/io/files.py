@@ -84,6 +84,11 @@ def remove_leftovers(folder: Path) -> None:
             raise output_error(leftover, error) from error
 
 
+def without_root(text: str, root: Path) -> str:
+    """Shorten paths below what the user named to what they are within it; the rest may say who a case is."""
+    return text.replace(f"{root if root.is_dir() else root.parent}{os.sep}", "")
+
+
 def output_error(path: Path, error: OSError) -> OutputError:
     """Say why `path` cannot be written, and what to do about it."""
     if error.errno is None and isinstance(error.__cause__, OSError):  # a library put words of its own around it

@@ -87,7 +87,7 @@ def train(
     source = batches(PatchDataset(train_cases, config), config, state.step)
     watched = _spread(val_cases, config.training.validation_cases)
     board = Board(run / "tensorboard", state.epoch)
-    while state.clock.progress(state.step) < 1.0 and not _is_stale(state, config.training):
+    while not state.epoch or (state.clock.progress(state.step) < 1.0 and not _is_stale(state, config.training)):
         row = _train_epoch(state, source, loss, dtype, config.training, progress)
         state.epoch += 1
         finished = state.clock.progress(state.step) >= 1.0
@@ -97,7 +97,7 @@ def train(
                 save_model(run / MODEL_FILE, state.validated, config, dice=state.best_dice, epoch=state.epoch)
             board.add_slices(state.epoch, state.validated, watched[0], config, dtype)
         state.history.append({"epoch": state.epoch, "step": state.step, **row})
-        if finished or state.clock.saving_is_due():
+        if finished or state.best_epoch == state.epoch or state.clock.saving_is_due():
             save_last(state, run / LAST_FILE, config)
         write_history(state.history, run / "history.csv")
         board.add_epoch(state.epoch, state.history[-1])

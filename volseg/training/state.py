@@ -23,6 +23,7 @@ LAST_FILE = "last.pt"
 
 #: Plain numbers of a state that are saved as they are.
 _NUMBERS = ("epoch", "step", "best_dice", "best_epoch", "stale")
+_CLOCK_NUMBERS = ("validation_seconds", "saving_seconds", "reserve_seconds", "reached")
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +104,8 @@ def save_last(state: State, path: Path, config: Config) -> None:
             "optimizer": state.optimizer.state_dict(),
             "scaler": state.scaler.state_dict(),
             "numbers": {name: getattr(state, name) for name in _NUMBERS},
-            "clock": [state.clock.elapsed_seconds, state.clock.validation_seconds, state.clock.reserve_seconds],
+            "clock": {name: getattr(state.clock, name) for name in _CLOCK_NUMBERS},
+            "elapsed_seconds": state.clock.elapsed_seconds,
             "history": state.history,
         },
     )
@@ -128,7 +130,9 @@ def restore(state: State, path: Path, config: Config) -> None:
     state.scaler.load_state_dict(content["scaler"])
     for name in _NUMBERS:
         setattr(state, name, content["numbers"][name])
-    state.clock.spent_seconds, state.clock.validation_seconds, state.clock.reserve_seconds = content["clock"]
+    for name in _CLOCK_NUMBERS:
+        setattr(state.clock, name, content["clock"][name])
+    state.clock.spent_seconds = content["elapsed_seconds"]
     state.history = content["history"]
     logger.info("resumed after epoch %d, step %d", state.epoch, state.step)
 
