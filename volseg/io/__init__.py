@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,8 @@ __all__ = [
 
 #: What is recognised as an image by its name; DICOM is recognised by its content.
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".hdr", ".nrrd", ".nhdr", ".mha", ".mhd")
+#: What is written.
+WRITTEN_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
 #: The largest label value a mask can hold.
 LARGEST_LABEL = 65535
 #: How far from a whole number a label may lie: 255 * float32(1 / 255), a 1 that was stored scaled, is no exact 1.
@@ -147,16 +150,9 @@ def write_mask(mask: Mask, path: Path) -> None:
         ConfigError: If the suffix names no format for masks.
         OutputError: If it cannot be written.
     """
-    if image_suffix(path) in {".nii", ".nii.gz"}:
-        from volseg.io import nifti
-
-        nifti.write_mask(mask, path)
-    elif image_suffix(path) in {".nrrd", ".mha"}:
-        from volseg.io import itk
-
-        itk.write_mask(mask, path)
-    else:
+    if image_suffix(path) not in WRITTEN_SUFFIXES:
         raise _unwritable(path)
+    _library(path).write_mask(mask, path)
 
 
 def write_volume(volume: Volume, path: Path) -> None:
@@ -166,16 +162,9 @@ def write_volume(volume: Volume, path: Path) -> None:
         ConfigError: If the suffix names no format for images.
         OutputError: If it cannot be written.
     """
-    if image_suffix(path) in {".nii", ".nii.gz"}:
-        from volseg.io import nifti
-
-        nifti.write_volume(volume, path)
-    elif image_suffix(path) in {".nrrd", ".mha"}:
-        from volseg.io import itk
-
-        itk.write_volume(volume, path)
-    else:
+    if image_suffix(path) not in WRITTEN_SUFFIXES:
         raise _unwritable(path)
+    _library(path).write_volume(volume, path)
 
 
 def frame_count(path: Path) -> int:
@@ -184,28 +173,28 @@ def frame_count(path: Path) -> int:
     Raises:
         DataError: If it is damaged.
     """
+    count: int = _library(path).frame_count(path)
+    return count
+
+
+def _library(path: Path) -> ModuleType:
+    """The module that knows the format of an image file; each loads its library only when it is needed."""
     if image_suffix(path) in {".nii", ".nii.gz", ".hdr"}:
         from volseg.io import nifti
 
-        return nifti.frame_count(path)
+        return nifti
     from volseg.io import itk
 
-    return itk.frame_count(path)
+    return itk
 
 
 def _read_file(path: Path) -> tuple[NDArray[np.generic], Geometry]:
     if not path.is_file():
         raise DataError(f"{path} does not exist")
-    suffix = image_suffix(path)
-    if suffix in {".nii", ".nii.gz", ".hdr"}:
-        from volseg.io import nifti
-
-        return nifti.read_array(path)
-    if suffix:
-        from volseg.io import itk
-
-        return itk.read_array(path)
-    raise DataError(f"{path} is no image volseg can read", hint=f"it reads {', '.join(IMAGE_SUFFIXES)} and DICOM")
+    if not image_suffix(path):
+        raise DataError(f"{path} is no image volseg can read", hint=f"it reads {', '.join(IMAGE_SUFFIXES)} and DICOM")
+    content: tuple[NDArray[np.generic], Geometry] = _library(path).read_array(path)
+    return content
 
 
 def _read_frame(source: FileSource) -> tuple[NDArray[np.generic], Geometry]:
