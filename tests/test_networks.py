@@ -16,7 +16,7 @@ from volseg.config import (
     VNet,
 )
 from volseg.losses import SegmentationLoss
-from volseg.networks import GuardedConv3d, build_network, choose_precision, count_parameters, patch_divisor
+from volseg.networks import GuardedConv3d, build_network, choose_precision, patch_divisor
 from volseg.outputs import activate, decide, encode, paint
 
 NETWORKS = [
@@ -91,10 +91,6 @@ def test_every_convolution_of_a_network_is_guarded() -> None:
     convolutions = [module for module in network.modules() if isinstance(module, torch.nn.Conv3d)]
     assert convolutions
     assert all(type(module) is GuardedConv3d for module in convolutions)
-
-
-def test_parameters_are_counted() -> None:
-    assert count_parameters(torch.nn.Conv3d(2, 3, kernel_size=3)) == 2 * 3 * 27 + 3
 
 
 def test_precision_is_what_was_asked_for() -> None:

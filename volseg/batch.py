@@ -18,7 +18,7 @@ import pandas as pd
 from volseg import __version__
 from volseg.cases import Case, Dataset, find_inputs
 from volseg.cases.case import as_case_id, stem
-from volseg.checkpoint import Model, load_model
+from volseg.checkpoint import Model, load_model, model_file
 from volseg.config import DataConfig, dump
 from volseg.errors import CheckpointError, ConfigError, DataError, OutputError
 from volseg.export import SUFFIXES, Format, output_path
@@ -262,8 +262,8 @@ def _report(row: dict[Any, Any], data: DataConfig) -> CaseReport:
 
 
 def _hash_models(models: Sequence[Model], paths: Sequence[Path]) -> list[str]:
-    files = [path / "model.pt" if path.is_dir() else path for path in paths]
-    return [digest([FileSource(file)], dump(model.config)) for file, model in zip(files, models, strict=True)]
+    pairs = zip(models, paths, strict=True)
+    return [digest([FileSource(model_file(path))], dump(model.config)) for model, path in pairs]
 
 
 def _reset_peak_memory() -> None:

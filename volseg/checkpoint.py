@@ -51,6 +51,11 @@ def save_model(path: Path, network: nn.Module, config: Config, *, dice: float, e
     save(path, {"weights": network.state_dict(), "config": dump(config), "dice": dice, "epoch": epoch})
 
 
+def model_file(path: Path) -> Path:
+    """The model file that a run folder or a file stands for."""
+    return path / MODEL_FILE if path.is_dir() else path
+
+
 def load_model(path: Path, device: torch.device) -> Model:
     """Load a model file, or the `model.pt` of a run.
 
@@ -64,7 +69,7 @@ def load_model(path: Path, device: torch.device) -> Model:
     Raises:
         CheckpointError: If there is none, it is damaged, or its weights do not fit its own configuration.
     """
-    file = path / MODEL_FILE if path.is_dir() else path
+    file = model_file(path)
     if not file.is_file():
         raise CheckpointError(f"there is no model at {file}", hint="--model takes the folder that `volseg train` wrote")
     content = load(file)

@@ -136,11 +136,6 @@ def _build_vnet(config: VNet, channels: int, outputs: int) -> nn.Module:
     return nn.Sequential(nn.Conv3d(channels, _VNET_FEATURES, kernel_size=1), network)
 
 
-def count_parameters(network: nn.Module) -> int:
-    """How many numbers training sets."""
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
 def choose_precision(precision: str, device: torch.device) -> torch.dtype:
     """The arithmetic of the network.
 

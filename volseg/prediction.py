@@ -41,16 +41,14 @@ def predict(case: Case, models: Sequence[Model]) -> Mask:
         GeometryError: If they do not say where they lie, or do not lie on one grid.
     """
     first = models[0].config
+    preprocessing = first.preprocessing
+    sample = preprocess(case, first.data, preprocessing, reference=False)
     probabilities = []
-    sample = None
-    prepared_for = None
     for model in models:
-        if sample is None or prepared_for != model.config.preprocessing:
-            sample = preprocess(case, model.config.data, model.config.preprocessing, reference=False)
-            prepared_for = model.config.preprocessing
+        if model.config.preprocessing != preprocessing:
+            preprocessing = model.config.preprocessing
+            sample = preprocess(case, first.data, preprocessing, reference=False)
         probabilities.append(_probabilities(model, sample[IMAGE]))
-    if sample is None:
-        raise CheckpointError("no model was given")
     native: Geometry = sample[GEOMETRY]
     order = native.to_canonical
     canonical = native.reordered(order)

@@ -8,12 +8,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 import yaml
 
 from volseg.cases import Case, Dataset, Split, find_dataset, make_splits, read_splits, write_splits
+from volseg.checkpoint import MODEL_FILE
 from volseg.config import Config, NetworkName, dump, has_key, is_complete, merge, read_config, validate
 from volseg.errors import ConfigError, OutputError
 from volseg.io import SetAside
@@ -24,6 +25,7 @@ from volseg.preparation import PreparedCase, prepare_cases
 from volseg.progress import Progress, silent
 from volseg.training import TrainingResult, train
 from volseg.training.schedule import Clock
+from volseg.training.state import LAST_FILE
 
 CONFIG_FILE, SPLITS_FILE, NOT_USED_FILE, CACHE_FOLDER = "config.yaml", "splits.json", "not_used.csv", "cache"
 
@@ -226,14 +228,14 @@ def _given_spacing(overrides: Mapping[str, Any]) -> tuple[float, float, float] |
 def _network_name(overrides: Mapping[str, Any]) -> NetworkName:
     network = overrides.get("network")
     name = network.get("name", "unet") if isinstance(network, Mapping) else "unet"
-    known: tuple[NetworkName, ...] = ("unet", "vnet", "dynunet", "segresnet", "attention_unet", "swin_unetr")
+    known: tuple[NetworkName, ...] = get_args(NetworkName)
     if name not in known:
         raise ConfigError(f"network.name: there is no {name!r}", hint=f"there are {', '.join(known)}")
     return name
 
 
 def _check_output(output: Path, *, resume: bool) -> None:
-    if not resume and output.is_dir() and any((output / name).exists() for name in ("last.pt", "model.pt")):
+    if not resume and output.is_dir() and any((output / name).exists() for name in (LAST_FILE, MODEL_FILE)):
         raise OutputError(f"{output} already holds a run", hint="go on with --resume, or choose another --output")
 
 

@@ -41,11 +41,6 @@ class Plane:
         """(3,) the unit vector i x j."""
         return np.cross(self.orientation[:3], self.orientation[3:])
 
-    @property
-    def depth_mm(self) -> float:
-        """How far along its normal the plane lies."""
-        return float(np.dot(self.origin_mm, self.normal))
-
     def is_parallel_to(self, other: Plane) -> bool:
         """Whether both can be slices of one volume: same matrix, spacing and orientation."""
         return (
