@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from volseg.errors import DataError
 from volseg.geometry import Geometry
+from volseg.terminology import Structure
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,14 @@ class Label:
         color: Display colour, (red, green, blue) of 0 to 255, or None for a default.
         parts: For a region of several labels, which may overlap others: the values it unites in a reference. In a mask
             a voxel shows the last region painted over it.
+        structure: What it marks in the patient, in codes; None where nobody said.
     """
 
     value: int
     name: str
     color: tuple[int, int, int] | None = None
     parts: tuple[int, ...] = ()
+    structure: Structure | None = None
 
     def __post_init__(self) -> None:
         if self.value < 1:

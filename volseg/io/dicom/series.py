@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset
 from volseg.errors import DataError
 from volseg.io.dicom.dataset import count_of, quiet_pydicom, read_header, words_of
 from volseg.io.dicom.frames import Frame, frames_of
+from volseg.io.dicom.instances import Instances
 from volseg.io.dicom.pixels import read_pixels
 from volseg.io.dicom.stack import by_position, grid_of, in_order
 from volseg.io.source import SeriesSource
@@ -48,6 +49,27 @@ def read_series(source: SeriesSource) -> Volume:
         for k, frame in enumerate(frames):
             slices[k] = images.of(frame)
     return Volume(slices.transpose(2, 1, 0)[np.newaxis], geometry)
+
+
+def read_instances(source: SeriesSource) -> Instances:
+    """Read the headers of a series, for what is derived from it.
+
+    Args:
+        source: From `scan_dicom`.
+
+    Returns:
+        The images in the order of the slices that `read_series` gives.
+
+    Raises:
+        GeometryError: As `read_series`.
+        DataError: As `read_series`.
+    """
+    place = str(source.files[0] if len(source.files) == 1 else source.folder)
+    with quiet_pydicom():
+        headers = {path: read_header(path) for path in source.files}
+        frames = in_order([frame for path in source.files for frame in _frames_in(path)], place)
+        frames = _one_per_position(frames, _Images(), place)
+        return Instances(grid_of(frames, place), tuple(frames), tuple(range(len(frames))), headers)
 
 
 class _Images:

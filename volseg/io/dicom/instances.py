@@ -1,0 +1,39 @@
+"""The images under a mask, slice by slice: what objects derived from a series refer to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydicom.dataset import Dataset
+
+from volseg.geometry import Geometry
+from volseg.io.dicom.frames import Frame
+
+
+@dataclass(frozen=True, eq=False)
+class Instances:
+    """The images of a series as they lie in the patient, without their pixels.
+
+    Attributes:
+        geometry: The grid that `read_series` gives for the same source.
+        frames: The images in the order of their position along the normal i x j.
+        slices: For each of `frames`, the index k of the slice of the grid that shows it: 0, 1, 2 ... unless the grid
+            was made even over gaps.
+        headers: File -> its data set without pixels; one entry per file, of one frame or of several.
+    """
+
+    geometry: Geometry
+    frames: tuple[Frame, ...]
+    slices: tuple[int, ...]
+    headers: Mapping[Path, Dataset]
+
+    @property
+    def is_multi_frame(self) -> bool:
+        """Whether the images are frames of a multi-frame object rather than objects of their own."""
+        return any("NumberOfFrames" in header for header in self.headers.values())
+
+    def header_of(self, frame: Frame) -> Dataset:
+        """The data set that a frame is in."""
+        return self.headers[frame.path]
