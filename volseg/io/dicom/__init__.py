@@ -5,8 +5,8 @@ The flow is `scan` (headers -> series) -> `frames` (header -> one plane in the p
 """
 
 from volseg.io.dicom.dataset import is_dicom
-from volseg.io.dicom.scan import scan_dicom
 from volseg.io.dicom.instances import Instances
+from volseg.io.dicom.scan import scan_dicom
 from volseg.io.dicom.series import read_instances, read_series
 from volseg.io.dicom.write import write_series
 
