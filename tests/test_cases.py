@@ -26,7 +26,7 @@ from volseg.cases import (
 )
 from volseg.cases.case import as_case_id, names_a_reference, stem
 from volseg.errors import ConfigError, DataError, GeometryError
-from volseg.geometry import Geometry
+from volseg.geometry import AxisOrder, Geometry
 from volseg.io import FileSource, SeriesSource, Source, discover, write_mask, write_volume
 from volseg.io.dicom import write_series
 from volseg.volume import Label, Mask, Volume
@@ -268,6 +268,8 @@ def test_equal_names_in_mixed_formats(tmp_path: Path) -> None:
         mask = read_reference(case, image, [Label(1, "one")])
         assert np.argwhere(mask.array).tolist() == [[1, 1, 1]]
         assert mask.geometry is image.geometry
+    save_mask(tmp_path / "m.nii.gz", geometry=GRID.reordered(AxisOrder((1, 2, 0), (True, False, False))))
+    assert read_reference(case, image, []).geometry is image.geometry  # the same voxels in another storage order
 
 
 def test_what_has_no_partner_is_set_aside(tmp_path: Path) -> None:
@@ -836,14 +838,16 @@ def test_a_reference_on_another_grid_is_refused_by_name_and_distance(tmp_path: P
     case = make_case(tmp_path, image=tmp_path / "a.nii.gz", mask=tmp_path / "m.nii.gz")
     image = read_images(case, ("image",))
     save_mask(tmp_path / "m.nii.gz", geometry=moved_by(0, 0, 2))
-    with pytest.raises(GeometryError, match=r"case anna: the reference has .* \(2 mm apart\)"):
+    with pytest.raises(GeometryError, match=r"case anna: reference and image: the mask has .* \(2 mm apart\)"):
         read_reference(case, image, [])
     save_mask(tmp_path / "m.nii.gz", geometry=Geometry((3, 4, 2), GRID.affine))
-    with pytest.raises(GeometryError, match=r"the reference has 3x4x2 voxels .* the image has 4x3x2 voxels"):
+    with pytest.raises(GeometryError, match=r"the mask has 3x4x2 voxels .* the image has 4x3x2 voxels"):
         read_reference(case, image, [])
     save_mask(tmp_path / "m.nii.gz", geometry=moved_by(0, 0, 0.0005))
     mask = read_reference(case, image, [Label(1, "one")])
     assert mask.geometry is image.geometry
+    save_mask(tmp_path / "m.nii.gz", geometry=GRID.reordered(AxisOrder((1, 2, 0), (True, False, False))))
+    assert read_reference(case, image, []).geometry is image.geometry  # the same voxels in another storage order
     assert mask.labels == (Label(1, "one"),)
 
 
@@ -970,4 +974,5 @@ def test_every_real_file_is_in_a_case_or_set_aside(folder: str, real_data: Path)
     discovery = discover(real_data / folder)
     dataset = find_inputs(real_data / folder, ("image",))
     places = [source.place for source in discovery.sources] + [item.path for item in discovery.set_aside]
+    places += [source.path for source in discovery.segments]
     assert accounted(dataset) == Counter(places)

@@ -23,6 +23,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from volseg.errors import DataError, GeometryError
 from volseg.geometry import AxisOrder, Geometry
 from volseg.io.dicom import is_dicom, read_series, scan_dicom, write_series
+from volseg.io.dicom.scan import Scan
 from volseg.io.source import SeriesSource
 from volseg.volume import Volume
 
@@ -50,10 +51,10 @@ def make_volume(
 
 
 def scanned(folder: Path) -> SeriesSource:
-    series, set_aside = scan_dicom(sorted(path for path in folder.rglob("*") if path.is_file()))
-    assert not set_aside
-    assert len(series) == 1
-    return series[0]
+    scan = scan_dicom(sorted(path for path in folder.rglob("*") if path.is_file()))
+    assert not scan.set_aside
+    assert len(scan.series) == 1
+    return scan.series[0]
 
 
 def read_folder(folder: Path) -> Volume:
@@ -104,7 +105,7 @@ def test_what_is_written_is_read(directions: np.ndarray, modality: str, tmp_path
     paths = write_series(volume, tmp_path, modality=modality)
     source = scanned(tmp_path)
     volume_read = read_series(source)
-    assert source.modality == modality
+    assert source.traits.modality == modality
     assert sorted(source.files) == paths
     assert volume_read.array.dtype == np.float32
     np.testing.assert_array_equal(volume_read.array, as_read(volume).array)
@@ -212,7 +213,7 @@ def test_written_files_are_valid_and_anonymous(tmp_path: Path) -> None:
 def test_two_writes_are_two_series(tmp_path: Path) -> None:
     for name in "ab":
         write_series(make_volume(), tmp_path / name)
-    assert len(scan_dicom(tmp_path.rglob("*.dcm"))[0]) == 2
+    assert len(scan_dicom(tmp_path.rglob("*.dcm")).series) == 2
 
 
 def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
@@ -258,9 +259,10 @@ def test_interleaved_series_are_split(tmp_path: Path) -> None:
         for path in write_series(volume, tmp_path / "in"):
             edit(path, SeriesNumber=number)
             path.rename(tmp_path / f"{path.stem}-{number}")
-    series, set_aside = scan_dicom(sorted(path for path in tmp_path.iterdir() if path.is_file()))
+    scan = scan_dicom(sorted(path for path in tmp_path.iterdir() if path.is_file()))
+    series, set_aside = scan.series, scan.set_aside
     assert not set_aside
-    assert [source.number for source in series] == [1, 2]
+    assert [source.traits.number for source in series] == [1, 2]
     for source, volume in zip(series, volumes, strict=True):
         np.testing.assert_array_equal(read_series(source).array, volume.array)
 
@@ -274,7 +276,7 @@ def test_one_series_uid_with_two_grids_is_two_sources(other: Volume, tmp_path: P
     for name, volume in (("a", make_volume()), ("b", other)):
         for path in write_series(volume, tmp_path / name):
             edit(path, SeriesInstanceUID="1.2.3")
-    series, _ = scan_dicom(sorted(tmp_path.rglob("*.dcm")))
+    series = scan_dicom(sorted(tmp_path.rglob("*.dcm"))).series
     assert [source.series_uid for source in series] == ["1.2.3", "1.2.3"]
     assert sorted(len(source.files) for source in series) == [6, 6]
     for source in series:
@@ -295,7 +297,7 @@ def test_progress_reports_every_candidate(tmp_path: Path) -> None:
     paths[-1].write_text("not DICOM")
     calls: list[tuple[str, int, int]] = []
     scan_dicom(paths, lambda stage, done, total, note="": calls.append((stage, done, total)))
-    assert calls == [("scan", done, 7) for done in range(1, 8)]
+    assert calls == [("scan", 7, 7)]
 
 
 # What is DICOM
@@ -321,7 +323,6 @@ def test_files_without_meta_information_are_read(syntax: str, tmp_path: Path) ->
         b"",
         b"short",
         b"DICM" * 3,
-        bytes(600),
         b"\x08\x00" * 300,
         b"\x08\x00\x05\x00CS\x0a\x00ISO_IR 100" + b"\xff" * 300,
         struct.pack("<HHL", 8, 0x16, 26) + b"1.2.840.10008.5.1.4.1.1.4\0" + struct.pack("<HHL", 8, 0x05, 4),
@@ -333,7 +334,7 @@ def test_other_files_are_passed_over(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(content)
     assert not is_dicom(path)
-    assert scan_dicom([path]) == ([], [])
+    assert scan_dicom([path]) == Scan((), (), (), ignored=1)
     assert not is_dicom(tmp_path)
     assert not is_dicom(tmp_path / "missing")
 
@@ -342,7 +343,8 @@ def test_other_files_are_passed_over(content: bytes, tmp_path: Path) -> None:
 def test_a_file_that_may_not_be_read_is_set_aside(tmp_path: Path) -> None:
     path = write_series(make_volume(shape=(2, 2, 1)), tmp_path)[0]
     path.chmod(0)
-    series, set_aside = scan_dicom([path])
+    scan = scan_dicom([path])
+    series, set_aside = scan.series, scan.set_aside
     assert not series
     assert "Permission denied" in set_aside[0].reason
 
@@ -352,7 +354,7 @@ def test_a_file_that_may_not_be_read_is_set_aside(tmp_path: Path) -> None:
     [
         ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "a localizer"),
         ({"ImageType": ["DERIVED", "SECONDARY", "PROJECTION IMAGE"]}, "a projection"),
-        ({"SOPClassUID": uid.SegmentationStorage}, "Segmentation Storage: not an image of the patient"),
+        ({"SOPClassUID": uid.RTDoseStorage}, "RT Dose Storage: not an image of the patient"),
         (
             {"SOPClassUID": uid.UltrasoundImageStorage, "ImagePositionPatient": None},
             "Ultrasound Image Storage: no slice",
@@ -365,7 +367,8 @@ def test_a_file_that_may_not_be_read_is_set_aside(tmp_path: Path) -> None:
 def test_what_is_no_volume_is_set_aside(change: dict[str, Any], reason: str, tmp_path: Path) -> None:
     path = write_series(make_volume(shape=(2, 2, 1)), tmp_path)[0]
     edit(path, **change)
-    series, set_aside = scan_dicom([path])
+    scan = scan_dicom([path])
+    series, set_aside = scan.series, scan.set_aside
     if reason == "read":  # a matrix that is stated, but empty, is a fault of a slice
         with pytest.raises(GeometryError, match="Rows and Columns"):
             read_series(series[0])
@@ -377,9 +380,9 @@ def test_what_is_no_volume_is_set_aside(change: dict[str, Any], reason: str, tmp
 def test_no_series_uid_is_set_aside(tmp_path: Path) -> None:
     path = write_series(make_volume(shape=(2, 2, 1)), tmp_path)[0]
     edit(path, SeriesInstanceUID="")
-    assert "without SeriesInstanceUID" in scan_dicom([path])[1][0].reason
+    assert "without SeriesInstanceUID" in scan_dicom([path]).set_aside[0].reason
     drop(path, "SeriesInstanceUID")
-    assert "without SeriesInstanceUID" in scan_dicom([path])[1][0].reason
+    assert "without SeriesInstanceUID" in scan_dicom([path]).set_aside[0].reason
 
 
 @pytest.mark.parametrize("size", [132, 140, 300, 500, 700, 900, 1000, 1100])
@@ -387,7 +390,8 @@ def test_a_cut_header_is_accounted_for(size: int, tmp_path: Path) -> None:
     whole = write_series(make_volume(), tmp_path)[0]
     cut = tmp_path / "cut"
     cut.write_bytes(whole.read_bytes()[:size])
-    series, set_aside = scan_dicom([cut])
+    scan = scan_dicom([cut])
+    series, set_aside = scan.series, scan.set_aside
     assert len(series) + len(set_aside) == 1
     for source in series:
         with pytest.raises(DataError, match="cut"):
@@ -683,8 +687,10 @@ def test_enhanced_faults_are_refused(tmp_path: Path) -> None:
 
 READ = "read"
 #: What happens to each file or folder on its own: read, set aside because ..., or refused because ...
+#: Objects that mark structures, which test_seg and test_rtstruct read.
+SEGMENTS = "segments"
 REAL = {
-    "dicom/classic_4d_ge_epi": "refused: 4D series: 3 images at each of 15 positions",
+    "dicom/classic_4d_ge_epi": READ,
     "dicom/dicomdir_study/DICOMDIR": "aside: DICOMDIR",
     "dicom/dicomdir_study/77654033/CR1": "aside: Computed Radiography Image Storage: no slice",
     "dicom/dicomdir_study/77654033/CR2": "aside: Computed Radiography Image Storage: no slice",
@@ -700,7 +706,7 @@ REAL = {
     "dicom/enhanced_pydicom/emri_small_RLE.dcm": "refused: several frames without functional groups",
     "dicom/enhanced_pydicom/emri_small_big_endian.dcm": "refused: several frames without functional groups",
     "dicom/enhanced_pydicom/emri_small_jpeg_2k_lossless.dcm": "refused: several frames without functional groups",
-    "dicom/enhanced_pydicom/emri_small_jpeg_2k_lossless_too_short.dcm": "refused: several frames without functional",
+    "dicom/enhanced_pydicom/emri_small_jpeg_2k_lossless_too_short.dcm": "refused: does not state how many Rows",
     "dicom/enhanced_pydicom/emri_small_jpeg_ls_lossless.dcm": "refused: several frames without functional groups",
     "dicom/single_files/693_J2KI.dcm": READ,
     "dicom/single_files/693_UNCI.dcm": READ,
@@ -731,28 +737,28 @@ REAL = {
     "dicom/transfer_syntaxes_wg04/RLE": READ,
     "dicom_seg_rt/highdicom/ct_image.dcm": READ,
     "dicom_seg_rt/highdicom/source_ct_77654033_CT2": "refused: slices 1 and 2 lie 202.5 mm apart",
-    "dicom_seg_rt/highdicom/seg_image_cr_binary.dcm": "aside: Segmentation Storage",
-    "dicom_seg_rt/highdicom/seg_image_ct_binary.dcm": "aside: Segmentation Storage",
-    "dicom_seg_rt/highdicom/seg_image_ct_binary_fractional.dcm": "aside: Segmentation Storage",
-    "dicom_seg_rt/highdicom/seg_image_ct_binary_overlap.dcm": "aside: Segmentation Storage",
-    "dicom_seg_rt/highdicom/seg_image_ct_binary_single_frame.dcm": "aside: Segmentation Storage",
-    "dicom_seg_rt/highdicom/seg_image_ct_true_fractional.dcm": "aside: Segmentation Storage",
-    "dicom_seg_rt/pydicom/liver_1frame.dcm": "aside: Segmentation Storage",
-    "dicom_seg_rt/pydicom/liver_deflate.dcm": "aside: Segmentation Storage",
-    "dicom_seg_rt/pydicom/liver_expb.dcm": "aside: Segmentation Storage",
-    "dicom_seg_rt/pydicom/liver_j2k.dcm": "aside: Segmentation Storage",
-    "dicom_seg_rt/pydicom/liver_nonbyte_aligned.dcm": "aside: Segmentation Storage",
-    "dicom_seg_rt/pydicom/liver_rle.dcm": "aside: Segmentation Storage",
+    "dicom_seg_rt/highdicom/seg_image_cr_binary.dcm": SEGMENTS,
+    "dicom_seg_rt/highdicom/seg_image_ct_binary.dcm": SEGMENTS,
+    "dicom_seg_rt/highdicom/seg_image_ct_binary_fractional.dcm": SEGMENTS,
+    "dicom_seg_rt/highdicom/seg_image_ct_binary_overlap.dcm": SEGMENTS,
+    "dicom_seg_rt/highdicom/seg_image_ct_binary_single_frame.dcm": SEGMENTS,
+    "dicom_seg_rt/highdicom/seg_image_ct_true_fractional.dcm": SEGMENTS,
+    "dicom_seg_rt/pydicom/liver_1frame.dcm": SEGMENTS,
+    "dicom_seg_rt/pydicom/liver_deflate.dcm": SEGMENTS,
+    "dicom_seg_rt/pydicom/liver_expb.dcm": SEGMENTS,
+    "dicom_seg_rt/pydicom/liver_j2k.dcm": SEGMENTS,
+    "dicom_seg_rt/pydicom/liver_nonbyte_aligned.dcm": SEGMENTS,
+    "dicom_seg_rt/pydicom/liver_rle.dcm": SEGMENTS,
     "dicom_seg_rt/pydicom/rtdose.dcm": "aside: RT Dose Storage",
     "dicom_seg_rt/pydicom/rtdose_expb.dcm": "aside: RT Dose Storage",
     "dicom_seg_rt/pydicom/rtplan.dcm": "aside: RT Plan Storage: holds no image",
-    "dicom_seg_rt/pydicom/rtstruct.dcm": "aside: RT Structure Set Storage: holds no image",
-    "dicom_seg_rt/rt-utils/empty": "aside: RT Structure Set Storage",
+    "dicom_seg_rt/pydicom/rtstruct.dcm": SEGMENTS,
+    "dicom_seg_rt/rt-utils/empty": SEGMENTS,
     "dicom_seg_rt/rt-utils/mock_data/ct_1.dcm": READ,
     "dicom_seg_rt/rt-utils/mock_data/ct_2.dcm": READ,
-    "dicom_seg_rt/rt-utils/mock_data/invalid_reference_rt.dcm": "aside: RT Structure Set Storage",
-    "dicom_seg_rt/rt-utils/mock_data/non_existent_reference_rt.dcm": "aside: RT Structure Set Storage",
-    "dicom_seg_rt/rt-utils/mock_data/rt.dcm": "aside: RT Structure Set Storage",
+    "dicom_seg_rt/rt-utils/mock_data/invalid_reference_rt.dcm": SEGMENTS,
+    "dicom_seg_rt/rt-utils/mock_data/non_existent_reference_rt.dcm": SEGMENTS,
+    "dicom_seg_rt/rt-utils/mock_data/rt.dcm": SEGMENTS,
     "dicom_seg_rt/rt-utils/one_slice_data": "refused: neither SpacingBetweenSlices nor SliceThickness",
     "dicom_seg_rt/rt-utils/oriented_data": READ,
 }
@@ -765,7 +771,11 @@ def files_of(place: Path) -> list[Path]:
 @pytest.mark.real_data
 @pytest.mark.parametrize(("place", "outcome"), REAL.items(), ids=list(REAL))
 def test_real_files(place: str, outcome: str, real_data: Path) -> None:
-    series, set_aside = scan_dicom(files_of(real_data / place))
+    scan = scan_dicom(files_of(real_data / place))
+    series, set_aside = scan.series, scan.set_aside
+    assert bool(scan.segments) == (outcome == SEGMENTS)
+    if outcome == SEGMENTS:
+        return
     kind, _, reason = outcome.partition(": ")
     assert bool(set_aside) == (kind == "aside")
     assert bool(series) == (kind != "aside")
@@ -802,8 +812,10 @@ def itk_grid(image: sitk.Image) -> Geometry:
 @pytest.mark.real_data
 def test_every_dicom_file_is_accounted_for_once(real_data: Path) -> None:
     files = [path for folder in ("dicom", "dicom_seg_rt") for path in files_of(real_data / folder)]
-    series, set_aside = scan_dicom(files)
-    seen = Counter([*(path for source in series for path in source.files), *(found.path for found in set_aside)])
+    scan = scan_dicom(files)
+    series, set_aside = scan.series, scan.set_aside
+    found = [*(path for source in series for path in source.files), *(source.path for source in scan.segments)]
+    seen = Counter([*found, *(item.path for item in set_aside)])
     assert set(seen.values()) == {1}
     assert set(files) - set(seen) == {real_data / "dicom_seg_rt/rt-utils/oriented_data/info.txt"}
     assert all(found.reason for found in set_aside)
@@ -833,7 +845,7 @@ def test_compressed_equals_uncompressed(sample: str, mean_error: float, real_dat
     folder = real_data / "dicom/transfer_syntaxes_wg04"
     syntax, name = sample.split("/")
     path = folder / syntax / f"{name}_{syntax}"
-    reference, compressed = (read_series(scan_dicom([file])[0][0]) for file in (folder / f"REF/{name}_UNC", path))
+    reference, compressed = (read_series(scan_dicom([file]).series[0]) for file in (folder / f"REF/{name}_UNC", path))
     error = np.abs(reference.array - compressed.array).mean()
     assert error <= mean_error
     assert (error > 0) == (mean_error > 0)

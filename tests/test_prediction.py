@@ -10,13 +10,16 @@ import pytest
 import torch
 from conftest import STORAGE_ORDERS, make_case
 
-from volseg.batch import Status, predict_folder, read_labels
+from volseg.batch import CaseReport, Request, Status, predict_folder
 from volseg.cases import Case
 from volseg.checkpoint import Model, load, load_model, save
 from volseg.errors import CheckpointError, DataError
+from volseg.export import Format
+from volseg.export.labels import read_labels
 from volseg.io import FileSource, read_mask, write_volume
 from volseg.io.dicom import write_series
 from volseg.prediction import check_ensemble, predict
+from volseg.progress import Progress, silent
 from volseg.volume import Volume
 
 CPU = torch.device("cpu")
@@ -24,6 +27,16 @@ CPU = torch.device("cpu")
 
 def case_of(path: Path) -> Case:
     return Case("case", {"image": FileSource(path)})
+
+
+def segment(
+    source: Path,
+    models: list[Path],
+    output: Path,
+    formats: tuple[Format, ...] = ("nifti",),
+    progress: Progress = silent,
+) -> list[CaseReport]:
+    return predict_folder(source, models, Request(output, formats), progress)
 
 
 def dice(one: np.ndarray, other: np.ndarray) -> float:
@@ -62,7 +75,7 @@ def test_dicom_gives_the_mask_of_nifti(trained_run: Path, tmp_path: Path) -> Non
     whole = Volume(np.rint(image.array), image.geometry)
     write_volume(whole, tmp_path / "nifti" / "case.nii.gz")
     write_series(whole, tmp_path / "dicom" / "case")
-    reports = [predict_folder(tmp_path / kind, [trained_run], tmp_path / f"{kind}_out") for kind in ("nifti", "dicom")]
+    reports = [segment(tmp_path / kind, [trained_run], tmp_path / f"{kind}_out") for kind in ("nifti", "dicom")]
     assert [[(report.case_id, report.status) for report in each] for each in reports] == [
         [("case", Status.SEGMENTED)]
     ] * 2
@@ -129,7 +142,7 @@ def rows(output: Path) -> pd.DataFrame:
 
 def test_a_bad_patient_never_stops_the_rest(trained_run: Path, patients: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
-    predict_folder(patients, [trained_run], output)
+    segment(patients, [trained_run], output)
     table = rows(output)
     assert dict(zip(table["case_id"], table["status"], strict=True)) == EXPECTED
     assert table.loc[table["status"] == "failed", "reason"].str.contains("damaged or not NIfTI").all()
@@ -145,7 +158,7 @@ def test_a_bad_patient_never_stops_the_rest(trained_run: Path, patients: Path, t
 
 def test_an_interrupted_batch_goes_on_where_it_was(trained_run: Path, patients: Path, tmp_path: Path) -> None:
     whole, pieces = tmp_path / "whole", tmp_path / "pieces"
-    predict_folder(patients, [trained_run], whole)
+    segment(patients, [trained_run], whole)
 
     class Killed(BaseException):
         pass
@@ -155,10 +168,10 @@ def test_an_interrupted_batch_goes_on_where_it_was(trained_run: Path, patients: 
             raise Killed
 
     with pytest.raises(Killed):
-        predict_folder(patients, [trained_run], pieces, progress=kill_at_second)
+        segment(patients, [trained_run], pieces, progress=kill_at_second)
     first = (pieces / "p0_t1.nii.gz").stat().st_mtime_ns
     (pieces / ".volseg-part-77-p2_t1.nii.gz").write_bytes(b"half")
-    predict_folder(patients, [trained_run], pieces)
+    segment(patients, [trained_run], pieces)
     assert (pieces / "p0_t1.nii.gz").stat().st_mtime_ns == first
     assert not list(pieces.glob(".volseg-part-*"))
     pd.testing.assert_frame_equal(*(rows(out).drop(columns=["seconds", "peak_memory_mb"]) for out in (whole, pieces)))
@@ -168,11 +181,11 @@ def test_an_interrupted_batch_goes_on_where_it_was(trained_run: Path, patients: 
 
 def test_a_mask_is_made_anew_when_its_input_or_model_changed(trained_run: Path, patients: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
-    predict_folder(patients, [trained_run], output)
+    segment(patients, [trained_run], output)
     stamps = {path.name: path.stat().st_mtime_ns for path in output.glob("*.nii.gz")}
     shutil.copy(patients / "p2" / "t1.nii.gz", patients / "p1" / "t1.nii.gz")
     shutil.copy(patients / "p4" / "t1.nii.gz", patients / "p0" / "t1.nii.gz")
-    predict_folder(patients, [trained_run], output)
+    segment(patients, [trained_run], output)
     assert not (output / "p0_t1.nii.gz").exists()  # it failed now: its old mask must not stay
     changed = {
         name
@@ -182,7 +195,7 @@ def test_a_mask_is_made_anew_when_its_input_or_model_changed(trained_run: Path, 
     assert changed == {"p1_t1.nii.gz"}
     content = load(trained_run / "model.pt")
     save(tmp_path / "other.pt", {**content, "epoch": 99})
-    predict_folder(patients, [tmp_path / "other.pt"], output)
+    segment(patients, [tmp_path / "other.pt"], output)
     assert all(
         (output / name).stat().st_mtime_ns != stamp for name, stamp in stamps.items() if (output / name).exists()
     )
@@ -191,7 +204,7 @@ def test_a_mask_is_made_anew_when_its_input_or_model_changed(trained_run: Path, 
 def test_several_formats_hold_the_same_mask(trained_run: Path, tmp_path: Path) -> None:
     image, _ = make_case(0)
     write_volume(image, tmp_path / "in" / "a.nii.gz")
-    predict_folder(tmp_path / "in", [trained_run], tmp_path / "out", ["nifti", "nrrd", "mha"])
+    segment(tmp_path / "in", [trained_run], tmp_path / "out", ("nifti", "nrrd", "mha"))
     masks = [read_mask(FileSource(tmp_path / "out" / f"a{suffix}")) for suffix in (".nii.gz", ".nrrd", ".mha")]
     for mask in masks[1:]:
         np.testing.assert_array_equal(mask.array, masks[0].array)
@@ -205,7 +218,7 @@ def test_a_defect_in_one_case_is_kept_in_the_log(
         raise ZeroDivisionError(f"in {case.case_id}")
 
     monkeypatch.setattr("volseg.batch.predict", defect)
-    reports = predict_folder(patients, [trained_run], tmp_path / "out")
+    reports = segment(patients, [trained_run], tmp_path / "out")
     assert all(report.status is Status.FAILED for report in reports)
     assert "ZeroDivisionError: in p3_series" in (tmp_path / "out" / "volseg.log").read_text()
 
@@ -213,7 +226,7 @@ def test_a_defect_in_one_case_is_kept_in_the_log(
 def test_nothing_to_segment(trained_run: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no image"):
-        predict_folder(tmp_path / "empty", [trained_run], tmp_path / "out")
+        segment(tmp_path / "empty", [trained_run], tmp_path / "out")
 
 
 @pytest.mark.real_data
@@ -221,7 +234,7 @@ def test_nothing_to_segment(trained_run: Path, tmp_path: Path) -> None:
 def test_real_folders_are_accounted_for_on_their_exact_grids(
     trained_run: Path, real_data: Path, tmp_path: Path, folder: str
 ) -> None:
-    reports = predict_folder(real_data / folder, [trained_run], tmp_path / "out")
+    reports = segment(real_data / folder, [trained_run], tmp_path / "out")
     found = [path for path in (real_data / folder).rglob("*") if path.is_file()]
     assert len(reports) == len(found)
     for path in found:
@@ -240,7 +253,7 @@ def test_real_folders_are_accounted_for_on_their_exact_grids(
 
 def test_two_interruptions_lose_nothing(trained_run: Path, patients: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
-    predict_folder(patients, [trained_run], output)
+    segment(patients, [trained_run], output)
     stamps = {path.name: path.stat().st_mtime_ns for path in output.glob("*.nii.gz")}
 
     class Killed(BaseException):
@@ -253,17 +266,17 @@ def test_two_interruptions_lose_nothing(trained_run: Path, patients: Path, tmp_p
     write_volume(make_case(7)[0], patients / "p0" / "t1.nii.gz")
     for _ in range(2):
         with pytest.raises(Killed):
-            predict_folder(patients, [trained_run], output, progress=kill_at)
+            segment(patients, [trained_run], output, progress=kill_at)
     assert set(rows(output)["case_id"]) >= {"p0_t1", "p1_t1", "p2_t1", "p3_series"}
-    predict_folder(patients, [trained_run], output)
+    segment(patients, [trained_run], output)
     changed = {name for name, stamp in stamps.items() if (output / name).stat().st_mtime_ns != stamp}
     assert changed == {"p0_t1.nii.gz"}
 
 
 def test_a_mask_of_another_format_does_not_stay_behind(trained_run: Path, tmp_path: Path) -> None:
     write_volume(make_case(0)[0], tmp_path / "in" / "a.nii.gz")
-    predict_folder(tmp_path / "in", [trained_run], tmp_path / "out", ["nifti"])
-    predict_folder(tmp_path / "in", [trained_run], tmp_path / "out", ["nrrd"])
+    segment(tmp_path / "in", [trained_run], tmp_path / "out", ("nifti",))
+    segment(tmp_path / "in", [trained_run], tmp_path / "out", ("nrrd",))
     assert [path.name for path in (tmp_path / "out").glob("a.*")] == ["a.nrrd"]
 
 
@@ -272,6 +285,6 @@ def test_reasons_do_not_tell_where_the_input_lies(trained_run: Path, tmp_path: P
     folder.mkdir()
     (folder / "ct.nii.gz").write_bytes(b"no image")
     for source in (folder, folder / "ct.nii.gz"):
-        (report,) = predict_folder(source, [trained_run], tmp_path / "out")
+        (report,) = segment(source, [trained_run], tmp_path / "out")
         assert "ct.nii.gz" in report.reason
         assert "Doe" not in report.reason

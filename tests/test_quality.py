@@ -16,6 +16,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 #: Distributions whose modules have another name.
 MODULES = {
     "connected-components-3d": "cc3d",
+    "pillow": "PIL",
     "pyyaml": "yaml",
     "simpleitk": "SimpleITK",
     "fill-voids": "fill_voids",

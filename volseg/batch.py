@@ -6,7 +6,7 @@ import json
 import logging
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -21,9 +21,10 @@ from volseg.cases.case import as_case_id, stem
 from volseg.checkpoint import Model, load_model, model_file
 from volseg.config import DataConfig, dump
 from volseg.errors import CheckpointError, ConfigError, DataError, OutputError
-from volseg.export import SUFFIXES, Format, output_path
-from volseg.io import write_mask
-from volseg.io.files import atomic_path, make_folder, remove_leftovers, without_root, write_text
+from volseg.export import FORMATS, Encoding, Format, output_path, warn_of_private_codes, with_needed, write
+from volseg.export.labels import LABELS_FILE, write_labels
+from volseg.export.sidecars import write_itksnap_labels, write_niivue_colormap
+from volseg.io.files import atomic_path, make_folder, remove_leftovers, without_root
 from volseg.io.source import FileSource, digest
 from volseg.networks import choose_device
 from volseg.prediction import check_ensemble, predict
@@ -31,7 +32,7 @@ from volseg.progress import Progress, silent
 from volseg.volume import Label, Mask
 
 CASES_FILE = "cases.csv"
-LABELS_FILE = "labels.json"
+ITKSNAP_FILE, NIIVUE_FILE = "itksnap_labels.txt", "niivue_colormap.json"
 LOG_FILE = "volseg.log"
 
 logger = logging.getLogger(__name__)
@@ -68,12 +69,34 @@ class CaseReport:
     key: str = ""
 
 
+@dataclass(frozen=True)
+class Request:
+    """What is to be made of each case.
+
+    Attributes:
+        output: Gets a mask per case and format, cases.csv and labels.json.
+        formats: Of the masks.
+        encoding: Of DICOM Segmentations.
+        allow_gaps: Whether DICOM series with missing slices are bridged, whatever the model's configuration says.
+    """
+
+    output: Path
+    formats: tuple[Format, ...] = ("nifti",)
+    encoding: Encoding = "binary"
+    allow_gaps: bool = False
+
+    @property
+    def all_formats(self) -> list[Format]:
+        """Each format once, and those that they need."""
+        return with_needed(self.formats)
+
+    def paths(self, case_id: str) -> dict[Format, Path]:
+        """Where the masks of a case go."""
+        return {form: output_path(self.output, case_id, form) for form in self.all_formats}
+
+
 def predict_folder(
-    source: Path,
-    models: Sequence[Path],
-    output: Path,
-    formats: Sequence[Format] = ("nifti",),
-    progress: Progress = silent,
+    source: Path, models: Sequence[Path], request: Request, progress: Progress = silent
 ) -> list[CaseReport]:
     """Segment everything in a folder; one bad case never stops the others.
 
@@ -83,8 +106,7 @@ def predict_folder(
     Args:
         source: A data set, a file, a DICOM folder or a tree of these.
         models: Runs or model files; the answers of several are averaged.
-        output: Gets a mask per case and format, cases.csv and labels.json.
-        formats: Of the masks.
+        request: What is made of each case.
         progress: Told per case.
 
     Returns:
@@ -97,12 +119,13 @@ def predict_folder(
     """
     loaded = [load_model(path, choose_device()) for path in models]
     check_ensemble(loaded)
-    data = loaded[0].config.data
-    dataset = find_inputs(source, data.channels, progress)
+    data, output = loaded[0].config.data, request.output
+    rules = data.model_copy(update={"allow_gaps": data.allow_gaps or request.allow_gaps})
+    dataset = find_inputs(source, data.channels, rules, progress)
     make_folder(output)
     remove_leftovers(output)
-    write_labels(data.output_labels, output / LABELS_FILE)
-    settings = json.dumps([__version__, list(formats), _hash_models(loaded, models)])
+    _write_sidecars(data.output_labels, request)
+    settings = json.dumps([__version__, request.all_formats, request.encoding, _hash_models(loaded, models)])
     earlier = _read_reports(output / CASES_FILE, data)
     reports = {report.case_id: report for report in _skipped(dataset, source)}
     for case_id in reports:
@@ -110,8 +133,7 @@ def predict_folder(
     waiting = {case.case_id: earlier[case.case_id] for case in dataset.cases if case.case_id in earlier}
     for done, case in enumerate(dataset.cases):
         progress("predict", done, len(dataset.cases), case.case_id)
-        paths = [output_path(output, case.case_id, form) for form in formats]
-        report = _predict_case(case, loaded, paths, settings, waiting.get(case.case_id))
+        report = _predict_case(case, loaded, request, settings, waiting.get(case.case_id))
         reports[case.case_id] = replace(report, reason=without_root(report.reason, source))
         if report is not waiting.pop(case.case_id, None):  # cases still waiting keep their rows, should this end here
             _write_reports([*reports.values(), *waiting.values()], data, output / CASES_FILE)
@@ -120,32 +142,13 @@ def predict_folder(
     return sorted(reports.values(), key=lambda report: report.case_id)
 
 
-def write_labels(labels: Sequence[Label], path: Path) -> None:
-    """Write what the values of masks mean: a list of value and name, and for regions the labels they unite.
-
-    Raises:
-        OutputError: If it cannot be written.
-    """
-    entries = [
-        {"value": label.value, "name": label.name} | ({"labels": label.parts} if label.parts else {})
-        for label in labels
-    ]
-    write_text(path, json.dumps(entries, indent=1) + "\n")
-
-
-def read_labels(path: Path) -> tuple[Label, ...]:
-    """Read what `write_labels` wrote.
-
-    Raises:
-        DataError: If it is not of that form.
-    """
-    try:
-        return tuple(
-            Label(int(entry["value"]), str(entry["name"]), parts=tuple(int(part) for part in entry.get("labels", ())))
-            for entry in json.loads(path.read_text("utf-8"))
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path} is no list of labels: {error!r}") from error
+def _write_sidecars(labels: Sequence[Label], request: Request) -> None:
+    """What label maps cannot say themselves."""
+    write_labels(labels, request.output / LABELS_FILE)
+    if "nifti" in request.formats:
+        write_itksnap_labels(labels, request.output / ITKSNAP_FILE)
+        write_niivue_colormap(labels, request.output / NIIVUE_FILE)
+    warn_of_private_codes(labels, request.all_formats)
 
 
 def segmented_cases(path: Path) -> list[str]:
@@ -162,33 +165,35 @@ def segmented_cases(path: Path) -> list[str]:
 
 
 def _predict_case(
-    case: Case, models: Sequence[Model], paths: Sequence[Path], settings: str, earlier: CaseReport | None
+    case: Case, models: Sequence[Model], request: Request, settings: str, earlier: CaseReport | None
 ) -> CaseReport:
     """Segment one case and write its masks, whatever is wrong with it."""
     began = time.monotonic()
     _reset_peak_memory()
+    paths = request.paths(case.case_id)
     try:
         key = digest(case.images.values(), settings)
-        if earlier and earlier.status == Status.SEGMENTED and earlier.key == key and all(p.is_file() for p in paths):
+        if earlier and earlier.status == Status.SEGMENTED and earlier.key == key and _are_there(paths.values()):
             logger.info("case %s is up to date", case.case_id)
             return earlier
         mask = predict(case, models)
-        _remove_masks(paths[0].parent, case.case_id)
-        for path in paths:
-            write_mask(mask, path)
+        _remove_masks(request.output, case.case_id)
+        image = case.images[models[0].config.data.channels[0]]
+        for form, path in paths.items():
+            write(mask, image, path, form, request.encoding)
     except (OutputError, ConfigError, CheckpointError):
         raise  # no other case would fare better
     except DataError as error:
         reason, key = str(error), ""
     except Exception as error:  # noqa: BLE001  a defect met in one case must not cost the other cases; it is kept in full
         reason, key = f"a defect of volseg ({type(error).__name__}: {error}); see {LOG_FILE}", ""
-        with (paths[0].parent / LOG_FILE).open("a", encoding="utf-8") as log:
+        with (request.output / LOG_FILE).open("a", encoding="utf-8") as log:
             log.write(f"case {case.case_id}\n{traceback.format_exc()}\n")
     else:
         return CaseReport(
             case.case_id, Status.SEGMENTED, "", time.monotonic() - began, _peak_memory_mb(), _volumes_ml(mask), key
         )
-    _remove_masks(paths[0].parent, case.case_id)
+    _remove_masks(request.output, case.case_id)
     logger.info("case %s failed: %s", case.case_id, reason)
     return CaseReport(case.case_id, Status.FAILED, reason, time.monotonic() - began, _peak_memory_mb())
 
@@ -214,8 +219,24 @@ def _volumes_ml(mask: Mask) -> dict[str, float]:
 
 def _remove_masks(output: Path, case_id: str) -> None:
     """No mask of an earlier batch, in whatever format, may stand beside a row that does not tell of it."""
-    for form in SUFFIXES:
-        output_path(output, case_id, form).unlink(missing_ok=True)
+    for form in FORMATS:
+        path = output_path(output, case_id, form)
+        if path.is_dir():
+            _remove_meshes(path, form)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _remove_meshes(folder: Path, form: Format) -> None:
+    for path in folder.glob(f"*.{form}"):
+        path.unlink()
+    if not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _are_there(paths: Iterable[Path]) -> bool:
+    """Whether the masks are; an empty one has no meshes, and so perhaps no folder of them."""
+    return all(path.exists() for path in paths if path.suffix)
 
 
 def _write_reports(reports: Sequence[CaseReport], data: DataConfig, path: Path) -> None:

@@ -24,7 +24,7 @@ from volseg.errors import VolsegError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from volseg.export import Format
+    from volseg.export import Encoding, Format
     from volseg.progress import Progress
 
 EXIT_DEFECT, EXIT_USAGE, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 1, 2, 3, 130
@@ -40,7 +40,20 @@ app = typer.Typer(
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="YAML file of some or all configuration keys.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="One key, such as training.epochs=100. Repeatable.")]
-FormatOption = Annotated[list[str] | None, typer.Option("--format", help="nifti, nrrd or mha. Repeatable.")]
+FormatOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--format",
+        help="nifti, nrrd, mha, seg-nrrd, dicom-seg, rtstruct, dicom-sr, stl, ply, glb or png. Repeatable.",
+    ),
+]
+EncodingOption = Annotated[
+    str, typer.Option("--encoding", help="Of dicom-seg: binary (every viewer) or labelmap (small, DICOM of 2024).")
+]
+GapsOption = Annotated[
+    bool,
+    typer.Option("--allow-gaps", help="Bridge missing or uneven DICOM slices by interpolation instead of refusing."),
+]
 
 
 class _InterruptedError(Exception):
@@ -113,15 +126,20 @@ def demo(
 def inspect(
     path: Annotated[Path, typer.Argument(help="A folder or a file.")],
     *,
+    config: ConfigOption = None,
+    assignments: SetOption = None,
+    allow_gaps: GapsOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Show what is in a folder: volumes or DICOM series, where they lie, and what is odd about them."""
+    """Show what is in a folder: volumes or DICOM series, where they lie, what is odd, and which would be taken."""
     from dataclasses import asdict
 
+    from volseg.config import dicom_rules
     from volseg.inspection import inspect as look
 
+    rules = dicom_rules(_with_gaps(_overrides(config, assignments), allow_gaps))
     with _progress() as progress:
-        findings = look(path, progress)
+        findings = look(path, tuple(rules.series) or ("image",), rules, progress)
     if as_json:
         _print(json.dumps([asdict(finding) for finding in findings], indent=1))
         return
@@ -133,7 +151,7 @@ def inspect(
             " x ".join(f"{size:.4g}" for size in finding.spacing_mm or ()),
             finding.axis_codes,
             finding.status,
-            finding.remark,
+            "; ".join(text for text in (finding.remark, finding.taken) if text),
         )
         for finding in findings
     ]
@@ -144,15 +162,17 @@ def inspect(
 def plan(
     data: Annotated[Path, typer.Argument(help="A labelled data set; data/README.md shows the layouts.")],
     output: Annotated[Path, typer.Option("--output", help="The YAML file to write.")],
+    *,
     config: ConfigOption = None,
     assignments: SetOption = None,
+    allow_gaps: GapsOption = False,
 ) -> None:
     """Look at a data set and write a complete, commented configuration."""
     from volseg.io.files import write_text
     from volseg.runs import plan_folder, render
 
     with _progress() as progress:
-        dataset, made = plan_folder(data, _overrides(config, assignments), progress)
+        dataset, made = plan_folder(data, _with_gaps(_overrides(config, assignments), allow_gaps), progress)
     write_text(output, render(made))
     _print(f"{len(dataset.cases)} cases ({dataset.layout}), {len(dataset.set_aside)} files not used; wrote {output}")
 
@@ -166,13 +186,14 @@ def train(
     assignments: SetOption = None,
     minutes: Annotated[float | None, typer.Option("--minutes", min=0.1, help="Time for the whole run.")] = None,
     fold: Annotated[int | None, typer.Option("--fold", min=0, help="Which fold is held out.")] = None,
+    allow_gaps: GapsOption = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
 ) -> None:
     """Train a network: 3D U-Net unless the configuration says otherwise."""
     from volseg.config import merge
     from volseg.runs import train_folder
 
-    overrides = _overrides(config, assignments)
+    overrides = _with_gaps(_overrides(config, assignments), allow_gaps)
     chosen = {key: value for key, value in (("minutes", minutes), ("fold", fold)) if value is not None}
     overrides = merge(overrides, {"training": chosen} if chosen else {})
     with _progress() as progress:
@@ -194,13 +215,17 @@ def predict(
     ],
     model: Annotated[list[Path], typer.Option("--model", help="A run folder or model file. Repeatable: averaged.")],
     output: Annotated[Path, typer.Option("--output", help="Folder for the masks.")],
+    *,
     formats: FormatOption = None,
+    encoding: EncodingOption = "binary",
+    allow_gaps: GapsOption = False,
 ) -> None:
     """Segment every case in a folder. An interrupted batch goes on with the same command."""
-    from volseg.batch import CASES_FILE, Status, predict_folder
+    from volseg.batch import CASES_FILE, Request, Status, predict_folder
 
+    request = Request(output, tuple(_formats(formats)), _encoding(encoding), allow_gaps)
     with _progress() as progress:
-        reports = predict_folder(source, model, output, _formats(formats), progress)
+        reports = predict_folder(source, model, request, progress)
     counts = {status: sum(report.status == status for report in reports) for status in Status}
     for report in reports:
         if report.status is not Status.SEGMENTED:
@@ -243,22 +268,35 @@ def evaluate(
         raise typer.Exit(EXIT_SOME_FAILED)
 
 
-@app.command(epilog="Example: volseg export masks/p1.nii.gz --reference dicom/p1 --format nrrd --output p1.nrrd")
+@app.command(
+    epilog="Example: volseg export masks/p1.nii.gz --reference dicom/p1 --format dicom-seg --output p1.seg.dcm"
+)
 def export(
     mask: Annotated[Path, typer.Argument(help="A mask.")],
     reference: Annotated[Path, typer.Option("--reference", help="The image it was made from: a file or DICOM folder.")],
-    output: Annotated[Path, typer.Option("--output", help="The file to write.")],
-    form: Annotated[str, typer.Option("--format", help="nifti, nrrd or mha.")] = "nifti",
+    output: Annotated[Path, typer.Option("--output", help="The file to write; for stl and ply a folder.")],
+    *,
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format", help="nifti, nrrd, mha, seg-nrrd, dicom-seg, rtstruct, dicom-sr, stl, ply, glb or png."
+        ),
+    ] = "nifti",
+    labels: Annotated[
+        Path | None, typer.Option("--labels", help="What its values mean; by default the labels.json beside it.")
+    ] = None,
+    encoding: EncodingOption = "binary",
+    allow_gaps: GapsOption = False,
 ) -> None:
-    """Write a mask in another format, on the exact grid of its source image."""
-    from volseg.export import SUFFIXES, export_mask
-    from volseg.io import single_source
+    """Write a mask in another format, exactly on the images it was made from."""
+    from volseg.export import Export
+    from volseg.export import export as write
 
     (chosen,) = _formats([form])
-    if not output.name.endswith(SUFFIXES[chosen]):
-        raise typer.BadParameter(f"--output of --format {chosen} ends with {SUFFIXES[chosen]}, given {output.name}")
-    written = export_mask(mask, single_source(reference), output)
-    _print(f"wrote {output}: {written.geometry}")
+    request = Export(mask, reference, output, chosen, labels, _encoding(encoding), allow_gaps)
+    written, paths = write(request)
+    for path in paths:
+        _print(f"wrote {path}: {written.geometry}")
 
 
 @app.command(epilog="Example: volseg download Task04_Hippocampus --output data")
@@ -282,6 +320,20 @@ def _overrides(config: Path | None, assignments: list[str] | None) -> dict[str, 
     from volseg.config import merge, parse_assignments, read_overrides
 
     return merge(read_overrides(config) if config else {}, parse_assignments(assignments or []))
+
+
+def _with_gaps(overrides: dict[str, Any], allow_gaps: bool) -> dict[str, Any]:
+    from volseg.config import merge
+
+    return merge(overrides, {"data": {"allow_gaps": True}}) if allow_gaps else overrides
+
+
+def _encoding(name: str) -> Encoding:
+    from volseg.export import ENCODINGS
+
+    if name not in ENCODINGS:
+        raise typer.BadParameter(f"there is no encoding {name!r}; there are {', '.join(ENCODINGS)}")
+    return name
 
 
 def _formats(names: list[str] | None) -> list[Format]:

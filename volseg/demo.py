@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from volseg.batch import CaseReport, predict_folder
+from volseg.batch import CaseReport, Request, predict_folder
 from volseg.cases import find_references
 from volseg.evaluation import CasePair, Evaluation, evaluate
 from volseg.io.source import FileSource
@@ -56,7 +56,7 @@ def run_demo(output: Path, minutes: float = 3.0, progress: Progress = silent) ->
     }
     run = train_folder(train_set, output / "run", overrides, progress=progress)
     masks = output / "masks"
-    reports = predict_folder(test_set, [output / "run"], masks, progress=progress)
+    reports = predict_folder(test_set, [output / "run"], Request(masks), progress)
     pairs = [
         CasePair(case_id, FileSource(masks / f"{case_id}.nii.gz"), reference)
         for case_id, reference in find_references(test_set).items()

@@ -11,7 +11,7 @@ import pandas as pd
 
 from volseg.errors import ConfigError, DataError
 from volseg.geometry import Geometry
-from volseg.io import Source, read_mask
+from volseg.io import SegmentsSource, Source, read_mask
 from volseg.io.files import atomic_path, make_folder
 from volseg.metrics import LabelScore, Status, score_masks, worst_distance_mm
 from volseg.progress import Progress, silent
@@ -247,7 +247,7 @@ def _evaluate_case(
     """The rows of one case, and the failure if it is one."""
     grid = None
     try:
-        reference = read_mask(pair.reference, labels)
+        reference = read_mask(pair.reference, labels, on=_grid_for(pair))
         grid = reference.geometry
         prediction = None if pair.prediction is None else read_mask(pair.prediction, labels)
         scores = score_masks(prediction, reference, labels, tolerance_mm)
@@ -255,6 +255,12 @@ def _evaluate_case(
         reason = str(error)
         return [failed_row(pair.case_id, label, reason, grid) for label in labels], Failure(pair.case_id, reason)
     return [score_row(pair.case_id, score) for score in scores], None
+
+
+def _grid_for(pair: CasePair) -> Geometry | None:
+    """The grid for a reference that has none of its own: that of the mask it is compared with."""
+    drawn = isinstance(pair.reference, SegmentsSource)
+    return read_mask(pair.prediction).geometry if drawn and pair.prediction else None
 
 
 def _write_table(table: pd.DataFrame, path: Path) -> None:

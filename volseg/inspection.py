@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from volseg.cases.series import choose, studies_of
+from volseg.config import NO_RULES, DicomRules
 from volseg.errors import DataError
-from volseg.io import SeriesSource, Source, discover, read_volume
+from volseg.io import SegmentsSource, SeriesSource, Source, discover, read_volume
+from volseg.io.files import without_root
 from volseg.progress import Progress, silent
 
 
@@ -19,12 +23,17 @@ class Finding:
     Attributes:
         path: Relative to what was inspected.
         kind: "NIfTI", "NRRD", "DICOM series of 40 files" ...
-        status: "ok", "odd" (usable, but look at `remark`), "unusable" or "set aside".
+        status: "ok", "odd" (usable, but look at `remark`), "unusable", "set aside", or "reference" (marks structures).
         remark: What is odd about it, or why it cannot be used.
         shape: Voxels along the stored axes, None if it cannot be read.
         spacing_mm: Voxel size along the stored axes.
         axis_codes: Directions in which the stored axes run.
         modality: As DICOM states it.
+        number: SeriesNumber.
+        description: SeriesDescription.
+        image_type: ImageType, its values joined by a slash.
+        orientation: "axial", "coronal" or "sagittal", whichever the slices are closest to.
+        taken: Whether prediction would take it, and why or why not; empty for what is no DICOM series.
     """
 
     path: str
@@ -35,13 +44,22 @@ class Finding:
     spacing_mm: tuple[float, float, float] | None = None
     axis_codes: str = ""
     modality: str = ""
+    number: int | None = None
+    description: str = ""
+    image_type: str = ""
+    orientation: str = ""
+    taken: str = ""
 
 
-def inspect(path: Path, progress: Progress = silent) -> list[Finding]:
+def inspect(
+    path: Path, channels: Sequence[str] = ("image",), rules: DicomRules = NO_RULES, progress: Progress = silent
+) -> list[Finding]:
     """Look at everything below a path; every volume is read once.
 
     Args:
         path: A folder or a file.
+        channels: What a model would need, to say which series would be taken.
+        rules: Which series of a study is meant, and how it is read.
         progress: Told per volume.
 
     Returns:
@@ -50,27 +68,58 @@ def inspect(path: Path, progress: Progress = silent) -> list[Finding]:
     Raises:
         DataError: If the path does not exist.
     """
-    discovery = discover(path, progress)
+    discovery = discover(path, progress, fill_gaps=rules.allow_gaps)
+    series = [source for source in discovery.sources if isinstance(source, SeriesSource)]
+    taken = {source: why for study in studies_of(series) for source, why in _choices(study, channels, rules).items()}
     findings = []
     for done, source in enumerate(discovery.sources, start=1):
-        findings.append(_look_at(source, path))
+        found = _look_at(source, path)
+        findings.append(_described(found, source, taken[source]) if isinstance(source, SeriesSource) else found)
         progress("inspect", done, len(discovery.sources))
     aside = [Finding(_relative(item.path, path), "", "set aside", item.reason) for item in discovery.set_aside]
-    return sorted([*findings, *aside], key=lambda finding: finding.path)
+    marked = [_look_at_segments(source, path) for source in discovery.segments]
+    return sorted([*findings, *aside, *marked], key=lambda finding: finding.path)
+
+
+def _choices(study: Sequence[SeriesSource], channels: Sequence[str], rules: DicomRules) -> Mapping[SeriesSource, str]:
+    return choose(study, channels, rules).reasons
+
+
+def _described(finding: Finding, source: SeriesSource, taken: str) -> Finding:
+    traits = source.traits
+    return replace(
+        finding,
+        modality=traits.modality,
+        number=traits.number,
+        description=traits.description,
+        image_type="/".join(traits.image_type),
+        orientation=traits.orientation,
+        taken=taken,
+    )
+
+
+def _look_at_segments(source: SegmentsSource, root: Path) -> Finding:
+    kind = {"seg": "DICOM Segmentation", "rtstruct": "RT Structure Set"}[source.kind]
+    on = f" in series {source.series.traits.number}" if source.series else ", of a series that is not here"
+    return Finding(_relative(source.path, root), kind, "reference", f"marks {', '.join(source.names) or 'nothing'}{on}")
 
 
 def _look_at(source: Source, root: Path) -> Finding:
-    series = source if isinstance(source, SeriesSource) else None
-    kind = f"DICOM series of {len(series.files)} files" if series else source.place.suffixes[0].lstrip(".")
-    name, modality = _relative(source.place, root), series.modality if series else ""
+    name, kind = _relative(source.place, root), _kind_of(source)
     try:
         volume = read_volume(source)
     except DataError as error:
-        return Finding(name, kind, "unusable", str(error), modality=modality)
+        return Finding(name, kind, "unusable", without_root(str(error), root))
     geometry = volume.geometry
     remark = _oddities(volume.array)
     status = "odd" if remark else "ok"
-    return Finding(name, kind, status, remark, geometry.shape, geometry.spacing_mm, geometry.axis_codes, modality)
+    return Finding(name, kind, status, remark, geometry.shape, geometry.spacing_mm, geometry.axis_codes)
+
+
+def _kind_of(source: Source) -> str:
+    if not isinstance(source, SeriesSource):
+        return source.place.suffixes[0].lstrip(".")
+    return f"DICOM series of {len(source.files)} files" + (f", {source.volume}" if source.volume else "")
 
 
 def _oddities(array: np.ndarray) -> str:

@@ -220,7 +220,7 @@ def _look_at(case: Case, channels: tuple[str, ...], labels: tuple[Label, ...]) -
     return CasePrint(
         shape=geometry.shape,
         spacing_mm=geometry.spacing_mm,
-        modalities=tuple(source.modality if isinstance(source, SeriesSource) else "" for source in sources),
+        modalities=tuple(source.traits.modality if isinstance(source, SeriesSource) else "" for source in sources),
         low=tuple(
             float(value) for value in np.nanpercentile(finite[:, :: max(1, finite.shape[1] // 100_000)], 0.5, axis=1)
         ),

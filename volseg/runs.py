@@ -15,7 +15,7 @@ import yaml
 
 from volseg.cases import Case, Dataset, Split, find_dataset, make_splits, read_splits, write_splits
 from volseg.checkpoint import MODEL_FILE
-from volseg.config import Config, NetworkName, dump, has_key, is_complete, merge, read_config, validate
+from volseg.config import Config, NetworkName, dicom_rules, dump, has_key, is_complete, merge, read_config, validate
 from volseg.errors import ConfigError, OutputError
 from volseg.io import SetAside
 from volseg.io.files import atomic_path, make_folder, without_root, write_text
@@ -68,7 +68,7 @@ def plan_folder(data: Path, overrides: Mapping[str, Any], progress: Progress = s
         DataError: If there is no labelled case.
         ConfigError: If the overrides are not valid.
     """
-    dataset = find_dataset(data, progress)
+    dataset = find_dataset(data, dicom_rules(overrides), progress)
     labels = overrides.get("data", {}).get("labels") if isinstance(overrides.get("data"), Mapping) else None
     fingerprint = take_fingerprint(dataset, labels if isinstance(labels, Mapping) else None, progress)
     plan = make_plan(fingerprint, _network_name(overrides), given_spacing_mm=_given_spacing(overrides))
@@ -172,9 +172,10 @@ def _resolve(
                 f"{output} was trained with another configuration",
                 hint="resume with the same options, or a new --output",
             )
-        return find_dataset(data, progress), config
+        return find_dataset(data, config.data, progress), config
     if is_complete(overrides):
-        dataset, config = find_dataset(data, progress), validate(overrides, "the configuration")
+        config = validate(overrides, "the configuration")
+        dataset = find_dataset(data, config.data, progress)
         write_text(output / CONFIG_FILE, dump(config))
         return dataset, config
     dataset, plan = plan_folder(data, overrides, progress)

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import fastremap
 
-from volseg.batch import CASES_FILE, LABELS_FILE, read_labels, segmented_cases
+from volseg.batch import CASES_FILE, segmented_cases
 from volseg.cases import find_references
 from volseg.cases.case import as_case_id
 from volseg.cases.layouts import name_parts
 from volseg.errors import DataError
 from volseg.evaluation import CasePair
+from volseg.export.labels import LABELS_FILE, read_labels
 from volseg.io import Source, discover, read_mask
 from volseg.volume import Label
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.errors import DataError
+from volseg.errors import DataError, GeometryError
 from volseg.geometry import Geometry
 from volseg.terminology import Structure
 
@@ -23,6 +23,7 @@ class Label:
         parts: For a region of several labels, which may overlap others: the values it unites in a reference. In a mask
             a voxel shows the last region painted over it.
         structure: What it marks in the patient, in codes; None where nobody said.
+        aliases: What else references call it: names, or codes as in "SCT:10200004".
     """
 
     value: int
@@ -30,6 +31,7 @@ class Label:
     color: tuple[int, int, int] | None = None
     parts: tuple[int, ...] = ()
     structure: Structure | None = None
+    aliases: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.value < 1:
@@ -77,3 +79,20 @@ class Mask:
             )
         if not np.issubdtype(self.array.dtype, np.unsignedinteger):
             raise DataError(f"a mask is of unsigned integers, got {self.array.dtype}")
+
+    def on(self, geometry: Geometry) -> Mask:
+        """The same voxels in the storage order of another grid of the same places; nothing is resampled.
+
+        Raises:
+            GeometryError: If the grids do not cover the same voxels.
+        """
+        mine, other = self.geometry.to_canonical, geometry.to_canonical
+        if not self.geometry.reordered(mine).matches(geometry.reordered(other)):
+            distance_mm = self.geometry.reordered(mine).distance_mm(geometry.reordered(other))
+            apart = f" ({distance_mm:.3g} mm apart)" if np.isfinite(distance_mm) else ""
+            raise GeometryError(
+                f"the mask has {self.geometry}, but the image has {geometry}{apart}",
+                hint="a mask belongs to the image it was made from",
+            )
+        array = np.ascontiguousarray(other.inverse().apply(mine.apply(self.array)))
+        return Mask(array, geometry, self.labels)

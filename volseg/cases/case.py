@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from volseg.errors import ConfigError, DataError, GeometryError
-from volseg.io import SetAside, Source, image_suffix, read_mask, read_volume
+from volseg.io import SeriesSource, SetAside, Source, image_suffix, read_mask, read_volume, resample
 from volseg.volume import Label, Mask, Volume
 
 _CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -18,6 +18,8 @@ _REFERENCE_NAME = re.compile(
     r"(.*[-_. ])?(labels?|seg|segmentations?|masks?|reference|ground[-_]?truth|gt)([-_. ]?(manual|final|auto))?",
     re.IGNORECASE,
 )
+#: Endings of DICOM objects that mark structures, as volseg writes them, and of any other.
+_DICOM_ENDINGS = (".seg.dcm", ".rtstruct.dcm", ".sr.dcm", ".dcm")
 
 
 @dataclass(frozen=True)
@@ -73,19 +75,25 @@ def read_images(case: Case, channels: Sequence[str]) -> Volume:
         channels: Their order in the result.
 
     Returns:
-        (C, I, J, K) float32 on the one grid that all channels share.
+        (C, I, J, K) float32 on the grid of the first channel. DICOM series of the same frame of reference are brought
+        onto it, with NaN where they do not reach.
 
     Raises:
         DataError: If a channel is missing or damaged, has no finite voxel, or is the same everywhere.
         GeometryError: If a channel does not lie on the grid of the first.
     """
     volumes = [_read_channel(case, channel) for channel in channels]
-    for channel, volume in zip(channels[1:], volumes[1:], strict=True):
-        if not volume.geometry.matches(volumes[0].geometry):
+    for n, channel in enumerate(channels[1:], start=1):
+        volume = volumes[n]
+        if volume.geometry.matches(volumes[0].geometry):
+            continue
+        if _share_a_space(case.images[channels[0]], case.images[channel]):
+            volumes[n] = resample(volume, volumes[0].geometry)
+        else:
             raise GeometryError(
                 f"case {case.case_id}: channel {channel} has {volume.geometry}, but {channels[0]} has "
                 f"{volumes[0].geometry}{_offset(volume, volumes[0])}",
-                hint="bring the channels onto one grid first",
+                hint="bring the channels onto one grid first; volseg does so for DICOM of one frame of reference",
             )
     return Volume(np.concatenate([volume.array for volume in volumes]), volumes[0].geometry)
 
@@ -108,15 +116,12 @@ def read_reference(case: Case, image: Volume, labels: Sequence[Label]) -> Mask:
     """
     if case.reference is None:
         raise DataError(f"case {case.case_id} has no reference")
-    mask = read_mask(case.reference, labels)
-    if not mask.geometry.matches(image.geometry):
-        raise GeometryError(
-            f"case {case.case_id}: the reference has {mask.geometry}, but the image has {image.geometry}"
-            f"{_offset(mask, image)}",
-            hint="a reference must have the grid of its image",
-        )
+    try:
+        mask = read_mask(case.reference, labels, on=image.geometry).on(image.geometry)
+    except GeometryError as error:
+        raise GeometryError(f"case {case.case_id}: reference and image: {error}", hint=error.hint) from error
     check_label_values(case.case_id, mask, labels)
-    return Mask(mask.array, image.geometry, mask.labels)
+    return mask
 
 
 def check_label_values(case_id: str, mask: Mask, labels: Sequence[Label]) -> None:
@@ -137,7 +142,7 @@ def check_label_values(case_id: str, mask: Mask, labels: Sequence[Label]) -> Non
 
 def stem(path: Path) -> str:
     """The name of an image file without its suffix ("a.nii.gz" -> "a"), or of a folder as it is."""
-    suffix = image_suffix(path)
+    suffix = next((ending for ending in _DICOM_ENDINGS if path.name.lower().endswith(ending)), image_suffix(path))
     return path.name[: -len(suffix)] if suffix else path.name
 
 
@@ -166,6 +171,12 @@ def _read_channel(case: Case, channel: str) -> Volume:
         what = "no finite voxel" if values.size == 0 else f"the same value everywhere ({values.flat[0]:g})"
         raise DataError(f"case {case.case_id}: {case.images[channel]} is empty: it has {what}")
     return volume
+
+
+def _share_a_space(one: Source, other: Source) -> bool:
+    """Whether positions in both mean the same places in the patient (PS3.3 section C.7.4.1)."""
+    spaces = [source.traits.frame_of_reference_uid for source in (one, other) if isinstance(source, SeriesSource)]
+    return len(spaces) == 2 and spaces[0] == spaces[1] != ""
 
 
 def _offset(one: Volume | Mask, other: Volume | Mask) -> str:

@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 from volseg.cases.case import Case, Dataset, as_case_id, names_a_reference, stem
-from volseg.cases.layouts import as_channels, by_name, find_dataset, from_manifest, group_channels, split_numbered
+from volseg.cases.layouts import (
+    as_channels,
+    by_name,
+    find_dataset,
+    from_manifest,
+    group_channels,
+    references_in,
+    split_numbered,
+)
+from volseg.cases.series import choose, studies_of
+from volseg.config import NO_RULES, DicomRules
 from volseg.errors import DataError
-from volseg.io import FileSource, SetAside, Source, discover, image_suffix
+from volseg.io import FileSource, SeriesSource, SetAside, Source, discover, image_suffix
 from volseg.progress import Progress, silent
 
 
-def find_inputs(path: Path, channels: tuple[str, ...], progress: Progress = silent) -> Dataset:
+def find_inputs(
+    path: Path, channels: tuple[str, ...], rules: DicomRules = NO_RULES, progress: Progress = silent
+) -> Dataset:
     """Find the cases to segment.
 
     Args:
         path: A data set in any layout, a CSV manifest, one file, a DICOM folder, or a tree of these.
         channels: The channels that the model needs.
+        rules: Which series of a DICOM study is meant, and how it is read.
         progress: Told while files are looked at.
 
     Returns:
@@ -27,9 +42,9 @@ def find_inputs(path: Path, channels: tuple[str, ...], progress: Progress = sile
         DataError: If there is nothing at `path`, or nothing in it that could be segmented.
     """
     if path.is_file() and path.suffix.lower() == ".csv":
-        dataset = _for_model(from_manifest(path), channels)
+        dataset = _for_model(from_manifest(path, rules), channels)
     else:
-        dataset = _from_tree(_images_of(path), channels, progress)
+        dataset = _from_tree(_images_of(path), channels, rules, progress)
     if not dataset.cases and not dataset.set_aside:
         raise DataError(f"{path} holds no image", hint="volseg reads NIfTI, NRRD, MetaImage and DICOM")
     return dataset
@@ -59,10 +74,13 @@ def _for_model(dataset: Dataset, channels: tuple[str, ...]) -> Dataset:
     return Dataset(dataset.layout, cases, channels, set_aside=dataset.set_aside)
 
 
-def _from_tree(root: Path, channels: tuple[str, ...], progress: Progress) -> Dataset:
-    discovery = discover(root, progress)
-    named = by_name(discovery, root)
+def _from_tree(root: Path, channels: tuple[str, ...], rules: DicomRules, progress: Progress) -> Dataset:
+    discovery = discover(root, progress, fill_gaps=rules.allow_gaps)
     set_aside = list(discovery.set_aside)
+    set_aside += [SetAside(item.path, "it marks structures in images, it is no image") for item in discovery.segments]
+    studies, sources, not_taken = _choose_series(discovery.sources, channels, rules)
+    set_aside += not_taken
+    named = by_name(sources, root)
     if root.is_dir():  # a single file is meant, whatever its name
         masks = [name for name in named if names_a_reference(_last_part(named[name]))]
         set_aside += [
@@ -71,7 +89,7 @@ def _from_tree(root: Path, channels: tuple[str, ...], progress: Progress) -> Dat
     grouped, unclear = _grouped(named, root, channels)
     set_aside += unclear
     cases: dict[str, Case] = {}
-    for name, images in grouped.items():
+    for name, images in [*studies, *grouped.items()]:
         if missing := [channel for channel in channels if channel not in images]:
             reason = f"the model needs channel {', '.join(missing)} as well, which is not there"
             set_aside += [SetAside(source.place, reason) for source in images.values()]
@@ -79,6 +97,32 @@ def _from_tree(root: Path, channels: tuple[str, ...], progress: Progress) -> Dat
             case_id = as_case_id([name], cases)
             cases[case_id] = Case(case_id, {channel: images[channel] for channel in channels})
     return Dataset("tree", tuple(cases.values()), channels, set_aside=tuple(set_aside))
+
+
+def _choose_series(
+    sources: Sequence[Source], channels: tuple[str, ...], rules: DicomRules
+) -> tuple[list[tuple[str, dict[str, Source]]], list[Source], list[SetAside]]:
+    """Take the series that are meant out of each DICOM study.
+
+    Returns:
+        Studies whose channels were matched by rules, with a name; sources that are still to be sorted by their names;
+        and the series that are not taken.
+    """
+    if len(channels) > 1 and not rules.series:  # the names of files and folders say which is which
+        return [], list(sources), []
+    matched: list[tuple[str, dict[str, Source]]] = []
+    not_taken: list[SetAside] = []
+    sorted_out: set[Source] = set()
+    for study in studies_of([source for source in sources if isinstance(source, SeriesSource)]):
+        choice = choose(study, channels, rules)
+        not_taken += [
+            SetAside(source.place, choice.reasons[source]) for source in study if source not in choice.chosen.values()
+        ]
+        sorted_out |= {source for source in study if len(channels) > 1 or source not in choice.chosen.values()}
+        if len(channels) > 1 and choice.chosen:
+            places = [source.folder for source in choice.chosen.values()]
+            matched.append((Path(os.path.commonpath(places)).name, dict(choice.chosen)))
+    return matched, [source for source in sources if source not in sorted_out], not_taken
 
 
 def _grouped(
@@ -149,11 +193,12 @@ def _last_part(source: Source) -> str:
     return stem(source.place)
 
 
-def find_references(path: Path, progress: Progress = silent) -> dict[str, Source]:
+def find_references(path: Path, rules: DicomRules = NO_RULES, progress: Progress = silent) -> dict[str, Source]:
     """Find the references of cases: of a labelled data set in any layout, or a folder of label maps.
 
     Args:
         path: A data set, a CSV manifest with a `reference` column, a folder of label maps, or one label map.
+        rules: How DICOM is read.
         progress: Told while files are looked at.
 
     Returns:
@@ -163,16 +208,17 @@ def find_references(path: Path, progress: Progress = silent) -> dict[str, Source
         DataError: If there is none.
     """
     if path.is_file() and path.suffix.lower() == ".csv":
-        cases = from_manifest(path).cases
+        cases = from_manifest(path, rules).cases
     elif path.is_dir() and any((path / name).exists() for name in ("dataset.json", "labels", "labelsTr")):
-        cases = find_dataset(path, progress).cases
+        cases = find_dataset(path, rules, progress).cases
     else:
-        found = by_name(discover(path, progress), path)
+        discovery = discover(path, progress, fill_gaps=rules.allow_gaps)
+        found = references_in(discovery, path)
         if not found:
             raise DataError(f"{path} holds no reference", hint="give a folder of label maps, or a labelled data set")
         if not _in_case_folders(found, path):
             return found
-        cases = find_dataset(path, progress).cases
+        cases = find_dataset(path, rules, progress).cases
     return {case.case_id: case.reference for case in cases if case.reference is not None}
 
 

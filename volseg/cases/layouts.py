@@ -7,23 +7,37 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from volseg.cases.case import Case, Dataset, as_case_id, names_a_reference, stem
+from volseg.cases.series import choose
+from volseg.config import NO_RULES, DicomRules
 from volseg.errors import DataError
-from volseg.io import Discovery, FileSource, SetAside, Source, discover, image_suffix, single_source
+from volseg.io import (
+    Discovery,
+    FileSource,
+    SegmentsSource,
+    SeriesSource,
+    SetAside,
+    Source,
+    discover,
+    image_suffix,
+    single_source,
+)
 from volseg.progress import Progress, silent
 
 _CHANNEL_SUFFIX = re.compile(r"(.+)_(\d{4})")
 _HINT = "data/README.md shows every layout with a tree"
 
 
-def find_dataset(path: Path, progress: Progress = silent) -> Dataset:
+def find_dataset(path: Path, rules: DicomRules = NO_RULES, progress: Progress = silent) -> Dataset:
     """Find the cases of a labelled data set.
 
     Args:
         path: A folder in one of the layouts, or a CSV manifest.
+        rules: Which series of a DICOM study is meant, and how it is read.
         progress: Told while files are looked at.
 
     Returns:
@@ -37,21 +51,28 @@ def find_dataset(path: Path, progress: Progress = silent) -> Dataset:
     if path.is_file():
         if path.suffix.lower() != ".csv":
             raise DataError(f"{path} is a single file", hint=f"training takes a folder or a CSV manifest; {_HINT}")
-        dataset = _labelled(from_manifest(path))
+        dataset = _labelled(from_manifest(path, rules))
     elif (path / "dataset.json").is_file():
-        dataset = _from_dataset_json(path, progress)
+        dataset = _from_dataset_json(path, rules, progress)
     elif (folders := _image_and_label_folders(path)) is not None:
-        dataset = _from_equal_names(*folders, progress)
+        dataset = _from_equal_names(*folders, rules, progress)
     else:
-        dataset = _from_case_folders(path, progress)
+        dataset = _from_case_folders(path, rules, progress)
     if not dataset.cases:
         reasons = Counter(item.reason for item in dataset.set_aside)
         found = "; ".join(f"{reason} ({count} files)" for reason, count in reasons.most_common(3)) or "it has no images"
         raise DataError(f"{path} holds no labelled case: {found}", hint=_HINT)
-    return dataset
+    return dataset if dataset.labels else replace(dataset, labels=_segment_labels(dataset.cases))
 
 
-def from_manifest(path: Path) -> Dataset:
+def _segment_labels(cases: Iterable[Case]) -> dict[str, int]:
+    """Names of the structures that DICOM references mark, numbered in the order in which they are met."""
+    references = [case.reference for case in cases]
+    names = [name for source in references if isinstance(source, SegmentsSource) for name in source.names]
+    return {name: value for value, name in enumerate(dict.fromkeys(filter(None, names)), start=1)}
+
+
+def from_manifest(path: Path, rules: DicomRules = NO_RULES) -> Dataset:
     """Read a CSV of `case_id,image[,image_2...],reference`; paths are relative to it.
 
     Raises:
@@ -70,8 +91,8 @@ def from_manifest(path: Path) -> Dataset:
     set_aside: list[SetAside] = []
     for row in rows:
         try:
-            images = {channel: _manifest_source(path, row[channel]) for channel in channels}
-            reference = _manifest_source(path, row["reference"]) if row.get("reference") else None
+            images = {channel: _manifest_source(path, row[channel], rules) for channel in channels}
+            reference = _manifest_source(path, row["reference"], rules) if row.get("reference") else None
         except DataError as error:
             set_aside.append(SetAside(path.parent / row["case_id"], str(error)))
         else:
@@ -153,11 +174,23 @@ def as_channels(source: Source, names: tuple[str, ...]) -> dict[str, Source]:
     return {name: FileSource(source.path, frame) for frame, name in enumerate(names)}
 
 
-def by_name(discovery: Discovery, root: Path) -> dict[str, Source]:
+def by_name(sources: Iterable[Source], root: Path) -> dict[str, Source]:
     """Give every source below `root` a unique name from its path."""
     named: dict[str, Source] = {}
-    for source in discovery.sources:
+    for source in sources:
         named[as_case_id(name_parts(source, root), named)] = source
+    return named
+
+
+def references_in(discovery: Discovery, root: Path) -> dict[str, Source]:
+    """Label maps and objects that mark structures below `root`, by name: a lone object in a folder has its name."""
+    lone = Counter(source.path.parent for source in discovery.segments)
+    lone.update(source.place.parent for source in discovery.sources)
+    named = by_name(discovery.sources, root)
+    for source in discovery.segments:
+        parts = name_parts(source, root)
+        alone = len(parts) > 1 and lone[source.path.parent] == 1
+        named[as_case_id(parts[:-1] if alone else parts, named)] = source
     return named
 
 
@@ -165,10 +198,11 @@ def name_parts(source: Source, root: Path) -> list[str]:
     """The parts of a path below `root` that name a source, the last one without its suffix."""
     below = source.place != root and source.place.is_relative_to(root)  # a series of one file lies above it
     parts = source.place.relative_to(root).parts if below else (root.name,)
-    return [*parts[:-1], stem(Path(parts[-1]))]
+    last = stem(Path(parts[-1]))
+    return [*parts[:-1], f"{last}_{source.volume}" if isinstance(source, SeriesSource) and source.volume else last]
 
 
-def _from_dataset_json(root: Path, progress: Progress) -> Dataset:
+def _from_dataset_json(root: Path, rules: DicomRules, progress: Progress) -> Dataset:
     description = read_dataset_json(root / "dataset.json")
     labels, regions = _stated_labels(description)
     channels = stated_channels(description)
@@ -180,7 +214,7 @@ def _from_dataset_json(root: Path, progress: Progress) -> Dataset:
     images, references = root / "imagesTr", root / "labelsTr"
     if not images.is_dir() or not references.is_dir():
         raise DataError(f"{root} has a dataset.json, but no imagesTr/ and labelsTr/ beside it", hint=_HINT)
-    paired = _from_equal_names(images, references, progress, channels)
+    paired = _from_equal_names(images, references, rules, progress, channels)
     return Dataset("nnU-Net", paired.cases, paired.channels, labels, regions, paired.set_aside)
 
 
@@ -201,10 +235,10 @@ def _from_list(root: Path, wanted: Mapping[Path, Path], channels: tuple[str, ...
 
 
 def _from_equal_names(
-    images: Path, references: Path, progress: Progress, channels: tuple[str, ...] = ("image",)
+    images: Path, references: Path, rules: DicomRules, progress: Progress, channels: tuple[str, ...] = ("image",)
 ) -> Dataset:
-    found, wanted = discover(images, progress), discover(references, progress)
-    named, labels = by_name(found, images), by_name(wanted, references)
+    found, wanted = (discover(folder, progress, fill_gaps=rules.allow_gaps) for folder in (images, references))
+    named, labels = by_name(found.sources, images), references_in(wanted, references)
     # Where images/a_0000 has its labels/a_0000, the number is that of the case.
     numbered, rest = ({}, named) if named.keys() & labels.keys() else split_numbered(named)
     grouped, names = group_channels(numbered, channels)
@@ -228,24 +262,20 @@ def _from_equal_names(
     return Dataset("images and labels with equal names", _sorted(cases), names, set_aside=tuple(set_aside))
 
 
-def _from_case_folders(root: Path, progress: Progress) -> Dataset:
-    """One folder per case: the reference is known by its name, what is left are the channels."""
+def _from_case_folders(root: Path, rules: DicomRules, progress: Progress) -> Dataset:
+    """One folder per case: the reference is known by its kind or its name, what is left are the channels."""
     found: dict[str, tuple[dict[str, Source], list[Source]]] = {}
     set_aside: list[SetAside] = []
     for folder in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        discovery = discover(folder, progress)
+        discovery = discover(folder, progress, fill_gaps=rules.allow_gaps)
         set_aside += discovery.set_aside
-        named = by_name(discovery, folder)
-        references = [source for name, source in named.items() if names_a_reference(name)]
-        images: dict[str, Source] = {}
-        for name, source in named.items():
-            if not names_a_reference(name):
-                images[as_case_id([_channel_name(name, folder.name)], images)] = source
+        images, references, not_taken = _parts_of_case(discovery, folder, rules)
+        set_aside += not_taken
         if images or references:
             found[as_case_id([folder.name], found)] = (images, references)
     loose = [path for path in sorted(root.glob("[!.]*")) if path.is_file() and discover(path).sources]
     set_aside += [SetAside(path, "lies beside the case folders, not in one") for path in loose]
-    channels = _common_channels(images for images, _ in found.values())
+    channels = tuple(rules.series) or _common_channels(images for images, _ in found.values())
     cases = []
     for case_id, (images, references) in found.items():
         chosen = images if len(channels) > 1 else dict(zip(channels, images.values(), strict=False))
@@ -255,6 +285,30 @@ def _from_case_folders(root: Path, progress: Progress) -> Dataset:
         else:
             cases.append(Case(case_id, {name: chosen[name] for name in channels}, references[0]))
     return Dataset("one folder per case", _sorted(cases), channels, set_aside=tuple(set_aside))
+
+
+def _parts_of_case(
+    discovery: Discovery, folder: Path, rules: DicomRules
+) -> tuple[dict[str, Source], list[Source], list[SetAside]]:
+    """The images by channel, the references, and the series that are not taken, of the folder of one case."""
+    named = by_name(discovery.sources, folder)
+    references: list[Source] = [source for name, source in named.items() if names_a_reference(name)]
+    candidates = {name: source for name, source in named.items() if not names_a_reference(name)}
+    references += discovery.segments
+    series = [source for source in candidates.values() if isinstance(source, SeriesSource)]
+    images: dict[str, Source] = {}
+    reasons: dict[SeriesSource, str] = {}
+    marked = {source.series for source in discovery.segments} - {None}
+    if rules.series:
+        choice = choose(series, tuple(rules.series), rules)
+        images |= choice.chosen
+        reasons = {source: choice.reasons[source] for source in series if source not in choice.chosen.values()}
+    elif len(marked) == 1:  # the reference says which image it is about
+        reasons = {source: "the reference is about another series" for source in series if source not in marked}
+    for name, source in candidates.items():
+        if source not in reasons and source not in images.values():
+            images[as_case_id([_channel_name(name, folder.name)], images)] = source
+    return images, references, [SetAside(source.place, reason) for source, reason in reasons.items()]
 
 
 def _why_not(case_id: str, images: Mapping[str, Source], references: list[Source], channels: tuple[str, ...]) -> str:
@@ -331,14 +385,14 @@ def _read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
         raise DataError(f"{path} cannot be read as CSV: {error}") from error
 
 
-def _manifest_source(manifest: Path, entry: str) -> Source:
+def _manifest_source(manifest: Path, entry: str, rules: DicomRules) -> Source:
     """The one source at a path of a manifest."""
     if not entry:
         raise DataError(f"{manifest.name} leaves a path empty")
     path = manifest.parent / entry
     if path.is_file() and image_suffix(path):
         return FileSource(path)
-    return single_source(path)
+    return single_source(path, fill_gaps=rules.allow_gaps)
 
 
 def _sorted(cases: Iterable[Case]) -> tuple[Case, ...]:

@@ -15,11 +15,13 @@ from volseg.config.data import (
     Window,
     ZScore,
 )
+from volseg.config.dicom import NO_RULES, DicomRules, SeriesRule, StructureConfig
 from volseg.config.inference import InferenceConfig, LabelRule
 from volseg.config.learning import LossConfig, TrainingConfig
 from volseg.config.networks import AttentionUnet, DynUNet, NetworkConfig, NetworkName, SegResNet, SwinUNETR, UNet, VNet
 from volseg.config.resolve import (
     Config,
+    dicom_rules,
     dump,
     has_key,
     is_complete,
@@ -33,11 +35,13 @@ from volseg.config.section import AXES
 
 __all__ = [
     "AXES",
+    "NO_RULES",
     "AttentionUnet",
     "AugmentationConfig",
     "Config",
     "CtNormalization",
     "DataConfig",
+    "DicomRules",
     "DynUNet",
     "InferenceConfig",
     "LabelRule",
@@ -50,12 +54,15 @@ __all__ = [
     "PreprocessingConfig",
     "Region",
     "SegResNet",
+    "SeriesRule",
+    "StructureConfig",
     "SwinUNETR",
     "TrainingConfig",
     "UNet",
     "VNet",
     "Window",
     "ZScore",
+    "dicom_rules",
     "dump",
     "has_key",
     "is_complete",

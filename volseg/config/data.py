@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from volseg.config.dicom import DicomRules, StructureConfig
 from volseg.config.section import Axis, Fraction, Section, SpacingMm, Triple
+from volseg.terminology import lookup
 from volseg.volume import Label
 
 
@@ -24,18 +27,23 @@ class Region(Section):
     value: Annotated[int, Field(ge=1, le=65535)]
 
 
-class DataConfig(Section):
+class DataConfig(DicomRules):
     """What goes in and what comes out.
 
     Attributes:
         channels: Names of the image channels, in the order the network sees them.
         labels: Name and value of every label of the references; background (0) is not listed.
         regions: When given, the network answers one yes or no per region instead of one label per voxel.
+        segments: For each label what else DICOM references call it: names, or codes as in "SCT:10200004". A segment
+            that has the label's own name, or the code of the structure that name stands for, is found without.
+        structures: For each label or region what it marks, where volseg's own table does not know its name.
     """
 
     channels: Annotated[tuple[str, ...], Field(min_length=1)] = ("image",)
     labels: Annotated[dict[str, Annotated[int, Field(ge=1, le=65535)]], Field(min_length=1)]
     regions: tuple[Region, ...] = ()
+    segments: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
+    structures: Mapping[str, StructureConfig] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _consistent(self) -> DataConfig:
@@ -52,24 +60,37 @@ class DataConfig(Section):
                 raise ValueError(
                     f"region {region.name!r} is made of labels {sorted(unknown)}, which are not in data.labels"
                 )
+        outputs = {*self.labels, *(region.name for region in self.regions)}
+        known = {"series": set(self.channels), "segments": set(self.labels), "structures": outputs}
+        for key, names in known.items():
+            if strange := set(getattr(self, key)) - names:
+                raise ValueError(f"{key} names {', '.join(sorted(strange))}; there are {', '.join(sorted(names))}")
         return self
 
     @property
     def reference_labels(self) -> tuple[Label, ...]:
         """The labels of the references, by value."""
-        return tuple(sorted((Label(value, name) for name, value in self.labels.items()), key=lambda label: label.value))
+        return tuple(sorted((self._label(name, value) for name, value in self.labels.items()), key=_by_value))
 
     @property
     def output_labels(self) -> tuple[Label, ...]:
         """The labels of the masks volseg writes: the regions where there are any, else the labels."""
         if self.regions:
-            return tuple(Label(region.value, region.name, parts=region.labels) for region in self.regions)
+            return tuple(self._label(region.name, region.value, region.labels) for region in self.regions)
         return self.reference_labels
+
+    def _label(self, name: str, value: int, parts: tuple[int, ...] = ()) -> Label:
+        structure = self.structures[name].structure if name in self.structures else lookup(name)
+        return Label(value, name, parts=parts, structure=structure, aliases=self.segments.get(name, ()))
 
     @property
     def outputs(self) -> int:
         """How many outputs the network has: a class for background and each label, or one per region."""
         return len(self.regions) or len(self.labels) + 1
+
+
+def _by_value(label: Label) -> int:
+    return label.value
 
 
 class ZScore(Section):

@@ -20,6 +20,7 @@ from volseg.config.data import (
     Window,
     ZScore,
 )
+from volseg.config.dicom import DicomRules
 from volseg.config.inference import InferenceConfig, LabelRule
 from volseg.config.learning import LossConfig, PatchConfig, TrainingConfig
 from volseg.config.networks import AttentionUnet, DynUNet, NetworkConfig, SegResNet, SwinUNETR, UNet, VNet
@@ -142,6 +143,20 @@ def validate(tree: Mapping[str, Any], origin: str) -> Config:
         return Config.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(f"{origin}: {_explain(error)}", hint=_suggest(error)) from error
+
+
+def dicom_rules(overrides: Mapping[str, Any]) -> DicomRules:
+    """How DICOM is to be read, as far as the overrides say: that is needed before the data are looked at.
+
+    Raises:
+        ConfigError: If what they say is not valid.
+    """
+    data = overrides.get("data")
+    stated = {key: data[key] for key in DicomRules.model_fields if key in data} if isinstance(data, Mapping) else {}
+    try:
+        return DicomRules.model_validate(stated)
+    except ValidationError as error:
+        raise ConfigError(f"the configuration: data.{_explain(error)}") from error
 
 
 def is_complete(tree: Mapping[str, Any]) -> bool:

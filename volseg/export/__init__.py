@@ -1,55 +1,234 @@
-"""A mask in another format, exactly on the grid of the image it belongs to."""
+"""The verb `export`: a mask in the formats of viewers and archives, exactly on the images it belongs to."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
-import numpy as np
+import fastremap
 
-from volseg.errors import GeometryError
-from volseg.io import Source, read_mask, read_volume, write_mask
-from volseg.io.source import FileSource
-from volseg.volume import Mask
+from volseg.errors import ConfigError, DataError, GeometryError
+from volseg.export.labels import LABELS_FILE, read_labels
+from volseg.geometry import Geometry
+from volseg.io import (
+    FileSource,
+    SegmentsSource,
+    SeriesSource,
+    Source,
+    discover,
+    read_mask,
+    read_volume,
+    single_source,
+    write_mask,
+)
+from volseg.terminology import is_private, lookup, private
+from volseg.volume import Label, Mask
 
-Format = Literal["nifti", "nrrd", "mha"]
+Format = Literal["nifti", "nrrd", "mha", "seg-nrrd", "dicom-seg", "rtstruct", "dicom-sr", "stl", "ply", "glb", "png"]
+#: How a DICOM Segmentation holds its voxels: a bit per segment, or a number per voxel.
+Encoding = Literal["binary", "labelmap"]
 
-SUFFIXES: dict[Format, str] = {"nifti": ".nii.gz", "nrrd": ".nrrd", "mha": ".mha"}
+FORMATS: tuple[Format, ...] = get_args(Format)
+ENCODINGS: tuple[Encoding, ...] = get_args(Encoding)
+#: What is written is a file whose name ends so; a mesh format makes a folder of files.
+SUFFIXES: dict[Format, str] = {
+    "nifti": ".nii.gz",
+    "nrrd": ".nrrd",
+    "mha": ".mha",
+    "seg-nrrd": ".seg.nrrd",
+    "dicom-seg": ".seg.dcm",
+    "rtstruct": ".rtstruct.dcm",
+    "dicom-sr": ".sr.dcm",
+    "stl": "",
+    "ply": "",
+    "glb": ".glb",
+    "png": ".png",
+}
+#: Formats that refer to the DICOM images a mask was made from.
+_OF_DICOM: tuple[Format, ...] = ("dicom-seg", "rtstruct", "dicom-sr")
+
+logger = logging.getLogger(__name__)
 
 
 def output_path(folder: Path, case_id: str, form: Format) -> Path:
-    """Where the mask of a case is written in a format."""
+    """Where the mask of a case is written in a format: a file, or a folder of meshes."""
     return folder / f"{case_id}{SUFFIXES[form]}"
 
 
-def export_mask(mask_file: Path, reference: Source, output: Path) -> Mask:
-    """Write a mask on the grid of its source image, in the format that the suffix of `output` names.
+def with_needed(formats: Sequence[Format]) -> list[Format]:
+    """The formats, each once, with the Segmentation that a structured report refers to."""
+    needed: list[Format] = ["dicom-seg"] if "dicom-sr" in formats else []
+    return list(dict.fromkeys([*formats, *needed]))
 
-    The mask may be stored with its axes in another order than the image; its voxels are then put into the image's
-    order. Nothing is resampled.
+
+def write(mask: Mask, image: Source, path: Path, form: Format, encoding: Encoding = "binary") -> None:
+    """Write a mask in one format.
 
     Args:
-        mask_file: The mask.
-        reference: The image it belongs to.
-        output: The file to write.
-
-    Returns:
-        What was written.
+        mask: On the grid of the image.
+        image: What it was made from.
+        path: From `output_path`.
+        form: The format.
+        encoding: Of a Segmentation, and of the one that a report refers to.
 
     Raises:
-        GeometryError: If the voxels of the mask do not lie where those of the image lie.
-        DataError: If one of them cannot be read.
+        DataError: If the format refers to DICOM images and the image is none, or they lack what it must state.
+        GeometryError: If the mask does not lie on the image.
         OutputError: If it cannot be written.
     """
-    mask = read_mask(FileSource(mask_file))
-    target = read_volume(reference).geometry
-    canonical = mask.geometry.reordered(mask.geometry.to_canonical)
-    if not canonical.matches(target.reordered(target.to_canonical)):
-        raise GeometryError(
-            f"{mask_file} has {mask.geometry}, but {reference} has {target}; they do not cover the same voxels",
-            hint="export a mask with the image it was made from",
+    if form in _OF_DICOM:
+        _write_dicom(mask, _series(image, form), path, form, encoding)
+        return
+    match form:
+        case "seg-nrrd":
+            from volseg.export.seg_nrrd import write_seg_nrrd
+
+            write_seg_nrrd(mask, path)
+        case "stl" | "ply":
+            from volseg.export.mesh import write_meshes
+
+            write_meshes(mask, path, form)
+        case "glb":
+            from volseg.export.mesh import write_glb
+
+            write_glb(mask, path)
+        case "png":
+            from volseg.export.preview import write_preview
+
+            write_preview(mask, read_volume(image), path)
+        case _:
+            write_mask(mask, path)
+
+
+def _write_dicom(mask: Mask, series: SeriesSource, path: Path, form: Format, encoding: Encoding) -> None:
+    match form:
+        case "dicom-seg":
+            from volseg.export.seg import write_seg
+
+            write_seg(mask, series, path, encoding)
+        case "dicom-sr":
+            from volseg.export.sr import write_sr
+
+            write_sr(mask, series, path, encoding)
+        case _:
+            from volseg.export.rtstruct import write_rtstruct
+
+            write_rtstruct(mask, series, path)
+
+
+def _series(image: Source, form: Format) -> SeriesSource:
+    if not isinstance(image, SeriesSource):
+        raise DataError(f"{form} refers to the DICOM images of the case, but {image.place.name} is none")
+    return image
+
+
+@dataclass(frozen=True)
+class Export:
+    """What the verb `export` is asked for.
+
+    Attributes:
+        mask: A label map, a DICOM Segmentation or an RT Structure Set.
+        reference: The image it was made from: a file, or a folder that may hold several series.
+        output: The file to write, or the folder for meshes.
+        form: The format.
+        labels: What the values mean; by default the labels.json beside the mask, else what the mask says itself.
+        encoding: Of a Segmentation.
+        allow_gaps: Whether DICOM series with missing slices are bridged.
+    """
+
+    mask: Path
+    reference: Path
+    output: Path
+    form: Format = "nifti"
+    labels: Path | None = None
+    encoding: Encoding = "binary"
+    allow_gaps: bool = False
+
+
+def export(request: Export) -> tuple[Mask, list[Path]]:
+    """Put a mask onto the grid of its image, in the image's storage order, and write it; nothing is resampled.
+
+    Returns:
+        What was written, and the files or the folder: a report comes with the Segmentation it refers to.
+
+    Raises:
+        ConfigError: If the name of the output does not go with the format.
+        GeometryError: If the mask lies on none of the images.
+        DataError: If one of them cannot be read, or lacks what the format must state.
+        OutputError: If it cannot be written.
+    """
+    suffix = SUFFIXES[request.form]
+    if not request.output.name.endswith(suffix):
+        raise ConfigError(f"--output of --format {request.form} ends with {suffix}, given {request.output.name}")
+    source = single_source(request.mask)
+    labels = _labels_of(source, request)
+    mask, image = _placed(source, labels, request)
+    warn_of_private_codes(mask.labels, [request.form])
+    case = request.output.name.removesuffix(suffix)
+    paths = {form: output_path(request.output.parent, case, form) for form in with_needed([request.form])}
+    for form, path in paths.items():
+        write(mask, image, path, form, request.encoding)
+    return mask, list(paths.values())
+
+
+def _labels_of(source: Source, request: Export) -> tuple[Label, ...]:
+    """What is known of the values before the mask is read."""
+    beside = request.mask.parent / LABELS_FILE
+    if request.labels or beside.is_file():
+        return read_labels(request.labels or beside)
+    if isinstance(source, SegmentsSource):
+        named = enumerate(dict.fromkeys(source.names), start=1)
+        return tuple(Label(value, name, structure=lookup(name)) for value, name in named)
+    return ()
+
+
+def _placed(source: Source, labels: Sequence[Label], request: Export) -> tuple[Mask, Source]:
+    """The mask on the grid of the first image at the reference that it lies on, and that image."""
+    stored = None if isinstance(source, SegmentsSource) else _with_all_labels(read_mask(source, labels))
+    faults: list[DataError] = []
+    for image in discover(request.reference, fill_gaps=request.allow_gaps).sources:
+        try:
+            geometry = _grid_of(image)
+            return (stored.on(geometry) if stored else read_mask(source, labels, on=geometry)), image
+        except DataError as error:
+            faults.append(error)
+    if len(faults) == 1:
+        raise faults[0]
+    if not faults:
+        raise DataError(f"{request.reference} holds no image", hint="give the image that the mask was made from")
+    raise GeometryError(
+        f"the mask lies on none of the {len(faults)} volumes in {request.reference}; the first: {faults[0]}",
+        hint=faults[0].hint,
+    )
+
+
+def _with_all_labels(mask: Mask) -> Mask:
+    """The mask with a label for every value; those that nobody named are called by their number."""
+    named = {label.value for label in mask.labels}
+    values = (int(value) for value in fastremap.unique(mask.array))
+    more = [Label(value, f"label_{value}") for value in values if value and value not in named]
+    return Mask(mask.array, mask.geometry, (*mask.labels, *more))
+
+
+def warn_of_private_codes(labels: Sequence[Label], formats: Sequence[Format]) -> None:
+    """Say which labels other programs will know by name alone."""
+    unknown = [label.name for label in labels if is_private(label.structure or private(label.name))]
+    if unknown and set(formats) & {*_OF_DICOM, "seg-nrrd"}:
+        logger.warning(
+            "no code is known for %s: private codes are written; data.structures can say what they are",
+            ", ".join(unknown),
         )
-    array = target.to_canonical.inverse().apply(mask.geometry.to_canonical.apply(mask.array))
-    placed = Mask(np.ascontiguousarray(array), target, mask.labels)
-    write_mask(placed, output)
-    return placed
+
+
+def _grid_of(source: Source) -> Geometry:
+    """Where the voxels lie; the pixels of a DICOM series are not read for it."""
+    match source:
+        case SeriesSource():
+            from volseg.io.dicom import read_instances
+
+            return read_instances(source).geometry
+        case FileSource() | SegmentsSource():
+            return read_volume(source).geometry

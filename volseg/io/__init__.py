@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from volseg.errors import ConfigError, DataError
 from volseg.geometry import Geometry
-from volseg.io.source import Discovery, FileSource, SeriesSource, SetAside, Source
+from volseg.io.archives import is_archive, members
+from volseg.io.source import Discovery, FileSource, SegmentsSource, SeriesSource, SetAside, Source
 from volseg.progress import Progress, silent
 from volseg.volume import Label, Mask, Volume
 
@@ -20,6 +21,7 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "Discovery",
     "FileSource",
+    "SegmentsSource",
     "SeriesSource",
     "SetAside",
     "Source",
@@ -27,6 +29,7 @@ __all__ = [
     "image_suffix",
     "read_mask",
     "read_volume",
+    "resample",
     "single_source",
     "write_mask",
     "write_volume",
@@ -51,12 +54,13 @@ def image_suffix(path: Path) -> str:
     return next((suffix for suffix in IMAGE_SUFFIXES if name.endswith(suffix)), "")
 
 
-def discover(root: Path, progress: Progress = silent) -> Discovery:
+def discover(root: Path, progress: Progress = silent, *, fill_gaps: bool = False) -> Discovery:
     """Find everything below `root` that may be a volume; only headers are read.
 
     Args:
-        root: A folder, or a single image or DICOM file.
+        root: A folder, a single image or DICOM file, a .zip of DICOM files, or a DICOMDIR, which stands for its folder.
         progress: Told how many files were looked at.
+        fill_gaps: Whether DICOM series with missing or unevenly spaced slices are to be bridged when they are read.
 
     Returns:
         The sources, and what was set aside with the reason. Hidden files are not looked at.
@@ -64,36 +68,38 @@ def discover(root: Path, progress: Progress = silent) -> Discovery:
     Raises:
         DataError: If `root` does not exist.
     """
-    from volseg.io.dicom import is_dicom, scan_dicom
+    from volseg.io.dicom import scan_dicom
 
     if not root.exists():
         raise DataError(f"{root} does not exist")
+    if root.name.upper() == "DICOMDIR" and root.is_file():
+        root = root.parent
     images: list[Source] = []
-    dicom: list[Path] = []
+    candidates: list[Path] = []
     set_aside: list[SetAside] = []
-    ignored = 0
-    for path in [root] if root.is_file() else _walk(root, set_aside):
+    for path in _files_of(root, set_aside):
         if image_suffix(path):
             images.append(FileSource(path))
-        elif _belongs_to_header(path):
-            continue
-        elif is_dicom(path):
-            dicom.append(path)
-        else:
-            ignored += 1
-    series, unusable = scan_dicom(dicom, progress)
-    set_aside += unusable
-    sources = sorted([*images, *series], key=_order)
-    return Discovery(tuple(sources), tuple(sorted(set_aside, key=lambda item: item.path)), ignored)
+        elif not _belongs_to_header(path):
+            candidates.append(path)
+    scan = scan_dicom(candidates, progress, fill_gaps=fill_gaps)
+    sources = sorted([*images, *scan.series], key=_order)
+    set_aside += scan.set_aside
+    return Discovery(tuple(sources), tuple(sorted(set_aside, key=lambda item: item.path)), scan.ignored, scan.segments)
 
 
-def single_source(path: Path) -> Source:
-    """The one volume at a path: a file, or a folder that holds one DICOM series.
+def single_source(path: Path, *, fill_gaps: bool = False) -> Source:
+    """The one volume at a path: a file, a folder that holds one DICOM series, or an object that marks structures.
+
+    Args:
+        path: Where it lies.
+        fill_gaps: Whether a DICOM series with missing slices is to be bridged when it is read.
 
     Raises:
         DataError: If there is none, or more than one.
     """
-    sources = discover(path).sources
+    discovery = discover(path, fill_gaps=fill_gaps)
+    sources = discovery.sources or discovery.segments
     if len(sources) != 1:
         raise DataError(f"{path} holds {len(sources)} volumes, one is needed", hint="`volseg inspect` shows them")
     return sources[0]
@@ -112,6 +118,8 @@ def read_volume(source: Source) -> Volume:
         DataError: If it is damaged or is no single 3D volume.
         GeometryError: If it does not say where its voxels lie.
     """
+    if isinstance(source, SegmentsSource):
+        raise DataError(f"{source} marks structures in images, it is no image")
     if isinstance(source, SeriesSource):
         from volseg.io.dicom import read_series
 
@@ -121,12 +129,14 @@ def read_volume(source: Source) -> Volume:
         return Volume(np.asarray(array, dtype=np.float32)[np.newaxis], geometry)
 
 
-def read_mask(source: Source, labels: Sequence[Label] = ()) -> Mask:
+def read_mask(source: Source, labels: Sequence[Label] = (), on: Geometry | None = None) -> Mask:
     """Read a label map.
 
     Args:
-        source: A file or a DICOM series whose voxels are whole numbers, stored in any type.
-        labels: What the values mean.
+        source: A file or a DICOM series whose voxels are whole numbers, stored in any type; or a DICOM Segmentation or
+            RT Structure Set.
+        labels: What the values mean, and which structures of a DICOM object they are.
+        on: The grid of the image, for an object that has none of its own.
 
     Returns:
         The mask, uint8 or uint16.
@@ -135,12 +145,24 @@ def read_mask(source: Source, labels: Sequence[Label] = ()) -> Mask:
         DataError: If it is damaged, or a voxel is not a whole number from 0 to 65535.
         GeometryError: If it does not say where its voxels lie.
     """
-    if isinstance(source, SeriesSource):
-        volume = read_volume(source)
-        array, geometry = volume.array[0], volume.geometry
-    else:
-        array, geometry = _read_frame(source)
+    match source:
+        case SegmentsSource():
+            from volseg.io.dicom.references import read_segments
+
+            return read_segments(source, labels, on)
+        case SeriesSource():
+            volume = read_volume(source)
+            array, geometry = volume.array[0], volume.geometry
+        case FileSource():
+            array, geometry = _read_frame(source)
     return Mask(_label_values(array, source), geometry, tuple(labels))
+
+
+def resample(volume: Volume, geometry: Geometry) -> Volume:
+    """Bring an image onto another grid in the same space, linearly; where it does not reach, voxels are NaN."""
+    from volseg.io.itk import resample as itk_resample
+
+    return itk_resample(volume, geometry)
 
 
 def write_mask(mask: Mask, path: Path) -> None:
@@ -225,6 +247,22 @@ def _label_values(array: NDArray[np.generic], source: Source) -> NDArray[np.unsi
     return array.astype(np.uint8 if largest <= 255 else np.uint16)
 
 
+def _files_of(root: Path, set_aside: list[SetAside]) -> Iterator[Path]:
+    """All files below a path; those in archives, too, of which only DICOM is read."""
+    for path in [root] if root.is_file() else _walk(root, set_aside):
+        if not is_archive(path):
+            yield path
+            continue
+        try:
+            for member in members(path):
+                if image_suffix(member) or member.suffix.lower() == path.suffix.lower():
+                    set_aside.append(SetAside(member, "only DICOM is read from an archive: unpack it"))
+                else:
+                    yield member
+        except DataError as error:
+            set_aside.append(SetAside(path, str(error)))
+
+
 def _walk(root: Path, set_aside: list[SetAside]) -> Iterator[Path]:
     """All files that are not hidden, through links to folders too, no folder twice; closed folders are set aside."""
     entered: set[str] = set()
@@ -247,8 +285,9 @@ def _belongs_to_header(path: Path) -> bool:
 
 
 def _order(source: Source) -> tuple[str, int, str]:
-    number, uid = (source.number or 0, source.series_uid) if isinstance(source, SeriesSource) else (0, "")
-    return str(source.place), number, uid
+    if isinstance(source, SeriesSource):
+        return str(source.place), source.traits.number or 0, source.series_uid + source.volume
+    return str(source.place), 0, ""
 
 
 def _unwritable(path: Path) -> ConfigError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,24 @@ def read_array(path: Path) -> tuple[NDArray[np.generic], Geometry]:
     return array.transpose(3, 2, 1, 0) if array.ndim == 4 else array.transpose(2, 1, 0)[np.newaxis], geometry
 
 
+def resample(volume: Volume, geometry: Geometry) -> Volume:
+    """Sample an image at the voxel centres of another grid, linearly between its own.
+
+    Args:
+        volume: (C, I, J, K).
+        geometry: The grid to sample at; both must be in the same space.
+
+    Returns:
+        The image on `geometry`, float32; NaN where it does not reach.
+    """
+    like = _image(np.zeros(geometry.shape, np.uint8), geometry)
+    channels = []
+    for channel in volume.array:
+        moved = sitk.Resample(_image(channel, volume.geometry), like, sitk.Transform(), sitk.sitkLinear, float("nan"))
+        channels.append(sitk.GetArrayFromImage(moved).transpose(2, 1, 0))
+    return Volume(np.stack(channels), geometry)
+
+
 def frame_count(path: Path) -> int:
     """How many components the voxels of a file have, by its header.
 
@@ -86,6 +105,23 @@ def write_mask(mask: Mask, path: Path) -> None:
     _write(sitk.GetImageFromArray(np.ascontiguousarray(mask.array.transpose(2, 1, 0))), mask.geometry, path)
 
 
+def write_labelled_nrrd(mask: Mask, fields: Mapping[str, str], path: Path) -> None:
+    """Write a mask as compressed NRRD with key/value pairs in its header.
+
+    Args:
+        mask: What to write.
+        fields: Keys and values, one line each.
+        path: A .nrrd file.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    image = sitk.GetImageFromArray(np.ascontiguousarray(mask.array.transpose(2, 1, 0)))
+    for key, value in fields.items():
+        image.SetMetaData(key, value)
+    _write(image, mask.geometry, path)
+
+
 def write_volume(volume: Volume, path: Path) -> None:
     """Write an image; several channels become vector components.
 
@@ -99,12 +135,22 @@ def write_volume(volume: Volume, path: Path) -> None:
     _write(image, volume.geometry, path)
 
 
-def _write(image: sitk.Image, geometry: Geometry, path: Path) -> None:
+def _image(array: NDArray[np.generic], geometry: Geometry) -> sitk.Image:
+    image = sitk.GetImageFromArray(np.ascontiguousarray(array.transpose(2, 1, 0)))
+    _place(image, geometry)
+    return image
+
+
+def _place(image: sitk.Image, geometry: Geometry) -> None:
     affine = geometry.lps_affine
     spacing = np.asarray(geometry.spacing_mm)
     image.SetSpacing(spacing.tolist())
     image.SetOrigin(affine[:3, 3].tolist())
     image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
+
+
+def _write(image: sitk.Image, geometry: Geometry, path: Path) -> None:
+    _place(image, geometry)
     with atomic_path(path) as temporary:
         try:
             sitk.WriteImage(image, str(temporary), useCompression=True)

@@ -1,13 +1,15 @@
-"""What a case is read from: one file, or one DICOM series."""
+"""What a case is read from: one file, one DICOM series, or what a DICOM object marks in a series."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from volseg.errors import DataError
+from volseg.io.archives import open_stored
 
 
 @dataclass(frozen=True)
@@ -38,33 +40,106 @@ class FileSource:
 
 
 @dataclass(frozen=True)
+class SeriesTraits:
+    """What the headers of a series say, by which people and rules choose among the series of a study.
+
+    Attributes:
+        modality: DICOM Modality ("CT", "MR"), empty when it is not stated; so are the other texts.
+        number: SeriesNumber, None when it is not stated.
+        description: SeriesDescription.
+        image_type: The values of ImageType.
+        orientation: "axial", "coronal" or "sagittal", whichever the slices are closest to.
+        slices: How many positions there are.
+        spacing_mm: Distance of pixels along a row and along a column, and of slices; None where it is not known.
+        study_uid: StudyInstanceUID.
+        frame_of_reference_uid: FrameOfReferenceUID: positions of series that share it can be compared.
+    """
+
+    modality: str = ""
+    number: int | None = None
+    description: str = ""
+    image_type: tuple[str, ...] = ()
+    orientation: str = ""
+    slices: int = 0
+    spacing_mm: tuple[float, float, float] | None = None
+    study_uid: str = ""
+    frame_of_reference_uid: str = ""
+
+
+@dataclass(frozen=True)
 class SeriesSource:
-    """One DICOM series: the files whose slices make one volume.
+    """One volume of a DICOM series: the images whose slices make it up.
 
     Attributes:
         folder: The folder that holds the files (their common parent).
-        files: The files in the order of their position along the slice normal, or a single multi-frame file.
+        files: The files in the order of their position along the slice normal, or multi-frame files.
         series_uid: SeriesInstanceUID.
-        modality: DICOM Modality ("CT", "MR"), empty when it is not stated.
-        number: SeriesNumber, None when it is not stated.
+        frames: For each file, which of its frames belong to the volume, from 0; empty when all of all files do.
+        volume: Which of several volumes of a series it is, as in "echo2" or "b1000"; empty when it is the only one.
+        traits: What the headers say.
+        doubt: Why the images cannot be trusted to be a whole volume; empty when nothing speaks against it.
+        fill_gaps: Whether missing or unevenly spaced slices are bridged rather than refused.
     """
 
     folder: Path
     files: tuple[Path, ...]
     series_uid: str
-    modality: str = ""
-    number: int | None = None
+    frames: tuple[tuple[int, ...], ...] = ()
+    volume: str = ""
+    traits: SeriesTraits = SeriesTraits()
+    doubt: str = ""
+    fill_gaps: bool = False
 
     @property
     def place(self) -> Path:
-        """Where it lies: the folder."""
-        return self.folder
+        """Where it lies: the folder, or the only file where a file holds several volumes."""
+        return self.files[0] if self.volume and len(self.files) == 1 else self.folder
+
+    @property
+    def parts(self) -> Iterator[tuple[Path, tuple[int, ...] | None]]:
+        """Each file with the frames that are meant, None for all."""
+        return zip(self.files, self.frames or [None] * len(self.files), strict=True)
 
     def __str__(self) -> str:
-        return f"{self.folder} (DICOM series of {len(self.files)} files)"
+        volume = f", {self.volume}" if self.volume else ""
+        return f"{self.folder} (DICOM series of {len(self.files)} files{volume})"
 
 
-Source = FileSource | SeriesSource
+@dataclass(frozen=True)
+class SegmentsSource:
+    """A DICOM object that marks structures in a series: a Segmentation or an RT Structure Set.
+
+    Attributes:
+        path: The file.
+        kind: Which of the two.
+        series_uids: SeriesInstanceUIDs of the images it refers to.
+        frame_of_reference_uid: The space its positions are in.
+        names: What its segments are called, in the order of their numbers.
+        series: The images it lies on, where they are known.
+    """
+
+    path: Path
+    kind: Literal["seg", "rtstruct"]
+    series_uids: tuple[str, ...] = ()
+    frame_of_reference_uid: str = ""
+    names: tuple[str, ...] = ()
+    series: SeriesSource | None = None
+
+    @property
+    def place(self) -> Path:
+        """Where it lies: the file."""
+        return self.path
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The file."""
+        return (self.path,)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+Source = FileSource | SeriesSource | SegmentsSource
 
 
 def digest(sources: Iterable[Source], settings: str) -> str:
@@ -75,14 +150,25 @@ def digest(sources: Iterable[Source], settings: str) -> str:
     """
     total = hashlib.sha256(settings.encode())
     for source in sources:
-        total.update(str(source.frame if isinstance(source, FileSource) else "series").encode())
+        total.update(_part(source).encode())
         for path in source.files:
             try:
-                with path.open("rb") as file:
-                    total.update(hashlib.file_digest(file, "sha256").digest())
+                with open_stored(path) as file:
+                    total.update(hashlib.file_digest(file, "sha256").digest())  # type: ignore[arg-type]  # it has readinto
             except OSError as error:
                 raise DataError(f"cannot read {path}: {error.strerror}") from error
     return total.hexdigest()[:16]
+
+
+def _part(source: Source) -> str:
+    """What of the files is meant."""
+    match source:
+        case FileSource(frame=frame):
+            return str(frame)
+        case SeriesSource(frames=frames, fill_gaps=fill_gaps):
+            return f"series {frames} {fill_gaps}"
+        case SegmentsSource(series=series):
+            return f"segments on {series.series_uid if series else None}"
 
 
 @dataclass(frozen=True)
@@ -104,6 +190,7 @@ class Discovery:
 
     Attributes:
         sources: What can be tried to be read as a volume, in path order.
+        segments: DICOM objects that mark structures in a series, in path order.
         set_aside: Image-like or DICOM things that are no volume (a localizer, a report), in path order.
         ignored: How many other files lie in between.
     """
@@ -111,3 +198,4 @@ class Discovery:
     sources: tuple[Source, ...]
     set_aside: tuple[SetAside, ...]
     ignored: int = 0
+    segments: tuple[SegmentsSource, ...] = ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import struct
 import threading
 import warnings
@@ -15,10 +16,12 @@ from typing import Any
 
 import pydicom
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
 from volseg.errors import DataError, GeometryError
+from volseg.io.archives import open_file, read_head
 
 #: What pydicom and its decoders raise on bytes that are not what the standard says.
 BROKEN = (
@@ -39,6 +42,11 @@ BROKEN = (
 _HEAD_BYTES = 512
 _GROUPS_OF_A_FIRST_ELEMENT = (0x0002, 0x0008)
 _GROUPS_OF_A_SECOND_ELEMENT = (0x0002, 0x0008, 0x0010, 0x0018, 0x0020)
+#: A decimal string (PS3.5 section 6.2), and what may stand around it.
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_PADDING = " \0\t\r\n"
+#: One comma in the place of the point; three digits behind it might as well be thousands.
+_DECIMAL_COMMA = re.compile(r"[+-]?(0,\d+|\d+,(\d{1,2}|\d{4,}))")
 
 _quiet_lock = threading.RLock()
 
@@ -62,21 +70,27 @@ def quiet_pydicom() -> Iterator[None]:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM, by its content.
-
-    That is the prefix "DICM" after 128 bytes (PS3.10 section 7.1), or, for files that were stored without preamble and
-    file meta information, a plausible start of a little-endian data set.
+    """Whether a file is DICOM, by its content; packed by gzip or in a .zip, too.
 
     Returns:
         True also for a file that may not be opened: `scan_dicom` sets it aside with the reason, so it does not vanish.
     """
-    if not path.is_file():
+    if path.is_dir():
         return False
     try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD_BYTES)
-    except OSError:
+        return looks_like_dicom(read_head(path, _HEAD_BYTES))
+    except FileNotFoundError:
+        return False
+    except (OSError, DataError):
         return True
+
+
+def looks_like_dicom(head: bytes) -> bool:
+    """Whether a file with these first bytes is DICOM.
+
+    That is the prefix "DICM" after 128 bytes (PS3.10 section 7.1), or, for files that were stored without preamble and
+    file meta information, a plausible start of a little-endian data set.
+    """
     return head[128:132] == b"DICM" or _starts_a_dataset(head)
 
 
@@ -138,15 +152,46 @@ def numbers_of(dataset: Dataset, keyword: str, size: int, path: Path) -> tuple[f
         GeometryError: If it is absent, empty, or not that many numbers.
     """
     try:
-        value = value_of(dataset, keyword, path)
-        numbers = tuple(float(part) for part in ([] if value is None else _parts(value)))
+        numbers = tuple(_numbers(dataset, keyword, path))
     except (DataError, ValueError, TypeError) as error:
         raise GeometryError(f"{keyword} of {path} is not made of numbers") from error
     if not numbers:
         raise GeometryError(f"{path} does not state {keyword}")
     if len(numbers) != size or not all(math.isfinite(number) for number in numbers):
-        raise GeometryError(f"{keyword} of {path} must be {size} finite numbers, it is {_shown(value)}")
+        shown = "\\".join(f"{number:g}" for number in numbers)
+        raise GeometryError(f"{keyword} of {path} must be {size} finite numbers, it is {shown}")
     return numbers
+
+
+def parse_numbers(raw: bytes) -> list[float]:
+    """The numbers of a decimal or integer string as it is stored, where they are clear beyond what the standard allows.
+
+    Blanks and zero bytes around a number, more than 16 characters, and a comma in the place of the decimal point (not
+    "1,250", which might be thousands) leave no doubt about a number.
+
+    Raises:
+        ValueError: If a part is no number.
+    """
+    text = raw.decode("ascii").strip(_PADDING)
+    return [_parse_number(part.strip(_PADDING)) for part in text.split("\\")] if text else []
+
+
+def _parse_number(text: str) -> float:
+    if _DECIMAL_COMMA.fullmatch(text):
+        text = text.replace(",", ".")
+    if not _NUMBER.fullmatch(text):
+        raise ValueError(text)
+    return float(text)
+
+
+def _numbers(dataset: Dataset, keyword: str, path: Path) -> list[float]:
+    if keyword not in dataset:
+        return []
+    element = dataset.get_item(keyword)
+    if isinstance(element, RawDataElement) and dictionary_VR(element.tag) in {"DS", "IS"}:
+        return parse_numbers(element.value or b"")
+    value = value_of(dataset, keyword, path)
+    return [] if value is None else [float(part) for part in _parts(value)]
 
 
 def one_line(error: BaseException) -> str:
@@ -156,8 +201,9 @@ def one_line(error: BaseException) -> str:
 
 def _read(path: Path, **options: Any) -> Dataset:
     try:
-        # is_dicom has looked; force is for files that were stored without file meta information.
-        return pydicom.dcmread(path, force=True, **options)
+        with open_file(path) as file:
+            # is_dicom has looked; force is for files that were stored without file meta information.
+            return pydicom.dcmread(file, force=True, **options)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
     except BROKEN as error:

@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset
 
 from volseg.errors import DataError, GeometryError
 from volseg.io.dicom.dataset import count_of, numbers_of, value_of
+from volseg.io.dicom.suv import suv_factor
 
 #: Two images are parallel and equally fine when no direction cosine and no relative spacing differs by more.
 PLANE_TOLERANCE = 1e-4
@@ -41,9 +42,19 @@ class Plane:
         """(3,) the unit vector i x j."""
         return np.cross(self.orientation[:3], self.orientation[3:])
 
+    @property
+    def depth_mm(self) -> float:
+        """Where it lies along its normal."""
+        (a, b, c, d, e, f), (x, y, z) = self.orientation, self.origin_mm
+        return (b * f - c * e) * x + (c * d - a * f) * y + (a * e - b * d) * z
+
     def is_parallel_to(self, other: Plane) -> bool:
         """Whether both can be slices of one volume: same matrix, spacing and orientation."""
-        return (
+        grid, other_grid = (
+            (self.shape, self.spacing_mm, self.orientation),
+            (other.shape, other.spacing_mm, other.orientation),
+        )
+        return grid == other_grid or (
             self.shape == other.shape
             and all(math.isclose(a, b, rel_tol=PLANE_TOLERANCE) for a, b in _pairs(self.spacing_mm, other.spacing_mm))
             and all(abs(a - b) <= PLANE_TOLERANCE for a, b in _pairs(self.orientation, other.orientation))
@@ -61,6 +72,7 @@ class Frame:
         slope: What stored values are multiplied by.
         intercept: What is then added.
         measures: The data set that states the distance to the next slice, if anything does.
+        corner: (column, row) of its first pixel within the stored image; not (0, 0) for a tile of a mosaic.
     """
 
     path: Path
@@ -69,6 +81,7 @@ class Frame:
     slope: float
     intercept: float
     measures: Dataset
+    corner: tuple[int, int] = (0, 0)
 
     def stated_step_mm(self) -> float:
         """SpacingBetweenSlices, or SliceThickness: the only hint at the third dimension when there is one slice.
@@ -109,7 +122,8 @@ def frames_of(dataset: Dataset, path: Path) -> list[Frame]:
             hint="convert it to NIfTI with a tool that knows this scanner",
         )
     slope, intercept = _rescale(dataset, path)
-    return [Frame(path, 0, plane_of(dataset, path), slope, intercept, dataset)]
+    factor = suv_factor(dataset, path)
+    return [Frame(path, 0, plane_of(dataset, path), slope * factor, intercept * factor, dataset)]
 
 
 def _enhanced_frames(dataset: Dataset, path: Path) -> Iterator[Frame]:

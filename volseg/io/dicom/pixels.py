@@ -21,7 +21,7 @@ from pydicom.uid import (
 )
 
 from volseg.errors import DataError
-from volseg.io.dicom.dataset import BROKEN, one_line, read_dataset
+from volseg.io.dicom.dataset import BROKEN, one_line
 
 _WITH_END_MARKER = (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes)
 _SEQUENTIAL_JPEG = (JPEGBaseline8Bit, JPEGExtended12Bit)
@@ -30,8 +30,12 @@ _END_MARKER = b"\xff\xd9"
 _GREY_SCAN = b"\xff\xda\x00\x08\x01"
 
 
-def read_pixels(path: Path) -> NDArray[np.generic]:
+def decode(dataset: Dataset, path: Path) -> NDArray[np.generic]:
     """Decode the stored values of a grey image.
+
+    Args:
+        dataset: The whole file, from `read_dataset`; its pixel data are dropped, so that only the result holds memory.
+        path: The file.
 
     Returns:
         (F, J, I) array of F frames of J rows and I columns, in the dtype of the file, before any rescaling.
@@ -39,18 +43,32 @@ def read_pixels(path: Path) -> NDArray[np.generic]:
     Raises:
         DataError: If the pixels are missing, cut off, or cannot be decoded.
     """
-    dataset = read_dataset(path)
     if "PixelData" not in dataset:
         raise DataError(f"{path} holds no pixel data, or its end is cut off")
-    if "TransferSyntaxUID" not in dataset.file_meta:
-        dataset.file_meta.TransferSyntaxUID = _native_syntax(dataset)
     try:
+        if "TransferSyntaxUID" not in dataset.file_meta:
+            dataset.file_meta.TransferSyntaxUID = _native_syntax(dataset)
         if dataset.file_meta.TransferSyntaxUID in _WITH_END_MARKER:
             _check_and_mend(dataset, path)
+        elif not dataset.file_meta.TransferSyntaxUID.is_compressed:
+            _check_length(dataset, path)
         images: NDArray[np.generic] = dataset.pixel_array
         return images.reshape(-1, int(dataset.Rows), int(dataset.Columns))
+    except DataError:
+        raise
     except BROKEN as error:
         raise DataError(f"the pixels of {path} cannot be decoded: {one_line(error)}") from error
+
+
+def _check_length(dataset: Dataset, path: Path) -> None:
+    """Refuse pixels that are more than the stated matrix takes by a row or more: it was another matrix."""
+    row_bytes = int(dataset.Columns) * int(dataset.BitsAllocated) // 8
+    expected = row_bytes * int(dataset.Rows) * int(dataset.get("NumberOfFrames") or 1)
+    if len(dataset.PixelData) >= expected + max(row_bytes, 2):
+        raise DataError(
+            f"{path} holds {len(dataset.PixelData)} bytes of pixels where its Rows and Columns make {expected}",
+            hint="its header is damaged",
+        )
 
 
 def _check_and_mend(dataset: Dataset, path: Path) -> None:

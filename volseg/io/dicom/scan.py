@@ -5,226 +5,149 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from pydicom import uid
-from pydicom.datadict import tag_for_keyword
-from pydicom.dataset import Dataset
 
 from volseg.errors import DataError
-from volseg.io.dicom.dataset import count_of, is_dicom, quiet_pydicom, read_header, value_of, words_of
-from volseg.io.dicom.frames import Plane, plane_of
-from volseg.io.source import SeriesSource, SetAside
+from volseg.io.archives import read_head
+from volseg.io.dicom.classify import Found, Unused, examine
+from volseg.io.dicom.dataset import looks_like_dicom, quiet_pydicom
+from volseg.io.dicom.doubts import doubts_of
+from volseg.io.dicom.quick import HEAD_BYTES, QuickLook
+from volseg.io.dicom.volumes import Image, Part, plane_of, split
+from volseg.io.source import SegmentsSource, SeriesSource, SeriesTraits, SetAside
 from volseg.progress import Progress, silent
 
-_KEYWORDS = (
-    "ImageType",
-    "SOPClassUID",
-    "Modality",
-    "SeriesInstanceUID",
-    "SeriesNumber",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "PixelSpacing",
-    "SamplesPerPixel",
-    "PhotometricInterpretation",
-    "NumberOfFrames",
-    "Rows",
-    "Columns",
-    "SharedFunctionalGroupsSequence",
-    "PerFrameFunctionalGroupsSequence",
-    "DirectoryRecordSequence",
-)
-_TAGS = tuple(tag for keyword in _KEYWORDS if (tag := tag_for_keyword(keyword)) is not None)
-
-#: Images of these classes are slices of a volume; one without a position is a fault, not another kind of image.
-_SLICE_CLASSES = (
-    uid.CTImageStorage,
-    uid.EnhancedCTImageStorage,
-    uid.LegacyConvertedEnhancedCTImageStorage,
-    uid.MRImageStorage,
-    uid.EnhancedMRImageStorage,
-    uid.LegacyConvertedEnhancedMRImageStorage,
-    uid.PositronEmissionTomographyImageStorage,
-    uid.EnhancedPETImageStorage,
-    uid.LegacyConvertedEnhancedPETImageStorage,
-)
-#: These have pixels on a grid, but no image of the patient in them.
-_DERIVED_CLASSES = (
-    uid.SegmentationStorage,
-    uid.UID("1.2.840.10008.5.1.4.1.1.66.7"),  # Label Map Segmentation, newer than the dictionary
-    uid.RTDoseStorage,
-    uid.RTImageStorage,
-    uid.ParametricMapStorage,
-)
-_NOT_SLICES = {
-    "LOCALIZER": "a localizer (ImageType LOCALIZER)",
-    "PROJECTION IMAGE": "a projection (ImageType PROJECTION IMAGE), not a slice",
-}
+_DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+_AXES = ("sagittal", "coronal", "axial")
+#: Progress is told after so many files: a line for each would take longer than the file.
+_FILES_PER_REPORT = 64
 
 
 @dataclass(frozen=True)
-class _Image:
-    """What the header of an image says.
+class Scan:
+    """What a heap of files holds; every file is in one of these.
 
     Attributes:
-        path: The file.
-        series_uid: SeriesInstanceUID.
-        modality: Modality, empty when not stated.
-        number: SeriesNumber, None when not stated.
-        multi_frame: Whether the file is a series of its own.
-        plane: Where it lies; None when it is multi-frame or the header does not say so.
+        series: The volumes, by their folder and number.
+        segments: Objects that mark structures, by path, each with the volume it lies on if that was found.
+        set_aside: DICOM files that are no part of any volume, by path.
+        ignored: How many files are no DICOM.
     """
 
-    path: Path
-    series_uid: str
-    modality: str
-    number: int | None
-    multi_frame: bool
-    plane: Plane | None
+    series: tuple[SeriesSource, ...]
+    segments: tuple[SegmentsSource, ...]
+    set_aside: tuple[SetAside, ...]
+    ignored: int
 
 
-def scan_dicom(files: Iterable[Path], progress: Progress = silent) -> tuple[list[SeriesSource], list[SetAside]]:
-    """Sort files into series by their headers; every DICOM file ends up in exactly one item of the result.
+def scan_dicom(files: Iterable[Path], progress: Progress = silent, *, fill_gaps: bool = False) -> Scan:
+    """Sort files into volumes by their headers; no pixels are read.
 
-    Images with one SeriesInstanceUID are split by matrix, pixel spacing and orientation. An image whose geometry is
-    missing or broken stays with its series, so that reading it fails by name instead of giving a smaller volume.
+    A series is split by matrix, pixel spacing, orientation and kind, and where several images lie at one position by
+    what tells them apart (`volumes`). An image whose place is missing or broken stays with its series, so that reading
+    it fails by name instead of giving a smaller volume; so does a series that other files speak against (`doubts`).
 
     Args:
-        files: Candidates; those that are no DICOM are passed over.
-        progress: Told after each file.
-
-    Returns:
-        The series, by their folder and number, and what is no volume at all, by path.
+        files: Candidates; those that are no DICOM are counted.
+        progress: Told how many files were looked at.
+        fill_gaps: Whether the series are to be read with gaps bridged.
     """
     candidates = list(files)
-    images: list[_Image] = []
-    set_aside: list[SetAside] = []
+    looked: list[Found | None] = []
+    look = QuickLook()
     with quiet_pydicom():
         for done, path in enumerate(candidates, start=1):
-            if is_dicom(path):
-                found = _examine(path)
-                (images if isinstance(found, _Image) else set_aside).append(found)  # type: ignore[arg-type]
-            progress("scan", done, len(candidates))
-    series = [_source(group) for group in _grouped(images)]
-    series.sort(key=lambda source: (source.folder, source.number or 0, source.files))
-    return series, sorted(set_aside, key=lambda item: item.path)
+            looked.append(_look_at(path, look))
+            if done % _FILES_PER_REPORT == 0 or done == len(candidates):
+                progress("scan", done, len(candidates))
+    images = [image for found in looked if isinstance(found, tuple) for image in found]
+    unused = [found for found in looked if isinstance(found, Unused)]
+    parts = _parts(images)
+    doubts = doubts_of(parts, unused)
+    series = [_source(part, doubt, fill_gaps) for part, doubt in zip(parts, doubts, strict=True)]
+    series.sort(key=lambda source: (source.folder, source.traits.number or 0, source.files))
+    segments = [_with_series(found, series) for found in looked if isinstance(found, SegmentsSource)]
+    return Scan(
+        tuple(series),
+        tuple(sorted(segments, key=lambda source: source.path)),
+        tuple(sorted((SetAside(item.path, item.reason) for item in unused), key=lambda item: item.path)),
+        sum(found is None for found in looked),
+    )
 
 
-def _examine(path: Path) -> _Image | SetAside:
+def _look_at(path: Path, look: QuickLook) -> Found | None:
+    """What a file is; None when it is no DICOM."""
     try:
-        header = read_header(path, _TAGS)
-        reason = _why_no_volume(header, path)
-        return SetAside(path, reason) if reason else _image(header, path)
+        head = read_head(path, HEAD_BYTES)
+    except OSError as error:
+        return Unused(path, f"{path} cannot be read: {error.strerror}")
     except DataError as error:
-        return SetAside(path, str(error))
+        return Unused(path, str(error))
+    if looks_like_dicom(head):
+        return look(head, path) or examine(path)
+    if path.suffix.lower() in _DICOM_SUFFIXES or (head and not head.strip(b"\0")):  # a preamble is zeros
+        return Unused(path, f"{path} is no DICOM file, or its beginning is lost")
+    return None
 
 
-def _why_no_volume(header: Dataset, path: Path) -> str:
-    """The reason to set a file aside; empty when it is an image with a place in the patient, or should be one."""
-    sop_class = uid.UID("".join(words_of(header, "SOPClassUID", path)))
-    kind = sop_class.name or "an object that states no SOP class"
-    a_slice = sop_class in _SLICE_CLASSES
-    special = next((word for word in words_of(header, "ImageType", path) if word in _NOT_SLICES), "")
-    findings = (
-        ("DirectoryRecordSequence" in header, "a DICOMDIR, the index of a medium"),
-        ("Rows" not in header and a_slice, f"{kind} without Rows: its header is cut off or damaged"),
-        ("Rows" not in header, f"{kind}: holds no image"),
-        (sop_class in _DERIVED_CLASSES, f"{kind}: not an image of the patient"),
-        (_is_coloured(header, path), f"{kind}: a colour image"),
-        (bool(special), _NOT_SLICES.get(special, "")),
-        (not a_slice and not _states_position(header, path), f"{kind}: no slice, it has no ImagePositionPatient"),
-        (
-            not words_of(header, "SeriesInstanceUID", path),
-            f"{kind} without SeriesInstanceUID: what belongs together is unknown",
-        ),
-    )
-    return next((reason for applies, reason in findings if applies), "")
-
-
-def _is_coloured(header: Dataset, path: Path) -> bool:
-    palette = words_of(header, "PhotometricInterpretation", path) == ("PALETTE COLOR",)
-    return palette or (count_of(header, "SamplesPerPixel", path) or 1) > 1
-
-
-def _states_position(header: Dataset, path: Path) -> bool:
-    return "PerFrameFunctionalGroupsSequence" in header or value_of(header, "ImagePositionPatient", path) is not None
-
-
-def _image(header: Dataset, path: Path) -> _Image:
-    multi_frame = "PerFrameFunctionalGroupsSequence" in header or (count_of(header, "NumberOfFrames", path) or 1) > 1
-    return _Image(
-        path=path,
-        series_uid="".join(words_of(header, "SeriesInstanceUID", path)),
-        modality="".join(words_of(header, "Modality", path)),
-        number=_series_number(header, path),
-        multi_frame=multi_frame,
-        plane=None if multi_frame else _plane_if_stated(header, path),
-    )
-
-
-def _series_number(header: Dataset, path: Path) -> int | None:
-    try:
-        return count_of(header, "SeriesNumber", path)
-    except DataError:  # it only serves to tell series apart for people, no image is worse for it
-        return None
-
-
-def _plane_if_stated(header: Dataset, path: Path) -> Plane | None:
-    try:
-        return plane_of(header, path)
-    except DataError:  # `read_series` raises it again, for the series as a whole
-        return None
-
-
-def _grouped(images: Iterable[_Image]) -> list[list[_Image]]:
-    """Split into one group per volume."""
-    groups: list[list[_Image]] = []
-    series: defaultdict[str, list[_Image]] = defaultdict(list)
+def _parts(images: Iterable[Image]) -> list[Part]:
+    """All volumes. An image without a place joins the largest volume of its series."""
+    groups: defaultdict[tuple[str, Path | None], list[Image]] = defaultdict(list)
     for image in images:
-        if image.multi_frame:
-            groups.append([image])
-        else:
-            series[image.series_uid].append(image)
-    for members in series.values():
-        groups.extend(_split_by_plane(members))
-    return groups
+        groups[image.series_uid, image.path if image.per_file else None].append(image)
+    parts: list[Part] = []
+    for members in groups.values():
+        homeless = tuple(image for image in members if image.plane is None)
+        found = split([image for image in members if image.plane is not None]) or [Part("", ())]
+        largest = max(found, key=lambda part: len(part.images))
+        parts += [Part(part.name, part.images + homeless) if part is largest else part for part in found]
+    return parts
 
 
-def _split_by_plane(members: Sequence[_Image]) -> list[list[_Image]]:
-    """Split one series by matrix, spacing and orientation; images without a place join its largest part."""
-    parts: list[tuple[Plane, list[_Image]]] = []
-    homeless: list[_Image] = []
-    for image in members:
-        if image.plane is None:
-            homeless.append(image)
-            continue
-        part = next((group for plane, group in parts if plane.is_parallel_to(image.plane)), None)
-        if part is None:
-            parts.append((image.plane, [image]))
-        else:
-            part.append(image)
-    groups = [group for _, group in parts] or [[]]
-    max(groups, key=len).extend(homeless)
-    return groups
-
-
-def _source(group: Sequence[_Image]) -> SeriesSource:
-    first = group[0]
+def _source(part: Part, doubt: str, fill_gaps: bool) -> SeriesSource:
+    images = _by_depth(part.images)
+    files = tuple(dict.fromkeys(image.path for image in images))
+    frames = tuple(tuple(image.index for image in images if image.path == path) for path in files) if part.name else ()
     return SeriesSource(
-        folder=Path(os.path.commonpath([image.path.parent for image in group])),
-        files=tuple(_by_depth(group)),
-        series_uid=first.series_uid,
-        modality=first.modality,
-        number=first.number,
+        folder=Path(os.path.commonpath({path.parent for path in files})),
+        files=files,
+        series_uid=images[0].series_uid,
+        frames=frames if images[0].per_file else (),
+        volume=part.name,
+        traits=_traits(images),
+        doubt=doubt,
+        fill_gaps=fill_gaps,
     )
 
 
-def _by_depth(group: Sequence[_Image]) -> list[Path]:
+def _by_depth(images: Sequence[Image]) -> list[Image]:
     """In order along the common normal, images without a place last."""
-    placed = [(image.plane, image.path) for image in group if image.plane is not None]
-    normal = placed[0][0].normal if placed else np.zeros(3)
-    placed.sort(key=lambda item: (float(np.dot(item[0].origin_mm, normal)), item[1]))
-    return [path for _, path in placed] + sorted(image.path for image in group if image.plane is None)
+    placed = sorted(
+        (image for image in images if image.plane), key=lambda image: (plane_of(image).depth_mm, image.path)
+    )
+    return placed + sorted((image for image in images if not image.plane), key=lambda image: image.path)
+
+
+def _traits(images: Sequence[Image]) -> SeriesTraits:
+    """What the headers say, and what follows from the positions."""
+    placed = [plane_of(image) for image in images if image.plane]
+    if not placed:
+        return replace(images[0].traits, slices=len(images))
+    first, last = placed[0], placed[-1]
+    depths = sorted({round(plane.depth_mm, 2) for plane in placed})
+    gap_mm = (last.depth_mm - first.depth_mm) / (len(depths) - 1) if len(depths) > 1 else 0.0
+    return replace(
+        images[0].traits,
+        orientation=_AXES[int(np.abs(first.normal).argmax())],
+        slices=len(depths),
+        spacing_mm=(*first.spacing_mm, gap_mm) if gap_mm else None,
+    )
+
+
+def _with_series(segments: SegmentsSource, series: Sequence[SeriesSource]) -> SegmentsSource:
+    """The volume that an object refers to; none if there are several, or it is not there."""
+    on = [source for source in series if source.series_uid in segments.series_uids]
+    return replace(segments, series=on[0]) if len(on) == 1 else segments

@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from volseg.errors import DataError
-from volseg.io.dicom.dataset import count_of, quiet_pydicom, read_header, words_of
+from volseg.errors import DataError, GeometryError
+from volseg.io.dicom.dataset import count_of, quiet_pydicom, read_dataset, read_header
 from volseg.io.dicom.frames import Frame, frames_of
 from volseg.io.dicom.instances import Instances
-from volseg.io.dicom.pixels import read_pixels
-from volseg.io.dicom.stack import by_position, grid_of, in_order
+from volseg.io.dicom.mosaic import is_mosaic, tiles_of
+from volseg.io.dicom.pixels import decode
+from volseg.io.dicom.stack import Stack, by_position, in_order, stack
 from volseg.io.source import SeriesSource
 from volseg.volume import Volume
 
 _log = logging.getLogger("volseg")
 
+#: Gives the (J, I) values of a frame.
+_Values = Callable[[Frame], NDArray[np.float32]]
+
 
 def read_series(source: SeriesSource) -> Volume:
-    """Read a series of single-frame files, or one enhanced multi-frame file.
+    """Read a series of single-frame files, an enhanced multi-frame file, or a mosaic.
 
-    Values are what the modality means: stored values times RescaleSlope plus RescaleIntercept, each slice by its own.
-    MONOCHROME1 is not inverted and padding is kept as it is stored: both are about display, and to change them would
-    change what was measured.
+    Values are what the modality means: stored values times RescaleSlope plus RescaleIntercept, each slice by its own;
+    PET becomes SUV where the header states all it takes. MONOCHROME1 is not inverted and padding is kept as it is
+    stored: both are about display, and to change them would change what was measured.
 
     Args:
         source: From `scan_dicom`; the order of its files does not matter.
@@ -39,16 +43,20 @@ def read_series(source: SeriesSource) -> Volume:
         GeometryError: If the headers do not say where the images lie, or they are no evenly spaced stack.
         DataError: If a file is damaged, or the series is not one 3D volume.
     """
-    place = str(source.files[0] if len(source.files) == 1 else source.folder)
-    images = _Images()
+    place = place_of(source)
+    _check(source, place)
+    values: dict[Frame, NDArray[np.float32]] = {}
     with quiet_pydicom():
-        frames = in_order([frame for path in source.files for frame in _frames_in(path)], place)
-        frames = _one_per_position(frames, images, place)
-        geometry = grid_of(frames, place)
-        slices = np.empty(geometry.shape[::-1], dtype=np.float32)
-        for k, frame in enumerate(frames):
-            slices[k] = images.of(frame)
-    return Volume(slices.transpose(2, 1, 0)[np.newaxis], geometry)
+        for path, wanted in source.parts:
+            values |= _read_images(path, wanted)
+        frames = _one_per_position(in_order(list(values), place), values.__getitem__, place)
+        placed = stack(frames, place, fill_gaps=source.fill_gaps)
+    slices = np.empty((len(frames), *placed.geometry.shape[1::-1]), dtype=np.float32)
+    for k, frame in enumerate(frames):
+        slices[k] = values.pop(frame)
+    if not placed.is_whole:
+        slices = _bridged(slices, placed, place)
+    return Volume(slices.transpose(2, 1, 0)[np.newaxis], placed.geometry)
 
 
 def read_instances(source: SeriesSource) -> Instances:
@@ -64,60 +72,80 @@ def read_instances(source: SeriesSource) -> Instances:
         GeometryError: As `read_series`.
         DataError: As `read_series`.
     """
-    place = str(source.files[0] if len(source.files) == 1 else source.folder)
+    place = place_of(source)
+    _check(source, place)
     with quiet_pydicom():
         headers = {path: read_header(path) for path in source.files}
-        frames = in_order([frame for path in source.files for frame in _frames_in(path)], place)
-        frames = _one_per_position(frames, _Images(), place)
-        return Instances(grid_of(frames, place), tuple(frames), tuple(range(len(frames))), headers)
+        frames = [frame for path, wanted in source.parts for frame in _frames_in(headers[path], path, wanted)]
+        frames = _one_per_position(in_order(frames, place), _values_of, place)
+        placed = stack(frames, place, fill_gaps=source.fill_gaps)
+        return Instances(placed.geometry, tuple(frames), placed.slices, headers)
 
 
-class _Images:
-    """The rescaled images of frames; a multi-frame file is decoded once for all of its frames in a row."""
-
-    def __init__(self) -> None:
-        self._path: Path | None = None
-        self._stored: NDArray[np.generic] = np.empty((0, 0, 0))
-
-    def of(self, frame: Frame) -> NDArray[np.float32]:
-        """(J, I) values of one frame.
-
-        Raises:
-            DataError: If its file cannot be decoded.
-        """
-        if frame.path != self._path:
-            self._stored, self._path = read_pixels(frame.path), frame.path
-        if frame.index >= len(self._stored):
-            raise DataError(f"{frame.path} holds {len(self._stored)} images, fewer than it describes")
-        # The sum is made in float64, so that float32 only rounds once.
-        values: NDArray[np.float64] = self._stored[frame.index].astype(np.float64) * frame.slope + frame.intercept
-        return values.astype(np.float32)
+def place_of(source: SeriesSource) -> str:
+    """How errors name a series."""
+    return str(source.files[0] if len(source.files) == 1 else source.folder)
 
 
-def _frames_in(path: Path) -> list[Frame]:
-    header = read_header(path)
-    _refuse_special_layout(header, path)
-    return frames_of(header, path)
-
-
-def _refuse_special_layout(header: Dataset, path: Path) -> None:
-    if "MOSAIC" in words_of(header, "ImageType", path):
-        raise DataError(
-            f"{path} is a Siemens mosaic: all slices of a volume tiled into one image",
-            hint="convert it to NIfTI, for example with dcm2niix",
+def _check(source: SeriesSource, place: str) -> None:
+    if source.doubt and not source.fill_gaps:
+        raise GeometryError(
+            f"{place}: {source.doubt}", hint="move what does not belong to it away, or use --allow-gaps to do without"
         )
+
+
+def _read_images(path: Path, wanted: Sequence[int] | None) -> Iterator[tuple[Frame, NDArray[np.float32]]]:
+    """The wanted frames of a file with their values."""
+    dataset = read_dataset(path)
+    frames = _frames_in(dataset, path, wanted)
+    stored = decode(dataset, path)
+    for frame in frames:
+        yield frame, _rescaled(stored, frame)
+
+
+def _values_of(frame: Frame) -> NDArray[np.float32]:
+    return _rescaled(decode(read_dataset(frame.path), frame.path), frame)
+
+
+def _rescaled(stored: NDArray[np.generic], frame: Frame) -> NDArray[np.float32]:
+    """(J, I) values of one frame from the (F, rows, columns) stored values of its file."""
+    column, row = frame.corner
+    columns, rows = frame.plane.shape
+    if frame.index >= len(stored):
+        raise DataError(f"{frame.path} holds {len(stored)} images, fewer than it describes")
+    image = stored[frame.index, row : row + rows, column : column + columns]
+    # The sum is made in float64, so that float32 only rounds once.
+    return (image.astype(np.float64) * frame.slope + frame.intercept).astype(np.float32)
+
+
+def _frames_in(header: Dataset, path: Path, wanted: Sequence[int] | None) -> list[Frame]:
     parts = count_of(header, "InConcatenationTotalNumber", path) or 1
     if parts > 1:
         raise DataError(f"{path} is one of {parts} parts of a concatenation", hint="join the parts, or convert them")
+    frames = frames_of(header, path)
+    if is_mosaic(header, path):
+        frames = tiles_of(header, frames[0])
+    return frames if wanted is None else [frames[index] for index in wanted]
 
 
-def _one_per_position(frames: Sequence[Frame], images: _Images, place: str) -> list[Frame]:
+def _bridged(slices: NDArray[np.float32], placed: Stack, place: str) -> NDArray[np.float32]:
+    """Images on the slices of an even grid that they show, and between them what lies linearly between."""
+    known = np.array(placed.slices)
+    count = placed.geometry.shape[2]
+    _log.warning("%s: %d of %d slices are interpolated over gaps", place, count - len(known), count)
+    after = np.clip(np.searchsorted(known, np.arange(count)), 1, len(known) - 1)
+    share = (np.arange(count) - known[after - 1]) / (known[after] - known[after - 1])
+    share = share.astype(np.float32)[:, np.newaxis, np.newaxis]
+    return slices[after - 1] * (1 - share) + slices[after] * share
+
+
+def _one_per_position(frames: Sequence[Frame], values: _Values, place: str) -> list[Frame]:
     """Drop copies of the same image at the same position; different images at one position are no 3D volume."""
-    positions = by_position(frames)
+    positions = by_position(frames, lambda frame: frame.plane)
     repeated = [members for members in positions if len(members) > 1]
     for members in repeated:
-        first = images.of(members[0])
-        if not all(np.array_equal(first, images.of(other)) for other in members[1:]):
+        first = values(members[0])
+        if not all(np.array_equal(first, values(other), equal_nan=True) for other in members[1:]):
             raise _not_3d(positions, members, place)
     if repeated:
         _log.warning("%s: %d identical copies of slices left out", place, len(frames) - len(positions))

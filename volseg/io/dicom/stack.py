@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import GeometryError
 from volseg.geometry import Geometry
-from volseg.io.dicom.frames import Frame
+from volseg.io.dicom.frames import Frame, Plane
 
 #: Images closer than this show the same slice.
 SAME_POSITION_MM = 1e-3
@@ -17,6 +21,28 @@ SAME_POSITION_MM = 1e-3
 #: bounds how far a voxel is from where the file put it. Positions are decimals, often rounded to 0.01 mm.
 EVEN_TOLERANCE = 0.01
 EVEN_TOLERANCE_MM = 0.01
+#: Bridging gaps may not make more slices than this many for each there is.
+_LARGEST_FILL = 16
+
+_Placed = TypeVar("_Placed")
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """Slices on an even grid.
+
+    Attributes:
+        geometry: The grid.
+        slices: For each image, the index k of the slice of the grid it shows; every k once, unless gaps were bridged.
+    """
+
+    geometry: Geometry
+    slices: tuple[int, ...]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every slice of the grid is an image."""
+        return len(self.slices) == self.geometry.shape[2]
 
 
 def in_order(frames: Sequence[Frame], place: str) -> list[Frame]:
@@ -38,18 +64,23 @@ def in_order(frames: Sequence[Frame], place: str) -> list[Frame]:
     return sorted(frames, key=lambda frame: (float(np.dot(frame.plane.origin_mm, normal)), frame.path, frame.index))
 
 
-def by_position(frames: Sequence[Frame]) -> list[list[Frame]]:
-    """Gather the frames, which must be in order, that lie at the same place."""
-    positions: list[list[Frame]] = []
-    for frame in frames:
-        if positions and _distance_mm(positions[-1][0], frame) <= SAME_POSITION_MM:
-            positions[-1].append(frame)
+def by_position(items: Iterable[_Placed], plane: Callable[[_Placed], Plane]) -> list[list[_Placed]]:
+    """Gather what lies at the same place.
+
+    Args:
+        items: In the order of their depth.
+        plane: Where an item lies.
+    """
+    positions: list[list[_Placed]] = []
+    for item in items:
+        if positions and math.dist(plane(positions[-1][0]).origin_mm, plane(item).origin_mm) <= SAME_POSITION_MM:
+            positions[-1].append(item)
         else:
-            positions.append([frame])
+            positions.append([item])
     return positions
 
 
-def grid_of(frames: Sequence[Frame], place: str) -> Geometry:
+def stack(frames: Sequence[Frame], place: str, *, fill_gaps: bool = False) -> Stack:
     """The grid whose slices are `frames`, in order, one per position.
 
     The step along k joins the first and the last position, so the shear of a tilted gantry is kept. A single slice
@@ -58,30 +89,71 @@ def grid_of(frames: Sequence[Frame], place: str) -> Geometry:
     Args:
         frames: At least one, from `in_order`.
         place: Names the series in errors.
+        fill_gaps: Give the grid of the closest two slices where they are unevenly spaced, rather than refuse.
 
     Raises:
         GeometryError: If they are not evenly spaced along a line.
     """
-    first = frames[0].plane
-    if len(frames) == 1:
-        step = first.normal * frames[0].stated_step_mm()
+    plane = _common(frames)
+    count = len(frames)
+    slices: tuple[int, ...] = (0,)
+    if count == 1:
+        step = plane.normal * frames[0].stated_step_mm()
     else:
-        step = _even_step(np.array([frame.plane.origin_mm for frame in frames]), first.normal, place)
+        positions = np.array([frame.plane.origin_mm for frame in frames])
+        _check_direction(positions, plane, place)
+        step, slices = _filled_step(positions, place) if fill_gaps else _even_step(positions, place)
     step_mm = float(np.linalg.norm(step))
-    direction = np.column_stack([first.orientation[:3], first.orientation[3:], step / step_mm])
-    return Geometry.from_lps((*first.shape, len(frames)), first.origin_mm, direction, (*first.spacing_mm, step_mm))
+    direction = np.column_stack([plane.orientation[:3], plane.orientation[3:], step / step_mm])
+    shape = (*plane.shape, slices[-1] + 1)
+    origin_mm = frames[0].plane.origin_mm
+    return Stack(Geometry.from_lps(shape, origin_mm, direction, (*plane.spacing_mm, step_mm)), slices)
 
 
-def _even_step(positions: NDArray[np.float64], normal: NDArray[np.float64], place: str) -> NDArray[np.float64]:
-    """The (3,) step between (K, 3) positions in mm, K > 1, after a check that every one of them lies on it."""
-    intervals = len(positions) - 1
-    step: NDArray[np.float64] = (positions[-1] - positions[0]) / intervals
-    if step @ normal <= SAME_POSITION_MM:
+def _common(frames: Sequence[Frame]) -> Plane:
+    """A plane of the grid that most images state: one with a digit changed within the tolerance has no say."""
+    counts = Counter((frame.plane.orientation, frame.plane.spacing_mm) for frame in frames)
+    grid = counts.most_common(1)[0][0]
+    return next(frame.plane for frame in frames if (frame.plane.orientation, frame.plane.spacing_mm) == grid)
+
+
+def _check_direction(positions: NDArray[np.float64], plane: Plane, place: str) -> None:
+    if (positions[-1] - positions[0]) @ plane.normal <= SAME_POSITION_MM * (len(positions) - 1):
         raise GeometryError(f"the images of {place} lie side by side in one plane, they are no stack of slices")
-    off_mm = np.linalg.norm(positions - positions[0] - np.outer(np.arange(intervals + 1), step), axis=1)
+
+
+def _even_step(positions: NDArray[np.float64], place: str) -> tuple[NDArray[np.float64], tuple[int, ...]]:
+    """The (3,) step between (K, 3) positions in mm, K > 1, after a check that every one of them lies on it."""
+    slices = np.arange(len(positions))
+    step: NDArray[np.float64] = (positions[-1] - positions[0]) / slices[-1]
+    off_mm = np.linalg.norm(positions - positions[0] - np.outer(slices, step), axis=1)
     if off_mm.max() > _tolerance_mm(float(np.linalg.norm(step))):
         raise _uneven(positions, off_mm, place)
-    return step
+    return step, tuple(slices.tolist())
+
+
+def _filled_step(positions: NDArray[np.float64], place: str) -> tuple[NDArray[np.float64], tuple[int, ...]]:
+    """The step of an even grid over uneven positions on a line, and the slice of it that is closest to each of them.
+
+    The step is that of the closest two slices, or a little less, so that no two positions share a slice. Where slices
+    are missing from an even series, the others lie on the grid exactly.
+    """
+    whole: NDArray[np.float64] = positions[-1] - positions[0]
+    length_mm = float(np.linalg.norm(whole))
+    along_mm = (positions - positions[0]) @ whole / length_mm
+    off_mm = np.linalg.norm(positions - positions[0] - np.outer(along_mm / length_mm, whole), axis=1)
+    gaps_mm = np.diff(along_mm)
+    if off_mm.max() > _tolerance_mm(float(np.median(gaps_mm))):
+        raise _uneven(positions, off_mm, place)
+    smallest_mm = float(gaps_mm.min())
+    intervals = math.ceil(length_mm / smallest_mm - _tolerance_mm(smallest_mm) / smallest_mm)
+    if intervals > _LARGEST_FILL * len(positions):
+        raise GeometryError(
+            f"{place}: its slices, {smallest_mm:.4g} to {gaps_mm.max():.5g} mm apart, are too uneven to be bridged",
+            hint="are these several scans in one series?",
+        )
+    slices = np.floor(along_mm / length_mm * intervals + 0.5).astype(int)
+    return whole / intervals, tuple(slices.tolist())
 
 
 def _uneven(positions: NDArray[np.float64], off_mm: NDArray[np.float64], place: str) -> GeometryError:
@@ -100,12 +172,11 @@ def _uneven(positions: NDArray[np.float64], off_mm: NDArray[np.float64], place: 
         )
     if len(odd) > 1:
         message += f", and so on: {len(odd)} of {len(gaps_mm)} gaps are unlike the rest"
-    return GeometryError(f"{place}: {message}", hint="a volume needs evenly spaced slices; is one missing?")
+    return GeometryError(
+        f"{place}: {message}",
+        hint="a volume needs evenly spaced slices; is one missing? --allow-gaps bridges gaps by interpolation",
+    )
 
 
 def _tolerance_mm(step_mm: float) -> float:
     return max(EVEN_TOLERANCE_MM, EVEN_TOLERANCE * step_mm)
-
-
-def _distance_mm(a: Frame, b: Frame) -> float:
-    return float(np.linalg.norm(np.subtract(a.plane.origin_mm, b.plane.origin_mm)))

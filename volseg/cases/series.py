@@ -1,0 +1,153 @@
+"""Which series of a DICOM study is meant: by rules where there are any, else by a fixed order of preference."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from volseg.config import DicomRules, SeriesRule
+from volseg.io import SeriesSource
+
+#: ImageType of an image that was computed from others, and so is taken only if there is nothing else.
+_DERIVED = {"DERIVED", "SECONDARY", "MPR", "SUBTRACTION", "ADC", "FA", "TRACEW"}
+#: With fewer slices it is a scout view or a test, whatever it says.
+_FEW_SLICES = 5
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What became of the series of one study.
+
+    Attributes:
+        chosen: Channel -> the series that is taken for it.
+        reasons: Series -> why it is or is not taken.
+    """
+
+    chosen: Mapping[str, SeriesSource]
+    reasons: Mapping[SeriesSource, str]
+
+
+def studies_of(series: Sequence[SeriesSource]) -> list[list[SeriesSource]]:
+    """Group series that are alternatives: of one study, and told apart by their headers.
+
+    Series of one number, description and kind in several folders are no choice that anybody could make: those are
+    examinations that share a study UID by mistake, and each stays alone.
+    """
+    groups: dict[object, list[SeriesSource]] = {}
+    for source in series:
+        groups.setdefault(source.traits.study_uid or source, []).append(source)
+    return [part for group in groups.values() for part in _told_apart(group)]
+
+
+def _told_apart(group: list[SeriesSource]) -> list[list[SeriesSource]]:
+    by_header: dict[object, set[object]] = {}
+    for source in group:
+        traits = source.traits
+        header = (traits.number, traits.description, traits.modality, traits.image_type, traits.orientation)
+        by_header.setdefault((header, source.volume), set()).add(source.folder)
+    if all(len(folders) == 1 for folders in by_header.values()):
+        return [group]
+    by_folder: dict[object, list[SeriesSource]] = {}
+    for source in group:
+        by_folder.setdefault(source.folder, []).append(source)
+    return list(by_folder.values())
+
+
+def choose(series: Sequence[SeriesSource], channels: Sequence[str], rules: DicomRules) -> Choice:
+    """Choose the series of each channel among those of a study.
+
+    Of the series that fit the channel's rule the best is taken, in this order: nothing speaks against its being whole;
+    original rather than derived; at least 5 slices rather than fewer; thinner slices (up to 1 mm, below which they do
+    not matter); more of them; the smaller series number; the first of the volumes of one series.
+
+    Args:
+        series: Of one study.
+        channels: What is needed; a channel without a rule takes any series that no other channel has taken.
+        rules: For the channels.
+    """
+    chosen: dict[str, SeriesSource] = {}
+    reasons: dict[SeriesSource, str] = {}
+    for channel in sorted(channels, key=lambda channel: channel not in rules.series):  # those with rules first
+        rule = rules.series.get(channel, SeriesRule())
+        faults = {source: fault_of(source, rule) for source in series if source not in chosen.values()}
+        fitting = sorted((source for source, fault in faults.items() if not fault), key=_preference)
+        reasons |= {source: f"not taken for {channel}: {fault}" for source, fault in faults.items() if fault}
+        if fitting:
+            chosen[channel] = fitting[0]
+            reasons[fitting[0]] = f"taken for {channel}" + (_advantage(*fitting[:2]) if len(fitting) > 1 else "")
+            reasons |= {
+                other: f"not taken: {named(fitting[0])} is preferred{_advantage(fitting[0], other)}"
+                for other in fitting[1:]
+            }
+    return Choice(chosen, reasons)
+
+
+def fault_of(source: SeriesSource, rule: SeriesRule) -> str:
+    """What of a rule a series does not fit; empty when it fits."""
+    traits = source.traits
+    words = {word.upper() for word in traits.image_type}
+    spacing = traits.spacing_mm or (None, None, None)
+    wanted, unwanted = ({word.upper() for word in given} for given in (rule.image_type, rule.not_image_type))
+    faults = (
+        (rule.modality not in (None, traits.modality), f"modality is {traits.modality or 'not stated'}"),
+        (
+            rule.description is not None and not re.search(rule.description, traits.description, re.IGNORECASE),
+            f"description is {traits.description!r}",
+        ),
+        (not wanted <= words, f"ImageType is {'/'.join(traits.image_type) or 'not stated'}"),
+        (bool(unwanted & words), f"ImageType is {'/'.join(traits.image_type)}"),
+        (
+            rule.orientation not in (None, traits.orientation),
+            f"it is {traits.orientation or 'of no known orientation'}",
+        ),
+        (not _within(spacing[0], rule.pixel_spacing_mm), f"pixels are {_shown(spacing[0])} apart"),
+        (not _within(spacing[2], rule.slice_spacing_mm), f"slices are {_shown(spacing[2])} apart"),
+        (not _within(traits.slices, rule.slices), f"it has {traits.slices} slices"),
+    )
+    return next((text for applies, text in faults if applies), "")
+
+
+def named(source: SeriesSource) -> str:
+    """How a series is called in a reason: by number, which says nothing about a patient."""
+    number = "the one without a number" if source.traits.number is None else f"series {source.traits.number}"
+    return f"{number} ({source.volume})" if source.volume else number
+
+
+_CRITERIA = (
+    "nothing speaks against its being whole",
+    "it is original, not derived",
+    f"it has {_FEW_SLICES} slices or more",
+    "its slices are thinner",
+    "it has more slices",
+    "its number is smaller",
+    "it is the first",
+)
+
+
+def _preference(source: SeriesSource) -> tuple[bool, bool, bool, float, int, int, str]:
+    """Sorts the best series first; one value per line of `_CRITERIA`."""
+    traits = source.traits
+    return (
+        bool(source.doubt),
+        bool(_DERIVED & {word.upper() for word in traits.image_type}),
+        traits.slices < _FEW_SLICES,
+        max(1.0, round(traits.spacing_mm[2], 2)) if traits.spacing_mm else float("inf"),
+        -traits.slices,
+        traits.number if traits.number is not None else 10**9,
+        f"{len(source.volume):03d}{source.volume}{source.series_uid}",
+    )
+
+
+def _advantage(best: SeriesSource, other: SeriesSource) -> str:
+    """The first criterion by which one series beats another."""
+    pairs = zip(_CRITERIA, _preference(best), _preference(other), strict=True)
+    return next((f": {criterion}" for criterion, ours, theirs in pairs if ours != theirs), "")
+
+
+def _within(value: float | None, limits: tuple[float, float] | None) -> bool:
+    return limits is None or (value is not None and limits[0] <= value <= limits[1])
+
+
+def _shown(value_mm: float | None) -> str:
+    return "an unknown distance" if value_mm is None else f"{value_mm:.3g} mm"

@@ -1,0 +1,228 @@
+"""What every DICOM object made from a mask says: whose images it belongs to, what made it, what its labels mean."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from highdicom import AlgorithmIdentificationSequence
+from highdicom.sr import CodedConcept
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.uid import CTImageStorage
+from pydicom.valuerep import DA, TM, format_number_as_ds
+
+from volseg import __version__
+from volseg.errors import DataError, GeometryError
+from volseg.export.identity import derived_uid
+from volseg.io.dicom import Instances
+from volseg.io.dicom.dataset import quiet_pydicom, words_of
+from volseg.terminology import Code, Structure, default_color, private
+from volseg.volume import Label, Mask
+
+_log = logging.getLogger("volseg")
+
+#: Who made the objects (PS3.3 section C.7.5.2). The serial number must be stated; software has none.
+MANUFACTURER = "volseg"
+SERIAL_NUMBER = "1"
+#: Everything about the patient and the study that PS3.3 section C.7.1.1 and C.7.2.1 ask for (type 2), and no more.
+_PATIENT_AND_STUDY = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "AccessionNumber",
+    "StudyID",
+    "ReferringPhysicianName",
+)
+_REQUIRED = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
+_LONGEST_NAME = 64
+_SEXES = {"M", "F", "O"}
+
+
+@dataclass(frozen=True)
+class ObjectUids:
+    """What identifies an object that is the only one of its series."""
+
+    series: str
+    instance: str
+
+
+@contextmanager
+def quiet_highdicom() -> Iterator[None]:
+    """Let highdicom neither warn nor log: it does so about names of patients, in full."""
+    logger = logging.getLogger("highdicom")
+    level = logger.level
+    with quiet_pydicom():
+        warnings.filterwarnings("ignore", module="highdicom")
+        logger.setLevel(logging.CRITICAL + 1)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+
+
+def object_uids(kind: str, mask: Mask, instances: Instances) -> ObjectUids:
+    """The identifiers of an object made from a mask: the same mask of the same images is the same object.
+
+    Args:
+        kind: Keeps objects of different kinds apart.
+        mask: Voxels and labels both count.
+        instances: The images, which the grid follows from.
+    """
+    images = (f"{instances.header_of(frame).get('SOPInstanceUID')}#{frame.index}" for frame in instances.frames)
+    voxels = np.ascontiguousarray(mask.array.T, dtype="<u2").tobytes()
+    content = derived_uid(kind, __version__, repr(mask.labels), *images, voxels)
+    return ObjectUids(derived_uid(content, "series"), derived_uid(content, "instance"))
+
+
+def check_grid(mask: Mask, instances: Instances, place: Path) -> None:
+    """Refuse a mask that does not lie on the images it is exported with.
+
+    Raises:
+        GeometryError: If it has another grid.
+    """
+    if not mask.geometry.matches(instances.geometry):
+        raise GeometryError(
+            f"the mask has {mask.geometry}, but the images in {place} have {instances.geometry}",
+            hint="export a mask with the images it was made from",
+        )
+
+
+def warn_of_burned_in(instances: Instances, place: Path) -> None:
+    """Say it when text is burned into the images: it may name the patient, and what is derived points to it."""
+    if any(words_of(header, "BurnedInAnnotation", path) == ("YES",) for path, header in instances.headers.items()):
+        _log.warning("%s: BurnedInAnnotation is YES: the images may show who the patient is", place)
+
+
+def required(header: Dataset, keyword: str, path: Path) -> str:
+    """An element that no DICOM image can be without (type 1).
+
+    Raises:
+        DataError: If it is absent or empty.
+    """
+    words = words_of(header, keyword, path)
+    if not words or not words[0]:
+        raise DataError(f"{path} does not state {keyword}, so nothing can be derived from it for a DICOM viewer")
+    return words[0]
+
+
+def study_header(instances: Instances) -> Dataset:
+    """Patient, study, series and frame of reference of the images, and nothing else of them.
+
+    What should be there and is not is empty, as the standard has it (type 2); dates that are none are left empty too.
+
+    Returns:
+        A data set whose texts are UTF-8.
+
+    Raises:
+        DataError: If an image does not say which study, series or frame of reference it belongs to.
+    """
+    path, source = next(iter(instances.headers.items()))
+    header = Dataset()
+    header.SpecificCharacterSet = "ISO_IR 192"
+    for keyword in _PATIENT_AND_STUDY:
+        setattr(header, keyword, _valid(keyword, "\\".join(words_of(source, keyword, path))))
+    for keyword in _REQUIRED:
+        setattr(header, keyword, required(source, keyword, path))
+    header.Modality = "".join(words_of(source, "Modality", path))
+    return header
+
+
+def image_headers(instances: Instances) -> list[Dataset]:
+    """A header per image of what highdicom needs to know, as if every frame were a CT image of its own.
+
+    highdicom takes a series of single-frame images, or one multi-frame image, of the classes it knows; a volume may
+    also be some frames of a file, or of several files. `reference` makes references to the real images.
+    """
+    study = study_header(instances)
+    first = instances.frames[0].plane
+    step = instances.geometry.lps_affine[:3, 2]
+    study.SOPClassUID = CTImageStorage
+    study.Columns, study.Rows = first.shape
+    study.ImageOrientationPatient = [_decimal(cosine) for cosine in first.orientation]
+    study.PixelSpacing = [_decimal(first.spacing_mm[1]), _decimal(first.spacing_mm[0])]
+    study.SliceThickness = study.SpacingBetweenSlices = _decimal(abs(float(step @ first.normal)))
+    headers = []
+    for frame in instances.frames:
+        header = Dataset()
+        header.update(study)
+        file_uid = required(instances.header_of(frame), "SOPInstanceUID", frame.path)
+        header.SOPInstanceUID = derived_uid(file_uid, str(frame.index))
+        header.ImagePositionPatient = [_decimal(x) for x in frame.plane.origin_mm]
+        headers.append(header)
+    return headers
+
+
+def reference(header: Dataset, path: Path) -> Dataset:
+    """Names the object of a file (PS3.3 table 10-11)."""
+    item = Dataset()
+    item.ReferencedSOPClassUID = required(header, "SOPClassUID", path)
+    item.ReferencedSOPInstanceUID = required(header, "SOPInstanceUID", path)
+    return item
+
+
+def numbered(labels: tuple[Label, ...]) -> list[tuple[int, Label]]:
+    """Labels in the order of their values with the numbers of their segments, 1, 2, 3 ...
+
+    Raises:
+        DataError: If there are none, since an object without segments is not valid, or two have one value.
+    """
+    if not labels:
+        raise DataError("a mask without labels cannot be described in DICOM", hint="name the labels of its values")
+    if len({label.value for label in labels}) < len(labels):
+        raise DataError("two labels of the mask have the same value")
+    return list(enumerate(sorted(labels, key=lambda label: label.value), start=1))
+
+
+def name_of(label: Label) -> str:
+    """The name of a label as DICOM can state it (LO): on one line, without backslashes, at most 64 characters."""
+    return " ".join(label.name.replace("\\", "/").split())[:_LONGEST_NAME].rstrip()
+
+
+def structure_of(label: Label) -> Structure:
+    """What a label marks, in the codes it was given or a private one."""
+    return label.structure or private(label.name)
+
+
+def color_of(label: Label) -> tuple[int, int, int]:
+    """The colour a label is shown in: its own, that of its structure, or a default."""
+    return label.color or structure_of(label).color or default_color(label.value)
+
+
+def coded(code: Code) -> CodedConcept:
+    """A code as highdicom writes it."""
+    return CodedConcept(code.value, code.scheme, code.meaning)
+
+
+def algorithm() -> AlgorithmIdentificationSequence:
+    """What names volseg as the algorithm of a segment (PS3.3 table 10-19)."""
+    family = codes.cid7162.ArtificialIntelligence
+    return AlgorithmIdentificationSequence(name="volseg", family=family, version=__version__)
+
+
+def _valid(keyword: str, text: str) -> str:
+    """`text`, or nothing where an object that states it would not be valid."""
+    if keyword == "PatientSex":
+        return text if text in _SEXES else ""
+    try:
+        match keyword:
+            case "PatientBirthDate" | "StudyDate":
+                DA(text)
+            case "StudyTime":
+                TM(text)
+    except ValueError:  # no date or time: as good as none
+        return ""
+    return text
+
+
+def _decimal(value: float) -> str:
+    """A decimal string of at most 16 characters (PS3.5 section 6.2), as close to `value` as they allow."""
+    return str(format_number_as_ds(float(value)))

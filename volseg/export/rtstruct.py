@@ -1,0 +1,255 @@
+"""A mask as an RT Structure Set (PS3.3 section A.19): contours on the images that it was made from.
+
+Contours run along the edges of voxels and lie exactly in the planes of the images; holes are joined to the contour
+around them by keyholes. The object says of the patient what the standard needs, and is the same object, byte for byte,
+whenever it is made from the same mask: it states no time of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import fastremap
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.tag import Tag
+from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
+
+from volseg import __version__
+from volseg.contours import Polygon, trace, with_keyholes
+from volseg.errors import DataError, GeometryError
+from volseg.export.identity import derived_uid
+from volseg.export.sidecars import color_of
+from volseg.io.dicom import Instances, read_instances
+from volseg.io.dicom.dataset import quiet_pydicom, value_of
+from volseg.io.dicom.frames import Frame, Plane
+from volseg.io.files import atomic_path
+from volseg.io.source import SeriesSource
+from volseg.terminology import Code, Structure
+from volseg.volume import Label, Mask
+
+#: What the patient and study modules must state, though it may be empty (PS3.3 sections C.7.1.1 and C.7.2.1).
+_COPIED = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+    "PositionReferenceIndicator",
+)
+#: What an RT Structure Set cannot be without.
+_NEEDED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
+#: Retired, but it is what readers expect as the class of a referenced study; its instance is the study itself.
+_DETACHED_STUDY = "1.2.840.10008.3.1.2.3.1"
+_CONTOUR_DATA = Tag("ContourData")
+_LONGEST_NAME = 64
+
+
+def write_rtstruct(mask: Mask, source: SeriesSource, path: Path) -> None:
+    """Write one ROI per label of a mask; a label without voxels is an ROI without contours.
+
+    Coordinates are rounded to 1e-5 mm. The transfer syntax is Implicit VR Little Endian, because in the explicit ones
+    a decimal string ends at 64 KiB, which is some 2000 points.
+
+    Args:
+        mask: On the grid of `source`.
+        source: The series it was made from.
+        path: The file to write.
+
+    Raises:
+        GeometryError: If the voxels of the mask do not lie where those of the series lie, or the images of the series
+            state several frames of reference.
+        DataError: If the series cannot be read or lacks an identifier, or the labels of the mask do not cover its
+            values or cannot be stated.
+        OutputError: If the file cannot be written.
+    """
+    with quiet_pydicom():
+        instances = read_instances(source)
+        _check_labels(mask)
+        _check_instances(mask, instances, source)
+        dataset = _structure_set(mask, instances)
+        with atomic_path(path) as temporary:
+            dataset.save_as(temporary, enforce_file_format=True)
+
+
+def _check_labels(mask: Mask) -> None:
+    if not mask.labels:
+        raise DataError("the mask has no labels, and a structure set needs at least one")
+    for label in mask.labels:
+        if not label.name.strip() or len(label.name) > _LONGEST_NAME or "\\" in label.name:
+            raise DataError(f"the name of an ROI has 1 to {_LONGEST_NAME} characters, no backslash: {label.name!r}")
+    values = [label.value for label in mask.labels]
+    if len({*values}) < len(values):
+        raise DataError(f"two labels of the mask have the same value: {sorted(values)}")
+    unnamed = {*fastremap.unique(mask.array).tolist()} - {0, *values}
+    if unnamed:
+        raise DataError(f"the mask has voxels of value {min(unnamed)}, which is none of its labels")
+
+
+def _check_instances(mask: Mask, instances: Instances, source: SeriesSource) -> None:
+    if not mask.geometry.matches(instances.geometry):
+        raise GeometryError(
+            f"the mask has {mask.geometry}, but {source} has {instances.geometry}; they do not cover the same voxels",
+            hint="export a mask with the series it was made from",
+        )
+    for file, header in instances.headers.items():
+        missing = [keyword for keyword in _NEEDED if value_of(header, keyword, file) is None]
+        if missing:
+            raise DataError(f"{file} does not state {', '.join(missing)}, to which a structure set must refer")
+    for keyword in ("FrameOfReferenceUID", "StudyInstanceUID"):
+        if len({header[keyword].value for header in instances.headers.values()}) > 1:
+            raise GeometryError(f"the images of {source} do not agree on their {keyword}")
+
+
+def _structure_set(mask: Mask, instances: Instances) -> Dataset:
+    file = instances.frames[0].path
+    first = instances.headers[file]
+    dataset = _identity(mask, instances)
+    _copy_patient_and_study(dataset, first, file, mask.labels)
+    dataset.Modality = "RTSTRUCT"
+    dataset.Manufacturer = "volseg"
+    dataset.SoftwareVersions = __version__
+    dataset.SeriesDescription = "volseg segmentation"
+    dataset.SeriesNumber = dataset.InstanceNumber = 1
+    dataset.OperatorsName = None
+    dataset.StructureSetLabel = "volseg"
+    dataset.StructureSetDate = dataset.StructureSetTime = None
+    dataset.FrameOfReferenceUID = first.FrameOfReferenceUID
+    dataset.ReferencedFrameOfReferenceSequence = [_frame_of_reference(instances, first)]
+    dataset.StructureSetROISequence = [_roi(label, first.FrameOfReferenceUID) for label in mask.labels]
+    dataset.ROIContourSequence = _roi_contours(mask, instances)
+    dataset.RTROIObservationsSequence = [_observation(label) for label in mask.labels]
+    dataset.ApprovalStatus = "UNAPPROVED"
+    return dataset
+
+
+def _identity(mask: Mask, instances: Instances) -> Dataset:
+    uids = sorted(str(header.SOPInstanceUID) for header in instances.headers.values())
+    parts: list[str | bytes] = [__version__, *uids, repr(mask.labels), mask.array.dtype.str, mask.array.tobytes()]
+    dataset = Dataset()
+    dataset.SOPClassUID = RTStructureSetStorage
+    dataset.SOPInstanceUID = derived_uid("RT Structure Set", *parts)
+    dataset.SeriesInstanceUID = derived_uid("series of RT Structure Set", *parts)
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    return dataset
+
+
+def _copy_patient_and_study(dataset: Dataset, source: Dataset, file: Path, labels: tuple[Label, ...]) -> None:
+    # A name in ASCII is the same in every character set, so the source's can stay; other names need Unicode.
+    if not all(repr(label).isascii() for label in labels):
+        dataset.SpecificCharacterSet = "ISO_IR 192"
+    elif "SpecificCharacterSet" in source:
+        dataset.SpecificCharacterSet = source.SpecificCharacterSet
+    dataset.StudyInstanceUID = source.StudyInstanceUID
+    for keyword in _COPIED:
+        setattr(dataset, keyword, value_of(source, keyword, file))
+
+
+def _frame_of_reference(instances: Instances, first: Dataset) -> Dataset:
+    """The images of the series, all of them: also those without a contour, and all copies of one."""
+    series = Dataset()
+    series.SeriesInstanceUID = first.SeriesInstanceUID
+    files = dict.fromkeys([*(frame.path for frame in instances.frames), *instances.headers])
+    series.ContourImageSequence = [_image(instances.headers[file]) for file in files]
+    study = Dataset()
+    study.ReferencedSOPClassUID = _DETACHED_STUDY
+    study.ReferencedSOPInstanceUID = first.StudyInstanceUID
+    study.RTReferencedSeriesSequence = [series]
+    frame_of_reference = Dataset()
+    frame_of_reference.FrameOfReferenceUID = first.FrameOfReferenceUID
+    frame_of_reference.RTReferencedStudySequence = [study]
+    return frame_of_reference
+
+
+def _image(header: Dataset) -> Dataset:
+    image = Dataset()
+    image.ReferencedSOPClassUID = header.SOPClassUID
+    image.ReferencedSOPInstanceUID = header.SOPInstanceUID
+    return image
+
+
+def _roi(label: Label, frame_of_reference_uid: str) -> Dataset:
+    roi = Dataset()
+    roi.ROINumber = label.value
+    roi.ReferencedFrameOfReferenceUID = frame_of_reference_uid
+    roi.ROIName = label.name
+    roi.ROIGenerationAlgorithm = "AUTOMATIC"
+    return roi
+
+
+def _observation(label: Label) -> Dataset:
+    observation = Dataset()
+    observation.ObservationNumber = observation.ReferencedROINumber = label.value
+    observation.RTROIInterpretedType = observation.ROIInterpreter = None
+    if label.structure is not None:
+        observation.SegmentedPropertyCategoryCodeSequence = [_code(label.structure.category)]
+        observation.RTROIIdentificationCodeSequence = [_coded_type(label.structure)]
+    return observation
+
+
+def _coded_type(structure: Structure) -> Dataset:
+    item = _code(structure.type)
+    if structure.modifier is not None:
+        item.SegmentedPropertyTypeModifierCodeSequence = [_code(structure.modifier)]
+    return item
+
+
+def _code(code: Code) -> Dataset:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code.value, code.scheme, code.meaning
+    return item
+
+
+def _roi_contours(mask: Mask, instances: Instances) -> list[Dataset]:
+    slices = np.ascontiguousarray(mask.array.transpose(2, 0, 1))
+    return [_roi_contour(label, slices, instances) for label in mask.labels]
+
+
+def _roi_contour(label: Label, slices: NDArray[np.unsignedinteger], instances: Instances) -> Dataset:
+    item = Dataset()
+    item.ReferencedROINumber = label.value
+    item.ROIDisplayColor = list(color_of(label))
+    contours = list(_contours(label.value, slices, instances))
+    if contours:
+        item.ContourSequence = contours
+        for number, contour in enumerate(contours, start=1):
+            contour.ContourNumber = number
+    return item
+
+
+def _contours(value: int, slices: NDArray[np.unsignedinteger], instances: Instances) -> Iterator[Dataset]:
+    for frame, k in zip(instances.frames, instances.slices, strict=True):
+        for polygon in with_keyholes(trace(slices[k] == value)):
+            yield _contour(polygon, frame, instances)
+
+
+def _contour(polygon: Polygon, frame: Frame, instances: Instances) -> Dataset:
+    image = _image(instances.header_of(frame))
+    if "NumberOfFrames" in instances.header_of(frame):
+        image.ReferencedFrameNumber = frame.index + 1
+    contour = Dataset()
+    contour.ContourImageSequence = [image]
+    contour.ContourGeometricType = "CLOSED_PLANAR"
+    contour.NumberOfContourPoints = len(polygon)
+    contour[_CONTOUR_DATA] = _decimals(_in_patient(polygon, frame.plane))
+    return contour
+
+
+def _in_patient(polygon: Polygon, plane: Plane) -> NDArray[np.float64]:
+    """(N, 2) voxel indices of an image -> (N, 3) LPS+ mm (PS3.3 section C.7.6.2.1.1)."""
+    return np.asarray(plane.origin_mm) + polygon * plane.spacing_mm @ np.reshape(plane.orientation, (2, 3))
+
+
+def _decimals(points_mm: NDArray[np.float64]) -> DataElement:
+    """Decimal strings as one text: pydicom would keep an object for each of millions, and spend most time on that."""
+    numbers = (points_mm.round(5) + 0.0).ravel().tolist()  # + 0.0: no minus zero
+    text = "\\".join([f"{number:.5f}".rstrip("0").rstrip(".") for number in numbers])
+    return DataElement(_CONTOUR_DATA, "DS", text, already_converted=True)

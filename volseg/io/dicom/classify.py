@@ -1,0 +1,260 @@
+"""What a file is, by its header: images that may be slices of a volume, marked structures, or something else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pydicom import uid
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataset import Dataset
+
+from volseg.errors import DataError
+from volseg.io.dicom.dataset import count_of, read_header, value_of, words_of
+from volseg.io.dicom.frames import frames_of, plane_of
+from volseg.io.dicom.mosaic import is_mosaic, tiles_of
+from volseg.io.dicom.separators import SEPARATORS, classic_values, frame_values
+from volseg.io.dicom.volumes import Image
+from volseg.io.source import SegmentsSource, SeriesTraits
+
+_KEYWORDS = (
+    "SpecificCharacterSet",
+    "ImageType",
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "Modality",
+    "SeriesDescription",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "SeriesNumber",
+    "InstanceNumber",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "FrameOfReferenceUID",
+    "SliceThickness",
+    "SpacingBetweenSlices",
+    "PixelSpacing",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "NumberOfFrames",
+    "Rows",
+    "Columns",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+    "DirectoryRecordSequence",
+    "SegmentSequence",
+    "ReferencedSeriesSequence",
+    "StructureSetROISequence",
+    "ReferencedFrameOfReferenceSequence",
+    *(separator.keyword for separator in SEPARATORS),
+)
+TAGS = tuple(tag for keyword in _KEYWORDS if (tag := tag_for_keyword(keyword)) is not None)
+
+#: Images of these classes are slices of a volume; one without a position is a fault, not another kind of image.
+CLASSIC_CLASSES = (uid.CTImageStorage, uid.MRImageStorage, uid.PositronEmissionTomographyImageStorage)
+_SLICE_CLASSES = (
+    *CLASSIC_CLASSES,
+    uid.EnhancedCTImageStorage,
+    uid.LegacyConvertedEnhancedCTImageStorage,
+    uid.EnhancedMRImageStorage,
+    uid.LegacyConvertedEnhancedMRImageStorage,
+    uid.EnhancedPETImageStorage,
+    uid.LegacyConvertedEnhancedPETImageStorage,
+)
+_LABELMAP_SEGMENTATION = uid.UID("1.2.840.10008.5.1.4.1.1.66.7")  # newer than some dictionaries
+_SEGMENTATIONS = (uid.SegmentationStorage, _LABELMAP_SEGMENTATION)
+#: These have pixels on a grid, but no image of the patient in them.
+_DERIVED_CLASSES = (uid.RTDoseStorage, uid.RTImageStorage, uid.ParametricMapStorage)
+#: ImageType says these of images that are no slices of the patient.
+_NOT_SLICES = {
+    "LOCALIZER": "a localizer (ImageType LOCALIZER)",
+    "PROJECTION IMAGE": "a projection (ImageType PROJECTION IMAGE), not a slice",
+    "MIP": "a projection (ImageType MIP), not a slice",
+    "MINIP": "a projection (ImageType MINIP), not a slice",
+    "SCREEN SAVE": "a picture of a screen (ImageType SCREEN SAVE)",
+    "DOSE_INFO": "a dose page (ImageType DOSE_INFO)",
+    "DOSE": "a dose page (ImageType DOSE)",
+}
+_REFORMATTED = "MPR"
+
+
+@dataclass(frozen=True)
+class Unused:
+    """A file that is no slice of a volume, or none that can be used.
+
+    Attributes:
+        path: The file.
+        reason: Why.
+        series_uid: Its SeriesInstanceUID, empty when that cannot be read.
+        suspect: Whether it may be a damaged slice, rather than something that says of itself to be something else.
+    """
+
+    path: Path
+    reason: str
+    series_uid: str = ""
+    suspect: bool = True
+
+
+Found = tuple[Image, ...] | SegmentsSource | Unused
+
+
+def examine(path: Path) -> Found:
+    """Say what a DICOM file is."""
+    try:
+        header = read_header(path, TAGS)
+    except DataError as error:
+        return Unused(path, str(error))
+    return classify(header, path)
+
+
+def classify(header: Dataset, path: Path) -> Found:
+    """Say what a DICOM file is, by the elements `TAGS` of its header."""
+    try:
+        sop_class = uid.UID("".join(words_of(header, "SOPClassUID", path)))
+        if sop_class in _SEGMENTATIONS or sop_class == uid.RTStructureSetStorage:
+            return _segments(header, path, sop_class)
+        series_uid = "".join(words_of(header, "SeriesInstanceUID", path))
+        if reason := _special(header, path):
+            return Unused(path, reason, series_uid, suspect=False)
+        if reason := _no_slice(header, path, sop_class):
+            return Unused(path, reason, series_uid)
+        return tuple(_images(header, path, series_uid))
+    except DataError as error:
+        return Unused(path, str(error))
+
+
+def _special(header: Dataset, path: Path) -> str:
+    """What the file says it is, when that is no slice of a patient; empty otherwise."""
+    if "DirectoryRecordSequence" in header:
+        return _index(header, path)
+    return next((_NOT_SLICES[word] for word in map(_known_word, words_of(header, "ImageType", path)) if word), "")
+
+
+def _no_slice(header: Dataset, path: Path, sop_class: uid.UID) -> str:
+    """Why the file can be no slice, whatever it is; empty when it is one. A fault of its place is found in reading."""
+    kind = sop_class.name or "an object that states no SOP class"
+    a_slice = sop_class in _SLICE_CLASSES
+    if "Rows" not in header:
+        return f"{kind} without Rows: its header is cut off or damaged" if a_slice else f"{kind}: holds no image"
+    if sop_class in _DERIVED_CLASSES:
+        return f"{kind}: not an image of the patient"
+    if _is_coloured(header, path):
+        return f"{kind}: a colour image"
+    if not a_slice and not _states_position(header, path):
+        return f"{kind}: no slice, it has no ImagePositionPatient"
+    if not words_of(header, "SeriesInstanceUID", path):
+        return f"{kind} without SeriesInstanceUID: what belongs together is unknown"
+    return ""
+
+
+def _known_word(word: str) -> str:
+    """A word of ImageType as `_NOT_SLICES` has it: vendors put their own in front, as in "CT_SOM5 MIP"."""
+    word = word.upper()
+    return next((known for known in _NOT_SLICES if word == known or word.endswith(f" {known}")), "")
+
+
+def _index(header: Dataset, path: Path) -> str:
+    """What a DICOMDIR is worth: its files are found without it, but it tells of files that are gone."""
+    records = value_of(header, "DirectoryRecordSequence", path) or ()
+    listed = [words_of(record, "ReferencedFileID", path) for record in records if "ReferencedFileID" in record]
+    gone = sum(not path.parent.joinpath(*parts).exists() for parts in listed)
+    return "a DICOMDIR, the index of a medium" + (f"; {gone} of the {len(listed)} files it lists are gone" * bool(gone))
+
+
+def _is_coloured(header: Dataset, path: Path) -> bool:
+    palette = words_of(header, "PhotometricInterpretation", path) == ("PALETTE COLOR",)
+    return palette or (count_of(header, "SamplesPerPixel", path) or 1) > 1
+
+
+def _states_position(header: Dataset, path: Path) -> bool:
+    return "PerFrameFunctionalGroupsSequence" in header or value_of(header, "ImagePositionPatient", path) is not None
+
+
+def _images(header: Dataset, path: Path, series_uid: str) -> Iterator[Image]:
+    image_type = words_of(header, "ImageType", path)
+    first = Image(
+        path=path,
+        index=0,
+        plane=None,
+        uid="".join(words_of(header, "SOPInstanceUID", path)),
+        kind=_kind(image_type),
+        number=_number(header, "InstanceNumber", path),
+        values=classic_values(header, path),
+        series_uid=series_uid,
+        traits=_traits(header, path, image_type),
+    )
+    multi_frame = "PerFrameFunctionalGroupsSequence" in header or (count_of(header, "NumberOfFrames", path) or 1) > 1
+    try:
+        if multi_frame:
+            yield from list(_frames(header, path, first))
+        elif is_mosaic(header, path):
+            yield from list(_tiles(path, first))
+        else:
+            yield replace(first, plane=plane_of(header, path))
+    except DataError:  # `read_series` raises it again, for the series as a whole
+        yield replace(first, per_file=multi_frame)
+
+
+def _frames(header: Dataset, path: Path, first: Image) -> Iterator[Image]:
+    shared = (value_of(header, "SharedFunctionalGroupsSequence", path) or [Dataset()])[0]
+    groups = value_of(header, "PerFrameFunctionalGroupsSequence", path)
+    for frame, own in zip(frames_of(header, path), groups, strict=True):
+        values = frame_values(own, shared, path)
+        kind = _kind(tuple("\\".join(values).split("\\"))) or first.kind
+        yield replace(first, index=frame.index, plane=frame.plane, values=values, kind=kind, per_file=True)
+
+
+def _tiles(path: Path, first: Image) -> Iterator[Image]:
+    header = read_header(path)  # private elements say where the slices of a mosaic lie
+    for tile in tiles_of(header, frames_of(header, path)[0]):
+        yield replace(first, plane=tile.plane, per_file=True)
+
+
+def _kind(image_type: tuple[str, ...]) -> str:
+    return _REFORMATTED if any(word.upper().split()[-1:] == [_REFORMATTED] for word in image_type) else ""
+
+
+def _traits(header: Dataset, path: Path, image_type: tuple[str, ...]) -> SeriesTraits:
+    return SeriesTraits(
+        modality="".join(words_of(header, "Modality", path)),
+        number=_number(header, "SeriesNumber", path),
+        description=" ".join(words_of(header, "SeriesDescription", path)),
+        image_type=image_type,
+        study_uid="".join(words_of(header, "StudyInstanceUID", path)),
+        frame_of_reference_uid="".join(words_of(header, "FrameOfReferenceUID", path)),
+    )
+
+
+def _number(header: Dataset, keyword: str, path: Path) -> int | None:
+    try:
+        return count_of(header, keyword, path)
+    except DataError:  # it only serves to tell series and images apart, no image is worse for it
+        return None
+
+
+def _segments(header: Dataset, path: Path, sop_class: uid.UID) -> SegmentsSource:
+    """What a Segmentation or a Structure Set refers to and what it marks."""
+    frame_of_reference = "".join(words_of(header, "FrameOfReferenceUID", path))
+    if sop_class in _SEGMENTATIONS:
+        items = value_of(header, "SegmentSequence", path) or ()
+        series = value_of(header, "ReferencedSeriesSequence", path) or ()
+        names = tuple("".join(words_of(item, "SegmentLabel", path)) for item in items)
+        return SegmentsSource(path, "seg", _series_uids(series, path), frame_of_reference, names)
+    items = value_of(header, "StructureSetROISequence", path) or ()
+    spaces = value_of(header, "ReferencedFrameOfReferenceSequence", path) or ()
+    series = [
+        item
+        for space in spaces
+        for study in value_of(space, "RTReferencedStudySequence", path) or ()
+        for item in value_of(study, "RTReferencedSeriesSequence", path) or ()
+    ]
+    names = tuple("".join(words_of(item, "ROIName", path)) for item in items)
+    stated = [uid for space in spaces for uid in words_of(space, "FrameOfReferenceUID", path)]
+    return SegmentsSource(
+        path, "rtstruct", _series_uids(series, path), frame_of_reference or "".join(stated[:1]), names
+    )
+
+
+def _series_uids(items: object, path: Path) -> tuple[str, ...]:
+    return tuple("".join(words_of(item, "SeriesInstanceUID", path)) for item in items)  # type: ignore[attr-defined]

@@ -1,0 +1,77 @@
+"""Siemens mosaics: all slices of a volume tiled into one MR image.
+
+The tiles are laid out row by row in the smallest square that holds them. The private CSA header states how many there
+are and on which side the next slice lies; ImagePositionPatient is that of the whole picture, as if it were one slice
+as large as all tiles (nipy.org/nibabel/dicom/dicom_mosaic.html).
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+from volseg.errors import DataError, GeometryError
+from volseg.io.dicom.dataset import BROKEN, one_line, words_of
+from volseg.io.dicom.frames import Frame
+
+with (
+    warnings.catch_warnings()
+):  # nibabel calls all of its DICOM readers experimental; this one has not changed in years
+    warnings.simplefilter("ignore")
+    from nibabel.nicom import csareader
+
+
+def is_mosaic(header: Dataset, path: Path) -> bool:
+    """Whether the image is a mosaic, by its ImageType."""
+    return "MOSAIC" in words_of(header, "ImageType", path)
+
+
+def tiles_of(header: Dataset, whole: Frame) -> list[Frame]:
+    """The slices of a mosaic.
+
+    Args:
+        header: Its data set, private elements included.
+        whole: The mosaic taken as one image.
+
+    Returns:
+        One frame per slice, in the order of the tiles, each with the corner of its tile.
+
+    Raises:
+        GeometryError: If the header does not say how many slices there are, or where they lie.
+    """
+    count, towards = _csa(header, whole.path)
+    per_side = math.ceil(math.sqrt(count))
+    columns, rows = (size // per_side for size in whole.plane.shape)
+    if (columns * per_side, rows * per_side) != whole.plane.shape:
+        raise GeometryError(f"{whole.path} states {count} slices, into which its {whole.plane.shape} pixels do not go")
+    orientation = np.array(whole.plane.orientation).reshape(2, 3)
+    margin = (np.array(whole.plane.shape) - (columns, rows)) / 2 * whole.plane.spacing_mm
+    first = np.array(whole.plane.origin_mm) + margin @ orientation
+    step = math.copysign(whole.stated_step_mm(), float(towards @ whole.plane.normal)) * whole.plane.normal
+    tiles = []
+    for n in range(count):
+        plane = replace(whole.plane, shape=(columns, rows), origin_mm=tuple((first + n * step).tolist()))
+        tiles.append(replace(whole, plane=plane, corner=(n % per_side * columns, n // per_side * rows)))
+    return tiles
+
+
+def _csa(header: Dataset, path: Path) -> tuple[int, NDArray[np.float64]]:
+    """Number of slices, and the direction in which the second lies from the first."""
+    try:
+        tags = (csareader.get_csa_header(header, "image") or {}).get("tags", {})
+        count = int(tags["NumberOfImagesInMosaic"]["items"][0])
+        normal = np.array([float(x) for x in tags["SliceNormalVector"]["items"]])
+    except (*BROKEN, csareader.CSAReadError) as error:
+        raise GeometryError(
+            f"{path} is a Siemens mosaic whose private header does not say where its slices lie: {one_line(error)}",
+            hint="convert it to NIfTI, for example with dcm2niix, from data that were not stripped of private elements",
+        ) from error
+    if count < 1 or normal.shape != (3,) or not np.isclose(np.linalg.norm(normal), 1, atol=1e-3):
+        raise DataError(f"{path} is a Siemens mosaic of {count} slices along {normal.tolist()}: its header is damaged")
+    return count, normal

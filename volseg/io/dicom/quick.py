@@ -1,0 +1,104 @@
+"""Looking at a file of a long series: what all its images share is looked at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.tag import Tag
+
+from volseg.io.dicom.classify import CLASSIC_CLASSES, TAGS, Found, classify
+from volseg.io.dicom.dataset import parse_numbers
+from volseg.io.dicom.elements import glance
+from volseg.io.dicom.frames import Plane
+from volseg.io.dicom.separators import STABLE, VARYING
+from volseg.io.dicom.volumes import Image
+
+#: How much of a file is read to look at its header; what does not fit is left to pydicom.
+HEAD_BYTES = 16_384
+
+_SOP_CLASS, _SOP_UID, _INSTANCE, _POSITION, _FRAMES, _IMAGE_TYPE = (
+    tag_for_keyword(keyword) or 0
+    for keyword in (
+        "SOPClassUID",
+        "SOPInstanceUID",
+        "InstanceNumber",
+        "ImagePositionPatient",
+        "NumberOfFrames",
+        "ImageType",
+    )
+)
+_VARYING = tuple(tag_for_keyword(each.keyword) or 0 for each in VARYING)
+#: Everything that follows is of the pixels, or of functional groups, which are left to pydicom.
+_LAST = 0x0028FFFF
+_WANTED = frozenset(tag for tag in TAGS if tag <= _LAST)
+_SHARED = tuple(sorted(_WANTED - {_SOP_UID, _INSTANCE, _POSITION, *_VARYING}))
+_CLASSIC = frozenset(str(sop_class).encode() for sop_class in CLASSIC_CLASSES)
+
+
+class QuickLook:
+    """Looks at single-frame CT, MR and PET files; those of one series differ in a handful of elements."""
+
+    def __init__(self) -> None:
+        self._first: dict[tuple[bytes | None, ...], Image] = {}
+
+    def __call__(self, head: bytes, path: Path) -> Found | None:
+        """What a file with this head is; None when pydicom must tell."""
+        found = glance(head, _WANTED, _LAST)
+        if found is None or found.get(_SOP_CLASS, b"").rstrip(b"\0 ") not in _CLASSIC or _FRAMES in found:
+            return None
+        if b"MOSAIC" in found.get(_IMAGE_TYPE, b""):  # its private elements are wanted, too
+            return None
+        key = tuple(map(found.get, _SHARED))
+        first = self._first.get(key)
+        if first is not None:
+            return (_like(first, found, path),)
+        looked = classify(_dataset(found), path)
+        if isinstance(looked, tuple) and looked[0].plane is not None:
+            self._first[key] = looked[0]
+        return looked
+
+
+def _like(first: Image, found: dict[int, bytes], path: Path) -> Image:
+    """An image whose header equals that of `first` in all shared elements."""
+    varying = tuple(_text(found.get(tag)) for tag in _VARYING)
+    try:
+        numbers = parse_numbers(found.get(_INSTANCE, b""))
+    except ValueError:
+        numbers = []
+    return Image(
+        path,
+        0,
+        _plane(first.plane, found.get(_POSITION)),
+        _text(found.get(_SOP_UID)),
+        first.kind,
+        int(numbers[0]) if len(numbers) == 1 else None,
+        (*first.values[: len(STABLE)], *varying),
+        first.series_uid,
+        first.traits,
+    )
+
+
+def _plane(first: Plane | None, position: bytes | None) -> Plane | None:
+    try:
+        origin = parse_numbers(position or b"")
+    except ValueError:
+        return None
+    if first is None or len(origin) != 3:
+        return None
+    return Plane(first.shape, tuple(origin), first.orientation, first.spacing_mm)
+
+
+def _text(raw: bytes | None) -> str:
+    return raw.decode("latin-1").strip(" \0") if raw else ""
+
+
+def _dataset(found: dict[int, bytes]) -> Dataset:
+    """Raw elements as pydicom holds them, to be understood by the same code as its own."""
+    elements = {
+        Tag(tag): RawDataElement(Tag(tag), dictionary_VR(tag), len(value), value, 0, True, True)
+        for tag, value in found.items()
+    }
+    return Dataset(elements)

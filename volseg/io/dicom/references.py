@@ -1,0 +1,119 @@
+"""From the structures that a DICOM object marks to a mask: which segment is which label, and where it lies."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.errors import DataError
+from volseg.geometry import Geometry
+from volseg.io.dicom.dataset import quiet_pydicom
+from volseg.io.dicom.rtstruct import read_rtstruct
+from volseg.io.dicom.seg import read_seg
+from volseg.io.dicom.segments import Segment
+from volseg.io.dicom.series import read_instances
+from volseg.io.source import SegmentsSource
+from volseg.terminology import matches
+from volseg.volume import Label, Mask
+
+_log = logging.getLogger("volseg")
+
+
+def read_segments(source: SegmentsSource, labels: Sequence[Label] = (), on: Geometry | None = None) -> Mask:
+    """Read a Segmentation or a Structure Set as a mask.
+
+    A segment belongs to the label of its name, of one of the label's aliases, or of the structure its code says it is.
+    Where segments overlap, the label with the larger value is painted over the other, and a warning says how much.
+
+    Args:
+        source: What to read.
+        labels: What the values mean; a segment that is none of them stays background, and a warning names it. Without
+            labels, values are the numbers of the segments.
+        on: The grid of the image; by default that of the series the object refers to.
+
+    Returns:
+        The mask on that grid.
+
+    Raises:
+        DataError: If the object is damaged, none of its segments is a label, or the series it lies on is not known.
+        GeometryError: If its segments do not lie on the grid.
+    """
+    geometry = on or _grid_of(source)
+    found: dict[int, NDArray[np.bool_]] = {}
+    strangers: list[str] = []
+    with quiet_pydicom():
+        for segment, where in _segments(source, geometry):
+            value = _value_of(segment, labels)
+            if value is None:
+                strangers.append(segment.name)
+            else:
+                found[value] = found[value] | where if value in found else where
+    _report(source, strangers, anything=bool(found))
+    return Mask(_painted(found, geometry, source), geometry, tuple(labels))
+
+
+def is_called(label: Label, segment: Segment) -> bool:
+    """Whether a segment is what a label means: by name, by alias, or by code."""
+    codes = {f"{segment.type.scheme}:{segment.type.value}"} if segment.type else set()
+    names = {_plain(name) for name in (label.name, *label.aliases)}
+    return (
+        _plain(segment.name) in names
+        or bool(codes & set(label.aliases))
+        or matches(label.name, segment.type, segment.modifier)
+    )
+
+
+def _grid_of(source: SegmentsSource) -> Geometry:
+    if source.series is None:
+        raise DataError(
+            f"the images that {source} refers to are not beside it, so its grid is not known",
+            hint="put the series into the same folder",
+        )
+    return read_instances(source.series).geometry
+
+
+def _segments(source: SegmentsSource, geometry: Geometry) -> Iterator[tuple[Segment, NDArray[np.bool_]]]:
+    match source.kind:
+        case "seg":
+            return read_seg(source.path, geometry)
+        case "rtstruct":
+            return read_rtstruct(source.path, geometry)
+
+
+def _value_of(segment: Segment, labels: Sequence[Label]) -> int | None:
+    """The value of the label a segment is; a name says it before a code does."""
+    if not labels:
+        return segment.number
+    by_name = (label.value for label in labels if _plain(label.name) == _plain(segment.name))
+    return next(by_name, next((label.value for label in labels if is_called(label, segment)), None))
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.replace("_", " ").casefold().split())
+
+
+def _report(source: SegmentsSource, strangers: Sequence[str], *, anything: bool) -> None:
+    if not strangers:
+        return
+    if not anything:
+        raise DataError(
+            f"no segment of {source} is a label: it has {', '.join(strangers[:8])}",
+            hint="say in data.segments which segment is which label",
+        )
+    _log.warning("%s: %s is no label and stays background", source.path.name, ", ".join(strangers))
+
+
+def _painted(
+    found: dict[int, NDArray[np.bool_]], geometry: Geometry, source: SegmentsSource
+) -> NDArray[np.unsignedinteger]:
+    array = np.zeros(geometry.shape, np.uint8 if max(found, default=0) <= 255 else np.uint16)
+    twice = 0
+    for value in sorted(found):
+        twice += int(np.count_nonzero(array[found[value]]))
+        array[found[value]] = value
+    if twice:
+        _log.warning("%s: %d voxels are of several labels; the one with the larger value is taken", source, twice)
+    return array

@@ -1,0 +1,322 @@
+"""Reading DICOM Segmentations: what their segments mark, and where that lies on the grid of an image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from highdicom.color import CIELabColor
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.pixels import iter_pixels
+
+from volseg.errors import ConfigError, DataError, GeometryError
+from volseg.geometry import Geometry
+from volseg.io.dicom.dataset import (
+    BROKEN,
+    count_of,
+    numbers_of,
+    one_line,
+    quiet_pydicom,
+    read_dataset,
+    read_header,
+    value_of,
+    words_of,
+)
+from volseg.io.dicom.segments import Segment
+from volseg.terminology import Code
+
+#: How far, in voxels along each axis, a pixel may lie from the voxel it is taken for. Positions and spacings are
+#: rounded decimals, and slices may lie off the even grid by a hundredth of their distance.
+LATTICE_TOLERANCE = 0.05
+#: The segment of a label map that says what background is (PS3.3 section C.8.20.2.3); it marks nothing.
+_BACKGROUND = 0
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """One frame and its place on the grid.
+
+    Attributes:
+        index: Which frame of the file, from 0.
+        segment: Its segment; None in a label map, whose frames show all segments.
+        origin: (3,) voxel of the first pixel; it may lie outside the grid.
+        steps: (2, 3) to the voxel of the next pixel along i (next column) and along j (next row).
+    """
+
+    index: int
+    segment: int | None
+    origin: NDArray[np.int64]
+    steps: NDArray[np.int64]
+
+
+def seg_segments(path: Path) -> tuple[Segment, ...]:
+    """What the segments of a file say of themselves; pixels are not read.
+
+    Raises:
+        DataError: If the file is damaged or no Segmentation.
+    """
+    with quiet_pydicom():
+        return _segments(_segmentation(read_header(path), path), path)
+
+
+def seg_references(path: Path) -> tuple[str, ...]:
+    """SeriesInstanceUID of each series that a Segmentation refers to.
+
+    Raises:
+        DataError: If the file is damaged or no Segmentation.
+    """
+    with quiet_pydicom():
+        series = value_of(_segmentation(read_header(path), path), "ReferencedSeriesSequence", path) or ()
+        return tuple(uid for item in series for uid in words_of(item, "SeriesInstanceUID", path))
+
+
+def seg_frame_of_reference(path: Path) -> str:
+    """FrameOfReferenceUID: what the positions of a Segmentation are relative to.
+
+    Raises:
+        GeometryError: If there is none, as in a Segmentation of a projection image.
+        DataError: If the file is damaged or no Segmentation.
+    """
+    with quiet_pydicom():
+        words = words_of(_segmentation(read_header(path), path), "FrameOfReferenceUID", path)
+    if not words:
+        raise GeometryError(f"{path} states no FrameOfReferenceUID: it has no place in the patient")
+    return words[0]
+
+
+def read_seg(path: Path, geometry: Geometry) -> Iterator[tuple[Segment, NDArray[np.bool_]]]:
+    """Place the segments of a file on the grid of an image, one after the other.
+
+    Nothing is resampled: each pixel must be a voxel of the grid, whatever the order, direction and number of the
+    frames. Of fractional segments the voxels count that are at least half of the maximum.
+
+    Args:
+        path: A Segmentation: BINARY, FRACTIONAL or LABELMAP.
+        geometry: The grid; the caller has compared `seg_frame_of_reference`.
+
+    Yields:
+        Each segment and its (I, J, K) voxels; those of two segments may overlap, those of one without frames are none.
+
+    Raises:
+        GeometryError: If the file does not say where its frames lie, they lie between the voxels of the grid by more
+            than `LATTICE_TOLERANCE`, or they mark something outside it.
+        DataError: If the file is damaged or no Segmentation.
+    """
+    with quiet_pydicom():
+        dataset = _segmentation(read_dataset(path), path)
+        segments = _segments(dataset, path)
+        frames = _frames(dataset, geometry, path)
+    described = {segment.number for segment in segments}
+    for frame in frames:
+        if frame.segment is not None and frame.segment not in described:
+            raise DataError(f"{path} does not describe segment {frame.segment}, which frame {frame.index + 1} shows")
+    if _is_label_map(dataset, path):
+        numbers = _numbers(dataset, frames, geometry, path)
+        yield from ((segment, numbers == segment.number) for segment in segments)
+        return
+    least = _least_value(dataset, path)
+    for segment in segments:
+        own = [frame for frame in frames if frame.segment == segment.number]
+        yield segment, _numbers(dataset, own, geometry, path, least) > 0
+
+
+def _segmentation(dataset: Dataset, path: Path) -> Dataset:
+    if not value_of(dataset, "SegmentSequence", path) or "SegmentationType" not in dataset:
+        raise DataError(f"{path} is no DICOM Segmentation")
+    return dataset
+
+
+def _is_label_map(dataset: Dataset, path: Path) -> bool:
+    return words_of(dataset, "SegmentationType", path) == ("LABELMAP",)
+
+
+def _segments(dataset: Dataset, path: Path) -> tuple[Segment, ...]:
+    segments = [_segment(item, path) for item in dataset.SegmentSequence]
+    if len({segment.number for segment in segments}) < len(segments):
+        raise DataError(f"{path} describes several segments under one number")
+    return tuple(segment for segment in segments if segment.number != _BACKGROUND)
+
+
+def _segment(item: Dataset, path: Path) -> Segment:
+    number = count_of(item, "SegmentNumber", path)
+    if number is None:
+        raise DataError(f"{path} has a segment without SegmentNumber")
+    kind = value_of(item, "SegmentedPropertyTypeCodeSequence", path)
+    modifiers = value_of(kind[0], "SegmentedPropertyTypeModifierCodeSequence", path) if kind else None
+    return Segment(
+        number,
+        " ".join(words_of(item, "SegmentLabel", path)),
+        _code(kind[0], path) if kind else None,
+        _code(modifiers[0], path) if modifiers else None,
+        _color(item, path),
+    )
+
+
+def _code(item: Dataset, path: Path) -> Code | None:
+    """A code as far as it is one: values of other forms (URN, long) are not kept."""
+    keywords = ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")
+    try:
+        return Code(*("".join(words_of(item, keyword, path)) for keyword in keywords))
+    except ConfigError:
+        return None
+
+
+def _color(item: Dataset, path: Path) -> tuple[int, int, int] | None:
+    value = value_of(item, "RecommendedDisplayCIELabValue", path)
+    if value is None or len(value) != 3:
+        return None
+    red, green, blue = CIELabColor.from_dicom_value(value).to_rgb(clip=True)
+    return red, green, blue
+
+
+def _frames(dataset: Dataset, geometry: Geometry, path: Path) -> list[_Frame]:
+    """All frames in stored order, each on the grid."""
+    groups = value_of(dataset, "PerFrameFunctionalGroupsSequence", path) or []
+    shared = (value_of(dataset, "SharedFunctionalGroupsSequence", path) or [Dataset()])[0]
+    stated = count_of(dataset, "NumberOfFrames", path)
+    if not groups:
+        raise _placeless(path)
+    if stated != len(groups):
+        raise DataError(f"{path} states {stated or 'no'} frames, but describes {len(groups)}")
+    columns, rows = count_of(dataset, "Columns", path), count_of(dataset, "Rows", path)
+    if not columns or not rows:
+        raise DataError(f"{path} does not state how many Rows and Columns it has")
+    to_grid = np.linalg.inv(geometry.lps_affine)
+    frames = []
+    for index, own in enumerate(groups):
+        number = None if _is_label_map(dataset, path) else _segment_number(own, shared, index, path)
+        affine = to_grid @ _affine(own, shared, path)
+        frames.append(_Frame(index, number, *_on_grid(affine, (columns, rows), f"frame {index + 1} of {path}")))
+    return frames
+
+
+def _segment_number(own: Dataset, shared: Dataset, index: int, path: Path) -> int:
+    group = _group("SegmentIdentificationSequence", own, shared, path)
+    number = None if group is None else count_of(group, "ReferencedSegmentNumber", path)
+    if number is None:
+        raise DataError(f"{path} does not say which segment its frame {index + 1} shows")
+    return number
+
+
+def _affine(own: Dataset, shared: Dataset, path: Path) -> NDArray[np.float64]:
+    """(4, 3), homogeneous: the LPS+ steps in mm along i and j, and the position of the first pixel, as columns."""
+    position = _group("PlanePositionSequence", own, shared, path)
+    orientation = _group("PlaneOrientationSequence", own, shared, path)
+    measures = _group("PixelMeasuresSequence", own, shared, path)
+    if position is None or orientation is None or measures is None:
+        raise _placeless(path)
+    cosines = numbers_of(orientation, "ImageOrientationPatient", 6, path)
+    between_rows, between_columns = numbers_of(measures, "PixelSpacing", 2, path)
+    origin = numbers_of(position, "ImagePositionPatient", 3, path)
+    i, j = np.array(cosines[:3]) * between_columns, np.array(cosines[3:]) * between_rows
+    return np.vstack([np.column_stack([i, j, origin]), [0, 0, 1]])
+
+
+def _group(keyword: str, own: Dataset, shared: Dataset, path: Path) -> Dataset | None:
+    items: Sequence[Dataset] | None = value_of(own, keyword, path) or value_of(shared, keyword, path)
+    return items[0] if items else None
+
+
+def _on_grid(
+    affine: NDArray[np.float64], size: tuple[int, int], what: str
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The voxel of the first pixel of a frame, and the steps to the next ones.
+
+    Args:
+        affine: From `_affine`, in voxels of the grid instead of mm.
+        size: Columns and rows.
+        what: Names the frame in errors.
+
+    Raises:
+        GeometryError: If the pixels are not voxels of the grid, or of what would be the grid if it went on.
+    """
+    steps, origin = affine[:3, :2].T, affine[:3, 2]
+    whole_origin, whole_steps = np.rint(origin), np.rint(steps)
+    corners = np.array([[i, j] for i in (0, size[0] - 1) for j in (0, size[1] - 1)])
+    off = np.abs(origin + corners @ steps - whole_origin - corners @ whole_steps).max()
+    unit = np.abs(whole_steps).sum(axis=1).tolist() == [1, 1] and not (whole_steps[0] * whole_steps[1]).any()
+    if not unit:
+        raise GeometryError(
+            f"{what} has other pixel axes than the image: its columns step by {_shown(steps[0])} voxels, its rows by "
+            f"{_shown(steps[1])}",
+            hint="resample the segmentation to the grid of the image",
+        )
+    if off > LATTICE_TOLERANCE:
+        raise GeometryError(
+            f"{what} lies {off:.3g} voxels off the grid of the image, more than {LATTICE_TOLERANCE:g}",
+            hint="resample the segmentation to the grid of the image, or use the image it was made for",
+        )
+    return whole_origin.astype(np.int64), whole_steps.astype(np.int64)
+
+
+def _numbers(
+    dataset: Dataset, frames: Sequence[_Frame], geometry: Geometry, path: Path, least: int = 1
+) -> NDArray[np.uint16]:
+    """(I, J, K): the values of the pixels that are at least `least`, 0 elsewhere; i is the fastest in memory."""
+    numbers = np.zeros(geometry.shape[::-1], dtype=np.uint16).transpose(2, 1, 0)
+    with quiet_pydicom():
+        for frame, pixels in zip(frames, _pixels(dataset, frames, path), strict=True):
+            rows, columns = np.nonzero(pixels >= least)
+            voxels = frame.origin + columns[:, np.newaxis] * frame.steps[0] + rows[:, np.newaxis] * frame.steps[1]
+            outside = ((voxels < 0) | (voxels >= geometry.shape)).any(axis=1)
+            if outside.any():
+                raise GeometryError(
+                    f"frame {frame.index + 1} of {path} marks {int(outside.sum())} voxels outside the image",
+                    hint="is it the segmentation of this image?",
+                )
+            numbers[tuple(voxels.T)] = pixels[rows, columns]
+    return numbers
+
+
+def _pixels(dataset: Dataset, frames: Sequence[_Frame], path: Path) -> Iterator[NDArray[np.unsignedinteger]]:
+    """The (rows, columns) stored values of frames.
+
+    Raises:
+        DataError: If they cannot be decoded.
+    """
+    if not frames:
+        return
+    try:
+        if dataset.BitsAllocated == 1 and not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+            yield from (_bits(dataset, frame.index) for frame in frames)
+            return
+        yield from iter_pixels(dataset, indices=[frame.index for frame in frames], raw=True)
+    except BROKEN as error:
+        raise DataError(f"the pixels of {path} cannot be decoded: {one_line(error)}") from error
+
+
+def _bits(dataset: Dataset, index: int) -> NDArray[np.uint8]:
+    """The (rows, columns) bits of a frame that follows the one before without a gap, even within a byte.
+
+    pydicom reads them so when all frames are wanted at once, but not one by one.
+
+    Raises:
+        ValueError: If there are fewer bits.
+    """
+    shape = (dataset.Rows, dataset.Columns)
+    first = index * shape[0] * shape[1]
+    last = first + shape[0] * shape[1]
+    content = np.frombuffer(dataset.PixelData, dtype=np.uint8)[first // 8 : (last + 7) // 8]
+    bits = np.unpackbits(content, bitorder="little")[first % 8 :]
+    return bits[: last - first].reshape(shape)
+
+
+def _least_value(dataset: Dataset, path: Path) -> int:
+    """The smallest stored value that counts as inside."""
+    if words_of(dataset, "SegmentationType", path) != ("FRACTIONAL",):
+        return 1
+    most = count_of(dataset, "MaximumFractionalValue", path)
+    if not most:
+        raise DataError(f"{path} is fractional and does not state MaximumFractionalValue")
+    return (most + 1) // 2
+
+
+def _placeless(path: Path) -> GeometryError:
+    return GeometryError(f"{path} does not say where its frames lie: it has no place in the patient")
+
+
+def _shown(vector: NDArray[np.float64]) -> str:
+    return "(" + ", ".join(f"{x:.3g}" for x in vector) + ")"

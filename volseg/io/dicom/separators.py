@@ -1,0 +1,81 @@
+"""What may tell apart the images that lie at one position, and so makes several volumes of one series."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydicom.dataset import Dataset
+
+from volseg.io.dicom.dataset import value_of, words_of
+
+
+@dataclass(frozen=True)
+class Separator:
+    """One property of an image.
+
+    Attributes:
+        word: Names the volumes: "echo" in "echo2".
+        keyword: The element that states it in a classic image.
+        group: The functional group that states it in an enhanced image (PS3.3 section C.7.6.16).
+        group_keyword: The element in that group.
+    """
+
+    word: str
+    keyword: str
+    group: str = ""
+    group_keyword: str = ""
+
+
+#: By how strongly they speak for another volume. The first are the same in all images of a volume.
+STABLE = (
+    Separator("stack", "StackID", "FrameContentSequence", "StackID"),
+    Separator("type", "ImageType", "MRImageFrameTypeSequence", "FrameType"),
+    Separator("type", "ComplexImageComponent", "MRImageFrameTypeSequence", "ComplexImageComponent"),
+    Separator("type", "", "CTImageFrameTypeSequence", "FrameType"),
+    Separator("echo", "EchoTime", "MREchoSequence", "EffectiveEchoTime"),
+    Separator("inversion", "InversionTime", "MRModifierSequence", "InversionTimes"),
+    Separator("flip", "FlipAngle", "MRTimingAndRelatedParametersSequence", "FlipAngle"),
+    Separator("b", "DiffusionBValue", "MRDiffusionSequence", "DiffusionBValue"),
+    Separator("direction", "DiffusionGradientOrientation", "MRDiffusionSequence", "DiffusionGradientDirectionSequence"),
+    Separator("kernel", "ConvolutionKernel", "CTReconstructionSequence", "ConvolutionKernel"),
+)
+#: These may differ from slice to slice of one volume.
+VARYING = (
+    Separator("time", "TemporalPositionIdentifier", "FrameContentSequence", "TemporalPositionIndex"),
+    Separator("phase", "TriggerTime", "CardiacSynchronizationSequence", "NominalCardiacTriggerDelayTime"),
+    Separator("phase", "", "CardiacSynchronizationSequence", "NominalPercentageOfCardiacPhase"),
+    Separator("acquisition", "AcquisitionNumber", "FrameContentSequence", "FrameAcquisitionNumber"),
+    Separator("time", "AcquisitionTime", "FrameContentSequence", "FrameReferenceDateTime"),
+    Separator("time", "ContentTime"),
+)
+SEPARATORS = (*STABLE, *VARYING)
+
+
+def classic_values(header: Dataset, path: Path) -> tuple[str, ...]:
+    """The value of each of `SEPARATORS` in a classic image, empty where it is not stated."""
+    return tuple("\\".join(words_of(header, each.keyword, path)) if each.keyword else "" for each in SEPARATORS)
+
+
+def frame_values(own: Dataset, shared: Dataset, path: Path) -> tuple[str, ...]:
+    """The value of each of `SEPARATORS` in a frame of an enhanced image, empty where it is not stated.
+
+    Args:
+        own: Functional groups of the frame.
+        shared: Functional groups of all frames.
+        path: The file.
+    """
+    return tuple(_frame_value(each, own, shared, path) for each in SEPARATORS)
+
+
+def _frame_value(separator: Separator, own: Dataset, shared: Dataset, path: Path) -> str:
+    if not separator.group:
+        return ""
+    items: Sequence[Dataset] = value_of(own, separator.group, path) or value_of(shared, separator.group, path) or ()
+    if not items or separator.group_keyword not in items[0]:
+        return ""
+    if separator.group_keyword.endswith("Sequence"):
+        nested = value_of(items[0], separator.group_keyword, path)
+        return "\\".join(words_of(nested[0], separator.keyword, path)) if nested else ""
+    return "\\".join(words_of(items[0], separator.group_keyword, path))

@@ -1,0 +1,175 @@
+"""From the images of one series to volumes: by kind, plane and, where positions repeat, by what tells them apart."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from volseg.errors import GeometryError
+from volseg.io.dicom.frames import Plane
+from volseg.io.dicom.separators import SEPARATORS
+from volseg.io.dicom.stack import by_position
+from volseg.io.source import SeriesTraits
+
+#: The value itself names the volume, where a rank would hide what it is.
+_NAMED_BY_VALUE = ("b",)
+#: Stacks are volumes by definition (PS3.3 section C.7.6.16.2.2.4), whether their positions repeat or not.
+_ALWAYS = ("stack",)
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One image as far as sorting needs it.
+
+    Attributes:
+        path: The file.
+        index: Which image of a multi-frame file, from 0.
+        plane: Where it lies; None when the header does not say so.
+        uid: SOPInstanceUID.
+        kind: "" for a plain slice, "MPR" for one that was computed from others.
+        number: InstanceNumber, None when it is not stated.
+        values: Of the `SEPARATORS`, as far as they are stated.
+        series_uid: SeriesInstanceUID.
+        traits: What is the same in a series.
+        per_file: Whether the file is a volume, or several, by itself: multi-frame, or a mosaic.
+    """
+
+    path: Path
+    index: int
+    plane: Plane | None
+    uid: str
+    kind: str
+    number: int | None
+    values: tuple[str, ...]
+    series_uid: str
+    traits: SeriesTraits
+    per_file: bool = False
+
+
+@dataclass(frozen=True)
+class Part:
+    """Images that belong to one volume, and what names it among the volumes of its series."""
+
+    name: str
+    images: tuple[Image, ...]
+
+
+def split(images: Sequence[Image]) -> list[Part]:
+    """Part the placed images of one series into volumes.
+
+    Images that differ in matrix, pixel spacing, orientation or kind never share a volume. Where several images lie at
+    one position, the first of `SEPARATORS` that tells them apart parts them, then the next, and last their order in
+    time by InstanceNumber. What is left at one position may be copies, which only the pixels can tell.
+
+    Args:
+        images: With a plane each, of one SeriesInstanceUID.
+
+    Returns:
+        The parts; their names tell apart the volumes of one grid.
+    """
+    parts: list[Part] = []
+    for group in _by_grid(images):
+        originals, copies = _without_copies(group)
+        volumes = [Part("", tuple(originals))]
+        for number, separator in enumerate(SEPARATORS):
+            volumes = [piece for part in volumes for piece in _split_by_value(part, number, separator.word)]
+        volumes = [piece for part in volumes for piece in _split_by_number(part)]
+        parts += [Part(part.name, (*part.images, *_copies_of(part.images, copies))) for part in volumes]
+    return parts
+
+
+def _by_grid(images: Iterable[Image]) -> list[list[Image]]:
+    """Images of one kind, matrix, spacing and orientation."""
+    groups: list[tuple[Plane, str, list[Image]]] = []
+    for image in images:
+        if image.plane is None:
+            continue
+        fitting = (g for plane, kind, g in groups if kind == image.kind and plane.is_parallel_to(image.plane))
+        group = next(fitting, None)
+        if group is None:
+            groups.append((image.plane, image.kind, [image]))
+        else:
+            group.append(image)
+    return [group for _, _, group in groups]
+
+
+def _without_copies(images: Sequence[Image]) -> tuple[list[Image], list[Image]]:
+    """Part off the files that repeat an object: the same SOPInstanceUID, frame and place."""
+    seen: dict[Hashable, Image] = {}
+    copies: list[Image] = []
+    for image in images:
+        key = (image.uid, image.index, image.plane)
+        if image.uid and key in seen:
+            copies.append(image)
+        else:
+            seen[key if image.uid else (image.path, image.index)] = image
+    return list(seen.values()), copies
+
+
+def _copies_of(images: Iterable[Image], copies: Sequence[Image]) -> list[Image]:
+    uids = {image.uid for image in images} if copies else set()
+    return [copy for copy in copies if copy.uid in uids]
+
+
+def _split_by_value(part: Part, separator: int, word: str) -> list[Part]:
+    """Part by one property, if most of its values make a volume of their own."""
+    groups: defaultdict[str, list[Image]] = defaultdict(list)
+    for image in part.images:
+        groups[image.values[separator]].append(image)
+    if len(groups) < 2 or not (word in _ALWAYS or _makes_volumes(part.images, groups.values())):
+        return [part]
+    ordered = sorted(groups, key=_rank)
+    names = ordered if word in _NAMED_BY_VALUE else [str(rank) for rank in range(1, len(ordered) + 1)]
+    return [_renamed(part.name, f"{word}{name}", groups[value]) for name, value in zip(names, ordered, strict=True)]
+
+
+def _split_by_number(part: Part) -> list[Part]:
+    """Part images that nothing but their order tells apart: the n-th image of every position is volume n."""
+    positions = _positions(part.images)
+    repeats = {len(members) for members in positions}
+    numbers = {image.number for image in part.images}
+    if len(repeats) != 1 or repeats == {1} or None in numbers or len(numbers) < len(part.images):
+        return [part]
+    in_time = [sorted(members, key=lambda image: image.number or 0) for members in positions]
+    return [
+        _renamed(part.name, f"time{n}", [members[n - 1] for members in in_time]) for n in range(1, repeats.pop() + 1)
+    ]
+
+
+def _makes_volumes(images: Sequence[Image], groups: Iterable[Sequence[Image]]) -> bool:
+    """Whether positions repeat, and at least half of the groups cover them all; a scan may have been broken off."""
+    positions = len(_positions(images))
+    if positions == len(images):
+        return False
+    covered = [len(_positions(group)) == positions for group in groups]
+    return 2 * sum(covered) >= len(covered)
+
+
+def _positions(images: Iterable[Image]) -> list[list[Image]]:
+    return by_position(sorted(images, key=_depth), plane_of)
+
+
+def plane_of(image: Image) -> Plane:
+    """Where an image lies; to be asked only of those of which it is known."""
+    if image.plane is None:
+        raise GeometryError(f"{image.path} does not say where it lies")
+    return image.plane
+
+
+def _depth(image: Image) -> float:
+    return plane_of(image).depth_mm
+
+
+def _renamed(before: str, name: str, images: Iterable[Image]) -> Part:
+    return Part(f"{before}_{name}" if before else name, tuple(images))
+
+
+def _rank(value: str) -> tuple[float, str]:
+    """Numbers by size, words by the alphabet."""
+    try:
+        return float(value), ""
+    except ValueError:
+        return math.inf, value
