@@ -706,7 +706,7 @@ REAL = {
     "dicom/enhanced_pydicom/emri_small_RLE.dcm": "refused: several frames without functional groups",
     "dicom/enhanced_pydicom/emri_small_big_endian.dcm": "refused: several frames without functional groups",
     "dicom/enhanced_pydicom/emri_small_jpeg_2k_lossless.dcm": "refused: several frames without functional groups",
-    "dicom/enhanced_pydicom/emri_small_jpeg_2k_lossless_too_short.dcm": "refused: does not state how many Rows",
+    "dicom/enhanced_pydicom/emri_small_jpeg_2k_lossless_too_short.dcm": "refused: holds no pixel data, or its end",
     "dicom/enhanced_pydicom/emri_small_jpeg_ls_lossless.dcm": "refused: several frames without functional groups",
     "dicom/single_files/693_J2KI.dcm": READ,
     "dicom/single_files/693_UNCI.dcm": READ,

@@ -183,8 +183,12 @@ def numbered(labels: tuple[Label, ...]) -> list[tuple[int, Label]]:
 
 
 def name_of(label: Label) -> str:
-    """The name of a label as DICOM can state it (LO): on one line, without backslashes, at most 64 characters."""
-    return " ".join(label.name.replace("\\", "/").split())[:_LONGEST_NAME].rstrip()
+    """The name of a label as DICOM can state it (LO): on one line, without backslashes, at most 64 characters.
+
+    Some readers count the bytes of UTF-8, so the limit is kept in these.
+    """
+    name = " ".join(label.name.replace("\\", "/").split())
+    return name.encode()[:_LONGEST_NAME].decode(errors="ignore").rstrip()
 
 
 def structure_of(label: Label) -> Structure:

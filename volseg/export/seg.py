@@ -111,6 +111,7 @@ def _segmentation(mask: Mask, instances: Instances, headers: list[Dataset], enco
         series_description="Segmentation",
         transfer_syntax_uid=ExplicitVRLittleEndian,
     )
+    segmentation.ContentCreatorName = ""  # nobody; the element must be there (type 2)
     _identify_dimensions(segmentation, derived_uid(uids.instance, "dimensions"))
     return segmentation
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import math
 import re
@@ -9,7 +10,7 @@ import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
+from pydicom.tag import Tag
 
 from volseg.errors import DataError, GeometryError
 from volseg.io.archives import open_file, read_head
@@ -110,6 +112,36 @@ def read_dataset(path: Path) -> Dataset:
         DataError: If pydicom cannot parse the file.
     """
     return _read(path)
+
+
+def parse_dataset(content: bytes, path: Path) -> Dataset:
+    """Understand the content of a whole file, pixels included but not decoded.
+
+    Args:
+        content: All bytes.
+        path: The file, to be named in errors.
+
+    Raises:
+        DataError: If pydicom cannot parse it.
+    """
+    try:
+        return pydicom.dcmread(io.BytesIO(content), force=True)
+    except BROKEN as error:
+        raise DataError(f"{path} is damaged: {one_line(error)}") from error
+
+
+def raw_dataset(elements: Mapping[int, bytes]) -> Dataset:
+    """Raw little-endian elements as pydicom holds them before it understands them.
+
+    Args:
+        elements: Tag -> value as it is stored.
+    """
+    return Dataset(
+        {
+            Tag(tag): RawDataElement(Tag(tag), dictionary_VR(tag), len(value), value, 0, True, True)
+            for tag, value in elements.items()
+        }
+    )
 
 
 def value_of(dataset: Dataset, keyword: str, path: Path) -> Any:

@@ -37,7 +37,8 @@ def glance(head: bytes, wanted: Collection[int], last: int) -> dict[int, bytes] 
 
     Returns:
         Tag -> raw value of those that are there. None when the head must be left to pydicom: another encoding, no file
-        meta information, tags out of order, an unknown VR, or a head that ends before `last` is passed.
+        meta information, tags out of order, an unknown VR, a wanted sequence of undefined length, or a head that ends
+        before `last` is passed.
     """
     if head[128:132] != b"DICM":
         return None
@@ -75,6 +76,8 @@ def _walk(head: bytes, at: int, wanted: Collection[int], last: int, *, explicit:
             raise ValueError
         previous = tag
         if length == _UNDEFINED:
+            if tag in wanted:
+                raise ValueError
             at = _behind_sequence(head, at, explicit=explicit)
             continue
         if tag in wanted:

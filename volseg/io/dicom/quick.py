@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydicom.datadict import dictionary_VR, tag_for_keyword
-from pydicom.dataelem import RawDataElement
-from pydicom.dataset import Dataset
-from pydicom.tag import Tag
+from pydicom.datadict import tag_for_keyword
 
 from volseg.io.dicom.classify import CLASSIC_CLASSES, TAGS, Found, classify
-from volseg.io.dicom.dataset import parse_numbers
+from volseg.io.dicom.dataset import parse_numbers, raw_dataset
 from volseg.io.dicom.elements import glance
 from volseg.io.dicom.frames import Plane
 from volseg.io.dicom.separators import STABLE, VARYING
@@ -55,7 +52,7 @@ class QuickLook:
         first = self._first.get(key)
         if first is not None:
             return (_like(first, found, path),)
-        looked = classify(_dataset(found), path)
+        looked = classify(raw_dataset(found), path)
         if isinstance(looked, tuple) and looked[0].plane is not None:
             self._first[key] = looked[0]
         return looked
@@ -93,12 +90,3 @@ def _plane(first: Plane | None, position: bytes | None) -> Plane | None:
 
 def _text(raw: bytes | None) -> str:
     return raw.decode("latin-1").strip(" \0") if raw else ""
-
-
-def _dataset(found: dict[int, bytes]) -> Dataset:
-    """Raw elements as pydicom holds them, to be understood by the same code as its own."""
-    elements = {
-        Tag(tag): RawDataElement(Tag(tag), dictionary_VR(tag), len(value), value, 0, True, True)
-        for tag, value in found.items()
-    }
-    return Dataset(elements)

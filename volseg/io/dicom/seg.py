@@ -10,7 +10,14 @@ import numpy as np
 from highdicom.color import CIELabColor
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 from pydicom.pixels import iter_pixels
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
 from volseg.errors import ConfigError, DataError, GeometryError
 from volseg.geometry import Geometry
@@ -33,6 +40,8 @@ from volseg.terminology import Code
 LATTICE_TOLERANCE = 0.05
 #: The segment of a label map that says what background is (PS3.3 section C.8.20.2.3); it marks nothing.
 _BACKGROUND = 0
+#: Transfer syntaxes whose pixels are stored as they are.
+_NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian)
 
 
 @dataclass(frozen=True)
@@ -166,7 +175,7 @@ def _code(item: Dataset, path: Path) -> Code | None:
 
 def _color(item: Dataset, path: Path) -> tuple[int, int, int] | None:
     value = value_of(item, "RecommendedDisplayCIELabValue", path)
-    if value is None or len(value) != 3:
+    if not isinstance(value, MultiValue | list) or len(value) != 3:
         return None
     red, green, blue = CIELabColor.from_dicom_value(value).to_rgb(clip=True)
     return red, green, blue
@@ -280,7 +289,7 @@ def _pixels(dataset: Dataset, frames: Sequence[_Frame], path: Path) -> Iterator[
     if not frames:
         return
     try:
-        if dataset.BitsAllocated == 1 and not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        if dataset.BitsAllocated == 1 and dataset.file_meta.TransferSyntaxUID in _NATIVE:
             yield from (_bits(dataset, frame.index) for frame in frames)
             return
         yield from iter_pixels(dataset, indices=[frame.index for frame in frames], raw=True)

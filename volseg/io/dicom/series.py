@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset
 
 from volseg.errors import DataError, GeometryError
-from volseg.io.dicom.dataset import count_of, quiet_pydicom, read_dataset, read_header
-from volseg.io.dicom.frames import Frame, frames_of
+from volseg.io.dicom.dataset import quiet_pydicom, read_header
+from volseg.io.dicom.frames import Frame
+from volseg.io.dicom.images import frames_in, read_images
 from volseg.io.dicom.instances import Instances
-from volseg.io.dicom.mosaic import is_mosaic, tiles_of
-from volseg.io.dicom.pixels import decode
-from volseg.io.dicom.stack import Stack, by_position, in_order, stack
+from volseg.io.dicom.stack import Stack, by_position, differing, in_order, stack
 from volseg.io.source import SeriesSource
 from volseg.volume import Volume
 
 _log = logging.getLogger("volseg")
+
+#: More threads than this wait for the disk or for each other.
+_THREADS = min(4, os.cpu_count() or 1)
 
 #: Gives the (J, I) values of a frame.
 _Values = Callable[[Frame], NDArray[np.float32]]
@@ -45,15 +48,13 @@ def read_series(source: SeriesSource) -> Volume:
     """
     place = place_of(source)
     _check(source, place)
-    values: dict[Frame, NDArray[np.float32]] = {}
     with quiet_pydicom():
-        for path, wanted in source.parts:
-            values |= _read_images(path, wanted)
-        frames = _one_per_position(in_order(list(values), place), values.__getitem__, place)
-        placed = stack(frames, place, fill_gaps=source.fill_gaps)
-    slices = np.empty((len(frames), *placed.geometry.shape[1::-1]), dtype=np.float32)
-    for k, frame in enumerate(frames):
-        slices[k] = values.pop(frame)
+        frames, slices = _read_all(source, place)
+        kept = _one_per_position(in_order(frames, place), lambda frame: slices[frames.index(frame)], place)
+        placed = stack(kept, place, fill_gaps=source.fill_gaps)
+    if kept != frames:
+        number = {frame: n for n, frame in enumerate(frames)}
+        slices = slices[[number[frame] for frame in kept]]
     if not placed.is_whole:
         slices = _bridged(slices, placed, place)
     return Volume(slices.transpose(2, 1, 0)[np.newaxis], placed.geometry)
@@ -76,10 +77,14 @@ def read_instances(source: SeriesSource) -> Instances:
     _check(source, place)
     with quiet_pydicom():
         headers = {path: read_header(path) for path in source.files}
-        frames = [frame for path, wanted in source.parts for frame in _frames_in(headers[path], path, wanted)]
+        frames = [frame for path, wanted in source.parts for frame in _wanted(frames_in(headers[path], path), wanted)]
         frames = _one_per_position(in_order(frames, place), _values_of, place)
         placed = stack(frames, place, fill_gaps=source.fill_gaps)
         return Instances(placed.geometry, tuple(frames), placed.slices, headers)
+
+
+def _wanted(frames: list[Frame], numbers: Sequence[int] | None) -> list[Frame]:
+    return frames if numbers is None else [frames[number] for number in numbers]
 
 
 def place_of(source: SeriesSource) -> str:
@@ -94,38 +99,35 @@ def _check(source: SeriesSource, place: str) -> None:
         )
 
 
-def _read_images(path: Path, wanted: Sequence[int] | None) -> Iterator[tuple[Frame, NDArray[np.float32]]]:
-    """The wanted frames of a file with their values."""
-    dataset = read_dataset(path)
-    frames = _frames_in(dataset, path, wanted)
-    stored = decode(dataset, path)
-    for frame in frames:
-        yield frame, _rescaled(stored, frame)
+def _read_all(source: SeriesSource, place: str) -> tuple[list[Frame], NDArray[np.float32]]:
+    """All frames in the order of the files, and (N, J, I) their values."""
+    wanted = source.frames[0] if source.frames else None
+    first = read_images(source.files[0])
+    chosen = list(range(len(first.frames))) if wanted is None else list(wanted)
+    slices = np.empty((max(len(chosen), len(source.files)), *first.frames[0].plane.shape[::-1]), dtype=np.float32)
+    if len(source.files) == 1:
+        for n, number in enumerate(chosen):
+            first.rescale(number, slices[n])
+        return [first.frames[number] for number in chosen], slices
+    with ThreadPoolExecutor(_THREADS) as pool:  # reading and rescaling leave Python, so threads do them side by side
+        frames = list(pool.map(lambda n: _read_slice(source.files[n], slices[n], place), range(len(source.files))))
+    return frames, slices
+
+
+def _read_slice(path: Path, out: NDArray[np.float32], place: str) -> Frame:
+    """Read a file that holds one slice of a volume."""
+    images = read_images(path)
+    if len(images.frames) != 1 or images.frames[0].plane.shape != out.shape[::-1]:
+        raise differing(place)
+    images.rescale(0, out)
+    return images.frames[0]
 
 
 def _values_of(frame: Frame) -> NDArray[np.float32]:
-    return _rescaled(decode(read_dataset(frame.path), frame.path), frame)
-
-
-def _rescaled(stored: NDArray[np.generic], frame: Frame) -> NDArray[np.float32]:
-    """(J, I) values of one frame from the (F, rows, columns) stored values of its file."""
-    column, row = frame.corner
-    columns, rows = frame.plane.shape
-    if frame.index >= len(stored):
-        raise DataError(f"{frame.path} holds {len(stored)} images, fewer than it describes")
-    image = stored[frame.index, row : row + rows, column : column + columns]
-    # The sum is made in float64, so that float32 only rounds once.
-    return (image.astype(np.float64) * frame.slope + frame.intercept).astype(np.float32)
-
-
-def _frames_in(header: Dataset, path: Path, wanted: Sequence[int] | None) -> list[Frame]:
-    parts = count_of(header, "InConcatenationTotalNumber", path) or 1
-    if parts > 1:
-        raise DataError(f"{path} is one of {parts} parts of a concatenation", hint="join the parts, or convert them")
-    frames = frames_of(header, path)
-    if is_mosaic(header, path):
-        frames = tiles_of(header, frames[0])
-    return frames if wanted is None else [frames[index] for index in wanted]
+    images = read_images(frame.path)
+    values = np.empty(frame.plane.shape[::-1], np.float32)
+    images.rescale(next(n for n, other in enumerate(images.frames) if other.plane == frame.plane), values)
+    return values
 
 
 def _bridged(slices: NDArray[np.float32], placed: Stack, place: str) -> NDArray[np.float32]:

@@ -57,11 +57,16 @@ def in_order(frames: Sequence[Frame], place: str) -> list[Frame]:
     """
     first = frames[0].plane
     if not all(first.is_parallel_to(frame.plane) for frame in frames):
-        raise GeometryError(
-            f"the images of {place} differ in matrix, pixel spacing or orientation", hint="split them into volumes"
-        )
+        raise differing(place)
     normal = first.normal
     return sorted(frames, key=lambda frame: (float(np.dot(frame.plane.origin_mm, normal)), frame.path, frame.index))
+
+
+def differing(place: str) -> GeometryError:
+    """Says that images cannot be slices of one volume."""
+    return GeometryError(
+        f"the images of {place} differ in matrix, pixel spacing or orientation", hint="split them into volumes"
+    )
 
 
 def by_position(items: Iterable[_Placed], plane: Callable[[_Placed], Plane]) -> list[list[_Placed]]:

@@ -1,0 +1,143 @@
+"""One file: the images it holds, where they lie, and their stored values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataset import Dataset
+
+from volseg.errors import DataError
+from volseg.io.archives import open_file
+from volseg.io.dicom.classify import TAGS
+from volseg.io.dicom.dataset import count_of, parse_dataset, raw_dataset
+from volseg.io.dicom.elements import glance
+from volseg.io.dicom.frames import Frame, frames_of
+from volseg.io.dicom.mosaic import is_mosaic, tiles_of
+from volseg.io.dicom.pixels import decode
+
+_PIXELS = 0x7FE00010
+_PIXEL_KEYWORDS = (
+    "RescaleSlope",
+    "RescaleIntercept",
+    "ModalityLUTSequence",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+)
+_WANTED = frozenset({*TAGS, *(tag_for_keyword(keyword) or 0 for keyword in _PIXEL_KEYWORDS), _PIXELS})
+#: An element behind all others, at which the walk through a whole file ends.
+_END = b"\xff" * 8
+#: Modalities whose values take nothing more than a rescale.
+_PLAIN_MODALITIES = ("CT", "MR")
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """The images of a file.
+
+    Attributes:
+        frames: Where each lies and how its values are rescaled.
+        stored: (F, rows, columns) values as they are stored.
+    """
+
+    frames: list[Frame]
+    stored: NDArray[np.generic]
+
+    def rescale(self, number: int, out: NDArray[np.float32]) -> None:
+        """Write the values of one frame, (J, I), in the unit of the modality.
+
+        Raises:
+            DataError: If the file holds fewer images than it describes.
+        """
+        frame = self.frames[number]
+        if frame.index >= len(self.stored):
+            raise DataError(f"{frame.path} holds {len(self.stored)} images, fewer than it describes")
+        column, row = frame.corner
+        columns, rows = frame.plane.shape
+        image = self.stored[frame.index, row : row + rows, column : column + columns]
+        if frame.slope == 1 and frame.intercept.is_integer() and image.dtype.itemsize <= 2:
+            np.add(image, np.float32(frame.intercept), out=out, dtype=np.float32)  # whole numbers, exact in float32
+        else:  # the sum is made in float64, so that float32 only rounds once
+            np.copyto(out, image.astype(np.float64) * frame.slope + frame.intercept, casting="same_kind")
+
+
+def read_images(path: Path) -> Images:
+    """Read a file whole.
+
+    Raises:
+        GeometryError: If the header does not say where its images lie.
+        DataError: If the file is damaged.
+    """
+    try:
+        with open_file(path) as file:
+            content = file.read()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    return _plain_image(content, path) or _images(parse_dataset(content, path), path)
+
+
+def frames_in(header: Dataset, path: Path) -> list[Frame]:
+    """The images of a file in the order in which it describes them; the tiles of a mosaic.
+
+    Raises:
+        GeometryError: If the header does not say where they lie.
+        DataError: If it does not say what their values mean.
+    """
+    parts = count_of(header, "InConcatenationTotalNumber", path) or 1
+    if parts > 1:
+        raise DataError(f"{path} is one of {parts} parts of a concatenation", hint="join the parts, or convert them")
+    frames = frames_of(header, path)
+    return tiles_of(header, frames[0]) if is_mosaic(header, path) else frames
+
+
+def _images(dataset: Dataset, path: Path) -> Images:
+    if "PixelData" not in dataset:
+        raise DataError(f"{path} holds no pixel data, or its end is cut off")
+    return Images(frames_in(dataset, path), decode(dataset, path))
+
+
+def _plain_image(content: bytes, path: Path) -> Images | None:
+    """What most files are, read without pydicom: one uncompressed CT or MR image of whole bytes.
+
+    Returns:
+        None when it is something else, or anything about it is odd.
+    """
+    found = glance(content + _END, _WANTED, _PIXELS)
+    if found is None or _PIXELS not in found:
+        return None
+    pixels = found.pop(_PIXELS)
+    header = raw_dataset(found)
+    dtype = _plain_dtype(header)
+    columns, rows = header.get("Columns"), header.get("Rows")
+    if dtype is None or is_mosaic(header, path) or not columns or not rows:
+        return None
+    if len(pixels) != columns * rows * dtype.itemsize:
+        return None
+    stored = np.frombuffer(pixels, dtype).reshape(1, rows, columns)
+    if unused := header.BitsAllocated - header.BitsStored:  # what is in these bits is no part of the value
+        stored = np.right_shift(np.left_shift(stored, unused), unused)
+    return Images(frames_of(header, path), stored)
+
+
+def _plain_dtype(header: Dataset) -> np.dtype[np.signedinteger | np.unsignedinteger] | None:
+    """The type of stored values that need no more than to be read; None for all others."""
+    bits, stored = header.get("BitsAllocated"), header.get("BitsStored")
+    plain = (
+        header.get("Modality") in _PLAIN_MODALITIES
+        and "NumberOfFrames" not in header
+        and header.get("SamplesPerPixel") == 1
+        and bits in (8, 16)
+        and stored in range(1, bits + 1)
+        and header.get("HighBit") == stored - 1
+    )
+    match header.get("PixelRepresentation") if plain else None:
+        case 0:
+            return np.dtype(f"<u{bits // 8}")
+        case 1:
+            return np.dtype(f"<i{bits // 8}")
+    return None
