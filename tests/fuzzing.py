@@ -11,6 +11,7 @@ import math
 import os
 import pickle
 import random
+import re
 import resource
 import shutil
 import signal
@@ -21,7 +22,7 @@ import time
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
@@ -485,55 +486,75 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
 
 @dataclass(frozen=True)
 class Case:
-    """One corruption and what became of it."""
+    """One corruption and what became of it.
+
+    Attributes:
+        source: Which series.
+        kind: One of `KINDS`.
+        what: What exactly was changed.
+        names: The damaged files.
+        outcome: One of `OUTCOMES`.
+        why: What kind of wrong or unnoticeable it is, or the fault.
+        detail: What was read, and what speaks against it.
+        seconds: How long reading took.
+        number: Which corruption of the seed.
+    """
 
     source: str
     kind: str
     what: str
     names: tuple[str, ...]
-    outcome: str
-    detail: str
-    seconds: float
+    outcome: str = ""
+    why: str = ""
+    detail: str = ""
+    seconds: float = 0.0
     number: int = 0
 
 
-CLEAN, VALUES, NEAR, REFUSED = "clean", "clean grid, other values", "within tolerance", "refused"
+CLEAN, VALUES, NEAR, REFUSED = "clean", "other values", "in tolerance", "refused"
 UNNOTICEABLE, WRONG, CRASH = "unnoticeable", "WRONG", "CRASH"
 OUTCOMES = (CLEAN, VALUES, NEAR, REFUSED, UNNOTICEABLE, WRONG, CRASH)
 
+_ALONE = "a single image states another place"
+_PAIR = "two images, one of which states another place"
+_SHARED = "what all frames of a file share is changed"
+_OVERWRITTEN = "an image is overwritten by a whole other file"
+_NOTHING_LEFT = "the only file is no longer recognisable"
+_CONTOUR = "a contour is changed within its slice"
 
-def judge(clean: Reading, now: Reading, damaged: Sequence[str], folder: Path, clean_folder: Path) -> tuple[str, str]:
-    """The outcome, and for a wrong one what is wrong with it."""
-    if now.fault:
-        return CRASH, now.fault
-    if now.seconds > LIMIT_SECONDS:
-        return CRASH, f"took {now.seconds:.1f} s"
+
+def judge(case: Case, clean: Reading, now: Reading, folder: Path, clean_folder: Path) -> Case:
+    """The case with its outcome."""
+    case = replace(case, seconds=now.seconds)
+    if now.fault or now.seconds > LIMIT_SECONDS:
+        return replace(case, outcome=CRASH, why=(now.fault or f"took {now.seconds:.1f} s")[:400])
     missing, strangers, changed, near = _compared(clean.seen, now.seen)
     complaints = len(now.refused) + len(now.aside) - len(clean.refused) - len(clean.aside)
+    said = f"refused {now.refused[:1]} aside {now.aside[:1]} notes {now.notes}"
     if strangers:
-        return _wrong(strangers[0], clean, now, damaged, folder, clean_folder)
+        outcome, why = _wrong(case, strangers[0], clean, folder, clean_folder)
+        return replace(case, outcome=outcome, why=why, detail=f"{_shown(strangers[0])}; {said}")
     if missing and complaints <= 0:
-        note = "; ".join(now.notes)
-        return (UNNOTICEABLE if note else WRONG), f"gone without a word: {_shown(missing[0])} {note}"
+        outcome, why = _vanished(case, now, clean_folder)
+        return replace(case, outcome=outcome, why=why, detail=f"{_shown(missing[0])}; {said}")
     if missing:
-        return REFUSED, "; ".join((*now.refused, *now.aside))
-    return (NEAR if near else VALUES if changed else CLEAN), ""
+        return replace(case, outcome=REFUSED, detail=said)
+    return replace(case, outcome=NEAR if near else VALUES if changed else CLEAN)
 
 
 def _compared(clean: Sequence[Seen], now: Sequence[Seen]) -> tuple[list[Seen], list[Seen], int, int]:
     """What is missing, what is new, how many have other voxels, and how many lie a tolerable bit off."""
     missing, strangers, changed, near = list(clean), [], 0, 0
     for seen in now:
-        twin = next((c for c in missing if _off(c, seen) < SAME_MM and c.voxels == seen.voxels), None)
-        twin = twin or min(missing, key=lambda c: (_off(c, seen), c.names != seen.names), default=None)
-        off = math.inf if twin is None else _off(twin, seen)
-        if twin is None or off > _tolerance_mm(twin):
-            strangers.append(seen)
+        twin = min(missing, key=lambda c: (_off(c, seen), c.voxels != seen.voxels, c.names != seen.names), default=None)
+        same_voxels = any(_off(c, seen) < SAME_MM and c.voxels == seen.voxels for c in clean)
+        if twin is None or _off(twin, seen) > _tolerance_mm(twin):
+            strangers += [seen] * (not same_voxels)
             continue
-        if seen.is_mask and twin.voxels != seen.voxels:
+        if seen.is_mask and not same_voxels:
             strangers.append(seen)
-        near += off >= SAME_MM
-        changed += twin.voxels != seen.voxels
+        near += _off(twin, seen) >= SAME_MM
+        changed += not same_voxels
         missing.remove(twin)
     return missing, strangers, changed, near
 
@@ -549,35 +570,47 @@ def _tolerance_mm(seen: Seen) -> float:
     return max(0.01, 0.01 * seen.geometry.spacing_mm[2]) * 2 if seen.geometry.shape[2] > 2 else SAME_MM
 
 
-def _wrong(
-    stranger: Seen, clean: Reading, now: Reading, damaged: Sequence[str], folder: Path, clean_folder: Path
-) -> tuple[str, str]:
+def _vanished(case: Case, now: Reading, clean_folder: Path) -> tuple[str, str]:
+    if case.kind == "file copied over another":
+        return UNNOTICEABLE, _OVERWRITTEN
+    if len(list(clean_folder.iterdir())) == 1 and now.ignored:
+        return UNNOTICEABLE, _NOTHING_LEFT
+    return WRONG, "gone without a word"
+
+
+def _wrong(case: Case, stranger: Seen, clean: Reading, folder: Path, clean_folder: Path) -> tuple[str, str]:
     """Whether anything in the folder could have told that this volume is wrong."""
-    evidence = _evidence(stranger, clean, damaged, folder, clean_folder)
-    said = f"refused {len(now.refused)} aside {len(now.aside)} {now.aside[:1]}"
-    detail = f"{_shown(stranger)}; clean {_shown(clean.seen[0])}; {said}; {evidence or 'no evidence'}"
-    return (WRONG if evidence else UNNOTICEABLE), detail
-
-
-def _evidence(stranger: Seen, clean: Reading, damaged: Sequence[str], folder: Path, clean_folder: Path) -> str:
+    damaged = case.names[0]
     if stranger.is_mask:
-        return "mask differs"
-    twin = next((seen for seen in clean.seen if damaged[0] in seen.names and not seen.is_mask), None)
+        contour = "ContourData" in case.what or "rtstruct" in damaged or damaged == "rt.dcm"
+        return (UNNOTICEABLE, _CONTOUR) if contour else (WRONG, "a mask elsewhere")
+    twin = next((seen for seen in clean.seen if damaged in seen.names and not seen.is_mask), None)
     if twin is None:
-        return "was not read before"
+        return WRONG, "a file that was no volume before"
+    if case.kind == "file copied over another":
+        return UNNOTICEABLE, _OVERWRITTEN
     if len(twin.names) > 2:
-        return f"{len(twin.names)} files of the series disagree"
-    return _contradiction(folder / damaged[0], clean_folder / damaged[0])
+        stray = stranger.names <= set(case.names)
+        return WRONG, "a stray slice is read by itself" if stray else "a series is read without its damaged slice"
+    if why := _contradiction(stranger, folder / damaged, clean_folder / damaged):
+        return WRONG, f"contradicts {why}"
+    if twin.geometry.shape[2] > 2 or len(twin.names) == 1 < twin.geometry.shape[2]:
+        same_frames = stranger.geometry.shape[2] == twin.geometry.shape[2]
+        return (UNNOTICEABLE, _SHARED) if same_frames else (WRONG, "frames of one file disagree")
+    return UNNOTICEABLE, _PAIR if len(twin.names) == 2 else _ALONE
 
 
-def _contradiction(path: Path, clean_path: Path) -> str:
-    """What in one header speaks against itself, but did not before."""
+def _contradiction(stranger: Seen, path: Path, clean_path: Path) -> str:
+    """What in one header speaks against itself or the volume that was read, but did not before."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.getLogger("pydicom").setLevel(100)
         now, before = (pydicom.dcmread(each, force=True) for each in (path, clean_path))
-        now, before = _contradictions(now), _contradictions(before)
-    return ", ".join(sorted(now - before))
+        found = _contradictions(now) - _contradictions(before)
+        stated = before.get("SpacingBetweenSlices")
+        if stranger.geometry.shape[2] == 2 and stated and abs(stranger.geometry.spacing_mm[2] - stated) > 0.05 * stated:
+            found.add("SpacingBetweenSlices")
+    return ", ".join(sorted(found))
 
 
 def _contradictions(dataset: Any) -> set[str]:
@@ -586,17 +619,12 @@ def _contradictions(dataset: Any) -> set[str]:
         "SliceLocation": _location_agrees,
         "SpacingBetweenSlices": lambda d: d.SpacingBetweenSlices == d.SliceThickness,
         "NumberOfFrames": lambda d: d.NumberOfFrames == len(d.PerFrameFunctionalGroupsSequence),
-        "pixel length": lambda d: (
-            d.file_meta.TransferSyntaxUID.is_compressed
-            or abs(len(d.PixelData) - d.Rows * d.Columns * d.BitsAllocated // 8 * int(d.get("NumberOfFrames") or 1)) < 2
-        ),
+        "the pixels": _pixels_agree,
     }
     for name, agrees in checks.items():
-        try:
+        with suppress(Exception):  # what cannot be compared contradicts nothing
             if not agrees(dataset):
                 found.add(name)
-        except (AttributeError, TypeError, ValueError, OverflowError, KeyError, NotImplementedError):
-            continue
     return found
 
 
@@ -604,6 +632,22 @@ def _location_agrees(dataset: Any) -> bool:
     cosines = np.array(dataset.ImageOrientationPatient, dtype=float)
     depth = float(np.cross(cosines[:3], cosines[3:]) @ np.array(dataset.ImagePositionPatient, dtype=float))
     return abs(abs(depth) - abs(float(dataset.SliceLocation))) < 0.1
+
+
+def _pixels_agree(dataset: Any) -> bool:
+    """Whether Rows and Columns are those of the pixels: by their length, or by the header of the compressed stream."""
+    if not dataset.file_meta.TransferSyntaxUID.is_compressed:
+        expected = dataset.Rows * dataset.Columns * dataset.BitsAllocated // 8 * int(dataset.get("NumberOfFrames") or 1)
+        return abs(len(dataset.PixelData) - expected) < 2
+    pixels = dataset.PixelData
+    jpeg = re.search(rb"\xff[\xc0-\xc3\xf7]..[\x08-\x10](..)(..)", pixels, re.DOTALL)
+    if (at := pixels.find(b"\xff\x4f\xff\x51")) >= 0:
+        columns, rows = struct.unpack_from(">LL", pixels, at + 8)
+    elif jpeg and b"\xff\xd8" in pixels[:64]:
+        rows, columns = (int.from_bytes(part, "big") for part in jpeg.groups())
+    else:
+        return True
+    return (rows, columns) == (dataset.Rows, dataset.Columns)
 
 
 def _shown(seen: Seen) -> str:
@@ -741,8 +785,7 @@ class Fuzz:
         try:
             case = self.planned(number)
             reading = read_all(target)
-            outcome, detail = judge(self.clean[case.source], reading, case.names, target, self.sources[case.source])
-            return replace(case, outcome=outcome, detail=detail, seconds=reading.seconds)
+            return judge(case, self.clean[case.source], reading, target, self.sources[case.source])
         finally:
             shutil.rmtree(target)
 
@@ -751,7 +794,7 @@ class Fuzz:
         rng = random.Random(f"{self.seed} {number}")
         name = rng.choice(sorted(self.sources))
         kind, what, names = self._damage(self.sources[name], self.folder / "damaged", rng)
-        return Case(name, kind, what, names, "", "", 0.0, number)
+        return Case(name, kind, what, names, number=number)
 
     def _damage(self, source: Path, target: Path, rng: random.Random) -> tuple[str, str, tuple[str, ...]]:
         shutil.copytree(source, target, copy_function=os.link)
@@ -795,7 +838,7 @@ def _in_a_child(fuzz: Fuzz, number: int) -> Case:
         case: Case = pickle.loads(content)
         return case
     shutil.rmtree(fuzz.folder / "damaged", ignore_errors=True)
-    case = replace(fuzz.planned(number), outcome=CRASH, detail=f"killed by signal {os.WTERMSIG(status)}")
+    case = replace(fuzz.planned(number), outcome=CRASH, why=f"killed by signal {os.WTERMSIG(status)}")
     shutil.rmtree(fuzz.folder / "damaged")
     return case
 
@@ -810,8 +853,8 @@ def table(cases: Sequence[Case], by: Callable[[Case], str]) -> str:
     for case in cases:
         counts[by(case)][case.outcome] += 1
         counts["all"][case.outcome] += 1
-    rows = [f"{'':32}" + "".join(f"{outcome:>26}" for outcome in OUTCOMES)]
-    rows += [f"{name:32}" + "".join(f"{counts[name][o]:26}" for o in OUTCOMES) for name in counts]
+    rows = [f"{'':32}" + "".join(f"{outcome:>14}" for outcome in OUTCOMES)]
+    rows += [f"{name:32}" + "".join(f"{counts[name][o]:14}" for o in OUTCOMES) for name in counts]
     return "\n".join(rows)
 
 
@@ -824,8 +867,10 @@ def main() -> None:
     say = sys.stdout.write
     for case in cases:
         if case.outcome in {CRASH, WRONG, UNNOTICEABLE}:
-            say(f"{case.outcome} #{case.number} {case.source} {case.names[0]} [{case.kind}] {case.what}: {case.detail}\n")
+            say(f"{case.outcome} {case.why} #{case.number} {case.source} {case.names[0]} [{case.kind}] {case.what}: {case.detail}\n")
     say(f"\n{table(cases, lambda case: case.kind)}\n\n{table(cases, lambda case: case.source)}\n")
+    whys = Counter(f"{case.outcome:14}{case.why[:100]}" for case in cases if case.why)
+    say("\n" + "\n".join(f"{count:5} {why}" for why, count in sorted(whys.items())) + "\n")
     slowest = max(cases, key=lambda case: case.seconds)
     say(f"\nslowest: #{slowest.number} {slowest.source} [{slowest.kind}] {slowest.seconds:.2f} s\n")
 

@@ -102,7 +102,10 @@ def running(folder: Path) -> Iterator[Orthanc]:
         pytest.skip("the DICOMweb plug-in of Orthanc is not installed")
     orthanc = Orthanc(*_free_ports(2), folder / "orthanc.log")
     (folder / "orthanc.json").write_text(json.dumps(_configuration(orthanc, folder)))
-    with orthanc.log.open("w") as log, subprocess.Popen([program, folder / "orthanc.json"], stdout=log, stderr=log) as it:
+    with (
+        orthanc.log.open("w") as log,
+        subprocess.Popen([program, folder / "orthanc.json"], stdout=log, stderr=log) as it,
+    ):
         try:
             _wait(orthanc, it)
             yield orthanc
@@ -129,6 +132,7 @@ def _configuration(orthanc: Orthanc, folder: Path) -> dict[str, Any]:
         "RemoteAccessAllowed": False,
         "AuthenticationEnabled": False,
         "UnknownSopClassAccepted": True,
+        "DefaultEncoding": "Utf8",  # of its answers, in which names of any language have room
         "StableAge": 1,
     }
 

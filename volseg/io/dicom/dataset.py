@@ -38,6 +38,7 @@ BROKEN = (
     ValueError,
     struct.error,
     zlib.error,
+    pydicom.errors.BytesLengthException,
     pydicom.errors.InvalidDicomError,
 )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection
+from dataclasses import dataclass
 
 _IMPLICIT = b"1.2.840.10008.1.2"
 _EXPLICIT = b"1.2.840.10008.1.2.1"
@@ -27,18 +28,32 @@ _implicit = struct.Struct("<HHL").unpack_from
 _length = struct.Struct("<L").unpack_from
 
 
-def glance(head: bytes, wanted: Collection[int], last: int) -> dict[int, bytes] | None:
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What was picked out of a file.
+
+    Attributes:
+        elements: Tag -> raw value of the wanted elements that are there.
+        end: Where the element starts at which the walk ended.
+        explicit: Whether elements state their VR.
+    """
+
+    elements: dict[int, bytes]
+    end: int
+    explicit: bool
+
+
+def glance(head: bytes, wanted: Collection[int], last: int) -> Glance | None:
     """Pick top-level elements out of the head of a DICOM file.
 
     Args:
         head: The first bytes of the file, from the preamble on.
         wanted: Tags to pick, as group << 16 | element.
-        last: The largest of them; elements come in ascending order, so the walk ends behind it.
+        last: Elements come in ascending order; the walk ends at the first behind this tag.
 
     Returns:
-        Tag -> raw value of those that are there. None when the head must be left to pydicom: another encoding, no file
-        meta information, tags out of order, an unknown VR, a wanted sequence of undefined length, or a head that ends
-        before `last` is passed.
+        None when the head must be left to pydicom: another encoding, no file meta information, tags out of order, an
+        unknown VR, a wanted sequence of undefined length, or a head that ends before `last` is passed.
     """
     if head[128:132] != b"DICM":
         return None
@@ -46,10 +61,29 @@ def glance(head: bytes, wanted: Collection[int], last: int) -> dict[int, bytes] 
         meta, start = _walk(head, _META_START, (_TRANSFER_SYNTAX,), _META_END, explicit=True)
         syntax = meta.get(_TRANSFER_SYNTAX, b"").rstrip(b"\0 ")
         if syntax in (_EXPLICIT, _IMPLICIT) or syntax.startswith(_COMPRESSED):
-            return _walk(head, start, wanted, last, explicit=syntax != _IMPLICIT)[0]
+            explicit = syntax != _IMPLICIT
+            return Glance(*_walk(head, start, wanted, last, explicit=explicit), explicit)
     except (struct.error, ValueError):
         return None
     return None
+
+
+def native_value(content: bytes, found: Glance, tag: int) -> memoryview | None:
+    """The value, of a stated length and not copied, of the element at which a walk ended.
+
+    Returns:
+        None when it is another element, or of undefined length: compressed pixels.
+    """
+    try:
+        group, element, length = _implicit(content, found.end)
+        start = found.end + 8
+        if found.explicit:
+            (length,) = _length(content, start)
+            start += 4
+    except struct.error:
+        return None
+    here = group << 16 | element == tag and length != _UNDEFINED and start + length <= len(content)
+    return memoryview(content)[start : start + length] if here else None
 
 
 def _walk(head: bytes, at: int, wanted: Collection[int], last: int, *, explicit: bool) -> tuple[dict[int, bytes], int]:

@@ -14,7 +14,7 @@ from volseg.errors import DataError
 from volseg.io.archives import open_file
 from volseg.io.dicom.classify import TAGS
 from volseg.io.dicom.dataset import count_of, parse_dataset, raw_dataset
-from volseg.io.dicom.elements import glance
+from volseg.io.dicom.elements import glance, native_value
 from volseg.io.dicom.frames import Frame, frames_of
 from volseg.io.dicom.mosaic import is_mosaic, tiles_of
 from volseg.io.dicom.pixels import decode
@@ -29,9 +29,7 @@ _PIXEL_KEYWORDS = (
     "HighBit",
     "PixelRepresentation",
 )
-_WANTED = frozenset({*TAGS, *(tag_for_keyword(keyword) or 0 for keyword in _PIXEL_KEYWORDS), _PIXELS})
-#: An element behind all others, at which the walk through a whole file ends.
-_END = b"\xff" * 8
+_WANTED = frozenset({*TAGS, *(tag_for_keyword(keyword) or 0 for keyword in _PIXEL_KEYWORDS)})
 #: Modalities whose values take nothing more than a rescale.
 _PLAIN_MODALITIES = ("CT", "MR")
 
@@ -107,11 +105,11 @@ def _plain_image(content: bytes, path: Path) -> Images | None:
     Returns:
         None when it is something else, or anything about it is odd.
     """
-    found = glance(content + _END, _WANTED, _PIXELS)
-    if found is None or _PIXELS not in found:
+    seen = glance(content, _WANTED, _PIXELS - 1)
+    pixels = native_value(content, seen, _PIXELS) if seen else None
+    if seen is None or pixels is None:
         return None
-    pixels = found.pop(_PIXELS)
-    header = raw_dataset(found)
+    header = raw_dataset(seen.elements)
     dtype = _plain_dtype(header)
     columns, rows = header.get("Columns"), header.get("Rows")
     if dtype is None or is_mosaic(header, path) or not columns or not rows:

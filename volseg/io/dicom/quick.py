@@ -43,8 +43,9 @@ class QuickLook:
 
     def __call__(self, head: bytes, path: Path) -> Found | None:
         """What a file with this head is; None when pydicom must tell."""
-        found = glance(head, _WANTED, _LAST)
-        if found is None or found.get(_SOP_CLASS, b"").rstrip(b"\0 ") not in _CLASSIC or _FRAMES in found:
+        seen = glance(head, _WANTED, _LAST)
+        found = seen.elements if seen else {}
+        if found.get(_SOP_CLASS, b"").rstrip(b"\0 ") not in _CLASSIC or _FRAMES in found:
             return None
         if b"MOSAIC" in found.get(_IMAGE_TYPE, b""):  # its private elements are wanted, too
             return None
