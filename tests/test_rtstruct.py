@@ -267,7 +267,7 @@ def test_of_the_patient_it_says_what_the_standard_needs(tmp_path: Path) -> None:
     write_rtstruct(make_mask(source), source, tmp_path / "rt.dcm")
     dataset = pydicom.dcmread(tmp_path / "rt.dcm")
     assert {keyword: str(dataset[keyword].value) for keyword in stated} == stated
-    assert dataset.SpecificCharacterSet == "ISO_IR 100"
+    assert dataset.SpecificCharacterSet == "ISO_IR 192"
     assert not set(kept_back) & set(dataset.dir())
     assert b"Secret" not in (tmp_path / "rt.dcm").read_bytes()
 
@@ -308,7 +308,7 @@ def test_a_mask_of_another_grid_is_refused(tmp_path: Path) -> None:
     source = make_series(tmp_path / "series")
     moved = make_mask(source).geometry.affine.copy()
     moved[0, 3] += 0.01
-    with pytest.raises(GeometryError, match="do not cover the same voxels"):
+    with pytest.raises(GeometryError, match="but the images in"):
         write_rtstruct(Mask(np.zeros(SHAPE, np.uint8), Geometry(SHAPE, moved), LABELS), source, tmp_path / "rt.dcm")
     assert not (tmp_path / "rt.dcm").exists()
 
@@ -316,10 +316,8 @@ def test_a_mask_of_another_grid_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("labels", "reason"),
     [
-        ((), "has no labels"),
-        ((Label(1, "one"),), "voxels of value 2, which is none of its labels"),
-        ((Label(1, "x" * 65), Label(2, "two")), "1 to 64 characters"),
-        ((Label(1, "a\\b"), Label(2, "two")), "no backslash"),
+        ((), "a mask without labels"),
+        ((Label(1, "one"),), "voxels of value 2, which no label names"),
         ((Label(1, "one"), Label(2, "two"), Label(2, "also two")), "have the same value"),
     ],
 )

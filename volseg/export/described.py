@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import fastremap
 import numpy as np
 from highdicom import AlgorithmIdentificationSequence
 from highdicom.sr import CodedConcept
@@ -22,7 +23,7 @@ from volseg.errors import DataError, GeometryError
 from volseg.export.identity import derived_uid
 from volseg.io.dicom import Instances
 from volseg.io.dicom.dataset import quiet_pydicom, words_of
-from volseg.terminology import Code, Structure, default_color, private
+from volseg.terminology import Code, Structure, private
 from volseg.volume import Label, Mask
 
 _log = logging.getLogger("volseg")
@@ -94,6 +95,17 @@ def check_grid(mask: Mask, instances: Instances, place: Path) -> None:
             f"the mask has {mask.geometry}, but the images in {place} have {instances.geometry}",
             hint="export a mask with the images it was made from",
         )
+
+
+def check_values(mask: Mask) -> None:
+    """Refuse a mask with voxels of which nobody can say what they mark.
+
+    Raises:
+        DataError: If a value has no label, or the labels cannot be numbered.
+    """
+    named = {0, *(label.value for _, label in numbered(mask.labels))}
+    if strange := sorted(set(fastremap.unique(mask.array).tolist()) - named):
+        raise DataError(f"the mask has voxels of value {strange[0]}, which no label names")
 
 
 def warn_of_burned_in(instances: Instances, place: Path) -> None:
@@ -194,11 +206,6 @@ def name_of(label: Label) -> str:
 def structure_of(label: Label) -> Structure:
     """What a label marks, in the codes it was given or a private one."""
     return label.structure or private(label.name)
-
-
-def color_of(label: Label) -> tuple[int, int, int]:
-    """The colour a label is shown in: its own, that of its structure, or a default."""
-    return label.color or structure_of(label).color or default_color(label.value)
 
 
 def coded(code: Code) -> CodedConcept:

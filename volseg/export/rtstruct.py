@@ -7,10 +7,9 @@ whenever it is made from the same mask: it states no time of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import fastremap
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataelem import DataElement
@@ -20,36 +19,32 @@ from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 
 from volseg import __version__
 from volseg.contours import Polygon, trace, with_keyholes
-from volseg.errors import DataError, GeometryError
-from volseg.export.identity import derived_uid
+from volseg.errors import GeometryError
+from volseg.export.described import (
+    MANUFACTURER,
+    check_grid,
+    check_values,
+    name_of,
+    numbered,
+    object_uids,
+    reference,
+    required,
+    study_header,
+    warn_of_burned_in,
+)
 from volseg.export.sidecars import color_of
 from volseg.io.dicom import Instances, read_instances
-from volseg.io.dicom.dataset import quiet_pydicom, value_of
+from volseg.io.dicom.dataset import quiet_pydicom
 from volseg.io.dicom.frames import Frame, Plane
 from volseg.io.files import atomic_path
 from volseg.io.source import SeriesSource
 from volseg.terminology import Code, Structure
 from volseg.volume import Label, Mask
 
-#: What the patient and study modules must state, though it may be empty (PS3.3 sections C.7.1.1 and C.7.2.1).
-_COPIED = (
-    "PatientName",
-    "PatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "StudyDate",
-    "StudyTime",
-    "StudyID",
-    "AccessionNumber",
-    "ReferringPhysicianName",
-    "PositionReferenceIndicator",
-)
-#: What an RT Structure Set cannot be without.
-_NEEDED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
 #: Retired, but it is what readers expect as the class of a referenced study; its instance is the study itself.
 _DETACHED_STUDY = "1.2.840.10008.3.1.2.3.1"
 _CONTOUR_DATA = Tag("ContourData")
-_LONGEST_NAME = 64
+_SERIES_NUMBER = 302
 
 
 def write_rtstruct(mask: Mask, source: SeriesSource, path: Path) -> None:
@@ -70,87 +65,47 @@ def write_rtstruct(mask: Mask, source: SeriesSource, path: Path) -> None:
             values or cannot be stated.
         OutputError: If the file cannot be written.
     """
+    instances = read_instances(source)
+    check_grid(mask, instances, source.folder)
+    check_values(mask)
+    _check_space(instances, source)
+    warn_of_burned_in(instances, source.folder)
     with quiet_pydicom():
-        instances = read_instances(source)
-        _check_labels(mask)
-        _check_instances(mask, instances, source)
         dataset = _structure_set(mask, instances)
         with atomic_path(path) as temporary:
             dataset.save_as(temporary, enforce_file_format=True)
 
 
-def _check_labels(mask: Mask) -> None:
-    if not mask.labels:
-        raise DataError("the mask has no labels, and a structure set needs at least one")
-    for label in mask.labels:
-        if not label.name.strip() or len(label.name) > _LONGEST_NAME or "\\" in label.name:
-            raise DataError(f"the name of an ROI has 1 to {_LONGEST_NAME} characters, no backslash: {label.name!r}")
-    values = [label.value for label in mask.labels]
-    if len({*values}) < len(values):
-        raise DataError(f"two labels of the mask have the same value: {sorted(values)}")
-    unnamed = {*fastremap.unique(mask.array).tolist()} - {0, *values}
-    if unnamed:
-        raise DataError(f"the mask has voxels of value {min(unnamed)}, which is none of its labels")
-
-
-def _check_instances(mask: Mask, instances: Instances, source: SeriesSource) -> None:
-    if not mask.geometry.matches(instances.geometry):
-        raise GeometryError(
-            f"the mask has {mask.geometry}, but {source} has {instances.geometry}; they do not cover the same voxels",
-            hint="export a mask with the series it was made from",
-        )
-    for file, header in instances.headers.items():
-        missing = [keyword for keyword in _NEEDED if value_of(header, keyword, file) is None]
-        if missing:
-            raise DataError(f"{file} does not state {', '.join(missing)}, to which a structure set must refer")
+def _check_space(instances: Instances, source: SeriesSource) -> None:
+    """Refuse images that a single structure set cannot refer to."""
     for keyword in ("FrameOfReferenceUID", "StudyInstanceUID"):
-        if len({header[keyword].value for header in instances.headers.values()}) > 1:
+        if len({required(header, keyword, file) for file, header in instances.headers.items()}) > 1:
             raise GeometryError(f"the images of {source} do not agree on their {keyword}")
 
 
 def _structure_set(mask: Mask, instances: Instances) -> Dataset:
-    file = instances.frames[0].path
-    first = instances.headers[file]
-    dataset = _identity(mask, instances)
-    _copy_patient_and_study(dataset, first, file, mask.labels)
-    dataset.Modality = "RTSTRUCT"
-    dataset.Manufacturer = "volseg"
-    dataset.SoftwareVersions = __version__
-    dataset.SeriesDescription = "volseg segmentation"
-    dataset.SeriesNumber = dataset.InstanceNumber = 1
-    dataset.OperatorsName = None
-    dataset.StructureSetLabel = "volseg"
-    dataset.StructureSetDate = dataset.StructureSetTime = None
-    dataset.FrameOfReferenceUID = first.FrameOfReferenceUID
-    dataset.ReferencedFrameOfReferenceSequence = [_frame_of_reference(instances, first)]
-    dataset.StructureSetROISequence = [_roi(label, first.FrameOfReferenceUID) for label in mask.labels]
-    dataset.ROIContourSequence = _roi_contours(mask, instances)
-    dataset.RTROIObservationsSequence = [_observation(label) for label in mask.labels]
-    dataset.ApprovalStatus = "UNAPPROVED"
-    return dataset
-
-
-def _identity(mask: Mask, instances: Instances) -> Dataset:
-    uids = sorted(str(header.SOPInstanceUID) for header in instances.headers.values())
-    parts: list[str | bytes] = [__version__, *uids, repr(mask.labels), mask.array.dtype.str, mask.array.tobytes()]
-    dataset = Dataset()
-    dataset.SOPClassUID = RTStructureSetStorage
-    dataset.SOPInstanceUID = derived_uid("RT Structure Set", *parts)
-    dataset.SeriesInstanceUID = derived_uid("series of RT Structure Set", *parts)
+    uids = object_uids("RTSTRUCT", mask, instances)
+    dataset = study_header(instances)
+    space_uid = dataset.FrameOfReferenceUID
+    dataset.ReferencedFrameOfReferenceSequence = [_frame_of_reference(instances, dataset)]
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    dataset.SOPClassUID = RTStructureSetStorage
+    dataset.SOPInstanceUID, dataset.SeriesInstanceUID = uids.instance, uids.series
+    dataset.Modality = "RTSTRUCT"
+    dataset.Manufacturer = MANUFACTURER
+    dataset.SoftwareVersions = __version__
+    dataset.SeriesDescription = "volseg segmentation"
+    dataset.SeriesNumber, dataset.InstanceNumber = _SERIES_NUMBER, 1
+    dataset.OperatorsName = dataset.PositionReferenceIndicator = None
+    dataset.StructureSetLabel = "volseg"
+    dataset.StructureSetDate = dataset.StructureSetTime = None
+    labels = [label for _, label in numbered(mask.labels)]
+    dataset.StructureSetROISequence = [_roi(label, space_uid) for label in labels]
+    dataset.ROIContourSequence = _roi_contours(mask, labels, instances)
+    dataset.RTROIObservationsSequence = [_observation(label) for label in labels]
+    dataset.ApprovalStatus = "UNAPPROVED"
     return dataset
-
-
-def _copy_patient_and_study(dataset: Dataset, source: Dataset, file: Path, labels: tuple[Label, ...]) -> None:
-    # A name in ASCII is the same in every character set, so the source's can stay; other names need Unicode.
-    if not all(repr(label).isascii() for label in labels):
-        dataset.SpecificCharacterSet = "ISO_IR 192"
-    elif "SpecificCharacterSet" in source:
-        dataset.SpecificCharacterSet = source.SpecificCharacterSet
-    dataset.StudyInstanceUID = source.StudyInstanceUID
-    for keyword in _COPIED:
-        setattr(dataset, keyword, value_of(source, keyword, file))
 
 
 def _frame_of_reference(instances: Instances, first: Dataset) -> Dataset:
@@ -158,7 +113,7 @@ def _frame_of_reference(instances: Instances, first: Dataset) -> Dataset:
     series = Dataset()
     series.SeriesInstanceUID = first.SeriesInstanceUID
     files = dict.fromkeys([*(frame.path for frame in instances.frames), *instances.headers])
-    series.ContourImageSequence = [_image(instances.headers[file]) for file in files]
+    series.ContourImageSequence = [reference(instances.headers[file], file) for file in files]
     study = Dataset()
     study.ReferencedSOPClassUID = _DETACHED_STUDY
     study.ReferencedSOPInstanceUID = first.StudyInstanceUID
@@ -169,18 +124,11 @@ def _frame_of_reference(instances: Instances, first: Dataset) -> Dataset:
     return frame_of_reference
 
 
-def _image(header: Dataset) -> Dataset:
-    image = Dataset()
-    image.ReferencedSOPClassUID = header.SOPClassUID
-    image.ReferencedSOPInstanceUID = header.SOPInstanceUID
-    return image
-
-
 def _roi(label: Label, frame_of_reference_uid: str) -> Dataset:
     roi = Dataset()
     roi.ROINumber = label.value
     roi.ReferencedFrameOfReferenceUID = frame_of_reference_uid
-    roi.ROIName = label.name
+    roi.ROIName = name_of(label)
     roi.ROIGenerationAlgorithm = "AUTOMATIC"
     return roi
 
@@ -208,9 +156,9 @@ def _code(code: Code) -> Dataset:
     return item
 
 
-def _roi_contours(mask: Mask, instances: Instances) -> list[Dataset]:
+def _roi_contours(mask: Mask, labels: Sequence[Label], instances: Instances) -> list[Dataset]:
     slices = np.ascontiguousarray(mask.array.transpose(2, 0, 1))
-    return [_roi_contour(label, slices, instances) for label in mask.labels]
+    return [_roi_contour(label, slices, instances) for label in labels]
 
 
 def _roi_contour(label: Label, slices: NDArray[np.unsignedinteger], instances: Instances) -> Dataset:
@@ -232,7 +180,7 @@ def _contours(value: int, slices: NDArray[np.unsignedinteger], instances: Instan
 
 
 def _contour(polygon: Polygon, frame: Frame, instances: Instances) -> Dataset:
-    image = _image(instances.header_of(frame))
+    image = reference(instances.header_of(frame), frame.path)
     if "NumberOfFrames" in instances.header_of(frame):
         image.ReferencedFrameNumber = frame.index + 1
     contour = Dataset()

@@ -14,15 +14,14 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
 from volseg import __version__
-from volseg.errors import DataError
 from volseg.export.described import (
     MANUFACTURER,
     SERIAL_NUMBER,
     ObjectUids,
     algorithm,
     check_grid,
+    check_values,
     coded,
-    color_of,
     image_headers,
     name_of,
     numbered,
@@ -33,6 +32,7 @@ from volseg.export.described import (
     warn_of_burned_in,
 )
 from volseg.export.identity import derived_uid
+from volseg.export.sidecars import color_of
 from volseg.io.dicom import Instances, read_instances
 from volseg.io.files import atomic_path
 from volseg.io.source import SeriesSource
@@ -64,6 +64,7 @@ def write_seg(mask: Mask, source: SeriesSource, path: Path, encoding: Encoding =
     """
     instances = read_instances(source)
     check_grid(mask, instances, source.folder)
+    check_values(mask)
     warn_of_burned_in(instances, source.folder)
     with quiet_highdicom():
         headers = image_headers(instances)
@@ -117,21 +118,11 @@ def _segmentation(mask: Mask, instances: Instances, headers: list[Dataset], enco
 
 
 def _segment_numbers(mask: Mask, segments: list[tuple[int, Label]]) -> NDArray[np.unsignedinteger]:
-    """(I, J, K) uint8 or uint16: the segment number in place of each label value.
-
-    Raises:
-        DataError: If a voxel has a value that no label names.
-    """
-    size = int(mask.array.max()) + 1
-    numbers = np.zeros(size, dtype=np.uint8 if len(segments) < 256 else np.uint16)
-    named = np.zeros(size, dtype=bool)
-    named[0] = True
+    """(I, J, K) uint8 or uint16: the segment number in place of each label value."""
+    largest = max(label.value for _, label in segments)
+    numbers = np.zeros(largest + 1, dtype=np.uint8 if len(segments) < 256 else np.uint16)
     for number, label in segments:
-        if label.value < size:
-            numbers[label.value], named[label.value] = number, True
-    if not named.all() and not named[mask.array].all():
-        value = int(mask.array[~named[mask.array]][0])
-        raise DataError(f"the mask has voxels of value {value}, which no label names")
+        numbers[label.value] = number
     return numbers[mask.array]
 
 
