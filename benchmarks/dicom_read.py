@@ -1,6 +1,6 @@
-"""Finding and reading DICOM: volseg beside SimpleITK, on the same files.
+"""Finding and reading DICOM: volseg beside SimpleITK, on the same files, which are made in a temporary folder.
 
-    python benchmarks/dicom_read.py            # makes its files in a temporary folder
+Run it with `python benchmarks/dicom_read.py`.
 """
 
 from __future__ import annotations

@@ -320,11 +320,8 @@ def solid_of_areas(areas: Sequence[Area], images: Sequence[Image]) -> Solid:
     return Solid(float(sizes.sum()) / pixel_mm2 * voxel_volume_mm3(images), centroid)
 
 
-def rtstruct_by_plastimatch_contours(path: Path) -> dict[str, Solid]:
-    """Contours as plastimatch understands them; of each area and centroid in space, without any image.
-
-    The volume is not known without a slice distance, so it is the sum of the areas in mm2.
-    """
+def rtstruct_by_plastimatch_contours(path: Path) -> dict[str, Points]:
+    """The centroids of the contours as plastimatch understands them, in space and without any image."""
     cxt = path.with_suffix(".cxt")
     _run(tool("plastimatch"), "convert", "--input", path, "--output-cxt", cxt)
     head, _, body = cxt.read_text().partition("END_OF_ROI_NAMES\n")
@@ -335,11 +332,10 @@ def rtstruct_by_plastimatch_contours(path: Path) -> dict[str, Solid]:
         number, *_, text = line.split("|")
         points = np.array(text.split("\\"), dtype=float).reshape(-1, 3)
         found.setdefault(names[number], []).append(_flat_moments(points))
-    solids = {}
-    for name, parts in found.items():
-        sizes = [size for size, _ in parts]
-        solids[name] = Solid(sum(sizes), np.average([centroid for _, centroid in parts], axis=0, weights=sizes))
-    return solids
+    return {
+        name: np.average([centroid for _, centroid in parts], axis=0, weights=[size for size, _ in parts])
+        for name, parts in found.items()
+    }
 
 
 def _flat_moments(points: Points) -> tuple[float, Points]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import socket
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -21,8 +23,8 @@ from urllib.request import Request, urlopen
 import pytest
 
 _PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
-#: Not on the path of ordinary users.
-_SYSTEM_FOLDER = "/usr/sbin"
+#: Where programs are that are not on the path: those of the system, and those that pip installed.
+_FOLDERS = f"/usr/sbin{os.pathsep}{Path(sys.executable).parent}"
 _SECONDS_TO_START = 20
 #: Any transfer syntax: objects are wanted as they are kept.
 _AS_STORED = 'multipart/related; type="application/dicom"; transfer-syntax=*'
@@ -35,7 +37,7 @@ class Orthanc:
     Attributes:
         http_port: Where it speaks REST and DICOMweb.
         dicom_port: Where it speaks DIMSE.
-        log: What it and dcmsend say.
+        log: What it says.
     """
 
     http_port: int
@@ -115,7 +117,7 @@ def running(folder: Path) -> Iterator[Orthanc]:
 
 def tool(name: str) -> str:
     """Where a program is, or the test is skipped."""
-    path = shutil.which(name) or shutil.which(name, path=_SYSTEM_FOLDER)
+    path = shutil.which(name) or shutil.which(name, path=_FOLDERS)
     if path is None:
         pytest.skip(f"{name} is not installed")
     return path

@@ -33,7 +33,7 @@ from volseg.volume import Label, Mask, Volume
 Matrix = NDArray[np.float64]
 
 LABELS = (Label(1, "shell"), Label(2, "corner"), Label(5, "dot"), Label(9, "specks"))
-NAMES = {label.value: label.name for label in LABELS}
+NAMES: dict[Any, str] = {label.value: label.name for label in LABELS}
 #: A pixel shows its label times this, and a pattern below it.
 STEP = 1000
 ORIGIN_MM = np.array([-120.5, 33.25, -812.125])
@@ -71,13 +71,24 @@ def tilted(degrees: float) -> Matrix:
 
 @dataclass(frozen=True, eq=False)
 class Acquisition:
-    """How images were made and stored; columns of `directions` are the LPS unit vectors of i, j and k."""
+    """How images were made and stored.
+
+    Attributes:
+        directions: Columns are the LPS unit vectors of i, j and k.
+        position: The PatientPosition that the headers state.
+        shape: (columns, rows, slices).
+        spacing_mm: Along i, j and k.
+        shuffled: Whether instance numbers and names of files have nothing to do with the order of the slices.
+        decimals: To how many the headers of `by_pydicom` are rounded.
+        writer: What writes the files; `by_volseg` if None.
+    """
 
     directions: Matrix
     position: str = "HFS"
     shape: tuple[int, int, int] = (24, 20, 12)
     spacing_mm: tuple[float, float, float] = (0.8, 0.8, 2.5)
     shuffled: bool = False
+    decimals: int = 10
     writer: Callable[[NDArray[np.int16], Acquisition, Path], None] | None = None
 
     @property
@@ -98,7 +109,7 @@ def by_pydicom(values: NDArray[np.int16], made: Acquisition, folder: Path) -> No
         setattr(common, keyword, uid.generate_uid())
     common.Columns, common.Rows = made.shape[:2]
     common.PixelSpacing = [made.spacing_mm[1], made.spacing_mm[0]]
-    common.ImageOrientationPatient = made.directions[:, :2].T.ravel().round(10).tolist()
+    common.ImageOrientationPatient = made.directions[:, :2].T.ravel().round(made.decimals).tolist()
     common.SamplesPerPixel, common.PhotometricInterpretation, common.PixelRepresentation = 1, "MONOCHROME2", 1
     common.BitsAllocated, common.BitsStored, common.HighBit = 16, 16, 15
     common.RescaleSlope, common.RescaleIntercept = 1, 0
@@ -106,7 +117,7 @@ def by_pydicom(values: NDArray[np.int16], made: Acquisition, folder: Path) -> No
         image = Dataset()
         image.update(common)
         image.SOPInstanceUID, image.InstanceNumber = uid.generate_uid(), k + 1
-        image.ImagePositionPatient = (ORIGIN_MM + k * made.steps_mm[:, 2]).round(7).tolist()
+        image.ImagePositionPatient = (ORIGIN_MM + k * made.steps_mm[:, 2]).round(min(made.decimals, 7)).tolist()
         image.PixelData = values[:, :, k].tobytes(order="F")
         image.file_meta = FileMetaDataset()
         image.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
@@ -167,6 +178,8 @@ ACQUISITIONS: dict[str, Acquisition] = {
     "pydicom double oblique reversed shuffled": Acquisition(DOUBLE @ REVERSED, shuffled=True, writer=by_pydicom),
     "pydicom tilt HFP": lying("axial", "HFP", tilted(20), writer=by_pydicom),
     "pydicom anisotropic coronal FFS": lying("coronal", "FFS", spacing_mm=(0.6, 1.1, 2), writer=by_pydicom),
+    "pydicom rounded headers": Acquisition(DOUBLE, spacing_mm=(0.7, 0.9, 2.5), decimals=5, writer=by_pydicom),
+    "pydicom rounded headers tilt": Acquisition(SINGLE @ tilted(-20), decimals=5, writer=by_pydicom),
     "SimpleITK axial HFP": lying("axial", "HFP", writer=by_simpleitk),
     "SimpleITK sagittal": lying("sagittal", "HFS", writer=by_simpleitk),
     "SimpleITK double oblique": Acquisition(DOUBLE, spacing_mm=(0.7, 0.9, 2.5), writer=by_simpleitk),
@@ -240,7 +253,7 @@ class Study:
         return {name: Solid(len(points) * size, points.mean(axis=0)) for name, points in self.truth.items()}
 
 
-@pytest.fixture(scope="module", params=ACQUISITIONS.values(), ids=ACQUISITIONS)
+@pytest.fixture(scope="module", params=ACQUISITIONS.values(), ids=list(ACQUISITIONS))
 def study(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Study:
     folder = tmp_path_factory.mktemp("acquisition")
     images = folder / "images"
@@ -347,8 +360,7 @@ def test_contours_enclose_the_anatomy(study: Study, record_property: Record) -> 
     check_voxels(inside, study, "shapely voxels", record_property)
     solids = {name: judges.solid_of_areas(members, study.images) for name, members in areas.items()}
     check_solids(solids, study, "shapely areas", record_property)
-    outlines = judges.rtstruct_by_plastimatch_contours(path)
-    centroids = {name: outline.centroid for name, outline in outlines.items()}
+    centroids = judges.rtstruct_by_plastimatch_contours(path)
     check_centroids(centroids, study, SHAPES_MM, "plastimatch contours", record_property)
     if plastimatch_can(study):
         voxels = judges.rtstruct_by_plastimatch_voxels(path, study.folder / "images")
@@ -382,7 +394,7 @@ def test_scenes_enclose_the_anatomy(study: Study, record_property: Record) -> No
 
 def test_reports_state_the_volumes(study: Study) -> None:
     path = study.written("dicom-sr")
-    expected = {name: pytest.approx(solid.volume_mm3, rel=1e-6) for name, solid in study.solids.items()}
+    expected = {name: pytest.approx(solid.volume_mm3, rel=1e-5) for name, solid in study.solids.items()}
     assert judges.volumes_by_pydicom(path) == expected
     assert judges.volumes_by_dcmqi(path) == expected
 

@@ -6,7 +6,6 @@ import gzip
 import io
 import logging
 import subprocess
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,10 +25,11 @@ from volseg.export import FORMATS, Encoding, Format, output_path, write
 from volseg.geometry import Geometry
 from volseg.io import SeriesSource, discover
 from volseg.io.dicom import read_instances, write_series
+from volseg.io.dicom.rtstruct import read_rtstruct
 from volseg.terminology import lookup
 from volseg.volume import Label, Mask, Volume
 
-SHAPE = (13, 11, 7)
+SHAPE = (13, 11, 5)
 #: The objects that are written of every mask.
 KINDS: dict[str, tuple[Format, Encoding]] = {
     "seg": ("dicom-seg", "binary"),
@@ -54,10 +54,8 @@ PATIENT = {
 JAPANESE = PATIENT | {"PatientName": "Yamada^Tarou=山田^太郎=やまだ^たろう", "ReferringPhysicianName": "Suzuki"}
 #: All that an object says of the patient.
 PATIENT_GROUP = {"PatientName", "PatientID", "PatientBirthDate", "PatientSex"}
-#: What an instance is asked for by.
-PLACE = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 #: What only objects of the patient's own study may state.
-IDENTIFYING = ("Müller", "Änne", "Größe", "4711", "19500228", "20200102", "123456.5", "0815", "STUDY-42")
+IDENTIFYING = ("Müller", "Änne", "Größe", "PID-4711", "19500228", "20200102", "123456.5", "ACC-0815", "STUDY-42")
 CANARY = "KANARIENVOGEL"
 ORGANS = (
     "liver", "spleen", "pancreas", "gallbladder", "stomach", "left kidney", "kidney_right", "Lunge links", "aorta",
@@ -136,7 +134,7 @@ def bare_mr(folder: Path) -> SeriesSource:
 def enhanced_mr(folder: Path) -> SeriesSource:
     """The slices of a series as frames of one file, in another order."""
     source = identified(make_series(folder, "MR"), "ISO_IR 192", PATIENT)
-    images = [pydicom.dcmread(source.files[k]) for k in (3, 0, 6, 5, 1, 4, 2)]
+    images = [pydicom.dcmread(source.files[k]) for k in (3, 0, 1, 4, 2)]
     dataset = images[0]
     dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = uid.EnhancedMRImageStorage
     dataset.NumberOfFrames = len(images)
@@ -164,7 +162,7 @@ SERIES: dict[str, Callable[[Path], SeriesSource]] = {
     "enhanced MR": enhanced_mr,
     "single slice": lambda folder: identified(make_series(folder, slices=1), "ISO_IR 100", PATIENT),
     "empty mask": lambda folder: identified(make_series(folder), "ISO_IR 100", PATIENT),
-    "30 labels": lambda folder: identified(make_series(folder), "ISO_IR 100", PATIENT),
+    "30 labels": lambda folder: identified(make_series(folder, slices=2), "ISO_IR 100", PATIENT),
 }
 
 
@@ -205,13 +203,17 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 # A validator
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "labelmap"])
+#: The edition of 2022 has no label maps.
+NOT_KNOWN = {
+    "labelmap": ("Information Object Not found", "SegmentNumber of 0"),
+    "sr of labelmap": ("Referenced SOP Class that is not segmentation",),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_dciodvfy_finds_no_error(case: Exported, kind: str) -> None:
     errors = [line for line in dciodvfy(case.objects[kind]) if line.startswith(("Error", "Abort"))]
-    if kind == "sr of labelmap":  # the edition of 2022 has no label maps
-        known = "Shall not be present for Referenced SOP Class that is not segmentation"
-        errors = [line for line in errors if known not in line]
-    assert errors == []
+    assert [line for line in errors if not any(words in line for words in NOT_KNOWN.get(kind, ()))] == []
 
 
 def dciodvfy(path: Path) -> list[str]:
@@ -221,7 +223,7 @@ def dciodvfy(path: Path) -> list[str]:
 
 def test_dcmqi_reads_label_maps(case: Exported, tmp_path: Path) -> None:
     options = ["--inputDICOM", case.objects["labelmap"], "--outputDirectory", tmp_path, "--outputType", "nrrd"]
-    command = [Path(sys.executable).with_name("segimage2itkimage"), *options]
+    command = [tool("segimage2itkimage"), *options]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     (path,) = tmp_path.glob("*.nrrd")
@@ -289,26 +291,32 @@ def assert_same_object(data: bytes, sent: Dataset) -> None:
     assert fetched.file_meta.TransferSyntaxUID.is_compressed == sent.file_meta.TransferSyntaxUID.is_compressed
     assert [element.tag for element in fetched] == [element.tag for element in sent]
     for element in sent:
-        assert fetched[element.tag] == element
+        assert fetched[element.tag] == element, element.keyword
 
 
 def test_contours_of_any_length_survive_the_archive(orthanc: Orthanc, tmp_path: Path) -> None:
-    """In explicit transfer syntaxes, which archives prefer, decimal strings of more than 64 KiB have no room."""
+    """In explicit transfer syntaxes, which DCMTK prefers, long decimal strings have no room: it calls them unknown."""
     shape = (1400, 3, 1)
     geometry = Geometry.from_lps(shape, (-120.123, 33.25, -812.125), np.eye(3), (0.703, 0.703, 2.5))
     write_series(Volume(np.zeros((1, *shape), np.float32), geometry), tmp_path / "series", modality="CT")
     source = series_in(tmp_path / "series")
     array = np.zeros(shape, np.uint8)
     array[::2] = array[:, :1] = 1  # a comb, of 4 points per tooth
-    write(Mask(array, read_instances(source).geometry, (Label(1, "comb"),)), source, tmp_path / "rt.dcm", "rtstruct")
+    write(Mask(array, geometry, (Label(1, "comb"),)), source, tmp_path / "rt.dcm", "rtstruct")
     sent = pydicom.dcmread(tmp_path / "rt.dcm")
-    (contour,) = sent.ROIContourSequence[0].ContourSequence
-    assert len(contour.get_item("ContourData").value) > 2**16
     for way in (Orthanc.store, Orthanc.stow):
         orthanc.clear()
         way(orthanc, [tmp_path / "rt.dcm"])
-        assert_same_object(orthanc.file(sent.SOPInstanceUID), sent)
-        assert_same_object(orthanc.retrieve(*(sent[keyword].value for keyword in PLACE)), sent)
+        (tmp_path / "back.dcm").write_bytes(orthanc.file(sent.SOPInstanceUID))
+        assert contours_in(tmp_path / "back.dcm") == contours_in(tmp_path / "rt.dcm")
+        (segment,) = read_rtstruct(tmp_path / "back.dcm", geometry)
+        np.testing.assert_array_equal(segment[1], array == 1)
+
+
+def contours_in(path: Path) -> list[bytes]:
+    """The texts of the coordinates, as they are stored."""
+    (item,) = pydicom.dcmread(path).ROIContourSequence
+    return [contour.get_item("ContourData").value for contour in item.ContourSequence]
 
 
 # Who the patient is, and what else is said of them
@@ -336,7 +344,7 @@ FAULTS: dict[str, Mapping[str, Any]] = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_faults_of_the_images_are_not_copied(fault: str, tmp_path: Path) -> None:
     """What scanners write and the standard does not allow; the patient is the same one all the same."""
-    source = identified(make_series(tmp_path / "series"), "ISO_IR 100", PATIENT)
+    source = identified(make_series(tmp_path / "series", slices=2), "ISO_IR 100", PATIENT)
     with pydicom.config.disable_value_validation():
         source = edited(source, lambda dataset: overwrite(dataset, FAULTS[fault]))
     case = exported(source, make_mask(source), tmp_path / "objects")
@@ -409,18 +417,12 @@ def test_text_in_the_images_is_warned_of(kind: str, tmp_path: Path, caplog: pyte
 # The same result
 
 
-#: When an object was made: highdicom states it.
-TIMES = {"InstanceCreationDate", "InstanceCreationTime", "ContentDate", "ContentTime", "ContributingEquipmentSequence"}
-
-
 @pytest.mark.parametrize("case", ["latin", "enhanced MR"], indirect=True)
-def test_the_same_export_is_the_same_object(case: Exported, tmp_path: Path) -> None:
+def test_the_same_export_is_the_same_file(case: Exported, tmp_path: Path) -> None:
     again = exported(case.source, case.mask, tmp_path / "again").objects
-    assert case.objects["rtstruct"].read_bytes() == again["rtstruct"].read_bytes()
+    dated = bool(pydicom.dcmread(case.source.files[0], stop_before_pixels=True).get("StudyDate"))
     for kind, path in case.objects.items():
-        assert differences(pydicom.dcmread(path), pydicom.dcmread(again[kind])) <= TIMES
-
-
-def differences(one: Dataset, other: Dataset) -> set[str]:
-    assert [element.tag for element in one] == [element.tag for element in other]
-    return {element.keyword for element in one if other[element.tag] != element}
+        if dated or kind == "rtstruct":
+            assert path.read_bytes() == again[kind].read_bytes()
+        else:  # it must state a date, and its images have none
+            assert pydicom.dcmread(path).SOPInstanceUID == pydicom.dcmread(again[kind]).SOPInstanceUID

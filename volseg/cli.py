@@ -10,20 +10,18 @@ import json
 import logging
 import sys
 import tempfile
-import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from volseg import __version__
+from volseg.console import print_line, print_summary, print_table, say, show_progress
 from volseg.errors import VolsegError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from volseg.export import Encoding, Format
     from volseg.progress import Progress
 
@@ -65,16 +63,16 @@ def main() -> None:
     try:
         app()
     except VolsegError as error:
-        _say(f"error: {error}")
+        say(f"error: {error}")
         if error.hint:
-            _say(f"  hint: {error.hint}")
+            say(f"  hint: {error.hint}")
         code = EXIT_USAGE
     except _InterruptedError:
-        _say("interrupted; what was finished is complete, and the same command goes on (train: with --resume)")
+        say("interrupted; what was finished is complete, and the same command goes on (train: with --resume)")
         code = EXIT_INTERRUPTED
     except Exception as error:  # noqa: BLE001  the edge: a defect of ours is kept in a file, not thrown at the user
-        _say(f"error: a defect of volseg: {type(error).__name__}: {error}")
-        _say(f"  hint: please report it with {_keep_traceback()}")
+        say(f"error: a defect of volseg: {type(error).__name__}: {error}")
+        say(f"  hint: please report it with {_keep_traceback()}")
         code = EXIT_DEFECT
     sys.exit(code)
 
@@ -114,12 +112,12 @@ def demo(
 
     with _progress() as progress:
         made = run_demo(output, minutes, progress)
-    _print_summary(made.evaluation.summary)
-    _print(f"\nphantoms  {output / 'train'}, {output / 'test'}")
-    _print(f"model     {made.run.result.model}")
-    _print(f"masks     {output / 'masks'}")
-    _print(f"scores    {made.evaluation.metrics_file}, {made.evaluation.summary_file}")
-    _print(f"curves    tensorboard --logdir {output / 'run' / 'tensorboard'}")
+    print_summary(made.evaluation.summary)
+    print_line(f"\nphantoms  {output / 'train'}, {output / 'test'}")
+    print_line(f"model     {made.run.result.model}")
+    print_line(f"masks     {output / 'masks'}")
+    print_line(f"scores    {made.evaluation.metrics_file}, {made.evaluation.summary_file}")
+    print_line(f"curves    tensorboard --logdir {output / 'run' / 'tensorboard'}")
 
 
 @app.command(epilog="Example: volseg inspect patients/ --json")
@@ -141,7 +139,7 @@ def inspect(
     with _progress() as progress:
         findings = look(path, tuple(rules.series) or ("image",), rules, progress)
     if as_json:
-        _print(json.dumps([asdict(finding) for finding in findings], indent=1))
+        print_line(json.dumps([asdict(finding) for finding in findings], indent=1))
         return
     rows = [
         (
@@ -155,7 +153,7 @@ def inspect(
         )
         for finding in findings
     ]
-    _print_table(("path", "kind", "voxels", "spacing in mm", "axes", "status", "remark"), rows)
+    print_table(("path", "kind", "voxels", "spacing in mm", "axes", "status", "remark"), rows)
 
 
 @app.command(epilog="Example: volseg plan data/Task04_Hippocampus --output config.yaml")
@@ -174,7 +172,9 @@ def plan(
     with _progress() as progress:
         dataset, made = plan_folder(data, _with_gaps(_overrides(config, assignments), allow_gaps), progress)
     write_text(output, render(made))
-    _print(f"{len(dataset.cases)} cases ({dataset.layout}), {len(dataset.set_aside)} files not used; wrote {output}")
+    print_line(
+        f"{len(dataset.cases)} cases ({dataset.layout}), {len(dataset.set_aside)} files not used; wrote {output}"
+    )
 
 
 @app.command(epilog="Example: volseg train data/Task04_Hippocampus --output runs/hippocampus --minutes 10")
@@ -200,10 +200,12 @@ def train(
         run = train_folder(data, output, overrides, resume=resume, progress=progress)
     validation = run.result.validation
     rows = [(name, f"{dice:.4f}") for name, dice in zip(validation.labels, validation.per_label.tolist(), strict=True)]
-    _print_table(("label", "validation dice"), [*rows, ("mean", f"{validation.mean:.4f}")])
-    _print(f"\n{len(run.split.train)} cases taught, {len(run.split.val)} were held out, {len(run.not_used)} not used")
-    _print(f"best of {run.result.epochs} epochs: {run.result.best_epoch}; model: {run.result.model}")
-    _print(f"curves: tensorboard --logdir {output / 'tensorboard'}")
+    print_table(("label", "validation dice"), [*rows, ("mean", f"{validation.mean:.4f}")])
+    print_line(
+        f"\n{len(run.split.train)} cases taught, {len(run.split.val)} were held out, {len(run.not_used)} not used"
+    )
+    print_line(f"best of {run.result.epochs} epochs: {run.result.best_epoch}; model: {run.result.model}")
+    print_line(f"curves: tensorboard --logdir {output / 'tensorboard'}")
     if run.failed:
         raise typer.Exit(EXIT_SOME_FAILED)
 
@@ -229,8 +231,8 @@ def predict(
     counts = {status: sum(report.status == status for report in reports) for status in Status}
     for report in reports:
         if report.status is not Status.SEGMENTED:
-            _say(f"{report.status}: {report.case_id}: {report.reason}")
-    _print(
+            say(f"{report.status}: {report.case_id}: {report.reason}")
+    print_line(
         f"{counts[Status.SEGMENTED]} segmented, {counts[Status.SKIPPED]} skipped, {counts[Status.FAILED]} failed "
         f"of {len(reports)} discovered; see {output / CASES_FILE}"
     )
@@ -259,11 +261,11 @@ def evaluate(
         labels = evaluation_labels(predictions, pairing.pairs)
         result = score(pairing.pairs, labels, output, tolerance_mm=tolerance_mm, progress=progress)
     for failure in result.failures:
-        _say(f"failed: {failure.case_id}: {failure.reason}")
+        say(f"failed: {failure.case_id}: {failure.reason}")
     for remark in pairing.remarks:
-        _say(f"note: {remark}")
-    _print_summary(result.summary)
-    _print(f"\nwrote {result.metrics_file} and {result.summary_file}")
+        say(f"note: {remark}")
+    print_summary(result.summary)
+    print_line(f"\nwrote {result.metrics_file} and {result.summary_file}")
     if result.failures:
         raise typer.Exit(EXIT_SOME_FAILED)
 
@@ -296,7 +298,7 @@ def export(
     request = Export(mask, reference, output, chosen, labels, _encoding(encoding), allow_gaps)
     written, paths = write(request)
     for path in paths:
-        _print(f"wrote {path}: {written.geometry}")
+        print_line(f"wrote {path}: {written.geometry}")
 
 
 @app.command(epilog="Example: volseg download Task04_Hippocampus --output data")
@@ -313,7 +315,7 @@ def download(
 
     with _progress() as progress:
         folder = fetch(task, output, url=url, md5=md5, progress=progress)
-    _print(f"{folder}")
+    print_line(f"{folder}")
 
 
 def _overrides(config: Path | None, assignments: list[str] | None) -> dict[str, Any]:
@@ -349,75 +351,10 @@ def _formats(names: list[str] | None) -> list[Format]:
 def _progress() -> Iterator[Progress]:
     """Progress for as long as a verb works, and its end when it is interrupted."""
     try:
-        with _bar() if sys.stderr.isatty() else contextlib.nullcontext(_PlainProgress()) as progress:
+        with show_progress() as progress:
             yield progress
     except KeyboardInterrupt:
         raise _InterruptedError from None
-
-
-@contextlib.contextmanager
-def _bar() -> Iterator[Progress]:
-    """A bar per stage, for a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:3.0f}%"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(elapsed_when_finished=True),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def update(stage: str, done: int, total: int, note: str = "") -> None:
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(stage, total=total or None, note=note)
-            bar.update(tasks[stage], completed=done, total=total or None, note=note)
-
-        yield update
-
-
-class _PlainProgress:
-    """For anything but a terminal: at most one line every few seconds, and one when a stage is finished."""
-
-    _EVERY_SECONDS = 15.0
-
-    def __init__(self) -> None:
-        self._last = time.monotonic()
-
-    def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
-        now = time.monotonic()
-        if now - self._last >= self._EVERY_SECONDS or (done == total and total > 0):
-            self._last = now
-            _say(f"{stage} {done}/{total or '?'} {note}".rstrip())
-
-
-def _print_summary(summary: pd.DataFrame) -> None:
-    counts = ["scored", "missed", "false_alarm", "absent", "not_predicted", "failed"]
-    means = ["dice_mean", "hd95_mm_mean", "assd_mm_mean", "nsd_mean"]
-    rows = [
-        (str(row["label"]), *(f"{row[name]:.0f}" for name in counts), *(f"{row[name]:.4g}" for name in means))
-        for row in summary.to_dict("records")
-    ]
-    _print_table(("label", *counts, *means), rows)
-
-
-def _print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    """Aligned columns that a person can read and a script can split."""
-    widths = [max(len(row[n]) for row in [header, *rows]) for n in range(len(header))]
-    for row in [header, *rows]:
-        _print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-def _print(text: str) -> None:
-    print(text)  # noqa: T201  results go to stdout
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)  # noqa: T201  everything else goes to stderr
 
 
 def _keep_traceback() -> Path:

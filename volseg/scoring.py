@@ -53,6 +53,7 @@ def pair_cases(predictions: Path, references: Path, *, only_predicted: bool) -> 
         made.setdefault(as_case_id(name_parts(source, predictions), ()), source)
     if (predictions / CASES_FILE).is_file():  # what another batch left in the folder is not this one's
         made = {case_id: made[case_id] for case_id in segmented_cases(predictions / CASES_FILE) if case_id in made}
+    made |= {case_id: made.pop(name) for case_id, name in _longer_names(wanted, made).items()}
     if not set(made) & set(wanted):
         raise DataError(
             f"no mask in {predictions} has the name of a reference in {references}",
@@ -68,6 +69,15 @@ def pair_cases(predictions: Path, references: Path, *, only_predicted: bool) -> 
         remarks.append(f"{len(extra)} predictions have no reference and are not scored: {_some(extra)}")
     chosen = [case_id for case_id in sorted(wanted) if not only_predicted or case_id in made]
     return Pairing(tuple(CasePair(case_id, made.get(case_id), wanted[case_id]) for case_id in chosen), tuple(remarks))
+
+
+def _longer_names(wanted: Iterable[str], made: Iterable[str]) -> dict[str, str]:
+    """Case id of a reference -> the one prediction whose name goes on behind it.
+
+    A labelled case is called by its folder, what is predicted by the path of its image, which may lie deeper.
+    """
+    longer = {case_id: [name for name in made if name.startswith(f"{case_id}_")] for case_id in set(wanted) - set(made)}
+    return {case_id: names[0] for case_id, names in longer.items() if len(names) == 1}
 
 
 def evaluation_labels(predictions: Path, pairs: Sequence[CasePair]) -> tuple[Label, ...]:

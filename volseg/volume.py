@@ -36,6 +36,8 @@ class Label:
     def __post_init__(self) -> None:
         if self.value < 1:
             raise DataError(f"label {self.name!r} has value {self.value}; 0 is background, labels start at 1")
+        if not self.name.strip():
+            raise DataError(f"the label of value {self.value} has no name")
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,7 @@ from volseg.cases.layouts import (
 from volseg.cases.series import choose, studies_of
 from volseg.config import NO_RULES, DicomRules
 from volseg.errors import DataError
-from volseg.io import FileSource, SeriesSource, SetAside, Source, discover, image_suffix
+from volseg.io import FileSource, SegmentsSource, SeriesSource, SetAside, Source, discover, image_suffix
 from volseg.progress import Progress, silent
 
 
@@ -224,5 +224,9 @@ def find_references(path: Path, rules: DicomRules = NO_RULES, progress: Progress
 
 def _in_case_folders(found: dict[str, Source], root: Path) -> bool:
     """Whether there is a folder per case, in which references lie beside images."""
-    below = [names_a_reference(_last_part(source)) for source in found.values() if source.place.parent != root]
+    below = [
+        isinstance(source, SegmentsSource) or names_a_reference(_last_part(source))
+        for source in found.values()
+        if source.place.parent != root
+    ]
     return any(below) and not all(below)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import fastremap
@@ -16,7 +18,7 @@ from highdicom.sr import CodedConcept
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import CTImageStorage
-from pydicom.valuerep import DA, TM, format_number_as_ds
+from pydicom.valuerep import format_number_as_ds
 
 from volseg import __version__
 from volseg.errors import DataError, GeometryError
@@ -46,6 +48,9 @@ _PATIENT_AND_STUDY = (
 _REQUIRED = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
 _LONGEST_NAME = 64
 _SEXES = {"M", "F", "O"}
+#: A date as ACR-NEMA had it, and a time of day (PS3.5 section 6.2).
+_OLD_DATE = re.compile(r"\d{4}\.\d{2}\.\d{2}")
+_TIME = re.compile(r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?")
 
 
 @dataclass(frozen=True)
@@ -219,19 +224,43 @@ def algorithm() -> AlgorithmIdentificationSequence:
     return AlgorithmIdentificationSequence(name="volseg", family=family, version=__version__)
 
 
+def without_own_time(dataset: Dataset, images: Dataset) -> None:
+    """Let an object state the time of its images where it must state one: written twice, it is then the same file.
+
+    Images without a date leave it the time of writing.
+
+    Args:
+        dataset: What highdicom made.
+        images: From `study_header`.
+    """
+    for keyword in ("InstanceCreationDate", "InstanceCreationTime"):
+        dataset.pop(keyword, None)
+    for item in dataset.get("ContributingEquipmentSequence", ()):
+        item.pop("ContributionDateTime", None)
+    if images.StudyDate:
+        dataset.ContentDate, dataset.ContentTime = images.StudyDate, images.StudyTime or "000000"
+
+
 def _valid(keyword: str, text: str) -> str:
-    """`text`, or nothing where an object that states it would not be valid."""
-    if keyword == "PatientSex":
-        return text if text in _SEXES else ""
-    try:
-        match keyword:
-            case "PatientBirthDate" | "StudyDate":
-                DA(text)
-            case "StudyTime":
-                TM(text)
-    except ValueError:  # no date or time: as good as none
-        return ""
+    """`text`, or nothing where an object that states it would not be valid; dates of ACR-NEMA become today's form."""
+    match keyword:
+        case "PatientSex":
+            return text if text in _SEXES else ""
+        case "PatientBirthDate" | "StudyDate":
+            date = text.replace(".", "") if _OLD_DATE.fullmatch(text) else text
+            return date if len(date) == 8 and _is(date, "%Y%m%d") else ""
+        case "StudyTime":
+            clock, _, _ = text.partition(".")
+            return text if _TIME.fullmatch(text) and _is(clock, "%H%M%S"[: len(clock)]) else ""
     return text
+
+
+def _is(text: str, form: str) -> bool:
+    try:
+        datetime.strptime(text, form)  # noqa: DTZ007  only asked whether it is one
+    except ValueError:
+        return False
+    return True
 
 
 def _decimal(value: float) -> str:

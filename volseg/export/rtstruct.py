@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.tag import Tag
-from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
+from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage
 
 from volseg import __version__
-from volseg.contours import Polygon, trace, with_keyholes
+from volseg.contours import Polygon, fill, trace, with_keyholes
 from volseg.errors import GeometryError
 from volseg.export.described import (
     MANUFACTURER,
@@ -45,13 +45,15 @@ from volseg.volume import Label, Mask
 _DETACHED_STUDY = "1.2.840.10008.3.1.2.3.1"
 _CONTOUR_DATA = Tag("ContourData")
 _SERIES_NUMBER = 302
+#: Points of a contour that fit 65534 bytes: three numbers each, of at most 11 characters and a separator.
+_MOST_POINTS = 65534 // 36
 
 
 def write_rtstruct(mask: Mask, source: SeriesSource, path: Path) -> None:
     """Write one ROI per label of a mask; a label without voxels is an ROI without contours.
 
-    Coordinates are rounded to 1e-5 mm. The transfer syntax is Implicit VR Little Endian, because in the explicit ones
-    a decimal string ends at 64 KiB, which is some 2000 points.
+    Coordinates are rounded to 1e-5 mm. A contour that would take more than 64 KiB, where a decimal string ends in the
+    explicit transfer syntaxes, is written as several that touch.
 
     Args:
         mask: On the grid of `source`.
@@ -89,7 +91,7 @@ def _structure_set(mask: Mask, instances: Instances) -> Dataset:
     space_uid = dataset.FrameOfReferenceUID
     dataset.ReferencedFrameOfReferenceSequence = [_frame_of_reference(instances, dataset)]
     dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.SOPClassUID = RTStructureSetStorage
     dataset.SOPInstanceUID, dataset.SeriesInstanceUID = uids.instance, uids.series
     dataset.Modality = "RTSTRUCT"
@@ -175,8 +177,23 @@ def _roi_contour(label: Label, slices: NDArray[np.unsignedinteger], instances: I
 
 def _contours(value: int, slices: NDArray[np.unsignedinteger], instances: Instances) -> Iterator[Dataset]:
     for frame, k in zip(instances.frames, instances.slices, strict=True):
-        for polygon in with_keyholes(trace(slices[k] == value)):
+        for polygon in _polygons(slices[k] == value):
             yield _contour(polygon, frame, instances)
+
+
+def _polygons(region: NDArray[np.bool_]) -> list[Polygon]:
+    """What bounds a region, without holes; one of too many points is cut in two, side by side."""
+    polygons: list[Polygon] = []
+    for polygon in with_keyholes(trace(region)):
+        if len(polygon) <= _MOST_POINTS:
+            polygons.append(polygon)
+            continue
+        area = fill([polygon], region.shape)
+        half = np.zeros_like(area)
+        middle = int(np.median(np.flatnonzero(area.any(axis=1))))
+        half[: middle + 1] = True
+        polygons += [*_polygons(area & half), *_polygons(area & ~half)]
+    return polygons
 
 
 def _contour(polygon: Polygon, frame: Frame, instances: Instances) -> Dataset:

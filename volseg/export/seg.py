@@ -30,6 +30,7 @@ from volseg.export.described import (
     reference,
     structure_of,
     warn_of_burned_in,
+    without_own_time,
 )
 from volseg.export.identity import derived_uid
 from volseg.export.sidecars import color_of
@@ -113,6 +114,7 @@ def _segmentation(mask: Mask, instances: Instances, headers: list[Dataset], enco
         transfer_syntax_uid=ExplicitVRLittleEndian,
     )
     segmentation.ContentCreatorName = ""  # nobody; the element must be there (type 2)
+    without_own_time(segmentation, headers[0])
     _identify_dimensions(segmentation, derived_uid(uids.instance, "dimensions"))
     return segmentation
 

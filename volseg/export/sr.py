@@ -37,6 +37,7 @@ from volseg.export.described import (
     structure_of,
     study_header,
     warn_of_burned_in,
+    without_own_time,
 )
 from volseg.export.identity import derived_uid
 from volseg.export.seg import Encoding, seg_uids, tracking_uid
@@ -96,6 +97,7 @@ def write_sr(mask: Mask, source: SeriesSource, path: Path, encoding: Encoding = 
             series_description="Measurements of segments",
             is_complete=True,
         )
+        without_own_time(report, segmentation)
         with atomic_path(path) as temporary:
             report.save_as(temporary)
 

@@ -1,0 +1,90 @@
+"""What the command line shows: results on stdout, progress and everything else on stderr, plain when redirected."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from volseg.progress import Progress
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@contextlib.contextmanager
+def show_progress() -> Iterator[Progress]:
+    """A bar per stage on a terminal, now and then a line elsewhere."""
+    with _bar() if sys.stderr.isatty() else contextlib.nullcontext(_PlainProgress()) as progress:
+        yield progress
+
+
+@contextlib.contextmanager
+def _bar() -> Iterator[Progress]:
+    """A bar per stage, for a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:3.0f}%"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Bar(*columns, console=Console(stderr=True)) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def update(stage: str, done: int, total: int, note: str = "") -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=total or None, note=note)
+            bar.update(tasks[stage], completed=done, total=total or None, note=note)
+
+        yield update
+
+
+class _PlainProgress:
+    """For anything but a terminal: at most one line every few seconds, and one when a stage is finished."""
+
+    _EVERY_SECONDS = 15.0
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
+        now = time.monotonic()
+        if now - self._last >= self._EVERY_SECONDS or (done == total and total > 0):
+            self._last = now
+            say(f"{stage} {done}/{total or '?'} {note}".rstrip())
+
+
+def print_summary(summary: pd.DataFrame) -> None:
+    """The summary of an evaluation, without what needs more room."""
+    counts = ["scored", "missed", "false_alarm", "absent", "not_predicted", "failed"]
+    means = ["dice_mean", "hd95_mm_mean", "assd_mm_mean", "nsd_mean"]
+    rows = [
+        (str(row["label"]), *(f"{row[name]:.0f}" for name in counts), *(f"{row[name]:.4g}" for name in means))
+        for row in summary.to_dict("records")
+    ]
+    print_table(("label", *counts, *means), rows)
+
+
+def print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """Aligned columns that a person can read and a script can split."""
+    widths = [max(len(row[n]) for row in [header, *rows]) for n in range(len(header))]
+    for row in [header, *rows]:
+        print_line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def print_line(text: str) -> None:
+    """A result."""
+    print(text)  # noqa: T201  results go to stdout
+
+
+def say(text: str) -> None:
+    """Anything else."""
+    print(text, file=sys.stderr)  # noqa: T201  everything else goes to stderr
