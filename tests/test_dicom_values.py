@@ -18,8 +18,9 @@ from pydicom.dataset import Dataset
 from test_dicom import drop, edit, item, make_volume, read_folder
 
 from volseg.errors import DataError, GeometryError
-from volseg.io.dicom import write_series
+from volseg.io.dicom import is_dicom, write_series
 from volseg.io.dicom.dataset import parse_numbers, quiet_pydicom
+from volseg.io.dicom.images import read_images
 from volseg.volume import Volume
 
 SHAPE = (4, 3, 2)
@@ -501,3 +502,22 @@ def test_a_compressed_image_that_is_lost_is_refused(tmp_path: Path) -> None:
     edit(path, lambda dataset: setattr(dataset, "PixelData", pydicom.encaps.encapsulate([b"\0\0"])))
     with pytest.raises(DataError, match=r"0001\.dcm"):
         read_folder(tmp_path)
+
+
+@pytest.mark.real_data
+def test_stored_values_of_real_files_are_those_of_pydicom(real_data: Path) -> None:
+    """Plain files are read without pydicom, whatever is in their unused bits."""
+    compared = 0
+    for path in sorted(path for path in (real_data / "dicom").rglob("*") if path.is_file() and is_dicom(path)):
+        with quiet_pydicom():
+            try:
+                images = read_images(path)
+            except DataError:
+                continue
+            dataset = pydicom.dcmread(path, force=True)
+            if dataset.file_meta.TransferSyntaxUID not in NATIVE:
+                continue
+            expected = dataset.pixel_array
+            np.testing.assert_array_equal(images.stored.squeeze(), expected.squeeze(), err_msg=str(path))
+            compared += 1
+    assert compared > 20

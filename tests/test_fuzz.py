@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,12 +10,12 @@ COUNT = 250
 
 
 @pytest.fixture(scope="module", params=["synthetic", pytest.param("real", marks=pytest.mark.real_data)])
-def cases(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Case]]:
+def cases(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Case]:
     data = real_data() if request.param == "real" else None
     if request.param == "real" and data is None:
         pytest.skip("no real images beside the checkout")
     fuzz = Fuzz(tmp_path_factory.mktemp("fuzz"), SEED, data)
-    yield [fuzz.case(number) for number in range(COUNT)]
+    return [fuzz.case(number) for number in range(COUNT)]
 
 
 def test_damaged_files_neither_crash_nor_hang_nor_print(cases: list[Case]) -> None:

@@ -24,6 +24,7 @@ from volseg.errors import CheckpointError, ConfigError, DataError, OutputError
 from volseg.export import FORMATS, Encoding, Format, output_path, warn_of_private_codes, with_needed, write
 from volseg.export.labels import LABELS_FILE, write_labels
 from volseg.export.sidecars import write_itksnap_labels, write_niivue_colormap
+from volseg.io import stands_for
 from volseg.io.files import atomic_path, make_folder, remove_leftovers, without_root
 from volseg.io.source import FileSource, digest
 from volseg.networks import choose_device
@@ -121,6 +122,7 @@ def predict_folder(
     check_ensemble(loaded)
     data, output = loaded[0].config.data, request.output
     rules = data.model_copy(update={"allow_gaps": data.allow_gaps or request.allow_gaps})
+    source = stands_for(source)
     dataset = find_inputs(source, data.channels, rules, progress)
     make_folder(output)
     remove_leftovers(output)

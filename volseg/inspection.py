@@ -11,7 +11,7 @@ import numpy as np
 from volseg.cases.series import choose, studies_of
 from volseg.config import NO_RULES, DicomRules
 from volseg.errors import DataError
-from volseg.io import SegmentsSource, SeriesSource, Source, discover, read_volume
+from volseg.io import SegmentsSource, SeriesSource, Source, discover, read_volume, stands_for
 from volseg.io.files import without_root
 from volseg.progress import Progress, silent
 
@@ -68,6 +68,7 @@ def inspect(
     Raises:
         DataError: If the path does not exist.
     """
+    path = stands_for(path)
     discovery = discover(path, progress, fill_gaps=rules.allow_gaps)
     series = [source for source in discovery.sources if isinstance(source, SeriesSource)]
     taken = {source: why for study in studies_of(series) for source, why in _choices(study, channels, rules).items()}

@@ -135,7 +135,7 @@ def _preference(source: SeriesSource) -> tuple[bool, bool, bool, float, int, int
         max(1.0, round(traits.spacing_mm[2], 2)) if traits.spacing_mm else float("inf"),
         -traits.slices,
         traits.number if traits.number is not None else 10**9,
-        f"{len(source.volume):03d}{source.volume}{source.series_uid}",
+        f"{len(source.volume):03d}{source.volume}{source.series_uid}{source.files[0]}",
     )
 
 

@@ -31,6 +31,7 @@ __all__ = [
     "read_volume",
     "resample",
     "single_source",
+    "stands_for",
     "write_mask",
     "write_volume",
 ]
@@ -72,8 +73,7 @@ def discover(root: Path, progress: Progress = silent, *, fill_gaps: bool = False
 
     if not root.exists():
         raise DataError(f"{root} does not exist")
-    if root.name.upper() == "DICOMDIR" and root.is_file():
-        root = root.parent
+    root = stands_for(root)
     images: list[Source] = []
     candidates: list[Path] = []
     set_aside: list[SetAside] = []
@@ -86,6 +86,11 @@ def discover(root: Path, progress: Progress = silent, *, fill_gaps: bool = False
     sources = sorted([*images, *scan.series], key=_order)
     set_aside += scan.set_aside
     return Discovery(tuple(sources), tuple(sorted(set_aside, key=lambda item: item.path)), scan.ignored, scan.segments)
+
+
+def stands_for(path: Path) -> Path:
+    """What a path that a user names means: a DICOMDIR, the index of a medium, stands for its folder."""
+    return path.parent if path.name.upper() == "DICOMDIR" and path.is_file() else path
 
 
 def single_source(path: Path, *, fill_gaps: bool = False) -> Source:

@@ -21,8 +21,8 @@ SAME_POSITION_MM = 1e-3
 #: bounds how far a voxel is from where the file put it. Positions are decimals, often rounded to 0.01 mm.
 EVEN_TOLERANCE = 0.01
 EVEN_TOLERANCE_MM = 0.01
-#: Bridging gaps may not make more slices than this many for each there is.
-_LARGEST_FILL = 16
+#: Bridging gaps may not make more slices than this: two images a hair apart would fill the memory.
+_MOST_SLICES = 2000
 
 _Placed = TypeVar("_Placed")
 
@@ -152,7 +152,7 @@ def _filled_step(positions: NDArray[np.float64], place: str) -> tuple[NDArray[np
         raise _uneven(positions, off_mm, place)
     smallest_mm = float(gaps_mm.min())
     intervals = math.ceil(length_mm / smallest_mm - _tolerance_mm(smallest_mm) / smallest_mm)
-    if intervals > _LARGEST_FILL * len(positions):
+    if intervals >= _MOST_SLICES:
         raise GeometryError(
             f"{place}: its slices, {smallest_mm:.4g} to {gaps_mm.max():.5g} mm apart, are too uneven to be bridged",
             hint="are these several scans in one series?",
