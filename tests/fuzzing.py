@@ -585,7 +585,9 @@ def _wrong(case: Case, stranger: Seen, clean: Reading, folder: Path, clean_folde
     damaged = case.names[0]
     if stranger.is_mask:
         return (UNNOTICEABLE, _CONTOUR) if "rt" in damaged else (WRONG, "a mask elsewhere")
-    twin = next(seen for seen in clean.seen if damaged in seen.names and not seen.is_mask)
+    twin = next((seen for seen in clean.seen if damaged in seen.names and not seen.is_mask), None)
+    if twin is None:
+        return WRONG, "what was no image is read as one"
     if case.kind == "file copied over another":
         return UNNOTICEABLE, _OVERWRITTEN
     if len(twin.names) > 2:

@@ -26,7 +26,7 @@ from volseg.geometry import Geometry
 from volseg.io import discover, read_volume, single_source
 from volseg.io.dicom import is_dicom, scan_dicom, write_series
 from volseg.io.dicom.classify import examine
-from volseg.io.dicom.dataset import quiet_pydicom
+from volseg.io.dicom.dataset import BROKEN, quiet_pydicom
 from volseg.io.dicom.elements import glance
 from volseg.io.dicom.quick import HEAD_BYTES, QuickLook
 from volseg.io.source import Discovery, SegmentsSource, Source
@@ -130,7 +130,6 @@ def test_an_encrypted_archive_is_set_aside_file_by_file(volume: Volume, tmp_path
     assert all("encrypted" in item.reason for item in found.set_aside)
 
 
-@pytest.mark.xfail(strict=True, reason="a .zip that cannot be opened is counted as no DICOM")
 @pytest.mark.parametrize("keep", [0.3, 0.9, 0.999])
 def test_a_cut_archive_does_not_vanish(keep: float, volume: Volume, tmp_path: Path) -> None:
     write_series(volume, tmp_path / "series")
@@ -155,7 +154,6 @@ def test_a_damaged_file_in_an_archive_makes_no_shorter_volume(volume: Volume, tm
         read_volume(found.sources[0])
 
 
-@pytest.mark.xfail(strict=True, reason="an absolute name leads out of the archive")
 def test_an_archive_reaches_no_file_outside_it(volume: Volume, tmp_path: Path) -> None:
     secret = write_series(volume, tmp_path / "elsewhere")[0]
     (tmp_path / "in").mkdir()
@@ -180,7 +178,6 @@ def test_odd_names_in_an_archive_stay_inside(name: str, volume: Volume, tmp_path
         read_volume(source)
 
 
-@pytest.mark.xfail(strict=True, reason="of two files of one name in an archive the first is lost")
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_two_files_of_one_name_in_an_archive_make_no_shorter_volume(volume: Volume, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "study.zip", "w") as packed:
@@ -319,7 +316,10 @@ def test_a_glance_sees_what_pydicom_sees(dataset: Dataset, syntax: uid.UID, stat
     if honest and cut == 0 and syntax != uid.ExplicitVRBigEndian:
         assert found is not None
     if found is not None:
-        values = element_values(data)
+        try:
+            values = element_values(data)
+        except BROKEN:
+            values = {}
         assert {tag: value for tag, value in found.elements.items() if value} == {
             tag: values[tag] for tag in wanted if tag in values
         }
@@ -337,7 +337,6 @@ def encoded(dataset: Dataset, syntax: uid.UID, stated: uid.UID) -> bytes:
     return bytes(128) + b"DICM" + head.getvalue() + body.getvalue()
 
 
-@pytest.mark.xfail(strict=True, reason="1e999 is taken for a position")
 @settings(max_examples=80, deadline=None)
 @given(
     values=st.fixed_dictionaries(
@@ -479,8 +478,8 @@ def assert_whole_or_refused(sources: Iterable[Source], geometry: Geometry) -> No
 @pytest.mark.parametrize(
     "what",
     [
-        pytest.param("no prefix", marks=pytest.mark.xfail(strict=True, reason="counted as no DICOM")),
-        pytest.param("empty", marks=pytest.mark.xfail(strict=True, reason="counted as no DICOM")),
+        "no prefix",
+        "empty",
         "cut in the preamble",
         "nothing but zeros",
     ],
@@ -493,7 +492,6 @@ def test_a_damaged_slice_without_an_ending_is_missed(what: str, tmp_path: Path) 
     assert_whole_or_refused(scan_dicom(sorted(tmp_path.iterdir())).series, volume.geometry)
 
 
-@pytest.mark.xfail(strict=True, reason="a suspect whose SeriesInstanceUID is that of no series is not looked at")
 @pytest.mark.parametrize("place", [0, -1], ids=["first", "last"])
 def test_an_outer_slice_whose_series_uid_swallows_the_header_is_missed(place: int, tmp_path: Path) -> None:
     volume = make_volume(shape=SHAPE)
@@ -501,7 +499,6 @@ def test_an_outer_slice_whose_series_uid_swallows_the_header_is_missed(place: in
     assert_whole_or_refused(scan_dicom(sorted(tmp_path.iterdir())).series, volume.geometry)
 
 
-@pytest.mark.xfail(strict=True, reason="a file that claims several frames is parted from its series without a doubt")
 @pytest.mark.parametrize("place", [0, -1], ids=["first", "last"])
 def test_an_outer_slice_that_claims_more_frames_is_missed(place: int, tmp_path: Path) -> None:
     volume = make_volume(shape=SHAPE)
@@ -512,7 +509,6 @@ def test_an_outer_slice_that_claims_more_frames_is_missed(place: int, tmp_path: 
     assert_whole_or_refused(scan_dicom(sorted(tmp_path.iterdir())).series, volume.geometry)
 
 
-@pytest.mark.xfail(strict=True, reason="a stray slice is looked for at whole steps only, and the step is doubled here")
 def test_a_damaged_middle_of_three_slices_is_missed(tmp_path: Path) -> None:
     """What is left are two slices, between which a third lies."""
     volume = make_volume(shape=(4, 3, 3))
@@ -520,7 +516,6 @@ def test_a_damaged_middle_of_three_slices_is_missed(tmp_path: Path) -> None:
     assert_whole_or_refused(scan_dicom(sorted(tmp_path.iterdir())).series, volume.geometry)
 
 
-@pytest.mark.xfail(strict=True, reason="counted as no DICOM")
 @pytest.mark.parametrize("at", [2, 3, 20, 60], ids=["method", "flags", "early", "later"])
 def test_a_damaged_gzipped_slice_is_missed(at: int, tmp_path: Path) -> None:
     volume = make_volume(shape=SHAPE)
@@ -531,25 +526,20 @@ def test_a_damaged_gzipped_slice_is_missed(at: int, tmp_path: Path) -> None:
     assert_whole_or_refused(scan_dicom(sorted(tmp_path.iterdir())).series, volume.geometry)
 
 
-@pytest.mark.xfail(strict=True, reason="a damaged file without a series is looked for in folders of one volume only")
 @pytest.mark.parametrize("what", ["cut in the meta information", "cut in the header", "no series"])
-def test_a_damaged_slice_in_a_folder_of_two_series_is_missed(what: str, tmp_path: Path) -> None:
-    """Many exports put all series of a study into one folder."""
+def test_a_damaged_slice_in_a_folder_of_two_series_is_set_aside(what: str, tmp_path: Path) -> None:
+    """Whose slice it was cannot be told; one such file in an export of many series must not cost all of them."""
     volume = make_volume(shape=SHAPE)
     for path in write_series(make_volume(shape=(4, 3, 3)), tmp_path / "other"):
         path.rename(tmp_path / f"other_{path.name}")
     DAMAGE[what](write_series(volume, tmp_path)[-1])
-    shapes = []
-    for source in scan_dicom(sorted(path for path in tmp_path.iterdir() if path.is_file())).series:
-        try:
-            shapes.append(read_volume(source).geometry.shape)
-        except DataError:
-            continue
-    assert (4, 3, 4) not in shapes
+    scan = scan_dicom(sorted(path for path in tmp_path.iterdir() if path.is_file()))
+    assert len(scan.set_aside) == 1
+    assert scan.set_aside[0].reason
 
 
 @pytest.mark.parametrize(
-    "count", [1, pytest.param(2, marks=pytest.mark.xfail(strict=True, reason="only single images are strays"))]
+    "count", [1, 2]
 )
 def test_several_slices_of_another_matrix_at_the_end_are_missed(count: int, tmp_path: Path) -> None:
     volume = make_volume(shape=(4, 3, 8))
@@ -561,7 +551,6 @@ def test_several_slices_of_another_matrix_at_the_end_are_missed(count: int, tmp_
 # Numbers that no arithmetic survives
 
 
-@pytest.mark.xfail(strict=True, reason="positions that overflow in a square reach the arithmetic")
 @pytest.mark.parametrize(("z", "count"), [("-1e200", 5), ("1e999", 3), ("1e300", 3)])
 def test_a_place_beyond_all_numbers_stops_nothing_else(z: str, count: int, tmp_path: Path) -> None:
     """An image whose position overflows, beside one that is alone in its volume, so that positions are compared."""

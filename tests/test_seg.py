@@ -597,7 +597,7 @@ def turned(affine: NDArray[Any], degrees: float) -> NDArray[Any]:
 @pytest.mark.parametrize(
     ("damage", "error", "message"),
     [
-        (lambda d: setattr(d, "PixelData", d.PixelData[:40]), DataError, "cannot be decoded"),
+        (lambda d: setattr(d, "PixelData", d.PixelData[:40]), DataError, "holds 40 bytes of pixels"),
         (lambda d: delattr(d, "PixelData"), DataError, "cannot be decoded"),
         (lambda d: delattr(d, "SegmentSequence"), DataError, "no DICOM Segmentation"),
         (lambda d: delattr(d.SegmentSequence[1], "SegmentNumber"), DataError, "without SegmentNumber"),

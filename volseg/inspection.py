@@ -30,6 +30,7 @@ class Finding:
         axis_codes: Directions in which the stored axes run.
         modality: As DICOM states it.
         number: SeriesNumber.
+        volume: Which of several volumes of the series.
         description: SeriesDescription.
         image_type: ImageType, its values joined by a slash.
         orientation: "axial", "coronal" or "sagittal", whichever the slices are closest to.
@@ -45,6 +46,7 @@ class Finding:
     axis_codes: str = ""
     modality: str = ""
     number: int | None = None
+    volume: str = ""
     description: str = ""
     image_type: str = ""
     orientation: str = ""
@@ -92,6 +94,7 @@ def _described(finding: Finding, source: SeriesSource, taken: str) -> Finding:
         finding,
         modality=traits.modality,
         number=traits.number,
+        volume=source.volume,
         description=traits.description,
         image_type="/".join(traits.image_type),
         orientation=traits.orientation,

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from volseg.errors import ConfigError, DataError, GeometryError
-from volseg.io import SeriesSource, SetAside, Source, image_suffix, read_mask, read_volume, resample
+from volseg.io import SegmentsSource, SeriesSource, SetAside, Source, image_suffix, read_mask, read_volume, resample
 from volseg.volume import Label, Mask, Volume
 
 _CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -116,6 +116,7 @@ def read_reference(case: Case, image: Volume, labels: Sequence[Label]) -> Mask:
     """
     if case.reference is None:
         raise DataError(f"case {case.case_id} has no reference")
+    _check_space(case, case.reference)
     try:
         mask = read_mask(case.reference, labels, on=image.geometry).on(image.geometry)
     except GeometryError as error:
@@ -171,6 +172,18 @@ def _read_channel(case: Case, channel: str) -> Volume:
         what = "no finite voxel" if values.size == 0 else f"the same value everywhere ({values.flat[0]:g})"
         raise DataError(f"case {case.case_id}: {case.images[channel]} is empty: it has {what}")
     return volume
+
+
+def _check_space(case: Case, reference: Source) -> None:
+    """Refuse a DICOM object whose positions mean other places than those of the images."""
+    stated = reference.frame_of_reference_uid if isinstance(reference, SegmentsSource) else ""
+    for image in case.images.values():
+        uid = image.traits.frame_of_reference_uid if isinstance(image, SeriesSource) else ""
+        if stated and uid and stated != uid:
+            raise GeometryError(
+                f"case {case.case_id}: {reference.place.name} states another frame of reference than its images",
+                hint="was it drawn on another series, or was one of them anonymised without the other?",
+            )
 
 
 def _share_a_space(one: Source, other: Source) -> bool:

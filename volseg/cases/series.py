@@ -68,7 +68,7 @@ def choose(series: Sequence[SeriesSource], channels: Sequence[str], rules: Dicom
     """
     chosen: dict[str, SeriesSource] = {}
     reasons: dict[SeriesSource, str] = {}
-    for channel in sorted(channels, key=lambda channel: channel not in rules.series):  # those with rules first
+    for channel in _pickiest_first(series, channels, rules):
         rule = rules.series.get(channel, SeriesRule())
         faults = {source: fault_of(source, rule) for source in series if source not in chosen.values()}
         fitting = sorted((source for source, fault in faults.items() if not fault), key=_preference)
@@ -81,6 +81,15 @@ def choose(series: Sequence[SeriesSource], channels: Sequence[str], rules: Dicom
                 for other in fitting[1:]
             }
     return Choice(chosen, reasons)
+
+
+def _pickiest_first(series: Sequence[SeriesSource], channels: Sequence[str], rules: DicomRules) -> list[str]:
+    """Channels by how few series fit them, so that none takes the only one that fits another."""
+    fitting = {
+        channel: sum(not fault_of(source, rules.series.get(channel, SeriesRule())) for source in series)
+        for channel in channels
+    }
+    return sorted(channels, key=lambda channel: (fitting[channel], channel not in rules.series))
 
 
 def fault_of(source: SeriesSource, rule: SeriesRule) -> str:

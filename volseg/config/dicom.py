@@ -51,6 +51,14 @@ class SeriesRule(Section):
     slice_spacing_mm: Range | None = None
     slices: tuple[int, int] | None = None
 
+    @model_validator(mode="after")
+    def _in_order(self) -> SeriesRule:
+        for name in ("pixel_spacing_mm", "slice_spacing_mm", "slices"):
+            limits = getattr(self, name)
+            if limits and limits[0] > limits[1]:
+                raise ValueError(f"{name}: the smallest comes first, given {list(limits)}")
+        return self
+
 
 class DicomRules(Section):
     """How DICOM is read.

@@ -198,7 +198,7 @@ def _polygons(region: NDArray[np.bool_]) -> list[Polygon]:
 
 def _contour(polygon: Polygon, frame: Frame, instances: Instances) -> Dataset:
     image = reference(instances.header_of(frame), frame.path)
-    if "NumberOfFrames" in instances.header_of(frame):
+    if instances.is_multi_frame:
         image.ReferencedFrameNumber = frame.index + 1
     contour = Dataset()
     contour.ContourImageSequence = [image]

@@ -20,18 +20,23 @@ _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotI
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a file is a .zip, by its name and content."""
-    return path.suffix.lower() == ".zip" and zipfile.is_zipfile(path)
+    """Whether a file is a .zip, by its name."""
+    return path.suffix.lower() == ".zip"
 
 
 def members(archive: Path) -> Iterator[Path]:
     """The files in a .zip, as paths that go on into it; hidden ones are left out.
 
     Raises:
-        DataError: If the archive is damaged.
+        DataError: If the archive is damaged, or a name in it leads out of it or stands for two files.
     """
-    for name in _opened(archive, archive.stat().st_mtime_ns).namelist():
-        if not name.endswith("/") and not any(part.startswith((".", "__MACOSX")) for part in Path(name).parts):
+    names = [name for name in _opened(archive, archive.stat().st_mtime_ns).namelist() if not name.endswith("/")]
+    if outside := [name for name in names if name.startswith(("/", "\\")) or ".." in Path(name).parts]:
+        raise DataError(f"{archive} holds a name that leads out of it: {outside[0]!r}", hint="unpack it with care")
+    if len(set(names)) < len(names):
+        raise DataError(f"{archive} holds several files of one name", hint="unpack them into several folders")
+    for name in names:
+        if not any(part.startswith((".", "__MACOSX")) for part in Path(name).parts):
             yield archive / name
 
 

@@ -92,8 +92,8 @@ class SeriesSource:
 
     @property
     def place(self) -> Path:
-        """Where it lies: the folder, or the only file where a file holds several volumes."""
-        return self.files[0] if self.volume and len(self.files) == 1 else self.folder
+        """Where it lies: the folder, or the file where a file is a volume by itself."""
+        return self.files[0] if self.frames else self.folder
 
     @property
     def parts(self) -> Iterator[tuple[Path, tuple[int, ...] | None]]:

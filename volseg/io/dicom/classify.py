@@ -62,8 +62,6 @@ _SLICE_CLASSES = (
     uid.EnhancedPETImageStorage,
     uid.LegacyConvertedEnhancedPETImageStorage,
 )
-_LABELMAP_SEGMENTATION = uid.UID("1.2.840.10008.5.1.4.1.1.66.7")  # newer than some dictionaries
-_SEGMENTATIONS = (uid.SegmentationStorage, _LABELMAP_SEGMENTATION)
 #: These have pixels on a grid, but no image of the patient in them.
 _DERIVED_CLASSES = (uid.RTDoseStorage, uid.RTImageStorage, uid.ParametricMapStorage)
 #: ImageType says these of images that are no slices of the patient.
@@ -112,8 +110,8 @@ def classify(header: Dataset, path: Path) -> Found:
     """Say what a DICOM file is, by the elements `TAGS` of its header."""
     try:
         sop_class = uid.UID("".join(words_of(header, "SOPClassUID", path)))
-        if sop_class in _SEGMENTATIONS or sop_class == uid.RTStructureSetStorage:
-            return _segments(header, path, sop_class)
+        if "SegmentSequence" in header or "StructureSetROISequence" in header:
+            return _segments(header, path)
         series_uid = "".join(words_of(header, "SeriesInstanceUID", path))
         if reason := _special(header, path):
             return Unused(path, reason, series_uid, suspect=False)
@@ -207,8 +205,8 @@ def _frames(header: Dataset, path: Path, first: Image) -> Iterator[Image]:
 
 def _tiles(path: Path, first: Image) -> Iterator[Image]:
     header = read_header(path)  # private elements say where the slices of a mosaic lie
-    for tile in tiles_of(header, frames_of(header, path)[0]):
-        yield replace(first, plane=tile.plane, per_file=True)
+    for number, tile in enumerate(tiles_of(header, frames_of(header, path)[0])):
+        yield replace(first, index=number, plane=tile.plane, per_file=True)
 
 
 def _kind(image_type: tuple[str, ...]) -> str:
@@ -233,15 +231,16 @@ def _number(header: Dataset, keyword: str, path: Path) -> int | None:
         return None
 
 
-def _segments(header: Dataset, path: Path, sop_class: uid.UID) -> SegmentsSource:
+def _segments(header: Dataset, path: Path) -> SegmentsSource:
     """What a Segmentation or a Structure Set refers to and what it marks."""
     frame_of_reference = "".join(words_of(header, "FrameOfReferenceUID", path))
-    if sop_class in _SEGMENTATIONS:
-        items = value_of(header, "SegmentSequence", path) or ()
+    if "SegmentSequence" in header:
+        segments = value_of(header, "SegmentSequence", path) or ()
+        items = [item for item in segments if count_of(item, "SegmentNumber", path) != 0]  # 0 is background
         series = value_of(header, "ReferencedSeriesSequence", path) or ()
         names = tuple("".join(words_of(item, "SegmentLabel", path)) for item in items)
         return SegmentsSource(path, "seg", _series_uids(series, path), frame_of_reference, names)
-    items = value_of(header, "StructureSetROISequence", path) or ()
+    regions = value_of(header, "StructureSetROISequence", path) or ()
     spaces = value_of(header, "ReferencedFrameOfReferenceSequence", path) or ()
     series = [
         item
@@ -249,7 +248,7 @@ def _segments(header: Dataset, path: Path, sop_class: uid.UID) -> SegmentsSource
         for study in value_of(space, "RTReferencedStudySequence", path) or ()
         for item in value_of(study, "RTReferencedSeriesSequence", path) or ()
     ]
-    names = tuple("".join(words_of(item, "ROIName", path)) for item in items)
+    names = tuple("".join(words_of(item, "ROIName", path)) for item in regions)
     stated = [uid for space in spaces for uid in words_of(space, "FrameOfReferenceUID", path)]
     return SegmentsSource(
         path, "rtstruct", _series_uids(series, path), frame_of_reference or "".join(stated[:1]), names

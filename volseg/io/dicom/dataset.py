@@ -186,7 +186,7 @@ def numbers_of(dataset: Dataset, keyword: str, size: int, path: Path) -> tuple[f
     """
     try:
         numbers = tuple(_numbers(dataset, keyword, path))
-    except (DataError, ValueError, TypeError) as error:
+    except (DataError, *BROKEN) as error:
         raise GeometryError(f"{keyword} of {path} is not made of numbers") from error
     if not numbers:
         raise GeometryError(f"{path} does not state {keyword}")

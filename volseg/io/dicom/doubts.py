@@ -7,16 +7,22 @@ orientation is now another, but which still lies exactly where the next slice wo
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from volseg.errors import DataError
+from volseg.io.archives import open_file
 from volseg.io.dicom.classify import Unused
-from volseg.io.dicom.stack import EVEN_TOLERANCE, EVEN_TOLERANCE_MM
+from volseg.io.dicom.stack import EVEN_TOLERANCE, EVEN_TOLERANCE_MM, by_position
 from volseg.io.dicom.volumes import Image, Part, plane_of
+
+#: Numbers and dots (PS3.5 section 9.1).
+_UID = re.compile(r"\d+(\.\d+)+")
 
 
 def doubts_of(parts: Sequence[Part], unused: Iterable[Unused]) -> list[str]:
@@ -26,20 +32,65 @@ def doubts_of(parts: Sequence[Part], unused: Iterable[Unused]) -> list[str]:
         parts: All volumes that were found.
         unused: All DICOM files that are in none of them.
     """
-    suspects = [item for item in unused if item.suspect]
-    by_series = {item.series_uid: item for item in suspects if item.series_uid}
-    nameless = _alone_with_a_series(parts, [item for item in suspects if not item.series_uid])
-    single = _single_images(parts)
+    known = {part.images[0].series_uid for part in parts if part.images[0].plane}
+    suspects = [item for item in unused if item.suspect and not _has_its_own_series(item, known)] + _placeless(parts)
+    series = [_series_of(item, known) for item in suspects]
+    by_series = {uid: item for uid, item in zip(series, suspects, strict=True) if uid}
+    nameless = _alone_with_a_series(parts, [item for uid, item in zip(series, suspects, strict=True) if not uid])
+    strays = _strays(parts)
+    gone_astray = {stray.path for stray in strays.values()}
     return [
-        _because_of(by_series.get(part.images[0].series_uid))
+        part.doubt
+        or _because_of(by_series.get(part.images[0].series_uid))
         or _because_of(nameless.get(number))
-        or _because_next_to(part, single)
+        or _because_next_to(strays.get(number))
+        or _because_astray(part, gone_astray)
         for number, part in enumerate(parts)
+    ]
+
+
+def _has_its_own_series(item: Unused, known: Collection[str]) -> bool:
+    """Whether a file states a proper identifier of a series that is none of the volumes: a capture, a report."""
+    proper = _UID.fullmatch(item.series_uid) is not None and item.series_uid not in known
+    return proper and not any(uid.startswith(item.series_uid) for uid in known)  # a cut header cuts its identifiers
+
+
+def _series_of(item: Unused, known: Collection[str]) -> str:
+    """The series a suspect says to belong to, or whose identifier stands in it; empty when it tells nothing."""
+    if item.series_uid in known:
+        return item.series_uid
+    try:
+        with open_file(item.path) as file:
+            content = file.read()
+    except (OSError, DataError):
+        return ""
+    return next((uid for uid in known if uid and uid.encode() in content), "")
+
+
+def _placeless(parts: Sequence[Part]) -> list[Unused]:
+    """The images of volumes of which no image has a place."""
+    return [
+        Unused(image.path, f"{image.path} does not say where it lies", image.series_uid)
+        for part in parts
+        for image in part.images
+        if not any(other.plane for other in part.images)
     ]
 
 
 def _because_of(item: Unused | None) -> str:
     return f"{item.path.name} may be one of its slices, but cannot be used: {item.reason}" if item else ""
+
+
+def _because_next_to(stray: Image | None) -> str:
+    if stray is None:
+        return ""
+    return (
+        f"{stray.path.name} lies where one of its slices would, but differs in series, matrix, spacing or orientation"
+    )
+
+
+def _because_astray(part: Part, strays: Collection[Path]) -> str:
+    return "it lies where a slice of another volume would" if part.images[0].path in strays else ""
 
 
 def _alone_with_a_series(parts: Sequence[Part], suspects: Sequence[Unused]) -> dict[int, Unused]:
@@ -49,45 +100,64 @@ def _alone_with_a_series(parts: Sequence[Part], suspects: Sequence[Unused]) -> d
     folders: defaultdict[Path, set[int]] = defaultdict(set)
     for number, part in enumerate(parts):
         for image in part.images:
-            folders[image.path.parent].add(number)
+            if image.plane:
+                folders[image.path.parent].add(number)
     return {next(iter(folders[s.path.parent])): s for s in suspects if len(folders.get(s.path.parent, ())) == 1}
 
 
-def _single_images(parts: Sequence[Part]) -> dict[tuple[str, int | None], list[Image]]:
-    """Images that are alone in their volume, by study and series number: no natural series."""
-    found: defaultdict[tuple[str, int | None], list[Image]] = defaultdict(list)
-    for part in parts:
-        if len(part.images) == 1 and part.images[0].plane and not part.images[0].per_file:
-            found[_group(part.images[0])].append(part.images[0])
+def _strays(parts: Sequence[Part]) -> dict[int, Image]:
+    """Number of a part -> an image of a much smaller part that by its place and its names may be one of its slices."""
+    by_name: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+    for number, part in enumerate(parts):
+        if part.images[0].plane and not part.images[0].per_file:
+            for name in _names(part.images[0]):
+                by_name[name].append(number)
+    found: dict[int, Image] = {}
+    for number, part in enumerate(parts):
+        near = {other for name in _names(part.images[0]) for other in by_name[name]} - {number}
+        candidates = [image for other in sorted(near) for image in _smaller(parts[other], part)]
+        if candidates and (stray := _stray_of(part, candidates)):
+            found[number] = stray
     return found
 
 
-def _group(image: Image) -> tuple[str, int | None]:
-    return image.traits.study_uid, image.traits.number
+def _names(image: Image) -> list[tuple[str, str]]:
+    """What images of one series have in common, of which damage may have changed one."""
+    traits = image.traits
+    named = (("series", image.series_uid), ("study", traits.study_uid), ("space", traits.frame_of_reference_uid))
+    return [(kind, uid) for kind, uid in named if uid]
 
 
-def _because_next_to(part: Part, single: dict[tuple[str, int | None], list[Image]]) -> str:
-    others = [image for image in single.get(_group(part.images[0]), ()) if image not in part.images]
-    placed = [image for image in part.images if image.plane]
-    if not others or len(placed) < 2:
-        return ""
-    placed.sort(key=lambda image: plane_of(image).depth_mm)
-    positions = np.array([plane_of(image).origin_mm for image in placed])
-    stray = next((image for image in others if _continues(positions, np.array(plane_of(image).origin_mm))), None)
-    return (
-        f"{stray.path.name} lies where its next slice would, but differs in series, matrix, spacing or orientation"
-        if stray
-        else ""
-    )
+def _smaller(other: Part, part: Part) -> Sequence[Image]:
+    """The images of a part that is at most half as large, if they may be of the same series."""
+    if 2 * len(other.images) > len(part.images):
+        return ()
+    one, two = other.images[0], part.images[0]
+    same = one.series_uid == two.series_uid or one.traits.number in {None, two.traits.number}
+    return [image for image in other.images if image.plane] if same else ()
+
+
+def _stray_of(part: Part, candidates: Iterable[Image]) -> Image | None:
+    placed = sorted((image for image in part.images if image.plane), key=lambda image: plane_of(image).depth_mm)
+    positions = np.array([plane_of(members[0]).origin_mm for members in by_position(placed, plane_of)])
+    if len(positions) < 2 or placed[0].per_file:
+        return None
+    return next((image for image in candidates if _continues(positions, np.array(plane_of(image).origin_mm))), None)
 
 
 def _continues(positions: NDArray[np.float64], position: NDArray[np.float64]) -> bool:
-    """Whether a position lies one step before the first or after the last of a row of them, or in a gap."""
-    steps = np.diff(positions, axis=0)
-    step = steps[np.argsort(np.linalg.norm(steps, axis=1))[(len(steps) - 1) // 2]]
-    step_mm = float(np.linalg.norm(step))
-    if step_mm == 0:
+    """Whether a position lies on the line through a row of them, no more than a step and a half outside.
+
+    Where it lies on one of them it is not taken for a slice that is missing there, but for another volume.
+    """
+    whole = positions[-1] - positions[0]
+    length_mm = float(np.linalg.norm(whole))
+    if length_mm == 0:
         return False
-    number = round(float((position - positions[0]) @ step) / step_mm**2)
-    off_mm = float(np.linalg.norm(position - positions[0] - number * step))
-    return -1 <= number <= len(positions) + 1 and off_mm <= max(EVEN_TOLERANCE_MM, EVEN_TOLERANCE * step_mm) * 2
+    step_mm = length_mm / (len(positions) - 1)
+    along_mm = float((position - positions[0]) @ whole) / length_mm
+    off_mm = float(np.linalg.norm(position - positions[0] - along_mm / length_mm * whole))
+    nearest_mm = float(np.linalg.norm(positions - position, axis=1).min())
+    tolerance_mm = 2 * max(EVEN_TOLERANCE_MM, EVEN_TOLERANCE * step_mm)
+    on_the_line = off_mm <= tolerance_mm and -1.5 * step_mm <= along_mm <= length_mm + 1.5 * step_mm
+    return on_the_line and nearest_mm > tolerance_mm

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from volseg.errors import DataError, GeometryError
-from volseg.io.dicom.dataset import count_of, numbers_of, value_of
-from volseg.io.dicom.suv import suv_factor
+from volseg.io.dicom.dataset import count_of, numbers_of, value_of, words_of
+from volseg.io.dicom.suv import AS_IT_IS, Activity, activity_of
 
 #: Two images are parallel and equally fine when no direction cosine and no relative spacing differs by more.
 PLANE_TOLERANCE = 1e-4
+#: No image lies this far from the origin of its scanner.
+FARTHEST_MM = 1e6
 #: Direction cosines are stored as rounded decimals; this far from orthonormal they are wrong, not rounded.
 _ORTHONORMAL_TOLERANCE = 1e-3
 
@@ -72,6 +74,7 @@ class Frame:
         slope: What stored values are multiplied by.
         intercept: What is then added.
         measures: The data set that states the distance to the next slice, if anything does.
+        activity: What turns a PET image into an uptake.
         corner: (column, row) of its first pixel within the stored image; not (0, 0) for a tile of a mosaic.
     """
 
@@ -81,6 +84,7 @@ class Frame:
     slope: float
     intercept: float
     measures: Dataset
+    activity: Activity = AS_IT_IS
     corner: tuple[int, int] = (0, 0)
 
     def stated_step_mm(self) -> float:
@@ -122,8 +126,7 @@ def frames_of(dataset: Dataset, path: Path) -> list[Frame]:
             hint="convert it to NIfTI with a tool that knows this scanner",
         )
     slope, intercept = _rescale(dataset, path)
-    factor = suv_factor(dataset, path)
-    return [Frame(path, 0, plane_of(dataset, path), slope * factor, intercept * factor, dataset)]
+    return [Frame(path, 0, plane_of(dataset, path), slope, intercept, dataset, activity=activity_of(dataset, path))]
 
 
 def _enhanced_frames(dataset: Dataset, path: Path) -> Iterator[Frame]:
@@ -133,6 +136,8 @@ def _enhanced_frames(dataset: Dataset, path: Path) -> Iterator[Frame]:
     if stated != len(groups):
         raise DataError(f"{path} states {stated} frames, but describes {len(groups)}")
     shape = _shape(dataset, path)
+    pet = words_of(dataset, "Modality", path) == ("PT",)
+    activity = Activity(fault=f"{path} is an enhanced PET image") if pet else AS_IT_IS
     for index, own in enumerate(groups):
         measures = _group("PixelMeasuresSequence", own, shared, path)
         plane = _plane(
@@ -143,7 +148,7 @@ def _enhanced_frames(dataset: Dataset, path: Path) -> Iterator[Frame]:
             path,
         )
         transformation = _group("PixelValueTransformationSequence", own, shared, path, required=False)
-        yield Frame(path, index, plane, *_rescale(transformation, path), measures)
+        yield Frame(path, index, plane, *_rescale(transformation, path), measures, activity)
 
 
 def _group(keyword: str, own: Dataset, shared: Dataset, path: Path, *, required: bool = True) -> Dataset:
@@ -159,9 +164,12 @@ def _group(keyword: str, own: Dataset, shared: Dataset, path: Path, *, required:
 def _plane(shape: tuple[int, int], position: Dataset, orientation: Dataset, measures: Dataset, path: Path) -> Plane:
     # PixelSpacing is the distance between rows, then between columns (PS3.3 section 10.7.1.3): j before i.
     spacing_j, spacing_i = _positive(numbers_of(measures, "PixelSpacing", 2, path), "PixelSpacing", path)
+    origin_mm = numbers_of(position, "ImagePositionPatient", 3, path)
+    if max(map(abs, origin_mm)) > FARTHEST_MM:
+        raise GeometryError(f"ImagePositionPatient of {path} is out of this world: {origin_mm}")
     return Plane(
         shape,
-        numbers_of(position, "ImagePositionPatient", 3, path),
+        origin_mm,
         _orthonormal(numbers_of(orientation, "ImageOrientationPatient", 6, path), path),
         (spacing_i, spacing_j),
     )

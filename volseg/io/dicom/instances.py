@@ -32,7 +32,7 @@ class Instances:
     @property
     def is_multi_frame(self) -> bool:
         """Whether the images are frames of a multi-frame object rather than objects of their own."""
-        return any("NumberOfFrames" in header for header in self.headers.values())
+        return any(int(header.get("NumberOfFrames") or 1) > 1 for header in self.headers.values())
 
     def header_of(self, frame: Frame) -> Dataset:
         """The data set that a frame is in."""

@@ -22,6 +22,7 @@ from pydicom.uid import (
 
 from volseg.errors import DataError
 from volseg.io.dicom.dataset import BROKEN, one_line
+from volseg.io.dicom.streams import check_stream
 
 _WITH_END_MARKER = (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes)
 _SEQUENTIAL_JPEG = (JPEGBaseline8Bit, JPEGExtended12Bit)
@@ -61,10 +62,11 @@ def decode(dataset: Dataset, path: Path) -> NDArray[np.generic]:
 
 
 def _check_length(dataset: Dataset, path: Path) -> None:
-    """Refuse pixels that are more than the stated matrix takes by a row or more: it was another matrix."""
-    row_bytes = int(dataset.Columns) * int(dataset.BitsAllocated) // 8
-    expected = row_bytes * int(dataset.Rows) * int(dataset.get("NumberOfFrames") or 1)
-    if len(dataset.PixelData) >= expected + max(row_bytes, 2):
+    """Refuse pixels that are more than the stated matrix takes by a row or a column: it was another matrix."""
+    rows, columns, frames = int(dataset.Rows), int(dataset.Columns), int(dataset.get("NumberOfFrames") or 1)
+    expected = rows * columns * frames * int(dataset.BitsAllocated) // 8
+    line = min(rows, columns) * frames * int(dataset.BitsAllocated) // 8
+    if len(dataset.PixelData) >= expected + max(line, 2):
         raise DataError(
             f"{path} holds {len(dataset.PixelData)} bytes of pixels where its Rows and Columns make {expected}",
             hint="its header is damaged",
@@ -76,6 +78,10 @@ def _check_and_mend(dataset: Dataset, path: Path) -> None:
     frames = list(generate_frames(dataset.PixelData, number_of_frames=int(dataset.get("NumberOfFrames") or 1)))
     if not all(frame.rstrip(b"\x00\xff").endswith(_END_MARKER) for frame in frames):
         raise DataError(f"the compressed pixels of {path} are cut off: their end marker is missing")
+    for frame in frames:
+        check_stream(frame, dataset, path)
+    # GDCM, which pydicom would take first, ends the process on some damaged images and prints about others.
+    dataset.pixel_array_options(decoding_plugin="pylibjpeg")
     if dataset.file_meta.TransferSyntaxUID in _SEQUENTIAL_JPEG:
         dataset.PixelData = encapsulate([_with_full_spectrum(frame) for frame in frames])
         dataset["PixelData"].is_undefined_length = True

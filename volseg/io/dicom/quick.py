@@ -9,7 +9,7 @@ from pydicom.datadict import tag_for_keyword
 from volseg.io.dicom.classify import CLASSIC_CLASSES, TAGS, Found, classify
 from volseg.io.dicom.dataset import parse_numbers, raw_dataset
 from volseg.io.dicom.elements import glance
-from volseg.io.dicom.frames import Plane
+from volseg.io.dicom.frames import FARTHEST_MM, Plane
 from volseg.io.dicom.separators import STABLE, VARYING
 from volseg.io.dicom.volumes import Image
 
@@ -72,7 +72,7 @@ def _like(first: Image, found: dict[int, bytes], path: Path) -> Image:
         _plane(first.plane, found.get(_POSITION)),
         _text(found.get(_SOP_UID)),
         first.kind,
-        int(numbers[0]) if len(numbers) == 1 else None,
+        int(numbers[0]) if len(numbers) == 1 and numbers[0] >= 0 and numbers[0].is_integer() else None,
         (*first.values[: len(STABLE)], *varying),
         first.series_uid,
         first.traits,
@@ -84,7 +84,7 @@ def _plane(first: Plane | None, position: bytes | None) -> Plane | None:
         origin = parse_numbers(position or b"")
     except ValueError:
         return None
-    if first is None or len(origin) != 3:
+    if first is None or len(origin) != 3 or not all(abs(x) <= FARTHEST_MM for x in origin):
         return None
     return Plane(first.shape, tuple(origin), first.orientation, first.spacing_mm)
 

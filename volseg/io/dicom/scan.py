@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from volseg.io.source import SegmentsSource, SeriesSource, SeriesTraits, SetAsid
 from volseg.progress import Progress, silent
 
 _DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+_NUMBERED = re.compile(r"\d+")
 _AXES = ("sagittal", "coronal", "axial")
 #: Progress is told after so many files: a line for each would take longer than the file.
 _FILES_PER_REPORT = 64
@@ -65,6 +67,9 @@ def scan_dicom(files: Iterable[Path], progress: Progress = silent, *, fill_gaps:
                 progress("scan", done, len(candidates))
     images = [image for found in looked if isinstance(found, tuple) for image in found]
     unused = [found for found in looked if isinstance(found, Unused)]
+    others = [path for path, found in zip(candidates, looked, strict=True) if found is None]
+    lost = _named_like_images(others, images)
+    unused += lost
     parts = _parts(images)
     doubts = doubts_of(parts, unused)
     series = [_source(part, doubt, fill_gaps) for part, doubt in zip(parts, doubts, strict=True)]
@@ -74,7 +79,7 @@ def scan_dicom(files: Iterable[Path], progress: Progress = silent, *, fill_gaps:
         tuple(series),
         tuple(sorted(segments, key=lambda source: source.path)),
         tuple(sorted((SetAside(item.path, item.reason) for item in unused), key=lambda item: item.path)),
-        sum(found is None for found in looked),
+        len(others) - len(lost),
     )
 
 
@@ -93,29 +98,49 @@ def _look_at(path: Path, look: QuickLook) -> Found | None:
     return None
 
 
-def _parts(images: Iterable[Image]) -> list[Part]:
-    """All volumes. An image without a place joins the largest volume of its series."""
+def _named_like_images(paths: Iterable[Path], images: Iterable[Image]) -> list[Unused]:
+    """Files that are no DICOM, but are called like the images beside them: IM0007 among IM0001, IM0002 ..."""
+    shapes = {_name_shape(image.path) for image in images}
+    lost = (path for path in paths if _NUMBERED.search(path.name) and _name_shape(path) in shapes)
+    return [Unused(path, f"{path} is no DICOM file, though it is called like the images beside it") for path in lost]
+
+
+def _name_shape(path: Path) -> tuple[Path, str]:
+    return path.parent, _NUMBERED.sub("#", path.name)
+
+
+def _parts(images: Sequence[Image]) -> list[Part]:
+    """All volumes. An image without a place joins the largest volume of its series, and casts doubt on the others."""
+    with_slices = {image.series_uid for image in images if image.plane and not image.per_file}
     groups: defaultdict[tuple[str, Path | None], list[Image]] = defaultdict(list)
     for image in images:
-        groups[image.series_uid, image.path if image.per_file else None].append(image)
-    parts: list[Part] = []
-    for members in groups.values():
-        homeless = tuple(image for image in members if image.plane is None)
-        found = split([image for image in members if image.plane is not None]) or [Part("", ())]
-        largest = max(found, key=lambda part: len(part.images))
-        parts += [Part(part.name, part.images + homeless) if part is largest else part for part in found]
-    return parts
+        alone = image.per_file and (image.plane is not None or image.series_uid not in with_slices)
+        groups[image.series_uid, image.path if alone else None].append(image)
+    return [part for members in groups.values() for part in _parts_of_series(members)]
+
+
+def _parts_of_series(members: Sequence[Image]) -> list[Part]:
+    homeless = tuple(image for image in members if image.plane is None)
+    found = split([image for image in members if image.plane is not None]) or [Part("", ())]
+    if not homeless:
+        return found
+    doubt = f"{homeless[0].path.name} may be one of its slices, but does not say where it lies"
+    largest = max(found, key=lambda part: len(part.images))
+    return [
+        replace(part, images=part.images + homeless) if part is largest else replace(part, doubt=doubt)
+        for part in found
+    ]
 
 
 def _source(part: Part, doubt: str, fill_gaps: bool) -> SeriesSource:
     images = _by_depth(part.images)
     files = tuple(dict.fromkeys(image.path for image in images))
-    frames = tuple(tuple(image.index for image in images if image.path == path) for path in files) if part.name else ()
+    whole_files = not images[0].per_file or images[0].plane is None
     return SeriesSource(
         folder=Path(os.path.commonpath({path.parent for path in files})),
         files=files,
         series_uid=images[0].series_uid,
-        frames=frames if images[0].per_file else (),
+        frames=() if whole_files else (tuple(image.index for image in images),),
         volume=part.name,
         traits=_traits(images),
         doubt=doubt,

@@ -289,12 +289,24 @@ def _pixels(dataset: Dataset, frames: Sequence[_Frame], path: Path) -> Iterator[
     if not frames:
         return
     try:
+        if dataset.file_meta.TransferSyntaxUID in _NATIVE:
+            _check_length(dataset, path)
         if dataset.BitsAllocated == 1 and dataset.file_meta.TransferSyntaxUID in _NATIVE:
             yield from (_bits(dataset, frame.index) for frame in frames)
             return
         yield from iter_pixels(dataset, indices=[frame.index for frame in frames], raw=True)
     except BROKEN as error:
         raise DataError(f"the pixels of {path} cannot be decoded: {one_line(error)}") from error
+
+
+def _check_length(dataset: Dataset, path: Path) -> None:
+    """Refuse pixels that are more or fewer than the stated frames take: it was another matrix."""
+    bits = int(dataset.NumberOfFrames) * dataset.Rows * dataset.Columns * dataset.BitsAllocated
+    if not 0 <= len(dataset.PixelData) - (bits + 7) // 8 <= 1:  # one byte makes an odd length even
+        raise DataError(
+            f"{path} holds {len(dataset.PixelData)} bytes of pixels where its Rows and Columns make {(bits + 7) // 8}",
+            hint="its header is damaged",
+        )
 
 
 def _bits(dataset: Dataset, index: int) -> NDArray[np.uint8]:

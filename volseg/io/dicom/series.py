@@ -25,6 +25,9 @@ _log = logging.getLogger("volseg")
 #: More threads than this wait for the disk or for each other.
 _THREADS = min(4, os.cpu_count() or 1)
 
+#: Factors of the images of one series that differ by less are rounded differently.
+_SAME_FACTOR = 1e-6
+
 #: Gives the (J, I) values of a frame.
 _Values = Callable[[Frame], NDArray[np.float32]]
 
@@ -50,6 +53,7 @@ def read_series(source: SeriesSource) -> Volume:
     _check(source, place)
     with quiet_pydicom():
         frames, slices = _read_all(source, place)
+        slices *= np.float32(_activity_factor(frames, place))
         kept = _one_per_position(in_order(frames, place), lambda frame: slices[frames.index(frame)], place)
         placed = stack(kept, place, fill_gaps=source.fill_gaps)
     if kept != frames:
@@ -114,6 +118,17 @@ def _read_all(source: SeriesSource, place: str) -> tuple[list[Frame], NDArray[np
     return frames, slices
 
 
+def _activity_factor(frames: Sequence[Frame], place: str) -> float:
+    """What makes uptakes of PET images; they keep their unit unless it is one and the same for all of them."""
+    faults = [frame.activity.fault for frame in frames if frame.activity.fault]
+    factors = {frame.activity.factor for frame in frames}
+    if not faults and max(factors) <= (1 + _SAME_FACTOR) * min(factors):
+        return factors.pop() if len(factors) == 1 else sum(factors) / len(factors)
+    why = faults[0] if faults else "its images state different doses, weights or times"
+    _log.warning("%s stays in Bq/ml, because its SUV cannot be computed: %s", place, why)
+    return 1.0
+
+
 def _read_slice(path: Path, out: NDArray[np.float32], place: str) -> Frame:
     """Read a file that holds one slice of a volume."""
     images = read_images(path)
@@ -131,10 +146,11 @@ def _values_of(frame: Frame) -> NDArray[np.float32]:
 
 
 def _bridged(slices: NDArray[np.float32], placed: Stack, place: str) -> NDArray[np.float32]:
-    """Images on the slices of an even grid that they show, and between them what lies linearly between."""
-    known = np.array(placed.slices)
+    """The slices of an even grid, linearly between the images on either side."""
+    known = np.array(placed.depths)
     count = placed.geometry.shape[2]
-    _log.warning("%s: %d of %d slices are interpolated over gaps", place, count - len(known), count)
+    on_image = np.isin(np.arange(count), known)
+    _log.warning("%s: %d of %d slices are interpolated over gaps", place, count - int(on_image.sum()), count)
     after = np.clip(np.searchsorted(known, np.arange(count)), 1, len(known) - 1)
     share = (np.arange(count) - known[after - 1]) / (known[after] - known[after - 1])
     share = share.astype(np.float32)[:, np.newaxis, np.newaxis]

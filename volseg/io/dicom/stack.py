@@ -15,12 +15,12 @@ from volseg.errors import GeometryError
 from volseg.geometry import Geometry
 from volseg.io.dicom.frames import Frame, Plane
 
-#: Images closer than this show the same slice.
-SAME_POSITION_MM = 1e-3
+#: Images closer than this show the same slice: positions are decimals, often rounded to 0.01 mm.
+SAME_POSITION_MM = 0.01
 #: Every slice must lie within this share of the step, but at least this distance, of its place on the even grid: it
-#: bounds how far a voxel is from where the file put it. Positions are decimals, often rounded to 0.01 mm.
+#: bounds how far a voxel is from where the file put it.
 EVEN_TOLERANCE = 0.01
-EVEN_TOLERANCE_MM = 0.01
+EVEN_TOLERANCE_MM = SAME_POSITION_MM
 #: Bridging gaps may not make more slices than this: two images a hair apart would fill the memory.
 _MOST_SLICES = 2000
 
@@ -33,11 +33,13 @@ class Stack:
 
     Attributes:
         geometry: The grid.
-        slices: For each image, the index k of the slice of the grid it shows; every k once, unless gaps were bridged.
+        slices: For each image, the index k of the slice of the grid that is closest to it; none twice.
+        depths: For each image, where it lies along k, in slices; whole numbers unless uneven gaps were bridged.
     """
 
     geometry: Geometry
     slices: tuple[int, ...]
+    depths: tuple[float, ...]
 
     @property
     def is_whole(self) -> bool:
@@ -101,18 +103,19 @@ def stack(frames: Sequence[Frame], place: str, *, fill_gaps: bool = False) -> St
     """
     plane = _common(frames)
     count = len(frames)
-    slices: tuple[int, ...] = (0,)
+    depths: tuple[float, ...] = (0.0,)
     if count == 1:
         step = plane.normal * frames[0].stated_step_mm()
     else:
         positions = np.array([frame.plane.origin_mm for frame in frames])
         _check_direction(positions, plane, place)
-        step, slices = _filled_step(positions, place) if fill_gaps else _even_step(positions, place)
+        step, depths = _filled_step(positions, place) if fill_gaps else _even_step(positions, place)
+    slices = tuple(math.floor(depth + 0.5) for depth in depths)
     step_mm = float(np.linalg.norm(step))
     direction = np.column_stack([plane.orientation[:3], plane.orientation[3:], step / step_mm])
     shape = (*plane.shape, slices[-1] + 1)
     origin_mm = frames[0].plane.origin_mm
-    return Stack(Geometry.from_lps(shape, origin_mm, direction, (*plane.spacing_mm, step_mm)), slices)
+    return Stack(Geometry.from_lps(shape, origin_mm, direction, (*plane.spacing_mm, step_mm)), slices, depths)
 
 
 def _common(frames: Sequence[Frame]) -> Plane:
@@ -127,18 +130,18 @@ def _check_direction(positions: NDArray[np.float64], plane: Plane, place: str) -
         raise GeometryError(f"the images of {place} lie side by side in one plane, they are no stack of slices")
 
 
-def _even_step(positions: NDArray[np.float64], place: str) -> tuple[NDArray[np.float64], tuple[int, ...]]:
+def _even_step(positions: NDArray[np.float64], place: str) -> tuple[NDArray[np.float64], tuple[float, ...]]:
     """The (3,) step between (K, 3) positions in mm, K > 1, after a check that every one of them lies on it."""
     slices = np.arange(len(positions))
     step: NDArray[np.float64] = (positions[-1] - positions[0]) / slices[-1]
     off_mm = np.linalg.norm(positions - positions[0] - np.outer(slices, step), axis=1)
     if off_mm.max() > _tolerance_mm(float(np.linalg.norm(step))):
         raise _uneven(positions, off_mm, place)
-    return step, tuple(slices.tolist())
+    return step, tuple(slices.astype(float).tolist())
 
 
-def _filled_step(positions: NDArray[np.float64], place: str) -> tuple[NDArray[np.float64], tuple[int, ...]]:
-    """The step of an even grid over uneven positions on a line, and the slice of it that is closest to each of them.
+def _filled_step(positions: NDArray[np.float64], place: str) -> tuple[NDArray[np.float64], tuple[float, ...]]:
+    """The step of an even grid over uneven positions on a line, and where each of them lies in it.
 
     The step is that of the closest two slices, or a little less, so that no two positions share a slice. Where slices
     are missing from an even series, the others lie on the grid exactly.
@@ -157,8 +160,12 @@ def _filled_step(positions: NDArray[np.float64], place: str) -> tuple[NDArray[np
             f"{place}: its slices, {smallest_mm:.4g} to {gaps_mm.max():.5g} mm apart, are too uneven to be bridged",
             hint="are these several scans in one series?",
         )
-    slices = np.floor(along_mm / length_mm * intervals + 0.5).astype(int)
-    return whole / intervals, tuple(slices.tolist())
+    while len(set(np.floor(along_mm / length_mm * intervals + 0.5))) < len(positions):  # a step a hair too long
+        intervals += 1
+    depths = along_mm / length_mm * intervals
+    whole_depths = np.rint(depths)
+    on_grid = np.abs(depths - whole_depths).max() * smallest_mm <= _tolerance_mm(smallest_mm)
+    return whole / intervals, tuple((whole_depths if on_grid else depths).tolist())
 
 
 def _uneven(positions: NDArray[np.float64], off_mm: NDArray[np.float64], place: str) -> GeometryError:

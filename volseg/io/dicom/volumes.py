@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from volseg.errors import GeometryError
@@ -26,7 +26,7 @@ class Image:
 
     Attributes:
         path: The file.
-        index: Which image of a multi-frame file, from 0.
+        index: Which image of a multi-frame file, or which tile of a mosaic, from 0.
         plane: Where it lies; None when the header does not say so.
         uid: SOPInstanceUID.
         kind: "" for a plain slice, "MPR" for one that was computed from others.
@@ -51,10 +51,17 @@ class Image:
 
 @dataclass(frozen=True)
 class Part:
-    """Images that belong to one volume, and what names it among the volumes of its series."""
+    """Images that belong to one volume.
+
+    Attributes:
+        name: What tells it apart among the volumes of its series; empty when it is the only one.
+        images: Those that make it up.
+        doubt: Why it may not be whole; empty when nothing in the series says so.
+    """
 
     name: str
     images: tuple[Image, ...]
+    doubt: str = ""
 
 
 def split(images: Sequence[Image]) -> list[Part]:
@@ -77,7 +84,7 @@ def split(images: Sequence[Image]) -> list[Part]:
         for number, separator in enumerate(SEPARATORS):
             volumes = [piece for part in volumes for piece in _split_by_value(part, number, separator.word)]
         volumes = [piece for part in volumes for piece in _split_by_number(part)]
-        parts += [Part(part.name, (*part.images, *_copies_of(part.images, copies))) for part in volumes]
+        parts += [replace(part, images=(*part.images, *_copies_of(part.images, copies))) for part in volumes]
     return parts
 
 
@@ -122,8 +129,32 @@ def _split_by_value(part: Part, separator: int, word: str) -> list[Part]:
     if len(groups) < 2 or not (word in _ALWAYS or _makes_volumes(part.images, groups.values())):
         return [part]
     ordered = sorted(groups, key=_rank)
-    names = ordered if word in _NAMED_BY_VALUE else [str(rank) for rank in range(1, len(ordered) + 1)]
-    return [_renamed(part.name, f"{word}{name}", groups[value]) for name, value in zip(names, ordered, strict=True)]
+    names = [_value_name(value) if word in _NAMED_BY_VALUE else str(rank) for rank, value in enumerate(ordered, 1)]
+    pieces = [_piece(part, f"{word}{name}", groups[value]) for name, value in zip(names, ordered, strict=True)]
+    if word in _ALWAYS:
+        return (
+            pieces if "" not in groups else [replace(piece, doubt=f"not all images state a {word}") for piece in pieces]
+        )
+    return _with_doubts(pieces)
+
+
+def _with_doubts(pieces: list[Part]) -> list[Part]:
+    """Volumes of one series have the same slices: doubt those that have fewer."""
+    counts = [len(_positions(piece.images)) for piece in pieces]
+    return [
+        replace(piece, doubt=f"it has {count} slices where others of its series have {max(counts)}")
+        if count < max(counts)
+        else piece
+        for piece, count in zip(pieces, counts, strict=True)
+    ]
+
+
+def _value_name(value: str) -> str:
+    """A number without needless digits: "1000.0" is 1000."""
+    try:
+        return f"{float(value):g}"
+    except ValueError:
+        return value
 
 
 def _split_by_number(part: Part) -> list[Part]:
@@ -134,9 +165,7 @@ def _split_by_number(part: Part) -> list[Part]:
     if len(repeats) != 1 or repeats == {1} or None in numbers or len(numbers) < len(part.images):
         return [part]
     in_time = [sorted(members, key=lambda image: image.number or 0) for members in positions]
-    return [
-        _renamed(part.name, f"time{n}", [members[n - 1] for members in in_time]) for n in range(1, repeats.pop() + 1)
-    ]
+    return [_piece(part, f"time{n}", [members[n - 1] for members in in_time]) for n in range(1, repeats.pop() + 1)]
 
 
 def _makes_volumes(images: Sequence[Image], groups: Iterable[Sequence[Image]]) -> bool:
@@ -163,8 +192,8 @@ def _depth(image: Image) -> float:
     return plane_of(image).depth_mm
 
 
-def _renamed(before: str, name: str, images: Iterable[Image]) -> Part:
-    return Part(f"{before}_{name}" if before else name, tuple(images))
+def _piece(part: Part, name: str, images: Iterable[Image]) -> Part:
+    return Part(f"{part.name}_{name}" if part.name else name, tuple(images), part.doubt)
 
 
 def _rank(value: str) -> tuple[float, str]:

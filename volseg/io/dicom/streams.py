@@ -1,0 +1,67 @@
+"""What a compressed image says of itself, which must be what the header around it says.
+
+Decoders take the word of the one or of the other, and some end the process where the two differ.
+"""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+from pydicom.dataset import Dataset
+from pydicom.uid import UID, JPEG2000TransferSyntaxes
+
+from volseg.errors import DataError
+
+#: What a header may allocate: JPEG and JPEG-LS end at 16 bits.
+_MOST_BITS, _MOST_JPEG_BITS = 32, 16
+_JPEG_START = b"\xff\xd8"
+#: Start of codestream and the marker of the image size that must follow it (ITU-T T.800 section A.5.1).
+_JPEG2000_START = b"\xff\x4f\xff\x51"
+#: Any marker segment but a frame header: JPEG (ITU-T T.81 table B.1) and JPEG-LS (T.87).
+_FRAME_HEADERS = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
+
+
+def check_stream(frame: bytes, dataset: Dataset, path: Path) -> None:
+    """Refuse a compressed image that is another format, size or depth than the header states.
+
+    Raises:
+        DataError: If it is.
+    """
+    syntax = UID(dataset.file_meta.TransferSyntaxUID)
+    size = _jpeg2000_size(frame) if syntax in JPEG2000TransferSyntaxes else _jpeg_size(frame)
+    if size is None:
+        raise DataError(f"the pixels of {path} are not {syntax.name}, as its header states")
+    rows, columns, bits, samples = size
+    if (rows, columns, samples) != (dataset.Rows, dataset.Columns, dataset.SamplesPerPixel):
+        raise DataError(
+            f"the compressed image in {path} has {rows} x {columns} pixels of {samples} samples, "
+            f"its header states {dataset.Rows} x {dataset.Columns} of {dataset.SamplesPerPixel}"
+        )
+    most = _MOST_BITS if syntax in JPEG2000TransferSyntaxes else _MOST_JPEG_BITS
+    if not bits <= dataset.BitsAllocated <= most:
+        raise DataError(f"the compressed image in {path} has {bits} bits, its header allocates {dataset.BitsAllocated}")
+
+
+def _jpeg_size(frame: bytes) -> tuple[int, int, int, int] | None:
+    """Rows, columns, bits and samples by the frame header; None where there is none."""
+    if not frame.startswith(_JPEG_START):
+        return None
+    at = 2
+    while at + 10 <= len(frame) and frame[at] == 0xFF:
+        marker = frame[at + 1]
+        if marker in _FRAME_HEADERS:
+            bits, rows, columns, samples = struct.unpack_from(">BHHB", frame, at + 4)
+            return rows, columns, bits, samples
+        at += 1 if marker == 0xFF else 2 + struct.unpack_from(">H", frame, at + 2)[0]
+    return None
+
+
+def _jpeg2000_size(frame: bytes) -> tuple[int, int, int, int] | None:
+    """The same of a JPEG 2000 codestream, in the boxes of a .jp2 file or not."""
+    at = frame.find(_JPEG2000_START, 0, 1024)
+    if at < 0 or len(frame) < at + 43:
+        return None
+    right, bottom, left, top = struct.unpack_from(">4L", frame, at + 8)
+    samples, depth = struct.unpack_from(">HB", frame, at + 40)
+    return bottom - top, right - left, (depth & 0x7F) + 1, samples
