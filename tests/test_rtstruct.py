@@ -22,9 +22,9 @@ from volseg.errors import DataError, GeometryError
 from volseg.export.identity import derived_uid
 from volseg.export.rtstruct import write_rtstruct
 from volseg.geometry import Geometry
-from volseg.io import SeriesSource, single_source
+from volseg.io import SegmentsSource, SeriesSource, discover, single_source
 from volseg.io.dicom import read_instances, write_series
-from volseg.io.dicom.rtstruct import frame_of_reference, read_rtstruct, referenced_series, rtstruct_segments
+from volseg.io.dicom.rtstruct import read_rtstruct
 from volseg.terminology import Code, Structure
 from volseg.volume import Label, Mask, Volume
 
@@ -209,8 +209,13 @@ def test_a_bridged_gap_has_no_contours(tmp_path: Path) -> None:
         np.testing.assert_array_equal(np.delete(array, 3, axis=2), np.delete(mask.array == segment.number, 3, axis=2))
 
 
-def test_what_is_stated_of_an_roi(folder: Path) -> None:
-    kidney, islands, nowhere = rtstruct_segments(folder / "rt.dcm")
+def marks_of(path: Path) -> SegmentsSource:
+    (source,) = discover(path).segments
+    return source
+
+
+def test_what_is_stated_of_an_roi(folder: Path, geometry: Geometry) -> None:
+    kidney, islands, nowhere = (segment for segment, _ in read_rtstruct(folder / "rt.dcm", geometry))
     assert (kidney.type, kidney.modifier, kidney.color) == (KIDNEY.type, KIDNEY.modifier, KIDNEY.color)
     assert (islands.type, islands.modifier, islands.color) == (None, None, (1, 2, 3))
     assert nowhere.color is not None
@@ -221,8 +226,9 @@ def test_what_is_stated_of_an_roi(folder: Path) -> None:
 def test_the_series_is_referred_to_completely(folder: Path) -> None:
     images = [pydicom.dcmread(path) for path in sorted((folder / "ct").iterdir())]
     dataset = pydicom.dcmread(folder / "rt.dcm")
-    assert referenced_series(folder / "rt.dcm") == (images[0].SeriesInstanceUID,)
-    assert frame_of_reference(folder / "rt.dcm") == images[0].FrameOfReferenceUID
+    marks = marks_of(folder / "rt.dcm")
+    assert marks.series_uids == (images[0].SeriesInstanceUID,)
+    assert marks.frame_of_reference_uid == images[0].FrameOfReferenceUID
     study = dataset.ReferencedFrameOfReferenceSequence[0].RTReferencedStudySequence[0]
     assert study.ReferencedSOPInstanceUID == dataset.StudyInstanceUID == images[0].StudyInstanceUID
     listed = study.RTReferencedSeriesSequence[0].ContourImageSequence
@@ -278,7 +284,7 @@ def test_names_in_any_language(tmp_path: Path) -> None:
         edit(path, lambda d: [setattr(d, "SpecificCharacterSet", "ISO_IR 100"), setattr(d, "PatientName", "Größe")])
     labels = (Label(1, "肝臓"), Label(2, "печень"))
     write_rtstruct(make_mask(source, labels), source, tmp_path / "rt.dcm")
-    assert [segment.name for segment in rtstruct_segments(tmp_path / "rt.dcm")] == ["肝臓", "печень"]
+    assert marks_of(tmp_path / "rt.dcm").names == ("肝臓", "печень")
     assert pydicom.dcmread(tmp_path / "rt.dcm").PatientName == "Größe"
 
 
@@ -479,8 +485,9 @@ def test_damaged_structure_sets_are_refused(structure_set: Path, geometry: Geome
 
 def test_several_frames_of_reference_are_refused(structure_set: Path) -> None:
     edit(structure_set, lambda d: setattr(d.StructureSetROISequence[1], "ReferencedFrameOfReferenceUID", "1.2.3"))
-    with pytest.raises(DataError, match="lie in 2 frames of reference"):
-        frame_of_reference(structure_set)
+    found = discover(structure_set)
+    assert not found.segments
+    assert "lie in 2 frames of reference" in found.set_aside[0].reason
 
 
 def test_bytes_that_are_changed_never_crash(folder: Path, tmp_path: Path, geometry: Geometry) -> None:
@@ -495,7 +502,7 @@ def test_bytes_that_are_changed_never_crash(folder: Path, tmp_path: Path, geomet
         path.write_bytes(changed[: rng.integers(len(whole))] if rng.random() < 0.2 else changed)
         try:
             outcomes.update(type(segment).__name__ for segment, _ in read_rtstruct(path, geometry))
-            rtstruct_segments(path), referenced_series(path), frame_of_reference(path)
+            discover(path)
         except DataError as error:
             outcomes.add(type(error).__name__)
     assert outcomes >= {"Segment", "DataError"}
@@ -587,10 +594,10 @@ def test_real_references(real_sets: Path, tmp_path: Path) -> None:
     ((segment, array),) = read_rtstruct(mock / "rt.dcm", images.geometry)
     assert segment.name == "ROI-1"
     assert array.any(axis=(0, 1)).tolist() == [True, False]
-    assert referenced_series(mock / "rt.dcm") == (header.SeriesInstanceUID,)
+    assert marks_of(mock / "rt.dcm").series_uids == (header.SeriesInstanceUID,)
     # Drawn on other images than these two: a third slice, another frame of reference, or nobody knows.
-    assert frame_of_reference(mock / "rt.dcm") != header.FrameOfReferenceUID
-    assert referenced_series(mock / "non_existent_reference_rt.dcm") == ()
+    assert marks_of(mock / "rt.dcm").frame_of_reference_uid != header.FrameOfReferenceUID
+    assert marks_of(mock / "non_existent_reference_rt.dcm").series_uids == ()
     with pytest.raises(GeometryError, match=r"contour 1 of ROI 'ROI-1' .* outside the grid"):
         next(read_rtstruct(mock / "invalid_reference_rt.dcm", images.geometry))
 
@@ -598,7 +605,7 @@ def test_real_references(real_sets: Path, tmp_path: Path) -> None:
 @pytest.mark.real_data
 def test_a_real_set_without_file_meta_information(real_sets: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = real_sets / "pydicom" / "rtstruct.dcm"
-    assert [segment.name for segment in rtstruct_segments(path)] == ["patient", "Isocenter 1", "Isocenter 2"]
+    assert marks_of(path).names == ("patient", "Isocenter 1", "Isocenter 2")
     grid = Geometry.from_lps((600, 600, 30), (-300, -300, -300), np.eye(3), (1, 1, 10))
     ((segment, array),) = read_rtstruct(path, grid)
     assert segment.name == "patient"
@@ -606,4 +613,4 @@ def test_a_real_set_without_file_meta_information(real_sets: Path, caplog: pytes
     assert array[:, :, 10].sum() == pytest.approx(by_hand(path, -200, 1), rel=0.01)
     assert "'Isocenter 1'" in caplog.text
     with pytest.raises(DataError, match="no RT Structure Set"):
-        rtstruct_segments(real_sets / "pydicom" / "rtplan.dcm")
+        next(read_rtstruct(real_sets / "pydicom" / "rtplan.dcm", grid))

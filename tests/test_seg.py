@@ -23,9 +23,9 @@ from test_dicom import edit
 from volseg.errors import DataError, GeometryError
 from volseg.export.seg import Encoding, seg_uids, write_seg
 from volseg.geometry import Geometry
-from volseg.io import SeriesSource, single_source
+from volseg.io import SeriesSource, discover, single_source
 from volseg.io.dicom import read_instances, write_series
-from volseg.io.dicom.seg import read_seg, seg_frame_of_reference, seg_references, seg_segments
+from volseg.io.dicom.seg import read_seg
 from volseg.terminology import Code, Structure, default_color
 from volseg.volume import Label, Mask, Volume
 
@@ -293,7 +293,7 @@ def test_an_empty_segment_is_described(source: SeriesSource, encoding: Encoding,
 def test_numbers_are_consecutive_where_values_are_not(source: SeriesSource, encoding: Encoding, tmp_path: Path) -> None:
     mask = make_mask(source, values=(300, 7, 40))
     write_seg(mask, source, tmp_path / "mask.dcm", encoding)
-    segments = seg_segments(tmp_path / "mask.dcm")
+    segments = [segment for segment, _ in read_seg(tmp_path / "mask.dcm", mask.geometry)]
     assert [(segment.number, segment.name) for segment in segments] == [
         (1, "label 7"),
         (2, "label 40"),
@@ -336,7 +336,7 @@ def test_what_labels_mean_is_kept(source: SeriesSource, encoding: Encoding, tmp_
     )
     mask = Mask(make_mask(source, values=(1, 2, 3, 4)).array, read_instances(source).geometry, labels)
     write_seg(mask, source, tmp_path / "mask.dcm", encoding)
-    liver, niere, tumor, mine = seg_segments(tmp_path / "mask.dcm")
+    liver, niere, tumor, mine = (segment for segment, _ in read_seg(tmp_path / "mask.dcm", mask.geometry))
     assert liver.name == "Leber/λ 肝臓 " + "ü" * 24  # 64 bytes of UTF-8
     assert (liver.type, liver.modifier) == (SCT_LIVER, None)
     assert (niere.type, niere.modifier) == (kidney, left)
@@ -375,9 +375,10 @@ def test_what_is_copied_is_what_the_standard_asks_for(tmp_path: Path) -> None:
     image, dataset = pydicom.dcmread(tmp_path / "series" / "0001.dcm"), pydicom.dcmread(tmp_path / "mask.dcm")
     for keyword in ("PatientName", "PatientID", "PatientSex", "StudyDate", "StudyTime", "StudyInstanceUID"):
         assert dataset[keyword].value == image[keyword].value
-    assert dataset.FrameOfReferenceUID == image.FrameOfReferenceUID == seg_frame_of_reference(tmp_path / "mask.dcm")
+    (marks,) = discover(tmp_path / "mask.dcm").segments
+    assert dataset.FrameOfReferenceUID == image.FrameOfReferenceUID == marks.frame_of_reference_uid
     assert dataset.PatientBirthDate == ""  # 1950 had no 29th of February
-    assert seg_references(tmp_path / "mask.dcm") == (image.SeriesInstanceUID,)
+    assert marks.series_uids == (image.SeriesInstanceUID,)
     assert b"SECRET" not in (tmp_path / "mask.dcm").read_bytes()
     assert "PatientAge" not in dataset
     assert dciodvfy_errors(tmp_path / "mask.dcm") == []
@@ -700,6 +701,6 @@ def test_segments_of_others_lie_on_their_image(real_data: Path) -> None:
     source = series_in(folder / "ct_image.dcm")
     geometry = read_instances(source).geometry
     path = folder / "seg_image_ct_binary_single_frame.dcm"
-    assert seg_references(path) == (source.series_uid,)
+    assert discover(path).segments[0].series_uids == (source.series_uid,)
     (voxels,) = read_all(path, geometry).values()
     np.testing.assert_array_equal(voxels[..., 0].T, pydicom.dcmread(path).pixel_array)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 
 from volseg.errors import DataError
-from volseg.io.dicom.dataset import count_of, read_header, value_of, words_of
+from volseg.io.dicom.dataset import count_of, items_of, read_header, value_of, words_of
 from volseg.io.dicom.frames import frames_of, plane_of
 from volseg.io.dicom.mosaic import is_mosaic, tiles_of
 from volseg.io.dicom.separators import SEPARATORS, classic_values, frame_values
@@ -75,6 +75,8 @@ _NOT_SLICES = {
     "DOSE": "a dose page (ImageType DOSE)",
 }
 _REFORMATTED = "MPR"
+#: Where a structure set states the space of its contours.
+_SPACES = ("FrameOfReferenceUID", "ReferencedFrameOfReferenceUID")
 
 
 @dataclass(frozen=True)
@@ -86,12 +88,14 @@ class Unused:
         reason: Why.
         series_uid: Its SeriesInstanceUID, empty when that cannot be read.
         suspect: Whether it may be a damaged slice, rather than something that says of itself to be something else.
+        a_slice: Whether it says to be one, so that it is damaged for sure.
     """
 
     path: Path
     reason: str
     series_uid: str = ""
     suspect: bool = True
+    a_slice: bool = False
 
 
 Found = tuple[Image, ...] | SegmentsSource | Unused
@@ -116,7 +120,7 @@ def classify(header: Dataset, path: Path) -> Found:
         if reason := _special(header, path):
             return Unused(path, reason, series_uid, suspect=False)
         if reason := _no_slice(header, path, sop_class):
-            return Unused(path, reason, series_uid)
+            return Unused(path, reason, series_uid, a_slice=sop_class in _SLICE_CLASSES)
         return tuple(_images(header, path, series_uid))
     except DataError as error:
         return Unused(path, str(error))
@@ -154,7 +158,7 @@ def _known_word(word: str) -> str:
 
 def _index(header: Dataset, path: Path) -> str:
     """What a DICOMDIR is worth: its files are found without it, but it tells of files that are gone."""
-    records = value_of(header, "DirectoryRecordSequence", path) or ()
+    records = items_of(header, "DirectoryRecordSequence", path)
     listed = [words_of(record, "ReferencedFileID", path) for record in records if "ReferencedFileID" in record]
     gone = sum(not path.parent.joinpath(*parts).exists() for parts in listed)
     return "a DICOMDIR, the index of a medium" + (f"; {gone} of the {len(listed)} files it lists are gone" * bool(gone))
@@ -195,8 +199,8 @@ def _images(header: Dataset, path: Path, series_uid: str) -> Iterator[Image]:
 
 
 def _frames(header: Dataset, path: Path, first: Image) -> Iterator[Image]:
-    shared = (value_of(header, "SharedFunctionalGroupsSequence", path) or [Dataset()])[0]
-    groups = value_of(header, "PerFrameFunctionalGroupsSequence", path)
+    shared = (items_of(header, "SharedFunctionalGroupsSequence", path) or [Dataset()])[0]
+    groups = items_of(header, "PerFrameFunctionalGroupsSequence", path)
     for frame, own in zip(frames_of(header, path), groups, strict=True):
         values = frame_values(own, shared, path)
         kind = _kind(tuple("\\".join(values).split("\\"))) or first.kind
@@ -233,27 +237,35 @@ def _number(header: Dataset, keyword: str, path: Path) -> int | None:
 
 def _segments(header: Dataset, path: Path) -> SegmentsSource:
     """What a Segmentation or a Structure Set refers to and what it marks."""
-    frame_of_reference = "".join(words_of(header, "FrameOfReferenceUID", path))
-    if "SegmentSequence" in header:
-        segments = value_of(header, "SegmentSequence", path) or ()
-        items = [item for item in segments if count_of(item, "SegmentNumber", path) != 0]  # 0 is background
-        series = value_of(header, "ReferencedSeriesSequence", path) or ()
-        names = tuple("".join(words_of(item, "SegmentLabel", path)) for item in items)
-        return SegmentsSource(path, "seg", _series_uids(series, path), frame_of_reference, names)
-    regions = value_of(header, "StructureSetROISequence", path) or ()
-    spaces = value_of(header, "ReferencedFrameOfReferenceSequence", path) or ()
+    return _segmentation(header, path) if "SegmentSequence" in header else _structure_set(header, path)
+
+
+def _segmentation(header: Dataset, path: Path) -> SegmentsSource:
+    space_uid = "".join(words_of(header, "FrameOfReferenceUID", path))
+    segments = items_of(header, "SegmentSequence", path)
+    names = [  # number 0 is the background of a label map
+        "".join(words_of(item, "SegmentLabel", path)) for item in segments if count_of(item, "SegmentNumber", path) != 0
+    ]
+    series = items_of(header, "ReferencedSeriesSequence", path)
+    return SegmentsSource(path, "seg", _series_uids(series, path), space_uid, tuple(names))
+
+
+def _structure_set(header: Dataset, path: Path) -> SegmentsSource:
+    regions = items_of(header, "StructureSetROISequence", path)
+    spaces = items_of(header, "ReferencedFrameOfReferenceSequence", path)
+    everything = (header, *spaces, *regions)
+    stated = [uid for item in everything for keyword in _SPACES for uid in words_of(item, keyword, path)]
+    if len(set(stated)) > 1:
+        raise DataError(f"the structures of {path} lie in {len(set(stated))} frames of reference")
     series = [
         item
         for space in spaces
-        for study in value_of(space, "RTReferencedStudySequence", path) or ()
-        for item in value_of(study, "RTReferencedSeriesSequence", path) or ()
+        for study in items_of(space, "RTReferencedStudySequence", path)
+        for item in items_of(study, "RTReferencedSeriesSequence", path)
     ]
     names = tuple("".join(words_of(item, "ROIName", path)) for item in regions)
-    stated = [uid for space in spaces for uid in words_of(space, "FrameOfReferenceUID", path)]
-    return SegmentsSource(
-        path, "rtstruct", _series_uids(series, path), frame_of_reference or "".join(stated[:1]), names
-    )
+    return SegmentsSource(path, "rtstruct", _series_uids(series, path), "".join(stated[:1]), names)
 
 
-def _series_uids(items: object, path: Path) -> tuple[str, ...]:
-    return tuple("".join(words_of(item, "SeriesInstanceUID", path)) for item in items)  # type: ignore[attr-defined]
+def _series_uids(items: Iterable[Dataset], path: Path) -> tuple[str, ...]:
+    return tuple("".join(words_of(item, "SeriesInstanceUID", path)) for item in items)

@@ -158,6 +158,20 @@ def value_of(dataset: Dataset, keyword: str, path: Path) -> Any:
     return None if value is None or (isinstance(value, str | bytes | MultiValue) and not value) else value
 
 
+def items_of(dataset: Dataset, keyword: str, path: Path) -> Sequence[Dataset]:
+    """The items of a sequence, none when it is absent or empty.
+
+    Raises:
+        DataError: If it is no sequence.
+    """
+    value = value_of(dataset, keyword, path)
+    if value is None:
+        return ()
+    if not isinstance(value, pydicom.Sequence | list) or not all(isinstance(item, Dataset) for item in value):
+        raise DataError(f"{keyword} of {path} is no sequence")
+    return list(value)
+
+
 def words_of(dataset: Dataset, keyword: str, path: Path) -> tuple[str, ...]:
     """The texts of an element, none when it is absent."""
     value = value_of(dataset, keyword, path)

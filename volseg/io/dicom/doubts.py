@@ -33,7 +33,8 @@ def doubts_of(parts: Sequence[Part], unused: Iterable[Unused]) -> list[str]:
         unused: All DICOM files that are in none of them.
     """
     known = {part.images[0].series_uid for part in parts if part.images[0].plane}
-    suspects = [item for item in unused if item.suspect and not _has_its_own_series(item, known)] + _placeless(parts)
+    candidates = [*(item for item in unused if item.suspect), *_placeless(parts)]
+    suspects = [item for item in candidates if not _has_its_own_series(item, known)]
     series = [_series_of(item, known) for item in suspects]
     by_series = {uid: item for uid, item in zip(series, suspects, strict=True) if uid}
     nameless = _alone_with_a_series(parts, [item for uid, item in zip(series, suspects, strict=True) if not uid])
@@ -51,6 +52,8 @@ def doubts_of(parts: Sequence[Part], unused: Iterable[Unused]) -> list[str]:
 
 def _has_its_own_series(item: Unused, known: Collection[str]) -> bool:
     """Whether a file states a proper identifier of a series that is none of the volumes: a capture, a report."""
+    if item.a_slice:
+        return False
     proper = _UID.fullmatch(item.series_uid) is not None and item.series_uid not in known
     return proper and not any(uid.startswith(item.series_uid) for uid in known)  # a cut header cuts its identifiers
 
@@ -125,7 +128,7 @@ def _names(image: Image) -> list[tuple[str, str]]:
     """What images of one series have in common, of which damage may have changed one."""
     traits = image.traits
     named = (("series", image.series_uid), ("study", traits.study_uid), ("space", traits.frame_of_reference_uid))
-    return [(kind, uid) for kind, uid in named if uid]
+    return [*((kind, uid) for kind, uid in named if uid), ("folder", str(image.path.parent))]
 
 
 def _smaller(other: Part, part: Part) -> Sequence[Image]:
@@ -142,14 +145,18 @@ def _stray_of(part: Part, candidates: Iterable[Image]) -> Image | None:
     positions = np.array([plane_of(members[0]).origin_mm for members in by_position(placed, plane_of)])
     if len(positions) < 2 or placed[0].per_file:
         return None
-    return next((image for image in candidates if _continues(positions, np.array(plane_of(image).origin_mm))), None)
+    uid = part.images[0].series_uid
+    return next(
+        (image for image in candidates if _continues(positions, image, same_series=image.series_uid == uid)), None
+    )
 
 
-def _continues(positions: NDArray[np.float64], position: NDArray[np.float64]) -> bool:
-    """Whether a position lies on the line through a row of them, no more than a step and a half outside.
+def _continues(positions: NDArray[np.float64], image: Image, *, same_series: bool) -> bool:
+    """Whether an image lies on the line through a row of positions, no more than a step and a half outside.
 
-    Where it lies on one of them it is not taken for a slice that is missing there, but for another volume.
+    One of another series that lies on one of them is not taken for a slice that is missing there.
     """
+    position = np.array(plane_of(image).origin_mm)
     whole = positions[-1] - positions[0]
     length_mm = float(np.linalg.norm(whole))
     if length_mm == 0:
@@ -160,4 +167,4 @@ def _continues(positions: NDArray[np.float64], position: NDArray[np.float64]) ->
     nearest_mm = float(np.linalg.norm(positions - position, axis=1).min())
     tolerance_mm = 2 * max(EVEN_TOLERANCE_MM, EVEN_TOLERANCE * step_mm)
     on_the_line = off_mm <= tolerance_mm and -1.5 * step_mm <= along_mm <= length_mm + 1.5 * step_mm
-    return on_the_line and nearest_mm > tolerance_mm
+    return on_the_line and (same_series or nearest_mm > tolerance_mm)

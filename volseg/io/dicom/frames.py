@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from volseg.errors import DataError, GeometryError
-from volseg.io.dicom.dataset import count_of, numbers_of, value_of, words_of
+from volseg.io.dicom.dataset import count_of, items_of, numbers_of, value_of, words_of
 from volseg.io.dicom.suv import AS_IT_IS, Activity, activity_of
 
 #: Two images are parallel and equally fine when no direction cosine and no relative spacing differs by more.
@@ -130,8 +130,8 @@ def frames_of(dataset: Dataset, path: Path) -> list[Frame]:
 
 
 def _enhanced_frames(dataset: Dataset, path: Path) -> Iterator[Frame]:
-    groups = value_of(dataset, "PerFrameFunctionalGroupsSequence", path) or []
-    shared = (value_of(dataset, "SharedFunctionalGroupsSequence", path) or [Dataset()])[0]
+    groups = items_of(dataset, "PerFrameFunctionalGroupsSequence", path)
+    shared = (items_of(dataset, "SharedFunctionalGroupsSequence", path) or [Dataset()])[0]
     stated = count_of(dataset, "NumberOfFrames", path)
     if stated != len(groups):
         raise DataError(f"{path} states {stated} frames, but describes {len(groups)}")
@@ -153,7 +153,7 @@ def _enhanced_frames(dataset: Dataset, path: Path) -> Iterator[Frame]:
 
 def _group(keyword: str, own: Dataset, shared: Dataset, path: Path, *, required: bool = True) -> Dataset:
     """The functional group of a frame: its own, or the one all frames share."""
-    items: Sequence[Dataset] | None = value_of(own, keyword, path) or value_of(shared, keyword, path)
+    items: Sequence[Dataset] | None = items_of(own, keyword, path) or items_of(shared, keyword, path)
     if items:
         return items[0]
     if required:

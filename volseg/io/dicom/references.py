@@ -14,7 +14,7 @@ from volseg.io.dicom.dataset import quiet_pydicom
 from volseg.io.dicom.rtstruct import read_rtstruct
 from volseg.io.dicom.seg import read_seg
 from volseg.io.dicom.segments import Segment
-from volseg.io.dicom.series import read_instances
+from volseg.io.dicom.series import read_instances, read_series
 from volseg.io.source import SegmentsSource
 from volseg.terminology import matches
 from volseg.volume import Label, Mask
@@ -72,13 +72,24 @@ def _grid_of(source: SegmentsSource) -> Geometry:
             f"the images that {source} refers to are not beside it, so its grid is not known",
             hint="put the series into the same folder",
         )
-    return read_instances(source.series).geometry
+    return read_series(source.series).geometry  # which proves its pixels, too
+
+
+def _slices_of(source: SegmentsSource) -> dict[str, int]:
+    """SOPInstanceUID -> slice, of the single-frame images an object lies on, as far as they are known."""
+    if source.series is None:
+        return {}
+    images = read_instances(source.series)
+    if images.is_multi_frame or len(images.headers) < len(images.frames):
+        return {}
+    placed = zip(images.frames, images.slices, strict=True)
+    return {str(images.header_of(frame).get("SOPInstanceUID", "")): k for frame, k in placed}
 
 
 def _segments(source: SegmentsSource, geometry: Geometry) -> Iterator[tuple[Segment, NDArray[np.bool_]]]:
     match source.kind:
         case "seg":
-            return read_seg(source.path, geometry)
+            return read_seg(source.path, geometry, _slices_of(source))
         case "rtstruct":
             return read_rtstruct(source.path, geometry)
 

@@ -10,14 +10,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import Sequence as Items
 from pydicom.dataset import Dataset
 from pydicom.uid import RTStructureSetStorage
 
 from volseg.contours import Polygon, fill, signed_area
 from volseg.errors import ConfigError, DataError, GeometryError
 from volseg.geometry import Geometry
-from volseg.io.dicom.dataset import count_of, quiet_pydicom, read_dataset, value_of, words_of
+from volseg.io.dicom.dataset import count_of, items_of, quiet_pydicom, read_dataset, words_of
 from volseg.io.dicom.segments import Segment
 from volseg.terminology import Code
 
@@ -46,47 +45,6 @@ class _Contour:
     name: str
     type: str
     points_mm: NDArray[np.float64]
-
-
-def rtstruct_segments(path: Path) -> tuple[Segment, ...]:
-    """The ROIs of a structure set, without looking at their contours.
-
-    Raises:
-        DataError: If the file is damaged or no RT Structure Set, or its ROIs are not told apart by their numbers.
-    """
-    with quiet_pydicom():
-        return _segments(_structure_set(path), path)
-
-
-def referenced_series(path: Path) -> tuple[str, ...]:
-    """The SeriesInstanceUIDs of the images that a structure set was drawn on; none when it does not say.
-
-    Raises:
-        DataError: If the file is damaged or no RT Structure Set.
-    """
-    with quiet_pydicom():
-        studies = [
-            study
-            for frame in _items(_structure_set(path), "ReferencedFrameOfReferenceSequence", path)
-            for study in _items(frame, "RTReferencedStudySequence", path)
-        ]
-        series = [item for study in studies for item in _items(study, "RTReferencedSeriesSequence", path)]
-        return tuple(dict.fromkeys(uid for item in series for uid in words_of(item, "SeriesInstanceUID", path)))
-
-
-def frame_of_reference(path: Path) -> str:
-    """The UID of the coordinates that a structure set is drawn in.
-
-    Raises:
-        DataError: If the file is damaged or no RT Structure Set, or states none or several.
-    """
-    with quiet_pydicom():
-        dataset = _structure_set(path)
-        rois = _items(dataset, "StructureSetROISequence", path)
-        uids = {uid for roi in rois for uid in words_of(roi, "ReferencedFrameOfReferenceUID", path)}
-    if len(uids) != 1:
-        raise DataError(f"the ROIs of {path} lie in {len(uids)} frames of reference, one is needed")
-    return uids.pop()
 
 
 def read_rtstruct(path: Path, geometry: Geometry) -> Iterator[tuple[Segment, NDArray[np.bool_]]]:
@@ -127,25 +85,17 @@ def _structure_set(path: Path) -> Dataset:
     return dataset
 
 
-def _items(dataset: Dataset, keyword: str, path: Path) -> Sequence[Dataset]:
-    """The items of a sequence, none when it is absent."""
-    value = value_of(dataset, keyword, path)
-    if value is not None and not isinstance(value, Items):
-        raise DataError(f"{keyword} of {path} is damaged: it is no sequence")
-    return value or ()
-
-
 def _segments(dataset: Dataset, path: Path) -> tuple[Segment, ...]:
-    rois = {_number(roi, "ROINumber", path): roi for roi in _items(dataset, "StructureSetROISequence", path)}
-    if len(rois) != len(_items(dataset, "StructureSetROISequence", path)):
+    rois = {_number(roi, "ROINumber", path): roi for roi in items_of(dataset, "StructureSetROISequence", path)}
+    if len(rois) != len(items_of(dataset, "StructureSetROISequence", path)):
         raise DataError(f"{path} has several ROIs of the same number")
     colors = {
         _number(item, "ReferencedROINumber", path): _color(item, path)
-        for item in _items(dataset, "ROIContourSequence", path)
+        for item in items_of(dataset, "ROIContourSequence", path)
     }
     codes = {
         _number(item, "ReferencedROINumber", path): _codes(item, path)
-        for item in _items(dataset, "RTROIObservationsSequence", path)
+        for item in items_of(dataset, "RTROIObservationsSequence", path)
     }
     return tuple(
         Segment(number, _first_word(roi, "ROIName", path), *codes.get(number, (None, None)), colors.get(number))
@@ -171,8 +121,8 @@ def _color(item: Dataset, path: Path) -> tuple[int, int, int] | None:
 
 def _codes(observation: Dataset, path: Path) -> tuple[Code | None, Code | None]:
     """What the ROI is, and on which side."""
-    types = _items(observation, "RTROIIdentificationCodeSequence", path)
-    modifiers = _items(types[0], "SegmentedPropertyTypeModifierCodeSequence", path) if types else ()
+    types = items_of(observation, "RTROIIdentificationCodeSequence", path)
+    modifiers = items_of(types[0], "SegmentedPropertyTypeModifierCodeSequence", path) if types else ()
     return _code(types, path), _code(modifiers, path)
 
 
@@ -194,11 +144,11 @@ def _contours_by_number(dataset: Dataset, segments: Sequence[Segment], path: Pat
     """The closed contours of each ROI; None for an ROI that consists of points and open lines."""
     contours: dict[int, list[_Contour] | None] = {segment.number: [] for segment in segments}
     names = {segment.number: segment.name for segment in segments}
-    for item in _items(dataset, "ROIContourSequence", path):
+    for item in items_of(dataset, "ROIContourSequence", path):
         number = _number(item, "ReferencedROINumber", path)
         if number not in contours:
             raise DataError(f"{path} has contours of an ROI {number}, which it does not list")
-        stored = _items(item, "ContourSequence", path)
+        stored = items_of(item, "ContourSequence", path)
         place = f"ROI {names[number]!r} of {path}"
         closed = [contour for index, one in enumerate(stored, 1) if (contour := _contour(one, index, place, path))]
         if len(closed) < len(stored):

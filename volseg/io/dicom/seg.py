@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.pixels import iter_pixels
+from pydicom.tag import Tag
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -24,11 +26,11 @@ from volseg.geometry import Geometry
 from volseg.io.dicom.dataset import (
     BROKEN,
     count_of,
+    items_of,
     numbers_of,
     one_line,
     quiet_pydicom,
     read_dataset,
-    read_header,
     value_of,
     words_of,
 )
@@ -40,6 +42,7 @@ from volseg.terminology import Code
 LATTICE_TOLERANCE = 0.05
 #: The segment of a label map that says what background is (PS3.3 section C.8.20.2.3); it marks nothing.
 _BACKGROUND = 0
+_POSITION = Tag("ImagePositionPatient")
 #: Transfer syntaxes whose pixels are stored as they are.
 _NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian)
 
@@ -53,50 +56,21 @@ class _Frame:
         segment: Its segment; None in a label map, whose frames show all segments.
         origin: (3,) voxel of the first pixel; it may lie outside the grid.
         steps: (2, 3) to the voxel of the next pixel along i (next column) and along j (next row).
+        rank: Its number in the order of positions, None where the file states none.
+        source_uid: SOPInstanceUID of the image it was drawn on, empty where the file does not say.
     """
 
     index: int
     segment: int | None
     origin: NDArray[np.int64]
     steps: NDArray[np.int64]
+    rank: int | None
+    source_uid: str
 
 
-def seg_segments(path: Path) -> tuple[Segment, ...]:
-    """What the segments of a file say of themselves; pixels are not read.
-
-    Raises:
-        DataError: If the file is damaged or no Segmentation.
-    """
-    with quiet_pydicom():
-        return _segments(_segmentation(read_header(path), path), path)
-
-
-def seg_references(path: Path) -> tuple[str, ...]:
-    """SeriesInstanceUID of each series that a Segmentation refers to.
-
-    Raises:
-        DataError: If the file is damaged or no Segmentation.
-    """
-    with quiet_pydicom():
-        series = value_of(_segmentation(read_header(path), path), "ReferencedSeriesSequence", path) or ()
-        return tuple(uid for item in series for uid in words_of(item, "SeriesInstanceUID", path))
-
-
-def seg_frame_of_reference(path: Path) -> str:
-    """FrameOfReferenceUID: what the positions of a Segmentation are relative to.
-
-    Raises:
-        GeometryError: If there is none, as in a Segmentation of a projection image.
-        DataError: If the file is damaged or no Segmentation.
-    """
-    with quiet_pydicom():
-        words = words_of(_segmentation(read_header(path), path), "FrameOfReferenceUID", path)
-    if not words:
-        raise GeometryError(f"{path} states no FrameOfReferenceUID: it has no place in the patient")
-    return words[0]
-
-
-def read_seg(path: Path, geometry: Geometry) -> Iterator[tuple[Segment, NDArray[np.bool_]]]:
+def read_seg(
+    path: Path, geometry: Geometry, slices: Mapping[str, int] | None = None
+) -> Iterator[tuple[Segment, NDArray[np.bool_]]]:
     """Place the segments of a file on the grid of an image, one after the other.
 
     Nothing is resampled: each pixel must be a voxel of the grid, whatever the order, direction and number of the
@@ -104,7 +78,9 @@ def read_seg(path: Path, geometry: Geometry) -> Iterator[tuple[Segment, NDArray[
 
     Args:
         path: A Segmentation: BINARY, FRACTIONAL or LABELMAP.
-        geometry: The grid; the caller has compared `seg_frame_of_reference`.
+        geometry: The grid; the caller has compared the frames of reference.
+        slices: Where they are known, SOPInstanceUID of the images -> slice of the grid: a frame must lie on the image
+            it refers to.
 
     Yields:
         Each segment and its (I, J, K) voxels; those of two segments may overlap, those of one without frames are none.
@@ -118,6 +94,7 @@ def read_seg(path: Path, geometry: Geometry) -> Iterator[tuple[Segment, NDArray[
         dataset = _segmentation(read_dataset(path), path)
         segments = _segments(dataset, path)
         frames = _frames(dataset, geometry, path)
+        _refuse_misplaced(frames, slices or {}, path)
     described = {segment.number for segment in segments}
     for frame in frames:
         if frame.segment is not None and frame.segment not in described:
@@ -133,7 +110,7 @@ def read_seg(path: Path, geometry: Geometry) -> Iterator[tuple[Segment, NDArray[
 
 
 def _segmentation(dataset: Dataset, path: Path) -> Dataset:
-    if not value_of(dataset, "SegmentSequence", path) or "SegmentationType" not in dataset:
+    if not items_of(dataset, "SegmentSequence", path) or "SegmentationType" not in dataset:
         raise DataError(f"{path} is no DICOM Segmentation")
     return dataset
 
@@ -153,8 +130,8 @@ def _segment(item: Dataset, path: Path) -> Segment:
     number = count_of(item, "SegmentNumber", path)
     if number is None:
         raise DataError(f"{path} has a segment without SegmentNumber")
-    kind = value_of(item, "SegmentedPropertyTypeCodeSequence", path)
-    modifiers = value_of(kind[0], "SegmentedPropertyTypeModifierCodeSequence", path) if kind else None
+    kind = items_of(item, "SegmentedPropertyTypeCodeSequence", path)
+    modifiers = items_of(kind[0], "SegmentedPropertyTypeModifierCodeSequence", path) if kind else None
     return Segment(
         number,
         " ".join(words_of(item, "SegmentLabel", path)),
@@ -183,8 +160,8 @@ def _color(item: Dataset, path: Path) -> tuple[int, int, int] | None:
 
 def _frames(dataset: Dataset, geometry: Geometry, path: Path) -> list[_Frame]:
     """All frames in stored order, each on the grid."""
-    groups = value_of(dataset, "PerFrameFunctionalGroupsSequence", path) or []
-    shared = (value_of(dataset, "SharedFunctionalGroupsSequence", path) or [Dataset()])[0]
+    groups = items_of(dataset, "PerFrameFunctionalGroupsSequence", path)
+    shared = (items_of(dataset, "SharedFunctionalGroupsSequence", path) or [Dataset()])[0]
     stated = count_of(dataset, "NumberOfFrames", path)
     if not groups:
         raise _placeless(path)
@@ -194,12 +171,71 @@ def _frames(dataset: Dataset, geometry: Geometry, path: Path) -> list[_Frame]:
     if not columns or not rows:
         raise DataError(f"{path} does not state how many Rows and Columns it has")
     to_grid = np.linalg.inv(geometry.lps_affine)
+    by_position = _position_dimension(dataset, path)
     frames = []
     for index, own in enumerate(groups):
         number = None if _is_label_map(dataset, path) else _segment_number(own, shared, index, path)
         affine = to_grid @ _affine(own, shared, path)
-        frames.append(_Frame(index, number, *_on_grid(affine, (columns, rows), f"frame {index + 1} of {path}")))
+        place = _on_grid(affine, (columns, rows), f"frame {index + 1} of {path}")
+        frames.append(_Frame(index, number, *place, _rank(own, by_position, path), _source_uid(own, path)))
+    _refuse_doubles(frames, path)
+    _refuse_strays(frames, path)
     return frames
+
+
+def _refuse_doubles(frames: Sequence[_Frame], path: Path) -> None:
+    """Two frames of one segment in one place: one of them states a wrong place."""
+    places = Counter((frame.segment, tuple(frame.origin.tolist())) for frame in frames)
+    for (segment, place), count in places.items():
+        if count > 1:
+            of = "" if segment is None else f" of segment {segment}"
+            raise GeometryError(f"{path}: {count} frames{of} lie in the same place, from voxel {place} on")
+
+
+def _position_dimension(dataset: Dataset, path: Path) -> int | None:
+    """Which of the dimensions that number the frames is their position (PS3.3 section C.7.6.17)."""
+    items = items_of(dataset, "DimensionIndexSequence", path)
+    pointers = [value_of(item, "DimensionIndexPointer", path) for item in items]
+    return pointers.index(_POSITION) if _POSITION in pointers else None
+
+
+def _rank(own: Dataset, dimension: int | None, path: Path) -> int | None:
+    content = items_of(own, "FrameContentSequence", path)
+    values = value_of(content[0], "DimensionIndexValues", path) if content else None
+    ranks = list(values) if isinstance(values, MultiValue) else [values]
+    return ranks[dimension] if dimension is not None and dimension < len(ranks) else None
+
+
+def _source_uid(own: Dataset, path: Path) -> str:
+    """The image a frame was derived from (PS3.3 section C.7.6.16.2.6); empty where it is none or several."""
+    derivations = items_of(own, "DerivationImageSequence", path)
+    images = items_of(derivations[0], "SourceImageSequence", path) if len(derivations) == 1 else ()
+    return "".join(words_of(images[0], "ReferencedSOPInstanceUID", path)) if len(images) == 1 else ""
+
+
+def _refuse_misplaced(frames: Sequence[_Frame], slices: Mapping[str, int], path: Path) -> None:
+    """Frames in the plane of the images must lie on the image they refer to."""
+    for frame in frames:
+        in_plane = not frame.steps[:, 2].any()
+        if in_plane and slices.get(frame.source_uid, frame.origin[2]) != frame.origin[2]:
+            raise GeometryError(
+                f"frame {frame.index + 1} of {path} lies on slice {frame.origin[2]}, but refers to the image of slice "
+                f"{slices[frame.source_uid]}"
+            )
+
+
+def _refuse_strays(frames: Sequence[_Frame], path: Path) -> None:
+    """One frame whose number among the positions contradicts where it says to lie, while those of all others agree."""
+    ranked = sorted((frame for frame in frames if isinstance(frame.rank, int)), key=lambda frame: frame.rank or 0)
+    if len(ranked) < 4:
+        return
+    origins = np.array([frame.origin for frame in ranked])
+    steps = np.diff(origins, axis=0) @ (origins[-1] - origins[0])
+    same = np.diff([frame.rank for frame in ranked]) == 0
+    wrong = np.where(same, (np.diff(origins, axis=0) != 0).any(axis=1), steps < 0)
+    if 0 < wrong.sum() <= 2 and len(wrong) > 2 * wrong.sum():
+        frame = ranked[int(np.flatnonzero(wrong)[0]) + 1]
+        raise GeometryError(f"{path}: the place of frame {frame.index + 1} contradicts its number among the positions")
 
 
 def _segment_number(own: Dataset, shared: Dataset, index: int, path: Path) -> int:
@@ -225,7 +261,7 @@ def _affine(own: Dataset, shared: Dataset, path: Path) -> NDArray[np.float64]:
 
 
 def _group(keyword: str, own: Dataset, shared: Dataset, path: Path) -> Dataset | None:
-    items: Sequence[Dataset] | None = value_of(own, keyword, path) or value_of(shared, keyword, path)
+    items: Sequence[Dataset] | None = items_of(own, keyword, path) or items_of(shared, keyword, path)
     return items[0] if items else None
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 
 from volseg.errors import DataError
-from volseg.io.dicom.dataset import numbers_of, value_of, words_of
+from volseg.io.dicom.dataset import items_of, numbers_of, words_of
 
 _DAY = timedelta(days=1)
 _FIRST_DAY = datetime(1, 1, 1)  # noqa: DTZ001  dates of one scanner
@@ -62,7 +62,7 @@ def _factor(dataset: Dataset, path: Path) -> float:
     if not {"ATTN", "DECY"} <= set(corrected):
         raise DataError(f"CorrectedImage of {path} is {'/'.join(corrected) or 'not stated'}, not ATTN and DECY")
     weight_kg = _positive(dataset, "PatientWeight", path)
-    items = value_of(dataset, "RadiopharmaceuticalInformationSequence", path)
+    items = items_of(dataset, "RadiopharmaceuticalInformationSequence", path)
     if not items:
         raise DataError(f"{path} does not state the radiopharmaceutical")
     dose_bq = _positive(items[0], "RadionuclideTotalDose", path)

@@ -131,11 +131,11 @@ def _split_by_value(part: Part, separator: int, word: str) -> list[Part]:
     ordered = sorted(groups, key=_rank)
     names = [_value_name(value) if word in _NAMED_BY_VALUE else str(rank) for rank, value in enumerate(ordered, 1)]
     pieces = [_piece(part, f"{word}{name}", groups[value]) for name, value in zip(names, ordered, strict=True)]
-    if word in _ALWAYS:
-        return (
-            pieces if "" not in groups else [replace(piece, doubt=f"not all images state a {word}") for piece in pieces]
-        )
-    return _with_doubts(pieces)
+    if word not in _ALWAYS:
+        return _with_doubts(pieces)
+    unstated = f"not all of its images state a {word}" if "" in groups else ""
+    alone = f"it is a {word} of one image beside another {word} of its orientation"
+    return [replace(piece, doubt=unstated or alone * (len(piece.images) == 1)) for piece in pieces]
 
 
 def _with_doubts(pieces: list[Part]) -> list[Part]:
