@@ -75,12 +75,12 @@ def _grid_of(source: SegmentsSource) -> Geometry:
     return read_series(source.series).geometry  # which proves its pixels, too
 
 
-def _slices_of(source: SegmentsSource) -> dict[str, int]:
-    """SOPInstanceUID -> slice, of the single-frame images an object lies on, as far as they are known."""
+def _slices_of(source: SegmentsSource, geometry: Geometry) -> dict[str, int]:
+    """SOPInstanceUID -> slice of the grid, of the single-frame images an object lies on, as far as they are known."""
     if source.series is None:
         return {}
     images = read_instances(source.series)
-    if images.is_multi_frame or len(images.headers) < len(images.frames):
+    if len(images.headers) < len(images.frames) or not images.geometry.matches(geometry):
         return {}
     placed = zip(images.frames, images.slices, strict=True)
     return {str(images.header_of(frame).get("SOPInstanceUID", "")): k for frame, k in placed}
@@ -89,7 +89,7 @@ def _slices_of(source: SegmentsSource) -> dict[str, int]:
 def _segments(source: SegmentsSource, geometry: Geometry) -> Iterator[tuple[Segment, NDArray[np.bool_]]]:
     match source.kind:
         case "seg":
-            return read_seg(source.path, geometry, _slices_of(source))
+            return read_seg(source.path, geometry, _slices_of(source, geometry))
         case "rtstruct":
             return read_rtstruct(source.path, geometry)
 
