@@ -538,9 +538,7 @@ def test_a_damaged_slice_in_a_folder_of_two_series_is_set_aside(what: str, tmp_p
     assert scan.set_aside[0].reason
 
 
-@pytest.mark.parametrize(
-    "count", [1, 2]
-)
+@pytest.mark.parametrize("count", [1, 2])
 def test_several_slices_of_another_matrix_at_the_end_are_missed(count: int, tmp_path: Path) -> None:
     volume = make_volume(shape=(4, 3, 8))
     for path in write_series(volume, tmp_path)[-count:]:

@@ -102,7 +102,7 @@ def test_errors_of_a_case_come_out_of_the_chain_as_they_are(tmp_path: Path) -> N
     moved[0, 3] += 5
     other = type(image.geometry)(image.geometry.shape, moved)
     case = write_case(tmp_path, image, Mask(mask.array, other))
-    with pytest.raises(GeometryError, match=r"case case: the reference.*5 mm apart"):
+    with pytest.raises(GeometryError, match=r"case case: reference and image: .*5 mm apart"):
         preprocess(case, DATA, AT_1_MM, reference=True)
 
 

@@ -52,7 +52,9 @@ _VOXEL_SUFFIXES = {".img": (".hdr",), ".raw": (".nhdr", ".mhd"), ".zraw": (".mhd
 def image_suffix(path: Path) -> str:
     """The suffix that makes `path` an image file, in lower case; empty when there is none."""
     name = path.name.lower()
-    return next((suffix for suffix in IMAGE_SUFFIXES if name.endswith(suffix)), "")
+    if not name.endswith(IMAGE_SUFFIXES):
+        return ""
+    return next(suffix for suffix in IMAGE_SUFFIXES if name.endswith(suffix))
 
 
 def discover(root: Path, progress: Progress = silent, *, fill_gaps: bool = False) -> Discovery:
@@ -286,7 +288,9 @@ def _walk(root: Path, set_aside: list[SetAside]) -> Iterator[Path]:
 
 
 def _belongs_to_header(path: Path) -> bool:
-    return any(path.with_suffix(suffix).exists() for suffix in _VOXEL_SUFFIXES.get(path.suffix.lower(), ()))
+    if not path.name.lower().endswith(tuple(_VOXEL_SUFFIXES)):
+        return False
+    return any(path.with_suffix(suffix).exists() for suffix in _VOXEL_SUFFIXES[path.suffix.lower()])
 
 
 def _order(source: Source) -> tuple[str, int, str]:

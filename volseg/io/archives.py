@@ -21,7 +21,7 @@ _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotI
 
 def is_archive(path: Path) -> bool:
     """Whether a file is a .zip, by its name."""
-    return path.suffix.lower() == ".zip"
+    return path.name.lower().endswith(".zip")
 
 
 def members(archive: Path) -> Iterator[Path]:
@@ -68,10 +68,14 @@ def read_head(path: Path, size: int) -> bytes:
         DataError: If it lies in an archive that is damaged.
         OSError: As `Path.open`.
     """
-    with open_stored(path) as file:
-        head = file.read(size)
-        if not head.startswith(_GZIP_MAGIC):
-            return head
+    try:
+        with path.open("rb", buffering=0) as file:
+            head = file.read(size)
+    except NotADirectoryError:
+        with open_stored(path) as packed:
+            head = packed.read(size)
+    if not head.startswith(_GZIP_MAGIC):
+        return head
     try:
         return zlib.decompressobj(wbits=31).decompress(head, size)
     except zlib.error:

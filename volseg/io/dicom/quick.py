@@ -13,8 +13,8 @@ from volseg.io.dicom.frames import FARTHEST_MM, Plane
 from volseg.io.dicom.separators import STABLE, VARYING
 from volseg.io.dicom.volumes import Image
 
-#: How much of a file is read to look at its header; what does not fit is left to pydicom.
-HEAD_BYTES = 16_384
+#: How much of a file is read to look at its header, and how much if that was not enough; the rest is left to pydicom.
+HEAD_BYTES, LONG_HEAD_BYTES = 6_144, 65_536
 
 _SOP_CLASS, _SOP_UID, _INSTANCE, _POSITION, _FRAMES, _IMAGE_TYPE = (
     tag_for_keyword(keyword) or 0
@@ -28,9 +28,9 @@ _SOP_CLASS, _SOP_UID, _INSTANCE, _POSITION, _FRAMES, _IMAGE_TYPE = (
     )
 )
 _VARYING = tuple(tag_for_keyword(each.keyword) or 0 for each in VARYING)
-#: Everything that follows is of the pixels, or of functional groups, which are left to pydicom.
-_LAST = 0x0028FFFF
-_WANTED = frozenset(tag for tag in TAGS if tag <= _LAST)
+#: Groups behind that of the pixels' description are functional groups, which are left to pydicom.
+_WANTED = frozenset(tag for tag in TAGS if tag >> 16 <= 0x0028)
+_LAST = max(_WANTED)
 _SHARED = tuple(sorted(_WANTED - {_SOP_UID, _INSTANCE, _POSITION, *_VARYING}))
 _CLASSIC = frozenset(str(sop_class).encode() for sop_class in CLASSIC_CLASSES)
 

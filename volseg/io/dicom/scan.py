@@ -16,7 +16,7 @@ from volseg.io.archives import read_head
 from volseg.io.dicom.classify import Found, Unused, examine
 from volseg.io.dicom.dataset import looks_like_dicom, quiet_pydicom
 from volseg.io.dicom.doubts import doubts_of
-from volseg.io.dicom.quick import HEAD_BYTES, QuickLook
+from volseg.io.dicom.quick import HEAD_BYTES, LONG_HEAD_BYTES, QuickLook
 from volseg.io.dicom.volumes import Image, Part, plane_of, split
 from volseg.io.source import SegmentsSource, SeriesSource, SeriesTraits, SetAside
 from volseg.progress import Progress, silent
@@ -92,7 +92,10 @@ def _look_at(path: Path, look: QuickLook) -> Found | None:
     except DataError as error:
         return Unused(path, str(error))
     if looks_like_dicom(head):
-        return look(head, path) or examine(path)
+        found = look(head, path)
+        if found is None and len(head) == HEAD_BYTES:
+            found = look(read_head(path, LONG_HEAD_BYTES), path)
+        return found or examine(path)
     if path.suffix.lower() in _DICOM_SUFFIXES or (head and not head.strip(b"\0")):  # a preamble is zeros
         return Unused(path, f"{path} is no DICOM file, or its beginning is lost")
     return None
