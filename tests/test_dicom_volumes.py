@@ -384,3 +384,13 @@ def test_the_real_time_points(real_data: Path) -> None:
     for n, source in enumerate(sources):
         numbers = sorted(pydicom.dcmread(path, stop_before_pixels=True).InstanceNumber for path in source.files)
         assert numbers == list(range(15 * n + 1, 15 * n + 16))
+
+
+def test_two_patients_with_one_series_uid_are_two_series(tmp_path: Path) -> None:
+    """Anonymised badly: adjoining or equal positions must not make one volume of two people."""
+    for n, name in enumerate(("p1", "p2")):
+        for path in write_series(make_volume(seed=n), tmp_path / name):
+            edit(path, SeriesInstanceUID="1.2.3", PatientID=name)
+    series = scan_dicom(sorted(tmp_path.rglob("*.dcm"))).series
+    assert sorted(source.folder.name for source in series) == ["p1", "p2"]
+    assert [len(source.files) for source in series] == [6, 6]

@@ -13,12 +13,13 @@ import pytest
 from conftest import make_case
 from test_dicom import edit
 
-from volseg.errors import ConfigError, DataError, GeometryError
+from volseg.errors import ConfigError, DataError, GeometryError, OutputError
 from volseg.export import FORMATS, SUFFIXES, Export, export, output_path
 from volseg.export.labels import read_labels, write_labels
 from volseg.geometry import AxisOrder
 from volseg.io import read_mask, read_volume, single_source, write_mask, write_volume
 from volseg.io.dicom import write_series
+from volseg.scoring import pair_cases
 from volseg.terminology import Code, Structure, lookup
 from volseg.volume import Label, Mask
 
@@ -181,3 +182,116 @@ def test_a_name_from_the_images_leads_nowhere(trained_run: Path, tmp_path: Path,
     assert {path.name for path in tmp_path.iterdir()} == {"in", "out"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"masks"}
     assert "Doe" not in out + err + "".join(path.name for path in (tmp_path / "out").rglob("*"))
+
+
+def test_the_input_folder_is_no_output(trained_run: Path, tmp_path: Path, volseg: Run) -> None:
+    image, mask = make_case(0)
+    write_volume(image, tmp_path / "a.nii.gz")
+    write_mask(mask, tmp_path / "a_seg.nii.gz")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    code, _, err = volseg("predict", tmp_path, "--model", trained_run, "--output", tmp_path)
+    assert code == 2
+    assert "is the input, too" in err
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_files_that_no_batch_made_stay(trained_run: Path, tmp_path: Path, volseg: Run) -> None:
+    image, mask = make_case(0)
+    write_volume(image, tmp_path / "in" / "a.nii.gz")
+    write_mask(mask, tmp_path / "in" / "a_seg.nii.gz")  # skipped, and called like a mask
+    write_mask(mask, tmp_path / "out" / "a_seg.nii.gz")
+    assert volseg("predict", tmp_path / "in", "--model", trained_run, "--output", tmp_path / "out")[0] == 0
+    assert (tmp_path / "out" / "a_seg.nii.gz").is_file()
+
+
+def test_meshes_that_are_gone_are_made_again(trained_run: Path, tmp_path: Path, volseg: Run) -> None:
+    write_volume(make_case(0)[0], tmp_path / "in" / "a.nii.gz")
+    words = ("predict", tmp_path / "in", "--model", trained_run, "--output", tmp_path / "out", "--format", "stl")
+    assert volseg(*words)[0] == 0
+    shutil.rmtree(tmp_path / "out" / "a")
+    assert volseg(*words)[0] == 0
+    assert list((tmp_path / "out" / "a").glob("*.stl"))
+
+
+def test_meshes_of_another_mask_do_not_stay_among_new_ones(mask_file: Path, series: Path, tmp_path: Path) -> None:
+    export(Export(mask_file, series, tmp_path / "meshes", "stl"))
+    with pytest.raises(OutputError, match="already holds meshes"):
+        export(Export(mask_file, series, tmp_path / "meshes", "stl"))
+
+
+def test_of_several_series_of_one_grid_the_one_is_taken_that_would_be_segmented(
+    mask_file: Path, series: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An arterial and a venous scan lie on one grid; a Segmentation says which it is about."""
+    study = tmp_path / "study"
+    for number, name in ((5, "a"), (2, "b")):
+        write_series(make_case(0)[0], study / name)
+        for path in (study / name).iterdir():
+            edit(path, StudyInstanceUID="1.2.3", SeriesNumber=number)
+    export(Export(mask_file, study, tmp_path / "p1.seg.dcm", "dicom-seg"))
+    uids = {name: pydicom.dcmread(study / name / "0001.dcm").SeriesInstanceUID for name in "ab"}
+    assert pydicom.dcmread(tmp_path / "p1.seg.dcm").ReferencedSeriesSequence[0].SeriesInstanceUID == uids["b"]
+    assert "series 2 is taken" in caplog.text
+    export(Export(mask_file, study / "a", tmp_path / "of_a.seg.dcm", "dicom-seg"))
+    export(Export(tmp_path / "of_a.seg.dcm", study, tmp_path / "again.seg.dcm", "dicom-seg"))
+    assert pydicom.dcmread(tmp_path / "again.seg.dcm").ReferencedSeriesSequence[0].SeriesInstanceUID == uids["a"]
+
+
+def test_a_series_in_doubt_is_read_aloud_where_gaps_are_allowed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    last = write_series(make_case(0)[0], tmp_path)[-1]
+    last.write_bytes(last.read_bytes()[:600])
+    with pytest.raises(GeometryError, match=r"0016\.dcm may be one of its slices"):
+        read_volume(single_source(tmp_path))
+    assert read_volume(single_source(tmp_path, fill_gaps=True)).geometry.shape[2] == 15
+    assert "may be one of its slices" in caplog.text
+
+
+def test_burned_in_text_is_warned_of_before_it_is_painted(
+    mask_file: Path, series: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for path in series.iterdir():
+        edit(path, BurnedInAnnotation="YES")
+    export(Export(mask_file, series, tmp_path / "p1.png", "png"))
+    assert "BurnedInAnnotation is YES" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"value": 1, "name": "a", "color": [999, 0, 0]},
+        {"value": 1.5, "name": "a"},
+        {"value": 70000, "name": "a"},
+        {"value": 1, "name": None},
+        {"name": "a"},
+    ],
+)
+def test_labels_that_are_none_are_refused(entry: dict[str, object], tmp_path: Path) -> None:
+    (tmp_path / "labels.json").write_text(json.dumps([entry]))
+    with pytest.raises(DataError, match="is no list of labels"):
+        read_labels(tmp_path / "labels.json")
+
+
+def test_masks_and_references_of_deeper_names_find_each_other(tmp_path: Path) -> None:
+    _, mask = make_case(0)
+    for name in ("p1", "p1_2"):
+        write_mask(mask, tmp_path / "references" / f"{name}.nii.gz")
+        write_mask(mask, tmp_path / "masks" / f"{name}_dicom.nii.gz")
+    pairs = pair_cases(tmp_path / "masks", tmp_path / "references", only_predicted=False).pairs
+    assert {pair.case_id: pair.prediction.place.name for pair in pairs if pair.prediction} == {
+        "p1": "p1_dicom.nii.gz",
+        "p1_2": "p1_2_dicom.nii.gz",
+    }
+
+
+def test_segmentations_are_scored_like_label_maps(mask_file: Path, series: Path, tmp_path: Path, volseg: Run) -> None:
+    export(Export(mask_file, series, tmp_path / "seg" / "p1.seg.dcm", "dicom-seg"))
+    shutil.copy(mask_file.parent / "labels.json", tmp_path / "seg")
+    shutil.copy(mask_file, tmp_path / "seg.nii.gz")
+    (tmp_path / "references").mkdir()
+    shutil.copy(mask_file, tmp_path / "references" / "p1.nii.gz")
+    code, out, err = volseg("evaluate", tmp_path / "seg", tmp_path / "references", "--output", tmp_path / "scores")
+    assert code == 0, err
+    assert out.splitlines()[1].split()[:2] == ["liver", "1"]
+    assert out.splitlines()[-3].split()[7] == "1"  # the mean of Dice

@@ -99,7 +99,7 @@ def test_every_series_gets_a_reason() -> None:
     choice = choose(series, ["ct", "pet"], rules(ct={"modality": "CT"}, pet={"modality": "PT"}))
     assert set(choice.reasons) == set(series)
     assert choice.chosen == {"ct": series[0], "pet": series[3]}
-    assert choice.reasons[series[1]] == "not taken for ct: modality is MR"
+    assert choice.reasons[series[1]] == "not taken for pet: modality is MR; not taken for ct: modality is MR"
 
 
 def test_one_series_is_not_two_channels() -> None:
@@ -125,7 +125,7 @@ def test_a_rule_that_only_one_series_fits_gets_it() -> None:
         ({"modality": "CT"}, ""),
         ({"modality": "MR"}, "modality is CT"),
         ({"description": "abdomen.*b3"}, ""),
-        ({"description": "^b30"}, "description is 'Abdomen 1.0 B30f'"),
+        ({"description": "^b30"}, "its description is another"),
         ({"image_type": ["axial", "PRIMARY"]}, ""),
         ({"image_type": ["PRIMARY", "HELIX"]}, "ImageType is ORIGINAL/PRIMARY/AXIAL"),
         ({"not_image_type": ["MPR"]}, ""),
@@ -207,7 +207,7 @@ def test_rules_choose_among_the_series_of_a_study(tmp_path: Path) -> None:
     write_study(tmp_path, (thick, {"SeriesDescription": "portal venous"}), (thin, {"SeriesDescription": "native"}))
     dataset = find_inputs(tmp_path, ("image",), rules(image={"description": "venous"}))
     assert [case.images["image"].traits.number for case in dataset.cases] == [1]  # type: ignore[union-attr]
-    assert [item.reason for item in dataset.set_aside] == ["not taken for image: description is 'native'"]
+    assert [item.reason for item in dataset.set_aside] == ["not taken for image: its description is another"]
     nothing = find_inputs(tmp_path, ("image",), rules(image={"description": "arterial"}))
     assert not nothing.cases
     assert len(nothing.set_aside) == 2
@@ -341,9 +341,9 @@ def test_inspect_takes_rules_and_gaps(volseg: Callable[..., tuple[int, str, str]
         assert code == 0, err
         entries = {entry["path"]: entry for entry in json.loads(out)}
         assert entries["s1"]["taken"] == "taken for t1"
-        assert entries["s2"]["taken"] == "not taken for t1: description is ''"
+        assert entries["s2"]["taken"] == "not taken for t1: its description is another"
         statuses[words] = entries["s1"]["status"]
-    assert statuses == {(): "unusable", ("--allow-gaps",): "ok"}
+    assert statuses == {(): "unusable", ("--allow-gaps",): "odd"}
 
 
 def test_inspect_of_nothing_says_nothing_about_a_patient(tmp_path: Path) -> None:

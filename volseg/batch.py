@@ -6,7 +6,7 @@ import json
 import logging
 import time
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -21,7 +21,17 @@ from volseg.cases.case import as_case_id, stem
 from volseg.checkpoint import Model, load_model, model_file
 from volseg.config import DataConfig, dump
 from volseg.errors import CheckpointError, ConfigError, DataError, OutputError
-from volseg.export import FORMATS, Encoding, Format, output_path, warn_of_private_codes, with_needed, write
+from volseg.export import (
+    FORMATS,
+    MESHES,
+    Encoding,
+    Format,
+    check_formats,
+    output_path,
+    warn_of_private_codes,
+    with_needed,
+    write,
+)
 from volseg.export.labels import LABELS_FILE, write_labels
 from volseg.export.sidecars import write_itksnap_labels, write_niivue_colormap
 from volseg.io import stands_for
@@ -123,6 +133,8 @@ def predict_folder(
     data, output = loaded[0].config.data, request.output
     rules = data.model_copy(update={"allow_gaps": data.allow_gaps or request.allow_gaps})
     source = stands_for(source)
+    if output.resolve() == source.resolve():
+        raise OutputError(f"{output} is the input, too", hint="choose an --output of its own, so that no image is lost")
     dataset = find_inputs(source, data.channels, rules, progress)
     make_folder(output)
     remove_leftovers(output)
@@ -130,7 +142,7 @@ def predict_folder(
     settings = json.dumps([__version__, request.all_formats, request.encoding, _hash_models(loaded, models)])
     earlier = _read_reports(output / CASES_FILE, data)
     reports = {report.case_id: report for report in _skipped(dataset, source)}
-    for case_id in reports:
+    for case_id in set(reports) & set(earlier):
         _remove_masks(output, case_id)
     waiting = {case.case_id: earlier[case.case_id] for case in dataset.cases if case.case_id in earlier}
     for done, case in enumerate(dataset.cases):
@@ -175,12 +187,14 @@ def _predict_case(
     paths = request.paths(case.case_id)
     try:
         key = digest(case.images.values(), settings)
-        if earlier and earlier.status == Status.SEGMENTED and earlier.key == key and _are_there(paths.values()):
+        if earlier and earlier.key == key and _are_there(paths, earlier):
             logger.info("case %s is up to date", case.case_id)
             return earlier
-        mask = predict(case, models)
-        _remove_masks(request.output, case.case_id)
         image = case.images[models[0].config.data.channels[0]]
+        check_formats(image, request.all_formats)
+        mask = predict(case, models)
+        if earlier:
+            _remove_masks(request.output, case.case_id)
         for form, path in paths.items():
             write(mask, image, path, form, request.encoding)
     except (OutputError, ConfigError, CheckpointError):
@@ -236,9 +250,10 @@ def _remove_meshes(folder: Path, form: Format) -> None:
         folder.rmdir()
 
 
-def _are_there(paths: Iterable[Path]) -> bool:
-    """Whether the masks are; an empty one has no meshes, and so perhaps no folder of them."""
-    return all(path.exists() for path in paths if path.suffix)
+def _are_there(paths: Mapping[Format, Path], earlier: CaseReport) -> bool:
+    """Whether the masks of a case are; an empty one has no meshes."""
+    meshless = not any(earlier.volumes_ml.values())
+    return all(path.exists() or (meshless and form in MESHES) for form, path in paths.items())
 
 
 def _write_reports(reports: Sequence[CaseReport], data: DataConfig, path: Path) -> None:

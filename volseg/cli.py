@@ -251,13 +251,16 @@ def evaluate(
         bool,
         typer.Option("--only-predicted", help="Leave out references that have no prediction, instead of scoring 0."),
     ] = False,
+    allow_gaps: GapsOption = False,
 ) -> None:
     """Compare masks with references, case by case and label by label."""
+    from volseg.config import DicomRules
     from volseg.evaluation import evaluate as score
     from volseg.scoring import evaluation_labels, pair_cases
 
+    rules = DicomRules(allow_gaps=allow_gaps)
     with _progress() as progress:
-        pairing = pair_cases(predictions, references, only_predicted=only_predicted)
+        pairing = pair_cases(predictions, references, only_predicted=only_predicted, rules=rules)
         labels = evaluation_labels(predictions, pairing.pairs)
         result = score(pairing.pairs, labels, output, tolerance_mm=tolerance_mm, progress=progress)
     for failure in result.failures:

@@ -249,7 +249,7 @@ def _evaluate_case(
     try:
         reference = read_mask(pair.reference, labels, on=_grid_for(pair))
         grid = reference.geometry
-        prediction = None if pair.prediction is None else read_mask(pair.prediction, labels)
+        prediction = None if pair.prediction is None else read_mask(pair.prediction, labels, on=grid)
         scores = score_masks(prediction, reference, labels, tolerance_mm)
     except DataError as error:
         reason = str(error)
@@ -259,8 +259,10 @@ def _evaluate_case(
 
 def _grid_for(pair: CasePair) -> Geometry | None:
     """The grid for a reference that has none of its own: that of the mask it is compared with."""
-    drawn = isinstance(pair.reference, SegmentsSource)
-    return read_mask(pair.prediction).geometry if drawn and pair.prediction else None
+    drawn, prediction = isinstance(pair.reference, SegmentsSource), pair.prediction
+    return (
+        read_mask(prediction).geometry if drawn and prediction and not isinstance(prediction, SegmentsSource) else None
+    )
 
 
 def _write_table(table: pd.DataFrame, path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +11,8 @@ import numpy as np
 from volseg.cases.series import choose, studies_of
 from volseg.config import NO_RULES, DicomRules
 from volseg.errors import DataError
-from volseg.io import SegmentsSource, SeriesSource, Source, discover, read_volume, stands_for
+from volseg.geometry import Geometry
+from volseg.io import SegmentsSource, SeriesSource, Source, discover, image_suffix, read_volume, stands_for
 from volseg.io.files import without_root
 from volseg.progress import Progress, silent
 
@@ -73,7 +74,8 @@ def inspect(
     path = stands_for(path)
     discovery = discover(path, progress, fill_gaps=rules.allow_gaps)
     series = [source for source in discovery.sources if isinstance(source, SeriesSource)]
-    taken = {source: why for study in studies_of(series) for source, why in _choices(study, channels, rules).items()}
+    studies = [choose(study, channels, rules) for study in studies_of(series)]
+    taken = {source: why for choice in studies for source, why in choice.reasons.items()}
     findings = []
     for done, source in enumerate(discovery.sources, start=1):
         found = _look_at(source, path)
@@ -82,10 +84,6 @@ def inspect(
     aside = [Finding(_relative(item.path, path), "", "set aside", item.reason) for item in discovery.set_aside]
     marked = [_look_at_segments(source, path) for source in discovery.segments]
     return sorted([*findings, *aside, *marked], key=lambda finding: finding.path)
-
-
-def _choices(study: Sequence[SeriesSource], channels: Sequence[str], rules: DicomRules) -> Mapping[SeriesSource, str]:
-    return choose(study, channels, rules).reasons
 
 
 def _described(finding: Finding, source: SeriesSource, taken: str) -> Finding:
@@ -115,14 +113,23 @@ def _look_at(source: Source, root: Path) -> Finding:
     except DataError as error:
         return Finding(name, kind, "unusable", without_root(str(error), root))
     geometry = volume.geometry
-    remark = _oddities(volume.array)
+    remark = "; ".join(text for text in (_doubts(source, geometry), _oddities(volume.array)) if text)
     status = "odd" if remark else "ok"
     return Finding(name, kind, status, remark, geometry.shape, geometry.spacing_mm, geometry.axis_codes)
 
 
+def _doubts(source: Source, geometry: Geometry) -> str:
+    """What of a series is read only because gaps are allowed."""
+    if not isinstance(source, SeriesSource):
+        return ""
+    made = geometry.shape[2] - source.traits.slices
+    bridged = f"{made} slices are interpolated over gaps" if source.fill_gaps and made > 0 else ""
+    return "; ".join(text for text in (source.doubt, bridged) if text)
+
+
 def _kind_of(source: Source) -> str:
     if not isinstance(source, SeriesSource):
-        return source.place.suffixes[0].lstrip(".")
+        return image_suffix(source.place).lstrip(".")
     return f"DICOM series of {len(source.files)} files" + (f", {source.volume}" if source.volume else "")
 
 

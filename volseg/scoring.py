@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from volseg.batch import CASES_FILE, segmented_cases
 from volseg.cases import find_references
 from volseg.cases.case import as_case_id
 from volseg.cases.layouts import name_parts
+from volseg.config import NO_RULES, DicomRules
 from volseg.errors import DataError
 from volseg.evaluation import CasePair
 from volseg.export.labels import LABELS_FILE, read_labels
@@ -33,13 +35,14 @@ class Pairing:
     remarks: tuple[str, ...]
 
 
-def pair_cases(predictions: Path, references: Path, *, only_predicted: bool) -> Pairing:
+def pair_cases(predictions: Path, references: Path, *, only_predicted: bool, rules: DicomRules = NO_RULES) -> Pairing:
     """Pair masks and references by case id.
 
     Args:
         predictions: A folder of masks.
         references: A folder of label maps or a labelled data set.
         only_predicted: Whether references without a prediction are left out.
+        rules: How DICOM references are read.
 
     Returns:
         The pairs.
@@ -47,9 +50,10 @@ def pair_cases(predictions: Path, references: Path, *, only_predicted: bool) -> 
     Raises:
         DataError: If there are no references, or no prediction belongs to any.
     """
-    wanted = find_references(references)
+    wanted = find_references(references, rules)
     made: dict[str, Source] = {}
-    for source in discover(predictions).sources:  # a case in several formats is one case
+    found = discover(predictions, fill_gaps=rules.allow_gaps)
+    for source in (*found.sources, *found.segments):  # a case in several formats is one case
         made.setdefault(as_case_id(name_parts(source, predictions), ()), source)
     if (predictions / CASES_FILE).is_file():  # what another batch left in the folder is not this one's
         made = {case_id: made[case_id] for case_id in segmented_cases(predictions / CASES_FILE) if case_id in made}
@@ -71,13 +75,17 @@ def pair_cases(predictions: Path, references: Path, *, only_predicted: bool) -> 
     return Pairing(tuple(CasePair(case_id, made.get(case_id), wanted[case_id]) for case_id in chosen), tuple(remarks))
 
 
-def _longer_names(wanted: Iterable[str], made: Iterable[str]) -> dict[str, str]:
+def _longer_names(wanted: Collection[str], made: Collection[str]) -> dict[str, str]:
     """Case id of a reference -> the one prediction whose name goes on behind it.
 
     A labelled case is called by its folder, what is predicted by the path of its image, which may lie deeper.
     """
-    longer = {case_id: [name for name in made if name.startswith(f"{case_id}_")] for case_id in set(wanted) - set(made)}
-    return {case_id: names[0] for case_id, names in longer.items() if len(names) == 1}
+    longer: defaultdict[str, list[str]] = defaultdict(list)
+    for name in set(made) - set(wanted):
+        fitting = [case_id for case_id in wanted if name.startswith(f"{case_id}_")]
+        if fitting:
+            longer[max(fitting, key=len)].append(name)
+    return {case_id: names[0] for case_id, names in longer.items() if len(names) == 1 and case_id not in made}
 
 
 def evaluation_labels(predictions: Path, pairs: Sequence[CasePair]) -> tuple[Label, ...]:

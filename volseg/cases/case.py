@@ -18,8 +18,8 @@ _REFERENCE_NAME = re.compile(
     r"(.*[-_. ])?(labels?|seg|segmentations?|masks?|reference|ground[-_]?truth|gt)([-_. ]?(manual|final|auto))?",
     re.IGNORECASE,
 )
-#: Endings of DICOM objects that mark structures, as volseg writes them, and of any other.
-_DICOM_ENDINGS = (".seg.dcm", ".rtstruct.dcm", ".sr.dcm", ".dcm")
+#: Endings of objects that mark structures, as volseg writes them, and of any other DICOM file.
+_MARKED_ENDINGS = (".seg.dcm", ".rtstruct.dcm", ".sr.dcm", ".dcm", ".seg.nrrd")
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def check_label_values(case_id: str, mask: Mask, labels: Sequence[Label]) -> Non
 
 def stem(path: Path) -> str:
     """The name of an image file without its suffix ("a.nii.gz" -> "a"), or of a folder as it is."""
-    suffix = next((ending for ending in _DICOM_ENDINGS if path.name.lower().endswith(ending)), image_suffix(path))
+    suffix = next((ending for ending in _MARKED_ENDINGS if path.name.lower().endswith(ending)), image_suffix(path))
     return path.name[: -len(suffix)] if suffix else path.name
 
 

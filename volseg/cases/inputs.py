@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import defaultdict
 from collections.abc import Sequence
@@ -21,7 +22,10 @@ from volseg.cases.series import choose, studies_of
 from volseg.config import NO_RULES, DicomRules
 from volseg.errors import DataError
 from volseg.io import FileSource, SegmentsSource, SeriesSource, SetAside, Source, discover, image_suffix
+from volseg.io.files import without_root
 from volseg.progress import Progress, silent
+
+logger = logging.getLogger(__name__)
 
 
 def find_inputs(
@@ -78,7 +82,7 @@ def _from_tree(root: Path, channels: tuple[str, ...], rules: DicomRules, progres
     discovery = discover(root, progress, fill_gaps=rules.allow_gaps)
     set_aside = list(discovery.set_aside)
     set_aside += [SetAside(item.path, "it marks structures in images, it is no image") for item in discovery.segments]
-    studies, sources, not_taken = _choose_series(discovery.sources, channels, rules)
+    studies, sources, not_taken = _choose_series(discovery.sources, root, channels, rules)
     set_aside += not_taken
     named = by_name(sources, root)
     if root.is_dir():  # a single file is meant, whatever its name
@@ -100,7 +104,7 @@ def _from_tree(root: Path, channels: tuple[str, ...], rules: DicomRules, progres
 
 
 def _choose_series(
-    sources: Sequence[Source], channels: tuple[str, ...], rules: DicomRules
+    sources: Sequence[Source], root: Path, channels: tuple[str, ...], rules: DicomRules
 ) -> tuple[list[tuple[str, dict[str, Source]]], list[Source], list[SetAside]]:
     """Take the series that are meant out of each DICOM study.
 
@@ -120,8 +124,9 @@ def _choose_series(
         ]
         sorted_out |= {source for source in study if len(channels) > 1 or source not in choice.chosen.values()}
         if len(channels) > 1 and choice.chosen:
-            places = [source.folder for source in choice.chosen.values()]
-            matched.append((Path(os.path.commonpath(places)).name, dict(choice.chosen)))
+            folder = Path(os.path.commonpath([source.folder for source in choice.chosen.values()]))
+            parts = folder.relative_to(root).parts if folder.is_relative_to(root) else ()
+            matched.append(("_".join(parts) or folder.name, dict(choice.chosen)))
     return matched, [source for source in sources if source not in sorted_out], not_taken
 
 
@@ -210,7 +215,7 @@ def find_references(path: Path, rules: DicomRules = NO_RULES, progress: Progress
     if path.is_file() and path.suffix.lower() == ".csv":
         cases = from_manifest(path, rules).cases
     elif path.is_dir() and any((path / name).exists() for name in ("dataset.json", "labels", "labelsTr")):
-        cases = find_dataset(path, rules, progress).cases
+        cases = _all_cases(path, rules, progress)
     else:
         discovery = discover(path, progress, fill_gaps=rules.allow_gaps)
         found = references_in(discovery, path)
@@ -218,8 +223,16 @@ def find_references(path: Path, rules: DicomRules = NO_RULES, progress: Progress
             raise DataError(f"{path} holds no reference", hint="give a folder of label maps, or a labelled data set")
         if not _in_case_folders(found, path):
             return found
-        cases = find_dataset(path, rules, progress).cases
+        cases = _all_cases(path, rules, progress)
     return {case.case_id: case.reference for case in cases if case.reference is not None}
+
+
+def _all_cases(path: Path, rules: DicomRules, progress: Progress) -> tuple[Case, ...]:
+    """The cases of a labelled data set; what is not used is said, since nobody would miss it in a mean."""
+    dataset = find_dataset(path, rules, progress)
+    for item in dataset.set_aside:
+        logger.warning("not scored: %s: %s", item.path.name, without_root(item.reason, path))
+    return dataset.cases
 
 
 def _in_case_folders(found: dict[str, Source], root: Path) -> bool:

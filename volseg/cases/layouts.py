@@ -273,7 +273,7 @@ def _from_case_folders(root: Path, rules: DicomRules, progress: Progress) -> Dat
         set_aside += not_taken
         if images or references:
             found[as_case_id([folder.name], found)] = (images, references)
-    loose = [path for path in sorted(root.glob("[!.]*")) if path.is_file() and discover(path).sources]
+    loose = [path for path in sorted(root.glob("[!.]*")) if path.is_file() and _holds_something(path)]
     set_aside += [SetAside(path, "lies beside the case folders, not in one") for path in loose]
     channels = tuple(rules.series) or _common_channels(images for images, _ in found.values())
     cases = []
@@ -285,6 +285,11 @@ def _from_case_folders(root: Path, rules: DicomRules, progress: Progress) -> Dat
         else:
             cases.append(Case(case_id, {name: chosen[name] for name in channels}, references[0]))
     return Dataset("one folder per case", _sorted(cases), channels, set_aside=tuple(set_aside))
+
+
+def _holds_something(path: Path) -> bool:
+    discovery = discover(path)
+    return bool(discovery.sources or discovery.segments)
 
 
 def _parts_of_case(

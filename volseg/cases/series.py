@@ -67,20 +67,19 @@ def choose(series: Sequence[SeriesSource], channels: Sequence[str], rules: Dicom
         rules: For the channels.
     """
     chosen: dict[str, SeriesSource] = {}
-    reasons: dict[SeriesSource, str] = {}
+    reasons: dict[SeriesSource, list[str]] = {source: [] for source in series}
     for channel in _pickiest_first(series, channels, rules):
         rule = rules.series.get(channel, SeriesRule())
         faults = {source: fault_of(source, rule) for source in series if source not in chosen.values()}
         fitting = sorted((source for source, fault in faults.items() if not fault), key=_preference)
-        reasons |= {source: f"not taken for {channel}: {fault}" for source, fault in faults.items() if fault}
+        for source, fault in faults.items():
+            reasons[source] += [f"not taken for {channel}: {fault}"] if fault else []
+        for other in fitting[1:]:
+            reasons[other].append(f"not taken: {named(fitting[0])} is preferred{_advantage(fitting[0], other)}")
         if fitting:
             chosen[channel] = fitting[0]
-            reasons[fitting[0]] = f"taken for {channel}" + (_advantage(*fitting[:2]) if len(fitting) > 1 else "")
-            reasons |= {
-                other: f"not taken: {named(fitting[0])} is preferred{_advantage(fitting[0], other)}"
-                for other in fitting[1:]
-            }
-    return Choice(chosen, reasons)
+            reasons[fitting[0]] = [f"taken for {channel}" + (_advantage(*fitting[:2]) if len(fitting) > 1 else "")]
+    return Choice(chosen, {source: "; ".join(why) for source, why in reasons.items()})
 
 
 def _pickiest_first(series: Sequence[SeriesSource], channels: Sequence[str], rules: DicomRules) -> list[str]:
@@ -102,7 +101,7 @@ def fault_of(source: SeriesSource, rule: SeriesRule) -> str:
         (rule.modality not in (None, traits.modality), f"modality is {traits.modality or 'not stated'}"),
         (
             rule.description is not None and not re.search(rule.description, traits.description, re.IGNORECASE),
-            f"description is {traits.description!r}",
+            "its description is another",
         ),
         (not wanted <= words, f"ImageType is {'/'.join(traits.image_type) or 'not stated'}"),
         (bool(unwanted & words), f"ImageType is {'/'.join(traits.image_type)}"),

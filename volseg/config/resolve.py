@@ -151,12 +151,14 @@ def dicom_rules(overrides: Mapping[str, Any]) -> DicomRules:
     Raises:
         ConfigError: If what they say is not valid.
     """
-    data = overrides.get("data")
-    stated = {key: data[key] for key in DicomRules.model_fields if key in data} if isinstance(data, Mapping) else {}
+    data = overrides.get("data", {})
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"the configuration: data must hold keys, given {data!r}")
+    stated = {key: data[key] for key in DicomRules.model_fields if key in data}
     try:
         return DicomRules.model_validate(stated)
     except ValidationError as error:
-        raise ConfigError(f"the configuration: data.{_explain(error)}") from error
+        raise ConfigError(f"the configuration, in data: {_explain(error)}") from error
 
 
 def is_complete(tree: Mapping[str, Any]) -> bool:

@@ -10,7 +10,9 @@ from typing import Literal, get_args
 
 import fastremap
 
-from volseg.errors import ConfigError, DataError, GeometryError
+from volseg.cases.series import choose, named
+from volseg.config import NO_RULES
+from volseg.errors import ConfigError, DataError, GeometryError, OutputError
 from volseg.export.labels import LABELS_FILE, read_labels
 from volseg.geometry import Geometry
 from volseg.io import (
@@ -47,6 +49,8 @@ SUFFIXES: dict[Format, str] = {
     "glb": ".glb",
     "png": ".png",
 }
+#: Formats that are a folder of files, one per label with voxels.
+MESHES: tuple[Format, ...] = ("stl", "ply")
 #: Formats that refer to the DICOM images a mask was made from.
 _OF_DICOM: tuple[Format, ...] = ("dicom-seg", "rtstruct", "dicom-sr")
 
@@ -61,7 +65,18 @@ def output_path(folder: Path, case_id: str, form: Format) -> Path:
 def with_needed(formats: Sequence[Format]) -> list[Format]:
     """The formats, each once, with the Segmentation that a structured report refers to."""
     needed: list[Format] = ["dicom-seg"] if "dicom-sr" in formats else []
-    return list(dict.fromkeys([*formats, *needed]))
+    return list(dict.fromkeys([*needed, *formats]))
+
+
+def check_formats(image: Source, formats: Sequence[Format]) -> None:
+    """Refuse formats that a mask of this image cannot have, before it is made.
+
+    Raises:
+        DataError: If one refers to DICOM images, and the image is none.
+    """
+    for form in formats:
+        if form in _OF_DICOM:
+            _series(image, form)
 
 
 def write(mask: Mask, image: Source, path: Path, form: Format, encoding: Encoding = "binary") -> None:
@@ -98,6 +113,7 @@ def write(mask: Mask, image: Source, path: Path, form: Format, encoding: Encodin
         case "png":
             from volseg.export.preview import write_preview
 
+            _warn_of_burned_in(image)
             write_preview(mask, read_volume(image), path)
         case _:
             write_mask(mask, path)
@@ -117,6 +133,14 @@ def _write_dicom(mask: Mask, series: SeriesSource, path: Path, form: Format, enc
             from volseg.export.rtstruct import write_rtstruct
 
             write_rtstruct(mask, series, path)
+
+
+def _warn_of_burned_in(image: Source) -> None:
+    if isinstance(image, SeriesSource):
+        from volseg.export.described import warn_of_burned_in
+        from volseg.io.dicom import read_instances
+
+        warn_of_burned_in(read_instances(image), image.folder)
 
 
 def _series(image: Source, form: Format) -> SeriesSource:
@@ -167,6 +191,8 @@ def export(request: Export) -> tuple[Mask, list[Path]]:
     labels = _labels_of(source, request)
     mask, image = _placed(source, labels, request)
     warn_of_private_codes(mask.labels, [request.form])
+    if request.form in MESHES and any(request.output.glob(f"*.{request.form}")):
+        raise OutputError(f"{request.output} already holds meshes", hint="choose another --output")
     case = request.output.name.removesuffix(suffix)
     paths = {form: output_path(request.output.parent, case, form) for form in with_needed([request.form])}
     for form, path in paths.items():
@@ -177,8 +203,10 @@ def export(request: Export) -> tuple[Mask, list[Path]]:
 def _labels_of(source: Source, request: Export) -> tuple[Label, ...]:
     """What is known of the values before the mask is read."""
     beside = request.mask.parent / LABELS_FILE
-    if request.labels or beside.is_file():
-        return read_labels(request.labels or beside)
+    if request.labels:
+        return read_labels(request.labels)
+    if beside.is_file() and not isinstance(source, SegmentsSource):
+        return read_labels(beside)
     if isinstance(source, SegmentsSource):
         named = enumerate(dict.fromkeys(source.names), start=1)
         return tuple(Label(value, name, structure=lookup(name)) for value, name in named)
@@ -186,15 +214,22 @@ def _labels_of(source: Source, request: Export) -> tuple[Label, ...]:
 
 
 def _placed(source: Source, labels: Sequence[Label], request: Export) -> tuple[Mask, Source]:
-    """The mask on the grid of the first image at the reference that it lies on, and that image."""
+    """The mask on the grid of the image at the reference that it lies on, and that image.
+
+    Where it lies on several, the one is taken that it says to belong to, else the one that would be segmented.
+    """
     stored = None if isinstance(source, SegmentsSource) else _with_all_labels(read_mask(source, labels))
     faults: list[DataError] = []
+    fitting: dict[Source, Mask] = {}
     for image in discover(request.reference, fill_gaps=request.allow_gaps).sources:
         try:
             geometry = _grid_of(image)
-            return (stored.on(geometry) if stored else read_mask(source, labels, on=geometry)), image
+            fitting[image] = stored.on(geometry) if stored else read_mask(source, labels, on=geometry)
         except DataError as error:
             faults.append(error)
+    if fitting:
+        image = _preferred(list(fitting), source)
+        return fitting[image], image
     if len(faults) == 1:
         raise faults[0]
     if not faults:
@@ -203,6 +238,23 @@ def _placed(source: Source, labels: Sequence[Label], request: Export) -> tuple[M
         f"the mask lies on none of the {len(faults)} volumes in {request.reference}; the first: {faults[0]}",
         hint=faults[0].hint,
     )
+
+
+def _preferred(images: Sequence[Source], source: Source) -> Source:
+    """One of several images that a mask lies on."""
+    series = [image for image in images if isinstance(image, SeriesSource)]
+    if isinstance(source, SegmentsSource):
+        series = [image for image in series if image.series_uid in source.series_uids] or series
+    if len(images) == 1 or not series:
+        return images[0]
+    chosen = choose(series, ("image",), NO_RULES).chosen["image"]
+    if len(series) > 1:
+        logger.warning(
+            "the mask lies on %d series; %s is taken, as it would be for prediction: give the folder of another one",
+            len(series),
+            named(chosen),
+        )
+    return chosen
 
 
 def _with_all_labels(mask: Mask) -> Mask:
@@ -218,7 +270,7 @@ def warn_of_private_codes(labels: Sequence[Label], formats: Sequence[Format]) ->
     unknown = [label.name for label in labels if is_private(label.structure or private(label.name))]
     if unknown and set(formats) & {*_OF_DICOM, "seg-nrrd"}:
         logger.warning(
-            "no code is known for %s: private codes are written; data.structures can say what they are",
+            "no code is known for %s: private codes are written; data.structures can say what they are when training",
             ", ".join(unknown),
         )
 

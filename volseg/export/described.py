@@ -193,7 +193,9 @@ def numbered(labels: tuple[Label, ...]) -> list[tuple[int, Label]]:
         DataError: If there are none, since an object without segments is not valid, or two have one value.
     """
     if not labels:
-        raise DataError("a mask without labels cannot be described in DICOM", hint="name the labels of its values")
+        raise DataError(
+            "a mask without labels cannot be described in DICOM", hint="say with --labels what its values mean"
+        )
     if len({label.value for label in labels}) < len(labels):
         raise DataError("two labels of the mask have the same value")
     return list(enumerate(sorted(labels, key=lambda label: label.value), start=1))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from volseg.errors import DataError
+from volseg.io import LARGEST_LABEL
 from volseg.io.files import write_text
 from volseg.terminology import Code, Structure
 from volseg.volume import Label
@@ -34,8 +35,10 @@ def read_labels(path: Path) -> tuple[Label, ...]:
     """
     try:
         return tuple(_label(entry) for entry in json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path} is no list of labels: {error!r}") from error
+    except KeyError as error:
+        raise DataError(f"{path} is no list of labels: an entry has no {error}") from error
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} is no list of labels: {error}") from error
 
 
 def _entry(label: Label) -> dict[str, Any]:
@@ -52,9 +55,12 @@ def _entry(label: Label) -> dict[str, Any]:
 
 
 def _label(entry: Mapping[str, Any]) -> Label:
+    value, name = entry["value"], entry["name"]
+    if not isinstance(value, int) or not isinstance(name, str) or value > LARGEST_LABEL:
+        raise ValueError(f"value {value!r} and name {name!r} are no label")
     return Label(
-        int(entry["value"]),
-        str(entry["name"]),
+        value,
+        name,
         color=_color(entry.get("color")),
         parts=tuple(int(part) for part in entry.get("labels", ())),
         structure=_structure(entry["structure"]) if "structure" in entry else None,
@@ -71,4 +77,6 @@ def _color(stated: Sequence[int] | None) -> tuple[int, int, int] | None:
     if stated is None:
         return None
     red, green, blue = (int(part) for part in stated)
+    if not all(0 <= part <= 255 for part in (red, green, blue)):
+        raise ValueError(f"color {stated} is not of 0 to 255")
     return red, green, blue

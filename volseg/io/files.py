@@ -86,7 +86,8 @@ def remove_leftovers(folder: Path) -> None:
 
 def without_root(text: str, root: Path) -> str:
     """Shorten paths below what the user named to what they are within it; the rest may say who a case is."""
-    return text.replace(f"{root if root.is_dir() else root.parent}{os.sep}", "")
+    folder = root if root.is_dir() else root.parent
+    return text.replace(f"{folder}{os.sep}", "").replace(f"{folder}:", "the images:")
 
 
 def output_error(path: Path, error: OSError) -> OutputError:

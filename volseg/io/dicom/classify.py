@@ -24,6 +24,7 @@ _KEYWORDS = (
     "SOPClassUID",
     "SOPInstanceUID",
     "Modality",
+    "PatientID",
     "SeriesDescription",
     "StudyInstanceUID",
     "SeriesInstanceUID",
@@ -185,6 +186,7 @@ def _images(header: Dataset, path: Path, series_uid: str) -> Iterator[Image]:
         values=classic_values(header, path),
         series_uid=series_uid,
         traits=_traits(header, path, image_type),
+        patient_id="".join(words_of(header, "PatientID", path)),
     )
     multi_frame = "PerFrameFunctionalGroupsSequence" in header or (count_of(header, "NumberOfFrames", path) or 1) > 1
     try:

@@ -76,6 +76,7 @@ def _like(first: Image, found: dict[int, bytes], path: Path) -> Image:
         (*first.values[: len(STABLE)], *varying),
         first.series_uid,
         first.traits,
+        first.patient_id,
     )
 
 

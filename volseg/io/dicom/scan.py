@@ -115,10 +115,10 @@ def _name_shape(path: Path) -> tuple[Path, str]:
 def _parts(images: Sequence[Image]) -> list[Part]:
     """All volumes. An image without a place joins the largest volume of its series, and casts doubt on the others."""
     with_slices = {image.series_uid for image in images if image.plane and not image.per_file}
-    groups: defaultdict[tuple[str, Path | None], list[Image]] = defaultdict(list)
+    groups: defaultdict[tuple[str, str, Path | None], list[Image]] = defaultdict(list)
     for image in images:
         alone = image.per_file and (image.plane is not None or image.series_uid not in with_slices)
-        groups[image.series_uid, image.path if alone else None].append(image)
+        groups[image.series_uid, image.patient_id, image.path if alone else None].append(image)
     return [part for members in groups.values() for part in _parts_of_series(members)]
 
 

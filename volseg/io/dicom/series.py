@@ -97,7 +97,9 @@ def place_of(source: SeriesSource) -> str:
 
 
 def _check(source: SeriesSource, place: str) -> None:
-    if source.doubt and not source.fill_gaps:
+    if source.doubt and source.fill_gaps:
+        _log.warning("%s is read as far as it is there: %s", place, source.doubt)
+    elif source.doubt:
         raise GeometryError(
             f"{place}: {source.doubt}", hint="move what does not belong to it away, or use --allow-gaps to do without"
         )

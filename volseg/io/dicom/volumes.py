@@ -34,6 +34,7 @@ class Image:
         values: Of the `SEPARATORS`, as far as they are stated.
         series_uid: SeriesInstanceUID.
         traits: What is the same in a series.
+        patient_id: PatientID, by which series are kept apart; it is never shown.
         per_file: Whether the file is a volume, or several, by itself: multi-frame, or a mosaic.
     """
 
@@ -46,6 +47,7 @@ class Image:
     values: tuple[str, ...]
     series_uid: str
     traits: SeriesTraits
+    patient_id: str = ""
     per_file: bool = False
 
 
