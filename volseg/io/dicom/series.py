@@ -53,7 +53,8 @@ def read_series(source: SeriesSource) -> Volume:
     _check(source, place)
     with quiet_pydicom():
         frames, slices = _read_all(source, place)
-        slices *= np.float32(_activity_factor(frames, place))
+        if (factor := _activity_factor(frames, place)) != 1:
+            slices *= np.float32(factor)
         kept = _one_per_position(in_order(frames, place), lambda frame: slices[frames.index(frame)], place)
         placed = stack(kept, place, fill_gaps=source.fill_gaps)
     if kept != frames:
@@ -143,7 +144,8 @@ def _read_slice(path: Path, out: NDArray[np.float32], place: str) -> Frame:
 def _values_of(frame: Frame) -> NDArray[np.float32]:
     images = read_images(frame.path)
     values = np.empty(frame.plane.shape[::-1], np.float32)
-    images.rescale(next(n for n, other in enumerate(images.frames) if other.plane == frame.plane), values)
+    same = (n for n, other in enumerate(images.frames) if (other.index, other.corner) == (frame.index, frame.corner))
+    images.rescale(next(same), values)
     return values
 
 
