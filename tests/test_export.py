@@ -295,3 +295,26 @@ def test_segmentations_are_scored_like_label_maps(mask_file: Path, series: Path,
     assert code == 0, err
     assert out.splitlines()[1].split()[:2] == ["liver", "1"]
     assert out.splitlines()[-3].split()[7] == "1"  # the mean of Dice
+
+
+@pytest.mark.parametrize("form", ["dicom-seg", "rtstruct", "dicom-sr"])
+def test_images_as_converters_leave_them(
+    form: str, mask_file: Path, series: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """ITK writes no frame of reference, and every slice into a study of its own."""
+    for number, path in enumerate(sorted(series.iterdir())):
+        edit(path, lambda d: delattr(d, "FrameOfReferenceUID"), StudyInstanceUID=f"1.2.3.{number}")
+    paths = [tmp_path / name / f"p1{SUFFIXES[form]}" for name in "ab"]  # type: ignore[index]
+    for path in paths:
+        export(Export(mask_file, series, path, form))  # type: ignore[arg-type]
+    first, second = (pydicom.dcmread(path) for path in paths)
+    assert first.get("FrameOfReferenceUID") == second.get("FrameOfReferenceUID")
+    assert first.StudyInstanceUID == "1.2.3.0"
+    assert "16 studies" in caplog.text
+
+
+def test_images_of_several_spaces_have_no_common_mask(mask_file: Path, series: Path, tmp_path: Path) -> None:
+    edit(series / "0003.dcm", FrameOfReferenceUID="1.2.3")
+    for form in ("dicom-seg", "rtstruct"):
+        with pytest.raises(GeometryError, match="2 frames of reference"):
+            export(Export(mask_file, series, output_path(tmp_path, "p1", form), form))  # type: ignore[arg-type]

@@ -45,7 +45,7 @@ _PATIENT_AND_STUDY = (
     "StudyID",
     "ReferringPhysicianName",
 )
-_REQUIRED = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
+_REQUIRED = ("StudyInstanceUID", "SeriesInstanceUID")
 _LONGEST_NAME = 64
 _SEXES = {"M", "F", "O"}
 #: A date as ACR-NEMA had it, and a time of day (PS3.5 section 6.2).
@@ -140,7 +140,8 @@ def study_header(instances: Instances) -> Dataset:
         A data set whose texts are UTF-8.
 
     Raises:
-        DataError: If an image does not say which study, series or frame of reference it belongs to.
+        DataError: If an image does not say which study or series it belongs to.
+        GeometryError: If the images state several frames of reference.
     """
     path, source = next(iter(instances.headers.items()))
     header = Dataset()
@@ -149,8 +150,28 @@ def study_header(instances: Instances) -> Dataset:
         setattr(header, keyword, _valid(keyword, "\\".join(words_of(source, keyword, path))))
     for keyword in _REQUIRED:
         setattr(header, keyword, required(source, keyword, path))
+    header.FrameOfReferenceUID = _space_uid(instances, header.SeriesInstanceUID)
     header.Modality = "".join(words_of(source, "Modality", path))
     return header
+
+
+def _space_uid(instances: Instances, series_uid: str) -> str:
+    """The frame of reference of the images; one of their series where they state none, which conversions forget.
+
+    Raises:
+        GeometryError: If the images state several: their positions cannot be compared.
+    """
+    stated = {"".join(words_of(header, "FrameOfReferenceUID", path)) for path, header in instances.headers.items()}
+    if len(stated) > 1:
+        raise GeometryError(f"the images of series {series_uid} state {len(stated)} frames of reference")
+    return stated.pop() or derived_uid("frame of reference", series_uid)
+
+
+def warn_of_studies(instances: Instances, place: Path) -> None:
+    """Say it when the images of one series name several studies: what is derived can belong to one only."""
+    studies = {"".join(words_of(header, "StudyInstanceUID", path)) for path, header in instances.headers.items()}
+    if len(studies) > 1:
+        _log.warning("%s: its images name %d studies; what is derived goes to that of the first", place, len(studies))
 
 
 def image_headers(instances: Instances) -> list[Dataset]:

@@ -19,7 +19,6 @@ from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage
 
 from volseg import __version__
 from volseg.contours import Polygon, fill, trace, with_keyholes
-from volseg.errors import GeometryError
 from volseg.export.described import (
     MANUFACTURER,
     check_grid,
@@ -28,9 +27,9 @@ from volseg.export.described import (
     numbered,
     object_uids,
     reference,
-    required,
     study_header,
     warn_of_burned_in,
+    warn_of_studies,
 )
 from volseg.export.sidecars import color_of
 from volseg.io.dicom import Instances, read_instances
@@ -70,19 +69,12 @@ def write_rtstruct(mask: Mask, source: SeriesSource, path: Path) -> None:
     instances = read_instances(source)
     check_grid(mask, instances, source.folder)
     check_values(mask)
-    _check_space(instances, source)
     warn_of_burned_in(instances, source.folder)
+    warn_of_studies(instances, source.folder)
     with quiet_pydicom():
         dataset = _structure_set(mask, instances)
         with atomic_path(path) as temporary:
             dataset.save_as(temporary, enforce_file_format=True)
-
-
-def _check_space(instances: Instances, source: SeriesSource) -> None:
-    """Refuse images that a single structure set cannot refer to."""
-    for keyword in ("FrameOfReferenceUID", "StudyInstanceUID"):
-        if len({required(header, keyword, file) for file, header in instances.headers.items()}) > 1:
-            raise GeometryError(f"the images of {source} do not agree on their {keyword}")
 
 
 def _structure_set(mask: Mask, instances: Instances) -> Dataset:

@@ -30,6 +30,7 @@ from volseg.export.described import (
     reference,
     structure_of,
     warn_of_burned_in,
+    warn_of_studies,
     without_own_time,
 )
 from volseg.export.identity import derived_uid
@@ -67,6 +68,7 @@ def write_seg(mask: Mask, source: SeriesSource, path: Path, encoding: Encoding =
     check_grid(mask, instances, source.folder)
     check_values(mask)
     warn_of_burned_in(instances, source.folder)
+    warn_of_studies(instances, source.folder)
     with quiet_highdicom():
         headers = image_headers(instances)
         segmentation = _segmentation(mask, instances, headers, encoding)

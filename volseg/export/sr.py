@@ -37,6 +37,7 @@ from volseg.export.described import (
     structure_of,
     study_header,
     warn_of_burned_in,
+    warn_of_studies,
     without_own_time,
 )
 from volseg.export.identity import derived_uid
@@ -80,6 +81,7 @@ def write_sr(mask: Mask, source: SeriesSource, path: Path, encoding: Encoding = 
     instances = read_instances(source)
     check_grid(mask, instances, source.folder)
     warn_of_burned_in(instances, source.folder)
+    warn_of_studies(instances, source.folder)
     uids = object_uids(f"SR {encoding}", mask, instances)
     with quiet_highdicom():
         segmentation = _segmentation_header(mask, instances, encoding)
