@@ -283,7 +283,7 @@ def _plan_patch(
         r, a, s = (_round_to(length, step) for length, step in zip(size, _divisor(topology), strict=True))
         if r * a * s <= voxels or size.max() <= _SMALLEST_FEATURE_MAP:
             return _more_than_one_voxel((r, a, s), _divisor(topology), size), topology
-        longest = int((size * spacing_mm).argmax())
+        longest = int(np.where(size > _SMALLEST_FEATURE_MAP, size * spacing_mm, 0).argmax())
         size = size.copy()
         size[longest] = max(size[longest] * 0.95, _SMALLEST_FEATURE_MAP)
 
