@@ -24,7 +24,8 @@ MODULES = {
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    # A library that other tests load may have set the locale of this process to plain C.
+    return subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
 
 
 @pytest.mark.parametrize(
