@@ -60,7 +60,9 @@ def tool(name: str) -> str:
 
 
 def _run(*command: object) -> None:
-    result = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [str(word) for word in command], capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     assert result.returncode == 0, result.stdout + result.stderr
 
 

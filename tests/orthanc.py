@@ -48,7 +48,7 @@ class Orthanc:
         """C-STORE, each object as it is. No UID checks: dcmsend of 2022 does not know the class of label maps."""
         options = ["--no-uid-checks", "--decompress-never", "--verbose"]
         command = [tool("dcmsend"), *options, "127.0.0.1", str(self.dicom_port), *paths]
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        result = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
         said = result.stdout + result.stderr
         assert result.returncode == 0, said
         assert re.findall(r"with status SUCCESS *: (\d+)", said) == [str(len(paths))], said

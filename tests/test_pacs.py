@@ -217,14 +217,16 @@ def test_dciodvfy_finds_no_error(case: Exported, kind: str) -> None:
 
 
 def dciodvfy(path: Path) -> list[str]:
-    result = subprocess.run([tool("dciodvfy"), path], capture_output=True, text=True, errors="replace", check=False)
+    result = subprocess.run(
+        [tool("dciodvfy"), path], capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     return (result.stdout + result.stderr).splitlines()
 
 
 def test_dcmqi_reads_label_maps(case: Exported, tmp_path: Path) -> None:
     options = ["--inputDICOM", case.objects["labelmap"], "--outputDirectory", tmp_path, "--outputType", "nrrd"]
     command = [tool("segimage2itkimage"), *options]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    result = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     (path,) = tmp_path.glob("*.nrrd")
     found = sitk.GetArrayFromImage(sitk.ReadImage(path))

@@ -516,7 +516,9 @@ def test_dciodvfy_finds_no_error(directions: np.ndarray, tmp_path: Path) -> None
     command = tool("dciodvfy")
     source = make_series(tmp_path / "series", directions, modality="CT")
     write_rtstruct(make_mask(source, (*LABELS, Label(9, "größer"))), source, tmp_path / "rt.dcm")
-    report = subprocess.run([command, "-new", tmp_path / "rt.dcm"], capture_output=True, text=True, check=False)
+    report = subprocess.run(
+        [command, "-new", tmp_path / "rt.dcm"], capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     lines = (report.stdout + report.stderr).splitlines()
     assert "RTStructureSet" in lines
     assert not [line for line in lines if line.startswith("Error")]

@@ -102,7 +102,9 @@ def tool(name: str) -> str:
 
 
 def dciodvfy_errors(path: Path) -> list[str]:
-    result = subprocess.run([tool("dciodvfy"), path], capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [tool("dciodvfy"), path], capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     return [line for line in (result.stdout + result.stderr).splitlines() if line.startswith(("Error", "Abort"))]
 
 
@@ -163,7 +165,7 @@ def assert_dcmqi_agrees(path: Path, mask: Mask, encoding: Encoding, folder: Path
     """Every marked voxel of every NRRD that dcmqi makes is a marked voxel of ours, at the same place."""
     folder.mkdir()
     command = [tool("segimage2itkimage"), "--inputDICOM", path, "--outputDirectory", folder, "--outputType", "nrrd"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    result = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     images = [sitk.ReadImage(file) for file in sorted(folder.glob("*.nrrd"))]
     assert len(images) == (len(mask.labels) if encoding == "binary" else 1)

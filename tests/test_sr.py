@@ -73,7 +73,9 @@ def tool(name: str) -> str:
 
 
 def dciodvfy_errors(path: Path) -> list[str]:
-    result = subprocess.run([tool("dciodvfy"), path], capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [tool("dciodvfy"), path], capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     return [line for line in (result.stdout + result.stderr).splitlines() if line.startswith(("Error", "Abort"))]
 
 
@@ -132,7 +134,7 @@ def test_others_read_the_numbers(source: SeriesSource, encoding: Encoding, tmp_p
         "--outputMetadata",
         tmp_path / "out.json",
     ]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    result = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     groups = json.loads((tmp_path / "out.json").read_text())["Measurements"]
     segmentation = pydicom.dcmread(tmp_path / "mask.dcm")
