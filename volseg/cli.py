@@ -38,13 +38,9 @@ app = typer.Typer(
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="YAML file of some or all configuration keys.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="One key, such as training.epochs=100. Repeatable.")]
-FormatOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--format",
-        help="nifti, nrrd, mha, seg-nrrd, dicom-seg, rtstruct, dicom-sr, stl, ply, glb or png. Repeatable.",
-    ),
-]
+#: Written out, because importing them from `volseg.export` would make --help slow.
+_FORMATS = "nifti, nrrd, mha, seg-nrrd, dicom-seg, rtstruct, dicom-sr, stl, ply, glb or png."
+FormatOption = Annotated[list[str] | None, typer.Option("--format", help=f"{_FORMATS} Repeatable.")]
 EncodingOption = Annotated[
     str, typer.Option("--encoding", help="Of dicom-seg: binary (every viewer) or labelmap (small, DICOM of 2024).")
 ]
@@ -283,9 +279,7 @@ def export(
     *,
     form: Annotated[
         str,
-        typer.Option(
-            "--format", help="nifti, nrrd, mha, seg-nrrd, dicom-seg, rtstruct, dicom-sr, stl, ply, glb or png."
-        ),
+        typer.Option("--format", help=_FORMATS),
     ] = "nifti",
     labels: Annotated[
         Path | None, typer.Option("--labels", help="What its values mean; by default the labels.json beside it.")

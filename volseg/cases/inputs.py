@@ -119,10 +119,8 @@ def _choose_series(
     sorted_out: set[Source] = set()
     for study in studies_of([source for source in sources if isinstance(source, SeriesSource)]):
         choice = choose(study, channels, rules)
-        not_taken += [
-            SetAside(source.place, choice.reasons[source]) for source in study if source not in choice.chosen.values()
-        ]
-        sorted_out |= {source for source in study if len(channels) > 1 or source not in choice.chosen.values()}
+        not_taken += [SetAside(source.place, reason) for source, reason in choice.not_taken.items()]
+        sorted_out |= set(study) if len(channels) > 1 else set(choice.not_taken)
         if len(channels) > 1 and choice.chosen:
             folder = Path(os.path.commonpath([source.folder for source in choice.chosen.values()]))
             parts = folder.relative_to(root).parts if folder.is_relative_to(root) else ()

@@ -307,7 +307,7 @@ def _parts_of_case(
     if rules.series:
         choice = choose(series, tuple(rules.series), rules)
         images |= choice.chosen
-        reasons = {source: choice.reasons[source] for source in series if source not in choice.chosen.values()}
+        reasons = choice.not_taken
     elif len(marked) == 1:  # the reference says which image it is about
         reasons = {source: "the reference is about another series" for source in series if source not in marked}
     for name, source in candidates.items():

@@ -27,6 +27,12 @@ class Choice:
     chosen: Mapping[str, SeriesSource]
     reasons: Mapping[SeriesSource, str]
 
+    @property
+    def not_taken(self) -> dict[SeriesSource, str]:
+        """The series that are taken for no channel, and why."""
+        taken = set(self.chosen.values())
+        return {source: reason for source, reason in self.reasons.items() if source not in taken}
+
 
 def studies_of(series: Sequence[SeriesSource]) -> list[list[SeriesSource]]:
     """Group series that are alternatives: of one study, and told apart by their headers.

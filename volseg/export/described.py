@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import fastremap
 import numpy as np
@@ -18,13 +19,13 @@ from highdicom.sr import CodedConcept
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import CTImageStorage
-from pydicom.valuerep import format_number_as_ds
 
 from volseg import __version__
 from volseg.errors import DataError, GeometryError
 from volseg.export.identity import derived_uid
-from volseg.io.dicom import Instances
-from volseg.io.dicom.dataset import quiet_pydicom, words_of
+from volseg.io.dicom import Instances, read_instances
+from volseg.io.dicom.dataset import decimal_string, quiet_pydicom, words_of
+from volseg.io.source import SeriesSource
 from volseg.terminology import Code, Structure, private
 from volseg.volume import Label, Mask
 
@@ -32,7 +33,7 @@ _log = logging.getLogger("volseg")
 
 #: Who made the objects (PS3.3 section C.7.5.2). The serial number must be stated; software has none.
 MANUFACTURER = "volseg"
-SERIAL_NUMBER = "1"
+_SERIAL_NUMBER = "1"
 #: Everything about the patient and the study that PS3.3 section C.7.1.1 and C.7.2.1 ask for (type 2), and no more.
 _PATIENT_AND_STUDY = (
     "PatientName",
@@ -89,17 +90,36 @@ def object_uids(kind: str, mask: Mask, instances: Instances) -> ObjectUids:
     return ObjectUids(derived_uid(content, "series"), derived_uid(content, "instance"))
 
 
-def check_grid(mask: Mask, instances: Instances, place: Path) -> None:
-    """Refuse a mask that does not lie on the images it is exported with.
+def images_under(mask: Mask, source: SeriesSource) -> Instances:
+    """Read the headers of the images a mask lies on, and say what a person should know of them.
 
     Raises:
-        GeometryError: If it has another grid.
+        GeometryError: If the mask has another grid.
+        DataError: If the images cannot be read.
     """
+    instances = read_instances(source)
     if not mask.geometry.matches(instances.geometry):
         raise GeometryError(
-            f"the mask has {mask.geometry}, but the images in {place} have {instances.geometry}",
+            f"the mask has {mask.geometry}, but the images in {source.folder} have {instances.geometry}",
             hint="export a mask with the images it was made from",
         )
+    warn_of_burned_in(instances, source.folder)
+    _warn_of_studies(instances, source.folder)
+    return instances
+
+
+def made_by_volseg(uids: ObjectUids, series_number: int) -> dict[str, Any]:
+    """What highdicom is told of every object alike, as keyword arguments: which it is, and what made it."""
+    return {
+        "series_instance_uid": uids.series,
+        "series_number": series_number,
+        "sop_instance_uid": uids.instance,
+        "instance_number": 1,
+        "manufacturer": MANUFACTURER,
+        "manufacturer_model_name": MANUFACTURER,
+        "software_versions": __version__,
+        "device_serial_number": _SERIAL_NUMBER,
+    }
 
 
 def check_values(mask: Mask) -> None:
@@ -167,7 +187,7 @@ def _space_uid(instances: Instances, series_uid: str) -> str:
     return stated.pop() or derived_uid("frame of reference", series_uid)
 
 
-def warn_of_studies(instances: Instances, place: Path) -> None:
+def _warn_of_studies(instances: Instances, place: Path) -> None:
     """Say it when the images of one series name several studies: what is derived can belong to one only."""
     studies = {"".join(words_of(header, "StudyInstanceUID", path)) for path, header in instances.headers.items()}
     if len(studies) > 1:
@@ -185,16 +205,16 @@ def image_headers(instances: Instances) -> list[Dataset]:
     step = instances.geometry.lps_affine[:3, 2]
     study.SOPClassUID = CTImageStorage
     study.Columns, study.Rows = first.shape
-    study.ImageOrientationPatient = [_decimal(cosine) for cosine in first.orientation]
-    study.PixelSpacing = [_decimal(first.spacing_mm[1]), _decimal(first.spacing_mm[0])]
-    study.SliceThickness = study.SpacingBetweenSlices = _decimal(abs(float(step @ first.normal)))
+    study.ImageOrientationPatient = [decimal_string(cosine) for cosine in first.orientation]
+    study.PixelSpacing = [decimal_string(first.spacing_mm[1]), decimal_string(first.spacing_mm[0])]
+    study.SliceThickness = study.SpacingBetweenSlices = decimal_string(abs(float(step @ first.normal)))
     headers = []
     for frame in instances.frames:
         header = Dataset()
         header.update(study)
         file_uid = required(instances.header_of(frame), "SOPInstanceUID", frame.path)
         header.SOPInstanceUID = derived_uid(file_uid, str(frame.index))
-        header.ImagePositionPatient = [_decimal(x) for x in frame.plane.origin_mm]
+        header.ImagePositionPatient = [decimal_string(x) for x in frame.plane.origin_mm]
         headers.append(header)
     return headers
 
@@ -284,8 +304,3 @@ def _is(text: str, form: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _decimal(value: float) -> str:
-    """A decimal string of at most 16 characters (PS3.5 section 6.2), as close to `value` as they allow."""
-    return str(format_number_as_ds(float(value)))

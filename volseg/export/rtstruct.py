@@ -21,23 +21,22 @@ from volseg import __version__
 from volseg.contours import Polygon, fill, trace, with_keyholes
 from volseg.export.described import (
     MANUFACTURER,
-    check_grid,
     check_values,
+    coded,
+    images_under,
     name_of,
     numbered,
     object_uids,
     reference,
     study_header,
-    warn_of_burned_in,
-    warn_of_studies,
 )
 from volseg.export.sidecars import color_of
-from volseg.io.dicom import Instances, read_instances
+from volseg.io.dicom import Instances
 from volseg.io.dicom.dataset import quiet_pydicom
 from volseg.io.dicom.frames import Frame, Plane
 from volseg.io.files import atomic_path
 from volseg.io.source import SeriesSource
-from volseg.terminology import Code, Structure
+from volseg.terminology import Structure
 from volseg.volume import Label, Mask
 
 #: Retired, but it is what readers expect as the class of a referenced study; its instance is the study itself.
@@ -66,11 +65,8 @@ def write_rtstruct(mask: Mask, source: SeriesSource, path: Path) -> None:
             values or cannot be stated.
         OutputError: If the file cannot be written.
     """
-    instances = read_instances(source)
-    check_grid(mask, instances, source.folder)
+    instances = images_under(mask, source)
     check_values(mask)
-    warn_of_burned_in(instances, source.folder)
-    warn_of_studies(instances, source.folder)
     with quiet_pydicom():
         dataset = _structure_set(mask, instances)
         with atomic_path(path) as temporary:
@@ -132,21 +128,15 @@ def _observation(label: Label) -> Dataset:
     observation.ObservationNumber = observation.ReferencedROINumber = label.value
     observation.RTROIInterpretedType = observation.ROIInterpreter = None
     if label.structure is not None:
-        observation.SegmentedPropertyCategoryCodeSequence = [_code(label.structure.category)]
+        observation.SegmentedPropertyCategoryCodeSequence = [coded(label.structure.category)]
         observation.RTROIIdentificationCodeSequence = [_coded_type(label.structure)]
     return observation
 
 
 def _coded_type(structure: Structure) -> Dataset:
-    item = _code(structure.type)
+    item = coded(structure.type)
     if structure.modifier is not None:
-        item.SegmentedPropertyTypeModifierCodeSequence = [_code(structure.modifier)]
-    return item
-
-
-def _code(code: Code) -> Dataset:
-    item = Dataset()
-    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code.value, code.scheme, code.meaning
+        item.SegmentedPropertyTypeModifierCodeSequence = [coded(structure.modifier)]
     return item
 
 

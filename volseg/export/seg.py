@@ -13,29 +13,25 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
-from volseg import __version__
 from volseg.export.described import (
-    MANUFACTURER,
-    SERIAL_NUMBER,
     ObjectUids,
     algorithm,
-    check_grid,
     check_values,
     coded,
     image_headers,
+    images_under,
+    made_by_volseg,
     name_of,
     numbered,
     object_uids,
     quiet_highdicom,
     reference,
     structure_of,
-    warn_of_burned_in,
-    warn_of_studies,
     without_own_time,
 )
 from volseg.export.identity import derived_uid
 from volseg.export.sidecars import color_of
-from volseg.io.dicom import Instances, read_instances
+from volseg.io.dicom import Instances
 from volseg.io.files import atomic_path
 from volseg.io.source import SeriesSource
 from volseg.volume import Label, Mask
@@ -64,11 +60,8 @@ def write_seg(mask: Mask, source: SeriesSource, path: Path, encoding: Encoding =
         DataError: If a voxel has no label, or an image lacks an element that the object must copy.
         OutputError: If the file cannot be written.
     """
-    instances = read_instances(source)
-    check_grid(mask, instances, source.folder)
+    instances = images_under(mask, source)
     check_values(mask)
-    warn_of_burned_in(instances, source.folder)
-    warn_of_studies(instances, source.folder)
     with quiet_highdicom():
         headers = image_headers(instances)
         segmentation = _segmentation(mask, instances, headers, encoding)
@@ -103,17 +96,10 @@ def _segmentation(mask: Mask, instances: Instances, headers: list[Dataset], enco
         plane_positions=positions,
         segmentation_type=encoding.upper(),
         segment_descriptions=[_described(number, label, uids.instance) for number, label in segments],
-        series_instance_uid=uids.series,
-        series_number=_SERIES_NUMBER,
-        sop_instance_uid=uids.instance,
-        instance_number=1,
-        manufacturer=MANUFACTURER,
-        manufacturer_model_name=MANUFACTURER,
-        software_versions=__version__,
-        device_serial_number=SERIAL_NUMBER,
         content_label="SEGMENTATION",
         series_description="Segmentation",
         transfer_syntax_uid=ExplicitVRLittleEndian,
+        **made_by_volseg(uids, _SERIES_NUMBER),
     )
     segmentation.ContentCreatorName = ""  # nobody; the element must be there (type 2)
     without_own_time(segmentation, headers[0])

@@ -27,23 +27,21 @@ from pydicom.uid import SegmentationStorage
 from volseg import __version__
 from volseg.export.described import (
     MANUFACTURER,
-    SERIAL_NUMBER,
-    check_grid,
     coded,
+    images_under,
+    made_by_volseg,
     name_of,
     numbered,
     object_uids,
     quiet_highdicom,
     structure_of,
     study_header,
-    warn_of_burned_in,
-    warn_of_studies,
     without_own_time,
 )
 from volseg.export.identity import derived_uid
 from volseg.export.seg import Encoding, seg_uids, tracking_uid
 from volseg.geometry import Geometry
-from volseg.io.dicom import Instances, read_instances
+from volseg.io.dicom import Instances
 from volseg.io.files import atomic_path
 from volseg.io.source import SeriesSource
 from volseg.terminology import Code, Structure
@@ -78,26 +76,16 @@ def write_sr(mask: Mask, source: SeriesSource, path: Path, encoding: Encoding = 
         DataError: If the mask has no labels, or an image lacks an element that the object must copy.
         OutputError: If the file cannot be written.
     """
-    instances = read_instances(source)
-    check_grid(mask, instances, source.folder)
-    warn_of_burned_in(instances, source.folder)
-    warn_of_studies(instances, source.folder)
+    instances = images_under(mask, source)
     uids = object_uids(f"SR {encoding}", mask, instances)
     with quiet_highdicom():
         segmentation = _segmentation_header(mask, instances, encoding)
         report = Comprehensive3DSR(
             evidence=[segmentation],
             content=_report(mask, segmentation, study_header(instances))[0],
-            series_instance_uid=uids.series,
-            series_number=_SERIES_NUMBER,
-            sop_instance_uid=uids.instance,
-            instance_number=1,
-            manufacturer=MANUFACTURER,
-            manufacturer_model_name=MANUFACTURER,
-            software_versions=__version__,
-            device_serial_number=SERIAL_NUMBER,
             series_description="Measurements of segments",
             is_complete=True,
+            **made_by_volseg(uids, _SERIES_NUMBER),
         )
         without_own_time(report, segmentation)
         with atomic_path(path) as temporary:

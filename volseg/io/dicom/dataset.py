@@ -21,6 +21,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.tag import Tag
+from pydicom.valuerep import format_number_as_ds
 
 from volseg.errors import DataError, GeometryError
 from volseg.io.archives import open_file, read_head
@@ -239,6 +240,21 @@ def _numbers(dataset: Dataset, keyword: str, path: Path) -> list[float]:
         return parse_numbers(element.value or b"")
     value = value_of(dataset, keyword, path)
     return [] if value is None else [float(part) for part in _parts(value)]
+
+
+def decimal_string(value: float) -> str:
+    """A decimal string of at most 16 characters (PS3.5 section 6.2), as close to `value` as they allow."""
+    return str(format_number_as_ds(float(value)))
+
+
+def functional_group(keyword: str, own: Dataset, shared: Dataset, path: Path) -> Dataset | None:
+    """A functional group of a frame (PS3.3 section C.7.6.16): its own, or the one all frames share; None without.
+
+    Raises:
+        DataError: If it is no sequence.
+    """
+    items = items_of(own, keyword, path) or items_of(shared, keyword, path)
+    return items[0] if items else None
 
 
 def one_line(error: BaseException) -> str:

@@ -75,8 +75,8 @@ def _placeless(parts: Sequence[Part]) -> list[Unused]:
     return [
         Unused(image.path, f"{image.path} does not say where it lies", image.series_uid)
         for part in parts
+        if not any(image.plane for image in part.images)
         for image in part.images
-        if not any(other.plane for other in part.images)
     ]
 
 

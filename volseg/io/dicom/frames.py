@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from volseg.errors import DataError, GeometryError
-from volseg.io.dicom.dataset import count_of, items_of, numbers_of, value_of, words_of
+from volseg.io.dicom.dataset import count_of, functional_group, items_of, numbers_of, value_of, words_of
 from volseg.io.dicom.suv import AS_IT_IS, Activity, activity_of
 
 #: Two images are parallel and equally fine when no direction cosine and no relative spacing differs by more.
@@ -153,9 +153,9 @@ def _enhanced_frames(dataset: Dataset, path: Path) -> Iterator[Frame]:
 
 def _group(keyword: str, own: Dataset, shared: Dataset, path: Path, *, required: bool = True) -> Dataset:
     """The functional group of a frame: its own, or the one all frames share."""
-    items: Sequence[Dataset] | None = items_of(own, keyword, path) or items_of(shared, keyword, path)
-    if items:
-        return items[0]
+    group = functional_group(keyword, own, shared, path)
+    if group is not None:
+        return group
     if required:
         raise GeometryError(f"{path} does not state the {keyword} of its frames, so where they lie is unknown")
     return Dataset()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from pydicom.dataset import Dataset
@@ -29,7 +30,7 @@ class Instances:
     slices: tuple[int, ...]
     headers: Mapping[Path, Dataset]
 
-    @property
+    @cached_property
     def is_multi_frame(self) -> bool:
         """Whether the images are frames of a multi-frame object rather than objects of their own."""
         return any(int(header.get("NumberOfFrames") or 1) > 1 for header in self.headers.values())

@@ -26,6 +26,7 @@ from volseg.geometry import Geometry
 from volseg.io.dicom.dataset import (
     BROKEN,
     count_of,
+    functional_group,
     items_of,
     numbers_of,
     one_line,
@@ -171,10 +172,10 @@ def _frames(dataset: Dataset, geometry: Geometry, path: Path) -> list[_Frame]:
     if not columns or not rows:
         raise DataError(f"{path} does not state how many Rows and Columns it has")
     to_grid = np.linalg.inv(geometry.lps_affine)
-    by_position = _position_dimension(dataset, path)
+    by_position, label_map = _position_dimension(dataset, path), _is_label_map(dataset, path)
     frames = []
     for index, own in enumerate(groups):
-        number = None if _is_label_map(dataset, path) else _segment_number(own, shared, index, path)
+        number = None if label_map else _segment_number(own, shared, index, path)
         affine = to_grid @ _affine(own, shared, path)
         place = _on_grid(affine, (columns, rows), f"frame {index + 1} of {path}")
         frames.append(_Frame(index, number, *place, _rank(own, by_position, path), _source_uid(own, path)))
@@ -239,7 +240,7 @@ def _refuse_strays(frames: Sequence[_Frame], path: Path) -> None:
 
 
 def _segment_number(own: Dataset, shared: Dataset, index: int, path: Path) -> int:
-    group = _group("SegmentIdentificationSequence", own, shared, path)
+    group = functional_group("SegmentIdentificationSequence", own, shared, path)
     number = None if group is None else count_of(group, "ReferencedSegmentNumber", path)
     if number is None:
         raise DataError(f"{path} does not say which segment its frame {index + 1} shows")
@@ -248,9 +249,9 @@ def _segment_number(own: Dataset, shared: Dataset, index: int, path: Path) -> in
 
 def _affine(own: Dataset, shared: Dataset, path: Path) -> NDArray[np.float64]:
     """(4, 3), homogeneous: the LPS+ steps in mm along i and j, and the position of the first pixel, as columns."""
-    position = _group("PlanePositionSequence", own, shared, path)
-    orientation = _group("PlaneOrientationSequence", own, shared, path)
-    measures = _group("PixelMeasuresSequence", own, shared, path)
+    position = functional_group("PlanePositionSequence", own, shared, path)
+    orientation = functional_group("PlaneOrientationSequence", own, shared, path)
+    measures = functional_group("PixelMeasuresSequence", own, shared, path)
     if position is None or orientation is None or measures is None:
         raise _placeless(path)
     cosines = numbers_of(orientation, "ImageOrientationPatient", 6, path)
@@ -258,11 +259,6 @@ def _affine(own: Dataset, shared: Dataset, path: Path) -> NDArray[np.float64]:
     origin = numbers_of(position, "ImagePositionPatient", 3, path)
     i, j = np.array(cosines[:3]) * between_columns, np.array(cosines[3:]) * between_rows
     return np.vstack([np.column_stack([i, j, origin]), [0, 0, 1]])
-
-
-def _group(keyword: str, own: Dataset, shared: Dataset, path: Path) -> Dataset | None:
-    items: Sequence[Dataset] | None = items_of(own, keyword, path) or items_of(shared, keyword, path)
-    return items[0] if items else None
 
 
 def _on_grid(

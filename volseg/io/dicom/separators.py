@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom.dataset import Dataset
 
-from volseg.io.dicom.dataset import items_of, words_of
+from volseg.io.dicom.dataset import functional_group, items_of, words_of
 
 
 @dataclass(frozen=True)
@@ -72,10 +71,10 @@ def frame_values(own: Dataset, shared: Dataset, path: Path) -> tuple[str, ...]:
 def _frame_value(separator: Separator, own: Dataset, shared: Dataset, path: Path) -> str:
     if not separator.group:
         return ""
-    items: Sequence[Dataset] = items_of(own, separator.group, path) or items_of(shared, separator.group, path)
-    if not items or separator.group_keyword not in items[0]:
+    group = functional_group(separator.group, own, shared, path)
+    if group is None or separator.group_keyword not in group:
         return ""
     if separator.group_keyword.endswith("Sequence"):
-        nested = items_of(items[0], separator.group_keyword, path)
+        nested = items_of(group, separator.group_keyword, path)
         return "\\".join(words_of(nested[0], separator.keyword, path)) if nested else ""
-    return "\\".join(words_of(items[0], separator.group_keyword, path))
+    return "\\".join(words_of(group, separator.group_keyword, path))

@@ -8,11 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
-from pydicom.valuerep import format_number_as_ds
 
 from volseg.errors import DataError, GeometryError
 from volseg.geometry import Geometry
-from volseg.io.dicom.dataset import quiet_pydicom
+from volseg.io.dicom.dataset import decimal_string, quiet_pydicom
 from volseg.io.files import atomic_path
 from volseg.volume import Volume
 
@@ -70,8 +69,8 @@ def _quantized(array: NDArray[np.float32]) -> tuple[NDArray[np.integer], float, 
     if whole and low >= np.iinfo(np.int16).min and high <= np.iinfo(np.int16).max:
         return values.astype(np.int16), 1.0, 0.0
     exact = whole and high - low <= _LARGEST_STORED
-    slope = 1.0 if exact or high == low else float(_decimal((high - low) / _LARGEST_STORED))
-    intercept = float(_decimal(low))
+    slope = 1.0 if exact or high == low else float(decimal_string((high - low) / _LARGEST_STORED))
+    intercept = float(decimal_string(low))
     stored = np.clip(np.rint((values - intercept) / slope), 0, _LARGEST_STORED)
     return stored.astype(np.uint16), slope, intercept
 
@@ -99,9 +98,9 @@ def _series_header(geometry: Geometry, modality: str, series_description: str) -
         _leave_empty(header, "ScanOptions", "MRAcquisitionType", "EchoTime", "EchoTrainLength", "RepetitionTime")
     header.SeriesNumber = 1
     header.Columns, header.Rows = geometry.shape[:2]
-    header.ImageOrientationPatient = [_decimal(cosine) for cosine in directions[:, :2].T.ravel()]
+    header.ImageOrientationPatient = [decimal_string(cosine) for cosine in directions[:, :2].T.ravel()]
     spacing_i, spacing_j, _ = geometry.spacing_mm
-    header.PixelSpacing = [_decimal(spacing_j), _decimal(spacing_i)]
+    header.PixelSpacing = [decimal_string(spacing_j), decimal_string(spacing_i)]
     _describe_step(header, geometry, directions)
     return header
 
@@ -110,7 +109,7 @@ def _describe_step(header: Dataset, geometry: Geometry, directions: NDArray[np.f
     """State the distance of slices along their normal, which a sheared step is longer than."""
     normal = np.cross(directions[:, 0], directions[:, 1])
     between_mm = abs(float(normal @ directions[:, 2])) * geometry.spacing_mm[2]
-    header.SliceThickness = header.SpacingBetweenSlices = _decimal(between_mm)
+    header.SliceThickness = header.SpacingBetweenSlices = decimal_string(between_mm)
 
 
 def _describe_values(header: Dataset, dtype: np.dtype[np.integer], slope: float, intercept: float) -> None:
@@ -119,7 +118,7 @@ def _describe_values(header: Dataset, dtype: np.dtype[np.integer], slope: float,
     header.BitsAllocated = header.BitsStored = 16
     header.HighBit = 15
     header.PixelRepresentation = int(np.issubdtype(dtype, np.signedinteger))
-    header.RescaleSlope, header.RescaleIntercept = _decimal(slope), _decimal(intercept)
+    header.RescaleSlope, header.RescaleIntercept = decimal_string(slope), decimal_string(intercept)
 
 
 def _write_slice(template: Dataset, geometry: Geometry, stored: NDArray[np.integer], k: int, path: Path) -> None:
@@ -129,7 +128,7 @@ def _write_slice(template: Dataset, geometry: Geometry, stored: NDArray[np.integ
     dataset.update(template)
     dataset.SOPInstanceUID = generate_uid(entropy_srcs=None)
     dataset.InstanceNumber = k + 1
-    dataset.ImagePositionPatient = [_decimal(x) for x in affine[:3, 3] + k * affine[:3, 2]]
+    dataset.ImagePositionPatient = [decimal_string(x) for x in affine[:3, 3] + k * affine[:3, 2]]
     dataset.PixelData = stored.T.astype(stored.dtype.newbyteorder("<")).tobytes()
     dataset["PixelData"].VR = "OW"
     dataset.file_meta = FileMetaDataset()
@@ -157,8 +156,3 @@ def _axes(geometry: Geometry) -> tuple[NDArray[np.float64], NDArray[np.float64]]
 def _leave_empty(header: Dataset, *keywords: str) -> None:
     for keyword in keywords:
         setattr(header, keyword, None)
-
-
-def _decimal(value: float) -> str:
-    """A decimal string of at most 16 characters (PS3.5 section 6.2), as close to `value` as they allow."""
-    return str(format_number_as_ds(float(value)))
