@@ -295,25 +295,6 @@ def test_kill_9_in_the_middle_of_training_costs_nothing(dataset: Path, tiny: Pat
     assert (killed / "config.yaml").read_text() == (whole / "config.yaml").read_text()
 
 
-def test_kill_9_in_the_middle_of_a_batch_costs_nothing(dataset: Path, trained_run: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "volseg", "predict", str(dataset), "--model", str(trained_run)]
-    killed, whole = tmp_path / "killed", tmp_path / "whole"
-    process = subprocess.Popen(
-        [*command, "--output", str(killed)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-    )
-    wait_for(killed / "case_1.nii.gz", process)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    for output in (killed, whole):
-        subprocess.run([*command, "--output", str(output)], check=True, capture_output=True)
-    tables = [
-        pd.read_csv(output / "cases.csv").drop(columns=["seconds", "peak_memory_mb"]) for output in (killed, whole)
-    ]
-    pd.testing.assert_frame_equal(*tables)
-    for path in whole.glob("*.nii.gz"):
-        assert path.read_bytes() == (killed / path.name).read_bytes()
-
-
 def test_the_demo_runs(volseg: Volseg, tmp_path: Path) -> None:
     code, out, _ = volseg("demo", "--output", tmp_path / "demo", "--minutes", "0.1")
     assert code == 0

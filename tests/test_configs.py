@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from volseg.cases import Dataset
 from volseg.config import Config, read_overrides
 from volseg.networks import build_network, patch_divisor
-from volseg.outputs import encode, paint
+from volseg.outputs import encode, label_values, winners
 from volseg.plan import lateral_pairs
 from volseg.progress import silent
 from volseg.runs import _resolve
@@ -188,7 +188,8 @@ def test_the_networks_differ_in_nothing_but_what_the_network_needs(topic: str) -
 def test_painted_brain_regions_are_the_labels_again(network: str, resolved: dict[str, tuple[Dataset, Config]]) -> None:
     _, config = resolved[f"{network}_brain_tumour"]
     reference = torch.arange(4).reshape(1, 1, 4, 1, 1)
-    assert paint(encode(reference, config.data)[0].float(), config.data).ravel().tolist() == [0, 1, 2, 3]
+    numbers = winners(encode(reference, config.data)[0].float().movedim(0, -1), config.data)
+    assert label_values(config.data)[numbers].ravel().tolist() == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("network", NETWORKS)

@@ -298,6 +298,7 @@ def _with_sequence(text: str, blob: bytes, items: list[Dataset], *, undefined: b
     return dataset
 
 
+@pytest.mark.filterwarnings("ignore:VR lookup failed")  # pydicom, of elements that no dictionary has
 @settings(max_examples=150, deadline=None)
 @given(
     dataset=nested(2),

@@ -17,7 +17,7 @@ from volseg.config import (
 )
 from volseg.losses import SegmentationLoss
 from volseg.networks import GuardedConv3d, build_network, choose_precision, patch_divisor
-from volseg.outputs import activate, decide, encode, paint
+from volseg.outputs import decide, encode, label_values, winners
 
 NETWORKS = [
     UNet(channels=(8, 16, 32), strides=((2, 2, 2), (2, 2, 1))),
@@ -140,14 +140,14 @@ def test_dice_loss_equals_its_formula() -> None:
 
 def test_encode_and_decide_are_inverse() -> None:
     reference = torch.tensor([0, 1, 4, 4, 0]).reshape(1, 1, 5, 1, 1)
-    probabilities = activate(_logits(reference, LABELS, 5.0)[0], LABELS)
-    assert paint(probabilities, LABELS).ravel().tolist() == [0, 1, 4, 4, 0]
-    assert decide(probabilities, LABELS).int().flatten(1).tolist() == [[0, 1, 0, 0, 0], [0, 0, 1, 1, 0]]
+    logits = _logits(reference, LABELS, 5.0)[0]
+    assert label_values(LABELS)[winners(logits.movedim(0, -1), LABELS)].ravel().tolist() == [0, 1, 4, 4, 0]
+    assert decide(logits, LABELS).int().flatten(1).tolist() == [[0, 1, 0, 0, 0], [0, 0, 1, 1, 0]]
 
 
 def test_regions_overlap_and_the_last_one_shows() -> None:
     reference = torch.tensor([0, 1, 2]).reshape(1, 1, 3, 1, 1)
     assert encode(reference, REGIONS).int().flatten(2).tolist() == [[[0, 1, 1], [0, 0, 1]]]
-    probabilities = activate(_logits(reference, REGIONS, 5.0)[0], REGIONS)
-    assert decide(probabilities, REGIONS).int().flatten(1).tolist() == [[0, 1, 1], [0, 0, 1]]
-    assert paint(probabilities, REGIONS).ravel().tolist() == [0, 1, 2]
+    logits = _logits(reference, REGIONS, 5.0)[0]
+    assert decide(logits, REGIONS).int().flatten(1).tolist() == [[0, 1, 1], [0, 0, 1]]
+    assert label_values(REGIONS)[winners(logits.movedim(0, -1), REGIONS)].ravel().tolist() == [0, 1, 2]

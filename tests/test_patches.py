@@ -1,14 +1,10 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
 
-from volseg.config import InferenceConfig
-from volseg.patches import cut, draw_corner, find_locations, mirrorings, sliding_window
+from volseg.patches import cut, draw_corner, find_locations
 
 SIDES = st.tuples(*[st.integers(1, 12)] * 3)
 
@@ -56,47 +52,3 @@ def test_locations_are_true_and_bounded() -> None:
     assert len(places) == 10_000
     assert (reference[tuple(places.T)] == 300).all()
     assert len(np.unique(places, axis=0)) == len(places)
-
-
-class Smooth(nn.Module):
-    """A network whose answer at a voxel depends on that voxel alone, so that tiling cannot change it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.tensor([2.0, -1.0]))
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return image * self.weight.reshape(1, 2, 1, 1, 1)
-
-
-@pytest.mark.parametrize("shape", [(9, 20, 33), (3, 5, 7), (1, 30, 2)])
-@pytest.mark.parametrize("axes", [(), ("left-right", "inferior-superior")])
-def test_sliding_window_equals_the_whole_volume(shape: tuple[int, int, int], axes: tuple[str, ...]) -> None:
-    image = torch.rand(1, *shape)
-    config = InferenceConfig(mirror_axes=axes)  # type: ignore[arg-type]
-    logits = sliding_window(Smooth(), image, (8, 8, 8), config, torch.float32)
-    torch.testing.assert_close(logits, torch.cat([2 * image, -image]), rtol=1e-5, atol=1e-5)
-
-
-def test_mirroring_averages_over_all_combinations() -> None:
-    """A network that knows left from right gives the mean of both views."""
-
-    class Sided(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.zero = nn.Parameter(torch.zeros(1))
-
-        def forward(self, image: torch.Tensor) -> torch.Tensor:
-            ramp = torch.arange(image.shape[2], dtype=image.dtype).reshape(1, 1, -1, 1, 1)
-            return image + ramp + self.zero
-
-    image = torch.zeros(1, 8, 8, 8)
-    logits = sliding_window(Sided(), image, (8, 8, 8), InferenceConfig(mirror_axes=("left-right",)), torch.float32)
-    torch.testing.assert_close(logits, torch.full((1, 8, 8, 8), 3.5))
-
-
-def test_mirrorings_are_all_non_empty_subsets() -> None:
-    assert mirrorings(()) == []
-    assert sorted(mirrorings(("left-right", "posterior-anterior", "inferior-superior"))) == [
-        (2,), (2, 3), (2, 3, 4), (2, 4), (3,), (3, 4), (4,),
-    ]  # fmt: skip

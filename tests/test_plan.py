@@ -26,7 +26,7 @@ def fingerprint(
     low: float = 0.0,
 ) -> Fingerprint:
     values = np.linspace(-100, 300, 401, dtype=np.float32)[np.newaxis]
-    case = CasePrint(shape, spacing_mm, ("",), (low,), values, {1: 5.0})
+    case = CasePrint(shape, spacing_mm, ("",), (low,), (300.0,), values, {1: 5.0})
     return Fingerprint(("image",), {name: n for n, name in enumerate(labels, start=1)}, {}, (case,) * 3)
 
 
@@ -82,7 +82,7 @@ def test_coarse_axes_are_not_halved_before_the_others_catch_up() -> None:
 
 def test_anisotropic_data_keep_the_detail_of_fine_cases() -> None:
     cases = [
-        CasePrint((256, 256, 20), (0.5, 0.5, z), ("",), (0.0,), np.ones((1, 5), np.float32), {1: 1.0})
+        CasePrint((256, 256, 20), (0.5, 0.5, z), ("",), (0.0,), (2.0,), np.ones((1, 5), np.float32), {1: 1.0})
         for z in range(2, 13)
     ]
     plan = make_plan(Fingerprint(("image",), {"a": 1}, {}, tuple(cases)))
@@ -150,9 +150,24 @@ def test_a_given_spacing_is_planned_for_and_said_to_be_given(dataset: Path) -> N
     assert max(plan.config.patches.size) <= 20  # the median volume has 10 x 10 x 16 voxels at 2 mm
 
 
+def test_air_is_passed_over_only_where_no_label_is_as_dark() -> None:
+    """A tenth of the labelled voxels of one case of three: cavities."""
+    bright = np.full((1, 100), 80, np.float32)
+    hollow = bright.copy()
+    hollow[0, :10] = 1
+    for values, expected in ((bright, 0.02), (hollow, None)):
+        cases = [
+            CasePrint((64, 64, 64), (1.0, 1.0, 1.0), ("MR",), (0.0,), (100.0,), each, {1: 1.0})
+            for each in (bright, bright, values)
+        ]
+        plan = make_plan(Fingerprint(("image",), {"a": 1}, {}, tuple(cases)))
+        assert plan.config.inference.air == expected
+        assert ("10%" in plan.reasons["inference.air"]) == (expected is None)
+
+
 def test_a_channel_is_ct_only_if_its_own_files_say_so() -> None:
     values = np.ones((2, 5), np.float32) * np.array([[40.0], [3.0]], np.float32) + np.arange(5, dtype=np.float32)
-    case = CasePrint((64, 64, 64), (1.0, 1.0, 1.0), ("CT", "PT"), (0.0, 0.0), values, {1: 1.0})
+    case = CasePrint((64, 64, 64), (1.0, 1.0, 1.0), ("CT", "PT"), (0.0, 0.0), (50.0, 5.0), values, {1: 1.0})
     plan = make_plan(Fingerprint(("ct_scan", "pet"), {"a": 1}, {}, (case,)))
     assert [entry.method for entry in plan.config.preprocessing.normalization] == ["ct", "zscore"]
 

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import nibabel as nib
@@ -10,19 +13,25 @@ import pytest
 import torch
 from conftest import STORAGE_ORDERS, make_case
 
-from volseg.batch import CaseReport, Request, Status, predict_folder
+from volseg.batch import Request, predict_folder
 from volseg.cases import Case
 from volseg.checkpoint import Model, load, load_model, save
-from volseg.errors import CheckpointError, DataError
+from volseg.config import merge, validate
+from volseg.errors import CheckpointError, ConfigError, DataError
 from volseg.export import Format
 from volseg.export.labels import read_labels
 from volseg.io import FileSource, read_mask, write_volume
 from volseg.io.dicom import write_series
-from volseg.prediction import check_ensemble, predict
+from volseg.prediction import Predictor, check_ensemble, predict
 from volseg.progress import Progress, silent
+from volseg.reports import CaseReport, Status
 from volseg.volume import Volume
 
 CPU = torch.device("cpu")
+
+
+#: Columns that differ from run to run.
+MEASURED = ["seconds", "read_seconds", "network_seconds", "restore_seconds", "write_seconds", "peak_memory_mb"]
 
 
 def case_of(path: Path) -> Case:
@@ -36,7 +45,7 @@ def segment(
     formats: tuple[Format, ...] = ("nifti",),
     progress: Progress = silent,
 ) -> list[CaseReport]:
-    return predict_folder(source, models, Request(output, formats), progress)
+    return predict_folder(source, models, Request(output, formats), progress=progress)
 
 
 def dice(one: np.ndarray, other: np.ndarray) -> float:
@@ -174,7 +183,7 @@ def test_an_interrupted_batch_goes_on_where_it_was(trained_run: Path, patients: 
     segment(patients, [trained_run], pieces)
     assert (pieces / "p0_t1.nii.gz").stat().st_mtime_ns == first
     assert not list(pieces.glob(".volseg-part-*"))
-    pd.testing.assert_frame_equal(*(rows(out).drop(columns=["seconds", "peak_memory_mb"]) for out in (whole, pieces)))
+    pd.testing.assert_frame_equal(*(rows(out).drop(columns=MEASURED) for out in (whole, pieces)))
     for path in whole.glob("*.nii.gz"):
         assert path.read_bytes() == (pieces / path.name).read_bytes()
 
@@ -214,10 +223,10 @@ def test_several_formats_hold_the_same_mask(trained_run: Path, tmp_path: Path) -
 def test_a_defect_in_one_case_is_kept_in_the_log(
     trained_run: Path, patients: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def defect(case: Case, models: object) -> None:
+    def defect(predictor: Predictor, case: Case) -> None:
         raise ZeroDivisionError(f"in {case.case_id}")
 
-    monkeypatch.setattr("volseg.batch.predict", defect)
+    monkeypatch.setattr(Predictor, "prepare", defect)
     reports = segment(patients, [trained_run], tmp_path / "out")
     assert all(report.status is Status.FAILED for report in reports)
     assert "ZeroDivisionError: in p3_series" in (tmp_path / "out" / "volseg.log").read_text()
@@ -288,3 +297,72 @@ def test_reasons_do_not_tell_where_the_input_lies(trained_run: Path, tmp_path: P
         (report,) = segment(source, [trained_run], tmp_path / "out")
         assert "ct.nii.gz" in report.reason
         assert "Doe" not in report.reason
+
+
+def test_killed_twice_a_batch_ends_like_one_that_was_left_alone(trained_run: Path, tmp_path: Path) -> None:
+    """Processes that are killed with no chance to clean up, while cases are read, segmented and written at once."""
+    for n in range(8):
+        write_volume(make_case(n)[0], tmp_path / "in" / f"p{n}.nii.gz")
+    for n in (2, 5):
+        (tmp_path / "in" / f"p{n}.nii.gz").write_bytes(b"damaged")
+    words = [sys.executable, "-m", "volseg", "predict", tmp_path / "in", "--model", trained_run, "--output"]
+    undisturbed, pieces = tmp_path / "undisturbed", tmp_path / "pieces"
+    assert subprocess.run([*words, undisturbed], check=False, capture_output=True).returncode == 3
+    for wanted in (1, 4):
+        process = subprocess.Popen([*words, pieces], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while process.poll() is None and len(list(pieces.glob("*.nii.gz"))) < wanted:
+            time.sleep(0.002)
+        process.kill()
+        process.wait()
+        if (pieces / "cases.csv").exists():
+            table = rows(pieces)
+            done = set(table.loc[table["status"] == "segmented", "case_id"])
+            assert all((pieces / f"{case_id}.nii.gz").exists() for case_id in done)
+    assert subprocess.run([*words, pieces], check=False, capture_output=True).returncode == 3
+    pd.testing.assert_frame_equal(*(rows(out).drop(columns=MEASURED) for out in (undisturbed, pieces)))
+    names = sorted(path.name for path in undisturbed.iterdir())
+    assert sorted(path.name for path in pieces.iterdir()) == names
+    for name in names:
+        if name.endswith(".nii.gz"):
+            assert (undisturbed / name).read_bytes() == (pieces / name).read_bytes()
+
+
+def test_cases_csv_says_what_each_case_took(trained_run: Path, tmp_path: Path) -> None:
+    write_volume(make_case(0)[0], tmp_path / "in" / "a.nii.gz")
+    told: list[CaseReport] = []
+    (report,) = predict_folder(tmp_path / "in", [trained_run], Request(tmp_path / "out"), told=told.append)
+    assert told == [report]
+    row = rows(tmp_path / "out").iloc[0]
+    parts = [row[f"{name}_seconds"] for name in ("read", "network", "restore", "write")]
+    assert row["seconds"] == pytest.approx(sum(parts), abs=0.03)
+    assert row["windows"] == report.effort.windows > 0
+    assert row["network_seconds"] > 0
+
+
+def test_inference_can_be_changed_after_training_and_what_was_learned_cannot(trained_run: Path, tmp_path: Path) -> None:
+    write_volume(make_case(0)[0], tmp_path / "in" / "a.nii.gz")
+    windows = []
+    for overlap in (0.0, 0.9):
+        request = Request(tmp_path / f"out_{overlap}")
+        (report,) = predict_folder(tmp_path / "in", [trained_run], request, {"inference": {"overlap": overlap}})
+        windows.append(report.effort.windows)
+    assert windows[0] < windows[1]
+    overrides = {"patches": {"size": [8, 8, 8]}, "data": {"labels": {"a": 1}, "allow_gaps": True}}
+    with pytest.raises(ConfigError, match=r"data\.labels, patches cannot be changed after training"):
+        predict_folder(tmp_path / "in", [trained_run], Request(tmp_path / "out"), overrides)
+
+
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_engines_that_are_named_give_nearly_the_same_mask(
+    trained_run: Path, tmp_path: Path, backend: str, precision: str
+) -> None:
+    if backend == "openvino":
+        pytest.importorskip("openvino")
+    image, reference = make_case(0)
+    write_volume(image, tmp_path / "image.nii.gz")
+    model = load_model(trained_run, CPU)
+    tree = {"inference": {"backend": backend, "precision": precision}}
+    config = validate(merge(model.config.model_dump(mode="json"), tree), "the test")
+    mask = predict(case_of(tmp_path / "image.nii.gz"), [Model(model.network, config)])
+    assert min(dice(mask.array == value, reference.array == value) for value in (1, 2)) > 0.7

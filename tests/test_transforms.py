@@ -26,8 +26,8 @@ from volseg.transforms import (
     IMAGE,
     REFERENCE,
     build_augmentation,
-    build_normalization,
     geometry_of,
+    normalize,
     preprocess,
 )
 from volseg.volume import Mask, Volume
@@ -127,9 +127,27 @@ def test_voxels_that_are_not_finite_become_background(tmp_path: Path, caplog: py
     ],
 )
 def test_normalizations(normalization: object, values: list[float], expected: list[float]) -> None:
-    image = torch.tensor(values, dtype=torch.float32).reshape(1, -1, 1, 1)
-    result = build_normalization(normalization)(image)  # type: ignore[arg-type]
-    np.testing.assert_allclose(np.asarray(result).ravel(), expected, atol=1e-5)
+    image = np.array(values, dtype=np.float32).reshape(1, -1, 1, 1)
+    normalize(image, [normalization])  # type: ignore[list-item]
+    np.testing.assert_allclose(image.ravel(), expected, atol=1e-5)
+
+
+def test_statistics_are_those_of_the_whole_volume() -> None:
+    """However it is cut into parts on the way."""
+    image = np.random.default_rng(0).normal(40, 9, (1, 7, 5, 70)).astype(np.float32)
+    image[0, 3] = 0
+    whole, inside = image[0], image[0] != 0
+    mean, deviation = whole[inside].mean(dtype=np.float64), whole[inside].std(dtype=np.float64)
+    expected = np.where(inside, (whole - mean) / deviation, 0)
+    normalize(image, [ZScore(nonzero=True)])
+    np.testing.assert_allclose(image[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("nonzero", [True, False])
+def test_a_volume_without_contrast_is_left_as_it_is(nonzero: bool) -> None:
+    image = np.zeros((1, 3, 3, 3), np.float32)
+    normalize(image, [ZScore(nonzero=nonzero)])
+    assert not image.any()
 
 
 @settings(max_examples=15, deadline=None)

@@ -6,20 +6,22 @@ import json
 import logging
 import time
 import traceback
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 import fastremap
-import pandas as pd
+import torch
 
 from volseg import __version__
 from volseg.cases import Case, Dataset, find_inputs
 from volseg.cases.case import as_case_id, stem
 from volseg.checkpoint import Model, load_model, model_file
-from volseg.config import DataConfig, dump
+from volseg.config import DicomRules, dump, merge, validate
 from volseg.errors import CheckpointError, ConfigError, DataError, OutputError
 from volseg.export import (
     FORMATS,
@@ -34,50 +36,23 @@ from volseg.export import (
 )
 from volseg.export.labels import LABELS_FILE, write_labels
 from volseg.export.sidecars import write_itksnap_labels, write_niivue_colormap
-from volseg.io import stands_for
-from volseg.io.files import atomic_path, make_folder, remove_leftovers, without_root
+from volseg.inference.segmentation import Tick, default_memory_gb
+from volseg.io import Source, stands_for
+from volseg.io.files import make_folder, remove_leftovers, without_root
 from volseg.io.source import FileSource, digest
+from volseg.memory import peak_mb, reset_peak
 from volseg.networks import choose_device
-from volseg.prediction import check_ensemble, predict
+from volseg.prediction import Predictor, Prepared, Segmented
 from volseg.progress import Progress, silent
+from volseg.reports import CASES_FILE, CaseReport, Effort, Status, read_reports, write_reports
 from volseg.volume import Label, Mask
 
-CASES_FILE = "cases.csv"
 ITKSNAP_FILE, NIIVUE_FILE = "itksnap_labels.txt", "niivue_colormap.json"
 LOG_FILE = "volseg.log"
 
+_Result = TypeVar("_Result")
+
 logger = logging.getLogger(__name__)
-
-
-class Status(StrEnum):
-    """What became of a discovered case."""
-
-    SEGMENTED = "segmented"
-    SKIPPED = "skipped"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True)
-class CaseReport:
-    """One row of cases.csv.
-
-    Attributes:
-        case_id: The case, or a name made from the path of something that is no case.
-        status: What became of it.
-        reason: Why it was skipped or failed; empty otherwise.
-        seconds: Time it took.
-        peak_memory_mb: Largest memory of the process while it was worked on.
-        volumes_ml: Label name -> volume in the mask.
-        key: Hash of the input, the models and the formats, by which a continued batch knows that a mask is up to date.
-    """
-
-    case_id: str
-    status: Status
-    reason: str = ""
-    seconds: float = 0.0
-    peak_memory_mb: float = 0.0
-    volumes_ml: dict[str, float] = field(default_factory=dict)
-    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,13 +63,11 @@ class Request:
         output: Gets a mask per case and format, cases.csv and labels.json.
         formats: Of the masks.
         encoding: Of DICOM Segmentations.
-        allow_gaps: Whether DICOM series with missing slices are bridged, whatever the model's configuration says.
     """
 
     output: Path
     formats: tuple[Format, ...] = ("nifti",)
     encoding: Encoding = "binary"
-    allow_gaps: bool = False
 
     @property
     def all_formats(self) -> list[Format]:
@@ -106,54 +79,221 @@ class Request:
         return {form: output_path(self.output, case_id, form) for form in self.all_formats}
 
 
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """A case on its way.
+
+    Attributes:
+        case: The case.
+        key: By which a continued batch knows its mask.
+        earlier: Its row in an earlier batch.
+        prepared: Its voxels.
+    """
+
+    case: Case
+    key: str
+    earlier: CaseReport | None
+    prepared: Prepared
+
+
 def predict_folder(
-    source: Path, models: Sequence[Path], request: Request, progress: Progress = silent
+    source: Path,
+    models: Sequence[Path],
+    request: Request,
+    overrides: Mapping[str, Any] = MappingProxyType({}),
+    progress: Progress = silent,
+    told: Callable[[CaseReport], None] = lambda report: None,  # noqa: ARG005  nobody wants to know
 ) -> list[CaseReport]:
     """Segment everything in a folder; one bad case never stops the others.
 
-    A batch that was interrupted goes on where it was: a case whose input, models and formats are unchanged and whose
-    masks are there is not segmented again.
+    While the networks work on one case, the next one is read and the last one is written. A batch that was interrupted
+    goes on where it was: a case whose input, models and formats are unchanged and whose masks are there is not
+    segmented again.
 
     Args:
         source: A data set, a file, a DICOM folder or a tree of these.
         models: Runs or model files; the answers of several are averaged.
         request: What is made of each case.
-        progress: Told per case.
+        overrides: Keys of the models' configurations that are to be others: of `inference`, `postprocess`, and how
+            DICOM is read.
+        progress: Told per case and window.
+        told: Gets each report as the case is done.
 
     Returns:
         One report per discovered case, in the order of cases.csv.
 
     Raises:
         DataError: If there is nothing to segment at `source`.
+        ConfigError: If the overrides are not valid.
         CheckpointError: If a model is missing, damaged, or does not go with the others.
         OutputError: If the output cannot be written (the reports so far are in cases.csv).
     """
-    loaded = [load_model(path, choose_device()) for path in models]
-    check_ensemble(loaded)
-    data, output = loaded[0].config.data, request.output
-    rules = data.model_copy(update={"allow_gaps": data.allow_gaps or request.allow_gaps})
+    loaded = [_overridden(load_model(path, choose_device()), overrides) for path in models]
+    predictor = Predictor(loaded)
+    data, output = predictor.data, request.output
     source = stands_for(source)
     if output.resolve() == source.resolve():
         raise OutputError(f"{output} is the input, too", hint="choose an --output of its own, so that no image is lost")
-    dataset = find_inputs(source, data.channels, rules, progress)
+    dataset = find_inputs(source, data.channels, data, progress)
     make_folder(output)
     remove_leftovers(output)
     _write_sidecars(data.output_labels, request)
     settings = json.dumps([__version__, request.all_formats, request.encoding, _hash_models(loaded, models)])
-    earlier = _read_reports(output / CASES_FILE, data)
+    earlier = read_reports(output / CASES_FILE, data)
     reports = {report.case_id: report for report in _skipped(dataset, source)}
     for case_id in set(reports) & set(earlier):
         _remove_masks(output, case_id)
     waiting = {case.case_id: earlier[case.case_id] for case in dataset.cases if case.case_id in earlier}
-    for done, case in enumerate(dataset.cases):
-        progress("predict", done, len(dataset.cases), case.case_id)
-        report = _predict_case(case, loaded, request, settings, waiting.get(case.case_id))
-        reports[case.case_id] = replace(report, reason=without_root(report.reason, source))
-        if report is not waiting.pop(case.case_id, None):  # cases still waiting keep their rows, should this end here
-            _write_reports([*reports.values(), *waiting.values()], data, output / CASES_FILE)
-    progress("predict", len(dataset.cases), len(dataset.cases))
-    _write_reports(list(reports.values()), data, output / CASES_FILE)
+    belt = _Belt(predictor, request, settings, waiting.copy())
+    for report in belt.run(dataset.cases, progress):
+        reports[report.case_id] = replace(report, reason=without_root(report.reason, source))
+        if report is not waiting.pop(report.case_id, None):  # cases still waiting keep their rows, should this end here
+            write_reports([*reports.values(), *waiting.values()], data, output / CASES_FILE)
+            told(reports[report.case_id])
+    write_reports(list(reports.values()), data, output / CASES_FILE)
     return sorted(reports.values(), key=lambda report: report.case_id)
+
+
+class _Belt:
+    """Three steps side by side: reading the next case, segmenting one, writing the last.
+
+    Args:
+        predictor: The models.
+        request: What is made of each case.
+        settings: What the masks depend on beside the images.
+        earlier: Case id -> its row in an earlier batch.
+    """
+
+    def __init__(
+        self, predictor: Predictor, request: Request, settings: str, earlier: Mapping[str, CaseReport]
+    ) -> None:
+        self.predictor, self.request, self.settings, self.earlier = predictor, request, settings, earlier
+        self.memory_gb = predictor.inference.memory_gb or default_memory_gb()
+
+    def run(self, cases: Sequence[Case], progress: Progress) -> Iterator[CaseReport]:
+        """Segment cases.
+
+        Args:
+            cases: What is segmented.
+            progress: Told per case and window.
+
+        Yields:
+            A report of each, in their order.
+        """
+        with _worker() as reader, _worker() as writer:
+            reading, writing = None, None
+            for n, case in enumerate(cases):
+                progress("predict", n, len(cases), case.case_id)
+                job = (reading or reader.submit(self._read, case)).result()
+                following = cases[n + 1] if n + 1 < len(cases) else None
+                fits = isinstance(job, CaseReport) or 2 * job.prepared.gigabytes < self.memory_gb
+                reading = reader.submit(self._read, following) if following and fits else None
+                done = job if isinstance(job, CaseReport) else self._segment(job, _Windows(progress, n, len(cases)))
+                if writing:
+                    yield writing.result()
+                writing = writer.submit(self._write, job, done, peak_mb())
+                del job, done  # the next case needs the room
+            if writing:
+                yield writing.result()
+            progress("predict", len(cases), len(cases))
+
+    def _read(self, case: Case) -> _Job | CaseReport:
+        return self._attempt(case, lambda: self._prepare(case))
+
+    def _prepare(self, case: Case) -> _Job | CaseReport:
+        earlier = self.earlier.get(case.case_id)
+        key = digest(case.images.values(), self.settings)
+        if earlier and earlier.key == key and _are_there(self.request.paths(case.case_id), earlier):
+            logger.info("case %s is up to date", case.case_id)
+            return earlier
+        check_formats(self._image(case), self.request.all_formats)
+        return _Job(case, key, earlier, self.predictor.prepare(case))
+
+    def _segment(self, job: _Job, tick: Tick) -> Segmented | CaseReport:
+        reset_peak()
+        return self._attempt(job.case, lambda: self.predictor.segment(job.prepared, tick))
+
+    def _write(self, job: _Job | CaseReport, done: Segmented | CaseReport, memory_mb: float) -> CaseReport:
+        if isinstance(job, CaseReport):
+            return job
+        if isinstance(done, CaseReport):
+            return done
+        return self._attempt(job.case, lambda: self._finish(job, done, memory_mb))
+
+    def _finish(self, job: _Job, done: Segmented, memory_mb: float) -> CaseReport:
+        began = time.perf_counter()
+        mask = self.predictor.finish(done)
+        if job.earlier:
+            _remove_masks(self.request.output, job.case.case_id)
+        for form, path in self.request.paths(job.case.case_id).items():
+            write(mask, self._image(job.case), path, form, self.request.encoding)
+        effort = Effort(
+            job.prepared.seconds,
+            done.network_seconds,
+            done.restore_seconds,
+            time.perf_counter() - began,
+            done.windows,
+            memory_mb,
+        )
+        return CaseReport(job.case.case_id, Status.SEGMENTED, "", effort, _volumes_ml(mask), job.key)
+
+    def _attempt(self, case: Case, work: Callable[[], _Result]) -> _Result | CaseReport:
+        """Do something for a case, whatever is wrong with it."""
+        try:
+            return work()
+        except (OutputError, ConfigError, CheckpointError):
+            raise  # no other case would fare better
+        except DataError as error:
+            reason = str(error)
+        except Exception as error:  # noqa: BLE001  a defect met in one case must not cost the others; it is kept in full
+            reason = f"a defect of volseg ({type(error).__name__}: {error}); see {LOG_FILE}"
+            with (self.request.output / LOG_FILE).open("a", encoding="utf-8") as log:
+                log.write(f"case {case.case_id}\n{traceback.format_exc()}\n")
+        _remove_masks(self.request.output, case.case_id)
+        logger.info("case %s failed: %s", case.case_id, reason)
+        return CaseReport(case.case_id, Status.FAILED, reason)
+
+    def _image(self, case: Case) -> Source:
+        return case.images[self.predictor.data.channels[0]]
+
+
+class _Windows:
+    """How far the windows of one case are, as a note on the progress of the batch."""
+
+    def __init__(self, progress: Progress, done: int, total: int) -> None:
+        self._progress, self._done, self._total = progress, done, total
+        self._began = time.perf_counter()
+
+    def __call__(self, done: int, total: int) -> None:
+        rate = done / max(time.perf_counter() - self._began, 1e-6)
+        left = (total - done) / rate if rate else 0.0
+        note = f"window {done} of {total}, {rate:.2g} a second, {left:.0f} s left"
+        self._progress("predict", self._done, self._total, note)
+
+
+@contextmanager
+def _worker() -> Iterator[ThreadPoolExecutor]:
+    """One thread beside the networks, which leaves the cores to them; what waits is dropped when the batch ends."""
+    executor = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield executor
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def _overridden(model: Model, overrides: Mapping[str, Any]) -> Model:
+    """A model with other settings where they are not part of what was learned."""
+    if not overrides:
+        return model
+    learned = set(overrides) - {"inference", "postprocess", "data"}
+    learned |= {f"data.{key}" for key in set(overrides.get("data", {})) - set(DicomRules.model_fields)}
+    if learned:
+        raise ConfigError(
+            f"{', '.join(sorted(learned))} cannot be changed after training",
+            hint="predict takes keys of inference, of postprocess, and of how DICOM is read",
+        )
+    tree = merge(model.config.model_dump(mode="json"), overrides)
+    return Model(model.network, validate(tree, "the model with what is to be changed"))
 
 
 def _write_sidecars(labels: Sequence[Label], request: Request) -> None:
@@ -163,55 +303,6 @@ def _write_sidecars(labels: Sequence[Label], request: Request) -> None:
         write_itksnap_labels(labels, request.output / ITKSNAP_FILE)
         write_niivue_colormap(labels, request.output / NIIVUE_FILE)
     warn_of_private_codes(labels, request.all_formats)
-
-
-def segmented_cases(path: Path) -> list[str]:
-    """The ids of the cases that a cases.csv says are segmented.
-
-    Raises:
-        DataError: If it is not of that form.
-    """
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-        return list(table.loc[table["status"] == Status.SEGMENTED, "case_id"])
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{path} is no list of cases: {error!r}") from error
-
-
-def _predict_case(
-    case: Case, models: Sequence[Model], request: Request, settings: str, earlier: CaseReport | None
-) -> CaseReport:
-    """Segment one case and write its masks, whatever is wrong with it."""
-    began = time.monotonic()
-    _reset_peak_memory()
-    paths = request.paths(case.case_id)
-    try:
-        key = digest(case.images.values(), settings)
-        if earlier and earlier.key == key and _are_there(paths, earlier):
-            logger.info("case %s is up to date", case.case_id)
-            return earlier
-        image = case.images[models[0].config.data.channels[0]]
-        check_formats(image, request.all_formats)
-        mask = predict(case, models)
-        if earlier:
-            _remove_masks(request.output, case.case_id)
-        for form, path in paths.items():
-            write(mask, image, path, form, request.encoding)
-    except (OutputError, ConfigError, CheckpointError):
-        raise  # no other case would fare better
-    except DataError as error:
-        reason, key = str(error), ""
-    except Exception as error:  # noqa: BLE001  a defect met in one case must not cost the other cases; it is kept in full
-        reason, key = f"a defect of volseg ({type(error).__name__}: {error}); see {LOG_FILE}", ""
-        with (request.output / LOG_FILE).open("a", encoding="utf-8") as log:
-            log.write(f"case {case.case_id}\n{traceback.format_exc()}\n")
-    else:
-        return CaseReport(
-            case.case_id, Status.SEGMENTED, "", time.monotonic() - began, _peak_memory_mb(), _volumes_ml(mask), key
-        )
-    _remove_masks(request.output, case.case_id)
-    logger.info("case %s failed: %s", case.case_id, reason)
-    return CaseReport(case.case_id, Status.FAILED, reason, time.monotonic() - began, _peak_memory_mb())
 
 
 def _skipped(dataset: Dataset, root: Path) -> list[CaseReport]:
@@ -256,68 +347,6 @@ def _are_there(paths: Mapping[Format, Path], earlier: CaseReport) -> bool:
     return all(path.exists() or (meshless and form in MESHES) for form, path in paths.items())
 
 
-def _write_reports(reports: Sequence[CaseReport], data: DataConfig, path: Path) -> None:
-    rows = [
-        {
-            "case_id": report.case_id,
-            "status": str(report.status),
-            "reason": report.reason,
-            "seconds": round(report.seconds, 2),
-            "peak_memory_mb": round(report.peak_memory_mb),
-            **{f"{label.name}_ml": report.volumes_ml.get(label.name) for label in data.output_labels},
-            "key": report.key,
-        }
-        for report in sorted(reports, key=lambda report: report.case_id)
-    ]
-    with atomic_path(path) as temporary:
-        pd.DataFrame(rows).to_csv(temporary, index=False, float_format="%.6g")
-
-
-def _read_reports(path: Path, data: DataConfig) -> dict[str, CaseReport]:
-    """The reports of an earlier, interrupted batch; none if the file is not one of this model."""
-    columns = [f"{label.name}_ml" for label in data.output_labels]
-    try:
-        table = pd.read_csv(path, keep_default_na=False, dtype={"case_id": str, "key": str, "reason": str})
-    except (FileNotFoundError, ValueError):
-        return {}
-    if not {"case_id", "status", "reason", "seconds", "peak_memory_mb", "key", *columns} <= set(table.columns):
-        return {}
-    segmented = table[table["status"] == Status.SEGMENTED]
-    return {str(row["case_id"]): _report(row, data) for row in segmented.to_dict("records")}
-
-
-def _report(row: dict[Any, Any], data: DataConfig) -> CaseReport:
-    volumes = {label.name: float(row[f"{label.name}_ml"]) for label in data.output_labels}
-    return CaseReport(
-        row["case_id"],
-        Status.SEGMENTED,
-        "",
-        float(row["seconds"]),
-        float(row["peak_memory_mb"]),
-        volumes,
-        row["key"],
-    )
-
-
 def _hash_models(models: Sequence[Model], paths: Sequence[Path]) -> list[str]:
     pairs = zip(models, paths, strict=True)
     return [digest([FileSource(model_file(path))], dump(model.config)) for model, path in pairs]
-
-
-def _reset_peak_memory() -> None:
-    """Let the kernel measure the peak anew (Linux: proc(5), clear_refs); elsewhere it is the peak since the start."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    except OSError:
-        return
-
-
-def _peak_memory_mb() -> float:
-    try:
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-    except OSError:
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) / 1024

@@ -216,14 +216,22 @@ def predict(
     *,
     formats: FormatOption = None,
     encoding: EncodingOption = "binary",
+    config: ConfigOption = None,
+    assignments: SetOption = None,
     allow_gaps: GapsOption = False,
 ) -> None:
     """Segment every case in a folder. An interrupted batch goes on with the same command."""
-    from volseg.batch import CASES_FILE, Request, Status, predict_folder
+    from volseg.batch import Request, predict_folder
+    from volseg.reports import CASES_FILE, CaseReport, Status
 
-    request = Request(output, tuple(_formats(formats)), _encoding(encoding), allow_gaps)
+    def tell(report: CaseReport) -> None:
+        if report.status is Status.SEGMENTED:
+            say(f"{report.case_id}: {report.effort}")
+
+    request = Request(output, tuple(_formats(formats)), _encoding(encoding))
+    overrides = _with_gaps(_overrides(config, assignments), allow_gaps)
     with _progress() as progress:
-        reports = predict_folder(source, model, request, progress)
+        reports = predict_folder(source, model, request, overrides, progress, tell)
     counts = {status: sum(report.status == status for report in reports) for status in Status}
     for report in reports:
         if report.status is not Status.SEGMENTED:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from volseg.batch import CaseReport, Request, predict_folder
+from volseg.batch import Request, predict_folder
 from volseg.cases import find_references
 from volseg.evaluation import CasePair, Evaluation, evaluate
 from volseg.io.source import FileSource
 from volseg.phantoms import LABELS, write_dataset
 from volseg.progress import Progress, silent
+from volseg.reports import CaseReport
 from volseg.runs import Run, train_folder
 
 _CASES, _TEST_CASES = 16, 4
@@ -56,7 +57,7 @@ def run_demo(output: Path, minutes: float = 3.0, progress: Progress = silent) ->
     }
     run = train_folder(train_set, output / "run", overrides, progress=progress)
     masks = output / "masks"
-    reports = predict_folder(test_set, [output / "run"], Request(masks), progress)
+    reports = predict_folder(test_set, [output / "run"], Request(masks), progress=progress)
     pairs = [
         CasePair(case_id, FileSource(masks / f"{case_id}.nii.gz"), reference)
         for case_id, reference in find_references(test_set).items()

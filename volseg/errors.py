@@ -32,6 +32,10 @@ class GeometryError(DataError):
     """Where the voxels lie cannot be derived, or two grids that must agree do not."""
 
 
+class MemoryShortageError(DataError):
+    """A case needs more memory than there is."""
+
+
 class CheckpointError(VolsegError):
     """A model file is missing, damaged, or does not fit what it is asked to do."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import permutations
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +19,8 @@ from volseg.errors import GeometryError
 
 #: Two grids are the same when no corner voxel lies further apart than this.
 GRID_TOLERANCE_MM = 1e-3
+
+_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 _POSITIVE_CODES = "RAS"
 _NEGATIVE_CODES = "LPI"
@@ -49,7 +52,7 @@ class AxisOrder:
     axes: tuple[int, int, int]
     flips: tuple[bool, bool, bool]
 
-    def apply(self, array: NDArray[np.generic]) -> NDArray[np.generic]:
+    def apply(self, array: NDArray[_Scalar]) -> NDArray[_Scalar]:
         """Reorder the last three axes of `array`; a view, no voxel is copied."""
         lead = array.ndim - 3
         moved = array.transpose(*range(lead), *(lead + axis for axis in self.axes))

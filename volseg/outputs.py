@@ -1,7 +1,7 @@
 """What the outputs of a network mean: labels exclude each other, regions may overlap.
 
 With labels there is one output for background and one per label, by value; the largest wins. With regions there is one
-output per region, and a voxel belongs to it when that is more likely than not.
+output per region, and a voxel belongs to it when that is more likely than not, that is when the logit is above 0.
 """
 
 from __future__ import annotations
@@ -29,45 +29,46 @@ def encode(reference: torch.Tensor, data: DataConfig) -> torch.Tensor:
     return torch.cat([reference == value for value in (0, *_values(data))], dim=1)
 
 
-def activate(logits: torch.Tensor, data: DataConfig) -> torch.Tensor:
-    """Logits (outputs, ...) -> probabilities of the same shape: softmax of labels, sigmoid of regions."""
-    return torch.sigmoid(logits) if data.regions else torch.softmax(logits, dim=0)
-
-
-def decide(probabilities: torch.Tensor, data: DataConfig) -> torch.Tensor:
-    """Probabilities -> what belongs to each label or region, background left out.
+def decide(logits: torch.Tensor, data: DataConfig) -> torch.Tensor:
+    """Logits -> what belongs to each label or region, background left out.
 
     Args:
-        probabilities: (outputs, ...) float.
+        logits: (outputs, ...) float.
         data: Labels and regions.
 
     Returns:
         (labels or regions, ...) bool, in the order of `data.output_labels`.
     """
     if data.regions:
-        return probabilities > 0.5
-    winner = probabilities.argmax(dim=0)
+        return logits > 0
+    winner = logits.argmax(dim=0)
     return torch.stack([winner == output for output in range(1, data.outputs)])
 
 
-def paint(probabilities: torch.Tensor, data: DataConfig) -> NDArray[np.unsignedinteger]:
-    """Probabilities -> mask values.
+def winners(logits: torch.Tensor, data: DataConfig) -> torch.Tensor:
+    """Decide voxel by voxel.
 
     Args:
-        probabilities: (outputs, ...) float.
+        logits: (..., outputs) float.
         data: Labels and regions.
 
     Returns:
-        (...) uint8 or uint16; of overlapping regions the last one listed shows.
+        (...) uint8, or int16 where there are more: the place of the winner in `data.output_labels`, counted from 1, or
+        0 for background. Of overlapping regions the last one listed wins. It is the same for logits times a positive
+        number.
     """
-    values = [label.value for label in data.output_labels]
-    dtype = mask_dtype(data)
+    dtype = torch.uint8 if len(data.output_labels) <= 255 else torch.int16
     if not data.regions:
-        return np.array([0, *values], dtype=dtype)[probabilities.argmax(dim=0).numpy()]
-    mask = np.zeros(probabilities.shape[1:], dtype=dtype)
-    for inside, value in zip((probabilities > 0.5).numpy(), values, strict=True):
-        mask[inside] = value
-    return mask
+        return logits.argmax(dim=-1).to(dtype)
+    numbers = torch.zeros(logits.shape[:-1], dtype=dtype, device=logits.device)
+    for number, inside in enumerate((logits > 0).unbind(dim=-1), start=1):
+        numbers.masked_fill_(inside, number)
+    return numbers
+
+
+def label_values(data: DataConfig) -> NDArray[np.unsignedinteger]:
+    """(1 + labels,) the value in a mask of background and of each of `data.output_labels`, as small as it fits."""
+    return np.array([0, *(label.value for label in data.output_labels)], dtype=mask_dtype(data))
 
 
 def mask_dtype(data: DataConfig) -> type[np.unsignedinteger]:

@@ -1,18 +1,11 @@
-"""Boxes of voxels: drawn at random for training, laid side by side for inference."""
+"""Boxes of voxels, drawn at random for training."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-
-from volseg.config import AXES, InferenceConfig
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
 
 IntTriple = tuple[int, int, int]
 
@@ -90,52 +83,3 @@ def cut(array: NDArray[np.generic], corner: IntTriple, patch: IntTriple) -> NDAr
     to_r, to_a, to_s = (slice(*ends) for ends in zip(np.subtract(low, corner), np.subtract(high, corner), strict=True))
     result[..., to_r, to_a, to_s] = array[..., r, a, s]
     return result
-
-
-def sliding_window(
-    network: nn.Module, image: torch.Tensor, patch: IntTriple, config: InferenceConfig, dtype: torch.dtype
-) -> torch.Tensor:
-    """Run a network over a whole volume in overlapping patches, blended with Gaussian weights.
-
-    Args:
-        network: Maps (B, C, *patch) to (B, outputs, *patch).
-        image: (C, R, A, S) float32, on the CPU.
-        patch: Voxels of a patch.
-        config: Overlap, batch size and mirroring.
-        dtype: Arithmetic of the network.
-
-    Returns:
-        (outputs, R, A, S) float32 logits on the CPU; with mirroring, the mean over all mirrorings.
-    """
-    import torch
-    from monai.inferers import sliding_window_inference
-
-    device = next(network.parameters()).device
-
-    def logits(batch: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
-            batch = batch.to(memory_format=torch.channels_last_3d)
-            total = network(batch).float()
-            for axes in mirrorings(config.mirror_axes):
-                total += torch.flip(network(torch.flip(batch, axes)).float(), axes)
-        return total / 2 ** len(config.mirror_axes)
-
-    network.eval()
-    with torch.inference_mode():
-        answer = sliding_window_inference(
-            image[None],
-            roi_size=patch,
-            sw_batch_size=config.batch_size,
-            predictor=logits,
-            overlap=config.overlap,
-            mode="gaussian",
-            sw_device=device,
-            device=torch.device("cpu"),
-        )
-    return answer[0]
-
-
-def mirrorings(axes: tuple[str, ...]) -> list[tuple[int, ...]]:
-    """All non-empty combinations of the axes, as dimensions of a (B, C, R, A, S) tensor."""
-    dimensions = [AXES.index(axis) + 2 for axis in axes]
-    return [tuple(d for n, d in enumerate(dimensions) if bits >> n & 1) for bits in range(1, 2 ** len(dimensions))]

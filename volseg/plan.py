@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from volseg.cases import Case, Dataset, read_images, read_reference
-from volseg.config import Config, NetworkConfig, NetworkName, validate
+from volseg.config import Config, InferenceConfig, NetworkConfig, NetworkName, validate
 from volseg.errors import DataError
 from volseg.io import SeriesSource
 from volseg.networks import patch_divisor
@@ -40,6 +40,8 @@ _SMALLEST_FEATURE_MAP = 4
 _LARGEST_WIDTH = 320
 #: Padding an axis by more than this share costs more than what cutting it off loses.
 _WASTE = 0.25
+#: Labels of which more than this share is as dark as air may be air.
+_DARK_LABELS = 0.05
 
 _LEFT = {"left", "l", "lt", "lh", "sinister", "sin"}
 _RIGHT = {"right", "r", "rt", "rh", "dexter", "dex"}
@@ -54,6 +56,7 @@ class CasePrint:
         spacing_mm: Voxel size.
         modalities: Per channel "CT", "MR" or empty, as the file states it.
         low: The 0.5th percentile of each channel.
+        high: The 99th.
         values: (C, N) intensities of a sample of labelled voxels.
         label_ml: Label value -> volume in millilitres.
     """
@@ -62,6 +65,7 @@ class CasePrint:
     spacing_mm: tuple[float, float, float]
     modalities: tuple[str, ...]
     low: tuple[float, ...]
+    high: tuple[float, ...]
     values: NDArray[np.float32]
     label_ml: Mapping[int, float]
 
@@ -166,6 +170,7 @@ def make_plan(
     batch = int(np.clip(2 * voxels // math.prod(patch), 2, _LARGEST_BATCH))
     normalizations = [_plan_normalization(fingerprint, channel) for channel in range(len(fingerprint.channels))]
     flips, swaps, flip_reason = _plan_flips(list(fingerprint.labels))
+    air, air_reason = _plan_air(fingerprint, [entry for entry, _ in normalizations])
     tree: dict[str, Any] = {
         "data": _plan_data(fingerprint),
         "preprocessing": {"spacing_mm": spacing_mm, "normalization": [entry for entry, _ in normalizations]},
@@ -173,6 +178,7 @@ def make_plan(
         "network": topology,
         "augmentation": {"flip_axes": flips, "swap_labels": swaps},
         "training": {"batch_size": batch},
+        "inference": {"air": air},
     }
     median = " x ".join(f"{size:.0f}" for size in shape)
     reasons = {
@@ -183,6 +189,7 @@ def make_plan(
         f"{voxels:.2g} voxels in each of two patches; the network divides by {_divisor(topology)}",
         "network": "an axis is halved while it keeps at least 4 voxels and is not coarser than the others",
         "augmentation.flip_axes": flip_reason,
+        "inference.air": air_reason,
         "training.batch_size": f"as many patches as fit, from 2 to {_LARGEST_BATCH}",
     }
     return Plan(validate(tree, "the plan"), reasons)
@@ -217,13 +224,13 @@ def _look_at(case: Case, channels: tuple[str, ...], labels: tuple[Label, ...]) -
     chosen = np.random.default_rng(0).choice(inside, min(_SAMPLES, len(inside)), replace=False)
     sources = [case.images[channel] for channel in channels]
     finite = np.where(np.isfinite(image.array), image.array, np.nan).reshape(len(channels), -1)
+    low, high = np.nanpercentile(finite[:, :: max(1, finite.shape[1] // 100_000)], [0.5, 99], axis=1).tolist()
     return CasePrint(
         shape=geometry.shape,
         spacing_mm=geometry.spacing_mm,
         modalities=tuple(source.traits.modality if isinstance(source, SeriesSource) else "" for source in sources),
-        low=tuple(
-            float(value) for value in np.nanpercentile(finite[:, :: max(1, finite.shape[1] // 100_000)], 0.5, axis=1)
-        ),
+        low=tuple(low),
+        high=tuple(high),
         values=finite[:, chosen],
         label_ml={
             int(value): float(count) * geometry.voxel_volume_ml
@@ -271,6 +278,21 @@ def _plan_normalization(fingerprint: Fingerprint, channel: int) -> tuple[dict[st
             entry = {"method": "ct", **{key: round(float(value), 2) for key, value in numbers.items()}}
             return entry, f"{name} is CT: percentiles 0.5 and 99.5, mean and deviation of all labelled voxels"
     return {"method": "zscore", "nonzero": True}, f"{name} has no fixed unit: each volume by its own mean and deviation"
+
+
+def _plan_air(fingerprint: Fingerprint, normalizations: Sequence[Mapping[str, Any]]) -> tuple[float | None, str]:
+    """Whether what is as dark as air may be passed over: not where labels are that dark."""
+    share = InferenceConfig().air or 0.0
+    dark = []
+    for channel, normalization in enumerate(normalizations):
+        if normalization["method"] == "ct":  # its range begins where labels do
+            continue
+        for case in fingerprint.cases:
+            limit = case.low[channel] + share * (case.high[channel] - case.low[channel])
+            dark.append(float((case.values[channel] <= limit).mean()))
+    if max(dark, default=0.0) > _DARK_LABELS:
+        return None, f"everything is computed: {max(dark):.0%} of a case's labelled voxels are as dark as air"
+    return share, "patches of nothing but air are not computed; no label is that dark"
 
 
 def _plan_patch(

@@ -2,28 +2,204 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
-from numpy.typing import NDArray
 
-from volseg.cases import Case
+from volseg.cases import Case, read_images
 from volseg.checkpoint import Model
-from volseg.config import Config
+from volseg.config import InferenceConfig
 from volseg.errors import CheckpointError
 from volseg.geometry import Geometry
-from volseg.networks import choose_precision
-from volseg.outputs import activate, mask_dtype, paint
-from volseg.patches import sliding_window
+from volseg.inference.calibration import calibrate, choose, default_cache, fingerprint, remember, remembered
+from volseg.inference.engines import Engine, available, averaged, mirrored, sparing, start
+from volseg.inference.scene import Scene
+from volseg.inference.segmentation import Network, Tick, Work, segment, unheard
+from volseg.inference.sliding import look
+from volseg.inference.tissue import Tissue, find_tissue
+from volseg.inference.windows import lay
+from volseg.outputs import label_values, winners
 from volseg.postprocess import postprocess
-from volseg.resampling import interpolate_axis, sample_positions
-from volseg.transforms import GEOMETRY, IMAGE, preprocess
+from volseg.transforms import fill_non_finite, normalize
 from volseg.volume import Mask
 
-#: Probabilities on the source's grid are held for so many numbers at once, not for the whole volume.
-_SLAB_NUMBERS = 32_000_000
+#: Patches on which engines are tried out.
+_TRIAL_PATCHES = 2
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A case as the networks see it.
+
+    Attributes:
+        geometry: The grid of its first channel, as it was stored.
+        scenes: For each kind of preprocessing among the models.
+        tissue: Where there is anything but air; None if everything is to be looked at.
+        seconds: What it took to read and prepare it.
+    """
+
+    geometry: Geometry
+    scenes: tuple[Scene, ...]
+    tissue: Tissue | None
+    seconds: float
+
+    @property
+    def gigabytes(self) -> float:
+        """What its voxels take."""
+        return sum(scene.array.nbytes for scene in self.scenes) / 1e9
+
+
+@dataclass(frozen=True, eq=False)
+class Segmented:
+    """What the networks said.
+
+    Attributes:
+        mask: On the grid of the case, before post-processing.
+        network_seconds: Time in the networks.
+        restore_seconds: Time from their answers to the mask.
+        windows: How many they looked at.
+    """
+
+    mask: Mask
+    network_seconds: float
+    restore_seconds: float
+    windows: int
+
+
+class Predictor:
+    """Models, ready to segment one case after the other.
+
+    The steps are apart, so that a batch can read one case, segment another and write a third at the same time.
+
+    Args:
+        models: One or more with the same channels and labels; their logits are averaged.
+        cache: Folder in which it is remembered how a model runs fastest; by default one of the user's.
+
+    Raises:
+        CheckpointError: If the models differ in channels, labels or regions.
+    """
+
+    def __init__(self, models: Sequence[Model], cache: Path | None = None) -> None:
+        check_ensemble(models)
+        first = models[0].config
+        self.data, self.rules, self.inference = first.data, first.postprocess, first.inference
+        self._cache = cache or default_cache()
+        self._kinds = _by_kind(models)
+        self._networks: list[Network] = []
+
+    def prepare(self, case: Case) -> Prepared:
+        """Read a case and normalise it.
+
+        Raises:
+            DataError: If the images cannot be used.
+            GeometryError: If they do not say where they lie, or do not lie on one grid.
+        """
+        began = perf_counter()
+        volume = read_images(case, self.data.channels)
+        array = np.require(volume.array, requirements="W")
+        fill_non_finite(array, case.case_id)
+        order = volume.geometry.to_canonical
+        canonical = volume.geometry.reordered(order)
+        preprocessings = [kind[0].config.preprocessing for kind in self._kinds]
+        share = self.inference.air
+        # What normalisation makes of air depends on the volume, so it is looked for before.
+        tissue = None if share is None else find_tissue(order.apply(array), preprocessings[0].normalization, share)
+        scenes = []
+        for n, preprocessing in enumerate(preprocessings):
+            own = array if n == len(preprocessings) - 1 else array.copy(order="K")
+            view = order.apply(own)
+            normalize(view, preprocessing.normalization)
+            shape = canonical.respaced(preprocessing.spacing_mm).shape
+            scenes.append(Scene(view, canonical.spacing_mm, shape, preprocessing.spacing_mm))
+        return Prepared(volume.geometry, tuple(scenes), tissue, perf_counter() - began)
+
+    def segment(self, prepared: Prepared, tick: Tick = unheard) -> Segmented:
+        """Ask the networks about every voxel.
+
+        Args:
+            prepared: The case.
+            tick: Told how many windows are done, and of how many.
+
+        Raises:
+            DataError: If it needs more memory than there is.
+        """
+        if not self._networks:
+            self._networks = [
+                self._start(kind, scene) for kind, scene in zip(self._kinds, prepared.scenes, strict=True)
+            ]
+        began = perf_counter()
+        work = Work(tick)
+        mask = np.zeros(prepared.geometry.shape, dtype=(values := label_values(self.data)).dtype, order="F")
+        canonical = prepared.geometry.to_canonical.apply(mask)  # a view: what is written there is in the mask
+        decided = segment(
+            self._networks,
+            prepared.scenes,
+            prepared.tissue,
+            lambda logits: winners(logits, self.data),
+            self.inference,
+            work,
+        )
+        for box, numbers in decided:
+            canonical[box] = values[numbers]
+        return Segmented(
+            Mask(mask, prepared.geometry, self.data.output_labels),
+            work.network_seconds,
+            perf_counter() - began - work.network_seconds,
+            work.done,
+        )
+
+    def finish(self, segmented: Segmented) -> Mask:
+        """Post-process, in the order of the patient's axes, so that it does not depend on how a case is stored."""
+        if not self.rules:
+            return segmented.mask
+        geometry, labels = segmented.mask.geometry, segmented.mask.labels
+        order = geometry.to_canonical
+        canonical = Mask(order.apply(segmented.mask.array), geometry.reordered(order), labels)
+        stored = order.inverse().apply(postprocess(canonical, self.rules).array)
+        return Mask(np.ascontiguousarray(stored), geometry, labels)
+
+    def _start(self, kind: Sequence[Model], scene: Scene) -> Network:
+        config = kind[0].config
+        patch = config.patches.size
+        device = next(kind[0].network.parameters()).device
+        engines = [self._choose_engine(model, scene, device) for model in kind]
+        runs = [
+            start(engine, model.network, len(self.data.channels), patch, device)
+            for engine, model in zip(engines, kind, strict=True)
+        ]
+        run = sparing(mirrored(averaged(runs), config.inference.mirror_axes))
+        finest = max((engine.sums_dtype for engine in engines), key=lambda dtype: dtype.itemsize)
+        return Network(run, finest, patch, self.data.outputs, device)
+
+    def _choose_engine(self, model: Model, scene: Scene, device: torch.device) -> Engine:
+        """The one that the configuration names, or that was chosen before, or the best of those that are tried out."""
+        engines = allowed(model.config.inference, available(device))
+        if len(engines) == 1:
+            return engines[0]
+        patch = model.config.patches.size
+        key = fingerprint(_digest(model), engines, device)
+        if (known := remembered(key, engines, self._cache)) is not None:
+            return known
+        windows = lay(scene.network_shape, patch, model.config.inference.overlap)
+        places = windows.places()
+        chosen = {places[len(places) * (2 * n + 1) // (2 * _TRIAL_PATCHES)] for n in range(_TRIAL_PATCHES)}
+        trials = calibrate(
+            engines,
+            lambda engine: start(engine, model.network, len(self.data.channels), patch, device),
+            [look(scene, windows, place)[None] for place in sorted(chosen)],
+            lambda logits: winners(logits.movedim(0, -1), self.data),
+        )
+        best = choose(trials)
+        remember(key, best, self._cache)
+        return best
 
 
 def predict(case: Case, models: Sequence[Model]) -> Mask:
@@ -31,7 +207,7 @@ def predict(case: Case, models: Sequence[Model]) -> Mask:
 
     Args:
         case: Its images.
-        models: One or more with the same channels and labels; their probabilities are averaged.
+        models: One or more with the same channels and labels; their logits are averaged.
 
     Returns:
         The post-processed mask on the grid of the first channel as it was stored.
@@ -40,22 +216,8 @@ def predict(case: Case, models: Sequence[Model]) -> Mask:
         DataError: If the images cannot be used.
         GeometryError: If they do not say where they lie, or do not lie on one grid.
     """
-    first = models[0].config
-    preprocessing = first.preprocessing
-    sample = preprocess(case, first.data, preprocessing, reference=False)
-    probabilities = []
-    for model in models:
-        if model.config.preprocessing != preprocessing:
-            preprocessing = model.config.preprocessing
-            sample = preprocess(case, first.data, preprocessing, reference=False)
-        probabilities.append(_probabilities(model, sample[IMAGE]))
-    native: Geometry = sample[GEOMETRY]
-    order = native.to_canonical
-    canonical = native.reordered(order)
-    array = restore(probabilities, [model.config for model in models], canonical)
-    mask = postprocess(Mask(array, canonical, first.data.output_labels), first.postprocess)
-    stored = np.ascontiguousarray(order.inverse().apply(mask.array))
-    return Mask(stored, native, mask.labels)
+    predictor = Predictor(models)
+    return predictor.finish(predictor.segment(predictor.prepare(case)))
 
 
 def check_ensemble(models: Sequence[Model]) -> None:
@@ -72,43 +234,37 @@ def check_ensemble(models: Sequence[Model]) -> None:
             )
 
 
-def restore(
-    probabilities: Sequence[torch.Tensor], configs: Sequence[Config], geometry: Geometry
-) -> NDArray[np.unsignedinteger]:
-    """Bring probabilities onto the grid of the source and decide there.
+def allowed(config: InferenceConfig, engines: Sequence[Engine]) -> list[Engine]:
+    """Those of a machine's engines that a configuration leaves to choose from, or the one that it names.
 
-    Args:
-        probabilities: Per model (outputs, R, A, S) float32 at its own spacing.
-        configs: Of the models.
-        geometry: The source's grid with its axes in R, A, S order; same centre as the probabilities.
-
-    Returns:
-        (R, A, S) label values.
+    Raises:
+        ConfigError: If it leaves none.
     """
-    result = np.empty(geometry.shape, dtype=mask_dtype(configs[0].data))
-    outputs = len(probabilities[0])
-    thickness = max(1, _SLAB_NUMBERS // (outputs * geometry.shape[1] * geometry.shape[2]))
-    for begin in range(0, geometry.shape[0], thickness):
-        slab = slice(begin, min(begin + thickness, geometry.shape[0]))
-        total = torch.zeros(outputs, slab.stop - slab.start, *geometry.shape[1:])
-        for each, config in zip(probabilities, configs, strict=True):
-            total += _slab(each, config.preprocessing.spacing_mm, geometry, slab)
-        result[slab] = paint(total / len(probabilities), configs[0].data)
-    return result
+    fitting = [
+        engine
+        for engine in engines
+        if config.backend in {"auto", engine.library} and config.precision in {"auto", engine.precision}
+    ]
+    if fitting:
+        return fitting
+    if config.backend == "auto" or config.precision == "auto":
+        library = "torch" if config.backend == "auto" else config.backend
+        return [Engine(library, "fp32" if config.precision == "auto" else config.precision)]
+    return [Engine(config.backend, config.precision)]
 
 
-def _slab(array: torch.Tensor, spacing_mm: tuple[float, float, float], geometry: Geometry, slab: slice) -> torch.Tensor:
-    """The part of a resampled array with first index in `slab`."""
-    for axis in range(3):
-        new_spacing_mm = geometry.spacing_mm[axis]
-        positions = sample_positions(array.shape[axis + 1], spacing_mm[axis], geometry.shape[axis], new_spacing_mm)
-        array = interpolate_axis(array, axis + 1, positions[slab] if axis == 0 else positions)
-    return array
+def _by_kind(models: Sequence[Model]) -> list[list[Model]]:
+    """Models that see the same patches of the same scene together."""
+    kinds: dict[str, list[Model]] = {}
+    for model in models:
+        seen = (model.config.preprocessing, model.config.patches.size, model.config.inference)
+        kinds.setdefault(repr(seen), []).append(model)
+    return list(kinds.values())
 
 
-def _probabilities(model: Model, image: MetaTensor) -> torch.Tensor:
-    device = next(model.network.parameters()).device
-    config = model.config
-    dtype = choose_precision(config.inference.precision, device)
-    logits = sliding_window(model.network, image.as_tensor(), config.patches.size, config.inference, dtype)
-    return activate(logits, config.data)
+def _digest(model: Model) -> str:
+    content = hashlib.sha256(repr(model.config.network).encode())
+    for name, tensor in sorted(model.network.state_dict().items()):
+        content.update(name.encode())
+        content.update(tensor.cpu().contiguous().numpy().tobytes())
+    return content.hexdigest()

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+#: A voxel this close to another, in voxels, is at its place.
+_ROUNDING = 0.02
+
 if TYPE_CHECKING:
     import torch
 
@@ -53,10 +56,14 @@ def sample_positions(size: int, spacing_mm: float, new_size: int, new_spacing_mm
     """Where the voxels of the new grid lie along one axis of the old.
 
     Returns:
-        (new_size,) float64 indices of the old grid, clamped to it.
+        (new_size,) float64 indices of the old grid, clamped to it. Where all are whole but for what rounding a voxel
+        size to four digits makes of them, they are whole, so that voxels are copied and not resampled.
     """
     step = new_spacing_mm / spacing_mm
     positions = (size - 1) / 2 + (np.arange(new_size) - (new_size - 1) / 2) * step
+    whole = np.rint(positions)
+    if np.abs(positions - whole).max() < _ROUNDING:
+        positions = whole
     return np.clip(positions, 0.0, size - 1.0)
 
 

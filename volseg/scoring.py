@@ -10,7 +10,6 @@ from pathlib import Path
 
 import fastremap
 
-from volseg.batch import CASES_FILE, segmented_cases
 from volseg.cases import find_references
 from volseg.cases.case import as_case_id
 from volseg.cases.layouts import name_parts
@@ -19,6 +18,7 @@ from volseg.errors import DataError
 from volseg.evaluation import CasePair
 from volseg.export.labels import LABELS_FILE, read_labels
 from volseg.io import Source, discover, read_mask
+from volseg.reports import CASES_FILE, segmented_cases
 from volseg.volume import Label
 
 

@@ -7,7 +7,8 @@ A sample is a dictionary with the keys "case" (a `Case`), "geometry" (the grid o
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Mapping, Sequence
+import math
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,11 +29,10 @@ from monai.transforms import (
     RandScaleIntensityFixedMeand,
     RandShiftIntensityd,
     RandSimulateLowResolutiond,
-    ScaleIntensity,
     ScaleIntensityRange,
-    ScaleIntensityRangePercentiles,
     Transform,
 )
+from numpy.typing import NDArray
 
 from volseg.cases import Case, read_images, read_reference
 from volseg.config import (
@@ -53,6 +53,9 @@ from volseg.resampling import resample_linear, resample_nearest
 from volseg.volume import Label
 
 IMAGE, REFERENCE, CASE, GEOMETRY = "image", "reference", "case", "geometry"
+
+#: Planes that are normalised at once.
+_SLAB = 16
 
 logger = logging.getLogger(__name__)
 
@@ -92,15 +95,9 @@ class FillNonFinited(MapTransform):  # type: ignore[misc]
 
     def __call__(self, data: Sample) -> dict[Hashable, Any]:
         """Change the image of a sample where it must be."""
-        sample = dict(data)
-        for key in self.key_iterator(sample):
-            broken = ~torch.isfinite(sample[key])
-            if not broken.any():
-                continue
-            for channel, where in zip(sample[key], broken, strict=True):
-                channel[where] = channel[~where].min()
-            logger.warning("case %s: %d voxels are not finite; taken as background", sample[CASE].case_id, broken.sum())
-        return sample
+        for key in self.key_iterator(data):
+            fill_non_finite(data[key].numpy(), data[CASE].case_id)
+        return dict(data)
 
 
 class Canonicald(MapTransform):  # type: ignore[misc]
@@ -150,15 +147,12 @@ class Normalized(MapTransform):  # type: ignore[misc]
 
     def __init__(self, normalizations: Sequence[Normalization]) -> None:
         super().__init__(IMAGE)
-        self.transforms = [build_normalization(normalization) for normalization in normalizations]
+        self.normalizations = tuple(normalizations)
 
     def __call__(self, data: Sample) -> dict[Hashable, Any]:
         """Normalise the image of a sample."""
-        sample = dict(data)
-        image = sample[IMAGE]
-        channels = [transform(image[n : n + 1]) for n, transform in enumerate(self.transforms)]
-        sample[IMAGE] = _with_geometry(torch.cat([_plain(channel) for channel in channels]), geometry_of(image))
-        return sample
+        normalize(data[IMAGE].numpy(), self.normalizations)
+        return dict(data)
 
 
 class RandFlipSided(RandFlipd):  # type: ignore[misc]
@@ -203,8 +197,8 @@ def build_preprocessing(data: DataConfig, preprocessing: PreprocessingConfig, *,
             LoadVolumed(data.channels, data.reference_labels, reference=reference),
             FillNonFinited(IMAGE),
             Canonicald(keys, allow_missing_keys=True),
-            Respaced(keys, preprocessing.spacing_mm),
             Normalized(preprocessing.normalization),
+            Respaced(keys, preprocessing.spacing_mm),
         ]
     )
 
@@ -233,19 +227,60 @@ def preprocess(case: Case, data: DataConfig, preprocessing: PreprocessingConfig,
         raise
 
 
-def build_normalization(normalization: Normalization) -> Transform:
-    """The MONAI transform of one channel."""
+def fill_non_finite(array: NDArray[np.float32], case_id: str) -> None:
+    """Replace NaN and infinities by the smallest finite value of their channel, in place, and say so.
+
+    Args:
+        array: (C, ...), with a finite value in each channel.
+        case_id: Whose it is.
+    """
+    count = 0
+    for channel in array:
+        if np.isfinite(channel.min()) and np.isfinite(channel.max()):  # both see a NaN anywhere
+            continue
+        broken = ~np.isfinite(channel)
+        channel[broken] = channel[~broken].min()
+        count += int(broken.sum())
+    if count:
+        logger.warning("case %s: %d voxels are not finite; taken as background", case_id, count)
+
+
+def normalize(array: NDArray[np.float32], normalizations: Sequence[Normalization]) -> None:
+    """Normalise the intensities of each channel in its own way, in place and without a second volume.
+
+    Args:
+        array: (C, R, A, S) finite, a view in any storage order: the numbers do not depend on it.
+        normalizations: One per channel.
+    """
+    for channel, normalization in zip(array, normalizations, strict=True):
+        transform = build_normalization(normalization, channel)
+        for slab in _slabs(channel):
+            slab[...] = np.asarray(transform(torch.from_numpy(np.ascontiguousarray(slab)[np.newaxis])))[0]
+
+
+def build_normalization(normalization: Normalization, channel: NDArray[np.float32]) -> Transform:
+    """The MONAI transform of one channel, which changes each voxel by itself.
+
+    Args:
+        normalization: What is wanted.
+        channel: (R, A, S), from which it takes the mean, the deviation or the range.
+
+    Returns:
+        A transform of (1, ...) tensors.
+    """
     match normalization:
         case ZScore(nonzero=nonzero):
-            return NormalizeIntensity(nonzero=nonzero)
+            mean, deviation = _moments(channel, nonzero=nonzero)
+            return NormalizeIntensity(mean, deviation, nonzero=nonzero)
         case CtNormalization(low=low, high=high, mean=mean, std=std):
             return ScaleIntensityRange(low, high, (low - mean) / std, (high - mean) / std, clip=True)
         case Window(low=low, high=high):
             return ScaleIntensityRange(low, high, 0.0, 1.0, clip=True)
         case Percentiles(low=low, high=high):
-            return ScaleIntensityRangePercentiles(low, high, 0.0, 1.0, clip=True)
+            bounds = np.percentile(channel, (low, high))
+            return ScaleIntensityRange(float(bounds[0]), float(bounds[1]), 0.0, 1.0, clip=True)
         case MinMax():
-            return ScaleIntensity(0.0, 1.0)
+            return ScaleIntensityRange(float(channel.min()), float(channel.max()), 0.0, 1.0)
 
 
 def build_augmentation(config: AugmentationConfig, labels: Mapping[str, int], patch: tuple[int, int, int]) -> Compose:
@@ -327,9 +362,26 @@ def _intensity_changes(config: AugmentationConfig) -> list[RandomizableTransform
     return [change for change in changes if change.prob > 0]
 
 
+def _slabs(channel: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """Parts along the last axis, small enough that numbers computed from one take little memory."""
+    return [channel[..., n : n + _SLAB] for n in range(0, channel.shape[-1], _SLAB)]
+
+
+def _moments(channel: NDArray[np.float32], *, nonzero: bool) -> tuple[float, float]:
+    """Mean and standard deviation, of voxels that are not 0 if asked for; 0 and 1 where nothing is left to scale."""
+
+    def values() -> Iterator[NDArray[np.float32]]:
+        for slab in _slabs(channel):
+            flat = np.ascontiguousarray(slab).ravel()
+            yield flat[flat != 0] if nonzero else flat
+
+    count = sum(each.size for each in values())
+    if not count:
+        return 0.0, 1.0
+    mean = sum(float(each.sum(dtype=np.float64)) for each in values()) / count
+    variance = sum(float(np.square(each - np.float32(mean)).sum(dtype=np.float64)) for each in values()) / count
+    return mean, math.sqrt(variance) or 1.0
+
+
 def _with_geometry(tensor: torch.Tensor, geometry: Geometry) -> MetaTensor:
     return MetaTensor(tensor, affine=torch.from_numpy(geometry.affine.copy()))
-
-
-def _plain(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor

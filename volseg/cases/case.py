@@ -95,6 +95,8 @@ def read_images(case: Case, channels: Sequence[str]) -> Volume:
                 f"{volumes[0].geometry}{_offset(volume, volumes[0])}",
                 hint="bring the channels onto one grid first; volseg does so for DICOM of one frame of reference",
             )
+    if len(volumes) == 1:
+        return volumes[0]
     return Volume(np.concatenate([volume.array for volume in volumes]), volumes[0].geometry)
 
 
@@ -166,11 +168,16 @@ def _read_channel(case: Case, channel: str) -> Volume:
     if channel not in case.images:
         raise DataError(f"case {case.case_id} has no channel {channel!r}, it has {', '.join(case.images)}")
     volume = read_volume(case.images[channel])
-    finite = np.isfinite(volume.array)
-    values = volume.array[finite] if not finite.all() else volume.array
-    if values.size == 0 or values.min() == values.max():
-        what = "no finite voxel" if values.size == 0 else f"the same value everywhere ({values.flat[0]:g})"
-        raise DataError(f"case {case.case_id}: {case.images[channel]} is empty: it has {what}")
+    low, high = volume.array.min(), volume.array.max()
+    if not (np.isfinite(low) and np.isfinite(high)):
+        finite = volume.array[np.isfinite(volume.array)]
+        if not finite.size:
+            raise DataError(f"case {case.case_id}: {case.images[channel]} is empty: it has no finite voxel")
+        low, high = finite.min(), finite.max()
+    if low == high:
+        raise DataError(
+            f"case {case.case_id}: {case.images[channel]} is empty: it has the same value everywhere ({low:g})"
+        )
     return volume
 
 

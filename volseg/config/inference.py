@@ -14,15 +14,22 @@ class InferenceConfig(Section):
 
     Attributes:
         overlap: Share of a patch that neighbouring patches have in common.
-        batch_size: Patches that go through the network at once.
+        batch_size: Patches that go through the network at once; on a CPU it is one.
         mirror_axes: Axes along which the volume is also mirrored and the answers averaged.
-        precision: As in training.
+        precision: Numbers that the network multiplies; auto takes the fastest that keeps the labels of fp32.
+        backend: What runs the network: PyTorch, PyTorch compiled, or OpenVINO; auto takes the fastest on this machine.
+        air: Blocks of 4 x 4 x 4 voxels no brighter than the darkest by this share of the range of intensities are air,
+            and nothing is computed where there is nothing else; null computes everything.
+        memory_gb: What segmenting may take beside the network and the volume; null lets the machine decide.
     """
 
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
     batch_size: Annotated[int, Field(ge=1)] = 2
     mirror_axes: tuple[Axis, ...] = ()
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    backend: Literal["auto", "torch", "compile", "openvino"] = "auto"
+    air: Annotated[float, Field(ge=0, lt=1)] | None = 0.02
+    memory_gb: Annotated[float, Field(gt=0)] | None = None
 
 
 class LabelRule(Section):

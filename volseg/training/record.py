@@ -14,10 +14,9 @@ from torch import nn
 
 from volseg.config import Config
 from volseg.io.files import atomic_path
-from volseg.outputs import activate, paint
-from volseg.patches import sliding_window
+from volseg.outputs import label_values, winners
 from volseg.preparation import PreparedCase
-from volseg.training.validation import Validation
+from volseg.training.validation import Validation, answering, logits_of
 
 #: Outlines on TensorBoard slices; distinguishable with any colour vision.
 _REFERENCE_COLOR = (0, 158, 115)
@@ -74,9 +73,8 @@ class Board:
         self, epoch: int, network: nn.Module, case: PreparedCase, config: Config, dtype: torch.dtype
     ) -> None:
         """Show the axial slice with the most reference of one case, outlined."""
-        image = torch.from_numpy(np.array(case.image))
-        logits = sliding_window(network, image, config.patches.size, config.inference, dtype)
-        predicted = paint(activate(logits, config.data), config.data)
+        logits = logits_of(answering(network, config, dtype), case, config)
+        predicted = label_values(config.data)[winners(logits.movedim(0, -1), config.data).numpy()]
         level = int(np.count_nonzero(case.reference, axis=(0, 1)).argmax())
         picture = outlined_slice(case.image[0, :, :, level], case.reference[:, :, level], predicted[:, :, level])
         self._writer.add_image("reference green, prediction orange", picture, epoch, dataformats="HWC")

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from volseg.config import Config
-from volseg.outputs import activate, decide, encode
-from volseg.patches import sliding_window
+from volseg.inference.engines import Engine, mirrored, start
+from volseg.inference.sliding import Run, sliding_window
+from volseg.outputs import decide, encode
 from volseg.preparation import PreparedCase
 from volseg.progress import Progress, silent
 
@@ -66,13 +67,25 @@ def validate(
         The Dice values. A label that was missed or made up scores 0.
     """
     rows = []
+    run = answering(network, config, dtype)
     for done, case in enumerate(cases, start=1):
-        image = torch.from_numpy(np.array(case.image))
-        logits = sliding_window(network, image, config.patches.size, config.inference, dtype)
-        rows.append(_dice(decide(activate(logits, config.data), config.data), case, config))
+        rows.append(_dice(decide(logits_of(run, case, config), config.data), case, config))
         progress("validate", done, len(cases), case.case_id)
     labels = tuple(label.name for label in config.data.output_labels)
     return Validation(tuple(case.case_id for case in cases), labels, np.array(rows).reshape(len(cases), len(labels)))
+
+
+def answering(network: nn.Module, config: Config, dtype: torch.dtype) -> Run:
+    """A network as it is now, ready to segment."""
+    device = next(network.parameters()).device
+    run = start(Engine.of(dtype), network, len(config.data.channels), config.patches.size, device)
+    return mirrored(run, config.inference.mirror_axes)
+
+
+def logits_of(run: Run, case: PreparedCase, config: Config) -> torch.Tensor:
+    """(outputs, R, A, S) float32 logits of a whole volume."""
+    image = torch.from_numpy(np.array(case.image))
+    return sliding_window(run, config.data.outputs, image, config.patches.size, config.inference.overlap)
 
 
 def _dice(predicted: torch.Tensor, case: PreparedCase, config: Config) -> list[float]:

@@ -1,0 +1,450 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from monai.inferers import sliding_window_inference
+from torch import nn
+
+from volseg.config import (
+    AttentionUnet,
+    CtNormalization,
+    DataConfig,
+    DynUNet,
+    InferenceConfig,
+    NetworkConfig,
+    Region,
+    SegResNet,
+    UNet,
+    VNet,
+    ZScore,
+)
+from volseg.errors import ConfigError, MemoryShortageError
+from volseg.geometry import Geometry
+from volseg.inference.calibration import Trial, calibrate, choose, fingerprint, remember, remembered
+from volseg.inference.engines import Engine, averaged, mirrored, mirrorings, sparing, start
+from volseg.inference.restore import find_targets, restore
+from volseg.inference.rewriting import PackedConv3d, PackedUpsampling3d, rewrite, rewrite_for_torch
+from volseg.inference.scene import Scene
+from volseg.inference.segmentation import Network, Work, segment
+from volseg.inference.sliding import Course, Slab, slide, sliding_window
+from volseg.inference.tissue import find_tissue
+from volseg.inference.windows import lay
+from volseg.networks import build_network
+from volseg.outputs import winners
+from volseg.prediction import allowed
+from volseg.resampling import resample_linear
+
+Triple = tuple[int, int, int]
+CPU = torch.device("cpu")
+DATA = DataConfig(labels={"a": 1, "b": 2, "c": 7})
+REGIONS = DataConfig(
+    labels={"a": 1, "b": 2},
+    regions=(
+        Region(name="whole", labels=(1, 2), value=1),
+        Region(name="core", labels=(2,), value=2),
+        Region(name="rim", labels=(1,), value=3),
+        Region(name="all", labels=(1, 2), value=4),
+    ),
+)
+PATCH = (16, 24, 16)
+
+
+@pytest.fixture(scope="module")
+def network() -> nn.Module:
+    """Four outputs from one channel, and the place in a patch matters: zeros are padded at its border."""
+    torch.manual_seed(0)
+    layers = [nn.Conv3d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv3d(8, 4, 5, padding=2)]
+    return nn.Sequential(*layers).eval().requires_grad_(requires_grad=False)
+
+
+def scene_of(shape: Triple, spacing_mm: tuple[float, ...], network_mm: tuple[float, ...], seed: int = 0) -> Scene:
+    rng = np.random.default_rng(seed)
+    coarse = torch.from_numpy(rng.normal(size=(1, 1, *(max(1, size // 4) for size in shape))).astype(np.float32))
+    array = nn.functional.interpolate(coarse, size=shape, mode="trilinear")[0].numpy()
+    new = Geometry(shape, np.diag([*spacing_mm, 1.0])).respaced(network_mm)  # type: ignore[arg-type]
+    return Scene(array, spacing_mm, new.shape, network_mm)  # type: ignore[arg-type]
+
+
+def whole(network: nn.Module, scene: Scene, data: DataConfig) -> np.ndarray:
+    """The same, straightforwardly: everything resampled, MONAI's windows, everything resampled back, decided."""
+    image = torch.from_numpy(np.ascontiguousarray(scene.array))
+    image = resample_linear(image, scene.spacing_mm, scene.network_shape, scene.network_spacing_mm)
+    logits = sliding_window_inference(image[None], PATCH, 1, network, overlap=0.5, mode="gaussian")[0]
+    native = resample_linear(logits, scene.network_spacing_mm, scene.array.shape[1:], scene.spacing_mm)  # type: ignore[arg-type]
+    return winners(native.movedim(0, -1), data).numpy()
+
+
+def segmented(network: nn.Module, scene: Scene, data: DataConfig, memory_gb: float | None = None) -> np.ndarray:
+    numbers = np.zeros(scene.array.shape[1:], np.uint8)
+    told = Network(network, torch.float32, PATCH, 4, CPU)
+    config = InferenceConfig(memory_gb=memory_gb)
+    for box, part in segment([told], [scene], None, lambda logits: winners(logits, data), config, Work()):
+        numbers[box] = part
+    return numbers
+
+
+GRIDS = [
+    ((40, 50, 60), (1.0, 1.0, 1.0), (1.0, 1.0, 1.0)),
+    ((40, 50, 60), (1.0, 1.0, 2.0), (1.3, 0.8, 1.5)),
+    ((5, 30, 70), (1.0, 1.0, 1.0), (1.0, 2.0, 0.7)),
+    ((60, 40, 9), (0.7, 0.7, 14.0), (1.5, 1.5, 1.5)),
+    ((1, 1, 9), (1.0, 1.0, 1.0), (1.0, 1.0, 1.0)),
+    ((30, 31, 1), (1.0, 1.0, 5.0), (1.0, 1.0, 1.0)),
+    ((3, 4, 5), (1.0, 1.0, 1.0), (0.4, 0.4, 0.4)),
+]
+
+
+@pytest.mark.parametrize(("shape", "spacing_mm", "network_mm"), GRIDS)
+@pytest.mark.parametrize("data", [DATA, REGIONS])
+def test_slabs_give_the_labels_of_the_whole_volume(
+    network: nn.Module, shape: Triple, spacing_mm: tuple[float, ...], network_mm: tuple[float, ...], data: DataConfig
+) -> None:
+    scene = scene_of(shape, spacing_mm, network_mm)
+    np.testing.assert_array_equal(segmented(network, scene, data), whole(network, scene, data))
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("strips", [1, 2, 5])
+def test_neither_the_course_of_windows_nor_the_strips_change_a_label(
+    network: nn.Module, axis: int, strips: int
+) -> None:
+    scene = scene_of((33, 47, 40), (1.0, 1.2, 2.0), (1.3, 0.8, 1.5))
+    windows = lay(scene.network_shape, PATCH, 0.5)
+    numbers = np.full(scene.array.shape[1:], 99, np.uint8)
+    for target in find_targets(scene.native_positions, windows.covered, (axis + 1) % 3, strips):
+        slabs = slide(network, 4, scene, windows, Course(axis, target.source, 3, torch.float32, CPU))
+        for box, part in restore(slabs, target, axis, lambda logits: winners(logits, DATA)):
+            assert (numbers[box] == 99).all()  # no voxel is decided twice
+            numbers[box] = part
+    np.testing.assert_array_equal(numbers, whole(network, scene, DATA))
+
+
+def test_little_memory_changes_no_label(network: nn.Module) -> None:
+    scene = scene_of((60, 90, 70), (1.0, 1.0, 1.0), (1.0, 1.0, 1.0))
+    np.testing.assert_array_equal(segmented(network, scene, DATA, 0.001), segmented(network, scene, DATA))
+
+
+def test_labels_of_noise_are_the_same_too(network: nn.Module) -> None:
+    """Where nearly every voxel lies between labels, all are interpolated in rows."""
+    rng = np.random.default_rng(3)
+    array = rng.normal(size=(1, 30, 30, 30)).astype(np.float32)
+    scene = Scene(array, (1.0, 1.0, 1.0), (20, 20, 20), (1.5, 1.5, 1.5))
+    np.testing.assert_array_equal(segmented(network, scene, DATA), whole(network, scene, DATA))
+
+
+def test_networks_of_other_voxel_sizes_are_averaged_on_the_grid_of_the_volume(network: nn.Module) -> None:
+    scenes = [scene_of((40, 44, 36), (1.0, 1.0, 1.5), mm) for mm in ((1.0, 1.0, 1.5), (1.4, 1.2, 1.0))]
+    logits = []
+    for scene in scenes:
+        image = resample_linear(
+            torch.from_numpy(scene.array), scene.spacing_mm, scene.network_shape, scene.network_spacing_mm
+        )
+        answer = sliding_window_inference(image[None], PATCH, 1, network, overlap=0.5, mode="gaussian")[0]
+        logits.append(resample_linear(answer, scene.network_spacing_mm, (40, 44, 36), scene.spacing_mm))
+    wanted = winners((sum(logits) / 2).movedim(0, -1), DATA).numpy()  # type: ignore[union-attr]
+    both = [Network(network, torch.float32, PATCH, 4, CPU)] * 2
+    numbers = np.full((40, 44, 36), 99, np.uint8)
+    for box, part in segment(both, scenes, None, lambda each: winners(each, DATA), InferenceConfig(), Work()):
+        numbers[box] = part
+    np.testing.assert_array_equal(numbers, wanted)
+
+
+@pytest.mark.parametrize("shape", [(9, 20, 33), (3, 5, 7), (1, 30, 2)])
+@pytest.mark.parametrize("axes", [(), ("left-right", "inferior-superior")])
+def test_sliding_window_equals_the_whole_volume(shape: Triple, axes: tuple[str, ...]) -> None:
+    """The answer at a voxel depends on that voxel alone, so that tiling and mirroring cannot change it."""
+    image = torch.rand(1, *shape)
+    run = mirrored(lambda patches: patches * torch.tensor([2.0, -1.0]).reshape(1, 2, 1, 1, 1), axes)
+    logits = sliding_window(run, 2, image, (8, 8, 8), 0.5)
+    torch.testing.assert_close(logits, torch.cat([2 * image, -image]), rtol=1e-5, atol=1e-5)
+
+
+def test_mirroring_averages_over_all_combinations() -> None:
+    """A network that knows left from right gives the mean of both views."""
+
+    def sided(patches: torch.Tensor) -> torch.Tensor:
+        return patches + torch.arange(patches.shape[2], dtype=torch.float32).reshape(1, 1, -1, 1, 1)
+
+    assert (mirrored(sided, ("left-right",))(torch.zeros(1, 1, 8, 8, 8)) == 3.5).all()
+
+
+def test_mirrorings_are_all_non_empty_subsets() -> None:
+    assert mirrorings(()) == []
+    assert sorted(mirrorings(("left-right", "posterior-anterior", "inferior-superior"))) == [
+        (2,), (2, 3), (2, 3, 4), (2, 4), (3,), (3, 4), (4,),
+    ]  # fmt: skip
+
+
+def test_networks_of_one_kind_are_averaged() -> None:
+    run = averaged([lambda patches: patches, lambda patches: 3 * patches])
+    assert (run(torch.ones(1, 1, 2, 2, 2)) == 2).all()
+
+
+sides = st.integers(1, 60)
+
+
+@settings(deadline=None)
+@given(shape=st.tuples(sides, sides, sides), patch=st.tuples(*[st.integers(1, 24)] * 3), overlap=st.floats(0, 0.9))
+def test_windows_cover_every_voxel_and_stay_within(shape: Triple, patch: Triple, overlap: float) -> None:
+    windows = lay(shape, patch, overlap)
+    for axis in range(3):
+        starts, side, size = windows.starts[axis], patch[axis], shape[axis]
+        assert list(starts) == sorted(set(starts))
+        if size <= side:
+            assert len(starts) == 1
+            assert starts[0] <= 0
+            assert starts[0] + side >= size
+            continue
+        assert starts[0] == 0
+        assert starts[-1] + side == size
+        step = max(1, int(side * (1 - overlap)))
+        assert max(np.diff(starts), default=0) <= step
+        assert len(starts) == -(-(size - side) // step) + 1  # no fewer would do
+
+
+@settings(deadline=None)
+@given(data=st.data(), shape=st.tuples(sides, sides, sides), patch=st.tuples(*[st.integers(1, 24)] * 3))
+def test_windows_over_a_box_cover_it(data: st.DataObject, shape: Triple, patch: Triple) -> None:
+    box = []
+    for size in shape:
+        begin = data.draw(st.integers(0, size - 1))
+        box.append(slice(begin, data.draw(st.integers(begin + 1, size))))
+    windows = lay(shape, patch, 0.5, (box[0], box[1], box[2]))
+    for wanted, covered, starts, side, size in zip(box, windows.covered, windows.starts, patch, shape, strict=True):
+        assert covered.start <= wanted.start
+        assert covered.stop >= wanted.stop
+        assert size <= side or (starts[0] >= 0 and starts[-1] + side <= size)
+
+
+def body() -> np.ndarray:
+    """A block of soft tissue in air, in CT numbers."""
+    rng = np.random.default_rng(0)
+    array = rng.normal(-1000, 5, (1, 60, 70, 80)).astype(np.float32)
+    array[0, 20:41, 30:50, 10:30] = 50
+    return array
+
+
+CT = CtNormalization(low=-100, high=200, mean=50, std=60)
+
+
+@pytest.mark.parametrize("normalization", [CT, ZScore()])
+def test_tissue_is_found_and_air_is_not(normalization: CtNormalization | ZScore) -> None:
+    tissue = find_tissue(body(), [normalization], 0.02)
+    assert tissue.box((60, 70, 80)) == (slice(16, 48), slice(24, 56), slice(4, 36))  # blocks, and those that touch them
+    assert tissue.within((slice(0, 30), slice(0, 40), slice(0, 20)), (60, 70, 80))
+    assert not tissue.within((slice(50, 60), slice(0, 70), slice(0, 80)), (60, 70, 80))
+    assert tissue.box((30, 35, 40)) == (slice(8, 24), slice(12, 28), slice(2, 18))
+
+
+def test_tissue_does_not_depend_on_the_storage_order() -> None:
+    array = body()
+    stored = np.asfortranarray(array[:, ::-1])[:, ::-1]
+    one, other = (find_tissue(each, [CT], 0.02).blocks for each in (array, stored))
+    np.testing.assert_array_equal(one, other)
+
+
+def test_one_channel_with_tissue_is_enough() -> None:
+    both = np.concatenate([body(), np.full((1, 60, 70, 80), -1000, np.float32)])
+    tissue = find_tissue(both, [CT, CT], 0.02)
+    np.testing.assert_array_equal(tissue.blocks, find_tissue(body(), [CT], 0.02).blocks)
+
+
+def test_nothing_is_computed_for_air_and_tissue_keeps_its_labels(network: nn.Module) -> None:
+    array = body()
+    tissue = find_tissue(array, [CT], 0.02)
+    scene = Scene(np.clip((array + 100) / 300, 0, 1), (1.0, 1.0, 1.0), (60, 70, 80), (1.0, 1.0, 1.0))
+    seen: list[int] = []
+
+    def counting(patches: torch.Tensor) -> torch.Tensor:
+        seen.append(len(patches))
+        return network(patches)
+
+    told = Network(counting, torch.float32, PATCH, 4, CPU)
+    numbers, work = np.zeros((60, 70, 80), np.uint8), Work()
+    for box, part in segment([told], [scene], tissue, lambda each: winners(each, DATA), InferenceConfig(), work):
+        numbers[box] = part
+    everything = lay((60, 70, 80), PATCH, 0.5)
+    assert sum(seen) == work.done == work.windows < everything.count / 4
+    # a voxel in tissue is seen by all windows that would see it, laid over the box that was looked at
+    box = tissue.box((60, 70, 80))
+    assert box is not None
+    covered = lay((60, 70, 80), PATCH, 0.5, box).covered
+    alone = Scene(np.ascontiguousarray(scene.array[(slice(None), *covered)]), *_sizes(covered))
+    np.testing.assert_array_equal(numbers[covered][4:-4, 4:-4, 4:-4], whole(network, alone, DATA)[4:-4, 4:-4, 4:-4])
+
+
+def _sizes(covered: tuple[slice, slice, slice]) -> tuple[tuple[float, ...], Triple, tuple[float, ...]]:
+    r, a, s = (side.stop - side.start for side in covered)
+    return (1.0, 1.0, 1.0), (r, a, s), (1.0, 1.0, 1.0)
+
+
+def test_a_volume_of_air_is_background(network: nn.Module) -> None:
+    array = np.full((1, 30, 30, 30), -1000, np.float32)
+    array[0, 0, 0, 0] = -999
+    scene = Scene(array, (1.0, 1.0, 1.0), (30, 30, 30), (1.0, 1.0, 1.0))
+    told = Network(network, torch.float32, PATCH, 4, CPU)
+    tissue = find_tissue(array, [CT], 0.02)
+    assert not list(segment([told], [scene], tissue, lambda each: winners(each, DATA), InferenceConfig(), Work()))
+
+
+NETWORKS: list[NetworkConfig] = [
+    UNet(channels=(8, 16, 32), strides=((2, 2, 2), (2, 2, 2))),
+    UNet(channels=(8, 16), strides=((2, 2, 1),), residual_units=0),
+    VNet(),
+    DynUNet(filters=(8, 16, 32), strides=((2, 2, 2), (2, 2, 1))),
+    SegResNet(initial_filters=8),
+    AttentionUnet(channels=(8, 16, 32)),
+]
+
+
+def trained(config: NetworkConfig, channels: int, outputs: int) -> nn.Module:
+    """A network whose normalisations have statistics and weights of their own."""
+    torch.manual_seed(1)
+    made = build_network(config, channels, outputs)
+    for module in made.modules():
+        if isinstance(module, nn.BatchNorm3d):
+            module.running_mean.normal_(0, 0.1)  # type: ignore[union-attr, operator]
+            module.running_var.uniform_(0.5, 2)  # type: ignore[union-attr, operator]
+        if isinstance(module, nn.InstanceNorm3d) and module.affine:
+            nn.init.uniform_(module.weight, 0.5, 2)
+            nn.init.normal_(module.bias)
+        if isinstance(module, nn.PReLU):
+            nn.init.uniform_(module.weight, 0, 0.5)
+    return made.eval().requires_grad_(requires_grad=False)
+
+
+@pytest.mark.parametrize("config", NETWORKS, ids=lambda config: config.name)
+@pytest.mark.parametrize(("channels", "outputs"), [(1, 4), (2, 2), (1, 20)])
+def test_rewritten_networks_give_the_same_logits(config: NetworkConfig, channels: int, outputs: int) -> None:
+    before = trained(config, channels, outputs)
+    weights = {name: tensor.clone() for name, tensor in before.state_dict().items()}
+    patches = torch.randn(2, channels, 32, 48, 32)
+    wanted = before(patches)
+    everyone = rewrite(before, channels, (32, 48, 32))
+    torch.testing.assert_close(everyone(patches), wanted, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(rewrite_for_torch(everyone)(patches), wanted, rtol=1e-4, atol=1e-4)
+    for name, tensor in before.state_dict().items():
+        assert torch.equal(tensor, weights[name])  # the network itself is not touched
+
+
+@pytest.mark.parametrize(("kernel", "outputs", "phases"), [(3, 4, 4), (5, 4, 4), ((3, 1, 5), 2, 8), (7, 1, 2)])
+def test_a_packed_convolution_is_the_convolution(kernel: int, outputs: int, phases: int) -> None:
+    plain = nn.Conv3d(3, outputs, kernel, padding="same").double()
+    plain.padding = tuple((size - 1) // 2 for size in plain.kernel_size)
+    image = torch.randn(2, 3, 5, 6, 16, dtype=torch.float64)
+    torch.testing.assert_close(PackedConv3d(plain, phases)(image), plain(image))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_packed_upsampling_is_the_transposed_convolution(bias: bool) -> None:
+    plain = nn.ConvTranspose3d(5, 3, 3, stride=2, padding=1, output_padding=1, bias=bias).double()
+    features = torch.randn(2, 5, 3, 4, 5, dtype=torch.float64)
+    torch.testing.assert_close(PackedUpsampling3d(plain)(features), plain(features))
+
+
+@pytest.mark.parametrize("engine", [Engine("torch", "bf16"), Engine("openvino", "fp32")], ids=str)
+def test_engines_agree_with_the_network(engine: Engine) -> None:
+    if engine.library == "openvino":
+        pytest.importorskip("openvino")
+    before = trained(NETWORKS[0], 1, 4)
+    patches = torch.randn(2, 1, 16, 16, 32)
+    wanted = before(patches)
+    got = start(engine, before, 1, (16, 16, 32), CPU)(patches).float()
+    tolerance = 1e-4 if engine.precision == "fp32" else 0.03
+    assert (got - wanted).abs().mean() < tolerance * wanted.std()
+
+
+def test_a_batch_that_does_not_fit_is_halved() -> None:
+    sizes: list[int] = []
+
+    def narrow(patches: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(patches))
+        if len(patches) > 2:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+        return 2 * patches
+
+    patches = torch.arange(5.0).reshape(5, 1, 1, 1, 1)
+    assert torch.equal(sparing(narrow)(patches), 2 * patches)
+    assert sizes == [5, 3, 2, 1, 2]
+
+
+def test_a_patch_that_does_not_fit_fails_its_case_alone() -> None:
+    def full(patches: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(MemoryShortageError, match=r"a patch of 4 x 5 x 6 voxels does not fit"):
+        sparing(full)(torch.zeros(1, 1, 4, 5, 6))
+
+
+def test_an_error_that_is_no_shortage_stays_what_it_is() -> None:
+    def broken(patches: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        sparing(broken)(torch.zeros(2, 1, 4, 5, 6))
+
+
+FP32, BF16, OTHER = Engine("torch", "fp32"), Engine("torch", "bf16"), Engine("openvino", "bf16")
+
+
+def test_an_engine_that_changes_labels_is_measured_and_refused() -> None:
+    """One voxel in 500 changes: too many."""
+    patch = torch.zeros(1, 2, 10, 10, 10)
+    patch[0, 1, :5] = 1
+
+    def begin(engine: Engine) -> object:
+        if engine is OTHER:
+            raise ConfigError("cannot run this network")
+        changed = patch.clone()
+        changed[0, :, 9, 9, 8:] = torch.tensor([0.0, 1.0])[:, None]
+        return lambda patches: changed if engine is BF16 else patch
+
+    trials = calibrate([FP32, BF16, OTHER], begin, [patch], lambda logits: logits.argmax(dim=0))  # type: ignore[arg-type]
+    assert [(trial.engine, trial.changed) for trial in trials] == [(FP32, 0.0), (BF16, 0.002)]
+    assert choose(trials) == FP32
+
+
+def test_the_fastest_engine_that_keeps_labels_is_chosen() -> None:
+    assert choose([Trial(FP32, 4, 0), Trial(BF16, 2, 0.0005), Trial(OTHER, 1, 0.002)]) == BF16
+    assert choose([Trial(FP32, 4, 0), Trial(BF16, 2, 0.0005), Trial(OTHER, 1.95, 0.0)]) == BF16
+    assert choose([Trial(FP32, 4, 0), Trial(BF16, 2, 0.0005), Trial(OTHER, 1.5, 0.0)]) == OTHER
+
+
+def test_a_choice_is_remembered_for_this_model_and_machine(tmp_path: object) -> None:
+    engines = [FP32, BF16]
+    key = fingerprint("model", engines, CPU)
+    assert remembered(key, engines, tmp_path) is None  # type: ignore[arg-type]
+    remember(key, BF16, tmp_path)  # type: ignore[arg-type]
+    assert remembered(key, engines, tmp_path) == BF16  # type: ignore[arg-type]
+    assert remembered(key, [FP32], tmp_path) is None  # type: ignore[arg-type]
+    assert fingerprint("other", engines, CPU) != key
+    (tmp_path / f"{key}.json").write_text("half a fi")  # type: ignore[operator]
+    assert remembered(key, engines, tmp_path) is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("backend", "precision", "expected"),
+    [
+        ("auto", "auto", [FP32, BF16, OTHER]),
+        ("auto", "bf16", [BF16, OTHER]),
+        ("torch", "auto", [FP32, BF16]),
+        ("openvino", "bf16", [OTHER]),
+        ("openvino", "fp32", [Engine("openvino", "fp32")]),
+        ("compile", "auto", [Engine("compile", "fp32")]),
+        ("auto", "fp16", [Engine("torch", "fp16")]),
+    ],
+)
+def test_the_configuration_narrows_the_choice(backend: str, precision: str, expected: list[Engine]) -> None:
+    config = InferenceConfig(backend=backend, precision=precision)  # type: ignore[arg-type]
+    assert allowed(config, [FP32, BF16, OTHER]) == expected
+
+
+def test_a_slab_without_windows_is_background() -> None:
+    """Sums and weights are 0 there, and 0 is nobody's largest logit."""
+    target = find_targets([np.arange(4.0)] * 3, (slice(0, 4),) * 3, 1, 1)[0]
+    slab = Slab((slice(0, 4),) * 3, torch.zeros(4, 4, 4, 3), torch.zeros(4, 4, 4))
+    ((_, numbers),) = restore([slab], target, 0, lambda each: winners(each, DataConfig(labels={"a": 1, "b": 2})))
+    assert not numbers.any()

@@ -1,0 +1,205 @@
+"""Ways to run a network: which library multiplies, and with which numbers."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from volseg.config import AXES
+from volseg.errors import ConfigError, MemoryShortageError
+from volseg.inference.rewriting import rewrite, rewrite_for_torch
+from volseg.inference.sliding import Run
+from volseg.inference.windows import Triple
+
+Library = Literal["torch", "compile", "openvino"]
+Precision = Literal["fp32", "bf16", "fp16"]
+
+_DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One way to run a network.
+
+    Attributes:
+        library: PyTorch as it is, PyTorch compiled, or OpenVINO.
+        precision: The numbers that are multiplied.
+    """
+
+    library: Library
+    precision: Precision
+
+    @classmethod
+    def of(cls, dtype: torch.dtype) -> Engine:
+        """PyTorch with numbers of a type."""
+        return cls("torch", next(name for name, each in _DTYPES.items() if each is dtype))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the network's numbers."""
+        return _DTYPES[self.precision]
+
+    @property
+    def sums_dtype(self) -> torch.dtype:
+        """Of the sums of its answers: finer than the answers themselves, and no larger than it takes."""
+        return torch.float32 if self.precision == "fp32" else torch.float16
+
+    def __str__(self) -> str:
+        return f"{self.library} {self.precision}"
+
+
+def available(device: torch.device) -> list[Engine]:
+    """The engines of this machine, the simplest first; the first one is the measure of the others."""
+    if device.type == "cuda":
+        half: Precision = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+        return [Engine("torch", "fp32"), Engine("torch", half), Engine("torch", "fp16"), Engine("compile", half)]
+    engines = [Engine("torch", "fp32")]
+    openvino = importlib.util.find_spec("openvino") is not None
+    if multiplies_bf16():
+        engines.append(Engine("torch", "bf16"))
+        engines += [Engine("openvino", "bf16")] if openvino else []
+    else:
+        engines += [Engine("openvino", "fp32")] if openvino else []
+    return engines
+
+
+def multiplies_bf16() -> bool:
+    """Whether the processor has instructions for it."""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()  # noqa: SLF001  no public name
+
+
+def start(engine: Engine, network: nn.Module, channels: int, patch: Triple, device: torch.device) -> Run:
+    """Get a network ready to run.
+
+    Args:
+        engine: How.
+        network: In float32; it is not changed.
+        channels: Of its input.
+        patch: Voxels of its input.
+        device: Where it runs.
+
+    Returns:
+        What runs it: float32 patches on the CPU in, logits out.
+
+    Raises:
+        ConfigError: If the engine is not installed.
+    """
+    match engine.library:
+        case "torch" | "compile":
+            return _start_torch(engine, rewrite(network, channels, patch), device)
+        case "openvino":
+            return _start_openvino(engine, rewrite(network, channels, patch), (1, channels, *patch))
+
+
+def mirrored(run: Run, axes: Sequence[str]) -> Run:
+    """Average the answers to a patch and to all its mirror images along some axes."""
+    images = mirrorings(axes)
+    if not images:
+        return run
+
+    def average(patches: torch.Tensor) -> torch.Tensor:
+        total = run(patches).float()
+        for dimensions in images:
+            total += torch.flip(run(torch.flip(patches, dimensions)), dimensions)
+        return total / (1 + len(images))
+
+    return average
+
+
+def mirrorings(axes: Sequence[str]) -> list[tuple[int, ...]]:
+    """All non-empty combinations of the axes, as dimensions of a (B, C, R, A, S) tensor."""
+    dimensions = [AXES.index(axis) + 2 for axis in axes]
+    return [tuple(d for n, d in enumerate(dimensions) if bits >> n & 1) for bits in range(1, 2 ** len(dimensions))]
+
+
+def averaged(runs: Sequence[Run]) -> Run:
+    """Average the answers of several networks."""
+    if len(runs) == 1:
+        return runs[0]
+
+    def average(patches: torch.Tensor) -> torch.Tensor:
+        total = runs[0](patches).float()
+        for run in runs[1:]:
+            total += run(patches)
+        return total / len(runs)
+
+    return average
+
+
+def sparing(run: Run) -> Run:
+    """Halve batches that do not fit into memory.
+
+    Raises:
+        MemoryShortageError: When a single patch does not.
+    """
+
+    def spare(patches: torch.Tensor) -> torch.Tensor:
+        try:
+            return run(patches)
+        except RuntimeError as error:
+            if not _is_shortage(error):
+                raise
+            if len(patches) == 1:
+                raise MemoryShortageError(
+                    f"a patch of {' x '.join(str(size) for size in patches.shape[2:])} voxels does not fit into memory",
+                    hint="close other programs, or predict on a machine with more memory",
+                ) from error
+        return torch.cat([spare(half) for half in patches.tensor_split(2)])
+
+    return spare
+
+
+def _is_shortage(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
+
+
+def _start_torch(engine: Engine, network: nn.Module, device: torch.device) -> Run:
+    lean = (rewrite_for_torch(network) if device.type == "cpu" else network).to(device, engine.dtype)
+    if engine.library == "compile":
+        lean.compile()
+
+    def run(patches: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode():
+            ordered = patches.to(device, engine.dtype).to(memory_format=torch.channels_last_3d)
+            answer: torch.Tensor = lean(ordered)
+            return answer
+
+    return run
+
+
+def _start_openvino(engine: Engine, network: nn.Module, shape: tuple[int, ...]) -> Run:
+    # OpenVINO would report each import and conversion to its makers. Nothing leaves the machine.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # documented: importing it then fails
+    try:
+        import openvino
+    except ImportError:
+        raise ConfigError("OpenVINO is not installed", hint='pip install "volseg[openvino]"') from None
+    hints = {
+        "INFERENCE_PRECISION_HINT": "f32" if engine.precision == "fp32" else engine.precision,
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what its converter and PyTorch's exporter hold against each other
+        try:
+            graph = openvino.convert_model(torch.export.export(network.cpu(), (torch.zeros(shape),)))
+            request = openvino.Core().compile_model(graph, "CPU", hints).create_infer_request()
+        except Exception as error:
+            what = str(error).strip().partition("\n")[0]
+            raise ConfigError(
+                f"OpenVINO cannot run this network: {what}", hint="set inference.backend=torch"
+            ) from error
+
+    def run(patches: torch.Tensor) -> torch.Tensor:
+        answers = [np.array(request.infer([patch[None].numpy()])[0]) for patch in patches.contiguous()]
+        return torch.from_numpy(np.concatenate(answers)).contiguous(memory_format=torch.channels_last_3d)
+
+    return run

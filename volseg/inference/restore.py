@@ -1,0 +1,234 @@
+"""Slabs of logits on the network's grid -> labels on the grid of the volume, decided there.
+
+Logits are interpolated linearly along each axis. Where all corners of a cell of the network's grid have one label, so
+has everything between them: the logit that is the largest at each corner is the largest in every mean of the corners.
+So only voxels between different labels need their logits interpolated.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from volseg.inference.scene import Box
+from volseg.inference.sliding import Slab
+from volseg.resampling import interpolate_axis
+
+#: Logits (..., outputs) -> (...) uint8 or int16, the number of the label that wins, 0 for background.
+Decide = Callable[[torch.Tensor], torch.Tensor]
+Positions = NDArray[np.float64]
+
+#: At most so many logits and so many voxels are worked on at once.
+_LOGITS_AT_ONCE, _VOXELS_AT_ONCE = 8_000_000, 2_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """A part of the volume's grid that is decided from a part of the network's.
+
+    Attributes:
+        box: Voxels of the volume.
+        positions: Per axis where they lie on the network's grid, ascending.
+    """
+
+    box: Box
+    positions: tuple[Positions, Positions, Positions]
+
+    @property
+    def source(self) -> Box:
+        """The voxels of the network's grid that they lie on or between."""
+        r, a, s = (slice(int(each[0]), math.ceil(each[-1]) + 1) for each in self.positions)
+        return r, a, s
+
+    def is_aligned(self) -> bool:
+        """Whether its voxels are those of the network's grid."""
+        return all(
+            np.array_equal(each, np.arange(side.start, side.stop))
+            for each, side in zip(self.positions, self.source, strict=True)
+        )
+
+    def rows_at_once(self, axis: int, outputs: int) -> int:
+        """How many planes of the volume are worked on together."""
+        sizes = [len(each) for n, each in enumerate(self.positions) if n != axis]
+        source = [side.stop - side.start for n, side in enumerate(self.source) if n != axis]
+        fit = min(_VOXELS_AT_ONCE // math.prod(sizes), _LOGITS_AT_ONCE // (math.prod(source) * outputs))
+        return max(1, fit)
+
+
+def find_targets(positions: Sequence[Positions], covered: Box, across: int, strips: int) -> list[Target]:
+    """Divide what can be decided into strips.
+
+    Args:
+        positions: Per axis where the volume's voxels lie on the network's grid.
+        covered: The part of the network's grid for which there are logits; what lies beyond it is background.
+        across: The axis that is divided.
+        strips: Into how many parts, at most.
+
+    Returns:
+        The parts, none if no voxel lies within.
+    """
+    sides = []
+    for each, side in zip(positions, covered, strict=True):
+        inside = np.flatnonzero((each >= side.start) & (each <= side.stop - 1))
+        if not inside.size:
+            return []
+        sides.append(slice(int(inside[0]), int(inside[-1]) + 1))
+    cuts = np.linspace(sides[across].start, sides[across].stop, strips + 1).round().astype(int)
+    targets = []
+    for begin, end in pairwise(cuts):
+        if begin < end:
+            r, a, s = (slice(int(begin), int(end)) if axis == across else side for axis, side in enumerate(sides))
+            targets.append(Target((r, a, s), (positions[0][r], positions[1][a], positions[2][s])))
+    return targets
+
+
+def restore(
+    slabs: Iterable[Slab], target: Target, axis: int, decide: Decide
+) -> Iterator[tuple[Box, NDArray[np.integer]]]:
+    """Decide on the grid of the volume.
+
+    Args:
+        slabs: Logits of the target's source, in ascending order along the axis.
+        target: What is decided.
+        axis: Along which the slabs follow each other.
+        decide: What logits mean.
+
+    Yields:
+        Boxes of the volume, together the target, and the numbers of their labels.
+    """
+    if target.is_aligned():
+        yield from _decide_in_place(slabs, target, decide)
+        return
+    second, third = (each for n, each in enumerate(target.positions) if n != axis)
+    for box, logits in _rows(slabs, target, axis):
+        numbers = _decide_plane(logits, second, third, decide)
+        yield box, np.moveaxis(numbers.cpu().numpy(), 0, axis)
+
+
+def interpolate(slabs: Iterable[Slab], target: Target, axis: int, rows: int) -> Iterator[tuple[Box, torch.Tensor]]:
+    """Logits on the grid of the volume.
+
+    Args:
+        slabs: As for `restore`.
+        target: What is wanted.
+        axis: Along which the slabs follow each other.
+        rows: How many planes are given out at once.
+
+    Yields:
+        Boxes of the volume, and (rows, other two axes, outputs) float32 logits, the axis of the slabs first.
+    """
+    second, third = (each for n, each in enumerate(target.positions) if n != axis)
+    for box, logits in _rows(slabs, target, axis, rows):
+        yield box, _interpolate_plane(logits, second, third)
+
+
+def _decide_in_place(
+    slabs: Iterable[Slab], target: Target, decide: Decide
+) -> Iterator[tuple[Box, NDArray[np.integer]]]:
+    """The grids are one: the largest sum is the largest mean, nothing need be divided by weights."""
+    for slab in slabs:
+        planes = max(1, _LOGITS_AT_ONCE // slab.sums[0].numel())
+        origin = [side.start - source.start for side, source in zip(target.box, target.source, strict=True)]
+        r, a, s = (slice(side.start + o, side.stop + o) for side, o in zip(slab.box, origin, strict=True))
+        for n in range(0, len(slab.sums), planes):
+            numbers = decide(slab.sums[n : n + planes])
+            yield (slice(r.start + n, r.start + n + len(numbers)), a, s), numbers.cpu().numpy()
+
+
+def _rows(
+    slabs: Iterable[Slab], target: Target, axis: int, rows: int | None = None
+) -> Iterator[tuple[Box, torch.Tensor]]:
+    """Mean logits of planes of the volume: interpolated along the axis, (n, other two axes of the source, outputs)."""
+    positions = target.positions[axis]
+    held, done = None, 0  # planes that the next rows need and the next slab does not have
+    for slab in slabs:
+        rows = rows or target.rows_at_once(axis, slab.sums.shape[-1])
+        begin, end = slab.box[axis].start, slab.box[axis].stop
+        while done < len(positions):
+            chunk = positions[done : done + rows]
+            low, high = int(chunk[0]), math.ceil(chunk[-1]) + 1
+            if high > end:
+                break
+            planes = _means(slab, axis, slice(max(low - begin, 0), high - begin))
+            if low < begin and held is not None:
+                planes = torch.cat([held[low - begin :], planes])
+            box = [*target.box]
+            box[axis] = slice(box[axis].start + done, box[axis].start + done + len(chunk))
+            yield (box[0], box[1], box[2]), interpolate_axis(planes, 0, chunk - low)
+            done += len(chunk)
+        if done < len(positions):
+            low = int(positions[done])
+            rest = _means(slab, axis, slice(max(low - begin, 0), end - begin))
+            held = torch.cat([held[low - begin :], rest]) if held is not None and low < begin else rest
+
+
+def _means(slab: Slab, axis: int, planes: slice) -> torch.Tensor:
+    """(n, other two axes, outputs) float32, contiguous."""
+    sums = slab.sums.narrow(axis, planes.start, planes.stop - planes.start).movedim(axis, 0)
+    weights = slab.weights.narrow(axis, planes.start, planes.stop - planes.start).movedim(axis, 0)
+    result = torch.empty(sums.shape, device=sums.device)
+    return torch.div(sums, weights.clamp(min=torch.finfo(torch.float32).tiny)[..., None], out=result)
+
+
+def _decide_plane(logits: torch.Tensor, second: Positions, third: Positions, decide: Decide) -> torch.Tensor:
+    """(n, P, Q, outputs) logits -> (n, len(second), len(third)) numbers of labels."""
+    low_2, low_3 = (_lows(each) for each in (second, third))
+    at_2, at_3 = (torch.from_numpy(low - low[0]).to(logits.device) for low in (low_2, low_3))
+    corners = decide(logits)
+    numbers = corners.index_select(1, at_2).index_select(2, at_3)
+    between = _between_labels(corners).index_select(1, at_2).index_select(2, at_3).nonzero()
+    share_2, share_3 = (
+        torch.from_numpy((each - low).astype(np.float32)).to(logits.device)
+        for each, low in ((second, low_2), (third, low_3))
+    )
+    count = _LOGITS_AT_ONCE // logits.shape[-1]
+    for begin in range(0, len(between), count):
+        n, p, q = between[begin : begin + count].unbind(dim=1)
+        numbers[n, p, q] = decide(_pick(logits, (n, at_2[p], at_3[q]), share_2[p], share_3[q]))
+    return numbers
+
+
+def _lows(positions: Positions) -> NDArray[np.int64]:
+    return np.floor(positions).astype(np.int64)
+
+
+def _between_labels(corners: torch.Tensor) -> torch.Tensor:
+    """(n, P, Q) labels -> whether those at (p, q), (p + 1, q), (p, q + 1) and (p + 1, q + 1) differ."""
+    differ = torch.zeros_like(corners, dtype=torch.bool)
+    along_2, along_3 = corners[:, 1:] != corners[:, :-1], corners[:, :, 1:] != corners[:, :, :-1]
+    differ[:, :-1] |= along_2
+    differ[:, :-1, :-1] |= along_2[:, :, 1:]
+    differ[:, :, :-1] |= along_3
+    differ[:, :-1, :-1] |= along_3[:, 1:]
+    return differ
+
+
+def _pick(
+    logits: torch.Tensor,
+    corner: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    share_2: torch.Tensor,
+    share_3: torch.Tensor,
+) -> torch.Tensor:
+    """Interpolate between four corners: (n, P, Q, outputs) logits -> (voxels, outputs)."""
+    _, rows, columns, outputs = logits.shape
+    here = (corner[0] * rows + corner[1]) * columns + corner[2]
+    # A voxel in the last row or column lies on it: its further corner has no share and may be any.
+    down = columns * (corner[1] < rows - 1)
+    right = (corner[2] < columns - 1).to(torch.int64)
+    indices = torch.stack([here, here + down, here + right, here + down + right], dim=1)
+    shares = torch.stack(
+        [(1 - share_2) * (1 - share_3), share_2 * (1 - share_3), (1 - share_2) * share_3, share_2 * share_3], dim=1
+    )
+    return functional.embedding_bag(indices, logits.reshape(-1, outputs), per_sample_weights=shares, mode="sum")
+
+
+def _interpolate_plane(logits: torch.Tensor, second: Positions, third: Positions) -> torch.Tensor:
+    logits = interpolate_axis(logits, 1, second - int(second[0]))
+    return interpolate_axis(logits, 2, third - int(third[0]))

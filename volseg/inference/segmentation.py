@@ -1,0 +1,190 @@
+"""A normalised volume -> the numbers of its labels: which windows, in which order, and in how much memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from time import perf_counter
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from volseg.config import InferenceConfig
+from volseg.inference.restore import Decide, Target, find_targets, interpolate, restore
+from volseg.inference.scene import Box, Scene
+from volseg.inference.sliding import Course, Run, Slab, slide
+from volseg.inference.tissue import Tissue
+from volseg.inference.windows import Triple, Windows, lay
+from volseg.memory import total_gb
+
+#: What is taken beside the sums: patches, feature maps, logits on their way to the volume's grid.
+_OVERHEAD_GB, _SMALLEST_SUMS_GB = 1.0, 0.25
+#: Without a word from the user: half of the machine's memory, but no more than this.
+_LARGEST_DEFAULT_GB = 3.0
+#: Told how many windows are done, and of how many.
+Tick = Callable[[int, int], None]
+
+
+def unheard(done: int, total: int) -> None:
+    """Nobody wants to know."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network, or several of one kind that are averaged, ready to run.
+
+    Attributes:
+        run: Patches in, logits out.
+        sums_dtype: In what its answers are added up.
+        patch: Voxels of a patch.
+        outputs: Logits per voxel.
+        device: Where it runs.
+    """
+
+    run: Run
+    sums_dtype: torch.dtype
+    patch: Triple
+    outputs: int
+    device: torch.device
+
+
+@dataclass
+class Work:
+    """What segmenting one volume took.
+
+    Attributes:
+        tick: Told how many windows are done, and of how many.
+        windows: How many the networks look at.
+        done: How many they have looked at.
+        network_seconds: Time in the networks.
+    """
+
+    tick: Tick = unheard
+    windows: int = 0
+    done: int = 0
+    network_seconds: float = 0.0
+
+    def watched(self, run: Run) -> Run:
+        """The same network, and its work is counted."""
+
+        def watch(patches: torch.Tensor) -> torch.Tensor:
+            began = perf_counter()
+            answers = run(patches)
+            self.network_seconds += perf_counter() - began
+            self.done += len(patches)
+            self.tick(self.done, self.windows)
+            return answers
+
+        return watch
+
+
+def segment(
+    networks: Sequence[Network],
+    scenes: Sequence[Scene],
+    tissue: Tissue | None,
+    decide: Decide,
+    config: InferenceConfig,
+    work: Work,
+) -> Iterator[tuple[Box, NDArray[np.integer]]]:
+    """Segment a volume.
+
+    Args:
+        networks: Their logits are averaged.
+        scenes: For each of them the volume as it sees it.
+        tissue: Where there is anything but air; None if everything is to be looked at.
+        decide: What logits mean.
+        config: Overlap, batch size and memory.
+        work: Gets what it took.
+
+    Yields:
+        Boxes of the volume and the numbers of their labels; what is in none of them is background.
+    """
+    crop = len(networks) == 1  # several networks must answer for one and the same part of the volume
+    laid = [
+        _lay(network, scene, tissue, config.overlap, crop=crop) for network, scene in zip(networks, scenes, strict=True)
+    ]
+    if not all(windows.count for windows in laid):
+        return
+    axis, across = _axes(laid[0])
+    strips = _count_strips(networks, laid, axis, across, config.memory_gb or default_memory_gb())
+    parts = [
+        find_targets(scene.native_positions, windows.covered, across, strips)
+        for scene, windows in zip(scenes, laid, strict=True)
+    ]
+    work.windows = sum(
+        _seen(windows, target.source) for windows, targets in zip(laid, parts, strict=True) for target in targets
+    )
+
+    def slabs(n: int, target: Target) -> Iterator[Slab]:
+        network = networks[n]
+        batch = config.batch_size if network.device.type != "cpu" else 1
+        course = Course(axis, target.source, batch, network.sums_dtype, network.device)
+        return slide(work.watched(network.run), network.outputs, scenes[n], laid[n], course)
+
+    if len(networks) == 1:
+        for target in parts[0]:
+            yield from restore(slabs(0, target), target, axis, decide)
+        return
+    for targets in zip(*parts, strict=True):
+        rows = min(
+            target.rows_at_once(axis, network.outputs) for target, network in zip(targets, networks, strict=True)
+        )
+        answers = [interpolate(slabs(n, target), target, axis, rows) for n, target in enumerate(targets)]
+        for several in zip(*answers, strict=True):
+            box = several[0][0]
+            mean = torch.stack([logits for _, logits in several]).mean(dim=0)
+            yield box, np.moveaxis(decide(mean).cpu().numpy(), 0, axis)
+
+
+def default_memory_gb() -> float:
+    """Half of the machine's memory, but no more than a slab of many labels needs."""
+    return min(_LARGEST_DEFAULT_GB, total_gb() / 2)
+
+
+def _lay(network: Network, scene: Scene, tissue: Tissue | None, overlap: float, *, crop: bool) -> Windows:
+    shape = scene.network_shape
+    if tissue is None:
+        return lay(shape, network.patch, overlap)
+    box = tissue.box(shape)
+    if box is None:
+        nothing = lay(shape, network.patch, overlap)
+        return replace(nothing, wanted=np.zeros_like(nothing.wanted))
+    windows = lay(shape, network.patch, overlap, box if crop else None)
+    wanted = windows.wanted.copy()
+    for place in windows.places():
+        wanted[place] = tissue.within(windows.box(place), shape)
+    return replace(windows, wanted=wanted)
+
+
+def _axes(windows: Windows) -> tuple[int, int]:
+    """The axis along which windows run, so that slabs are small, and the longer one of the others."""
+    sizes = [side.stop - side.start for side in windows.covered]
+
+    def slab_voxels(axis: int) -> int:
+        return math.prod(sizes) // sizes[axis] * min(windows.patch[axis], sizes[axis])
+
+    axis = min((2, 1, 0), key=slab_voxels)
+    across = max((n for n in range(3) if n != axis), key=lambda n: sizes[n])
+    return axis, across
+
+
+def _count_strips(
+    networks: Sequence[Network], laid: Sequence[Windows], axis: int, across: int, memory_gb: float
+) -> int:
+    """Into how many strips a volume is divided, so that the sums of one fit into memory."""
+    sums_gb = 0.0
+    for network, windows in zip(networks, laid, strict=True):
+        sizes = [side.stop - side.start for side in windows.covered]
+        sizes[axis] = min(windows.patch[axis], sizes[axis])
+        sums_gb += math.prod(sizes) * (network.outputs * network.sums_dtype.itemsize + 4) / 1e9
+    strips = math.ceil(sums_gb / max(memory_gb - _OVERHEAD_GB, _SMALLEST_SUMS_GB))
+    widest = max(windows.covered[across].stop - windows.covered[across].start for windows in laid)
+    return min(strips, widest)
+
+
+def _seen(windows: Windows, part: Box) -> int:
+    """How many windows reach into a part."""
+    boxes = [windows.box(place) for place in windows.places()]
+    return sum(all(a.start < b.stop and b.start < a.stop for a, b in zip(box, part, strict=True)) for box in boxes)

@@ -1,0 +1,210 @@
+"""Logits of a volume, a slab at a time: windows run along one axis, and what no further window touches is given out.
+
+A slab of sums is all that is held, however long the volume is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch.nn import functional
+
+from volseg.inference.scene import Box, Scene
+from volseg.inference.windows import Triple, Windows, importance, lay
+
+#: Patches (B, C, *patch) float32 -> logits (B, outputs, *patch); fastest with the outputs of a voxel side by side.
+Run = Callable[[torch.Tensor], torch.Tensor]
+
+#: So many numbers of a window are added at once: they stay in the processor's cache.
+_NUMBERS_AT_ONCE = 4_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Slab:
+    """Weighted sums of logits in a part of the volume; the tensors are overwritten by the next slab.
+
+    Attributes:
+        box: Which part of the network's grid.
+        sums: (*box, outputs) float32 or float16.
+        weights: (*box) float32, the sum of the weights; 0 where no window was computed.
+    """
+
+    box: Box
+    sums: torch.Tensor
+    weights: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Course:
+    """How windows run over a volume.
+
+    Attributes:
+        axis: Along which slabs are finished.
+        part: The box of voxels for which logits are wanted.
+        batch: Patches that go through the network at once.
+        dtype: Of the sums.
+        device: Where the sums are kept.
+    """
+
+    axis: int
+    part: Box
+    batch: int
+    dtype: torch.dtype
+    device: torch.device
+
+
+def slide(run: Run, outputs: int, scene: Scene, windows: Windows, course: Course) -> Iterator[Slab]:
+    """Run a network over a part of a volume.
+
+    Args:
+        run: The network.
+        outputs: Logits per voxel.
+        scene: The volume.
+        windows: Where the network looks.
+        course: How they run.
+
+    Yields:
+        Slabs in ascending order along the axis, without gaps; together they are the part, as far as windows reach.
+    """
+    axis = course.axis
+    sums = _Sums(windows, outputs, course)
+    for row, start in enumerate(windows.starts[axis]):
+        sums.advance(max(start, 0))
+        places = [place for place in windows.in_row(axis, row) if _overlap(windows.box(place), course.part)]
+        if places:
+            seen = _union([windows.box(place) for place in places])
+            image = scene.read(seen)
+            for chunk in (places[n : n + course.batch] for n in range(0, len(places), course.batch)):
+                answers = run(torch.stack([_cut(image, seen, windows, place) for place in chunk]))
+                for place, answer in zip(chunk, answers, strict=True):
+                    sums.add(answer, windows, place)
+        yield sums.finished(windows.next_row(axis, row))
+
+
+def look(scene: Scene, windows: Windows, place: Triple) -> torch.Tensor:
+    """(C, *patch) what the network sees in one window."""
+    seen = windows.box(place)
+    return _cut(scene.read(seen), seen, windows, place)
+
+
+def sliding_window(
+    run: Run, outputs: int, image: torch.Tensor, patch: Triple, overlap: float, batch: int = 1
+) -> torch.Tensor:
+    """Run a network over a whole volume and keep all logits.
+
+    Args:
+        run: The network.
+        outputs: Logits per voxel.
+        image: (C, R, A, S) float32, on the CPU, at the network's voxel size.
+        patch: Voxels of a window.
+        overlap: Share of a window that neighbours have in common.
+        batch: Patches that go through the network at once.
+
+    Returns:
+        (outputs, R, A, S) float32 logits on the CPU.
+    """
+    _, *shape = image.shape
+    scene = Scene.at_network_spacing(image.numpy())
+    windows = lay(scene.network_shape, patch, overlap)
+    course = Course(0, windows.covered, batch, torch.float32, torch.device("cpu"))
+    logits = torch.empty(*shape, outputs)
+    for slab in slide(run, outputs, scene, windows, course):
+        torch.div(slab.sums, slab.weights[..., None], out=logits[slab.box[0]])
+    return logits.movedim(-1, 0)
+
+
+class _Sums:
+    """The sums of the windows of a row and of those that reach into it."""
+
+    def __init__(self, windows: Windows, outputs: int, course: Course) -> None:
+        self.axis = course.axis
+        thickness = min(windows.patch[self.axis], windows.shape[self.axis])
+        self.box = _with_side(course.part, self.axis, slice(0, thickness))
+        shape = [side.stop - side.start for side in self.box]
+        self.sums = torch.zeros(*shape, outputs, dtype=course.dtype, device=course.device)
+        self.weights = torch.zeros(*shape, device=course.device)
+
+    def add(self, answer: torch.Tensor, windows: Windows, place: Triple) -> None:
+        """Add the logits (outputs, *patch) of a window, weighted, as far as they lie within the box."""
+        shared = _intersection(windows.box(place), self.box)
+        inside, window = _shifted(shared, _origin(self.box)), _shifted(shared, windows.corner(place))
+        logits, target = answer.movedim(0, -1)[window], self.sums[inside]
+        weights = _spread(windows.patch, len(answer), target.dtype, target.device)[window]
+        planes = max(1, _NUMBERS_AT_ONCE // logits[0].numel())
+        for n in range(0, len(logits), planes):
+            few = slice(n, n + planes)
+            target[few].addcmul_(logits[few].to(target.dtype), weights[few].expand_as(logits[few]).contiguous())
+        self.weights[inside] += importance(windows.patch).to(self.weights.device)[window]
+
+    def finished(self, end: int) -> Slab:
+        """What lies before `end` along the axis."""
+        side = self.box[self.axis]
+        count = min(end, side.stop) - side.start
+        box = _with_side(self.box, self.axis, slice(side.start, side.start + count))
+        return Slab(box, self.sums.narrow(self.axis, 0, count), self.weights.narrow(self.axis, 0, count))
+
+    def advance(self, begin: int) -> None:
+        """Let the box begin further along the axis; what comes into it is 0."""
+        side = self.box[self.axis]
+        step, thickness = begin - side.start, side.stop - side.start
+        if not step:
+            return
+        for tensor in (self.sums, self.weights):
+            for n in range(thickness - step):  # plane by plane, because the ranges may overlap
+                tensor.select(self.axis, n).copy_(tensor.select(self.axis, n + step))
+            tensor.narrow(self.axis, max(0, thickness - step), min(step, thickness)).zero_()
+        self.box = _with_side(self.box, self.axis, slice(begin, begin + thickness))
+
+
+@cache
+def _spread(patch: Triple, outputs: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """(*patch, outputs or 1) the weights of a window, spread over the outputs where that takes little memory."""
+    weights = importance(patch)[..., None].to(device, dtype)
+    if weights.numel() * outputs > _NUMBERS_AT_ONCE:
+        return weights
+    return weights.expand(*patch, outputs).contiguous()
+
+
+def _cut(image: torch.Tensor, seen: Box, windows: Windows, place: Triple) -> torch.Tensor:
+    """(C, *patch) of one window; what lies beyond the volume is 0."""
+    box, corner = windows.box(place), windows.corner(place)
+    r, a, s = _shifted(box, _origin(seen))
+    patch = image[:, r, a, s]
+    margins = []
+    for side, begin, length in zip(reversed(box), reversed(corner), reversed(windows.patch), strict=True):
+        margins += [side.start - begin, begin + length - side.stop]
+    return functional.pad(patch, margins) if any(margins) else patch
+
+
+def _overlap(one: Box, other: Box) -> bool:
+    return all(a.start < b.stop and b.start < a.stop for a, b in zip(one, other, strict=True))
+
+
+def _intersection(one: Box, other: Box) -> Box:
+    r, a, s = (slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(one, other, strict=True))
+    return r, a, s
+
+
+def _union(boxes: list[Box]) -> Box:
+    r, a, s = (
+        slice(min(side.start for side in sides), max(side.stop for side in sides)) for sides in zip(*boxes, strict=True)
+    )
+    return r, a, s
+
+
+def _origin(box: Box) -> Triple:
+    return box[0].start, box[1].start, box[2].start
+
+
+def _shifted(box: Box, origin: Triple) -> Box:
+    """The box as seen from another origin."""
+    r, a, s = (slice(side.start - zero, side.stop - zero) for side, zero in zip(box, origin, strict=True))
+    return r, a, s
+
+
+def _with_side(box: Box, axis: int, side: slice) -> Box:
+    r, a, s = (side if n == axis else every for n, every in enumerate(box))
+    return r, a, s

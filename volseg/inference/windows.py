@@ -1,0 +1,119 @@
+"""Where a network looks: boxes of one patch each, laid over a volume so that neighbours overlap."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+
+import numpy as np
+import torch
+from monai.data.utils import compute_importance_map
+from numpy.typing import NDArray
+
+Triple = tuple[int, int, int]
+
+#: Standard deviation of the Gaussian that weighs a window's voxels, as a share of its side (nnU-Net, Isensee et al.).
+_SIGMA = 0.125
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """Boxes over a volume: all combinations of the places along each axis, but for those that nobody wants.
+
+    Attributes:
+        shape: Voxels of the volume along R, A, S.
+        patch: Voxels of a window; where the volume is shorter, windows reach beyond both of its ends alike.
+        starts: Per axis the first voxels of the windows, ascending; negative where windows reach beyond the volume.
+        wanted: (len(starts[0]), len(starts[1]), len(starts[2])) which of them are computed.
+    """
+
+    shape: Triple
+    patch: Triple
+    starts: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+    wanted: NDArray[np.bool_]
+
+    @property
+    def count(self) -> int:
+        """How many are computed."""
+        return int(self.wanted.sum())
+
+    def box(self, place: Triple) -> tuple[slice, slice, slice]:
+        """The voxels of one window, given by its number along each axis, that lie within the volume."""
+        r, a, s = (
+            slice(max(starts[n], 0), min(starts[n] + side, size))
+            for starts, n, side, size in zip(self.starts, place, self.patch, self.shape, strict=True)
+        )
+        return r, a, s
+
+    def corner(self, place: Triple) -> Triple:
+        """The first voxel of a window, possibly before the volume's."""
+        r, a, s = (starts[n] for starts, n in zip(self.starts, place, strict=True))
+        return r, a, s
+
+    def places(self) -> list[Triple]:
+        """The windows that are computed, by their numbers along each axis."""
+        r, a, s = (range(len(starts)) for starts in self.starts)
+        return [place for place in product(r, a, s) if self.wanted[place]]
+
+    def in_row(self, axis: int, row: int) -> list[Triple]:
+        """Those of them that begin at one place along an axis."""
+        return [place for place in self.places() if place[axis] == row]
+
+    def next_row(self, axis: int, row: int) -> int:
+        """Where the next windows along an axis begin; the end of the last ones if there are none."""
+        starts = self.starts[axis]
+        if row + 1 < len(starts):
+            return max(starts[row + 1], 0)
+        return min(starts[row] + self.patch[axis], self.shape[axis])
+
+    @property
+    def covered(self) -> tuple[slice, slice, slice]:
+        """The box from the first voxel of the first windows to the last of the last ones."""
+        r, a, s = (
+            slice(max(starts[0], 0), min(starts[-1] + side, size))
+            for starts, side, size in zip(self.starts, self.patch, self.shape, strict=True)
+        )
+        return r, a, s
+
+
+def lay(shape: Triple, patch: Triple, overlap: float, box: tuple[slice, slice, slice] | None = None) -> Windows:
+    """Lay the fewest windows that cover a box and overlap by no less than asked for.
+
+    Args:
+        shape: Voxels of the volume.
+        patch: Voxels of a window.
+        overlap: Share of a window that neighbours have in common, at least.
+        box: What must be covered; all of the volume if not given. Without it the windows are where MONAI's
+            `sliding_window_inference` has them.
+
+    Returns:
+        The windows, all wanted.
+    """
+    whole = (slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2]))
+    r, a, s = (
+        _starts(side.start, side.stop, size, length, overlap)
+        for side, size, length in zip(box or whole, shape, patch, strict=True)
+    )
+    return Windows(shape, patch, (r, a, s), np.ones((len(r), len(a), len(s)), dtype=bool))
+
+
+@cache
+def importance(patch: Triple) -> torch.Tensor:
+    """(R, A, S) float32: how much a window's voxels count, a Gaussian about its middle that never falls below 0.001.
+
+    It is MONAI's, so that both give the same answer.
+    """
+    weights: torch.Tensor = compute_importance_map(patch, mode="gaussian", sigma_scale=_SIGMA)
+    return weights.reshape(patch)
+
+
+def _starts(begin: int, end: int, size: int, length: int, overlap: float) -> tuple[int, ...]:
+    if size <= length:
+        return (-((length - size) // 2),)
+    # A box shorter than a window is seen with what lies around it.
+    begin = min(begin, max(0, (begin + end - length) // 2)) if end - begin < length else begin
+    begin = min(begin, size - length)
+    step = max(1, int(length * (1 - overlap)))
+    last = max(begin, min(end, size) - length)
+    return (*range(begin, last, step), last)
