@@ -28,7 +28,7 @@ from volseg.inference.engines import Engine, averaged, mirrored, mirrorings, spa
 from volseg.inference.restore import find_targets, restore
 from volseg.inference.rewriting import PackedConv3d, PackedUpsampling3d, rewrite, rewrite_for_torch
 from volseg.inference.scene import Scene
-from volseg.inference.segmentation import Network, Work, segment
+from volseg.inference.segmentation import Limits, Network, Work, segment
 from volseg.inference.sliding import Course, Slab, slide, sliding_window
 from volseg.inference.tissue import find_tissue
 from volseg.inference.windows import lay
@@ -50,6 +50,7 @@ REGIONS = DataConfig(
     ),
 )
 PATCH = (16, 24, 16)
+LIMITS = Limits(batch_size=2, memory_gb=3.0)
 
 
 @pytest.fixture(scope="module")
@@ -77,11 +78,10 @@ def whole(network: nn.Module, scene: Scene, data: DataConfig) -> np.ndarray:
     return winners(native.movedim(0, -1), data).numpy()
 
 
-def segmented(network: nn.Module, scene: Scene, data: DataConfig, memory_gb: float | None = None) -> np.ndarray:
+def segmented(network: nn.Module, scene: Scene, data: DataConfig, memory_gb: float = 3.0) -> np.ndarray:
     numbers = np.zeros(scene.array.shape[1:], np.uint8)
-    told = Network(network, torch.float32, PATCH, 4, CPU)
-    config = InferenceConfig(memory_gb=memory_gb)
-    for box, part in segment([told], [scene], None, lambda logits: winners(logits, data), config, Work()):
+    told = Network(network, torch.float32, PATCH, 0.5, 4, CPU)
+    for box, part in segment([told], [scene], None, lambda logits: winners(logits, data), Limits(2, memory_gb), Work()):
         numbers[box] = part
     return numbers
 
@@ -127,6 +127,32 @@ def test_little_memory_changes_no_label(network: nn.Module) -> None:
     np.testing.assert_array_equal(segmented(network, scene, DATA, 0.001), segmented(network, scene, DATA))
 
 
+@pytest.mark.parametrize("outputs", [2, 60, 120])
+def test_few_and_many_labels(outputs: int) -> None:
+    torch.manual_seed(2)
+    network = nn.Conv3d(1, outputs, 3, padding=1).eval().requires_grad_(requires_grad=False)
+    data = DataConfig(labels={f"label_{n}": n for n in range(1, outputs)})
+    scene = scene_of((30, 40, 26), (1.0, 1.0, 2.0), (1.4, 1.4, 1.4))
+    told = Network(network, torch.float32, PATCH, 0.5, outputs, CPU)
+    numbers = np.zeros((30, 40, 26), np.uint8)
+    for box, part in segment([told], [scene], None, lambda each: winners(each, data), Limits(1, 1.0), Work()):
+        numbers[box] = part
+    # Axes are interpolated in another order: among many labels a voxel or two lie where logits tie within rounding.
+    assert (numbers != whole(network, scene, data)).mean() < 1e-4
+
+
+def test_one_region_alone() -> None:
+    data = DataConfig(labels={"a": 1}, regions=(Region(name="whole", labels=(1,), value=1),))
+    network = nn.Conv3d(1, 1, 3, padding=1).eval().requires_grad_(requires_grad=False)
+    scene = scene_of((30, 40, 26), (1.0, 1.0, 2.0), (1.4, 1.4, 1.4))
+    told = Network(network, torch.float32, PATCH, 0.5, 1, CPU)
+    numbers = np.zeros((30, 40, 26), np.uint8)
+    for box, part in segment([told], [scene], None, lambda each: winners(each, data), LIMITS, Work()):
+        numbers[box] = part
+    np.testing.assert_array_equal(numbers, whole(network, scene, data))
+    assert numbers.any()
+
+
 def test_labels_of_noise_are_the_same_too(network: nn.Module) -> None:
     """Where nearly every voxel lies between labels, all are interpolated in rows."""
     rng = np.random.default_rng(3)
@@ -145,9 +171,9 @@ def test_networks_of_other_voxel_sizes_are_averaged_on_the_grid_of_the_volume(ne
         answer = sliding_window_inference(image[None], PATCH, 1, network, overlap=0.5, mode="gaussian")[0]
         logits.append(resample_linear(answer, scene.network_spacing_mm, (40, 44, 36), scene.spacing_mm))
     wanted = winners((sum(logits) / 2).movedim(0, -1), DATA).numpy()  # type: ignore[union-attr]
-    both = [Network(network, torch.float32, PATCH, 4, CPU)] * 2
+    both = [Network(network, torch.float32, PATCH, 0.5, 4, CPU)] * 2
     numbers = np.full((40, 44, 36), 99, np.uint8)
-    for box, part in segment(both, scenes, None, lambda each: winners(each, DATA), InferenceConfig(), Work()):
+    for box, part in segment(both, scenes, None, lambda each: winners(each, DATA), LIMITS, Work()):
         numbers[box] = part
     np.testing.assert_array_equal(numbers, wanted)
 
@@ -262,9 +288,9 @@ def test_nothing_is_computed_for_air_and_tissue_keeps_its_labels(network: nn.Mod
         seen.append(len(patches))
         return network(patches)
 
-    told = Network(counting, torch.float32, PATCH, 4, CPU)
+    told = Network(counting, torch.float32, PATCH, 0.5, 4, CPU)
     numbers, work = np.zeros((60, 70, 80), np.uint8), Work()
-    for box, part in segment([told], [scene], tissue, lambda each: winners(each, DATA), InferenceConfig(), work):
+    for box, part in segment([told], [scene], tissue, lambda each: winners(each, DATA), LIMITS, work):
         numbers[box] = part
     everything = lay((60, 70, 80), PATCH, 0.5)
     assert sum(seen) == work.done == work.windows < everything.count / 4
@@ -285,9 +311,9 @@ def test_a_volume_of_air_is_background(network: nn.Module) -> None:
     array = np.full((1, 30, 30, 30), -1000, np.float32)
     array[0, 0, 0, 0] = -999
     scene = Scene(array, (1.0, 1.0, 1.0), (30, 30, 30), (1.0, 1.0, 1.0))
-    told = Network(network, torch.float32, PATCH, 4, CPU)
+    told = Network(network, torch.float32, PATCH, 0.5, 4, CPU)
     tissue = find_tissue(array, [CT], 0.02)
-    assert not list(segment([told], [scene], tissue, lambda each: winners(each, DATA), InferenceConfig(), Work()))
+    assert not list(segment([told], [scene], tissue, lambda each: winners(each, DATA), LIMITS, Work()))
 
 
 NETWORKS: list[NetworkConfig] = [

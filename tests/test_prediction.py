@@ -22,7 +22,7 @@ from volseg.export import Format
 from volseg.export.labels import read_labels
 from volseg.io import FileSource, read_mask, write_volume
 from volseg.io.dicom import write_series
-from volseg.prediction import Predictor, check_ensemble, predict
+from volseg.prediction import Predictor, blank_mask, check_ensemble, predict
 from volseg.progress import Progress, silent
 from volseg.reports import CaseReport, Status
 from volseg.volume import Volume
@@ -366,3 +366,33 @@ def test_engines_that_are_named_give_nearly_the_same_mask(
     config = validate(merge(model.config.model_dump(mode="json"), tree), "the test")
     mask = predict(case_of(tmp_path / "image.nii.gz"), [Model(model.network, config)])
     assert min(dice(mask.array == value, reference.array == value) for value in (1, 2)) > 0.7
+
+
+def test_a_case_goes_on_with_less_memory_when_it_runs_short(
+    trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The kernel refuses what is asked for once; what comes out is the same."""
+    write_volume(make_case(0)[0], tmp_path / "image.nii.gz")
+    predictor = Predictor([load_model(trained_run, CPU)])
+    prepared = predictor.prepare(case_of(tmp_path / "image.nii.gz"))
+    wanted = predictor.segment(prepared).mask.array
+    real, refused = torch.zeros, []
+
+    def scarce(*size: object, **options: object) -> torch.Tensor:
+        if not refused:
+            refused.append(size)
+            return torch.empty(2**50)
+        return real(*size, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("volseg.inference.sliding.torch.zeros", scarce)
+    np.testing.assert_array_equal(predictor.segment(prepared).mask.array, wanted)
+    assert "memory ran short; going on with 1.5 GB" in caplog.text
+
+
+def test_a_mask_too_large_for_memory_lies_on_disk() -> None:
+    mask = blank_mask((2**14, 2**14, 2**13), np.dtype(np.uint16))  # 4 TB, of which nothing is written
+    assert isinstance(mask, np.memmap)
+    mask[5, 6, 7] = 300
+    assert mask[5, 6, 7] == 300
+    assert not mask[5, 6, 8]
+    assert mask.flags.f_contiguous

@@ -245,6 +245,8 @@ class _Belt:
             raise  # no other case would fare better
         except DataError as error:
             reason = str(error)
+        except MemoryError:
+            reason = "it needs more memory than there is; close other programs, or use a machine with more memory"
         except Exception as error:  # noqa: BLE001  a defect met in one case must not cost the others; it is kept in full
             reason = f"a defect of volseg ({type(error).__name__}: {error}); see {LOG_FILE}"
             with (self.request.output / LOG_FILE).open("a", encoding="utf-8") as log:

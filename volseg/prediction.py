@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +12,17 @@ from time import perf_counter
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from volseg.cases import Case, read_images
 from volseg.checkpoint import Model
 from volseg.config import InferenceConfig
-from volseg.errors import CheckpointError
+from volseg.errors import CheckpointError, MemoryShortageError
 from volseg.geometry import Geometry
 from volseg.inference.calibration import calibrate, choose, default_cache, fingerprint, remember, remembered
-from volseg.inference.engines import Engine, available, averaged, mirrored, sparing, start
+from volseg.inference.engines import Engine, available, averaged, is_shortage, mirrored, sparing, start
 from volseg.inference.scene import Scene
-from volseg.inference.segmentation import Network, Tick, Work, segment, unheard
+from volseg.inference.segmentation import Limits, Network, Tick, Work, default_memory_gb, segment, unheard
 from volseg.inference.sliding import look
 from volseg.inference.tissue import Tissue, find_tissue
 from volseg.inference.windows import lay
@@ -31,6 +33,8 @@ from volseg.volume import Mask
 
 #: Patches on which engines are tried out.
 _TRIAL_PATCHES = 2
+#: With less than this a case that runs out of memory is given up.
+_LEAST_MEMORY_GB = 0.1
 
 logger = logging.getLogger(__name__)
 
@@ -137,24 +141,37 @@ class Predictor:
             ]
         began = perf_counter()
         work = Work(tick)
-        mask = np.zeros(prepared.geometry.shape, dtype=(values := label_values(self.data)).dtype, order="F")
-        canonical = prepared.geometry.to_canonical.apply(mask)  # a view: what is written there is in the mask
-        decided = segment(
-            self._networks,
-            prepared.scenes,
-            prepared.tissue,
-            lambda logits: winners(logits, self.data),
-            self.inference,
-            work,
-        )
-        for box, numbers in decided:
-            canonical[box] = values[numbers]
+        mask = blank_mask(prepared.geometry.shape, label_values(self.data).dtype)
+        memory_gb = self.inference.memory_gb or default_memory_gb()
+        while True:
+            try:
+                self._decide(prepared, Limits(self.inference.batch_size, memory_gb), work, mask)
+                break
+            except (MemoryError, RuntimeError) as error:
+                if not is_shortage(error):
+                    raise
+                if memory_gb < _LEAST_MEMORY_GB:
+                    raise MemoryShortageError(
+                        f"the case needs more memory than there is: {prepared.geometry}",
+                        hint="close other programs, or predict on a machine with more memory",
+                    ) from error
+                memory_gb /= 2  # narrower strips
+                logger.warning("memory ran short; going on with %.2g GB", memory_gb)
         return Segmented(
             Mask(mask, prepared.geometry, self.data.output_labels),
             work.network_seconds,
             perf_counter() - began - work.network_seconds,
             work.done,
         )
+
+    def _decide(self, prepared: Prepared, limits: Limits, work: Work, mask: NDArray[np.unsignedinteger]) -> None:
+        values = label_values(self.data)
+        canonical = prepared.geometry.to_canonical.apply(mask)  # a view: what is written there is in the mask
+        decided = segment(
+            self._networks, prepared.scenes, prepared.tissue, lambda each: winners(each, self.data), limits, work
+        )
+        for box, numbers in decided:
+            canonical[box] = values[numbers]
 
     def finish(self, segmented: Segmented) -> Mask:
         """Post-process, in the order of the patient's axes, so that it does not depend on how a case is stored."""
@@ -177,7 +194,7 @@ class Predictor:
         ]
         run = sparing(mirrored(averaged(runs), config.inference.mirror_axes))
         finest = max((engine.sums_dtype for engine in engines), key=lambda dtype: dtype.itemsize)
-        return Network(run, finest, patch, self.data.outputs, device)
+        return Network(run, finest, patch, config.inference.overlap, self.data.outputs, device)
 
     def _choose_engine(self, model: Model, scene: Scene, device: torch.device) -> Engine:
         """The one that the configuration names, or that was chosen before, or the best of those that are tried out."""
@@ -200,6 +217,15 @@ class Predictor:
         best = choose(trials)
         remember(key, best, self._cache)
         return best
+
+
+def blank_mask(shape: tuple[int, int, int], dtype: np.dtype[np.unsignedinteger]) -> NDArray[np.unsignedinteger]:
+    """Zeros with the first axis fastest, as NIfTI is written; on disk where memory does not hold them."""
+    try:
+        return np.zeros(shape, dtype, order="F")
+    except MemoryError:
+        with tempfile.TemporaryFile() as file:  # without a name: gone when the mask is
+            return np.memmap(file, dtype, "w+", shape=shape, order="F")
 
 
 def predict(case: Case, models: Sequence[Model]) -> Mask:

@@ -145,7 +145,7 @@ def sparing(run: Run) -> Run:
         try:
             return run(patches)
         except RuntimeError as error:
-            if not _is_shortage(error):
+            if not is_shortage(error):
                 raise
             if len(patches) == 1:
                 raise MemoryShortageError(
@@ -157,8 +157,9 @@ def sparing(run: Run) -> Run:
     return spare
 
 
-def _is_shortage(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
+def is_shortage(error: BaseException) -> bool:
+    """Whether an error says that memory is used up."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
 
 
 def _start_torch(engine: Engine, network: nn.Module, device: torch.device) -> Run:

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from volseg.config import InferenceConfig
 from volseg.inference.restore import Decide, Target, find_targets, interpolate, restore
 from volseg.inference.scene import Box, Scene
 from volseg.inference.sliding import Course, Run, Slab, slide
@@ -39,6 +38,7 @@ class Network:
         run: Patches in, logits out.
         sums_dtype: In what its answers are added up.
         patch: Voxels of a patch.
+        overlap: Share of a patch that neighbouring ones have in common.
         outputs: Logits per voxel.
         device: Where it runs.
     """
@@ -46,8 +46,22 @@ class Network:
     run: Run
     sums_dtype: torch.dtype
     patch: Triple
+    overlap: float
     outputs: int
     device: torch.device
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much is done at once; none of it changes a label.
+
+    Attributes:
+        batch_size: Patches that go through a network together, on a GPU; on a CPU it is one.
+        memory_gb: What may be taken beside the networks and the volume.
+    """
+
+    batch_size: int
+    memory_gb: float
 
 
 @dataclass
@@ -85,7 +99,7 @@ def segment(
     scenes: Sequence[Scene],
     tissue: Tissue | None,
     decide: Decide,
-    config: InferenceConfig,
+    limits: Limits,
     work: Work,
 ) -> Iterator[tuple[Box, NDArray[np.integer]]]:
     """Segment a volume.
@@ -95,20 +109,18 @@ def segment(
         scenes: For each of them the volume as it sees it.
         tissue: Where there is anything but air; None if everything is to be looked at.
         decide: What logits mean.
-        config: Overlap, batch size and memory.
+        limits: How much at once.
         work: Gets what it took.
 
     Yields:
         Boxes of the volume and the numbers of their labels; what is in none of them is background.
     """
     crop = len(networks) == 1  # several networks must answer for one and the same part of the volume
-    laid = [
-        _lay(network, scene, tissue, config.overlap, crop=crop) for network, scene in zip(networks, scenes, strict=True)
-    ]
+    laid = [_lay(network, scene, tissue, crop=crop) for network, scene in zip(networks, scenes, strict=True)]
     if not all(windows.count for windows in laid):
         return
     axis, across = _axes(laid[0])
-    strips = _count_strips(networks, laid, axis, across, config.memory_gb or default_memory_gb())
+    strips = _count_strips(networks, laid, axis, across, limits.memory_gb)
     parts = [
         find_targets(scene.native_positions, windows.covered, across, strips)
         for scene, windows in zip(scenes, laid, strict=True)
@@ -119,7 +131,7 @@ def segment(
 
     def slabs(n: int, target: Target) -> Iterator[Slab]:
         network = networks[n]
-        batch = config.batch_size if network.device.type != "cpu" else 1
+        batch = limits.batch_size if network.device.type != "cpu" else 1
         course = Course(axis, target.source, batch, network.sums_dtype, network.device)
         return slide(work.watched(network.run), network.outputs, scenes[n], laid[n], course)
 
@@ -143,8 +155,8 @@ def default_memory_gb() -> float:
     return min(_LARGEST_DEFAULT_GB, total_gb() / 2)
 
 
-def _lay(network: Network, scene: Scene, tissue: Tissue | None, overlap: float, *, crop: bool) -> Windows:
-    shape = scene.network_shape
+def _lay(network: Network, scene: Scene, tissue: Tissue | None, *, crop: bool) -> Windows:
+    shape, overlap = scene.network_shape, network.overlap
     if tissue is None:
         return lay(shape, network.patch, overlap)
     box = tissue.box(shape)
