@@ -396,3 +396,27 @@ def test_a_mask_too_large_for_memory_lies_on_disk() -> None:
     assert mask[5, 6, 7] == 300
     assert not mask[5, 6, 8]
     assert mask.flags.f_contiguous
+
+
+def test_probabilities_say_what_the_mask_says(trained_run: Path, tmp_path: Path) -> None:
+    image, _ = make_case(0)
+    order = STORAGE_ORDERS[7]
+    stored = Volume(np.ascontiguousarray(order.apply(image.array)), image.geometry.reordered(order))
+    write_volume(stored, tmp_path / "in" / "a.nii.gz")
+    request = Request(tmp_path / "out", probabilities=True)
+    predict_folder(tmp_path / "in", [trained_run], request)
+    file = nib.load(tmp_path / "out" / "a.probabilities.nii.gz")
+    mask = nib.load(tmp_path / "out" / "a.nii.gz")
+    likely = file.get_fdata()
+    np.testing.assert_array_equal(file.affine, mask.affine)
+    assert likely.shape == (*mask.shape, 2)
+    assert 0 <= likely.min() < likely.max() <= 1 + 1e-6
+    background = 1 - likely.sum(axis=-1)
+    said = np.concatenate([background[..., None], likely], axis=-1).argmax(axis=-1)
+    assert (said != np.asarray(mask.dataobj)).mean() < 0.002  # ties of 255ths
+    (plain,) = predict_folder(tmp_path / "in", [trained_run], Request(tmp_path / "plain"))
+    same = np.asarray(nib.load(tmp_path / "plain" / "a.nii.gz").dataobj) == np.asarray(mask.dataobj)
+    assert same.mean() > 0.9999
+    predict_folder(tmp_path / "in", [trained_run], Request(tmp_path / "out"))  # not asked for any more
+    assert not (tmp_path / "out" / "a.probabilities.nii.gz").exists()
+    assert plain.status is Status.SEGMENTED

@@ -37,7 +37,7 @@ from volseg.export import (
 from volseg.export.labels import LABELS_FILE, write_labels
 from volseg.export.sidecars import write_itksnap_labels, write_niivue_colormap
 from volseg.inference.segmentation import Tick, default_memory_gb
-from volseg.io import Source, stands_for
+from volseg.io import Source, stands_for, write_probabilities
 from volseg.io.files import make_folder, remove_leftovers, without_root
 from volseg.io.source import FileSource, digest
 from volseg.memory import peak_mb, reset_peak
@@ -63,11 +63,13 @@ class Request:
         output: Gets a mask per case and format, cases.csv and labels.json.
         formats: Of the masks.
         encoding: Of DICOM Segmentations.
+        probabilities: Whether they are written, too.
     """
 
     output: Path
     formats: tuple[Format, ...] = ("nifti",)
     encoding: Encoding = "binary"
+    probabilities: bool = False
 
     @property
     def all_formats(self) -> list[Format]:
@@ -78,6 +80,12 @@ class Request:
         """Where the masks of a case go."""
         return {form: output_path(self.output, case_id, form) for form in self.all_formats}
 
+    def are_there(self, case_id: str, report: CaseReport) -> bool:
+        """Whether all that is to be made of a case is; an empty mask has no meshes."""
+        meshless = not any(report.volumes_ml.values())
+        masks = all(path.exists() or (meshless and form in MESHES) for form, path in self.paths(case_id).items())
+        return masks and (not self.probabilities or _probability_file(self.output, case_id).exists())
+
 
 @dataclass(frozen=True, eq=False)
 class _Job:
@@ -87,13 +95,13 @@ class _Job:
         case: The case.
         key: By which a continued batch knows its mask.
         earlier: Its row in an earlier batch.
-        prepared: Its voxels.
+        read_seconds: What it took to read and prepare it.
     """
 
     case: Case
     key: str
     earlier: CaseReport | None
-    prepared: Prepared
+    read_seconds: float
 
 
 def predict_folder(
@@ -138,7 +146,8 @@ def predict_folder(
     make_folder(output)
     remove_leftovers(output)
     _write_sidecars(data.output_labels, request)
-    settings = json.dumps([__version__, request.all_formats, request.encoding, _hash_models(loaded, models)])
+    wanted = [request.all_formats, request.encoding, request.probabilities]
+    settings = json.dumps([__version__, wanted, _hash_models(loaded, models)])
     earlier = read_reports(output / CASES_FILE, data)
     reports = {report.case_id: report for report in _skipped(dataset, source)}
     for case_id in set(reports) & set(earlier):
@@ -184,40 +193,45 @@ class _Belt:
             reading, writing = None, None
             for n, case in enumerate(cases):
                 progress("predict", n, len(cases), case.case_id)
-                job = (reading or reader.submit(self._read, case)).result()
+                job, prepared = (reading or reader.submit(self._read, case)).result()
                 following = cases[n + 1] if n + 1 < len(cases) else None
-                fits = isinstance(job, CaseReport) or 2 * job.prepared.gigabytes < self.memory_gb
+                fits = prepared is None or 2 * prepared.gigabytes < self.memory_gb
                 reading = reader.submit(self._read, following) if following and fits else None
-                done = job if isinstance(job, CaseReport) else self._segment(job, _Windows(progress, n, len(cases)))
+                done: Segmented | CaseReport | None = None
+                if isinstance(job, _Job) and prepared is not None:
+                    done = self._segment(job, prepared, _Windows(progress, n, len(cases)))
+                del prepared  # the next case needs the room
                 if writing:
                     yield writing.result()
                 writing = writer.submit(self._write, job, done, peak_mb())
-                del job, done  # the next case needs the room
             if writing:
                 yield writing.result()
             progress("predict", len(cases), len(cases))
 
-    def _read(self, case: Case) -> _Job | CaseReport:
-        return self._attempt(case, lambda: self._prepare(case))
+    def _read(self, case: Case) -> tuple[_Job | CaseReport, Prepared | None]:
+        read = self._attempt(case, lambda: self._prepare(case))
+        return (read, None) if isinstance(read, CaseReport) else read
 
-    def _prepare(self, case: Case) -> _Job | CaseReport:
+    def _prepare(self, case: Case) -> tuple[_Job, Prepared] | CaseReport:
         earlier = self.earlier.get(case.case_id)
         key = digest(case.images.values(), self.settings)
-        if earlier and earlier.key == key and _are_there(self.request.paths(case.case_id), earlier):
+        if earlier and earlier.key == key and self.request.are_there(case.case_id, earlier):
             logger.info("case %s is up to date", case.case_id)
             return earlier
         check_formats(self._image(case), self.request.all_formats)
-        return _Job(case, key, earlier, self.predictor.prepare(case))
+        prepared = self.predictor.prepare(case)
+        return _Job(case, key, earlier, prepared.seconds), prepared
 
-    def _segment(self, job: _Job, tick: Tick) -> Segmented | CaseReport:
+    def _segment(self, job: _Job, prepared: Prepared, tick: Tick) -> Segmented | CaseReport:
         reset_peak()
-        return self._attempt(job.case, lambda: self.predictor.segment(job.prepared, tick))
+        room = self.request.output if self.request.probabilities else None
+        return self._attempt(job.case, lambda: self.predictor.segment(prepared, tick, room))
 
-    def _write(self, job: _Job | CaseReport, done: Segmented | CaseReport, memory_mb: float) -> CaseReport:
+    def _write(self, job: _Job | CaseReport, done: Segmented | CaseReport | None, memory_mb: float) -> CaseReport:
         if isinstance(job, CaseReport):
             return job
-        if isinstance(done, CaseReport):
-            return done
+        if not isinstance(done, Segmented):
+            return done or CaseReport(job.case.case_id, Status.FAILED, "it was not segmented")
         return self._attempt(job.case, lambda: self._finish(job, done, memory_mb))
 
     def _finish(self, job: _Job, done: Segmented, memory_mb: float) -> CaseReport:
@@ -227,8 +241,11 @@ class _Belt:
             _remove_masks(self.request.output, job.case.case_id)
         for form, path in self.request.paths(job.case.case_id).items():
             write(mask, self._image(job.case), path, form, self.request.encoding)
+        if done.probabilities is not None:
+            path = _probability_file(self.request.output, job.case.case_id)
+            write_probabilities(done.probabilities, mask.geometry, path)
         effort = Effort(
-            job.prepared.seconds,
+            job.read_seconds,
             done.network_seconds,
             done.restore_seconds,
             time.perf_counter() - began,
@@ -328,6 +345,7 @@ def _volumes_ml(mask: Mask) -> dict[str, float]:
 
 def _remove_masks(output: Path, case_id: str) -> None:
     """No mask of an earlier batch, in whatever format, may stand beside a row that does not tell of it."""
+    _probability_file(output, case_id).unlink(missing_ok=True)
     for form in FORMATS:
         path = output_path(output, case_id, form)
         if path.is_dir():
@@ -336,17 +354,15 @@ def _remove_masks(output: Path, case_id: str) -> None:
             path.unlink(missing_ok=True)
 
 
+def _probability_file(output: Path, case_id: str) -> Path:
+    return output / f"{case_id}.probabilities.nii.gz"
+
+
 def _remove_meshes(folder: Path, form: Format) -> None:
     for path in folder.glob(f"*.{form}"):
         path.unlink()
     if not any(folder.iterdir()):
         folder.rmdir()
-
-
-def _are_there(paths: Mapping[Format, Path], earlier: CaseReport) -> bool:
-    """Whether the masks of a case are; an empty one has no meshes."""
-    meshless = not any(earlier.volumes_ml.values())
-    return all(path.exists() or (meshless and form in MESHES) for form, path in paths.items())
 
 
 def _hash_models(models: Sequence[Model], paths: Sequence[Path]) -> list[str]:

@@ -207,7 +207,7 @@ def train(
 
 
 @app.command(epilog="Example: volseg predict patients/ --model runs/hippocampus --output masks/")
-def predict(
+def predict(  # noqa: PLR0913  each is an option
     source: Annotated[
         Path, typer.Argument(metavar="INPUT", help="A data set, a file, a DICOM folder, or a tree of these.")
     ],
@@ -219,6 +219,9 @@ def predict(
     config: ConfigOption = None,
     assignments: SetOption = None,
     allow_gaps: GapsOption = False,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Also write how likely each label is, as 4D NIfTI.")
+    ] = False,
 ) -> None:
     """Segment every case in a folder. An interrupted batch goes on with the same command."""
     from volseg.batch import Request, predict_folder
@@ -228,7 +231,7 @@ def predict(
         if report.status is Status.SEGMENTED:
             say(f"{report.case_id}: {report.effort}")
 
-    request = Request(output, tuple(_formats(formats)), _encoding(encoding))
+    request = Request(output, tuple(_formats(formats)), _encoding(encoding), probabilities)
     overrides = _with_gaps(_overrides(config, assignments), allow_gaps)
     with _progress() as progress:
         reports = predict_folder(source, model, request, overrides, progress, tell)

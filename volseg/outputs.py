@@ -66,6 +66,11 @@ def winners(logits: torch.Tensor, data: DataConfig) -> torch.Tensor:
     return numbers
 
 
+def probabilities(logits: torch.Tensor, data: DataConfig) -> torch.Tensor:
+    """Logits (..., outputs) -> (..., labels or regions) how likely each of `data.output_labels` is, 0 to 1."""
+    return torch.sigmoid(logits) if data.regions else torch.softmax(logits, dim=-1)[..., 1:]
+
+
 def label_values(data: DataConfig) -> NDArray[np.unsignedinteger]:
     """(1 + labels,) the value in a mask of background and of each of `data.output_labels`, as small as it fits."""
     return np.array([0, *(label.value for label in data.output_labels)], dtype=mask_dtype(data))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,20 +22,23 @@ from volseg.errors import CheckpointError, MemoryShortageError
 from volseg.geometry import Geometry
 from volseg.inference.calibration import calibrate, choose, default_cache, fingerprint, remember, remembered
 from volseg.inference.engines import Engine, available, averaged, is_shortage, mirrored, sparing, start
-from volseg.inference.scene import Scene
+from volseg.inference.scene import Box, Scene
 from volseg.inference.segmentation import Limits, Network, Tick, Work, default_memory_gb, segment, unheard
 from volseg.inference.sliding import look
 from volseg.inference.tissue import Tissue, find_tissue
 from volseg.inference.windows import lay
-from volseg.outputs import label_values, winners
+from volseg.io.files import output_error
+from volseg.outputs import label_values, probabilities, winners
 from volseg.postprocess import postprocess
 from volseg.transforms import fill_non_finite, normalize
 from volseg.volume import Mask
 
 #: Patches on which engines are tried out.
 _TRIAL_PATCHES = 2
-#: With less than this a case that runs out of memory is given up.
-_LEAST_MEMORY_GB = 0.1
+#: With less than this, strips are as narrow as they get: a case that still runs out of memory is given up.
+_LEAST_MEMORY_GB = 1.0
+
+_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 logger = logging.getLogger(__name__)
 
@@ -70,12 +74,14 @@ class Segmented:
         network_seconds: Time in the networks.
         restore_seconds: Time from their answers to the mask.
         windows: How many they looked at.
+        probabilities: (I, J, K, labels) in 255ths, on disk; None if nobody asked for them.
     """
 
     mask: Mask
     network_seconds: float
     restore_seconds: float
     windows: int
+    probabilities: NDArray[np.uint8] | None = None
 
 
 class Predictor:
@@ -125,12 +131,13 @@ class Predictor:
             scenes.append(Scene(view, canonical.spacing_mm, shape, preprocessing.spacing_mm))
         return Prepared(volume.geometry, tuple(scenes), tissue, perf_counter() - began)
 
-    def segment(self, prepared: Prepared, tick: Tick = unheard) -> Segmented:
+    def segment(self, prepared: Prepared, tick: Tick = unheard, room: Path | None = None) -> Segmented:
         """Ask the networks about every voxel.
 
         Args:
             prepared: The case.
             tick: Told how many windows are done, and of how many.
+            room: Folder on whose disk probabilities are gathered; None if they are not wanted.
 
         Raises:
             DataError: If it needs more memory than there is.
@@ -142,10 +149,13 @@ class Predictor:
         began = perf_counter()
         work = Work(tick)
         mask = blank_mask(prepared.geometry.shape, label_values(self.data).dtype)
+        likely = None
+        if room is not None:
+            likely = _on_disk((*prepared.geometry.shape, len(self.data.output_labels)), np.dtype(np.uint8), room)
         memory_gb = self.inference.memory_gb or default_memory_gb()
         while True:
             try:
-                self._decide(prepared, Limits(self.inference.batch_size, memory_gb), work, mask)
+                self._decide(prepared, Limits(self.inference.batch_size, memory_gb), work, mask, likely)
                 break
             except (MemoryError, RuntimeError) as error:
                 if not is_shortage(error):
@@ -162,13 +172,31 @@ class Predictor:
             work.network_seconds,
             perf_counter() - began - work.network_seconds,
             work.done,
+            likely,
         )
 
-    def _decide(self, prepared: Prepared, limits: Limits, work: Work, mask: NDArray[np.unsignedinteger]) -> None:
+    def _decide(
+        self,
+        prepared: Prepared,
+        limits: Limits,
+        work: Work,
+        mask: NDArray[np.unsignedinteger],
+        likely: NDArray[np.uint8] | None,
+    ) -> None:
+        """Fill the mask and, where there are any, the probabilities."""
         values = label_values(self.data)
-        canonical = prepared.geometry.to_canonical.apply(mask)  # a view: what is written there is in the mask
+        order = prepared.geometry.to_canonical
+        canonical = order.apply(mask)  # a view: what is written there is in the mask
+        keep = None
+        if likely is not None:
+            by_label = order.apply(np.moveaxis(likely, -1, 0))
+
+            def keep(box: Box, logits: torch.Tensor) -> None:
+                shares = (probabilities(logits, self.data) * 255).round().to(torch.uint8)
+                by_label[(slice(None), *box)] = shares.movedim(-1, 0).cpu().numpy()
+
         decided = segment(
-            self._networks, prepared.scenes, prepared.tissue, lambda each: winners(each, self.data), limits, work
+            self._networks, prepared.scenes, prepared.tissue, lambda each: winners(each, self.data), limits, work, keep
         )
         for box, numbers in decided:
             canonical[box] = values[numbers]
@@ -224,8 +252,16 @@ def blank_mask(shape: tuple[int, int, int], dtype: np.dtype[np.unsignedinteger])
     try:
         return np.zeros(shape, dtype, order="F")
     except MemoryError:
-        with tempfile.TemporaryFile() as file:  # without a name: gone when the mask is
+        return _on_disk(shape, dtype, None)
+
+
+def _on_disk(shape: tuple[int, ...], dtype: np.dtype[_Scalar], room: Path | None) -> NDArray[_Scalar]:
+    """Zeros in a file without a name, which is gone when they are."""
+    try:
+        with tempfile.TemporaryFile(dir=room) as file:
             return np.memmap(file, dtype, "w+", shape=shape, order="F")
+    except OSError as error:
+        raise output_error(room or Path(tempfile.gettempdir()), error) from error
 
 
 def predict(case: Case, models: Sequence[Model]) -> Mask:

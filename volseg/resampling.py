@@ -60,11 +60,9 @@ def sample_positions(size: int, spacing_mm: float, new_size: int, new_spacing_mm
         size to four digits makes of them, they are whole, so that voxels are copied and not resampled.
     """
     step = new_spacing_mm / spacing_mm
-    positions = (size - 1) / 2 + (np.arange(new_size) - (new_size - 1) / 2) * step
+    positions = np.clip((size - 1) / 2 + (np.arange(new_size) - (new_size - 1) / 2) * step, 0.0, size - 1.0)
     whole = np.rint(positions)
-    if np.abs(positions - whole).max() < _ROUNDING:
-        positions = whole
-    return np.clip(positions, 0.0, size - 1.0)
+    return whole if np.abs(positions - whole).max() < _ROUNDING else positions
 
 
 def interpolate_axis(array: torch.Tensor, axis: int, positions: np.ndarray) -> torch.Tensor:
@@ -84,10 +82,11 @@ def interpolate_axis(array: torch.Tensor, axis: int, positions: np.ndarray) -> t
         return array
     low = np.minimum(np.floor(positions).astype(np.int64), max(array.shape[axis] - 2, 0))
     weight = positions - low
+    below = torch.from_numpy(low).to(array.device)
     if not weight.any():
-        return array.index_select(axis, torch.from_numpy(low))
+        return array.index_select(axis, below)
     high = np.minimum(low + 1, array.shape[axis] - 1)
     shape = [-1 if dimension == axis else 1 for dimension in range(array.ndim)]
-    weights = torch.from_numpy(weight).to(array.dtype).reshape(shape)
-    lower = array.index_select(axis, torch.from_numpy(low))
-    return lower.lerp_(array.index_select(axis, torch.from_numpy(high)), weights)
+    weights = torch.from_numpy(weight).to(array.device, array.dtype).reshape(shape)
+    lower = array.index_select(axis, below)
+    return lower.lerp_(array.index_select(axis, torch.from_numpy(high).to(array.device)), weights)

@@ -60,7 +60,8 @@ def available(device: torch.device) -> list[Engine]:
     """The engines of this machine, the simplest first; the first one is the measure of the others."""
     if device.type == "cuda":
         half: Precision = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-        return [Engine("torch", "fp32"), Engine("torch", half), Engine("torch", "fp16"), Engine("compile", half)]
+        engines = [Engine("torch", "fp32"), Engine("torch", half), Engine("torch", "fp16"), Engine("compile", half)]
+        return list(dict.fromkeys(engines))
     engines = [Engine("torch", "fp32")]
     openvino = importlib.util.find_spec("openvino") is not None
     if multiplies_bf16():

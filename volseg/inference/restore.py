@@ -61,6 +61,11 @@ class Target:
         fit = min(_VOXELS_AT_ONCE // math.prod(sizes), _LOGITS_AT_ONCE // (math.prod(source) * outputs))
         return max(1, fit)
 
+    def full_rows_at_once(self, axis: int, outputs: int) -> int:
+        """The same where all logits of the volume's voxels are wanted."""
+        sizes = [len(each) for n, each in enumerate(self.positions) if n != axis]
+        return max(1, min(self.rows_at_once(axis, outputs), _LOGITS_AT_ONCE // (math.prod(sizes) * outputs)))
+
 
 def find_targets(positions: Sequence[Positions], covered: Box, across: int, strips: int) -> list[Target]:
     """Divide what can be decided into strips.

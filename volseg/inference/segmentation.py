@@ -101,6 +101,7 @@ def segment(
     decide: Decide,
     limits: Limits,
     work: Work,
+    keep: Callable[[Box, torch.Tensor], None] | None = None,
 ) -> Iterator[tuple[Box, NDArray[np.integer]]]:
     """Segment a volume.
 
@@ -111,6 +112,7 @@ def segment(
         decide: What logits mean.
         limits: How much at once.
         work: Gets what it took.
+        keep: Gets boxes of the volume and their mean logits (*box, outputs), where somebody wants them.
 
     Yields:
         Boxes of the volume and the numbers of their labels; what is in none of them is background.
@@ -135,19 +137,22 @@ def segment(
         course = Course(axis, target.source, batch, network.sums_dtype, network.device)
         return slide(work.watched(network.run), network.outputs, scenes[n], laid[n], course)
 
-    if len(networks) == 1:
+    if len(networks) == 1 and keep is None:
         for target in parts[0]:
             yield from restore(slabs(0, target), target, axis, decide)
         return
     for targets in zip(*parts, strict=True):
         rows = min(
-            target.rows_at_once(axis, network.outputs) for target, network in zip(targets, networks, strict=True)
+            target.full_rows_at_once(axis, network.outputs) for target, network in zip(targets, networks, strict=True)
         )
         answers = [interpolate(slabs(n, target), target, axis, rows) for n, target in enumerate(targets)]
         for several in zip(*answers, strict=True):
             box = several[0][0]
-            mean = torch.stack([logits for _, logits in several]).mean(dim=0)
-            yield box, np.moveaxis(decide(mean).cpu().numpy(), 0, axis)
+            mean = several[0][1] if len(several) == 1 else torch.stack([each for _, each in several]).mean(dim=0)
+            logits = mean.movedim(0, axis)
+            if keep:
+                keep(box, logits)
+            yield box, decide(logits).cpu().numpy()
 
 
 def default_memory_gb() -> float:

@@ -196,6 +196,17 @@ def write_volume(volume: Volume, path: Path) -> None:
     _library(path).write_volume(volume, path)
 
 
+def write_probabilities(shares: NDArray[np.uint8], geometry: Geometry, path: Path) -> None:
+    """Write probabilities (I, J, K, labels), given in 255ths, as a .nii.gz file of four axes.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    from volseg.io import nifti
+
+    nifti.write_probabilities(shares, geometry, path)
+
+
 def frame_count(path: Path) -> int:
     """How many 3D volumes a file holds, by its header.
 

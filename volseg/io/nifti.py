@@ -21,6 +21,10 @@ from volseg.volume import Mask, Volume
 
 SUFFIXES = (".nii", ".nii.gz", ".hdr")
 
+#: Where voxels begin in a file without extensions (NIfTI-1 standard).
+_VOXELS_AT = 352
+_BYTES_AT_ONCE = 2**24
+
 _BROKEN = (ImageFileError, HeaderDataError, EOFError, OSError, OverflowError, ValueError, zlib.error)
 #: Units beside mm in the lower bits of xyzt_units. Some readers heed them and some do not: a mask of such a file would
 #: lie in two places.
@@ -102,6 +106,27 @@ def write_volume(volume: Volume, path: Path) -> None:
     array = volume.array[0] if len(volume.array) == 1 else np.moveaxis(volume.array, 0, -1)
     with atomic_path(path) as temporary:
         nib.save(_image(array, volume.geometry), temporary)
+
+
+def write_probabilities(shares: NDArray[np.uint8], geometry: Geometry, path: Path) -> None:
+    """Write probabilities as four axes, the labels last; scl_slope makes 0 to 1 of 0 to 255.
+
+    Args:
+        shares: (I, J, K, labels) in 255ths, the first axis fastest; possibly on disk: it is read bit by bit.
+        geometry: The grid of the first three axes.
+        path: A .nii.gz file.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    image = _image(shares, geometry)
+    image.header["scl_slope"], image.header["scl_inter"] = 1 / 255, 0
+    image.header["vox_offset"] = _VOXELS_AT
+    voxels = shares.T.reshape(-1)
+    with atomic_path(path) as temporary, gzip.open(temporary, "wb", compresslevel=1) as file:
+        file.write(image.header.binaryblock.ljust(_VOXELS_AT, b"\0"))
+        for begin in range(0, len(voxels), _BYTES_AT_ONCE):
+            file.write(voxels[begin : begin + _BYTES_AT_ONCE].tobytes())
 
 
 def _load(path: Path) -> nib.filebasedimages.FileBasedImage:
