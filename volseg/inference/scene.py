@@ -15,6 +15,9 @@ Box = tuple[slice, slice, slice]
 Spacing = tuple[float, float, float]
 Triple = tuple[int, int, int]
 
+#: Planes that are resampled at once: what lies between one axis and the next takes memory.
+_PLANES = 16
+
 
 @dataclass(frozen=True, eq=False)
 class Scene:
@@ -63,6 +66,14 @@ class Scene:
         Returns:
             (C, *box) float32, contiguous.
         """
+        r, a, s = box
+        result = torch.empty(len(self.array), *(side.stop - side.start for side in box))
+        for begin in range(s.start, s.stop, _PLANES):
+            few = slice(begin, min(begin + _PLANES, s.stop))
+            result[..., begin - s.start : few.stop - s.start] = self._resampled((r, a, few))
+        return result
+
+    def _resampled(self, box: Box) -> torch.Tensor:
         positions = [every[side] for every, side in zip(self._positions, box, strict=True)]
         lows = [int(each[0]) for each in positions]
         r, a, s = (slice(low, int(np.ceil(each[-1])) + 1) for low, each in zip(lows, positions, strict=True))
