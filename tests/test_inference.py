@@ -24,7 +24,7 @@ from volseg.config import (
 from volseg.errors import ConfigError, MemoryShortageError
 from volseg.geometry import Geometry
 from volseg.inference.calibration import Trial, calibrate, choose, fingerprint, remember, remembered
-from volseg.inference.engines import Engine, averaged, mirrored, mirrorings, sparing, start
+from volseg.inference.engines import Engine, allowed, averaged, mirrored, mirrorings, sparing, start
 from volseg.inference.restore import find_targets, restore
 from volseg.inference.rewriting import PackedConv3d, PackedUpsampling3d, rewrite, rewrite_for_torch
 from volseg.inference.scene import Scene
@@ -34,7 +34,6 @@ from volseg.inference.tissue import find_tissue
 from volseg.inference.windows import lay
 from volseg.networks import build_network
 from volseg.outputs import winners
-from volseg.prediction import allowed
 from volseg.resampling import resample_linear
 
 Triple = tuple[int, int, int]

@@ -336,7 +336,8 @@ def test_cases_csv_says_what_each_case_took(trained_run: Path, tmp_path: Path) -
     parts = [row[f"{name}_seconds"] for name in ("read", "network", "restore", "write")]
     assert row["seconds"] == pytest.approx(sum(parts), abs=0.03)
     assert row["windows"] == report.effort.windows > 0
-    assert row["network_seconds"] > 0
+    assert row["network_seconds"] == pytest.approx(report.effort.network_seconds, abs=0.006)
+    assert report.effort.network_seconds > 0
 
 
 def test_inference_can_be_changed_after_training_and_what_was_learned_cannot(trained_run: Path, tmp_path: Path) -> None:

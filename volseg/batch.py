@@ -36,7 +36,7 @@ from volseg.export import (
 )
 from volseg.export.labels import LABELS_FILE, write_labels
 from volseg.export.sidecars import write_itksnap_labels, write_niivue_colormap
-from volseg.inference.segmentation import Tick, default_memory_gb
+from volseg.inference.segmentation import Tick
 from volseg.io import Source, stands_for, write_probabilities
 from volseg.io.files import make_folder, remove_leftovers, without_root
 from volseg.io.source import FileSource, digest
@@ -177,7 +177,6 @@ class _Belt:
         self, predictor: Predictor, request: Request, settings: str, earlier: Mapping[str, CaseReport]
     ) -> None:
         self.predictor, self.request, self.settings, self.earlier = predictor, request, settings, earlier
-        self.memory_gb = predictor.inference.memory_gb or default_memory_gb()
 
     def run(self, cases: Sequence[Case], progress: Progress) -> Iterator[CaseReport]:
         """Segment cases.
@@ -193,24 +192,21 @@ class _Belt:
             reading, writing = None, None
             for n, case in enumerate(cases):
                 progress("predict", n, len(cases), case.case_id)
-                job, prepared = (reading or reader.submit(self._read, case)).result()
+                read = (reading or reader.submit(self._read, case)).result()
                 following = cases[n + 1] if n + 1 < len(cases) else None
-                fits = prepared is None or 2 * prepared.gigabytes < self.memory_gb
+                fits = isinstance(read, CaseReport) or 2 * read[1].gigabytes < self.predictor.memory_gb
                 reading = reader.submit(self._read, following) if following and fits else None
-                done: Segmented | CaseReport | None = None
-                if isinstance(job, _Job) and prepared is not None:
-                    done = self._segment(job, prepared, _Windows(progress, n, len(cases)))
-                del prepared  # the next case needs the room
+                done = self._segment(read, _Windows(progress, n, len(cases)))
+                del read  # the next case needs the room
                 if writing:
                     yield writing.result()
-                writing = writer.submit(self._write, job, done, peak_mb())
+                writing = writer.submit(self._write, done, peak_mb())
             if writing:
                 yield writing.result()
             progress("predict", len(cases), len(cases))
 
-    def _read(self, case: Case) -> tuple[_Job | CaseReport, Prepared | None]:
-        read = self._attempt(case, lambda: self._prepare(case))
-        return (read, None) if isinstance(read, CaseReport) else read
+    def _read(self, case: Case) -> tuple[_Job, Prepared] | CaseReport:
+        return self._attempt(case, lambda: self._prepare(case))
 
     def _prepare(self, case: Case) -> tuple[_Job, Prepared] | CaseReport:
         earlier = self.earlier.get(case.case_id)
@@ -222,17 +218,20 @@ class _Belt:
         prepared = self.predictor.prepare(case)
         return _Job(case, key, earlier, prepared.seconds), prepared
 
-    def _segment(self, job: _Job, prepared: Prepared, tick: Tick) -> Segmented | CaseReport:
+    def _segment(self, read: tuple[_Job, Prepared] | CaseReport, tick: Tick) -> tuple[_Job, Segmented] | CaseReport:
+        if isinstance(read, CaseReport):
+            return read
+        job, prepared = read
         reset_peak()
         room = self.request.output if self.request.probabilities else None
-        return self._attempt(job.case, lambda: self.predictor.segment(prepared, tick, room))
+        done = self._attempt(job.case, lambda: self.predictor.segment(prepared, tick, room))
+        return done if isinstance(done, CaseReport) else (job, done)
 
-    def _write(self, job: _Job | CaseReport, done: Segmented | CaseReport | None, memory_mb: float) -> CaseReport:
-        if isinstance(job, CaseReport):
-            return job
-        if not isinstance(done, Segmented):
-            return done or CaseReport(job.case.case_id, Status.FAILED, "it was not segmented")
-        return self._attempt(job.case, lambda: self._finish(job, done, memory_mb))
+    def _write(self, done: tuple[_Job, Segmented] | CaseReport, memory_mb: float) -> CaseReport:
+        if isinstance(done, CaseReport):
+            return done
+        job, segmented = done
+        return self._attempt(job.case, lambda: self._finish(job, segmented, memory_mb))
 
     def _finish(self, job: _Job, done: Segmented, memory_mb: float) -> CaseReport:
         began = time.perf_counter()

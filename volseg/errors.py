@@ -33,7 +33,14 @@ class GeometryError(DataError):
 
 
 class MemoryShortageError(DataError):
-    """A case needs more memory than there is."""
+    """A case needs more memory than there is.
+
+    Args:
+        message: What does not fit.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, hint="close other programs, or predict on a machine with more memory")
 
 
 class CheckpointError(VolsegError):

@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 
 from volseg.cases import Case, read_images
 from volseg.checkpoint import Model
-from volseg.config import InferenceConfig
 from volseg.errors import CheckpointError, MemoryShortageError
 from volseg.geometry import Geometry
 from volseg.inference.calibration import calibrate, choose, default_cache, fingerprint, remember, remembered
-from volseg.inference.engines import Engine, available, averaged, is_shortage, mirrored, sparing, start
+from volseg.inference.engines import Engine, allowed, available, averaged, is_shortage, mirrored, sparing, start
 from volseg.inference.scene import Box, Scene
 from volseg.inference.segmentation import Limits, Network, Tick, Work, default_memory_gb, segment, unheard
 from volseg.inference.sliding import look
@@ -101,6 +100,7 @@ class Predictor:
         check_ensemble(models)
         first = models[0].config
         self.data, self.rules, self.inference = first.data, first.postprocess, first.inference
+        self.memory_gb = self.inference.memory_gb or default_memory_gb()
         self._cache = cache or default_cache()
         self._kinds = _by_kind(models)
         self._networks: list[Network] = []
@@ -152,7 +152,7 @@ class Predictor:
         likely = None
         if room is not None:
             likely = _on_disk((*prepared.geometry.shape, len(self.data.output_labels)), np.dtype(np.uint8), room)
-        memory_gb = self.inference.memory_gb or default_memory_gb()
+        memory_gb = self.memory_gb
         while True:
             try:
                 self._decide(prepared, Limits(self.inference.batch_size, memory_gb), work, mask, likely)
@@ -162,8 +162,7 @@ class Predictor:
                     raise
                 if memory_gb < _LEAST_MEMORY_GB:
                     raise MemoryShortageError(
-                        f"the case needs more memory than there is: {prepared.geometry}",
-                        hint="close other programs, or predict on a machine with more memory",
+                        f"the case needs more memory than there is: {prepared.geometry}"
                     ) from error
                 memory_gb /= 2  # narrower strips
                 logger.warning("memory ran short; going on with %.2g GB", memory_gb)
@@ -294,25 +293,6 @@ def check_ensemble(models: Sequence[Model]) -> None:
                 "the models differ in channels, labels or regions, so their answers cannot be averaged",
                 hint="predict with each of them on its own",
             )
-
-
-def allowed(config: InferenceConfig, engines: Sequence[Engine]) -> list[Engine]:
-    """Those of a machine's engines that a configuration leaves to choose from, or the one that it names.
-
-    Raises:
-        ConfigError: If it leaves none.
-    """
-    fitting = [
-        engine
-        for engine in engines
-        if config.backend in {"auto", engine.library} and config.precision in {"auto", engine.precision}
-    ]
-    if fitting:
-        return fitting
-    if config.backend == "auto" or config.precision == "auto":
-        library = "torch" if config.backend == "auto" else config.backend
-        return [Engine(library, "fp32" if config.precision == "auto" else config.precision)]
-    return [Engine(config.backend, config.precision)]
 
 
 def _by_kind(models: Sequence[Model]) -> list[list[Model]]:

@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from volseg.config import AXES
+from volseg.config import AXES, InferenceConfig
 from volseg.errors import ConfigError, MemoryShortageError
 from volseg.inference.rewriting import rewrite, rewrite_for_torch
+from volseg.inference.scene import Triple
 from volseg.inference.sliding import Run
-from volseg.inference.windows import Triple
+from volseg.networks import choose_precision
 
 Library = Literal["torch", "compile", "openvino"]
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -58,23 +59,24 @@ class Engine:
 
 def available(device: torch.device) -> list[Engine]:
     """The engines of this machine, the simplest first; the first one is the measure of the others."""
+    native = Engine.of(choose_precision("auto", device))  # the finest numbers that the hardware is fast with
+    engines = [Engine("torch", "fp32"), native]
     if device.type == "cuda":
-        half: Precision = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-        engines = [Engine("torch", "fp32"), Engine("torch", half), Engine("torch", "fp16"), Engine("compile", half)]
-        return list(dict.fromkeys(engines))
-    engines = [Engine("torch", "fp32")]
-    openvino = importlib.util.find_spec("openvino") is not None
-    if multiplies_bf16():
-        engines.append(Engine("torch", "bf16"))
-        engines += [Engine("openvino", "bf16")] if openvino else []
-    else:
-        engines += [Engine("openvino", "fp32")] if openvino else []
-    return engines
+        engines += [Engine("torch", "fp16"), Engine("compile", native.precision)]
+    elif importlib.util.find_spec("openvino") is not None:
+        engines.append(Engine("openvino", native.precision))
+    return list(dict.fromkeys(engines))
 
 
-def multiplies_bf16() -> bool:
-    """Whether the processor has instructions for it."""
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()  # noqa: SLF001  no public name
+def allowed(config: InferenceConfig, engines: Sequence[Engine]) -> list[Engine]:
+    """Those of a machine's engines that a configuration leaves to choose from, or the one that it names."""
+    fitting = [
+        engine
+        for engine in engines
+        if config.backend in {"auto", engine.library} and config.precision in {"auto", engine.precision}
+    ]
+    library: Library = "torch" if config.backend == "auto" else config.backend
+    return fitting or [Engine(library, "fp32" if config.precision == "auto" else config.precision)]
 
 
 def start(engine: Engine, network: nn.Module, channels: int, patch: Triple, device: torch.device) -> Run:
@@ -93,11 +95,12 @@ def start(engine: Engine, network: nn.Module, channels: int, patch: Triple, devi
     Raises:
         ConfigError: If the engine is not installed.
     """
+    lean = rewrite(network, channels, patch)
     match engine.library:
         case "torch" | "compile":
-            return _start_torch(engine, rewrite(network, channels, patch), device)
+            return _start_torch(engine, lean, device)
         case "openvino":
-            return _start_openvino(engine, rewrite(network, channels, patch), (1, channels, *patch))
+            return _start_openvino(engine, lean, (1, channels, *patch))
 
 
 def mirrored(run: Run, axes: Sequence[str]) -> Run:
@@ -150,8 +153,7 @@ def sparing(run: Run) -> Run:
                 raise
             if len(patches) == 1:
                 raise MemoryShortageError(
-                    f"a patch of {' x '.join(str(size) for size in patches.shape[2:])} voxels does not fit into memory",
-                    hint="close other programs, or predict on a machine with more memory",
+                    f"a patch of {' x '.join(str(size) for size in patches.shape[2:])} voxels does not fit into memory"
                 ) from error
         return torch.cat([spare(half) for half in patches.tensor_split(2)])
 
@@ -194,7 +196,7 @@ def _start_openvino(engine: Engine, network: nn.Module, shape: tuple[int, ...]) 
         try:
             graph = openvino.convert_model(torch.export.export(network.cpu(), (torch.zeros(shape),)))
             request = openvino.Core().compile_model(graph, "CPU", hints).create_infer_request()
-        except Exception as error:
+        except Exception as error:  # of whatever kind: what the converter cannot do is told, and the next engine tried
             what = str(error).strip().partition("\n")[0]
             raise ConfigError(
                 f"OpenVINO cannot run this network: {what}", hint="set inference.backend=torch"

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from volseg.inference.restore import Decide, Target, find_targets, interpolate, restore
-from volseg.inference.scene import Box, Scene
-from volseg.inference.sliding import Course, Run, Slab, slide
+from volseg.inference.scene import Box, Scene, Triple
+from volseg.inference.sliding import Course, Run, Slab, overlap, slide
 from volseg.inference.tissue import Tissue
-from volseg.inference.windows import Triple, Windows, lay
+from volseg.inference.windows import Windows, lay
 from volseg.memory import total_gb
 
 #: What is taken beside the sums: patches, feature maps, logits on their way to the volume's grid.
@@ -161,15 +161,11 @@ def default_memory_gb() -> float:
 
 
 def _lay(network: Network, scene: Scene, tissue: Tissue | None, *, crop: bool) -> Windows:
-    shape, overlap = scene.network_shape, network.overlap
+    shape = scene.network_shape
+    windows = lay(shape, network.patch, network.overlap, tissue.box(shape) if tissue and crop else None)
     if tissue is None:
-        return lay(shape, network.patch, overlap)
-    box = tissue.box(shape)
-    if box is None:
-        nothing = lay(shape, network.patch, overlap)
-        return replace(nothing, wanted=np.zeros_like(nothing.wanted))
-    windows = lay(shape, network.patch, overlap, box if crop else None)
-    wanted = windows.wanted.copy()
+        return windows
+    wanted = np.zeros_like(windows.wanted)
     for place in windows.places():
         wanted[place] = tissue.within(windows.box(place), shape)
     return replace(windows, wanted=wanted)
@@ -203,5 +199,4 @@ def _count_strips(
 
 def _seen(windows: Windows, part: Box) -> int:
     """How many windows reach into a part."""
-    boxes = [windows.box(place) for place in windows.places()]
-    return sum(all(a.start < b.stop and b.start < a.stop for a, b in zip(box, part, strict=True)) for box in boxes)
+    return sum(overlap(windows.box(place), part) for place in windows.places())

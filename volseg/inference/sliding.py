@@ -12,8 +12,8 @@ from functools import cache
 import torch
 from torch.nn import functional
 
-from volseg.inference.scene import Box, Scene
-from volseg.inference.windows import Triple, Windows, importance, lay
+from volseg.inference.scene import Box, Scene, Triple
+from volseg.inference.windows import Windows, importance, lay
 
 #: Patches (B, C, *patch) float32 -> logits (B, outputs, *patch); fastest with the outputs of a voxel side by side.
 Run = Callable[[torch.Tensor], torch.Tensor]
@@ -73,7 +73,7 @@ def slide(run: Run, outputs: int, scene: Scene, windows: Windows, course: Course
     sums = _Sums(windows, outputs, course)
     for row, start in enumerate(windows.starts[axis]):
         sums.advance(max(start, 0))
-        places = [place for place in windows.in_row(axis, row) if _overlap(windows.box(place), course.part)]
+        places = [place for place in windows.in_row(axis, row) if overlap(windows.box(place), course.part)]
         if places:
             seen = _union([windows.box(place) for place in places])
             image = scene.read(seen)
@@ -90,9 +90,7 @@ def look(scene: Scene, windows: Windows, place: Triple) -> torch.Tensor:
     return _cut(scene.read(seen), seen, windows, place)
 
 
-def sliding_window(
-    run: Run, outputs: int, image: torch.Tensor, patch: Triple, overlap: float, batch: int = 1
-) -> torch.Tensor:
+def sliding_window(run: Run, outputs: int, image: torch.Tensor, patch: Triple, shared: float) -> torch.Tensor:
     """Run a network over a whole volume and keep all logits.
 
     Args:
@@ -100,16 +98,15 @@ def sliding_window(
         outputs: Logits per voxel.
         image: (C, R, A, S) float32, on the CPU, at the network's voxel size.
         patch: Voxels of a window.
-        overlap: Share of a window that neighbours have in common.
-        batch: Patches that go through the network at once.
+        shared: Share of a window that neighbours have in common.
 
     Returns:
         (outputs, R, A, S) float32 logits on the CPU.
     """
     _, *shape = image.shape
     scene = Scene.at_network_spacing(image.numpy())
-    windows = lay(scene.network_shape, patch, overlap)
-    course = Course(0, windows.covered, batch, torch.float32, torch.device("cpu"))
+    windows = lay(scene.network_shape, patch, shared)
+    course = Course(0, windows.covered, 1, torch.float32, torch.device("cpu"))
     logits = torch.empty(*shape, outputs)
     for slab in slide(run, outputs, scene, windows, course):
         torch.div(slab.sums, slab.weights[..., None], out=logits[slab.box[0]])
@@ -131,7 +128,7 @@ class _Sums:
         """Add the logits (outputs, *patch) of a window, weighted, as far as they lie within the box."""
         shared = _intersection(windows.box(place), self.box)
         inside, window = _shifted(shared, _origin(self.box)), _shifted(shared, windows.corner(place))
-        logits, target = answer.movedim(0, -1)[window], self.sums[inside]
+        logits, target = answer.to(self.sums.device).movedim(0, -1)[window], self.sums[inside]
         weights = _spread(windows.patch, len(answer), target.dtype, target.device)[window]
         planes = max(1, _NUMBERS_AT_ONCE // logits[0].numel())
         for n in range(0, len(logits), planes):
@@ -179,7 +176,8 @@ def _cut(image: torch.Tensor, seen: Box, windows: Windows, place: Triple) -> tor
     return functional.pad(patch, margins) if any(margins) else patch
 
 
-def _overlap(one: Box, other: Box) -> bool:
+def overlap(one: Box, other: Box) -> bool:
+    """Whether two boxes have a voxel in common."""
     return all(a.start < b.stop and b.start < a.stop for a, b in zip(one, other, strict=True))
 
 

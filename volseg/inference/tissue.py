@@ -9,9 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.config import CtNormalization, Normalization, Window
-
-Box = tuple[slice, slice, slice]
-Triple = tuple[int, int, int]
+from volseg.inference.scene import Box, Triple
 
 #: Voxels along each side of the blocks whose mean is looked at: noise averages out, and thin things still show.
 _BLOCK = 4

@@ -11,7 +11,7 @@ import torch
 from monai.data.utils import compute_importance_map
 from numpy.typing import NDArray
 
-Triple = tuple[int, int, int]
+from volseg.inference.scene import Box, Triple
 
 #: Standard deviation of the Gaussian that weighs a window's voxels, as a share of its side (nnU-Net, Isensee et al.).
 _SIGMA = 0.125
@@ -38,7 +38,7 @@ class Windows:
         """How many are computed."""
         return int(self.wanted.sum())
 
-    def box(self, place: Triple) -> tuple[slice, slice, slice]:
+    def box(self, place: Triple) -> Box:
         """The voxels of one window, given by its number along each axis, that lie within the volume."""
         r, a, s = (
             slice(max(starts[n], 0), min(starts[n] + side, size))
@@ -68,7 +68,7 @@ class Windows:
         return min(starts[row] + self.patch[axis], self.shape[axis])
 
     @property
-    def covered(self) -> tuple[slice, slice, slice]:
+    def covered(self) -> Box:
         """The box from the first voxel of the first windows to the last of the last ones."""
         r, a, s = (
             slice(max(starts[0], 0), min(starts[-1] + side, size))
@@ -77,7 +77,7 @@ class Windows:
         return r, a, s
 
 
-def lay(shape: Triple, patch: Triple, overlap: float, box: tuple[slice, slice, slice] | None = None) -> Windows:
+def lay(shape: Triple, patch: Triple, overlap: float, box: Box | None = None) -> Windows:
     """Lay the fewest windows that cover a box and overlap by no less than asked for.
 
     Args:
