@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -380,6 +383,27 @@ def test_engines_agree_with_the_network(engine: Engine) -> None:
     got = start(engine, before, 1, (16, 16, 32), CPU)(patches).float()
     tolerance = 1e-4 if engine.precision == "fp32" else 0.03
     assert (got - wanted).abs().mean() < tolerance * wanted.std()
+
+
+DROPPED_ELSEWHERE = """
+import os, signal, threading
+import torch
+from volseg.inference.engines import Engine, start
+
+runs = [start(Engine("openvino", "fp32"), torch.nn.Conv3d(1, 2, 3), 1, (8, 8, 8), torch.device("cpu"))]
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+thread = threading.Thread(target=runs.clear)
+thread.start()
+thread.join()
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+
+
+def test_signals_survive_a_network_that_another_thread_drops() -> None:
+    """OpenVINO's plugin takes the signal stack away with it that it gave to the thread that loaded it."""
+    pytest.importorskip("openvino")
+    done = subprocess.run([sys.executable, "-c", DROPPED_ELSEWHERE], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
 
 def test_a_batch_that_does_not_fit_is_halved() -> None:

@@ -7,7 +7,8 @@ import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import cache
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -19,6 +20,9 @@ from volseg.inference.rewriting import rewrite, rewrite_for_torch
 from volseg.inference.scene import Triple
 from volseg.inference.sliding import Run
 from volseg.networks import choose_precision
+
+if TYPE_CHECKING:
+    import openvino
 
 Library = Literal["torch", "compile", "openvino"]
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -180,12 +184,9 @@ def _start_torch(engine: Engine, network: nn.Module, device: torch.device) -> Ru
 
 
 def _start_openvino(engine: Engine, network: nn.Module, shape: tuple[int, ...]) -> Run:
-    # OpenVINO would report each import and conversion to its makers. Nothing leaves the machine.
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # documented: importing it then fails
-    try:
-        import openvino
-    except ImportError:
-        raise ConfigError("OpenVINO is not installed", hint='pip install "volseg[openvino]"') from None
+    core = _openvino_core()
+    import openvino
+
     hints = {
         "INFERENCE_PRECISION_HINT": "f32" if engine.precision == "fp32" else engine.precision,
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -195,7 +196,7 @@ def _start_openvino(engine: Engine, network: nn.Module, shape: tuple[int, ...]) 
         warnings.simplefilter("ignore")  # what its converter and PyTorch's exporter hold against each other
         try:
             graph = openvino.convert_model(torch.export.export(network.cpu(), (torch.zeros(shape),)))
-            request = openvino.Core().compile_model(graph, "CPU", hints).create_infer_request()
+            request = core.compile_model(graph, "CPU", hints).create_infer_request()
         except Exception as error:  # of whatever kind: what the converter cannot do is told, and the next engine tried
             what = str(error).strip().partition("\n")[0]
             raise ConfigError(
@@ -207,3 +208,22 @@ def _start_openvino(engine: Engine, network: nn.Module, shape: tuple[int, ...]) 
         return torch.from_numpy(np.concatenate(answers)).contiguous(memory_format=torch.channels_last_3d)
 
     return run
+
+
+@cache
+def _openvino_core() -> openvino.Core:
+    """OpenVINO's library of devices, one for the whole process.
+
+    Its CPU plugin gives the thread that loads it a signal stack of its own and takes it back when it is destroyed. Were
+    that in another thread, the next signal (Ctrl-C, the end of a child) would find no stack and end the process.
+
+    Raises:
+        ConfigError: If OpenVINO is not installed.
+    """
+    # OpenVINO would report each import and conversion to its makers. Nothing leaves the machine.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # documented: importing it then fails
+    try:
+        import openvino
+    except ImportError:
+        raise ConfigError("OpenVINO is not installed", hint='pip install "volseg[openvino]"') from None
+    return openvino.Core()
