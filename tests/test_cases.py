@@ -179,10 +179,9 @@ def test_labels_of_nnunet_are_name_to_value(tmp_path: Path) -> None:
     assert find_dataset(tmp_path).labels == {"liver": 1, "tumour": 2}
 
 
-def test_a_label_to_ignore_is_refused_rather_than_learned(tmp_path: Path) -> None:
+def test_the_label_to_ignore_of_nnunet_is_one_of_the_labels(tmp_path: Path) -> None:
     make_nnunet(tmp_path, labels={"background": 0, "liver": 1, "ignore": 2})
-    with pytest.raises(DataError, match="'ignore' cannot be learned from"):
-        find_dataset(tmp_path)
+    assert find_dataset(tmp_path).labels == {"liver": 1, "ignore": 2}
 
 
 def test_a_missing_channel_sets_the_case_aside(tmp_path: Path) -> None:

@@ -295,6 +295,36 @@ def test_kill_9_in_the_middle_of_training_costs_nothing(dataset: Path, tiny: Pat
     assert (killed / "config.yaml").read_text() == (whole / "config.yaml").read_text()
 
 
+def test_two_processes_learn_what_one_does(dataset: Path, tiny: Path, tmp_path: Path) -> None:
+    """The same global batch; the order of sums differs, so the weights agree to rounding.
+
+    AdamW would blow the rounding up where a gradient is nothing else (biases before a normalisation).
+    """
+    words = ["train", str(dataset), "--config", str(tiny), "--epochs", "2", "--set", "training.precision=fp32"]
+    words += ["--set", "training.optimizer=sgd", "--set", "training.learning_rate=0.01"]
+    alone = [sys.executable, "-m", "volseg", *words, "--output", str(tmp_path / "alone")]
+    team = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "volseg", *words]
+    subprocess.run(alone, check=True, capture_output=True)
+    told = subprocess.run(
+        [sys.executable, *team, "--output", str(tmp_path / "team")], check=True, capture_output=True, text=True
+    )
+    assert told.stdout.count("cases taught") == 1
+    one, other = load(tmp_path / "alone" / "model.pt")["weights"], load(tmp_path / "team" / "model.pt")["weights"]
+    for key, value in one.items():
+        torch.testing.assert_close(other[key], value, rtol=1e-3, atol=1e-5)
+    tables = [pd.read_csv(tmp_path / name / "validation.csv") for name in ("alone", "team")]
+    pd.testing.assert_frame_equal(*tables, atol=1e-3)
+
+
+def test_a_batch_that_cannot_be_dealt_out_is_refused(dataset: Path, tiny: Path, tmp_path: Path) -> None:
+    words = ["train", str(dataset), "--config", str(tiny), "--set", "training.batch_size=3", "--output"]
+    team = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "volseg", *words]
+    told = subprocess.run([sys.executable, *team, str(tmp_path / "run")], check=False, capture_output=True, text=True)
+    assert told.returncode != 0
+    assert "error: training.batch_size: 3 patches cannot be dealt to 2 processes" in told.stderr
+    assert not (tmp_path / "run" / "last.pt").exists()
+
+
 def test_the_demo_runs(volseg: Volseg, tmp_path: Path) -> None:
     code, out, _ = volseg("demo", "--output", tmp_path / "demo", "--minutes", "0.1")
     assert code == 0

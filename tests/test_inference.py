@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -383,6 +384,18 @@ def test_engines_agree_with_the_network(engine: Engine) -> None:
     got = start(engine, before, 1, (16, 16, 32), CPU)(patches).float()
     tolerance = 1e-4 if engine.precision == "fp32" else 0.03
     assert (got - wanted).abs().mean() < tolerance * wanted.std()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_answers_of_networks_can_be_averaged(precision: Literal["fp32", "bf16"]) -> None:
+    networks = [trained(NETWORKS[0], 1, 4) for _ in range(2)]
+    patches = torch.randn(1, 1, 16, 16, 16)
+    runs = [start(Engine("torch", precision), network, 1, (16, 16, 16), CPU) for network in networks]
+    both = averaged(runs)(patches)
+    torch.testing.assert_close(both, (runs[0](patches).float() + runs[1](patches).float()) / 2)
+    flipped = runs[0](patches.flip(2)).float().flip(2)
+    twice = mirrored(runs[0], ("left-right",))(patches)
+    torch.testing.assert_close(twice, (runs[0](patches).float() + flipped) / 2)
 
 
 DROPPED_ELSEWHERE = """

@@ -127,6 +127,25 @@ def test_losses_teach(name: str) -> None:
     assert (logits.grad[:, 2, ..., 2:] > 0).all()
 
 
+@pytest.mark.parametrize("batch", [True, False])
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("regions", [(), (Region(name="both", labels=(1, 2), value=1),)])
+def test_ignored_voxels_are_as_if_they_were_not_there(name: str, batch: bool, regions: tuple[Region, ...]) -> None:
+    plain = DataConfig(labels={"a": 1, "b": 2}, regions=regions)
+    sparse = DataConfig(labels={"a": 1, "b": 2, "ignore": 7}, regions=regions)
+    logits = torch.randn(2, plain.outputs, 6, 4, 4, requires_grad=True)
+    reference = torch.randint(0, 3, (2, 1, 6, 4, 4))
+    config = LossConfig(name=name, batch=batch)  # type: ignore[arg-type]
+    expected = SegmentationLoss(config, plain)(logits[:, :, :4], reference[:, :, :4])
+    (wanted,) = torch.autograd.grad(expected, logits)
+    reference[:, :, 4:] = 7
+    loss = SegmentationLoss(config, sparse)(logits, reference)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(gradient, wanted)
+    assert not gradient[:, :, 4:].any()
+
+
 def test_dice_loss_equals_its_formula() -> None:
     """1 - (2 * overlap) / (sum of both), one label, probabilities 1/3 everywhere, a quarter of the voxels labelled."""
     data = DataConfig(labels={"a": 1, "b": 2})

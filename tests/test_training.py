@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 import torch
 from conftest import TINY
 
+from volseg.batch import Request, predict_folder
 from volseg.checkpoint import load, load_model, save
 from volseg.config import TrainingConfig, merge, read_config
 from volseg.errors import CheckpointError, ConfigError, DataError, OutputError, TrainingError
@@ -34,7 +37,7 @@ class KillAt:
         self.left = calls
 
     def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
-        if stage == "train":
+        if stage.startswith("train"):
             self.left -= 1
             if self.left == 0:
                 raise Killed
@@ -92,7 +95,7 @@ def test_the_same_seed_gives_the_same_bits_and_so_does_a_resumed_run(dataset: Pa
     assert_same_weights(tmp_path / "one", tmp_path / "other")
     one, other = (tmp_path / name for name in ("one", "other"))
     assert (one / "validation.csv").read_text() == (other / "validation.csv").read_text()
-    timed = ["seconds", "steps_per_second"]
+    timed = ["seconds", "steps_per_second", "voxels_per_second", "data_wait_share"]
     histories = [pd.read_csv(run / "history.csv").drop(columns=timed) for run in (one, other)]
     pd.testing.assert_frame_equal(histories[0], histories[1])
 
@@ -109,7 +112,7 @@ def test_vnet_trains_and_its_model_loads(dataset: Path, tmp_path: Path) -> None:
     assert load_model(tmp_path / "run", torch.device("cpu")).config.network.name == "vnet"
 
 
-def test_worker_processes_change_nothing(dataset: Path, tmp_path: Path) -> None:
+def test_worker_threads_change_nothing(dataset: Path, tmp_path: Path) -> None:
     for workers in (0, 2):
         tree = merge(TINY, {"training": {"epochs": 1, "steps_per_epoch": 4, "workers": workers}})
         train_folder(dataset, tmp_path / str(workers), tree)
@@ -124,14 +127,92 @@ def test_another_seed_gives_other_weights(dataset: Path, tmp_path: Path) -> None
     assert any(not torch.equal(one[key], other[key]) for key in one)
 
 
+def test_all_folds_are_trained_resumed_and_averaged(dataset: Path, tmp_path: Path) -> None:
+    tree = merge(TINY, {"training": {"epochs": 2, "steps_per_epoch": 3, "fold": "all"}})
+    whole = train_folder(dataset, tmp_path / "whole", tree)
+    with pytest.raises(Killed):
+        train_folder(dataset, tmp_path / "killed", tree, progress=KillAt(8))
+    assert (tmp_path / "killed" / "fold_0" / "validation.csv").is_file()
+    with pytest.raises(CheckpointError, match=r"no model at .*fold_1"):
+        predict_folder(dataset, [tmp_path / "killed"], Request(tmp_path / "early"))
+    first = (tmp_path / "killed" / "fold_0" / "model.pt").stat().st_mtime_ns
+    train_folder(dataset, tmp_path / "killed", tree, resume=True)
+    assert (tmp_path / "killed" / "fold_0" / "model.pt").stat().st_mtime_ns == first
+    for fold in range(3):
+        assert_same_weights(tmp_path / "whole" / f"fold_{fold}", tmp_path / "killed" / f"fold_{fold}")
+    table = pd.read_csv(tmp_path / "whole" / "validation.csv")
+    assert (tmp_path / "killed" / "validation.csv").read_text() == (tmp_path / "whole" / "validation.csv").read_text()
+    assert sorted(table["case_id"].unique()) == [f"case_{n}" for n in range(6)]  # each held out once
+    assert table["dice"].mean() == pytest.approx(whole.validation.mean, abs=1e-5)
+    predict_folder(dataset, [tmp_path / "whole"], Request(tmp_path / "run"))
+    predict_folder(dataset, sorted((tmp_path / "whole").glob("fold_*")), Request(tmp_path / "folds"))
+    for n in range(6):
+        name = f"case_{n}.nii.gz"
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "folds" / name).read_bytes()
+
+
+def test_folds_share_the_time_of_a_run(dataset: Path, tmp_path: Path) -> None:
+    began = time.monotonic()
+    train_folder(dataset, tmp_path / "run", merge(TINY, {"training": {"fold": "all", "minutes": 0.15, "epochs": None}}))
+    assert 5 < time.monotonic() - began < 20
+
+
+def test_training_ends_when_the_dice_is_good_enough(dataset: Path, tmp_path: Path) -> None:
+    tree = {"training": {"epochs": 30, "learning_rate": 0.01, "target_dice": 0.5, "validation_interval": 1}}
+    run = train_folder(dataset, tmp_path / "run", merge(TINY, tree))
+    history = pd.read_csv(tmp_path / "run" / "history.csv")
+    assert len(history) == run.results[0].epochs < 30
+    assert (history["dice"] >= 0.5).tolist() == [False] * (len(history) - 1) + [True]
+
+
+def test_the_time_that_is_left_is_told() -> None:
+    by_steps = Clock(TrainingConfig(epochs=10, steps_per_epoch=10), spent_seconds=1000.0)
+    by_steps.start_steps(20)
+    by_steps.reserve_seconds = 7.0
+    by_steps.spent_seconds += 60.0
+    by_steps.tick()  # 30 steps took 2 seconds each, and there are 50 to go
+    assert by_steps.seconds_left(50) == pytest.approx(107.0, abs=0.1)
+    by_time = Clock(TrainingConfig(minutes=1.0), spent_seconds=20.0)
+    assert by_time.seconds_left(5) == pytest.approx(40.0, abs=0.1)
+
+
+def test_an_error_in_a_patch_names_its_case(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def defect(*_: object) -> None:
+        raise IndexError("oops")
+
+    monkeypatch.setattr("volseg.training.sampling.cut", defect)
+    with pytest.raises(IndexError) as caught:
+        train_folder(dataset, tmp_path / "run", merge(TINY, {"training": {"workers": 1}}))
+    assert re.search(r"a training patch of case case_\d was made", caught.value.__notes__[0])
+
+
 def test_regions_are_trained_and_validated(dataset: Path, tmp_path: Path) -> None:
     regions = [{"name": "both", "labels": [1, 2], "value": 1}, {"name": "box", "labels": [2], "value": 2}]
     data = {"labels": {"ball": 1, "cube": 2}, "regions": regions}
     run = train_folder(
         dataset, tmp_path / "run", merge(TINY, {"data": data, "training": {"learning_rate": 0.01, "epochs": 6}})
     )
-    assert run.result.validation.labels == ("both", "box")
-    assert run.result.validation.mean > 0.5
+    assert run.validation.labels == ("both", "box")
+    assert run.validation.mean > 0.5
+
+
+def test_what_references_do_not_say_is_neither_learned_nor_scored(dataset: Path, tmp_path: Path) -> None:
+    """Of each case only one half is annotated; the other would teach that there is nothing."""
+    sparse = Path(shutil.copytree(dataset, tmp_path / "sparse"))
+    for path in (sparse / "labels").iterdir():
+        mask = read_mask(FileSource(path))
+        array = mask.array.copy()
+        array[:, :9] = 5
+        write_mask(Mask(array, mask.geometry), path)
+    labels = {"data": {"labels": {"ball": 1, "box": 2, "ignore": 5}}, "training": {"learning_rate": 0.01, "epochs": 8}}
+    run = train_folder(sparse, tmp_path / "run", merge(TINY, labels))
+    assert run.validation.labels == ("ball", "box")
+    assert run.validation.mean > 0.6
+    predict_folder(dataset, [tmp_path / "run"], Request(tmp_path / "masks"))
+    for path in (tmp_path / "masks").glob("*.nii.gz"):
+        mask = read_mask(FileSource(path)).array
+        assert mask.max() == 2
+        assert (mask[:, :9] == 2).sum() > 50  # the box reaches into the half that was never annotated
 
 
 def test_a_time_budget_is_kept(dataset: Path, tmp_path: Path) -> None:
@@ -141,13 +222,13 @@ def test_a_time_budget_is_kept(dataset: Path, tmp_path: Path) -> None:
     assert 3 < history["seconds"].iloc[-1] < 12
     assert history["learning_rate"].iloc[-1] < 0.1 * history["learning_rate"].max()
     assert (tmp_path / "run" / "model.pt").is_file()
-    assert run.result.epochs > 3
+    assert run.results[0].epochs > 3
 
 
 def test_early_stopping(dataset: Path, tmp_path: Path) -> None:
     tree = merge(TINY, {"training": {"epochs": 50, "steps_per_epoch": 1, "patience": 2, "learning_rate": 1e-12}})
     run = train_folder(dataset, tmp_path / "run", tree)
-    assert run.result.epochs < 50
+    assert run.results[0].epochs < 50
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_advice(
@@ -177,7 +258,7 @@ def test_a_case_that_cannot_be_used_is_listed_and_the_others_train(dataset: Path
     assert {item.path.name for item in run.not_used} == {"case_2.nii.gz", "case_9.nii.gz"}
     table = pd.read_csv(tmp_path / "run" / "not_used.csv")
     assert table["reason"].str.contains("damaged|without a label").all()
-    assert len(run.split.train) + len(run.split.val) == 5
+    assert len(run.splits[0].train) + len(run.splits[0].val) == 5
 
 
 def test_prepared_cases_are_never_stale(dataset: Path, tmp_path: Path) -> None:
@@ -283,8 +364,8 @@ def test_too_few_cases(tmp_path: Path, dataset: Path) -> None:
 
 def test_a_budget_that_reading_used_up_still_gives_a_model(dataset: Path, tmp_path: Path) -> None:
     run = train_folder(dataset, tmp_path / "run", merge(TINY, {"training": {"minutes": 1e-6}}))
-    assert run.result.epochs == 1
-    assert run.result.model.is_file()
+    assert run.results[0].epochs == 1
+    assert run.results[0].model.is_file()
 
 
 def test_a_patch_that_leaves_one_voxel_is_refused_before_anything_is_prepared(dataset: Path, tmp_path: Path) -> None:

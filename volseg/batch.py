@@ -7,20 +7,17 @@ import logging
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 import fastremap
-import torch
 
 from volseg import __version__
 from volseg.cases import Case, Dataset, find_inputs
 from volseg.cases.case import as_case_id, stem
-from volseg.checkpoint import Model, load_model, model_file
+from volseg.checkpoint import Model, load_model, model_files
 from volseg.config import DicomRules, dump, merge, validate
 from volseg.errors import CheckpointError, ConfigError, DataError, OutputError
 from volseg.export import (
@@ -42,6 +39,7 @@ from volseg.io.files import make_folder, remove_leftovers, without_root
 from volseg.io.source import FileSource, digest
 from volseg.memory import peak_mb, reset_peak
 from volseg.networks import choose_device
+from volseg.parallel import helpers
 from volseg.prediction import Predictor, Prepared, Segmented
 from volseg.progress import Progress, silent
 from volseg.reports import CASES_FILE, CaseReport, Effort, Status, read_reports, write_reports
@@ -120,7 +118,7 @@ def predict_folder(
 
     Args:
         source: A data set, a file, a DICOM folder or a tree of these.
-        models: Runs or model files; the answers of several are averaged.
+        models: Runs or model files; the answers of several, or of all folds of a run, are averaged.
         request: What is made of each case.
         overrides: Keys of the models' configurations that are to be others: of `inference`, `postprocess`, and how
             DICOM is read.
@@ -136,7 +134,8 @@ def predict_folder(
         CheckpointError: If a model is missing, damaged, or does not go with the others.
         OutputError: If the output cannot be written (the reports so far are in cases.csv).
     """
-    loaded = [_overridden(load_model(path, choose_device()), overrides) for path in models]
+    files = [file for path in models for file in model_files(path)]
+    loaded = [_overridden(load_model(file, choose_device()), overrides) for file in files]
     predictor = Predictor(loaded)
     data, output = predictor.data, request.output
     source = stands_for(source)
@@ -147,7 +146,7 @@ def predict_folder(
     remove_leftovers(output)
     _write_sidecars(data.output_labels, request)
     wanted = [request.all_formats, request.encoding, request.probabilities]
-    settings = json.dumps([__version__, wanted, _hash_models(loaded, models)])
+    settings = json.dumps([__version__, wanted, _hash_models(loaded, files)])
     earlier = read_reports(output / CASES_FILE, data)
     reports = {report.case_id: report for report in _skipped(dataset, source)}
     for case_id in set(reports) & set(earlier):
@@ -188,7 +187,7 @@ class _Belt:
         Yields:
             A report of each, in their order.
         """
-        with _worker() as reader, _worker() as writer:
+        with helpers(1) as reader, helpers(1) as writer:
             reading, writing = None, None
             for n, case in enumerate(cases):
                 progress("predict", n, len(cases), case.case_id)
@@ -289,16 +288,6 @@ class _Windows:
         self._progress("predict", self._done, self._total, note)
 
 
-@contextmanager
-def _worker() -> Iterator[ThreadPoolExecutor]:
-    """One thread beside the networks, which leaves the cores to them; what waits is dropped when the batch ends."""
-    executor = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,))
-    try:
-        yield executor
-    finally:
-        executor.shutdown(cancel_futures=True)
-
-
 def _overridden(model: Model, overrides: Mapping[str, Any]) -> Model:
     """A model with other settings where they are not part of what was learned."""
     if not overrides:
@@ -366,4 +355,4 @@ def _remove_meshes(folder: Path, form: Format) -> None:
 
 def _hash_models(models: Sequence[Model], paths: Sequence[Path]) -> list[str]:
     pairs = zip(models, paths, strict=True)
-    return [digest([FileSource(model_file(path))], dump(model.config)) for model, path in pairs]
+    return [digest([FileSource(path)], dump(model.config)) for model, path in pairs]

@@ -20,6 +20,8 @@ from volseg.io.files import atomic_path
 from volseg.networks import build_network
 
 MODEL_FILE = "model.pt"
+#: Followed by the number of a fold: its folder in a run that trains all.
+FOLD_FOLDER = "fold_"
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,16 +53,19 @@ def save_model(path: Path, network: nn.Module, config: Config, *, dice: float, e
     save(path, {"weights": network.state_dict(), "config": dump(config), "dice": dice, "epoch": epoch})
 
 
-def model_file(path: Path) -> Path:
-    """The model file that a run folder or a file stands for."""
-    return path / MODEL_FILE if path.is_dir() else path
+def model_files(path: Path) -> list[Path]:
+    """The model files that a file or a run folder stands for: one, or one for each fold."""
+    if not path.is_dir():
+        return [path]
+    folds = sorted(path.glob(f"{FOLD_FOLDER}*"), key=lambda folder: (len(folder.name), folder))
+    return [folder / MODEL_FILE for folder in folds or [path]]
 
 
 def load_model(path: Path, device: torch.device) -> Model:
-    """Load a model file, or the `model.pt` of a run.
+    """Load a model file, or the only one of a run.
 
     Args:
-        path: A run folder or a file.
+        path: A file or a run folder.
         device: Where the network shall run.
 
     Returns:
@@ -69,9 +74,9 @@ def load_model(path: Path, device: torch.device) -> Model:
     Raises:
         CheckpointError: If there is none, it is damaged, or its weights do not fit its own configuration.
     """
-    file = model_file(path)
+    (file,) = model_files(path)
     if not file.is_file():
-        raise CheckpointError(f"there is no model at {file}", hint="--model takes the folder that `volseg train` wrote")
+        raise _no_model(file)
     content = load(file)
     if not {"weights", "config"} <= set(content):
         raise CheckpointError(f"{file} is no model of volseg: it lacks its weights or its config")
@@ -111,6 +116,10 @@ def load(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or "volseg" not in content:
         raise CheckpointError(f"{path} is no model of volseg")
     return content
+
+
+def _no_model(path: Path) -> CheckpointError:
+    return CheckpointError(f"there is no model at {path}", hint="--model takes the folder that `volseg train` wrote")
 
 
 def _stored_config(file: Path, text: str) -> Config:

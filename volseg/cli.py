@@ -24,6 +24,7 @@ from volseg.errors import VolsegError
 if TYPE_CHECKING:
     from volseg.export import Encoding, Format
     from volseg.progress import Progress
+    from volseg.runs import Run
 
 EXIT_DEFECT, EXIT_USAGE, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 1, 2, 3, 130
 
@@ -67,7 +68,8 @@ def main() -> None:
         say("interrupted; what was finished is complete, and the same command goes on (train: with --resume)")
         code = EXIT_INTERRUPTED
     except Exception as error:  # noqa: BLE001  the edge: a defect of ours is kept in a file, not thrown at the user
-        say(f"error: a defect of volseg: {type(error).__name__}: {error}")
+        notes = "".join(f", {note}" for note in getattr(error, "__notes__", ()))
+        say(f"error: a defect of volseg: {type(error).__name__}: {error}{notes}")
         say(f"  hint: please report it with {_keep_traceback()}")
         code = EXIT_DEFECT
     sys.exit(code)
@@ -110,7 +112,7 @@ def demo(
         made = run_demo(output, minutes, progress)
     print_summary(made.evaluation.summary)
     print_line(f"\nphantoms  {output / 'train'}, {output / 'test'}")
-    print_line(f"model     {made.run.result.model}")
+    print_line(f"model     {made.run.results[0].model}")
     print_line(f"masks     {output / 'masks'}")
     print_line(f"scores    {made.evaluation.metrics_file}, {made.evaluation.summary_file}")
     print_line(f"curves    tensorboard --logdir {output / 'run' / 'tensorboard'}")
@@ -174,36 +176,52 @@ def plan(
 
 
 @app.command(epilog="Example: volseg train data/Task04_Hippocampus --output runs/hippocampus --minutes 10")
-def train(
+def train(  # noqa: PLR0913  each is an option
     data: Annotated[Path, typer.Argument(help="A labelled data set; data/README.md shows the layouts.")],
     output: Annotated[Path, typer.Option("--output", help="The run folder.")],
     *,
     config: ConfigOption = None,
     assignments: SetOption = None,
     minutes: Annotated[float | None, typer.Option("--minutes", min=0.1, help="Time for the whole run.")] = None,
-    fold: Annotated[int | None, typer.Option("--fold", min=0, help="Which fold is held out.")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Rounds of training.steps_per_epoch.")] = None,
+    target_dice: Annotated[
+        float | None, typer.Option("--target-dice", min=0, max=1, help="Stop as soon as validation reaches it.")
+    ] = None,
+    fold: Annotated[
+        str | None, typer.Option("--fold", help="Which fold is held out, or all, one after another.")
+    ] = None,
     allow_gaps: GapsOption = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
 ) -> None:
     """Train a network: 3D U-Net unless the configuration says otherwise."""
     from volseg.config import merge
+    from volseg.progress import silent
     from volseg.runs import train_folder
+    from volseg.training.team import gather_team, was_restarted
 
     overrides = _with_gaps(_overrides(config, assignments), allow_gaps)
-    chosen = {key: value for key, value in (("minutes", minutes), ("fold", fold)) if value is not None}
+    options = {"minutes": minutes, "epochs": epochs, "target_dice": target_dice, "fold": fold}
+    chosen = {key: value for key, value in options.items() if value is not None}
     overrides = merge(overrides, {"training": chosen} if chosen else {})
-    with _progress() as progress:
-        run = train_folder(data, output, overrides, resume=resume, progress=progress)
-    validation = run.result.validation
-    rows = [(name, f"{dice:.4f}") for name, dice in zip(validation.labels, validation.per_label.tolist(), strict=True)]
-    print_table(("label", "validation dice"), [*rows, ("mean", f"{validation.mean:.4f}")])
-    print_line(
-        f"\n{len(run.split.train)} cases taught, {len(run.split.val)} were held out, {len(run.not_used)} not used"
-    )
-    print_line(f"best of {run.result.epochs} epochs: {run.result.best_epoch}; model: {run.result.model}")
-    print_line(f"curves: tensorboard --logdir {output / 'tensorboard'}")
+    resume = resume or was_restarted()
+    with gather_team() as team, _progress() as progress:
+        told = progress if team.leads else silent
+        run = train_folder(data, output, overrides, resume=resume, progress=told, team=team)
+    if team.leads:
+        _tell_of(run)
     if run.failed:
         raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def _tell_of(run: Run) -> None:
+    """What a training came to."""
+    validation = run.validation
+    rows = [(name, f"{dice:.4f}") for name, dice in zip(validation.labels, validation.per_label.tolist(), strict=True)]
+    print_table(("label", "validation dice"), [*rows, ("mean", f"{validation.mean:.4f}")])
+    for split, result in zip(run.splits, run.results, strict=True):
+        print_line(f"\n{len(split.train)} cases taught, {len(split.val)} were held out, {len(run.not_used)} not used")
+        print_line(f"best of {result.epochs} epochs: {result.best_epoch}; model: {result.model}")
+    print_line(f"curves: tensorboard --logdir {run.folder}")
 
 
 @app.command(epilog="Example: volseg predict patients/ --model runs/hippocampus --output masks/")

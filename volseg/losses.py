@@ -22,6 +22,7 @@ class SegmentationLoss(nn.Module):
     def __init__(self, config: LossConfig, data: DataConfig) -> None:
         super().__init__()
         self.data = data
+        self.batch = config.batch
         self.loss = _build(config, sigmoid=bool(data.regions))
 
     def forward(self, logits: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
@@ -29,13 +30,30 @@ class SegmentationLoss(nn.Module):
 
         Args:
             logits: (B, outputs, R, A, S) float.
-            reference: (B, 1, R, A, S) label values.
+            reference: (B, 1, R, A, S) label values; what it says nothing of is left out.
 
         Returns:
             A scalar.
         """
+        if self.data.ignored_value is None:
+            return self._compare(logits, reference)
+        known = reference[:, 0] != self.data.ignored_value
+        groups = [slice(None)] if self.batch else [slice(n, n + 1) for n in range(len(logits))]
+        losses = [
+            self._compare(*_voxels(logits[group], reference[group], known[group]))
+            for group in groups
+            if known[group].any()
+        ]
+        return torch.stack(losses).mean() if losses else 0.0 * logits.float().sum()
+
+    def _compare(self, logits: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         loss: torch.Tensor = self.loss(logits.float(), encode(reference, self.data).float())
         return loss
+
+
+def _voxels(logits: torch.Tensor, reference: torch.Tensor, known: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The N known voxels of some patches, (1, outputs, N) and (1, 1, N)."""
+    return logits.movedim(1, -1)[known].T[None], reference[:, 0][known][None, None]
 
 
 class DiceAndBinaryEntropy(nn.Module):

@@ -82,4 +82,4 @@ def mask_dtype(data: DataConfig) -> type[np.unsignedinteger]:
 
 
 def _values(data: DataConfig) -> list[int]:
-    return [label.value for label in data.reference_labels]
+    return [label.value for label in data.learned_labels]

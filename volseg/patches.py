@@ -9,36 +9,37 @@ from numpy.typing import NDArray
 
 IntTriple = tuple[int, int, int]
 
-#: Enough places per label to draw from; more would only cost memory.
-LOCATIONS_PER_LABEL = 10_000
+#: Enough places per label to draw from, and the largest share of the voxels of a volume for all labels together: at
+#: four bytes each, places then take a tenth of an image of one channel.
+_LOCATIONS_PER_LABEL, _LOCATIONS_SHARE = 10_000, 0.1
 
 
-def find_locations(reference: NDArray[np.unsignedinteger], seed: int) -> dict[int, NDArray[np.int32]]:
-    """List places of every label, at most `LOCATIONS_PER_LABEL` each, drawn evenly.
+def find_locations(reference: NDArray[np.unsignedinteger], seed: int) -> dict[int, NDArray[np.uint32]]:
+    """List places of every label, drawn evenly where there are many.
 
     Args:
         reference: (R, A, S) label values.
         seed: Of the draw.
 
     Returns:
-        Label value -> (N, 3) voxel indices.
+        Label value -> (N,) places of voxels in `reference.ravel()`.
     """
-    inside = np.flatnonzero(reference)
+    inside = np.flatnonzero(reference).astype(np.uint32)
     values = reference.ravel()[inside]
+    labels = np.unique(values)
+    limit = max(1, min(_LOCATIONS_PER_LABEL, int(_LOCATIONS_SHARE * reference.size) // max(1, len(labels))))
     rng = np.random.default_rng(seed)
     locations = {}
-    for value in np.unique(values):
+    for value in labels:
         found = inside[values == value]
-        if len(found) > LOCATIONS_PER_LABEL:
-            found = np.sort(rng.choice(found, LOCATIONS_PER_LABEL, replace=False))
-        locations[int(value)] = np.stack(np.unravel_index(found, reference.shape), axis=1).astype(np.int32)
+        locations[int(value)] = found if len(found) <= limit else np.sort(rng.choice(found, limit, replace=False))
     return locations
 
 
 def draw_corner(
     shape: IntTriple,
     patch: IntTriple,
-    locations: Mapping[int, NDArray[np.int32]],
+    locations: Mapping[int, NDArray[np.uint32]],
     foreground: float,
     rng: np.random.Generator,
 ) -> IntTriple:
@@ -57,7 +58,8 @@ def draw_corner(
     """
     if locations and rng.random() < foreground:
         places = locations[int(rng.choice(sorted(locations)))]
-        wanted = places[rng.integers(len(places))] - np.asarray(patch) // 2
+        center = np.unravel_index(places[rng.integers(len(places))], shape)
+        wanted = np.asarray(center) - np.asarray(patch) // 2
     else:
         wanted = rng.integers(0, np.maximum(np.asarray(shape) - patch, 0) + 1)
     room = np.asarray(shape) - patch

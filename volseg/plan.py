@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from volseg.cases import Case, Dataset, read_images, read_reference
-from volseg.config import Config, InferenceConfig, NetworkConfig, NetworkName, validate
+from volseg.config import IGNORE, Config, InferenceConfig, NetworkConfig, NetworkName, validate
 from volseg.errors import DataError
 from volseg.io import SeriesSource
 from volseg.networks import patch_divisor
+from volseg.parallel import side_by_side
 from volseg.progress import Progress, silent
 from volseg.volume import Label
 
@@ -130,11 +131,12 @@ def take_fingerprint(
     labels = dict(labels or dataset.labels)
     known = tuple(Label(value, name) for name, value in labels.items())
     prints: list[CasePrint] = []
-    for done, case in enumerate(dataset.cases, start=1):
-        try:
-            prints.append(_look_at(case, dataset.channels, known))
-        except DataError as error:
-            logger.warning("case %s is left out of the plan: %s", case.case_id, error)
+    looks = side_by_side(lambda case: _attempt(case, dataset.channels, known), dataset.cases)
+    for done, (case, look) in enumerate(zip(dataset.cases, looks, strict=True), start=1):
+        if isinstance(look, CasePrint):
+            prints.append(look)
+        else:
+            logger.warning("case %s is left out of the plan: %s", case.case_id, look)
         progress("look", done, len(dataset.cases), case.case_id)
     if not prints:
         raise DataError("no case could be read")
@@ -215,12 +217,21 @@ def lateral_pairs(names: Sequence[str]) -> tuple[list[tuple[str, str]], list[str
     return pairs, [name for name in sided if name not in paired]
 
 
+def _attempt(case: Case, channels: tuple[str, ...], labels: tuple[Label, ...]) -> CasePrint | DataError:
+    try:
+        return _look_at(case, channels, labels)
+    except DataError as error:
+        return error
+
+
 def _look_at(case: Case, channels: tuple[str, ...], labels: tuple[Label, ...]) -> CasePrint:
     image = read_images(case, channels)
     mask = read_reference(case, image, labels)
     geometry = image.geometry.reordered(image.geometry.to_canonical)
-    values, counts = np.unique(mask.array, return_counts=True)
-    inside = np.flatnonzero(mask.array)
+    ignored = [label.value for label in labels if label.name == IGNORE]
+    taught = mask.array * ~np.isin(mask.array, ignored) if ignored else mask.array
+    values, counts = np.unique(taught, return_counts=True)
+    inside = np.flatnonzero(taught)
     chosen = np.random.default_rng(0).choice(inside, min(_SAMPLES, len(inside)), replace=False)
     sources = [case.images[channel] for channel in channels]
     finite = np.where(np.isfinite(image.array), image.array, np.nan).reshape(len(channels), -1)
@@ -396,6 +407,8 @@ def _words(name: str) -> list[str]:
 def _volumes(fingerprint: Fingerprint) -> str:
     parts = []
     for name, value in fingerprint.labels.items():
+        if name == IGNORE:
+            continue
         volumes = [case.label_ml[value] for case in fingerprint.cases if value in case.label_ml]
         shown = f"median {np.median(volumes):.3g} ml in {len(volumes)}" if volumes else "in no case"
         parts.append(f"{name} {shown}")

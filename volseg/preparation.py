@@ -23,6 +23,7 @@ from volseg.errors import DataError
 from volseg.io import SetAside
 from volseg.io.files import atomic_path, remove_leftovers
 from volseg.io.source import digest
+from volseg.parallel import side_by_side
 from volseg.patches import find_locations
 from volseg.progress import Progress, silent
 from volseg.transforms import IMAGE, REFERENCE, preprocess
@@ -38,14 +39,14 @@ class PreparedCase:
         case_id: Its id.
         image: (C, R, A, S) float32, memory-mapped.
         reference: (R, A, S) uint8 or uint16, memory-mapped.
-        locations: Label value -> (N, 3) indices of some of its voxels.
+        locations: Label value -> (N,) places of some of its voxels in `reference.ravel()`.
         spacing_mm: Voxel size.
     """
 
     case_id: str
     image: NDArray[np.float32]
     reference: NDArray[np.unsignedinteger]
-    locations: Mapping[int, NDArray[np.int32]]
+    locations: Mapping[int, NDArray[np.uint32]]
     spacing_mm: tuple[float, float, float]
 
 
@@ -71,16 +72,24 @@ def prepare_cases(
     remove_leftovers(folder)
     prepared: dict[str, PreparedCase] = {}
     problems: list[SetAside] = []
-    for done, case in enumerate(cases, start=1):
-        try:
-            prepared[case.case_id] = _prepare(case, config, folder)
-        except DataError as error:
-            problems.append(SetAside(_place(case), str(error)))
-            logger.warning("case %s is not used: %s", case.case_id, error)
+    outcomes = side_by_side(lambda case: _attempt(case, config, folder), cases)
+    for done, (case, outcome) in enumerate(zip(cases, outcomes, strict=True), start=1):
+        if isinstance(outcome, PreparedCase):
+            prepared[case.case_id] = outcome
+        else:
+            problems.append(outcome)
+            logger.warning("case %s is not used: %s", case.case_id, outcome.reason)
         progress("prepare", done, len(cases), case.case_id)
     if cases and not prepared:
         raise DataError(f"none of the {len(cases)} cases can be used; the first: {problems[0].reason}")
     return prepared, problems
+
+
+def _attempt(case: Case, config: Config, folder: Path) -> PreparedCase | SetAside:
+    try:
+        return _prepare(case, config, folder)
+    except DataError as error:
+        return SetAside(next(iter(case.images.values())).place, str(error))
 
 
 def _prepare(case: Case, config: Config, folder: Path) -> PreparedCase:
@@ -93,7 +102,8 @@ def _prepare(case: Case, config: Config, folder: Path) -> PreparedCase:
         _save(image, sample[IMAGE].numpy().astype(np.float32))
         _save(reference, labels)
         with atomic_path(locations) as temporary:
-            found = {str(value): places for value, places in find_locations(labels, seed=0).items()}
+            taught = labels if config.data.ignored_value is None else labels * (labels != config.data.ignored_value)
+            found = {str(value): places for value, places in find_locations(taught, seed=0).items()}
             np.savez(temporary, allow_pickle=False, **found)
     with np.load(locations, allow_pickle=False) as stored:
         places = {int(value): stored[value] for value in stored.files}
@@ -106,10 +116,6 @@ def _key(case: Case, config: Config) -> str:
     versions = [__version__, np.__version__]
     sources = [*case.images.values(), *([case.reference] if case.reference else [])]
     return digest(sources, json.dumps([versions, settings], sort_keys=True))
-
-
-def _place(case: Case) -> Path:
-    return next(iter(case.images.values())).place
 
 
 def _save(path: Path, array: NDArray[np.generic]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -14,7 +14,7 @@ import pandas as pd
 import yaml
 
 from volseg.cases import Case, Dataset, Split, find_dataset, make_splits, read_splits, write_splits
-from volseg.checkpoint import MODEL_FILE
+from volseg.checkpoint import FOLD_FOLDER, MODEL_FILE
 from volseg.config import Config, NetworkName, dicom_rules, dump, has_key, is_complete, merge, read_config, validate
 from volseg.errors import ConfigError, OutputError
 from volseg.io import SetAside
@@ -24,8 +24,11 @@ from volseg.plan import Plan, make_plan, take_fingerprint
 from volseg.preparation import PreparedCase, prepare_cases
 from volseg.progress import Progress, silent
 from volseg.training import TrainingResult, train
+from volseg.training.record import VALIDATION_FILE, write_validation
 from volseg.training.schedule import Clock
 from volseg.training.state import LAST_FILE
+from volseg.training.team import ALONE, Team
+from volseg.training.validation import Validation, joined
 
 CONFIG_FILE, SPLITS_FILE, NOT_USED_FILE, CACHE_FOLDER = "config.yaml", "splits.json", "not_used.csv", "cache"
 
@@ -39,18 +42,23 @@ class Run:
     Attributes:
         folder: Where everything is.
         config: As resolved.
-        split: Which cases taught and which were held out.
+        splits: Which cases taught and which were held out, one per network.
         not_used: What was found and not used.
         failed: Cases that had an image and a reference but could not be used.
-        result: What training says.
+        results: What the training of each network says.
     """
 
     folder: Path
     config: Config
-    split: Split
+    splits: tuple[Split, ...]
     not_used: tuple[SetAside, ...]
     failed: tuple[SetAside, ...]
-    result: TrainingResult
+    results: tuple[TrainingResult, ...]
+
+    @property
+    def validation(self) -> Validation:
+        """Dice of every held-out case, by the network that never saw it."""
+        return joined([result.validation for result in self.results])
 
 
 def plan_folder(data: Path, overrides: Mapping[str, Any], progress: Progress = silent) -> tuple[Dataset, Plan]:
@@ -78,7 +86,13 @@ def plan_folder(data: Path, overrides: Mapping[str, Any], progress: Progress = s
 
 
 def train_folder(
-    data: Path, output: Path, overrides: Mapping[str, Any], *, resume: bool = False, progress: Progress = silent
+    data: Path,
+    output: Path,
+    overrides: Mapping[str, Any],
+    *,
+    resume: bool = False,
+    progress: Progress = silent,
+    team: Team = ALONE,
 ) -> Run:
     """Train on a data set.
 
@@ -88,6 +102,7 @@ def train_folder(
         overrides: Some or all configuration keys; what they leave open is planned.
         resume: Go on with the run that is in `output`.
         progress: Told per case and per step.
+        team: The processes that train together, each of which calls this.
 
     Returns:
         The finished run.
@@ -96,26 +111,24 @@ def train_folder(
         VolsegError: In any of its kinds, for what can be wrong with input, configuration and output.
     """
     started = time.monotonic()
-    _check_output(output, resume=resume)
-    make_folder(output)
-    resumed = resume and (output / CONFIG_FILE).is_file()
-    dataset, config = _resolve(data, output, overrides, resumed=resumed, progress=progress)
-    check_patch(config)
-    prepared, failed = prepare_cases(dataset.cases, config, output / CACHE_FOLDER, progress)
-    split = _split(dataset.cases, prepared, config, output, resumed=resumed)
-    not_used = (*dataset.set_aside, *failed, *_newcomers(dataset.cases, prepared, split))
-    _write_not_used(not_used, data, output / NOT_USED_FILE)
-    result = train(
-        [prepared[case_id] for case_id in split.train],
-        [prepared[case_id] for case_id in split.val],
-        config,
-        output,
-        Clock(config.training, started=started),
-        resume=resume,
-        progress=progress,
-    )
-    shutil.rmtree(output / CACHE_FOLDER)
-    return Run(output, config, split, not_used, tuple(failed), result)
+    with team.leader_first():
+        going_on = resume or not team.leads
+        _check_output(output, resume=going_on)
+        make_folder(output)
+        resumed = going_on and (output / CONFIG_FILE).is_file()
+        dataset, config = _resolve(data, output, overrides, resumed=resumed, progress=progress)
+        check_patch(config)
+        prepared, failed = prepare_cases(dataset.cases, config, output / CACHE_FOLDER, progress)
+        splits = _splits(dataset.cases, prepared, config, output, resumed=resumed)
+    not_used = (*dataset.set_aside, *failed, *_newcomers(dataset.cases, prepared, splits.values()))
+    if team.leads:
+        _write_not_used(not_used, data, output / NOT_USED_FILE)
+    results = _train_folds(splits, prepared, config, output, started, resume=resume, progress=progress, team=team)
+    run = Run(output, config, tuple(splits.values()), not_used, tuple(failed), tuple(results))
+    if team.leads:
+        write_validation(run.validation, output / VALIDATION_FILE)
+        shutil.rmtree(output / CACHE_FOLDER)
+    return run
 
 
 def check_patch(config: Config) -> None:
@@ -183,31 +196,77 @@ def _resolve(
     return dataset, plan.config
 
 
-def _split(
+def _splits(
     cases: Sequence[Case], prepared: Mapping[str, PreparedCase], config: Config, output: Path, *, resumed: bool
-) -> Split:
-    """This fold's split, without the cases that could not be prepared."""
+) -> dict[int, Split]:
+    """Fold -> its split, without the cases that could not be prepared, for each fold that is to be trained."""
     path = output / SPLITS_FILE
+    settings = config.training
     if resumed and path.is_file():
         splits = read_splits(path)
     else:
-        settings = config.training
         splits = make_splits([case.case_id for case in cases], settings.folds, settings.holdout, settings.seed)
         write_splits(splits, path)
-    if config.training.fold >= len(splits):
-        raise ConfigError(f"there is no fold {config.training.fold}: {len(cases)} cases make {len(splits)} folds")
-    wanted = splits[config.training.fold]
-    split = Split(*(tuple(case_id for case_id in ids if case_id in prepared) for ids in (wanted.train, wanted.val)))
-    if not split.train or not split.val:
-        raise ConfigError(
-            f"fold {config.training.fold} has {len(split.train)} cases to learn from and {len(split.val)} held out"
+    folds = range(len(splits)) if settings.fold == "all" else [settings.fold]
+    if max(folds) >= len(splits):
+        raise ConfigError(f"there is no fold {max(folds)}: {len(cases)} cases make {len(splits)} folds")
+    return {fold: _usable(splits[fold], prepared, fold) for fold in folds}
+
+
+def _usable(split: Split, prepared: Mapping[str, PreparedCase], fold: int) -> Split:
+    """A split without the cases that could not be prepared."""
+    train, val = (tuple(case_id for case_id in ids if case_id in prepared) for ids in (split.train, split.val))
+    if not train or not val:
+        raise ConfigError(f"fold {fold} has {len(train)} cases to learn from and {len(val)} held out")
+    return Split(train, val)
+
+
+def _train_folds(
+    splits: Mapping[int, Split],
+    prepared: Mapping[str, PreparedCase],
+    config: Config,
+    output: Path,
+    started: float,
+    *,
+    resume: bool,
+    progress: Progress,
+    team: Team,
+) -> Iterator[TrainingResult]:
+    """Train a network per fold, in the run's folder itself if it is the only one."""
+    every = config.training.fold == "all"
+    folders = {fold: output / f"{FOLD_FOLDER}{fold}" if every else output for fold in splits}
+    for folder in folders.values():  # all at once: a model that is still missing is then missed by predict
+        make_folder(folder)
+    for fold, split in splits.items():
+        own = _of_fold(config, fold, len(splits))
+        yield train(
+            [prepared[case_id] for case_id in split.train],
+            [prepared[case_id] for case_id in split.val],
+            own,
+            folders[fold],
+            Clock(own.training, started=started),
+            resume=resume,
+            progress=_named(progress, f", fold {fold}") if every else progress,
+            team=team,
         )
-    return split
+        started = time.monotonic()
 
 
-def _newcomers(cases: Sequence[Case], prepared: Mapping[str, PreparedCase], split: Split) -> list[SetAside]:
-    """Cases that were added after the run began: a resumed run keeps its split."""
-    dealt = {*split.train, *split.val}
+def _of_fold(config: Config, fold: int, folds: int) -> Config:
+    """The configuration of one fold of several, which share the time."""
+    minutes = config.training.minutes and config.training.minutes / folds
+    training = config.training.model_copy(update={"fold": fold, "minutes": minutes})
+    return config.model_copy(update={"training": training})
+
+
+def _named(progress: Progress, suffix: str) -> Progress:
+    """Progress whose stages say what they belong to."""
+    return lambda stage, done, total, note="": progress(f"{stage}{suffix}", done, total, note)
+
+
+def _newcomers(cases: Sequence[Case], prepared: Mapping[str, PreparedCase], splits: Iterable[Split]) -> list[SetAside]:
+    """Cases that were added after the run began: a resumed run keeps its splits."""
+    dealt = {case_id for split in splits for case_id in (*split.train, *split.val)}
     return [
         SetAside(next(iter(case.images.values())).place, "not in the splits of this run: it was added later")
         for case in cases
@@ -236,7 +295,8 @@ def _network_name(overrides: Mapping[str, Any]) -> NetworkName:
 
 
 def _check_output(output: Path, *, resume: bool) -> None:
-    if not resume and output.is_dir() and any((output / name).exists() for name in (LAST_FILE, MODEL_FILE)):
+    folders = (output, *output.glob(f"{FOLD_FOLDER}*"))
+    if not resume and any((folder / name).exists() for folder in folders for name in (LAST_FILE, MODEL_FILE)):
         raise OutputError(f"{output} already holds a run", hint="go on with --resume, or choose another --output")
 
 

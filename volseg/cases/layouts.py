@@ -356,10 +356,6 @@ def _stated_labels(description: Mapping[str, Any]) -> tuple[dict[str, int], dict
         raise DataError(f"dataset.json: labels must be an object, got {stated!r}")
     labels: dict[str, int] = {}
     regions: dict[str, tuple[int, ...]] = {}
-    if "ignore" in stated or "ignore" in stated.values():
-        raise DataError(
-            "dataset.json: the label 'ignore' cannot be learned from yet", hint="use data without voxels to ignore"
-        )
     for key, value in stated.items():
         name, number = (str(value), key) if str(key).isdecimal() else (str(key), value)
         values = number if isinstance(number, list) else [number]

@@ -4,6 +4,7 @@ A plan is a complete `Config` written as YAML. Precedence: defaults < plan < YAM
 """
 
 from volseg.config.data import (
+    IGNORE,
     AugmentationConfig,
     CtNormalization,
     DataConfig,
@@ -35,6 +36,7 @@ from volseg.config.section import AXES
 
 __all__ = [
     "AXES",
+    "IGNORE",
     "NO_RULES",
     "AttentionUnet",
     "AugmentationConfig",

@@ -12,6 +12,9 @@ from volseg.config.section import Axis, Fraction, Section, SpacingMm, Triple
 from volseg.terminology import lookup
 from volseg.volume import Label
 
+#: The label that says where a reference says nothing.
+IGNORE = "ignore"
+
 
 class Region(Section):
     """An output made of several labels, which may overlap other regions (whole tumour, tumour core ...).
@@ -32,7 +35,8 @@ class DataConfig(DicomRules):
 
     Attributes:
         channels: Names of the image channels, in the order the network sees them.
-        labels: Name and value of every label of the references; background (0) is not listed.
+        labels: Name and value of every label of the references; background (0) is not listed. A label with the name
+            "ignore" marks voxels that nobody has looked at: they teach nothing and are not scored.
         regions: When given, the network answers one yes or no per region instead of one label per voxel.
         segments: For each label what else DICOM references call it: names, or codes as in "SCT:10200004". A segment
             that has the label's own name, or the code of the structure that name stands for, is found without.
@@ -50,13 +54,15 @@ class DataConfig(DicomRules):
         values = list(self.labels.values())
         if len(set(values)) != len(values):
             raise ValueError(f"two labels have the same value: {self.labels}")
+        if not self.learned_labels:
+            raise ValueError(f"{IGNORE!r} marks what cannot be learned from; there is no other label")
         if len(set(self.channels)) != len(self.channels):
             raise ValueError(f"two channels have the same name: {', '.join(self.channels)}")
         for attribute in ("name", "value"):
             if len({getattr(region, attribute) for region in self.regions}) != len(self.regions):
                 raise ValueError(f"two regions have the same {attribute}")
         for region in self.regions:
-            if unknown := set(region.labels) - set(values):
+            if unknown := set(region.labels) - {label.value for label in self.learned_labels}:
                 raise ValueError(
                     f"region {region.name!r} is made of labels {sorted(unknown)}, which are not in data.labels"
                 )
@@ -73,11 +79,21 @@ class DataConfig(DicomRules):
         return tuple(sorted((self._label(name, value) for name, value in self.labels.items()), key=_by_value))
 
     @property
+    def learned_labels(self) -> tuple[Label, ...]:
+        """The labels of the references that mean something, by value."""
+        return tuple(label for label in self.reference_labels if label.name != IGNORE)
+
+    @property
+    def ignored_value(self) -> int | None:
+        """What references hold where they say nothing; None if they always say something."""
+        return self.labels.get(IGNORE)
+
+    @property
     def output_labels(self) -> tuple[Label, ...]:
         """The labels of the masks volseg writes: the regions where there are any, else the labels."""
         if self.regions:
             return tuple(self._label(region.name, region.value, region.labels) for region in self.regions)
-        return self.reference_labels
+        return self.learned_labels
 
     def _label(self, name: str, value: int, parts: tuple[int, ...] = ()) -> Label:
         structure = self.structures[name].structure if name in self.structures else lookup(name)
@@ -86,7 +102,7 @@ class DataConfig(DicomRules):
     @property
     def outputs(self) -> int:
         """How many outputs the network has: a class for background and each label, or one per region."""
-        return len(self.regions) or len(self.labels) + 1
+        return len(self.regions) or len(self.learned_labels) + 1
 
 
 def _by_value(label: Label) -> int:

@@ -8,6 +8,9 @@ from pydantic import Field, model_validator
 
 from volseg.config.section import Fraction, IntTriple, Section
 
+#: Of a run that neither epochs nor minutes end.
+_EPOCHS = 200
+
 
 class PatchConfig(Section):
     """The boxes of voxels the network sees.
@@ -43,9 +46,11 @@ class TrainingConfig(Section):
     """How the network learns.
 
     Attributes:
-        epochs: Rounds of `steps_per_epoch` steps, each followed by a checkpoint; with `minutes` an upper bound.
+        epochs: Rounds of `steps_per_epoch` steps, each followed by a checkpoint; when left out, as many as `minutes`
+            allow, or 200.
         steps_per_epoch: Optimiser steps in an epoch.
         minutes: Time for the whole run, reading and validation included; the schedule is fitted to it.
+        target_dice: The run ends with the first validation whose Dice is at least this.
         batch_size: Patches in a step.
         optimizer: AdamW, or SGD with Nesterov momentum 0.99.
         learning_rate: At the peak of the schedule.
@@ -58,16 +63,17 @@ class TrainingConfig(Section):
         validation_interval: Epochs between validations; 0 lets it follow from the time they take.
         patience: Validations without a better Dice after which training stops; 0 never stops early.
         folds: Parts the cases are dealt into; one is held out.
-        fold: Which part is held out for validation, from 0.
+        fold: Which part is held out for validation, from 0; "all" trains a network for each.
         holdout: When above 0, one share of the cases is held out instead of a fold.
         validation_cases: At most this many held-out cases are used while training; all of them at the end.
-        workers: Processes that prepare patches; 0 prepares them in the training process.
+        workers: Threads that make patches ahead of the network; 0 makes them in between the steps.
         seed: Of splits, weights, patches and augmentation.
     """
 
-    epochs: Annotated[int, Field(ge=1)] = 200
+    epochs: Annotated[int, Field(ge=1)] | None = None
     steps_per_epoch: Annotated[int, Field(ge=1)] = 50
     minutes: Annotated[float, Field(gt=0)] | None = None
+    target_dice: Fraction | None = None
     batch_size: Annotated[int, Field(ge=1)] = 4
     optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
@@ -80,14 +86,21 @@ class TrainingConfig(Section):
     validation_interval: Annotated[int, Field(ge=0)] = 0
     patience: Annotated[int, Field(ge=0)] = 0
     folds: Annotated[int, Field(ge=2)] = 5
-    fold: Annotated[int, Field(ge=0)] = 0
+    fold: Annotated[int, Field(ge=0)] | Literal["all"] = 0
     holdout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     validation_cases: Annotated[int, Field(ge=1)] = 16
     workers: Annotated[int, Field(ge=0)] = 1
     seed: int = 0
 
+    @property
+    def steps(self) -> int | None:
+        """Steps of the whole run; None where only time ends it."""
+        if self.epochs is None and self.minutes is not None:
+            return None
+        return (_EPOCHS if self.epochs is None else self.epochs) * self.steps_per_epoch
+
     @model_validator(mode="after")
     def _fold_exists(self) -> TrainingConfig:
-        if self.fold >= self.folds:
+        if self.fold != "all" and self.fold >= self.folds:
             raise ValueError(f"fold {self.fold} does not exist: there are {self.folds}, counted from 0")
         return self

@@ -113,6 +113,7 @@ def mirrored(run: Run, axes: Sequence[str]) -> Run:
     if not images:
         return run
 
+    @torch.inference_mode()  # what a network answers in this mode can be added to only in this mode
     def average(patches: torch.Tensor) -> torch.Tensor:
         total = run(patches).float()
         for dimensions in images:
@@ -133,6 +134,7 @@ def averaged(runs: Sequence[Run]) -> Run:
     if len(runs) == 1:
         return runs[0]
 
+    @torch.inference_mode()  # what a network answers in this mode can be added to only in this mode
     def average(patches: torch.Tensor) -> torch.Tensor:
         total = runs[0](patches).float()
         for run in runs[1:]:

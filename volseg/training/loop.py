@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from volseg.checkpoint import MODEL_FILE, load_model, save_model
 from volseg.config import Config, TrainingConfig
@@ -19,12 +22,12 @@ from volseg.losses import SegmentationLoss
 from volseg.networks import choose_device, choose_precision, training_layout
 from volseg.preparation import PreparedCase
 from volseg.progress import Progress, silent
-from volseg.training.record import Board, write_history, write_validation
-from volseg.training.sampling import PatchDataset, batches
+from volseg.training.record import VALIDATION_FILE, Board, read_validation, write_history, write_validation
+from volseg.training.sampling import Batch, Patches, batches
 from volseg.training.schedule import Clock, learning_rate
 from volseg.training.state import LAST_FILE, State, restore, save_last, start
+from volseg.training.team import ALONE, Team
 from volseg.training.validation import Validation, validate
-from volseg.transforms import IMAGE, REFERENCE
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +61,7 @@ def train(
     *,
     resume: bool = False,
     progress: Progress = silent,
+    team: Team = ALONE,
 ) -> TrainingResult:
     """Train a network.
 
@@ -69,6 +73,7 @@ def train(
         clock: Started when the run began, so that a time budget includes what came before.
         resume: Go on from `last.pt` if it is there.
         progress: Told per step, in thousandths of the whole.
+        team: The processes that train together; only its leader writes.
 
     Returns:
         The best model and its scores.
@@ -80,48 +85,69 @@ def train(
     """
     device = choose_device()
     dtype = choose_precision(config.training.precision, device)
+    clock.tick(team.agree)
     state = start(config, device, dtype, clock)
     if resume and (run / LAST_FILE).is_file():
         restore(state, run / LAST_FILE, config)
-    loss = SegmentationLoss(config.loss, config.data)
-    source = batches(PatchDataset(train_cases, config), config, state.step)
+        state.clock.tick(team.agree)
+        if _is_over(state, config.training) and (run / VALIDATION_FILE).is_file():
+            validation = read_validation(run / VALIDATION_FILE)
+            return TrainingResult(run / MODEL_FILE, state.epoch, state.best_epoch, validation)
+    step = Step(team.share(state.network), SegmentationLoss(config.loss, config.data), dtype, team)
+    patches = Patches(train_cases, config, team.part(config.training.batch_size))
     watched = _spread(val_cases, config.training.validation_cases)
     board = Board(run / "tensorboard", state.epoch)
-    while not state.epoch or (state.clock.progress(state.step) < 1.0 and not _is_stale(state, config.training)):
-        row = _train_epoch(state, source, loss, dtype, config.training, progress)
-        state.epoch += 1
-        finished = state.clock.progress(state.step) >= 1.0
-        if finished or state.clock.validation_is_due(state.epoch):
-            row |= _validate_epoch(state, watched, len(val_cases), config, dtype)
-            if state.best_epoch == state.epoch:
-                save_model(run / MODEL_FILE, state.validated, config, dice=state.best_dice, epoch=state.epoch)
-            board.add_slices(state.epoch, state.validated, watched[0], config, dtype)
-        state.history.append({"epoch": state.epoch, "step": state.step, **row})
-        if finished or state.best_epoch == state.epoch or state.clock.saving_is_due():
-            save_last(state, run / LAST_FILE, config)
-        write_history(state.history, run / "history.csv")
-        board.add_epoch(state.epoch, state.history[-1])
+    state.clock.start_steps(state.step)
+    with closing(batches(patches, config.training.workers, state.step)) as source:
+        while not _is_over(state, config.training):
+            row = _train_epoch(state, source, step, config.training, progress)
+            state.epoch += 1
+            if state.clock.progress(state.step) >= 1.0 or state.clock.validation_is_due(state.epoch):
+                row |= _validate_epoch(state, watched, len(val_cases), config, step)
+            state.history.append({"epoch": state.epoch, "step": state.step, **row})
+            if team.leads:
+                _keep_epoch(state, run, config)
+                _show_epoch(state, board, watched[0], config, dtype)
+            state.clock.tick(team.agree)
     board.close()
-    best = load_model(run / MODEL_FILE, device)
-    validation = validate(best.network, val_cases, config, dtype, progress)
-    write_validation(validation, run / "validation.csv")
+    with team.leader_first():
+        best = load_model(run / MODEL_FILE, device)
+    validation = validate(best.network, val_cases, config, dtype, progress, team)
+    if team.leads:
+        write_validation(validation, run / VALIDATION_FILE)
     return TrainingResult(run / MODEL_FILE, state.epoch, state.best_epoch, validation)
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What a step is made with.
+
+    Attributes:
+        network: Whose gradients are those of the whole team.
+        loss: What is minimised.
+        dtype: Arithmetic of the network.
+        team: Whose answers are gathered for the loss.
+    """
+
+    network: nn.Module
+    loss: nn.Module
+    dtype: torch.dtype
+    team: Team
 
 
 def _train_epoch(
     state: State,
-    source: Iterator[Mapping[str, Tensor]],
-    loss: nn.Module,
-    dtype: torch.dtype,
+    source: Iterator[Batch],
+    step: Step,
     settings: TrainingConfig,
     progress: Progress,
 ) -> dict[str, Any]:
     """Train until the clock ends the epoch.
 
     Returns:
-        Mean loss, mean gradient norm, last learning rate and time, for the history.
+        Mean loss, mean gradient norm, last learning rate, and where the time went, for the history.
     """
-    began, rate = state.clock.elapsed_seconds, 0.0
+    began, rate, waited, voxels = state.clock.elapsed_seconds, 0.0, 0.0, 0
     losses: list[float] = []
     norms: list[float] = []
     broken = 0
@@ -130,11 +156,15 @@ def _train_epoch(
         rate = learning_rate(settings, state.step, state.clock.progress(state.step))
         for group in state.optimizer.param_groups:
             group["lr"] = rate
+        asked = time.perf_counter()
         batch = next(source)
-        # Dropout of a resumed run must equal that of an undisturbed one; seeded last, for loaders draw numbers as well.
+        waited += time.perf_counter() - asked
+        voxels += batch.reference.numel() * step.team.size
+        # Dropout of a resumed run must equal that of an undisturbed one.
         torch.manual_seed((settings.seed << 32) + state.step)
-        value, norm = _train_step(state, batch, loss, dtype, settings.gradient_clip)
+        value, norm = _train_step(state, batch, step, settings.gradient_clip)
         state.step += 1
+        state.clock.tick(step.team.agree)
         if value is None:
             broken += 1
             if broken >= _BROKEN_STEPS:
@@ -145,34 +175,41 @@ def _train_epoch(
             continue
         losses.append(value)
         norms.append(norm)
-        progress("train", round(1000 * state.clock.progress(state.step)), 1000, f"loss {fmean(losses[-20:]):.3f}")
+        progress("train", round(1000 * state.clock.progress(state.step)), 1000, _note(state, losses))
     seconds = state.clock.elapsed_seconds
+    trained = seconds - began
     return {
         "seconds": round(seconds, 2),
         "learning_rate": rate,
         "loss": fmean(losses),
         "gradient_norm": fmean(norms),
         "skipped_steps": broken,
-        "steps_per_second": round((len(losses) + broken) / (seconds - began), 3),
+        "steps_per_second": round((len(losses) + broken) / trained, 3),
+        "voxels_per_second": round(voxels / trained),
+        "data_wait_share": round(waited / trained, 4),
     }
 
 
-def _train_step(
-    state: State, batch: Mapping[str, Tensor], loss: nn.Module, dtype: torch.dtype, clip: float
-) -> tuple[float | None, float]:
+def _note(state: State, losses: Sequence[float]) -> str:
+    """What a person who waits wants to know."""
+    best = f", best Dice {state.best_dice:.4f}" if state.best_epoch else ""
+    left = timedelta(seconds=round(state.clock.seconds_left(state.step)))
+    return f"loss {fmean(losses[-20:]):.3f}{best}, {left} left"
+
+
+def _train_step(state: State, batch: Batch, step: Step, clip: float) -> tuple[float | None, float]:
     """One step of the optimiser.
 
     Returns:
         The loss, None if it or its gradient was not finite and the step was left out; and the norm before clipping.
     """
     device = next(state.network.parameters()).device
-    image = batch[IMAGE].to(device, memory_format=training_layout(device))
-    reference = batch[REFERENCE].to(device)
-    with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
-        logits = state.network(image)
-    value = loss(logits, reference)
+    image = batch.image.to(device, memory_format=training_layout(device))
+    with torch.autocast(device.type, dtype=step.dtype, enabled=step.dtype != torch.float32):
+        logits = step.network(image)
+    value = step.loss(step.team.whole(logits), step.team.whole(batch.reference.to(device)))
     state.optimizer.zero_grad(set_to_none=True)
-    state.scaler.scale(value).backward()
+    state.scaler.scale(value * step.team.size).backward()
     state.scaler.unscale_(state.optimizer)
     norm = nn.utils.clip_grad_norm_(state.network.parameters(), clip)
     finite = bool(torch.isfinite(value)) and bool(torch.isfinite(norm))
@@ -187,11 +224,12 @@ def _train_step(
 
 
 def _validate_epoch(
-    state: State, watched: Sequence[PreparedCase], total: int, config: Config, dtype: torch.dtype
+    state: State, watched: Sequence[PreparedCase], total: int, config: Config, step: Step
 ) -> dict[str, Any]:
     """Validate, remember whether it was the best, and learn how long a validation takes."""
     began = state.clock.elapsed_seconds
-    validation = validate(state.validated, watched, config, dtype)
+    validation = validate(state.validated, watched, config, step.dtype, team=step.team)
+    state.clock.tick(step.team.agree)
     if validation.mean > state.best_dice:
         state.best_dice, state.best_epoch, state.stale = validation.mean, state.epoch, 0
     else:
@@ -206,8 +244,29 @@ def _validate_epoch(
     return {"dice": validation.mean, **named}
 
 
-def _is_stale(state: State, settings: TrainingConfig) -> bool:
-    return 0 < settings.patience <= state.stale
+def _keep_epoch(state: State, run: Path, config: Config) -> None:
+    """Write the model if it is the best so far, the state if that is due, and the history."""
+    is_best = state.best_epoch == state.epoch
+    if is_best:
+        save_model(run / MODEL_FILE, state.validated, config, dice=state.best_dice, epoch=state.epoch)
+    if is_best or state.clock.progress(state.step) >= 1.0 or state.clock.saving_is_due():
+        save_last(state, run / LAST_FILE, config)
+    write_history(state.history, run / "history.csv")
+
+
+def _show_epoch(state: State, board: Board, case: PreparedCase, config: Config, dtype: torch.dtype) -> None:
+    """Show the numbers of an epoch and, when it was validated, a slice."""
+    row = state.history[-1]
+    if "dice" in row:
+        board.add_slices(state.epoch, state.validated, case, config, dtype)
+    board.add_epoch(state.epoch, row)
+
+
+def _is_over(state: State, settings: TrainingConfig) -> bool:
+    """Whether time is up, the Dice good enough, or nothing has become better for long; not before the first epoch."""
+    stale = 0 < settings.patience <= state.stale
+    reached = settings.target_dice is not None and state.best_dice >= settings.target_dice
+    return state.epoch > 0 and (stale or reached or state.clock.progress(state.step) >= 1.0)
 
 
 def _spread(cases: Sequence[PreparedCase], count: int) -> list[PreparedCase]:

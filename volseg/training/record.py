@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,11 @@ from volseg.io.files import atomic_path
 from volseg.outputs import label_values, winners
 from volseg.preparation import PreparedCase
 from volseg.training.validation import Validation, answering, logits_of
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+VALIDATION_FILE = "validation.csv"
 
 #: Outlines on TensorBoard slices; distinguishable with any colour vision.
 _REFERENCE_COLOR = (0, 158, 115)
@@ -48,6 +54,13 @@ def write_validation(validation: Validation, path: Path) -> None:
         pd.DataFrame(rows, columns=["case_id", "label", "dice"]).to_csv(temporary, index=False, float_format="%.6f")
 
 
+def read_validation(path: Path) -> Validation:
+    """Read what `write_validation` wrote."""
+    table = pd.read_csv(path, dtype={"case_id": str, "label": str})
+    case_ids, labels = (tuple(table[column].unique()) for column in ("case_id", "label"))
+    return Validation(case_ids, labels, table["dice"].to_numpy(np.float64).reshape(len(case_ids), len(labels)))
+
+
 class Board:
     """TensorBoard of a run.
 
@@ -57,9 +70,14 @@ class Board:
     """
 
     def __init__(self, folder: Path, epoch: int) -> None:
+        self._folder, self._epoch = folder, epoch
+
+    @cached_property
+    def _writer(self) -> SummaryWriter:
+        """Made when something is written: only one process of a team does."""
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(folder), purge_step=epoch + 1)
+        return SummaryWriter(str(self._folder), purge_step=self._epoch + 1)
 
     def add_epoch(self, epoch: int, row: dict[str, Any]) -> None:
         """Show the numbers of an epoch under the names of history.csv."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from volseg.config import TrainingConfig
@@ -32,6 +33,8 @@ class Clock:
         reserve_seconds: Time kept for the final validation.
         reached: The largest progress so far; a slower or faster validation changes the time that is left.
         started: `time.monotonic` at the start of this part.
+        elapsed_seconds: Time of the whole run up to the last `tick`.
+        origin: Seconds and steps of the run when this part took its first one.
     """
 
     config: TrainingConfig
@@ -41,11 +44,19 @@ class Clock:
     reserve_seconds: float = 0.0
     reached: float = 0.0
     started: float = field(default_factory=time.monotonic)
+    elapsed_seconds: float = field(init=False)
+    origin: tuple[float, int] = (0.0, 0)
 
-    @property
-    def elapsed_seconds(self) -> float:
-        """Time of the whole run so far."""
-        return self.spent_seconds + time.monotonic() - self.started
+    def __post_init__(self) -> None:
+        self.tick()
+
+    def tick(self, agree: Callable[[float], float] = float) -> None:
+        """Look at the time. Nothing passes in between, so that what follows from it is the same everywhere.
+
+        Args:
+            agree: Makes the clocks of several processes tell the same time.
+        """
+        self.elapsed_seconds = agree(self.spent_seconds + time.monotonic() - self.started)
 
     @property
     def _budget_seconds(self) -> float:
@@ -54,10 +65,23 @@ class Clock:
 
     def progress(self, step: int) -> float:
         """The finished share of training after `step` steps, from 0 to 1; it never goes back."""
-        by_steps = step / (self.config.epochs * self.config.steps_per_epoch)
+        by_steps = step / self.config.steps if self.config.steps is not None else 0.0
         by_time = self.elapsed_seconds / self._budget_seconds if self.config.minutes is not None else 0.0
         self.reached = min(max(by_steps, by_time, self.reached), 1.0)
         return self.reached
+
+    def start_steps(self, step: int) -> None:
+        """Remember when this part took its first step: the reading before says nothing of the rest."""
+        self.origin = (self.elapsed_seconds, step)
+
+    def seconds_left(self, step: int) -> float:
+        """Until the run is finished, the final validation included."""
+        left = [60.0 * self.config.minutes - self.elapsed_seconds] if self.config.minutes is not None else []
+        if self.config.steps is not None:
+            seconds, first = self.origin
+            rate = (self.elapsed_seconds - seconds) / max(1, step - first)
+            left.append(rate * (self.config.steps - step) + self.reserve_seconds)
+        return max(0.0, min(left))
 
     def epoch_is_over(self, step: int, epoch_step: int, epoch_began: float) -> bool:
         """Whether an epoch ends here: after its steps, or its part of the time.
@@ -84,8 +108,8 @@ class Clock:
         """Whether epoch number `epoch`, from 1, ends with a validation."""
         if self.config.validation_interval:
             return epoch % self.config.validation_interval == 0
-        if self.config.minutes is None:
-            return epoch % max(1, self.config.epochs // _VALIDATIONS) == 0
+        if self.config.minutes is None and self.config.steps is not None:
+            return epoch % max(1, self.config.steps // self.config.steps_per_epoch // _VALIDATIONS) == 0
         return self.validation_seconds <= _VALIDATION_SHARE * self.elapsed_seconds
 
 

@@ -133,6 +133,7 @@ def restore(state: State, path: Path, config: Config) -> None:
     for name in _CLOCK_NUMBERS:
         setattr(state.clock, name, content["clock"][name])
     state.clock.spent_seconds = content["elapsed_seconds"]
+    state.clock.tick()
     state.history = content["history"]
     logger.info("resumed after epoch %d, step %d", state.epoch, state.step)
 

@@ -16,6 +16,7 @@ from volseg.inference.sliding import Run, sliding_window
 from volseg.outputs import decide, encode
 from volseg.preparation import PreparedCase
 from volseg.progress import Progress, silent
+from volseg.training.team import ALONE, Team
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,12 +48,19 @@ class Validation:
         return float(values.mean()) if values.size else 0.0
 
 
+def joined(parts: Sequence[Validation]) -> Validation:
+    """The scores of several folds as one table."""
+    case_ids = tuple(case_id for part in parts for case_id in part.case_ids)
+    return Validation(case_ids, parts[0].labels, np.concatenate([part.dice for part in parts]))
+
+
 def validate(
     network: nn.Module,
     cases: Sequence[PreparedCase],
     config: Config,
     dtype: torch.dtype,
     progress: Progress = silent,
+    team: Team = ALONE,
 ) -> Validation:
     """Segment whole volumes and compare them with their references.
 
@@ -62,17 +70,20 @@ def validate(
         config: Labels, patch and inference.
         dtype: Arithmetic of the network.
         progress: Told per case.
+        team: Each member takes a part of the cases.
 
     Returns:
-        The Dice values. A label that was missed or made up scores 0.
+        The Dice values of all cases. A label that was missed or made up scores 0.
     """
     rows = []
     run = answering(network, config, dtype)
-    for done, case in enumerate(cases, start=1):
+    own = team.deal(cases)
+    for done, case in enumerate(own, start=1):
         rows.append(_dice(decide(logits_of(run, case, config), config.data), case, config))
-        progress("validate", done, len(cases), case.case_id)
+        progress("validate", done, len(own), case.case_id)
     labels = tuple(label.name for label in config.data.output_labels)
-    return Validation(tuple(case.case_id for case in cases), labels, np.array(rows).reshape(len(cases), len(labels)))
+    dice = np.array(team.collect(rows)).reshape(len(cases), len(labels))
+    return Validation(tuple(case.case_id for case in cases), labels, dice)
 
 
 def answering(network: nn.Module, config: Config, dtype: torch.dtype) -> Run:
@@ -89,9 +100,12 @@ def logits_of(run: Run, case: PreparedCase, config: Config) -> torch.Tensor:
 
 
 def _dice(predicted: torch.Tensor, case: PreparedCase, config: Config) -> list[float]:
-    reference = torch.from_numpy(case.reference.astype(np.int32))[None, None]
-    wanted = encode(reference, config.data)[0]
+    """Dice per label or region over the voxels that the reference says something of."""
+    reference = torch.from_numpy(case.reference.astype(np.int32))
+    wanted = encode(reference[None, None], config.data)[0]
     wanted = wanted if config.data.regions else wanted[1:]
+    if config.data.ignored_value is not None:
+        predicted = predicted & (reference != config.data.ignored_value)
     values = []
     for one, other in zip(predicted, wanted, strict=True):
         total = int(one.sum()) + int(other.sum())
