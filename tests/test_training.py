@@ -16,12 +16,13 @@ from conftest import TINY
 
 from volseg.batch import Request, predict_folder
 from volseg.checkpoint import load, load_model, save
-from volseg.config import TrainingConfig, merge, read_config
+from volseg.config import LabelRule, TrainingConfig, merge, read_config
 from volseg.errors import CheckpointError, ConfigError, DataError, OutputError, TrainingError
 from volseg.io import FileSource, read_mask, read_volume, write_mask, write_volume
 from volseg.io.files import write_text
 from volseg.runs import train_folder
 from volseg.training.record import outlined_slice
+from volseg.training.rules import choose_rules
 from volseg.training.schedule import Clock, learning_rate
 from volseg.training.state import _moving_average
 from volseg.training.validation import Validation
@@ -71,7 +72,7 @@ def test_a_run_leaves_what_it_promises(trained_run: Path) -> None:
 
 def test_the_model_carries_its_configuration(trained_run: Path) -> None:
     model = load_model(trained_run, torch.device("cpu"))
-    assert model.config == read_config(trained_run / "config.yaml")
+    assert model.config.model_copy(update={"postprocess": None}) == read_config(trained_run / "config.yaml")
     assert not model.network.training
 
 
@@ -83,6 +84,9 @@ def test_tensorboard_has_named_curves_and_slices(trained_run: Path) -> None:
     scalars = events.Tags()["scalars"]
     assert {"training/loss", "training/learning_rate", "dice/dice", "dice/dice_label_1"} <= set(scalars)
     assert len(events.Scalars("training/loss")) == 12
+    assert {"training/gradient_norm", "training/voxels_per_second", "training/data_wait_share"} <= set(scalars)
+    (text,) = events.Tensors("configuration/text_summary")
+    assert b"learning_rate: 0.01" in text.tensor_proto.string_val[0]
     assert events.Tags()["images"] == ["reference green, prediction orange"]
 
 
@@ -135,9 +139,9 @@ def test_all_folds_are_trained_resumed_and_averaged(dataset: Path, tmp_path: Pat
     assert (tmp_path / "killed" / "fold_0" / "validation.csv").is_file()
     with pytest.raises(CheckpointError, match=r"no model at .*fold_1"):
         predict_folder(dataset, [tmp_path / "killed"], Request(tmp_path / "early"))
-    first = (tmp_path / "killed" / "fold_0" / "model.pt").stat().st_mtime_ns
+    first = (tmp_path / "killed" / "fold_0" / "last.pt").stat().st_mtime_ns
     train_folder(dataset, tmp_path / "killed", tree, resume=True)
-    assert (tmp_path / "killed" / "fold_0" / "model.pt").stat().st_mtime_ns == first
+    assert (tmp_path / "killed" / "fold_0" / "last.pt").stat().st_mtime_ns == first
     for fold in range(3):
         assert_same_weights(tmp_path / "whole" / f"fold_{fold}", tmp_path / "killed" / f"fold_{fold}")
     table = pd.read_csv(tmp_path / "whole" / "validation.csv")
@@ -149,6 +153,40 @@ def test_all_folds_are_trained_resumed_and_averaged(dataset: Path, tmp_path: Pat
     for n in range(6):
         name = f"case_{n}.nii.gz"
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "folds" / name).read_bytes()
+
+
+def test_post_processing_is_taken_where_it_raises_the_dice() -> None:
+    nan = float("nan")
+    validation = Validation(
+        ("one", "two"),
+        ("liver", "spleen", "kidney"),
+        np.array([[0.8, 0.9, nan], [0.6, 0.9, 0.5]]),
+        {
+            "keep_largest": np.array([[0.9, 0.8, nan], [0.6, 0.9, 0.5]]),
+            "fill_holes": np.array([[0.8, 0.9, nan], [0.6, 0.95, 0.5]]),
+            # without its false alarm, the second kidney is right
+            "keep_largest_fill_holes": np.array([[0.85, 0.9, nan], [0.6, 0.9, nan]]),
+        },
+    )
+    assert choose_rules(validation) == (
+        LabelRule(label="liver", keep_largest=True),
+        LabelRule(label="spleen", fill_holes=True),
+        LabelRule(label="kidney", keep_largest=True, fill_holes=True),
+    )
+
+
+def test_a_run_gives_its_models_the_post_processing_that_it_chose(dataset: Path, tmp_path: Path) -> None:
+    run = train_folder(dataset, tmp_path / "run", merge(TINY, {"training": {"learning_rate": 0.01, "epochs": 3}}))
+    table = pd.read_csv(tmp_path / "run" / "validation.csv").groupby("label").mean(numeric_only=True)
+    chosen = {rule.label: rule for rule in load_model(tmp_path / "run", torch.device("cpu")).config.rules}
+    assert chosen == {rule.label: rule for rule in run.rules}
+    for label, row in table.iterrows():
+        best = row.filter(like="dice_").max()
+        assert (label in chosen) == (best > row["dice"])
+    asked = {"postprocess": [{"label": "label_1", "fill_holes": True}], "training": {"epochs": 1}}
+    run = train_folder(dataset, tmp_path / "asked", merge(TINY, asked))
+    assert run.rules == (LabelRule(label="label_1", fill_holes=True),)
+    assert "dice_keep_largest" not in pd.read_csv(tmp_path / "asked" / "validation.csv")
 
 
 def test_folds_share_the_time_of_a_run(dataset: Path, tmp_path: Path) -> None:
@@ -174,6 +212,18 @@ def test_the_time_that_is_left_is_told() -> None:
     assert by_steps.seconds_left(50) == pytest.approx(107.0, abs=0.1)
     by_time = Clock(TrainingConfig(minutes=1.0), spent_seconds=20.0)
     assert by_time.seconds_left(5) == pytest.approx(40.0, abs=0.1)
+
+
+def test_a_step_that_does_not_fit_into_memory_says_what_to_change(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr("volseg.losses.SegmentationLoss.forward", full)
+    with pytest.raises(TrainingError, match="2 patches of 16 x 16 x 16 voxels does not fit") as caught:
+        train_folder(dataset, tmp_path / "run", TINY)
+    assert "training.batch_size" in str(caught.value.hint)
 
 
 def test_an_error_in_a_patch_names_its_case(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

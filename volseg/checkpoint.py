@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from torch import nn
+from torch import Tensor, nn
 
 from volseg import __version__
-from volseg.config import Config, dump, validate
+from volseg.config import Config, LabelRule, dump, validate
 from volseg.errors import CheckpointError, ConfigError
 from volseg.io.files import atomic_path
 from volseg.networks import build_network
@@ -51,6 +51,18 @@ def save_model(path: Path, network: nn.Module, config: Config, *, dice: float, e
         OutputError: If it cannot be written.
     """
     save(path, {"weights": network.state_dict(), "config": dump(config), "dice": dice, "epoch": epoch})
+
+
+def settle_rules(path: Path, rules: Sequence[LabelRule]) -> None:
+    """Give a model file the post-processing that training has chosen.
+
+    Raises:
+        CheckpointError: If it is damaged.
+        OutputError: If it cannot be written.
+    """
+    content = load(path)
+    config = _stored_config(path, content["config"])
+    save(path, {**content, "config": dump(config.model_copy(update={"postprocess": tuple(rules)}))})
 
 
 def model_files(path: Path) -> list[Path]:
@@ -106,6 +118,38 @@ def load(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: If the file is damaged or holds anything but tensors and plain values.
     """
+    content = _unpickle(path)
+    if "volseg" not in content:
+        raise CheckpointError(f"{path} is no model of volseg")
+    return content
+
+
+def load_weights(path: Path) -> tuple[dict[str, Tensor], Config | None]:
+    """Load the weights of a model, or of a file that holds nothing else, as in MONAI's bundles.
+
+    Args:
+        path: A run with one model, a model file, or a file with a state dictionary, by itself or under one key.
+
+    Returns:
+        Weights by name, and their configuration where the file knows it.
+
+    Raises:
+        CheckpointError: If there is no such file, or it is damaged.
+    """
+    file = model_files(path)[0]
+    if not file.is_file():
+        raise _no_model(file)
+    content = _unpickle(file)
+    if {"volseg", "weights", "config"} <= set(content):
+        return content["weights"], _stored_config(file, content["config"])
+    inner = next((part for part in content.values() if isinstance(part, dict)), content)
+    weights = {str(key): value for key, value in inner.items() if isinstance(value, Tensor)}
+    if not weights:
+        raise CheckpointError(f"{file} holds no weights")
+    return weights, None
+
+
+def _unpickle(path: Path) -> dict[str, Any]:
     damaged = CheckpointError(f"{path} is damaged or no model of volseg", hint="copy it again or train anew")
     if not zipfile.is_zipfile(path):  # what torch.save writes; anything else would be fed to an unpickler
         raise damaged
@@ -113,7 +157,7 @@ def load(path: Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, LookupError, TypeError) as error:
         raise damaged from error
-    if not isinstance(content, dict) or "volseg" not in content:
+    if not isinstance(content, dict):
         raise CheckpointError(f"{path} is no model of volseg")
     return content
 

@@ -190,6 +190,9 @@ def train(  # noqa: PLR0913  each is an option
     fold: Annotated[
         str | None, typer.Option("--fold", help="Which fold is held out, or all, one after another.")
     ] = None,
+    start_from: Annotated[
+        str | None, typer.Option("--from", help="A run, model or file of weights to start with, as far as it fits.")
+    ] = None,
     allow_gaps: GapsOption = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
 ) -> None:
@@ -200,7 +203,9 @@ def train(  # noqa: PLR0913  each is an option
     from volseg.training.team import gather_team, was_restarted
 
     overrides = _with_gaps(_overrides(config, assignments), allow_gaps)
-    options = {"minutes": minutes, "epochs": epochs, "target_dice": target_dice, "fold": fold}
+    options = {
+        "minutes": minutes, "epochs": epochs, "target_dice": target_dice, "fold": fold, "start_from": start_from
+    }  # fmt: skip
     chosen = {key: value for key, value in options.items() if value is not None}
     overrides = merge(overrides, {"training": chosen} if chosen else {})
     resume = resume or was_restarted()
@@ -221,6 +226,10 @@ def _tell_of(run: Run) -> None:
     for split, result in zip(run.splits, run.results, strict=True):
         print_line(f"\n{len(split.train)} cases taught, {len(split.val)} were held out, {len(run.not_used)} not used")
         print_line(f"best of {result.epochs} epochs: {result.best_epoch}; model: {result.model}")
+    if run.config.postprocess is None:
+        steps = {rule.label: rule.model_dump(exclude_defaults=True, exclude={"label"}) for rule in run.rules}
+        chosen = "; ".join(f"{label}: {', '.join(step)}" for label, step in steps.items())
+        print_line(f"post-processing that raised the Dice: {chosen or 'none'}")
     print_line(f"curves: tensorboard --logdir {run.folder}")
 
 

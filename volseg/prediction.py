@@ -99,7 +99,7 @@ class Predictor:
     def __init__(self, models: Sequence[Model], cache: Path | None = None) -> None:
         check_ensemble(models)
         first = models[0].config
-        self.data, self.rules, self.inference = first.data, first.postprocess, first.inference
+        self.data, self.rules, self.inference = first.data, first.rules, first.inference
         self.memory_gb = self.inference.memory_gb or default_memory_gb()
         self._cache = cache or default_cache()
         self._kinds = _by_kind(models)

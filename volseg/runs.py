@@ -14,8 +14,19 @@ import pandas as pd
 import yaml
 
 from volseg.cases import Case, Dataset, Split, find_dataset, make_splits, read_splits, write_splits
-from volseg.checkpoint import FOLD_FOLDER, MODEL_FILE
-from volseg.config import Config, NetworkName, dicom_rules, dump, has_key, is_complete, merge, read_config, validate
+from volseg.checkpoint import FOLD_FOLDER, MODEL_FILE, load_weights, settle_rules
+from volseg.config import (
+    Config,
+    LabelRule,
+    NetworkName,
+    dicom_rules,
+    dump,
+    has_key,
+    is_complete,
+    merge,
+    read_config,
+    validate,
+)
 from volseg.errors import ConfigError, OutputError
 from volseg.io import SetAside
 from volseg.io.files import atomic_path, make_folder, without_root, write_text
@@ -25,12 +36,16 @@ from volseg.preparation import PreparedCase, prepare_cases
 from volseg.progress import Progress, silent
 from volseg.training import TrainingResult, train
 from volseg.training.record import VALIDATION_FILE, write_validation
+from volseg.training.rules import choose_rules
 from volseg.training.schedule import Clock
 from volseg.training.state import LAST_FILE
 from volseg.training.team import ALONE, Team
 from volseg.training.validation import Validation, joined
 
 CONFIG_FILE, SPLITS_FILE, NOT_USED_FILE, CACHE_FOLDER = "config.yaml", "splits.json", "not_used.csv", "cache"
+
+#: A run that starts from another learns more slowly than that by this factor, so as not to forget.
+_FINE_TUNING = 0.3
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +75,11 @@ class Run:
         """Dice of every held-out case, by the network that never saw it."""
         return joined([result.validation for result in self.results])
 
+    @property
+    def rules(self) -> tuple[LabelRule, ...]:
+        """The post-processing of all networks: as configured, else as their held-out cases want it."""
+        return choose_rules(self.validation) if self.config.postprocess is None else self.config.postprocess
+
 
 def plan_folder(data: Path, overrides: Mapping[str, Any], progress: Progress = silent) -> tuple[Dataset, Plan]:
     """Plan a configuration for a data set.
@@ -76,6 +96,7 @@ def plan_folder(data: Path, overrides: Mapping[str, Any], progress: Progress = s
         DataError: If there is no labelled case.
         ConfigError: If the overrides are not valid.
     """
+    overrides = merge(_inherited(overrides), overrides)
     dataset = find_dataset(data, dicom_rules(overrides), progress)
     labels = overrides.get("data", {}).get("labels") if isinstance(overrides.get("data"), Mapping) else None
     fingerprint = take_fingerprint(dataset, labels if isinstance(labels, Mapping) else None, progress)
@@ -127,8 +148,25 @@ def train_folder(
     run = Run(output, config, tuple(splits.values()), not_used, tuple(failed), tuple(results))
     if team.leads:
         write_validation(run.validation, output / VALIDATION_FILE)
+        for result in run.results:
+            settle_rules(result.model, run.rules)
         shutil.rmtree(output / CACHE_FOLDER)
     return run
+
+
+def _inherited(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run that starts from another has from it: weights know one network and one voxel size."""
+    if not has_key(overrides, "training.start_from") or overrides["training"]["start_from"] is None:
+        return {}
+    _, config = load_weights(Path(str(overrides["training"]["start_from"])))
+    if config is None:
+        return {}
+    tree = config.model_dump(mode="json")
+    return {
+        "network": tree["network"],
+        "preprocessing": {"spacing_mm": tree["preprocessing"]["spacing_mm"]},
+        "training": {"learning_rate": _FINE_TUNING * tree["training"]["learning_rate"]},
+    }
 
 
 def check_patch(config: Config) -> None:

@@ -59,6 +59,8 @@ class TrainingConfig(Section):
         warmup_steps: Steps over which it rises from zero.
         gradient_clip: Largest norm of the gradient.
         ema_decay: Validated and saved weights are an exponential average of the trained ones; 0 takes them as they are.
+        start_from: A run, a model file or a file of weights that the network starts with, as far as they fit.
+        freeze_encoder: Whether only the way up learns.
         precision: Of the network's arithmetic; auto is bf16 or fp16 where the machine is faster with it.
         validation_interval: Epochs between validations; 0 lets it follow from the time they take.
         patience: Validations without a better Dice after which training stops; 0 never stops early.
@@ -82,6 +84,8 @@ class TrainingConfig(Section):
     warmup_steps: Annotated[int, Field(ge=0)] = 50
     gradient_clip: Annotated[float, Field(gt=0)] = 12.0
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    start_from: str | None = None
+    freeze_encoder: bool = False
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     validation_interval: Annotated[int, Field(ge=0)] = 0
     patience: Annotated[int, Field(ge=0)] = 0

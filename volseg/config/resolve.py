@@ -39,7 +39,12 @@ class Config(Section):
     loss: LossConfig = LossConfig()
     training: TrainingConfig = TrainingConfig()
     inference: InferenceConfig = InferenceConfig()
-    postprocess: tuple[LabelRule, ...] = ()
+    postprocess: tuple[LabelRule, ...] | None = None
+
+    @property
+    def rules(self) -> tuple[LabelRule, ...]:
+        """The post-processing: none until training has chosen it."""
+        return self.postprocess or ()
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
@@ -47,7 +52,7 @@ class Config(Section):
         if channels != normalizations:
             raise ValueError(f"preprocessing.normalization has {normalizations} entries for {channels} channels")
         names = {label.name for label in self.data.output_labels}
-        for rule in self.postprocess:
+        for rule in self.rules:
             if rule.label != "*" and rule.label not in names:
                 raise ValueError(f"postprocess names label {rule.label!r}; there are {', '.join(sorted(names))}")
         if unknown := {name for pair in self.augmentation.swap_labels for name in pair} - set(self.data.labels):

@@ -18,11 +18,13 @@ from torch import nn
 from volseg.checkpoint import MODEL_FILE, load_model, save_model
 from volseg.config import Config, TrainingConfig
 from volseg.errors import TrainingError
+from volseg.inference.engines import is_shortage
 from volseg.losses import SegmentationLoss
 from volseg.networks import choose_device, choose_precision, training_layout
 from volseg.preparation import PreparedCase
 from volseg.progress import Progress, silent
 from volseg.training.record import VALIDATION_FILE, Board, read_validation, write_history, write_validation
+from volseg.training.rules import CANDIDATES
 from volseg.training.sampling import Batch, Patches, batches
 from volseg.training.schedule import Clock, learning_rate
 from volseg.training.state import LAST_FILE, State, restore, save_last, start
@@ -79,7 +81,7 @@ def train(
         The best model and its scores.
 
     Raises:
-        TrainingError: If the loss is not finite for many steps in a row.
+        TrainingError: If the loss is not finite for many steps in a row, or a step does not fit into memory.
         CheckpointError: If `last.pt` belongs to another configuration.
         OutputError: If the run folder cannot be written.
     """
@@ -96,7 +98,7 @@ def train(
     step = Step(team.share(state.network), SegmentationLoss(config.loss, config.data), dtype, team)
     patches = Patches(train_cases, config, team.part(config.training.batch_size))
     watched = _spread(val_cases, config.training.validation_cases)
-    board = Board(run / "tensorboard", state.epoch)
+    board = Board(run / "tensorboard", state.epoch, config)
     state.clock.start_steps(state.step)
     with closing(batches(patches, config.training.workers, state.step)) as source:
         while not _is_over(state, config.training):
@@ -112,7 +114,9 @@ def train(
     board.close()
     with team.leader_first():
         best = load_model(run / MODEL_FILE, device)
-    validation = validate(best.network, val_cases, config, dtype, progress, team)
+    # Regions overlap: what a rule does to the painted mask says little about each.
+    rules = CANDIDATES if config.postprocess is None and not config.data.regions else {}
+    validation = validate(best.network, val_cases, config, dtype, progress, team, rules)
     if team.leads:
         write_validation(validation, run / VALIDATION_FILE)
     return TrainingResult(run / MODEL_FILE, state.epoch, state.best_epoch, validation)
@@ -162,7 +166,12 @@ def _train_epoch(
         voxels += batch.reference.numel() * step.team.size
         # Dropout of a resumed run must equal that of an undisturbed one.
         torch.manual_seed((settings.seed << 32) + state.step)
-        value, norm = _train_step(state, batch, step, settings.gradient_clip)
+        try:
+            value, norm = _train_step(state, batch, step, settings.gradient_clip)
+        except (RuntimeError, MemoryError) as error:
+            if not is_shortage(error):
+                raise
+            raise _too_large(batch) from error
         state.step += 1
         state.clock.tick(step.team.agree)
         if value is None:
@@ -188,6 +197,14 @@ def _train_epoch(
         "voxels_per_second": round(voxels / trained),
         "data_wait_share": round(waited / trained, 4),
     }
+
+
+def _too_large(batch: Batch) -> TrainingError:
+    size = " x ".join(str(length) for length in batch.image.shape[2:])
+    return TrainingError(
+        f"a step with {len(batch.image)} patches of {size} voxels does not fit into memory",
+        hint="lower training.batch_size or, if that is 1 or 2, patches.size",
+    )
 
 
 def _note(state: State, losses: Sequence[float]) -> str:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from volseg.config import Config
+from volseg.config import Config, dump
 from volseg.io.files import atomic_path
 from volseg.outputs import label_values, winners
 from volseg.preparation import PreparedCase
@@ -45,20 +45,22 @@ def write_validation(validation: Validation, path: Path) -> None:
     Raises:
         OutputError: If it cannot be written.
     """
-    rows = [
-        {"case_id": case_id, "label": label, "dice": value}
-        for case_id, values in zip(validation.case_ids, validation.dice, strict=True)
-        for label, value in zip(validation.labels, values, strict=True)
-    ]
+    columns = {"dice": validation.dice, **{f"dice_{rule}": dice for rule, dice in validation.dice_by_rule.items()}}
+    index = pd.MultiIndex.from_product([validation.case_ids, validation.labels], names=["case_id", "label"])
+    table = pd.DataFrame({name: dice.ravel() for name, dice in columns.items()}, index=index)
     with atomic_path(path) as temporary:
-        pd.DataFrame(rows, columns=["case_id", "label", "dice"]).to_csv(temporary, index=False, float_format="%.6f")
+        table.to_csv(temporary, float_format="%.6f")
 
 
 def read_validation(path: Path) -> Validation:
     """Read what `write_validation` wrote."""
-    table = pd.read_csv(path, dtype={"case_id": str, "label": str})
-    case_ids, labels = (tuple(table[column].unique()) for column in ("case_id", "label"))
-    return Validation(case_ids, labels, table["dice"].to_numpy(np.float64).reshape(len(case_ids), len(labels)))
+    table = pd.read_csv(path, dtype={"case_id": str, "label": str}).set_index(["case_id", "label"])
+    case_ids, labels = (tuple(level.unique()) for level in (table.index.get_level_values(n) for n in range(2)))
+    columns = {
+        str(name).removeprefix("dice_"): values.to_numpy(np.float64).reshape(len(case_ids), len(labels))
+        for name, values in table.items()
+    }
+    return Validation(case_ids, labels, columns.pop("dice"), columns)
 
 
 class Board:
@@ -67,17 +69,20 @@ class Board:
     Args:
         folder: Where its event files lie.
         epoch: Epochs that are already there; later ones of an interrupted run are dropped.
+        config: Shown as text.
     """
 
-    def __init__(self, folder: Path, epoch: int) -> None:
-        self._folder, self._epoch = folder, epoch
+    def __init__(self, folder: Path, epoch: int, config: Config) -> None:
+        self._folder, self._epoch, self._config = folder, epoch, config
 
     @cached_property
     def _writer(self) -> SummaryWriter:
         """Made when something is written: only one process of a team does."""
         from torch.utils.tensorboard import SummaryWriter
 
-        return SummaryWriter(str(self._folder), purge_step=self._epoch + 1)
+        writer = SummaryWriter(str(self._folder), purge_step=self._epoch + 1)
+        writer.add_text("configuration", f"```yaml\n{dump(self._config)}```", self._epoch)
+        return writer
 
     def add_epoch(self, epoch: int, row: dict[str, Any]) -> None:
         """Show the numbers of an epoch under the names of history.csv."""

@@ -18,6 +18,7 @@ from volseg.config import Config, TrainingConfig, dump
 from volseg.errors import CheckpointError
 from volseg.networks import build_network, training_layout
 from volseg.training.schedule import Clock
+from volseg.training.transfer import adopt, freeze_encoder
 
 LAST_FILE = "last.pt"
 
@@ -60,11 +61,18 @@ def start(config: Config, device: torch.device, dtype: torch.dtype, clock: Clock
         clock: Of the run.
 
     Returns:
-        Random weights that follow from the seed, and everything around them.
+        Random weights that follow from the seed, or those of an earlier network, and everything around them.
+
+    Raises:
+        CheckpointError: If the run should start from a model that is not there or does not fit.
     """
     settings = config.training
     torch.manual_seed(settings.seed)
     network = build_network(config.network, len(config.data.channels), config.data.outputs)
+    if settings.start_from is not None:
+        adopt(network, config, Path(settings.start_from))
+    if settings.freeze_encoder:
+        freeze_encoder(network, config.network.name)
     network.to(device, memory_format=training_layout(device))  # type: ignore[call-overload]  # its stub knows only 4D
     average = None
     if settings.ema_decay:
@@ -140,10 +148,9 @@ def restore(state: State, path: Path, config: Config) -> None:
 
 def _build_optimizer(network: nn.Module, settings: TrainingConfig) -> torch.optim.Optimizer:
     decay = settings.weight_decay
+    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
     match settings.optimizer:
         case "adamw":
-            return torch.optim.AdamW(network.parameters(), settings.learning_rate, weight_decay=decay)
+            return torch.optim.AdamW(learning, settings.learning_rate, weight_decay=decay)
         case "sgd":
-            return torch.optim.SGD(
-                network.parameters(), settings.learning_rate, momentum=0.99, nesterov=True, weight_decay=decay
-            )
+            return torch.optim.SGD(learning, settings.learning_rate, momentum=0.99, nesterov=True, weight_decay=decay)

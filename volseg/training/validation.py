@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from volseg.config import Config
+from volseg.config import Config, LabelRule
+from volseg.geometry import Geometry
 from volseg.inference.engines import Engine, mirrored, start
 from volseg.inference.sliding import Run, sliding_window
-from volseg.outputs import decide, encode
+from volseg.outputs import decide, encode, label_values, winners
+from volseg.postprocess import postprocess
 from volseg.preparation import PreparedCase
 from volseg.progress import Progress, silent
 from volseg.training.team import ALONE, Team
+from volseg.volume import Mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,11 +31,13 @@ class Validation:
         case_ids: The cases.
         labels: Names of the labels or regions.
         dice: (cases, labels); NaN where neither the reference nor the prediction has the label.
+        dice_by_rule: Name of a post-processing rule -> the same after it, for the rules that were tried.
     """
 
     case_ids: tuple[str, ...]
     labels: tuple[str, ...]
     dice: NDArray[np.float64]
+    dice_by_rule: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     @property
     def per_label(self) -> NDArray[np.float64]:
@@ -51,7 +57,8 @@ class Validation:
 def joined(parts: Sequence[Validation]) -> Validation:
     """The scores of several folds as one table."""
     case_ids = tuple(case_id for part in parts for case_id in part.case_ids)
-    return Validation(case_ids, parts[0].labels, np.concatenate([part.dice for part in parts]))
+    by_rule = {rule: np.concatenate([part.dice_by_rule[rule] for part in parts]) for rule in parts[0].dice_by_rule}
+    return Validation(case_ids, parts[0].labels, np.concatenate([part.dice for part in parts]), by_rule)
 
 
 def validate(
@@ -61,6 +68,7 @@ def validate(
     dtype: torch.dtype,
     progress: Progress = silent,
     team: Team = ALONE,
+    rules: Mapping[str, LabelRule] = MappingProxyType({}),
 ) -> Validation:
     """Segment whole volumes and compare them with their references.
 
@@ -71,6 +79,7 @@ def validate(
         dtype: Arithmetic of the network.
         progress: Told per case.
         team: Each member takes a part of the cases.
+        rules: Post-processing that is tried, by name.
 
     Returns:
         The Dice values of all cases. A label that was missed or made up scores 0.
@@ -79,11 +88,23 @@ def validate(
     run = answering(network, config, dtype)
     own = team.deal(cases)
     for done, case in enumerate(own, start=1):
-        rows.append(_dice(decide(logits_of(run, case, config), config.data), case, config))
+        logits = logits_of(run, case, config)
+        ruled = [_after_rule(logits, case, config, rule) for rule in rules.values()]
+        rows.append([_dice(each, case, config) for each in (decide(logits, config.data), *ruled)])
         progress("validate", done, len(own), case.case_id)
     labels = tuple(label.name for label in config.data.output_labels)
-    dice = np.array(team.collect(rows)).reshape(len(cases), len(labels))
-    return Validation(tuple(case.case_id for case in cases), labels, dice)
+    dice = np.array(team.collect(rows)).reshape(len(cases), 1 + len(rules), len(labels))
+    by_rule = {rule: dice[:, place] for place, rule in enumerate(rules, start=1)}
+    return Validation(tuple(case.case_id for case in cases), labels, dice[:, 0], by_rule)
+
+
+def _after_rule(logits: torch.Tensor, case: PreparedCase, config: Config, rule: LabelRule) -> torch.Tensor:
+    """What a post-processing rule leaves of each label or region, (labels, R, A, S) bool."""
+    values = label_values(config.data)
+    array = values[winners(logits.movedim(0, -1), config.data).numpy()]
+    geometry = Geometry(array.shape, np.diag([*case.spacing_mm, 1.0]))
+    ruled = postprocess(Mask(array, geometry, config.data.output_labels), [rule]).array
+    return torch.stack([torch.from_numpy(ruled == value) for value in values[1:]])
 
 
 def answering(network: nn.Module, config: Config, dtype: torch.dtype) -> Run:
