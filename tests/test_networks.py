@@ -146,6 +146,24 @@ def test_ignored_voxels_are_as_if_they_were_not_there(name: str, batch: bool, re
     assert not gradient[:, :, 4:].any()
 
 
+def test_coarser_levels_count_half_as_much_each() -> None:
+    loss = SegmentationLoss(LossConfig(), LABELS)
+    levels = torch.randn(2, 3, 3, 8, 8, 8)
+    reference = torch.tensor([0, 1, 4])[torch.randint(3, (2, 1, 8, 8, 8))]
+    each = [loss(level, reference) for level in levels.unbind(1)]
+    torch.testing.assert_close(loss(levels, reference), (4 * each[0] + 2 * each[1] + each[2]) / 7)
+
+
+def test_deep_supervision_answers_on_every_level_while_training_only() -> None:
+    config = DynUNet(filters=(8, 8, 8, 8), strides=((2, 2, 2),) * 3, deep_supervision=2)
+    network = build_network(config, 1, outputs=3)
+    image = torch.randn(2, 1, 16, 16, 16)
+    assert network.train()(image).shape == (2, 3, 3, 16, 16, 16)
+    torch.testing.assert_close(network(image)[:, 0], network.eval()(image))
+    with pytest.raises(ValueError, match="3 strides leave 2 levels"):
+        DynUNet(filters=(8, 8, 8, 8), strides=((2, 2, 2),) * 3, deep_supervision=3)
+
+
 def test_dice_loss_equals_its_formula() -> None:
     """1 - (2 * overlap) / (sum of both), one label, probabilities 1/3 everywhere, a quarter of the voxels labelled."""
     data = DataConfig(labels={"a": 1, "b": 2})

@@ -172,6 +172,37 @@ def test_a_channel_is_ct_only_if_its_own_files_say_so() -> None:
     assert [entry.method for entry in plan.config.preprocessing.normalization] == ["ct", "zscore"]
 
 
+def test_small_cases_are_segmented_mirrored_as_they_were_trained() -> None:
+    small, large = (make_plan(fingerprint(shape)) for shape in ((60, 60, 60), (500, 500, 500)))
+    assert small.config.inference.mirror_axes == small.config.augmentation.flip_axes == ("left-right",)
+    assert large.config.augmentation.flip_axes == ("left-right",)
+    assert large.config.inference.mirror_axes == ()
+    assert "double the time" in large.reasons["inference.mirror_axes"]
+    sided = make_plan(fingerprint((60, 60, 60), labels=("lung_left", "lung_right")))
+    assert sided.config.inference.mirror_axes == ()
+
+
+def test_different_data_get_different_plans() -> None:
+    """Small MR of two channels, a body in CT, and thick oblique slices."""
+    values = np.ones((2, 5), np.float32)
+    brain = CasePrint((48, 56, 40), (1.0, 1.0, 1.0), ("", ""), (0.0, 0.0), (2.0, 2.0), values, {1: 1.0})
+    brains = make_plan(Fingerprint(("t1", "t2"), {"core": 1}, {}, (brain,))).config
+    kidneys = ("kidney_left", "kidney_right")
+    bodies = make_plan(fingerprint((320, 260, 120), (1.5, 1.5, 2.0), labels=kidneys, low=-1000)).config
+    cords = make_plan(fingerprint((384, 384, 16), (0.5, 0.5, 7.5))).config
+    methods = [[entry.method for entry in plan.preprocessing.normalization] for plan in (brains, bodies, cords)]
+    assert methods == [["zscore", "zscore"], ["ct"], ["zscore"]]
+    for plan in (brains, bodies):
+        assert isinstance(plan.network, UNet)
+        assert all(stride == (2, 2, 2) for stride in plan.network.strides)
+    assert isinstance(cords.network, UNet)
+    assert cords.network.strides[:3] == ((2, 2, 1),) * 3
+    assert cords.patches.size[2] == 16
+    assert len({plan.patches.size for plan in (brains, bodies, cords)}) == 3
+    assert bodies.augmentation.flip_axes == ()  # kidneys have sides
+    assert brains.augmentation.flip_axes == ("left-right",)
+
+
 @pytest.mark.real_data
 def test_the_hippocampus_gets_a_sensible_plan(real_data: Path) -> None:
     config = make_plan(take_fingerprint(find_dataset(real_data / "hippocampus"))).config

@@ -29,12 +29,18 @@ class SegmentationLoss(nn.Module):
         """Compare.
 
         Args:
-            logits: (B, outputs, R, A, S) float.
+            logits: (B, outputs, R, A, S) float, or (B, levels, outputs, R, A, S) of which each level counts half as
+                much as the one before.
             reference: (B, 1, R, A, S) label values; what it says nothing of is left out.
 
         Returns:
             A scalar.
         """
+        if logits.ndim > reference.ndim:
+            levels = logits.unbind(1)
+            weights = [0.5**level for level in range(len(levels))]
+            losses = [weight * self(level, reference) for weight, level in zip(weights, levels, strict=True)]
+            return torch.stack(losses).sum() / sum(weights)
         if self.data.ignored_value is None:
             return self._compare(logits, reference)
         known = reference[:, 0] != self.data.ignored_value

@@ -1,6 +1,7 @@
 """Networks: MONAI's, built from the configuration, all with one calling convention.
 
-A network maps (B, C, R, A, S) float to logits (B, outputs, R, A, S).
+A network maps (B, C, R, A, S) float to logits (B, outputs, R, A, S); with deep supervision, while training, to
+(B, 1 + levels, outputs, R, A, S), the finest first.
 """
 
 from __future__ import annotations
@@ -78,6 +79,8 @@ def _build(config: NetworkConfig, channels: int, outputs: int) -> nn.Module:
                 upsample_kernel_size=strides[1:],
                 filters=config.filters,
                 res_block=config.residual,
+                deep_supervision=config.deep_supervision > 0,
+                deep_supr_num=max(1, config.deep_supervision),
             )
         case SegResNet():
             return nets.SegResNet(

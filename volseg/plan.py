@@ -41,6 +41,8 @@ _SMALLEST_FEATURE_MAP = 4
 _LARGEST_WIDTH = 320
 #: Padding an axis by more than this share costs more than what cutting it off loses.
 _WASTE = 0.25
+#: Up to so many patches a case, being segmented twice is a small price.
+_FEW_PATCHES = 8
 #: Labels of which more than this share is as dark as air may be air.
 _DARK_LABELS = 0.05
 
@@ -172,6 +174,7 @@ def make_plan(
     batch = int(np.clip(2 * voxels // math.prod(patch), 2, _LARGEST_BATCH))
     normalizations = [_plan_normalization(fingerprint, channel) for channel in range(len(fingerprint.channels))]
     flips, swaps, flip_reason = _plan_flips(list(fingerprint.labels))
+    mirrors, mirror_reason = _plan_mirrors(flips, shape, patch)
     air, air_reason = _plan_air(fingerprint, [entry for entry, _ in normalizations])
     tree: dict[str, Any] = {
         "data": _plan_data(fingerprint),
@@ -180,7 +183,7 @@ def make_plan(
         "network": topology,
         "augmentation": {"flip_axes": flips, "swap_labels": swaps},
         "training": {"batch_size": batch},
-        "inference": {"air": air},
+        "inference": {"air": air, "mirror_axes": mirrors},
     }
     median = " x ".join(f"{size:.0f}" for size in shape)
     reasons = {
@@ -192,6 +195,7 @@ def make_plan(
         "network": "an axis is halved while it keeps at least 4 voxels and is not coarser than the others",
         "augmentation.flip_axes": flip_reason,
         "inference.air": air_reason,
+        "inference.mirror_axes": mirror_reason,
         "training.batch_size": f"as many patches as fit, from 2 to {_LARGEST_BATCH}",
         "postprocess": "null: training chooses for each label what raises the Dice of held-out cases; [] is none",
     }
@@ -388,6 +392,18 @@ def _plan_flips(names: Sequence[str]) -> tuple[list[str], list[tuple[str, str]],
             f"none: {pairs[0][0]} and others state a side; should you add left-right, swap_labels keeps it true",
         )
     return ["left-right"], [], "no label states a side; up and down, front and back look different in a patient"
+
+
+def _plan_mirrors(
+    flips: Sequence[str], shape: NDArray[np.float64], patch: tuple[int, int, int]
+) -> tuple[list[str], str]:
+    """Whether cases are segmented mirrored, too, which takes as long again."""
+    patches = math.prod(math.ceil(length / size) for length, size in zip(shape, patch, strict=True))
+    if not flips:
+        return [], "none: training does not mirror"
+    if patches > _FEW_PATCHES:
+        return [], f"none: it would double the time, and a case is {patches} patches"
+    return list(flips), f"as in training; averaging both views costs little where a case is {patches} patches or fewer"
 
 
 def _side(name: str) -> str:

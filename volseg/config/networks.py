@@ -35,12 +35,20 @@ class VNet(Section):
 
 
 class DynUNet(Section):
-    """MONAI's DynUNet, the topology of nnU-Net (Isensee et al. 2021)."""
+    """MONAI's DynUNet, the topology of nnU-Net (Isensee et al. 2021).
+
+    Attributes:
+        filters: Features of each level, from the finest.
+        strides: By what each level but the first is coarser.
+        residual: Whether blocks add their input.
+        deep_supervision: How many coarser levels answer, too, while training.
+    """
 
     name: Literal["dynunet"] = "dynunet"
     filters: Annotated[tuple[int, ...], Field(min_length=3)] = (32, 64, 128, 256)
     strides: tuple[IntTriple, ...] = ((2, 2, 2), (2, 2, 2), (2, 2, 2))
     residual: bool = False
+    deep_supervision: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
     def _levels(self) -> DynUNet:
@@ -48,6 +56,8 @@ class DynUNet(Section):
             raise ValueError(
                 f"{len(self.filters)} filters need {len(self.filters) - 1} strides, got {len(self.strides)}"
             )
+        if self.deep_supervision > len(self.strides) - 1:
+            raise ValueError(f"{len(self.strides)} strides leave {len(self.strides) - 1} levels for deep_supervision")
         return self
 
 

@@ -245,7 +245,9 @@ def _validate_epoch(
 ) -> dict[str, Any]:
     """Validate, remember whether it was the best, and learn how long a validation takes."""
     began = state.clock.elapsed_seconds
-    validation = validate(state.validated, watched, config, step.dtype, team=step.team)
+    inference = config.inference.model_copy(update={"mirror_axes": ()})  # which would take as long again
+    plain = config.model_copy(update={"inference": inference})
+    validation = validate(state.validated, watched, plain, step.dtype, team=step.team)
     state.clock.tick(step.team.agree)
     if validation.mean > state.best_dice:
         state.best_dice, state.best_epoch, state.stale = validation.mean, state.epoch, 0
@@ -253,7 +255,8 @@ def _validate_epoch(
         state.stale += 1
     seconds = state.clock.elapsed_seconds - began
     state.clock.validation_seconds += seconds
-    state.clock.reserve_seconds = seconds * (1 + total / len(watched))  # the last one of an epoch and the one of all
+    views = 2 ** len(config.inference.mirror_axes)
+    state.clock.reserve_seconds = seconds * (1 + views * total / len(watched))  # the last of an epoch and that of all
     logger.info("epoch %d: validation Dice %.4f, best %.4f", state.epoch, validation.mean, state.best_dice)
     named = {
         f"dice_{label}": value for label, value in zip(validation.labels, validation.per_label.tolist(), strict=True)

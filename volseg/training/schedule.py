@@ -12,7 +12,7 @@ from volseg.config import TrainingConfig
 #: A run with a time budget is divided into this many epochs.
 _EPOCHS_OF_A_BUDGET = 40
 #: Share of a time budget that validation may take while training.
-_VALIDATION_SHARE = 0.15
+_VALIDATION_SHARE = 0.08
 #: At most this share of a time budget is kept for the final validation.
 _LARGEST_RESERVE = 0.25
 #: Share of the time that saving the state may take.
