@@ -197,7 +197,7 @@ def test_different_data_get_different_plans() -> None:
         assert all(stride == (2, 2, 2) for stride in plan.network.strides)
     assert isinstance(cords.network, UNet)
     assert cords.network.strides[:3] == ((2, 2, 1),) * 3
-    assert cords.patches.size[2] == 16
+    assert 12 <= cords.patches.size[2] <= 16
     assert len({plan.patches.size for plan in (brains, bodies, cords)}) == 3
     assert bodies.augmentation.flip_axes == ()  # kidneys have sides
     assert brains.augmentation.flip_axes == ("left-right",)
