@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from volseg.cases import Dataset, find_dataset
-from volseg.config import CtNormalization, UNet, ZScore, read_config
+from volseg.config import CtNormalization, DynUNet, ZScore, read_config
 from volseg.errors import ConfigError, DataError
 from volseg.io import write_mask, write_volume
 from volseg.networks import patch_divisor
@@ -75,7 +75,7 @@ def test_ct_is_known_by_its_air() -> None:
 
 def test_coarse_axes_are_not_halved_before_the_others_catch_up() -> None:
     network = make_plan(fingerprint((320, 320, 20), (0.5, 0.5, 5.0))).config.network
-    assert isinstance(network, UNet)
+    assert isinstance(network, DynUNet)
     assert network.strides[:3] == ((2, 2, 1), (2, 2, 1), (2, 2, 1))
     assert all(stride[2] == 1 or n > 2 for n, stride in enumerate(network.strides))
 
@@ -193,9 +193,9 @@ def test_different_data_get_different_plans() -> None:
     methods = [[entry.method for entry in plan.preprocessing.normalization] for plan in (brains, bodies, cords)]
     assert methods == [["zscore", "zscore"], ["ct"], ["zscore"]]
     for plan in (brains, bodies):
-        assert isinstance(plan.network, UNet)
-        assert all(stride == (2, 2, 2) for stride in plan.network.strides)
-    assert isinstance(cords.network, UNet)
+        assert isinstance(plan.network, DynUNet)
+        assert plan.network.strides[:3] == ((2, 2, 2),) * 3
+    assert isinstance(cords.network, DynUNet)
     assert cords.network.strides[:3] == ((2, 2, 1),) * 3
     assert 12 <= cords.patches.size[2] <= 16
     assert len({plan.patches.size for plan in (brains, bodies, cords)}) == 3

@@ -21,6 +21,7 @@ from volseg.errors import CheckpointError, ConfigError, DataError, OutputError, 
 from volseg.io import FileSource, read_mask, read_volume, write_mask, write_volume
 from volseg.io.files import write_text
 from volseg.runs import train_folder
+from volseg.training.loop import overfits
 from volseg.training.record import outlined_slice
 from volseg.training.rules import choose_rules
 from volseg.training.schedule import Clock, learning_rate
@@ -201,6 +202,24 @@ def test_training_ends_when_the_dice_is_good_enough(dataset: Path, tmp_path: Pat
     history = pd.read_csv(tmp_path / "run" / "history.csv")
     assert len(history) == run.results[0].epochs < 30
     assert (history["dice"] >= 0.5).tolist() == [False] * (len(history) - 1) + [True]
+
+
+@pytest.mark.parametrize(
+    ("dice", "ended"),
+    [
+        ([0.5, 0.8, 0.7, 0.7, 0.7, 0.7, 0.7], True),
+        ([0.5, 0.8, 0.7, 0.7, 0.7, 0.7], False),  # not for long enough
+        ([0.5, 0.8, 0.79, 0.79, 0.79, 0.79, 0.79], False),  # within what chance does
+        ([0.5, 0.8, 0.7, 0.7, 0.79, 0.7, 0.7], False),  # one recovered
+        ([0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1], False),
+        ([], False),
+    ],
+)
+def test_a_run_that_overfits_ends(dice: list[float], ended: bool) -> None:
+    history: list[dict[str, float]] = [{"epoch": 1.0}]
+    for value in dice:
+        history += [{"dice": value}, {"loss": 0.1}]
+    assert overfits(history) == ended
 
 
 def test_the_time_that_is_left_is_told() -> None:

@@ -51,7 +51,7 @@ def run_demo(output: Path, minutes: float = 3.0, progress: Progress = silent) ->
     write_dataset(test_set, _TEST_CASES, seed=1000, progress=progress)
     overrides = {
         "data": {"labels": {label.name: label.value for label in LABELS}},
-        "network": {"channels": [16, 32, 64, 128]},
+        "network": {"name": "unet", "channels": [16, 32, 64, 128]},
         "training": {"minutes": minutes, "folds": 8, "batch_size": 2},
         "postprocess": [{"label": "*", "keep_largest": True}],
     }

@@ -225,8 +225,9 @@ def _section_at(location: Sequence[int | str]) -> Any:
             section = _UNION_MEMBERS[str(part)]
         elif isinstance(part, str):
             field = getattr(section, "model_fields", {}).get(part)
-            annotation = field.annotation if field is not None else None
-            section = next(iter(get_args(annotation)), annotation)  # the sections in a tuple
+            section = field.annotation if field is not None else None
+            while inner := get_args(section):  # the sections in a tuple that may be left out
+                section = inner[0]
     return section
 
 

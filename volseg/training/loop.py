@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 #: So many steps in a row with a loss that is not finite end the run.
 _BROKEN_STEPS = 20
+#: So many validations in a row that are worse than the best by this much end the run.
+_WORSE_VALIDATIONS, _WORSE_DICE = 5, 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -283,10 +285,17 @@ def _show_epoch(state: State, board: Board, case: PreparedCase, config: Config, 
 
 
 def _is_over(state: State, settings: TrainingConfig) -> bool:
-    """Whether time is up, the Dice good enough, or nothing has become better for long; not before the first epoch."""
+    """Whether time is up, the Dice good enough, or nothing becomes better; not before the first epoch."""
     stale = 0 < settings.patience <= state.stale
     reached = settings.target_dice is not None and state.best_dice >= settings.target_dice
-    return state.epoch > 0 and (stale or reached or state.clock.progress(state.step) >= 1.0)
+    ended = stale or reached or overfits(state.history) or state.clock.progress(state.step) >= 1.0
+    return state.epoch > 0 and ended
+
+
+def overfits(history: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether held-out cases have become clearly worse, in several validations in a row, while training went on."""
+    dice = [row["dice"] for row in history if "dice" in row]
+    return len(dice) > _WORSE_VALIDATIONS and max(dice[-_WORSE_VALIDATIONS:]) < max(dice) - _WORSE_DICE
 
 
 def _spread(cases: Sequence[PreparedCase], count: int) -> list[PreparedCase]:
