@@ -295,23 +295,34 @@ def test_kill_9_in_the_middle_of_training_costs_nothing(dataset: Path, tiny: Pat
     assert (killed / "config.yaml").read_text() == (whole / "config.yaml").read_text()
 
 
-def test_two_processes_learn_what_one_does(dataset: Path, tiny: Path, tmp_path: Path) -> None:
+TEAM = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+
+def test_two_processes_learn_what_one_does_and_survive_the_loss_of_one(
+    dataset: Path, tiny: Path, tmp_path: Path
+) -> None:
     """The same global batch; the order of sums differs, so the weights agree to rounding.
 
     AdamW would blow the rounding up where a gradient is nothing else (biases before a normalisation).
     """
-    words = ["train", str(dataset), "--config", str(tiny), "--epochs", "2", "--set", "training.precision=fp32"]
-    words += ["--set", "training.optimizer=sgd", "--set", "training.learning_rate=0.01"]
-    alone = [sys.executable, "-m", "volseg", *words, "--output", str(tmp_path / "alone")]
-    team = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "volseg", *words]
-    subprocess.run(alone, check=True, capture_output=True)
-    told = subprocess.run(
-        [sys.executable, *team, "--output", str(tmp_path / "team")], check=True, capture_output=True, text=True
-    )
+    words = ["-m", "volseg", "train", str(dataset), "--config", str(tiny), "--epochs", "8"]
+    words += ["--set", "training.precision=fp32", "--set", "training.optimizer=sgd"]
+    words += ["--set", "training.learning_rate=0.01", "--output"]
+    subprocess.run([sys.executable, *words, str(tmp_path / "alone")], check=True, capture_output=True)
+    told = subprocess.run([*TEAM, *words, str(tmp_path / "team")], check=True, capture_output=True, text=True)
     assert told.stdout.count("cases taught") == 1
-    one, other = load(tmp_path / "alone" / "model.pt")["weights"], load(tmp_path / "team" / "model.pt")["weights"]
-    for key, value in one.items():
-        torch.testing.assert_close(other[key], value, rtol=1e-3, atol=1e-5)
+    with (tmp_path / "told.txt").open("wb") as told_file:
+        agent = subprocess.Popen(
+            [*TEAM, "--max-restarts", "1", *words, str(tmp_path / "hurt")], stdout=told_file, stderr=told_file
+        )
+    wait_for(tmp_path / "hurt" / "last.pt", agent)
+    members = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
+    os.kill(int(members[-1]), signal.SIGKILL)
+    assert agent.wait() == 0, (tmp_path / "told.txt").read_text()
+    alone, team, hurt = (load(tmp_path / name / "model.pt")["weights"] for name in ("alone", "team", "hurt"))
+    for key, value in alone.items():
+        torch.testing.assert_close(team[key], value, rtol=1e-3, atol=1e-5)
+        assert torch.equal(hurt[key], team[key])
     tables = [pd.read_csv(tmp_path / name / "validation.csv") for name in ("alone", "team")]
     pd.testing.assert_frame_equal(*tables, atol=1e-3)
 

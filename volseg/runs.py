@@ -149,6 +149,7 @@ def train_folder(
         _write_not_used(not_used, data, output / NOT_USED_FILE)
     results = _train_folds(splits, prepared, config, output, started, resume=resume, progress=progress, team=team)
     run = Run(output, config, tuple(splits.values()), not_used, tuple(failed), tuple(results))
+    team.meet()  # nobody needs the prepared cases any more
     if team.leads:
         write_validation(run.validation, output / VALIDATION_FILE)
         for result in run.results:

@@ -15,6 +15,8 @@ from typing import TypeVar
 
 import torch
 from torch import distributed, nn
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from volseg.errors import ConfigError
@@ -46,9 +48,14 @@ class Team:
     def leader_first(self) -> Iterator[None]:
         """Let the leader do something before the others do the same, which then find it done."""
         if not self.leads:
-            distributed.barrier()
+            self.meet()
         yield
-        if self.leads and self.size > 1:
+        if self.leads:
+            self.meet()
+
+    def meet(self) -> None:
+        """Wait until all are here."""
+        if self.size > 1:
             distributed.barrier()
 
     def part(self, size: int) -> slice:
@@ -114,16 +121,24 @@ def gather_team() -> Iterator[Team]:
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=_PATIENCE)
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    store, rank, size = next(rendezvous("env://"))
+    # After a restart the store still holds the addresses of the processes before.
+    store = PrefixStore(f"attempt {_restarts()}", store)
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
     try:
-        yield Team(distributed.get_rank(), distributed.get_world_size())
+        yield Team(rank, size)
     finally:
         distributed.destroy_process_group()
 
 
 def was_restarted() -> bool:
     """Whether `torchrun` has started this command again, after a member was lost."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+    return _restarts() > 0
+
+
+def _restarts() -> int:
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
 def _device() -> torch.device:
