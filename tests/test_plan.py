@@ -207,5 +207,5 @@ def test_different_data_get_different_plans() -> None:
 def test_the_hippocampus_gets_a_sensible_plan(real_data: Path) -> None:
     config = make_plan(take_fingerprint(find_dataset(real_data / "hippocampus"))).config
     assert config.preprocessing.spacing_mm == (1.0, 1.0, 1.0)
-    assert config.patches.size == (40, 56, 40)
+    assert config.patches.size == (32, 48, 32)
     assert isinstance(config.preprocessing.normalization[0], ZScore)

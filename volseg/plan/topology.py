@@ -22,7 +22,7 @@ _SUPERVISED_LEVELS = 2
 _SMALLEST_FEATURE_MAP = 4
 _LARGEST_WIDTH = 320
 #: Padding an axis by more than this share costs more than what cutting it off loses.
-_WASTE = 0.25
+_WASTE = 0.05
 
 
 def plan_patch(
