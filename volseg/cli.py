@@ -196,7 +196,7 @@ def train(  # noqa: PLR0913  each is an option
     allow_gaps: GapsOption = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
 ) -> None:
-    """Train a network: 3D U-Net unless the configuration says otherwise."""
+    """Train a network: a 3D U-Net fitted to the data unless the configuration says otherwise."""
     from volseg.config import merge
     from volseg.progress import silent
     from volseg.runs import train_folder
