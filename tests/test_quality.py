@@ -78,7 +78,7 @@ def test_help_loads_nothing_heavy() -> None:
 
 
 def test_the_readme_holds_the_two_commands() -> None:
-    commands = re.findall(r"^python3 -m venv .*$", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+    commands = re.findall(r"^python3 -m venv .*$", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert len(commands) == 2
     assert all("constraints.txt" in command for command in commands)
     assert "volseg demo" in commands[0]
