@@ -23,7 +23,7 @@ from volseg.io.files import write_text
 from volseg.runs import train_folder
 from volseg.training.loop import overfits
 from volseg.training.record import outlined_slice
-from volseg.training.rules import choose_rules
+from volseg.training.rules import CANDIDATES, choose_rules
 from volseg.training.schedule import Clock, learning_rate
 from volseg.training.state import _moving_average
 from volseg.training.validation import Validation
@@ -158,32 +158,31 @@ def test_all_folds_are_trained_resumed_and_averaged(dataset: Path, tmp_path: Pat
 
 def test_post_processing_is_taken_where_it_raises_the_dice() -> None:
     nan = float("nan")
-    validation = Validation(
-        ("one", "two"),
-        ("liver", "spleen", "kidney"),
-        np.array([[0.8, 0.9, nan], [0.6, 0.9, 0.5]]),
-        {
-            "keep_largest": np.array([[0.9, 0.8, nan], [0.6, 0.9, 0.5]]),
-            "fill_holes": np.array([[0.8, 0.9, nan], [0.6, 0.95, 0.5]]),
-            # without its false alarm, the second kidney is right
-            "keep_largest_fill_holes": np.array([[0.85, 0.9, nan], [0.6, 0.9, nan]]),
-        },
-    )
-    assert choose_rules(validation) == (
-        LabelRule(label="liver", keep_largest=True),
-        LabelRule(label="spleen", fill_holes=True),
-        LabelRule(label="kidney", keep_largest=True, fill_holes=True),
-    )
+    rows = {
+        "": [[0.8, 0.9, nan], [0.6, 0.9, 0.5]],
+        "keep_largest": [[0.9, 0.8, nan], [0.6, 0.9, 0.5]],
+        "fill_holes": [[0.8, 0.9, nan], [0.6, 0.95, 0.5]],
+        # without its false alarm, the second kidney is right
+        "keep_largest_fill_holes": [[0.85, 0.9, nan], [0.6, 0.9, nan]],
+    }
+    for times, wanted in ((3, ["keep_largest", "fill_holes", "keep_largest_fill_holes"]), (2, [])):
+        dice = {rule: np.array(values * times) for rule, values in rows.items()}
+        case_ids = tuple(f"case_{n}" for n in range(2 * times))
+        validation = Validation(case_ids, ("liver", "spleen", "kidney"), dice.pop(""), dice)
+        names = zip(validation.labels, wanted, strict=False)
+        expected = [CANDIDATES[rule].model_copy(update={"label": label}) for label, rule in names]
+        assert list(choose_rules(validation)) == expected
 
 
 def test_a_run_gives_its_models_the_post_processing_that_it_chose(dataset: Path, tmp_path: Path) -> None:
-    run = train_folder(dataset, tmp_path / "run", merge(TINY, {"training": {"learning_rate": 0.01, "epochs": 3}}))
-    table = pd.read_csv(tmp_path / "run" / "validation.csv").groupby("label").mean(numeric_only=True)
-    chosen = {rule.label: rule for rule in load_model(tmp_path / "run", torch.device("cpu")).config.rules}
-    assert chosen == {rule.label: rule for rule in run.rules}
+    tree = {"training": {"learning_rate": 0.01, "epochs": 2, "fold": "all"}}
+    run = train_folder(dataset, tmp_path / "run", merge(TINY, tree))
+    table = pd.read_csv(tmp_path / "run" / "validation.csv").fillna(1.0).groupby("label").mean(numeric_only=True)
+    for fold in range(3):
+        model = load_model(tmp_path / "run" / f"fold_{fold}", torch.device("cpu"))
+        assert model.config.rules == run.rules
     for label, row in table.iterrows():
-        best = row.filter(like="dice_").max()
-        assert (label in chosen) == (best > row["dice"])
+        assert (label in {rule.label for rule in run.rules}) == (row.filter(like="dice_").max() > row["dice"])
     asked = {"postprocess": [{"label": "label_1", "fill_holes": True}], "training": {"epochs": 1}}
     run = train_folder(dataset, tmp_path / "asked", merge(TINY, asked))
     assert run.rules == (LabelRule(label="label_1", fill_holes=True),)

@@ -20,6 +20,10 @@ CANDIDATES: Mapping[str, LabelRule] = MappingProxyType(
 )
 
 
+#: Fewer held-out cases say too little to change what the network answered.
+_FEWEST_CASES = 5
+
+
 def choose_rules(validation: Validation) -> tuple[LabelRule, ...]:
     """Choose for each label the rule that raises the mean Dice of the held-out cases most, if one does.
 
@@ -29,8 +33,10 @@ def choose_rules(validation: Validation) -> tuple[LabelRule, ...]:
         validation: Of every held-out case, with what the candidates make of it.
 
     Returns:
-        At most one rule per label.
+        At most one rule per label; none where few cases are held out.
     """
+    if len(validation.case_ids) < _FEWEST_CASES:
+        return ()
     # A label that neither the reference nor the prediction has is as right as it can be.
     before = np.nan_to_num(validation.dice, nan=1.0).mean(axis=0)
     gains = {name: np.nan_to_num(dice, nan=1.0).mean(axis=0) - before for name, dice in validation.dice_by_rule.items()}
