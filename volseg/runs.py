@@ -152,8 +152,9 @@ def train_folder(
     team.meet()  # nobody needs the prepared cases any more
     if team.leads:
         write_validation(run.validation, output / VALIDATION_FILE)
-        for result in run.results:
-            settle_rules(result.model, run.rules)
+        if config.postprocess is None:
+            for result in run.results:
+                settle_rules(result.model, run.rules)
         shutil.rmtree(output / CACHE_FOLDER)
     return run
 

@@ -20,6 +20,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from volseg.errors import ConfigError
+from volseg.networks import choose_device
 
 _Item = TypeVar("_Item")
 
@@ -88,7 +89,7 @@ class Team:
         """The leader's number."""
         if self.size == 1:
             return value
-        number = torch.tensor([value], dtype=torch.float64, device=_device())
+        number = torch.tensor([value], dtype=torch.float64, device=choose_device())
         distributed.broadcast(number, 0)
         return number.item()
 
@@ -139,7 +140,3 @@ def was_restarted() -> bool:
 
 def _restarts() -> int:
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
-
-
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

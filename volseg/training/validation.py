@@ -89,7 +89,7 @@ def validate(
     own = team.deal(cases)
     for done, case in enumerate(own, start=1):
         logits = logits_of(run, case, config)
-        ruled = [_after_rule(logits, case, config, rule) for rule in rules.values()]
+        ruled = _after_rules(logits, case, config, list(rules.values())) if rules else []
         rows.append([_dice(each, case, config) for each in (decide(logits, config.data), *ruled)])
         progress("validate", done, len(own), case.case_id)
     labels = tuple(label.name for label in config.data.output_labels)
@@ -98,13 +98,15 @@ def validate(
     return Validation(tuple(case.case_id for case in cases), labels, dice[:, 0], by_rule)
 
 
-def _after_rule(logits: torch.Tensor, case: PreparedCase, config: Config, rule: LabelRule) -> torch.Tensor:
-    """What a post-processing rule leaves of each label or region, (labels, R, A, S) bool."""
+def _after_rules(
+    logits: torch.Tensor, case: PreparedCase, config: Config, rules: Sequence[LabelRule]
+) -> list[torch.Tensor]:
+    """What each post-processing rule leaves of the labels or regions, (labels, R, A, S) bool."""
     values = label_values(config.data)
     array = values[winners(logits.movedim(0, -1), config.data).numpy()]
-    geometry = Geometry(array.shape, np.diag([*case.spacing_mm, 1.0]))
-    ruled = postprocess(Mask(array, geometry, config.data.output_labels), [rule]).array
-    return torch.stack([torch.from_numpy(ruled == value) for value in values[1:]])
+    mask = Mask(array, Geometry(array.shape, np.diag([*case.spacing_mm, 1.0])), config.data.output_labels)
+    ruled = [postprocess(mask, [rule]).array for rule in rules]
+    return [torch.stack([torch.from_numpy(each == value) for value in values[1:]]) for each in ruled]
 
 
 def answering(network: nn.Module, config: Config, dtype: torch.dtype) -> Run:
