@@ -298,7 +298,6 @@ def test_kill_9_in_the_middle_of_training_costs_nothing(dataset: Path, tiny: Pat
 TEAM = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
-@pytest.mark.skip(reason="passes mostly: a member of the team died once in a whole run, for a reason not yet known")
 def test_two_processes_learn_what_one_does_and_survive_the_loss_of_one(
     dataset: Path, tiny: Path, tmp_path: Path
 ) -> None:

@@ -14,12 +14,16 @@ from datetime import timedelta
 from typing import TypeVar
 
 import torch
+
+# Its functions keep the group that exists when they are defined, as the default of an argument. DDP brings them in
+# while there is one, whose threads would then outlive it and could abort the process at its end.
+import torch.distributed.nn
 from torch import distributed, nn
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from volseg.errors import ConfigError
+from volseg.errors import ConfigError, TrainingError
 from volseg.networks import choose_device
 
 _Item = TypeVar("_Item")
@@ -116,7 +120,11 @@ ALONE = Team()
 
 @contextmanager
 def gather_team() -> Iterator[Team]:
-    """The team that `torchrun` started this process in, for as long as it works together."""
+    """The team that `torchrun` started this process in, for as long as it works together.
+
+    Raises:
+        TrainingError: If another member is lost meanwhile.
+    """
     if not distributed.is_torchelastic_launched():
         yield ALONE
         return
@@ -129,6 +137,13 @@ def gather_team() -> Iterator[Team]:
     distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
     try:
         yield Team(rank, size)
+    except RuntimeError as error:
+        if not (isinstance(error, distributed.DistError) or "gloo" in str(error)):
+            raise
+        raise TrainingError(
+            "another process of the team was lost",
+            hint="what it said itself is the cause; the same command with --resume goes on",
+        ) from error
     finally:
         distributed.destroy_process_group()
 
