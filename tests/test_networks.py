@@ -17,7 +17,7 @@ from volseg.config import (
 )
 from volseg.losses import SegmentationLoss
 from volseg.networks import GuardedConv3d, build_network, choose_precision, patch_divisor
-from volseg.outputs import decide, encode, label_values, winners
+from volseg.outputs import decide, encode, label_values, unknown_outputs, winners
 
 NETWORKS = [
     UNet(channels=(8, 16, 32), strides=((2, 2, 2), (2, 2, 1))),
@@ -144,6 +144,59 @@ def test_ignored_voxels_are_as_if_they_were_not_there(name: str, batch: bool, re
     torch.testing.assert_close(loss, expected)
     torch.testing.assert_close(gradient, wanted)
     assert not gradient[:, :, 4:].any()
+
+
+def _with_unknown(data: DataConfig, *names: str) -> torch.Tensor:
+    """One patch whose reference was drawn for some labels only."""
+    return torch.tensor([unknown_outputs(names, data)])
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_label_that_nobody_looked_for_may_be_anywhere_in_the_background(name: str) -> None:
+    data = DataConfig(labels={"a": 1, "b": 2, "ignore": 7})
+    reference = torch.zeros(1, 1, 6, 4, 4)
+    reference[..., :2, :, :] = 1
+    reference[..., 5, :, :] = 7
+    found = torch.where((reference == 0) & (torch.arange(4) < 2), 2.0, reference)  # "b" in half of the background
+    loss = SegmentationLoss(LossConfig(name=name), data)  # type: ignore[arg-type]
+    unknown = _with_unknown(data, "a")
+    right, more, wrong = (
+        loss(_logits(each, data, 8.0), reference, unknown).item()
+        for each in (reference, found, reference[:, :, [3] * 6])
+    )
+    assert right == pytest.approx(more, abs=1e-5)
+    assert right < 0.1 < wrong
+    assert loss(_logits(found, data, 8.0), reference).item() > right + 0.1
+    torch.testing.assert_close(
+        loss(_logits(found, data, 8.0), reference, _with_unknown(data, "a", "b")),
+        loss(_logits(found, data, 8.0), reference),
+    )
+
+
+def test_background_and_a_label_nobody_looked_for_count_as_one_class() -> None:
+    """Cross-entropy of labels a and b, drawn for a alone, is that of a against what is not a, by its formula."""
+    data = DataConfig(labels={"a": 1, "b": 2})
+    logits = torch.randn(1, 3, 2, 2, 2, requires_grad=True)
+    loss = SegmentationLoss(LossConfig(name="dice_ce"), data)
+    dice = SegmentationLoss(LossConfig(name="dice"), data)
+    reference = torch.zeros(1, 1, 2, 2, 2)
+    unknown = _with_unknown(data, "a")
+    rest = 1 - torch.softmax(logits, dim=1)[:, 1]
+    value = loss(logits, reference, unknown) - dice(logits, reference, unknown)
+    torch.testing.assert_close(value, -rest.log().mean())
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_region_with_a_part_that_nobody_looked_for_teaches_nothing(name: str) -> None:
+    regions = (Region(name="all", labels=(1, 2), value=1), Region(name="core", labels=(2,), value=2))
+    data = DataConfig(labels={"shell": 1, "core": 2}, regions=regions)
+    logits = torch.randn(1, 2, 4, 4, 4, requires_grad=True)
+    reference = torch.randint(0, 2, (1, 1, 4, 4, 4)) * 2
+    loss = SegmentationLoss(LossConfig(name=name), data)  # type: ignore[arg-type]
+    (gradient,) = torch.autograd.grad(loss(logits, reference, _with_unknown(data, "core")), logits)
+    assert not gradient[:, 0].any()
+    assert gradient[:, 1].all()
+    assert torch.isfinite(gradient).all()
 
 
 def test_coarser_levels_count_half_as_much_each() -> None:

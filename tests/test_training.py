@@ -283,6 +283,47 @@ def test_what_references_do_not_say_is_neither_learned_nor_scored(dataset: Path,
         assert (mask[:, :9] == 2).sum() > 50  # the box reaches into the half that was never annotated
 
 
+def partly_labelled(dataset: Path, folder: Path, annotated: str = "{}") -> Path:
+    """A manifest of cases of which each reference was drawn for one label only, the other one erased."""
+    rows = ["case_id,image,reference,annotated"]
+    for n, image in enumerate(sorted((dataset / "images").iterdir())):
+        mask = read_mask(FileSource(dataset / "labels" / image.name))
+        drawn, name = ((1, "ball"), (2, "box"))[n % 2]
+        reference = folder / f"reference_{n}.nii.gz"
+        write_mask(Mask(mask.array * (mask.array == drawn), mask.geometry), reference)
+        rows.append(f"case_{n},{image},{reference},{annotated.format(name)}")
+    (folder / "cases.csv").write_text("\n".join(rows))
+    return folder / "cases.csv"
+
+
+BALL_AND_BOX = {"data": {"labels": {"ball": 1, "box": 2}}, "training": {"learning_rate": 0.01, "epochs": 10}}
+
+
+def test_data_sets_labelled_for_different_organs_teach_both(dataset: Path, tmp_path: Path) -> None:
+    """No reference ever shows both, and each network answer is one label: only what is unknown may be either."""
+    run = train_folder(partly_labelled(dataset, tmp_path), tmp_path / "run", merge(TINY, BALL_AND_BOX))
+    assert np.isnan(run.validation.dice).sum() == len(run.validation.case_ids)  # the other label is not scored
+    predict_folder(dataset, [tmp_path / "run"], Request(tmp_path / "masks"))
+    for path in (tmp_path / "masks").glob("*.nii.gz"):
+        mask, whole = read_mask(FileSource(path)).array, read_mask(FileSource(dataset / "labels" / path.name)).array
+        for value in (1, 2):
+            found, wanted = mask == value, whole == value
+            assert 2 * (found & wanted).sum() / (found.sum() + wanted.sum()) > 0.5
+
+
+def test_what_is_said_to_be_annotated_is_checked(dataset: Path, tmp_path: Path) -> None:
+    manifest = partly_labelled(dataset, tmp_path, annotated="{};spleen")
+    with pytest.raises(ConfigError, match="case_0: annotated names spleen; data.labels lists ball, box"):
+        train_folder(manifest, tmp_path / "strange", merge(TINY, BALL_AND_BOX))
+    swap = {"augmentation": {"flip_axes": ["left-right"], "swap_labels": [["ball", "box"]]}}
+    manifest = partly_labelled(dataset, tmp_path)
+    with pytest.raises(ConfigError, match="only one of ball and box is annotated, which mirroring exchanges"):
+        train_folder(manifest, tmp_path / "half", merge(TINY, merge(BALL_AND_BOX, swap)))
+    manifest = partly_labelled(dataset, tmp_path, annotated="box")
+    run = train_folder(manifest, tmp_path / "marked", merge(TINY, BALL_AND_BOX))
+    assert [item.reason for item in run.failed] == ["the reference marks ball, which it is said not to annotate"] * 3
+
+
 def test_a_time_budget_is_kept(dataset: Path, tmp_path: Path) -> None:
     tree = merge(TINY, {"training": {"minutes": 0.1, "epochs": 100000}})
     run = train_folder(dataset, tmp_path / "run", tree)

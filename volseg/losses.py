@@ -10,6 +10,9 @@ from torch import nn
 from volseg.config import DataConfig, LossConfig
 from volseg.outputs import encode
 
+#: A logit of probability 0, but finite, so that 0 times its logarithm is 0.
+_NEVER = -1e4
+
 
 class SegmentationLoss(nn.Module):
     """A loss between logits and a reference.
@@ -25,13 +28,17 @@ class SegmentationLoss(nn.Module):
         self.batch = config.batch
         self.loss = _build(config, sigmoid=bool(data.regions))
 
-    def forward(self, logits: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, logits: torch.Tensor, reference: torch.Tensor, unknown: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Compare.
 
         Args:
             logits: (B, outputs, R, A, S) float, or (B, levels, outputs, R, A, S) of which each level counts half as
                 much as the one before.
             reference: (B, 1, R, A, S) label values; what it says nothing of is left out.
+            unknown: (B, outputs) bool, the outputs that the reference of a patch says nothing of; None if there are
+                none.
 
         Returns:
             A scalar.
@@ -39,27 +46,43 @@ class SegmentationLoss(nn.Module):
         if logits.ndim > reference.ndim:
             levels = logits.unbind(1)
             weights = [0.5**level for level in range(len(levels))]
-            losses = [weight * self(level, reference) for weight, level in zip(weights, levels, strict=True)]
+            losses = [weight * self(level, reference, unknown) for weight, level in zip(weights, levels, strict=True)]
             return torch.stack(losses).sum() / sum(weights)
+        logits, wanted = logits.float(), encode(reference, self.data).float()
+        if unknown is not None and unknown.any():
+            logits, wanted = self._of_known_outputs(logits, wanted, unknown[(..., *[None] * (logits.ndim - 2))])
         if self.data.ignored_value is None:
-            return self._compare(logits, reference)
+            whole: torch.Tensor = self.loss(logits, wanted)
+            return whole
         known = reference[:, 0] != self.data.ignored_value
         groups = [slice(None)] if self.batch else [slice(n, n + 1) for n in range(len(logits))]
         losses = [
-            self._compare(*_voxels(logits[group], reference[group], known[group]))
+            self.loss(_voxels(logits[group], known[group]), _voxels(wanted[group], known[group]))
             for group in groups
             if known[group].any()
         ]
-        return torch.stack(losses).mean() if losses else 0.0 * logits.float().sum()
+        return torch.stack(losses).mean() if losses else 0.0 * logits.sum()
 
-    def _compare(self, logits: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-        loss: torch.Tensor = self.loss(logits.float(), encode(reference, self.data).float())
-        return loss
+    def _of_known_outputs(
+        self, logits: torch.Tensor, wanted: torch.Tensor, unknown: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Make the unknown outputs of each patch cost nothing, whatever they are.
+
+        A label that was not looked for may be anywhere in the background: its probability counts as background's
+        (Shi et al. 2021, "Marginal loss and exclusion loss for partially supervised multi-organ segmentation").
+        A region that is not known stands for itself.
+        """
+        without = logits.masked_fill(unknown, _NEVER)
+        if self.data.regions:
+            return without, wanted.masked_fill(unknown, 0.0)
+        is_background = torch.arange(logits.shape[1], device=logits.device).view(1, -1, *[1] * (logits.ndim - 2)) == 0
+        background = logits.masked_fill(~(unknown | is_background), _NEVER).logsumexp(dim=1, keepdim=True)
+        return torch.cat([background, without[:, 1:]], dim=1), wanted
 
 
-def _voxels(logits: torch.Tensor, reference: torch.Tensor, known: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The N known voxels of some patches, (1, outputs, N) and (1, 1, N)."""
-    return logits.movedim(1, -1)[known].T[None], reference[:, 0][known][None, None]
+def _voxels(values: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """The N known voxels of some patches, (1, outputs, N)."""
+    return values.movedim(1, -1)[known].T[None]
 
 
 class DiceAndBinaryEntropy(nn.Module):

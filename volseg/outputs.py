@@ -6,6 +6,8 @@ output per region, and a voxel belongs to it when that is more likely than not, 
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -27,6 +29,23 @@ def encode(reference: torch.Tensor, data: DataConfig) -> torch.Tensor:
         sets = [region.labels for region in data.regions]
         return torch.cat([torch.isin(reference, torch.tensor(values).to(reference)) for values in sets], dim=1)
     return torch.cat([reference == value for value in (0, *_values(data))], dim=1)
+
+
+def unknown_outputs(annotated: Collection[str] | None, data: DataConfig) -> tuple[bool, ...]:
+    """Of which outputs a reference says nothing.
+
+    Args:
+        annotated: Names of the labels that were looked for; None if all were.
+        data: Labels and regions.
+
+    Returns:
+        One entry per output. Background is always known: it is then what is none of the annotated labels.
+    """
+    if annotated is None:
+        return (False,) * data.outputs
+    known = {data.labels[name] for name in annotated}
+    parts = [set(region.labels) for region in data.regions] or [set(), *({value} for value in _values(data))]
+    return tuple(not part <= known for part in parts)
 
 
 def decide(logits: torch.Tensor, data: DataConfig) -> torch.Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from volseg import __version__
 from volseg.cases import Case
 from volseg.config import Config
-from volseg.errors import DataError
+from volseg.errors import ConfigError, DataError
 from volseg.io import SetAside
 from volseg.io.files import atomic_path, remove_leftovers
 from volseg.io.source import digest
+from volseg.outputs import unknown_outputs
 from volseg.parallel import side_by_side
 from volseg.patches import find_locations
 from volseg.progress import Progress, silent
@@ -41,6 +42,7 @@ class PreparedCase:
         reference: (R, A, S) uint8 or uint16, memory-mapped.
         locations: Label value -> (N,) places of some of its voxels in `reference.ravel()`.
         spacing_mm: Voxel size.
+        unknown: The outputs of a network that its reference says nothing of.
     """
 
     case_id: str
@@ -48,6 +50,7 @@ class PreparedCase:
     reference: NDArray[np.unsignedinteger]
     locations: Mapping[int, NDArray[np.uint32]]
     spacing_mm: tuple[float, float, float]
+    unknown: tuple[bool, ...]
 
 
 def prepare_cases(
@@ -107,7 +110,34 @@ def _prepare(case: Case, config: Config, folder: Path) -> PreparedCase:
             np.savez(temporary, allow_pickle=False, **found)
     with np.load(locations, allow_pickle=False) as stored:
         places = {int(value): stored[value] for value in stored.files}
-    return PreparedCase(case.case_id, _map(image), _map(reference), places, config.preprocessing.spacing_mm)
+    _check_annotated(case, config, places)
+    unknown = unknown_outputs(case.annotated, config.data)
+    return PreparedCase(case.case_id, _map(image), _map(reference), places, config.preprocessing.spacing_mm, unknown)
+
+
+def _check_annotated(case: Case, config: Config, places: Collection[int]) -> None:
+    """Refuse a reference of which it is said that other labels were looked for than there are, or than it holds.
+
+    Raises:
+        ConfigError: If an annotated label is not in `data.labels`, or only one side of a pair is annotated.
+        DataError: If there are voxels of a label that is not.
+    """
+    if case.annotated is None:
+        return
+    labels = config.data.labels
+    if strange := sorted(case.annotated - set(labels)):
+        raise ConfigError(
+            f"case {case.case_id}: annotated names {', '.join(strange)}; data.labels lists {', '.join(labels)}",
+            hint="correct the manifest, or give the labels their names in data.labels",
+        )
+    if halves := [pair for pair in config.augmentation.swap_labels if len(case.annotated & set(pair)) == 1]:
+        raise ConfigError(
+            f"case {case.case_id}: only one of {' and '.join(halves[0])} is annotated, which mirroring exchanges",
+            hint="--set augmentation.swap_labels=[] --set augmentation.flip_axes=[]",
+        )
+    marked = {label.name for label in config.data.learned_labels if label.value in places} - case.annotated
+    if marked:
+        raise DataError(f"the reference marks {', '.join(sorted(marked))}, which it is said not to annotate")
 
 
 def _key(case: Case, config: Config) -> str:

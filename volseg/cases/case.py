@@ -30,11 +30,13 @@ class Case:
         case_id: Its name in every output; letters, digits, dot, underscore and dash only: a safe file name.
         images: Channel name -> where that channel is read from.
         reference: Where the reference is read from, None if there is none.
+        annotated: Names of the labels that were looked for when the reference was drawn; None if all were.
     """
 
     case_id: str
     images: dict[str, Source]
     reference: Source | None = None
+    annotated: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
         if not _CASE_ID.fullmatch(self.case_id):

@@ -30,6 +30,8 @@ from volseg.progress import Progress, silent
 
 _CHANNEL_SUFFIX = re.compile(r"(.+)_(\d{4})")
 _HINT = "data/README.md shows every layout with a tree"
+#: Columns of a manifest that are not channels.
+_NO_CHANNELS = frozenset({"case_id", "reference", "annotated"})
 
 
 def find_dataset(path: Path, rules: DicomRules = NO_RULES, progress: Progress = silent) -> Dataset:
@@ -73,16 +75,20 @@ def _segment_labels(cases: Iterable[Case]) -> dict[str, int]:
 
 
 def from_manifest(path: Path, rules: DicomRules = NO_RULES) -> Dataset:
-    """Read a CSV of `case_id,image[,image_2...],reference`; paths are relative to it.
+    """Read a CSV of `case_id,image[,image_2...],reference[,annotated]`; paths are relative to it.
+
+    In the column `annotated` stand, separated by semicolons, the labels that were looked for in a reference; where it
+    is empty or missing, all were.
 
     Raises:
         DataError: If it is no such CSV, or a case id is used twice or unsafe.
     """
     columns, rows = _read_csv(path)
-    channels = tuple(column for column in columns if column not in {"case_id", "reference"})
+    channels = tuple(column for column in columns if column not in _NO_CHANNELS)
     if "case_id" not in columns or not channels or len(set(columns)) < len(columns):
         raise DataError(
-            f"{path} is no manifest: its columns are {', '.join(columns)}", hint="case_id,image[,image_2...],reference"
+            f"{path} is no manifest: its columns are {', '.join(columns)}",
+            hint="case_id,image[,image_2...],reference[,annotated]",
         )
     twice = [case_id for case_id, count in Counter(row["case_id"] for row in rows).items() if count > 1]
     if twice:
@@ -96,8 +102,12 @@ def from_manifest(path: Path, rules: DicomRules = NO_RULES) -> Dataset:
         except DataError as error:
             set_aside.append(SetAside(path.parent / row["case_id"], str(error)))
         else:
-            cases[row["case_id"]] = Case(row["case_id"], images, reference)
+            cases[row["case_id"]] = Case(row["case_id"], images, reference, _annotated(row.get("annotated", "")))
     return Dataset("manifest", tuple(cases.values()), channels, set_aside=tuple(set_aside))
+
+
+def _annotated(entry: str) -> frozenset[str] | None:
+    return frozenset(name.strip() for name in entry.split(";") if name.strip()) or None
 
 
 def _labelled(dataset: Dataset) -> Dataset:

@@ -226,7 +226,8 @@ def _train_step(state: State, batch: Batch, step: Step, clip: float) -> tuple[fl
     image = batch.image.to(device, memory_format=training_layout(device))
     with torch.autocast(device.type, dtype=step.dtype, enabled=step.dtype != torch.float32):
         logits = step.network(image)
-    value = step.loss(step.team.whole(logits), step.team.whole(batch.reference.to(device)))
+    answered = (batch.reference.to(device), batch.unknown.to(device))
+    value = step.loss(step.team.whole(logits), *(step.team.whole(part) for part in answered))
     state.optimizer.zero_grad(set_to_none=True)
     state.scaler.scale(value * step.team.size).backward()
     state.scaler.unscale_(state.optimizer)

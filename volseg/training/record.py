@@ -40,7 +40,7 @@ def write_history(rows: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 def write_validation(validation: Validation, path: Path) -> None:
-    """Write Dice per held-out case and label; an empty cell where neither reference nor prediction has the label.
+    """Write Dice per held-out case and label; an empty cell where neither has the label, or the reference does not say.
 
     Raises:
         OutputError: If it cannot be written.

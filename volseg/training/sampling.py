@@ -33,10 +33,12 @@ class Batch:
     Attributes:
         image: (B, C, *patch) float32.
         reference: (B, 1, *patch) int32 label values.
+        unknown: (B, outputs) bool, the outputs that a reference says nothing of.
     """
 
     image: torch.Tensor
     reference: torch.Tensor
+    unknown: torch.Tensor
 
 
 class Patches:
@@ -60,10 +62,11 @@ class Patches:
         patches = [self._patch(index) for index in range(step * size, (step + 1) * size)[self._part]]
         return Batch(*(torch.stack(parts) for parts in zip(*patches, strict=True)))
 
-    def _patch(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def _patch(self, index: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         case = self._case(index)
         try:
-            return self._augmented(case, np.random.default_rng((self._config.training.seed, index)))
+            patch = self._augmented(case, np.random.default_rng((self._config.training.seed, index)))
+            return *patch, torch.tensor(case.unknown)
         except Exception as error:
             error.add_note(f"while a training patch of case {case.case_id} was made")
             raise

@@ -30,7 +30,8 @@ class Validation:
     Attributes:
         case_ids: The cases.
         labels: Names of the labels or regions.
-        dice: (cases, labels); NaN where neither the reference nor the prediction has the label.
+        dice: (cases, labels); NaN where neither the reference nor the prediction has the label, or where the reference
+            does not say.
         dice_by_rule: Name of a post-processing rule -> the same after it, for the rules that were tried.
     """
 
@@ -130,7 +131,7 @@ def _dice(predicted: torch.Tensor, case: PreparedCase, config: Config) -> list[f
     if config.data.ignored_value is not None:
         predicted = predicted & (reference != config.data.ignored_value)
     values = []
-    for one, other in zip(predicted, wanted, strict=True):
-        total = int(one.sum()) + int(other.sum())
+    for one, other, unknown in zip(predicted, wanted, case.unknown[-len(wanted) :], strict=True):
+        total = 0 if unknown else int(one.sum()) + int(other.sum())
         values.append(2 * int((one & other).sum()) / total if total else float("nan"))
     return values
