@@ -15,18 +15,18 @@ import torch
 from conftest import TINY
 
 from volseg.batch import Request, predict_folder
-from volseg.checkpoint import load, load_model, save
-from volseg.config import LabelRule, TrainingConfig, merge, read_config
+from volseg.checkpoint import load, load_model, save, settle
+from volseg.config import Config, LabelRule, TrainingConfig, merge, read_config, validate
 from volseg.errors import CheckpointError, ConfigError, DataError, OutputError, TrainingError
 from volseg.io import FileSource, read_mask, read_volume, write_mask, write_volume
 from volseg.io.files import write_text
 from volseg.runs import train_folder
+from volseg.training.choices import RULES, choose, trials_for
 from volseg.training.loop import overfits
 from volseg.training.record import outlined_slice
-from volseg.training.rules import CANDIDATES, choose_rules
 from volseg.training.schedule import Clock, learning_rate
 from volseg.training.state import _moving_average
-from volseg.training.validation import Validation
+from volseg.training.validation import NOTHING, Validation
 from volseg.volume import Mask, Volume
 
 
@@ -170,8 +170,51 @@ def test_post_processing_is_taken_where_it_raises_the_dice() -> None:
         case_ids = tuple(f"case_{n}" for n in range(2 * times))
         validation = Validation(case_ids, ("liver", "spleen", "kidney"), dice.pop(""), dice)
         names = zip(validation.labels, wanted, strict=False)
-        expected = [CANDIDATES[rule].model_copy(update={"label": label}) for label, rule in names]
-        assert list(choose_rules(validation)) == expected
+        expected = [RULES[rule].model_copy(update={"label": label}) for label, rule in names]
+        assert list(choose(_config(labels={"liver": 1, "spleen": 2, "kidney": 3}), validation).rules) == expected
+
+
+def _config(**data: object) -> Config:
+    preprocessing = {"spacing_mm": [1, 1, 1], "normalization": [{"method": "zscore"}]}
+    return validate(merge(TINY, {"data": data, "preprocessing": preprocessing}), "test")
+
+
+def test_thresholds_are_taken_where_they_raise_the_dice() -> None:
+    regions = [{"name": name, "labels": [value], "value": value} for value, name in ((1, "edema"), (2, "core"))]
+    config = _config(labels={"a": 1, "b": 2}, regions=regions)
+    assert trials_for(config).names == ("threshold_0.3", "threshold_0.4", "threshold_0.6", "threshold_0.7")
+    dice = {"threshold_0.3": [0.7, 0.6], "threshold_0.6": [0.8, 0.4]}
+    tried = {name: np.array([values] * 6) for name, values in dice.items()}
+    validation = Validation(tuple("abcdef"), ("edema", "core"), np.array([[0.75, 0.6]] * 6), tried)
+    decided = choose(config, validation)
+    assert [region.threshold for region in decided.data.regions] == [0.6, None]
+    assert decided.rules == ()
+    assert trials_for(decided) == NOTHING  # what is decided is not tried again
+
+
+@pytest.mark.parametrize("threshold", [0.2, 0.7])
+def test_a_voxel_belongs_to_a_region_above_its_threshold(dataset: Path, tmp_path: Path, threshold: float) -> None:
+    """Of two networks the thresholds are averaged as logits."""
+    regions = [{"name": "both", "labels": [1, 2], "value": 1}]
+    tree = {"data": {"labels": {"ball": 1, "cube": 2}, "regions": regions}, "training": {"epochs": 4}}
+    run = train_folder(dataset, tmp_path / "run", merge(TINY, tree))
+    assert "dice_threshold_0.3" in pd.read_csv(tmp_path / "run" / "validation.csv")
+    cutoff = 0.0
+    for name, own in (("one", threshold), ("other", 0.4)):
+        (region,) = run.config.data.regions
+        data = run.config.data.model_copy(update={"regions": (region.model_copy(update={"threshold": own}),)})
+        shutil.copytree(tmp_path / "run", tmp_path / name)
+        settle(tmp_path / name / "model.pt", run.config.model_copy(update={"data": data}))
+        cutoff += math.log(own / (1 - own)) / 2
+    wanted = 1 / (1 + math.exp(-cutoff))
+    request = Request(tmp_path / "masks", probabilities=True)
+    predict_folder(dataset / "images", [tmp_path / "one", tmp_path / "other"], request)
+    for path in sorted((tmp_path / "masks").glob("*.probabilities.nii.gz")):
+        likely = read_volume(FileSource(path)).array[0]
+        mask = read_mask(FileSource(path.with_name(path.name.replace(".probabilities", "")))).array
+        clear = np.abs(likely - wanted) > 1 / 255
+        assert 0 < mask.mean() < 1
+        np.testing.assert_array_equal((mask == 1)[clear], (likely > wanted)[clear])
 
 
 def test_a_run_gives_its_models_the_post_processing_that_it_chose(dataset: Path, tmp_path: Path) -> None:
@@ -180,12 +223,12 @@ def test_a_run_gives_its_models_the_post_processing_that_it_chose(dataset: Path,
     table = pd.read_csv(tmp_path / "run" / "validation.csv").fillna(1.0).groupby("label").mean(numeric_only=True)
     for fold in range(3):
         model = load_model(tmp_path / "run" / f"fold_{fold}", torch.device("cpu"))
-        assert model.config.rules == run.rules
+        assert model.config.rules == run.decided.rules
     for label, row in table.iterrows():
-        assert (label in {rule.label for rule in run.rules}) == (row.filter(like="dice_").max() > row["dice"])
+        assert (label in {rule.label for rule in run.decided.rules}) == (row.filter(like="dice_").max() > row["dice"])
     asked = {"postprocess": [{"label": "label_1", "fill_holes": True}], "training": {"epochs": 1}}
     run = train_folder(dataset, tmp_path / "asked", merge(TINY, asked))
-    assert run.rules == (LabelRule(label="label_1", fill_holes=True),)
+    assert run.decided.rules == (LabelRule(label="label_1", fill_holes=True),)
     assert "dice_keep_largest" not in pd.read_csv(tmp_path / "asked" / "validation.csv")
 
 
@@ -313,7 +356,7 @@ def test_data_sets_labelled_for_different_organs_teach_both(dataset: Path, tmp_p
 
 def test_what_is_said_to_be_annotated_is_checked(dataset: Path, tmp_path: Path) -> None:
     manifest = partly_labelled(dataset, tmp_path, annotated="{};spleen")
-    with pytest.raises(ConfigError, match="case_0: annotated names spleen; data.labels lists ball, box"):
+    with pytest.raises(ConfigError, match=r"case_0: annotated names spleen; data\.labels lists ball, box"):
         train_folder(manifest, tmp_path / "strange", merge(TINY, BALL_AND_BOX))
     swap = {"augmentation": {"flip_axes": ["left-right"], "swap_labels": [["ball", "box"]]}}
     manifest = partly_labelled(dataset, tmp_path)
@@ -373,7 +416,7 @@ def test_a_case_that_cannot_be_used_is_listed_and_the_others_train(dataset: Path
 def test_prepared_cases_are_never_stale(dataset: Path, tmp_path: Path) -> None:
     """Changing a file, a label or the spacing prepares anew; changing nothing does not."""
     from volseg.cases import find_dataset
-    from volseg.config import parse_assignments, validate
+    from volseg.config import parse_assignments
     from volseg.preparation import prepare_cases
     from volseg.runs import plan_folder
 

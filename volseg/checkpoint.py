@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import yaml
 from torch import Tensor, nn
 
 from volseg import __version__
-from volseg.config import Config, LabelRule, dump, validate
+from volseg.config import Config, dump, validate
 from volseg.errors import CheckpointError, ConfigError
 from volseg.io.files import atomic_path
 from volseg.networks import build_network
@@ -53,8 +53,12 @@ def save_model(path: Path, network: nn.Module, config: Config, *, dice: float, e
     save(path, {"weights": network.state_dict(), "config": dump(config), "dice": dice, "epoch": epoch})
 
 
-def settle_rules(path: Path, rules: Sequence[LabelRule]) -> None:
-    """Give a model file the post-processing that training has chosen.
+def settle(path: Path, decided: Config) -> None:
+    """Give a model file what training has chosen for it: post-processing, and thresholds of regions.
+
+    Args:
+        path: The file.
+        decided: Has them; the rest of the file's own configuration stays.
 
     Raises:
         CheckpointError: If it is damaged.
@@ -62,7 +66,8 @@ def settle_rules(path: Path, rules: Sequence[LabelRule]) -> None:
     """
     content = load(path)
     config = _stored_config(path, content["config"])
-    save(path, {**content, "config": dump(config.model_copy(update={"postprocess": tuple(rules)}))})
+    config = config.model_copy(update={"data": decided.data, "postprocess": decided.postprocess})
+    save(path, {**content, "config": dump(config)})
 
 
 def model_files(path: Path) -> list[Path]:

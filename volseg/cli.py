@@ -226,10 +226,14 @@ def _tell_of(run: Run) -> None:
     for split, result in zip(run.splits, run.results, strict=True):
         print_line(f"\n{len(split.train)} cases taught, {len(split.val)} were held out, {len(run.not_used)} not used")
         print_line(f"best of {result.epochs} epochs: {result.best_epoch}; model: {result.model}")
+    decided = run.decided
     if run.config.postprocess is None:
-        steps = {rule.label: rule.model_dump(exclude_defaults=True, exclude={"label"}) for rule in run.rules}
+        steps = {rule.label: rule.model_dump(exclude_defaults=True, exclude={"label"}) for rule in decided.rules}
         chosen = "; ".join(f"{label}: {', '.join(step)}" for label, step in steps.items())
         print_line(f"post-processing that raised the Dice: {chosen or 'none'}")
+    if decided.data.regions != run.config.data.regions:
+        chosen = ", ".join(f"{region.name}: {region.threshold}" for region in decided.data.regions if region.threshold)
+        print_line(f"thresholds that raised the Dice: {chosen}")
     print_line(f"curves: tensorboard --logdir {run.folder}")
 
 

@@ -1,11 +1,13 @@
 """What the outputs of a network mean: labels exclude each other, regions may overlap.
 
 With labels there is one output for background and one per label, by value; the largest wins. With regions there is one
-output per region, and a voxel belongs to it when that is more likely than not, that is when the logit is above 0.
+output per region, and a voxel belongs to it when the logit is above 0: what a network answers is first lowered by the
+logit of the region's threshold (`cutoffs`), which is 0 when that is one half.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 
 import numpy as np
@@ -46,6 +48,13 @@ def unknown_outputs(annotated: Collection[str] | None, data: DataConfig) -> tupl
     known = {data.labels[name] for name in annotated}
     parts = [set(region.labels) for region in data.regions] or [set(), *({value} for value in _values(data))]
     return tuple(not part <= known for part in parts)
+
+
+def cutoffs(data: DataConfig) -> tuple[float, ...]:
+    """The logit above which a voxel belongs to each region, ln(p / (1 - p)) of its threshold; zeros for labels."""
+    if not data.regions:
+        return (0.0,) * data.outputs
+    return tuple(math.log(p / (1 - p)) for p in (region.threshold or 0.5 for region in data.regions))
 
 
 def decide(logits: torch.Tensor, data: DataConfig) -> torch.Tensor:

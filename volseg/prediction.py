@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from time import perf_counter
 from typing import TypeVar
 
@@ -17,17 +18,28 @@ from numpy.typing import NDArray
 
 from volseg.cases import Case, read_images
 from volseg.checkpoint import Model
+from volseg.config import DataConfig
 from volseg.errors import CheckpointError, MemoryShortageError
 from volseg.geometry import Geometry
 from volseg.inference.calibration import calibrate, choose, default_cache, fingerprint, remember, remembered
-from volseg.inference.engines import Engine, allowed, available, averaged, is_shortage, mirrored, sparing, start
+from volseg.inference.engines import (
+    Engine,
+    allowed,
+    available,
+    averaged,
+    is_shortage,
+    lowered,
+    mirrored,
+    sparing,
+    start,
+)
 from volseg.inference.scene import Box, Scene
 from volseg.inference.segmentation import Limits, Network, Tick, Work, default_memory_gb, segment, unheard
 from volseg.inference.sliding import look
 from volseg.inference.tissue import Tissue, find_tissue
 from volseg.inference.windows import lay
 from volseg.io.files import output_error
-from volseg.outputs import label_values, probabilities, winners
+from volseg.outputs import cutoffs, label_values, probabilities, winners
 from volseg.postprocess import postprocess
 from volseg.transforms import fill_non_finite, normalize
 from volseg.volume import Mask
@@ -103,6 +115,7 @@ class Predictor:
         self.memory_gb = self.inference.memory_gb or default_memory_gb()
         self._cache = cache or default_cache()
         self._kinds = _by_kind(models)
+        self._cutoffs = tuple(map(fmean, zip(*(cutoffs(model.config.data) for model in models), strict=True)))
         self._networks: list[Network] = []
 
     def prepare(self, case: Case) -> Prepared:
@@ -191,7 +204,8 @@ class Predictor:
             by_label = order.apply(np.moveaxis(likely, -1, 0))
 
             def keep(box: Box, logits: torch.Tensor) -> None:
-                shares = (probabilities(logits, self.data) * 255).round().to(torch.uint8)
+                raised = logits + torch.tensor(self._cutoffs).to(logits)
+                shares = (probabilities(raised, self.data) * 255).round().to(torch.uint8)
                 by_label[(slice(None), *box)] = shares.movedim(-1, 0).cpu().numpy()
 
         decided = segment(
@@ -219,7 +233,7 @@ class Predictor:
             start(engine, model.network, len(self.data.channels), patch, device)
             for engine, model in zip(engines, kind, strict=True)
         ]
-        run = sparing(mirrored(averaged(runs), config.inference.mirror_axes))
+        run = sparing(lowered(mirrored(averaged(runs), config.inference.mirror_axes), self._cutoffs))
         finest = max((engine.sums_dtype for engine in engines), key=lambda dtype: dtype.itemsize)
         return Network(run, finest, patch, config.inference.overlap, self.data.outputs, device)
 
@@ -288,11 +302,18 @@ def check_ensemble(models: Sequence[Model]) -> None:
         CheckpointError: If their channels, labels or regions differ.
     """
     for model in models[1:]:
-        if model.config.data != models[0].config.data:
+        if _answered(model) != _answered(models[0]):
             raise CheckpointError(
                 "the models differ in channels, labels or regions, so their answers cannot be averaged",
                 hint="predict with each of them on its own",
             )
+
+
+def _answered(model: Model) -> DataConfig:
+    """What a model sees and answers; where it draws the line between yes and no may differ."""
+    data = model.config.data
+    regions = tuple(region.model_copy(update={"threshold": None}) for region in data.regions)
+    return data.model_copy(update={"regions": regions})
 
 
 def _by_kind(models: Sequence[Model]) -> list[list[Model]]:

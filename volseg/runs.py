@@ -14,10 +14,9 @@ import pandas as pd
 import yaml
 
 from volseg.cases import Case, Dataset, Split, find_dataset, make_splits, read_splits, write_splits
-from volseg.checkpoint import FOLD_FOLDER, MODEL_FILE, load_weights, settle_rules
+from volseg.checkpoint import FOLD_FOLDER, MODEL_FILE, load_weights, settle
 from volseg.config import (
     Config,
-    LabelRule,
     NetworkName,
     dicom_rules,
     dump,
@@ -35,8 +34,8 @@ from volseg.plan import CPU_FEATURES, GPU_FEATURES, Plan, make_plan, take_finger
 from volseg.preparation import PreparedCase, prepare_cases
 from volseg.progress import Progress, silent
 from volseg.training import TrainingResult, train
+from volseg.training.choices import choose
 from volseg.training.record import VALIDATION_FILE, write_validation
-from volseg.training.rules import choose_rules
 from volseg.training.schedule import Clock
 from volseg.training.state import LAST_FILE
 from volseg.training.team import ALONE, Team
@@ -76,9 +75,9 @@ class Run:
         return joined([result.validation for result in self.results])
 
     @property
-    def rules(self) -> tuple[LabelRule, ...]:
-        """The post-processing of all networks: as configured, else as their held-out cases want it."""
-        return choose_rules(self.validation) if self.config.postprocess is None else self.config.postprocess
+    def decided(self) -> Config:
+        """The configuration with what its held-out cases have chosen."""
+        return choose(self.config, self.validation)
 
 
 def plan_folder(data: Path, overrides: Mapping[str, Any], progress: Progress = silent) -> tuple[Dataset, Plan]:
@@ -152,9 +151,9 @@ def train_folder(
     team.meet()  # nobody needs the prepared cases any more
     if team.leads:
         write_validation(run.validation, output / VALIDATION_FILE)
-        if config.postprocess is None:
+        if run.decided != config:
             for result in run.results:
-                settle_rules(result.model, run.rules)
+                settle(result.model, run.decided)
         shutil.rmtree(output / CACHE_FOLDER)
     return run
 

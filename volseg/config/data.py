@@ -23,11 +23,14 @@ class Region(Section):
         name: What people call it.
         labels: The reference labels whose union it is.
         value: What its voxels get in the mask; regions are painted in order, later ones over earlier ones.
+        threshold: A voxel belongs to it when that is more likely than this. Left out, training chooses what gives
+            held-out cases the best Dice, and one half where nothing is better.
     """
 
     name: str
     labels: Annotated[tuple[int, ...], Field(min_length=1)]
     value: Annotated[int, Field(ge=1, le=65535)]
+    threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
 
 
 class DataConfig(DicomRules):

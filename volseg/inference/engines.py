@@ -107,6 +107,20 @@ def start(engine: Engine, network: nn.Module, channels: int, patch: Triple, devi
             return _start_openvino(engine, lean, (1, channels, *patch))
 
 
+def lowered(run: Run, cutoffs: Sequence[float]) -> Run:
+    """Take from each output the logit above which it counts."""
+    if not any(cutoffs):
+        return run
+    lower = torch.tensor(cutoffs).reshape(-1, 1, 1, 1)
+
+    @torch.inference_mode()
+    def above(patches: torch.Tensor) -> torch.Tensor:
+        answer = run(patches)
+        return answer.float() - lower.to(answer.device)
+
+    return above
+
+
 def mirrored(run: Run, axes: Sequence[str]) -> Run:
     """Average the answers to a patch and to all its mirror images along some axes."""
     images = mirrorings(axes)

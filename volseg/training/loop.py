@@ -23,8 +23,8 @@ from volseg.losses import SegmentationLoss
 from volseg.networks import choose_device, choose_precision, training_layout
 from volseg.preparation import PreparedCase
 from volseg.progress import Progress, silent
+from volseg.training.choices import trials_for
 from volseg.training.record import VALIDATION_FILE, Board, read_validation, write_history, write_validation
-from volseg.training.rules import CANDIDATES
 from volseg.training.sampling import Batch, Patches, batches
 from volseg.training.schedule import Clock, learning_rate
 from volseg.training.state import LAST_FILE, State, restore, save_last, start
@@ -116,9 +116,7 @@ def train(
     board.close()
     with team.leader_first():
         best = load_model(run / MODEL_FILE, device)
-    # Regions overlap: what a rule does to the painted mask says little about each.
-    rules = CANDIDATES if config.postprocess is None and not config.data.regions else {}
-    validation = validate(best.network, val_cases, config, dtype, progress, team, rules)
+    validation = validate(best.network, val_cases, config, dtype, progress, team, trials_for(config))
     if team.leads:
         write_validation(validation, run / VALIDATION_FILE)
     return TrainingResult(run / MODEL_FILE, state.epoch, state.best_epoch, validation)

@@ -45,7 +45,7 @@ def write_validation(validation: Validation, path: Path) -> None:
     Raises:
         OutputError: If it cannot be written.
     """
-    columns = {"dice": validation.dice, **{f"dice_{rule}": dice for rule, dice in validation.dice_by_rule.items()}}
+    columns = {"dice": validation.dice, **{f"dice_{name}": dice for name, dice in validation.dice_by_trial.items()}}
     index = pd.MultiIndex.from_product([validation.case_ids, validation.labels], names=["case_id", "label"])
     table = pd.DataFrame({name: dice.ravel() for name, dice in columns.items()}, index=index)
     with atomic_path(path) as temporary:

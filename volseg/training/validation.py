@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -13,14 +13,35 @@ from torch import nn
 
 from volseg.config import Config, LabelRule
 from volseg.geometry import Geometry
-from volseg.inference.engines import Engine, mirrored, start
+from volseg.inference.engines import Engine, lowered, mirrored, start
 from volseg.inference.sliding import Run, sliding_window
-from volseg.outputs import decide, encode, label_values, winners
+from volseg.outputs import cutoffs, decide, encode, label_values, winners
 from volseg.postprocess import postprocess
 from volseg.preparation import PreparedCase
 from volseg.progress import Progress, silent
 from volseg.training.team import ALONE, Team
 from volseg.volume import Mask
+
+
+@dataclass(frozen=True)
+class Trials:
+    """What is tried on the answers of a network, to see what raises the Dice.
+
+    Attributes:
+        rules: Post-processing, by name.
+        thresholds: Of regions, by name.
+    """
+
+    rules: Mapping[str, LabelRule] = field(default_factory=dict)
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all."""
+        return (*self.rules, *self.thresholds)
+
+
+NOTHING = Trials()
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,13 +53,13 @@ class Validation:
         labels: Names of the labels or regions.
         dice: (cases, labels); NaN where neither the reference nor the prediction has the label, or where the reference
             does not say.
-        dice_by_rule: Name of a post-processing rule -> the same after it, for the rules that were tried.
+        dice_by_trial: Name of what was tried -> the same with it.
     """
 
     case_ids: tuple[str, ...]
     labels: tuple[str, ...]
     dice: NDArray[np.float64]
-    dice_by_rule: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    dice_by_trial: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     @property
     def per_label(self) -> NDArray[np.float64]:
@@ -58,8 +79,8 @@ class Validation:
 def joined(parts: Sequence[Validation]) -> Validation:
     """The scores of several folds as one table."""
     case_ids = tuple(case_id for part in parts for case_id in part.case_ids)
-    by_rule = {rule: np.concatenate([part.dice_by_rule[rule] for part in parts]) for rule in parts[0].dice_by_rule}
-    return Validation(case_ids, parts[0].labels, np.concatenate([part.dice for part in parts]), by_rule)
+    by_trial = {name: np.concatenate([part.dice_by_trial[name] for part in parts]) for name in parts[0].dice_by_trial}
+    return Validation(case_ids, parts[0].labels, np.concatenate([part.dice for part in parts]), by_trial)
 
 
 def validate(
@@ -69,7 +90,7 @@ def validate(
     dtype: torch.dtype,
     progress: Progress = silent,
     team: Team = ALONE,
-    rules: Mapping[str, LabelRule] = MappingProxyType({}),
+    trials: Trials = NOTHING,
 ) -> Validation:
     """Segment whole volumes and compare them with their references.
 
@@ -80,7 +101,7 @@ def validate(
         dtype: Arithmetic of the network.
         progress: Told per case.
         team: Each member takes a part of the cases.
-        rules: Post-processing that is tried, by name.
+        trials: What is tried besides.
 
     Returns:
         The Dice values of all cases. A label that was missed or made up scores 0.
@@ -90,31 +111,33 @@ def validate(
     own = team.deal(cases)
     for done, case in enumerate(own, start=1):
         logits = logits_of(run, case, config)
-        ruled = _after_rules(logits, case, config, list(rules.values())) if rules else []
-        rows.append([_dice(each, case, config) for each in (decide(logits, config.data), *ruled)])
+        answers = [decide(logits, config.data), *_tried(logits, case, config, trials)]
+        rows.append([_dice(answer, case, config) for answer in answers])
         progress("validate", done, len(own), case.case_id)
     labels = tuple(label.name for label in config.data.output_labels)
-    dice = np.array(team.collect(rows)).reshape(len(cases), 1 + len(rules), len(labels))
-    by_rule = {rule: dice[:, place] for place, rule in enumerate(rules, start=1)}
-    return Validation(tuple(case.case_id for case in cases), labels, dice[:, 0], by_rule)
+    dice = np.array(team.collect(rows)).reshape(len(cases), 1 + len(trials.names), len(labels))
+    by_trial = {name: dice[:, place] for place, name in enumerate(trials.names, start=1)}
+    return Validation(tuple(case.case_id for case in cases), labels, dice[:, 0], by_trial)
 
 
-def _after_rules(
-    logits: torch.Tensor, case: PreparedCase, config: Config, rules: Sequence[LabelRule]
-) -> list[torch.Tensor]:
-    """What each post-processing rule leaves of the labels or regions, (labels, R, A, S) bool."""
+def _tried(logits: torch.Tensor, case: PreparedCase, config: Config, trials: Trials) -> list[torch.Tensor]:
+    """What belongs to each label or region in each trial, (labels, R, A, S) bool."""
+    by_threshold = [logits > math.log(p / (1 - p)) for p in trials.thresholds.values()]
+    if not trials.rules:
+        return by_threshold
     values = label_values(config.data)
     array = values[winners(logits.movedim(0, -1), config.data).numpy()]
     mask = Mask(array, Geometry(array.shape, np.diag([*case.spacing_mm, 1.0])), config.data.output_labels)
-    ruled = [postprocess(mask, [rule]).array for rule in rules]
-    return [torch.stack([torch.from_numpy(each == value) for value in values[1:]]) for each in ruled]
+    ruled = [postprocess(mask, [rule]).array for rule in trials.rules.values()]
+    by_rule = [torch.stack([torch.from_numpy(each == value) for value in values[1:]]) for each in ruled]
+    return by_rule + by_threshold
 
 
 def answering(network: nn.Module, config: Config, dtype: torch.dtype) -> Run:
     """A network as it is now, ready to segment."""
     device = next(network.parameters()).device
     run = start(Engine.of(dtype), network, len(config.data.channels), config.patches.size, device)
-    return mirrored(run, config.inference.mirror_axes)
+    return mirrored(lowered(run, cutoffs(config.data)), config.inference.mirror_axes)
 
 
 def logits_of(run: Run, case: PreparedCase, config: Config) -> torch.Tensor:
