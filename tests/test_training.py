@@ -156,6 +156,18 @@ def test_all_folds_are_trained_resumed_and_averaged(dataset: Path, tmp_path: Pat
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "folds" / name).read_bytes()
 
 
+def test_a_run_of_all_folds_is_not_taken_for_one_model(dataset: Path, tmp_path: Path) -> None:
+    train_folder(dataset, tmp_path / "run", merge(TINY, {"training": {"epochs": 1, "fold": "all"}}))
+    start_from = {"training": {"start_from": str(tmp_path / "run")}}
+    for attempt in (
+        lambda: load_model(tmp_path / "run", torch.device("cpu")),
+        lambda: train_folder(dataset, tmp_path / "next", merge(TINY, start_from)),
+    ):
+        with pytest.raises(CheckpointError, match="run holds 3 models, one for each fold") as caught:
+            attempt()
+        assert str(caught.value.hint).endswith("fold_0/model.pt")
+
+
 def test_post_processing_is_taken_where_it_raises_the_dice() -> None:
     nan = float("nan")
     rows = {

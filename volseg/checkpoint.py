@@ -89,11 +89,10 @@ def load_model(path: Path, device: torch.device) -> Model:
         The model.
 
     Raises:
-        CheckpointError: If there is none, it is damaged, or its weights do not fit its own configuration.
+        CheckpointError: If there is none or more than one, it is damaged, or its weights do not fit its own
+            configuration.
     """
-    (file,) = model_files(path)
-    if not file.is_file():
-        raise _no_model(file)
+    file = _only_file(path)
     content = load(file)
     if not {"weights", "config"} <= set(content):
         raise CheckpointError(f"{file} is no model of volseg: it lacks its weights or its config")
@@ -139,11 +138,9 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], Config | None]:
         Weights by name, and their configuration where the file knows it.
 
     Raises:
-        CheckpointError: If there is no such file, or it is damaged.
+        CheckpointError: If there is no such file or more than one, or it is damaged.
     """
-    file = model_files(path)[0]
-    if not file.is_file():
-        raise _no_model(file)
+    file = _only_file(path)
     content = _unpickle(file)
     if {"volseg", "weights", "config"} <= set(content):
         return content["weights"], _stored_config(file, content["config"])
@@ -167,8 +164,18 @@ def _unpickle(path: Path) -> dict[str, Any]:
     return content
 
 
-def _no_model(path: Path) -> CheckpointError:
-    return CheckpointError(f"there is no model at {path}", hint="--model takes the folder that `volseg train` wrote")
+def _only_file(path: Path) -> Path:
+    """The model file that a file or a run folder stands for.
+
+    Raises:
+        CheckpointError: If there is none, or one for each of several folds.
+    """
+    file, *others = model_files(path)
+    if others:
+        raise CheckpointError(f"{path} holds {1 + len(others)} models, one for each fold", hint=f"name one: {file}")
+    if not file.is_file():
+        raise CheckpointError(f"there is no model at {file}", hint="name the folder that `volseg train` wrote")
+    return file
 
 
 def _stored_config(file: Path, text: str) -> Config:

@@ -29,7 +29,7 @@ from volseg.training.sampling import Batch, Patches, batches
 from volseg.training.schedule import Clock, learning_rate
 from volseg.training.state import LAST_FILE, State, restore, save_last, start
 from volseg.training.team import ALONE, Team
-from volseg.training.validation import Validation, validate
+from volseg.training.validation import NOTHING, Validation, seconds_to_try, validate
 
 logger = logging.getLogger(__name__)
 
@@ -245,6 +245,12 @@ def _validate_epoch(
     state: State, watched: Sequence[PreparedCase], total: int, config: Config, step: Step
 ) -> dict[str, Any]:
     """Validate, remember whether it was the best, and learn how long a validation takes."""
+    trials = trials_for(config)
+    if not state.clock.trial_seconds and trials != NOTHING:
+        state.clock.trial_seconds = step.team.agree(
+            seconds_to_try(trials, state.validated, watched[0], config, step.dtype)
+        )
+        state.clock.tick(step.team.agree)
     began = state.clock.elapsed_seconds
     inference = config.inference.model_copy(update={"mirror_axes": ()})  # which would take as long again
     plain = config.model_copy(update={"inference": inference})
@@ -257,7 +263,8 @@ def _validate_epoch(
     seconds = state.clock.elapsed_seconds - began
     state.clock.validation_seconds += seconds
     views = 2 ** len(config.inference.mirror_axes)
-    state.clock.reserve_seconds = seconds * (1 + views * total / len(watched))  # the last of an epoch and that of all
+    last = seconds * (1 + views * total / len(watched))  # the last of an epoch and that of all
+    state.clock.reserve_seconds = last + state.clock.trial_seconds * total / step.team.size
     logger.info("epoch %d: validation Dice %.4f, best %.4f", state.epoch, validation.mean, state.best_dice)
     named = {
         f"dice_{label}": value for label, value in zip(validation.labels, validation.per_label.tolist(), strict=True)

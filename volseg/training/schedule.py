@@ -30,6 +30,7 @@ class Clock:
         spent_seconds: What earlier, interrupted parts of the run took.
         validation_seconds: What validation took so far.
         saving_seconds: What saving the state for a resumption took so far.
+        trial_seconds: What it takes to try post-processing and thresholds on one case; 0 until that is known.
         reserve_seconds: Time kept for the final validation.
         reached: The largest progress so far; a slower or faster validation changes the time that is left.
         started: `time.monotonic` at the start of this part.
@@ -41,6 +42,7 @@ class Clock:
     spent_seconds: float = 0.0
     validation_seconds: float = 0.0
     saving_seconds: float = 0.0
+    trial_seconds: float = 0.0
     reserve_seconds: float = 0.0
     reached: float = 0.0
     started: float = field(default_factory=time.monotonic)

@@ -24,7 +24,7 @@ LAST_FILE = "last.pt"
 
 #: Plain numbers of a state that are saved as they are.
 _NUMBERS = ("epoch", "step", "best_dice", "best_epoch", "stale")
-_CLOCK_NUMBERS = ("validation_seconds", "saving_seconds", "reserve_seconds", "reached")
+_CLOCK_NUMBERS = ("validation_seconds", "saving_seconds", "trial_seconds", "reserve_seconds", "reached")
 
 logger = logging.getLogger(__name__)
 

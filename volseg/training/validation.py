@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from time import perf_counter
 
 import numpy as np
 import torch
@@ -131,6 +132,15 @@ def _tried(logits: torch.Tensor, case: PreparedCase, config: Config, trials: Tri
     ruled = [postprocess(mask, [rule]).array for rule in trials.rules.values()]
     by_rule = [torch.stack([torch.from_numpy(each == value) for value in values[1:]]) for each in ruled]
     return by_rule + by_threshold
+
+
+def seconds_to_try(trials: Trials, network: nn.Module, case: PreparedCase, config: Config, dtype: torch.dtype) -> float:
+    """How long the trials on one case take, their scores included."""
+    logits = logits_of(answering(network, config, dtype), case, config)
+    began = perf_counter()
+    for answer in _tried(logits, case, config, trials):
+        _dice(answer, case, config)
+    return perf_counter() - began
 
 
 def answering(network: nn.Module, config: Config, dtype: torch.dtype) -> Run:
