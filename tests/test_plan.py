@@ -14,7 +14,7 @@ from volseg.config import CtNormalization, DynUNet, ZScore, read_config
 from volseg.errors import ConfigError, DataError
 from volseg.io import write_mask, write_volume
 from volseg.networks import patch_divisor
-from volseg.plan import CasePrint, Fingerprint, lateral_pairs, make_plan, take_fingerprint
+from volseg.plan import CPU, CasePrint, Fingerprint, Machine, lateral_pairs, make_plan, take_fingerprint, with_gpu
 from volseg.runs import check_patch, plan_folder, render
 from volseg.volume import Mask
 
@@ -99,7 +99,8 @@ def test_anisotropic_data_keep_the_detail_of_fine_cases() -> None:
 def test_every_plan_fits_its_network_and_the_memory(
     shape: tuple[int, int, int], spacing_mm: tuple[float, float, float], network: str, memory_gb: float
 ) -> None:
-    config = make_plan(fingerprint(shape, spacing_mm), network, memory_gb).config  # type: ignore[arg-type]
+    machine = Machine(16, memory_gb, 1)
+    config = make_plan(fingerprint(shape, spacing_mm), network, machine).config  # type: ignore[arg-type]
     divisor = patch_divisor(config.network)
     assert all(size % step == 0 for size, step in zip(config.patches.size, divisor, strict=True))
     bytes_per_voxel = {"unet": 2500, "vnet": 5000, "dynunet": 5000, "segresnet": 4000, "attention_unet": 4000}
@@ -180,6 +181,17 @@ def test_small_cases_are_segmented_mirrored_as_they_were_trained() -> None:
     assert "double the time" in large.reasons["inference.mirror_axes"]
     sided = make_plan(fingerprint((60, 60, 60), labels=("lung_left", "lung_right")))
     assert sided.config.inference.mirror_axes == ()
+
+
+def test_a_gpu_gets_a_larger_network_and_its_cores_make_patches() -> None:
+    body = fingerprint((320, 260, 120), (1.5, 1.5, 2.0))
+    on_cpu, on_gpu = (make_plan(body, machine=machine).config for machine in (CPU, with_gpu(24.0, cores=12)))
+    assert isinstance(on_cpu.network, DynUNet)
+    assert isinstance(on_gpu.network, DynUNet)
+    assert (on_cpu.network.filters[0], on_gpu.network.filters[0]) == (16, 32)
+    assert math.prod(on_gpu.patches.size) > 2 * math.prod(on_cpu.patches.size)
+    assert (on_cpu.training.workers, on_gpu.training.workers) == (1, 8)
+    assert with_gpu(8.0, cores=2) == Machine(32, pytest.approx(5.6), 1)
 
 
 def test_different_data_get_different_plans() -> None:

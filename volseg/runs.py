@@ -29,8 +29,8 @@ from volseg.config import (
 from volseg.errors import ConfigError, OutputError
 from volseg.io import SetAside
 from volseg.io.files import atomic_path, make_folder, without_root, write_text
-from volseg.networks import choose_device, patch_divisor
-from volseg.plan import CPU_FEATURES, GPU_FEATURES, Plan, make_plan, take_fingerprint
+from volseg.networks import patch_divisor
+from volseg.plan import Plan, make_plan, take_fingerprint, this_machine
 from volseg.preparation import PreparedCase, prepare_cases
 from volseg.progress import Progress, silent
 from volseg.training import TrainingResult, train
@@ -99,10 +99,7 @@ def plan_folder(data: Path, overrides: Mapping[str, Any], progress: Progress = s
     dataset = find_dataset(data, dicom_rules(overrides), progress)
     labels = overrides.get("data", {}).get("labels") if isinstance(overrides.get("data"), Mapping) else None
     fingerprint = take_fingerprint(dataset, labels if isinstance(labels, Mapping) else None, progress)
-    features = GPU_FEATURES if choose_device().type == "cuda" else CPU_FEATURES
-    plan = make_plan(
-        fingerprint, _network_name(overrides), given_spacing_mm=_given_spacing(overrides), features=features
-    )
+    plan = make_plan(fingerprint, _network_name(overrides), this_machine(), _given_spacing(overrides))
     config = validate(merge(plan.config.model_dump(mode="json"), overrides), "the configuration")
     reasons = {key: "given" if has_key(overrides, key) else reason for key, reason in plan.reasons.items()}
     return dataset, Plan(config, reasons)

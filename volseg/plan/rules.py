@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from volseg.config import IGNORE, Config, InferenceConfig, NetworkName, validate
 from volseg.plan.fingerprint import Fingerprint
+from volseg.plan.machine import CPU, Machine
 from volseg.plan.sides import lateral_pairs
-from volseg.plan.topology import CPU_FEATURES, divisor_of, plan_patch
+from volseg.plan.topology import divisor_of, plan_patch
 
 #: An axis is coarse when its spacing exceeds the finest by more than this factor.
 _ANISOTROPY = 3.0
@@ -47,26 +48,24 @@ class Plan:
 def make_plan(
     fingerprint: Fingerprint,
     network: NetworkName = "dynunet",
-    memory_gb: float = 4.0,
+    machine: Machine = CPU,
     given_spacing_mm: tuple[float, float, float] | None = None,
-    features: int = CPU_FEATURES,
 ) -> Plan:
     """Decide everything.
 
     Args:
         fingerprint: Of the data.
         network: Which network.
-        memory_gb: What a training step may take.
+        machine: What training will run on.
         given_spacing_mm: The voxel size, if it is decided already.
-        features: Of a DynUNet at full resolution.
 
     Returns:
         The plan.
     """
     spacing_mm, spacing_reason = (given_spacing_mm, "given") if given_spacing_mm else _plan_spacing(fingerprint)
     shape = np.median(fingerprint.shapes * fingerprint.spacings_mm / spacing_mm, axis=0)
-    voxels = memory_gb * 1e9 / 2 / _BYTES_PER_VOXEL.get(network, _BYTES_PER_VOXEL_OTHER)
-    patch, topology = plan_patch(shape, spacing_mm, network, voxels, features)
+    voxels = machine.memory_gb * 1e9 / 2 / _BYTES_PER_VOXEL.get(network, _BYTES_PER_VOXEL_OTHER)
+    patch, topology = plan_patch(shape, spacing_mm, network, voxels, machine.features)
     batch = int(np.clip(2 * voxels // math.prod(patch), 2, _LARGEST_BATCH))
     normalizations = [_plan_normalization(fingerprint, channel) for channel in range(len(fingerprint.channels))]
     flips, swaps, flip_reason = _plan_flips(list(fingerprint.labels))
@@ -78,7 +77,7 @@ def make_plan(
         "patches": {"size": patch},
         "network": topology,
         "augmentation": {"flip_axes": flips, "swap_labels": swaps},
-        "training": {"batch_size": batch},
+        "training": {"batch_size": batch, "workers": machine.workers},
         "inference": {"air": air, "mirror_axes": mirrors},
     }
     median = " x ".join(f"{size:.0f}" for size in shape)
@@ -86,14 +85,15 @@ def make_plan(
         "data.labels": f"{len(fingerprint.cases)} cases; volumes: {_volumes(fingerprint)}",
         "preprocessing.spacing_mm": spacing_reason,
         "preprocessing.normalization": "; ".join(reason for _, reason in normalizations),
-        "patches.size": f"the median volume is {median} voxels at this spacing; {memory_gb:g} GB allow "
+        "patches.size": f"the median volume is {median} voxels at this spacing; {machine.memory_gb:g} GB allow "
         f"{voxels:.2g} voxels in each of two patches; the network divides by {divisor_of(topology)}",
-        "network": f"{_kind(network, features)}; an axis is halved while it keeps at least 4 voxels and is not coarser "
-        "than the others",
+        "network": f"{_kind(network, machine.features)}; an axis is halved while it keeps at least 4 "
+        "voxels and is not coarser than the others",
         "augmentation.flip_axes": flip_reason,
         "inference.air": air_reason,
         "inference.mirror_axes": mirror_reason,
         "training.batch_size": f"as many patches as fit, from 2 to {_LARGEST_BATCH}",
+        "training.workers": "threads that make patches: one, and a GPU leaves them the other cores",
         "postprocess": "null: training chooses for each label what raises the Dice of held-out cases; [] is none",
     }
     return Plan(validate(tree, "the plan"), reasons)

@@ -14,9 +14,8 @@ from volseg.config import NetworkConfig, NetworkName
 from volseg.networks import patch_divisor
 
 _NETWORK: TypeAdapter[NetworkConfig] = TypeAdapter(NetworkConfig)
-#: Features of the planned network at full resolution. Twice as many take four times the multiplications: on a CPU they
-#: learn less in the same time (benchmarks/TRAINING.md).
-CPU_FEATURES, GPU_FEATURES = 16, 32
+#: Features of the planned strided U-Net, whose finest level works at half the resolution.
+_UNET_FEATURES = 32
 #: Coarser levels that answer, too, while a DynUNet learns.
 _SUPERVISED_LEVELS = 2
 _SMALLEST_FEATURE_MAP = 4
@@ -70,9 +69,9 @@ def _topology(
     network: NetworkName, size: NDArray[np.float64], spacing_mm: tuple[float, float, float], features: int
 ) -> dict[str, Any]:
     match network:
-        case "unet":  # its finest level works at half the resolution
+        case "unet":
             strides = _strides(size, spacing_mm)
-            return {"name": network, "strides": strides, "channels": _widths(2 * CPU_FEATURES, len(strides) + 1)}
+            return {"name": network, "strides": strides, "channels": _widths(_UNET_FEATURES, len(strides) + 1)}
         case "dynunet":
             strides = _strides(size, spacing_mm)
             strides += [(1, 1, 1)] * (2 - len(strides))  # MONAI's takes no fewer

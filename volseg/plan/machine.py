@@ -1,0 +1,51 @@
+"""What training may take of the machine it runs on."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+
+#: Of a GPU's memory, the rest is for what libraries keep and for other programs.
+_SHARE_OF_GPU = 0.7
+#: Patches beyond what this holds make a step longer and the network hardly better.
+_MOST_GPU_GB = 12.0
+_MOST_WORKERS = 8
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a plan is made for.
+
+    Attributes:
+        features: Of the planned U-Net at full resolution. Twice as many take four times the multiplications: on a CPU
+            they learn less in the same time (benchmarks/TRAINING.md).
+        memory_gb: What a training step may take.
+        workers: Threads that make patches beside the network.
+    """
+
+    features: int
+    memory_gb: float
+    workers: int
+
+
+#: The network itself takes all cores; one thread makes patches faster than they are used up.
+CPU = Machine(features=16, memory_gb=4.0, workers=1)
+
+
+def this_machine() -> Machine:
+    """The machine this runs on."""
+    if not torch.cuda.is_available():
+        return CPU
+    return with_gpu(torch.cuda.get_device_properties(0).total_memory / 1e9, os.cpu_count() or 1)
+
+
+def with_gpu(total_gb: float, cores: int) -> Machine:
+    """A machine with a GPU: it leaves the cores to making patches, of which it uses up many a second.
+
+    Args:
+        total_gb: Memory of the GPU.
+        cores: Of the CPU.
+    """
+    return Machine(32, min(_SHARE_OF_GPU * total_gb, _MOST_GPU_GB), max(1, min(cores - 1, _MOST_WORKERS)))
