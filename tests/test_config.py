@@ -48,7 +48,7 @@ def refused(*assignments: str) -> ConfigError:
         ("training.epochs=0", "training.epochs", "0", "greater than or equal to 1"),
         ("training.epochs=many", "training.epochs", "'many'", "valid integer"),
         ("training.epochs={a: 1}", "training.epochs", "{'a': 1}", "valid integer"),
-        ("training.optimizer=adam", "training.optimizer", "'adam'", "'adamw' or 'sgd'"),
+        ("training.optimizer=adam", "training.optimizer", "'adam'", "'muon', 'adamw' or 'sgd'"),
         ("network.dropout=1.5", "network.dropout", "1.5", "less than or equal to 1"),
         ("network.name=resnet", "network", "resnet", "'segresnet'"),
         ("network=3", "network", "3", "dictionary"),

@@ -52,7 +52,7 @@ class TrainingConfig(Section):
         minutes: Time for the whole run, reading and validation included; the schedule is fitted to it.
         target_dice: The run ends with the first validation whose Dice is at least this.
         batch_size: Patches in a step.
-        optimizer: AdamW, or SGD with Nesterov momentum 0.99.
+        optimizer: Muon (with AdamW where it is not defined), AdamW, or SGD with Nesterov momentum 0.99.
         learning_rate: At the peak of the schedule.
         weight_decay: As the optimiser defines it.
         schedule: How the learning rate falls after warm-up: half a cosine, or (1 - progress)^0.9.
@@ -77,7 +77,7 @@ class TrainingConfig(Section):
     minutes: Annotated[float, Field(gt=0)] | None = None
     target_dice: Fraction | None = None
     batch_size: Annotated[int, Field(ge=1)] = 4
-    optimizer: Literal["adamw", "sgd"] = "adamw"
+    optimizer: Literal["muon", "adamw", "sgd"] = "muon"
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     schedule: Literal["cosine", "poly"] = "cosine"

@@ -78,7 +78,9 @@ class Patches:
         image = torch.from_numpy(cut(case.image, corner, settings.size))
         reference = torch.from_numpy(cut(case.reference, corner, settings.size).astype(np.float32)[np.newaxis])
         augment = self._augmentation()
-        augment.set_random_state(seed=int(rng.integers(2**32)))
+        chance = np.random.RandomState(int(rng.integers(2**32)))
+        for change in augment.transforms:  # one for all: a chain seeds each anew, which takes as long as most changes
+            change.set_random_state(state=chance)
         sample = augment({IMAGE: image, REFERENCE: reference})
         return torch.as_tensor(sample[IMAGE]), torch.as_tensor(sample[REFERENCE]).to(torch.int32)
 

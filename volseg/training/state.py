@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from volseg.checkpoint import load, save
-from volseg.config import Config, TrainingConfig, dump
+from volseg.config import Config, dump
 from volseg.errors import CheckpointError
 from volseg.networks import build_network, training_layout
+from volseg.training.optimizers import build_optimizer
 from volseg.training.schedule import Clock
 from volseg.training.transfer import adopt, freeze_encoder
 
@@ -77,7 +78,7 @@ def start(config: Config, device: torch.device, dtype: torch.dtype, clock: Clock
     average = None
     if settings.ema_decay:
         average = AveragedModel(network, multi_avg_fn=_moving_average(settings.ema_decay), use_buffers=True)
-    optimizer = _build_optimizer(network, settings)
+    optimizer = build_optimizer(network, settings)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
     return State(network, average, optimizer, scaler, clock)
 
@@ -144,13 +145,3 @@ def restore(state: State, path: Path, config: Config) -> None:
     state.clock.tick()
     state.history = content["history"]
     logger.info("resumed after epoch %d, step %d", state.epoch, state.step)
-
-
-def _build_optimizer(network: nn.Module, settings: TrainingConfig) -> torch.optim.Optimizer:
-    decay = settings.weight_decay
-    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    match settings.optimizer:
-        case "adamw":
-            return torch.optim.AdamW(learning, settings.learning_rate, weight_decay=decay)
-        case "sgd":
-            return torch.optim.SGD(learning, settings.learning_rate, momentum=0.99, nesterov=True, weight_decay=decay)
