@@ -99,7 +99,7 @@ def test_anisotropic_data_keep_the_detail_of_fine_cases() -> None:
 def test_every_plan_fits_its_network_and_the_memory(
     shape: tuple[int, int, int], spacing_mm: tuple[float, float, float], network: str, memory_gb: float
 ) -> None:
-    machine = Machine(16, memory_gb, 1)
+    machine = Machine(16, 1e5, memory_gb, 1)
     config = make_plan(fingerprint(shape, spacing_mm), network, machine).config  # type: ignore[arg-type]
     divisor = patch_divisor(config.network)
     assert all(size % step == 0 for size, step in zip(config.patches.size, divisor, strict=True))
@@ -191,7 +191,31 @@ def test_a_gpu_gets_a_larger_network_and_its_cores_make_patches() -> None:
     assert (on_cpu.network.filters[0], on_gpu.network.filters[0]) == (16, 32)
     assert math.prod(on_gpu.patches.size) > 2 * math.prod(on_cpu.patches.size)
     assert (on_cpu.training.workers, on_gpu.training.workers) == (1, 8)
-    assert with_gpu(8.0, cores=2) == Machine(32, pytest.approx(5.6), 1)
+    assert with_gpu(8.0, cores=2) == Machine(32, 0.0, pytest.approx(5.6), 1)
+
+
+def test_a_network_is_wider_where_time_and_memory_allow_it() -> None:
+    small, body = fingerprint((35, 50, 36)), fingerprint((320, 260, 120), (1.5, 1.5, 2.0))
+    plans = [make_plan(small, minutes=minutes) for minutes in (None, 5.0, 20.0)]
+    assert [plan.config.network.filters[0] for plan in plans] == [16, 16, 32]  # type: ignore[union-attr]
+    assert len({plan.config.patches.size for plan in plans}) == 1
+    assert ["as the time allows" in plan.reasons["network"] for plan in plans] == [False, False, True]
+    # Twice the features in the largest patches that fit would take twice the memory.
+    assert make_plan(body, minutes=6000.0).config.network.filters[0] == 16  # type: ignore[union-attr]
+    assert make_plan(small, "unet", minutes=6000.0).config.network == make_plan(small, "unet").config.network
+
+
+def test_folds_share_the_time_that_a_plan_is_made_for(dataset: Path) -> None:
+    overrides = [{"training": {"minutes": 3.0, "fold": fold, "folds": 3}} for fold in (0, "all")]
+    overrides.append({"training": {"minutes": "soon"}})
+    seen = []
+    for decided in overrides[:2]:
+        plan = plan_folder(dataset, decided)[1]
+        assert isinstance(plan.config.network, DynUNet)
+        seen.append(plan.config.network.filters[0])
+    assert seen == [32, 16]
+    with pytest.raises(ConfigError, match=r"training\.minutes"):
+        plan_folder(dataset, overrides[2])
 
 
 def test_different_data_get_different_plans() -> None:

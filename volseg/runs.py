@@ -18,6 +18,7 @@ from volseg.checkpoint import FOLD_FOLDER, MODEL_FILE, load_weights, settle
 from volseg.config import (
     Config,
     NetworkName,
+    TrainingConfig,
     dicom_rules,
     dump,
     has_key,
@@ -99,7 +100,9 @@ def plan_folder(data: Path, overrides: Mapping[str, Any], progress: Progress = s
     dataset = find_dataset(data, dicom_rules(overrides), progress)
     labels = overrides.get("data", {}).get("labels") if isinstance(overrides.get("data"), Mapping) else None
     fingerprint = take_fingerprint(dataset, labels if isinstance(labels, Mapping) else None, progress)
-    plan = make_plan(fingerprint, _network_name(overrides), this_machine(), _given_spacing(overrides))
+    plan = make_plan(
+        fingerprint, _network_name(overrides), this_machine(), _given_spacing(overrides), _given_minutes(overrides)
+    )
     config = validate(merge(plan.config.model_dump(mode="json"), overrides), "the configuration")
     reasons = {key: "given" if has_key(overrides, key) else reason for key, reason in plan.reasons.items()}
     return dataset, Plan(config, reasons)
@@ -322,6 +325,18 @@ def _given_spacing(overrides: Mapping[str, Any]) -> tuple[float, float, float] |
     except (TypeError, ValueError):
         return None
     return (r, a, s) if min(r, a, s) > 0 else None
+
+
+def _given_minutes(overrides: Mapping[str, Any]) -> float | None:
+    """The time that one network has, of several folds its share; what is not valid is refused later."""
+    given = overrides.get("training")
+    if not isinstance(given, Mapping):
+        return None
+    try:
+        settings = TrainingConfig.model_validate(given)
+    except ValueError:
+        return None
+    return settings.minutes and settings.minutes / (settings.folds if settings.fold == "all" else 1)
 
 
 def _network_name(overrides: Mapping[str, Any]) -> NetworkName:

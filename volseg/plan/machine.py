@@ -12,6 +12,8 @@ _SHARE_OF_GPU = 0.7
 #: Patches beyond what this holds make a step longer and the network hardly better.
 _MOST_GPU_GB = 12.0
 _MOST_WORKERS = 8
+#: Twice the features learn more from the same cases, but not in fewer steps than this (benchmarks/TRAINING.md).
+_STEPS_OF_A_WIDER_NETWORK = 600
 
 
 @dataclass(frozen=True)
@@ -19,19 +21,33 @@ class Machine:
     """What a plan is made for.
 
     Attributes:
-        features: Of the planned U-Net at full resolution. Twice as many take four times the multiplications: on a CPU
-            they learn less in the same time (benchmarks/TRAINING.md).
+        features: Of the planned U-Net at full resolution.
+        voxels_per_second: Of patches that a network with twice the features learns from; 0 where it never pays.
         memory_gb: What a training step may take.
         workers: Threads that make patches beside the network.
     """
 
     features: int
+    voxels_per_second: float
     memory_gb: float
     workers: int
 
+    def features_within(self, minutes: float | None, voxels: int, voxel_bytes: float) -> int:
+        """How many features pay: twice as many take four times the multiplications and twice the memory.
+
+        Args:
+            minutes: Of the training, if it has a limit; without one the machine's usual features are taken.
+            voxels: Of all patches of a step.
+            voxel_bytes: Memory per voxel with the usual features.
+        """
+        steps = 60.0 * (minutes or 0.0) * self.voxels_per_second / voxels
+        fits = 2 * voxel_bytes * voxels <= 1e9 * self.memory_gb
+        return 2 * self.features if fits and steps >= _STEPS_OF_A_WIDER_NETWORK else self.features
+
 
 #: The network itself takes all cores; one thread makes patches faster than they are used up.
-CPU = Machine(features=16, memory_gb=4.0, workers=1)
+#: Its rate is that of two cores.
+CPU = Machine(features=16, voxels_per_second=1.25e5, memory_gb=4.0, workers=1)
 
 
 def this_machine() -> Machine:
@@ -48,4 +64,4 @@ def with_gpu(total_gb: float, cores: int) -> Machine:
         total_gb: Memory of the GPU.
         cores: Of the CPU.
     """
-    return Machine(32, min(_SHARE_OF_GPU * total_gb, _MOST_GPU_GB), max(1, min(cores - 1, _MOST_WORKERS)))
+    return Machine(32, 0.0, min(_SHARE_OF_GPU * total_gb, _MOST_GPU_GB), max(1, min(cores - 1, _MOST_WORKERS)))

@@ -16,6 +16,8 @@ from volseg.networks import patch_divisor
 _NETWORK: TypeAdapter[NetworkConfig] = TypeAdapter(NetworkConfig)
 #: Features of the planned strided U-Net, whose finest level works at half the resolution.
 _UNET_FEATURES = 32
+#: Of a DynUNet, until the machine and the time decide.
+_DYNUNET_FEATURES = 16
 #: Coarser levels that answer, too, while a DynUNet learns.
 _SUPERVISED_LEVELS = 2
 _SMALLEST_FEATURE_MAP = 4
@@ -29,7 +31,6 @@ def plan_patch(
     spacing_mm: tuple[float, float, float],
     network: NetworkName,
     voxels: float,
-    features: int,
 ) -> tuple[tuple[int, int, int], dict[str, Any]]:
     """Find the largest patch up to the median volume that the budget allows, and the network that fits it.
 
@@ -38,14 +39,13 @@ def plan_patch(
         spacing_mm: Voxel size.
         network: Which network.
         voxels: At most so many in a patch.
-        features: Of a DynUNet at full resolution.
 
     Returns:
         The patch and the configuration of the network.
     """
     size = np.maximum(shape, _SMALLEST_FEATURE_MAP)
     while True:
-        topology = _topology(network, size, spacing_mm, features)
+        topology = _topology(network, size, spacing_mm)
         r, a, s = (_round_to(length, step) for length, step in zip(size, divisor_of(topology), strict=True))
         if r * a * s <= voxels or size.max() <= _SMALLEST_FEATURE_MAP:
             return _more_than_one_voxel((r, a, s), divisor_of(topology), size), topology
@@ -66,7 +66,7 @@ def _more_than_one_voxel(
 
 
 def _topology(
-    network: NetworkName, size: NDArray[np.float64], spacing_mm: tuple[float, float, float], features: int
+    network: NetworkName, size: NDArray[np.float64], spacing_mm: tuple[float, float, float]
 ) -> dict[str, Any]:
     match network:
         case "unet":
@@ -79,7 +79,7 @@ def _topology(
             return {
                 "name": network,
                 "strides": strides,
-                "filters": _widths(features, levels + 1),
+                "filters": _widths(_DYNUNET_FEATURES, levels + 1),
                 "deep_supervision": min(_SUPERVISED_LEVELS, levels - 1),
             }
         case _:
@@ -102,6 +102,13 @@ def _strides(size: NDArray[np.float64], spacing_mm: tuple[float, float, float]) 
 
 def _widths(first: int, levels: int) -> list[int]:
     return [min(first * 2**level, _LARGEST_WIDTH) for level in range(levels)]
+
+
+def with_features(topology: Mapping[str, Any], features: int) -> dict[str, Any]:
+    """A topology whose finest level has so many features, if it is one whose width is planned."""
+    if topology["name"] != "dynunet":
+        return dict(topology)
+    return {**topology, "filters": _widths(features, len(topology["filters"]))}
 
 
 def divisor_of(topology: Mapping[str, Any]) -> tuple[int, int, int]:
