@@ -138,7 +138,7 @@ def test_config_keeps_the_channels_of_the_data_set(path: Path, resolved: dict[st
 def test_what_the_file_says_is_what_is_used(path: Path, resolved: dict[str, tuple[Dataset, Config]]) -> None:
     _, config = resolved[path.stem]
     said = read_overrides(path)
-    used = config.model_dump(mode="json")
+    used = config.model_dump(mode="json", exclude_unset=True)
     for section, values in said.items():
         for key, value in values.items() if isinstance(values, dict) else ():
             assert used[section][key] == value, f"{section}.{key}"
