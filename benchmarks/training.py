@@ -187,10 +187,11 @@ def train_nnunet(
     """
     with tempfile.TemporaryDirectory() as folder:
         folders = {f"nnUNet_{name}": str(Path(folder) / name) for name in ("raw", "preprocessed", "results")}
-        os.environ.update(folders | {"nnUNet_n_proc_DA": "0"})
+        os.environ.update(folders | {"nnUNet_n_proc_DA": "1"})
         began = time.monotonic()
         write_nnunet_raw(task, Path(folder) / "raw" / "Dataset001_Task")
         trainer = make_nnunet_trainer(Path(folder) / "preprocessed" / "Dataset001_Task")
+        os.environ["nnUNet_n_proc_DA"] = "0"  # patches are made in this process; planning takes no 0
         source, _ = trainer.get_dataloaders()
         network, marks, spent = trainer.network, list(MARKS), 0.0
         if adapt is not None:
@@ -234,6 +235,7 @@ def make_nnunet_trainer(folder: Path) -> Any:
         plans_name = api.plan_experiment_dataset(1)[1]
         api.preprocess_dataset(1, configurations=("3d_fullres",), num_processes=(1,))
         plans, description = (json.loads((folder / f"{name}.json").read_text()) for name in (plans_name, "dataset"))
+        plans["continue_training"] = False  # what its own command line adds
         trainer = nnUNetTrainer(plans, "3d_fullres", "all", description, torch.device("cpu"))
         trainer.initialize()
     return trainer
