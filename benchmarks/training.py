@@ -191,7 +191,7 @@ def train_nnunet(
         began = time.monotonic()
         write_nnunet_raw(task, Path(folder) / "raw" / "Dataset001_Task")
         trainer = make_nnunet_trainer(Path(folder) / "preprocessed" / "Dataset001_Task")
-        os.environ["nnUNet_n_proc_DA"] = "0"  # patches are made in this process; planning takes no 0
+        os.environ.update(nnUNet_n_proc_DA="0")  # patches are made in this process; planning takes no 0
         source, _ = trainer.get_dataloaders()
         network, marks, spent = trainer.network, list(MARKS), 0.0
         if adapt is not None:
