@@ -12,7 +12,7 @@ _SHARE_OF_GPU = 0.7
 #: Patches beyond what this holds make a step longer and the network hardly better.
 _MOST_GPU_GB = 12.0
 _MOST_WORKERS = 8
-#: Twice the features learn more from the same cases, but not in fewer steps than this (benchmarks/TRAINING.md).
+#: Steps after which twice the features had learned more in the runs compared (benchmarks/TRAINING.md: one seed).
 _STEPS_OF_A_WIDER_NETWORK = 600
 
 

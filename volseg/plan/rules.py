@@ -104,7 +104,7 @@ def make_plan(
         "inference.air": air_reason,
         "inference.mirror_axes": mirror_reason,
         "training.batch_size": f"as many patches as fit, from 2 to {_LARGEST_BATCH}",
-        "training.optimizer": "reaches a Dice in about half of the time that AdamW takes",
+        "training.optimizer": "in the runs compared it came to a Dice sooner than AdamW (benchmarks/TRAINING.md)",
         "training.learning_rate": "larger for V-Net, whose few last weights have far to go",
         "training.workers": "threads that make patches: one, and a GPU leaves them the other cores",
         "postprocess": "null: training chooses for each label what raises the Dice of held-out cases; [] is none",
