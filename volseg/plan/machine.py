@@ -45,8 +45,7 @@ class Machine:
         return 2 * self.features if fits and steps >= _STEPS_OF_A_WIDER_NETWORK else self.features
 
 
-#: The network itself takes all cores; one thread makes patches faster than they are used up.
-#: Its rate is that of two cores.
+#: The network itself takes all cores (its rate is that of two); one thread makes patches faster than they are used up.
 CPU = Machine(features=16, voxels_per_second=1.25e5, memory_gb=4.0, workers=1)
 
 

@@ -70,7 +70,7 @@ def make_plan(
     shape = np.median(fingerprint.shapes * fingerprint.spacings_mm / spacing_mm, axis=0)
     voxel_bytes = _BYTES_PER_VOXEL.get(network, _BYTES_PER_VOXEL_OTHER)
     voxels = machine.memory_gb * 1e9 / 2 / voxel_bytes
-    patch, topology = plan_patch(shape, spacing_mm, network, voxels)
+    patch, topology = plan_patch(shape, spacing_mm, network, voxels, machine.features)
     batch = int(np.clip(2 * voxels // math.prod(patch), 2, _LARGEST_BATCH))
     features = machine.features_within(minutes, batch * math.prod(patch), voxel_bytes)
     topology = with_features(topology, features)

@@ -16,8 +16,6 @@ from volseg.networks import patch_divisor
 _NETWORK: TypeAdapter[NetworkConfig] = TypeAdapter(NetworkConfig)
 #: Features of the planned strided U-Net, whose finest level works at half the resolution.
 _UNET_FEATURES = 32
-#: Of a DynUNet, until the machine and the time decide.
-_DYNUNET_FEATURES = 16
 #: Coarser levels that answer, too, while a DynUNet learns.
 _SUPERVISED_LEVELS = 2
 _SMALLEST_FEATURE_MAP = 4
@@ -31,6 +29,7 @@ def plan_patch(
     spacing_mm: tuple[float, float, float],
     network: NetworkName,
     voxels: float,
+    features: int,
 ) -> tuple[tuple[int, int, int], dict[str, Any]]:
     """Find the largest patch up to the median volume that the budget allows, and the network that fits it.
 
@@ -39,13 +38,14 @@ def plan_patch(
         spacing_mm: Voxel size.
         network: Which network.
         voxels: At most so many in a patch.
+        features: Of a DynUNet at full resolution.
 
     Returns:
         The patch and the configuration of the network.
     """
     size = np.maximum(shape, _SMALLEST_FEATURE_MAP)
     while True:
-        topology = _topology(network, size, spacing_mm)
+        topology = _topology(network, size, spacing_mm, features)
         r, a, s = (_round_to(length, step) for length, step in zip(size, divisor_of(topology), strict=True))
         if r * a * s <= voxels or size.max() <= _SMALLEST_FEATURE_MAP:
             return _more_than_one_voxel((r, a, s), divisor_of(topology), size), topology
@@ -66,7 +66,7 @@ def _more_than_one_voxel(
 
 
 def _topology(
-    network: NetworkName, size: NDArray[np.float64], spacing_mm: tuple[float, float, float]
+    network: NetworkName, size: NDArray[np.float64], spacing_mm: tuple[float, float, float], features: int
 ) -> dict[str, Any]:
     match network:
         case "unet":
@@ -79,7 +79,7 @@ def _topology(
             return {
                 "name": network,
                 "strides": strides,
-                "filters": _widths(_DYNUNET_FEATURES, levels + 1),
+                "filters": _widths(features, levels + 1),
                 "deep_supervision": min(_SUPERVISED_LEVELS, levels - 1),
             }
         case _:
