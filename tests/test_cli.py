@@ -96,6 +96,43 @@ def test_masks_of_another_batch_in_the_same_folder_are_not_scored(
     assert set(pd.read_csv(tmp_path / "scores" / "metrics.csv")["case_id"]) == {"case_1"}
 
 
+def test_what_else_can_be_measured(volseg: Volseg, dataset: Path, trained_run: Path, tmp_path: Path) -> None:
+    masks, references = tmp_path / "masks", dataset / "labels"
+    assert volseg("predict", dataset, "--model", trained_run, "--output", masks, "--probabilities")[0] == 0
+    for name, hd95 in (("pooled", "pooled"), ("again", "pooled"), ("directed", "max_of_directed")):
+        code, _, err = volseg(
+            *("evaluate", masks, references, "--output", tmp_path / name, "--hd95", hd95, "--nsd", "area_weighted"),
+            *("--tolerance-mm", "1", "--tolerance-mm", "3", "--lesions", "--centerline", "--probabilities"),
+            *("--within", references, "--resample"),
+        )
+        assert (code, err.splitlines()[-1]) == (0, "evaluate 6/6 case_5")
+    table = pd.read_csv(tmp_path / "pooled" / "metrics.csv")
+    assert {"nsd", "nsd_3mm", "lesion_f1", "centerline_dice", "auroc", "masd_mm"} <= set(table.columns)
+    # The region of interest is what the reference marks.
+    marked = (table["tp"] + table["fn"]).groupby(table["case_id"]).transform("sum")
+    assert (table["tp"] + table["fp"] + table["fn"] + table["tn"]).tolist() == marked.tolist()
+    code, out, _ = volseg("evaluate", "--compare", tmp_path / "pooled", tmp_path / "again", "--output", tmp_path / "c")
+    assert code == 0
+    assert ["dice", "6", "0", "0", "6"] in [line.split()[1:6] for line in out.splitlines()]
+    assert (tmp_path / "c" / "differences.csv").is_file()
+    code, _, err = volseg(
+        "evaluate", "--compare", tmp_path / "pooled", tmp_path / "directed", "--output", tmp_path / "d"
+    )
+    assert code == 2
+    assert "do not measure hd95_mm alike" in err
+
+
+def test_a_case_without_a_region_of_interest_is_refused(volseg: Volseg, dataset: Path, tmp_path: Path) -> None:
+    regions = tmp_path / "regions"
+    regions.mkdir()
+    shutil.copy(dataset / "labels" / "case_0.nii.gz", regions)
+    code, _, err = volseg(
+        "evaluate", dataset / "labels", dataset / "labels", "--within", regions, "--output", tmp_path / "o"
+    )
+    assert code == 2
+    assert "holds no region of interest for 5 cases: case_1" in err
+
+
 def test_scoring_without_labels_json_survives_a_damaged_file(volseg: Volseg, dataset: Path, tmp_path: Path) -> None:
     masks = Path(shutil.copytree(dataset / "labels", tmp_path / "masks"))
     references = Path(shutil.copytree(dataset / "labels", tmp_path / "references"))
@@ -210,6 +247,9 @@ def test_wrong_words_are_explained(volseg: Volseg, dataset: Path, trained_run: P
     code, _, err = volseg("predict", dataset, "--model", trained_run, "--output", tmp_path, "--format", "jpeg")
     assert code == 2
     assert "there is no format 'jpeg'" in err
+    code, _, err = volseg("evaluate", dataset, dataset, "--output", tmp_path, "--hd95", "median")
+    assert code == 2
+    assert "there is no percentile 'median'; there are max_of_directed, pooled, area_weighted" in err
 
 
 def test_some_failed_cases_are_exit_code_3(volseg: Volseg, dataset: Path, trained_run: Path, tmp_path: Path) -> None:

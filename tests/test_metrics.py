@@ -1,11 +1,10 @@
 from __future__ import annotations
 
+import dataclasses
 import math
-import warnings
 
 import numpy as np
 import pytest
-import SimpleITK as sitk  # noqa: N813  # the library's own short name
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -13,8 +12,13 @@ from hypothesis.extra import numpy as hnp
 from volseg.errors import ConfigError, DataError, GeometryError
 from volseg.geometry import Geometry
 from volseg.metrics import (
+    Conventions,
     Status,
+    centerline_dice,
     count_overlap,
+    match_lesions,
+    measure_areas,
+    measure_calibration,
     measure_surfaces,
     score_label,
     score_masks,
@@ -28,8 +32,8 @@ SHAPE = (6, 5, 4)
 #: norm(6 * 1, 5 * 2, 4 * 4) = sqrt(36 + 100 + 256)
 DIAGONAL_MM = math.sqrt(392)
 
-RATIOS = ("dice", "iou", "sensitivity", "specificity", "precision", "nsd")
-DISTANCES = ("hd_mm", "hd95_mm", "assd_mm")
+RATIOS = ("dice", "iou", "sensitivity", "specificity", "precision", "accuracy", "nsd", "boundary_iou")
+DISTANCES = ("hd_mm", "hd95_mm", "assd_mm", "masd_mm", "centroid_distance_mm")
 
 
 def voxels(*indices, shape=SHAPE):
@@ -45,6 +49,17 @@ def block(*ranges, shape=SHAPE):
 
 def mask_of(array, spacing_mm=SPACING_MM):
     return Mask(np.asarray(array, dtype=np.uint8), Geometry(np.shape(array), np.diag([*spacing_mm, 1.0])))
+
+
+def within_mm(tolerance_mm):
+    return Conventions((tolerance_mm,))
+
+
+def number(score, name):
+    """A number of a score, wherever it stands."""
+    if name == "nsd":
+        return score.surface.nsds[0]
+    return next(getattr(part, name) for part in (score, score.overlap, score.surface) if hasattr(part, name))
 
 
 NOTHING = voxels()
@@ -71,17 +86,21 @@ def pairs(draw):
 @pytest.mark.parametrize(("axis", "distance_mm"), list(enumerate(SPACING_MM)))
 def test_each_axis_is_measured_in_its_own_spacing(axis, distance_mm):
     other = tuple(2 + (n == axis) for n in range(3))
-    score = score_label(voxels((2, 2, 2)), voxels(other), SPACING_MM, 0.0)
-    assert (score.hd_mm, score.hd95_mm, score.assd_mm) == (distance_mm, distance_mm, distance_mm)
+    score = score_label(voxels((2, 2, 2)), voxels(other), SPACING_MM, within_mm(0.0))
+    assert (score.surface.hd_mm, score.surface.hd95_mm, score.surface.assd_mm) == (
+        distance_mm,
+        distance_mm,
+        distance_mm,
+    )
 
 
 def test_two_voxels_apart():
     # 3 steps of 1 mm, 2 of 2 mm, 1 of 4 mm: sqrt(9 + 16 + 16)
-    score = score_label(voxels((0, 0, 0)), voxels((3, 2, 1)), SPACING_MM, 2.0)
-    assert score.hd_mm == pytest.approx(math.sqrt(41), rel=1e-6)
-    assert score.assd_mm == pytest.approx(math.sqrt(41), rel=1e-6)
-    assert (score.dice, score.iou, score.nsd) == (0.0, 0.0, 0.0)
-    assert (score.tp, score.fp, score.fn, score.tn) == (0, 1, 1, 118)
+    score = score_label(voxels((0, 0, 0)), voxels((3, 2, 1)), SPACING_MM, within_mm(2.0))
+    assert score.surface.hd_mm == pytest.approx(math.sqrt(41), rel=1e-6)
+    assert score.surface.assd_mm == pytest.approx(math.sqrt(41), rel=1e-6)
+    assert (score.overlap.dice, score.overlap.iou, score.surface.nsds[0]) == (0.0, 0.0, 0.0)
+    assert (score.overlap.tp, score.overlap.fp, score.overlap.fn, score.overlap.tn) == (0, 1, 1, 118)
     # one voxel is 1 * 2 * 4 mm3
     assert (score.reference_ml, score.predicted_ml) == pytest.approx((0.008, 0.008))
     assert score.volume_difference_ml == 0.0
@@ -90,7 +109,7 @@ def test_two_voxels_apart():
 def test_two_parallel_plates():
     # 5 x 4 voxels each, 3 steps of 0.5 mm apart: every distance is 1.5 mm
     near, far = block((0, 1), (0, 5), (0, 4)), block((3, 4), (0, 5), (0, 4))
-    distances = measure_surfaces(near, far, (0.5, 1.0, 1.0))
+    distances = measure_surfaces(near, far, (0.5, 1.0, 1.0)).distances
     assert (distances.hd_mm, distances.hd95_mm, distances.assd_mm) == (1.5, 1.5, 1.5)
     assert (distances.nsd(1.4), distances.nsd(1.5)) == (0.0, 1.0)
 
@@ -99,38 +118,41 @@ def test_two_parallel_plates():
 def test_a_rod_twice_as_long_as_the_other(spacing):
     # Prediction k = 0..20, reference k = 0..10. From the prediction: 11 times 0, then 1..10 steps; from the reference:
     # 11 times 0. The 95th percentile of 21 sorted numbers is the one with index 0.95 * 20 = 19: 9 steps.
-    long, short = block((0, 1), (0, 1), (0, 21), shape=(1, 1, 25)), block((0, 1), (0, 1), (0, 11), shape=(1, 1, 25))
-    score = score_label(long, short, (1.0, 1.0, spacing), 3 * spacing)
-    assert score.hd_mm == pytest.approx(10 * spacing)
-    assert score.hd95_mm == pytest.approx(9 * spacing)
-    assert score.assd_mm == pytest.approx(55 / 32 * spacing)
-    assert score.nsd == (14 + 11) / 32
-    assert score.dice == 2 * 11 / 32
-    assert score.iou == 11 / 21
-    assert (score.sensitivity, score.precision) == (1.0, 11 / 21)
-    assert score.specificity == 4 / 14
+    long, short = (block((1, 2), (1, 2), (0, end), shape=(3, 3, 25)) for end in (21, 11))
+    score = score_label(long, short, (1.0, 1.0, spacing), within_mm(3 * spacing))
+    assert score.surface.hd_mm == pytest.approx(10 * spacing)
+    assert score.surface.hd95_mm == pytest.approx(9 * spacing)
+    assert score.surface.assd_mm == pytest.approx(55 / 32 * spacing)
+    assert score.surface.masd_mm == pytest.approx(55 / 21 / 2 * spacing)
+    assert score.centroid_distance_mm == pytest.approx(5 * spacing)
+    # both are surface through and through
+    assert score.surface.boundary_iou == score.overlap.iou
+    assert score.surface.nsds[0] == (14 + 11) / 32
+    assert score.overlap.dice == 2 * 11 / 32
+    assert score.overlap.iou == 11 / 21
+    assert (score.overlap.sensitivity, score.precision) == (1.0, 11 / 21)
+    assert score.overlap.specificity == (225 - 21) / (225 - 11)
     assert score.volume_difference_ml == pytest.approx(10 * spacing / 1000)
 
 
 def test_a_block_shifted_by_one_voxel():
     # 3 x 4 x 4 voxels against the same one step along i: 2 of 3 layers agree.
-    score = score_label(block((1, 4), (0, 4), (0, 4)), block((2, 5), (0, 4), (0, 4)), SPACING_MM, 1.0)
-    assert (score.tp, score.fp, score.fn) == (32, 16, 16)
-    assert score.dice == 64 / 96
-    assert score.iou == 32 / 64
-    assert score.hd_mm == 1.0  # nothing needs more than the step along i
-    assert score.nsd == 1.0
+    score = score_label(block((1, 4), (0, 4), (0, 4)), block((2, 5), (0, 4), (0, 4)), SPACING_MM, within_mm(1.0))
+    assert (score.overlap.tp, score.overlap.fp, score.overlap.fn) == (32, 16, 16)
+    assert score.overlap.dice == 64 / 96
+    assert score.overlap.iou == 32 / 64
+    assert score.surface.hd_mm == 1.0  # nothing needs more than the step along i
+    assert score.surface.nsds[0] == 1.0
 
 
 def test_hd95_is_the_worse_direction_and_not_the_pool():
     # The prediction is right but for one far island among its 4 voxels; seen from the reference's 100 all is near.
     reference = block((0, 100), (0, 1), (0, 1), shape=(200, 1, 1))
     prediction = voxels((0, 0, 0), (33, 0, 0), (66, 0, 0), (199, 0, 0), shape=(200, 1, 1))
-    distances = measure_surfaces(prediction, reference, (1.0, 1.0, 1.0))
+    distances = measure_surfaces(prediction, reference, (1.0, 1.0, 1.0)).distances
     # distances 0, 0, 0, 100: index 0.95 * 3 = 2.85 -> 85
     assert distances.hd95_mm == pytest.approx(85.0)
-    pooled = np.concatenate([distances.from_prediction_mm, distances.from_reference_mm])
-    assert np.percentile(pooled, 95) < 40
+    assert distances.pooled_hd95_mm < 40
 
 
 def test_surface_of_a_cube_is_its_shell():
@@ -151,8 +173,8 @@ def test_a_diagonal_neighbour_outside_makes_no_surface():
 
 def test_a_distance_of_exactly_the_tolerance_is_within_it():
     # 3 steps of 0.6 mm are 1.8000001 in float32
-    score = score_label(voxels((0, 0, 0)), voxels((3, 0, 0)), (0.6, 1.0, 1.0), 1.8)
-    assert score.nsd == 1.0
+    score = score_label(voxels((0, 0, 0)), voxels((3, 0, 0)), (0.6, 1.0, 1.0), within_mm(1.8))
+    assert score.surface.nsds[0] == 1.0
 
 
 # Edge cases: status, and the numbers that depend on it
@@ -178,24 +200,31 @@ NAN = math.nan
     ],
 )
 def test_edge_cases(prediction, reference, status, numbers):
-    score = score_label(prediction, reference, SPACING_MM, 0.5)
+    score = score_label(prediction, reference, SPACING_MM, within_mm(0.5))
     assert score.status is status
-    got = (score.dice, score.sensitivity, score.specificity, score.precision, score.nsd, score.hd_mm)
+    got = (
+        score.overlap.dice,
+        score.overlap.sensitivity,
+        score.overlap.specificity,
+        score.precision,
+        score.surface.nsds[0],
+        score.surface.hd_mm,
+    )
     assert got == pytest.approx(numbers, nan_ok=True)
-    assert score.tp + score.fp + score.fn + score.tn == prediction.size
+    assert score.overlap.tp + score.overlap.fp + score.overlap.fn + score.overlap.tn == prediction.size
 
 
 @pytest.mark.parametrize("reference", [NOTHING, ONE])
 def test_a_case_without_prediction_is_worth_nothing(reference):
-    (score,) = score_masks(None, mask_of(reference), [Label(1, "organ")], 2.0)
+    (score,) = score_masks(None, mask_of(reference), [Label(1, "organ")])
     assert score.status is Status.NOT_PREDICTED
-    assert (score.dice, score.iou, score.precision, score.nsd) == (0.0, 0.0, 0.0, 0.0)
-    assert (score.hd_mm, score.hd95_mm, score.assd_mm) == pytest.approx((DIAGONAL_MM,) * 3)
-    assert (score.tp, score.fp, score.fn) == (0, 0, int(reference.sum()))
+    assert (score.dice, score.iou, score.precision, score.surface.nsds[0]) == (0.0, 0.0, 0.0, 0.0)
+    assert (score.surface.hd_mm, score.surface.hd95_mm, score.surface.assd_mm) == pytest.approx((DIAGONAL_MM,) * 3)
+    assert (score.overlap.tp, score.overlap.fp, score.overlap.fn) == (0, 0, int(reference.sum()))
 
 
 def test_a_huge_tolerance_does_not_excuse_a_missed_structure():
-    assert score_label(NOTHING, ONE, SPACING_MM, 1e6).nsd == 0.0
+    assert score_label(NOTHING, ONE, SPACING_MM, within_mm(1e6)).surface.nsds == (0.0,)
 
 
 def test_nothing_has_no_distance():
@@ -203,9 +232,17 @@ def test_nothing_has_no_distance():
         measure_surfaces(NOTHING, ONE, SPACING_MM)
 
 
-def test_a_negative_tolerance_is_refused():
-    with pytest.raises(ConfigError, match="negative"):
-        score_label(ONE, ONE, SPACING_MM, -1.0)
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        ({"tolerances_mm": (1.0, -1.0)}, "negative"),
+        ({"tolerances_mm": ()}, "no surface tolerance"),
+        ({"lesion_iou": 1.0}, r"overlap by 1\.0"),
+    ],
+)
+def test_conventions_that_make_no_sense_are_refused(made, message):
+    with pytest.raises(ConfigError, match=message):
+        Conventions(**made)
 
 
 # Many labels
@@ -215,31 +252,31 @@ def test_each_label_scores_as_if_it_were_alone():
     rng = np.random.default_rng(0)
     labels = [Label(7, "c"), Label(2, "a"), Label(4, "nowhere"), Label(250, "b")]
     prediction, reference = rng.choice(np.array([0, 2, 7, 250], dtype=np.uint8), (2, 8, 7, 6))
-    scores = score_masks(mask_of(prediction), mask_of(reference), labels, 1.0)
+    scores = score_masks(mask_of(prediction), mask_of(reference), labels)
     assert [score.label for score in scores] == labels
     for label, score in zip(labels, scores, strict=True):
-        alone = score_label(prediction == label.value, reference == label.value, SPACING_MM, 1.0)
+        alone = score_label(prediction == label.value, reference == label.value, SPACING_MM)
         assert score.status is alone.status
         for name in (*RATIOS, *DISTANCES, "reference_ml", "predicted_ml", "tp", "fp", "fn", "tn"):
-            assert getattr(score, name) == pytest.approx(getattr(alone, name), nan_ok=True), name
+            assert number(score, name) == pytest.approx(number(alone, name), nan_ok=True), name
 
 
 def test_views_and_wide_integers_score_the_same():
     rng = np.random.default_rng(1)
     prediction, reference = rng.integers(0, 3, (2, 8, 7, 6), dtype=np.uint8)
     labels = [Label(1, "a"), Label(2, "b")]
-    plain = score_masks(mask_of(prediction), mask_of(reference), labels, 1.0)
+    plain = score_masks(mask_of(prediction), mask_of(reference), labels)
     geometry = mask_of(reference).geometry
     fortran = Mask(np.asfortranarray(prediction).astype(np.uint16), geometry)
     strided = Mask(np.repeat(reference, 2, axis=2)[:, :, ::2], geometry)
-    assert score_masks(fortran, strided, labels, 1.0) == plain
+    assert score_masks(fortran, strided, labels) == plain
 
 
 @pytest.mark.parametrize(("role", "swap"), [("prediction", False), ("reference", True)])
 def test_a_value_that_is_no_label_is_refused(role, swap):
     odd, good = mask_of(ONE * 3), mask_of(ONE)
     with pytest.raises(DataError, match=rf"the {role} holds 3, .*1 organ"):
-        score_masks(*((good, odd) if swap else (odd, good)), [Label(1, "organ")], 1.0)
+        score_masks(*((good, odd) if swap else (odd, good)), [Label(1, "organ")])
 
 
 def test_masks_on_other_grids_are_refused_with_both_grids():
@@ -247,22 +284,22 @@ def test_masks_on_other_grids_are_refused_with_both_grids():
     moved = np.array(reference.geometry.affine)
     moved[0, 3] = 0.5
     with pytest.raises(GeometryError, match=r"6x5x4 voxels of 1 x 2 x 4 mm.*6x5x4.*0.5 mm apart"):
-        score_masks(Mask(reference.array, Geometry(SHAPE, moved)), reference, [Label(1, "organ")], 1.0)
+        score_masks(Mask(reference.array, Geometry(SHAPE, moved)), reference, [Label(1, "organ")])
     with pytest.raises(GeometryError, match=r"5x5x4 voxels.*6x5x4 voxels.*different grids$"):
-        score_masks(mask_of(ONE[:-1]), reference, [Label(1, "organ")], 1.0)
+        score_masks(mask_of(ONE[:-1]), reference, [Label(1, "organ")])
 
 
 def test_rounding_of_a_file_is_no_other_grid():
     reference = mask_of(ONE)
     nearly = Geometry(SHAPE, np.array(reference.geometry.affine) + np.diag([1e-4, 0, 0, 0]))
-    assert score_masks(Mask(reference.array, nearly), reference, [Label(1, "organ")], 1.0)[0].dice == 1.0
+    assert score_masks(Mask(reference.array, nearly), reference, [Label(1, "organ")])[0].overlap.dice == 1.0
 
 
 def test_volume_of_a_sheared_grid_is_base_times_height():
     affine = np.diag([1.0, 1.0, 5.0, 1.0])
     affine[1, 2] = 2.0  # gantry tilt: the slices slide, their volume stays
     mask = Mask(ONE.astype(np.uint8), Geometry(SHAPE, affine))
-    assert score_masks(mask, mask, [Label(1, "organ")], 1.0)[0].reference_ml == pytest.approx(0.005)
+    assert score_masks(mask, mask, [Label(1, "organ")])[0].reference_ml == pytest.approx(0.005)
 
 
 # Properties
@@ -273,7 +310,7 @@ def test_volume_of_a_sheared_grid_is_base_times_height():
 def test_distances_are_those_of_all_pairs_of_surface_voxels(pair, spacing_mm):
     first, second = (np.argwhere(_has_outside_neighbour(mask)) * np.asarray(spacing_mm) for mask in pair)
     between = np.linalg.norm(first[:, None] - second[None], axis=-1)
-    distances = measure_surfaces(*pair, spacing_mm)
+    distances = measure_surfaces(*pair, spacing_mm).distances
     np.testing.assert_allclose(distances.from_prediction_mm, between.min(axis=1), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(distances.from_reference_mm, between.min(axis=0), rtol=1e-5, atol=1e-5)
 
@@ -294,94 +331,191 @@ def _has_outside_neighbour(mask):
 def test_storage_order_changes_no_score(pair, spacing_mm, axes, flips):
     step = tuple(slice(None, None, -1 if flip else 1) for flip in flips)
     turned = [mask.transpose(axes)[step] for mask in pair]
-    before = score_label(*pair, spacing_mm, 1.0)
-    after = score_label(*turned, tuple(spacing_mm[axis] for axis in axes), 1.0)
+    before = score_label(*pair, spacing_mm)
+    after = score_label(*turned, tuple(spacing_mm[axis] for axis in axes))
     for name in (*RATIOS, *DISTANCES, "reference_ml"):
-        assert getattr(after, name) == pytest.approx(getattr(before, name), rel=1e-5, abs=1e-5, nan_ok=True), name
+        assert number(after, name) == pytest.approx(number(before, name), rel=1e-5, abs=1e-5, nan_ok=True), name
 
 
 @given(pairs(), spacings)
 @settings(deadline=None, max_examples=60)
 def test_swapping_the_masks_swaps_sensitivity_and_precision_and_nothing_else(pair, spacing_mm):
-    one, other = score_label(*pair, spacing_mm, 1.0), score_label(*reversed(pair), spacing_mm, 1.0)
-    assert (one.sensitivity, one.fp, one.reference_ml) == (other.precision, other.fn, other.predicted_ml)
+    one, other = score_label(*pair, spacing_mm), score_label(*reversed(pair), spacing_mm)
+    assert (one.overlap.sensitivity, one.overlap.fp, one.reference_ml) == (
+        other.precision,
+        other.overlap.fn,
+        other.predicted_ml,
+    )
     assert one.volume_difference_ml == -other.volume_difference_ml
     for name in ("dice", "iou", "nsd", *DISTANCES):
-        assert getattr(one, name) == getattr(other, name), name
+        assert number(one, name) == number(other, name), name
 
 
 @given(pairs(), spacings)
 @settings(deadline=None, max_examples=60)
 def test_scores_stay_in_their_bounds(pair, spacing_mm):
-    score = score_label(*pair, spacing_mm, 1.0)
+    score = score_label(*pair, spacing_mm)
     for name in RATIOS:
-        value = getattr(score, name)
+        value = number(score, name)
         assert math.isnan(value) or 0.0 <= value <= 1.0, name
-    assert score.dice == pytest.approx(2 * score.iou / (1 + score.iou))
+    assert score.overlap.dice == pytest.approx(2 * score.overlap.iou / (1 + score.overlap.iou))
     worst = worst_distance_mm(Geometry(pair[0].shape, np.diag([*spacing_mm, 1.0])))
-    assert max(score.hd95_mm, score.assd_mm) <= score.hd_mm < worst
+    assert max(score.surface.hd95_mm, score.surface.assd_mm) <= score.surface.hd_mm < worst
 
 
-# Independent oracles
+# The other families
 
 
-def blobs(seed):
-    """Two overlapping lumps that also touch the edge of the grid."""
-    rng = np.random.default_rng(seed)
-    grid = np.stack(np.meshgrid(*map(np.arange, (24, 20, 16)), indexing="ij"), axis=-1)
-    return [
-        np.any(
-            [np.linalg.norm((grid - rng.uniform(4, 16, 3)) / [1.5, 1.0, 0.7], axis=-1) < 6 for _ in range(2)], axis=0
-        )
-        for _ in range(2)
-    ]
+@given(pairs(), spacings, st.sampled_from([0.0, 1.0, 2.5]))
+@settings(deadline=None, max_examples=40)
+def test_the_boundary_is_what_lies_near_the_own_surface(pair, spacing_mm, width_mm):
+    boundaries = []
+    for mask in pair:
+        surface = np.argwhere(_has_outside_neighbour(mask)) * np.asarray(spacing_mm)
+        near = [
+            index
+            for index in np.argwhere(mask)
+            if np.linalg.norm(surface - index * np.asarray(spacing_mm), axis=1).min() <= width_mm + 1e-4
+        ]
+        boundaries.append({tuple(index) for index in near})
+    expected = len(boundaries[0] & boundaries[1]) / len(boundaries[0] | boundaries[1])
+    assert measure_surfaces(*pair, spacing_mm).boundary_iou(width_mm) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_overlap_agrees_with_simpleitk(seed):
-    prediction, reference = blobs(seed)
-    oracle = sitk.LabelOverlapMeasuresImageFilter()
-    # The filter's "source" is the prediction, its "target" the reference.
-    oracle.Execute(*(sitk.GetImageFromArray(mask.astype(np.uint8)) for mask in (prediction, reference)))
-    overlap = count_overlap(prediction, reference)
-    assert overlap.dice == pytest.approx(oracle.GetDiceCoefficient(1))
-    assert overlap.iou == pytest.approx(oracle.GetJaccardCoefficient(1))
-    assert 1 - overlap.sensitivity == pytest.approx(oracle.GetFalseNegativeError(1))
-    assert 1 - overlap.specificity == pytest.approx(oracle.GetFalsePositiveError(1))
+def test_an_error_at_the_end_of_a_cube_weighs_more_in_its_boundary():
+    # 10 layers of 100 voxels against the first 9 of them: an iou of 0.9. Shells have two lids of 100 and 36 on each
+    # layer between: 100 + 8 * 36 + 100 and 100 + 7 * 36 + 100. Both have the near lid, the 36 of 7 layers, and the rim
+    # of the 9th, which is a lid in the one and a layer in the other.
+    shape = (12, 12, 12)
+    long, short = (block((1, end), (1, 11), (1, 11), shape=shape) for end in (11, 10))
+    shared = 100 + 7 * 36 + 36
+    assert measure_surfaces(short, long, (1.0, 1.0, 1.0)).boundary_iou(0.0) == shared / (488 + 452 - shared)
+    assert count_overlap(short, long).iou == 0.9
 
 
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("spacing_mm", [(1.0, 1.0, 1.0), (0.5, 1.3, 4.0)])
-def test_distances_agree_with_medpy(seed, spacing_mm):
-    from medpy.metric import binary
+def test_lesions_are_matched_one_to_one_and_the_best_first():
+    # Along a line of 40: reference 0-9, 12-15, 20-29, 35; prediction 0-9 (iou 1), 12-20 (4 of 9 with 12-15, 1 of 18
+    # with 20-29), 22-25 (4 of 10), 38.
+    reference, prediction = (np.zeros((40, 3, 3), bool) for _ in range(2))
+    for start, stop in ((0, 10), (12, 16), (20, 30), (35, 36)):
+        reference[start:stop, 1, 1] = True
+    for start, stop in ((0, 10), (12, 21), (22, 26), (38, 39)):
+        prediction[start:stop, 1, 1] = True
+    strict, loose = (match_lesions(prediction, reference, least) for least in (0.5, 0.0))
+    assert (strict.tp, strict.fp, strict.fn) == (1, 3, 3)
+    assert (strict.sensitivity, strict.precision, strict.f1) == (0.25, 0.25, 2 / 8)
+    assert (loose.tp, loose.fp, loose.fn) == (3, 1, 1)
+    assert loose.segmentation_quality == pytest.approx((1 + 4 / 9 + 4 / 10) / 3)
+    assert loose.panoptic_quality == pytest.approx(6 / 8 * (1 + 4 / 9 + 4 / 10) / 3)
 
-    masks = blobs(seed)
-    distances = measure_surfaces(*masks, spacing_mm)
-    assert distances.hd_mm == pytest.approx(binary.hd(*masks, spacing_mm), rel=1e-5)
-    assert distances.assd_mm == pytest.approx(binary.assd(*masks, spacing_mm), rel=1e-5)
-    pooled = np.concatenate([distances.from_prediction_mm, distances.from_reference_mm])
-    assert np.percentile(pooled, 95) == pytest.approx(binary.hd95(*masks, spacing_mm), rel=1e-5)
+
+def test_a_voxel_that_touches_by_a_corner_belongs_to_the_lesion():
+    both = voxels((0, 0, 0), (1, 1, 1))
+    assert match_lesions(both, both, 0.5).tp == 1
 
 
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("spacing_mm", [(1.0, 1.0, 1.0), (0.5, 1.3, 4.0)])
-def test_distances_agree_with_monai(seed, spacing_mm):
-    masks = blobs(seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what the oracle's own imports complain about is not our subject
-        import torch
-        from monai import metrics as oracle
+@pytest.mark.parametrize(
+    ("prediction", "reference", "numbers"),  # sensitivity, precision, f1, segmentation and panoptic quality
+    [
+        (NOTHING, NOTHING, (NAN, NAN, NAN, NAN, NAN)),
+        (NOTHING, ONE, (0.0, 0.0, 0.0, 0.0, 0.0)),
+        (ONE, NOTHING, (NAN, 0.0, 0.0, 0.0, 0.0)),
+        (CORNER, ONE, (0.0, 0.0, 0.0, 0.0, 0.0)),
+        (ONE, ONE, (1.0, 1.0, 1.0, 1.0, 1.0)),
+    ],
+)
+def test_lesions_at_the_edge(prediction, reference, numbers):
+    found = match_lesions(prediction, reference, 0.5)
+    got = (found.sensitivity, found.precision, found.f1, found.segmentation_quality, found.panoptic_quality)
+    assert got == pytest.approx(numbers, nan_ok=True)
 
-        # MONAI wants one-hot (batch, channel, I, J, K).
-        one_hot = [torch.from_numpy(mask[None, None].astype(np.uint8)) for mask in masks]
-        at = {"include_background": True, "spacing": spacing_mm}
-        hd95 = oracle.compute_hausdorff_distance(*one_hot, percentile=95, **at).item()
-        assd = oracle.compute_average_surface_distance(*one_hot, symmetric=True, **at).item()
-        nsd = oracle.compute_surface_dice(*one_hot, class_thresholds=[1.5], **at).item()
-    distances = measure_surfaces(*masks, spacing_mm)
-    assert distances.hd95_mm == pytest.approx(hd95, rel=1e-5)
-    assert distances.assd_mm == pytest.approx(assd, rel=1e-5)
-    assert distances.nsd(1.5) == pytest.approx(nsd, rel=1e-6)
+
+def test_centre_lines_forgive_thickness_and_not_length():
+    # A tube of 5 x 5 against one of 3 x 3 of the same course, and against one of half the length.
+    shape = (9, 9, 40)
+    thick, thin, half = (
+        block((low, high), (low, high), (2, end), shape=shape)
+        for low, high, end in ((2, 7, 38), (3, 6, 38), (3, 6, 20))
+    )
+    assert centerline_dice(thin, thick) == pytest.approx(1.0, abs=0.02)
+    assert count_overlap(thin, thick).dice == pytest.approx(2 * 9 / (9 + 25))
+    # all of the half's line is right and half of the reference's is found: 2 * 1 * 0.5 / 1.5
+    assert centerline_dice(half, thick) == pytest.approx(2 / 3, abs=0.05)
+
+
+def test_centre_lines_that_never_meet():
+    shape = (12, 12, 12)
+    apart = block((0, 3), (0, 3), (0, 12), shape=shape), block((8, 11), (8, 11), (0, 12), shape=shape)
+    assert centerline_dice(*apart) == 0.0
+
+
+def test_probabilities_by_hand():
+    # 4 voxels of 0.1, 0.4, 0.4, 0.9 of which the third and the last are the label. Pairs of label and rest: (0.4, 0.1)
+    # right, (0.4, 0.4) half, (0.9, 0.1) and (0.9, 0.4) right: 3.5 of 4. Precision is 1 at 0.9 (half of the label), 2 of
+    # 3 at 0.4. Bins: |0.1 - 0|, 2 * |0.4 - 0.5|, |0.9 - 1|, over 4.
+    numbers = measure_calibration(np.array([0.1, 0.4, 0.4, 0.9]), np.array([False, False, True, True]))
+    assert numbers.auroc == pytest.approx(3.5 / 4)
+    assert numbers.average_precision == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
+    assert numbers.calibration_error == pytest.approx((0.1 + 0.2 + 0.1) / 4)
+    assert numbers.brier == pytest.approx((0.01 + 0.16 + 0.36 + 0.01) / 4)
+
+
+def test_probabilities_of_a_label_that_is_nowhere():
+    numbers = measure_calibration(np.array([0.0, 0.5]), np.array([False, False]))
+    assert math.isnan(numbers.auroc)
+    assert math.isnan(numbers.average_precision)
+    assert (numbers.calibration_error, numbers.brier) == (0.25, 0.125)
+    with pytest.raises(ValueError, match="calibrated"):
+        measure_calibration(np.array([]), np.array([], dtype=bool))
+
+
+def test_certain_and_right_is_perfect():
+    numbers = measure_calibration(np.array([0.0, 1.0, 1.0]), np.array([False, True, True]))
+    assert (numbers.auroc, numbers.average_precision) == (1.0, 1.0)
+    assert (numbers.calibration_error, numbers.brier) == (0.0, 0.0)
+
+
+def test_nothing_counts_outside_the_region_of_interest():
+    prediction, reference = block((0, 2), (0, 5), (0, 4)), block((1, 4), (0, 5), (0, 4))
+    within = block((0, 3), (0, 5), (0, 4))
+    labels = [Label(1, "organ")]
+    score = score_masks(mask_of(prediction), mask_of(reference), labels, within=within)[0]
+    cut = score_label(prediction[:3], reference[:3], SPACING_MM)
+    assert score.overlap == cut.overlap
+    assert score.surface == dataclasses.replace(score.surface, hd_mm=cut.surface.hd_mm, nsds=cut.surface.nsds)
+    beyond = score_masks(mask_of(prediction), mask_of(reference), labels, within=~(prediction | reference))[0]
+    assert beyond.status is Status.BOTH_EMPTY
+
+
+def test_conventions_choose_the_percentile_and_the_weights():
+    rng = np.random.default_rng(5)
+    prediction, reference = rng.random((2, 9, 8, 7)) < 0.1
+    pair = measure_surfaces(prediction, reference, SPACING_MM).distances
+    areas = measure_areas(prediction, reference, SPACING_MM)
+    expected = {"max_of_directed": pair.hd95_mm, "pooled": pair.pooled_hd95_mm, "area_weighted": areas.hd95_mm}
+    for hd95, value_mm in expected.items():
+        score = score_label(prediction, reference, SPACING_MM, Conventions((2.0, 1.0), hd95=hd95))
+        assert score.surface.hd95_mm == value_mm
+        assert score.surface.nsds == (pair.nsd(2.0), pair.nsd(1.0))
+    score = score_label(prediction, reference, SPACING_MM, Conventions((2.0, 1.0), nsd="area_weighted"))
+    assert score.surface.nsds == (areas.nsd(2.0), areas.nsd(1.0))
+
+
+def test_families_are_measured_where_they_are_asked_for():
+    plain = score_label(ONE, ONE, SPACING_MM)
+    assert (plain.lesions, plain.centerline_dice, plain.calibration) == (None, None, None)
+    asked = Conventions(also=frozenset({"lesions", "centerline"}))
+    full = score_label(ONE, ONE, SPACING_MM, asked)
+    assert (full.lesions.tp, full.centerline_dice) == (1, 1.0)
+    assert score_label(NOTHING, ONE, SPACING_MM, asked).centerline_dice == 0.0
+    assert math.isnan(score_label(NOTHING, NOTHING, SPACING_MM, asked).centerline_dice)
+
+
+def test_centroids_of_a_sheared_grid_are_apart_in_space():
+    affine = np.diag([1.0, 1.0, 5.0, 1.0])
+    affine[1, 2] = 2.0
+    low, high = (Mask(voxels((2, 2, k)).astype(np.uint8), Geometry(SHAPE, affine)) for k in (0, 1))
+    assert score_masks(low, high, [Label(1, "organ")])[0].centroid_distance_mm == pytest.approx(math.sqrt(29))
 
 
 def test_regions_are_scored_as_unions_of_their_parts() -> None:
@@ -392,6 +526,6 @@ def test_regions_are_scored_as_unions_of_their_parts() -> None:
     painted = np.zeros((1, 1, 8), np.uint8)
     painted[0, 0, 1:7] = [1, 1, 2, 2, 2, 0]
     geometry = Geometry((1, 1, 8), np.eye(4))
-    scores = score_masks(Mask(painted, geometry), Mask(reference, geometry), [whole, core], 1.0)
-    assert (scores[0].tp, scores[0].fp, scores[0].fn) == (5, 0, 1)
-    assert (scores[1].tp, scores[1].fp, scores[1].fn) == (3, 0, 1)
+    scores = score_masks(Mask(painted, geometry), Mask(reference, geometry), [whole, core])
+    assert (scores[0].overlap.tp, scores[0].overlap.fp, scores[0].overlap.fn) == (5, 0, 1)
+    assert (scores[1].overlap.tp, scores[1].overlap.fp, scores[1].overlap.fn) == (3, 0, 1)

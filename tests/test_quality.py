@@ -18,6 +18,7 @@ MODULES = {
     "connected-components-3d": "cc3d",
     "pillow": "PIL",
     "pyyaml": "yaml",
+    "scikit-image": "skimage",
     "simpleitk": "SimpleITK",
     "fill-voids": "fill_voids",
 }

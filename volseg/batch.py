@@ -42,7 +42,7 @@ from volseg.networks import choose_device
 from volseg.parallel import helpers
 from volseg.prediction import Predictor, Prepared, Segmented
 from volseg.progress import Progress, silent
-from volseg.reports import CASES_FILE, CaseReport, Effort, Status, read_reports, write_reports
+from volseg.reports import CASES_FILE, CaseReport, Effort, Status, probability_file, read_reports, write_reports
 from volseg.volume import Label, Mask
 
 ITKSNAP_FILE, NIIVUE_FILE = "itksnap_labels.txt", "niivue_colormap.json"
@@ -82,7 +82,7 @@ class Request:
         """Whether all that is to be made of a case is; an empty mask has no meshes."""
         meshless = not any(report.volumes_ml.values())
         masks = all(path.exists() or (meshless and form in MESHES) for form, path in self.paths(case_id).items())
-        return masks and (not self.probabilities or _probability_file(self.output, case_id).exists())
+        return masks and (not self.probabilities or probability_file(self.output, case_id).exists())
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,7 +240,7 @@ class _Belt:
         for form, path in self.request.paths(job.case.case_id).items():
             write(mask, self._image(job.case), path, form, self.request.encoding)
         if done.probabilities is not None:
-            path = _probability_file(self.request.output, job.case.case_id)
+            path = probability_file(self.request.output, job.case.case_id)
             write_probabilities(done.probabilities, mask.geometry, path)
         effort = Effort(
             job.read_seconds,
@@ -333,17 +333,13 @@ def _volumes_ml(mask: Mask) -> dict[str, float]:
 
 def _remove_masks(output: Path, case_id: str) -> None:
     """No mask of an earlier batch, in whatever format, may stand beside a row that does not tell of it."""
-    _probability_file(output, case_id).unlink(missing_ok=True)
+    probability_file(output, case_id).unlink(missing_ok=True)
     for form in FORMATS:
         path = output_path(output, case_id, form)
         if path.is_dir():
             _remove_meshes(path, form)
         else:
             path.unlink(missing_ok=True)
-
-
-def _probability_file(output: Path, case_id: str) -> Path:
-    return output / f"{case_id}.probabilities.nii.gz"
 
 
 def _remove_meshes(folder: Path, form: Format) -> None:

@@ -73,6 +73,22 @@ def print_summary(summary: pd.DataFrame) -> None:
     print_table(("label", *counts, *means), rows)
 
 
+def print_comparison(comparison: pd.DataFrame) -> None:
+    """Two evaluations against each other, for the metrics that are looked at first."""
+    numbers = ["first_mean", "second_mean", "difference_mean", "ci95_low", "ci95_high", "p_value"]
+    counts = ["n", "better", "worse", "equal"]
+    shown = comparison[comparison["metric"].isin(["dice", "hd95_mm", "assd_mm", "nsd"])]
+    rows = [
+        (
+            *(str(row[name]) for name in ("label", "metric")),
+            *(f"{row[name]:.0f}" for name in counts),
+            *(f"{row[name]:.3g}" for name in numbers),
+        )
+        for row in shown.to_dict("records")
+    ]
+    print_table(("label", "metric", *counts, *numbers), rows)
+
+
 def print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     """Aligned columns that a person can read and a script can split."""
     widths = [max(len(row[n]) for row in [header, *rows]) for n in range(len(header))]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from volseg.batch import Request, predict_folder
 from volseg.cases import find_references
-from volseg.evaluation import CasePair, Evaluation, evaluate
+from volseg.evaluation import CasePair, Evaluation, Protocol, evaluate
 from volseg.io.source import FileSource
 from volseg.phantoms import LABELS, write_dataset
 from volseg.progress import Progress, silent
@@ -62,5 +62,5 @@ def run_demo(output: Path, minutes: float = 3.0, progress: Progress = silent) ->
         CasePair(case_id, FileSource(masks / f"{case_id}.nii.gz"), reference)
         for case_id, reference in find_references(test_set).items()
     ]
-    evaluation = evaluate(pairs, LABELS, output / "scores", progress=progress)
+    evaluation = evaluate(pairs, Protocol(LABELS), output / "scores", progress)
     return Demo(run, reports, evaluation)

@@ -1,4 +1,4 @@
-"""What became of each case of a batch: cases.csv."""
+"""What became of each case of a batch: cases.csv, and the files beside it."""
 
 from __future__ import annotations
 
@@ -77,6 +77,11 @@ class CaseReport:
     effort: Effort = field(default_factory=Effort)
     volumes_ml: dict[str, float] = field(default_factory=dict)
     key: str = ""
+
+
+def probability_file(output: Path, case_id: str) -> Path:
+    """Where the probabilities of a case lie, if they were asked for."""
+    return output / f"{case_id}.probabilities.nii.gz"
 
 
 def write_reports(reports: Sequence[CaseReport], data: DataConfig, path: Path) -> None:

@@ -18,7 +18,7 @@ from volseg.errors import DataError
 from volseg.evaluation import CasePair
 from volseg.export.labels import LABELS_FILE, read_labels
 from volseg.io import Source, discover, read_mask
-from volseg.reports import CASES_FILE, segmented_cases
+from volseg.reports import CASES_FILE, probability_file, segmented_cases
 from volseg.volume import Label
 
 
@@ -35,29 +35,35 @@ class Pairing:
     remarks: tuple[str, ...]
 
 
-def pair_cases(predictions: Path, references: Path, *, only_predicted: bool, rules: DicomRules = NO_RULES) -> Pairing:
+def pair_cases(
+    predictions: Path,
+    references: Path,
+    *,
+    only_predicted: bool,
+    rules: DicomRules = NO_RULES,
+    within: Path | None = None,
+) -> Pairing:
     """Pair masks and references by case id.
 
     Args:
-        predictions: A folder of masks.
+        predictions: A folder of masks, and of probabilities where there are any.
         references: A folder of label maps or a labelled data set.
         only_predicted: Whether references without a prediction are left out.
         rules: How DICOM references are read.
+        within: A folder of masks, one per case, outside of which nothing counts.
 
     Returns:
         The pairs.
 
     Raises:
-        DataError: If there are no references, or no prediction belongs to any.
+        DataError: If there are no references, no prediction belongs to any, or a case has no region of interest.
     """
     wanted = find_references(references, rules)
-    made: dict[str, Source] = {}
-    found = discover(predictions, fill_gaps=rules.allow_gaps)
-    for source in (*found.sources, *found.segments):  # a case in several formats is one case
-        made.setdefault(as_case_id(name_parts(source, predictions), ()), source)
+    made = _masks(predictions, rules)
     if (predictions / CASES_FILE).is_file():  # what another batch left in the folder is not this one's
         made = {case_id: made[case_id] for case_id in segmented_cases(predictions / CASES_FILE) if case_id in made}
-    made |= {case_id: made.pop(name) for case_id, name in _longer_names(wanted, made).items()}
+    longer = _longer_names(wanted, made)
+    made |= {case_id: made.pop(name) for case_id, name in longer.items()}
     if not set(made) & set(wanted):
         raise DataError(
             f"no mask in {predictions} has the name of a reference in {references}",
@@ -72,7 +78,37 @@ def pair_cases(predictions: Path, references: Path, *, only_predicted: bool, rul
     if extra:
         remarks.append(f"{len(extra)} predictions have no reference and are not scored: {_some(extra)}")
     chosen = [case_id for case_id in sorted(wanted) if not only_predicted or case_id in made]
-    return Pairing(tuple(CasePair(case_id, made.get(case_id), wanted[case_id]) for case_id in chosen), tuple(remarks))
+    regions = {} if within is None else _regions(within, chosen, rules)
+    shares = {case_id: probability_file(predictions, longer.get(case_id, case_id)) for case_id in chosen}
+    pairs = [
+        CasePair(
+            case_id,
+            made.get(case_id),
+            wanted[case_id],
+            regions.get(case_id),
+            shares[case_id] if shares[case_id].is_file() else None,
+        )
+        for case_id in chosen
+    ]
+    return Pairing(tuple(pairs), tuple(remarks))
+
+
+def _masks(folder: Path, rules: DicomRules) -> dict[str, Source]:
+    """Case id -> its mask; a case in several formats is one case."""
+    masks: dict[str, Source] = {}
+    found = discover(folder, fill_gaps=rules.allow_gaps)
+    for source in (*found.sources, *found.segments):
+        masks.setdefault(as_case_id(name_parts(source, folder), ()), source)
+    return masks
+
+
+def _regions(folder: Path, case_ids: Sequence[str], rules: DicomRules) -> dict[str, Source]:
+    """Case id -> where anything counts."""
+    masks = _masks(folder, rules)
+    without = [case_id for case_id in case_ids if case_id not in masks]
+    if without:
+        raise DataError(f"{folder} holds no region of interest for {len(without)} cases: {_some(without)}")
+    return masks
 
 
 def _longer_names(wanted: Collection[str], made: Collection[str]) -> dict[str, str]:

@@ -172,6 +172,30 @@ def resample(volume: Volume, geometry: Geometry) -> Volume:
     return itk_resample(volume, geometry)
 
 
+def resample_mask(mask: Mask, geometry: Geometry) -> Mask:
+    """Bring a mask onto another grid in the same space, each voxel from the nearest; 0 where it does not reach."""
+    from volseg.io.itk import resample_mask as itk_resample_mask
+
+    return itk_resample_mask(mask, geometry)
+
+
+def read_probabilities(path: Path) -> tuple[NDArray[np.float32], Geometry]:
+    """Read what `write_probabilities` wrote, or another image of four axes.
+
+    Returns:
+        (I, J, K, labels) float32 and the grid of the first three axes.
+
+    Raises:
+        DataError: If it is damaged, or a voxel is not from 0 to 1.
+        GeometryError: If it does not say where its voxels lie.
+    """
+    array, geometry = _read_file(path)
+    shares = np.moveaxis(np.asarray(array, np.float32), 0, -1)
+    if not (shares.min() >= -_ROUNDING and shares.max() <= 1 + _ROUNDING):
+        raise DataError(f"{path} holds no probabilities: some voxels are not from 0 to 1")
+    return np.clip(shares, 0, 1), geometry
+
+
 def write_mask(mask: Mask, path: Path) -> None:
     """Write a mask in the format that the suffix of `path` names, whole or not at all.
 

@@ -82,6 +82,21 @@ def resample(volume: Volume, geometry: Geometry) -> Volume:
     return Volume(np.stack(channels), geometry)
 
 
+def resample_mask(mask: Mask, geometry: Geometry) -> Mask:
+    """Take the value of the nearest voxel at the voxel centres of another grid.
+
+    Args:
+        mask: On its own grid.
+        geometry: The grid to sample at; both must be in the same space.
+
+    Returns:
+        The mask on `geometry`; 0 where it does not reach.
+    """
+    like = _image(np.zeros(geometry.shape, np.uint8), geometry)
+    moved = sitk.Resample(_image(mask.array, mask.geometry), like, sitk.Transform(), sitk.sitkNearestNeighbor, 0.0)
+    return Mask(sitk.GetArrayFromImage(moved).transpose(2, 1, 0), geometry, mask.labels)
+
+
 def frame_count(path: Path) -> int:
     """How many components the voxels of a file have, by its header.
 

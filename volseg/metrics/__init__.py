@@ -1,25 +1,46 @@
 """How well a prediction agrees with a reference, label by label.
 
-`overlap` counts voxels, `surface` measures millimetres between borders, `score` puts both into one row per label and
-decides what a structure that is missing on one side is worth.
+`crops` cuts each label out of two masks; `overlap` counts voxels, `surface` measures millimetres between surface voxels
+and `surfels` between pieces of surface, `lesions` matches separate parts, `centerline` follows tubes, `calibration`
+judges probabilities; `score` puts all into one row per label and decides what a structure that is missing on one side
+is worth. `conventions` is what has to be chosen.
 
 Formulas and names follow Maier-Hein, Reinke et al., "Metrics reloaded: recommendations for image analysis validation",
-Nature Methods 21 (2024).
+Nature Methods 21 (2024), unless another source is named.
 """
 
 from __future__ import annotations
 
+from volseg.metrics.calibration import Calibration, measure_calibration
+from volseg.metrics.centerline import centerline_dice
+from volseg.metrics.conventions import Conventions, Family, Hd95, Nsd
+from volseg.metrics.lesions import Lesions, match_lesions
 from volseg.metrics.overlap import Overlap, count_overlap
-from volseg.metrics.score import LabelScore, Status, score_label, score_masks, worst_distance_mm
-from volseg.metrics.surface import SurfaceDistances, measure_surfaces, surface_of
+from volseg.metrics.score import LabelScore, Status, SurfaceScore, score_label, score_masks, worst_distance_mm
+from volseg.metrics.surface import SurfaceDistances, SurfacePair, measure_surfaces, surface_of
+from volseg.metrics.surfels import AreaDistances, measure_areas, pattern_areas_mm2
 
 __all__ = [
+    "AreaDistances",
+    "Calibration",
+    "Conventions",
+    "Family",
+    "Hd95",
     "LabelScore",
+    "Lesions",
+    "Nsd",
     "Overlap",
     "Status",
     "SurfaceDistances",
+    "SurfacePair",
+    "SurfaceScore",
+    "centerline_dice",
     "count_overlap",
+    "match_lesions",
+    "measure_areas",
+    "measure_calibration",
     "measure_surfaces",
+    "pattern_areas_mm2",
     "score_label",
     "score_masks",
     "surface_of",

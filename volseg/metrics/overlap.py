@@ -35,29 +35,34 @@ class Overlap:
         return self.tp + self.fn
 
     @property
+    def accuracy(self) -> float:
+        """Share of all voxels that are right, (tp + tn) / all; near 1 whenever the structure is small."""
+        return ratio(self.tp + self.tn, self.tp + self.fp + self.fn + self.tn)
+
+    @property
     def dice(self) -> float:
         """2 tp / (2 tp + fp + fn) (Dice 1945)."""
-        return _ratio(2 * self.tp, 2 * self.tp + self.fp + self.fn)
+        return ratio(2 * self.tp, 2 * self.tp + self.fp + self.fn)
 
     @property
     def iou(self) -> float:
         """Intersection over union, tp / (tp + fp + fn) (Jaccard 1912)."""
-        return _ratio(self.tp, self.tp + self.fp + self.fn)
+        return ratio(self.tp, self.tp + self.fp + self.fn)
 
     @property
     def sensitivity(self) -> float:
         """Share of the reference that was found, tp / (tp + fn); also called recall."""
-        return _ratio(self.tp, self.reference)
+        return ratio(self.tp, self.reference)
 
     @property
     def specificity(self) -> float:
         """Share of the background that was left alone, tn / (tn + fp); near 1 whenever the structure is small."""
-        return _ratio(self.tn, self.tn + self.fp)
+        return ratio(self.tn, self.tn + self.fp)
 
     @property
     def precision(self) -> float:
         """Share of the prediction that is right, tp / (tp + fp)."""
-        return _ratio(self.tp, self.predicted)
+        return ratio(self.tp, self.predicted)
 
 
 def count_overlap(prediction: NDArray[np.bool_], reference: NDArray[np.bool_], voxels: int | None = None) -> Overlap:
@@ -78,5 +83,6 @@ def count_overlap(prediction: NDArray[np.bool_], reference: NDArray[np.bool_], v
     return Overlap(tp, fp, fn, tn=total - tp - fp - fn)
 
 
-def _ratio(part: int, whole: int) -> float:
+def ratio(part: float, whole: float) -> float:
+    """A share, NaN where there is nothing to have a share of."""
     return part / whole if whole else float("nan")

@@ -8,18 +8,23 @@ is not scored.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.errors import ConfigError, DataError, GeometryError
+from volseg.errors import GeometryError
 from volseg.geometry import Geometry
-from volseg.metrics.overlap import Overlap, count_overlap
+from volseg.metrics.calibration import Calibration, measure_calibration
+from volseg.metrics.centerline import centerline_dice
+from volseg.metrics.conventions import Conventions
+from volseg.metrics.crops import Crop, label_crops
+from volseg.metrics.lesions import Lesions, match_lesions
+from volseg.metrics.overlap import Overlap, count_overlap, ratio
 from volseg.metrics.surface import measure_surfaces
+from volseg.metrics.surfels import measure_areas
 from volseg.volume import Label, Mask
 
 #: Files store positions rounded; grids whose corners differ by less are the same grid.
@@ -27,9 +32,7 @@ GRID_TOLERANCE_MM = 0.01
 
 _FOREGROUND = Label(1, "foreground")
 _UNDEFINED = float("nan")
-
-_Box = tuple[slice, slice, slice]
-_NOTHING: _Box = (slice(0, 0), slice(0, 0), slice(0, 0))
+_DEFAULT = Conventions()
 
 
 class Status(StrEnum):
@@ -44,60 +47,76 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True)
+class SurfaceScore:
+    """How far the surfaces of two masks are apart.
+
+    One side missing: distances are `worst_distance_mm`, shares 0. Both missing: NaN.
+
+    Attributes:
+        hd_mm: Hausdorff distance.
+        hd95_mm: Its 95th percentile, by the convention chosen.
+        assd_mm: Average symmetric surface distance.
+        masd_mm: Mean of the two directed average distances.
+        boundary_iou: Intersection over union of the boundaries, as wide as the first tolerance.
+        nsds: Normalised surface Dice at each of the tolerances.
+    """
+
+    hd_mm: float
+    hd95_mm: float
+    assd_mm: float
+    masd_mm: float
+    boundary_iou: float
+    nsds: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class LabelScore:
     """The agreement of a prediction with a reference on one label of one case.
 
-    Ratios are 0 to 1. One side missing (`missed`, `false_alarm`, `not_predicted`): dice, iou, precision and nsd are 0,
-    distances are `worst_distance_mm`. Undefined numbers are NaN: all but specificity when `both_empty`, sensitivity
-    where the reference is empty, specificity where it fills the grid.
+    Ratios are 0 to 1. One side missing (`missed`, `false_alarm`, `not_predicted`): dice, iou, precision, centre line
+    and surface shares are 0, distances are `worst_distance_mm`. Undefined numbers are NaN: all but specificity and
+    accuracy when `both_empty`, sensitivity and the relative volume where the reference is empty, specificity where it
+    fills the grid.
 
     Attributes:
         label: The label.
         status: Which masks have it.
+        overlap: Voxels of the confusion matrix.
         dice: Dice coefficient.
         iou: Intersection over union.
-        sensitivity: Share of the reference that was found.
-        specificity: Share of the rest that was left alone.
         precision: Share of the prediction that is right.
-        hd_mm: Hausdorff distance.
-        hd95_mm: Its 95th percentile.
-        assd_mm: Average symmetric surface distance.
-        nsd: Normalised surface Dice at the tolerance asked for.
+        surface: Distances between the surfaces.
+        centroid_distance_mm: Distance between the centres of mass.
         reference_ml: Volume in the reference.
         predicted_ml: Volume in the prediction.
-        volume_difference_ml: Predicted minus reference.
-        tp: Voxels in both.
-        fp: Voxels in the prediction alone.
-        fn: Voxels in the reference alone.
-        tn: Voxels in neither.
+        lesions: The parts matched one to one, if that was asked for.
+        centerline_dice: Agreement of the centre lines, if that was asked for.
+        calibration: What the probabilities are worth, if there are any.
     """
 
     label: Label
     status: Status
+    overlap: Overlap
     dice: float
     iou: float
-    sensitivity: float
-    specificity: float
     precision: float
-    hd_mm: float
-    hd95_mm: float
-    assd_mm: float
-    nsd: float
+    surface: SurfaceScore
+    centroid_distance_mm: float
     reference_ml: float
     predicted_ml: float
-    volume_difference_ml: float
-    tp: int
-    fp: int
-    fn: int
-    tn: int
+    lesions: Lesions | None = None
+    centerline_dice: float | None = None
+    calibration: Calibration | None = None
 
+    @property
+    def volume_difference_ml(self) -> float:
+        """Predicted minus reference."""
+        return self.predicted_ml - self.reference_ml
 
-@dataclass(frozen=True)
-class _SurfaceScores:
-    hd_mm: float
-    hd95_mm: float
-    assd_mm: float
-    nsd: float
+    @property
+    def relative_volume_difference(self) -> float:
+        """Predicted minus reference, as a share of the reference."""
+        return ratio(self.volume_difference_ml, self.reference_ml)
 
 
 def worst_distance_mm(geometry: Geometry) -> float:
@@ -109,7 +128,7 @@ def score_label(
     prediction: NDArray[np.bool_],
     reference: NDArray[np.bool_],
     spacing_mm: tuple[float, float, float],
-    tolerance_mm: float,
+    conventions: Conventions = _DEFAULT,
 ) -> LabelScore:
     """Score one structure given as two boolean arrays.
 
@@ -117,22 +136,27 @@ def score_label(
         prediction: (I, J, K) bool.
         reference: (I, J, K) bool, the same shape.
         spacing_mm: Spacing along i, j, k.
-        tolerance_mm: What the normalised surface Dice takes for agreement.
+        conventions: How to measure.
 
     Returns:
         The score, its label called "foreground".
 
     Raises:
         GeometryError: If the shapes differ.
-        ConfigError: If the tolerance is negative.
     """
     affine = np.diag([*spacing_mm, 1.0])
     masks = [Mask(array.astype(np.uint8), Geometry(array.shape, affine)) for array in (prediction, reference)]
-    return score_masks(masks[0], masks[1], [_FOREGROUND], tolerance_mm)[0]
+    return score_masks(masks[0], masks[1], [_FOREGROUND], conventions)[0]
 
 
 def score_masks(
-    prediction: Mask | None, reference: Mask, labels: Sequence[Label], tolerance_mm: float
+    prediction: Mask | None,
+    reference: Mask,
+    labels: Sequence[Label],
+    conventions: Conventions = _DEFAULT,
+    *,
+    within: NDArray[np.bool_] | None = None,
+    probabilities: NDArray[np.floating] | None = None,
 ) -> list[LabelScore]:
     """Score every label of one case; each costs only the box around it.
 
@@ -141,7 +165,9 @@ def score_masks(
         reference: What is held to be right.
         labels: What to score; they must cover all values of both masks. A region of several labels is scored as the
             union of its parts, in the mask as the union of all regions that lie within it.
-        tolerance_mm: What the normalised surface Dice takes for agreement.
+        conventions: How to measure.
+        within: (I, J, K) bool, the region of interest: all is measured as if there were nothing outside.
+        probabilities: (I, J, K, labels), how likely each label is at each voxel.
 
     Returns:
         One score per label, in the order of `labels`.
@@ -149,27 +175,20 @@ def score_masks(
     Raises:
         GeometryError: If the masks lie on different grids.
         DataError: If a mask holds a value that is no label.
-        ConfigError: If the tolerance is negative.
     """
-    if tolerance_mm < 0:
-        raise ConfigError(f"a surface tolerance of {tolerance_mm} mm is negative")
     if prediction is not None:
         _check_grids(prediction.geometry, reference.geometry)
-    predicted = np.zeros_like(reference.array) if prediction is None else prediction.array
-    painted = {label: _painted_values(label, labels) for label in labels}
-    united = {label: label.parts or (label.value,) for label in labels}
-    predicted_boxes = _boxes(predicted, painted, "prediction")
-    reference_boxes = _boxes(reference.array, united, "reference")
+    arrays = [np.zeros_like(reference.array) if prediction is None else prediction.array, reference.array]
+    if within is not None:
+        arrays = [np.where(within, array, array.dtype.type(0)) for array in arrays]
+    voxels = reference.array.size if within is None else int(np.count_nonzero(within))
     scores = []
-    for label in labels:
-        boxes = [predicted_boxes[value] for value in painted[label] if value in predicted_boxes]
-        boxes += [reference_boxes[value] for value in united[label] if value in reference_boxes]
-        box = _union(boxes)
-        crops = _inside(predicted[box], painted[label]), _inside(reference.array[box], united[label])
-        overlap = count_overlap(*crops, voxels=reference.array.size)
+    for number, crop in enumerate(label_crops(arrays[0], arrays[1], labels)):
+        overlap = count_overlap(crop.prediction, crop.reference, voxels)
         status = Status.NOT_PREDICTED if prediction is None else _status(overlap)
-        surfaces = _score_surfaces(*crops, status, reference.geometry, tolerance_mm)
-        scores.append(_combine(label, status, overlap, surfaces, reference.geometry.voxel_volume_ml))
+        stated = None if probabilities is None else probabilities[..., number]
+        calibration = None if stated is None else _calibrate(stated, crop.label, arrays[1], within)
+        scores.append(_score(crop, status, overlap, reference.geometry, conventions, calibration))
     return scores
 
 
@@ -181,43 +200,6 @@ def _check_grids(prediction: Geometry, reference: Geometry) -> None:
             f"the prediction ({prediction}) and the reference ({reference}) lie on different grids{apart}",
             hint="resample the one onto the grid of the other",
         )
-
-
-def _painted_values(label: Label, labels: Sequence[Label]) -> tuple[int, ...]:
-    """The mask values that belong to a label: its own, and for a region those of the regions within it."""
-    if not label.parts:
-        return (label.value,)
-    return tuple(other.value for other in labels if other.parts and set(other.parts) <= set(label.parts))
-
-
-def _inside(array: NDArray[np.unsignedinteger], values: tuple[int, ...]) -> NDArray[np.bool_]:
-    return array == values[0] if len(values) == 1 else np.isin(array, values)
-
-
-def _boxes(array: NDArray[np.unsignedinteger], labels: Mapping[Label, tuple[int, ...]], role: str) -> dict[int, _Box]:
-    """The box around each value that the array holds, found in one pass."""
-    found = enumerate(cc3d.statistics(array)["bounding_boxes"])
-    boxes = {value: box for value, box in found if value > 0 and box is not None}
-    unknown = sorted(boxes.keys() - {value for values in labels.values() for value in values})
-    if unknown:
-        known = ", ".join(f"{label.value} {label.name}" for label in labels)
-        raise DataError(f"the {role} holds {_few(unknown)}, which is none of the labels ({known})")
-    return boxes
-
-
-def _few(values: list[int]) -> str:
-    more = f" and {len(values) - 5} more values" if len(values) > 5 else ""
-    return ", ".join(str(value) for value in values[:5]) + more
-
-
-def _union(boxes: list[_Box]) -> _Box:
-    """The smallest box around all, without any margin: what is outside both masks has no part in any metric."""
-    if not boxes:
-        return _NOTHING
-    i, j, k = (
-        slice(min(part.start for part in parts), max(part.stop for part in parts)) for parts in zip(*boxes, strict=True)
-    )
-    return i, j, k
 
 
 def _status(overlap: Overlap) -> Status:
@@ -232,43 +214,94 @@ def _status(overlap: Overlap) -> Status:
             return Status.BOTH_EMPTY
 
 
-def _score_surfaces(
-    prediction: NDArray[np.bool_],
-    reference: NDArray[np.bool_],
+def _score(
+    crop: Crop,
     status: Status,
+    overlap: Overlap,
     geometry: Geometry,
-    tolerance_mm: float,
-) -> _SurfaceScores:
-    if status is Status.BOTH_EMPTY:
-        return _SurfaceScores(_UNDEFINED, _UNDEFINED, _UNDEFINED, _UNDEFINED)
-    if status is not Status.OK:
-        worst = worst_distance_mm(geometry)
-        return _SurfaceScores(worst, worst, worst, nsd=0.0)
-    distances = measure_surfaces(prediction, reference, geometry.spacing_mm)
-    return _SurfaceScores(distances.hd_mm, distances.hd95_mm, distances.assd_mm, distances.nsd(tolerance_mm))
-
-
-def _combine(
-    label: Label, status: Status, overlap: Overlap, surfaces: _SurfaceScores, voxel_volume_ml: float
+    conventions: Conventions,
+    calibration: Calibration | None,
 ) -> LabelScore:
-    one_sided = status in {Status.MISSED, Status.FALSE_ALARM, Status.NOT_PREDICTED}
+    one_sided = status not in {Status.OK, Status.BOTH_EMPTY}
+    lesions = "lesions" in conventions.also
     return LabelScore(
-        label=label,
+        label=crop.label,
         status=status,
+        overlap=overlap,
         dice=0.0 if one_sided else overlap.dice,
         iou=0.0 if one_sided else overlap.iou,
-        sensitivity=overlap.sensitivity,
-        specificity=overlap.specificity,
         precision=0.0 if one_sided else overlap.precision,
-        hd_mm=surfaces.hd_mm,
-        hd95_mm=surfaces.hd95_mm,
-        assd_mm=surfaces.assd_mm,
-        nsd=surfaces.nsd,
-        reference_ml=overlap.reference * voxel_volume_ml,
-        predicted_ml=overlap.predicted * voxel_volume_ml,
-        volume_difference_ml=(overlap.predicted - overlap.reference) * voxel_volume_ml,
-        tp=overlap.tp,
-        fp=overlap.fp,
-        fn=overlap.fn,
-        tn=overlap.tn,
+        surface=_surface(crop, status, geometry, conventions),
+        centroid_distance_mm=_centroid_distance_mm(crop, status, geometry),
+        reference_ml=overlap.reference * geometry.voxel_volume_ml,
+        predicted_ml=overlap.predicted * geometry.voxel_volume_ml,
+        lesions=match_lesions(crop.prediction, crop.reference, conventions.lesion_iou) if lesions else None,
+        centerline_dice=_centerline(crop, status) if "centerline" in conventions.also else None,
+        calibration=calibration,
     )
+
+
+def _surface(crop: Crop, status: Status, geometry: Geometry, conventions: Conventions) -> SurfaceScore:
+    if status is not Status.OK:
+        distance_mm, share = _worst(status, geometry)
+        shares = (share,) * len(conventions.tolerances_mm)
+        return SurfaceScore(distance_mm, distance_mm, distance_mm, distance_mm, share, shares)
+    axes = tuple(axis for axis, size in enumerate(geometry.shape) if size > 1) or (0, 1, 2)
+    arrays = (crop.prediction, crop.reference, geometry.spacing_mm, axes)
+    pair = measure_surfaces(*arrays)
+    distances = pair.distances
+    areas = measure_areas(*arrays) if conventions.by_area else distances
+    nsd = areas.nsd if conventions.nsd == "area_weighted" else distances.nsd
+    match conventions.hd95:
+        case "max_of_directed":
+            hd95_mm = distances.hd95_mm
+        case "pooled":
+            hd95_mm = distances.pooled_hd95_mm
+        case "area_weighted":
+            hd95_mm = areas.hd95_mm
+    return SurfaceScore(
+        hd_mm=distances.hd_mm,
+        hd95_mm=hd95_mm,
+        assd_mm=distances.assd_mm,
+        masd_mm=distances.masd_mm,
+        boundary_iou=pair.boundary_iou(conventions.tolerances_mm[0]),
+        nsds=tuple(nsd(tolerance_mm) for tolerance_mm in conventions.tolerances_mm),
+    )
+
+
+def _worst(status: Status, geometry: Geometry) -> tuple[float, float]:
+    """A distance and a share for a structure that a side lacks, or both."""
+    return (_UNDEFINED, _UNDEFINED) if status is Status.BOTH_EMPTY else (worst_distance_mm(geometry), 0.0)
+
+
+def _centroid_distance_mm(crop: Crop, status: Status, geometry: Geometry) -> float:
+    if status is not Status.OK:
+        return _worst(status, geometry)[0]
+    apart = _centroid(crop.prediction) - _centroid(crop.reference)
+    return float(np.linalg.norm(geometry.affine[:3, :3] @ apart))
+
+
+def _centroid(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(3,) float64, the mean index along each axis."""
+    others = ((1, 2), (0, 2), (0, 1))
+    counts = [np.count_nonzero(mask, axis=axes) for axes in others]
+    return np.array([np.average(np.arange(count.size), weights=count) for count in counts])
+
+
+def _centerline(crop: Crop, status: Status) -> float:
+    if status is Status.OK:
+        return centerline_dice(crop.prediction, crop.reference)
+    return _UNDEFINED if status is Status.BOTH_EMPTY else 0.0
+
+
+def _calibrate(
+    probability: NDArray[np.floating],
+    label: Label,
+    reference: NDArray[np.unsignedinteger],
+    within: NDArray[np.bool_] | None,
+) -> Calibration:
+    """Over all voxels of the grid, or of the region of interest."""
+    wanted = np.isin(reference, label.parts or (label.value,))
+    if within is None:
+        return measure_calibration(probability, wanted)
+    return measure_calibration(probability[within], wanted[within])

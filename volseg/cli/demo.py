@@ -1,0 +1,28 @@
+"""`volseg demo`: all of it on phantoms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from volseg.cli.options import progress_shown
+from volseg.console import print_line, print_summary
+
+
+def demo(
+    output: Annotated[Path, typer.Option("--output", help="New folder for everything it makes.")] = Path("volseg-demo"),
+    minutes: Annotated[float, typer.Option("--minutes", min=0.1, help="Time for training.")] = 3.0,
+) -> None:
+    """Make phantoms, train on them, segment held-out ones, score them. Takes minutes on a laptop."""
+    from volseg.demo import run_demo
+
+    with progress_shown() as progress:
+        made = run_demo(output, minutes, progress)
+    print_summary(made.evaluation.summary)
+    print_line(f"\nphantoms  {output / 'train'}, {output / 'test'}")
+    print_line(f"model     {made.run.results[0].model}")
+    print_line(f"masks     {output / 'masks'}")
+    print_line(f"scores    {made.evaluation.folder}")
+    print_line(f"curves    tensorboard --logdir {output / 'run' / 'tensorboard'}")

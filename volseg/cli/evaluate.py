@@ -1,0 +1,95 @@
+"""`volseg evaluate`: masks and references in, tables out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, get_args
+
+import typer
+
+from volseg.cli.options import EXIT_SOME_FAILED, GapsOption, choice, progress_shown
+from volseg.console import print_comparison, print_line, print_summary, say
+
+
+def evaluate(  # noqa: PLR0913  each is an option
+    predictions: Annotated[
+        Path, typer.Argument(help="Folder of masks, as `volseg predict` writes it; with --compare, of scores.")
+    ],
+    references: Annotated[
+        Path, typer.Argument(help="Folder of label maps, or a labelled data set; with --compare, of other scores.")
+    ],
+    output: Annotated[Path, typer.Option("--output", help="Folder for the tables.")],
+    *,
+    tolerance_mm: Annotated[
+        list[float] | None,
+        typer.Option("--tolerance-mm", min=0, help="Of the normalised surface Dice: 2 unless given. Repeatable."),
+    ] = None,
+    hd95: Annotated[
+        str, typer.Option("--hd95", help="Which 95th percentile: max_of_directed, pooled or area_weighted.")
+    ] = "max_of_directed",
+    nsd: Annotated[
+        str, typer.Option("--nsd", help="What the normalised surface Dice counts: voxels or area_weighted.")
+    ] = "voxels",
+    lesions: Annotated[bool, typer.Option("--lesions", help="Also match separate parts one to one.")] = False,
+    lesion_iou: Annotated[
+        float, typer.Option("--lesion-iou", min=0, max=0.99, help="Parts that overlap by more than this are the same.")
+    ] = 0.5,
+    centerline: Annotated[bool, typer.Option("--centerline", help="Also compare centre lines: for vessels.")] = False,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Also judge the probabilities beside the masks.")
+    ] = False,
+    within: Annotated[
+        Path | None, typer.Option("--within", help="Folder of masks, one per case, outside of which nothing counts.")
+    ] = None,
+    resample: Annotated[
+        bool, typer.Option("--resample", help="Bring masks onto the grid of their reference instead of refusing.")
+    ] = False,
+    only_predicted: Annotated[
+        bool,
+        typer.Option("--only-predicted", help="Leave out references that have no prediction, instead of scoring 0."),
+    ] = False,
+    allow_gaps: GapsOption = False,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Compare two folders of scores of the same references, case by case.")
+    ] = False,
+) -> None:
+    """Compare masks with references, case by case and label by label; or two models' scores."""
+    if compare:
+        _compare_scores(predictions, references, output)
+        return
+    from volseg.config import DicomRules
+    from volseg.evaluation import Protocol
+    from volseg.evaluation import evaluate as score
+    from volseg.metrics import Conventions, Family, Hd95, Nsd
+    from volseg.scoring import evaluation_labels, pair_cases
+
+    also: dict[Family, bool] = {"lesions": lesions, "centerline": centerline}
+    conventions = Conventions(
+        tolerances_mm=tuple(tolerance_mm or [2.0]),
+        hd95=choice("percentile", hd95, get_args(Hd95)),
+        nsd=choice("weight", nsd, get_args(Nsd)),
+        lesion_iou=lesion_iou,
+        also=frozenset(name for name, wanted in also.items() if wanted),
+    )
+    rules = DicomRules(allow_gaps=allow_gaps)
+    with progress_shown() as progress:
+        pairing = pair_cases(predictions, references, only_predicted=only_predicted, rules=rules, within=within)
+        labels = evaluation_labels(predictions, pairing.pairs)
+        protocol = Protocol(labels, conventions, calibrated=probabilities, resample=resample)
+        result = score(pairing.pairs, protocol, output, progress)
+    for failure in result.failures:
+        say(f"failed: {failure.case_id}: {failure.reason}")
+    for remark in pairing.remarks:
+        say(f"note: {remark}")
+    print_summary(result.summary)
+    print_line(f"\nwrote metrics.csv, summary.csv and statistics.csv in {result.folder}")
+    if result.failures:
+        raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def _compare_scores(first: Path, second: Path, output: Path) -> None:
+    from volseg.evaluation import compare
+
+    comparison = compare(first, second, output)
+    print_comparison(comparison.table)
+    print_line(f"\nwrote comparison.csv and differences.csv in {comparison.folder}")

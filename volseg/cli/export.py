@@ -1,0 +1,34 @@
+"""`volseg export`: a mask in another format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from volseg.cli.options import FORMATS, EncodingOption, GapsOption, choice, formats_of
+from volseg.console import print_line
+
+
+def export(
+    mask: Annotated[Path, typer.Argument(help="A mask.")],
+    reference: Annotated[Path, typer.Option("--reference", help="The image it was made from: a file or DICOM folder.")],
+    output: Annotated[Path, typer.Option("--output", help="The file to write; for stl and ply a folder.")],
+    *,
+    form: Annotated[str, typer.Option("--format", help=FORMATS)] = "nifti",
+    labels: Annotated[
+        Path | None, typer.Option("--labels", help="What its values mean; by default the labels.json beside it.")
+    ] = None,
+    encoding: EncodingOption = "binary",
+    allow_gaps: GapsOption = False,
+) -> None:
+    """Write a mask in another format, exactly on the images it was made from."""
+    from volseg.export import ENCODINGS, Export
+    from volseg.export import export as write
+
+    (chosen,) = formats_of([form])
+    request = Export(mask, reference, output, chosen, labels, choice("encoding", encoding, ENCODINGS), allow_gaps)
+    written, paths = write(request)
+    for path in paths:
+        print_line(f"wrote {path}: {written.geometry}")

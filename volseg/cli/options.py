@@ -1,0 +1,73 @@
+"""What several verbs share: options, what they stand for, progress, and exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from volseg.console import show_progress
+
+if TYPE_CHECKING:
+    from volseg.export import Format
+    from volseg.progress import Progress
+
+EXIT_DEFECT, EXIT_USAGE, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 1, 2, 3, 130
+
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="YAML file of some or all configuration keys.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="One key, such as training.epochs=100. Repeatable.")]
+#: Written out, because importing them from `volseg.export` would make --help slow.
+FORMATS = "nifti, nrrd, mha, seg-nrrd, dicom-seg, rtstruct, dicom-sr, stl, ply, glb or png."
+FormatOption = Annotated[list[str] | None, typer.Option("--format", help=f"{FORMATS} Repeatable.")]
+EncodingOption = Annotated[
+    str, typer.Option("--encoding", help="Of dicom-seg: binary (every viewer) or labelmap (small, DICOM of 2024).")
+]
+GapsOption = Annotated[
+    bool,
+    typer.Option("--allow-gaps", help="Bridge missing or uneven DICOM slices by interpolation instead of refusing."),
+]
+
+
+class InterruptedByUserError(Exception):
+    """Ctrl-C, taken out of the hands of typer, which would only say that it aborted."""
+
+
+def overrides_of(config: Path | None, assignments: list[str] | None) -> dict[str, Any]:
+    """The keys of `--config` with those of `--set` laid over them."""
+    from volseg.config import merge, parse_assignments, read_overrides
+
+    return merge(read_overrides(config) if config else {}, parse_assignments(assignments or []))
+
+
+def with_gaps(overrides: dict[str, Any], allow_gaps: bool) -> dict[str, Any]:
+    """The keys, and that of `--allow-gaps`."""
+    from volseg.config import merge
+
+    return merge(overrides, {"data": {"allow_gaps": True}}) if allow_gaps else overrides
+
+
+def choice(what: str, name: str, known: Collection[str]) -> Any:
+    """A word that must be one of several."""
+    if name not in known:
+        raise typer.BadParameter(f"there is no {what} {name!r}; there are {', '.join(known)}")
+    return name
+
+
+def formats_of(names: list[str] | None) -> list[Format]:
+    """The formats of `--format`, each once; NIfTI if there are none."""
+    from volseg.export import SUFFIXES
+
+    return list(dict.fromkeys(choice("format", name, SUFFIXES) for name in names or ["nifti"]))
+
+
+@contextlib.contextmanager
+def progress_shown() -> Iterator[Progress]:
+    """Progress for as long as a verb works, and its end when it is interrupted."""
+    try:
+        with show_progress() as progress:
+            yield progress
+    except KeyboardInterrupt:
+        raise InterruptedByUserError from None

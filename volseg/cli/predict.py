@@ -1,0 +1,64 @@
+"""`volseg predict`: a model and cases in, masks out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from volseg.cli.options import (
+    EXIT_SOME_FAILED,
+    ConfigOption,
+    EncodingOption,
+    FormatOption,
+    GapsOption,
+    SetOption,
+    choice,
+    formats_of,
+    overrides_of,
+    progress_shown,
+    with_gaps,
+)
+from volseg.console import print_line, say
+
+
+def predict(  # noqa: PLR0913  each is an option
+    source: Annotated[
+        Path, typer.Argument(metavar="INPUT", help="A data set, a file, a DICOM folder, or a tree of these.")
+    ],
+    model: Annotated[list[Path], typer.Option("--model", help="A run folder or model file. Repeatable: averaged.")],
+    output: Annotated[Path, typer.Option("--output", help="Folder for the masks.")],
+    *,
+    formats: FormatOption = None,
+    encoding: EncodingOption = "binary",
+    config: ConfigOption = None,
+    assignments: SetOption = None,
+    allow_gaps: GapsOption = False,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Also write how likely each label is, as 4D NIfTI.")
+    ] = False,
+) -> None:
+    """Segment every case in a folder. An interrupted batch goes on with the same command."""
+    from volseg.batch import Request, predict_folder
+    from volseg.export import ENCODINGS
+    from volseg.reports import CASES_FILE, CaseReport, Status
+
+    def tell(report: CaseReport) -> None:
+        if report.status is Status.SEGMENTED:
+            say(f"{report.case_id}: {report.effort}")
+
+    request = Request(output, tuple(formats_of(formats)), choice("encoding", encoding, ENCODINGS), probabilities)
+    overrides = with_gaps(overrides_of(config, assignments), allow_gaps)
+    with progress_shown() as progress:
+        reports = predict_folder(source, model, request, overrides, progress, tell)
+    counts = {status: sum(report.status == status for report in reports) for status in Status}
+    for report in reports:
+        if report.status is not Status.SEGMENTED:
+            say(f"{report.status}: {report.case_id}: {report.reason}")
+    print_line(
+        f"{counts[Status.SEGMENTED]} segmented, {counts[Status.SKIPPED]} skipped, {counts[Status.FAILED]} failed "
+        f"of {len(reports)} discovered; see {output / CASES_FILE}"
+    )
+    if counts[Status.FAILED] or not counts[Status.SEGMENTED]:
+        raise typer.Exit(EXIT_SOME_FAILED)

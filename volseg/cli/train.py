@@ -1,0 +1,83 @@
+"""`volseg train`: a data set in, a run out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from volseg.cli.options import (
+    EXIT_SOME_FAILED,
+    ConfigOption,
+    GapsOption,
+    SetOption,
+    overrides_of,
+    progress_shown,
+    with_gaps,
+)
+from volseg.console import print_line, print_table
+
+if TYPE_CHECKING:
+    from volseg.runs import Run
+
+
+def train(  # noqa: PLR0913  each is an option
+    data: Annotated[Path, typer.Argument(help="A labelled data set; data/README.md shows the layouts.")],
+    output: Annotated[Path, typer.Option("--output", help="The run folder.")],
+    *,
+    config: ConfigOption = None,
+    assignments: SetOption = None,
+    minutes: Annotated[float | None, typer.Option("--minutes", min=0.1, help="Time for the whole run.")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Rounds of training.steps_per_epoch.")] = None,
+    target_dice: Annotated[
+        float | None, typer.Option("--target-dice", min=0, max=1, help="Stop as soon as validation reaches it.")
+    ] = None,
+    fold: Annotated[
+        str | None, typer.Option("--fold", help="Which fold is held out, or all, one after another.")
+    ] = None,
+    start_from: Annotated[
+        str | None, typer.Option("--from", help="A run, model or file of weights to start with, as far as it fits.")
+    ] = None,
+    allow_gaps: GapsOption = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+) -> None:
+    """Train a network: a 3D U-Net fitted to the data unless the configuration says otherwise."""
+    from volseg.config import merge
+    from volseg.progress import silent
+    from volseg.runs import train_folder
+    from volseg.training.team import gather_team, was_restarted
+
+    overrides = with_gaps(overrides_of(config, assignments), allow_gaps)
+    options = {
+        "minutes": minutes, "epochs": epochs, "target_dice": target_dice, "fold": fold, "start_from": start_from
+    }  # fmt: skip
+    chosen = {key: value for key, value in options.items() if value is not None}
+    overrides = merge(overrides, {"training": chosen} if chosen else {})
+    resume = resume or was_restarted()
+    with gather_team() as team, progress_shown() as progress:
+        told = progress if team.leads else silent
+        run = train_folder(data, output, overrides, resume=resume, progress=told, team=team)
+    if team.leads:
+        _tell_of(run)
+    if run.failed:
+        raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def _tell_of(run: Run) -> None:
+    """What a training came to."""
+    validation = run.validation
+    rows = [(name, f"{dice:.4f}") for name, dice in zip(validation.labels, validation.per_label.tolist(), strict=True)]
+    print_table(("label", "validation dice"), [*rows, ("mean", f"{validation.mean:.4f}")])
+    for split, result in zip(run.splits, run.results, strict=True):
+        print_line(f"\n{len(split.train)} cases taught, {len(split.val)} were held out, {len(run.not_used)} not used")
+        print_line(f"best of {result.epochs} epochs: {result.best_epoch}; model: {result.model}")
+    decided = run.decided
+    if run.config.postprocess is None:
+        steps = {rule.label: rule.model_dump(exclude_defaults=True, exclude={"label"}) for rule in decided.rules}
+        chosen = "; ".join(f"{label}: {', '.join(step)}" for label, step in steps.items())
+        print_line(f"post-processing that raised the Dice: {chosen or 'none'}")
+    if decided.data.regions != run.config.data.regions:
+        chosen = ", ".join(f"{region.name}: {region.threshold}" for region in decided.data.regions if region.threshold)
+        print_line(f"thresholds that raised the Dice: {chosen}")
+    print_line(f"curves: tensorboard --logdir {run.folder}")

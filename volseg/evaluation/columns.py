@@ -1,0 +1,187 @@
+"""The numbers of a score by their column in metrics.csv: what each is, and what it is worth where it is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+
+from volseg.metrics import Calibration, Conventions, Hd95, LabelScore, Lesions, Nsd
+
+
+class Better(Enum):
+    """In which direction a number gets better."""
+
+    HIGHER = "higher"  #: A share; the worst is 0.
+    LOWER = "lower"  #: The worst is the diagonal of the image where it is a distance, 1 where it is a share.
+    ZERO = "zero"  #: A difference.
+    NEITHER = "neither"  #: A fact.
+
+
+@dataclass(frozen=True)
+class Column:
+    """One number per case and label.
+
+    Attributes:
+        name: Of the column, with its unit.
+        definition: What it is, convention included, in words that fit into a cell.
+        value: Out of a score; None where it could not be measured.
+        better: Which way is up.
+    """
+
+    name: str
+    definition: str
+    value: Callable[[LabelScore], float | int | None]
+    better: Better = Better.NEITHER
+
+    def worst(self, diagonal_mm: float | None) -> float | None:
+        """What it is worth where it should have been measured and could not be.
+
+        Args:
+            diagonal_mm: Of the image, further than anything in it is apart; None if it is unknown.
+
+        Returns:
+            None where no number is the worst.
+        """
+        match self.better:
+            case Better.HIGHER:
+                return 0.0
+            case Better.LOWER if self.name.endswith("_mm"):
+                return diagonal_mm
+            case Better.LOWER if not self.name.endswith("_ml"):
+                return 1.0
+            case _:
+                return None
+
+
+def columns_of(conventions: Conventions, *, calibrated: bool = False) -> tuple[Column, ...]:
+    """The columns of an evaluation.
+
+    Args:
+        conventions: What is measured, and how.
+        calibrated: Whether there are probabilities.
+
+    Returns:
+        In their order in the file.
+    """
+    return (
+        *_OVERLAP,
+        *_surface(conventions),
+        *_VOLUME,
+        *(_lesions(conventions.lesion_iou) if "lesions" in conventions.also else ()),
+        *(_CENTERLINE if "centerline" in conventions.also else ()),
+        *(_CALIBRATION if calibrated else ()),
+        *_VOXELS,
+    )
+
+
+_HD95: dict[Hd95, str] = {
+    "max_of_directed": "max_of_directed: the larger of the two directed 95th percentiles of surface distances",
+    "pooled": "pooled: 95th percentile of the surface distances of both directions together",
+    "area_weighted": "area_weighted: the larger of the two directed distances within which 95 % of the area lies",
+}
+_NSD: dict[Nsd, str] = {
+    "voxels": "voxels: share of both surfaces' voxels",
+    "area_weighted": "area_weighted: share of both surfaces' area",
+}
+
+_OVERLAP = (
+    Column("dice", "2 tp / (2 tp + fp + fn)", lambda score: score.dice, Better.HIGHER),
+    Column("iou", "tp / (tp + fp + fn)", lambda score: score.iou, Better.HIGHER),
+    Column("sensitivity", "tp / (tp + fn)", lambda score: score.overlap.sensitivity, Better.HIGHER),
+    Column("specificity", "tn / (tn + fp)", lambda score: score.overlap.specificity, Better.HIGHER),
+    Column("precision", "tp / (tp + fp)", lambda score: score.precision, Better.HIGHER),
+    Column("accuracy", "(tp + tn) / all voxels", lambda score: score.overlap.accuracy, Better.HIGHER),
+)
+_VOLUME = (
+    Column("reference_ml", "volume of the reference", lambda score: score.reference_ml),
+    Column("predicted_ml", "volume of the prediction", lambda score: score.predicted_ml),
+    Column("volume_difference_ml", "predicted - reference", lambda score: score.volume_difference_ml, Better.ZERO),
+    Column(
+        "absolute_volume_difference_ml",
+        "|predicted - reference|",
+        lambda score: abs(score.volume_difference_ml),
+        Better.LOWER,
+    ),
+    Column(
+        "relative_volume_difference",
+        "(predicted - reference) / reference",
+        lambda score: score.relative_volume_difference,
+        Better.ZERO,
+    ),
+)
+_CENTERLINE = (
+    Column(
+        "centerline_dice",
+        "harmonic mean of the shares of each centre line that lie in the other mask",
+        lambda score: score.centerline_dice,
+        Better.HIGHER,
+    ),
+)
+_VOXELS = (
+    Column("tp", "voxels in both", lambda score: score.overlap.tp),
+    Column("fp", "voxels in the prediction alone", lambda score: score.overlap.fp),
+    Column("fn", "voxels in the reference alone", lambda score: score.overlap.fn),
+    Column("tn", "voxels in neither", lambda score: score.overlap.tn),
+)
+
+
+def _surface(conventions: Conventions) -> tuple[Column, ...]:
+    width_mm = conventions.tolerances_mm[0]
+    return (
+        Column("hd_mm", "largest surface distance", lambda score: score.surface.hd_mm, Better.LOWER),
+        Column("hd95_mm", _HD95[conventions.hd95], lambda score: score.surface.hd95_mm, Better.LOWER),
+        Column("assd_mm", "mean surface distance, pooled", lambda score: score.surface.assd_mm, Better.LOWER),
+        Column("masd_mm", "mean of the directed means", lambda score: score.surface.masd_mm, Better.LOWER),
+        Column("centroid_distance_mm", "between centroids", lambda score: score.centroid_distance_mm, Better.LOWER),
+        Column(
+            "boundary_iou",
+            f"iou of what lies within {width_mm:g} mm of its own surface",
+            lambda score: score.surface.boundary_iou,
+            Better.HIGHER,
+        ),
+        *(
+            Column(
+                f"nsd_{tolerance_mm:g}mm" if number else "nsd",
+                f"{_NSD[conventions.nsd]} within {tolerance_mm:g} mm of the other surface",
+                partial(_nsd, number),
+                Better.HIGHER,
+            )
+            for number, tolerance_mm in enumerate(conventions.tolerances_mm)
+        ),
+    )
+
+
+def _nsd(number: int, score: LabelScore) -> float:
+    return score.surface.nsds[number]
+
+
+def _lesions(least_iou: float) -> tuple[Column, ...]:
+    def column(
+        name: str, definition: str, value: Callable[[Lesions], float], better: Better = Better.NEITHER
+    ) -> Column:
+        return Column(name, definition, lambda score: value(score.lesions) if score.lesions else None, better)
+
+    return (
+        column("lesions_found", f"parts paired one to one, iou above {least_iou:g}", lambda found: found.tp),
+        column("lesions_false", "parts of the prediction without a pair", lambda found: found.fp),
+        column("lesions_missed", "parts of the reference without a pair", lambda found: found.fn),
+        column("lesion_sensitivity", "found / (found + missed)", lambda found: found.sensitivity, Better.HIGHER),
+        column("lesion_precision", "found / (found + false)", lambda found: found.precision, Better.HIGHER),
+        column("lesion_f1", "2 found / (2 found + false + missed), RQ", lambda found: found.f1, Better.HIGHER),
+        column("segmentation_quality", "mean iou, SQ", lambda found: found.segmentation_quality, Better.HIGHER),
+        column("panoptic_quality", "RQ times SQ", lambda found: found.panoptic_quality, Better.HIGHER),
+    )
+
+
+def _of(number: Callable[[Calibration], float]) -> Callable[[LabelScore], float | None]:
+    return lambda score: number(score.calibration) if score.calibration else None
+
+
+_CALIBRATION = (
+    Column("auroc", "area under ROC", _of(lambda numbers: numbers.auroc), Better.HIGHER),
+    Column("average_precision", "area under PR steps", _of(lambda numbers: numbers.average_precision), Better.HIGHER),
+    Column("calibration_error", "ECE of 10 bins", _of(lambda numbers: numbers.calibration_error), Better.LOWER),
+    Column("brier", "mean squared difference", _of(lambda numbers: numbers.brier), Better.LOWER),
+)

@@ -1,0 +1,202 @@
+"""The verb: pairs of masks in, tables out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from volseg.errors import ConfigError, DataError, GeometryError
+from volseg.evaluation.columns import Column, columns_of
+from volseg.evaluation.summary import statistics, summarise
+from volseg.evaluation.tables import failed_row, metrics_table, score_row, write_table
+from volseg.geometry import Geometry
+from volseg.io import SegmentsSource, Source, read_mask, read_probabilities, resample_mask
+from volseg.io.files import make_folder
+from volseg.metrics import Conventions, score_masks
+from volseg.metrics.score import GRID_TOLERANCE_MM
+from volseg.parallel import side_by_side
+from volseg.progress import Progress, silent
+from volseg.volume import Label, Mask
+
+METRICS_FILE, SUMMARY_FILE, STATISTICS_FILE = "metrics.csv", "summary.csv", "statistics.csv"
+
+
+@dataclass(frozen=True)
+class CasePair:
+    """A case to evaluate.
+
+    Attributes:
+        case_id: Its name, unique among the pairs.
+        prediction: The mask a model made, None when it made none.
+        reference: The mask that is held to be right.
+        within: A mask outside of which nothing counts.
+        probabilities: A file of four axes: how likely each label is.
+    """
+
+    case_id: str
+    prediction: Source | None
+    reference: Source
+    within: Source | None = None
+    probabilities: Path | None = None
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How to evaluate.
+
+    Attributes:
+        labels: What to score; they must cover all values of the masks.
+        conventions: How to measure.
+        calibrated: Whether the cases come with probabilities.
+        resample: Whether a mask on another grid is brought onto that of its reference, instead of refused.
+    """
+
+    labels: tuple[Label, ...]
+    conventions: Conventions = field(default_factory=Conventions)
+    calibrated: bool = False
+    resample: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.labels:
+            raise ConfigError("there are no labels to evaluate")
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Of metrics.csv."""
+        return columns_of(self.conventions, calibrated=self.calibrated)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A case that could not be scored, and why."""
+
+    case_id: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What was measured, and where it was written.
+
+    Attributes:
+        metrics: A row per case and label.
+        summary: A row per label and one over all, see `summarise`.
+        failures: The cases that could not be scored, in the order of the pairs.
+        folder: Holds metrics.csv, summary.csv and statistics.csv.
+    """
+
+    metrics: pd.DataFrame
+    summary: pd.DataFrame
+    failures: tuple[Failure, ...]
+    folder: Path
+
+
+def evaluate(pairs: Sequence[CasePair], protocol: Protocol, output: Path, progress: Progress = silent) -> Evaluation:
+    """Score all pairs and write `metrics.csv`, `summary.csv` and `statistics.csv`.
+
+    A pair that cannot be read, whose grids differ or that holds a value outside the labels does not stop the others:
+    its rows have the status `failed` and the reason, and count like those of a case without a prediction. A few cases
+    are measured at a time, so that memory does not grow with their number.
+
+    Args:
+        pairs: The cases, each with its own case id.
+        protocol: How to evaluate them.
+        output: The folder of the tables, made when it is missing.
+        progress: Told after each case.
+
+    Returns:
+        The tables and the failures.
+
+    Raises:
+        DataError: If there are no pairs, or two of one case.
+        OutputError: If the tables cannot be written.
+    """
+    _check(pairs)
+    make_folder(output)
+    rows: list[dict[str, object]] = []
+    failures: list[Failure] = []
+    progress("evaluate", 0, len(pairs))
+    results = side_by_side(lambda pair: _evaluate_case(pair, protocol), pairs)
+    for done, (pair, (case_rows, failure)) in enumerate(zip(pairs, results, strict=True), 1):
+        rows += case_rows
+        failures += [failure] if failure else []
+        progress("evaluate", done, len(pairs), f"{pair.case_id}: failed" if failure else pair.case_id)
+    metrics = metrics_table(rows, protocol.columns)
+    summary = summarise(metrics)
+    write_table(metrics, output / METRICS_FILE)
+    write_table(summary, output / SUMMARY_FILE)
+    write_table(statistics(metrics, protocol.columns), output / STATISTICS_FILE)
+    return Evaluation(metrics, summary, tuple(failures), output)
+
+
+def _check(pairs: Sequence[CasePair]) -> None:
+    if not pairs:
+        raise DataError("there is nothing to evaluate", hint="give at least one reference")
+    twice = [case_id for case_id, times in Counter(pair.case_id for pair in pairs).items() if times > 1]
+    if twice:
+        raise DataError(f"case {twice[0]} is to be evaluated more than once", hint="give each case its own id")
+
+
+def _evaluate_case(pair: CasePair, protocol: Protocol) -> tuple[list[dict[str, object]], Failure | None]:
+    """The rows of one case, and the failure if it is one."""
+    grid = None
+    try:
+        reference = read_mask(pair.reference, protocol.labels, on=_grid_for(pair))
+        grid = reference.geometry
+        prediction = _prediction(pair, protocol, grid)
+        within = None if pair.within is None else _region(pair.within, grid)
+        stated = _probabilities(pair, protocol, grid) if prediction is not None and protocol.calibrated else None
+        scores = score_masks(
+            prediction, reference, protocol.labels, protocol.conventions, within=within, probabilities=stated
+        )
+    except DataError as error:
+        reason = str(error)
+        rows = [failed_row(pair.case_id, label, reason, protocol.columns, grid) for label in protocol.labels]
+        return rows, Failure(pair.case_id, reason)
+    return [score_row(pair.case_id, score, protocol.columns, grid) for score in scores], None
+
+
+def _prediction(pair: CasePair, protocol: Protocol, grid: Geometry) -> Mask | None:
+    if pair.prediction is None:
+        return None
+    mask = read_mask(pair.prediction, protocol.labels, on=grid)
+    return resample_mask(mask, grid) if protocol.resample and not _same(mask.geometry, grid) else mask
+
+
+def _region(source: Source, grid: Geometry) -> NDArray[np.bool_]:
+    """Where anything counts."""
+    mask = read_mask(source, on=grid)
+    if not _same(mask.geometry, grid):
+        raise GeometryError(f"the region of interest ({mask.geometry}) is not on the grid of the reference ({grid})")
+    return mask.array > 0
+
+
+def _probabilities(pair: CasePair, protocol: Protocol, grid: Geometry) -> NDArray[np.floating]:
+    """How likely each label is at each voxel of the reference."""
+    if pair.probabilities is None:
+        raise DataError("there are no probabilities of this case", hint="`volseg predict --probabilities` writes them")
+    shares, geometry = read_probabilities(pair.probabilities)
+    if not _same(geometry, grid) or shares.shape[-1] != len(protocol.labels):
+        raise GeometryError(
+            f"the probabilities ({shares.shape[-1]} labels on {geometry}) do not belong to the reference "
+            f"({len(protocol.labels)} labels on {grid})"
+        )
+    return shares
+
+
+def _same(one: Geometry, other: Geometry) -> bool:
+    return one.distance_mm(other) <= GRID_TOLERANCE_MM
+
+
+def _grid_for(pair: CasePair) -> Geometry | None:
+    """The grid for a reference that has none of its own: that of the mask it is compared with."""
+    drawn, prediction = isinstance(pair.reference, SegmentsSource), pair.prediction
+    return (
+        read_mask(prediction).geometry if drawn and prediction and not isinstance(prediction, SegmentsSource) else None
+    )

@@ -1,0 +1,168 @@
+"""Many cases in few numbers, none without the count of what it is made of: summary.csv and statistics.csv."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from volseg.evaluation.columns import Better, Column
+from volseg.metrics import Status
+
+#: What the numbers are made of; stated in the file, because a mean cannot be read without it.
+POLICY = (
+    "missed, false_alarm, not_predicted and failed count as 0 in dice, iou, precision and the surface's shares, and as "
+    "the image diagonal in distances; absent (in neither mask) is not scored"
+)
+#: The name of the row over all labels.
+MEAN_ROW = "mean"
+
+_COUNTS = ["cases", "scored", "ok", "missed", "false_alarm", "absent", "not_predicted", "failed"]
+#: Averaged cases drawn with replacement, for the confidence intervals.
+_RESAMPLES = 2000
+_WORST_CASES = 3
+_NO_INTERVAL = (float("nan"), float("nan"))
+
+
+def summarise(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Average over the cases, label by label, and then over the labels.
+
+    Args:
+        metrics: As `metrics_table` returns it.
+
+    Returns:
+        A row per label, in the order of their values: how many cases there are of each status, then means over the
+        `scored` cases, which are all but the `absent` ones (status both_empty), and more of Dice. Standard deviations
+        are those of a sample (n - 1). Distances of a failed case whose reference cannot be read do not exist, so they
+        are in no mean; `failed` tells. The last row, "mean", holds the sums of the counts and the unweighted means over
+        the labels of all else, but for the confidence interval, which is that of this mean.
+    """
+    table = pd.DataFrame([_summarise_label(label, rows) for label, rows in _by_label(metrics)])
+    statistics = [column for column in table.columns if column not in {"label", *_COUNTS}]
+    overall = {"label": MEAN_ROW, **table[_COUNTS].sum().to_dict(), **table[statistics].mean().to_dict()}
+    low, high, whole = _intervals(metrics, "dice")
+    table = pd.concat([table, pd.DataFrame([overall])], ignore_index=True)
+    return table.assign(dice_ci95_low=[*low, whole[0]], dice_ci95_high=[*high, whole[1]], policy=POLICY)
+
+
+def statistics(metrics: pd.DataFrame, columns: Sequence[Column]) -> pd.DataFrame:
+    """Everything about every number.
+
+    Args:
+        metrics: As `metrics_table` returns it.
+        columns: Of that table.
+
+    Returns:
+        A row per label and column: how many cases there are of each status, how many have the number (`n`), its mean
+        with a 95 % confidence interval (percentiles of 2,000 resamples of the cases; Efron 1979), standard
+        deviation (n - 1), quartiles, extremes, and the worst cases, the worst first.
+    """
+    rows = []
+    for column in columns:
+        low, high, _ = _intervals(metrics, column.name)
+        for number, (label, part) in enumerate(_by_label(metrics)):
+            values = part[column.name].astype(float)
+            rows.append(
+                {"label": label, "metric": column.name, "better": column.better.value}
+                | {"definition": column.definition}
+                | _counts(part)
+                | {"n": int(values.count()), "mean": values.mean(), "ci95_low": low[number], "ci95_high": high[number]}
+                | {"sd": values.std(), "min": values.min(), "q1": values.quantile(0.25), "median": values.median()}
+                | {"q3": values.quantile(0.75), "max": values.max(), "worst_cases": _worst_cases(part, column)}
+            )
+    return pd.DataFrame(rows)
+
+
+def bootstrap_means(values: NDArray[np.float64], seed: int = 0) -> NDArray[np.float64]:
+    """Means of cases drawn with replacement, the same cases for all columns (Efron 1979).
+
+    Args:
+        values: (cases, columns) float64; NaN is no part of a mean.
+        seed: Of the draws.
+
+    Returns:
+        (2000, columns) float64; NaN where a draw has no number.
+    """
+    cases = len(values)
+    times = np.random.default_rng(seed).multinomial(cases, np.full(cases, 1 / cases), size=_RESAMPLES)
+    known = np.isfinite(values)
+    with np.errstate(invalid="ignore"):
+        return (times @ np.where(known, values, 0.0)) / (times @ known)
+
+
+def interval(means: NDArray[np.float64]) -> tuple[float, float]:
+    """The 2.5th and 97.5th percentile of resampled means; NaN where there are none."""
+    known = means[np.isfinite(means)]
+    if not known.size:
+        return _NO_INTERVAL
+    low, high = np.percentile(known, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _by_label(metrics: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Labels by their value: two may share a name."""
+    return [(str(label), rows) for (_, label), rows in metrics.groupby(["value", "label"], sort=True)]
+
+
+def _intervals(metrics: pd.DataFrame, name: str) -> tuple[list[float], list[float], tuple[float, float]]:
+    """The confidence limits of each label's mean, low and high, and those of the mean over the labels."""
+    table = metrics.astype({name: float}).pivot_table(name, "case_id", "value", dropna=False)
+    means = bootstrap_means(table.to_numpy())
+    limits = [interval(means[:, n]) if table.iloc[:, n].count() > 1 else _NO_INTERVAL for n in range(table.shape[1])]
+    known = np.isfinite(means)
+    with np.errstate(invalid="ignore"):
+        overall = np.where(known, means, 0.0).sum(axis=1) / known.sum(axis=1)
+    whole = interval(overall) if len(table) > 1 else _NO_INTERVAL
+    return [low for low, _ in limits], [high for _, high in limits], whole
+
+
+def _counts(rows: pd.DataFrame) -> dict[str, int]:
+    status = rows["status"].value_counts()
+    absent = int(status.get(Status.BOTH_EMPTY, 0))
+    return {
+        "cases": len(rows),
+        "scored": len(rows) - absent,
+        "ok": int(status.get(Status.OK, 0)),
+        "missed": int(status.get(Status.MISSED, 0)),
+        "false_alarm": int(status.get(Status.FALSE_ALARM, 0)),
+        "absent": absent,
+        "not_predicted": int(status.get(Status.NOT_PREDICTED, 0)),
+        "failed": int(status.get(Status.FAILED, 0)),
+    }
+
+
+def _summarise_label(label: str, rows: pd.DataFrame) -> dict[str, object]:
+    return {
+        "label": label,
+        **_counts(rows),
+        "dice_mean": rows["dice"].mean(),
+        "dice_sd": rows["dice"].std(),
+        "dice_median": rows["dice"].median(),
+        "dice_min": rows["dice"].min(),
+        "iou_mean": rows["iou"].mean(),
+        "hd95_mm_mean": rows["hd95_mm"].mean(),
+        "hd95_mm_median": rows["hd95_mm"].median(),
+        "assd_mm_mean": rows["assd_mm"].mean(),
+        "nsd_mean": rows["nsd"].mean(),
+        "sensitivity_mean": rows["sensitivity"].mean(),
+        "precision_mean": rows["precision"].mean(),
+        "volume_difference_ml_mean": rows["volume_difference_ml"].mean(),
+    }
+
+
+def _worst_cases(rows: pd.DataFrame, column: Column) -> str:
+    """The ids of the worst cases; none for a number that has no direction."""
+    values = rows[column.name].astype(float).to_numpy()
+    match column.better:
+        case Better.HIGHER:
+            badness = -values
+        case Better.LOWER:
+            badness = values
+        case Better.ZERO:
+            badness = np.abs(values)
+        case Better.NEITHER:
+            return ""
+    order = [n for n in np.argsort(-badness, kind="stable") if np.isfinite(badness[n])]
+    return "; ".join(str(rows["case_id"].iloc[n]) for n in order[:_WORST_CASES])

@@ -1,0 +1,84 @@
+"""Scores as rows: metrics.csv."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from volseg.evaluation.columns import Column
+from volseg.geometry import Geometry
+from volseg.io.files import atomic_path
+from volseg.metrics import LabelScore, Status, worst_distance_mm
+from volseg.volume import Label
+
+_FIRST, _LAST = ("case_id", "label", "value", "status"), ("reason",)
+_WHOLE_NUMBERS = ("value", "tp", "fp", "fn", "tn", "lesions_found", "lesions_false", "lesions_missed")
+
+
+def score_row(case_id: str, score: LabelScore, columns: Sequence[Column], grid: Geometry) -> dict[str, object]:
+    """A score as a row of metrics.csv.
+
+    Args:
+        case_id: The case.
+        score: Of one label.
+        columns: Of the table. A number that was asked for and could not be measured is the worst there is.
+        grid: Of the reference.
+    """
+    row: dict[str, object] = {column.name: _value(score, column, grid) for column in columns}
+    return _named(case_id, score.label, score.status) | row | {"reason": ""}
+
+
+def failed_row(
+    case_id: str, label: Label, reason: str, columns: Sequence[Column], grid: Geometry | None
+) -> dict[str, object]:
+    """The row of a label that could not be scored: the worst values, and nothing where there is nothing to know.
+
+    Args:
+        case_id: The case.
+        label: The label.
+        reason: Why.
+        columns: Of the table.
+        grid: The grid of the reference, whose diagonal stands for the distances; None when it cannot be read.
+    """
+    diagonal_mm = worst_distance_mm(grid) if grid else None
+    row: dict[str, object] = {column.name: column.worst(diagonal_mm) for column in columns}
+    return _named(case_id, label, Status.FAILED) | row | {"reason": reason}
+
+
+def metrics_table(rows: Sequence[dict[str, object]], columns: Sequence[Column]) -> pd.DataFrame:
+    """Put rows in order.
+
+    Args:
+        rows: From `score_row` and `failed_row`.
+        columns: Of the table.
+
+    Returns:
+        Case id, label, value, status, the columns and a reason; sorted by case id and label value.
+    """
+    names = [*_FIRST, *(column.name for column in columns), *_LAST]
+    table = pd.DataFrame(rows, columns=names).sort_values(["case_id", "value"], ignore_index=True)
+    table["status"] = table["status"].map(str)
+    return table.astype({name: "Int64" for name in _WHOLE_NUMBERS if name in names})
+
+
+def _named(case_id: str, label: Label, status: Status) -> dict[str, object]:
+    return {"case_id": case_id, "label": label.name, "value": label.value, "status": status}
+
+
+def _value(score: LabelScore, column: Column, grid: Geometry) -> float | int | None:
+    value = column.value(score)
+    unknown = value is None or (score.status is Status.NOT_PREDICTED and math.isnan(value))
+    return column.worst(worst_distance_mm(grid)) if unknown else value
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a CSV with six digits, an empty cell for what does not exist.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.6g")

@@ -1,0 +1,78 @@
+"""Whether probabilities tell a label from the rest, and whether they mean what they say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.metrics.overlap import ratio
+
+#: Bins of the expected calibration error.
+_BINS = 10
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The agreement of a label's probability with a reference, voxel by voxel; what is undefined is NaN.
+
+    Attributes:
+        auroc: Area under the receiver operating characteristic; NaN where the reference is empty or full.
+        average_precision: Area under the steps of precision over recall; NaN where the reference is empty.
+        calibration_error: Expected calibration error, of ten equally wide bins.
+        brier: Mean squared difference.
+    """
+
+    auroc: float
+    average_precision: float
+    calibration_error: float
+    brier: float
+
+
+def measure_calibration(probability: NDArray[np.floating], reference: NDArray[np.bool_]) -> Calibration:
+    """Compare the probability of one label with where it is.
+
+    Args:
+        probability: Any shape, 0 to 1.
+        reference: The same shape, bool.
+
+    Returns:
+        The numbers.
+
+    Raises:
+        ValueError: If there is no voxel.
+    """
+    if not reference.size:
+        raise ValueError("nothing cannot be calibrated")
+    values, where = np.unique(probability, return_inverse=True)
+    total = np.bincount(where.ravel(), minlength=values.size).astype(np.float64)
+    positive = np.bincount(where.ravel(), reference.ravel(), values.size).astype(np.float64)
+    values = values.astype(np.float64)
+    return Calibration(
+        auroc=_auroc(positive, total - positive),
+        average_precision=_average_precision(positive, total),
+        calibration_error=_calibration_error(values, positive, total),
+        brier=float((positive * (1 - values) ** 2 + (total - positive) * values**2).sum() / reference.size),
+    )
+
+
+def _auroc(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> float:
+    """The chance that a voxel of the label has the larger probability; equal ones count half (Mann-Whitney)."""
+    below = np.cumsum(negative) - negative
+    return ratio(float((positive * (below + negative / 2)).sum()), float(positive.sum() * negative.sum()))
+
+
+def _average_precision(positive: NDArray[np.float64], total: NDArray[np.float64]) -> float:
+    """Sum over thresholds of the gain in recall times the precision there (as scikit-learn)."""
+    found = np.cumsum(positive[::-1])
+    precision = found / np.cumsum(total[::-1])
+    return ratio(float((positive[::-1] * precision).sum()), float(positive.sum()))
+
+
+def _calibration_error(values: NDArray[np.float64], positive: NDArray[np.float64], total: NDArray[np.float64]) -> float:
+    """Mean distance of mean probability and share of the label within a bin (Naeini et al., AAAI 2015)."""
+    bins = np.minimum((values * _BINS).astype(int), _BINS - 1)
+    stated = np.bincount(bins, weights=values * total, minlength=_BINS)
+    real = np.bincount(bins, weights=positive, minlength=_BINS)
+    return float(np.abs(stated - real).sum() / total.sum())

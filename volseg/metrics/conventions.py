@@ -1,0 +1,53 @@
+"""What is chosen before anything is measured: tools disagree on these, so the choice is named wherever numbers are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from volseg.errors import ConfigError
+
+#: How a 95th percentile of distances is taken, see `surface` and `surfels`.
+Hd95 = Literal["max_of_directed", "pooled", "area_weighted"]
+#: Families of metrics that take longer or only suit some structures.
+Family = Literal["lesions", "centerline"]
+#: What a part of a surface weighs in the normalised surface Dice.
+Nsd = Literal["voxels", "area_weighted"]
+
+
+@dataclass(frozen=True)
+class Conventions:
+    """How to measure what can be measured in several ways; the defaults follow Metrics Reloaded.
+
+    Attributes:
+        tolerances_mm: What the normalised surface Dice takes for agreement, one number per tolerance; the first is also
+            how far a boundary reaches into its mask (`boundary_iou`).
+        hd95: `max_of_directed` is the larger of the two directed percentiles (Metrics Reloaded, MONAI), `pooled` one
+            percentile of both directions together (MedPy), `area_weighted` the larger of the two directed percentiles
+            of the surface's area (DeepMind's surface-distance).
+        nsd: `voxels` counts surface voxels (Metrics Reloaded, MONAI), `area_weighted` square millimetres (Nikolov et
+            al., arXiv 1809.04430).
+        lesion_iou: Two lesions are the same when their intersection over union exceeds this (0.5: Kirillov et al.,
+            "Panoptic segmentation", CVPR 2019); at 0 any overlap will do.
+        also: What is measured beyond overlap, volume and surface.
+    """
+
+    tolerances_mm: tuple[float, ...] = (2.0,)
+    hd95: Hd95 = "max_of_directed"
+    nsd: Nsd = "voxels"
+    lesion_iou: float = 0.5
+    also: frozenset[Family] = frozenset()
+
+    def __post_init__(self) -> None:
+        if not self.tolerances_mm:
+            raise ConfigError("there is no surface tolerance", hint="give one in mm")
+        for tolerance_mm in self.tolerances_mm:
+            if not tolerance_mm >= 0:
+                raise ConfigError(f"a surface tolerance of {tolerance_mm} mm is negative")
+        if not 0 <= self.lesion_iou < 1:
+            raise ConfigError(f"lesions cannot have to overlap by {self.lesion_iou}", hint="give 0 to below 1")
+
+    @property
+    def by_area(self) -> bool:
+        """Whether surfaces are also measured by their area."""
+        return "area_weighted" in {self.hd95, self.nsd}
