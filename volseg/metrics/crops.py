@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import cc3d
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from volseg.errors import DataError
 from volseg.volume import Label
@@ -72,8 +72,7 @@ def _inside(array: NDArray[np.unsignedinteger], values: tuple[int, ...]) -> NDAr
 
 def _boxes(array: NDArray[np.unsignedinteger], labels: Mapping[Label, tuple[int, ...]], role: str) -> dict[int, _Box]:
     """The box around each value that the array holds, found in one pass."""
-    found = enumerate(cc3d.statistics(array)["bounding_boxes"])
-    boxes = {value: box for value, box in found if value > 0 and box is not None}
+    boxes = {value: box for value, box in enumerate(ndimage.find_objects(array), start=1) if box is not None}
     unknown = sorted(boxes.keys() - {value for values in labels.values() for value in values})
     if unknown:
         known = ", ".join(f"{label.value} {label.name}" for label in labels)

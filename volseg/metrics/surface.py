@@ -159,5 +159,21 @@ def measure_surfaces(
     if not (prediction.any() and reference.any()):
         raise ValueError("surface distances need two masks that are not empty")
     predicted, wanted = surface_of(prediction, axes), surface_of(reference, axes)
-    fields = (edt.edtsq(~surface, anisotropy=spacing_mm) for surface in (predicted, wanted))
-    return SurfacePair(prediction, reference, predicted, wanted, *fields)
+    return SurfacePair(
+        prediction,
+        reference,
+        predicted,
+        wanted,
+        *(distances_mm2(surface, spacing_mm) for surface in (predicted, wanted)),
+    )
+
+
+def distances_mm2(voxels: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> NDArray[np.float32]:
+    """(I, J, K) float32, for every voxel the squared distance to the nearest of some voxels, centre to centre.
+
+    Args:
+        voxels: (I, J, K) bool, not empty.
+        spacing_mm: Spacing along i, j, k.
+    """
+    squared: NDArray[np.float32] = edt.edtsq((~voxels).view(np.uint8), anisotropy=spacing_mm)
+    return squared

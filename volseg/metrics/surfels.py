@@ -11,11 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-import edt
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.metrics.surface import ROUNDING_MM
+from volseg.metrics.surface import ROUNDING_MM, distances_mm2
 
 _PATTERNS = 256
 
@@ -91,10 +90,10 @@ def measure_areas(
     areas_mm2 = pattern_areas_mm2(spacing_mm)
     patterns = [_patterns(mask, axes) for mask in (prediction, reference)]
     surfaces = [areas_mm2[pattern] > 0 for pattern in patterns]
-    distances = [np.sqrt(edt.edtsq(~surface, anisotropy=spacing_mm)) for surface in surfaces]
+    squared = [distances_mm2(surface, spacing_mm) for surface in surfaces]
     return AreaDistances(
-        _sorted(distances[1][surfaces[0]], areas_mm2[patterns[0][surfaces[0]]]),
-        _sorted(distances[0][surfaces[1]], areas_mm2[patterns[1][surfaces[1]]]),
+        _sorted(np.sqrt(squared[1][surfaces[0]]), areas_mm2[patterns[0][surfaces[0]]]),
+        _sorted(np.sqrt(squared[0][surfaces[1]]), areas_mm2[patterns[1][surfaces[1]]]),
     )
 
 
