@@ -22,9 +22,9 @@ from volseg.export import Format
 from volseg.export.labels import read_labels
 from volseg.io import FileSource, read_mask, write_volume
 from volseg.io.dicom import write_series
+from volseg.outcomes import CaseReport, Status
 from volseg.prediction import Predictor, blank_mask, check_ensemble, predict
 from volseg.progress import Progress, silent
-from volseg.reports import CaseReport, Status
 from volseg.volume import Volume
 
 CPU = torch.device("cpu")

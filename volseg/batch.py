@@ -39,10 +39,10 @@ from volseg.io.files import make_folder, remove_leftovers, without_root
 from volseg.io.source import FileSource, digest
 from volseg.memory import peak_mb, reset_peak
 from volseg.networks import choose_device
+from volseg.outcomes import CASES_FILE, CaseReport, Effort, Status, probability_file, read_reports, write_reports
 from volseg.parallel import helpers
 from volseg.prediction import Predictor, Prepared, Segmented
 from volseg.progress import Progress, silent
-from volseg.reports import CASES_FILE, CaseReport, Effort, Status, probability_file, read_reports, write_reports
 from volseg.volume import Label, Mask
 
 ITKSNAP_FILE, NIIVUE_FILE = "itksnap_labels.txt", "niivue_colormap.json"

@@ -9,9 +9,9 @@ from volseg.batch import Request, predict_folder
 from volseg.cases import find_references
 from volseg.evaluation import CasePair, Evaluation, Protocol, evaluate
 from volseg.io.source import FileSource
+from volseg.outcomes import CaseReport
 from volseg.phantoms import LABELS, write_dataset
 from volseg.progress import Progress, silent
-from volseg.reports import CaseReport
 from volseg.runs import Run, train_folder
 
 _CASES, _TEST_CASES = 16, 4

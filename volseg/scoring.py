@@ -18,7 +18,7 @@ from volseg.errors import DataError
 from volseg.evaluation import CasePair
 from volseg.export.labels import LABELS_FILE, read_labels
 from volseg.io import Source, discover, read_mask
-from volseg.reports import CASES_FILE, probability_file, segmented_cases
+from volseg.outcomes import CASES_FILE, probability_file, segmented_cases
 from volseg.volume import Label
 
 

@@ -42,7 +42,7 @@ def predict(  # noqa: PLR0913  each is an option
     """Segment every case in a folder. An interrupted batch goes on with the same command."""
     from volseg.batch import Request, predict_folder
     from volseg.export import ENCODINGS
-    from volseg.reports import CASES_FILE, CaseReport, Status
+    from volseg.outcomes import CASES_FILE, CaseReport, Status
 
     def tell(report: CaseReport) -> None:
         if report.status is Status.SEGMENTED:

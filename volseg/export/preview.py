@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from volseg.errors import GeometryError
 from volseg.export.sidecars import color_of
 from volseg.io.files import atomic_path
+from volseg.views import VIEWS, fullest_planes, grey_levels
 from volseg.volume import Label, Mask, Volume
 
 #: The longest side of the volume takes this many pixels.
@@ -19,31 +19,8 @@ LONGEST_SIDE = 384
 #: Black pixels between the cuts.
 GAP = 8
 _OPACITY = 0.4
-#: Grey levels run between these percentiles of the image: a few bright voxels (metal, vessels) must not darken it.
-_DARKEST, _BRIGHTEST = 1.0, 99.0
 _LETTER_PIXELS = 14
 _LETTER_COLOR = (255, 255, 160)
-
-
-@dataclass(frozen=True)
-class _View:
-    """One of the three cuts, in canonical axes (0 towards R, 1 towards A, 2 towards S).
-
-    Attributes:
-        across: The axis that runs from right to left in the picture.
-        up: The axis that runs from bottom to top.
-        through: The axis that the cut is perpendicular to.
-        letters: At the left, right, top and bottom edge.
-    """
-
-    across: int
-    up: int
-    through: int
-    letters: str
-
-
-#: The patient is seen from the feet, from the front and from the left.
-_VIEWS = (_View(0, 1, 2, "RLAP"), _View(0, 2, 1, "RLSI"), _View(1, 2, 0, "APSI"))
 
 
 def write_preview(mask: Mask, image: Volume, path: Path) -> None:
@@ -68,46 +45,18 @@ def write_preview(mask: Mask, image: Volume, path: Path) -> None:
     if not mask.geometry.matches(image.geometry):
         raise GeometryError(f"a preview needs the mask on the image's grid, got {mask.geometry} on {image.geometry}")
     order = mask.geometry.to_canonical
-    labels, greys = order.apply(mask.array), order.apply(_grey_levels(image.array[0]))
+    labels, greys = order.apply(mask.array), order.apply(grey_levels(image.array[0]))
     lengths_mm = np.array(labels.shape) * mask.geometry.reordered(order).spacing_mm
     sides = np.maximum(1, np.round(lengths_mm * LONGEST_SIDE / lengths_mm.max())).astype(int)
-    position = _fullest_planes(labels)
+    position = fullest_planes(labels != 0)
     cuts = []
-    for view in _VIEWS:
+    for view in VIEWS:
         size = int(sides[view.across]), int(sides[view.up])
-        grey = _resized(_cut(greys, view, position), size, Image.Resampling.BILINEAR)
-        values = _resized(_cut(labels, view, position).astype(np.int32), size, Image.Resampling.NEAREST)
+        grey = _resized(view.cut(greys, position[view.through]), size, Image.Resampling.BILINEAR)
+        values = _resized(view.cut(labels, position[view.through]).astype(np.int32), size, Image.Resampling.NEAREST)
         cuts.append(_lettered(_painted(grey, values, mask.labels), view.letters))
     with atomic_path(path) as temporary:
         _side_by_side(cuts).save(temporary, format="PNG")
-
-
-def _grey_levels(array: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(I, J, K) intensities to 0 ... 255 between robust percentiles of those that are numbers."""
-    finite = array[np.isfinite(array)]
-    low, high = np.percentile(finite, (_DARKEST, _BRIGHTEST)) if finite.size else (0.0, 0.0)
-    if low == high:  # nearly all background: whatever else there is counts
-        low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
-    scale = 255.0 / (high - low) if high > low else 0.0
-    return np.clip((np.nan_to_num(array, nan=low) - low) * scale, 0.0, 255.0).astype(np.float32)
-
-
-def _fullest_planes(labels: NDArray[np.generic]) -> tuple[int, ...]:
-    """For each axis the plane with the most labelled voxels, the middle one of several."""
-    marked = labels != 0
-    planes = []
-    for axis in range(3):
-        counts = np.count_nonzero(marked, axis=tuple(other for other in range(3) if other != axis))
-        fullest = np.flatnonzero(counts == counts.max())
-        planes.append(int(fullest[len(fullest) // 2]))
-    return tuple(planes)
-
-
-def _cut(array: NDArray[np.generic], view: _View, position: tuple[int, ...]) -> NDArray[np.generic]:
-    """(rows, columns) of one cut: rows against `up`, columns against `across`."""
-    plane = np.take(array, position[view.through], axis=view.through)
-    rows_first = plane.T if view.across < view.up else plane
-    return rows_first[::-1, ::-1]
 
 
 def _resized(plane: NDArray[np.generic], size: tuple[int, int], how: Image.Resampling) -> NDArray[np.generic]:
