@@ -25,7 +25,7 @@ from volseg.volume import Mask
 
 Volseg = Callable[..., tuple[int, str, str]]
 
-VERBS = ["demo", "inspect", "plan", "train", "predict", "evaluate", "export", "download"]
+VERBS = ["demo", "inspect", "plan", "train", "predict", "evaluate", "report", "export", "download"]
 
 
 @pytest.fixture

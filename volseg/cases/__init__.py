@@ -1,7 +1,7 @@
 """Cases: which files belong together, found by what a folder holds."""
 
 from volseg.cases.case import Case, Dataset, read_images, read_reference
-from volseg.cases.inputs import find_inputs, find_references
+from volseg.cases.inputs import find_images, find_inputs, find_references, is_dataset
 from volseg.cases.layouts import find_dataset
 from volseg.cases.splits import Split, make_splits, read_splits, write_splits
 
@@ -10,8 +10,10 @@ __all__ = [
     "Dataset",
     "Split",
     "find_dataset",
+    "find_images",
     "find_inputs",
     "find_references",
+    "is_dataset",
     "make_splits",
     "read_images",
     "read_reference",

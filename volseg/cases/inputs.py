@@ -212,7 +212,7 @@ def find_references(path: Path, rules: DicomRules = NO_RULES, progress: Progress
     """
     if path.is_file() and path.suffix.lower() == ".csv":
         cases = from_manifest(path, rules).cases
-    elif path.is_dir() and any((path / name).exists() for name in ("dataset.json", "labels", "labelsTr")):
+    elif is_dataset(path):
         cases = _all_cases(path, rules, progress)
     else:
         discovery = discover(path, progress, fill_gaps=rules.allow_gaps)
@@ -223,6 +223,32 @@ def find_references(path: Path, rules: DicomRules = NO_RULES, progress: Progress
             return found
         cases = _all_cases(path, rules, progress)
     return {case.case_id: case.reference for case in cases if case.reference is not None}
+
+
+def find_images(path: Path, rules: DicomRules = NO_RULES, progress: Progress = silent) -> dict[str, Source]:
+    """Find the images of cases, to be looked at: of several channels the first.
+
+    Args:
+        path: A data set that is one by its names or a manifest, or a folder of images.
+        rules: How DICOM is read.
+        progress: Told while files are looked at.
+
+    Returns:
+        Case id -> where its image is read from.
+
+    Raises:
+        DataError: If there is nothing at `path`.
+    """
+    if (path.is_file() and path.suffix.lower() == ".csv") or is_dataset(path):
+        cases = from_manifest(path, rules).cases if path.is_file() else find_dataset(path, rules, progress).cases
+    else:
+        cases = find_inputs(path, ("image",), rules, progress).cases
+    return {case.case_id: next(iter(case.images.values())) for case in cases}
+
+
+def is_dataset(path: Path) -> bool:
+    """Whether a folder says by its names that it holds images and references."""
+    return path.is_dir() and any((path / name).exists() for name in ("dataset.json", "labels", "labelsTr"))
 
 
 def _all_cases(path: Path, rules: DicomRules, progress: Progress) -> tuple[Case, ...]:

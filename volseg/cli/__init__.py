@@ -23,6 +23,7 @@ from volseg.cli.inspect import inspect
 from volseg.cli.options import EXIT_DEFECT, EXIT_INTERRUPTED, EXIT_USAGE, InterruptedByUserError
 from volseg.cli.plan import plan
 from volseg.cli.predict import predict
+from volseg.cli.report import report
 from volseg.cli.train import train
 from volseg.console import say
 from volseg.errors import VolsegError
@@ -89,6 +90,7 @@ for verb, example in (
     (train, "volseg train data/Task04_Hippocampus --output runs/hippocampus --minutes 10"),
     (predict, "volseg predict patients/ --model runs/hippocampus --output masks/"),
     (evaluate, "volseg evaluate masks/ data/labels --output scores/"),
+    (report, "volseg report scores/"),
     (export, "volseg export masks/p1.nii.gz --reference dicom/p1 --format dicom-seg --output p1.seg.dcm"),
     (download, "volseg download Task04_Hippocampus --output data"),
 ):

@@ -49,6 +49,10 @@ def evaluate(  # noqa: PLR0913  each is an option
         typer.Option("--only-predicted", help="Leave out references that have no prediction, instead of scoring 0."),
     ] = False,
     allow_gaps: GapsOption = False,
+    report: Annotated[bool, typer.Option("--report", help="Also write report.html, with pictures.")] = False,
+    images: Annotated[
+        Path | None, typer.Option("--images", help="Images for the report, if REFERENCES is not a whole data set.")
+    ] = None,
     compare: Annotated[
         bool, typer.Option("--compare", help="Compare two folders of scores of the same references, case by case.")
     ] = False,
@@ -57,10 +61,13 @@ def evaluate(  # noqa: PLR0913  each is an option
     if compare:
         _compare_scores(predictions, references, output)
         return
+    from volseg.cases import find_images, is_dataset
     from volseg.config import DicomRules
     from volseg.evaluation import Protocol
     from volseg.evaluation import evaluate as score
     from volseg.metrics import Conventions, Family, Hd95, Nsd
+    from volseg.provenance import read_about
+    from volseg.reporting import report_evaluation
     from volseg.scoring import evaluation_labels, pair_cases
 
     also: dict[Family, bool] = {"lesions": lesions, "centerline": centerline}
@@ -77,12 +84,17 @@ def evaluate(  # noqa: PLR0913  each is an option
         labels = evaluation_labels(predictions, pairing.pairs)
         protocol = Protocol(labels, conventions, calibrated=probabilities, resample=resample)
         result = score(pairing.pairs, protocol, output, progress)
+        if report:
+            shown = images or (references if is_dataset(references) else None)
+            known = find_images(shown, rules) if shown else {}
+            report_evaluation(result, pairing.pairs, protocol, known, read_about(predictions), progress)
     for failure in result.failures:
         say(f"failed: {failure.case_id}: {failure.reason}")
     for remark in pairing.remarks:
         say(f"note: {remark}")
     print_summary(result.summary)
-    print_line(f"\nwrote metrics.csv, summary.csv and statistics.csv in {result.folder}")
+    tables = "metrics.csv, summary.csv and statistics.csv"
+    print_line(f"\nwrote {tables}{' and report.html' if report else ''} in {result.folder}")
     if result.failures:
         raise typer.Exit(EXIT_SOME_FAILED)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from volseg.evaluation.columns import Better, Column, columns_of
 from volseg.evaluation.comparison import Comparison, compare, compare_tables
-from volseg.evaluation.evaluate import CasePair, Evaluation, Failure, Protocol, evaluate
+from volseg.evaluation.evaluate import CasePair, Evaluation, Failure, Protocol, evaluate, read_pair
 from volseg.evaluation.summary import MEAN_ROW, POLICY, statistics, summarise
 from volseg.evaluation.tables import failed_row, metrics_table, score_row
 
@@ -28,6 +28,7 @@ __all__ = [
     "evaluate",
     "failed_row",
     "metrics_table",
+    "read_pair",
     "score_row",
     "statistics",
     "summarise",

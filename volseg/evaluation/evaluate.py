@@ -147,7 +147,7 @@ def _evaluate_case(pair: CasePair, protocol: Protocol) -> tuple[list[dict[str, o
     """The rows of one case, and the failure if it is one."""
     grid = None
     try:
-        reference = read_mask(pair.reference, protocol.labels, on=_grid_for(pair))
+        reference = _reference(pair, protocol)
         grid = reference.geometry
         prediction = _prediction(pair, protocol, grid)
         within = None if pair.within is None else _region(pair.within, grid)
@@ -160,6 +160,23 @@ def _evaluate_case(pair: CasePair, protocol: Protocol) -> tuple[list[dict[str, o
         rows = [failed_row(pair.case_id, label, reason, protocol.columns, grid) for label in protocol.labels]
         return rows, Failure(pair.case_id, reason)
     return [score_row(pair.case_id, score, protocol.columns, grid) for score in scores], None
+
+
+def read_pair(pair: CasePair, protocol: Protocol) -> tuple[Mask, Mask | None]:
+    """The masks of a case as they are compared.
+
+    Returns:
+        The reference, and the prediction if there is one.
+
+    Raises:
+        DataError: If one of them cannot be read.
+    """
+    reference = _reference(pair, protocol)
+    return reference, _prediction(pair, protocol, reference.geometry)
+
+
+def _reference(pair: CasePair, protocol: Protocol) -> Mask:
+    return read_mask(pair.reference, protocol.labels, on=_grid_for(pair))
 
 
 def _prediction(pair: CasePair, protocol: Protocol, grid: Geometry) -> Mask | None:

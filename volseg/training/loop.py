@@ -24,7 +24,14 @@ from volseg.networks import choose_device, choose_precision, training_layout
 from volseg.preparation import PreparedCase
 from volseg.progress import Progress, silent
 from volseg.training.choices import trials_for
-from volseg.training.record import VALIDATION_FILE, Board, read_validation, write_history, write_validation
+from volseg.training.record import (
+    HISTORY_FILE,
+    VALIDATION_FILE,
+    Board,
+    read_validation,
+    write_history,
+    write_validation,
+)
 from volseg.training.sampling import Batch, Patches, batches
 from volseg.training.schedule import Clock, learning_rate
 from volseg.training.state import LAST_FILE, State, restore, save_last, start
@@ -279,7 +286,7 @@ def _keep_epoch(state: State, run: Path, config: Config) -> None:
         save_model(run / MODEL_FILE, state.validated, config, dice=state.best_dice, epoch=state.epoch)
     if is_best or state.clock.progress(state.step) >= 1.0 or state.clock.saving_is_due():
         save_last(state, run / LAST_FILE, config)
-    write_history(state.history, run / "history.csv")
+    write_history(state.history, run / HISTORY_FILE)
 
 
 def _show_epoch(state: State, board: Board, case: PreparedCase, config: Config, dtype: torch.dtype) -> None:

@@ -22,7 +22,7 @@ from volseg.training.validation import Validation, answering, logits_of
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-VALIDATION_FILE = "validation.csv"
+HISTORY_FILE, VALIDATION_FILE = "history.csv", "validation.csv"
 
 #: Outlines on TensorBoard slices; distinguishable with any colour vision.
 _REFERENCE_COLOR = (0, 158, 115)

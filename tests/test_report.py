@@ -1,0 +1,380 @@
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from volseg.errors import DataError, GeometryError
+from volseg.geometry import Geometry
+from volseg.report import Number, Picture, Report, Tile, draw, render, write_report
+from volseg.volume import Label, Mask, Volume
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+SHAPE = (20, 24, 16)
+#: Left, posterior, superior are the directions of its axes, so that drawing has something to turn.
+GEOMETRY = Geometry(SHAPE, np.diag([-1.0, -2.0, 3.0, 1.0]))
+LABELS = (Label(1, "one"), Label(2, "two"))
+
+
+def mask_of(*boxes: tuple[slice, slice, slice], values: tuple[int, ...] = (1, 2)) -> Mask:
+    array = np.zeros(SHAPE, np.uint8)
+    for box, value in zip(boxes, values, strict=False):
+        array[box] = value
+    return Mask(array, GEOMETRY, LABELS)
+
+
+REFERENCE = mask_of(np.s_[4:12, 6:14, 4:10])
+PREDICTION = mask_of(np.s_[4:12, 6:18, 4:10])
+IMAGE = Volume(np.random.default_rng(0).normal(size=(1, *SHAPE)).astype(np.float32), GEOMETRY)
+
+
+# Pictures
+
+
+def areas(path: str) -> float:
+    """The area an SVG path of horizontal and vertical lines encloses, in voxels; holes count against it."""
+    total = 0.0
+    for ring in path.split("Z"):
+        if not ring:
+            continue
+        words = re.findall(r"([MHV])(\d+)(?: (\d+))?", ring)
+        corners = [[int(words[0][1]), int(words[0][2])]]
+        for command, number, _ in words[1:]:
+            x, y = corners[-1]
+            corners.append([int(number), y] if command == "H" else [x, int(number)])
+        x, y = np.array(corners).T / 2
+        total += abs(float(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2)
+    return total
+
+
+def test_slices_go_through_the_thickest_error_and_show_it() -> None:
+    picture = draw(REFERENCE, PREDICTION, IMAGE)
+    names = [(cut.name, cut.letters) for cut in picture.slices]
+    assert names == [("axial", "RLAP"), ("coronal", "RLSI"), ("sagittal", "APSI")]
+    axial, coronal, sagittal = picture.slices
+    # What was added is 8 x 4 x 6 voxels, of 2 mm along the four: every plane through its middle cuts it.
+    assert [areas(cut.added) for cut in (axial, coronal, sagittal)] == [8 * 4, 8 * 6, 4 * 6]
+    assert [areas(cut.reference) for cut in (axial, coronal, sagittal)] == [8 * 8, 0, 8 * 6]
+    assert [areas(cut.prediction) for cut in (axial, coronal, sagittal)] == [8 * 12, 8 * 6, 12 * 6]
+    assert all(cut.missed == cut.mistaken == "" for cut in picture.slices)
+    assert (axial.column_mm, axial.row_mm, coronal.row_mm) == (1.0, 2.0, 3.0)
+
+
+def test_what_is_missed_or_mistaken_is_told_apart() -> None:
+    reference = mask_of(np.s_[4:12, 6:14, 4:10], np.s_[12:16, 6:14, 4:10])
+    prediction = mask_of(np.s_[4:12, 6:10, 4:10], np.s_[8:12, 10:14, 4:10])
+    axial = draw(reference, prediction, None).slices[0]
+    assert areas(axial.mistaken) == 4 * 4
+    assert areas(axial.missed) == 4 * 8 + 4 * 4
+    assert axial.image == ""
+
+
+def test_the_picture_lies_under_its_outlines() -> None:
+    """A bright block in the image is bright exactly where the outline of the same block is."""
+    bright = Volume(10.0 * (REFERENCE.array[np.newaxis] > 0).astype(np.float32), GEOMETRY)
+    for cut in draw(REFERENCE, REFERENCE, bright).slices:
+        pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(cut.image)))).astype(float)
+        rows, columns = pixels.shape
+        xs = [int(n) for n in re.findall(r"[MH](\d+)", cut.reference)]
+        ys = [int(n) for n in re.findall(r"(?:V|M\d+ )(\d+)", cut.reference)]
+        left, right = (round(edge / 2 / cut.columns * columns) for edge in (min(xs), max(xs)))
+        top, bottom = (round(edge / 2 / cut.rows * rows) for edge in (min(ys), max(ys)))
+        inside = np.zeros(pixels.shape, bool)
+        inside[top:bottom, left:right] = True
+        assert pixels[inside].mean() > 220
+        assert pixels[~inside].mean() < 15
+        assert columns / rows == pytest.approx(cut.columns * cut.column_mm / (cut.rows * cut.row_mm), rel=0.02)
+
+
+def test_surfaces_enclose_the_voxels() -> None:
+    surface = draw(REFERENCE, None, None).reference
+    assert surface is not None
+    corners = np.frombuffer(base64.b64decode(surface.corners), "<i2").reshape(-1, 3) / 10
+    faces = np.frombuffer(base64.b64decode(surface.faces), "<u2").reshape(-1, 3)
+    assert faces.max() == len(corners) - 1
+    # 8 x 8 x 6 voxels of 1 x 2 x 3 mm
+    assert np.ptp(corners, axis=0) == pytest.approx([8, 16, 18], abs=0.2)
+
+
+@pytest.mark.parametrize("ragged", [False, True])
+def test_a_large_surface_stays_small_and_in_place(ragged: bool) -> None:
+    array = np.linalg.norm(np.indices((96, 96, 96)) - 47.5, axis=0) < 40
+    if ragged:
+        array &= np.random.default_rng(1).random(array.shape) < 0.5
+    mask = Mask(array.astype(np.uint8), Geometry(array.shape, np.eye(4)), LABELS)
+    surface = draw(mask, None, None).reference
+    assert surface is not None
+    assert len(base64.b64decode(surface.faces)) / 6 <= 5000
+    corners = np.frombuffer(base64.b64decode(surface.corners), "<i2").reshape(-1, 3) / 10
+    assert corners.min(axis=0) == pytest.approx([-40] * 3, abs=8)
+    assert corners.max(axis=0) == pytest.approx([40] * 3, abs=8)
+
+
+def test_a_mask_alone_is_drawn_where_it_is_fullest() -> None:
+    picture = draw(None, PREDICTION, IMAGE)
+    assert picture.reference is None
+    assert all(cut.reference == cut.added == "" and cut.prediction for cut in picture.slices)
+
+
+def test_empty_masks_have_a_picture_and_no_surface() -> None:
+    nothing = mask_of()
+    picture = draw(nothing, nothing, IMAGE)
+    assert (picture.reference, picture.prediction) == (None, None)
+    assert picture.slices[0].columns == SHAPE[0]
+
+
+def test_what_does_not_lie_on_one_grid_is_not_drawn() -> None:
+    moved = Geometry(SHAPE, np.diag([-1.0, -2.0, 4.0, 1.0]))
+    with pytest.raises(GeometryError, match="on one grid"):
+        draw(REFERENCE, PREDICTION, Volume(IMAGE.array, moved))
+    with pytest.raises(ValueError, match="needs a mask"):
+        draw(None, None, IMAGE)
+
+
+# The page
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    rng = np.random.default_rng(0)
+    rows = [
+        {"case_id": f"case_{n:02}", "label": label.name, "status": "ok", "dice": dice, "hd95_mm": 10 * (1 - dice)}
+        | {"reference_ml": 10.0 + n, "predicted_ml": 10.0 + n * dice, "reason": ""}
+        for n in range(12)
+        for label, dice in zip(LABELS, rng.uniform(0.5, 0.95, 2), strict=True)
+    ]
+    rows[5] |= {"status": "missed", "dice": 0.0}
+    rows[7] |= {"status": "failed", "dice": 0.0, "hd95_mm": None, "reason": "</script><b>other grid</b>"}
+    summary = pd.DataFrame({"label": ["one", "two", "mean"], "scored": [12, 12, 24], "missed": [0, 1, 1]})
+    return Report(
+        kind="Evaluation",
+        title="</script> 12 cases & more",
+        tiles=(Tile("mean Dice", "0.7"), Tile("missed", "1", alarm=True)),
+        facts=(("volseg", "0"), ("model", "<i>abc</i>")),
+        rows=pd.DataFrame(rows),
+        numbers=(Number("dice", "2 tp / ...", "higher"), Number("hd95_mm", "far", "lower")),
+        table=("dice", "hd95_mm"),
+        sort="dice",
+        summary=summary.assign(dice_mean=[0.7, 0.6, 0.65], dice_ci95_low=0.5, dice_ci95_high=0.8),
+        means=("dice_mean",),
+        policy="as it is",
+        history=pd.DataFrame({"epoch": [1, 2], "loss": [1.0, 0.5], "dice": [None, 0.6], "fold": ["", ""]}),
+        pictures={f"case_{n:02}": draw(REFERENCE, PREDICTION, IMAGE) for n in range(11)},
+    )
+
+
+def test_names_cannot_leave_the_data(report: Report) -> None:
+    page = render(report)
+    assert page.count("</script>") == 3
+    data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL).group(1))
+    assert data["title"] == report.title
+    assert data["rows"][7]["reason"] == "</script><b>other grid</b>"
+    assert data["rows"][7]["hd95_mm"] is None
+    assert "<b>other grid" not in page
+    assert data["summary"][0]["dice_mean_ci95"] == [0.5, 0.8]
+
+
+def test_a_page_is_written_whole_and_the_same_again(report: Report, tmp_path: Path) -> None:
+    first = write_report(report, tmp_path / "a").read_bytes()
+    assert write_report(report, tmp_path / "b").read_bytes() == first
+    assert [file.name for file in (tmp_path / "a").iterdir()] == ["report.html"]
+
+
+# In a browser
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium to open the report in")
+    from playwright.sync_api import sync_playwright
+
+    software = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]  # 3D without a GPU
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *software])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser, report: Report, tmp_path: Path):
+    """The report, offline; at the end nobody has complained and nothing was asked of a network."""
+    file = write_report(report, tmp_path)
+    complaints: list[str] = []
+    context = browser.new_context(viewport={"width": 1366, "height": 860}, color_scheme="light", offline=True)
+    opened = context.new_page()
+    opened.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.on("request", lambda asked: complaints.append(asked.url) if asked.url.startswith("http") else None)
+    opened.goto(f"file://{file}")
+    yield opened
+    assert complaints == []
+    context.close()
+
+
+def first_column(page) -> list[str]:
+    return page.locator("#cases tbody tr td:first-child").all_inner_texts()
+
+
+def test_the_worst_case_is_on_top(page) -> None:
+    assert page.title() == "</script> 12 cases & more - volseg"
+    assert first_column(page)[:2] == ["case_02", "case_03"]
+    assert page.locator("#count").inner_text() == "24 of 24 rows"
+    assert page.locator(".tile.alarm").inner_text().split("\n") == ["1", "missed"]
+    assert "other grid" in page.locator("#cases").inner_text()
+
+
+def test_columns_sort_both_ways(page) -> None:
+    page.get_by_role("button", name="case", exact=True).click()
+    assert first_column(page)[0] == "case_00"
+    page.get_by_role("button", name="case", exact=True).click()
+    assert first_column(page)[0] == "case_11"
+    page.get_by_role("button", name="hd95 [mm]").click()
+    values = [float(cell) for cell in page.locator("#cases tbody tr td:nth-child(5)").all_inner_texts() if cell]
+    assert values == sorted(values, reverse=True)
+    assert len(values) == 23
+    assert page.locator("th[aria-sort=descending]").inner_text().startswith("hd95")
+
+
+def test_rows_are_filtered(page) -> None:
+    page.locator("#search").fill("CASE_03")
+    assert first_column(page) == ["case_03", "case_03"]
+    page.locator("#search").fill("other grid")
+    assert first_column(page) == ["case_03"]
+    page.locator("#search").fill("")
+    page.locator("#status-filter").select_option("missed")
+    assert page.locator("#count").inner_text() == "1 of 24 rows"
+    page.locator("#status-filter").select_option("")
+    page.locator("#label-filter").select_option("two")
+    assert len(first_column(page)) == 12
+
+
+def test_keys_alone_lead_to_a_case_and_back(page) -> None:
+    page.locator("#cases tbody tr").first.focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("Enter")
+    assert page.locator("#case-title").inner_text() == "case_03"
+    assert page.locator("#case .slice svg image").count() == 3
+    assert page.locator("#case .slice path.added").count() == 3
+    page.wait_for_selector("#scene canvas", state="attached")
+    page.keyboard.press("ArrowLeft")
+    assert page.locator("#case-title").inner_text() == "case_02"
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#case-title").inner_text() == "case_03"
+    page.keyboard.press("Escape")
+    assert not page.locator("#case").is_visible()
+    assert page.evaluate("document.activeElement.dataset.case") == "case_03"
+
+
+def test_what_is_drawn_over_a_slice_can_be_hidden(page) -> None:
+    page.locator("#cases tbody tr").first.click()
+    added = page.locator("#case .slice path.added").first
+    assert added.is_visible()
+    page.get_by_role("button", name="Errors").click()
+    assert not added.is_visible()
+    page.get_by_role("button", name="Outlines").click()
+    assert not page.locator("#case .slice path.outline").first.is_visible()
+
+
+def test_a_case_that_was_not_drawn_says_so(page) -> None:
+    page.locator("#search").fill("case_11")
+    page.locator("#cases tbody tr").first.click()
+    assert "Nothing was drawn" in page.locator("#case-body").inner_text()
+    assert page.locator("#scene").count() == 0
+
+
+def test_charts_follow_what_is_chosen(page) -> None:
+    assert page.locator("#box .boxlayer .trace").count() == 2
+    page.locator("#metric").select_option("hd95_mm")
+    assert page.locator("#definition").inner_text() == "far"
+    assert "hd95 [mm]" in page.locator("#box").inner_text()
+    assert page.locator("#agreement .scatterlayer .point").count() == 12
+    page.locator("#agreement-label").select_option("two")
+    assert page.locator("#agreement .scatterlayer .point").count() == 12
+    assert page.locator("#curves .scatterlayer .trace").count() == 2
+
+
+def test_light_and_dark(page) -> None:
+    def background() -> str:
+        return page.evaluate("getComputedStyle(document.body).backgroundColor")
+
+    light = background()
+    page.locator("#theme").click()
+    assert background() != light
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
+def test_nothing_is_wider_than_a_phone(page) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.wait_for_function("document.documentElement.scrollWidth <= 390")
+
+
+def test_a_page_of_nothing_opens(browser, tmp_path: Path) -> None:
+    complaints: list[str] = []
+    opened = browser.new_page()
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.goto(f"file://{write_report(Report('Evaluation', 'nothing'), tmp_path)}")
+    assert opened.locator("#title").inner_text() == "nothing"
+    assert complaints == []
+
+
+# From the command line
+
+
+def test_fifty_cases_fit_into_a_mail(report: Report) -> None:
+    picture = draw(REFERENCE, PREDICTION, IMAGE)
+    noisy = replace(picture.slices[0], image=base64.b64encode(bytes(22_000)).decode())  # a slice of a real image
+    surface = replace(picture.reference, faces="A" * 20_000, corners="A" * 10_000)
+    full = Picture((noisy,) * 3, surface, surface)
+    page = render(replace(report, pictures={f"case_{n:02}": full for n in range(50)}))
+    assert len(page) < 15e6
+
+
+def test_evaluate_writes_a_report_that_can_be_made_again(volseg, dataset: Path, tmp_path: Path) -> None:
+    masks, scores = tmp_path / "masks", tmp_path / "scores"
+    shutil.copytree(dataset / "labels", masks)
+    code, out, _ = volseg("evaluate", masks, dataset, "--output", scores, "--report")
+    assert code == 0
+    assert "report.html" in out
+    page = (scores / "report.html").read_bytes()
+    assert len(list((scores / "pictures").glob("*.json"))) == 6
+    assert volseg("report", scores)[0] == 0
+    assert (scores / "report.html").read_bytes() == page
+    assert b"max of directed" in page
+
+
+def test_a_run_has_a_report(volseg, trained_run: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(trained_run, tmp_path / "run"))
+    assert volseg("report", run)[0] == 0
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "validation Dice" in page
+    assert str(tmp_path) not in page
+
+
+def test_what_holds_no_results_is_said(volseg, tmp_path: Path) -> None:
+    code, _, err = volseg("report", tmp_path)
+    assert code == 2
+    assert "holds no results to report" in err
+
+
+def test_a_damaged_picture_is_named(volseg, dataset: Path, tmp_path: Path) -> None:
+    from volseg.reporting import report_folder
+
+    masks, scores = tmp_path / "masks", tmp_path / "scores"
+    shutil.copytree(dataset / "labels", masks)
+    volseg("evaluate", masks, dataset, "--output", scores, "--report")
+    (scores / "pictures" / "case_0.json").write_text("{}")
+    with pytest.raises(DataError, match=r"case_0\.json is damaged"):
+        report_folder(scores)

@@ -1,0 +1,19 @@
+"""`volseg report`: results in, one page out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from volseg.console import print_line
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(help="A run, or what `volseg evaluate` wrote.")],
+) -> None:
+    """Write report.html again, from what a folder of results holds."""
+    from volseg.reporting import report_folder
+
+    print_line(f"wrote {report_folder(folder)}")
