@@ -20,6 +20,7 @@ MODULES = {
     "pyyaml": "yaml",
     "scikit-image": "skimage",
     "simpleitk": "SimpleITK",
+    "fast-simplification": "fast_simplification",
     "fill-voids": "fill_voids",
 }
 

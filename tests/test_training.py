@@ -216,7 +216,7 @@ def test_a_voxel_belongs_to_a_region_above_its_threshold(dataset: Path, tmp_path
         (region,) = run.config.data.regions
         data = run.config.data.model_copy(update={"regions": (region.model_copy(update={"threshold": own}),)})
         shutil.copytree(tmp_path / "run", tmp_path / name)
-        settle(tmp_path / name / "model.pt", run.config.model_copy(update={"data": data}))
+        settle(tmp_path / name / "model.pt", run.config.model_copy(update={"data": data}), {})
         cutoff += math.log(own / (1 - own)) / 2
     wanted = 1 / (1 + math.exp(-cutoff))
     request = Request(tmp_path / "masks", probabilities=True)

@@ -41,7 +41,7 @@ from volseg.memory import peak_mb, reset_peak
 from volseg.networks import choose_device
 from volseg.outcomes import CASES_FILE, CaseReport, Effort, Status, probability_file, read_reports, write_reports
 from volseg.parallel import helpers
-from volseg.prediction import Predictor, Prepared, Segmented
+from volseg.prediction import Predictor, Prepared, Segmented, check_ensemble
 from volseg.progress import Progress, silent
 from volseg.volume import Label, Mask
 
@@ -102,6 +102,23 @@ class _Job:
     read_seconds: float
 
 
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """What is to be segmented, and with what.
+
+    Attributes:
+        source: Where it was found.
+        dataset: The cases, and what was set aside.
+        files: The models' files.
+        models: Loaded.
+    """
+
+    source: Path
+    dataset: Dataset
+    files: tuple[Path, ...]
+    models: tuple[Model, ...]
+
+
 def predict_folder(
     source: Path,
     models: Sequence[Path],
@@ -134,19 +151,27 @@ def predict_folder(
         CheckpointError: If a model is missing, damaged, or does not go with the others.
         OutputError: If the output cannot be written (the reports so far are in cases.csv).
     """
-    files = [file for path in models for file in model_files(path)]
-    loaded = [_overridden(load_model(file, choose_device()), overrides) for file in files]
-    predictor = Predictor(loaded)
-    data, output = predictor.data, request.output
-    source = stands_for(source)
+    batch = open_batch(source, models, overrides, progress)
+    return segment_batch(batch, request, progress, told)
+
+
+def segment_batch(
+    batch: Batch,
+    request: Request,
+    progress: Progress = silent,
+    told: Callable[[CaseReport], None] = lambda report: None,  # noqa: ARG005  nobody wants to know
+) -> list[CaseReport]:
+    """Segment what was found; see `predict_folder`."""
+    source, dataset, output = batch.source, batch.dataset, request.output
+    predictor = Predictor(batch.models)
+    data = predictor.data
     if output.resolve() == source.resolve():
         raise OutputError(f"{output} is the input, too", hint="choose an --output of its own, so that no image is lost")
-    dataset = find_inputs(source, data.channels, data, progress)
     make_folder(output)
     remove_leftovers(output)
     _write_sidecars(data.output_labels, request)
     wanted = [request.all_formats, request.encoding, request.probabilities]
-    settings = json.dumps([__version__, wanted, _hash_models(loaded, files)])
+    settings = json.dumps([__version__, wanted, _hash_models(batch.models, batch.files)])
     earlier = read_reports(output / CASES_FILE, data)
     reports = {report.case_id: report for report in _skipped(dataset, source)}
     for case_id in set(reports) & set(earlier):
@@ -160,6 +185,21 @@ def predict_folder(
             told(reports[report.case_id])
     write_reports(list(reports.values()), data, output / CASES_FILE)
     return sorted(reports.values(), key=lambda report: report.case_id)
+
+
+def open_batch(
+    source: Path,
+    models: Sequence[Path],
+    overrides: Mapping[str, Any] = MappingProxyType({}),
+    progress: Progress = silent,
+) -> Batch:
+    """Load models and find what there is to segment; arguments and errors as those of `predict_folder`."""
+    files = [file for path in models for file in model_files(path)]
+    loaded = [_overridden(load_model(file, choose_device()), overrides) for file in files]
+    check_ensemble(loaded)
+    data = loaded[0].config.data
+    source = stands_for(source)
+    return Batch(source, find_inputs(source, data.channels, data, progress), tuple(files), tuple(loaded))
 
 
 class _Belt:
@@ -300,7 +340,7 @@ def _overridden(model: Model, overrides: Mapping[str, Any]) -> Model:
             hint="predict takes keys of inference, of postprocess, and of how DICOM is read",
         )
     tree = merge(model.config.model_dump(mode="json"), overrides)
-    return Model(model.network, validate(tree, "the model with what is to be changed"))
+    return replace(model, config=validate(tree, "the model with what is to be changed"))
 
 
 def _write_sidecars(labels: Sequence[Label], request: Request) -> None:

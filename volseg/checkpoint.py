@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from volseg.config import Config, dump, validate
 from volseg.errors import CheckpointError, ConfigError
 from volseg.io.files import atomic_path
 from volseg.networks import build_network
+from volseg.volumes import VolumeRange
 
 MODEL_FILE = "model.pt"
 #: Followed by the number of a fold: its folder in a run that trains all.
@@ -31,10 +32,12 @@ class Model:
     Attributes:
         network: In evaluation mode.
         config: As it was trained.
+        volumes: Label name -> how large it was in the cases of the run; none in a model that does not know.
     """
 
     network: nn.Module
     config: Config
+    volumes: Mapping[str, VolumeRange] = field(default_factory=dict)
 
 
 def save_model(path: Path, network: nn.Module, config: Config, *, dice: float, epoch: int) -> None:
@@ -53,12 +56,14 @@ def save_model(path: Path, network: nn.Module, config: Config, *, dice: float, e
     save(path, {"weights": network.state_dict(), "config": dump(config), "dice": dice, "epoch": epoch})
 
 
-def settle(path: Path, decided: Config) -> None:
-    """Give a model file what training has chosen for it: post-processing, and thresholds of regions.
+def settle(path: Path, decided: Config, volumes: Mapping[str, VolumeRange]) -> None:
+    """Give a model file what is known at the end of a run.
 
     Args:
         path: The file.
-        decided: Has them; the rest of the file's own configuration stays.
+        decided: Has the post-processing and the thresholds of regions that were chosen; the rest of the file's own
+            configuration stays.
+        volumes: Label name -> how large it was in the cases of the run.
 
     Raises:
         CheckpointError: If it is damaged.
@@ -67,7 +72,8 @@ def settle(path: Path, decided: Config) -> None:
     content = load(path)
     config = _stored_config(path, content["config"])
     config = config.model_copy(update={"data": decided.data, "postprocess": decided.postprocess})
-    save(path, {**content, "config": dump(config)})
+    ranges = {name: asdict(volume) for name, volume in volumes.items()}
+    save(path, {**content, "config": dump(config), "volumes": ranges})
 
 
 def model_files(path: Path) -> list[Path]:
@@ -103,7 +109,8 @@ def load_model(path: Path, device: torch.device) -> Model:
     except RuntimeError as error:
         raise CheckpointError(f"{file}: the weights do not fit the network: {_first_lines(error)}") from error
     network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # its stub knows only 4D
-    return Model(network.eval(), config)
+    volumes = {name: VolumeRange(**volume) for name, volume in content.get("volumes", {}).items()}
+    return Model(network.eval(), config, volumes)
 
 
 def save(path: Path, content: Mapping[str, Any]) -> None:

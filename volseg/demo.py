@@ -1,4 +1,4 @@
-"""The whole of volseg on phantoms it makes itself: train, predict, evaluate."""
+"""The whole of volseg on phantoms it makes itself: train, predict, evaluate, report."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from volseg.batch import Request, predict_folder
-from volseg.cases import find_references
+from volseg.cases import find_images, find_references
 from volseg.evaluation import CasePair, Evaluation, Protocol, evaluate
 from volseg.io.source import FileSource
 from volseg.outcomes import CaseReport
 from volseg.phantoms import LABELS, write_dataset
 from volseg.progress import Progress, silent
+from volseg.reporting import report_evaluation
 from volseg.runs import Run, train_folder
 
 _CASES, _TEST_CASES = 16, 4
@@ -25,11 +26,13 @@ class Demo:
         run: The training.
         reports: One per predicted case.
         evaluation: Scores of cases that training never saw.
+        report: The same as a page, with pictures.
     """
 
     run: Run
     reports: list[CaseReport]
     evaluation: Evaluation
+    report: Path
 
 
 def run_demo(output: Path, minutes: float = 3.0, progress: Progress = silent) -> Demo:
@@ -62,5 +65,7 @@ def run_demo(output: Path, minutes: float = 3.0, progress: Progress = silent) ->
         CasePair(case_id, FileSource(masks / f"{case_id}.nii.gz"), reference)
         for case_id, reference in find_references(test_set).items()
     ]
-    evaluation = evaluate(pairs, Protocol(LABELS), output / "scores", progress)
-    return Demo(run, reports, evaluation)
+    protocol = Protocol(LABELS)
+    evaluation = evaluate(pairs, protocol, output / "scores", progress)
+    report = report_evaluation(evaluation, pairs, protocol, find_images(test_set), progress=progress)
+    return Demo(run, reports, evaluation, report)

@@ -41,6 +41,7 @@ class PreparedCase:
         image: (C, R, A, S) float32, memory-mapped.
         reference: (R, A, S) uint8 or uint16, memory-mapped.
         locations: Label value -> (N,) places of some of its voxels in `reference.ravel()`.
+        voxels: Label value -> how many voxels it has in `reference`.
         spacing_mm: Voxel size.
         unknown: The outputs of a network that its reference says nothing of.
     """
@@ -49,6 +50,7 @@ class PreparedCase:
     image: NDArray[np.float32]
     reference: NDArray[np.unsignedinteger]
     locations: Mapping[int, NDArray[np.uint32]]
+    voxels: Mapping[int, int]
     spacing_mm: tuple[float, float, float]
     unknown: tuple[bool, ...]
 
@@ -97,7 +99,8 @@ def _attempt(case: Case, config: Config, folder: Path) -> PreparedCase | SetAsid
 
 def _prepare(case: Case, config: Config, folder: Path) -> PreparedCase:
     base = folder / f"{case.case_id}-{_key(case, config)}"
-    image, reference, locations = (base.with_name(base.name + end) for end in (".image.npy", ".labels.npy", ".npz"))
+    ends = (".image.npy", ".labels.npy", ".places.npz")
+    image, reference, locations = (base.with_name(base.name + end) for end in ends)
     if not locations.is_file():  # written last, so that all three are there or none counts
         sample = preprocess(case, config.data, config.preprocessing, reference=True)
         labels = sample[REFERENCE].numpy()[0]
@@ -107,12 +110,15 @@ def _prepare(case: Case, config: Config, folder: Path) -> PreparedCase:
         with atomic_path(locations) as temporary:
             taught = labels if config.data.ignored_value is None else labels * (labels != config.data.ignored_value)
             found = {str(value): places for value, places in find_locations(taught, seed=0).items()}
-            np.savez(temporary, allow_pickle=False, **found)
+            np.savez(temporary, allow_pickle=False, counts=np.bincount(taught.ravel()), **found)
     with np.load(locations, allow_pickle=False) as stored:
-        places = {int(value): stored[value] for value in stored.files}
+        counts = stored["counts"]
+        places = {int(value): stored[value] for value in stored.files if value != "counts"}
     _check_annotated(case, config, places)
     unknown = unknown_outputs(case.annotated, config.data)
-    return PreparedCase(case.case_id, _map(image), _map(reference), places, config.preprocessing.spacing_mm, unknown)
+    voxels = {value: int(counts[value]) for value in places}
+    spacing_mm = config.preprocessing.spacing_mm
+    return PreparedCase(case.case_id, _map(image), _map(reference), places, voxels, spacing_mm, unknown)
 
 
 def _check_annotated(case: Case, config: Config, places: Collection[int]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -41,6 +42,7 @@ from volseg.training.schedule import Clock
 from volseg.training.state import LAST_FILE
 from volseg.training.team import ALONE, Team
 from volseg.training.validation import Validation, joined
+from volseg.volumes import VolumeRange
 
 CONFIG_FILE, SPLITS_FILE, NOT_USED_FILE, CACHE_FOLDER = "config.yaml", "splits.json", "not_used.csv", "cache"
 
@@ -151,11 +153,25 @@ def train_folder(
     team.meet()  # nobody needs the prepared cases any more
     if team.leads:
         write_validation(run.validation, output / VALIDATION_FILE)
-        if run.decided != config:
-            for result in run.results:
-                settle(result.model, run.decided)
+        volumes = _volumes(prepared.values(), config)
+        for result in run.results:
+            settle(result.model, run.decided, volumes)
         shutil.rmtree(output / CACHE_FOLDER)
     return run
+
+
+def _volumes(cases: Iterable[PreparedCase], config: Config) -> dict[str, VolumeRange]:
+    """Label name -> how large it is in the cases that have it."""
+    voxel_ml = math.prod(config.preprocessing.spacing_mm) / 1000
+    known = list(cases)
+    volumes_ml = {
+        label.name: [
+            voxel_ml * sum(case.voxels.get(value, 0) for value in label.parts or (label.value,)) for case in known
+        ]
+        for label in config.data.output_labels
+    }
+    found = {name: [volume for volume in volumes if volume > 0] for name, volumes in volumes_ml.items()}
+    return {name: VolumeRange.of(volumes) for name, volumes in found.items() if volumes}
 
 
 def _inherited(overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def pair_cases(
         DataError: If there are no references, no prediction belongs to any, or a case has no region of interest.
     """
     wanted = find_references(references, rules)
-    made = _masks(predictions, rules)
+    made = masks_in(predictions, rules)
     if (predictions / CASES_FILE).is_file():  # what another batch left in the folder is not this one's
         made = {case_id: made[case_id] for case_id in segmented_cases(predictions / CASES_FILE) if case_id in made}
     longer = _longer_names(wanted, made)
@@ -93,8 +93,16 @@ def pair_cases(
     return Pairing(tuple(pairs), tuple(remarks))
 
 
-def _masks(folder: Path, rules: DicomRules) -> dict[str, Source]:
-    """Case id -> its mask; a case in several formats is one case."""
+def masks_in(folder: Path, rules: DicomRules = NO_RULES) -> dict[str, Source]:
+    """The masks of a folder.
+
+    Args:
+        folder: As `volseg predict` writes it, or any other.
+        rules: How DICOM is read.
+
+    Returns:
+        Case id -> its mask; a case in several formats is one case.
+    """
     masks: dict[str, Source] = {}
     found = discover(folder, fill_gaps=rules.allow_gaps)
     for source in (*found.sources, *found.segments):
@@ -104,7 +112,7 @@ def _masks(folder: Path, rules: DicomRules) -> dict[str, Source]:
 
 def _regions(folder: Path, case_ids: Sequence[str], rules: DicomRules) -> dict[str, Source]:
     """Case id -> where anything counts."""
-    masks = _masks(folder, rules)
+    masks = masks_in(folder, rules)
     without = [case_id for case_id in case_ids if case_id not in masks]
     if without:
         raise DataError(f"{folder} holds no region of interest for {len(without)} cases: {_some(without)}")

@@ -25,4 +25,5 @@ def demo(
     print_line(f"model     {made.run.results[0].model}")
     print_line(f"masks     {output / 'masks'}")
     print_line(f"scores    {made.evaluation.folder}")
+    print_line(f"report    {made.report}")
     print_line(f"curves    tensorboard --logdir {output / 'run' / 'tensorboard'}")

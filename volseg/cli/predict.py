@@ -38,24 +38,32 @@ def predict(  # noqa: PLR0913  each is an option
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Also write how likely each label is, as 4D NIfTI.")
     ] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="Also write report.html: what somebody should look at, with pictures.")
+    ] = False,
 ) -> None:
     """Segment every case in a folder. An interrupted batch goes on with the same command."""
-    from volseg.batch import Request, predict_folder
+    from volseg.batch import Request, open_batch, segment_batch
     from volseg.export import ENCODINGS
     from volseg.outcomes import CASES_FILE, CaseReport, Status
 
-    def tell(report: CaseReport) -> None:
-        if report.status is Status.SEGMENTED:
-            say(f"{report.case_id}: {report.effort}")
+    def tell(one: CaseReport) -> None:
+        if one.status is Status.SEGMENTED:
+            say(f"{one.case_id}: {one.effort}")
 
     request = Request(output, tuple(formats_of(formats)), choice("encoding", encoding, ENCODINGS), probabilities)
     overrides = with_gaps(overrides_of(config, assignments), allow_gaps)
     with progress_shown() as progress:
-        reports = predict_folder(source, model, request, overrides, progress, tell)
-    counts = {status: sum(report.status == status for report in reports) for status in Status}
-    for report in reports:
-        if report.status is not Status.SEGMENTED:
-            say(f"{report.status}: {report.case_id}: {report.reason}")
+        batch = open_batch(source, model, overrides, progress)
+        reports = segment_batch(batch, request, progress, tell)
+        if report and any(one.status is Status.SEGMENTED for one in reports):
+            from volseg.reporting import report_batch
+
+            report_batch(batch, reports, output, progress)
+    counts = {status: sum(one.status == status for one in reports) for status in Status}
+    for one in reports:
+        if one.status is not Status.SEGMENTED:
+            say(f"{one.status}: {one.case_id}: {one.reason}")
     print_line(
         f"{counts[Status.SEGMENTED]} segmented, {counts[Status.SKIPPED]} skipped, {counts[Status.FAILED]} failed "
         f"of {len(reports)} discovered; see {output / CASES_FILE}"

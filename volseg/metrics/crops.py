@@ -12,8 +12,8 @@ from scipy import ndimage
 from volseg.errors import DataError
 from volseg.volume import Label
 
-_Box = tuple[slice, slice, slice]
-_NOTHING: _Box = (slice(0, 0), slice(0, 0), slice(0, 0))
+Box = tuple[slice, slice, slice]
+_NOTHING: Box = (slice(0, 0), slice(0, 0), slice(0, 0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,11 +22,13 @@ class Crop:
 
     Attributes:
         label: Which.
+        box: The part of the grid; empty where neither mask has it.
         prediction: (I, J, K) bool.
         reference: (I, J, K) bool, the same part of the grid; both lie wholly within.
     """
 
     label: Label
+    box: Box
     prediction: NDArray[np.bool_]
     reference: NDArray[np.bool_]
 
@@ -56,7 +58,7 @@ def label_crops(
         boxes = [predicted_boxes[value] for value in painted[label] if value in predicted_boxes]
         boxes += [reference_boxes[value] for value in united[label] if value in reference_boxes]
         box = _union(boxes)
-        yield Crop(label, _inside(prediction[box], painted[label]), _inside(reference[box], united[label]))
+        yield Crop(label, box, _inside(prediction[box], painted[label]), _inside(reference[box], united[label]))
 
 
 def _painted_values(label: Label, labels: Sequence[Label]) -> tuple[int, ...]:
@@ -70,7 +72,7 @@ def _inside(array: NDArray[np.unsignedinteger], values: tuple[int, ...]) -> NDAr
     return array == values[0] if len(values) == 1 else np.isin(array, values)
 
 
-def _boxes(array: NDArray[np.unsignedinteger], labels: Mapping[Label, tuple[int, ...]], role: str) -> dict[int, _Box]:
+def _boxes(array: NDArray[np.unsignedinteger], labels: Mapping[Label, tuple[int, ...]], role: str) -> dict[int, Box]:
     """The box around each value that the array holds, found in one pass."""
     boxes = {value: box for value, box in enumerate(ndimage.find_objects(array), start=1) if box is not None}
     unknown = sorted(boxes.keys() - {value for values in labels.values() for value in values})
@@ -85,7 +87,7 @@ def _few(values: list[int]) -> str:
     return ", ".join(str(value) for value in values[:5]) + more
 
 
-def _union(boxes: list[_Box]) -> _Box:
+def _union(boxes: list[Box]) -> Box:
     """The smallest box around all, without any margin: what is outside both masks has no part in any metric."""
     if not boxes:
         return _NOTHING

@@ -26,7 +26,7 @@ function drawn(tag, attributes) {
   return made;
 }
 
-const COUNTS = /^(tp|fp|fn|tn|cases|scored|ok|missed|false_alarm|absent|not_predicted|failed|lesions_.*)$/;
+const COUNTS = /^(tp|fp|fn|tn|cases|scored|ok|missed|false_alarm|absent|not_predicted|failed|lesions_.*|parts|.*_slice)$/;
 
 function shown(value, name = "") {
   if (value === null || value === undefined) return "";
@@ -278,7 +278,8 @@ function picturesOf(caseId) {
   const picture = DATA.pictures[caseId];
   if (!picture) return [element("p", { class: "note" }, DATA.no_pictures)];
   const compared = picture.slices.some((slice) => slice.reference) && picture.slices.some((slice) => slice.prediction);
-  const kinds = [["reference", "reference outline", ""], ["prediction", "prediction outline (dashed)", ""]];
+  const outlines = [["reference", "reference outline", ""], ["prediction", "prediction outline (dashed)", ""]];
+  const kinds = outlines.filter(([kind]) => picture.slices.some((slice) => slice[kind]));
   if (compared) kinds.push(["missed", "missed: in the reference alone", "area"], ["added", "added: in the prediction alone", "area"], ["mistaken", "another label", "area"]);
   const swatch = (kind, area) => element("i", { class: area, style: area ? `background: var(--${kind})` : `border-color: var(--${kind}); border-top-style: ${kind === "prediction" ? "dashed" : "solid"}` });
   const legend = element("ul", { class: "legend" }, ...kinds.map(([kind, text, area]) => element("li", {}, swatch(kind, area), text)));

@@ -23,6 +23,8 @@ _JPEG_QUALITY = 80
 _MARGIN_MM = 20.0
 #: Triangles of a surface, and voxels along the longest side that it is made of.
 _MOST_FACES, _FINEST = 2500, 160
+#: Of so many, thinning out takes too long.
+_TOO_MANY_FACES = 300_000
 
 
 @dataclass(frozen=True)
@@ -227,12 +229,12 @@ def _surface(labels: NDArray[np.unsignedinteger], spacing_mm: tuple[float, float
     if not (labels > 0).any():
         return None
     step = max(1, max(labels.shape) // _FINEST)
-    vertices_mm, faces = _mesh(labels > 0, spacing_mm, step)
+    corners_mm, faces = _mesh(labels > 0, spacing_mm, step)
     while len(faces) > 2 * _MOST_FACES:
         step *= 2
-        vertices_mm, faces = _mesh(labels > 0, spacing_mm, step)
+        corners_mm, faces = _mesh(labels > 0, spacing_mm, step)
     center_mm = np.array(labels.shape) * spacing_mm / 2
-    tenths = np.rint((vertices_mm - center_mm) * 10).clip(-32768, 32767).astype("<i2")
+    tenths = np.rint((corners_mm - center_mm) * 10).clip(-32768, 32767).astype("<i2")
     return Surface(*(base64.b64encode(array.tobytes()).decode("ascii") for array in (tenths, faces.astype("<u2"))))
 
 
@@ -240,15 +242,16 @@ def _mesh(
     marked: NDArray[np.bool_], spacing_mm: tuple[float, float, float], step: int
 ) -> tuple[NDArray[np.float32], NDArray[np.integer]]:
     """Corners in mm from the corner of the first voxel, and triangles, of blocks of `step` voxels that are marked."""
+    import fast_simplification
     import zmesh
     from skimage.measure import block_reduce
 
     blocks = np.pad(block_reduce(marked, step, np.max), 1).astype(np.uint8)
-    r, a, s = (step * size for size in spacing_mm)
-    mesher = zmesh.Mesher((r, a, s))
+    size_mm = np.array(spacing_mm, np.float32) * step
+    mesher = zmesh.Mesher(size_mm.tolist())
     mesher.mesh(blocks)
     mesh = mesher.get(1, normals=False, reduction_factor=0, voxel_centered=True)
-    if len(mesh.faces) > _MOST_FACES:
-        factor = -(-len(mesh.faces) // _MOST_FACES)
-        mesh = mesher.simplify(mesh, reduction_factor=factor, max_error=factor * max(r, a, s), compute_normals=False)
-    return mesh.vertices - np.array([r, a, s], np.float32), mesh.faces
+    corners_mm, faces = mesh.vertices.astype(np.float32) - size_mm, mesh.faces.astype(np.int32)
+    if not _MOST_FACES < len(faces) <= _TOO_MANY_FACES:
+        return corners_mm, faces
+    return fast_simplification.simplify(corners_mm, faces, target_count=_MOST_FACES)

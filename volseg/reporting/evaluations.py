@@ -1,0 +1,130 @@
+"""The page of an evaluation."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from volseg.errors import DataError
+from volseg.evaluation import CasePair, Evaluation, Protocol, read_pair
+from volseg.evaluation.evaluate import METRICS_FILE, STATISTICS_FILE, SUMMARY_FILE
+from volseg.evaluation.summary import MEAN_ROW
+from volseg.io import Source, read_volume
+from volseg.parallel import side_by_side
+from volseg.progress import Progress, silent
+from volseg.provenance import Facts, made_now, read_about, write_about
+from volseg.report import Number, Picture, Report, Tile, draw, write_report
+from volseg.reporting.gallery import MOST_PICTURES, keep_picture, kept_pictures, read_table
+
+#: What the tables of a page show of all that was measured, where it was.
+_SHOWN = ("dice", "hd95_mm", "assd_mm", "nsd", "volume_difference_ml", "lesion_f1", "centerline_dice", "auroc")
+_MEANS = ("dice_mean", "hd95_mm_mean", "assd_mm_mean", "nsd_mean", "volume_difference_ml_mean")
+
+logger = logging.getLogger(__name__)
+
+
+def report_evaluation(
+    evaluation: Evaluation,
+    pairs: Sequence[CasePair],
+    protocol: Protocol,
+    images: Mapping[str, Source],
+    predicted_by: Facts = (),
+    progress: Progress = silent,
+) -> Path:
+    """Draw the worst cases of an evaluation and write its report.
+
+    Args:
+        evaluation: What was measured.
+        pairs: Its cases.
+        protocol: How they were evaluated.
+        images: Case id -> its image, as far as they are known.
+        predicted_by: What made the predictions.
+        progress: Told per case.
+
+    Returns:
+        report.html, beside the tables.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    failed = {failure.case_id for failure in evaluation.failures}
+    worst = evaluation.metrics.groupby("case_id")["dice"].min().sort_values(kind="stable")
+    chosen = [str(case_id) for case_id in worst.index if case_id not in failed][:MOST_PICTURES]
+    known = {pair.case_id: pair for pair in pairs}
+    pictures = side_by_side(lambda case_id: _drawn(known[case_id], protocol, images.get(case_id)), chosen)
+    for done, (case_id, picture) in enumerate(zip(chosen, pictures, strict=True), start=1):
+        if picture is not None:
+            keep_picture(picture, evaluation.folder, case_id)
+        progress("draw", done, len(chosen), case_id)
+    write_about((*made_now(), *_facts(evaluation, protocol), *predicted_by), evaluation.folder)
+    return write_report(page_of_evaluation(evaluation.folder), evaluation.folder)
+
+
+def _facts(evaluation: Evaluation, protocol: Protocol) -> Facts:
+    """How many cases were evaluated, and how."""
+    conventions = protocol.conventions
+    return (
+        ("cases", str(evaluation.metrics["case_id"].nunique())),
+        ("labels", ", ".join(f"{label.name} ({label.value})" for label in protocol.labels)),
+        ("HD95", conventions.hd95.replace("_", " ")),
+        (
+            "NSD",
+            f"{conventions.nsd.replace('_', ' ')}, at {', '.join(f'{mm:g}' for mm in conventions.tolerances_mm)} mm",
+        ),
+    )
+
+
+def _drawn(pair: CasePair, protocol: Protocol, image: Source | None) -> Picture | None:
+    """A picture of a case that was scored; None, said aloud, where its image does not go with it."""
+    reference, prediction = read_pair(pair, protocol)
+    try:
+        return draw(reference, prediction, None if image is None else read_volume(image))
+    except DataError as error:
+        logger.warning("not drawn: %s: %s", pair.case_id, error)
+        return None
+
+
+def page_of_evaluation(folder: Path) -> Report:
+    """What the tables and pictures of an evaluation make.
+
+    Raises:
+        DataError: If one of them is damaged.
+    """
+    rows = read_table(folder / METRICS_FILE)
+    summary = read_table(folder / SUMMARY_FILE)
+    definitions = read_table(folder / STATISTICS_FILE).drop_duplicates("metric")
+    numbers = tuple(
+        Number(str(row["metric"]), str(row["definition"]), str(row["better"])) for row in definitions.to_dict("records")
+    )
+    cases = sorted(set(rows["case_id"]))
+    return Report(
+        kind="Evaluation",
+        title=f"{len(cases)} cases, {rows['label'].nunique()} labels",
+        tiles=_tiles(summary),
+        facts=read_about(folder),
+        rows=rows,
+        numbers=numbers,
+        table=tuple(name for name in _SHOWN if name in rows.columns),
+        sort="dice",
+        summary=summary,
+        means=tuple(name for name in _MEANS if name in summary.columns),
+        policy=str(summary["policy"].iloc[0]),
+        pictures=kept_pictures(folder, cases),
+        no_pictures="Only the worst cases that could be read are drawn, by volseg evaluate --report.",
+    )
+
+
+def _tiles(summary: pd.DataFrame) -> tuple[Tile, ...]:
+    """What is seen first: the mean of the labels' means, and everything that went wrong."""
+    overall = summary[summary["label"] == MEAN_ROW].iloc[-1]
+    wrong = [name for name in ("missed", "false_alarm", "not_predicted", "failed") if overall[name]]
+    return (
+        Tile("mean Dice", f"{overall['dice_mean']:.3f}"),
+        Tile("mean HD95", f"{overall['hd95_mm_mean']:.2f} mm"),
+        Tile("mean NSD", f"{overall['nsd_mean']:.3f}"),
+        Tile("structures scored", f"{overall['scored']:.0f}"),
+        *(Tile(name.replace("_", " "), f"{overall[name]:.0f}", alarm=True) for name in wrong),
+    )
