@@ -429,6 +429,20 @@ def test_evaluate_writes_a_report_that_can_be_made_again(volseg, dataset: Path, 
     assert b"max of directed" in page
 
 
+def test_a_report_of_label_maps_alone_says_where_images_come_from(volseg, dataset: Path, tmp_path: Path) -> None:
+    masks, scores = tmp_path / "masks", tmp_path / "scores"
+    shutil.copytree(dataset / "labels", masks)
+    code, _, err = volseg("evaluate", masks, dataset / "labels", "--output", scores, "--report")
+    assert code == 0
+    assert "--images names them" in err
+    assert json.loads((scores / "pictures" / "case_0.json").read_text())["slices"][0]["image"] == ""
+    (masks / "case_0.nii.gz").unlink()
+    words = ("--output", scores, "--report", "--only-predicted", "--images", dataset / "images")
+    assert "--images" not in volseg("evaluate", masks, dataset / "labels", *words)[2]
+    assert not (scores / "pictures" / "case_0.json").exists()
+    assert json.loads((scores / "pictures" / "case_1.json").read_text())["slices"][0]["image"]
+
+
 def test_a_run_has_a_report(volseg, trained_run: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(trained_run, tmp_path / "run"))
     assert volseg("report", run)[0] == 0

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
 from volseg.cli.options import EXIT_SOME_FAILED, GapsOption, choice, progress_shown
 from volseg.console import print_comparison, print_line, print_summary, say
+
+if TYPE_CHECKING:
+    from volseg.io import Source
 
 
 def evaluate(  # noqa: PLR0913  each is an option
@@ -79,6 +82,7 @@ def evaluate(  # noqa: PLR0913  each is an option
         also=frozenset(name for name, wanted in also.items() if wanted),
     )
     rules = DicomRules(allow_gaps=allow_gaps)
+    known: dict[str, Source] = {}
     with progress_shown() as progress:
         pairing = pair_cases(predictions, references, only_predicted=only_predicted, rules=rules, within=within)
         labels = evaluation_labels(predictions, pairing.pairs)
@@ -92,6 +96,8 @@ def evaluate(  # noqa: PLR0913  each is an option
         say(f"failed: {failure.case_id}: {failure.reason}")
     for remark in pairing.remarks:
         say(f"note: {remark}")
+    if report and not known:
+        say("note: the report shows masks without images: REFERENCES is no whole data set; --images names them")
     print_summary(result.summary)
     tables = "metrics.csv, summary.csv and statistics.csv"
     print_line(f"\nwrote {tables}{' and report.html' if report else ''} in {result.folder}")

@@ -20,7 +20,7 @@ from volseg.outcomes import CASES_FILE, CaseReport, Status, probability_file
 from volseg.progress import Progress, silent
 from volseg.provenance import made_now, read_about, write_about
 from volseg.report import Number, Report, Tile, draw, write_report
-from volseg.reporting.gallery import MOST_PICTURES, keep_picture, kept_pictures, read_table
+from volseg.reporting.gallery import MOST_PICTURES, forget_pictures, keep_picture, kept_pictures, read_table
 from volseg.reporting.trainings import facts_of_config, facts_of_models
 from volseg.scoring import masks_in
 from volseg.volume import Label, Mask
@@ -84,6 +84,7 @@ def report_batch(batch: Batch, reports: Sequence[CaseReport], output: Path, prog
     Raises:
         OutputError: If it cannot be written.
     """
+    forget_pictures(output)
     masks = masks_in(output)
     images = {case.case_id: next(iter(case.images.values())) for case in batch.dataset.cases}
     labels, volumes = batch.models[0].config.data.output_labels, batch.models[0].volumes

@@ -17,7 +17,7 @@ from volseg.parallel import side_by_side
 from volseg.progress import Progress, silent
 from volseg.provenance import Facts, made_now, read_about, write_about
 from volseg.report import Number, Picture, Report, Tile, draw, write_report
-from volseg.reporting.gallery import MOST_PICTURES, keep_picture, kept_pictures, read_table
+from volseg.reporting.gallery import MOST_PICTURES, forget_pictures, keep_picture, kept_pictures, read_table
 
 #: What the tables of a page show of all that was measured, where it was.
 _SHOWN = ("dice", "hd95_mm", "assd_mm", "nsd", "volume_difference_ml", "lesion_f1", "centerline_dice", "auroc")
@@ -50,6 +50,7 @@ def report_evaluation(
     Raises:
         OutputError: If it cannot be written.
     """
+    forget_pictures(evaluation.folder)
     failed = {failure.case_id for failure in evaluation.failures}
     worst = evaluation.metrics.groupby("case_id")["dice"].min().sort_values(kind="stable")
     chosen = [str(case_id) for case_id in worst.index if case_id not in failed][:MOST_PICTURES]

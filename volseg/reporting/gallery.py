@@ -28,6 +28,12 @@ def keep_picture(picture: Picture, folder: Path, case_id: str) -> None:
     write_text(_file(folder, case_id), json.dumps(asdict(picture), separators=(",", ":")))
 
 
+def forget_pictures(folder: Path) -> None:
+    """Remove what was drawn of earlier results: a page must not show a mask that is no more."""
+    for file in (folder / PICTURES_FOLDER).glob("*.json"):
+        file.unlink()
+
+
 def kept_pictures(folder: Path, case_ids: Sequence[str]) -> dict[str, Picture]:
     """The pictures that were kept, by case id.
 
