@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from volseg.contours import trace
 from volseg.errors import GeometryError
-from volseg.geometry import AxisOrder
 from volseg.views import VIEWS, View, fullest_planes, grey_levels
 from volseg.volume import Mask, Volume
 
@@ -115,50 +114,42 @@ def draw(reference: Mask | None, prediction: Mask | None, image: Volume | None) 
         raise GeometryError(f"a picture needs masks and image on one grid, {grid}")
     order = grid.to_canonical
     spacing_mm = grid.reordered(order).spacing_mm
-    wanted, made = (None if mask is None else order.apply(mask.array) for mask in (reference, prediction))
-    sides = [array for array in (wanted, made) if array is not None]
-    marked = np.any([array > 0 for array in sides], axis=0)
-    position = _position(wanted, made, marked, spacing_mm)
-    box = _surroundings(marked, spacing_mm)
-    inside = tuple(plane - part.start for plane, part in zip(position, box, strict=True))
-    grey = None if image is None else _greys(image, order, box)
-    crops = [None if array is None else array[box] for array in (wanted, made)]
-    slices = tuple(_slice(view, inside[view.through], grey, crops[0], crops[1], spacing_mm) for view in VIEWS)
-    return Picture(slices, *(None if crop is None else _surface(crop, spacing_mm) for crop in crops))
+    box = _surroundings([order.apply(mask.array) > 0 for mask in known], spacing_mm)
+    wanted, made = (None if mask is None else order.apply(mask.array)[box] for mask in (reference, prediction))
+    # What is shown decides how light and dark are dealt out.
+    grey = None if image is None else grey_levels(order.apply(image.array[0])[box])
+    position = _position(wanted, made, spacing_mm)
+    slices = tuple(_slice(view, position[view.through], grey, wanted, made, spacing_mm) for view in VIEWS)
+    return Picture(slices, *(None if side is None else _surface(side, spacing_mm) for side in (wanted, made)))
 
 
 def _position(
     reference: NDArray[np.unsignedinteger] | None,
     prediction: NDArray[np.unsignedinteger] | None,
-    marked: NDArray[np.bool_],
     spacing_mm: tuple[float, float, float],
 ) -> tuple[int, int, int]:
     """Where the three slices meet."""
     import edt
 
-    if reference is None or prediction is None or not (reference != prediction).any():
-        return fullest_planes(marked)
-    wrong = (reference != prediction).view(np.uint8)
-    thickness = edt.edtsq(wrong, anisotropy=spacing_mm)
+    if reference is None or prediction is None or np.array_equal(reference, prediction):
+        marked = prediction if reference is None else reference
+        return fullest_planes(np.asarray(marked) > 0)
+    thickness = edt.edtsq((reference != prediction).view(np.uint8), anisotropy=spacing_mm)
     r, a, s = np.unravel_index(int(thickness.argmax()), thickness.shape)
     return int(r), int(a), int(s)
 
 
-def _surroundings(marked: NDArray[np.bool_], spacing_mm: Sequence[float]) -> tuple[slice, slice, slice]:
-    """The box around everything that is marked, with a margin; the whole where nothing is."""
+def _surroundings(sides: Sequence[NDArray[np.bool_]], spacing_mm: Sequence[float]) -> tuple[slice, slice, slice]:
+    """The box around everything that either side marks, with a margin; the whole where nothing is."""
     parts = []
     for axis, size_mm in enumerate(spacing_mm):
-        found = np.flatnonzero(marked.any(axis=tuple(other for other in range(3) if other != axis)))
+        others, size = tuple(other for other in range(3) if other != axis), sides[0].shape[axis]
+        found = np.flatnonzero(np.any([side.any(axis=others) for side in sides], axis=0))
         margin = round(_MARGIN_MM / size_mm)
-        first, last = (int(found[0]), int(found[-1])) if found.size else (0, marked.shape[axis] - 1)
-        parts.append(slice(max(0, first - margin), min(marked.shape[axis], last + 1 + margin)))
+        first, last = (int(found[0]), int(found[-1])) if found.size else (0, size - 1)
+        parts.append(slice(max(0, first - margin), min(size, last + 1 + margin)))
     r, a, s = parts
     return r, a, s
-
-
-def _greys(image: Volume, order: AxisOrder, box: tuple[slice, slice, slice]) -> NDArray[np.float32]:
-    """What is shown decides how light and dark are dealt out."""
-    return grey_levels(order.apply(image.array[0])[box])
 
 
 def _slice(
