@@ -17,7 +17,7 @@ from volseg.evaluation.summary import statistics, summarise
 from volseg.evaluation.tables import failed_row, metrics_table, score_row, write_table
 from volseg.geometry import Geometry
 from volseg.io import SegmentsSource, Source, read_mask, read_probabilities, resample_mask
-from volseg.io.files import make_folder
+from volseg.io.files import make_folder, without_root
 from volseg.metrics import Conventions, score_masks
 from volseg.metrics.score import GRID_TOLERANCE_MM
 from volseg.parallel import side_by_side
@@ -156,10 +156,18 @@ def _evaluate_case(pair: CasePair, protocol: Protocol) -> tuple[list[dict[str, o
             prediction, reference, protocol.labels, protocol.conventions, within=within, probabilities=stated
         )
     except DataError as error:
-        reason = str(error)
+        reason = _without_folders(str(error), pair)
         rows = [failed_row(pair.case_id, label, reason, protocol.columns, grid) for label in protocol.labels]
         return rows, Failure(pair.case_id, reason)
     return [score_row(pair.case_id, score, protocol.columns, grid) for score in scores], None
+
+
+def _without_folders(reason: str, pair: CasePair) -> str:
+    """A reason that names files, but not the folders they lie in: those may be called by patients."""
+    places = [source.place for source in (pair.prediction, pair.reference, pair.within) if source is not None]
+    for place in [*places, *([pair.probabilities] if pair.probabilities else [])]:
+        reason = without_root(reason, place.parent)
+    return reason
 
 
 def read_pair(pair: CasePair, protocol: Protocol) -> tuple[Mask, Mask | None]:
