@@ -145,7 +145,7 @@ def _check(pairs: Sequence[CasePair]) -> None:
 
 def _evaluate_case(pair: CasePair, protocol: Protocol) -> tuple[list[dict[str, object]], Failure | None]:
     """The rows of one case, and the failure if it is one."""
-    grid = None
+    grid, columns = None, protocol.columns
     try:
         reference = _reference(pair, protocol)
         grid = reference.geometry
@@ -157,9 +157,9 @@ def _evaluate_case(pair: CasePair, protocol: Protocol) -> tuple[list[dict[str, o
         )
     except DataError as error:
         reason = _without_folders(str(error), pair)
-        rows = [failed_row(pair.case_id, label, reason, protocol.columns, grid) for label in protocol.labels]
+        rows = [failed_row(pair.case_id, label, reason, columns, grid) for label in protocol.labels]
         return rows, Failure(pair.case_id, reason)
-    return [score_row(pair.case_id, score, protocol.columns, grid) for score in scores], None
+    return [score_row(pair.case_id, score, columns, grid) for score in scores], None
 
 
 def _without_folders(reason: str, pair: CasePair) -> str:
@@ -191,13 +191,15 @@ def _prediction(pair: CasePair, protocol: Protocol, grid: Geometry) -> Mask | No
     if pair.prediction is None:
         return None
     mask = read_mask(pair.prediction, protocol.labels, on=grid)
-    return resample_mask(mask, grid) if protocol.resample and not _same(mask.geometry, grid) else mask
+    return (
+        resample_mask(mask, grid) if protocol.resample and not mask.geometry.matches(grid, GRID_TOLERANCE_MM) else mask
+    )
 
 
 def _region(source: Source, grid: Geometry) -> NDArray[np.bool_]:
     """Where anything counts."""
     mask = read_mask(source, on=grid)
-    if not _same(mask.geometry, grid):
+    if not mask.geometry.matches(grid, GRID_TOLERANCE_MM):
         raise GeometryError(f"the region of interest ({mask.geometry}) is not on the grid of the reference ({grid})")
     return mask.array > 0
 
@@ -207,16 +209,12 @@ def _probabilities(pair: CasePair, protocol: Protocol, grid: Geometry) -> NDArra
     if pair.probabilities is None:
         raise DataError("there are no probabilities of this case", hint="`volseg predict --probabilities` writes them")
     shares, geometry = read_probabilities(pair.probabilities)
-    if not _same(geometry, grid) or shares.shape[-1] != len(protocol.labels):
+    if not geometry.matches(grid, GRID_TOLERANCE_MM) or shares.shape[-1] != len(protocol.labels):
         raise GeometryError(
             f"the probabilities ({shares.shape[-1]} labels on {geometry}) do not belong to the reference "
             f"({len(protocol.labels)} labels on {grid})"
         )
     return shares
-
-
-def _same(one: Geometry, other: Geometry) -> bool:
-    return one.distance_mm(other) <= GRID_TOLERANCE_MM
 
 
 def _grid_for(pair: CasePair) -> Geometry | None:

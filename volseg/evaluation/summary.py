@@ -60,14 +60,15 @@ def statistics(metrics: pd.DataFrame, columns: Sequence[Column]) -> pd.DataFrame
         deviation (n - 1), quartiles, extremes, and the worst cases, the worst first.
     """
     rows = []
+    labels = [(label, part, _counts(part)) for label, part in _by_label(metrics)]
     for column in columns:
         low, high, _ = _intervals(metrics, column.name)
-        for number, (label, part) in enumerate(_by_label(metrics)):
+        for number, (label, part, counts) in enumerate(labels):
             values = part[column.name].astype(float)
             rows.append(
                 {"label": label, "metric": column.name, "better": column.better.value}
                 | {"definition": column.definition}
-                | _counts(part)
+                | counts
                 | {"n": int(values.count()), "mean": values.mean(), "ci95_low": low[number], "ci95_high": high[number]}
                 | {"sd": values.std(), "min": values.min(), "q1": values.quantile(0.25), "median": values.median()}
                 | {"q3": values.quantile(0.75), "max": values.max(), "worst_cases": _worst_cases(part, column)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +96,8 @@ def report_batch(batch: Batch, reports: Sequence[CaseReport], output: Path, prog
         mask = read_mask(masks[case_id], labels)
         findings += review(case_id, mask, labels, volumes, _probabilities(output, case_id))
     write_table(pd.DataFrame(findings, columns=list(Finding.__dataclass_fields__)), output / REVIEW_FILE)
-    worst = sorted({finding.case_id for finding in findings}, key=lambda case_id: -_reasons(findings, case_id))
+    reasons = Counter(finding.case_id for finding in findings if finding.status == "check")
+    worst = sorted({finding.case_id for finding in findings}, key=lambda case_id: (-reasons[case_id], case_id))
     for done, case_id in enumerate(worst[:MOST_PICTURES], start=1):
         keep_picture(draw(None, read_mask(masks[case_id], labels), read_volume(images[case_id])), output, case_id)
         progress("draw", done, min(len(worst), MOST_PICTURES), case_id)
@@ -173,11 +175,6 @@ def _confidence(crop: Crop, likely: NDArray[np.float32] | None) -> tuple[float, 
 def _probabilities(output: Path, case_id: str) -> NDArray[np.float32] | None:
     path = probability_file(output, case_id)
     return read_probabilities(path)[0] if path.is_file() else None
-
-
-def _reasons(findings: Sequence[Finding], case_id: str) -> int:
-    """How many labels of a case somebody should look at."""
-    return sum(finding.status == "check" for finding in findings if finding.case_id == case_id)
 
 
 def page_of_batch(folder: Path) -> Report:
