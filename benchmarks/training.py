@@ -2,8 +2,9 @@
 
 Run it with `python benchmarks/training.py DATA --minutes M`; `--help` shows what can be changed. DATA is a data set of
 one channel whose voxels are used at their own size. Every contender has M minutes from the raw folder on; the table
-shows the Dice of the held-out cases, on the grid of their images, after parts of that time. volseg cannot be stopped
-halfway: its rows before the last are what it measured itself.
+shows the Dice of the held-out cases, on the grid of their images, after parts of that time. All of them are given the
+same folder of cases to learn from, in nnU-Net's layout; volseg holds some of these back to choose its model, and
+cannot be stopped halfway: its rows before the last are what it measured on some of those itself.
 """
 
 from __future__ import annotations
@@ -42,7 +43,6 @@ class Task:
     """What every contender gets.
 
     Attributes:
-        data: The folder.
         train: Image and reference of the cases to learn from.
         held_out: Image and reference of the others.
         labels: Values to score.
@@ -51,7 +51,6 @@ class Task:
         settings: What volseg is told with --set.
     """
 
-    data: Path
     train: list[tuple[Path, Path]]
     held_out: list[tuple[Path, Path]]
     labels: list[int]
@@ -66,9 +65,7 @@ def make_task(options: argparse.Namespace) -> Task:
     split = make_splits(list(cases), folds=5, holdout=0.0, seed=options.seed)[0]
     train, held_out = ([files_of(cases[case_id]) for case_id in ids] for ids in (split.train, split.val))
     values = {int(value) for _, reference in train[:20] for value in np.unique(read(reference))}
-    return Task(
-        options.data, train, held_out, sorted(values - {0}), options.minutes, options.seed, options.settings or []
-    )
+    return Task(train, held_out, sorted(values - {0}), options.minutes, options.seed, options.settings or [])
 
 
 def files_of(case: Case) -> tuple[Path, Path]:
@@ -96,12 +93,27 @@ def score(segment: Segment, task: Task) -> dict[int, float]:
     return {label: fmean(values) for label, values in rows.items()}
 
 
+def write_raw(task: Task, folder: Path) -> None:
+    """The cases to learn from, in nnU-Net's layout."""
+    for name in ("imagesTr", "labelsTr"):
+        (folder / name).mkdir(parents=True)
+    for n, (image, reference) in enumerate(task.train):
+        (folder / "imagesTr" / f"case_{n:03}_0000.nii.gz").symlink_to(image.resolve())
+        (folder / "labelsTr" / f"case_{n:03}.nii.gz").symlink_to(reference.resolve())
+    labels = {"background": 0, **{f"label_{label}": label for label in task.labels}}
+    description = {
+        "channel_names": {"0": "MRI"}, "labels": labels, "numTraining": len(task.train), "file_ending": ".nii.gz"
+    }  # fmt: skip
+    (folder / "dataset.json").write_text(json.dumps(description))
+
+
 def train_volseg(task: Task) -> Iterator[tuple[float, dict[int, float]]]:
     """Through the command line, as a user would."""
     with tempfile.TemporaryDirectory() as folder:
-        run, masks = Path(folder) / "run", Path(folder) / "masks"
+        data, run, masks = (Path(folder) / name for name in ("Dataset001_Task", "run", "masks"))
+        write_raw(task, data)
         settings = [word for setting in task.settings for word in ("--set", setting)]
-        command = [sys.executable, "-m", "volseg", "train", str(task.data), "--output", str(run), *settings]
+        command = [sys.executable, "-m", "volseg", "train", str(data), "--output", str(run), *settings]
         command += ["--minutes", str(task.minutes), "--set", f"training.seed={task.seed}"]
         began = time.monotonic()
         subprocess.run(command, check=True, capture_output=True)
@@ -116,7 +128,7 @@ def train_volseg(task: Task) -> Iterator[tuple[float, dict[int, float]]]:
 
 
 def validated(history: pd.DataFrame, task: Task) -> Iterator[tuple[float, dict[int, float]]]:
-    """What volseg itself measured meanwhile, on 16 of the held-out cases and without mirror images."""
+    """What volseg itself measured meanwhile, on cases it held back and without mirror images."""
     rows = history.dropna(subset="dice").set_index("seconds").filter(regex="^dice_")
     for mark in MARKS[:-1]:
         before = rows[rows.index <= 60 * task.minutes * mark]
@@ -190,7 +202,7 @@ def train_nnunet(
         folders = {f"nnUNet_{name}": str(Path(folder) / name) for name in ("raw", "preprocessed", "results")}
         os.environ.update(folders | {"nnUNet_n_proc_DA": "1"})
         began = time.monotonic()
-        write_nnunet_raw(task, Path(folder) / "raw" / "Dataset001_Task")
+        write_raw(task, Path(folder) / "raw" / "Dataset001_Task")
         trainer = make_nnunet_trainer(Path(folder) / "preprocessed" / "Dataset001_Task")
         os.environ.update(nnUNet_n_proc_DA="0")  # patches are made in this process; planning takes no 0
         source, _ = trainer.get_dataloaders()
@@ -212,33 +224,18 @@ def train_nnunet(
                 spent = time.monotonic() - began - seconds
 
 
-def write_nnunet_raw(task: Task, folder: Path) -> None:
-    """The cases to learn from as nnU-Net wants them."""
-    for name in ("imagesTr", "labelsTr"):
-        (folder / name).mkdir(parents=True)
-    for n, (image, reference) in enumerate(task.train):
-        (folder / "imagesTr" / f"case_{n:03}_0000.nii.gz").symlink_to(image.resolve())
-        (folder / "labelsTr" / f"case_{n:03}.nii.gz").symlink_to(reference.resolve())
-    labels = {"background": 0, **{f"label_{label}": label for label in task.labels}}
-    description = {
-        "channel_names": {"0": "MRI"}, "labels": labels, "numTraining": len(task.train), "file_ending": ".nii.gz"
-    }  # fmt: skip
-    (folder / "dataset.json").write_text(json.dumps(description))
-
-
 def make_nnunet_trainer(folder: Path) -> Any:
     """A trainer of nnU-Net after its own plan and preprocessing."""
     from nnunetv2.experiment_planning import plan_and_preprocess_api as api
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-    with contextlib.redirect_stdout(sys.stderr):
-        api.extract_fingerprint_dataset(1, num_processes=1)
-        plans_name = api.plan_experiment_dataset(1)[1]
-        api.preprocess_dataset(1, configurations=("3d_fullres",), num_processes=(1,))
-        plans, description = (json.loads((folder / f"{name}.json").read_text()) for name in (plans_name, "dataset"))
-        plans["continue_training"] = False  # what its own command line adds
-        trainer = nnUNetTrainer(plans, "3d_fullres", "all", description, torch.device("cpu"))
-        trainer.initialize()
+    api.extract_fingerprint_dataset(1, num_processes=1)
+    plans_name = api.plan_experiment_dataset(1)[1]
+    api.preprocess_dataset(1, configurations=("3d_fullres",), num_processes=(1,))
+    plans, description = (json.loads((folder / f"{name}.json").read_text()) for name in (plans_name, "dataset"))
+    plans["continue_training"] = False  # what its own command line adds
+    trainer = nnUNetTrainer(plans, "3d_fullres", "all", description, torch.device("cpu"))
+    trainer.initialize()
     return trainer
 
 
@@ -267,9 +264,8 @@ def nnunet_segment(trainer: Any) -> Segment:
     )  # fmt: skip
 
     def segment(image: Path) -> NDArray[np.integer]:
-        with contextlib.redirect_stdout(sys.stderr):
-            array, properties = SimpleITKIO().read_images([str(image)])
-            return predictor.predict_single_npy_array(array, properties).transpose(2, 1, 0)
+        array, properties = SimpleITKIO().read_images([str(image)])
+        return predictor.predict_single_npy_array(array, properties).transpose(2, 1, 0)
 
     return segment
 
@@ -284,9 +280,10 @@ CONTENDERS = {
 
 def take_part(options: argparse.Namespace) -> None:
     """Train one contender in this process, on one core, and print a line of JSON per score."""
-    task = make_task(options)
-    for seconds, dice in CONTENDERS[options.contender](task):
-        print(json.dumps({"seconds": round(seconds), "dice": dice}), flush=True)
+    task, answers = make_task(options), sys.stdout
+    with contextlib.redirect_stdout(sys.stderr):  # nnU-Net talks
+        for seconds, dice in CONTENDERS[options.contender](task):
+            print(json.dumps({"seconds": round(seconds), "dice": dice}), file=answers, flush=True)
 
 
 def race(options: argparse.Namespace) -> None:
