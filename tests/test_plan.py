@@ -206,16 +206,14 @@ def test_a_network_is_wider_where_time_and_memory_allow_it() -> None:
 
 
 def test_folds_share_the_time_that_a_plan_is_made_for(dataset: Path) -> None:
-    overrides = [{"training": {"minutes": 3.0, "fold": fold, "folds": 3}} for fold in (0, "all")]
-    overrides.append({"training": {"minutes": "soon"}})
     seen = []
-    for decided in overrides[:2]:
-        plan = plan_folder(dataset, decided)[1]
+    for dealt in ({"fold": 0}, {"fold": "all", "folds": 3}, {"fold": "all", "holdout": 0.3}):
+        plan = plan_folder(dataset, {"training": {"minutes": 3.0, **dealt}})[1]
         assert isinstance(plan.config.network, DynUNet)
         seen.append(plan.config.network.filters[0])
-    assert seen == [32, 16]
+    assert seen == [32, 16, 32]
     with pytest.raises(ConfigError, match=r"training\.minutes"):
-        plan_folder(dataset, overrides[2])
+        plan_folder(dataset, {"training": {"minutes": "soon"}})
 
 
 def test_different_data_get_different_plans() -> None:

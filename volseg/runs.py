@@ -102,9 +102,8 @@ def plan_folder(data: Path, overrides: Mapping[str, Any], progress: Progress = s
     dataset = find_dataset(data, dicom_rules(overrides), progress)
     labels = overrides.get("data", {}).get("labels") if isinstance(overrides.get("data"), Mapping) else None
     fingerprint = take_fingerprint(dataset, labels if isinstance(labels, Mapping) else None, progress)
-    plan = make_plan(
-        fingerprint, _network_name(overrides), this_machine(), _given_spacing(overrides), _given_minutes(overrides)
-    )
+    minutes = _given_minutes(overrides, [case.case_id for case in dataset.cases])
+    plan = make_plan(fingerprint, _network_name(overrides), this_machine(), _given_spacing(overrides), minutes)
     config = validate(merge(plan.config.model_dump(mode="json"), overrides), "the configuration")
     reasons = {key: "given" if has_key(overrides, key) else reason for key, reason in plan.reasons.items()}
     return dataset, Plan(config, reasons)
@@ -343,7 +342,7 @@ def _given_spacing(overrides: Mapping[str, Any]) -> tuple[float, float, float] |
     return (r, a, s) if min(r, a, s) > 0 else None
 
 
-def _given_minutes(overrides: Mapping[str, Any]) -> float | None:
+def _given_minutes(overrides: Mapping[str, Any], case_ids: Sequence[str]) -> float | None:
     """The time that one network has, of several folds its share; what is not valid is refused later."""
     given = overrides.get("training")
     if not isinstance(given, Mapping):
@@ -352,7 +351,9 @@ def _given_minutes(overrides: Mapping[str, Any]) -> float | None:
         settings = TrainingConfig.model_validate(given)
     except ValueError:
         return None
-    return settings.minutes and settings.minutes / (settings.folds if settings.fold == "all" else 1)
+    if settings.minutes is None or settings.fold != "all":
+        return settings.minutes
+    return settings.minutes / len(make_splits(case_ids, settings.folds, settings.holdout, settings.seed))
 
 
 def _network_name(overrides: Mapping[str, Any]) -> NetworkName:
