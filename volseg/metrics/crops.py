@@ -73,13 +73,33 @@ def _inside(array: NDArray[np.unsignedinteger], values: tuple[int, ...]) -> NDAr
 
 
 def _boxes(array: NDArray[np.unsignedinteger], labels: Mapping[Label, tuple[int, ...]], role: str) -> dict[int, Box]:
-    """The box around each value that the array holds, found in one pass."""
-    boxes = {value: box for value, box in enumerate(ndimage.find_objects(array), start=1) if box is not None}
+    """The box around each value that the array holds."""
+    occupied = _occupied(array)
+    inside = np.ascontiguousarray(array[occupied])
+    found = enumerate(ndimage.find_objects(inside) if inside.size else [], start=1)
+    boxes = {value: _within(occupied, box) for value, box in found if box is not None}
     unknown = sorted(boxes.keys() - {value for values in labels.values() for value in values})
     if unknown:
         known = ", ".join(f"{label.value} {label.name}" for label in labels)
         raise DataError(f"the {role} holds {_few(unknown)}, which is none of the labels ({known})")
     return boxes
+
+
+def _occupied(array: NDArray[np.unsignedinteger]) -> Box:
+    """The box around everything that is not 0: most of a mask is, and this is found ten times faster than values."""
+    found = [np.flatnonzero(array.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
+    if not found[0].size:
+        return _NOTHING
+    i, j, k = (slice(int(indices[0]), int(indices[-1]) + 1) for indices in found)
+    return i, j, k
+
+
+def _within(outer: Box, inner: Box) -> Box:
+    """A box that is given within another, on the grid of that one."""
+    i, j, k = (
+        slice(whole.start + part.start, whole.start + part.stop) for whole, part in zip(outer, inner, strict=True)
+    )
+    return i, j, k
 
 
 def _few(values: list[int]) -> str:

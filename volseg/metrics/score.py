@@ -284,7 +284,7 @@ def _centroid_distance_mm(crop: Crop, status: Status, geometry: Geometry) -> flo
 def _centroid(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
     """(3,) float64, the mean index along each axis."""
     others = ((1, 2), (0, 2), (0, 1))
-    counts = [np.count_nonzero(mask, axis=axes) for axes in others]
+    counts = [mask.sum(axis=axes, dtype=np.uint32) for axes in others]
     return np.array([np.average(np.arange(count.size), weights=count) for count in counts])
 
 
