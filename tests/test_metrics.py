@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from volseg.errors import ConfigError, DataError, GeometryError
+from volseg.evaluation import Better, columns_of
 from volseg.geometry import Geometry
 from volseg.metrics import (
     Conventions,
@@ -235,7 +236,9 @@ def test_nothing_has_no_distance():
 @pytest.mark.parametrize(
     ("made", "message"),
     [
-        ({"tolerances_mm": (1.0, -1.0)}, "negative"),
+        ({"tolerances_mm": (1.0, -1.0)}, "no surface tolerance"),
+        ({"tolerances_mm": (math.inf,)}, "no surface tolerance"),
+        ({"tolerances_mm": (1.0, 2.0, 2.0)}, "given twice"),
         ({"tolerances_mm": ()}, "no surface tolerance"),
         ({"lesion_iou": 1.0}, r"overlap by 1\.0"),
     ],
@@ -449,6 +452,28 @@ def test_centre_lines_that_never_meet():
     assert centerline_dice(*apart) == 0.0
 
 
+@pytest.mark.parametrize("size", range(1, 8))
+@pytest.mark.parametrize("length", [1, 2, 9])
+def test_a_centre_line_is_never_thinned_away(size, length):
+    """scikit-image leaves nothing of what is two, four or six voxels thick."""
+    rod = np.zeros((9, 9, 12), bool)
+    rod[1 : 1 + size, 1 : 1 + size, 1 : 1 + length] = True
+    other = np.zeros_like(rod)
+    other[8, 8, 11] = True
+    assert centerline_dice(rod, rod) == 1.0
+    assert centerline_dice(rod, other) == 0.0
+
+
+@given(pairs())
+@settings(max_examples=60, deadline=None)
+def test_a_centre_line_lies_in_its_mask(pair):
+    prediction, reference = pair
+    dice = centerline_dice(prediction, reference)
+    assert 0 <= dice <= 1
+    assert centerline_dice(reference, prediction) == pytest.approx(dice)
+    assert centerline_dice(prediction, prediction) == 1.0
+
+
 def test_probabilities_by_hand():
     # 4 voxels of 0.1, 0.4, 0.4, 0.9 of which the third and the last are the label. Pairs of label and rest: (0.4, 0.1)
     # right, (0.4, 0.4) half, (0.9, 0.1) and (0.9, 0.4) right: 3.5 of 4. Precision is 1 at 0.9 (half of the label), 2 of
@@ -509,6 +534,41 @@ def test_families_are_measured_where_they_are_asked_for():
     assert (full.lesions.tp, full.centerline_dice) == (1, 1.0)
     assert score_label(NOTHING, ONE, SPACING_MM, asked).centerline_dice == 0.0
     assert math.isnan(score_label(NOTHING, NOTHING, SPACING_MM, asked).centerline_dice)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "reference"), [(ONE, ONE), (NOTHING, ONE), (ONE, NOTHING), (NOTHING, NOTHING), (ONE, ~ONE)]
+)
+@pytest.mark.parametrize("hd95", ["max_of_directed", "area_weighted"])
+def test_what_has_a_direction_is_known_unless_there_is_nothing_to_know(prediction, reference, hd95):
+    conventions = Conventions((1.0, 2.0), hd95=hd95, also=frozenset({"lesions", "centerline"}))
+    score = score_label(prediction, reference, SPACING_MM, conventions)
+    empty = score.status is Status.BOTH_EMPTY
+    free = {"specificity", "accuracy", "volume_difference_ml", "absolute_volume_difference_ml"}  # of an empty pair
+    if score.status is Status.FALSE_ALARM:
+        free |= {"sensitivity", "relative_volume_difference", "lesion_sensitivity"}
+    for column in columns_of(conventions):
+        if column.better is not Better.NEITHER and column.name not in free:
+            value = column.value(score)
+            assert value is not None, column.name
+            assert math.isnan(value) == empty, column.name
+    assert score.lesions is not None
+    assert min(score.lesions.tp, score.lesions.fp, score.lesions.fn) >= 0
+
+
+def test_a_missing_structure_is_further_away_than_any_two_voxels_of_a_sheared_grid():
+    affine = np.diag([1.0, 1.0, 1.0, 1.0])
+    affine[:3, 1] = [math.cos(math.pi / 3), math.sin(math.pi / 3), 0.0]
+    grid = Geometry((20, 20, 2), affine)
+    ends = [np.zeros(grid.shape, np.uint8) for _ in range(3)]
+    ends[0][0, 0, 0] = ends[1][-1, -1, -1] = 1
+    hit, missed = (
+        score_masks(Mask(array, grid), Mask(ends[0], grid), [Label(1, "organ")])[0].centroid_distance_mm
+        for array in ends[1:]
+    )
+    # 19 steps along each of two axes that enclose 60 degrees, and one across both
+    assert hit == pytest.approx(math.sqrt(3 * 19**2 + 1))
+    assert missed == pytest.approx(math.sqrt(3 * 20**2 + 2**2))
 
 
 def test_centroids_of_a_sheared_grid_are_apart_in_space():

@@ -45,16 +45,26 @@ def measure_calibration(probability: NDArray[np.floating], reference: NDArray[np
     """
     if not reference.size:
         raise ValueError("nothing cannot be calibrated")
-    values, where = np.unique(probability, return_inverse=True)
-    total = np.bincount(where.ravel(), minlength=values.size).astype(np.float64)
-    positive = np.bincount(where.ravel(), reference.ravel(), values.size).astype(np.float64)
-    values = values.astype(np.float64)
+    values, positive, negative = _counted(probability[reference], probability[~reference])
+    total = positive + negative
     return Calibration(
-        auroc=_auroc(positive, total - positive),
+        auroc=_auroc(positive, negative),
         average_precision=_average_precision(positive, total),
         calibration_error=_calibration_error(values, positive, total),
-        brier=float((positive * (1 - values) ** 2 + (total - positive) * values**2).sum() / reference.size),
+        brier=float((positive * (1 - values) ** 2 + negative * values**2).sum() / reference.size),
     )
+
+
+def _counted(
+    inside: NDArray[np.floating], outside: NDArray[np.floating]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """The probabilities that occur, ascending, and how often each does inside a reference and outside."""
+    sides = [np.unique(side, return_counts=True) for side in (inside, outside)]
+    values = np.union1d(sides[0][0], sides[1][0])
+    counts = np.zeros((2, values.size))
+    for row, (found, times) in zip(counts, sides, strict=True):
+        row[np.searchsorted(values, found)] = times
+    return values.astype(np.float64), counts[0], counts[1]
 
 
 def _auroc(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -42,8 +43,10 @@ class Conventions:
         if not self.tolerances_mm:
             raise ConfigError("there is no surface tolerance", hint="give one in mm")
         for tolerance_mm in self.tolerances_mm:
-            if not tolerance_mm >= 0:
-                raise ConfigError(f"a surface tolerance of {tolerance_mm} mm is negative")
+            if not 0 <= tolerance_mm < math.inf:
+                raise ConfigError(f"{tolerance_mm} mm is no surface tolerance", hint="give 0 or more")
+        if len({f"{tolerance_mm:g}" for tolerance_mm in self.tolerances_mm}) < len(self.tolerances_mm):
+            raise ConfigError("a surface tolerance is given twice", hint="give each once, to six digits")
         if not 0 <= self.lesion_iou < 1:
             raise ConfigError(f"lesions cannot have to overlap by {self.lesion_iou}", hint="give 0 to below 1")
 

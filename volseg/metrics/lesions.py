@@ -72,7 +72,7 @@ def match_lesions(prediction: NDArray[np.bool_], reference: NDArray[np.bool_], l
         The counts.
     """
     predicted, wanted = (cc3d.connected_components(mask, connectivity=26) for mask in (prediction, reference))
-    sizes = [np.bincount(parts.ravel()) for parts in (predicted, wanted)]
+    sizes = [np.bincount(parts.ravel(), minlength=1) for parts in (predicted, wanted)]
     both = prediction & reference
     keys = predicted[both].astype(np.int64) * len(sizes[1]) + wanted[both]
     pairs, common = np.unique(keys, return_counts=True)
@@ -86,11 +86,12 @@ def _matched(
     found: NDArray[np.int64], real: NDArray[np.int64], ious: NDArray[np.float64], least_iou: float
 ) -> list[float]:
     """The intersections over union of the pairs that are made."""
-    taken: set[tuple[str, int]] = set()
-    matched = []
+    matched, found_pairs, real_pairs = [], set[int](), set[int]()
     for n in np.argsort(-ious, kind="stable"):
-        pair = {("found", int(found[n])), ("real", int(real[n]))}
-        if ious[n] > least_iou and not pair & taken:
-            taken |= pair
+        if ious[n] <= least_iou:
+            break
+        if int(found[n]) not in found_pairs and int(real[n]) not in real_pairs:
+            found_pairs.add(int(found[n]))
+            real_pairs.add(int(real[n]))
             matched.append(float(ious[n]))
     return matched

@@ -120,8 +120,9 @@ class LabelScore:
 
 
 def worst_distance_mm(geometry: Geometry) -> float:
-    """The diagonal of the grid, outer voxel edges included: more than two voxel centres can be apart."""
-    return float(np.linalg.norm(np.multiply(geometry.shape, geometry.spacing_mm)))
+    """The longest diagonal of the grid, outer voxel edges included: more than two voxel centres can be apart."""
+    edges_mm = geometry.affine[:3, :3] * geometry.shape
+    return float(max(np.linalg.norm(edges_mm @ (1, j, k)) for j in (-1, 1) for k in (-1, 1)))
 
 
 def score_label(
