@@ -113,7 +113,7 @@ def test_what_else_can_be_measured(volseg: Volseg, dataset: Path, trained_run: P
     assert (table["tp"] + table["fp"] + table["fn"] + table["tn"]).tolist() == marked.tolist()
     code, out, _ = volseg("evaluate", "--compare", tmp_path / "pooled", tmp_path / "again", "--output", tmp_path / "c")
     assert code == 0
-    assert ["dice", "6", "0", "0", "6"] in [line.split()[1:6] for line in out.splitlines()]
+    assert ["dice", "6", "0", "0", "0", "6"] in [line.split()[1:7] for line in out.splitlines()]
     assert (tmp_path / "c" / "differences.csv").is_file()
     code, _, err = volseg(
         "evaluate", "--compare", tmp_path / "pooled", tmp_path / "directed", "--output", tmp_path / "d"
@@ -122,15 +122,26 @@ def test_what_else_can_be_measured(volseg: Volseg, dataset: Path, trained_run: P
     assert "do not measure hd95_mm alike" in err
 
 
-def test_a_case_without_a_region_of_interest_is_refused(volseg: Volseg, dataset: Path, tmp_path: Path) -> None:
+def test_a_case_without_a_region_of_interest_fails_alone(volseg: Volseg, dataset: Path, tmp_path: Path) -> None:
     regions = tmp_path / "regions"
     regions.mkdir()
     shutil.copy(dataset / "labels" / "case_0.nii.gz", regions)
     code, _, err = volseg(
         "evaluate", dataset / "labels", dataset / "labels", "--within", regions, "--output", tmp_path / "o"
     )
+    assert code == 3
+    assert "failed: case_1: there is no region of interest of this case" in err
+    assert pd.read_csv(tmp_path / "o" / "metrics.csv").set_index("case_id").loc["case_0", "dice"].tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("words", [("--compare", "--lesions"), ("--compare", "--tolerance-mm", "1"), ("--images", ".")])
+def test_options_that_would_be_ignored_are_refused(
+    volseg: Volseg, dataset: Path, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    code, _, err = volseg("evaluate", dataset / "labels", dataset / "labels", "--output", tmp_path / "o", *words)
     assert code == 2
-    assert "holds no region of interest for 5 cases: case_1" in err
+    assert words[-2 if words[-1] in "1." else -1] in err
+    assert not (tmp_path / "o").exists()
 
 
 def test_scoring_without_labels_json_survives_a_damaged_file(volseg: Volseg, dataset: Path, tmp_path: Path) -> None:

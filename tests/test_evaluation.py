@@ -356,16 +356,21 @@ def test_resampled_means_leave_out_what_is_unknown():
 
 
 def test_one_case_has_no_interval():
-    summary = summarise(table_of([(both(), both())]))
-    assert summary[["dice_ci95_low", "dice_ci95_high"]].isna().all(axis=None)
+    nothing = 0 * both()
+    for cases in ([(both(), both())], [(both(), both()), (nothing, nothing)]):
+        summary = summarise(table_of(cases))
+        assert summary[["dice_ci95_low", "dice_ci95_high"]].isna().all(axis=None)
 
 
 # Two evaluations against each other
 
 
 def differences(first, second, better=Better.HIGHER):
+    """Two lists of numbers compared; what is None is in neither mask."""
     rows = {"label": "head", "value": 1, "metric": "dice", "first": first, "second": second}
     table = pd.DataFrame(rows, index=range(len(first)))
+    for name in ("first", "second"):
+        table[f"{name}_status"] = np.where(table[name].isna(), Status.BOTH_EMPTY, Status.OK)
     return compare_tables(table.assign(difference=table["second"] - table["first"]), {"dice": better}).iloc[0]
 
 
@@ -386,10 +391,18 @@ def test_the_signed_rank_test_by_hand():
     assert math.isnan(differences([0.5, 0.5], [0.5, 0.5])["p_value"])
 
 
-def test_cases_that_only_one_evaluation_could_measure_are_counted():
-    row = differences([0.5, float("nan"), 0.7], [0.6, 0.8, 0.9])
-    assert (row["n"], row["missing"]) == (2, 1)
+def test_equal_differences_rank_alike():
+    """In binary 0.3 - 0.2 is smaller than 0.2 - 0.1."""
+    tenths = differences([0.1, 0.2, 0.7, 0.5], [0.2, 0.3, 0.6, 0.5])
+    assert tenths["p_value"] == differences([1, 2, 7, 5], [2, 3, 6, 5])["p_value"]
+    assert differences([0.1 + 0.2], [0.3])["equal"] == 1
+
+
+def test_whoever_draws_what_is_not_there_is_worse():
+    row = differences([0.5, None, 0.7, None], [0.6, 0.0, 0.9, None])
+    assert (row["n"], row["missing"], row["better"], row["worse"], row["equal"]) == (2, 2, 2, 1, 0)
     assert row["first_mean"] == pytest.approx(0.6)
+    assert differences([0.5, 0.0], [0.5, None])["better"] == 1
 
 
 @pytest.fixture
@@ -424,9 +437,27 @@ def test_evaluations_that_cannot_be_compared_are_refused(two_evaluations, write,
     evaluate([CasePair(name, reference, reference) for name in ("a", "b")], pooled, tmp_path / "pooled")
     with pytest.raises(DataError, match="do not measure hd95_mm alike"):
         compare(two_evaluations[0], tmp_path / "pooled", tmp_path / "out")
-    with pytest.raises(DataError, match="is no table of an evaluation"):
+    with pytest.raises(DataError, match="is no table of results"):
         compare(tmp_path / "nowhere", two_evaluations[0], tmp_path / "out")
+    smaller = write("smaller.nii.gz", np.where(np.arange(SHAPE[1])[:, None] < 3, both(), 0).astype(np.uint8))
+    evaluate([CasePair(name, reference, smaller) for name in ("a", "b")], PROTOCOL, tmp_path / "smaller")
+    with pytest.raises(DataError, match=r"has 0\.32 ml in the reference of one evaluation and 0\.192 ml"):
+        compare(two_evaluations[0], tmp_path / "smaller", tmp_path / "out")
+    (tmp_path / "smaller" / "statistics.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(DataError, match="has no column metric"):
+        compare(two_evaluations[0], tmp_path / "smaller", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_names_that_look_like_nothing_are_names(write, tmp_path):
+    reference = write("r.nii.gz", both())
+    protocol = Protocol((HEAD, Label(2, "NA")))
+    pairs = [CasePair(name, reference, reference) for name in ("NA", "null", "c")]
+    for name in ("first", "second"):
+        evaluate(pairs, protocol, tmp_path / name)
+    table = compare(tmp_path / "first", tmp_path / "second", tmp_path / "out").table
+    dice = table[table["metric"] == "dice"]
+    assert dice[["label", "n", "equal"]].to_numpy().tolist() == [["head", 3, 3], ["NA", 3, 3]]
 
 
 # docs/metrics.md, "Three cases by hand"
@@ -493,11 +524,29 @@ def test_a_region_of_interest_reaches_the_scores(write, tmp_path):
     within[:2] = 0  # the head is outside
     reference = write("r.nii.gz", both())
     pair = CasePair("a", write("p.nii.gz", without(both(), HEAD)), reference, within=write("w.nii.gz", within))
-    metrics = evaluate([pair], PROTOCOL, tmp_path / "out").metrics
+    protocol = Protocol(LABELS, within=True)
+    metrics = evaluate([pair], protocol, tmp_path / "out").metrics
     assert metrics["status"].tolist() == ["both_empty", "ok"]
     assert metrics["tn"].tolist() == [80, 40]
-    moved = CasePair("a", reference, reference, within=write("m.nii.gz", within, np.diag([2.0, 2.0, 4.0, 1.0])))
-    assert "not on the grid" in evaluate([moved], PROTOCOL, tmp_path / "out").failures[0].reason
+    assert "in the region of interest" in (tmp_path / "out" / "statistics.csv").read_text("utf-8")
+    moved, nothing = write("m.nii.gz", within, np.diag([2.0, 2.0, 4.0, 1.0])), write("n.nii.gz", 0 * within)
+    for region, reason in ((moved, "not on the grid"), (nothing, "is empty"), (None, "no region of interest")):
+        pair = CasePair("a", reference, reference, within=region)
+        assert reason in evaluate([pair], protocol, tmp_path / "out").failures[0].reason
+
+
+def test_a_mask_in_another_storage_order_is_the_same_mask(write, tmp_path):
+    reference, flipped = write("r.nii.gz", both()), np.diag([-1.0, 2.0, 4.0, 1.0])
+    flipped[0, 3] = 5.0
+    stored = write("p.nii.gz", both()[::-1], flipped)
+    pair = CasePair("a", stored, reference, within=write("w.nii.gz", np.ones(SHAPE, np.uint8), flipped))
+    metrics = evaluate([pair], Protocol(LABELS, within=True), tmp_path / "out").metrics
+    assert metrics["dice"].tolist() == [1.0, 1.0]
+
+
+def test_labels_share_no_value():
+    with pytest.raises(ConfigError, match="have the value 2"):
+        Protocol((HEAD, TAIL, Label(2, "other")))
 
 
 def test_a_mask_on_another_grid_is_resampled_if_asked(write, tmp_path):

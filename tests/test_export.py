@@ -19,7 +19,6 @@ from volseg.export.labels import read_labels, write_labels
 from volseg.geometry import AxisOrder
 from volseg.io import read_mask, read_volume, single_source, write_mask, write_volume
 from volseg.io.dicom import write_series
-from volseg.scoring import pair_cases
 from volseg.terminology import Code, Structure, lookup
 from volseg.volume import Label, Mask
 
@@ -273,18 +272,6 @@ def test_labels_that_are_none_are_refused(entry: dict[str, object], tmp_path: Pa
         read_labels(tmp_path / "labels.json")
 
 
-def test_masks_and_references_of_deeper_names_find_each_other(tmp_path: Path) -> None:
-    _, mask = make_case(0)
-    for name in ("p1", "p1_2"):
-        write_mask(mask, tmp_path / "references" / f"{name}.nii.gz")
-        write_mask(mask, tmp_path / "masks" / f"{name}_dicom.nii.gz")
-    pairs = pair_cases(tmp_path / "masks", tmp_path / "references", only_predicted=False).pairs
-    assert {pair.case_id: pair.prediction.place.name for pair in pairs if pair.prediction} == {
-        "p1": "p1_dicom.nii.gz",
-        "p1_2": "p1_2_dicom.nii.gz",
-    }
-
-
 def test_segmentations_are_scored_like_label_maps(mask_file: Path, series: Path, tmp_path: Path, volseg: Run) -> None:
     export(Export(mask_file, series, tmp_path / "seg" / "p1.seg.dcm", "dicom-seg"))
     shutil.copy(mask_file.parent / "labels.json", tmp_path / "seg")
@@ -295,6 +282,22 @@ def test_segmentations_are_scored_like_label_maps(mask_file: Path, series: Path,
     assert code == 0, err
     assert out.splitlines()[1].split()[:2] == ["liver", "1"]
     assert out.splitlines()[-3].split()[7] == "1"  # the mean of Dice
+    (tmp_path / "seg" / "labels.json").unlink()
+    words = ("--output", tmp_path / "scores")
+    code, _, err = volseg("evaluate", tmp_path / "seg", tmp_path / "references", *words)
+    assert code == 2
+    assert "nothing says which DICOM structure is which value" in err
+
+
+def test_structures_of_dicom_objects_are_scored_by_their_names(
+    mask_file: Path, series: Path, tmp_path: Path, volseg: Run
+) -> None:
+    shutil.copytree(series, tmp_path / "right" / "p1" / "ct")
+    export(Export(mask_file, series, tmp_path / "made" / "p1.seg.dcm", "dicom-seg"))
+    export(Export(mask_file, series, tmp_path / "right" / "p1" / "p1.rtstruct.dcm", "rtstruct"))
+    code, out, err = volseg("evaluate", tmp_path / "made", tmp_path / "right", "--output", tmp_path / "scores")
+    assert code == 0, err
+    assert [line.split("  ")[0] for line in out.splitlines()[1:3]] == ["liver", "a b/c"]
 
 
 @pytest.mark.parametrize("form", ["dicom-seg", "rtstruct", "dicom-sr"])

@@ -76,7 +76,7 @@ def print_summary(summary: pd.DataFrame) -> None:
 def print_comparison(comparison: pd.DataFrame) -> None:
     """Two evaluations against each other, for the metrics that are looked at first."""
     numbers = ["first_mean", "second_mean", "difference_mean", "ci95_low", "ci95_high", "p_value"]
-    counts = ["n", "better", "worse", "equal"]
+    counts = ["n", "missing", "better", "worse", "equal"]
     shown = comparison[comparison["metric"].isin(["dice", "hd95_mm", "assd_mm", "nsd"])]
     rows = [
         (

@@ -15,6 +15,8 @@ from volseg.errors import DataError
 from volseg.io.files import atomic_path
 
 CASES_FILE = "cases.csv"
+#: What the name of a file of probabilities has behind the case id.
+PROBABILITIES = ".probabilities"
 
 
 class Status(StrEnum):
@@ -81,7 +83,7 @@ class CaseReport:
 
 def probability_file(output: Path, case_id: str) -> Path:
     """Where the probabilities of a case lie, if they were asked for."""
-    return output / f"{case_id}.probabilities.nii.gz"
+    return output / f"{case_id}{PROBABILITIES}.nii.gz"
 
 
 def write_reports(reports: Sequence[CaseReport], data: DataConfig, path: Path) -> None:

@@ -17,9 +17,13 @@ from volseg.config import NO_RULES, DicomRules
 from volseg.errors import DataError
 from volseg.evaluation import CasePair
 from volseg.export.labels import LABELS_FILE, read_labels
-from volseg.io import Source, discover, read_mask
-from volseg.outcomes import CASES_FILE, probability_file, segmented_cases
+from volseg.io import SegmentsSource, Source, discover, read_mask
+from volseg.outcomes import CASES_FILE, PROBABILITIES, probability_file, segmented_cases
 from volseg.volume import Label
+
+#: The finest atlases name some hundred structures.
+_MOST_LABELS = 1000
+_LIST = '`volseg predict` writes it; [{"value": 1, "name": "liver"}] will do'
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ def pair_cases(
         The pairs.
 
     Raises:
-        DataError: If there are no references, no prediction belongs to any, or a case has no region of interest.
+        DataError: If there are no references, or no prediction belongs to any.
     """
     wanted = find_references(references, rules)
     made = masks_in(predictions, rules)
@@ -72,13 +76,16 @@ def pair_cases(
     missing = sorted(set(wanted) - set(made))
     extra = sorted(set(made) - set(wanted))
     remarks = []
+    if longer:
+        pairs_by_name = (f"{case_id} with {name}" for case_id, name in longer.items())
+        remarks.append(f"{len(longer)} references are compared with a longer name: {_some(pairs_by_name)}")
     if missing:
         what = "left out" if only_predicted else "scored 0 (--only-predicted leaves them out)"
         remarks.append(f"{len(missing)} references have no prediction and are {what}: {_some(missing)}")
     if extra:
         remarks.append(f"{len(extra)} predictions have no reference and are not scored: {_some(extra)}")
     chosen = [case_id for case_id in sorted(wanted) if not only_predicted or case_id in made]
-    regions = {} if within is None else _regions(within, chosen, rules)
+    regions = {} if within is None else masks_in(within, rules)
     shares = {case_id: probability_file(predictions, longer.get(case_id, case_id)) for case_id in chosen}
     pairs = [
         CasePair(
@@ -103,26 +110,19 @@ def masks_in(folder: Path, rules: DicomRules = NO_RULES) -> dict[str, Source]:
     Returns:
         Case id -> its mask; a case in several formats is one case.
     """
-    masks: dict[str, Source] = {}
     found = discover(folder, fill_gaps=rules.allow_gaps)
-    for source in (*found.sources, *found.segments):
-        masks.setdefault(as_case_id(name_parts(source, folder), ()), source)
-    return masks
-
-
-def _regions(folder: Path, case_ids: Sequence[str], rules: DicomRules) -> dict[str, Source]:
-    """Case id -> where anything counts."""
-    masks = masks_in(folder, rules)
-    without = [case_id for case_id in case_ids if case_id not in masks]
-    if without:
-        raise DataError(f"{folder} holds no region of interest for {len(without)} cases: {_some(without)}")
+    named = {"_".join(name_parts(source, folder)): source for source in reversed([*found.sources, *found.segments])}
+    masks: dict[str, Source] = {}
+    for name in sorted(named, key=lambda name: (as_case_id([name], ()) != name, name)):  # who is called so comes first
+        if not name.endswith(PROBABILITIES):
+            masks[as_case_id([name], masks)] = named[name]
     return masks
 
 
 def _longer_names(wanted: Collection[str], made: Collection[str]) -> dict[str, str]:
     """Case id of a reference -> the one prediction whose name goes on behind it.
 
-    A labelled case is called by its folder, what is predicted by the path of its image, which may lie deeper.
+    A labelled case may be called by its folder, what is predicted by the path of its image, which may lie deeper.
     """
     longer: defaultdict[str, list[str]] = defaultdict(list)
     for name in set(made) - set(wanted):
@@ -132,18 +132,38 @@ def _longer_names(wanted: Collection[str], made: Collection[str]) -> dict[str, s
     return {case_id: names[0] for case_id, names in longer.items() if len(names) == 1 and case_id not in made}
 
 
-def evaluation_labels(predictions: Path, pairs: Sequence[CasePair]) -> tuple[Label, ...]:
-    """The labels to score: those of `labels.json` beside the predictions, else every value found.
+def evaluation_labels(predictions: Path, pairs: Sequence[CasePair], *, calibrated: bool = False) -> tuple[Label, ...]:
+    """The labels to score: those of `labels.json` beside the predictions, else every structure or value found.
+
+    Args:
+        predictions: The folder of masks.
+        pairs: Its cases.
+        calibrated: Whether there are probabilities, whose order only labels.json can say.
 
     Raises:
-        DataError: If labels.json is damaged, or no file has any label.
+        DataError: If labels.json is damaged, or missing where it must say what belongs together, or no file has any
+            label.
     """
     if (predictions / LABELS_FILE).is_file():
         return read_labels(predictions / LABELS_FILE)
+    if calibrated:
+        raise DataError(f"{predictions} has no {LABELS_FILE}: nothing says which label a probability is of", hint=_LIST)
+    sources = [source for pair in pairs for source in (pair.reference, pair.prediction) if source is not None]
+    marked = [source for source in sources if isinstance(source, SegmentsSource)]
+    if marked and len(marked) < len(sources):
+        raise DataError(
+            f"{predictions} has no {LABELS_FILE}: nothing says which DICOM structure is which value of a mask",
+            hint=_LIST,
+        )
+    if marked:
+        names = dict.fromkeys(name for source in marked for name in source.names if name)
+        return tuple(Label(value, name) for value, name in enumerate(names, start=1))
     values: set[int] = set()
-    for source in [source for pair in pairs for source in (pair.reference, pair.prediction) if source is not None]:
+    for source in sources:
         with contextlib.suppress(DataError):  # it fails by name when it is scored
             values |= set(fastremap.unique(read_mask(source).array).tolist())
+        if len(values) > _MOST_LABELS:
+            raise DataError(f"{source} holds an image rather than labels: more than {_MOST_LABELS} values were found")
     if not values - {0}:
         raise DataError("all masks and references are empty or unreadable, there is nothing to score")
     return tuple(Label(value, f"label_{value}") for value in sorted(values - {0}))

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import Annotated, get_args
 
 import typer
 
-from volseg.cli.options import EXIT_SOME_FAILED, GapsOption, choice, progress_shown
+from volseg.cli.options import EXIT_SOME_FAILED, GapsOption, choice, only, progress_shown
 from volseg.console import print_comparison, print_line, print_summary, say
-
-if TYPE_CHECKING:
-    from volseg.io import Source
 
 
 def evaluate(  # noqa: PLR0913  each is an option
+    context: typer.Context,
     predictions: Annotated[
         Path, typer.Argument(help="Folder of masks, as `volseg predict` writes it; with --compare, of scores.")
     ],
@@ -62,15 +60,17 @@ def evaluate(  # noqa: PLR0913  each is an option
 ) -> None:
     """Compare masks with references, case by case and label by label; or two models' scores."""
     if compare:
+        only(context, {"predictions", "references", "output", "compare"}, "does not go with --compare")
         _compare_scores(predictions, references, output)
         return
     from volseg.cases import find_images, is_dataset
     from volseg.config import DicomRules
+    from volseg.errors import ConfigError
     from volseg.evaluation import Protocol
     from volseg.evaluation import evaluate as score
     from volseg.metrics import Conventions, Family, Hd95, Nsd
     from volseg.provenance import read_about
-    from volseg.reporting import report_evaluation
+    from volseg.reporting import describe_evaluation, report_evaluation
     from volseg.scoring import evaluation_labels, pair_cases
 
     also: dict[Family, bool] = {"lesions": lesions, "centerline": centerline}
@@ -81,23 +81,26 @@ def evaluate(  # noqa: PLR0913  each is an option
         lesion_iou=lesion_iou,
         also=frozenset(name for name, wanted in also.items() if wanted),
     )
+    if images and not report:
+        raise ConfigError("--images are those of the report: add --report")
     rules = DicomRules(allow_gaps=allow_gaps)
-    known: dict[str, Source] = {}
     with progress_shown() as progress:
         pairing = pair_cases(predictions, references, only_predicted=only_predicted, rules=rules, within=within)
-        labels = evaluation_labels(predictions, pairing.pairs)
-        protocol = Protocol(labels, conventions, calibrated=probabilities, resample=resample)
+        shown = images or (references if is_dataset(references) else None)
+        known = find_images(shown, rules) if report and shown else {}
+        labels = evaluation_labels(predictions, pairing.pairs, calibrated=probabilities)
+        protocol = Protocol(labels, conventions, calibrated=probabilities, within=within is not None, resample=resample)
         result = score(pairing.pairs, protocol, output, progress)
+        describe_evaluation(result, protocol, read_about(predictions))
         if report:
-            shown = images or (references if is_dataset(references) else None)
-            known = find_images(shown, rules) if shown else {}
-            report_evaluation(result, pairing.pairs, protocol, known, read_about(predictions), progress)
+            report_evaluation(result, pairing.pairs, protocol, known, progress)
     for failure in result.failures:
         say(f"failed: {failure.case_id}: {failure.reason}")
     for remark in pairing.remarks:
         say(f"note: {remark}")
-    if report and not known:
-        say("note: the report shows masks without images: REFERENCES is no whole data set; --images names them")
+    drawn_alone = [pair.case_id for pair in pairing.pairs if pair.case_id not in known]
+    if report and drawn_alone:
+        say(f"note: the report shows {len(drawn_alone)} cases without an image; --images names the folder they are in")
     print_summary(result.summary)
     tables = "metrics.csv, summary.csv and statistics.csv"
     print_line(f"\nwrote {tables}{' and report.html' if report else ''} in {result.folder}")

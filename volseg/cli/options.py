@@ -63,6 +63,14 @@ def formats_of(names: list[str] | None) -> list[Format]:
     return list(dict.fromkeys(choice("format", name, SUFFIXES) for name in names or ["nifti"]))
 
 
+def only(context: typer.Context, names: Collection[str], otherwise: str) -> None:
+    """Refuse options that were given and would be ignored."""
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if name not in names and source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(f"--{name.replace('_', '-')} {otherwise}")
+
+
 @contextlib.contextmanager
 def progress_shown() -> Iterator[Progress]:
     """Progress for as long as a verb works, and its end when it is interrupted."""

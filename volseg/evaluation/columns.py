@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
 
@@ -55,17 +55,18 @@ class Column:
                 return None
 
 
-def columns_of(conventions: Conventions, *, calibrated: bool = False) -> tuple[Column, ...]:
+def columns_of(conventions: Conventions, *, calibrated: bool = False, within: bool = False) -> tuple[Column, ...]:
     """The columns of an evaluation.
 
     Args:
         conventions: What is measured, and how.
         calibrated: Whether there are probabilities.
+        within: Whether there are regions of interest, outside of which nothing counts.
 
     Returns:
         In their order in the file.
     """
-    return (
+    columns = (
         *_OVERLAP,
         *_surface(conventions),
         *_VOLUME,
@@ -74,6 +75,9 @@ def columns_of(conventions: Conventions, *, calibrated: bool = False) -> tuple[C
         *(_CALIBRATION if calibrated else ()),
         *_VOXELS,
     )
+    if not within:
+        return columns
+    return tuple(replace(column, definition=f"{column.definition}; in the region of interest") for column in columns)
 
 
 _HD95: dict[Hd95, str] = {

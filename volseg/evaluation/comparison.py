@@ -14,12 +14,15 @@ from volseg.errors import DataError
 from volseg.evaluation.columns import Better
 from volseg.evaluation.evaluate import METRICS_FILE, STATISTICS_FILE
 from volseg.evaluation.summary import bootstrap_means, interval
-from volseg.evaluation.tables import write_table
+from volseg.evaluation.tables import read_table, write_table
 from volseg.io.files import make_folder
+from volseg.metrics import Status
 
 COMPARISON_FILE, DIFFERENCES_FILE = "comparison.csv", "differences.csv"
 
 _KEY = ["case_id", "label", "value"]
+#: Tables hold six significant digits: what is left of them after a subtraction is noise beyond this.
+_DIGITS = 9
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +55,9 @@ def compare(first: Path, second: Path, output: Path) -> Comparison:
         DataError: If a folder holds no evaluation, or they are not of the same cases, labels and metrics.
         OutputError: If the tables cannot be written.
     """
-    tables = [_read(folder / METRICS_FILE) for folder in (first, second)]
-    directions = _directions(*(_read(folder / STATISTICS_FILE) for folder in (first, second)))
+    tables = [read_table(folder / METRICS_FILE, [*_KEY, "status", "reference_ml"]) for folder in (first, second)]
+    numbers = [read_table(folder / STATISTICS_FILE, ["metric", "definition", "better"]) for folder in (first, second)]
+    directions = _directions(*numbers)
     differences = _differences(tables[0], tables[1], list(directions))
     table = compare_tables(differences, directions)
     make_folder(output)
@@ -66,7 +70,7 @@ def compare_tables(differences: pd.DataFrame, directions: dict[str, Better]) -> 
     """Sum up paired differences.
 
     Args:
-        differences: With the columns label, value, metric, first, second and difference.
+        differences: With the columns label, value, metric, first, first_status, second, second_status and difference.
         directions: Metric -> in which direction it gets better.
 
     Returns:
@@ -74,20 +78,23 @@ def compare_tables(differences: pd.DataFrame, directions: dict[str, Better]) -> 
         differences with its 95 % confidence interval (percentiles of 2,000 resamples of the cases), their median, in
         how many cases the second is `better`, `worse` or `equal`, and `p_value` of Wilcoxon's signed-rank test
         (zeros take part in the ranking, Pratt 1959); NaN where all are equal. Nothing is corrected
-        for the number of tests.
+        for the number of tests. Where a structure is in neither mask there is no number: such a case is `missing` in
+        what is averaged, but whoever invents the structure there is counted as worse.
     """
     rows = []
     for (_, label, metric), part in differences.groupby(["value", "label", "metric"], sort=False):
         known = part.dropna(subset="difference")
-        change = known["difference"].to_numpy(float)
+        change = known["difference"].to_numpy(float).round(_DIGITS)
         gain = _gain(known, directions[str(metric)])
+        invented, left_alone = _invented(part)
         low, high = interval(bootstrap_means(change[:, None])[:, 0]) if len(known) > 1 else (np.nan, np.nan)
         rows.append(
             {"label": label, "metric": metric, "n": len(known), "missing": len(part) - len(known)}
             | {"first_mean": known["first"].mean(), "second_mean": known["second"].mean()}
             | {"difference_mean": known["difference"].mean(), "ci95_low": low, "ci95_high": high}
             | {"difference_median": known["difference"].median()}
-            | {"better": int((gain > 0).sum()), "worse": int((gain < 0).sum()), "equal": int((gain == 0).sum())}
+            | {"better": int((gain > 0).sum()) + left_alone, "worse": int((gain < 0).sum()) + invented}
+            | {"equal": int((gain == 0).sum())}
             | {"p_value": _p_value(change)}
         )
     return pd.DataFrame(rows)
@@ -98,11 +105,19 @@ def _gain(rows: pd.DataFrame, better: Better) -> NDArray[np.float64]:
     first, second = rows["first"].to_numpy(float), rows["second"].to_numpy(float)
     match better:
         case Better.HIGHER:
-            return second - first
+            gain = second - first
         case Better.LOWER:
-            return first - second
+            gain = first - second
         case _:
-            return np.abs(first) - np.abs(second)
+            gain = np.abs(first) - np.abs(second)
+    return gain.round(_DIGITS)
+
+
+def _invented(rows: pd.DataFrame) -> tuple[int, int]:
+    """In how many cases without a number the second alone drew what is not there, and in how many the first alone."""
+    lone = rows[rows["difference"].isna()]
+    first, second = (lone[name] == Status.BOTH_EMPTY for name in ("first_status", "second_status"))
+    return int((first & ~second).sum()), int((second & ~first).sum())
 
 
 def _p_value(differences: NDArray[np.float64]) -> float:
@@ -133,14 +148,23 @@ def _differences(first: pd.DataFrame, second: pd.DataFrame, metrics: Sequence[st
             f"only one of the evaluations has label {label} of case {case_id}",
             hint="compare evaluations of the same references",
         )
-    long = [table.melt(_KEY, list(metrics), "metric", name) for table, name in ((first, "first"), (second, "second"))]
+    _check_references(first, second)
+    long = []
+    for table, name in ((first, "first"), (second, "second")):
+        known = table.rename(columns={"status": f"{name}_status"})
+        long.append(known.melt([*_KEY, f"{name}_status"], list(metrics), "metric", name))
     both = long[0].merge(long[1], on=[*_KEY, "metric"])
     return both.assign(difference=both["second"] - both["first"])
 
 
-def _read(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_csv(path, dtype={"case_id": str, "label": str})
-    except (OSError, ValueError) as error:
-        hint = "name folders that `volseg evaluate` wrote"
-        raise DataError(f"{path} is no table of an evaluation: {error}", hint=hint) from error
+def _check_references(first: pd.DataFrame, second: pd.DataFrame) -> None:
+    """Refuse references of different volumes; a case that failed has none."""
+    both = first.merge(second, on=_KEY).dropna(subset=["reference_ml_x", "reference_ml_y"])
+    other = both[~np.isclose(both["reference_ml_x"], both["reference_ml_y"], rtol=1e-5)]
+    if len(other):
+        row = other.iloc[0]
+        raise DataError(
+            f"label {row['label']} of case {row['case_id']} has {row['reference_ml_x']:g} ml in the reference of one "
+            f"evaluation and {row['reference_ml_y']:g} ml in that of the other",
+            hint="compare evaluations of the same references",
+        )

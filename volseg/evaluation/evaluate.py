@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -54,22 +55,27 @@ class Protocol:
         labels: What to score; they must cover all values of the masks.
         conventions: How to measure.
         calibrated: Whether the cases come with probabilities.
+        within: Whether they come with a region of interest.
         resample: Whether a mask on another grid is brought onto that of its reference, instead of refused.
     """
 
     labels: tuple[Label, ...]
     conventions: Conventions = field(default_factory=Conventions)
     calibrated: bool = False
+    within: bool = False
     resample: bool = False
 
     def __post_init__(self) -> None:
         if not self.labels:
             raise ConfigError("there are no labels to evaluate")
+        twice = [value for value, times in Counter(label.value for label in self.labels).items() if times > 1]
+        if twice:
+            raise ConfigError(f"two of the labels to evaluate have the value {twice[0]}")
 
     @property
     def columns(self) -> tuple[Column, ...]:
         """Of metrics.csv."""
-        return columns_of(self.conventions, calibrated=self.calibrated)
+        return columns_of(self.conventions, calibrated=self.calibrated, within=self.within)
 
 
 @dataclass(frozen=True)
@@ -150,7 +156,7 @@ def _evaluate_case(pair: CasePair, protocol: Protocol) -> tuple[list[dict[str, o
         reference = _reference(pair, protocol)
         grid = reference.geometry
         prediction = _prediction(pair, protocol, grid)
-        within = None if pair.within is None else _region(pair.within, grid)
+        within = _region(pair, grid) if protocol.within else None
         stated = _probabilities(pair, protocol, grid) if prediction is not None and protocol.calibrated else None
         scores = score_masks(
             prediction, reference, protocol.labels, protocol.conventions, within=within, probabilities=stated
@@ -171,7 +177,7 @@ def _without_folders(reason: str, pair: CasePair) -> str:
 
 
 def read_pair(pair: CasePair, protocol: Protocol) -> tuple[Mask, Mask | None]:
-    """The masks of a case as they are compared.
+    """The masks of a case as they are compared, empty outside a region of interest.
 
     Returns:
         The reference, and the prediction if there is one.
@@ -180,7 +186,15 @@ def read_pair(pair: CasePair, protocol: Protocol) -> tuple[Mask, Mask | None]:
         DataError: If one of them cannot be read.
     """
     reference = _reference(pair, protocol)
-    return reference, _prediction(pair, protocol, reference.geometry)
+    prediction = _prediction(pair, protocol, reference.geometry)
+    if not protocol.within:
+        return reference, prediction
+    region = _region(pair, reference.geometry)
+    return _inside(reference, region), None if prediction is None else _inside(prediction, region)
+
+
+def _inside(mask: Mask, region: NDArray[np.bool_]) -> Mask:
+    return Mask(np.where(region, mask.array, mask.array.dtype.type(0)), mask.geometry, mask.labels)
 
 
 def _reference(pair: CasePair, protocol: Protocol) -> Mask:
@@ -190,18 +204,28 @@ def _reference(pair: CasePair, protocol: Protocol) -> Mask:
 def _prediction(pair: CasePair, protocol: Protocol, grid: Geometry) -> Mask | None:
     if pair.prediction is None:
         return None
-    mask = read_mask(pair.prediction, protocol.labels, on=grid)
-    return (
-        resample_mask(mask, grid) if protocol.resample and not mask.geometry.matches(grid, GRID_TOLERANCE_MM) else mask
-    )
+    mask = _stored_alike(read_mask(pair.prediction, protocol.labels, on=grid), grid)
+    elsewhere = not mask.geometry.matches(grid, GRID_TOLERANCE_MM)
+    return resample_mask(mask, grid) if protocol.resample and elsewhere else mask
 
 
-def _region(source: Source, grid: Geometry) -> NDArray[np.bool_]:
+def _stored_alike(mask: Mask, grid: Geometry) -> Mask:
+    """A mask of the same places in the storage order of a grid; any other one as it is, for whoever asked to judge."""
+    with contextlib.suppress(GeometryError):
+        return mask.on(grid)
+    return mask
+
+
+def _region(pair: CasePair, grid: Geometry) -> NDArray[np.bool_]:
     """Where anything counts."""
-    mask = read_mask(source, on=grid)
-    if not mask.geometry.matches(grid, GRID_TOLERANCE_MM):
-        raise GeometryError(f"the region of interest ({mask.geometry}) is not on the grid of the reference ({grid})")
-    return mask.array > 0
+    if pair.within is None:
+        raise DataError("there is no region of interest of this case")
+    region = _stored_alike(read_mask(pair.within, on=grid), grid)
+    if not region.geometry.matches(grid, GRID_TOLERANCE_MM):
+        raise GeometryError(f"the region of interest ({region.geometry}) is not on the grid of the reference ({grid})")
+    if not region.array.any():
+        raise DataError("the region of interest is empty: nothing in it could be right or wrong")
+    return region.array > 0
 
 
 def _probabilities(pair: CasePair, protocol: Protocol, grid: Geometry) -> NDArray[np.floating]:

@@ -13,8 +13,8 @@ from volseg.metrics import Status
 
 #: What the numbers are made of; stated in the file, because a mean cannot be read without it.
 POLICY = (
-    "missed, false_alarm, not_predicted and failed count as 0 in dice, iou, precision and the surface's shares, and as "
-    "the image diagonal in distances; absent (in neither mask) is not scored"
+    "missed, false_alarm, not_predicted and failed count as 0 in dice, iou, precision and all shares of surfaces, "
+    "lesions and centre lines, and as the image diagonal in distances; absent (in neither mask) is not scored"
 )
 #: The name of the row over all labels.
 MEAN_ROW = "mean"
@@ -115,7 +115,7 @@ def _intervals(metrics: pd.DataFrame, name: str) -> tuple[list[float], list[floa
     known = np.isfinite(means)
     with np.errstate(invalid="ignore"):
         overall = np.where(known, means, 0.0).sum(axis=1) / known.sum(axis=1)
-    whole = interval(overall) if len(table) > 1 else _NO_INTERVAL
+    whole = interval(overall) if table.notna().any(axis=1).sum() > 1 else _NO_INTERVAL
     return [low for low, _ in limits], [high for _, high in limits], whole
 
 

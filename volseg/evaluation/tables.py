@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from volseg.errors import DataError
 from volseg.evaluation.columns import Column
 from volseg.geometry import Geometry
 from volseg.io.files import atomic_path
@@ -16,6 +17,8 @@ from volseg.volume import Label
 
 _FIRST, _LAST = ("case_id", "label", "value", "status"), ("reason",)
 _WHOLE_NUMBERS = ("value", "tp", "fp", "fn", "tn", "lesions_found", "lesions_false", "lesions_missed")
+
+_TEXTS = dict.fromkeys(("case_id", "label", "metric", "reason"), str)
 
 
 def score_row(case_id: str, score: LabelScore, columns: Sequence[Column], grid: Geometry) -> dict[str, object]:
@@ -72,6 +75,27 @@ def _value(score: LabelScore, column: Column, grid: Geometry) -> float | int | N
     value = column.value(score)
     unknown = value is None or (score.status is Status.NOT_PREDICTED and math.isnan(value))
     return column.worst(worst_distance_mm(grid)) if unknown else value
+
+
+def read_table(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
+    """Read a CSV that volseg wrote; an empty cell is NaN, whatever else is called NA is a name.
+
+    Args:
+        path: The file.
+        columns: What it must have.
+
+    Raises:
+        DataError: If it is no such table.
+    """
+    hint = "name a folder that volseg wrote"
+    try:
+        table = pd.read_csv(path, dtype=_TEXTS, keep_default_na=False, na_values=[""])
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is no table of results: {error}", hint=hint) from error
+    missing = [name for name in columns if name not in table.columns]
+    if missing:
+        raise DataError(f"{path} is no table of results: it has no column {missing[0]}", hint=hint)
+    return table
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
