@@ -13,10 +13,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import make_case
 from PIL import Image
 
 from volseg.errors import DataError, GeometryError
 from volseg.geometry import Geometry
+from volseg.io import write_volume
+from volseg.io.dicom import write_series
 from volseg.report import Number, Picture, Report, Tile, draw, render, write_report
 from volseg.reporting.batches import Finding, review
 from volseg.volume import Label, Mask, Volume
@@ -71,6 +74,13 @@ def test_slices_go_through_the_thickest_error_and_show_it() -> None:
     assert [areas(cut.prediction) for cut in (axial, coronal, sagittal)] == [8 * 12, 8 * 6, 12 * 6]
     assert all(cut.missed == cut.mistaken == "" for cut in picture.slices)
     assert (axial.column_mm, axial.row_mm, coronal.row_mm) == (1.0, 2.0, 3.0)
+
+
+def test_the_thickest_error_may_lie_at_the_edge_of_the_image() -> None:
+    """What is thin at the edge is no thicker for going on beyond it."""
+    thin_at_the_edge = mask_of(np.s_[0:20, 0:1, 0:16], np.s_[6:14, 8:16, 4:12])
+    axial = draw(mask_of(), thin_at_the_edge, None).slices[0]
+    assert areas(axial.added) == 20 * 1 + 8 * 8
 
 
 def test_what_is_missed_or_mistaken_is_told_apart() -> None:
@@ -170,7 +180,7 @@ def report() -> Report:
         summary=summary.assign(dice_mean=[0.7, 0.6, 0.65], dice_ci95_low=0.5, dice_ci95_high=0.8),
         means=("dice_mean",),
         policy="as it is",
-        history=pd.DataFrame({"epoch": [1, 2], "loss": [1.0, 0.5], "dice": [None, 0.6], "fold": ["", ""]}),
+        history=pd.DataFrame({"epoch": [1, 2], "loss": [math.inf, 0.5], "dice": [None, 0.6], "fold": ["", ""]}),
         pictures={f"case_{n:02}": draw(REFERENCE, PREDICTION, IMAGE) for n in range(11)},
     )
 
@@ -288,6 +298,41 @@ def test_what_is_drawn_over_a_slice_can_be_hidden(page) -> None:
     assert not added.is_visible()
     page.get_by_role("button", name="Outlines").click()
     assert not page.locator("#case .slice path.outline").first.is_visible()
+    # What is hidden stays so in the next case, and keys go on working.
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#case-title").inner_text() == "case_03"
+    assert not page.locator("#case .slice path.added").first.is_visible()
+    assert page.locator("[data-hides=no-errors]").get_attribute("aria-pressed") == "false"
+    assert page.evaluate("document.activeElement.dataset.hides") == "no-outlines"
+    page.keyboard.press("ArrowLeft")
+    assert page.locator("#case-title").inner_text() == "case_02"
+
+
+def test_paper_shows_titles_the_worst_cases_and_no_buttons(page) -> None:
+    page.locator("#theme").click()
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.evaluate("document.documentElement.dataset.theme") == "light"
+    assert page.locator("#cases th button").first.is_visible()
+    assert not page.locator("#theme").is_visible()
+    assert not page.locator("#search").is_visible()
+    assert page.locator(".printed h2").all_inner_texts()[:2] == ["case_02", "case_03"]
+    assert page.locator(".printed svg").first.is_visible()
+    assert len(page.pdf(format="A4")) > 10_000
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.locator(".printed").count() == 0
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
+def test_any_name_can_be_a_case(browser, report: Report, tmp_path: Path) -> None:
+    rows = report.rows.replace({"case_id": {"case_00": "constructor"}, "label": {"two": None}})
+    opened = browser.new_page()
+    opened.goto(f"file://{write_report(replace(report, rows=rows), tmp_path)}")
+    opened.locator("#search").fill("constructor")
+    opened.locator("#cases tbody tr").first.click()
+    assert opened.locator("#case-title").inner_text() == "constructor"
+    assert opened.locator("#label-filter option").all_inner_texts() == ["all", "one"]
+    opened.close()
 
 
 def test_a_case_that_was_not_drawn_says_so(page) -> None:
@@ -404,7 +449,41 @@ def test_a_batch_is_reviewed(volseg, dataset: Path, trained_run: Path, tmp_path:
     assert len(pd.read_csv(masks / "review.csv")) == 12
     code, _, err = volseg("evaluate", masks, dataset, "--output", tmp_path / "scores", "--report")
     assert code == 0, err
-    assert "model 1" in (tmp_path / "scores" / "about.json").read_text()
+    assert "masks: model 1" in (tmp_path / "scores" / "about.json").read_text()
+
+
+def test_a_batch_that_cannot_be_reviewed_whole_has_a_report(
+    volseg, dataset: Path, trained_run: Path, tmp_path: Path
+) -> None:
+    masks = tmp_path / "masks"
+    words = ("predict", dataset / "images", "--model", trained_run, "--output", masks, "--report")
+    assert volseg(*words)[0] == 0
+    stored = (masks / "case_1.nii.gz").read_bytes()
+    (masks / "case_1.nii.gz").write_bytes(stored[:-200])
+    code, out, _ = volseg(*words)  # nothing is segmented again
+    assert code == 0
+    assert "6 segmented" in out
+    table = pd.read_csv(masks / "review.csv", dtype={"label": str}).set_index("case_id")
+    assert table.loc["case_1", "reason"].startswith("not reviewed: case_1.nii.gz")
+    assert len(table.loc["case_0"]) == 2
+    page = (masks / "report.html").read_text(encoding="utf-8")
+    assert "predicted without --probabilities" in page
+    # Without --report, what was drawn of other masks does not stay.
+    assert volseg(*words[:-1])[0] == 0
+    assert not (masks / "report.html").exists()
+    assert not (masks / "review.csv").exists()
+    assert "model 1" in (masks / "about.json").read_text()
+
+
+def test_a_batch_of_dicom_objects_is_reviewed_on_its_images(volseg, trained_run: Path, tmp_path: Path) -> None:
+    write_series(make_case(0)[0], tmp_path / "in" / "p1")
+    words = ("predict", tmp_path / "in", "--model", trained_run, "--output", tmp_path / "out", "--report")
+    assert volseg(*words, "--format", "dicom-seg")[0] == 0
+    assert pd.read_csv(tmp_path / "out" / "review.csv")["predicted_ml"].notna().all()
+    assert json.loads((tmp_path / "out" / "pictures" / "p1.json").read_text())["slices"][0]["image"]
+    assert volseg(*words[:5], tmp_path / "meshes", "--report", "--format", "stl")[0] == 0
+    (row,) = pd.read_csv(tmp_path / "meshes" / "review.csv").to_dict("records")
+    assert row["reason"] == "not reviewed: none of the files that were written is a mask; --format nifti makes one"
 
 
 def test_fifty_cases_fit_into_a_mail(report: Report) -> None:
@@ -434,7 +513,7 @@ def test_a_report_of_label_maps_alone_says_where_images_come_from(volseg, datase
     shutil.copytree(dataset / "labels", masks)
     code, _, err = volseg("evaluate", masks, dataset / "labels", "--output", scores, "--report")
     assert code == 0
-    assert "--images names them" in err
+    assert "shows 6 cases without an image; --images names" in err
     assert json.loads((scores / "pictures" / "case_0.json").read_text())["slices"][0]["image"] == ""
     (masks / "case_0.nii.gz").unlink()
     words = ("--output", scores, "--report", "--only-predicted", "--images", dataset / "images")
@@ -443,12 +522,35 @@ def test_a_report_of_label_maps_alone_says_where_images_come_from(volseg, datase
     assert json.loads((scores / "pictures" / "case_1.json").read_text())["slices"][0]["image"]
 
 
+def test_masks_are_drawn_without_an_image_that_cannot_be_read(volseg, dataset: Path, tmp_path: Path) -> None:
+    masks, images, scores = tmp_path / "masks", tmp_path / "images", tmp_path / "scores"
+    shutil.copytree(dataset / "labels", masks)
+    shutil.copytree(dataset / "images", images)
+    stored = (images / "case_0.nii.gz").read_bytes()
+    (images / "case_0.nii.gz").write_bytes(stored[:-200])
+    write_volume(IMAGE, images / "case_1.nii.gz")
+    words = ("evaluate", masks, dataset / "labels", "--output", scores)
+    code, _, err = volseg(*words, "--report", "--images", images)
+    assert code == 0
+    assert "drawn without its image: case_0" in err
+    assert "drawn without its image, which lies on another grid: case_1" in err
+    drawn = {file.stem: json.loads(file.read_text())["slices"][0]["image"] for file in scores.glob("pictures/*.json")}
+    assert [bool(drawn[f"case_{n}"]) for n in range(6)] == [False, False, True, True, True, True]
+    assert volseg(*words)[0] == 0  # of other masks, for all it knows
+    assert not (scores / "report.html").exists()
+    assert not list(scores.glob("pictures/*.json"))
+
+
 def test_a_run_has_a_report(volseg, trained_run: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(trained_run, tmp_path / "run"))
     assert volseg("report", run)[0] == 0
     page = (run / "report.html").read_text(encoding="utf-8")
     assert "validation Dice" in page
+    assert "torch" in page
     assert str(tmp_path) not in page
+    (run / "model.pt").unlink()
+    assert volseg("report", run)[0] == 0
+    assert '"history":[{' in (run / "report.html").read_text(encoding="utf-8")
 
 
 def test_what_holds_no_results_is_said(volseg, tmp_path: Path) -> None:

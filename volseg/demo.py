@@ -7,12 +7,14 @@ from pathlib import Path
 
 from volseg.batch import Request, predict_folder
 from volseg.cases import find_images, find_references
+from volseg.checkpoint import model_files
 from volseg.evaluation import CasePair, Evaluation, Protocol, evaluate
 from volseg.io.source import FileSource
 from volseg.outcomes import CaseReport
 from volseg.phantoms import LABELS, write_dataset
 from volseg.progress import Progress, silent
-from volseg.reporting import report_evaluation
+from volseg.provenance import facts_of_models
+from volseg.reporting import describe_evaluation, report_evaluation
 from volseg.runs import Run, train_folder
 
 _CASES, _TEST_CASES = 16, 4
@@ -67,5 +69,6 @@ def run_demo(output: Path, minutes: float = 3.0, progress: Progress = silent) ->
     ]
     protocol = Protocol(LABELS)
     evaluation = evaluate(pairs, protocol, output / "scores", progress)
+    describe_evaluation(evaluation, protocol, facts_of_models(model_files(output / "run")))
     report = report_evaluation(evaluation, pairs, protocol, find_images(test_set), progress=progress)
     return Demo(run, reports, evaluation, report)

@@ -6,9 +6,11 @@ import hashlib
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 from volseg import __version__
+from volseg.config import Config
 from volseg.errors import DataError
 from volseg.io.files import write_text
 
@@ -19,8 +21,33 @@ Facts = tuple[tuple[str, str], ...]
 
 
 def made_now() -> Facts:
-    """Version and day."""
-    return (("volseg", __version__), ("made", datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")))
+    """Versions and day."""
+    return (
+        ("volseg", f"{__version__}, torch {version('torch')}, MONAI {version('monai')}"),
+        ("made", datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")),
+    )
+
+
+def facts_of_models(files: Sequence[Path]) -> Facts:
+    """Which models these are, by what is in them."""
+    return tuple((f"model {number}", hash_of(file)) for number, file in enumerate(files, start=1) if file.is_file())
+
+
+def facts_of_config(config: Config) -> Facts:
+    """What a person asks first about a training."""
+    training = config.training
+    spacing = " x ".join(f"{size:g}" for size in config.preprocessing.spacing_mm)
+    limits = {"minutes": training.minutes, "epochs": training.epochs, "target Dice": training.target_dice}
+    return (
+        ("network", config.network.name),
+        ("channels", ", ".join(config.data.channels)),
+        ("labels", ", ".join(label.name for label in config.data.output_labels)),
+        ("voxel size", f"{spacing} mm"),
+        ("patches", f"{' x '.join(map(str, config.patches.size))}, {training.batch_size} in a step"),
+        ("loss, optimizer", f"{config.loss.name}, {training.optimizer}, learning rate {training.learning_rate:g}"),
+        *((name, f"{value:g}") for name, value in limits.items() if value is not None),
+        ("seed", str(training.seed)),
+    )
 
 
 def hash_of(file: Path) -> str:

@@ -35,6 +35,7 @@ from volseg.networks import patch_divisor
 from volseg.plan import Plan, make_plan, take_fingerprint, this_machine
 from volseg.preparation import PreparedCase, prepare_cases
 from volseg.progress import Progress, silent
+from volseg.provenance import made_now, write_about
 from volseg.training import TrainingResult, train
 from volseg.training.choices import choose
 from volseg.training.record import VALIDATION_FILE, write_validation
@@ -152,6 +153,7 @@ def train_folder(
     team.meet()  # nobody needs the prepared cases any more
     if team.leads:
         write_validation(run.validation, output / VALIDATION_FILE)
+        write_about(made_now(), output)
         volumes = _volumes(prepared.values(), config)
         for result in run.results:
             settle(result.model, run.decided, volumes)

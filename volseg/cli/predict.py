@@ -46,6 +46,7 @@ def predict(  # noqa: PLR0913  each is an option
     from volseg.batch import Request, open_batch, segment_batch
     from volseg.export import ENCODINGS
     from volseg.outcomes import CASES_FILE, CaseReport, Status
+    from volseg.reporting import describe_batch, report_batch
 
     def tell(one: CaseReport) -> None:
         if one.status is Status.SEGMENTED:
@@ -56,9 +57,8 @@ def predict(  # noqa: PLR0913  each is an option
     with progress_shown() as progress:
         batch = open_batch(source, model, overrides, progress)
         reports = segment_batch(batch, request, progress, tell)
+        describe_batch(batch, output)
         if report and any(one.status is Status.SEGMENTED for one in reports):
-            from volseg.reporting import report_batch
-
             report_batch(batch, reports, output, progress)
     counts = {status: sum(one.status == status for one in reports) for status in Status}
     for one in reports:

@@ -5,8 +5,9 @@ const DATA = JSON.parse(document.getElementById("data").textContent);
 const ON_LIGHT = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8a8f98", "#b8a800"];
 const ON_DARK = ["#56b4e9", "#e69f00", "#1fc795", "#e3a1c8", "#3f8fd2", "#f0803c", "#a9b0ba", "#f0e442"];
 const COLUMNS = new Map(DATA.columns.map((column) => [column.name, column]));
-const LABELS = [...new Set(DATA.rows.map((row) => row.label))];
-const state = { sort: DATA.sort, descending: DATA.descending, search: "", label: "", status: "", shown: [], open: null };
+const LABELS = [...new Set(DATA.rows.map((row) => row.label).filter(Boolean))];
+const SEVERITY = ["failed", "skipped", "not_predicted", "missed", "false_alarm", "check", "ok", "segmented", "validated", "both_empty"];
+const state = { sort: DATA.sort, descending: DATA.descending, search: "", label: "", status: "", shown: [], open: null, hidden: new Set() };
 
 const byId = (id) => document.getElementById(id);
 
@@ -127,7 +128,7 @@ function showBox() {
 
 function showAgreement() {
   const label = byId("agreement-label").value;
-  const rows = DATA.rows.filter((row) => row.label === label && typeof row.reference_ml === "number" && typeof row.predicted_ml === "number");
+  const rows = DATA.rows.filter((row) => row.label === label && typeof row.reference_ml === "number" && typeof row.predicted_ml === "number" && !["not_predicted", "both_empty"].includes(row.status));
   const differences = rows.map((row) => row.predicted_ml - row.reference_ml);
   const mean = differences.reduce((sum, value) => sum + value, 0) / differences.length;
   const variance = differences.reduce((sum, value) => sum + (value - mean) ** 2, 0) / Math.max(1, differences.length - 1);
@@ -195,8 +196,9 @@ const isText = (name) => ["case_id", "label", "status", "reason"].includes(name)
 function ordered(rows) {
   const name = state.sort;
   const sign = state.descending ? -1 : 1;
+  const value = (row) => (name === "status" ? SEVERITY.indexOf(row.status) : row[name]);
   return [...rows].sort((one, other) => {
-    const [a, b] = [one[name], other[name]];
+    const [a, b] = [value(one), value(other)];
     if (a === b) return 0;
     if (a === null || a === undefined || a === "") return 1;
     if (b === null || b === undefined || b === "") return -1;
@@ -240,9 +242,12 @@ function sortBy(name) {
 
 function moveInTable(event) {
   const step = { ArrowDown: "nextElementSibling", ArrowUp: "previousElementSibling" }[event.key];
-  if (step) {
-    event.preventDefault();
-    event.currentTarget[step]?.focus();
+  const other = step && event.currentTarget[step];
+  if (step) event.preventDefault();
+  if (other) {
+    event.currentTarget.tabIndex = -1;
+    other.tabIndex = 0;
+    other.focus();
   } else if (event.key === "Enter" || event.key === " ") {
     event.preventDefault();
     openCase(event.currentTarget.dataset.case);
@@ -265,17 +270,22 @@ function showCases() {
 
 // ---- one case
 
+const pictureOf = (caseId) => (Object.hasOwn(DATA.pictures, caseId) ? DATA.pictures[caseId] : null);
+
 function openCase(caseId) {
+  const pressed = document.activeElement?.dataset.hides; // stays under the finger from case to case
+  leaveScene();
   state.open = caseId;
   byId("case-title").textContent = caseId;
   const rows = DATA.rows.filter((row) => row.case_id === caseId);
   byId("case-body").replaceChildren(...picturesOf(caseId), numbersOf(rows));
   if (!byId("case").open) byId("case").showModal();
+  if (pressed) (document.querySelector(`[data-hides="${pressed}"]`) ?? byId("next")).focus();
   showScene(caseId);
 }
 
 function picturesOf(caseId) {
-  const picture = DATA.pictures[caseId];
+  const picture = pictureOf(caseId);
   if (!picture) return [element("p", { class: "note" }, DATA.no_pictures)];
   const compared = picture.slices.some((slice) => slice.reference) && picture.slices.some((slice) => slice.prediction);
   const outlines = [["reference", "reference outline", ""], ["prediction", "prediction outline (dashed)", ""]];
@@ -283,9 +293,10 @@ function picturesOf(caseId) {
   if (compared) kinds.push(["missed", "missed: in the reference alone", "area"], ["added", "added: in the prediction alone", "area"], ["mistaken", "another label", "area"]);
   const swatch = (kind, area) => element("i", { class: area, style: area ? `background: var(--${kind})` : `border-color: var(--${kind}); border-top-style: ${kind === "prediction" ? "dashed" : "solid"}` });
   const legend = element("ul", { class: "legend" }, ...kinds.map(([kind, text, area]) => element("li", {}, swatch(kind, area), text)));
-  const slices = element("div", { class: "slices" }, ...picture.slices.map(sliceOf));
-  const toggle = (name, text) => element("button", { type: "button", "aria-pressed": "true", onclick: (event) => {
+  const slices = element("div", { class: ["slices", ...state.hidden].join(" ") }, ...picture.slices.map(sliceOf));
+  const toggle = (name, text) => element("button", { type: "button", "data-hides": name, "aria-pressed": String(!state.hidden.has(name)), onclick: (event) => {
     const hidden = slices.classList.toggle(name);
+    if (hidden) state.hidden.add(name); else state.hidden.delete(name);
     event.target.setAttribute("aria-pressed", String(!hidden));
   } }, text);
   const controls = element("div", { class: "controls" }, toggle("no-outlines", "Outlines"), ...(compared ? [toggle("no-errors", "Errors")] : []));
@@ -311,7 +322,7 @@ function sliceOf(slice) {
 
 function numbersOf(rows) {
   const names = DATA.columns.map((column) => column.name).filter((name) => rows.some((row) => row[name] !== null && row[name] !== undefined));
-  const head = element("tr", {}, element("th", { class: "text" }, ""), ...rows.map((row) => element("th", {}, row.label)));
+  const head = element("tr", {}, element("th", { class: "text" }, ""), ...rows.map((row) => element("th", {}, row.label ?? "")));
   const lines = [["status", (row) => readable(row.status)], ["reason", (row) => row.reason ?? ""]]
     .filter(([, value]) => rows.some(value))
     .map(([name, value]) => element("tr", {}, element("td", { class: "text" }, name), ...rows.map((row) => element("td", {}, value(row)))));
@@ -336,8 +347,12 @@ function meshOf(surface, name, color, opacity) {
   };
 }
 
+function leaveScene() {
+  if (byId("scene")) Plotly.purge("scene"); // a browser has room for few
+}
+
 function showScene(caseId) {
-  const picture = DATA.pictures[caseId];
+  const picture = pictureOf(caseId);
   const traces = [];
   if (picture?.reference) traces.push(meshOf(picture.reference, "reference", "#009e73", picture.prediction ? 0.35 : 1));
   if (picture?.prediction) traces.push(meshOf(picture.prediction, "prediction", "#e69f00", picture.reference ? 0.55 : 1));
@@ -367,20 +382,46 @@ function followCase() {
   });
   byId("case").addEventListener("close", () => {
     const row = [...document.querySelectorAll("#cases tbody tr")].find((one) => one.dataset.case === state.open);
+    leaveScene();
     byId("case-body").replaceChildren();
     row?.focus();
   });
 }
 
-// ---- light and dark
+// ---- light, dark and paper
+
+const PRINTED_CASES = 12;
+const PAPER_WIDTH = 660;
+
+function setTheme(name) {
+  document.documentElement.dataset.theme = name;
+  showCharts();
+  showCurves();
+}
 
 function followTheme() {
   const root = document.documentElement;
   root.dataset.theme = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
-  byId("theme").addEventListener("click", () => {
-    root.dataset.theme = root.dataset.theme === "dark" ? "light" : "dark";
-    showCharts();
-    showCurves();
+  byId("theme").addEventListener("click", () => setTheme(root.dataset.theme === "dark" ? "light" : "dark"));
+}
+
+function followPrinter() {
+  let theme = null;
+  const charts = () => [...document.querySelectorAll(".chart.js-plotly-plot")];
+  addEventListener("beforeprint", () => {
+    theme ??= document.documentElement.dataset.theme;
+    setTheme("light");
+    for (const chart of charts()) Plotly.relayout(chart, { autosize: false, width: PAPER_WIDTH, height: 300 });
+    const ids = [...new Set(state.shown.map((row) => row.case_id))].filter(pictureOf).slice(0, PRINTED_CASES);
+    byId("print-section").replaceChildren(...ids.map((id) => element("div", { class: "printed" }, element("h2", {}, id), ...picturesOf(id))));
+    byId("print-section").hidden = !ids.length;
+  });
+  addEventListener("afterprint", () => {
+    byId("print-section").hidden = true;
+    byId("print-section").replaceChildren();
+    for (const chart of charts()) Plotly.relayout(chart, { autosize: true, width: null, height: null });
+    setTheme(theme ?? document.documentElement.dataset.theme);
+    theme = null;
   });
 }
 
@@ -391,3 +432,4 @@ showCharts();
 showCurves();
 showCases();
 followCase();
+followPrinter();

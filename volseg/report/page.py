@@ -146,13 +146,13 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """A value that JSON has: numbers with the six digits that the tables have."""
+    """A value that JSON has: numbers with the six digits that the tables have, None for what is not finite."""
     if value is None or value is pd.NA:
         return None
     if isinstance(value, str | bool):
         return value
     number = float(value)
-    if math.isnan(number):
+    if not math.isfinite(number):
         return None
     return int(number) if number.is_integer() and abs(number) < 2**53 else float(f"{number:.6g}")
 

@@ -134,7 +134,7 @@ def _position(
     if reference is None or prediction is None or np.array_equal(reference, prediction):
         marked = prediction if reference is None else reference
         return fullest_planes(np.asarray(marked) > 0)
-    thickness = edt.edtsq((reference != prediction).view(np.uint8), anisotropy=spacing_mm)
+    thickness = edt.edtsq((reference != prediction).view(np.uint8), anisotropy=spacing_mm, black_border=True)
     r, a, s = np.unravel_index(int(thickness.argmax()), thickness.shape)
     return int(r), int(a), int(s)
 

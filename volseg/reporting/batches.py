@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import cc3d
@@ -14,15 +14,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from volseg.batch import Batch
-from volseg.evaluation.tables import write_table
-from volseg.io import read_mask, read_probabilities, read_volume
+from volseg.errors import DataError
+from volseg.evaluation.tables import read_table, write_table
+from volseg.io import SegmentsSource, Source, read_mask, read_probabilities, read_volume
+from volseg.io.files import without_root
 from volseg.metrics.crops import Box, Crop, label_crops
 from volseg.outcomes import CASES_FILE, CaseReport, Status, probability_file
 from volseg.progress import Progress, silent
-from volseg.provenance import made_now, read_about, write_about
-from volseg.report import Number, Report, Tile, draw, write_report
-from volseg.reporting.gallery import MOST_PICTURES, forget_pictures, keep_picture, kept_pictures, read_table
-from volseg.reporting.trainings import facts_of_config, facts_of_models
+from volseg.provenance import Facts, facts_of_config, facts_of_models, made_now, read_about, write_about
+from volseg.report import Number, Report, Tile, write_report
+from volseg.reporting.gallery import Scene, draw_cases, forget_report, image_on, kept_pictures
 from volseg.scoring import masks_in
 from volseg.volume import Label, Mask
 from volseg.volumes import VolumeRange
@@ -47,11 +48,11 @@ class Finding:
 
     Attributes:
         case_id: Of the mask.
-        label: Its name.
+        label: Its name; empty where the mask as a whole is meant.
         status: `ok`, or `check` if there is a reason to.
         predicted_ml: Its volume.
         usual_ml: The median of the model's own cases; NaN if it does not know.
-        parts: Pieces.
+        parts: Pieces; None where they could not be counted.
         confidence: Mean probability where it was drawn; NaN without probabilities.
         least_confidence: In the axial slice where it is lowest.
         least_sure_slice: That slice.
@@ -59,15 +60,30 @@ class Finding:
     """
 
     case_id: str
-    label: str
-    status: str
-    predicted_ml: float
-    usual_ml: float
-    parts: int
-    confidence: float
-    least_confidence: float
-    least_sure_slice: float
-    reason: str
+    label: str = ""
+    status: str = "check"
+    predicted_ml: float = math.nan
+    usual_ml: float = math.nan
+    parts: int | None = None
+    confidence: float = math.nan
+    least_confidence: float = math.nan
+    least_sure_slice: float = math.nan
+    reason: str = ""
+
+
+def describe_batch(batch: Batch, output: Path) -> None:
+    """Write down what made the masks in a folder, and remove the report of earlier ones.
+
+    Args:
+        batch: What was segmented, by which models.
+        output: Where the masks are.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    forget_report(output)
+    (output / REVIEW_FILE).unlink(missing_ok=True)
+    write_about((*made_now(), *facts_of_models(batch.files), *facts_of_config(batch.models[0].config)), output)
 
 
 def report_batch(batch: Batch, reports: Sequence[CaseReport], output: Path, progress: Progress = silent) -> Path:
@@ -85,24 +101,39 @@ def report_batch(batch: Batch, reports: Sequence[CaseReport], output: Path, prog
     Raises:
         OutputError: If it cannot be written.
     """
-    forget_pictures(output)
     masks = masks_in(output)
     images = {case.case_id: next(iter(case.images.values())) for case in batch.dataset.cases}
     labels, volumes = batch.models[0].config.data.output_labels, batch.models[0].volumes
     segmented = [report.case_id for report in reports if report.status is Status.SEGMENTED]
     findings: list[Finding] = []
-    for done, case_id in enumerate(case_id for case_id in segmented if case_id in masks):
+    for done, case_id in enumerate(segmented, start=1):
+        try:
+            mask = _mask(masks.get(case_id), images[case_id], labels)
+            findings += review(case_id, mask, labels, volumes, _probabilities(output, case_id))
+        except DataError as error:
+            findings.append(Finding(case_id, reason=f"not reviewed: {without_root(str(error), output)}"))
         progress("review", done, len(segmented), case_id)
-        mask = read_mask(masks[case_id], labels)
-        findings += review(case_id, mask, labels, volumes, _probabilities(output, case_id))
-    write_table(pd.DataFrame(findings, columns=list(Finding.__dataclass_fields__)), output / REVIEW_FILE)
-    reasons = Counter(finding.case_id for finding in findings if finding.status == "check")
-    worst = sorted({finding.case_id for finding in findings}, key=lambda case_id: (-reasons[case_id], case_id))
-    for done, case_id in enumerate(worst[:MOST_PICTURES], start=1):
-        keep_picture(draw(None, read_mask(masks[case_id], labels), read_volume(images[case_id])), output, case_id)
-        progress("draw", done, min(len(worst), MOST_PICTURES), case_id)
-    write_about((*made_now(), *facts_of_models(batch.files), *facts_of_config(batch.models[0].config)), output)
+    write_table(pd.DataFrame(findings, columns=[field.name for field in fields(Finding)]), output / REVIEW_FILE)
+
+    def scene_of(case_id: str) -> Scene:
+        mask = _mask(masks.get(case_id), images[case_id], labels)
+        return Scene(None, mask, image_on(mask.geometry, images[case_id], case_id))
+
+    draw_cases(scene_of, _worst_first(findings), output, progress)
     return write_report(page_of_batch(output), output)
+
+
+def _mask(source: Source | None, image: Source, labels: Sequence[Label]) -> Mask:
+    """A mask that was written; a DICOM object has the grid of its images."""
+    if source is None:
+        raise DataError("none of the files that were written is a mask; --format nifti makes one")
+    return read_mask(source, labels, on=read_volume(image).geometry if isinstance(source, SegmentsSource) else None)
+
+
+def _worst_first(findings: Sequence[Finding]) -> list[str]:
+    """Case ids, those with most to look at first."""
+    reasons = Counter(finding.case_id for finding in findings if finding.status == "check")
+    return sorted({finding.case_id for finding in findings}, key=lambda case_id: (-reasons[case_id], case_id))
 
 
 def review(
@@ -186,7 +217,7 @@ def page_of_batch(folder: Path) -> Report:
     rows = read_table(folder / REVIEW_FILE)
     outcomes = read_table(folder / CASES_FILE)
     counts = {status: int((outcomes["status"] == status).sum()) for status in Status}
-    to_check = int((rows["status"] == "check").sum())
+    to_check = rows.loc[rows["status"] == "check", "case_id"].nunique()
     lost = outcomes[outcomes["status"] != Status.SEGMENTED]
     numbers = tuple(number for number in _NUMBERS if rows[number.name].notna().any())
     return Report(
@@ -201,11 +232,21 @@ def page_of_batch(folder: Path) -> Report:
                 if counts[status]
             ),
         ),
-        facts=read_about(folder),
-        rows=pd.concat([rows, lost[["case_id", "status", "reason"]].assign(label="")], ignore_index=True),
+        facts=(*read_about(folder), *_not_known(rows)),
+        rows=pd.concat([rows, lost[["case_id", "status", "reason"]]], ignore_index=True),
         numbers=numbers,
-        table=tuple(number.name for number in numbers if number.name != "least_sure_slice"),
+        table=tuple(number.name for number in numbers),
         sort="status",
         pictures=kept_pictures(folder, sorted(set(rows["case_id"]))),
         no_pictures="Only the cases that need it most are drawn.",
+    )
+
+
+def _not_known(rows: pd.DataFrame) -> Facts:
+    """What the masks could not be judged by, so that nobody takes silence for praise."""
+    confidence = (("confidence", "not known: the batch was predicted without --probabilities"),)
+    usual = (("usual volumes", "not known: the model was trained before they were remembered"),)
+    return (
+        *(confidence if rows["confidence"].isna().all() else ()),
+        *(usual if rows["usual_ml"].isna().all() else ()),
     )

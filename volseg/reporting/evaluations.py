@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from volseg.errors import DataError
 from volseg.evaluation import CasePair, Evaluation, Protocol, read_pair
 from volseg.evaluation.evaluate import METRICS_FILE, STATISTICS_FILE, SUMMARY_FILE
 from volseg.evaluation.summary import MEAN_ROW
-from volseg.io import Source, read_volume
-from volseg.parallel import side_by_side
+from volseg.evaluation.tables import read_table
+from volseg.io import Source
 from volseg.progress import Progress, silent
 from volseg.provenance import Facts, made_now, read_about, write_about
-from volseg.report import Number, Picture, Report, Tile, draw, write_report
-from volseg.reporting.gallery import MOST_PICTURES, forget_pictures, keep_picture, kept_pictures, read_table
+from volseg.report import Number, Report, Tile, write_report
+from volseg.reporting.gallery import Scene, draw_cases, forget_report, image_on, kept_pictures
 
 #: What the tables of a page show of all that was measured, where it was.
 _SHOWN = ("dice", "hd95_mm", "assd_mm", "nsd", "volume_difference_ml", "lesion_f1", "centerline_dice", "auroc")
 _MEANS = ("dice_mean", "hd95_mm_mean", "assd_mm_mean", "nsd_mean", "volume_difference_ml_mean")
 
-logger = logging.getLogger(__name__)
+
+def describe_evaluation(evaluation: Evaluation, protocol: Protocol, predicted_by: Facts = ()) -> None:
+    """Write down what made an evaluation, and remove the report of an earlier one in its folder.
+
+    Args:
+        evaluation: What was measured.
+        protocol: How.
+        predicted_by: What made the predictions.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    forget_report(evaluation.folder)
+    made = ((f"masks: {name}", value) for name, value in predicted_by)
+    write_about((*made_now(), *_facts(evaluation, protocol), *made), evaluation.folder)
 
 
 def report_evaluation(
@@ -31,7 +43,6 @@ def report_evaluation(
     pairs: Sequence[CasePair],
     protocol: Protocol,
     images: Mapping[str, Source],
-    predicted_by: Facts = (),
     progress: Progress = silent,
 ) -> Path:
     """Draw the worst cases of an evaluation and write its report.
@@ -41,7 +52,6 @@ def report_evaluation(
         pairs: Its cases.
         protocol: How they were evaluated.
         images: Case id -> its image, as far as they are known.
-        predicted_by: What made the predictions.
         progress: Told per case.
 
     Returns:
@@ -50,17 +60,17 @@ def report_evaluation(
     Raises:
         OutputError: If it cannot be written.
     """
-    forget_pictures(evaluation.folder)
+    known = {pair.case_id: pair for pair in pairs}
+
+    def scene_of(case_id: str) -> Scene:
+        reference, prediction = read_pair(known[case_id], protocol)
+        return Scene(reference, prediction, image_on(reference.geometry, images.get(case_id), case_id))
+
     failed = {failure.case_id for failure in evaluation.failures}
     worst = evaluation.metrics.groupby("case_id")["dice"].min().sort_values(kind="stable")
-    chosen = [str(case_id) for case_id in worst.index if case_id not in failed][:MOST_PICTURES]
-    known = {pair.case_id: pair for pair in pairs}
-    pictures = side_by_side(lambda case_id: _drawn(known[case_id], protocol, images.get(case_id)), chosen)
-    for done, (case_id, picture) in enumerate(zip(chosen, pictures, strict=True), start=1):
-        if picture is not None:
-            keep_picture(picture, evaluation.folder, case_id)
-        progress("draw", done, len(chosen), case_id)
-    write_about((*made_now(), *_facts(evaluation, protocol), *predicted_by), evaluation.folder)
+    draw_cases(
+        scene_of, [str(case_id) for case_id in worst.index if case_id not in failed], evaluation.folder, progress
+    )
     return write_report(page_of_evaluation(evaluation.folder), evaluation.folder)
 
 
@@ -75,17 +85,9 @@ def _facts(evaluation: Evaluation, protocol: Protocol) -> Facts:
             "NSD",
             f"{conventions.nsd.replace('_', ' ')}, at {', '.join(f'{mm:g}' for mm in conventions.tolerances_mm)} mm",
         ),
+        *((("measured", "within regions of interest"),) if protocol.within else ()),
+        *((("other grids", "resampled onto that of the reference"),) if protocol.resample else ()),
     )
-
-
-def _drawn(pair: CasePair, protocol: Protocol, image: Source | None) -> Picture | None:
-    """A picture of a case that was scored; None, said aloud, where its image does not go with it."""
-    reference, prediction = read_pair(pair, protocol)
-    try:
-        return draw(reference, prediction, None if image is None else read_volume(image))
-    except DataError as error:
-        logger.warning("not drawn: %s: %s", pair.case_id, error)
-        return None
 
 
 def page_of_evaluation(folder: Path) -> Report:

@@ -1,37 +1,101 @@
-"""What is kept of a folder of results for its page: pictures of cases, beside the tables."""
+"""Pictures of cases, drawn and kept beside the tables of a folder of results."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from volseg.errors import DataError
+from volseg.geometry import Geometry
+from volseg.io import Source, read_volume
 from volseg.io.files import make_folder, write_text
-from volseg.report import Picture, Slice, Surface
+from volseg.parallel import side_by_side
+from volseg.progress import Progress, silent
+from volseg.report import REPORT_FILE, Picture, Slice, Surface, draw
+from volseg.volume import Mask, Volume
 
 PICTURES_FOLDER = "pictures"
 #: The cases that need it most are drawn, so that a page of many cases still fits into a mail.
-MOST_PICTURES = 60
+_MOST_PICTURES, _MOST_BYTES = 60, 8_000_000
+
+logger = logging.getLogger(__name__)
 
 
-def keep_picture(picture: Picture, folder: Path, case_id: str) -> None:
-    """Write a picture beside the results, whole or not at all.
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """What there is to draw of a case.
+
+    Attributes:
+        reference: What is held to be right, if anything is.
+        prediction: What a model made of the case, if it did.
+        image: What it was made from, if that is known.
+    """
+
+    reference: Mask | None
+    prediction: Mask | None
+    image: Volume | None
+
+
+def draw_cases(
+    scene_of: Callable[[str], Scene], case_ids: Sequence[str], folder: Path, progress: Progress = silent
+) -> None:
+    """Draw cases and keep their pictures, as many as a mail has room for.
+
+    Args:
+        scene_of: Reads what there is of a case. A case that cannot be read or drawn is said and left out.
+        case_ids: Those that need it most first.
+        folder: Of the results.
+        progress: Told per case.
 
     Raises:
-        OutputError: If it cannot be written.
+        OutputError: If a picture cannot be written.
     """
-    make_folder(folder / PICTURES_FOLDER)
-    write_text(_file(folder, case_id), json.dumps(asdict(picture), separators=(",", ":")))
+    chosen, size = case_ids[:_MOST_PICTURES], 0
+    for done, (case_id, text) in enumerate(
+        zip(chosen, side_by_side(lambda case_id: _drawn(scene_of, case_id), chosen), strict=True), start=1
+    ):
+        size += len(text)
+        if size > _MOST_BYTES:
+            return
+        if text:
+            make_folder(folder / PICTURES_FOLDER)
+            write_text(_file(folder, case_id), text)
+        progress("draw", done, len(chosen), case_id)
 
 
-def forget_pictures(folder: Path) -> None:
-    """Remove what was drawn of earlier results: a page must not show a mask that is no more."""
-    for file in (folder / PICTURES_FOLDER).glob("*.json"):
-        file.unlink()
+def _drawn(scene_of: Callable[[str], Scene], case_id: str) -> str:
+    """A picture as JSON; nothing, said aloud, where it cannot be made."""
+    try:
+        scene = scene_of(case_id)
+        picture = draw(scene.reference, scene.prediction, scene.image)
+    except DataError as error:
+        logger.warning("not drawn: %s: %s", case_id, error)
+        return ""
+    return json.dumps(asdict(picture), separators=(",", ":"))
+
+
+def image_on(grid: Geometry, source: Source | None, case_id: str) -> Volume | None:
+    """The image under a mask; None, said aloud, where it cannot be read or lies elsewhere: masks can be drawn alone."""
+    if source is None:
+        return None
+    try:
+        image = read_volume(source)
+    except DataError as error:
+        logger.warning("drawn without its image: %s: %s", case_id, error)
+        return None
+    if not image.geometry.matches(grid):
+        logger.warning("drawn without its image, which lies on another grid: %s", case_id)
+        return None
+    return image
+
+
+def forget_report(folder: Path) -> None:
+    """Remove the page and the pictures of earlier results: they must not be taken for those of the present ones."""
+    for file in (folder / REPORT_FILE, *(folder / PICTURES_FOLDER).glob("*.json")):
+        file.unlink(missing_ok=True)
 
 
 def kept_pictures(folder: Path, case_ids: Sequence[str]) -> dict[str, Picture]:
@@ -42,18 +106,6 @@ def kept_pictures(folder: Path, case_ids: Sequence[str]) -> dict[str, Picture]:
     """
     files = {case_id: _file(folder, case_id) for case_id in case_ids}
     return {case_id: _picture(file) for case_id, file in files.items() if file.is_file()}
-
-
-def read_table(path: Path) -> pd.DataFrame:
-    """A CSV that volseg wrote.
-
-    Raises:
-        DataError: If it is none.
-    """
-    try:
-        return pd.read_csv(path, dtype={"case_id": str, "label": str, "reason": str})
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is no table of results: {error}") from error
 
 
 def _file(folder: Path, case_id: str) -> Path:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from volseg.cases import Split, read_splits
+from volseg.cases import read_splits
 from volseg.checkpoint import FOLD_FOLDER, model_files
-from volseg.config import Config, read_config
+from volseg.config import read_config
 from volseg.evaluation.summary import MEAN_ROW
-from volseg.provenance import Facts, hash_of
+from volseg.evaluation.tables import read_table
+from volseg.provenance import facts_of_config, facts_of_models, read_about
 from volseg.report import Number, Report, Tile
-from volseg.reporting.gallery import read_table
-from volseg.runs import CONFIG_FILE, SPLITS_FILE
+from volseg.runs import CONFIG_FILE, NOT_USED_FILE, SPLITS_FILE
 from volseg.training.record import HISTORY_FILE, VALIDATION_FILE
 
 
@@ -42,9 +41,11 @@ def page_of_training(folder: Path) -> Report:
             Tile("networks trained", str(len(trained))),
         ),
         facts=(
+            *read_about(folder),
             *facts_of_models(model_files(folder)),
             *facts_of_config(config),
-            ("cases that taught", _counts(trained)),
+            ("cases that taught", ", ".join(str(len(split.train)) for split in trained)),
+            ("files not used", str(len(read_table(folder / NOT_USED_FILE)))),
         ),
         rows=rows,
         numbers=(
@@ -56,35 +57,17 @@ def page_of_training(folder: Path) -> Report:
         summary=pd.concat([summary, pd.DataFrame([overall])], ignore_index=True),
         means=("dice_mean",),
         policy="Every held-out case by the network that never saw it.",
-        history=pd.concat([_history(file.parent) for file in model_files(folder)], ignore_index=True),
+        history=pd.concat([_history(file) for file in _histories(folder)], ignore_index=True),
         no_pictures="Nothing is drawn of a training's cases: predict them, and evaluate with --report.",
     )
 
 
-def _history(folder: Path) -> pd.DataFrame:
-    return read_table(folder / HISTORY_FILE).assign(fold=folder.name if folder.name.startswith(FOLD_FOLDER) else "")
+def _histories(folder: Path) -> list[Path]:
+    """Of the network, or of that of each fold."""
+    folds = sorted(folder.glob(f"{FOLD_FOLDER}*/{HISTORY_FILE}"))
+    return folds or [folder / HISTORY_FILE]
 
 
-def facts_of_models(files: Sequence[Path]) -> Facts:
-    """Which models these are, by what is in them."""
-    return tuple((f"model {number}", hash_of(file)) for number, file in enumerate(files, start=1) if file.is_file())
-
-
-def facts_of_config(config: Config) -> Facts:
-    """What a person asks first about a training."""
-    training = config.training
-    spacing = " x ".join(f"{size:g}" for size in config.preprocessing.spacing_mm)
-    limits = {"minutes": training.minutes, "epochs": training.epochs, "target Dice": training.target_dice}
-    return (
-        ("network", config.network.name),
-        ("channels", ", ".join(config.data.channels)),
-        ("voxel size", f"{spacing} mm"),
-        ("patches", f"{' x '.join(map(str, config.patches.size))}, {training.batch_size} in a step"),
-        ("loss, optimizer", f"{config.loss.name}, {training.optimizer}, learning rate {training.learning_rate:g}"),
-        *((name, f"{value:g}") for name, value in limits.items() if value is not None),
-        ("seed", str(training.seed)),
-    )
-
-
-def _counts(splits: Sequence[Split]) -> str:
-    return ", ".join(str(len(split.train)) for split in splits)
+def _history(file: Path) -> pd.DataFrame:
+    name = file.parent.name
+    return read_table(file).assign(fold=name if name.startswith(FOLD_FOLDER) else "")
