@@ -24,6 +24,7 @@ from volseg.evaluation import (
     evaluate,
     failed_row,
     metrics_table,
+    read_pair,
     score_row,
     statistics,
     summarise,
@@ -533,6 +534,21 @@ def test_a_region_of_interest_reaches_the_scores(write, tmp_path):
     for region, reason in ((moved, "not on the grid"), (nothing, "is empty"), (None, "no region of interest")):
         pair = CasePair("a", reference, reference, within=region)
         assert reason in evaluate([pair], protocol, tmp_path / "out").failures[0].reason
+
+
+def test_what_is_not_known_does_not_count(write, tmp_path):
+    sparse = both()
+    sparse[:, :, 2:] = 255  # half of the slices were never looked at
+    pair = CasePair("a", write("p.nii.gz", np.full(SHAPE, HEAD.value, np.uint8)), write("r.nii.gz", sparse))
+    assert "holds 255" in evaluate([pair], PROTOCOL, tmp_path / "out").failures[0].reason
+    metrics = evaluate([pair], Protocol(LABELS, ignored=255), tmp_path / "out").metrics
+    head = metrics.iloc[0]
+    assert (head["tp"], head["fp"], head["fn"], head["tn"]) == (20, 40, 0, 0)
+    reference, prediction = read_pair(pair, Protocol(LABELS, ignored=255))
+    assert reference.array.max() == 2
+    assert not prediction.array[:, :, 2:].any()
+    with pytest.raises(ConfigError, match="cannot be ignored"):
+        Protocol(LABELS, ignored=TAIL.value)
 
 
 def test_a_mask_in_another_storage_order_is_the_same_mask(write, tmp_path):

@@ -132,13 +132,16 @@ def _longer_names(wanted: Collection[str], made: Collection[str]) -> dict[str, s
     return {case_id: names[0] for case_id, names in longer.items() if len(names) == 1 and case_id not in made}
 
 
-def evaluation_labels(predictions: Path, pairs: Sequence[CasePair], *, calibrated: bool = False) -> tuple[Label, ...]:
+def evaluation_labels(
+    predictions: Path, pairs: Sequence[CasePair], *, calibrated: bool = False, ignored: int | None = None
+) -> tuple[Label, ...]:
     """The labels to score: those of `labels.json` beside the predictions, else every structure or value found.
 
     Args:
         predictions: The folder of masks.
         pairs: Its cases.
         calibrated: Whether there are probabilities, whose order only labels.json can say.
+        ignored: A value that is no label.
 
     Raises:
         DataError: If labels.json is damaged, or missing where it must say what belongs together, or no file has any
@@ -164,9 +167,10 @@ def evaluation_labels(predictions: Path, pairs: Sequence[CasePair], *, calibrate
             values |= set(fastremap.unique(read_mask(source).array).tolist())
         if len(values) > _MOST_LABELS:
             raise DataError(f"{source} holds an image rather than labels: more than {_MOST_LABELS} values were found")
-    if not values - {0}:
+    values -= {0, ignored}
+    if not values:
         raise DataError("all masks and references are empty or unreadable, there is nothing to score")
-    return tuple(Label(value, f"label_{value}") for value in sorted(values - {0}))
+    return tuple(Label(value, f"label_{value}") for value in sorted(values))
 
 
 def _some(names: Iterable[str]) -> str:

@@ -42,6 +42,9 @@ def evaluate(  # noqa: PLR0913  each is an option
     within: Annotated[
         Path | None, typer.Option("--within", help="Folder of masks, one per case, outside of which nothing counts.")
     ] = None,
+    ignore: Annotated[
+        int | None, typer.Option("--ignore", help="Value of references where nothing is known and nothing counts.")
+    ] = None,
     resample: Annotated[
         bool, typer.Option("--resample", help="Bring masks onto the grid of their reference instead of refusing.")
     ] = False,
@@ -88,8 +91,15 @@ def evaluate(  # noqa: PLR0913  each is an option
         pairing = pair_cases(predictions, references, only_predicted=only_predicted, rules=rules, within=within)
         shown = images or (references if is_dataset(references) else None)
         known = find_images(shown, rules) if report and shown else {}
-        labels = evaluation_labels(predictions, pairing.pairs, calibrated=probabilities)
-        protocol = Protocol(labels, conventions, calibrated=probabilities, within=within is not None, resample=resample)
+        labels = evaluation_labels(predictions, pairing.pairs, calibrated=probabilities, ignored=ignore)
+        protocol = Protocol(
+            labels,
+            conventions,
+            calibrated=probabilities,
+            within=within is not None,
+            ignored=ignore,
+            resample=resample,
+        )
         result = score(pairing.pairs, protocol, output, progress)
         describe_evaluation(result, protocol, read_about(predictions))
         if report:

@@ -56,6 +56,7 @@ class Protocol:
         conventions: How to measure.
         calibrated: Whether the cases come with probabilities.
         within: Whether they come with a region of interest.
+        ignored: The value of references where nothing is known and nothing counts.
         resample: Whether a mask on another grid is brought onto that of its reference, instead of refused.
     """
 
@@ -63,6 +64,7 @@ class Protocol:
     conventions: Conventions = field(default_factory=Conventions)
     calibrated: bool = False
     within: bool = False
+    ignored: int | None = None
     resample: bool = False
 
     def __post_init__(self) -> None:
@@ -71,6 +73,8 @@ class Protocol:
         twice = [value for value, times in Counter(label.value for label in self.labels).items() if times > 1]
         if twice:
             raise ConfigError(f"two of the labels to evaluate have the value {twice[0]}")
+        if self.ignored in {0, *(label.value for label in self.labels)}:
+            raise ConfigError(f"the value {self.ignored} cannot be ignored: it is background or a label to evaluate")
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -156,7 +160,7 @@ def _evaluate_case(pair: CasePair, protocol: Protocol) -> tuple[list[dict[str, o
         reference = _reference(pair, protocol)
         grid = reference.geometry
         prediction = _prediction(pair, protocol, grid)
-        within = _region(pair, grid) if protocol.within else None
+        within = _counted(pair, protocol, reference)
         stated = _probabilities(pair, protocol, grid) if prediction is not None and protocol.calibrated else None
         scores = score_masks(
             prediction, reference, protocol.labels, protocol.conventions, within=within, probabilities=stated
@@ -177,7 +181,7 @@ def _without_folders(reason: str, pair: CasePair) -> str:
 
 
 def read_pair(pair: CasePair, protocol: Protocol) -> tuple[Mask, Mask | None]:
-    """The masks of a case as they are compared, empty outside a region of interest.
+    """The masks of a case as they are compared, empty where nothing counts.
 
     Returns:
         The reference, and the prediction if there is one.
@@ -187,9 +191,9 @@ def read_pair(pair: CasePair, protocol: Protocol) -> tuple[Mask, Mask | None]:
     """
     reference = _reference(pair, protocol)
     prediction = _prediction(pair, protocol, reference.geometry)
-    if not protocol.within:
+    region = _counted(pair, protocol, reference)
+    if region is None:
         return reference, prediction
-    region = _region(pair, reference.geometry)
     return _inside(reference, region), None if prediction is None else _inside(prediction, region)
 
 
@@ -216,8 +220,17 @@ def _stored_alike(mask: Mask, grid: Geometry) -> Mask:
     return mask
 
 
+def _counted(pair: CasePair, protocol: Protocol, reference: Mask) -> NDArray[np.bool_] | None:
+    """Where anything counts; None if that is everywhere."""
+    region = _region(pair, reference.geometry) if protocol.within else None
+    if protocol.ignored is None:
+        return region
+    known: NDArray[np.bool_] = reference.array != protocol.ignored
+    return known if region is None else known & region
+
+
 def _region(pair: CasePair, grid: Geometry) -> NDArray[np.bool_]:
-    """Where anything counts."""
+    """The region of interest of a case."""
     if pair.within is None:
         raise DataError("there is no region of interest of this case")
     region = _stored_alike(read_mask(pair.within, on=grid), grid)

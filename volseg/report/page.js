@@ -141,7 +141,7 @@ function showAgreement() {
     hovertemplate: "%{text}<br>mean %{x:.4g} ml, difference %{y:.4g} ml<extra></extra>",
   };
   Plotly.react("agreement", [trace], layout({
-    xaxis: { title: { text: "mean of both volumes [ml]" } }, yaxis: { title: { text: "predicted - reference [ml]" } },
+    xaxis: { title: { text: `${label}: mean of both volumes [ml]` } }, yaxis: { title: { text: "predicted - reference [ml]" } },
     shapes: lines.map(([y], n) => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: y, y1: y, line: { color, width: 1.5, dash: n ? "dash" : "solid" } })),
     annotations: lines.map(([y, text]) => ({ xref: "paper", x: 1, xanchor: "right", y, yanchor: "bottom", text: `${text} ${shown(y)}`, showarrow: false })),
   }), OPTIONS);

@@ -86,6 +86,7 @@ def _facts(evaluation: Evaluation, protocol: Protocol) -> Facts:
             f"{conventions.nsd.replace('_', ' ')}, at {', '.join(f'{mm:g}' for mm in conventions.tolerances_mm)} mm",
         ),
         *((("measured", "within regions of interest"),) if protocol.within else ()),
+        *((("ignored", f"what references mark {protocol.ignored}"),) if protocol.ignored is not None else ()),
         *((("other grids", "resampled onto that of the reference"),) if protocol.resample else ()),
     )
 
