@@ -54,9 +54,8 @@ def draw_cases(
         OutputError: If a picture cannot be written.
     """
     chosen, size = case_ids[:_MOST_PICTURES], 0
-    for done, (case_id, text) in enumerate(
-        zip(chosen, side_by_side(lambda case_id: _drawn(scene_of, case_id), chosen), strict=True), start=1
-    ):
+    pictures = side_by_side(lambda case_id: _drawn(scene_of, case_id), chosen)
+    for done, (case_id, text) in enumerate(zip(chosen, pictures, strict=True), start=1):
         size += len(text)
         if size > _MOST_BYTES:
             return
