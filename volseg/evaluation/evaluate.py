@@ -20,7 +20,7 @@ from volseg.geometry import Geometry
 from volseg.io import SegmentsSource, Source, read_mask, read_probabilities, resample_mask
 from volseg.io.files import make_folder, without_root
 from volseg.metrics import Conventions, score_masks
-from volseg.metrics.score import GRID_TOLERANCE_MM
+from volseg.metrics.score import same_grid
 from volseg.parallel import side_by_side
 from volseg.progress import Progress, silent
 from volseg.volume import Label, Mask
@@ -209,7 +209,7 @@ def _prediction(pair: CasePair, protocol: Protocol, grid: Geometry) -> Mask | No
     if pair.prediction is None:
         return None
     mask = _stored_alike(read_mask(pair.prediction, protocol.labels, on=grid), grid)
-    elsewhere = not mask.geometry.matches(grid, GRID_TOLERANCE_MM)
+    elsewhere = not same_grid(mask.geometry, grid)
     return resample_mask(mask, grid) if protocol.resample and elsewhere else mask
 
 
@@ -234,7 +234,7 @@ def _region(pair: CasePair, grid: Geometry) -> NDArray[np.bool_]:
     if pair.within is None:
         raise DataError("there is no region of interest of this case")
     region = _stored_alike(read_mask(pair.within, on=grid), grid)
-    if not region.geometry.matches(grid, GRID_TOLERANCE_MM):
+    if not same_grid(region.geometry, grid):
         raise GeometryError(f"the region of interest ({region.geometry}) is not on the grid of the reference ({grid})")
     if not region.array.any():
         raise DataError("the region of interest is empty: nothing in it could be right or wrong")
@@ -246,7 +246,7 @@ def _probabilities(pair: CasePair, protocol: Protocol, grid: Geometry) -> NDArra
     if pair.probabilities is None:
         raise DataError("there are no probabilities of this case", hint="`volseg predict --probabilities` writes them")
     shares, geometry = read_probabilities(pair.probabilities)
-    if not geometry.matches(grid, GRID_TOLERANCE_MM) or shares.shape[-1] != len(protocol.labels):
+    if not same_grid(geometry, grid) or shares.shape[-1] != len(protocol.labels):
         raise GeometryError(
             f"the probabilities ({shares.shape[-1]} labels on {geometry}) do not belong to the reference "
             f"({len(protocol.labels)} labels on {grid})"

@@ -27,8 +27,8 @@ from volseg.metrics.surface import measure_surfaces
 from volseg.metrics.surfels import measure_areas
 from volseg.volume import Label, Mask
 
-#: Files store positions rounded; grids whose corners differ by less are the same grid.
-GRID_TOLERANCE_MM = 0.01
+#: Masks of other tools have their positions rounded.
+_ROUNDED_MM = 0.01
 
 _FOREGROUND = Label(1, "foreground")
 _UNDEFINED = float("nan")
@@ -193,9 +193,14 @@ def score_masks(
     return scores
 
 
+def same_grid(one: Geometry, other: Geometry) -> bool:
+    """Whether the voxels of two masks can be compared: their places are the same but for what files round away."""
+    return one.matches(other, _ROUNDED_MM)
+
+
 def _check_grids(prediction: Geometry, reference: Geometry) -> None:
-    distance_mm = prediction.distance_mm(reference)
-    if distance_mm > GRID_TOLERANCE_MM:
+    if not same_grid(prediction, reference):
+        distance_mm = prediction.distance_mm(reference)
         apart = f", up to {distance_mm:.3g} mm apart" if np.isfinite(distance_mm) else ""
         raise GeometryError(
             f"the prediction ({prediction}) and the reference ({reference}) lie on different grids{apart}",
