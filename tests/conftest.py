@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Callable, Iterator
 from itertools import permutations, product
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from volseg.geometry import AxisOrder, Geometry
@@ -89,6 +92,14 @@ def trained_run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture(autouse=True, scope="session")
+def _one_core_each() -> None:
+    """Workers that run side by side share the cores: threads of one would only wait for those of another."""
+    if int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1:
+        os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
+        torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
 def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A home of its own, so that nothing is remembered from one session of tests to the next."""
     with pytest.MonkeyPatch.context() as patch:
@@ -109,3 +120,19 @@ def volseg(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -
         return int(exit_.value.code or 0), out, err
 
     return run
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 64 kB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
+    try:
+        mounted = subprocess.run(words, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        mounted = False
+    if not mounted:
+        pytest.skip("a tiny disk can only be mounted by root")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)

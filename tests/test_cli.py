@@ -362,6 +362,7 @@ def test_two_processes_learn_what_one_does_and_survive_the_loss_of_one(
     subprocess.run([sys.executable, *words, str(tmp_path / "alone")], check=True, capture_output=True)
     told = subprocess.run([*TEAM, *words, str(tmp_path / "team")], check=True, capture_output=True, text=True)
     assert told.stdout.count("cases taught") == 1
+    assert len(list((tmp_path / "team" / "tensorboard").iterdir())) == 1  # of the leader alone
     with (tmp_path / "told.txt").open("wb") as told_file:
         agent = subprocess.Popen(
             [*TEAM, "--max-restarts", "1", *words, str(tmp_path / "hurt")], stdout=told_file, stderr=told_file

@@ -722,22 +722,6 @@ def test_an_error_in_the_words_of_a_library_is_explained() -> None:
     assert "free some space" in error.hint
 
 
-@pytest.fixture
-def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 64 kB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    words = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
-    try:
-        mounted = subprocess.run(words, capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        mounted = False
-    if not mounted:
-        pytest.skip("a tiny disk can only be mounted by root")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
-
-
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # nibabel leaves a file to be closed
 @pytest.mark.parametrize("suffix", WRITABLE)
 @pytest.mark.parametrize("size", [66000, 100000])

@@ -159,7 +159,7 @@ def test_air_is_passed_over_only_where_no_label_is_as_dark() -> None:
     for values, expected in ((bright, 0.02), (hollow, None)):
         cases = [
             CasePrint((64, 64, 64), (1.0, 1.0, 1.0), ("MR",), (0.0,), (100.0,), each, {1: 1.0})
-            for each in (bright, bright, values)
+            for each in (np.empty((1, 0), np.float32), bright, values)  # of the first nothing is labelled
         ]
         plan = make_plan(Fingerprint(("image",), {"a": 1}, {}, tuple(cases)))
         assert plan.config.inference.air == expected

@@ -21,6 +21,7 @@ from volseg.errors import CheckpointError, ConfigError, DataError, OutputError, 
 from volseg.io import FileSource, read_mask, read_volume, write_mask, write_volume
 from volseg.io.files import write_text
 from volseg.runs import train_folder
+from volseg.training import loop
 from volseg.training.choices import RULES, choose, trials_for
 from volseg.training.loop import overfits
 from volseg.training.record import outlined_slice
@@ -389,6 +390,34 @@ def test_a_time_budget_is_kept(dataset: Path, tmp_path: Path) -> None:
     assert run.results[0].epochs > 3
 
 
+def test_what_time_ran_out_on_is_validated_all_the_same(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock may run out while an epoch is written down that was not to be validated."""
+    write = loop.write_history
+
+    def write_slowly(history: list[dict[str, Any]], path: Path) -> None:
+        time.sleep(6)
+        write(history, path)
+
+    monkeypatch.setattr(loop, "write_history", write_slowly)
+    tree = merge(TINY, {"training": {"minutes": 0.15, "epochs": None, "validation_interval": 100}})
+    run = train_folder(dataset, tmp_path / "run", tree)
+    assert run.results[0].model.is_file()
+    assert pd.read_csv(tmp_path / "run" / "history.csv")["dice"].notna().iloc[-1]
+
+
+def test_a_full_disk_leaves_the_last_model_as_it_is(tiny_disk: Path) -> None:
+    path = tiny_disk / "model.pt"
+    save(path, {"weights": {"a": torch.zeros(100)}})
+    before = path.read_bytes()
+    for count in (14_000, 20_000, 100_000):
+        with pytest.raises(OutputError, match="No space left"):
+            save(path, {"weights": {"a": torch.randn(count)}})
+        assert path.read_bytes() == before
+        assert list(tiny_disk.iterdir()) == [path]
+
+
 def test_early_stopping(dataset: Path, tmp_path: Path) -> None:
     tree = merge(TINY, {"training": {"epochs": 50, "steps_per_epoch": 1, "patience": 2, "learning_rate": 1e-12}})
     run = train_folder(dataset, tmp_path / "run", tree)
@@ -441,7 +470,9 @@ def test_prepared_cases_are_never_stale(dataset: Path, tmp_path: Path) -> None:
         prepare_cases(find_dataset(data).cases, config, cache)
         return {path.name.split("-")[0] for path in set(cache.iterdir()) - before}
 
+    opened = set(Path("/proc/self/fd").iterdir())
     assert len(files(plan.config)) == 6
+    assert len(set(Path("/proc/self/fd").iterdir()) - opened) < 6  # a process may hold few files: not one per case
     assert files(plan.config) == set()
     image = read_volume(FileSource(data / "images" / "case_0.nii.gz"))
     write_volume(Volume(image.array + 1, image.geometry), data / "images" / "case_0.nii.gz")

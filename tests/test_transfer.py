@@ -17,6 +17,7 @@ from volseg.config import (
     NetworkConfig,
     SegResNet,
     SwinUNETR,
+    TrainingConfig,
     UNet,
     VNet,
     merge,
@@ -98,11 +99,23 @@ def test_other_channels_get_new_first_layers(tmp_path: Path) -> None:
         assert weights - taken == stem & weights
 
 
+def test_a_layer_that_is_new_is_not_frozen() -> None:
+    config = config_of(NETWORKS[0], {"liver": 1})
+    network = built(config, 0)
+    stem = depends(config, channels=1)
+    assert stem
+    freeze_encoder(network, NETWORKS[0].name, set(network.state_dict()) - stem)
+    learning = {key for key, parameter in network.named_parameters() if parameter.requires_grad}
+    assert stem & dict(network.named_parameters()).keys() <= learning
+    with pytest.raises(ValueError, match="start_from says where"):
+        TrainingConfig(freeze_encoder=True)
+
+
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda each: each.name)
 def test_a_frozen_encoder_is_what_sees_the_image_and_not_what_answers(network: NetworkConfig) -> None:
     config = config_of(network, {"liver": 1, "spleen": 2})
     model = built(config, 0)
-    freeze_encoder(model, network.name)
+    freeze_encoder(model, network.name, model.state_dict())
     frozen = {key for key, parameter in model.named_parameters() if not parameter.requires_grad}
     learning = dict(model.named_parameters()).keys() - frozen
     assert depends(config, channels=1) & {*frozen, *learning} <= frozen | depends(config, outputs=1)
@@ -112,11 +125,15 @@ def test_a_frozen_encoder_is_what_sees_the_image_and_not_what_answers(network: N
         assert 0.2 < count / sum(parameter.numel() for parameter in model.parameters()) < 0.9
 
 
-@pytest.mark.parametrize("key", [None, "state_dict", "model"])
+@pytest.mark.parametrize("key", [None, "state_dict", "model", "distributed"])
 def test_weights_of_a_monai_bundle_are_taken(tmp_path: Path, key: str | None) -> None:
     torch.manual_seed(0)
     theirs = nets.SegResNet(3, 8, 1, 3, blocks_down=(1, 1), blocks_up=(1,))
-    torch.save(theirs.state_dict() if key is None else {key: theirs.state_dict()}, tmp_path / "bundle.pt")
+    weights = theirs.state_dict()
+    if key == "distributed":  # with the state of its optimizer in front
+        weights = {f"module.{name}": value for name, value in weights.items()}
+    content = {"optimizer": {"state": {}, "param_groups": []}, key: weights}
+    torch.save(weights if key is None else content, tmp_path / "bundle.pt")
     config = config_of(NETWORKS[3], {"liver": 1, "spleen": 2})
     ours = built(config, 1)
     adopt(ours, config, tmp_path / "bundle.pt")

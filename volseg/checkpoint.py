@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -119,8 +120,10 @@ def save(path: Path, content: Mapping[str, Any]) -> None:
     Raises:
         OutputError: If it cannot be written.
     """
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        torch.save({"volseg": __version__, **content}, file)
+    written = io.BytesIO()  # on a full disk PyTorch's own writer fails without saying why
+    torch.save({"volseg": __version__, **content}, written)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(written.getbuffer())
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -151,8 +154,9 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], Config | None]:
     content = _unpickle(file)
     if {"volseg", "weights", "config"} <= set(content):
         return content["weights"], _stored_config(file, content["config"])
-    inner = next((part for part in content.values() if isinstance(part, dict)), content)
-    weights = {str(key): value for key, value in inner.items() if isinstance(value, Tensor)}
+    parts = [content, *(part for part in content.values() if isinstance(part, dict))]
+    tensors = [{key: value for key, value in part.items() if isinstance(value, Tensor)} for part in parts]
+    weights = {str(key).removeprefix("module."): value for key, value in max(tensors, key=len).items()}
     if not weights:
         raise CheckpointError(f"{file} holds no weights")
     return weights, None

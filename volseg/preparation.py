@@ -38,8 +38,8 @@ class PreparedCase:
 
     Attributes:
         case_id: Its id.
-        image: (C, R, A, S) float32, memory-mapped.
-        reference: (R, A, S) uint8 or uint16, memory-mapped.
+        image_file: Holds `image`.
+        reference_file: Holds `reference`.
         locations: Label value -> (N,) places of some of its voxels in `reference.ravel()`.
         voxels: Label value -> how many voxels it has in `reference`.
         spacing_mm: Voxel size.
@@ -47,12 +47,22 @@ class PreparedCase:
     """
 
     case_id: str
-    image: NDArray[np.float32]
-    reference: NDArray[np.unsignedinteger]
+    image_file: Path
+    reference_file: Path
     locations: Mapping[int, NDArray[np.uint32]]
     voxels: Mapping[int, int]
     spacing_mm: tuple[float, float, float]
     unknown: tuple[bool, ...]
+
+    @property
+    def image(self) -> NDArray[np.float32]:
+        """(C, R, A, S) float32, memory-mapped while it is held: the files of many cases are too many to be open."""
+        return _map(self.image_file)
+
+    @property
+    def reference(self) -> NDArray[np.unsignedinteger]:
+        """(R, A, S) uint8 or uint16, memory-mapped likewise."""
+        return _map(self.reference_file)
 
 
 def prepare_cases(
@@ -118,7 +128,7 @@ def _prepare(case: Case, config: Config, folder: Path) -> PreparedCase:
     unknown = unknown_outputs(case.annotated, config.data)
     voxels = {value: int(counts[value]) for value in places}
     spacing_mm = config.preprocessing.spacing_mm
-    return PreparedCase(case.case_id, _map(image), _map(reference), places, voxels, spacing_mm, unknown)
+    return PreparedCase(case.case_id, image, reference, places, voxels, spacing_mm, unknown)
 
 
 def _check_annotated(case: Case, config: Config, places: Collection[int]) -> None:

@@ -158,6 +158,7 @@ def train_folder(
         for result in run.results:
             settle(result.model, run.decided, volumes)
         shutil.rmtree(output / CACHE_FOLDER)
+    team.meet()  # whoever ends earlier is taken for lost, and the leader ended with it
     return run
 
 
@@ -186,7 +187,10 @@ def _inherited(overrides: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "network": tree["network"],
         "preprocessing": {"spacing_mm": tree["preprocessing"]["spacing_mm"]},
-        "training": {"learning_rate": _FINE_TUNING * tree["training"]["learning_rate"]},
+        "training": {
+            "optimizer": tree["training"]["optimizer"],
+            "learning_rate": _FINE_TUNING * tree["training"]["learning_rate"],
+        },
     }
 
 
@@ -296,6 +300,7 @@ def _train_folds(
     folders = {fold: output / f"{FOLD_FOLDER}{fold}" if every else output for fold in splits}
     for folder in folders.values():  # all at once: a model that is still missing is then missed by predict
         make_folder(folder)
+    preparing = (time.monotonic() - started) / len(splits)  # of the time of each
     for fold, split in splits.items():
         own = _of_fold(config, fold, len(splits))
         yield train(
@@ -303,12 +308,11 @@ def _train_folds(
             [prepared[case_id] for case_id in split.val],
             own,
             folders[fold],
-            Clock(own.training, started=started),
+            Clock(own.training, started=time.monotonic() - preparing),
             resume=resume,
             progress=_named(progress, f", fold {fold}") if every else progress,
             team=team,
         )
-        started = time.monotonic()
 
 
 def _of_fold(config: Config, fold: int, folds: int) -> Config:

@@ -58,8 +58,9 @@ def train(  # noqa: PLR0913  each is an option
     with gather_team() as team, progress_shown() as progress:
         told = progress if team.leads else silent
         run = train_folder(data, output, overrides, resume=resume, progress=told, team=team)
-    if team.leads:
-        _tell_of(run)
+    if not team.leads:
+        return
+    _tell_of(run)
     if run.failed:
         raise typer.Exit(EXIT_SOME_FAILED)
 

@@ -60,7 +60,7 @@ class TrainingConfig(Section):
         gradient_clip: Largest norm of the gradient.
         ema_decay: Validated and saved weights are an exponential average of the trained ones; 0 takes them as they are.
         start_from: A run, a model file or a file of weights that the network starts with, as far as they fit.
-        freeze_encoder: Whether only the way up learns.
+        freeze_encoder: Whether only the way up learns, and layers of the way down that could not be taken over.
         precision: Of the network's arithmetic; auto is bf16 or fp16 where the machine is faster with it.
         validation_interval: Epochs between validations; 0 lets it follow from the time they take.
         patience: Validations without a better Dice after which training stops; 0 never stops early.
@@ -94,7 +94,7 @@ class TrainingConfig(Section):
     holdout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     validation_cases: Annotated[int, Field(ge=1)] = 16
     workers: Annotated[int, Field(ge=0)] = 1
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
     @property
     def steps(self) -> int | None:
@@ -107,4 +107,10 @@ class TrainingConfig(Section):
     def _fold_exists(self) -> TrainingConfig:
         if self.fold != "all" and self.fold >= self.folds:
             raise ValueError(f"fold {self.fold} does not exist: there are {self.folds}, counted from 0")
+        return self
+
+    @model_validator(mode="after")
+    def _frozen_from_somewhere(self) -> TrainingConfig:
+        if self.freeze_encoder and self.start_from is None:
+            raise ValueError("freeze_encoder keeps what was learned before: start_from says where")
         return self

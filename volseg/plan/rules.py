@@ -159,7 +159,7 @@ def _plan_air(fingerprint: Fingerprint, normalizations: Sequence[Mapping[str, An
     for channel, normalization in enumerate(normalizations):
         if normalization["method"] == "ct":  # its range begins where labels do
             continue
-        for case in fingerprint.cases:
+        for case in (case for case in fingerprint.cases if case.values[channel].size):
             limit = case.low[channel] + share * (case.high[channel] - case.low[channel])
             dark.append(float((case.values[channel] <= limit).mean()))
     if max(dark, default=0.0) > _DARK_LABELS:

@@ -120,6 +120,10 @@ def train(
                 _keep_epoch(state, run, config)
                 _show_epoch(state, board, watched[0], config, dtype)
             state.clock.tick(team.agree)
+    if "dice" not in state.history[-1]:  # time ran out while that epoch was written down
+        state.history[-1] |= _validate_epoch(state, watched, len(val_cases), config, step)
+        if team.leads:
+            _keep_epoch(state, run, config)
     board.close()
     with team.leader_first():
         best = load_model(run / MODEL_FILE, device)
@@ -161,7 +165,7 @@ def _train_epoch(
     began, rate, waited, voxels = state.clock.elapsed_seconds, 0.0, 0.0, 0
     losses: list[float] = []
     norms: list[float] = []
-    broken = 0
+    broken = in_a_row = 0
     state.network.train()
     while not losses or not state.clock.epoch_is_over(state.step, len(losses) + broken, began):
         rate = learning_rate(settings, state.step, state.clock.progress(state.step))
@@ -182,13 +186,14 @@ def _train_epoch(
         state.step += 1
         state.clock.tick(step.team.agree)
         if value is None:
-            broken += 1
-            if broken >= _BROKEN_STEPS:
+            broken, in_a_row = broken + 1, in_a_row + 1
+            if in_a_row >= _BROKEN_STEPS:
                 raise TrainingError(
-                    f"the loss was not finite in {broken} steps",
+                    f"the loss was not finite in {in_a_row} steps in a row",
                     hint="lower training.learning_rate or set precision=fp32",
                 )
             continue
+        in_a_row = 0
         losses.append(value)
         norms.append(norm)
         progress("train", round(1000 * state.clock.progress(state.step)), 1000, _note(state, losses))

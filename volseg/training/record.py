@@ -103,8 +103,9 @@ class Board:
         self._writer.add_image("reference green, prediction orange", picture, epoch, dataformats="HWC")
 
     def close(self) -> None:
-        """Write what is left."""
-        self._writer.close()
+        """Write what is left; a file that nothing was written to is not begun: its header would erase the others."""
+        if "_writer" in vars(self):
+            self._writer.close()
 
 
 def outlined_slice(

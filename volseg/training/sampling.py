@@ -73,10 +73,11 @@ class Patches:
 
     def _augmented(self, case: PreparedCase, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         settings = self._config.patches
-        r, a, s = case.reference.shape
+        marked = case.reference
+        r, a, s = marked.shape
         corner = draw_corner((r, a, s), settings.size, case.locations, settings.foreground, rng)
         image = torch.from_numpy(cut(case.image, corner, settings.size))
-        reference = torch.from_numpy(cut(case.reference, corner, settings.size).astype(np.float32)[np.newaxis])
+        reference = torch.from_numpy(cut(marked, corner, settings.size).astype(np.float32)[np.newaxis])
         augment = self._augmentation()
         chance = np.random.RandomState(int(rng.integers(2**32)))
         for change in augment.transforms:  # one for all: a chain seeds each anew, which takes as long as most changes

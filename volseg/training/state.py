@@ -71,9 +71,9 @@ def start(config: Config, device: torch.device, dtype: torch.dtype, clock: Clock
     torch.manual_seed(settings.seed)
     network = build_network(config.network, len(config.data.channels), config.data.outputs)
     if settings.start_from is not None:
-        adopt(network, config, Path(settings.start_from))
-    if settings.freeze_encoder:
-        freeze_encoder(network, config.network.name)
+        learned = adopt(network, config, Path(settings.start_from))
+        if settings.freeze_encoder:
+            freeze_encoder(network, config.network.name, learned)
     network.to(device, memory_format=training_layout(device))  # type: ignore[call-overload]  # its stub knows only 4D
     average = None
     if settings.ema_decay:

@@ -109,7 +109,7 @@ class Team:
         """
         if self.size == 1:
             return part
-        parts = [torch.empty_like(part) for _ in range(self.size)]
+        parts = [torch.empty_like(part, memory_format=torch.contiguous_format) for _ in range(self.size)]
         distributed.all_gather(parts, part.detach().contiguous())
         parts[self.rank] = part
         return torch.cat(parts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -30,7 +30,7 @@ _ENCODERS: Mapping[NetworkName, str] = MappingProxyType(
 )
 
 
-def adopt(network: nn.Module, config: Config, source: Path) -> None:
+def adopt(network: nn.Module, config: Config, source: Path) -> set[str]:
     """Take over the weights of another run, or of a file with the weights of the same network.
 
     The first layers stay new where the channels are others, the last ones where the labels are; what stays new is said.
@@ -39,6 +39,9 @@ def adopt(network: nn.Module, config: Config, source: Path) -> None:
         network: Gets the weights.
         config: What it is and is for.
         source: A run, a model file, or a file with nothing but weights.
+
+    Returns:
+        The names of the weights that were taken over.
 
     Raises:
         CheckpointError: If there is no such file, or nothing of it fits.
@@ -61,12 +64,13 @@ def adopt(network: nn.Module, config: Config, source: Path) -> None:
     logger.warning(
         "started from %s with %d of %d weights; new: %s", source, len(fitting), len(own), ", ".join(fresh) or "none"
     )
+    return set(fitting)
 
 
-def freeze_encoder(network: nn.Module, name: NetworkName) -> None:
-    """Keep the way down as it is, so that only what answers goes on learning."""
+def freeze_encoder(network: nn.Module, name: NetworkName, learned: Collection[str]) -> None:
+    """Keep what the way down has learned, so that only what answers, and what is new, goes on learning."""
     for key, parameter in network.named_parameters():
-        if re.match(_ENCODERS[name], key):
+        if key in learned and re.match(_ENCODERS[name], key):
             parameter.requires_grad = False
 
 
