@@ -22,8 +22,9 @@ from volseg.config import DicomRules, SeriesRule
 from volseg.errors import DataError, GeometryError
 from volseg.export.rtstruct import write_rtstruct
 from volseg.export.seg import write_seg
+from volseg.geometry import Geometry
 from volseg.inspection import inspect
-from volseg.io import SeriesSource, single_source, write_mask
+from volseg.io import SeriesSource, discover, single_source, write_mask
 from volseg.io.dicom import read_instances, write_series
 from volseg.io.source import SeriesTraits
 from volseg.terminology import Code, Structure
@@ -497,6 +498,16 @@ def test_an_exact_name_wins_over_a_code(tmp_path: Path) -> None:
     write_reference("seg", tmp_path / "a" / "ct", tmp_path / "a", labels=labels)
     (array,) = reference_of(find_dataset(tmp_path), (Label(1, "liver"), Label(2, "lesion")))
     np.testing.assert_array_equal(array, 2 * (box() == 2))
+
+
+def test_channels_that_nowhere_meet_are_refused(tmp_path: Path) -> None:
+    here = make_volume(shape=SHAPE)
+    affine = here.geometry.affine.copy()
+    affine[:3, 3] += 500
+    write_study(tmp_path, (here, {}), (Volume(here.array, Geometry(SHAPE, affine)), {}))
+    images = dict(zip(("head", "foot"), sorted(discover(tmp_path).sources, key=str), strict=True))
+    with pytest.raises(GeometryError, match="channel foot lies beside head: they have no place in common"):
+        read_images(Case("a", images, None), ("head", "foot"))
 
 
 def test_the_reference_says_which_series_it_is_about(tmp_path: Path) -> None:

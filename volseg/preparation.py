@@ -105,6 +105,9 @@ def _attempt(case: Case, config: Config, folder: Path) -> PreparedCase | SetAsid
         return _prepare(case, config, folder)
     except DataError as error:
         return SetAside(next(iter(case.images.values())).place, str(error))
+    except Exception as error:
+        error.add_note(f"while case {case.case_id} was prepared")
+        raise
 
 
 def _prepare(case: Case, config: Config, folder: Path) -> PreparedCase:

@@ -82,7 +82,7 @@ def read_images(case: Case, channels: Sequence[str]) -> Volume:
 
     Raises:
         DataError: If a channel is missing or damaged, has no finite voxel, or is the same everywhere.
-        GeometryError: If a channel does not lie on the grid of the first.
+        GeometryError: If a channel does not lie on the grid of the first, or has no place in common with it.
     """
     volumes = [_read_channel(case, channel) for channel in channels]
     for n, channel in enumerate(channels[1:], start=1):
@@ -91,6 +91,10 @@ def read_images(case: Case, channels: Sequence[str]) -> Volume:
             continue
         if _share_a_space(case.images[channels[0]], case.images[channel]):
             volumes[n] = resample(volume, volumes[0].geometry)
+            if not np.isfinite(volumes[n].array).any():
+                raise GeometryError(
+                    f"case {case.case_id}: channel {channel} lies beside {channels[0]}: they have no place in common"
+                )
         else:
             raise GeometryError(
                 f"case {case.case_id}: channel {channel} has {volume.geometry}, but {channels[0]} has "
