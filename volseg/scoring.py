@@ -12,7 +12,7 @@ import fastremap
 
 from volseg.cases import find_references
 from volseg.cases.case import as_case_id
-from volseg.cases.layouts import name_parts
+from volseg.cases.layouts import name_parts, segment_labels
 from volseg.config import NO_RULES, DicomRules
 from volseg.errors import DataError
 from volseg.evaluation import CasePair
@@ -159,8 +159,7 @@ def evaluation_labels(
             hint=_LIST,
         )
     if marked:
-        names = dict.fromkeys(name for source in marked for name in source.names if name)
-        return tuple(Label(value, name) for value, name in enumerate(names, start=1))
+        return tuple(Label(value, name) for name, value in segment_labels(marked).items())
     values: set[int] = set()
     for source in sources:
         with contextlib.suppress(DataError):  # it fails by name when it is scored

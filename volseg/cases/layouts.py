@@ -64,13 +64,14 @@ def find_dataset(path: Path, rules: DicomRules = NO_RULES, progress: Progress = 
         reasons = Counter(item.reason for item in dataset.set_aside)
         found = "; ".join(f"{reason} ({count} files)" for reason, count in reasons.most_common(3)) or "it has no images"
         raise DataError(f"{path} holds no labelled case: {found}", hint=_HINT)
-    return dataset if dataset.labels else replace(dataset, labels=_segment_labels(dataset.cases))
+    return (
+        dataset if dataset.labels else replace(dataset, labels=segment_labels(case.reference for case in dataset.cases))
+    )
 
 
-def _segment_labels(cases: Iterable[Case]) -> dict[str, int]:
-    """Names of the structures that DICOM references mark, numbered in the order in which they are met."""
-    references = [case.reference for case in cases]
-    names = [name for source in references if isinstance(source, SegmentsSource) for name in source.names]
+def segment_labels(sources: Iterable[Source | None]) -> dict[str, int]:
+    """Names of the structures that DICOM objects mark, numbered in the order in which they are met."""
+    names = [name for source in sources if isinstance(source, SegmentsSource) for name in source.names]
     return {name: value for value, name in enumerate(dict.fromkeys(filter(None, names)), start=1)}
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
 from volseg.cli.options import EXIT_SOME_FAILED, GapsOption, choice, only, progress_shown
 from volseg.console import print_comparison, print_line, print_summary, say
+
+if TYPE_CHECKING:
+    from volseg.evaluation import Evaluation
 
 
 def evaluate(  # noqa: PLR0913  each is an option
@@ -104,18 +108,26 @@ def evaluate(  # noqa: PLR0913  each is an option
         describe_evaluation(result, protocol, read_about(predictions))
         if report:
             report_evaluation(result, pairing.pairs, protocol, known, progress)
-    for failure in result.failures:
-        say(f"failed: {failure.case_id}: {failure.reason}")
-    for remark in pairing.remarks:
-        say(f"note: {remark}")
+    remarks = [*pairing.remarks]
     drawn_alone = [pair.case_id for pair in pairing.pairs if pair.case_id not in known]
     if report and drawn_alone:
-        say(f"note: the report shows {len(drawn_alone)} cases without an image; --images names the folder they are in")
+        remarks.append(
+            f"the report shows {len(drawn_alone)} cases without an image; --images names the folder they are in"
+        )
+    _tell_of(result, remarks, report=report)
+    if result.failures:
+        raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def _tell_of(result: Evaluation, remarks: Sequence[str], *, report: bool) -> None:
+    """What an evaluation came to."""
+    for failure in result.failures:
+        say(f"failed: {failure.case_id}: {failure.reason}")
+    for remark in remarks:
+        say(f"note: {remark}")
     print_summary(result.summary)
     tables = "metrics.csv, summary.csv and statistics.csv"
     print_line(f"\nwrote {tables}{' and report.html' if report else ''} in {result.folder}")
-    if result.failures:
-        raise typer.Exit(EXIT_SOME_FAILED)
 
 
 def _compare_scores(first: Path, second: Path, output: Path) -> None:
