@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk  # noqa: N813  the library's own short name
 
-from volseg.geometry import Geometry
+from volseg.image.geometry import Geometry
+from volseg.image.volume import Volume
 from volseg.io import discover, read_volume, single_source
 from volseg.io.dicom import write_series
-from volseg.volume import Volume
 
 FOLDERS, FILES_PER_FOLDER = 50, 100
 SLICES, MATRIX = 300, 512

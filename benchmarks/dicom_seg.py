@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless
 
-from volseg.export.seg import Encoding, write_seg
-from volseg.geometry import Geometry
+from volseg.exporting.seg import Encoding, write_seg
+from volseg.image.geometry import Geometry
+from volseg.image.volume import Label, Mask, Volume
 from volseg.io import SeriesSource, single_source
 from volseg.io.dicom import read_instances, write_series
-from volseg.volume import Label, Mask, Volume
 
 SPACING_MM = (1.0, 1.0, 2.5)
 

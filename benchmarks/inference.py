@@ -25,15 +25,15 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from volseg.cases import Case
-from volseg.checkpoint import Model
 from volseg.config import Config, validate
-from volseg.export import write
-from volseg.geometry import Geometry
+from volseg.exporting import write
+from volseg.image.geometry import Geometry
+from volseg.image.volume import Volume
 from volseg.inference.engines import available, start
 from volseg.io import FileSource, write_volume
-from volseg.networks import build_network
-from volseg.prediction import Predictor
-from volseg.volume import Volume
+from volseg.model.checkpoint import TrainedNetwork
+from volseg.model.networks import build_network
+from volseg.prediction.predictor import Predictor
 
 PATCH = (96, 96, 96)
 WINDOW = (-100.0, 240.0)
@@ -168,7 +168,7 @@ def with_monai(network: nn.Module, *, tuned: bool) -> Callable[[Path, Path], Non
     return work
 
 
-def with_volseg(model: Model) -> Callable[[Path, Path], None]:
+def with_volseg(model: TrainedNetwork) -> Callable[[Path, Path], None]:
     """The same with volseg; engines are tried out once, before anything is timed."""
     predictor = Predictor([model])
 
@@ -233,7 +233,7 @@ def compare(
     ways = {
         "monai": with_monai(network, tuned=False),
         "monai_tuned": with_monai(build_copy(network, config), tuned=True),
-        "volseg": with_volseg(Model(network, config)),
+        "volseg": with_volseg(TrainedNetwork(network, config)),
     }
     if not options.fp32:
         del ways["monai"]

@@ -18,14 +18,14 @@ import numpy as np
 import torch
 
 from volseg.cases import Case
-from volseg.checkpoint import Model
 from volseg.config import validate
-from volseg.export import write
+from volseg.exporting import write
 from volseg.io import FileSource
 from volseg.io.files import atomic_path
 from volseg.memory import peak_mb, reset_peak
-from volseg.networks import build_network
-from volseg.prediction import Predictor
+from volseg.model.checkpoint import TrainedNetwork
+from volseg.model.networks import build_network
+from volseg.prediction.predictor import Predictor
 
 
 def make_image(path: Path, slices: int) -> None:
@@ -58,7 +58,7 @@ def measure(path: Path, outputs: int, spacing_mm: float, memory_gb: float | None
     }
     config = validate(tree, "the benchmark")
     torch.manual_seed(0)
-    predictor = Predictor([Model(build_network(config.network, 1, outputs).eval(), config)])
+    predictor = Predictor([TrainedNetwork(build_network(config.network, 1, outputs).eval(), config)])
     reset_peak()
     before = peak_mb()
     case = Case("case", {"image": FileSource(path)})

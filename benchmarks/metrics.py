@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from volseg.geometry import Geometry
+from volseg.image.geometry import Geometry
+from volseg.image.volume import Label, Mask
 from volseg.metrics import Conventions, SurfaceScore, measure_surfaces, score_masks
-from volseg.volume import Label, Mask
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of the peers

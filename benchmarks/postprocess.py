@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from volseg.config import LabelRule
-from volseg.geometry import Geometry
-from volseg.postprocess import postprocess
-from volseg.volume import Label, Mask
+from volseg.image.geometry import Geometry
+from volseg.image.volume import Label, Mask
+from volseg.prediction.postprocess import postprocess
 
 Array = NDArray[np.uint8]
 

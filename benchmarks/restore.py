@@ -19,7 +19,7 @@ from volseg.config import DataConfig
 from volseg.inference.restore import find_targets, restore
 from volseg.inference.scene import Scene
 from volseg.inference.sliding import Slab
-from volseg.outputs import label_values, winners
+from volseg.model.label_encoding import label_values, winners
 
 Labels = NDArray[np.unsignedinteger]
 

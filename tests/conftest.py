@@ -11,9 +11,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from volseg.geometry import AxisOrder, Geometry
+from volseg.image.geometry import AxisOrder, Geometry
+from volseg.image.volume import Mask, Volume
 from volseg.io import write_mask, write_volume
-from volseg.volume import Mask, Volume
 
 #: All ways to store one anatomy: six orders of the axes, each of them forward or backward.
 STORAGE_ORDERS = [
@@ -84,7 +84,7 @@ TINY = {
 def trained_run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose model has learned the balls and boxes well enough to draw them."""
     from volseg.config import merge
-    from volseg.runs import train_folder
+    from volseg.training.run import train_folder
 
     run = tmp_path_factory.mktemp("run") / "tiny"
     train_folder(dataset, run, merge(TINY, {"training": {"epochs": 12, "learning_rate": 0.01}}))

@@ -35,12 +35,12 @@ from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag,
 from test_dicom import AXIAL, LEFT_HANDED, ROTATED, SAGITTAL, TILTED, edit, make_volume, write_enhanced
 
 from volseg.errors import VolsegError
-from volseg.export.rtstruct import write_rtstruct
-from volseg.export.seg import write_seg
-from volseg.geometry import Geometry
+from volseg.exporting.rtstruct import write_rtstruct
+from volseg.exporting.seg import write_seg
+from volseg.image.geometry import Geometry
+from volseg.image.volume import Label, Mask
 from volseg.io import SeriesSource, discover, read_mask, read_volume, single_source
 from volseg.io.dicom import write_series
-from volseg.volume import Label, Mask
 
 LIMIT_SECONDS = 5.0
 SAME_MM = 1e-3

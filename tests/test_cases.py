@@ -26,10 +26,10 @@ from volseg.cases import (
 )
 from volseg.cases.case import as_case_id, names_a_reference, stem
 from volseg.errors import ConfigError, DataError, GeometryError
-from volseg.geometry import AxisOrder, Geometry
+from volseg.image.geometry import AxisOrder, Geometry
+from volseg.image.volume import Label, Mask, Volume
 from volseg.io import FileSource, SeriesSource, Source, discover, write_mask, write_volume
 from volseg.io.dicom import write_series
-from volseg.volume import Label, Mask, Volume
 
 SHAPE = (4, 3, 2)
 GRID = Geometry(SHAPE, np.diag([1.0, 2.0, 3.0, 1.0]))

@@ -18,10 +18,10 @@ import torch
 import yaml
 from conftest import TINY, make_case
 
-from volseg.checkpoint import load
-from volseg.geometry import AxisOrder, Geometry
+from volseg.image.geometry import AxisOrder, Geometry
+from volseg.image.volume import Mask
 from volseg.io import FileSource, read_mask, write_mask, write_volume
-from volseg.volume import Mask
+from volseg.model.checkpoint import load
 
 Volseg = Callable[..., tuple[int, str, str]]
 
@@ -279,7 +279,7 @@ def test_a_defect_of_ours_is_exit_code_1_with_a_log(
     def defect(*_: object) -> None:
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr("volseg.inspection.inspect", defect)
+    monkeypatch.setattr("volseg.cases.inspection.inspect", defect)
     code, _, err = volseg("inspect", dataset)
     assert code == 1
     assert "Traceback" not in err

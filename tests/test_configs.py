@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from volseg.cases import Dataset
 from volseg.config import Config, read_overrides
-from volseg.networks import build_network, patch_divisor
-from volseg.outputs import encode, label_values, winners
-from volseg.plan import lateral_pairs
-from volseg.progress import silent
-from volseg.runs import _resolve
+from volseg.model.label_encoding import encode, label_values, winners
+from volseg.model.networks import build_network, patch_divisor
+from volseg.planning import lateral_pairs
+from volseg.progress import ignore_progress
+from volseg.training.run import _resolve
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 CHANNELS = {"hippocampus": ("image",), "abdomen_ct": ("image",), "brain_tumour": ("flair", "t1w", "t1gd", "t2w")}
@@ -92,7 +92,7 @@ def resolved(folders: dict[str, Path]) -> dict[str, tuple[Dataset, Config]]:
 
 def resolve(data: Path, config: Path) -> tuple[Dataset, Config]:
     """What `volseg train` makes of a data set and a config."""
-    return _resolve(data, data, read_overrides(config), resumed=False, progress=silent)
+    return _resolve(data, data, read_overrides(config), resumed=False, progress=ignore_progress)
 
 
 def topic(path: Path) -> str:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from volseg.contours import fill, signed_area, trace, with_keyholes
+from volseg.image.contours import fill, signed_area, trace, with_keyholes
 
 MASKS = arrays(bool, array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9))
 

@@ -21,11 +21,11 @@ from pydicom import uid
 from pydicom.dataset import Dataset, FileMetaDataset
 
 from volseg.errors import DataError, GeometryError
-from volseg.geometry import AxisOrder, Geometry
+from volseg.image.geometry import AxisOrder, Geometry
+from volseg.image.volume import Volume
 from volseg.io.dicom import is_dicom, read_series, scan_dicom, write_series
 from volseg.io.dicom.scan import Scan
 from volseg.io.source import SeriesSource
-from volseg.volume import Volume
 
 SHAPE = (5, 4, 6)
 AXIAL = np.eye(3)

@@ -22,15 +22,15 @@ from pydicom.dataset import Dataset
 from test_dicom import AXIAL, TILTED, drop, edit, make_volume, write_enhanced
 
 from volseg.errors import DataError, GeometryError
-from volseg.export.rtstruct import write_rtstruct
-from volseg.export.seg import write_seg
-from volseg.geometry import Geometry
+from volseg.exporting.rtstruct import write_rtstruct
+from volseg.exporting.seg import write_seg
+from volseg.image.geometry import Geometry
+from volseg.image.volume import Label, Mask, Volume
 from volseg.io import discover, read_mask, read_volume, single_source
 from volseg.io.dicom import read_instances, read_series, scan_dicom, write_series
 from volseg.io.dicom.frames import Frame, Plane
 from volseg.io.dicom.stack import stack
 from volseg.io.source import SegmentsSource, SeriesSource
-from volseg.volume import Label, Mask, Volume
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # nibabel calls all of its DICOM readers experimental

@@ -22,7 +22,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from test_dicom import AXIAL, drop, edit, item, make_volume
 
 from volseg.errors import DataError
-from volseg.geometry import Geometry
+from volseg.image.geometry import Geometry
+from volseg.image.volume import Volume
 from volseg.io import discover, read_volume, single_source
 from volseg.io.dicom import is_dicom, scan_dicom, write_series
 from volseg.io.dicom.classify import examine
@@ -30,7 +31,6 @@ from volseg.io.dicom.dataset import BROKEN, quiet_pydicom
 from volseg.io.dicom.elements import glance
 from volseg.io.dicom.quick import HEAD_BYTES, QuickLook
 from volseg.io.source import Discovery, SegmentsSource, Source
-from volseg.volume import Volume
 
 SHAPE = (4, 3, 5)
 

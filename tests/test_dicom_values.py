@@ -18,10 +18,10 @@ from pydicom.dataset import Dataset
 from test_dicom import drop, edit, item, make_volume, read_folder
 
 from volseg.errors import DataError, GeometryError
+from volseg.image.volume import Volume
 from volseg.io.dicom import is_dicom, write_series
 from volseg.io.dicom.dataset import parse_numbers, quiet_pydicom
 from volseg.io.dicom.images import read_images
-from volseg.volume import Volume
 
 SHAPE = (4, 3, 2)
 

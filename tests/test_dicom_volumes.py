@@ -17,10 +17,10 @@ from test_dicom import AXIAL, SAGITTAL, edit, item, make_volume, write_enhanced
 
 from volseg.cases import find_inputs
 from volseg.errors import DataError
+from volseg.image.volume import Volume
 from volseg.io import discover, read_volume
 from volseg.io.dicom import read_series, scan_dicom, write_series
 from volseg.io.source import SeriesSource
-from volseg.volume import Volume
 
 SHAPE = (4, 3, 5)
 SERIES, STUDY = "1.2.3", "1.2"

@@ -10,7 +10,7 @@ from threading import Thread
 
 import pytest
 
-from volseg.download import download
+from volseg.cases.download import download
 from volseg.errors import ConfigError, DataError, OutputError
 
 TASK = "Task99_Pebble"

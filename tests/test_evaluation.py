@@ -30,10 +30,10 @@ from volseg.evaluation import (
     summarise,
 )
 from volseg.evaluation.summary import bootstrap_means, interval
-from volseg.geometry import Geometry
+from volseg.image.geometry import Geometry
+from volseg.image.volume import Label, Mask
 from volseg.io.source import FileSource
-from volseg.metrics import Conventions, Status, score_masks
-from volseg.volume import Label, Mask
+from volseg.metrics import Conventions, LabelStatus, score_masks
 
 HEAD, TAIL = Label(1, "head"), Label(2, "tail")
 LABELS = (HEAD, TAIL)
@@ -371,7 +371,7 @@ def differences(first, second, better=Better.HIGHER):
     rows = {"label": "head", "value": 1, "metric": "dice", "first": first, "second": second}
     table = pd.DataFrame(rows, index=range(len(first)))
     for name in ("first", "second"):
-        table[f"{name}_status"] = np.where(table[name].isna(), Status.BOTH_EMPTY, Status.OK)
+        table[f"{name}_status"] = np.where(table[name].isna(), LabelStatus.BOTH_EMPTY, LabelStatus.OK)
     return compare_tables(table.assign(difference=table["second"] - table["first"]), {"dice": better}).iloc[0]
 
 
@@ -613,7 +613,7 @@ def test_a_real_reference_agrees_with_itself(real_data, tmp_path):
     pairs = [CasePair(path.name.removesuffix(".nii.gz"), FileSource(path), FileSource(path)) for path in files]
     result = evaluate(pairs, Protocol(tuple(labels)), tmp_path)
     assert len(result.metrics) == 10
-    assert set(result.metrics["status"]) == {Status.OK}
+    assert set(result.metrics["status"]) == {LabelStatus.OK}
     assert set(result.metrics["dice"]) == {1.0}
     assert set(result.metrics["hd_mm"]) == {0.0}
     for path, volume_ml in zip(files, result.metrics.groupby("case_id")["reference_ml"].sum(), strict=True):

@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from volseg.errors import GeometryError
-from volseg.geometry import AxisOrder, Geometry, flip_lps_ras
+from volseg.image.geometry import AxisOrder, Geometry, flip_lps_ras
 
 #: Every way to store one array: which axis comes first, second, third, and which run backwards.
 ORDERS = [AxisOrder(axes, flips) for axes in permutations(range(3)) for flips in product((False, True), repeat=3)]

@@ -26,9 +26,10 @@ from volseg.config import (
     ZScore,
 )
 from volseg.errors import ConfigError, MemoryShortageError
-from volseg.geometry import Geometry
-from volseg.inference.calibration import Trial, calibrate, choose, fingerprint, remember, remembered
-from volseg.inference.engines import Engine, allowed, averaged, mirrored, mirrorings, sparing, start
+from volseg.image.geometry import Geometry
+from volseg.image.resampling import resample_linear
+from volseg.inference.engine_trials import Trial, fastest_engine, remember, remembered, trial_key, try_engines
+from volseg.inference.engines import Engine, allowed, averaged, mirrored, mirrorings, split_on_oom, start
 from volseg.inference.restore import find_targets, restore
 from volseg.inference.rewriting import PackedConv3d, PackedUpsampling3d, rewrite, rewrite_for_torch
 from volseg.inference.scene import Scene
@@ -36,9 +37,8 @@ from volseg.inference.segmentation import Limits, Network, Work, segment
 from volseg.inference.sliding import Course, Slab, slide, sliding_window
 from volseg.inference.tissue import find_tissue
 from volseg.inference.windows import lay
-from volseg.networks import build_network
-from volseg.outputs import winners
-from volseg.resampling import resample_linear
+from volseg.model.label_encoding import winners
+from volseg.model.networks import build_network
 
 Triple = tuple[int, int, int]
 CPU = torch.device("cpu")
@@ -429,7 +429,7 @@ def test_a_batch_that_does_not_fit_is_halved() -> None:
         return 2 * patches
 
     patches = torch.arange(5.0).reshape(5, 1, 1, 1, 1)
-    assert torch.equal(sparing(narrow)(patches), 2 * patches)
+    assert torch.equal(split_on_oom(narrow)(patches), 2 * patches)
     assert sizes == [5, 3, 2, 1, 2]
 
 
@@ -438,7 +438,7 @@ def test_a_patch_that_does_not_fit_fails_its_case_alone() -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(MemoryShortageError, match=r"a patch of 4 x 5 x 6 voxels does not fit"):
-        sparing(full)(torch.zeros(1, 1, 4, 5, 6))
+        split_on_oom(full)(torch.zeros(1, 1, 4, 5, 6))
 
 
 def test_an_error_that_is_no_shortage_stays_what_it_is() -> None:
@@ -446,7 +446,7 @@ def test_an_error_that_is_no_shortage_stays_what_it_is() -> None:
         raise RuntimeError("shapes do not match")
 
     with pytest.raises(RuntimeError, match="shapes"):
-        sparing(broken)(torch.zeros(2, 1, 4, 5, 6))
+        split_on_oom(broken)(torch.zeros(2, 1, 4, 5, 6))
 
 
 FP32, BF16, OTHER = Engine("torch", "fp32"), Engine("torch", "bf16"), Engine("openvino", "bf16")
@@ -464,25 +464,25 @@ def test_an_engine_that_changes_labels_is_measured_and_refused() -> None:
         changed[0, :, 9, 9, 8:] = torch.tensor([0.0, 1.0])[:, None]
         return lambda patches: changed if engine is BF16 else patch
 
-    trials = calibrate([FP32, BF16, OTHER], begin, [patch], lambda logits: logits.argmax(dim=0))  # type: ignore[arg-type]
+    trials = try_engines([FP32, BF16, OTHER], begin, [patch], lambda logits: logits.argmax(dim=0))  # type: ignore[arg-type]
     assert [(trial.engine, trial.changed) for trial in trials] == [(FP32, 0.0), (BF16, 0.002)]
-    assert choose(trials) == FP32
+    assert fastest_engine(trials) == FP32
 
 
 def test_the_fastest_engine_that_keeps_labels_is_chosen() -> None:
-    assert choose([Trial(FP32, 4, 0), Trial(BF16, 2, 0.0005), Trial(OTHER, 1, 0.002)]) == BF16
-    assert choose([Trial(FP32, 4, 0), Trial(BF16, 2, 0.0005), Trial(OTHER, 1.95, 0.0)]) == BF16
-    assert choose([Trial(FP32, 4, 0), Trial(BF16, 2, 0.0005), Trial(OTHER, 1.5, 0.0)]) == OTHER
+    assert fastest_engine([Trial(FP32, 4, 0), Trial(BF16, 2, 0.0005), Trial(OTHER, 1, 0.002)]) == BF16
+    assert fastest_engine([Trial(FP32, 4, 0), Trial(BF16, 2, 0.0005), Trial(OTHER, 1.95, 0.0)]) == BF16
+    assert fastest_engine([Trial(FP32, 4, 0), Trial(BF16, 2, 0.0005), Trial(OTHER, 1.5, 0.0)]) == OTHER
 
 
 def test_a_choice_is_remembered_for_this_model_and_machine(tmp_path: object) -> None:
     engines = [FP32, BF16]
-    key = fingerprint("model", engines, CPU)
+    key = trial_key("model", engines, CPU)
     assert remembered(key, engines, tmp_path) is None  # type: ignore[arg-type]
     remember(key, BF16, tmp_path)  # type: ignore[arg-type]
     assert remembered(key, engines, tmp_path) == BF16  # type: ignore[arg-type]
     assert remembered(key, [FP32], tmp_path) is None  # type: ignore[arg-type]
-    assert fingerprint("other", engines, CPU) != key
+    assert trial_key("other", engines, CPU) != key
     (tmp_path / f"{key}.json").write_text("half a fi")  # type: ignore[operator]
     assert remembered(key, engines, tmp_path) is None  # type: ignore[arg-type]
 

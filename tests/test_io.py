@@ -20,7 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from volseg.errors import ConfigError, DataError, GeometryError, OutputError
-from volseg.geometry import AxisOrder, Geometry
+from volseg.image.geometry import AxisOrder, Geometry
+from volseg.image.volume import Mask, Volume
 from volseg.io import (
     FileSource,
     SeriesSource,
@@ -35,7 +36,6 @@ from volseg.io import (
 )
 from volseg.io.dicom import write_series
 from volseg.io.files import TEMPORARY_PREFIX, atomic_path, make_folder, output_error, remove_leftovers, write_text
-from volseg.volume import Mask, Volume
 
 SHAPE = (4, 5, 3)
 #: Columns are directions: no two of them lie along world axes, and i x j = k.

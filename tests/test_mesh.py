@@ -11,9 +11,9 @@ import trimesh
 from conftest import rotation
 from numpy.typing import NDArray
 
-from volseg.export.mesh import write_glb, write_meshes
-from volseg.geometry import Geometry
-from volseg.volume import Label, Mask
+from volseg.exporting.mesh import write_glb, write_meshes
+from volseg.image.geometry import Geometry
+from volseg.image.volume import Label, Mask
 
 Triangles = NDArray[np.float64]
 

@@ -11,10 +11,11 @@ from hypothesis.extra import numpy as hnp
 
 from volseg.errors import ConfigError, DataError, GeometryError
 from volseg.evaluation import Better, columns_of
-from volseg.geometry import Geometry
+from volseg.image.geometry import Geometry
+from volseg.image.volume import Label, Mask
 from volseg.metrics import (
     Conventions,
-    Status,
+    LabelStatus,
     centerline_dice,
     count_overlap,
     match_lesions,
@@ -26,7 +27,6 @@ from volseg.metrics import (
     surface_of,
     worst_distance_mm,
 )
-from volseg.volume import Label, Mask
 
 SPACING_MM = (1.0, 2.0, 4.0)
 SHAPE = (6, 5, 4)
@@ -186,18 +186,18 @@ NAN = math.nan
 @pytest.mark.parametrize(
     ("prediction", "reference", "status", "numbers"),  # dice, sensitivity, specificity, precision, nsd, hd_mm
     [
-        (NOTHING, NOTHING, Status.BOTH_EMPTY, (NAN, NAN, 1.0, NAN, NAN, NAN)),
-        (NOTHING, ONE, Status.MISSED, (0.0, 0.0, 1.0, 0.0, 0.0, DIAGONAL_MM)),
-        (NOTHING, EVERYTHING, Status.MISSED, (0.0, 0.0, NAN, 0.0, 0.0, DIAGONAL_MM)),
-        (ONE, NOTHING, Status.FALSE_ALARM, (0.0, NAN, 119 / 120, 0.0, 0.0, DIAGONAL_MM)),
-        (EVERYTHING, NOTHING, Status.FALSE_ALARM, (0.0, NAN, 0.0, 0.0, 0.0, DIAGONAL_MM)),
-        (ONE, ONE, Status.OK, (1.0, 1.0, 1.0, 1.0, 1.0, 0.0)),
-        (CORNER, CORNER, Status.OK, (1.0, 1.0, 1.0, 1.0, 1.0, 0.0)),
-        (EVERYTHING, EVERYTHING, Status.OK, (1.0, 1.0, NAN, 1.0, 1.0, 0.0)),
+        (NOTHING, NOTHING, LabelStatus.BOTH_EMPTY, (NAN, NAN, 1.0, NAN, NAN, NAN)),
+        (NOTHING, ONE, LabelStatus.MISSED, (0.0, 0.0, 1.0, 0.0, 0.0, DIAGONAL_MM)),
+        (NOTHING, EVERYTHING, LabelStatus.MISSED, (0.0, 0.0, NAN, 0.0, 0.0, DIAGONAL_MM)),
+        (ONE, NOTHING, LabelStatus.FALSE_ALARM, (0.0, NAN, 119 / 120, 0.0, 0.0, DIAGONAL_MM)),
+        (EVERYTHING, NOTHING, LabelStatus.FALSE_ALARM, (0.0, NAN, 0.0, 0.0, 0.0, DIAGONAL_MM)),
+        (ONE, ONE, LabelStatus.OK, (1.0, 1.0, 1.0, 1.0, 1.0, 0.0)),
+        (CORNER, CORNER, LabelStatus.OK, (1.0, 1.0, 1.0, 1.0, 1.0, 0.0)),
+        (EVERYTHING, EVERYTHING, LabelStatus.OK, (1.0, 1.0, NAN, 1.0, 1.0, 0.0)),
         # The full grid's surface is a shell of 96 voxels, all 8 voxels of the corner block are its surface. 7 voxels
         # are in both; (1, 1, 1) is a step of 1 mm inside the shell. The far corner of the grid is (4, 3, 2) steps from
         # it: sqrt(4^2 + 6^2 + 8^2) mm.
-        (EVERYTHING, CORNER, Status.OK, (16 / 128, 1.0, 0.0, 8 / 120, 14 / 104, math.sqrt(116))),
+        (EVERYTHING, CORNER, LabelStatus.OK, (16 / 128, 1.0, 0.0, 8 / 120, 14 / 104, math.sqrt(116))),
     ],
 )
 def test_edge_cases(prediction, reference, status, numbers):
@@ -218,7 +218,7 @@ def test_edge_cases(prediction, reference, status, numbers):
 @pytest.mark.parametrize("reference", [NOTHING, ONE])
 def test_a_case_without_prediction_is_worth_nothing(reference):
     (score,) = score_masks(None, mask_of(reference), [Label(1, "organ")])
-    assert score.status is Status.NOT_PREDICTED
+    assert score.status is LabelStatus.NOT_PREDICTED
     assert (score.dice, score.iou, score.precision, score.surface.nsds[0]) == (0.0, 0.0, 0.0, 0.0)
     assert (score.surface.hd_mm, score.surface.hd95_mm, score.surface.assd_mm) == pytest.approx((DIAGONAL_MM,) * 3)
     assert (score.overlap.tp, score.overlap.fp, score.overlap.fn) == (0, 0, int(reference.sum()))
@@ -509,7 +509,7 @@ def test_nothing_counts_outside_the_region_of_interest():
     assert score.overlap == cut.overlap
     assert score.surface == dataclasses.replace(score.surface, hd_mm=cut.surface.hd_mm, nsds=cut.surface.nsds)
     beyond = score_masks(mask_of(prediction), mask_of(reference), labels, within=~(prediction | reference))[0]
-    assert beyond.status is Status.BOTH_EMPTY
+    assert beyond.status is LabelStatus.BOTH_EMPTY
 
 
 def test_conventions_choose_the_percentile_and_the_weights():
@@ -543,9 +543,9 @@ def test_families_are_measured_where_they_are_asked_for():
 def test_what_has_a_direction_is_known_unless_there_is_nothing_to_know(prediction, reference, hd95):
     conventions = Conventions((1.0, 2.0), hd95=hd95, also=frozenset({"lesions", "centerline"}))
     score = score_label(prediction, reference, SPACING_MM, conventions)
-    empty = score.status is Status.BOTH_EMPTY
+    empty = score.status is LabelStatus.BOTH_EMPTY
     free = {"specificity", "accuracy", "volume_difference_ml", "absolute_volume_difference_ml"}  # of an empty pair
-    if score.status is Status.FALSE_ALARM:
+    if score.status is LabelStatus.FALSE_ALARM:
         free |= {"sensitivity", "relative_volume_difference", "lesion_sensitivity"}
     for column in columns_of(conventions):
         if column.better is not Better.NEITHER and column.name not in free:

@@ -15,9 +15,9 @@ from volseg.config import (
     UNet,
     VNet,
 )
-from volseg.losses import SegmentationLoss
-from volseg.networks import GuardedConv3d, build_network, choose_precision, patch_divisor
-from volseg.outputs import decide, encode, label_values, unknown_outputs, winners
+from volseg.model.label_encoding import decide, encode, label_values, unknown_outputs, winners
+from volseg.model.networks import GuardedConv3d, build_network, choose_precision, patch_divisor
+from volseg.training.losses import SegmentationLoss
 
 NETWORKS = [
     UNet(channels=(8, 16, 32), strides=((2, 2, 2), (2, 2, 1))),

@@ -24,11 +24,11 @@ from pydicom import uid
 from pydicom.dataset import Dataset, FileMetaDataset
 from scipy.spatial import KDTree
 
-from volseg.export import FORMATS, Encoding, Format, output_path, write
-from volseg.geometry import Geometry
+from volseg.exporting import FORMATS, Encoding, Format, output_path, write
+from volseg.image.geometry import Geometry
+from volseg.image.volume import Label, Mask, Volume
 from volseg.io import Source, read_volume, single_source
 from volseg.io.dicom import write_series
-from volseg.volume import Label, Mask, Volume
 
 Matrix = NDArray[np.float64]
 

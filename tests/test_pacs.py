@@ -21,13 +21,13 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 
 from volseg.cases.inputs import find_inputs
-from volseg.export import FORMATS, Encoding, Format, output_path, write
-from volseg.geometry import Geometry
+from volseg.exporting import FORMATS, Encoding, Format, output_path, write
+from volseg.image.geometry import Geometry
+from volseg.image.terminology import lookup
+from volseg.image.volume import Label, Mask, Volume
 from volseg.io import SeriesSource, discover
 from volseg.io.dicom import read_instances, write_series
 from volseg.io.dicom.rtstruct import read_rtstruct
-from volseg.terminology import lookup
-from volseg.volume import Label, Mask, Volume
 
 SHAPE = (13, 11, 5)
 #: The objects that are written of every mask.

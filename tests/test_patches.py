@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from volseg.patches import cut, draw_corner, find_locations
+from volseg.training.patches import cut, draw_corner, find_locations
 
 SIDES = st.tuples(*[st.integers(1, 12)] * 3)
 

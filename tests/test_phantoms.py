@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from volseg.cases.phantoms import LABELS, _blurred, _rotation, make_phantom, write_dataset
 from volseg.errors import ConfigError
+from volseg.image.volume import Mask, Volume
 from volseg.io import FileSource, SeriesSource, discover, read_mask, read_volume
-from volseg.phantoms import LABELS, _blurred, _rotation, make_phantom, write_dataset
-from volseg.volume import Mask, Volume
 
 Dataset = dict[str, tuple[Volume, Mask]]
 CASES = 6

@@ -10,9 +10,9 @@ from scipy import ndimage
 
 from volseg.config import LabelRule
 from volseg.errors import ConfigError
-from volseg.geometry import Geometry
-from volseg.postprocess import postprocess
-from volseg.volume import Label, Mask
+from volseg.image.geometry import Geometry
+from volseg.image.volume import Label, Mask
+from volseg.prediction.postprocess import postprocess
 
 LABELS = (Label(1, "liver"), Label(2, "spleen"), Label(5, "kidney"))
 SPACING_MM = (1.0, 2.0, 3.5)

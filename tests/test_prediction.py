@@ -13,19 +13,19 @@ import pytest
 import torch
 from conftest import STORAGE_ORDERS, make_case
 
-from volseg.batch import Request, predict_folder
 from volseg.cases import Case
-from volseg.checkpoint import Model, load, load_model, save
 from volseg.config import merge, validate
 from volseg.errors import CheckpointError, ConfigError, DataError
-from volseg.export import Format
-from volseg.export.labels import read_labels
+from volseg.exporting import Format
+from volseg.exporting.labels import read_labels
+from volseg.image.volume import Volume
 from volseg.io import FileSource, read_mask, write_volume
 from volseg.io.dicom import write_series
-from volseg.outcomes import CaseReport, Status
-from volseg.prediction import Predictor, blank_mask, check_ensemble, predict
-from volseg.progress import Progress, silent
-from volseg.volume import Volume
+from volseg.model.checkpoint import TrainedNetwork, load, load_model, save
+from volseg.prediction.batch import Request, predict_folder
+from volseg.prediction.cases_csv import CaseResult, CaseStatus
+from volseg.prediction.predictor import Predictor, blank_mask, check_ensemble, predict
+from volseg.progress import Progress, ignore_progress
 
 CPU = torch.device("cpu")
 
@@ -43,8 +43,8 @@ def segment(
     models: list[Path],
     output: Path,
     formats: tuple[Format, ...] = ("nifti",),
-    progress: Progress = silent,
-) -> list[CaseReport]:
+    progress: Progress = ignore_progress,
+) -> list[CaseResult]:
     return predict_folder(source, models, Request(output, formats), progress=progress)
 
 
@@ -86,7 +86,7 @@ def test_dicom_gives_the_mask_of_nifti(trained_run: Path, tmp_path: Path) -> Non
     write_series(whole, tmp_path / "dicom" / "case")
     reports = [segment(tmp_path / kind, [trained_run], tmp_path / f"{kind}_out") for kind in ("nifti", "dicom")]
     assert [[(report.case_id, report.status) for report in each] for each in reports] == [
-        [("case", Status.SEGMENTED)]
+        [("case", CaseStatus.SEGMENTED)]
     ] * 2
     one, other = (read_mask(FileSource(tmp_path / f"{kind}_out" / "case.nii.gz")) for kind in ("nifti", "dicom"))
     canonical = [mask.geometry.to_canonical.apply(mask.array) for mask in (one, other)]
@@ -114,7 +114,7 @@ def test_an_ensemble_of_one_model_twice_is_that_model(trained_run: Path, tmp_pat
 def test_models_with_other_labels_are_not_averaged(trained_run: Path) -> None:
     model = load_model(trained_run, CPU)
     data = model.config.data.model_copy(update={"labels": {"else": 1, "other": 2}})
-    other = Model(model.network, model.config.model_copy(update={"data": data}))
+    other = TrainedNetwork(model.network, model.config.model_copy(update={"data": data}))
     with pytest.raises(CheckpointError, match="differ in channels, labels or regions"):
         check_ensemble([model, other])
 
@@ -228,7 +228,7 @@ def test_a_defect_in_one_case_is_kept_in_the_log(
 
     monkeypatch.setattr(Predictor, "prepare", defect)
     reports = segment(patients, [trained_run], tmp_path / "out")
-    assert all(report.status is Status.FAILED for report in reports)
+    assert all(report.status is CaseStatus.FAILED for report in reports)
     assert "ZeroDivisionError: in p3_series" in (tmp_path / "out" / "volseg.log").read_text()
 
 
@@ -250,7 +250,7 @@ def test_real_folders_are_accounted_for_on_their_exact_grids(
         relative = path.relative_to(real_data / folder)
         case_id = "_".join([*relative.parts[:-1], relative.name.split(".")[0]])
         report = next(report for report in reports if report.case_id == case_id)
-        if report.status is Status.SEGMENTED:
+        if report.status is CaseStatus.SEGMENTED:
             image, mask = nib.load(path), nib.load(tmp_path / "out" / f"{case_id}.nii.gz")
             assert mask.shape == image.shape[:3]
             corners = np.stack(np.meshgrid(*[(0, size - 1) for size in mask.shape]), -1).reshape(-1, 3)
@@ -329,7 +329,7 @@ def test_killed_twice_a_batch_ends_like_one_that_was_left_alone(trained_run: Pat
 
 def test_cases_csv_says_what_each_case_took(trained_run: Path, tmp_path: Path) -> None:
     write_volume(make_case(0)[0], tmp_path / "in" / "a.nii.gz")
-    told: list[CaseReport] = []
+    told: list[CaseResult] = []
     (report,) = predict_folder(tmp_path / "in", [trained_run], Request(tmp_path / "out"), told=told.append)
     assert told == [report]
     row = rows(tmp_path / "out").iloc[0]
@@ -365,7 +365,7 @@ def test_engines_that_are_named_give_nearly_the_same_mask(
     model = load_model(trained_run, CPU)
     tree = {"inference": {"backend": backend, "precision": precision}}
     config = validate(merge(model.config.model_dump(mode="json"), tree), "the test")
-    mask = predict(case_of(tmp_path / "image.nii.gz"), [Model(model.network, config)])
+    mask = predict(case_of(tmp_path / "image.nii.gz"), [TrainedNetwork(model.network, config)])
     assert min(dice(mask.array == value, reference.array == value) for value in (1, 2)) > 0.7
 
 
@@ -420,4 +420,4 @@ def test_probabilities_say_what_the_mask_says(trained_run: Path, tmp_path: Path)
     assert same.mean() > 0.9999
     predict_folder(tmp_path / "in", [trained_run], Request(tmp_path / "out"))  # not asked for any more
     assert not (tmp_path / "out" / "a.probabilities.nii.gz").exists()
-    assert plain.status is Status.SEGMENTED
+    assert plain.status is CaseStatus.SEGMENTED

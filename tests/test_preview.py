@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from volseg.errors import GeometryError
-from volseg.export.preview import GAP, LONGEST_SIDE, write_preview
-from volseg.geometry import AxisOrder, Geometry
-from volseg.volume import Label, Mask, Volume
+from volseg.exporting.preview import GAP, LONGEST_SIDE, write_preview
+from volseg.image.geometry import AxisOrder, Geometry
+from volseg.image.volume import Label, Mask, Volume
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 LABELS = (Label(1, "right", RED), Label(2, "anterior", GREEN), Label(3, "superior", BLUE))

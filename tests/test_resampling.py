@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
 
-from volseg.geometry import Geometry
-from volseg.resampling import interpolate_axis, resample_linear, resample_nearest, sample_positions
+from volseg.image.geometry import Geometry
+from volseg.image.resampling import interpolate_axis, resample_linear, resample_nearest, sample_positions
 
 shapes = st.tuples(*[st.integers(1, 7)] * 3)
 spacings_mm = st.tuples(*[st.floats(0.4, 4)] * 3)

@@ -17,16 +17,16 @@ from pydicom import uid
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
-from volseg.contours import signed_area
 from volseg.errors import DataError, GeometryError
-from volseg.export.identity import derived_uid
-from volseg.export.rtstruct import write_rtstruct
-from volseg.geometry import Geometry
+from volseg.exporting.identity import derived_uid
+from volseg.exporting.rtstruct import write_rtstruct
+from volseg.image.contours import signed_area
+from volseg.image.geometry import Geometry
+from volseg.image.terminology import Code, Structure
+from volseg.image.volume import Label, Mask, Volume
 from volseg.io import SegmentsSource, SeriesSource, discover, single_source
 from volseg.io.dicom import read_instances, write_series
 from volseg.io.dicom.rtstruct import read_rtstruct
-from volseg.terminology import Code, Structure
-from volseg.volume import Label, Mask, Volume
 
 SHAPE = (14, 12, 7)
 SPACING_MM = (0.7, 0.9, 2.5)

@@ -21,13 +21,13 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from test_dicom import edit
 
 from volseg.errors import DataError, GeometryError
-from volseg.export.seg import Encoding, seg_uids, write_seg
-from volseg.geometry import Geometry
+from volseg.exporting.seg import Encoding, seg_uids, write_seg
+from volseg.image.geometry import Geometry
+from volseg.image.terminology import Code, Structure, default_color
+from volseg.image.volume import Label, Mask, Volume
 from volseg.io import SeriesSource, discover, single_source
 from volseg.io.dicom import read_instances, write_series
 from volseg.io.dicom.seg import read_seg
-from volseg.terminology import Code, Structure, default_color
-from volseg.volume import Label, Mask, Volume
 
 SHAPE = (13, 11, 7)
 SPACING_MM = (0.7, 0.9, 2.5)

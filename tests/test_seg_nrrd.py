@@ -11,12 +11,12 @@ from conftest import rotation
 from numpy.typing import NDArray
 
 from volseg.errors import OutputError
-from volseg.export.seg_nrrd import write_seg_nrrd
-from volseg.geometry import Geometry
+from volseg.exporting.seg_nrrd import write_seg_nrrd
+from volseg.image.geometry import Geometry
+from volseg.image.terminology import Code, Structure
+from volseg.image.volume import Label, Mask
 from volseg.io import read_mask
 from volseg.io.source import FileSource
-from volseg.terminology import Code, Structure
-from volseg.volume import Label, Mask
 
 OBLIQUE = rotation(2, 25) @ rotation(0, -35) @ rotation(1, 10)
 DIRECTIONS = {

@@ -17,18 +17,18 @@ from pydantic import ValidationError
 from test_dicom import SAGITTAL, edit, make_volume
 
 from volseg.cases import Case, Dataset, find_dataset, find_inputs, read_images, read_reference
-from volseg.cases.series import choose, fault_of, studies_of
+from volseg.cases.inspection import inspect
+from volseg.cases.series import choose_series, fault_of, studies_of
 from volseg.config import DicomRules, SeriesRule
 from volseg.errors import DataError, GeometryError
-from volseg.export.rtstruct import write_rtstruct
-from volseg.export.seg import write_seg
-from volseg.geometry import Geometry
-from volseg.inspection import inspect
+from volseg.exporting.rtstruct import write_rtstruct
+from volseg.exporting.seg import write_seg
+from volseg.image.geometry import Geometry
+from volseg.image.terminology import Code, Structure
+from volseg.image.volume import Label, Mask, Volume
 from volseg.io import SeriesSource, discover, single_source, write_mask
 from volseg.io.dicom import read_instances, write_series
 from volseg.io.source import SeriesTraits
-from volseg.terminology import Code, Structure
-from volseg.volume import Label, Mask, Volume
 
 STUDY, SPACE = "1.2.3", "1.2.3.4"
 SHAPE = (9, 8, 7)
@@ -76,7 +76,7 @@ def rules(**channels: Any) -> DicomRules:
 )
 def test_the_better_series_is_taken_and_it_is_said_why(better: SeriesSource, worse: SeriesSource, why: str) -> None:
     for pair in ([better, worse], [worse, better]):
-        choice = choose(pair, ["image"], DicomRules())
+        choice = choose_series(pair, ["image"], DicomRules())
         assert choice.chosen == {"image": better}
         assert choice.reasons[better] == f"taken for image: {why}"
         assert choice.reasons[worse].endswith(f"is preferred: {why}")
@@ -92,27 +92,27 @@ def test_criteria_come_in_order() -> None:
         source(5, doubt="something"),
     ]
     for n in range(len(ladder)):
-        assert choose(ladder[n:][::-1], ["image"], DicomRules()).chosen["image"] == ladder[n]
+        assert choose_series(ladder[n:][::-1], ["image"], DicomRules()).chosen["image"] == ladder[n]
 
 
 def test_every_series_gets_a_reason() -> None:
     series = [source(n, modality=modality) for n, modality in enumerate(("CT", "MR", "CT", "PT"))]
-    choice = choose(series, ["ct", "pet"], rules(ct={"modality": "CT"}, pet={"modality": "PT"}))
+    choice = choose_series(series, ["ct", "pet"], rules(ct={"modality": "CT"}, pet={"modality": "PT"}))
     assert set(choice.reasons) == set(series)
     assert choice.chosen == {"ct": series[0], "pet": series[3]}
     assert choice.reasons[series[1]] == "not taken for pet: modality is MR; not taken for ct: modality is MR"
 
 
 def test_one_series_is_not_two_channels() -> None:
-    assert list(choose([source(1)], ["a", "b"], rules(a={}, b={})).chosen) == ["a"]
-    choice = choose([source(1), source(2)], ["free", "ruled"], rules(ruled={"description": "abdomen"}))
+    assert list(choose_series([source(1)], ["a", "b"], rules(a={}, b={})).chosen) == ["a"]
+    choice = choose_series([source(1), source(2)], ["free", "ruled"], rules(ruled={"description": "abdomen"}))
     assert {channel: found.traits.number for channel, found in choice.chosen.items()} == {"ruled": 1, "free": 2}
 
 
 def test_a_rule_that_only_one_series_fits_gets_it() -> None:
     """`t1` fits both series, `t1c` only the first: both channels can be had."""
     series = [source(1, description="t1 post gd"), source(2, description="t1")]
-    choice = choose(series, ["t1", "t1c"], rules(t1={"description": "t1"}, t1c={"description": "t1.*gd"}))
+    choice = choose_series(series, ["t1", "t1c"], rules(t1={"description": "t1"}, t1c={"description": "t1.*gd"}))
     assert {channel: found.traits.number for channel, found in choice.chosen.items()} == {"t1c": 1, "t1": 2}
 
 

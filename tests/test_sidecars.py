@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from volseg.export.sidecars import color_of, write_itksnap_labels, write_niivue_colormap
-from volseg.terminology import Code, Structure, default_color
-from volseg.volume import Label
+from volseg.exporting.sidecars import color_of, write_itksnap_labels, write_niivue_colormap
+from volseg.image.terminology import Code, Structure, default_color
+from volseg.image.volume import Label
 
 KIDNEY = Structure(
     Code("123037004", "SCT", "Anatomical Structure"), Code("64033007", "SCT", "Kidney"), color=(185, 102, 83)

@@ -16,13 +16,13 @@ from conftest import rotation
 from numpy.typing import NDArray
 
 from volseg.errors import DataError, GeometryError
-from volseg.export.seg import Encoding, write_seg
-from volseg.export.sr import diameter_mm, volume_ml, write_sr
-from volseg.geometry import Geometry
+from volseg.exporting.seg import Encoding, write_seg
+from volseg.exporting.sr import diameter_mm, volume_ml, write_sr
+from volseg.image.geometry import Geometry
+from volseg.image.terminology import Code, Structure
+from volseg.image.volume import Label, Mask, Volume
 from volseg.io import SeriesSource, single_source
 from volseg.io.dicom import read_instances, write_series
-from volseg.terminology import Code, Structure
-from volseg.volume import Label, Mask, Volume
 
 ORGAN = Code("123037004", "SCT", "Anatomical Structure")
 ABNORMAL = Code("49755003", "SCT", "Morphologically Altered Structure")

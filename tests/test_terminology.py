@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydicom.sr._concepts_dict import concepts
 
 from volseg.errors import ConfigError
-from volseg.terminology import (
+from volseg.image.terminology import (
     _CATEGORIES,
     _MODIFIERS,
     Code,
@@ -26,7 +26,7 @@ from volseg.terminology import (
     private,
 )
 
-ROWS = list(csv.DictReader(resources.files("volseg").joinpath("terminology.csv").read_text("utf-8").splitlines()))
+ROWS = list(csv.DictReader(resources.files("volseg.image").joinpath("terminology.csv").read_text("utf-8").splitlines()))
 NAMES = [row["name"] for row in ROWS]
 ALIASES = [alias for row in ROWS for alias in row["aliases"].split("|") if alias]
 PAIRED = [row["name"] for row in ROWS if row["paired"]]

@@ -14,21 +14,21 @@ import pytest
 import torch
 from conftest import TINY
 
-from volseg.batch import Request, predict_folder
-from volseg.checkpoint import load, load_model, save, settle
 from volseg.config import Config, LabelRule, TrainingConfig, merge, read_config, validate
 from volseg.errors import CheckpointError, ConfigError, DataError, OutputError, TrainingError
+from volseg.image.volume import Mask, Volume
 from volseg.io import FileSource, read_mask, read_volume, write_mask, write_volume
 from volseg.io.files import write_text
-from volseg.runs import train_folder
+from volseg.model.checkpoint import finalize_model, load, load_model, save
+from volseg.prediction.batch import Request, predict_folder
 from volseg.training import loop
-from volseg.training.choices import RULES, choose, trials_for
+from volseg.training.choices import RULES, choose_postprocessing, trials_for
 from volseg.training.loop import overfits
 from volseg.training.record import outlined_slice
+from volseg.training.run import train_folder
 from volseg.training.schedule import Clock, learning_rate
 from volseg.training.state import _moving_average
 from volseg.training.validation import NOTHING, Validation
-from volseg.volume import Mask, Volume
 
 
 class Killed(BaseException):
@@ -184,7 +184,10 @@ def test_post_processing_is_taken_where_it_raises_the_dice() -> None:
         validation = Validation(case_ids, ("liver", "spleen", "kidney"), dice.pop(""), dice)
         names = zip(validation.labels, wanted, strict=False)
         expected = [RULES[rule].model_copy(update={"label": label}) for label, rule in names]
-        assert list(choose(_config(labels={"liver": 1, "spleen": 2, "kidney": 3}), validation).rules) == expected
+        assert (
+            list(choose_postprocessing(_config(labels={"liver": 1, "spleen": 2, "kidney": 3}), validation).rules)
+            == expected
+        )
 
 
 def _config(**data: object) -> Config:
@@ -199,7 +202,7 @@ def test_thresholds_are_taken_where_they_raise_the_dice() -> None:
     dice = {"threshold_0.3": [0.7, 0.6], "threshold_0.6": [0.8, 0.4]}
     tried = {name: np.array([values] * 6) for name, values in dice.items()}
     validation = Validation(tuple("abcdef"), ("edema", "core"), np.array([[0.75, 0.6]] * 6), tried)
-    decided = choose(config, validation)
+    decided = choose_postprocessing(config, validation)
     assert [region.threshold for region in decided.data.regions] == [0.6, None]
     assert decided.rules == ()
     assert trials_for(decided) == NOTHING  # what is decided is not tried again
@@ -217,7 +220,7 @@ def test_a_voxel_belongs_to_a_region_above_its_threshold(dataset: Path, tmp_path
         (region,) = run.config.data.regions
         data = run.config.data.model_copy(update={"regions": (region.model_copy(update={"threshold": own}),)})
         shutil.copytree(tmp_path / "run", tmp_path / name)
-        settle(tmp_path / name / "model.pt", run.config.model_copy(update={"data": data}), {})
+        finalize_model(tmp_path / name / "model.pt", run.config.model_copy(update={"data": data}), {})
         cutoff += math.log(own / (1 - own)) / 2
     wanted = 1 / (1 + math.exp(-cutoff))
     request = Request(tmp_path / "masks", probabilities=True)
@@ -282,7 +285,7 @@ def test_the_time_that_is_left_is_told() -> None:
     by_steps.start_steps(20)
     by_steps.reserve_seconds = 7.0
     by_steps.spent_seconds += 60.0
-    by_steps.tick()  # 30 steps took 2 seconds each, and there are 50 to go
+    by_steps.sample()  # 30 steps took 2 seconds each, and there are 50 to go
     assert by_steps.seconds_left(50) == pytest.approx(107.0, abs=0.1)
     by_time = Clock(TrainingConfig(minutes=1.0), spent_seconds=20.0)
     assert by_time.seconds_left(5) == pytest.approx(40.0, abs=0.1)
@@ -294,7 +297,7 @@ def test_a_step_that_does_not_fit_into_memory_says_what_to_change(
     def full(*_: object) -> None:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr("volseg.losses.SegmentationLoss.forward", full)
+    monkeypatch.setattr("volseg.training.losses.SegmentationLoss.forward", full)
     with pytest.raises(TrainingError, match="2 patches of 16 x 16 x 16 voxels does not fit") as caught:
         train_folder(dataset, tmp_path / "run", TINY)
     assert "training.batch_size" in str(caught.value.hint)
@@ -428,7 +431,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_advice(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "volseg.losses.SegmentationLoss.forward", lambda *_: torch.tensor(float("nan"), requires_grad=True)
+        "volseg.training.losses.SegmentationLoss.forward", lambda *_: torch.tensor(float("nan"), requires_grad=True)
     )
     with pytest.raises(TrainingError, match="not finite") as error:
         train_folder(dataset, tmp_path / "run", TINY)
@@ -458,8 +461,8 @@ def test_prepared_cases_are_never_stale(dataset: Path, tmp_path: Path) -> None:
     """Changing a file, a label or the spacing prepares anew; changing nothing does not."""
     from volseg.cases import find_dataset
     from volseg.config import parse_assignments
-    from volseg.preparation import prepare_cases
-    from volseg.runs import plan_folder
+    from volseg.training.preparation import prepare_cases
+    from volseg.training.run import plan_folder
 
     data = shutil.copytree(dataset, tmp_path / "data")
     _, plan = plan_folder(data, TINY)

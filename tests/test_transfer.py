@@ -9,7 +9,6 @@ import torch
 from conftest import TINY
 from monai.networks import nets
 
-from volseg.checkpoint import load, load_model, save_model
 from volseg.config import (
     AttentionUnet,
     Config,
@@ -24,9 +23,10 @@ from volseg.config import (
     validate,
 )
 from volseg.errors import CheckpointError
-from volseg.networks import build_network
-from volseg.runs import train_folder
-from volseg.training.transfer import adopt, freeze_encoder
+from volseg.model.checkpoint import load, load_model, save_model
+from volseg.model.networks import build_network
+from volseg.training.run import train_folder
+from volseg.training.transfer import freeze_encoder, load_matching_weights
 
 NETWORKS: list[NetworkConfig] = [
     UNet(channels=(8, 16, 32), strides=((2, 2, 2), (2, 2, 1))),
@@ -73,7 +73,7 @@ def test_all_weights_are_taken_but_those_of_other_labels(
         second = built(config, 1)
         random = {key: value.clone() for key, value in second.state_dict().items()}
         with caplog.at_level(logging.WARNING):
-            adopt(second, config, tmp_path / "model.pt")
+            load_matching_weights(second, config, tmp_path / "model.pt")
         head = depends(config, outputs=1) if tuple(labels) != ("liver", "spleen") else set()
         for key, value in second.state_dict().items():
             assert torch.equal(value, random[key] if key in head else first.state_dict()[key])
@@ -88,7 +88,7 @@ def test_other_channels_get_new_first_layers(tmp_path: Path) -> None:
     for channels in (("t1", "t2"), ("t2", "flair"), ("t1",)):
         config = config_of(NETWORKS[0], {"liver": 1}, channels)
         second = built(config, 1)
-        adopt(second, config, tmp_path / "model.pt")
+        load_matching_weights(second, config, tmp_path / "model.pt")
         taken = {
             key
             for key, value in second.state_dict().items()
@@ -136,7 +136,7 @@ def test_weights_of_a_monai_bundle_are_taken(tmp_path: Path, key: str | None) ->
     torch.save(weights if key is None else content, tmp_path / "bundle.pt")
     config = config_of(NETWORKS[3], {"liver": 1, "spleen": 2})
     ours = built(config, 1)
-    adopt(ours, config, tmp_path / "bundle.pt")
+    load_matching_weights(ours, config, tmp_path / "bundle.pt")
     image = torch.randn(1, 1, 16, 16, 16)
     assert torch.equal(ours.eval()(image), theirs.eval()(image))
 
@@ -145,12 +145,12 @@ def test_weights_of_something_else_are_refused(tmp_path: Path) -> None:
     config = config_of(NETWORKS[0], {"liver": 1})
     torch.save(torch.nn.Linear(3, 4).state_dict(), tmp_path / "other.pt")
     with pytest.raises(CheckpointError, match=r"no weights of .* fit network unet"):
-        adopt(built(config, 0), config, tmp_path / "other.pt")
+        load_matching_weights(built(config, 0), config, tmp_path / "other.pt")
     torch.save({"epoch": 3}, tmp_path / "none.pt")
     with pytest.raises(CheckpointError, match="holds no weights"):
-        adopt(built(config, 0), config, tmp_path / "none.pt")
+        load_matching_weights(built(config, 0), config, tmp_path / "none.pt")
     with pytest.raises(CheckpointError, match="there is no model at"):
-        adopt(built(config, 0), config, tmp_path / "nothing")
+        load_matching_weights(built(config, 0), config, tmp_path / "nothing")
 
 
 def test_a_run_goes_on_from_another_with_its_network_and_voxel_size(

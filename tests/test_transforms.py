@@ -21,6 +21,7 @@ from volseg.config import (
     ZScore,
 )
 from volseg.errors import GeometryError
+from volseg.image.volume import Mask, Volume
 from volseg.io import FileSource, write_mask, write_volume
 from volseg.transforms import (
     IMAGE,
@@ -30,7 +31,6 @@ from volseg.transforms import (
     normalize,
     preprocess,
 )
-from volseg.volume import Mask, Volume
 
 DATA = DataConfig(labels={"ball": 1, "box": 2})
 AT_1_MM = PreprocessingConfig(spacing_mm=(1.0, 1.0, 1.0), normalization=(ZScore(nonzero=False),))

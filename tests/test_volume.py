@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from volseg.errors import DataError
-from volseg.geometry import Geometry
-from volseg.volume import Label, Mask, Volume
+from volseg.image.geometry import Geometry
+from volseg.image.volume import Label, Mask, Volume
 
 GRID = Geometry((4, 3, 2), np.eye(4))
 

@@ -1,3 +1,5 @@
 """volseg: 3D volumetric segmentation of MRI and CT, from a folder of scans to masks on the anatomy."""
 
-__version__ = "0.1.0"
+from volseg.version import __version__
+
+__all__ = ["__version__"]

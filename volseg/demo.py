@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from volseg.batch import Request, predict_folder
+from volseg.about import facts_of_models
 from volseg.cases import find_images, find_references
-from volseg.checkpoint import model_files
+from volseg.cases.phantoms import LABELS, write_dataset
 from volseg.evaluation import CasePair, Evaluation, Protocol, evaluate
 from volseg.io.source import FileSource
-from volseg.outcomes import CaseReport
-from volseg.phantoms import LABELS, write_dataset
-from volseg.progress import Progress, silent
-from volseg.provenance import facts_of_models
+from volseg.model.checkpoint import model_files
+from volseg.prediction.batch import Request, predict_folder
+from volseg.prediction.cases_csv import CaseResult
+from volseg.progress import Progress, ignore_progress
 from volseg.reporting import describe_evaluation, report_evaluation
-from volseg.runs import Run, train_folder
+from volseg.training.run import Run, train_folder
 
 _CASES, _TEST_CASES = 16, 4
 
@@ -32,12 +32,12 @@ class Demo:
     """
 
     run: Run
-    reports: list[CaseReport]
+    reports: list[CaseResult]
     evaluation: Evaluation
     report: Path
 
 
-def run_demo(output: Path, minutes: float = 3.0, progress: Progress = silent) -> Demo:
+def run_demo(output: Path, minutes: float = 3.0, progress: Progress = ignore_progress) -> Demo:
     """Make phantoms, train on most of them, segment and score the others.
 
     Args:

@@ -19,5 +19,5 @@ class Progress(Protocol):
         """
 
 
-def silent(stage: str, done: int, total: int, note: str = "") -> None:
+def ignore_progress(stage: str, done: int, total: int, note: str = "") -> None:
     """Ignore all progress: the default listener."""

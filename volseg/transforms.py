@@ -48,9 +48,9 @@ from volseg.config import (
     ZScore,
 )
 from volseg.errors import VolsegError
-from volseg.geometry import Geometry
-from volseg.resampling import resample_linear, resample_nearest
-from volseg.volume import Label
+from volseg.image.geometry import Geometry
+from volseg.image.resampling import resample_linear, resample_nearest
+from volseg.image.volume import Label
 
 IMAGE, REFERENCE, CASE, GEOMETRY = "image", "reference", "case", "geometry"
 

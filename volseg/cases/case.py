@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from volseg.errors import ConfigError, DataError, GeometryError
+from volseg.image.volume import Label, Mask, Volume
 from volseg.io import SegmentsSource, SeriesSource, SetAside, Source, image_suffix, read_mask, read_volume, resample
-from volseg.volume import Label, Mask, Volume
 
 _CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _REFERENCE_NAME = re.compile(

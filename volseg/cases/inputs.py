@@ -18,18 +18,18 @@ from volseg.cases.layouts import (
     references_in,
     split_numbered,
 )
-from volseg.cases.series import choose, studies_of
+from volseg.cases.series import choose_series, studies_of
 from volseg.config import NO_RULES, DicomRules
 from volseg.errors import DataError
 from volseg.io import FileSource, SegmentsSource, SeriesSource, SetAside, Source, discover, image_suffix
 from volseg.io.files import without_root
-from volseg.progress import Progress, silent
+from volseg.progress import Progress, ignore_progress
 
 logger = logging.getLogger(__name__)
 
 
 def find_inputs(
-    path: Path, channels: tuple[str, ...], rules: DicomRules = NO_RULES, progress: Progress = silent
+    path: Path, channels: tuple[str, ...], rules: DicomRules = NO_RULES, progress: Progress = ignore_progress
 ) -> Dataset:
     """Find the cases to segment.
 
@@ -118,7 +118,7 @@ def _choose_series(
     not_taken: list[SetAside] = []
     sorted_out: set[Source] = set()
     for study in studies_of([source for source in sources if isinstance(source, SeriesSource)]):
-        choice = choose(study, channels, rules)
+        choice = choose_series(study, channels, rules)
         not_taken += [SetAside(source.place, reason) for source, reason in choice.not_taken.items()]
         sorted_out |= set(study) if len(channels) > 1 else set(choice.not_taken)
         if len(channels) > 1 and choice.chosen:
@@ -196,7 +196,9 @@ def _last_part(source: Source) -> str:
     return stem(source.place)
 
 
-def find_references(path: Path, rules: DicomRules = NO_RULES, progress: Progress = silent) -> dict[str, Source]:
+def find_references(
+    path: Path, rules: DicomRules = NO_RULES, progress: Progress = ignore_progress
+) -> dict[str, Source]:
     """Find the references of cases: of a labelled data set in any layout, or a folder of label maps.
 
     Args:
@@ -225,7 +227,7 @@ def find_references(path: Path, rules: DicomRules = NO_RULES, progress: Progress
     return {case.case_id: case.reference for case in cases if case.reference is not None}
 
 
-def find_images(path: Path, rules: DicomRules = NO_RULES, progress: Progress = silent) -> dict[str, Source]:
+def find_images(path: Path, rules: DicomRules = NO_RULES, progress: Progress = ignore_progress) -> dict[str, Source]:
     """Find the images of cases, to be looked at: of several channels the first.
 
     Args:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from volseg.cases.case import Case, Dataset, as_case_id, names_a_reference, stem
-from volseg.cases.series import choose
+from volseg.cases.series import choose_series
 from volseg.config import NO_RULES, DicomRules
 from volseg.errors import DataError
 from volseg.io import (
@@ -26,7 +26,7 @@ from volseg.io import (
     image_suffix,
     single_source,
 )
-from volseg.progress import Progress, silent
+from volseg.progress import Progress, ignore_progress
 
 _CHANNEL_SUFFIX = re.compile(r"(.+)_(\d{4})")
 _HINT = "data/README.md shows every layout with a tree"
@@ -34,7 +34,7 @@ _HINT = "data/README.md shows every layout with a tree"
 _NO_CHANNELS = frozenset({"case_id", "reference", "annotated"})
 
 
-def find_dataset(path: Path, rules: DicomRules = NO_RULES, progress: Progress = silent) -> Dataset:
+def find_dataset(path: Path, rules: DicomRules = NO_RULES, progress: Progress = ignore_progress) -> Dataset:
     """Find the cases of a labelled data set.
 
     Args:
@@ -316,7 +316,7 @@ def _parts_of_case(
     reasons: dict[SeriesSource, str] = {}
     marked = {source.series for source in discovery.segments} - {None}
     if rules.series:
-        choice = choose(series, tuple(rules.series), rules)
+        choice = choose_series(series, tuple(rules.series), rules)
         images |= choice.chosen
         reasons = choice.not_taken
     elif len(marked) == 1:  # the reference says which image it is about

@@ -16,7 +16,7 @@ _FEW_SLICES = 5
 
 
 @dataclass(frozen=True)
-class Choice:
+class SeriesChoice:
     """What became of the series of one study.
 
     Attributes:
@@ -60,7 +60,7 @@ def _told_apart(group: list[SeriesSource]) -> list[list[SeriesSource]]:
     return list(by_folder.values())
 
 
-def choose(series: Sequence[SeriesSource], channels: Sequence[str], rules: DicomRules) -> Choice:
+def choose_series(series: Sequence[SeriesSource], channels: Sequence[str], rules: DicomRules) -> SeriesChoice:
     """Choose the series of each channel among those of a study.
 
     Of the series that fit the channel's rule the best is taken, in this order: nothing speaks against its being whole;
@@ -85,7 +85,7 @@ def choose(series: Sequence[SeriesSource], channels: Sequence[str], rules: Dicom
         if fitting:
             chosen[channel] = fitting[0]
             reasons[fitting[0]] = [f"taken for {channel}" + (_advantage(*fitting[:2]) if len(fitting) > 1 else "")]
-    return Choice(chosen, {source: "; ".join(why) for source, why in reasons.items()})
+    return SeriesChoice(chosen, {source: "; ".join(why) for source, why in reasons.items()})
 
 
 def _pickiest_first(series: Sequence[SeriesSource], channels: Sequence[str], rules: DicomRules) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from volseg import __version__
+from volseg.cli.console import say
 from volseg.cli.demo import demo
 from volseg.cli.download import download
 from volseg.cli.evaluate import evaluate
@@ -25,8 +25,8 @@ from volseg.cli.plan import plan
 from volseg.cli.predict import predict
 from volseg.cli.report import report
 from volseg.cli.train import train
-from volseg.console import say
 from volseg.errors import VolsegError
+from volseg.version import __version__
 
 app = typer.Typer(
     name="volseg",

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from volseg.cli.console import print_line
 from volseg.cli.options import progress_shown
-from volseg.console import print_line
 
 
 def download(
@@ -20,7 +20,7 @@ def download(
     ] = None,
 ) -> None:
     """Fetch a public data set, checked and resumable."""
-    from volseg.download import download as fetch
+    from volseg.cases.download import download as fetch
 
     with progress_shown() as progress:
         folder = fetch(task, output, url=url, md5=md5, progress=progress)

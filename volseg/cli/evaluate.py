@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
+from volseg.cli.console import print_comparison, print_line, print_summary, say
 from volseg.cli.options import EXIT_SOME_FAILED, GapsOption, choice, only, progress_shown
-from volseg.console import print_comparison, print_line, print_summary, say
 
 if TYPE_CHECKING:
     from volseg.evaluation import Evaluation
@@ -70,15 +70,15 @@ def evaluate(  # noqa: PLR0913  each is an option
         only(context, {"predictions", "references", "output", "compare"}, "does not go with --compare")
         _compare_scores(predictions, references, output)
         return
+    from volseg.about import read_about
     from volseg.cases import find_images, is_dataset
     from volseg.config import DicomRules
     from volseg.errors import ConfigError
     from volseg.evaluation import Protocol
     from volseg.evaluation import evaluate as score
+    from volseg.evaluation.pairing import evaluation_labels, pair_cases
     from volseg.metrics import Conventions, Family, Hd95, Nsd
-    from volseg.provenance import read_about
     from volseg.reporting import describe_evaluation, report_evaluation
-    from volseg.scoring import evaluation_labels, pair_cases
 
     also: dict[Family, bool] = {"lesions": lesions, "centerline": centerline}
     conventions = Conventions(

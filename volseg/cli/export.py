@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from volseg.cli.console import print_line
 from volseg.cli.options import FORMATS, EncodingOption, GapsOption, choice, formats_of
-from volseg.console import print_line
 
 
 def export(
@@ -24,8 +24,8 @@ def export(
     allow_gaps: GapsOption = False,
 ) -> None:
     """Write a mask in another format, exactly on the images it was made from."""
-    from volseg.export import ENCODINGS, Export
-    from volseg.export import export as write
+    from volseg.exporting import ENCODINGS, Export
+    from volseg.exporting import export as write
 
     (chosen,) = formats_of([form])
     request = Export(mask, reference, output, chosen, labels, choice("encoding", encoding, ENCODINGS), allow_gaps)

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
+from volseg.cli.console import print_line, print_table
 from volseg.cli.options import ConfigOption, GapsOption, SetOption, overrides_of, progress_shown, with_gaps
-from volseg.console import print_line, print_table
 
 
 def inspect(
@@ -23,8 +23,8 @@ def inspect(
     """Show what is in a folder: volumes or DICOM series, where they lie, what is odd, and which would be taken."""
     from dataclasses import asdict
 
+    from volseg.cases.inspection import inspect as look
     from volseg.config import dicom_rules
-    from volseg.inspection import inspect as look
 
     rules = dicom_rules(with_gaps(overrides_of(config, assignments), allow_gaps))
     with progress_shown() as progress:

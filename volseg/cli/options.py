@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from volseg.console import show_progress
+from volseg.cli.console import show_progress
 
 if TYPE_CHECKING:
-    from volseg.export import Format
+    from volseg.exporting import Format
     from volseg.progress import Progress
 
 EXIT_DEFECT, EXIT_USAGE, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 1, 2, 3, 130
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="YAML file of some or all configuration keys.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="One key, such as training.epochs=100. Repeatable.")]
-#: Written out, because importing them from `volseg.export` would make --help slow.
+#: Written out, because importing them from `volseg.exporting` would make --help slow.
 FORMATS = "nifti, nrrd, mha, seg-nrrd, dicom-seg, rtstruct, dicom-sr, stl, ply, glb or png."
 FormatOption = Annotated[list[str] | None, typer.Option("--format", help=f"{FORMATS} Repeatable.")]
 EncodingOption = Annotated[
@@ -58,7 +58,7 @@ def choice(what: str, name: str, known: Collection[str]) -> Any:
 
 def formats_of(names: list[str] | None) -> list[Format]:
     """The formats of `--format`, each once; NIfTI if there are none."""
-    from volseg.export import SUFFIXES
+    from volseg.exporting import SUFFIXES
 
     return list(dict.fromkeys(choice("format", name, SUFFIXES) for name in names or ["nifti"]))
 

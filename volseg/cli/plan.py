@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from volseg.cli.console import print_line
 from volseg.cli.options import ConfigOption, GapsOption, SetOption, overrides_of, progress_shown, with_gaps
-from volseg.console import print_line
 
 
 def plan(
@@ -21,7 +21,7 @@ def plan(
 ) -> None:
     """Look at a data set and write a complete, commented configuration."""
     from volseg.io.files import write_text
-    from volseg.runs import plan_folder, render
+    from volseg.training.run import plan_folder, render
 
     with progress_shown() as progress:
         dataset, made = plan_folder(data, with_gaps(overrides_of(config, assignments), allow_gaps), progress)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from volseg.cli.console import print_line, say
 from volseg.cli.options import (
     EXIT_SOME_FAILED,
     ConfigOption,
@@ -20,7 +21,6 @@ from volseg.cli.options import (
     progress_shown,
     with_gaps,
 )
-from volseg.console import print_line, say
 
 
 def predict(  # noqa: PLR0913  each is an option
@@ -43,13 +43,13 @@ def predict(  # noqa: PLR0913  each is an option
     ] = False,
 ) -> None:
     """Segment every case in a folder. An interrupted batch goes on with the same command."""
-    from volseg.batch import Request, open_batch, segment_batch
-    from volseg.export import ENCODINGS
-    from volseg.outcomes import CASES_FILE, CaseReport, Status
+    from volseg.exporting import ENCODINGS
+    from volseg.prediction.batch import Request, open_batch, segment_batch
+    from volseg.prediction.cases_csv import CASES_FILE, CaseResult, CaseStatus
     from volseg.reporting import describe_batch, report_batch
 
-    def tell(one: CaseReport) -> None:
-        if one.status is Status.SEGMENTED:
+    def tell(one: CaseResult) -> None:
+        if one.status is CaseStatus.SEGMENTED:
             say(f"{one.case_id}: {one.effort}")
 
     request = Request(output, tuple(formats_of(formats)), choice("encoding", encoding, ENCODINGS), probabilities)
@@ -58,15 +58,15 @@ def predict(  # noqa: PLR0913  each is an option
         batch = open_batch(source, model, overrides, progress)
         reports = segment_batch(batch, request, progress, tell)
         describe_batch(batch, output)
-        if report and any(one.status is Status.SEGMENTED for one in reports):
+        if report and any(one.status is CaseStatus.SEGMENTED for one in reports):
             report_batch(batch, reports, output, progress)
-    counts = {status: sum(one.status == status for one in reports) for status in Status}
+    counts = {status: sum(one.status == status for one in reports) for status in CaseStatus}
     for one in reports:
-        if one.status is not Status.SEGMENTED:
+        if one.status is not CaseStatus.SEGMENTED:
             say(f"{one.status}: {one.case_id}: {one.reason}")
     print_line(
-        f"{counts[Status.SEGMENTED]} segmented, {counts[Status.SKIPPED]} skipped, {counts[Status.FAILED]} failed "
-        f"of {len(reports)} discovered; see {output / CASES_FILE}"
+        f"{counts[CaseStatus.SEGMENTED]} segmented, {counts[CaseStatus.SKIPPED]} skipped, "
+        f"{counts[CaseStatus.FAILED]} failed of {len(reports)} discovered; see {output / CASES_FILE}"
     )
-    if counts[Status.FAILED] or not counts[Status.SEGMENTED]:
+    if counts[CaseStatus.FAILED] or not counts[CaseStatus.SEGMENTED]:
         raise typer.Exit(EXIT_SOME_FAILED)

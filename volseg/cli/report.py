@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from volseg.console import print_line
+from volseg.cli.console import print_line
 
 
 def report(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from volseg.cli.console import print_line, print_table
 from volseg.cli.options import (
     EXIT_SOME_FAILED,
     ConfigOption,
@@ -16,10 +17,9 @@ from volseg.cli.options import (
     progress_shown,
     with_gaps,
 )
-from volseg.console import print_line, print_table
 
 if TYPE_CHECKING:
-    from volseg.runs import Run
+    from volseg.training.run import Run
 
 
 def train(  # noqa: PLR0913  each is an option
@@ -44,8 +44,8 @@ def train(  # noqa: PLR0913  each is an option
 ) -> None:
     """Train a network: a 3D U-Net fitted to the data unless the configuration says otherwise."""
     from volseg.config import merge
-    from volseg.progress import silent
-    from volseg.runs import train_folder
+    from volseg.progress import ignore_progress
+    from volseg.training.run import train_folder
     from volseg.training.team import gather_team, was_restarted
 
     overrides = with_gaps(overrides_of(config, assignments), allow_gaps)
@@ -56,7 +56,7 @@ def train(  # noqa: PLR0913  each is an option
     overrides = merge(overrides, {"training": chosen} if chosen else {})
     resume = resume or was_restarted()
     with gather_team() as team, progress_shown() as progress:
-        told = progress if team.leads else silent
+        told = progress if team.leads else ignore_progress
         run = train_folder(data, output, overrides, resume=resume, progress=told, team=team)
     if not team.leads:
         return

@@ -9,8 +9,8 @@ from pydantic import Field, model_validator
 
 from volseg.config.dicom import DicomRules, StructureConfig
 from volseg.config.section import Axis, Fraction, Section, SpacingMm, Triple
-from volseg.terminology import lookup
-from volseg.volume import Label
+from volseg.image.terminology import lookup
+from volseg.image.volume import Label
 
 #: The label that says where a reference says nothing.
 IGNORE = "ignore"

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from volseg.config.section import Section
 from volseg.errors import ConfigError
-from volseg.terminology import Code, Structure, lookup
+from volseg.image.terminology import Code, Structure, lookup
 
 
 def _pattern(text: str) -> str:

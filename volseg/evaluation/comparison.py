@@ -16,7 +16,7 @@ from volseg.evaluation.evaluate import METRICS_FILE, STATISTICS_FILE
 from volseg.evaluation.summary import bootstrap_means, interval
 from volseg.evaluation.tables import read_table, write_table
 from volseg.io.files import make_folder
-from volseg.metrics import Status
+from volseg.metrics import LabelStatus
 
 COMPARISON_FILE, DIFFERENCES_FILE = "comparison.csv", "differences.csv"
 
@@ -116,7 +116,7 @@ def _gain(rows: pd.DataFrame, better: Better) -> NDArray[np.float64]:
 def _invented(rows: pd.DataFrame) -> tuple[int, int]:
     """In how many cases without a number the second alone drew what is not there, and in how many the first alone."""
     lone = rows[rows["difference"].isna()]
-    first, second = (lone[name] == Status.BOTH_EMPTY for name in ("first_status", "second_status"))
+    first, second = (lone[name] == LabelStatus.BOTH_EMPTY for name in ("first_status", "second_status"))
     return int((first & ~second).sum()), int((second & ~first).sum())
 
 

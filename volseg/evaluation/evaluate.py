@@ -16,14 +16,14 @@ from volseg.errors import ConfigError, DataError, GeometryError
 from volseg.evaluation.columns import Column, columns_of
 from volseg.evaluation.summary import statistics, summarise
 from volseg.evaluation.tables import failed_row, metrics_table, score_row, write_table
-from volseg.geometry import Geometry
+from volseg.image.geometry import Geometry
+from volseg.image.volume import Label, Mask
 from volseg.io import SegmentsSource, Source, read_mask, read_probabilities, resample_mask
 from volseg.io.files import make_folder, without_root
 from volseg.metrics import Conventions, score_masks
 from volseg.metrics.score import same_grid
 from volseg.parallel import side_by_side
-from volseg.progress import Progress, silent
-from volseg.volume import Label, Mask
+from volseg.progress import Progress, ignore_progress
 
 METRICS_FILE, SUMMARY_FILE, STATISTICS_FILE = "metrics.csv", "summary.csv", "statistics.csv"
 
@@ -107,7 +107,9 @@ class Evaluation:
     folder: Path
 
 
-def evaluate(pairs: Sequence[CasePair], protocol: Protocol, output: Path, progress: Progress = silent) -> Evaluation:
+def evaluate(
+    pairs: Sequence[CasePair], protocol: Protocol, output: Path, progress: Progress = ignore_progress
+) -> Evaluation:
     """Score all pairs and write `metrics.csv`, `summary.csv` and `statistics.csv`.
 
     A pair that cannot be read, whose grids differ or that holds a value outside the labels does not stop the others:

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from volseg.evaluation.columns import Better, Column
-from volseg.metrics import Status
+from volseg.metrics import LabelStatus
 
 #: What the numbers are made of; stated in the file, because a mean cannot be read without it.
 POLICY = (
@@ -121,16 +121,16 @@ def _intervals(metrics: pd.DataFrame, name: str) -> tuple[list[float], list[floa
 
 def _counts(rows: pd.DataFrame) -> dict[str, int]:
     status = rows["status"].value_counts()
-    absent = int(status.get(Status.BOTH_EMPTY, 0))
+    absent = int(status.get(LabelStatus.BOTH_EMPTY, 0))
     return {
         "cases": len(rows),
         "scored": len(rows) - absent,
-        "ok": int(status.get(Status.OK, 0)),
-        "missed": int(status.get(Status.MISSED, 0)),
-        "false_alarm": int(status.get(Status.FALSE_ALARM, 0)),
+        "ok": int(status.get(LabelStatus.OK, 0)),
+        "missed": int(status.get(LabelStatus.MISSED, 0)),
+        "false_alarm": int(status.get(LabelStatus.FALSE_ALARM, 0)),
         "absent": absent,
-        "not_predicted": int(status.get(Status.NOT_PREDICTED, 0)),
-        "failed": int(status.get(Status.FAILED, 0)),
+        "not_predicted": int(status.get(LabelStatus.NOT_PREDICTED, 0)),
+        "failed": int(status.get(LabelStatus.FAILED, 0)),
     }
 
 

@@ -10,10 +10,10 @@ import pandas as pd
 
 from volseg.errors import DataError
 from volseg.evaluation.columns import Column
-from volseg.geometry import Geometry
+from volseg.image.geometry import Geometry
+from volseg.image.volume import Label
 from volseg.io.files import atomic_path
-from volseg.metrics import LabelScore, Status, worst_distance_mm
-from volseg.volume import Label
+from volseg.metrics import LabelScore, LabelStatus, worst_distance_mm
 
 _FIRST, _LAST = ("case_id", "label", "value", "status"), ("reason",)
 _WHOLE_NUMBERS = ("value", "tp", "fp", "fn", "tn", "lesions_found", "lesions_false", "lesions_missed")
@@ -48,7 +48,7 @@ def failed_row(
     """
     diagonal_mm = worst_distance_mm(grid) if grid else None
     row: dict[str, object] = {column.name: column.worst(diagonal_mm) for column in columns}
-    return _named(case_id, label, Status.FAILED) | row | {"reason": reason}
+    return _named(case_id, label, LabelStatus.FAILED) | row | {"reason": reason}
 
 
 def metrics_table(rows: Sequence[dict[str, object]], columns: Sequence[Column]) -> pd.DataFrame:
@@ -67,13 +67,13 @@ def metrics_table(rows: Sequence[dict[str, object]], columns: Sequence[Column]) 
     return table.astype({name: "Int64" for name in _WHOLE_NUMBERS if name in names})
 
 
-def _named(case_id: str, label: Label, status: Status) -> dict[str, object]:
+def _named(case_id: str, label: Label, status: LabelStatus) -> dict[str, object]:
     return {"case_id": case_id, "label": label.name, "value": label.value, "status": status}
 
 
 def _value(score: LabelScore, column: Column, grid: Geometry) -> float | int | None:
     value = column.value(score)
-    unknown = value is None or (score.status is Status.NOT_PREDICTED and math.isnan(value))
+    unknown = value is None or (score.status is LabelStatus.NOT_PREDICTED and math.isnan(value))
     return column.worst(worst_distance_mm(grid)) if unknown else value
 
 

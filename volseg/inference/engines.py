@@ -18,8 +18,8 @@ from volseg.config import AXES, InferenceConfig
 from volseg.errors import ConfigError, MemoryShortageError
 from volseg.inference.rewriting import rewrite, rewrite_for_torch
 from volseg.inference.scene import Triple
-from volseg.inference.sliding import Run
-from volseg.networks import choose_precision
+from volseg.inference.sliding import InferFn
+from volseg.model.networks import choose_precision
 
 if TYPE_CHECKING:
     import openvino
@@ -83,7 +83,7 @@ def allowed(config: InferenceConfig, engines: Sequence[Engine]) -> list[Engine]:
     return fitting or [Engine(library, "fp32" if config.precision == "auto" else config.precision)]
 
 
-def start(engine: Engine, network: nn.Module, channels: int, patch: Triple, device: torch.device) -> Run:
+def start(engine: Engine, network: nn.Module, channels: int, patch: Triple, device: torch.device) -> InferFn:
     """Get a network ready to run.
 
     Args:
@@ -107,7 +107,7 @@ def start(engine: Engine, network: nn.Module, channels: int, patch: Triple, devi
             return _start_openvino(engine, lean, (1, channels, *patch))
 
 
-def lowered(run: Run, cutoffs: Sequence[float]) -> Run:
+def subtract_cutoffs(run: InferFn, cutoffs: Sequence[float]) -> InferFn:
     """Take from each output the logit above which it counts."""
     if not any(cutoffs):
         return run
@@ -121,7 +121,7 @@ def lowered(run: Run, cutoffs: Sequence[float]) -> Run:
     return above
 
 
-def mirrored(run: Run, axes: Sequence[str]) -> Run:
+def mirrored(run: InferFn, axes: Sequence[str]) -> InferFn:
     """Average the answers to a patch and to all its mirror images along some axes."""
     images = mirrorings(axes)
     if not images:
@@ -143,7 +143,7 @@ def mirrorings(axes: Sequence[str]) -> list[tuple[int, ...]]:
     return [tuple(d for n, d in enumerate(dimensions) if bits >> n & 1) for bits in range(1, 2 ** len(dimensions))]
 
 
-def averaged(runs: Sequence[Run]) -> Run:
+def averaged(runs: Sequence[InferFn]) -> InferFn:
     """Average the answers of several networks."""
     if len(runs) == 1:
         return runs[0]
@@ -158,7 +158,7 @@ def averaged(runs: Sequence[Run]) -> Run:
     return average
 
 
-def sparing(run: Run) -> Run:
+def split_on_oom(run: InferFn) -> InferFn:
     """Halve batches that do not fit into memory.
 
     Raises:
@@ -185,7 +185,7 @@ def is_shortage(error: BaseException) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
 
 
-def _start_torch(engine: Engine, network: nn.Module, device: torch.device) -> Run:
+def _start_torch(engine: Engine, network: nn.Module, device: torch.device) -> InferFn:
     lean = (rewrite_for_torch(network) if device.type == "cpu" else network).to(device, engine.dtype)
     if engine.library == "compile":
         lean.compile()
@@ -199,7 +199,7 @@ def _start_torch(engine: Engine, network: nn.Module, device: torch.device) -> Ru
     return run
 
 
-def _start_openvino(engine: Engine, network: nn.Module, shape: tuple[int, ...]) -> Run:
+def _start_openvino(engine: Engine, network: nn.Module, shape: tuple[int, ...]) -> InferFn:
     core = _openvino_core()
     import openvino
 

@@ -17,9 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from volseg.image.resampling import interpolate_axis
 from volseg.inference.scene import Box
 from volseg.inference.sliding import Slab
-from volseg.resampling import interpolate_axis
 
 #: Logits (..., outputs) -> (...) uint8 or int16, the number of the label that wins, 0 for background.
 Decide = Callable[[torch.Tensor], torch.Tensor]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from volseg.resampling import interpolate_axis, sample_positions
+from volseg.image.resampling import interpolate_axis, sample_positions
 
 Box = tuple[slice, slice, slice]
 Spacing = tuple[float, float, float]

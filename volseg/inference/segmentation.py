@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from volseg.inference.restore import Decide, Target, find_targets, interpolate, restore
 from volseg.inference.scene import Box, Scene, Triple
-from volseg.inference.sliding import Course, Run, Slab, overlap, slide
+from volseg.inference.sliding import Course, InferFn, Slab, overlap, slide
 from volseg.inference.tissue import Tissue
 from volseg.inference.windows import Windows, lay
 from volseg.memory import total_gb
@@ -23,10 +23,10 @@ _OVERHEAD_GB, _SMALLEST_SUMS_GB = 1.0, 0.25
 #: Without a word from the user: half of the machine's memory, but no more than this.
 _LARGEST_DEFAULT_GB = 3.0
 #: Told how many windows are done, and of how many.
-Tick = Callable[[int, int], None]
+OnWindow = Callable[[int, int], None]
 
 
-def unheard(done: int, total: int) -> None:
+def ignore_windows(done: int, total: int) -> None:
     """Nobody wants to know."""
 
 
@@ -43,7 +43,7 @@ class Network:
         device: Where it runs.
     """
 
-    run: Run
+    run: InferFn
     sums_dtype: torch.dtype
     patch: Triple
     overlap: float
@@ -69,18 +69,18 @@ class Work:
     """What segmenting one volume took.
 
     Attributes:
-        tick: Told how many windows are done, and of how many.
+        on_window: Told how many windows are done, and of how many.
         windows: How many the networks look at.
         done: How many they have looked at.
         network_seconds: Time in the networks.
     """
 
-    tick: Tick = unheard
+    on_window: OnWindow = ignore_windows
     windows: int = 0
     done: int = 0
     network_seconds: float = 0.0
 
-    def watched(self, run: Run) -> Run:
+    def watched(self, run: InferFn) -> InferFn:
         """The same network, and its work is counted."""
 
         def watch(patches: torch.Tensor) -> torch.Tensor:
@@ -88,7 +88,7 @@ class Work:
             answers = run(patches)
             self.network_seconds += perf_counter() - began
             self.done += len(patches)
-            self.tick(self.done, self.windows)
+            self.on_window(self.done, self.windows)
             return answers
 
         return watch

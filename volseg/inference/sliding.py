@@ -16,7 +16,7 @@ from volseg.inference.scene import Box, Scene, Triple
 from volseg.inference.windows import Windows, importance, lay
 
 #: Patches (B, C, *patch) float32 -> logits (B, outputs, *patch); fastest with the outputs of a voxel side by side.
-Run = Callable[[torch.Tensor], torch.Tensor]
+InferFn = Callable[[torch.Tensor], torch.Tensor]
 
 #: So many numbers of a window are added at once: they stay in the processor's cache.
 _NUMBERS_AT_ONCE = 4_000_000
@@ -56,7 +56,7 @@ class Course:
     device: torch.device
 
 
-def slide(run: Run, outputs: int, scene: Scene, windows: Windows, course: Course) -> Iterator[Slab]:
+def slide(run: InferFn, outputs: int, scene: Scene, windows: Windows, course: Course) -> Iterator[Slab]:
     """Run a network over a part of a volume.
 
     Args:
@@ -90,7 +90,7 @@ def look(scene: Scene, windows: Windows, place: Triple) -> torch.Tensor:
     return _cut(scene.read(seen), seen, windows, place)
 
 
-def sliding_window(run: Run, outputs: int, image: torch.Tensor, patch: Triple, shared: float) -> torch.Tensor:
+def sliding_window(run: InferFn, outputs: int, image: torch.Tensor, patch: Triple, shared: float) -> torch.Tensor:
     """Run a network over a whole volume and keep all logits.
 
     Args:

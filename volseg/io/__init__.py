@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import ConfigError, DataError
-from volseg.geometry import Geometry
+from volseg.image.geometry import Geometry
+from volseg.image.volume import Label, Mask, Volume
 from volseg.io.archives import is_archive, members
 from volseg.io.source import Discovery, FileSource, SegmentsSource, SeriesSource, SetAside, Source
-from volseg.progress import Progress, silent
-from volseg.volume import Label, Mask, Volume
+from volseg.progress import Progress, ignore_progress
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -57,7 +57,7 @@ def image_suffix(path: Path) -> str:
     return next(suffix for suffix in IMAGE_SUFFIXES if name.endswith(suffix))
 
 
-def discover(root: Path, progress: Progress = silent, *, fill_gaps: bool = False) -> Discovery:
+def discover(root: Path, progress: Progress = ignore_progress, *, fill_gaps: bool = False) -> Discovery:
     """Find everything below `root` that may be a volume; only headers are read.
 
     Args:

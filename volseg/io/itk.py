@@ -11,9 +11,9 @@ import SimpleITK as sitk  # noqa: N813  the name everybody uses
 from numpy.typing import NDArray
 
 from volseg.errors import DataError, GeometryError, OutputError
-from volseg.geometry import Geometry
+from volseg.image.geometry import Geometry
+from volseg.image.volume import Mask, Volume
 from volseg.io.files import atomic_path
-from volseg.volume import Mask, Volume
 
 SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
 

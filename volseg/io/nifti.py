@@ -15,9 +15,9 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from volseg.errors import DataError, GeometryError
-from volseg.geometry import Geometry
+from volseg.image.geometry import Geometry
+from volseg.image.volume import Mask, Volume
 from volseg.io.files import atomic_path
-from volseg.volume import Mask, Volume
 
 SUFFIXES = (".nii", ".nii.gz", ".hdr")
 

@@ -16,7 +16,7 @@ from volseg.metrics.centerline import centerline_dice
 from volseg.metrics.conventions import Conventions, Family, Hd95, Nsd
 from volseg.metrics.lesions import Lesions, match_lesions
 from volseg.metrics.overlap import Overlap, count_overlap
-from volseg.metrics.score import LabelScore, Status, SurfaceScore, score_label, score_masks, worst_distance_mm
+from volseg.metrics.score import LabelScore, LabelStatus, SurfaceScore, score_label, score_masks, worst_distance_mm
 from volseg.metrics.surface import SurfaceDistances, SurfacePair, measure_surfaces, surface_of
 from volseg.metrics.surfels import AreaDistances, measure_areas, pattern_areas_mm2
 
@@ -27,10 +27,10 @@ __all__ = [
     "Family",
     "Hd95",
     "LabelScore",
+    "LabelStatus",
     "Lesions",
     "Nsd",
     "Overlap",
-    "Status",
     "SurfaceDistances",
     "SurfacePair",
     "SurfaceScore",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from volseg.errors import DataError
-from volseg.volume import Label
+from volseg.image.volume import Label
 
 Box = tuple[slice, slice, slice]
 _NOTHING: Box = (slice(0, 0), slice(0, 0), slice(0, 0))

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import GeometryError
-from volseg.geometry import Geometry
+from volseg.image.geometry import Geometry
+from volseg.image.volume import Label, Mask
 from volseg.metrics.calibration import Calibration, measure_calibration
 from volseg.metrics.centerline import centerline_dice
 from volseg.metrics.conventions import Conventions
@@ -25,7 +26,6 @@ from volseg.metrics.lesions import Lesions, match_lesions
 from volseg.metrics.overlap import Overlap, count_overlap, ratio
 from volseg.metrics.surface import measure_surfaces
 from volseg.metrics.surfels import measure_areas
-from volseg.volume import Label, Mask
 
 #: Masks of other tools have their positions rounded.
 _ROUNDED_MM = 0.01
@@ -35,7 +35,7 @@ _UNDEFINED = float("nan")
 _DEFAULT = Conventions()
 
 
-class Status(StrEnum):
+class LabelStatus(StrEnum):
     """Which of the two masks have a label."""
 
     OK = "ok"  #: Both.
@@ -95,7 +95,7 @@ class LabelScore:
     """
 
     label: Label
-    status: Status
+    status: LabelStatus
     overlap: Overlap
     dice: float
     iou: float
@@ -186,7 +186,7 @@ def score_masks(
     scores = []
     for number, crop in enumerate(label_crops(arrays[0], arrays[1], labels)):
         overlap = count_overlap(crop.prediction, crop.reference, voxels)
-        status = Status.NOT_PREDICTED if prediction is None else _status(overlap)
+        status = LabelStatus.NOT_PREDICTED if prediction is None else _status(overlap)
         stated = None if probabilities is None else probabilities[..., number]
         calibration = None if stated is None else _calibrate(stated, crop.label, arrays[1], within)
         scores.append(_score(crop, status, overlap, reference.geometry, conventions, calibration))
@@ -208,27 +208,27 @@ def _check_grids(prediction: Geometry, reference: Geometry) -> None:
         )
 
 
-def _status(overlap: Overlap) -> Status:
+def _status(overlap: Overlap) -> LabelStatus:
     match overlap.predicted > 0, overlap.reference > 0:
         case True, True:
-            return Status.OK
+            return LabelStatus.OK
         case False, True:
-            return Status.MISSED
+            return LabelStatus.MISSED
         case True, False:
-            return Status.FALSE_ALARM
+            return LabelStatus.FALSE_ALARM
         case _:
-            return Status.BOTH_EMPTY
+            return LabelStatus.BOTH_EMPTY
 
 
 def _score(
     crop: Crop,
-    status: Status,
+    status: LabelStatus,
     overlap: Overlap,
     geometry: Geometry,
     conventions: Conventions,
     calibration: Calibration | None,
 ) -> LabelScore:
-    one_sided = status not in {Status.OK, Status.BOTH_EMPTY}
+    one_sided = status not in {LabelStatus.OK, LabelStatus.BOTH_EMPTY}
     lesions = "lesions" in conventions.also
     return LabelScore(
         label=crop.label,
@@ -247,8 +247,8 @@ def _score(
     )
 
 
-def _surface(crop: Crop, status: Status, geometry: Geometry, conventions: Conventions) -> SurfaceScore:
-    if status is not Status.OK:
+def _surface(crop: Crop, status: LabelStatus, geometry: Geometry, conventions: Conventions) -> SurfaceScore:
+    if status is not LabelStatus.OK:
         distance_mm, share = _worst(status, geometry)
         shares = (share,) * len(conventions.tolerances_mm)
         return SurfaceScore(distance_mm, distance_mm, distance_mm, distance_mm, share, shares)
@@ -275,13 +275,13 @@ def _surface(crop: Crop, status: Status, geometry: Geometry, conventions: Conven
     )
 
 
-def _worst(status: Status, geometry: Geometry) -> tuple[float, float]:
+def _worst(status: LabelStatus, geometry: Geometry) -> tuple[float, float]:
     """A distance and a share for a structure that a side lacks, or both."""
-    return (_UNDEFINED, _UNDEFINED) if status is Status.BOTH_EMPTY else (worst_distance_mm(geometry), 0.0)
+    return (_UNDEFINED, _UNDEFINED) if status is LabelStatus.BOTH_EMPTY else (worst_distance_mm(geometry), 0.0)
 
 
-def _centroid_distance_mm(crop: Crop, status: Status, geometry: Geometry) -> float:
-    if status is not Status.OK:
+def _centroid_distance_mm(crop: Crop, status: LabelStatus, geometry: Geometry) -> float:
+    if status is not LabelStatus.OK:
         return _worst(status, geometry)[0]
     apart = _centroid(crop.prediction) - _centroid(crop.reference)
     return float(np.linalg.norm(geometry.affine[:3, :3] @ apart))
@@ -294,10 +294,10 @@ def _centroid(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
     return np.array([np.average(np.arange(count.size), weights=count) for count in counts])
 
 
-def _centerline(crop: Crop, status: Status) -> float:
-    if status is Status.OK:
+def _centerline(crop: Crop, status: LabelStatus) -> float:
+    if status is LabelStatus.OK:
         return centerline_dice(crop.prediction, crop.reference)
-    return _UNDEFINED if status is Status.BOTH_EMPTY else 0.0
+    return _UNDEFINED if status is LabelStatus.BOTH_EMPTY else 0.0
 
 
 def _calibrate(

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from volseg.errors import DataError
 from volseg.evaluation.evaluate import METRICS_FILE
-from volseg.report import write_report
 from volseg.reporting.batches import REVIEW_FILE, describe_batch, page_of_batch, report_batch
 from volseg.reporting.evaluations import describe_evaluation, page_of_evaluation, report_evaluation
+from volseg.reporting.page import write_report
 from volseg.reporting.trainings import page_of_training
 from volseg.training.record import VALIDATION_FILE
 

@@ -13,20 +13,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from volseg.batch import Batch
+from volseg.about import Facts, facts_of_config, facts_of_models, made_now, read_about, write_about
 from volseg.errors import DataError
+from volseg.evaluation.pairing import masks_in
 from volseg.evaluation.tables import read_table, write_table
+from volseg.image.volume import Label, Mask
 from volseg.io import SegmentsSource, Source, read_mask, read_probabilities, read_volume
 from volseg.io.files import without_root
 from volseg.metrics.crops import Box, Crop, label_crops
-from volseg.outcomes import CASES_FILE, CaseReport, Status, probability_file
-from volseg.progress import Progress, silent
-from volseg.provenance import Facts, facts_of_config, facts_of_models, made_now, read_about, write_about
-from volseg.report import Number, Report, Tile, write_report
-from volseg.reporting.gallery import Scene, draw_cases, forget_report, image_on, kept_pictures
-from volseg.scoring import masks_in
-from volseg.volume import Label, Mask
-from volseg.volumes import VolumeRange
+from volseg.model.usual_volumes import VolumeRange
+from volseg.prediction.batch import Batch
+from volseg.prediction.cases_csv import CASES_FILE, CaseResult, CaseStatus, probability_file
+from volseg.progress import Progress, ignore_progress
+from volseg.reporting.gallery import CaseView, draw_cases, forget_report, image_on, kept_pictures
+from volseg.reporting.page import Number, Report, Tile, write_report
 
 REVIEW_FILE = "review.csv"
 
@@ -43,7 +43,7 @@ _NUMBERS = (
 
 
 @dataclass(frozen=True)
-class Finding:
+class ReviewRow:
     """What there is to say of one label of one mask.
 
     Attributes:
@@ -86,7 +86,9 @@ def describe_batch(batch: Batch, output: Path) -> None:
     write_about((*made_now(), *facts_of_models(batch.files), *facts_of_config(batch.models[0].config)), output)
 
 
-def report_batch(batch: Batch, reports: Sequence[CaseReport], output: Path, progress: Progress = silent) -> Path:
+def report_batch(
+    batch: Batch, reports: Sequence[CaseResult], output: Path, progress: Progress = ignore_progress
+) -> Path:
     """Review the masks of a batch, draw those that need it most, and write the page.
 
     Args:
@@ -104,20 +106,20 @@ def report_batch(batch: Batch, reports: Sequence[CaseReport], output: Path, prog
     masks = masks_in(output)
     images = {case.case_id: next(iter(case.images.values())) for case in batch.dataset.cases}
     labels, volumes = batch.models[0].config.data.output_labels, batch.models[0].volumes
-    segmented = [report.case_id for report in reports if report.status is Status.SEGMENTED]
-    findings: list[Finding] = []
+    segmented = [report.case_id for report in reports if report.status is CaseStatus.SEGMENTED]
+    findings: list[ReviewRow] = []
     for done, case_id in enumerate(segmented, start=1):
         try:
             mask = _mask(masks.get(case_id), images[case_id], labels)
             findings += review(case_id, mask, labels, volumes, _probabilities(output, case_id))
         except DataError as error:
-            findings.append(Finding(case_id, reason=f"not reviewed: {without_root(str(error), output)}"))
+            findings.append(ReviewRow(case_id, reason=f"not reviewed: {without_root(str(error), output)}"))
         progress("review", done, len(segmented), case_id)
-    write_table(pd.DataFrame(findings, columns=[field.name for field in fields(Finding)]), output / REVIEW_FILE)
+    write_table(pd.DataFrame(findings, columns=[field.name for field in fields(ReviewRow)]), output / REVIEW_FILE)
 
-    def scene_of(case_id: str) -> Scene:
+    def scene_of(case_id: str) -> CaseView:
         mask = _mask(masks.get(case_id), images[case_id], labels)
-        return Scene(None, mask, image_on(mask.geometry, images[case_id], case_id))
+        return CaseView(None, mask, image_on(mask.geometry, images[case_id], case_id))
 
     draw_cases(scene_of, _worst_first(findings), output, progress)
     return write_report(page_of_batch(output), output)
@@ -130,7 +132,7 @@ def _mask(source: Source | None, image: Source, labels: Sequence[Label]) -> Mask
     return read_mask(source, labels, on=read_volume(image).geometry if isinstance(source, SegmentsSource) else None)
 
 
-def _worst_first(findings: Sequence[Finding]) -> list[str]:
+def _worst_first(findings: Sequence[ReviewRow]) -> list[str]:
     """Case ids, those with most to look at first."""
     reasons = Counter(finding.case_id for finding in findings if finding.status == "check")
     return sorted({finding.case_id for finding in findings}, key=lambda case_id: (-reasons[case_id], case_id))
@@ -142,7 +144,7 @@ def review(
     labels: Sequence[Label],
     volumes: Mapping[str, VolumeRange],
     probabilities: NDArray[np.float32] | None = None,
-) -> Iterator[Finding]:
+) -> Iterator[ReviewRow]:
     """Look at every label of a mask.
 
     Args:
@@ -163,7 +165,7 @@ def review(
         usual = volumes.get(name)
         likely = None if probabilities is None else order.apply(probabilities[..., number])[crop.box]
         reasons = [*_about_volume(volume_ml, usual), *_about_edges(crop.box, array.shape)]
-        yield Finding(
+        yield ReviewRow(
             case_id,
             name,
             "check" if reasons else "ok",
@@ -216,19 +218,19 @@ def page_of_batch(folder: Path) -> Report:
     """
     rows = read_table(folder / REVIEW_FILE)
     outcomes = read_table(folder / CASES_FILE)
-    counts = {status: int((outcomes["status"] == status).sum()) for status in Status}
+    counts = {status: int((outcomes["status"] == status).sum()) for status in CaseStatus}
     to_check = rows.loc[rows["status"] == "check", "case_id"].nunique()
-    lost = outcomes[outcomes["status"] != Status.SEGMENTED]
+    lost = outcomes[outcomes["status"] != CaseStatus.SEGMENTED]
     numbers = tuple(number for number in _NUMBERS if rows[number.name].notna().any())
     return Report(
         kind="Segmentation",
-        title=f"{counts[Status.SEGMENTED]} cases, {rows['label'].nunique()} labels",
+        title=f"{counts[CaseStatus.SEGMENTED]} cases, {rows['label'].nunique()} labels",
         tiles=(
-            Tile("segmented", str(counts[Status.SEGMENTED])),
+            Tile("segmented", str(counts[CaseStatus.SEGMENTED])),
             Tile("to look at", str(to_check), alarm=to_check > 0),
             *(
                 Tile(status, str(counts[status]), alarm=True)
-                for status in (Status.SKIPPED, Status.FAILED)
+                for status in (CaseStatus.SKIPPED, CaseStatus.FAILED)
                 if counts[status]
             ),
         ),

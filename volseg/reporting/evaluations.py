@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pandas as pd
 
+from volseg.about import Facts, made_now, read_about, write_about
 from volseg.evaluation import CasePair, Evaluation, Protocol, read_pair
 from volseg.evaluation.evaluate import METRICS_FILE, STATISTICS_FILE, SUMMARY_FILE
 from volseg.evaluation.summary import MEAN_ROW
 from volseg.evaluation.tables import read_table
 from volseg.io import Source
-from volseg.progress import Progress, silent
-from volseg.provenance import Facts, made_now, read_about, write_about
-from volseg.report import Number, Report, Tile, write_report
-from volseg.reporting.gallery import Scene, draw_cases, forget_report, image_on, kept_pictures
+from volseg.progress import Progress, ignore_progress
+from volseg.reporting.gallery import CaseView, draw_cases, forget_report, image_on, kept_pictures
+from volseg.reporting.page import Number, Report, Tile, write_report
 
 #: What the tables of a page show of all that was measured, where it was.
 _SHOWN = ("dice", "hd95_mm", "assd_mm", "nsd", "volume_difference_ml", "lesion_f1", "centerline_dice", "auroc")
@@ -43,7 +43,7 @@ def report_evaluation(
     pairs: Sequence[CasePair],
     protocol: Protocol,
     images: Mapping[str, Source],
-    progress: Progress = silent,
+    progress: Progress = ignore_progress,
 ) -> Path:
     """Draw the worst cases of an evaluation and write its report.
 
@@ -62,9 +62,9 @@ def report_evaluation(
     """
     known = {pair.case_id: pair for pair in pairs}
 
-    def scene_of(case_id: str) -> Scene:
+    def scene_of(case_id: str) -> CaseView:
         reference, prediction = read_pair(known[case_id], protocol)
-        return Scene(reference, prediction, image_on(reference.geometry, images.get(case_id), case_id))
+        return CaseView(reference, prediction, image_on(reference.geometry, images.get(case_id), case_id))
 
     failed = {failure.case_id for failure in evaluation.failures}
     worst = evaluation.metrics.groupby("case_id")["dice"].min().sort_values(kind="stable")

@@ -9,13 +9,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from volseg.errors import DataError
-from volseg.geometry import Geometry
+from volseg.image.geometry import Geometry
+from volseg.image.volume import Mask, Volume
 from volseg.io import Source, read_volume
 from volseg.io.files import make_folder, write_text
 from volseg.parallel import side_by_side
-from volseg.progress import Progress, silent
-from volseg.report import REPORT_FILE, Picture, Slice, Surface, draw
-from volseg.volume import Mask, Volume
+from volseg.progress import Progress, ignore_progress
+from volseg.reporting.page import REPORT_FILE
+from volseg.reporting.picture import PackedSurface, Picture, Slice, draw
 
 PICTURES_FOLDER = "pictures"
 #: The cases that need it most are drawn, so that a page of many cases still fits into a mail.
@@ -25,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
+class CaseView:
     """What there is to draw of a case.
 
     Attributes:
@@ -40,7 +41,7 @@ class Scene:
 
 
 def draw_cases(
-    scene_of: Callable[[str], Scene], case_ids: Sequence[str], folder: Path, progress: Progress = silent
+    scene_of: Callable[[str], CaseView], case_ids: Sequence[str], folder: Path, progress: Progress = ignore_progress
 ) -> None:
     """Draw cases and keep their pictures, as many as a mail has room for.
 
@@ -65,7 +66,7 @@ def draw_cases(
         progress("draw", done, len(chosen), case_id)
 
 
-def _drawn(scene_of: Callable[[str], Scene], case_id: str) -> str:
+def _drawn(scene_of: Callable[[str], CaseView], case_id: str) -> str:
     """A picture as JSON; nothing, said aloud, where it cannot be made."""
     try:
         scene = scene_of(case_id)
@@ -115,7 +116,7 @@ def _picture(path: Path) -> Picture:
     try:
         tree = json.loads(path.read_text("utf-8"))
         slices = tuple(Slice(**cut) for cut in tree["slices"])
-        surfaces = (None if tree[side] is None else Surface(**tree[side]) for side in ("reference", "prediction"))
+        surfaces = (None if tree[side] is None else PackedSurface(**tree[side]) for side in ("reference", "prediction"))
         return Picture(slices, *surfaces)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is damaged: {error!r}", hint="delete it, or evaluate again") from error

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pandas as pd
 
+from volseg.about import facts_of_config, facts_of_models, read_about
 from volseg.cases import read_splits
-from volseg.checkpoint import FOLD_FOLDER, model_files
 from volseg.config import read_config
 from volseg.evaluation.summary import MEAN_ROW
 from volseg.evaluation.tables import read_table
-from volseg.provenance import facts_of_config, facts_of_models, read_about
-from volseg.report import Number, Report, Tile
-from volseg.runs import CONFIG_FILE, NOT_USED_FILE, SPLITS_FILE
+from volseg.model.checkpoint import FOLD_FOLDER, model_files
+from volseg.reporting.page import Number, Report, Tile
 from volseg.training.record import HISTORY_FILE, VALIDATION_FILE
+from volseg.training.run import CONFIG_FILE, NOT_USED_FILE, SPLITS_FILE
 
 
 def page_of_training(folder: Path) -> Report:

@@ -37,10 +37,10 @@ def trials_for(config: Config) -> Trials:
     return Trials(rules=RULES) if config.postprocess is None else NOTHING
 
 
-def choose(config: Config, validation: Validation) -> Config:
+def choose_postprocessing(config: Config, validation: Validation) -> Config:
     """Decide what a configuration left open, for each label or region as the held-out cases want it.
 
-    A rule or a threshold for one never changes a voxel of another, so none is lowered.
+    A rule or a threshold for one never changes a voxel of another, so no Dice falls.
 
     Args:
         config: With `postprocess` or thresholds of regions left out.

@@ -15,15 +15,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from volseg.checkpoint import MODEL_FILE, load_model, save_model
 from volseg.config import Config, TrainingConfig
 from volseg.errors import TrainingError
 from volseg.inference.engines import is_shortage
-from volseg.losses import SegmentationLoss
-from volseg.networks import choose_device, choose_precision, training_layout
-from volseg.preparation import PreparedCase
-from volseg.progress import Progress, silent
+from volseg.model.checkpoint import MODEL_FILE, load_model, save_model
+from volseg.model.networks import choose_device, choose_precision, training_layout
+from volseg.progress import Progress, ignore_progress
 from volseg.training.choices import trials_for
+from volseg.training.losses import SegmentationLoss
+from volseg.training.preparation import PreparedCase
 from volseg.training.record import (
     HISTORY_FILE,
     VALIDATION_FILE,
@@ -32,7 +32,7 @@ from volseg.training.record import (
     write_history,
     write_validation,
 )
-from volseg.training.sampling import Batch, Patches, batches
+from volseg.training.sampling import Patches, TrainingBatch, batches
 from volseg.training.schedule import Clock, learning_rate
 from volseg.training.state import LAST_FILE, State, restore, save_last, start
 from volseg.training.team import ALONE, Team
@@ -71,7 +71,7 @@ def train(
     clock: Clock,
     *,
     resume: bool = False,
-    progress: Progress = silent,
+    progress: Progress = ignore_progress,
     team: Team = ALONE,
 ) -> TrainingResult:
     """Train a network.
@@ -96,11 +96,11 @@ def train(
     """
     device = choose_device()
     dtype = choose_precision(config.training.precision, device)
-    clock.tick(team.agree)
+    clock.sample(team.broadcast)
     state = start(config, device, dtype, clock)
     if resume and (run / LAST_FILE).is_file():
         restore(state, run / LAST_FILE, config)
-        state.clock.tick(team.agree)
+        state.clock.sample(team.broadcast)
         if _is_over(state, config.training) and (run / VALIDATION_FILE).is_file():
             validation = read_validation(run / VALIDATION_FILE)
             return TrainingResult(run / MODEL_FILE, state.epoch, state.best_epoch, validation)
@@ -119,7 +119,7 @@ def train(
             if team.leads:
                 _keep_epoch(state, run, config)
                 _show_epoch(state, board, watched[0], config, dtype)
-            state.clock.tick(team.agree)
+            state.clock.sample(team.broadcast)
     if "dice" not in state.history[-1]:  # time ran out while that epoch was written down
         state.history[-1] |= _validate_epoch(state, watched, len(val_cases), config, step)
         if team.leads:
@@ -152,7 +152,7 @@ class Step:
 
 def _train_epoch(
     state: State,
-    source: Iterator[Batch],
+    source: Iterator[TrainingBatch],
     step: Step,
     settings: TrainingConfig,
     progress: Progress,
@@ -184,7 +184,7 @@ def _train_epoch(
                 raise
             raise _too_large(batch) from error
         state.step += 1
-        state.clock.tick(step.team.agree)
+        state.clock.sample(step.team.broadcast)
         if value is None:
             broken, in_a_row = broken + 1, in_a_row + 1
             if in_a_row >= _BROKEN_STEPS:
@@ -211,7 +211,7 @@ def _train_epoch(
     }
 
 
-def _too_large(batch: Batch) -> TrainingError:
+def _too_large(batch: TrainingBatch) -> TrainingError:
     size = " x ".join(str(length) for length in batch.image.shape[2:])
     return TrainingError(
         f"a step with {len(batch.image)} patches of {size} voxels does not fit into memory",
@@ -226,7 +226,7 @@ def _note(state: State, losses: Sequence[float]) -> str:
     return f"loss {fmean(losses[-20:]):.3f}{best}, {left} left"
 
 
-def _train_step(state: State, batch: Batch, step: Step, clip: float) -> tuple[float | None, float]:
+def _train_step(state: State, batch: TrainingBatch, step: Step, clip: float) -> tuple[float | None, float]:
     """One step of the optimiser.
 
     Returns:
@@ -259,15 +259,15 @@ def _validate_epoch(
     """Validate, remember whether it was the best, and learn how long a validation takes."""
     trials = trials_for(config)
     if not state.clock.trial_seconds and trials != NOTHING:
-        state.clock.trial_seconds = step.team.agree(
+        state.clock.trial_seconds = step.team.broadcast(
             seconds_to_try(trials, state.validated, watched[0], config, step.dtype)
         )
-        state.clock.tick(step.team.agree)
+        state.clock.sample(step.team.broadcast)
     began = state.clock.elapsed_seconds
     inference = config.inference.model_copy(update={"mirror_axes": ()})  # which would take as long again
     plain = config.model_copy(update={"inference": inference})
     validation = validate(state.validated, watched, plain, step.dtype, team=step.team)
-    state.clock.tick(step.team.agree)
+    state.clock.sample(step.team.broadcast)
     if validation.mean > state.best_dice:
         state.best_dice, state.best_epoch, state.stale = validation.mean, state.epoch, 0
     else:

@@ -15,9 +15,9 @@ from torch import nn
 
 from volseg.config import Config, dump
 from volseg.io.files import atomic_path
-from volseg.outputs import label_values, winners
-from volseg.preparation import PreparedCase
-from volseg.training.validation import Validation, answering, logits_of
+from volseg.model.label_encoding import label_values, winners
+from volseg.training.preparation import PreparedCase
+from volseg.training.validation import Validation, as_infer_fn, logits_of
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -96,7 +96,7 @@ class Board:
         self, epoch: int, network: nn.Module, case: PreparedCase, config: Config, dtype: torch.dtype
     ) -> None:
         """Show the axial slice with the most reference of one case, outlined."""
-        logits = logits_of(answering(network, config, dtype), case, config)
+        logits = logits_of(as_infer_fn(network, config, dtype), case, config)
         predicted = label_values(config.data)[winners(logits.movedim(0, -1), config.data).numpy()]
         level = int(np.count_nonzero(case.reference, axis=(0, 1)).argmax())
         picture = outlined_slice(case.image[0, :, :, level], case.reference[:, :, level], predicted[:, :, level])

@@ -18,8 +18,8 @@ from monai.transforms import Compose
 
 from volseg.config import Config
 from volseg.parallel import helpers
-from volseg.patches import cut, draw_corner
-from volseg.preparation import PreparedCase
+from volseg.training.patches import cut, draw_corner
+from volseg.training.preparation import PreparedCase
 from volseg.transforms import IMAGE, REFERENCE, build_augmentation
 
 #: Batches that each helping thread is ahead of the network.
@@ -27,7 +27,7 @@ _BATCHES_AHEAD = 2
 
 
 @dataclass(frozen=True, eq=False)
-class Batch:
+class TrainingBatch:
     """What one step learns from.
 
     Attributes:
@@ -56,11 +56,11 @@ class Patches:
         self._part = part
         self._local = threading.local()  # a MONAI chain holds the state of its chance
 
-    def batch(self, step: int) -> Batch:
+    def batch(self, step: int) -> TrainingBatch:
         """Make the patches of a step."""
         size = self._config.training.batch_size
         patches = [self._patch(index) for index in range(step * size, (step + 1) * size)[self._part]]
-        return Batch(*(torch.stack(parts) for parts in zip(*patches, strict=True)))
+        return TrainingBatch(*(torch.stack(parts) for parts in zip(*patches, strict=True)))
 
     def _patch(self, index: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         case = self._case(index)
@@ -99,7 +99,7 @@ class Patches:
         return self._cases[order[place]]
 
 
-def batches(patches: Patches, workers: int, first_step: int) -> Generator[Batch, None, None]:
+def batches(patches: Patches, workers: int, first_step: int) -> Generator[TrainingBatch, None, None]:
     """Yield batches without end, made ahead of the network by threads.
 
     Args:

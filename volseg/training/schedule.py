@@ -50,15 +50,15 @@ class Clock:
     origin: tuple[float, int] = (0.0, 0)
 
     def __post_init__(self) -> None:
-        self.tick()
+        self.sample()
 
-    def tick(self, agree: Callable[[float], float] = float) -> None:
+    def sample(self, broadcast: Callable[[float], float] = float) -> None:
         """Look at the time. Nothing passes in between, so that what follows from it is the same everywhere.
 
         Args:
-            agree: Makes the clocks of several processes tell the same time.
+            broadcast: Makes the clocks of several processes tell the same time.
         """
-        self.elapsed_seconds = agree(self.spent_seconds + time.monotonic() - self.started)
+        self.elapsed_seconds = broadcast(self.spent_seconds + time.monotonic() - self.started)
 
     @property
     def _budget_seconds(self) -> float:

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from volseg.checkpoint import load, save
 from volseg.config import Config, dump
 from volseg.errors import CheckpointError
-from volseg.networks import build_network, training_layout
+from volseg.model.checkpoint import load, save
+from volseg.model.networks import build_network, training_layout
 from volseg.training.optimizers import build_optimizer
 from volseg.training.schedule import Clock
-from volseg.training.transfer import adopt, freeze_encoder
+from volseg.training.transfer import freeze_encoder, load_matching_weights
 
 LAST_FILE = "last.pt"
 
@@ -71,7 +71,7 @@ def start(config: Config, device: torch.device, dtype: torch.dtype, clock: Clock
     torch.manual_seed(settings.seed)
     network = build_network(config.network, len(config.data.channels), config.data.outputs)
     if settings.start_from is not None:
-        learned = adopt(network, config, Path(settings.start_from))
+        learned = load_matching_weights(network, config, Path(settings.start_from))
         if settings.freeze_encoder:
             freeze_encoder(network, config.network.name, learned)
     network.to(device, memory_format=training_layout(device))  # type: ignore[call-overload]  # its stub knows only 4D
@@ -142,6 +142,6 @@ def restore(state: State, path: Path, config: Config) -> None:
     for name in _CLOCK_NUMBERS:
         setattr(state.clock, name, content["clock"][name])
     state.clock.spent_seconds = content["elapsed_seconds"]
-    state.clock.tick()
+    state.clock.sample()
     state.history = content["history"]
     logger.info("resumed after epoch %d, step %d", state.epoch, state.step)

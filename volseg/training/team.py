@@ -24,7 +24,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from volseg.errors import ConfigError, TrainingError
-from volseg.networks import choose_device
+from volseg.model.networks import choose_device
 
 _Item = TypeVar("_Item")
 
@@ -89,7 +89,7 @@ class Team:
         distributed.all_gather_object(parts, dealt)
         return [parts[n % self.size][n // self.size] for n in range(sum(map(len, parts)))]
 
-    def agree(self, value: float) -> float:
+    def broadcast(self, value: float) -> float:
         """The leader's number."""
         if self.size == 1:
             return value

@@ -10,10 +10,10 @@ from types import MappingProxyType
 
 from torch import nn
 
-from volseg.checkpoint import load_weights
 from volseg.config import Config, NetworkName
 from volseg.errors import CheckpointError
-from volseg.networks import build_network
+from volseg.model.checkpoint import load_weights
+from volseg.model.networks import build_network
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ _ENCODERS: Mapping[NetworkName, str] = MappingProxyType(
 )
 
 
-def adopt(network: nn.Module, config: Config, source: Path) -> set[str]:
+def load_matching_weights(network: nn.Module, config: Config, source: Path) -> set[str]:
     """Take over the weights of another run, or of a file with the weights of the same network.
 
     The first layers stay new where the channels are others, the last ones where the labels are; what stays new is said.

@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from torch import nn
 
 from volseg.config import Config, LabelRule
-from volseg.geometry import Geometry
-from volseg.inference.engines import Engine, lowered, mirrored, start
-from volseg.inference.sliding import Run, sliding_window
-from volseg.outputs import cutoffs, decide, encode, label_values, winners
-from volseg.postprocess import postprocess
-from volseg.preparation import PreparedCase
-from volseg.progress import Progress, silent
+from volseg.image.geometry import Geometry
+from volseg.image.volume import Mask
+from volseg.inference.engines import Engine, mirrored, start, subtract_cutoffs
+from volseg.inference.sliding import InferFn, sliding_window
+from volseg.model.label_encoding import cutoffs, decide, encode, label_values, winners
+from volseg.prediction.postprocess import postprocess
+from volseg.progress import Progress, ignore_progress
+from volseg.training.preparation import PreparedCase
 from volseg.training.team import ALONE, Team
-from volseg.volume import Mask
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def validate(
     cases: Sequence[PreparedCase],
     config: Config,
     dtype: torch.dtype,
-    progress: Progress = silent,
+    progress: Progress = ignore_progress,
     team: Team = ALONE,
     trials: Trials = NOTHING,
 ) -> Validation:
@@ -108,7 +108,7 @@ def validate(
         The Dice values of all cases. A label that was missed or made up scores 0.
     """
     rows = []
-    run = answering(network, config, dtype)
+    run = as_infer_fn(network, config, dtype)
     own = team.deal(cases)
     for done, case in enumerate(own, start=1):
         logits = logits_of(run, case, config)
@@ -136,21 +136,21 @@ def _tried(logits: torch.Tensor, case: PreparedCase, config: Config, trials: Tri
 
 def seconds_to_try(trials: Trials, network: nn.Module, case: PreparedCase, config: Config, dtype: torch.dtype) -> float:
     """How long the trials on one case take, their scores included."""
-    logits = logits_of(answering(network, config, dtype), case, config)
+    logits = logits_of(as_infer_fn(network, config, dtype), case, config)
     began = perf_counter()
     for answer in _tried(logits, case, config, trials):
         _dice(answer, case, config)
     return perf_counter() - began
 
 
-def answering(network: nn.Module, config: Config, dtype: torch.dtype) -> Run:
+def as_infer_fn(network: nn.Module, config: Config, dtype: torch.dtype) -> InferFn:
     """A network as it is now, ready to segment."""
     device = next(network.parameters()).device
     run = start(Engine.of(dtype), network, len(config.data.channels), config.patches.size, device)
-    return mirrored(lowered(run, cutoffs(config.data)), config.inference.mirror_axes)
+    return mirrored(subtract_cutoffs(run, cutoffs(config.data)), config.inference.mirror_axes)
 
 
-def logits_of(run: Run, case: PreparedCase, config: Config) -> torch.Tensor:
+def logits_of(run: InferFn, case: PreparedCase, config: Config) -> torch.Tensor:
     """(outputs, R, A, S) float32 logits of a whole volume."""
     image = torch.from_numpy(np.array(case.image))
     return sliding_window(run, config.data.outputs, image, config.patches.size, config.inference.overlap)

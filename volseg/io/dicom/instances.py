@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 
-from volseg.geometry import Geometry
+from volseg.image.geometry import Geometry
 from volseg.io.dicom.frames import Frame
 
 

@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import DataError
-from volseg.geometry import Geometry
+from volseg.image.geometry import Geometry
+from volseg.image.terminology import matches
+from volseg.image.volume import Label, Mask
 from volseg.io.dicom.dataset import quiet_pydicom
 from volseg.io.dicom.rtstruct import read_rtstruct
 from volseg.io.dicom.seg import read_seg
 from volseg.io.dicom.segments import Segment
 from volseg.io.dicom.series import read_instances, read_series
 from volseg.io.source import SegmentsSource
-from volseg.terminology import matches
-from volseg.volume import Label, Mask
 
 _log = logging.getLogger("volseg")
 

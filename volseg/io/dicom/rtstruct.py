@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.uid import RTStructureSetStorage
 
-from volseg.contours import Polygon, fill, signed_area
 from volseg.errors import ConfigError, DataError, GeometryError
-from volseg.geometry import Geometry
+from volseg.image.contours import Polygon, fill, signed_area
+from volseg.image.geometry import Geometry
+from volseg.image.terminology import Code
 from volseg.io.dicom.dataset import count_of, items_of, quiet_pydicom, read_dataset, words_of
 from volseg.io.dicom.segments import Segment
-from volseg.terminology import Code
 
 #: A contour belongs to a slice when all of it lies this close to it, in slices.
 SLICE_TOLERANCE = 0.1

@@ -19,7 +19,7 @@ from volseg.io.dicom.doubts import doubts_of
 from volseg.io.dicom.quick import HEAD_BYTES, LONG_HEAD_BYTES, QuickLook
 from volseg.io.dicom.volumes import Image, Part, plane_of, split
 from volseg.io.source import SegmentsSource, SeriesSource, SeriesTraits, SetAside
-from volseg.progress import Progress, silent
+from volseg.progress import Progress, ignore_progress
 
 _DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 _NUMBERED = re.compile(r"\d+")
@@ -45,7 +45,7 @@ class Scan:
     ignored: int
 
 
-def scan_dicom(files: Iterable[Path], progress: Progress = silent, *, fill_gaps: bool = False) -> Scan:
+def scan_dicom(files: Iterable[Path], progress: Progress = ignore_progress, *, fill_gaps: bool = False) -> Scan:
     """Sort files into volumes by their headers; no pixels are read.
 
     A series is split by matrix, pixel spacing, orientation and kind, and where several images lie at one position by

@@ -22,7 +22,8 @@ from pydicom.uid import (
 )
 
 from volseg.errors import ConfigError, DataError, GeometryError
-from volseg.geometry import Geometry
+from volseg.image.geometry import Geometry
+from volseg.image.terminology import Code
 from volseg.io.dicom.dataset import (
     BROKEN,
     count_of,
@@ -36,7 +37,6 @@ from volseg.io.dicom.dataset import (
     words_of,
 )
 from volseg.io.dicom.segments import Segment
-from volseg.terminology import Code
 
 #: How far, in voxels along each axis, a pixel may lie from the voxel it is taken for. Positions and spacings are
 #: rounded decimals, and slices may lie off the even grid by a hundredth of their distance.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from volseg.terminology import Code
+from volseg.image.terminology import Code
 
 
 @dataclass(frozen=True)

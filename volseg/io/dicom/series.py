@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import DataError, GeometryError
+from volseg.image.volume import Volume
 from volseg.io.dicom.dataset import quiet_pydicom, read_header
 from volseg.io.dicom.frames import Frame
 from volseg.io.dicom.images import frames_in, read_images
 from volseg.io.dicom.instances import Instances
 from volseg.io.dicom.stack import Stack, by_position, differing, in_order, stack
 from volseg.io.source import SeriesSource
-from volseg.volume import Volume
 
 _log = logging.getLogger("volseg")
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import GeometryError
-from volseg.geometry import Geometry
+from volseg.image.geometry import Geometry
 from volseg.io.dicom.frames import Frame, Plane
 
 #: Images closer than this show the same slice: positions are decimals, often rounded to 0.01 mm.

@@ -10,10 +10,10 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 from volseg.errors import DataError, GeometryError
-from volseg.geometry import Geometry
+from volseg.image.geometry import Geometry
+from volseg.image.volume import Volume
 from volseg.io.dicom.dataset import decimal_string, quiet_pydicom
 from volseg.io.files import atomic_path
-from volseg.volume import Volume
 
 _SOP_CLASSES = {"CT": CTImageStorage, "MR": MRImageStorage}
 _LARGEST_STORED = 65535

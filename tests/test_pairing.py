@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import make_case
+
+from volseg.errors import DataError
+from volseg.evaluation.pairing import Pairing, evaluation_labels, masks_in, pair_cases
+from volseg.image.volume import Mask
+from volseg.io import write_mask
+
+
+@pytest.fixture
+def folders(tmp_path: Path):
+    """Masks by the names of their files, and references by theirs, paired."""
+    _, mask = make_case(0)
+
+    def pair(masks: list[str], references: list[str], *, only_predicted: bool = False) -> Pairing:
+        for folder, names in (("masks", masks), ("references", references)):
+            for name in names:
+                write_mask(mask, tmp_path / folder / f"{name}.nii.gz")
+        return pair_cases(tmp_path / "masks", tmp_path / "references", only_predicted=only_predicted)
+
+    return pair
+
+
+def partners(pairing: Pairing) -> dict[str, str | None]:
+    """Case id -> the name of its mask's file."""
+    return {pair.case_id: pair.prediction and pair.prediction.place.name for pair in pairing.pairs}
+
+
+def test_masks_belong_to_the_reference_of_their_name(folders) -> None:
+    pairing = folders(["a", "c"], ["a", "b"])
+    assert partners(pairing) == {"a": "a.nii.gz", "b": None}
+    assert [remark.split(":")[-1] for remark in pairing.remarks] == [" b", " c"]
+    assert partners(folders(["a", "c"], ["a", "b"], only_predicted=True)) == {"a": "a.nii.gz"}
+
+
+def test_a_longer_name_belongs_to_the_longest_it_begins_with_and_is_told(folders) -> None:
+    """Masks are called by the path of an image, references by the patient."""
+    pairing = folders(["p1_dicom", "p1_2_dicom", "p3"], ["p1", "p1_2", "p3"])
+    assert partners(pairing) == {"p1": "p1_dicom.nii.gz", "p1_2": "p1_2_dicom.nii.gz", "p3": "p3.nii.gz"}
+    told = "2 references are compared with a longer name: p1 with p1_dicom, p1_2 with p1_2_dicom"
+    assert pairing.remarks == (told,)
+
+
+def test_of_several_longer_names_none_is_chosen(folders) -> None:
+    pairing = folders(["p1_a", "p1_b", "p2"], ["p1", "p2"])
+    assert partners(pairing) == {"p1": None, "p2": "p2.nii.gz"}
+
+
+def test_a_name_goes_to_whoever_is_called_so(folders) -> None:
+    """Blanks are no part of a case id, so that two files may want the same one."""
+    pairing = folders(["a b", "a_b"], ["a_b"])
+    assert partners(pairing) == {"a_b": "a_b.nii.gz"}
+    assert "1 predictions have no reference and are not scored: a_b_2" in pairing.remarks
+
+
+def test_names_without_a_partner_are_shown(folders) -> None:
+    with pytest.raises(DataError, match="has the name of a reference") as caught:
+        folders(["a"], ["b"])
+    assert caught.value.hint == "masks: a; references: b"
+
+
+def test_probabilities_are_no_masks(tmp_path: Path) -> None:
+    _, mask = make_case(0)
+    for name in ("a", "a.probabilities"):
+        write_mask(mask, tmp_path / f"{name}.nii.gz")
+    assert list(masks_in(tmp_path)) == ["a"]
+
+
+def test_labels_are_those_of_the_list_or_those_found(folders, tmp_path: Path) -> None:
+    pairs = folders(["a"], ["a"]).pairs
+    assert [label.name for label in evaluation_labels(tmp_path / "masks", pairs)] == ["label_1", "label_2"]
+    with pytest.raises(DataError, match="nothing says which label a probability is of"):
+        evaluation_labels(tmp_path / "masks", pairs, calibrated=True)
+    (tmp_path / "masks" / "labels.json").write_text(json.dumps([{"value": 5, "name": "five"}]))
+    assert [label.value for label in evaluation_labels(tmp_path / "masks", pairs, calibrated=True)] == [5]
+
+
+def test_an_image_is_no_reference(folders, tmp_path: Path) -> None:
+    pairs = folders(["a"], ["a"]).pairs
+    image = np.arange(20 * 18 * 16, dtype=np.uint16).reshape(20, 18, 16)
+    write_mask(Mask(image, make_case(0)[1].geometry), tmp_path / "references" / "a.nii.gz")
+    with pytest.raises(DataError, match="holds an image rather than labels"):
+        evaluation_labels(tmp_path / "masks", pairs)

@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import make_case
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from volseg.cases import Dataset, find_dataset
+from volseg.config import CtNormalization, DynUNet, ZScore, read_config
+from volseg.errors import ConfigError, DataError
+from volseg.image.volume import Mask
+from volseg.io import write_mask, write_volume
+from volseg.model.networks import patch_divisor
+from volseg.planning import CPU, CasePrint, Fingerprint, Machine, lateral_pairs, make_plan, take_fingerprint, with_gpu
+from volseg.training.run import check_patch, plan_folder, render
+
+
+def fingerprint(
+    shape: tuple[int, int, int] = (64, 64, 64),
+    spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    labels: tuple[str, ...] = ("a",),
+    low: float = 0.0,
+) -> Fingerprint:
+    values = np.linspace(-100, 300, 401, dtype=np.float32)[np.newaxis]
+    case = CasePrint(shape, spacing_mm, ("",), (low,), (300.0,), values, {1: 5.0})
+    return Fingerprint(("image",), {name: n for n, name in enumerate(labels, start=1)}, {}, (case,) * 3)
+
+
+def test_the_fingerprint_is_what_was_written(dataset: Path) -> None:
+    seen = take_fingerprint(find_dataset(dataset))
+    image, mask = make_case(0)
+    assert seen.labels == {"label_1": 1, "label_2": 2}
+    assert len(seen.cases) == 6
+    np.testing.assert_allclose(seen.spacings_mm[0], image.geometry.spacing_mm, rtol=1e-5)
+    assert seen.cases[0].shape == image.geometry.shape
+    expected_ml = (mask.array == 2).sum() * 1.0 * 1.1 * 2.0 / 1000
+    assert seen.cases[0].label_ml[2] == pytest.approx(expected_ml, rel=1e-4)
+
+
+def test_a_label_that_is_not_in_the_configuration_is_named(dataset: Path) -> None:
+    with pytest.raises(ConfigError, match=r"case case_0: the reference holds label value 2, which data.labels"):
+        take_fingerprint(find_dataset(dataset), {"ball": 1})
+
+
+def test_empty_references_teach_nothing(tmp_path: Path) -> None:
+    for seed in range(2):
+        image, mask = make_case(seed)
+        write_volume(image, tmp_path / "images" / f"{seed}.nii.gz")
+        write_mask(Mask(mask.array * 0, mask.geometry), tmp_path / "labels" / f"{seed}.nii.gz")
+    with pytest.raises(DataError, match="all references are empty"):
+        take_fingerprint(find_dataset(tmp_path))
+
+
+def test_a_dataset_of_unreadable_cases_is_an_error(tmp_path: Path, dataset: Path) -> None:
+    broken = find_dataset(dataset)
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.nii.gz").write_bytes(b"no image")
+    with pytest.raises(DataError, match="no case could be read"):
+        take_fingerprint(find_dataset(tmp_path))
+    assert isinstance(broken, Dataset)
+
+
+def test_ct_is_known_by_its_air() -> None:
+    ct = make_plan(fingerprint(low=-1000)).config.preprocessing.normalization[0]
+    assert isinstance(ct, CtNormalization)
+    assert (ct.low, ct.high) == (-98.0, 298.0)  # percentiles 0.5 and 99.5 of -100 .. 300
+    assert ct.mean == pytest.approx(100, abs=0.01)
+    assert isinstance(make_plan(fingerprint(low=0)).config.preprocessing.normalization[0], ZScore)
+
+
+def test_coarse_axes_are_not_halved_before_the_others_catch_up() -> None:
+    network = make_plan(fingerprint((320, 320, 20), (0.5, 0.5, 5.0))).config.network
+    assert isinstance(network, DynUNet)
+    assert network.strides[:3] == ((2, 2, 1), (2, 2, 1), (2, 2, 1))
+    assert all(stride[2] == 1 or n > 2 for n, stride in enumerate(network.strides))
+
+
+def test_anisotropic_data_keep_the_detail_of_fine_cases() -> None:
+    cases = [
+        CasePrint((256, 256, 20), (0.5, 0.5, z), ("",), (0.0,), (2.0,), np.ones((1, 5), np.float32), {1: 1.0})
+        for z in range(2, 13)
+    ]
+    plan = make_plan(Fingerprint(("image",), {"a": 1}, {}, tuple(cases)))
+    assert plan.config.preprocessing.spacing_mm == (0.5, 0.5, 3.0)  # the 10th percentile of 2..12; the median is 7
+
+
+@example((700, 183, 183), (1.5, 6.463, 0.3), "swin_unetr", 1.5)  # the longest side in mm cannot shrink any more
+@given(
+    shape=st.tuples(*[st.integers(1, 700)] * 3),
+    spacing_mm=st.tuples(*[st.floats(0.3, 8)] * 3),
+    network=st.sampled_from(["unet", "vnet", "dynunet", "segresnet", "attention_unet", "swin_unetr"]),
+    memory_gb=st.floats(1, 40),
+)
+def test_every_plan_fits_its_network_and_the_memory(
+    shape: tuple[int, int, int], spacing_mm: tuple[float, float, float], network: str, memory_gb: float
+) -> None:
+    machine = Machine(16, 1e5, memory_gb, 1)
+    config = make_plan(fingerprint(shape, spacing_mm), network, machine).config  # type: ignore[arg-type]
+    divisor = patch_divisor(config.network)
+    assert all(size % step == 0 for size, step in zip(config.patches.size, divisor, strict=True))
+    bytes_per_voxel = {"unet": 2500, "vnet": 5000, "dynunet": 5000, "segresnet": 4000, "attention_unet": 4000}
+    needed = math.prod(config.patches.size) * 2 * bytes_per_voxel.get(network, 8000)
+    assert needed <= memory_gb * 1e9 or math.prod(config.patches.size) <= 2 * math.prod(divisor)
+    check_patch(config)
+    assert config.training.batch_size >= 2
+
+
+@pytest.mark.parametrize(
+    ("names", "pairs", "alone"),
+    [
+        (["kidney_left", "kidney_right", "liver"], [("kidney_left", "kidney_right")], []),
+        (["LeftKidney", "RightKidney"], [("LeftKidney", "RightKidney")], []),
+        (["Lung L", "Lung R"], [("Lung L", "Lung R")], []),
+        (["rib_left_4", "rib_right_4", "rib_left_5"], [("rib_left_4", "rib_right_4")], ["rib_left_5"]),
+        (["right ventricle", "left atrium"], [], ["right ventricle", "left atrium"]),
+        (["liver", "cleft", "bright spot", "upright"], [], []),
+    ],
+)
+def test_sides_are_found_in_names(names: list[str], pairs: list[tuple[str, str]], alone: list[str]) -> None:
+    assert lateral_pairs(names) == (pairs, alone)
+
+
+def test_no_plan_mirrors_a_patient_whose_labels_state_a_side() -> None:
+    assert make_plan(fingerprint(labels=("lung_left",))).config.augmentation.flip_axes == ()
+    sided = make_plan(fingerprint(labels=("lung_left", "lung_right"))).config.augmentation
+    assert sided.flip_axes == ()
+    assert sided.swap_labels == (("lung_left", "lung_right"),)
+    assert make_plan(fingerprint(labels=("liver",))).config.augmentation.flip_axes == ("left-right",)
+
+
+def test_a_written_plan_reads_back_and_explains_itself(dataset: Path, tmp_path: Path) -> None:
+    _, plan = plan_folder(dataset, {"training": {"epochs": 7}})
+    (tmp_path / "config.yaml").write_text(text := render(plan))
+    assert read_config(tmp_path / "config.yaml") == plan.config
+    assert plan.config.training.epochs == 7
+    lines = text.splitlines()
+    for key, reason in plan.reasons.items():
+        where = next(n for n, line in enumerate(lines) if line.strip().startswith(f"{key.split('.')[-1]}:"))
+        assert reason in lines[where - 1]
+
+
+def test_a_given_spacing_is_planned_for_and_said_to_be_given(dataset: Path) -> None:
+    _, plan = plan_folder(dataset, {"preprocessing": {"spacing_mm": [2, 2, 2]}})
+    assert plan.config.preprocessing.spacing_mm == (2.0, 2.0, 2.0)
+    assert plan.reasons["preprocessing.spacing_mm"] == "given"
+    assert max(plan.config.patches.size) <= 20  # the median volume has 10 x 10 x 16 voxels at 2 mm
+
+
+def test_air_is_passed_over_only_where_no_label_is_as_dark() -> None:
+    """A tenth of the labelled voxels of one case of three: cavities."""
+    bright = np.full((1, 100), 80, np.float32)
+    hollow = bright.copy()
+    hollow[0, :10] = 1
+    for values, expected in ((bright, 0.02), (hollow, None)):
+        cases = [
+            CasePrint((64, 64, 64), (1.0, 1.0, 1.0), ("MR",), (0.0,), (100.0,), each, {1: 1.0})
+            for each in (np.empty((1, 0), np.float32), bright, values)  # of the first nothing is labelled
+        ]
+        plan = make_plan(Fingerprint(("image",), {"a": 1}, {}, tuple(cases)))
+        assert plan.config.inference.air == expected
+        assert ("10%" in plan.reasons["inference.air"]) == (expected is None)
+
+
+def test_a_channel_is_ct_only_if_its_own_files_say_so() -> None:
+    values = np.ones((2, 5), np.float32) * np.array([[40.0], [3.0]], np.float32) + np.arange(5, dtype=np.float32)
+    case = CasePrint((64, 64, 64), (1.0, 1.0, 1.0), ("CT", "PT"), (0.0, 0.0), (50.0, 5.0), values, {1: 1.0})
+    plan = make_plan(Fingerprint(("ct_scan", "pet"), {"a": 1}, {}, (case,)))
+    assert [entry.method for entry in plan.config.preprocessing.normalization] == ["ct", "zscore"]
+
+
+def test_small_cases_are_segmented_mirrored_as_they_were_trained() -> None:
+    small, large = (make_plan(fingerprint(shape)) for shape in ((60, 60, 60), (500, 500, 500)))
+    assert small.config.inference.mirror_axes == small.config.augmentation.flip_axes == ("left-right",)
+    assert large.config.augmentation.flip_axes == ("left-right",)
+    assert large.config.inference.mirror_axes == ()
+    assert "double the time" in large.reasons["inference.mirror_axes"]
+    sided = make_plan(fingerprint((60, 60, 60), labels=("lung_left", "lung_right")))
+    assert sided.config.inference.mirror_axes == ()
+
+
+def test_a_gpu_gets_a_larger_network_and_its_cores_make_patches() -> None:
+    body = fingerprint((320, 260, 120), (1.5, 1.5, 2.0))
+    on_cpu, on_gpu = (make_plan(body, machine=machine).config for machine in (CPU, with_gpu(24.0, cores=12)))
+    assert isinstance(on_cpu.network, DynUNet)
+    assert isinstance(on_gpu.network, DynUNet)
+    assert (on_cpu.network.filters[0], on_gpu.network.filters[0]) == (16, 32)
+    assert math.prod(on_gpu.patches.size) > 2 * math.prod(on_cpu.patches.size)
+    assert (on_cpu.training.workers, on_gpu.training.workers) == (1, 8)
+    assert with_gpu(8.0, cores=2) == Machine(32, 0.0, pytest.approx(5.6), 1)
+
+
+def test_a_network_is_wider_where_time_and_memory_allow_it() -> None:
+    small, body = fingerprint((35, 50, 36)), fingerprint((320, 260, 120), (1.5, 1.5, 2.0))
+    plans = [make_plan(small, minutes=minutes) for minutes in (None, 5.0, 20.0)]
+    assert [plan.config.network.filters[0] for plan in plans] == [16, 16, 32]  # type: ignore[union-attr]
+    assert len({plan.config.patches.size for plan in plans}) == 1
+    assert ["as the time allows" in plan.reasons["network"] for plan in plans] == [False, False, True]
+    # Twice the features in the largest patches that fit would take twice the memory.
+    assert make_plan(body, minutes=6000.0).config.network.filters[0] == 16  # type: ignore[union-attr]
+    assert make_plan(small, "unet", minutes=6000.0).config.network == make_plan(small, "unet").config.network
+
+
+def test_folds_share_the_time_that_a_plan_is_made_for(dataset: Path) -> None:
+    seen = []
+    for dealt in ({"fold": 0}, {"fold": "all", "folds": 3}, {"fold": "all", "holdout": 0.3}):
+        plan = plan_folder(dataset, {"training": {"minutes": 3.0, **dealt}})[1]
+        assert isinstance(plan.config.network, DynUNet)
+        seen.append(plan.config.network.filters[0])
+    assert seen == [32, 16, 32]
+    with pytest.raises(ConfigError, match=r"training\.minutes"):
+        plan_folder(dataset, {"training": {"minutes": "soon"}})
+
+
+def test_different_data_get_different_plans() -> None:
+    """Small MR of two channels, a body in CT, and thick oblique slices."""
+    values = np.ones((2, 5), np.float32)
+    brain = CasePrint((48, 56, 40), (1.0, 1.0, 1.0), ("", ""), (0.0, 0.0), (2.0, 2.0), values, {1: 1.0})
+    brains = make_plan(Fingerprint(("t1", "t2"), {"core": 1}, {}, (brain,))).config
+    kidneys = ("kidney_left", "kidney_right")
+    bodies = make_plan(fingerprint((320, 260, 120), (1.5, 1.5, 2.0), labels=kidneys, low=-1000)).config
+    cords = make_plan(fingerprint((384, 384, 16), (0.5, 0.5, 7.5))).config
+    methods = [[entry.method for entry in plan.preprocessing.normalization] for plan in (brains, bodies, cords)]
+    assert methods == [["zscore", "zscore"], ["ct"], ["zscore"]]
+    for plan in (brains, bodies):
+        assert isinstance(plan.network, DynUNet)
+        assert plan.network.strides[:3] == ((2, 2, 2),) * 3
+    assert isinstance(cords.network, DynUNet)
+    assert cords.network.strides[:3] == ((2, 2, 1),) * 3
+    assert 12 <= cords.patches.size[2] <= 16
+    assert len({plan.patches.size for plan in (brains, bodies, cords)}) == 3
+    assert bodies.augmentation.flip_axes == ()  # kidneys have sides
+    assert brains.augmentation.flip_axes == ("left-right",)
+
+
+@pytest.mark.real_data
+def test_the_hippocampus_gets_a_sensible_plan(real_data: Path) -> None:
+    config = make_plan(take_fingerprint(find_dataset(real_data / "hippocampus"))).config
+    assert config.preprocessing.spacing_mm == (1.0, 1.0, 1.0)
+    assert config.patches.size == (32, 48, 32)
+    assert isinstance(config.preprocessing.normalization[0], ZScore)

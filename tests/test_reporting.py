@@ -1,0 +1,571 @@
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import make_case
+from PIL import Image
+
+from volseg.errors import DataError, GeometryError
+from volseg.image.geometry import Geometry
+from volseg.image.volume import Label, Mask, Volume
+from volseg.io import write_volume
+from volseg.io.dicom import write_series
+from volseg.model.usual_volumes import VolumeRange
+from volseg.reporting.batches import ReviewRow, review
+from volseg.reporting.page import Number, Report, Tile, render, write_report
+from volseg.reporting.picture import Picture, draw
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+SHAPE = (20, 24, 16)
+#: Left, posterior, superior are the directions of its axes, so that drawing has something to turn.
+GEOMETRY = Geometry(SHAPE, np.diag([-1.0, -2.0, 3.0, 1.0]))
+LABELS = (Label(1, "one"), Label(2, "two"))
+
+
+def mask_of(*boxes: tuple[slice, slice, slice], values: tuple[int, ...] = (1, 2)) -> Mask:
+    array = np.zeros(SHAPE, np.uint8)
+    for box, value in zip(boxes, values, strict=False):
+        array[box] = value
+    return Mask(array, GEOMETRY, LABELS)
+
+
+REFERENCE = mask_of(np.s_[4:12, 6:14, 4:10])
+PREDICTION = mask_of(np.s_[4:12, 6:18, 4:10])
+IMAGE = Volume(np.random.default_rng(0).normal(size=(1, *SHAPE)).astype(np.float32), GEOMETRY)
+
+
+# Pictures
+
+
+def areas(path: str) -> float:
+    """The area an SVG path of horizontal and vertical lines encloses, in voxels; holes count against it."""
+    total = 0.0
+    for ring in path.split("Z"):
+        if not ring:
+            continue
+        words = re.findall(r"([MHV])(\d+)(?: (\d+))?", ring)
+        corners = [[int(words[0][1]), int(words[0][2])]]
+        for command, number, _ in words[1:]:
+            x, y = corners[-1]
+            corners.append([int(number), y] if command == "H" else [x, int(number)])
+        x, y = np.array(corners).T / 2
+        total += abs(float(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2)
+    return total
+
+
+def test_slices_go_through_the_thickest_error_and_show_it() -> None:
+    picture = draw(REFERENCE, PREDICTION, IMAGE)
+    names = [(cut.name, cut.letters) for cut in picture.slices]
+    assert names == [("axial", "RLAP"), ("coronal", "RLSI"), ("sagittal", "APSI")]
+    axial, coronal, sagittal = picture.slices
+    # What was added is 8 x 4 x 6 voxels, of 2 mm along the four: every plane through its middle cuts it.
+    assert [areas(cut.added) for cut in (axial, coronal, sagittal)] == [8 * 4, 8 * 6, 4 * 6]
+    assert [areas(cut.reference) for cut in (axial, coronal, sagittal)] == [8 * 8, 0, 8 * 6]
+    assert [areas(cut.prediction) for cut in (axial, coronal, sagittal)] == [8 * 12, 8 * 6, 12 * 6]
+    assert all(cut.missed == cut.mistaken == "" for cut in picture.slices)
+    assert (axial.column_mm, axial.row_mm, coronal.row_mm) == (1.0, 2.0, 3.0)
+
+
+def test_the_thickest_error_may_lie_at_the_edge_of_the_image() -> None:
+    """What is thin at the edge is no thicker for going on beyond it."""
+    thin_at_the_edge = mask_of(np.s_[0:20, 0:1, 0:16], np.s_[6:14, 8:16, 4:12])
+    axial = draw(mask_of(), thin_at_the_edge, None).slices[0]
+    assert areas(axial.added) == 20 * 1 + 8 * 8
+
+
+def test_what_is_missed_or_mistaken_is_told_apart() -> None:
+    reference = mask_of(np.s_[4:12, 6:14, 4:10], np.s_[12:16, 6:14, 4:10])
+    prediction = mask_of(np.s_[4:12, 6:10, 4:10], np.s_[8:12, 10:14, 4:10])
+    axial = draw(reference, prediction, None).slices[0]
+    assert areas(axial.mistaken) == 4 * 4
+    assert areas(axial.missed) == 4 * 8 + 4 * 4
+    assert axial.image == ""
+
+
+def test_the_picture_lies_under_its_outlines() -> None:
+    """A bright block in the image is bright exactly where the outline of the same block is."""
+    bright = Volume(10.0 * (REFERENCE.array[np.newaxis] > 0).astype(np.float32), GEOMETRY)
+    for cut in draw(REFERENCE, REFERENCE, bright).slices:
+        pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(cut.image)))).astype(float)
+        rows, columns = pixels.shape
+        xs = [int(n) for n in re.findall(r"[MH](\d+)", cut.reference)]
+        ys = [int(n) for n in re.findall(r"(?:V|M\d+ )(\d+)", cut.reference)]
+        left, right = (round(edge / 2 / cut.columns * columns) for edge in (min(xs), max(xs)))
+        top, bottom = (round(edge / 2 / cut.rows * rows) for edge in (min(ys), max(ys)))
+        inside = np.zeros(pixels.shape, bool)
+        inside[top:bottom, left:right] = True
+        assert pixels[inside].mean() > 220
+        assert pixels[~inside].mean() < 15
+        assert columns / rows == pytest.approx(cut.columns * cut.column_mm / (cut.rows * cut.row_mm), rel=0.02)
+
+
+def test_surfaces_enclose_the_voxels() -> None:
+    surface = draw(REFERENCE, None, None).reference
+    assert surface is not None
+    corners = np.frombuffer(base64.b64decode(surface.corners), "<i2").reshape(-1, 3) / 10
+    faces = np.frombuffer(base64.b64decode(surface.faces), "<u2").reshape(-1, 3)
+    assert faces.max() == len(corners) - 1
+    # 8 x 8 x 6 voxels of 1 x 2 x 3 mm
+    assert np.ptp(corners, axis=0) == pytest.approx([8, 16, 18], abs=0.2)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.97, 0.3])
+def test_a_large_surface_stays_small_and_in_place(share: float) -> None:
+    array = np.linalg.norm(np.indices((96, 96, 96)) - 47.5, axis=0) < 40
+    array &= np.random.default_rng(1).random(array.shape) < share  # ragged; a library's thinning never ended on such
+    mask = Mask(array.astype(np.uint8), Geometry(array.shape, np.eye(4)), LABELS)
+    surface = draw(mask, None, None).reference
+    assert surface is not None
+    assert len(base64.b64decode(surface.faces)) / 6 <= 5000
+    corners = np.frombuffer(base64.b64decode(surface.corners), "<i2").reshape(-1, 3) / 10
+    assert corners.min(axis=0) == pytest.approx([-40] * 3, abs=8)
+    assert corners.max(axis=0) == pytest.approx([40] * 3, abs=8)
+
+
+def test_a_mask_alone_is_drawn_where_it_is_fullest() -> None:
+    picture = draw(None, PREDICTION, IMAGE)
+    assert picture.reference is None
+    assert all(cut.reference == cut.added == "" and cut.prediction for cut in picture.slices)
+
+
+def test_empty_masks_have_a_picture_and_no_surface() -> None:
+    nothing = mask_of()
+    picture = draw(nothing, nothing, IMAGE)
+    assert (picture.reference, picture.prediction) == (None, None)
+    assert picture.slices[0].columns == SHAPE[0]
+
+
+def test_what_does_not_lie_on_one_grid_is_not_drawn() -> None:
+    moved = Geometry(SHAPE, np.diag([-1.0, -2.0, 4.0, 1.0]))
+    with pytest.raises(GeometryError, match="on one grid"):
+        draw(REFERENCE, PREDICTION, Volume(IMAGE.array, moved))
+    with pytest.raises(ValueError, match="needs a mask"):
+        draw(None, None, IMAGE)
+
+
+# The page
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    rng = np.random.default_rng(0)
+    rows = [
+        {"case_id": f"case_{n:02}", "label": label.name, "status": "ok", "dice": dice, "hd95_mm": 10 * (1 - dice)}
+        | {"reference_ml": 10.0 + n, "predicted_ml": 10.0 + n * dice, "reason": ""}
+        for n in range(12)
+        for label, dice in zip(LABELS, rng.uniform(0.5, 0.95, 2), strict=True)
+    ]
+    rows[5] |= {"status": "missed", "dice": 0.0}
+    rows[7] |= {"status": "failed", "dice": 0.0, "hd95_mm": None, "reason": "</script><b>other grid</b>"}
+    summary = pd.DataFrame({"label": ["one", "two", "mean"], "scored": [12, 12, 24], "missed": [0, 1, 1]})
+    return Report(
+        kind="Evaluation",
+        title="</script> 12 cases & more",
+        tiles=(Tile("mean Dice", "0.7"), Tile("missed", "1", alarm=True)),
+        facts=(("volseg", "0"), ("model", "<i>abc</i>")),
+        rows=pd.DataFrame(rows),
+        numbers=(Number("dice", "2 tp / ...", "higher"), Number("hd95_mm", "far", "lower")),
+        table=("dice", "hd95_mm"),
+        sort="dice",
+        summary=summary.assign(dice_mean=[0.7, 0.6, 0.65], dice_ci95_low=0.5, dice_ci95_high=0.8),
+        means=("dice_mean",),
+        policy="as it is",
+        history=pd.DataFrame({"epoch": [1, 2], "loss": [math.inf, 0.5], "dice": [None, 0.6], "fold": ["", ""]}),
+        pictures={f"case_{n:02}": draw(REFERENCE, PREDICTION, IMAGE) for n in range(11)},
+    )
+
+
+def test_names_cannot_leave_the_data(report: Report) -> None:
+    page = render(report)
+    assert page.count("</script>") == 3
+    data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL).group(1))
+    assert data["title"] == report.title
+    assert data["rows"][7]["reason"] == "</script><b>other grid</b>"
+    assert data["rows"][7]["hd95_mm"] is None
+    assert "<b>other grid" not in page
+    assert data["summary"][0]["dice_mean_ci95"] == [0.5, 0.8]
+
+
+def test_a_page_is_written_whole_and_the_same_again(report: Report, tmp_path: Path) -> None:
+    first = write_report(report, tmp_path / "a").read_bytes()
+    assert write_report(report, tmp_path / "b").read_bytes() == first
+    assert [file.name for file in (tmp_path / "a").iterdir()] == ["report.html"]
+
+
+# In a browser
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium to open the report in")
+    from playwright.sync_api import sync_playwright
+
+    software = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]  # 3D without a GPU
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *software])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser, report: Report, tmp_path: Path):
+    """The report, offline; at the end nobody has complained and nothing was asked of a network."""
+    file = write_report(report, tmp_path)
+    complaints: list[str] = []
+    context = browser.new_context(viewport={"width": 1366, "height": 860}, color_scheme="light", offline=True)
+    opened = context.new_page()
+    opened.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.on("request", lambda asked: complaints.append(asked.url) if asked.url.startswith("http") else None)
+    opened.goto(f"file://{file}")
+    yield opened
+    assert complaints == []
+    context.close()
+
+
+def first_column(page) -> list[str]:
+    return page.locator("#cases tbody tr td:first-child").all_inner_texts()
+
+
+def test_the_worst_case_is_on_top(page) -> None:
+    assert page.title() == "</script> 12 cases & more - volseg"
+    assert first_column(page)[:2] == ["case_02", "case_03"]
+    assert page.locator("#count").inner_text() == "24 of 24 rows"
+    assert page.locator(".tile.alarm").inner_text().split("\n") == ["1", "missed"]
+    assert "other grid" in page.locator("#cases").inner_text()
+
+
+def test_columns_sort_both_ways(page) -> None:
+    page.get_by_role("button", name="case", exact=True).click()
+    assert first_column(page)[0] == "case_00"
+    page.get_by_role("button", name="case", exact=True).click()
+    assert first_column(page)[0] == "case_11"
+    page.get_by_role("button", name="hd95 [mm]").click()
+    values = [float(cell) for cell in page.locator("#cases tbody tr td:nth-child(5)").all_inner_texts() if cell]
+    assert values == sorted(values, reverse=True)
+    assert len(values) == 23
+    assert page.locator("th[aria-sort=descending]").inner_text().startswith("hd95")
+
+
+def test_rows_are_filtered(page) -> None:
+    page.locator("#search").fill("CASE_03")
+    assert first_column(page) == ["case_03", "case_03"]
+    page.locator("#search").fill("other grid")
+    assert first_column(page) == ["case_03"]
+    page.locator("#search").fill("")
+    page.locator("#status-filter").select_option("missed")
+    assert page.locator("#count").inner_text() == "1 of 24 rows"
+    page.locator("#status-filter").select_option("")
+    page.locator("#label-filter").select_option("two")
+    assert len(first_column(page)) == 12
+
+
+def test_keys_alone_lead_to_a_case_and_back(page) -> None:
+    page.locator("#cases tbody tr").first.focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("Enter")
+    assert page.locator("#case-title").inner_text() == "case_03"
+    assert page.locator("#case .slice svg image").count() == 3
+    assert page.locator("#case .slice path.added").count() == 3
+    page.wait_for_selector("#scene canvas", state="attached")
+    page.keyboard.press("ArrowLeft")
+    assert page.locator("#case-title").inner_text() == "case_02"
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#case-title").inner_text() == "case_03"
+    page.keyboard.press("Escape")
+    assert not page.locator("#case").is_visible()
+    assert page.evaluate("document.activeElement.dataset.case") == "case_03"
+
+
+def test_what_is_drawn_over_a_slice_can_be_hidden(page) -> None:
+    page.locator("#cases tbody tr").first.click()
+    added = page.locator("#case .slice path.added").first
+    assert added.is_visible()
+    page.get_by_role("button", name="Errors").click()
+    assert not added.is_visible()
+    page.get_by_role("button", name="Outlines").click()
+    assert not page.locator("#case .slice path.outline").first.is_visible()
+    # What is hidden stays so in the next case, and keys go on working.
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#case-title").inner_text() == "case_03"
+    assert not page.locator("#case .slice path.added").first.is_visible()
+    assert page.locator("[data-hides=no-errors]").get_attribute("aria-pressed") == "false"
+    assert page.evaluate("document.activeElement.dataset.hides") == "no-outlines"
+    page.keyboard.press("ArrowLeft")
+    assert page.locator("#case-title").inner_text() == "case_02"
+
+
+def test_paper_shows_titles_the_worst_cases_and_no_buttons(page) -> None:
+    page.locator("#theme").click()
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.evaluate("document.documentElement.dataset.theme") == "light"
+    assert page.locator("#cases th button").first.is_visible()
+    assert not page.locator("#theme").is_visible()
+    assert not page.locator("#search").is_visible()
+    assert page.locator(".printed h2").all_inner_texts()[:2] == ["case_02", "case_03"]
+    assert page.locator(".printed svg").first.is_visible()
+    assert len(page.pdf(format="A4")) > 10_000
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.locator(".printed").count() == 0
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
+def test_any_name_can_be_a_case(browser, report: Report, tmp_path: Path) -> None:
+    rows = report.rows.replace({"case_id": {"case_00": "constructor"}, "label": {"two": None}})
+    opened = browser.new_page()
+    opened.goto(f"file://{write_report(replace(report, rows=rows), tmp_path)}")
+    opened.locator("#search").fill("constructor")
+    opened.locator("#cases tbody tr").first.click()
+    assert opened.locator("#case-title").inner_text() == "constructor"
+    assert opened.locator("#label-filter option").all_inner_texts() == ["all", "one"]
+    opened.close()
+
+
+def test_a_case_that_was_not_drawn_says_so(page) -> None:
+    page.locator("#search").fill("case_11")
+    page.locator("#cases tbody tr").first.click()
+    assert "Nothing was drawn" in page.locator("#case-body").inner_text()
+    assert page.locator("#scene").count() == 0
+
+
+def test_charts_follow_what_is_chosen(page) -> None:
+    assert page.locator("#box .boxlayer .trace").count() == 2
+    page.locator("#metric").select_option("hd95_mm")
+    assert page.locator("#definition").inner_text() == "far"
+    assert "hd95 [mm]" in page.locator("#box").inner_text()
+    assert page.locator("#agreement .scatterlayer .point").count() == 12
+    page.locator("#agreement-label").select_option("two")
+    assert page.locator("#agreement .scatterlayer .point").count() == 12
+    assert page.locator("#curves .scatterlayer .trace").count() == 2
+
+
+def test_light_and_dark(page) -> None:
+    def background() -> str:
+        return page.evaluate("getComputedStyle(document.body).backgroundColor")
+
+    light = background()
+    page.locator("#theme").click()
+    assert background() != light
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
+def test_nothing_is_wider_than_a_phone(page) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.wait_for_function("document.documentElement.scrollWidth <= 390")
+
+
+def test_a_page_of_nothing_opens(browser, tmp_path: Path) -> None:
+    complaints: list[str] = []
+    opened = browser.new_page()
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.goto(f"file://{write_report(Report('Evaluation', 'nothing'), tmp_path)}")
+    assert opened.locator("#title").inner_text() == "nothing"
+    assert complaints == []
+
+
+# What somebody should look at, where no reference says what is right
+
+RANGES = {"one": VolumeRange(20, 0.3, 0.4, 0.5), "two": VolumeRange(20, 1.0, 2.0, 3.0)}
+
+
+def findings(mask: Mask, probabilities=None) -> list[ReviewRow]:
+    return list(review("case", mask, LABELS, RANGES, probabilities))
+
+
+def test_only_an_unusual_mask_gives_a_reason() -> None:
+    # 8 x 8 x 6 voxels of 6 mm3 are 2.304 ml; within 0.1 - 1.5 * 0.2 to 0.5 + 1.5 * 0.2 ml the first is too large
+    large, missing = findings(REFERENCE)
+    assert (large.status, large.predicted_ml, large.usual_ml, large.parts) == ("check", pytest.approx(2.304), 0.4, 1)
+    assert large.reason == "2.3 ml; half of the model's cases have 0.3 to 0.5 ml"
+    assert (missing.status, missing.reason) == ("check", "not found; 20 of the model's cases have it")
+    swapped = mask_of(np.s_[4:8, 6:10, 4:8], np.s_[10:18, 6:14, 4:10])
+    assert [(finding.status, finding.reason) for finding in findings(swapped)] == [("ok", ""), ("ok", "")]
+
+
+def test_fences_are_tukeys_and_need_cases() -> None:
+    usual = VolumeRange.of([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0])
+    assert (usual.q1_ml, usual.median_ml, usual.q3_ml) == (3.0, 5.0, 7.0)
+    assert not usual.is_unusual(13.0)
+    assert usual.is_unusual(13.1)
+    assert not VolumeRange(3, 3.0, 5.0, 7.0).is_unusual(100.0)
+
+
+def test_an_edge_is_called_by_the_side_of_the_patient() -> None:
+    # The first axis runs to the left, the second to the back, the third upwards.
+    first, _ = findings(mask_of(np.s_[0:4, 6:10, 12:16]))
+    assert "cut off at the right edge; cut off at the superior edge" in first.reason
+    through, _ = findings(mask_of(np.s_[6:8, :, 4:6]))
+    assert "cut off at the posterior and anterior edge" in through.reason
+
+
+def test_parts_are_counted() -> None:
+    array = np.zeros(SHAPE, np.uint8)
+    array[2, 2, 2] = array[3, 3, 3] = array[8, 8, 8] = 1
+    assert findings(Mask(array, GEOMETRY, LABELS))[0].parts == 2
+
+
+def test_the_least_sure_slice_is_found() -> None:
+    likely = np.full((*SHAPE, 2), 0.9, np.float32)
+    likely[:, :, 7] = 0.6
+    first, second = findings(REFERENCE, likely)
+    assert (first.least_sure_slice, first.least_confidence) == (7, pytest.approx(0.6))
+    assert first.confidence == pytest.approx((5 * 0.9 + 0.6) / 6)
+    assert math.isnan(second.confidence)
+
+
+# From the command line
+
+
+def test_a_batch_is_reviewed(volseg, dataset: Path, trained_run: Path, tmp_path: Path) -> None:
+    patients, masks = tmp_path / "patients", tmp_path / "masks"
+    shutil.copytree(dataset / "images", patients)
+    (patients / "broken.nii.gz").write_bytes(b"no image")
+    words = ("predict", patients, "--model", trained_run, "--output", masks, "--report", "--probabilities")
+    assert volseg(*words)[0] == 3
+    table = pd.read_csv(masks / "review.csv")
+    assert len(table) == 12
+    assert table["usual_ml"].notna().all()  # the model remembers its own cases
+    assert table["confidence"].between(0.5, 1).all()
+    page = (masks / "report.html").read_bytes()
+    assert b"broken" in page
+    assert str(tmp_path).encode() not in page
+    assert volseg("report", masks)[0] == 0
+    assert (masks / "report.html").read_bytes() == page
+    assert volseg(*words)[0] == 3  # goes on where it was: nothing is segmented, and all is reviewed again
+    assert len(pd.read_csv(masks / "review.csv")) == 12
+    code, _, err = volseg("evaluate", masks, dataset, "--output", tmp_path / "scores", "--report")
+    assert code == 0, err
+    assert "masks: model 1" in (tmp_path / "scores" / "about.json").read_text()
+
+
+def test_a_batch_that_cannot_be_reviewed_whole_has_a_report(
+    volseg, dataset: Path, trained_run: Path, tmp_path: Path
+) -> None:
+    masks = tmp_path / "masks"
+    words = ("predict", dataset / "images", "--model", trained_run, "--output", masks, "--report")
+    assert volseg(*words)[0] == 0
+    stored = (masks / "case_1.nii.gz").read_bytes()
+    (masks / "case_1.nii.gz").write_bytes(stored[:-200])
+    code, out, _ = volseg(*words)  # nothing is segmented again
+    assert code == 0
+    assert "6 segmented" in out
+    table = pd.read_csv(masks / "review.csv", dtype={"label": str}).set_index("case_id")
+    assert table.loc["case_1", "reason"].startswith("not reviewed: case_1.nii.gz")
+    assert len(table.loc["case_0"]) == 2
+    page = (masks / "report.html").read_text(encoding="utf-8")
+    assert "predicted without --probabilities" in page
+    # Without --report, what was drawn of other masks does not stay.
+    assert volseg(*words[:-1])[0] == 0
+    assert not (masks / "report.html").exists()
+    assert not (masks / "review.csv").exists()
+    assert "model 1" in (masks / "about.json").read_text()
+
+
+def test_a_batch_of_dicom_objects_is_reviewed_on_its_images(volseg, trained_run: Path, tmp_path: Path) -> None:
+    write_series(make_case(0)[0], tmp_path / "in" / "p1")
+    words = ("predict", tmp_path / "in", "--model", trained_run, "--output", tmp_path / "out", "--report")
+    assert volseg(*words, "--format", "dicom-seg")[0] == 0
+    assert pd.read_csv(tmp_path / "out" / "review.csv")["predicted_ml"].notna().all()
+    assert json.loads((tmp_path / "out" / "pictures" / "p1.json").read_text())["slices"][0]["image"]
+    assert volseg(*words[:5], tmp_path / "meshes", "--report", "--format", "stl")[0] == 0
+    (row,) = pd.read_csv(tmp_path / "meshes" / "review.csv").to_dict("records")
+    assert row["reason"] == "not reviewed: none of the files that were written is a mask; --format nifti makes one"
+
+
+def test_fifty_cases_fit_into_a_mail(report: Report) -> None:
+    picture = draw(REFERENCE, PREDICTION, IMAGE)
+    noisy = replace(picture.slices[0], image=base64.b64encode(bytes(22_000)).decode())  # a slice of a real image
+    surface = replace(picture.reference, faces="A" * 20_000, corners="A" * 10_000)
+    full = Picture((noisy,) * 3, surface, surface)
+    page = render(replace(report, pictures={f"case_{n:02}": full for n in range(50)}))
+    assert len(page) < 15e6
+
+
+def test_evaluate_writes_a_report_that_can_be_made_again(volseg, dataset: Path, tmp_path: Path) -> None:
+    masks, scores = tmp_path / "masks", tmp_path / "scores"
+    shutil.copytree(dataset / "labels", masks)
+    code, out, _ = volseg("evaluate", masks, dataset, "--output", scores, "--report")
+    assert code == 0
+    assert "report.html" in out
+    page = (scores / "report.html").read_bytes()
+    assert len(list((scores / "pictures").glob("*.json"))) == 6
+    assert volseg("report", scores)[0] == 0
+    assert (scores / "report.html").read_bytes() == page
+    assert b"max of directed" in page
+
+
+def test_a_report_of_label_maps_alone_says_where_images_come_from(volseg, dataset: Path, tmp_path: Path) -> None:
+    masks, scores = tmp_path / "masks", tmp_path / "scores"
+    shutil.copytree(dataset / "labels", masks)
+    code, _, err = volseg("evaluate", masks, dataset / "labels", "--output", scores, "--report")
+    assert code == 0
+    assert "shows 6 cases without an image; --images names" in err
+    assert json.loads((scores / "pictures" / "case_0.json").read_text())["slices"][0]["image"] == ""
+    (masks / "case_0.nii.gz").unlink()
+    words = ("--output", scores, "--report", "--only-predicted", "--images", dataset / "images")
+    assert "--images" not in volseg("evaluate", masks, dataset / "labels", *words)[2]
+    assert not (scores / "pictures" / "case_0.json").exists()
+    assert json.loads((scores / "pictures" / "case_1.json").read_text())["slices"][0]["image"]
+
+
+def test_masks_are_drawn_without_an_image_that_cannot_be_read(volseg, dataset: Path, tmp_path: Path) -> None:
+    masks, images, scores = tmp_path / "masks", tmp_path / "images", tmp_path / "scores"
+    shutil.copytree(dataset / "labels", masks)
+    shutil.copytree(dataset / "images", images)
+    stored = (images / "case_0.nii.gz").read_bytes()
+    (images / "case_0.nii.gz").write_bytes(stored[:-200])
+    write_volume(IMAGE, images / "case_1.nii.gz")
+    words = ("evaluate", masks, dataset / "labels", "--output", scores)
+    code, _, err = volseg(*words, "--report", "--images", images)
+    assert code == 0
+    assert "drawn without its image: case_0" in err
+    assert "drawn without its image, which lies on another grid: case_1" in err
+    drawn = {file.stem: json.loads(file.read_text())["slices"][0]["image"] for file in scores.glob("pictures/*.json")}
+    assert [bool(drawn[f"case_{n}"]) for n in range(6)] == [False, False, True, True, True, True]
+    assert volseg(*words)[0] == 0  # of other masks, for all it knows
+    assert not (scores / "report.html").exists()
+    assert not list(scores.glob("pictures/*.json"))
+
+
+def test_a_run_has_a_report(volseg, trained_run: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(trained_run, tmp_path / "run"))
+    assert volseg("report", run)[0] == 0
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "validation Dice" in page
+    assert "torch" in page
+    assert str(tmp_path) not in page
+    (run / "model.pt").unlink()
+    assert volseg("report", run)[0] == 0
+    assert '"history":[{' in (run / "report.html").read_text(encoding="utf-8")
+
+
+def test_what_holds_no_results_is_said(volseg, tmp_path: Path) -> None:
+    code, _, err = volseg("report", tmp_path)
+    assert code == 2
+    assert "holds no results to report" in err
+
+
+def test_a_damaged_picture_is_named(volseg, dataset: Path, tmp_path: Path) -> None:
+    from volseg.reporting import report_folder
+
+    masks, scores = tmp_path / "masks", tmp_path / "scores"
+    shutil.copytree(dataset / "labels", masks)
+    volseg("evaluate", masks, dataset, "--output", scores, "--report")
+    (scores / "pictures" / "case_0.json").write_text("{}")
+    with pytest.raises(DataError, match=r"case_0\.json is damaged"):
+        report_folder(scores)

@@ -1,0 +1,219 @@
+"""Public data: the tasks of the Medical Segmentation Decathlon, fetched from where MONAI keeps them.
+
+Simpson et al., "A large annotated medical image dataset for the development and evaluation of segmentation
+algorithms", arXiv 1902.09063. Addresses and checksums are those of `monai.apps.DecathlonDataset`; the transfer is ours
+because MONAI's cannot be resumed, and the checksum is `hashlib`'s because MONAI's logs to standard output.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.client import HTTPException
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import Request, url2pathname, urlopen
+
+from volseg.errors import ConfigError, DataError
+from volseg.io.files import make_folder, output_error
+from volseg.progress import Progress, ignore_progress
+
+_CHUNK = 1 << 20
+_TIMEOUT_SECONDS = 60
+_SCHEMES = ("http", "https", "file")
+#: What `tarfile` lets through from a damaged archive, compressed or not.
+_DAMAGED = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile)
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """Bytes that come in.
+
+    Attributes:
+        source: Where to read them.
+        start: How many bytes of the whole lie before the first.
+        total: Bytes of the whole; 0 when it is not known.
+    """
+
+    source: BinaryIO
+    start: int
+    total: int
+
+
+def download(
+    task: str, folder: Path, *, url: str | None = None, md5: str | None = None, progress: Progress = ignore_progress
+) -> Path:
+    """Fetch a data set and unpack it; what is already there is not fetched again.
+
+    The archive grows in `<task>.tar.part` beside the data and a broken transfer is resumed by the next call. It is
+    unpacked whole or not at all, and removed afterwards.
+
+    Args:
+        task: Name of the task, such as "Task04_Hippocampus", and of the folder it becomes.
+        folder: Where that folder will lie.
+        url: Another address of the archive (http, https or file): a mirror, or a data set that MONAI does not list.
+        md5: The archive's checksum, hexadecimal; None takes MONAI's for this task. An archive of a task that MONAI
+            does not list is not checked without one, and a broken transfer of it starts anew.
+        progress: Told the bytes that are there (stage "download"), then that they are unpacked (stage "extract").
+
+    Returns:
+        The folder `folder / task`.
+
+    Raises:
+        ConfigError: If MONAI does not list the task and no `url` is given, or the address is of another kind.
+        DataError: If the transfer breaks off, the checksum is wrong or the archive is unsafe or damaged.
+        OutputError: If `folder` cannot be written.
+    """
+    url, md5 = _address(task, url, md5)
+    target = folder / task
+    if target.is_dir() and any(target.iterdir()):
+        return target
+    make_folder(folder)
+    part = folder / f"{task}.tar.part"
+    try:
+        if md5 is None:
+            part.unlink(missing_ok=True)  # Without a checksum nothing tells whether the two pieces are of one archive.
+        _fetch(url, part, progress)
+        if md5 is not None:
+            _verify(part, md5, url)
+        _extract(part, target, url, progress)
+        part.unlink()
+    except OSError as error:
+        raise output_error(target, error) from error
+    return target
+
+
+def _address(task: str, url: str | None, md5: str | None) -> tuple[str, str | None]:
+    """Where the archive of a task lies and its checksum, if any is known."""
+    from monai.apps.datasets import DecathlonDataset
+
+    if task in ("", ".", "..") or Path(task).name != task or "\\" in task:
+        raise ConfigError(f"{task!r} cannot be the name of a folder", hint="name the task without slashes")
+    url = url or DecathlonDataset.resource.get(task)
+    if url is None:
+        tasks = ", ".join(DecathlonDataset.resource)
+        raise ConfigError(f"no data set is called {task!r}", hint=f"there are {tasks}; for another give its url")
+    if urlsplit(url).scheme not in _SCHEMES:
+        raise ConfigError(f"cannot download {url}", hint=f"the address must begin with one of {', '.join(_SCHEMES)}")
+    return url, md5 or DecathlonDataset.md5.get(task)
+
+
+def _fetch(url: str, part: Path, progress: Progress) -> None:
+    """Append to `part` what it lacks of the archive at `url`.
+
+    Raises:
+        DataError: If the transfer fails or ends early; what has come is kept.
+        OSError: If `part` cannot be written.
+    """
+    have = part.stat().st_size if part.exists() else 0
+    stream = _open(url, have)
+    done = stream.start
+    with closing(stream.source), part.open("ab") as sink:
+        sink.truncate(stream.start)
+        for chunk in _chunks(stream, url):
+            sink.write(chunk)
+            done += len(chunk)
+            progress("download", done, stream.total, part.name.removesuffix(".part"))
+    if done < stream.total:
+        raise _broken_off(url, f"{done} of {stream.total} bytes came")
+
+
+def _open(url: str, start: int) -> _Stream:
+    """Open `url` at byte `start`, or at its beginning if the server cannot do that."""
+    request = Request(url, headers={"Range": f"bytes={start}-"} if start else {})  # noqa: S310  # scheme was checked
+    try:
+        if request.type == "file":
+            return _open_file(Path(url2pathname(urlsplit(url).path)), start)
+        response = urlopen(request, timeout=_TIMEOUT_SECONDS)  # noqa: S310  # scheme was checked
+    except HTTPError as error:
+        error.close()
+        if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and start:
+            return _Stream(BytesIO(), start, start)  # All of it is there already; the checksum decides.
+        raise _broken_off(url, f"the server answers {error.code} {error.reason}") from error
+    except (OSError, HTTPException) as error:
+        raise _broken_off(url, str(getattr(error, "reason", error))) from error
+    length = int(response.headers.get("Content-Length") or 0)
+    first = start if response.status == HTTPStatus.PARTIAL_CONTENT else 0
+    return _Stream(response, first, first + length if length else 0)
+
+
+def _open_file(path: Path, start: int) -> _Stream:
+    source = path.open("rb")
+    source.seek(start)
+    return _Stream(source, start, path.stat().st_size)
+
+
+def _chunks(stream: _Stream, url: str) -> Iterator[bytes]:
+    """The bytes of a stream, its errors told apart from those of the disk that they are written to."""
+    try:
+        while chunk := stream.source.read(_CHUNK):
+            yield chunk
+    except (OSError, HTTPException) as error:
+        raise _broken_off(url, str(error)) from error
+
+
+def _broken_off(url: str, reason: str) -> DataError:
+    hint = "check the connection and the address, then run the same command again: it goes on where it stopped"
+    return DataError(f"cannot download {url}: {reason}", hint=hint)
+
+
+def _verify(archive: Path, md5: str, url: str) -> None:
+    """Remove the archive and raise if its checksum is another one."""
+    with archive.open("rb") as stream:
+        found = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if found != md5.lower():
+        archive.unlink()
+        raise DataError(
+            f"the archive from {url} has the MD5 checksum {found}, not {md5.lower()}; it was removed",
+            hint="run the same command again; if it stays wrong, the archive at this address is another one",
+        )
+
+
+def _extract(archive: Path, target: Path, url: str, progress: Progress) -> None:
+    """Unpack `archive` into a folder beside `target` and move it there when all of it is out.
+
+    Raises:
+        DataError: If it is damaged, or a member would land outside; the archive is removed.
+        OSError: If the folder cannot be written.
+    """
+    progress("extract", 0, 1, target.name)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
+        content = Path(temporary) / "content"
+        content.mkdir()
+        try:
+            with tarfile.open(archive) as tar:
+                tar.extractall(content, filter=_member)  # noqa: S202  # the filter refuses what is unsafe
+        except _DAMAGED as error:
+            archive.unlink()
+            raise DataError(
+                f"the archive from {url} cannot be unpacked: {error}; it was removed",
+                hint="check that the address is that of a whole tar archive, then run the same command again",
+            ) from error
+        _root(content).replace(target)
+    progress("extract", 1, 1, target.name)
+
+
+def _member(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
+    """What of an archive is unpacked: nothing outside `folder` (PEP 706), and no AppleDouble files.
+
+    The decathlon was packed on a Mac: beside each file lies a "._" one that has the same suffix and is no image.
+    """
+    if Path(member.name).name.startswith("._"):
+        return None
+    return tarfile.data_filter(member, folder)
+
+
+def _root(content: Path) -> Path:
+    """The one folder that everything lies in, if there is one."""
+    entries = list(content.iterdir())
+    return entries[0] if len(entries) == 1 and entries[0].is_dir() else content

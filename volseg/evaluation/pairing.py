@@ -1,0 +1,177 @@
+"""Which prediction belongs to which reference, and what their values mean."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import fastremap
+
+from volseg.cases import find_references
+from volseg.cases.case import as_case_id
+from volseg.cases.layouts import name_parts, segment_labels
+from volseg.config import NO_RULES, DicomRules
+from volseg.errors import DataError
+from volseg.evaluation import CasePair
+from volseg.exporting.labels import LABELS_FILE, read_labels
+from volseg.image.volume import Label
+from volseg.io import SegmentsSource, Source, discover, read_mask
+from volseg.prediction.cases_csv import CASES_FILE, PROBABILITIES, probability_file, segmented_cases
+
+#: The finest atlases name some hundred structures.
+_MOST_LABELS = 1000
+_LIST = '`volseg predict` writes it; [{"value": 1, "name": "liver"}] will do'
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Predictions beside references.
+
+    Attributes:
+        pairs: One per reference.
+        remarks: What a person should know about files that have no partner.
+    """
+
+    pairs: tuple[CasePair, ...]
+    remarks: tuple[str, ...]
+
+
+def pair_cases(
+    predictions: Path,
+    references: Path,
+    *,
+    only_predicted: bool,
+    rules: DicomRules = NO_RULES,
+    within: Path | None = None,
+) -> Pairing:
+    """Pair masks and references by case id.
+
+    Args:
+        predictions: A folder of masks, and of probabilities where there are any.
+        references: A folder of label maps or a labelled data set.
+        only_predicted: Whether references without a prediction are left out.
+        rules: How DICOM references are read.
+        within: A folder of masks, one per case, outside of which nothing counts.
+
+    Returns:
+        The pairs.
+
+    Raises:
+        DataError: If there are no references, or no prediction belongs to any.
+    """
+    wanted = find_references(references, rules)
+    made = masks_in(predictions, rules)
+    if (predictions / CASES_FILE).is_file():  # what another batch left in the folder is not this one's
+        made = {case_id: made[case_id] for case_id in segmented_cases(predictions / CASES_FILE) if case_id in made}
+    longer = _longer_names(wanted, made)
+    made |= {case_id: made.pop(name) for case_id, name in longer.items()}
+    if not set(made) & set(wanted):
+        raise DataError(
+            f"no mask in {predictions} has the name of a reference in {references}",
+            hint=f"masks: {_some(made)}; references: {_some(wanted)}",
+        )
+    missing = sorted(set(wanted) - set(made))
+    extra = sorted(set(made) - set(wanted))
+    remarks = []
+    if longer:
+        pairs_by_name = (f"{case_id} with {name}" for case_id, name in longer.items())
+        remarks.append(f"{len(longer)} references are compared with a longer name: {_some(pairs_by_name)}")
+    if missing:
+        what = "left out" if only_predicted else "scored 0 (--only-predicted leaves them out)"
+        remarks.append(f"{len(missing)} references have no prediction and are {what}: {_some(missing)}")
+    if extra:
+        remarks.append(f"{len(extra)} predictions have no reference and are not scored: {_some(extra)}")
+    chosen = [case_id for case_id in sorted(wanted) if not only_predicted or case_id in made]
+    regions = {} if within is None else masks_in(within, rules)
+    shares = {case_id: probability_file(predictions, longer.get(case_id, case_id)) for case_id in chosen}
+    pairs = [
+        CasePair(
+            case_id,
+            made.get(case_id),
+            wanted[case_id],
+            regions.get(case_id),
+            shares[case_id] if shares[case_id].is_file() else None,
+        )
+        for case_id in chosen
+    ]
+    return Pairing(tuple(pairs), tuple(remarks))
+
+
+def masks_in(folder: Path, rules: DicomRules = NO_RULES) -> dict[str, Source]:
+    """The masks of a folder.
+
+    Args:
+        folder: As `volseg predict` writes it, or any other.
+        rules: How DICOM is read.
+
+    Returns:
+        Case id -> its mask; a case in several formats is one case.
+    """
+    found = discover(folder, fill_gaps=rules.allow_gaps)
+    named = {"_".join(name_parts(source, folder)): source for source in reversed([*found.sources, *found.segments])}
+    masks: dict[str, Source] = {}
+    for name in sorted(named, key=lambda name: (as_case_id([name], ()) != name, name)):  # who is called so comes first
+        if not name.endswith(PROBABILITIES):
+            masks[as_case_id([name], masks)] = named[name]
+    return masks
+
+
+def _longer_names(wanted: Collection[str], made: Collection[str]) -> dict[str, str]:
+    """Case id of a reference -> the one prediction whose name goes on behind it.
+
+    A labelled case may be called by its folder, what is predicted by the path of its image, which may lie deeper.
+    """
+    longer: defaultdict[str, list[str]] = defaultdict(list)
+    for name in set(made) - set(wanted):
+        fitting = [case_id for case_id in wanted if name.startswith(f"{case_id}_")]
+        if fitting:
+            longer[max(fitting, key=len)].append(name)
+    return {case_id: names[0] for case_id, names in longer.items() if len(names) == 1 and case_id not in made}
+
+
+def evaluation_labels(
+    predictions: Path, pairs: Sequence[CasePair], *, calibrated: bool = False, ignored: int | None = None
+) -> tuple[Label, ...]:
+    """The labels to score: those of `labels.json` beside the predictions, else every structure or value found.
+
+    Args:
+        predictions: The folder of masks.
+        pairs: Its cases.
+        calibrated: Whether there are probabilities, whose order only labels.json can say.
+        ignored: A value that is no label.
+
+    Raises:
+        DataError: If labels.json is damaged, or missing where it must say what belongs together, or no file has any
+            label.
+    """
+    if (predictions / LABELS_FILE).is_file():
+        return read_labels(predictions / LABELS_FILE)
+    if calibrated:
+        raise DataError(f"{predictions} has no {LABELS_FILE}: nothing says which label a probability is of", hint=_LIST)
+    sources = [source for pair in pairs for source in (pair.reference, pair.prediction) if source is not None]
+    marked = [source for source in sources if isinstance(source, SegmentsSource)]
+    if marked and len(marked) < len(sources):
+        raise DataError(
+            f"{predictions} has no {LABELS_FILE}: nothing says which DICOM structure is which value of a mask",
+            hint=_LIST,
+        )
+    if marked:
+        return tuple(Label(value, name) for name, value in segment_labels(marked).items())
+    values: set[int] = set()
+    for source in sources:
+        with contextlib.suppress(DataError):  # it fails by name when it is scored
+            values |= set(fastremap.unique(read_mask(source).array).tolist())
+        if len(values) > _MOST_LABELS:
+            raise DataError(f"{source} holds an image rather than labels: more than {_MOST_LABELS} values were found")
+    values -= {0, ignored}
+    if not values:
+        raise DataError("all masks and references are empty or unreadable, there is nothing to score")
+    return tuple(Label(value, f"label_{value}") for value in sorted(values))
+
+
+def _some(names: Iterable[str]) -> str:
+    listed = sorted(names)
+    return ", ".join(listed[:5]) + (" ..." if len(listed) > 5 else "")

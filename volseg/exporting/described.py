@@ -1,0 +1,306 @@
+"""What every DICOM object made from a mask says: whose images it belongs to, what made it, what its labels mean."""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import fastremap
+import numpy as np
+from highdicom import AlgorithmIdentificationSequence
+from highdicom.sr import CodedConcept
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.uid import CTImageStorage
+
+from volseg.errors import DataError, GeometryError
+from volseg.exporting.identity import derived_uid
+from volseg.image.terminology import Code, Structure, private
+from volseg.image.volume import Label, Mask
+from volseg.io.dicom import Instances, read_instances
+from volseg.io.dicom.dataset import decimal_string, quiet_pydicom, words_of
+from volseg.io.source import SeriesSource
+from volseg.version import __version__
+
+_log = logging.getLogger("volseg")
+
+#: Who made the objects (PS3.3 section C.7.5.2). The serial number must be stated; software has none.
+MANUFACTURER = "volseg"
+_SERIAL_NUMBER = "1"
+#: Everything about the patient and the study that PS3.3 section C.7.1.1 and C.7.2.1 ask for (type 2), and no more.
+_PATIENT_AND_STUDY = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "AccessionNumber",
+    "StudyID",
+    "ReferringPhysicianName",
+)
+_REQUIRED = ("StudyInstanceUID", "SeriesInstanceUID")
+_LONGEST_NAME = 64
+_SEXES = {"M", "F", "O"}
+#: A date as ACR-NEMA had it, and a time of day (PS3.5 section 6.2).
+_OLD_DATE = re.compile(r"\d{4}\.\d{2}\.\d{2}")
+_TIME = re.compile(r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?")
+
+
+@dataclass(frozen=True)
+class ObjectUids:
+    """What identifies an object that is the only one of its series."""
+
+    series: str
+    instance: str
+
+
+@contextmanager
+def quiet_highdicom() -> Iterator[None]:
+    """Let highdicom neither warn nor log: it does so about names of patients, in full."""
+    logger = logging.getLogger("highdicom")
+    level = logger.level
+    with quiet_pydicom():
+        warnings.filterwarnings("ignore", module="highdicom")
+        logger.setLevel(logging.CRITICAL + 1)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+
+
+def object_uids(kind: str, mask: Mask, instances: Instances) -> ObjectUids:
+    """The identifiers of an object made from a mask: the same mask of the same images is the same object.
+
+    Args:
+        kind: Keeps objects of different kinds apart.
+        mask: Voxels and labels both count.
+        instances: The images, which the grid follows from.
+    """
+    images = (f"{instances.header_of(frame).get('SOPInstanceUID')}#{frame.index}" for frame in instances.frames)
+    voxels = np.ascontiguousarray(mask.array.T, dtype="<u2").tobytes()
+    content = derived_uid(kind, __version__, repr(mask.labels), *images, voxels)
+    return ObjectUids(derived_uid(content, "series"), derived_uid(content, "instance"))
+
+
+def images_under(mask: Mask, source: SeriesSource) -> Instances:
+    """Read the headers of the images a mask lies on, and say what a person should know of them.
+
+    Raises:
+        GeometryError: If the mask has another grid.
+        DataError: If the images cannot be read.
+    """
+    instances = read_instances(source)
+    if not mask.geometry.matches(instances.geometry):
+        raise GeometryError(
+            f"the mask has {mask.geometry}, but the images in {source.folder} have {instances.geometry}",
+            hint="export a mask with the images it was made from",
+        )
+    warn_of_burned_in(instances, source.folder)
+    _warn_of_studies(instances, source.folder)
+    return instances
+
+
+def made_by_volseg(uids: ObjectUids, series_number: int) -> dict[str, Any]:
+    """What highdicom is told of every object alike, as keyword arguments: which it is, and what made it."""
+    return {
+        "series_instance_uid": uids.series,
+        "series_number": series_number,
+        "sop_instance_uid": uids.instance,
+        "instance_number": 1,
+        "manufacturer": MANUFACTURER,
+        "manufacturer_model_name": MANUFACTURER,
+        "software_versions": __version__,
+        "device_serial_number": _SERIAL_NUMBER,
+    }
+
+
+def check_values(mask: Mask) -> None:
+    """Refuse a mask with voxels of which nobody can say what they mark.
+
+    Raises:
+        DataError: If a value has no label, or the labels cannot be numbered.
+    """
+    named = {0, *(label.value for _, label in numbered(mask.labels))}
+    if strange := sorted(set(fastremap.unique(mask.array).tolist()) - named):
+        raise DataError(f"the mask has voxels of value {strange[0]}, which no label names")
+
+
+def warn_of_burned_in(instances: Instances, place: Path) -> None:
+    """Say it when text is burned into the images: it may name the patient, and what is derived points to it."""
+    if any(words_of(header, "BurnedInAnnotation", path) == ("YES",) for path, header in instances.headers.items()):
+        _log.warning("%s: BurnedInAnnotation is YES: the images may show who the patient is", place)
+
+
+def required(header: Dataset, keyword: str, path: Path) -> str:
+    """An element that no DICOM image can be without (type 1).
+
+    Raises:
+        DataError: If it is absent or empty.
+    """
+    words = words_of(header, keyword, path)
+    if not words or not words[0]:
+        raise DataError(f"{path} does not state {keyword}, so nothing can be derived from it for a DICOM viewer")
+    return words[0]
+
+
+def study_header(instances: Instances) -> Dataset:
+    """Patient, study, series and frame of reference of the images, and nothing else of them.
+
+    What should be there and is not is empty, as the standard has it (type 2); dates that are none are left empty too.
+
+    Returns:
+        A data set whose texts are UTF-8.
+
+    Raises:
+        DataError: If an image does not say which study or series it belongs to.
+        GeometryError: If the images state several frames of reference.
+    """
+    path, source = next(iter(instances.headers.items()))
+    header = Dataset()
+    header.SpecificCharacterSet = "ISO_IR 192"
+    for keyword in _PATIENT_AND_STUDY:
+        setattr(header, keyword, _valid(keyword, "\\".join(words_of(source, keyword, path))))
+    for keyword in _REQUIRED:
+        setattr(header, keyword, required(source, keyword, path))
+    header.FrameOfReferenceUID = _space_uid(instances, header.SeriesInstanceUID)
+    header.Modality = "".join(words_of(source, "Modality", path))
+    return header
+
+
+def _space_uid(instances: Instances, series_uid: str) -> str:
+    """The frame of reference of the images; one of their series where they state none, which conversions forget.
+
+    Raises:
+        GeometryError: If the images state several: their positions cannot be compared.
+    """
+    stated = {"".join(words_of(header, "FrameOfReferenceUID", path)) for path, header in instances.headers.items()}
+    if len(stated) > 1:
+        raise GeometryError(f"the images of series {series_uid} state {len(stated)} frames of reference")
+    return stated.pop() or derived_uid("frame of reference", series_uid)
+
+
+def _warn_of_studies(instances: Instances, place: Path) -> None:
+    """Say it when the images of one series name several studies: what is derived can belong to one only."""
+    studies = {"".join(words_of(header, "StudyInstanceUID", path)) for path, header in instances.headers.items()}
+    if len(studies) > 1:
+        _log.warning("%s: its images name %d studies; what is derived goes to that of the first", place, len(studies))
+
+
+def image_headers(instances: Instances) -> list[Dataset]:
+    """A header per image of what highdicom needs to know, as if every frame were a CT image of its own.
+
+    highdicom takes a series of single-frame images, or one multi-frame image, of the classes it knows; a volume may
+    also be some frames of a file, or of several files. `reference` makes references to the real images.
+    """
+    study = study_header(instances)
+    first = instances.frames[0].plane
+    step = instances.geometry.lps_affine[:3, 2]
+    study.SOPClassUID = CTImageStorage
+    study.Columns, study.Rows = first.shape
+    study.ImageOrientationPatient = [decimal_string(cosine) for cosine in first.orientation]
+    study.PixelSpacing = [decimal_string(first.spacing_mm[1]), decimal_string(first.spacing_mm[0])]
+    study.SliceThickness = study.SpacingBetweenSlices = decimal_string(abs(float(step @ first.normal)))
+    headers = []
+    for frame in instances.frames:
+        header = Dataset()
+        header.update(study)
+        file_uid = required(instances.header_of(frame), "SOPInstanceUID", frame.path)
+        header.SOPInstanceUID = derived_uid(file_uid, str(frame.index))
+        header.ImagePositionPatient = [decimal_string(x) for x in frame.plane.origin_mm]
+        headers.append(header)
+    return headers
+
+
+def reference(header: Dataset, path: Path) -> Dataset:
+    """Names the object of a file (PS3.3 table 10-11)."""
+    item = Dataset()
+    item.ReferencedSOPClassUID = required(header, "SOPClassUID", path)
+    item.ReferencedSOPInstanceUID = required(header, "SOPInstanceUID", path)
+    return item
+
+
+def numbered(labels: tuple[Label, ...]) -> list[tuple[int, Label]]:
+    """Labels in the order of their values with the numbers of their segments, 1, 2, 3 ...
+
+    Raises:
+        DataError: If there are none, since an object without segments is not valid, or two have one value.
+    """
+    if not labels:
+        raise DataError(
+            "a mask without labels cannot be described in DICOM", hint="say with --labels what its values mean"
+        )
+    if len({label.value for label in labels}) < len(labels):
+        raise DataError("two labels of the mask have the same value")
+    return list(enumerate(sorted(labels, key=lambda label: label.value), start=1))
+
+
+def name_of(label: Label) -> str:
+    """The name of a label as DICOM can state it (LO): on one line, without backslashes, at most 64 characters.
+
+    Some readers count the bytes of UTF-8, so the limit is kept in these.
+    """
+    name = " ".join(label.name.replace("\\", "/").split())
+    return name.encode()[:_LONGEST_NAME].decode(errors="ignore").rstrip()
+
+
+def structure_of(label: Label) -> Structure:
+    """What a label marks, in the codes it was given or a private one."""
+    return label.structure or private(label.name)
+
+
+def coded(code: Code) -> CodedConcept:
+    """A code as highdicom writes it."""
+    return CodedConcept(code.value, code.scheme, code.meaning)
+
+
+def algorithm() -> AlgorithmIdentificationSequence:
+    """What names volseg as the algorithm of a segment (PS3.3 table 10-19)."""
+    family = codes.cid7162.ArtificialIntelligence
+    return AlgorithmIdentificationSequence(name="volseg", family=family, version=__version__)
+
+
+def without_own_time(dataset: Dataset, images: Dataset) -> None:
+    """Let an object state the time of its images where it must state one: written twice, it is then the same file.
+
+    Images without a date leave it the time of writing.
+
+    Args:
+        dataset: What highdicom made.
+        images: From `study_header`.
+    """
+    for keyword in ("InstanceCreationDate", "InstanceCreationTime"):
+        dataset.pop(keyword, None)
+    for item in dataset.get("ContributingEquipmentSequence", ()):
+        item.pop("ContributionDateTime", None)
+    if images.StudyDate:
+        dataset.ContentDate, dataset.ContentTime = images.StudyDate, images.StudyTime or "000000"
+
+
+def _valid(keyword: str, text: str) -> str:
+    """`text`, or nothing where an object that states it would not be valid; dates of ACR-NEMA become today's form."""
+    match keyword:
+        case "PatientSex":
+            return text if text in _SEXES else ""
+        case "PatientBirthDate" | "StudyDate":
+            date = text.replace(".", "") if _OLD_DATE.fullmatch(text) else text
+            return date if len(date) == 8 and _is(date, "%Y%m%d") else ""
+        case "StudyTime":
+            clock, _, _ = text.partition(".")
+            return text if _TIME.fullmatch(text) and _is(clock, "%H%M%S"[: len(clock)]) else ""
+    return text
+
+
+def _is(text: str, form: str) -> bool:
+    try:
+        datetime.strptime(text, form)  # noqa: DTZ007  only asked whether it is one
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,82 @@
+"""labels.json: what the values of the masks beside it mean."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from volseg.errors import DataError
+from volseg.image.terminology import Code, Structure
+from volseg.image.volume import Label
+from volseg.io import LARGEST_LABEL
+from volseg.io.files import write_text
+
+LABELS_FILE = "labels.json"
+_CODES = ("category", "type", "modifier", "region", "region_modifier")
+
+
+def write_labels(labels: Sequence[Label], path: Path) -> None:
+    """Write value and name of each, and what else is known: codes, colour, other names, the labels a region unites.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    write_text(path, json.dumps([_entry(label) for label in labels], indent=1) + "\n")
+
+
+def read_labels(path: Path) -> tuple[Label, ...]:
+    """Read what `write_labels` wrote.
+
+    Raises:
+        DataError: If it is not of that form.
+    """
+    try:
+        return tuple(_label(entry) for entry in json.loads(path.read_text("utf-8")))
+    except KeyError as error:
+        raise DataError(f"{path} is no list of labels: an entry has no {error}") from error
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} is no list of labels: {error}") from error
+
+
+def _entry(label: Label) -> dict[str, Any]:
+    entry: dict[str, Any] = {"value": label.value, "name": label.name}
+    if label.parts:
+        entry["labels"] = label.parts
+    if label.aliases:
+        entry["aliases"] = label.aliases
+    if label.color:
+        entry["color"] = label.color
+    if label.structure:
+        entry["structure"] = {key: value for key, value in asdict(label.structure).items() if value is not None}
+    return entry
+
+
+def _label(entry: Mapping[str, Any]) -> Label:
+    value, name = entry["value"], entry["name"]
+    if not isinstance(value, int) or not isinstance(name, str) or value > LARGEST_LABEL:
+        raise ValueError(f"value {value!r} and name {name!r} are no label")
+    return Label(
+        value,
+        name,
+        color=_color(entry.get("color")),
+        parts=tuple(int(part) for part in entry.get("labels", ())),
+        structure=_structure(entry["structure"]) if "structure" in entry else None,
+        aliases=tuple(str(alias) for alias in entry.get("aliases", ())),
+    )
+
+
+def _structure(stated: Mapping[str, Any]) -> Structure:
+    codes = {key: Code(**stated[key]) for key in _CODES if key in stated}
+    return Structure(**codes, color=_color(stated.get("color")))
+
+
+def _color(stated: Sequence[int] | None) -> tuple[int, int, int] | None:
+    if stated is None:
+        return None
+    red, green, blue = (int(part) for part in stated)
+    if not all(0 <= part <= 255 for part in (red, green, blue)):
+        raise ValueError(f"color {stated} is not of 0 to 255")
+    return red, green, blue

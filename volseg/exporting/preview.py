@@ -1,0 +1,98 @@
+"""One picture of a mask on its image, for a quick look: axial, coronal and sagittal, as a radiologist hangs them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from volseg.errors import GeometryError
+from volseg.exporting.sidecars import color_of
+from volseg.image.views import VIEWS, fullest_planes, grey_levels
+from volseg.image.volume import Label, Mask, Volume
+from volseg.io.files import atomic_path
+
+#: The longest side of the volume takes this many pixels.
+LONGEST_SIDE = 384
+#: Black pixels between the cuts.
+GAP = 8
+_OPACITY = 0.4
+_LETTER_PIXELS = 14
+_LETTER_COLOR = (255, 255, 160)
+
+
+def write_preview(mask: Mask, image: Volume, path: Path) -> None:
+    """Write a PNG of three cuts side by side: axial, coronal, sagittal.
+
+    The patient's right is at the left of the axial and the coronal cut, anterior at the top of the axial one and at the
+    left of the sagittal one, superior at the top; letters at the edges say so. Oblique volumes are cut along their own
+    axes, those closest to the anatomical ones. Each cut goes through the plane with the most labelled voxels (through
+    the middle, if there are none). Lengths are true within and between the cuts; the longest side of the volume has
+    `LONGEST_SIDE` pixels. Labels are half-transparent with an outline. The file holds pixels alone: no metadata, and no
+    text but the letters.
+
+    Args:
+        mask: What to show. Values without a label are not.
+        image: What it was made from; its first channel is shown.
+        path: The .png file.
+
+    Raises:
+        GeometryError: If the image and the mask are not on the same grid.
+        OutputError: If it cannot be written.
+    """
+    if not mask.geometry.matches(image.geometry):
+        raise GeometryError(f"a preview needs the mask on the image's grid, got {mask.geometry} on {image.geometry}")
+    order = mask.geometry.to_canonical
+    labels, greys = order.apply(mask.array), order.apply(grey_levels(image.array[0]))
+    lengths_mm = np.array(labels.shape) * mask.geometry.reordered(order).spacing_mm
+    sides = np.maximum(1, np.round(lengths_mm * LONGEST_SIDE / lengths_mm.max())).astype(int)
+    position = fullest_planes(labels != 0)
+    cuts = []
+    for view in VIEWS:
+        size = int(sides[view.across]), int(sides[view.up])
+        grey = _resized(view.cut(greys, position[view.through]), size, Image.Resampling.BILINEAR)
+        values = _resized(view.cut(labels, position[view.through]).astype(np.int32), size, Image.Resampling.NEAREST)
+        cuts.append(_lettered(_painted(grey, values, mask.labels), view.letters))
+    with atomic_path(path) as temporary:
+        _side_by_side(cuts).save(temporary, format="PNG")
+
+
+def _resized(plane: NDArray[np.generic], size: tuple[int, int], how: Image.Resampling) -> NDArray[np.generic]:
+    return np.asarray(Image.fromarray(np.ascontiguousarray(plane)).resize(size, how))
+
+
+def _painted(grey: NDArray[np.generic], values: NDArray[np.generic], labels: tuple[Label, ...]) -> Image.Image:
+    """Labels over grey levels: a tint within, the full colour where the value changes."""
+    picture = np.repeat(grey[..., np.newaxis].astype(np.float32), 3, axis=2)
+    outline = np.zeros(values.shape, bool)
+    padded = np.pad(values, 1, mode="edge")
+    for neighbour in (padded[2:, 1:-1], padded[:-2, 1:-1], padded[1:-1, 2:], padded[1:-1, :-2]):
+        outline |= neighbour != values
+    for label in labels:
+        inside = values == label.value
+        opacity = np.where(outline[inside], 1.0, _OPACITY)[:, np.newaxis]
+        picture[inside] += opacity * (np.array(color_of(label)) - picture[inside])
+    return Image.fromarray(np.round(picture).astype(np.uint8))
+
+
+def _lettered(picture: Image.Image, letters: str) -> Image.Image:
+    """The anatomical directions, in the middle of the left, right, top and bottom edge."""
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(_LETTER_PIXELS)
+    width, height = picture.size
+    places = {"lm": (2, height / 2), "rm": (width - 3, height / 2), "mt": (width / 2, 2), "mb": (width / 2, height - 3)}
+    for letter, (anchor, place) in zip(letters, places.items(), strict=True):
+        draw.text(place, letter, fill=_LETTER_COLOR, font=font, anchor=anchor, stroke_width=1, stroke_fill=(0, 0, 0))
+    return picture
+
+
+def _side_by_side(pictures: list[Image.Image]) -> Image.Image:
+    """Pictures on black, their centres at one height."""
+    height = max(picture.height for picture in pictures)
+    sheet = Image.new("RGB", (sum(picture.width for picture in pictures) + GAP * (len(pictures) - 1), height))
+    left = 0
+    for picture in pictures:
+        sheet.paste(picture, (left, (height - picture.height) // 2))
+        left += picture.width + GAP
+    return sheet

@@ -1,0 +1,202 @@
+"""A mask as an RT Structure Set (PS3.3 section A.19): contours on the images that it was made from.
+
+Contours run along the edges of voxels and lie exactly in the planes of the images; holes are joined to the contour
+around them by keyholes. The object says of the patient what the standard needs, and is the same object, byte for byte,
+whenever it is made from the same mask: it states no time of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.tag import Tag
+from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage
+
+from volseg.exporting.described import (
+    MANUFACTURER,
+    check_values,
+    coded,
+    images_under,
+    name_of,
+    numbered,
+    object_uids,
+    reference,
+    study_header,
+)
+from volseg.exporting.sidecars import color_of
+from volseg.image.contours import Polygon, fill, trace, with_keyholes
+from volseg.image.terminology import Structure
+from volseg.image.volume import Label, Mask
+from volseg.io.dicom import Instances
+from volseg.io.dicom.dataset import quiet_pydicom
+from volseg.io.dicom.frames import Frame, Plane
+from volseg.io.files import atomic_path
+from volseg.io.source import SeriesSource
+from volseg.version import __version__
+
+#: Retired, but it is what readers expect as the class of a referenced study; its instance is the study itself.
+_DETACHED_STUDY = "1.2.840.10008.3.1.2.3.1"
+_CONTOUR_DATA = Tag("ContourData")
+_SERIES_NUMBER = 302
+#: Points of a contour that fit 65534 bytes: three numbers each, of at most 11 characters and a separator.
+_MOST_POINTS = 65534 // 36
+
+
+def write_rtstruct(mask: Mask, source: SeriesSource, path: Path) -> None:
+    """Write one ROI per label of a mask; a label without voxels is an ROI without contours.
+
+    Coordinates are rounded to 1e-5 mm. A contour that would take more than 64 KiB, where a decimal string ends in the
+    explicit transfer syntaxes, is written as several that touch.
+
+    Args:
+        mask: On the grid of `source`.
+        source: The series it was made from.
+        path: The file to write.
+
+    Raises:
+        GeometryError: If the voxels of the mask do not lie where those of the series lie, or the images of the series
+            state several frames of reference.
+        DataError: If the series cannot be read or lacks an identifier, or the labels of the mask do not cover its
+            values or cannot be stated.
+        OutputError: If the file cannot be written.
+    """
+    instances = images_under(mask, source)
+    check_values(mask)
+    with quiet_pydicom():
+        dataset = _structure_set(mask, instances)
+        with atomic_path(path) as temporary:
+            dataset.save_as(temporary, enforce_file_format=True)
+
+
+def _structure_set(mask: Mask, instances: Instances) -> Dataset:
+    uids = object_uids("RTSTRUCT", mask, instances)
+    dataset = study_header(instances)
+    space_uid = dataset.FrameOfReferenceUID
+    dataset.ReferencedFrameOfReferenceSequence = [_frame_of_reference(instances, dataset)]
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.SOPClassUID = RTStructureSetStorage
+    dataset.SOPInstanceUID, dataset.SeriesInstanceUID = uids.instance, uids.series
+    dataset.Modality = "RTSTRUCT"
+    dataset.Manufacturer = MANUFACTURER
+    dataset.SoftwareVersions = __version__
+    dataset.SeriesDescription = "volseg segmentation"
+    dataset.SeriesNumber, dataset.InstanceNumber = _SERIES_NUMBER, 1
+    dataset.OperatorsName = dataset.PositionReferenceIndicator = None
+    dataset.StructureSetLabel = "volseg"
+    dataset.StructureSetDate = dataset.StructureSetTime = None
+    labels = [label for _, label in numbered(mask.labels)]
+    dataset.StructureSetROISequence = [_roi(label, space_uid) for label in labels]
+    dataset.ROIContourSequence = _roi_contours(mask, labels, instances)
+    dataset.RTROIObservationsSequence = [_observation(label) for label in labels]
+    dataset.ApprovalStatus = "UNAPPROVED"
+    return dataset
+
+
+def _frame_of_reference(instances: Instances, first: Dataset) -> Dataset:
+    """The images of the series, all of them: also those without a contour, and all copies of one."""
+    series = Dataset()
+    series.SeriesInstanceUID = first.SeriesInstanceUID
+    files = dict.fromkeys([*(frame.path for frame in instances.frames), *instances.headers])
+    series.ContourImageSequence = [reference(instances.headers[file], file) for file in files]
+    study = Dataset()
+    study.ReferencedSOPClassUID = _DETACHED_STUDY
+    study.ReferencedSOPInstanceUID = first.StudyInstanceUID
+    study.RTReferencedSeriesSequence = [series]
+    frame_of_reference = Dataset()
+    frame_of_reference.FrameOfReferenceUID = first.FrameOfReferenceUID
+    frame_of_reference.RTReferencedStudySequence = [study]
+    return frame_of_reference
+
+
+def _roi(label: Label, frame_of_reference_uid: str) -> Dataset:
+    roi = Dataset()
+    roi.ROINumber = label.value
+    roi.ReferencedFrameOfReferenceUID = frame_of_reference_uid
+    roi.ROIName = name_of(label)
+    roi.ROIGenerationAlgorithm = "AUTOMATIC"
+    return roi
+
+
+def _observation(label: Label) -> Dataset:
+    observation = Dataset()
+    observation.ObservationNumber = observation.ReferencedROINumber = label.value
+    observation.RTROIInterpretedType = observation.ROIInterpreter = None
+    if label.structure is not None:
+        observation.SegmentedPropertyCategoryCodeSequence = [coded(label.structure.category)]
+        observation.RTROIIdentificationCodeSequence = [_coded_type(label.structure)]
+    return observation
+
+
+def _coded_type(structure: Structure) -> Dataset:
+    item = coded(structure.type)
+    if structure.modifier is not None:
+        item.SegmentedPropertyTypeModifierCodeSequence = [coded(structure.modifier)]
+    return item
+
+
+def _roi_contours(mask: Mask, labels: Sequence[Label], instances: Instances) -> list[Dataset]:
+    slices = np.ascontiguousarray(mask.array.transpose(2, 0, 1))
+    return [_roi_contour(label, slices, instances) for label in labels]
+
+
+def _roi_contour(label: Label, slices: NDArray[np.unsignedinteger], instances: Instances) -> Dataset:
+    item = Dataset()
+    item.ReferencedROINumber = label.value
+    item.ROIDisplayColor = list(color_of(label))
+    contours = list(_contours(label.value, slices, instances))
+    if contours:
+        item.ContourSequence = contours
+        for number, contour in enumerate(contours, start=1):
+            contour.ContourNumber = number
+    return item
+
+
+def _contours(value: int, slices: NDArray[np.unsignedinteger], instances: Instances) -> Iterator[Dataset]:
+    for frame, k in zip(instances.frames, instances.slices, strict=True):
+        for polygon in _polygons(slices[k] == value):
+            yield _contour(polygon, frame, instances)
+
+
+def _polygons(region: NDArray[np.bool_]) -> list[Polygon]:
+    """What bounds a region, without holes; one of too many points is cut in two, side by side."""
+    polygons: list[Polygon] = []
+    for polygon in with_keyholes(trace(region)):
+        if len(polygon) <= _MOST_POINTS:
+            polygons.append(polygon)
+            continue
+        area = fill([polygon], region.shape)
+        half = np.zeros_like(area)
+        middle = int(np.median(np.flatnonzero(area.any(axis=1))))
+        half[: middle + 1] = True
+        polygons += [*_polygons(area & half), *_polygons(area & ~half)]
+    return polygons
+
+
+def _contour(polygon: Polygon, frame: Frame, instances: Instances) -> Dataset:
+    image = reference(instances.header_of(frame), frame.path)
+    if instances.is_multi_frame:
+        image.ReferencedFrameNumber = frame.index + 1
+    contour = Dataset()
+    contour.ContourImageSequence = [image]
+    contour.ContourGeometricType = "CLOSED_PLANAR"
+    contour.NumberOfContourPoints = len(polygon)
+    contour[_CONTOUR_DATA] = _decimals(_in_patient(polygon, frame.plane))
+    return contour
+
+
+def _in_patient(polygon: Polygon, plane: Plane) -> NDArray[np.float64]:
+    """(N, 2) voxel indices of an image -> (N, 3) LPS+ mm (PS3.3 section C.7.6.2.1.1)."""
+    return np.asarray(plane.origin_mm) + polygon * plane.spacing_mm @ np.reshape(plane.orientation, (2, 3))
+
+
+def _decimals(points_mm: NDArray[np.float64]) -> DataElement:
+    """Decimal strings as one text: pydicom would keep an object for each of millions, and spend most time on that."""
+    numbers = (points_mm.round(5) + 0.0).ravel().tolist()  # + 0.0: no minus zero
+    text = "\\".join([f"{number:.5f}".rstrip("0").rstrip(".") for number in numbers])
+    return DataElement(_CONTOUR_DATA, "DS", text, already_converted=True)

@@ -1,0 +1,100 @@
+"""The two things that lie on a grid: an image and a mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.errors import DataError, GeometryError
+from volseg.image.geometry import Geometry
+from volseg.image.terminology import Structure
+
+
+@dataclass(frozen=True)
+class Label:
+    """One class of a mask.
+
+    Attributes:
+        value: The integer that marks its voxels, at least 1; 0 is always background.
+        name: What people call it.
+        color: Display colour, (red, green, blue) of 0 to 255, or None for a default.
+        parts: For a region of several labels, which may overlap others: the values it unites in a reference. In a mask
+            a voxel shows the last region painted over it.
+        structure: What it marks in the patient, in codes; None where nobody said.
+        aliases: What else references call it: names, or codes as in "SCT:10200004".
+    """
+
+    value: int
+    name: str
+    color: tuple[int, int, int] | None = None
+    parts: tuple[int, ...] = ()
+    structure: Structure | None = None
+    aliases: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.value < 1:
+            raise DataError(f"label {self.name!r} has value {self.value}; 0 is background, labels start at 1")
+        if not self.name.strip():
+            raise DataError(f"the label of value {self.value} has no name")
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """An image of one or more channels.
+
+    Attributes:
+        array: (C, I, J, K) float32, finite or not as the file had it.
+        geometry: The grid of every channel.
+    """
+
+    array: NDArray[np.float32]
+    geometry: Geometry
+
+    def __post_init__(self) -> None:
+        if self.array.ndim != 4 or self.array.shape[1:] != self.geometry.shape:
+            raise DataError(
+                f"a volume of {self.geometry.shape} voxels needs a (C, I, J, K) array, got {self.array.shape}"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """A segmentation: one integer per voxel.
+
+    Attributes:
+        array: (I, J, K) unsigned integer, 0 is background.
+        geometry: Its grid.
+        labels: What the values mean. Values of the array outside it are an error of the reader's caller, not refused
+            here: looking for them costs a pass over the volume.
+    """
+
+    array: NDArray[np.unsignedinteger]
+    geometry: Geometry
+    labels: tuple[Label, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.array.shape != self.geometry.shape:
+            raise DataError(
+                f"a mask of {self.geometry.shape} voxels needs an array of that shape, got {self.array.shape}"
+            )
+        if not np.issubdtype(self.array.dtype, np.unsignedinteger):
+            raise DataError(f"a mask is of unsigned integers, got {self.array.dtype}")
+
+    def on(self, geometry: Geometry) -> Mask:
+        """The same voxels in the storage order of another grid of the same places; nothing is resampled.
+
+        Raises:
+            GeometryError: If the grids do not cover the same voxels.
+        """
+        mine, other = self.geometry.to_canonical, geometry.to_canonical
+        if not self.geometry.reordered(mine).matches(geometry.reordered(other)):
+            distance_mm = self.geometry.reordered(mine).distance_mm(geometry.reordered(other))
+            apart = f" ({distance_mm:.3g} mm apart)" if np.isfinite(distance_mm) else ""
+            raise GeometryError(
+                f"the mask has {self.geometry}, but the image has {geometry}{apart}",
+                hint="a mask belongs to the image it was made from",
+            )
+        array = np.ascontiguousarray(other.inverse().apply(mine.apply(self.array)))
+        return Mask(array, geometry, self.labels)

@@ -1,0 +1,144 @@
+"""Which engine is fastest on this machine and still gives the labels that float32 gives: tried out, and remembered."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import logging
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from volseg.errors import ConfigError, OutputError
+from volseg.inference.engines import Engine
+from volseg.inference.sliding import InferFn
+from volseg.io.files import write_text
+from volseg.version import __version__
+
+#: An engine that changes a larger share of the labels than this is not used.
+TOLERATED_SHARE = 0.001
+#: An engine must be this much faster than a simpler one: less is within what a busy machine makes of one measurement.
+_WORTHWHILE = 1.05
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What came of trying out an engine.
+
+    Attributes:
+        engine: Which.
+        seconds: For one patch.
+        changed: Share of the labels that differ from those of the first engine.
+    """
+
+    engine: Engine
+    seconds: float
+    changed: float
+
+
+def try_engines(
+    engines: Sequence[Engine],
+    begin: Callable[[Engine], InferFn],
+    patches: Sequence[torch.Tensor],
+    decide: Callable[[torch.Tensor], torch.Tensor],
+) -> list[Trial]:
+    """Try out engines.
+
+    Args:
+        engines: The first one is the measure of the others.
+        begin: Gets an engine ready.
+        patches: (1, C, *patch) of real images.
+        decide: (outputs, ...) logits -> labels.
+
+    Returns:
+        A trial of each that can run the network.
+
+    Raises:
+        ConfigError: If the first one cannot.
+    """
+    trials: list[Trial] = []
+    wanted: list[torch.Tensor] = []
+    for n, engine in enumerate(engines):
+        try:
+            run = begin(engine)
+        except ConfigError as error:
+            if n == 0:
+                raise
+            logger.info("%s is not tried: %s", engine, error)
+            continue
+        labels = [decide(run(patch)[0]) for patch in patches]
+        wanted = wanted or labels
+        differing = sum(int((one != other).sum()) for one, other in zip(labels, wanted, strict=True))
+        changed = differing / sum(each.numel() for each in wanted)
+        trials.append(Trial(engine, min(_seconds(run, patches[0]) for _ in range(2)), changed))
+        logger.info("%s: %.3f s a patch, %.4f %% of labels changed", engine, trials[-1].seconds, 100 * changed)
+    return trials
+
+
+def fastest_engine(trials: Sequence[Trial]) -> Engine:
+    """The fastest of those that keep the labels; a later one only if it is clearly faster than those before it."""
+    best = trials[0]
+    for trial in trials[1:]:
+        if trial.changed <= TOLERATED_SHARE and trial.seconds * _WORTHWHILE < best.seconds:
+            best = trial
+    return best.engine
+
+
+def trial_key(model: str, engines: Sequence[Engine], device: torch.device) -> str:
+    """A hash of all that a choice depends on: model, machine, and versions."""
+    versions = [__version__, torch.__version__]
+    if importlib.util.find_spec("openvino") is not None:
+        versions.append(importlib.metadata.version("openvino"))
+    machine = [_processor(), torch.get_num_threads(), str(device)]
+    if device.type == "cuda":
+        machine.append(torch.cuda.get_device_name(device))
+    content = json.dumps([model, [asdict(engine) for engine in engines], versions, machine])
+    return hashlib.sha256(content.encode()).hexdigest()[:32]
+
+
+def remembered(key: str, engines: Sequence[Engine], cache: Path) -> Engine | None:
+    """The engine that was chosen before, None if there is none among these."""
+    try:
+        content = json.loads((cache / f"{key}.json").read_text(encoding="utf-8"))
+        chosen = Engine(content["library"], content["precision"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return chosen if chosen in engines else None
+
+
+def remember(key: str, engine: Engine, cache: Path) -> None:
+    """Keep a choice, so that the next batch is segmented alike; a machine without room for it does without."""
+    try:
+        write_text(cache / f"{key}.json", json.dumps(asdict(engine)))
+    except OutputError as error:
+        logger.warning("the choice of %s cannot be remembered: %s", engine, error)
+
+
+def default_cache() -> Path:
+    """Where choices are remembered unless somebody says otherwise."""
+    return Path.home() / ".cache" / "volseg" / "engines"
+
+
+def _seconds(run: InferFn, patch: torch.Tensor) -> float:
+    began = time.perf_counter()
+    run(patch).cpu()
+    return time.perf_counter() - began
+
+
+def _processor() -> str:
+    """Name of the processor; Linux keeps it in /proc/cpuinfo."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor()} x {os.cpu_count()}"

@@ -1,0 +1,201 @@
+"""Models on disk: weights together with the configuration and the labels they were trained with."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor, nn
+
+from volseg.config import Config, dump, validate
+from volseg.errors import CheckpointError, ConfigError
+from volseg.io.files import atomic_path
+from volseg.model.networks import build_network
+from volseg.model.usual_volumes import VolumeRange
+from volseg.version import __version__
+
+MODEL_FILE = "model.pt"
+#: Followed by the number of a fold: its folder in a run that trains all.
+FOLD_FOLDER = "fold_"
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedNetwork:
+    """A trained network with all it takes to use it.
+
+    Attributes:
+        network: In evaluation mode.
+        config: As it was trained.
+        volumes: Label name -> how large it was in the cases of the run; none in a model that does not know.
+    """
+
+    network: nn.Module
+    config: Config
+    volumes: Mapping[str, VolumeRange] = field(default_factory=dict)
+
+
+def save_model(path: Path, network: nn.Module, config: Config, *, dice: float, epoch: int) -> None:
+    """Save a model file.
+
+    Args:
+        path: The file.
+        network: Its weights are saved.
+        config: Saved with them.
+        dice: Validation Dice, for people.
+        epoch: After which it was reached.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    save(path, {"weights": network.state_dict(), "config": dump(config), "dice": dice, "epoch": epoch})
+
+
+def finalize_model(path: Path, decided: Config, volumes: Mapping[str, VolumeRange]) -> None:
+    """Give a model file what is known at the end of a run.
+
+    Args:
+        path: The file.
+        decided: Has the post-processing and the thresholds of regions that were chosen; the rest of the file's own
+            configuration stays.
+        volumes: Label name -> how large it was in the cases of the run.
+
+    Raises:
+        CheckpointError: If it is damaged.
+        OutputError: If it cannot be written.
+    """
+    content = load(path)
+    config = _stored_config(path, content["config"])
+    config = config.model_copy(update={"data": decided.data, "postprocess": decided.postprocess})
+    ranges = {name: asdict(volume) for name, volume in volumes.items()}
+    save(path, {**content, "config": dump(config), "volumes": ranges})
+
+
+def model_files(path: Path) -> list[Path]:
+    """The model files that a file or a run folder stands for: one, or one for each fold."""
+    if not path.is_dir():
+        return [path]
+    folds = sorted(path.glob(f"{FOLD_FOLDER}*"), key=lambda folder: (len(folder.name), folder))
+    return [folder / MODEL_FILE for folder in folds or [path]]
+
+
+def load_model(path: Path, device: torch.device) -> TrainedNetwork:
+    """Load a model file, or the only one of a run.
+
+    Args:
+        path: A file or a run folder.
+        device: Where the network shall run.
+
+    Returns:
+        The model.
+
+    Raises:
+        CheckpointError: If there is none or more than one, it is damaged, or its weights do not fit its own
+            configuration.
+    """
+    file = _only_file(path)
+    content = load(file)
+    if not {"weights", "config"} <= set(content):
+        raise CheckpointError(f"{file} is no model of volseg: it lacks its weights or its config")
+    config = _stored_config(file, content["config"])
+    network = build_network(config.network, len(config.data.channels), config.data.outputs)
+    try:
+        network.load_state_dict(content["weights"])
+    except RuntimeError as error:
+        raise CheckpointError(f"{file}: the weights do not fit the network: {_first_lines(error)}") from error
+    network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # its stub knows only 4D
+    volumes = {name: VolumeRange(**volume) for name, volume in content.get("volumes", {}).items()}
+    return TrainedNetwork(network.eval(), config, volumes)
+
+
+def save(path: Path, content: Mapping[str, Any]) -> None:
+    """Save tensors and plain values, whole or not at all.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    written = io.BytesIO()  # on a full disk PyTorch's own writer fails without saying why
+    torch.save({"volseg": __version__, **content}, written)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(written.getbuffer())
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Load what `save` saved; nothing in the file is executed.
+
+    Raises:
+        CheckpointError: If the file is damaged or holds anything but tensors and plain values.
+    """
+    content = _unpickle(path)
+    if "volseg" not in content:
+        raise CheckpointError(f"{path} is no model of volseg")
+    return content
+
+
+def load_weights(path: Path) -> tuple[dict[str, Tensor], Config | None]:
+    """Load the weights of a model, or of a file that holds nothing else, as in MONAI's bundles.
+
+    Args:
+        path: A run with one model, a model file, or a file with a state dictionary, by itself or under one key.
+
+    Returns:
+        Weights by name, and their configuration where the file knows it.
+
+    Raises:
+        CheckpointError: If there is no such file or more than one, or it is damaged.
+    """
+    file = _only_file(path)
+    content = _unpickle(file)
+    if {"volseg", "weights", "config"} <= set(content):
+        return content["weights"], _stored_config(file, content["config"])
+    parts = [content, *(part for part in content.values() if isinstance(part, dict))]
+    tensors = [{key: value for key, value in part.items() if isinstance(value, Tensor)} for part in parts]
+    weights = {str(key).removeprefix("module."): value for key, value in max(tensors, key=len).items()}
+    if not weights:
+        raise CheckpointError(f"{file} holds no weights")
+    return weights, None
+
+
+def _unpickle(path: Path) -> dict[str, Any]:
+    damaged = CheckpointError(f"{path} is damaged or no model of volseg", hint="copy it again or train anew")
+    if not zipfile.is_zipfile(path):  # what torch.save writes; anything else would be fed to an unpickler
+        raise damaged
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, LookupError, TypeError) as error:
+        raise damaged from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} is no model of volseg")
+    return content
+
+
+def _only_file(path: Path) -> Path:
+    """The model file that a file or a run folder stands for.
+
+    Raises:
+        CheckpointError: If there is none, or one for each of several folds.
+    """
+    file, *others = model_files(path)
+    if others:
+        raise CheckpointError(f"{path} holds {1 + len(others)} models, one for each fold", hint=f"name one: {file}")
+    if not file.is_file():
+        raise CheckpointError(f"there is no model at {file}", hint="name the folder that `volseg train` wrote")
+    return file
+
+
+def _stored_config(file: Path, text: str) -> Config:
+    try:
+        return validate(yaml.safe_load(text), f"the config inside {file}")
+    except (yaml.YAMLError, ConfigError) as error:
+        raise CheckpointError(f"{file} was written by another version of volseg: {error}") from error
+
+
+def _first_lines(error: RuntimeError) -> str:
+    lines = [line.strip() for line in str(error).splitlines()]
+    return " ".join(lines[1:3])[:300]

@@ -1,0 +1,113 @@
+"""What the outputs of a network mean: labels exclude each other, regions may overlap.
+
+With labels there is one output for background and one per label, by value; the largest wins. With regions there is one
+output per region, and a voxel belongs to it when the logit is above 0: what a network answers is first lowered by
+the logit of the region's threshold (`cutoffs`), which is 0 when that is one half.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from volseg.config import DataConfig
+
+
+def encode(reference: torch.Tensor, data: DataConfig) -> torch.Tensor:
+    """Label values -> what the outputs should be.
+
+    Args:
+        reference: (B, 1, ...) label values.
+        data: Labels and regions.
+
+    Returns:
+        (B, outputs, ...) bool.
+    """
+    if data.regions:
+        sets = [region.labels for region in data.regions]
+        return torch.cat([torch.isin(reference, torch.tensor(values).to(reference)) for values in sets], dim=1)
+    return torch.cat([reference == value for value in (0, *_values(data))], dim=1)
+
+
+def unknown_outputs(annotated: Collection[str] | None, data: DataConfig) -> tuple[bool, ...]:
+    """Of which outputs a reference says nothing.
+
+    Args:
+        annotated: Names of the labels that were looked for; None if all were.
+        data: Labels and regions.
+
+    Returns:
+        One entry per output. Background is always known: it is then what is none of the annotated labels.
+    """
+    if annotated is None:
+        return (False,) * data.outputs
+    known = {data.labels[name] for name in annotated}
+    parts = [set(region.labels) for region in data.regions] or [set(), *({value} for value in _values(data))]
+    return tuple(not part <= known for part in parts)
+
+
+def cutoffs(data: DataConfig) -> tuple[float, ...]:
+    """The logit above which a voxel belongs to each region, ln(p / (1 - p)) of its threshold; zeros for labels."""
+    if not data.regions:
+        return (0.0,) * data.outputs
+    return tuple(math.log(p / (1 - p)) for p in (region.threshold or 0.5 for region in data.regions))
+
+
+def decide(logits: torch.Tensor, data: DataConfig) -> torch.Tensor:
+    """Logits -> what belongs to each label or region, background left out.
+
+    Args:
+        logits: (outputs, ...) float.
+        data: Labels and regions.
+
+    Returns:
+        (labels or regions, ...) bool, in the order of `data.output_labels`.
+    """
+    if data.regions:
+        return logits > 0
+    winner = logits.argmax(dim=0)
+    return torch.stack([winner == output for output in range(1, data.outputs)])
+
+
+def winners(logits: torch.Tensor, data: DataConfig) -> torch.Tensor:
+    """Decide voxel by voxel.
+
+    Args:
+        logits: (..., outputs) float.
+        data: Labels and regions.
+
+    Returns:
+        (...) uint8, or int16 where there are more: the place of the winner in `data.output_labels`, counted from 1, or
+        0 for background. Of overlapping regions the last one listed wins. It is the same for logits times a positive
+        number.
+    """
+    dtype = torch.uint8 if len(data.output_labels) <= 255 else torch.int16
+    if not data.regions:
+        return logits.argmax(dim=-1).to(dtype)
+    numbers = torch.zeros(logits.shape[:-1], dtype=dtype, device=logits.device)
+    for number, inside in enumerate((logits > 0).unbind(dim=-1), start=1):
+        numbers.masked_fill_(inside, number)
+    return numbers
+
+
+def probabilities(logits: torch.Tensor, data: DataConfig) -> torch.Tensor:
+    """Logits (..., outputs) -> (..., labels or regions) how likely each of `data.output_labels` is, 0 to 1."""
+    return torch.sigmoid(logits) if data.regions else torch.softmax(logits, dim=-1)[..., 1:]
+
+
+def label_values(data: DataConfig) -> NDArray[np.unsignedinteger]:
+    """(1 + labels,) the value in a mask of background and of each of `data.output_labels`, as small as it fits."""
+    return np.array([0, *(label.value for label in data.output_labels)], dtype=mask_dtype(data))
+
+
+def mask_dtype(data: DataConfig) -> type[np.unsignedinteger]:
+    """The smallest type that holds every value of a mask."""
+    return np.uint8 if max(label.value for label in data.output_labels) <= 255 else np.uint16
+
+
+def _values(data: DataConfig) -> list[int]:
+    return [label.value for label in data.learned_labels]

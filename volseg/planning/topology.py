@@ -1,0 +1,122 @@
+"""The patch and the network that fit each other, the volumes and the memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
+from volseg.config import NetworkConfig, NetworkName
+from volseg.model.networks import patch_divisor
+
+_NETWORK: TypeAdapter[NetworkConfig] = TypeAdapter(NetworkConfig)
+#: Features of the planned strided U-Net, whose finest level works at half the resolution.
+_UNET_FEATURES = 32
+#: Coarser levels that answer, too, while a DynUNet learns.
+_SUPERVISED_LEVELS = 2
+_SMALLEST_FEATURE_MAP = 4
+_LARGEST_WIDTH = 320
+#: Padding an axis by more than this share costs more than what cutting it off loses.
+_WASTE = 0.05
+
+
+def plan_patch(
+    shape: NDArray[np.float64],
+    spacing_mm: tuple[float, float, float],
+    network: NetworkName,
+    voxels: float,
+    features: int,
+) -> tuple[tuple[int, int, int], dict[str, Any]]:
+    """Find the largest patch up to the median volume that the budget allows, and the network that fits it.
+
+    Args:
+        shape: Voxels of the median volume along R, A, S.
+        spacing_mm: Voxel size.
+        network: Which network.
+        voxels: At most so many in a patch.
+        features: Of a DynUNet at full resolution.
+
+    Returns:
+        The patch and the configuration of the network.
+    """
+    size = np.maximum(shape, _SMALLEST_FEATURE_MAP)
+    while True:
+        topology = _topology(network, size, spacing_mm, features)
+        r, a, s = (_round_to(length, step) for length, step in zip(size, divisor_of(topology), strict=True))
+        if r * a * s <= voxels or size.max() <= _SMALLEST_FEATURE_MAP:
+            return _more_than_one_voxel((r, a, s), divisor_of(topology), size), topology
+        longest = int(np.where(size > _SMALLEST_FEATURE_MAP, size * spacing_mm, 0).argmax())
+        size = size.copy()
+        size[longest] = max(size[longest] * 0.95, _SMALLEST_FEATURE_MAP)
+
+
+def _more_than_one_voxel(
+    patch: tuple[int, int, int], divisor: tuple[int, int, int], size: NDArray[np.float64]
+) -> tuple[int, int, int]:
+    """Double the longest side where the deepest level would hold one voxel, which no layer can normalise."""
+    if patch != divisor or divisor == (1, 1, 1):
+        return patch
+    longest = int(size.argmax())
+    r, a, s = (2 * side if axis == longest else side for axis, side in enumerate(patch))
+    return r, a, s
+
+
+def _topology(
+    network: NetworkName, size: NDArray[np.float64], spacing_mm: tuple[float, float, float], features: int
+) -> dict[str, Any]:
+    match network:
+        case "unet":
+            strides = _strides(size, spacing_mm)
+            return {"name": network, "strides": strides, "channels": _widths(_UNET_FEATURES, len(strides) + 1)}
+        case "dynunet":
+            strides = _strides(size, spacing_mm)
+            strides += [(1, 1, 1)] * (2 - len(strides))  # MONAI's takes no fewer
+            levels = len(strides)
+            return {
+                "name": network,
+                "strides": strides,
+                "filters": _widths(features, levels + 1),
+                "deep_supervision": min(_SUPERVISED_LEVELS, levels - 1),
+            }
+        case _:
+            return {"name": network}
+
+
+def _strides(size: NDArray[np.float64], spacing_mm: tuple[float, float, float]) -> list[tuple[int, int, int]]:
+    """Halve an axis while enough voxels remain, coarse axes only once the fine ones have caught up."""
+    remaining, spacing = size.copy(), np.asarray(spacing_mm)
+    strides: list[tuple[int, int, int]] = []
+    while len(strides) < 5:
+        fine = spacing < 2 * spacing.min()
+        r, a, s = np.where((remaining / 2 >= _SMALLEST_FEATURE_MAP) & fine, 2, 1).tolist()
+        if r * a * s == 1:
+            break
+        strides.append((r, a, s))
+        remaining, spacing = remaining / (r, a, s), spacing * (r, a, s)
+    return strides or [(1, 1, 1)]
+
+
+def _widths(first: int, levels: int) -> list[int]:
+    return [min(first * 2**level, _LARGEST_WIDTH) for level in range(levels)]
+
+
+def with_features(topology: Mapping[str, Any], features: int) -> dict[str, Any]:
+    """A topology whose finest level has so many features, if it is one whose width is planned."""
+    if topology["name"] != "dynunet":
+        return dict(topology)
+    return {**topology, "filters": _widths(features, len(topology["filters"]))}
+
+
+def divisor_of(topology: Mapping[str, Any]) -> tuple[int, int, int]:
+    """By what each side of a patch must be divisible for a network."""
+    return patch_divisor(_NETWORK.validate_python(topology))
+
+
+def _round_to(length: float, step: int) -> int:
+    """Up to a multiple of `step` where that pads little, else down; never below one step."""
+    up = math.ceil(round(length, 3) / step) * step
+    return up if up <= length * (1 + _WASTE) else max(up - step, step)

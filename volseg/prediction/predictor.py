@@ -1,0 +1,333 @@
+"""One case in, one mask out, on the grid the case came from."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from time import perf_counter
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from volseg.cases import Case, read_images
+from volseg.config import DataConfig
+from volseg.errors import CheckpointError, MemoryShortageError
+from volseg.image.geometry import Geometry
+from volseg.image.volume import Mask
+from volseg.inference.engine_trials import default_cache, fastest_engine, remember, remembered, trial_key, try_engines
+from volseg.inference.engines import (
+    Engine,
+    allowed,
+    available,
+    averaged,
+    is_shortage,
+    mirrored,
+    split_on_oom,
+    start,
+    subtract_cutoffs,
+)
+from volseg.inference.scene import Box, Scene
+from volseg.inference.segmentation import Limits, Network, OnWindow, Work, default_memory_gb, ignore_windows, segment
+from volseg.inference.sliding import look
+from volseg.inference.tissue import Tissue, find_tissue
+from volseg.inference.windows import lay
+from volseg.io.files import output_error
+from volseg.model.checkpoint import TrainedNetwork
+from volseg.model.label_encoding import cutoffs, label_values, probabilities, winners
+from volseg.prediction.postprocess import postprocess
+from volseg.transforms import fill_non_finite, normalize
+
+#: Patches on which engines are tried out.
+_TRIAL_PATCHES = 2
+#: With less than this, strips are as narrow as they get: a case that still runs out of memory is given up.
+_LEAST_MEMORY_GB = 1.0
+
+_Scalar = TypeVar("_Scalar", bound=np.generic)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A case as the networks see it.
+
+    Attributes:
+        geometry: The grid of its first channel, as it was stored.
+        scenes: For each kind of preprocessing among the models.
+        tissue: Where there is anything but air; None if everything is to be looked at.
+        seconds: What it took to read and prepare it.
+    """
+
+    geometry: Geometry
+    scenes: tuple[Scene, ...]
+    tissue: Tissue | None
+    seconds: float
+
+    @property
+    def gigabytes(self) -> float:
+        """What its voxels take."""
+        return sum(scene.array.nbytes for scene in self.scenes) / 1e9
+
+
+@dataclass(frozen=True, eq=False)
+class Segmented:
+    """What the networks said.
+
+    Attributes:
+        mask: On the grid of the case, before post-processing.
+        network_seconds: Time in the networks.
+        restore_seconds: Time from their answers to the mask.
+        windows: How many they looked at.
+        probabilities: (I, J, K, labels) in 255ths, on disk; None if nobody asked for them.
+    """
+
+    mask: Mask
+    network_seconds: float
+    restore_seconds: float
+    windows: int
+    probabilities: NDArray[np.uint8] | None = None
+
+
+class Predictor:
+    """Models, ready to segment one case after the other.
+
+    The steps are apart, so that a batch can read one case, segment another and write a third at the same time.
+
+    Args:
+        models: One or more with the same channels and labels; their logits are averaged.
+        cache: Folder in which it is remembered how a model runs fastest; by default one of the user's.
+
+    Raises:
+        CheckpointError: If the models differ in channels, labels or regions.
+    """
+
+    def __init__(self, models: Sequence[TrainedNetwork], cache: Path | None = None) -> None:
+        check_ensemble(models)
+        first = models[0].config
+        self.data, self.rules, self.inference = first.data, first.rules, first.inference
+        self.memory_gb = self.inference.memory_gb or default_memory_gb()
+        self._cache = cache or default_cache()
+        self._kinds = _by_kind(models)
+        self._cutoffs = tuple(map(fmean, zip(*(cutoffs(model.config.data) for model in models), strict=True)))
+        self._networks: list[Network] = []
+
+    def prepare(self, case: Case) -> Prepared:
+        """Read a case and normalise it.
+
+        Raises:
+            DataError: If the images cannot be used.
+            GeometryError: If they do not say where they lie, or do not lie on one grid.
+        """
+        began = perf_counter()
+        volume = read_images(case, self.data.channels)
+        array = np.require(volume.array, requirements="W")
+        fill_non_finite(array, case.case_id)
+        order = volume.geometry.to_canonical
+        canonical = volume.geometry.reordered(order)
+        preprocessings = [kind[0].config.preprocessing for kind in self._kinds]
+        share = self.inference.air
+        # What normalisation makes of air depends on the volume, so it is looked for before.
+        tissue = None if share is None else find_tissue(order.apply(array), preprocessings[0].normalization, share)
+        scenes = []
+        for n, preprocessing in enumerate(preprocessings):
+            own = array if n == len(preprocessings) - 1 else array.copy(order="K")
+            view = order.apply(own)
+            normalize(view, preprocessing.normalization)
+            shape = canonical.respaced(preprocessing.spacing_mm).shape
+            scenes.append(Scene(view, canonical.spacing_mm, shape, preprocessing.spacing_mm))
+        return Prepared(volume.geometry, tuple(scenes), tissue, perf_counter() - began)
+
+    def segment(self, prepared: Prepared, on_window: OnWindow = ignore_windows, room: Path | None = None) -> Segmented:
+        """Ask the networks about every voxel.
+
+        Args:
+            prepared: The case.
+            on_window: Told how many windows are done, and of how many.
+            room: Folder on whose disk probabilities are gathered; None if they are not wanted.
+
+        Raises:
+            DataError: If it needs more memory than there is.
+        """
+        if not self._networks:
+            self._networks = [
+                self._start(kind, scene) for kind, scene in zip(self._kinds, prepared.scenes, strict=True)
+            ]
+        began = perf_counter()
+        work = Work(on_window)
+        mask = blank_mask(prepared.geometry.shape, label_values(self.data).dtype)
+        likely = None
+        if room is not None:
+            likely = _on_disk((*prepared.geometry.shape, len(self.data.output_labels)), np.dtype(np.uint8), room)
+        memory_gb = self.memory_gb
+        while True:
+            try:
+                self._decide(prepared, Limits(self.inference.batch_size, memory_gb), work, mask, likely)
+                break
+            except (MemoryError, RuntimeError) as error:
+                if not is_shortage(error):
+                    raise
+                if memory_gb < _LEAST_MEMORY_GB:
+                    raise MemoryShortageError(
+                        f"the case needs more memory than there is: {prepared.geometry}"
+                    ) from error
+                memory_gb /= 2  # narrower strips
+                logger.warning("memory ran short; going on with %.2g GB", memory_gb)
+        return Segmented(
+            Mask(mask, prepared.geometry, self.data.output_labels),
+            work.network_seconds,
+            perf_counter() - began - work.network_seconds,
+            work.done,
+            likely,
+        )
+
+    def _decide(
+        self,
+        prepared: Prepared,
+        limits: Limits,
+        work: Work,
+        mask: NDArray[np.unsignedinteger],
+        likely: NDArray[np.uint8] | None,
+    ) -> None:
+        """Fill the mask and, where there are any, the probabilities."""
+        values = label_values(self.data)
+        order = prepared.geometry.to_canonical
+        canonical = order.apply(mask)  # a view: what is written there is in the mask
+        keep = None
+        if likely is not None:
+            by_label = order.apply(np.moveaxis(likely, -1, 0))
+
+            def keep(box: Box, logits: torch.Tensor) -> None:
+                raised = logits + torch.tensor(self._cutoffs).to(logits)
+                shares = (probabilities(raised, self.data) * 255).round().to(torch.uint8)
+                by_label[(slice(None), *box)] = shares.movedim(-1, 0).cpu().numpy()
+
+        decided = segment(
+            self._networks, prepared.scenes, prepared.tissue, lambda each: winners(each, self.data), limits, work, keep
+        )
+        for box, numbers in decided:
+            canonical[box] = values[numbers]
+
+    def finish(self, segmented: Segmented) -> Mask:
+        """Post-process, in the order of the patient's axes, so that it does not depend on how a case is stored."""
+        if not self.rules:
+            return segmented.mask
+        geometry, labels = segmented.mask.geometry, segmented.mask.labels
+        order = geometry.to_canonical
+        canonical = Mask(order.apply(segmented.mask.array), geometry.reordered(order), labels)
+        stored = order.inverse().apply(postprocess(canonical, self.rules).array)
+        return Mask(np.ascontiguousarray(stored), geometry, labels)
+
+    def _start(self, kind: Sequence[TrainedNetwork], scene: Scene) -> Network:
+        config = kind[0].config
+        patch = config.patches.size
+        device = next(kind[0].network.parameters()).device
+        engines = [self._choose_engine(model, scene, device) for model in kind]
+        runs = [
+            start(engine, model.network, len(self.data.channels), patch, device)
+            for engine, model in zip(engines, kind, strict=True)
+        ]
+        run = split_on_oom(subtract_cutoffs(mirrored(averaged(runs), config.inference.mirror_axes), self._cutoffs))
+        finest = max((engine.sums_dtype for engine in engines), key=lambda dtype: dtype.itemsize)
+        return Network(run, finest, patch, config.inference.overlap, self.data.outputs, device)
+
+    def _choose_engine(self, model: TrainedNetwork, scene: Scene, device: torch.device) -> Engine:
+        """The one that the configuration names, or that was chosen before, or the best of those that are tried out."""
+        engines = allowed(model.config.inference, available(device))
+        if len(engines) == 1:
+            return engines[0]
+        patch = model.config.patches.size
+        key = trial_key(_digest(model), engines, device)
+        if (known := remembered(key, engines, self._cache)) is not None:
+            return known
+        windows = lay(scene.network_shape, patch, model.config.inference.overlap)
+        places = windows.places()
+        chosen = {places[len(places) * (2 * n + 1) // (2 * _TRIAL_PATCHES)] for n in range(_TRIAL_PATCHES)}
+        trials = try_engines(
+            engines,
+            lambda engine: start(engine, model.network, len(self.data.channels), patch, device),
+            [look(scene, windows, place)[None] for place in sorted(chosen)],
+            lambda logits: winners(logits.movedim(0, -1), self.data),
+        )
+        best = fastest_engine(trials)
+        remember(key, best, self._cache)
+        return best
+
+
+def blank_mask(shape: tuple[int, int, int], dtype: np.dtype[np.unsignedinteger]) -> NDArray[np.unsignedinteger]:
+    """Zeros with the first axis fastest, as NIfTI is written; on disk where memory does not hold them."""
+    try:
+        return np.zeros(shape, dtype, order="F")
+    except MemoryError:
+        return _on_disk(shape, dtype, None)
+
+
+def _on_disk(shape: tuple[int, ...], dtype: np.dtype[_Scalar], room: Path | None) -> NDArray[_Scalar]:
+    """Zeros in a file without a name, which is gone when they are."""
+    try:
+        with tempfile.TemporaryFile(dir=room) as file:
+            return np.memmap(file, dtype, "w+", shape=shape, order="F")
+    except OSError as error:
+        raise output_error(room or Path(tempfile.gettempdir()), error) from error
+
+
+def predict(case: Case, models: Sequence[TrainedNetwork]) -> Mask:
+    """Segment a case.
+
+    Args:
+        case: Its images.
+        models: One or more with the same channels and labels; their logits are averaged.
+
+    Returns:
+        The post-processed mask on the grid of the first channel as it was stored.
+
+    Raises:
+        DataError: If the images cannot be used.
+        GeometryError: If they do not say where they lie, or do not lie on one grid.
+    """
+    predictor = Predictor(models)
+    return predictor.finish(predictor.segment(predictor.prepare(case)))
+
+
+def check_ensemble(models: Sequence[TrainedNetwork]) -> None:
+    """Refuse models whose answers cannot be averaged.
+
+    Raises:
+        CheckpointError: If their channels, labels or regions differ.
+    """
+    for model in models[1:]:
+        if _answered(model) != _answered(models[0]):
+            raise CheckpointError(
+                "the models differ in channels, labels or regions, so their answers cannot be averaged",
+                hint="predict with each of them on its own",
+            )
+
+
+def _answered(model: TrainedNetwork) -> DataConfig:
+    """What a model sees and answers; where it draws the line between yes and no may differ."""
+    data = model.config.data
+    regions = tuple(region.model_copy(update={"threshold": None}) for region in data.regions)
+    return data.model_copy(update={"regions": regions})
+
+
+def _by_kind(models: Sequence[TrainedNetwork]) -> list[list[TrainedNetwork]]:
+    """Models that see the same patches of the same scene together."""
+    kinds: dict[str, list[TrainedNetwork]] = {}
+    for model in models:
+        seen = (model.config.preprocessing, model.config.patches.size, model.config.inference)
+        kinds.setdefault(repr(seen), []).append(model)
+    return list(kinds.values())
+
+
+def _digest(model: TrainedNetwork) -> str:
+    content = hashlib.sha256(repr(model.config.network).encode())
+    for name, tensor in sorted(model.network.state_dict().items()):
+        content.update(name.encode())
+        content.update(tensor.cpu().contiguous().numpy().tobytes())
+    return content.hexdigest()

@@ -1,0 +1,186 @@
+"""Tables and pictures in, one HTML file out that needs nothing else: it opens from a mail, without a network."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import pandas as pd
+
+from volseg.io.files import write_text
+from volseg.reporting.picture import Picture
+from volseg.version import __version__
+
+REPORT_FILE = "report.html"
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A number that is seen first.
+
+    Attributes:
+        name: What it is.
+        value: As it is shown.
+        alarm: Whether somebody should look into it.
+    """
+
+    name: str
+    value: str
+    alarm: bool = False
+
+
+@dataclass(frozen=True)
+class Number:
+    """A column of the table of cases.
+
+    Attributes:
+        name: As in the CSV.
+        definition: In a sentence.
+        better: higher, lower, zero or neither.
+    """
+
+    name: str
+    definition: str
+    better: str = "neither"
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """All that a page shows.
+
+    Attributes:
+        kind: What it is a report of.
+        title: Its headline.
+        tiles: What is seen first.
+        facts: What was run, in pairs of name and value.
+        rows: A row per case and label: case_id, label, status, the numbers, and perhaps a reason.
+        numbers: What the columns of `rows` are.
+        table: The numbers that the table of cases shows.
+        sort: By which column the table is sorted at first, the worst on top.
+        summary: A row per label, with counts and means; may be empty.
+        means: The columns of `summary` that are shown.
+        policy: How missing structures count.
+        history: A row per epoch and network, which the column `fold` names; may be empty.
+        pictures: Case id -> what was drawn of it.
+        no_pictures: Why a case has none.
+    """
+
+    kind: str
+    title: str
+    tiles: tuple[Tile, ...] = ()
+    facts: tuple[tuple[str, str], ...] = ()
+    rows: pd.DataFrame = field(default_factory=pd.DataFrame)
+    numbers: tuple[Number, ...] = ()
+    table: tuple[str, ...] = ()
+    sort: str = "case_id"
+    summary: pd.DataFrame = field(default_factory=pd.DataFrame)
+    means: tuple[str, ...] = ()
+    policy: str = ""
+    history: pd.DataFrame = field(default_factory=pd.DataFrame)
+    pictures: Mapping[str, Picture] = field(default_factory=dict)
+    no_pictures: str = "Nothing was drawn of this case."
+
+
+def write_report(report: Report, folder: Path) -> Path:
+    """Write `report.html`, whole or not at all.
+
+    Returns:
+        The file.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    path = folder / REPORT_FILE
+    write_text(path, render(report))
+    return path
+
+
+def render(report: Report) -> str:
+    """The page: the library of charts, the data, and what shows them, in one text.
+
+    A page asks nothing of a network; its content security policy would not let it.
+    """
+    return Template(_resource("page.html")).substitute(
+        title=html.escape(f"{report.title} - volseg"),
+        style=_resource("page.css"),
+        plotly=_plotly(),
+        script=_resource("page.js"),
+        data=_embedded(_content(report)),
+    )
+
+
+def _content(report: Report) -> dict[str, Any]:
+    """What page.js reads."""
+    directions = {number.name: number.better for number in report.numbers}
+    return {
+        "kind": report.kind,
+        "title": report.title,
+        "headline": [asdict(tile) for tile in report.tiles],
+        "facts": report.facts,
+        "rows": _records(report.rows),
+        "columns": [asdict(number) for number in report.numbers],
+        "table_metrics": report.table,
+        "sort": report.sort,
+        "descending": directions.get(report.sort) == "lower",
+        "summary": _with_intervals(_records(report.summary), report.means),
+        "summary_metrics": report.means,
+        "policy": report.policy,
+        "history": _records(report.history),
+        "pictures": {case_id: asdict(picture) for case_id, picture in report.pictures.items()},
+        "no_pictures": report.no_pictures,
+        "footer": f"Made by volseg {__version__}, a research tool and no medical device.",
+    }
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as plain values; what does not exist is None."""
+    return [{str(name): _plain(value) for name, value in row.items()} for row in table.to_dict("records")]
+
+
+def _plain(value: Any) -> Any:
+    """A value that JSON has: numbers with the six digits that the tables have, None for what is not finite."""
+    if value is None or value is pd.NA:
+        return None
+    if isinstance(value, str | bool):
+        return value
+    number = float(value)
+    if not math.isfinite(number):
+        return None
+    return int(number) if number.is_integer() and abs(number) < 2**53 else float(f"{number:.6g}")
+
+
+def _with_intervals(rows: list[dict[str, Any]], means: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Each mean's confidence interval as a pair, where the table has one."""
+    for row in rows:
+        for name in means:
+            stem = name.removesuffix("_mean")
+            low, high = row.get(f"{stem}_ci95_low"), row.get(f"{stem}_ci95_high")
+            if low is not None and high is not None:
+                row[f"{name}_ci95"] = [low, high]
+    return rows
+
+
+def _embedded(content: dict[str, Any]) -> str:
+    """JSON that cannot end the element it stands in, whatever a label is called."""
+    return json.dumps(content, separators=(",", ":"), ensure_ascii=True, allow_nan=False).replace("<", "\\u003c")
+
+
+@cache
+def _resource(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+@cache
+def _plotly() -> str:
+    from plotly.offline import get_plotlyjs
+
+    script: str = get_plotlyjs()
+    return script

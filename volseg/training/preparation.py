@@ -1,0 +1,176 @@
+"""Cases brought to the form training needs and kept on disk, never stale.
+
+The name of a prepared case contains a hash of the bytes of its files, of everything in the configuration that its
+preparation depends on, and of the versions of the code. A changed input therefore finds nothing old.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.cases import Case
+from volseg.config import Config
+from volseg.errors import ConfigError, DataError
+from volseg.io import SetAside
+from volseg.io.files import atomic_path, remove_leftovers
+from volseg.io.source import digest
+from volseg.model.label_encoding import unknown_outputs
+from volseg.parallel import side_by_side
+from volseg.progress import Progress, ignore_progress
+from volseg.training.patches import find_locations
+from volseg.transforms import IMAGE, REFERENCE, preprocess
+from volseg.version import __version__
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedCase:
+    """A preprocessed case.
+
+    Attributes:
+        case_id: Its id.
+        image_file: Holds `image`.
+        reference_file: Holds `reference`.
+        locations: Label value -> (N,) places of some of its voxels in `reference.ravel()`.
+        voxels: Label value -> how many voxels it has in `reference`.
+        spacing_mm: Voxel size.
+        unknown: The outputs of a network that its reference says nothing of.
+    """
+
+    case_id: str
+    image_file: Path
+    reference_file: Path
+    locations: Mapping[int, NDArray[np.uint32]]
+    voxels: Mapping[int, int]
+    spacing_mm: tuple[float, float, float]
+    unknown: tuple[bool, ...]
+
+    @property
+    def image(self) -> NDArray[np.float32]:
+        """(C, R, A, S) float32, memory-mapped while it is held: the files of many cases are too many to be open."""
+        return _map(self.image_file)
+
+    @property
+    def reference(self) -> NDArray[np.unsignedinteger]:
+        """(R, A, S) uint8 or uint16, memory-mapped likewise."""
+        return _map(self.reference_file)
+
+
+def prepare_cases(
+    cases: Sequence[Case], config: Config, folder: Path, progress: Progress = ignore_progress
+) -> tuple[dict[str, PreparedCase], list[SetAside]]:
+    """Prepare cases, or find them prepared.
+
+    Args:
+        cases: With images and references.
+        config: Data and preprocessing.
+        folder: Where prepared cases are kept.
+        progress: Told per case.
+
+    Returns:
+        Case id -> prepared case, and the cases that cannot be used with the reason.
+
+    Raises:
+        ConfigError: If a reference holds a value that is not in `data.labels`.
+        DataError: If no case can be used.
+        OutputError: If the folder cannot be written.
+    """
+    remove_leftovers(folder)
+    prepared: dict[str, PreparedCase] = {}
+    problems: list[SetAside] = []
+    outcomes = side_by_side(lambda case: _attempt(case, config, folder), cases)
+    for done, (case, outcome) in enumerate(zip(cases, outcomes, strict=True), start=1):
+        if isinstance(outcome, PreparedCase):
+            prepared[case.case_id] = outcome
+        else:
+            problems.append(outcome)
+            logger.warning("case %s is not used: %s", case.case_id, outcome.reason)
+        progress("prepare", done, len(cases), case.case_id)
+    if cases and not prepared:
+        raise DataError(f"none of the {len(cases)} cases can be used; the first: {problems[0].reason}")
+    return prepared, problems
+
+
+def _attempt(case: Case, config: Config, folder: Path) -> PreparedCase | SetAside:
+    try:
+        return _prepare(case, config, folder)
+    except DataError as error:
+        return SetAside(next(iter(case.images.values())).place, str(error))
+    except Exception as error:
+        error.add_note(f"while case {case.case_id} was prepared")
+        raise
+
+
+def _prepare(case: Case, config: Config, folder: Path) -> PreparedCase:
+    base = folder / f"{case.case_id}-{_key(case, config)}"
+    ends = (".image.npy", ".labels.npy", ".places.npz")
+    image, reference, locations = (base.with_name(base.name + end) for end in ends)
+    if not locations.is_file():  # written last, so that all three are there or none counts
+        sample = preprocess(case, config.data, config.preprocessing, reference=True)
+        labels = sample[REFERENCE].numpy()[0]
+        labels = labels.astype(np.uint8 if labels.max() <= 255 else np.uint16)
+        _save(image, sample[IMAGE].numpy().astype(np.float32))
+        _save(reference, labels)
+        with atomic_path(locations) as temporary:
+            taught = labels if config.data.ignored_value is None else labels * (labels != config.data.ignored_value)
+            found = {str(value): places for value, places in find_locations(taught, seed=0).items()}
+            np.savez(temporary, allow_pickle=False, counts=np.bincount(taught.ravel()), **found)
+    with np.load(locations, allow_pickle=False) as stored:
+        counts = stored["counts"]
+        places = {int(value): stored[value] for value in stored.files if value != "counts"}
+    _check_annotated(case, config, places)
+    unknown = unknown_outputs(case.annotated, config.data)
+    voxels = {value: int(counts[value]) for value in places}
+    spacing_mm = config.preprocessing.spacing_mm
+    return PreparedCase(case.case_id, image, reference, places, voxels, spacing_mm, unknown)
+
+
+def _check_annotated(case: Case, config: Config, places: Collection[int]) -> None:
+    """Refuse a reference of which it is said that other labels were looked for than there are, or than it holds.
+
+    Raises:
+        ConfigError: If an annotated label is not in `data.labels`, or only one side of a pair is annotated.
+        DataError: If there are voxels of a label that is not.
+    """
+    if case.annotated is None:
+        return
+    labels = config.data.labels
+    if strange := sorted(case.annotated - set(labels)):
+        raise ConfigError(
+            f"case {case.case_id}: annotated names {', '.join(strange)}; data.labels lists {', '.join(labels)}",
+            hint="correct the manifest, or give the labels their names in data.labels",
+        )
+    if halves := [pair for pair in config.augmentation.swap_labels if len(case.annotated & set(pair)) == 1]:
+        raise ConfigError(
+            f"case {case.case_id}: only one of {' and '.join(halves[0])} is annotated, which mirroring exchanges",
+            hint="--set augmentation.swap_labels=[] --set augmentation.flip_axes=[]",
+        )
+    marked = {label.name for label in config.data.learned_labels if label.value in places} - case.annotated
+    if marked:
+        raise DataError(f"the reference marks {', '.join(sorted(marked))}, which it is said not to annotate")
+
+
+def _key(case: Case, config: Config) -> str:
+    """A hash of everything the prepared case depends on."""
+    settings = [config.data.model_dump(mode="json"), config.preprocessing.model_dump(mode="json")]
+    versions = [__version__, np.__version__]
+    sources = [*case.images.values(), *([case.reference] if case.reference else [])]
+    return digest(sources, json.dumps([versions, settings], sort_keys=True))
+
+
+def _save(path: Path, array: NDArray[np.generic]) -> None:
+    with atomic_path(path) as temporary:
+        np.save(temporary, np.ascontiguousarray(array), allow_pickle=False)
+
+
+def _map(path: Path) -> Any:
+    return np.load(path, mmap_mode="r", allow_pickle=False)
