@@ -128,7 +128,7 @@ class Predictor:
         began = perf_counter()
         volume = read_images(case, self.data.channels)
         array = np.require(volume.array, requirements="W")
-        fill_non_finite(array, case.case_id)
+        fill_non_finite(array, f"case {case.case_id}")
         order = volume.geometry.to_canonical
         canonical = volume.geometry.reordered(order)
         preprocessings = [kind[0].config.preprocessing for kind in self._kinds]

@@ -1,0 +1,33 @@
+"""MONAI dictionary transforms: reading, axes, spacing, normalisation and augmentation of volumes.
+
+They are how training loads its data, and can be put into anybody's `monai.transforms.Compose`.
+"""
+
+from volseg.transforms.augmentation import RandFlipSided, build_augmentation
+from volseg.transforms.keys import CASE, GEOMETRY, IMAGE, REFERENCE, Sample
+from volseg.transforms.normalization import FillNonFinited, Normalized, build_normalization, fill_non_finite, normalize
+from volseg.transforms.preprocessing import build_preprocessing, preprocess
+from volseg.transforms.reading import LoadCased, LoadVolumed, geometry_of
+from volseg.transforms.spatial import Canonicald, Respaced
+
+__all__ = [
+    "CASE",
+    "GEOMETRY",
+    "IMAGE",
+    "REFERENCE",
+    "Canonicald",
+    "FillNonFinited",
+    "LoadCased",
+    "LoadVolumed",
+    "Normalized",
+    "RandFlipSided",
+    "Respaced",
+    "Sample",
+    "build_augmentation",
+    "build_normalization",
+    "build_preprocessing",
+    "fill_non_finite",
+    "geometry_of",
+    "normalize",
+    "preprocess",
+]

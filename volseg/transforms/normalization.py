@@ -1,0 +1,134 @@
+"""Intensities that a network can compare: what is not finite replaced, each channel normalised in its own way."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Hashable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.transforms import MapTransform, NormalizeIntensity, ScaleIntensityRange, Transform
+from numpy.typing import NDArray
+
+from volseg.config import CtNormalization, MinMax, Normalization, Percentiles, Window, ZScore
+from volseg.transforms.keys import CASE, IMAGE, Sample
+
+#: Planes that are normalised at once.
+_SLAB = 16
+
+logger = logging.getLogger(__name__)
+
+
+class FillNonFinited(MapTransform):  # type: ignore[misc]  # MONAI ships no types
+    """Replace NaN and infinities by the smallest finite value of their channel, and log how many there were.
+
+    Args:
+        keys: The images.
+    """
+
+    def __init__(self, keys: str | Sequence[str] = IMAGE) -> None:
+        super().__init__(keys)
+
+    def __call__(self, data: Sample) -> dict[Hashable, Any]:
+        """Change each image of a sample in place where it must be."""
+        for key in self.key_iterator(data):
+            fill_non_finite(data[key].numpy(), f"case {data[CASE].case_id}" if CASE in data else str(key))
+        return dict(data)
+
+
+class Normalized(MapTransform):  # type: ignore[misc]
+    """Normalise the intensities of each channel in its own way, in place.
+
+    Args:
+        normalizations: One per channel.
+        keys: The images.
+    """
+
+    def __init__(self, normalizations: Sequence[Normalization], keys: str | Sequence[str] = IMAGE) -> None:
+        super().__init__(keys)
+        self.normalizations = tuple(normalizations)
+
+    def __call__(self, data: Sample) -> dict[Hashable, Any]:
+        """Normalise each image (C, R, A, S) of a sample."""
+        for key in self.key_iterator(data):
+            normalize(data[key].numpy(), self.normalizations)
+        return dict(data)
+
+
+def fill_non_finite(array: NDArray[np.float32], name: str) -> None:
+    """Replace NaN and infinities by the smallest finite value of their channel, in place, and say so.
+
+    Args:
+        array: (C, ...), with a finite value in each channel.
+        name: What the log calls it.
+    """
+    count = 0
+    for channel in array:
+        if np.isfinite(channel.min()) and np.isfinite(channel.max()):  # both see a NaN anywhere
+            continue
+        broken = ~np.isfinite(channel)
+        channel[broken] = channel[~broken].min()
+        count += int(broken.sum())
+    if count:
+        logger.warning("%s: %d voxels are not finite; taken as background", name, count)
+
+
+def normalize(array: NDArray[np.float32], normalizations: Sequence[Normalization]) -> None:
+    """Normalise the intensities of each channel in its own way, in place and without a second volume.
+
+    Args:
+        array: (C, R, A, S) finite, a view in any storage order: the numbers do not depend on it.
+        normalizations: One per channel.
+    """
+    for channel, normalization in zip(array, normalizations, strict=True):
+        transform = build_normalization(normalization, channel)
+        for slab in _slabs(channel):
+            slab[...] = np.asarray(transform(torch.from_numpy(np.ascontiguousarray(slab)[np.newaxis])))[0]
+
+
+def build_normalization(normalization: Normalization, channel: NDArray[np.float32]) -> Transform:
+    """The MONAI transform of one channel, which changes each voxel by itself.
+
+    Args:
+        normalization: What is wanted.
+        channel: (R, A, S), from which it takes the mean, the deviation or the range.
+
+    Returns:
+        A transform of (1, ...) tensors.
+    """
+    match normalization:
+        case ZScore(nonzero=nonzero):
+            mean, deviation = _moments(channel, nonzero=nonzero)
+            return NormalizeIntensity(mean, deviation, nonzero=nonzero)
+        case CtNormalization(low=low, high=high, mean=mean, std=std):
+            return ScaleIntensityRange(low, high, (low - mean) / std, (high - mean) / std, clip=True)
+        case Window(low=low, high=high):
+            return ScaleIntensityRange(low, high, 0.0, 1.0, clip=True)
+        case Percentiles(low=low, high=high):
+            bounds = np.percentile(channel, (low, high))
+            return ScaleIntensityRange(float(bounds[0]), float(bounds[1]), 0.0, 1.0, clip=True)
+        case MinMax():
+            return ScaleIntensityRange(float(channel.min()), float(channel.max()), 0.0, 1.0)
+
+
+def _slabs(channel: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """Parts along the last axis, small enough that numbers computed from one take little memory."""
+    return [channel[..., n : n + _SLAB] for n in range(0, channel.shape[-1], _SLAB)]
+
+
+def _moments(channel: NDArray[np.float32], *, nonzero: bool) -> tuple[float, float]:
+    """Mean and standard deviation, of voxels that are not 0 if asked for; 0 and 1 where nothing is left to scale."""
+
+    def values() -> Iterator[NDArray[np.float32]]:
+        for slab in _slabs(channel):
+            flat = np.ascontiguousarray(slab).ravel()
+            yield flat[flat != 0] if nonzero else flat
+
+    count = sum(each.size for each in values())
+    if not count:
+        return 0.0, 1.0
+    mean = sum(float(each.sum(dtype=np.float64)) for each in values()) / count
+    variance = sum(float(np.square(each - np.float32(mean)).sum(dtype=np.float64)) for each in values()) / count
+    return mean, math.sqrt(variance) or 1.0

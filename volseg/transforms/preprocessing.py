@@ -1,0 +1,65 @@
+"""The chain from a case on disk to what a network learns from.
+
+Prediction takes the same steps in the same order, but resamples part by part (`volseg.prediction.predictor`); a test
+holds the two equal bit for bit.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from monai.transforms import Compose
+
+from volseg.cases import Case
+from volseg.config import DataConfig, PreprocessingConfig
+from volseg.errors import VolsegError
+from volseg.transforms.keys import CASE
+from volseg.transforms.normalization import FillNonFinited, Normalized
+from volseg.transforms.reading import LoadCased
+from volseg.transforms.spatial import Canonicald, Respaced
+
+
+def build_preprocessing(data: DataConfig, preprocessing: PreprocessingConfig, *, reference: bool) -> Compose:
+    """The chain from a case to a volume as the network expects it.
+
+    Args:
+        data: Channels and labels.
+        preprocessing: Spacing and normalisation.
+        reference: Whether the reference comes along.
+
+    Returns:
+        A chain for `{"case": Case}`.
+    """
+    return Compose(
+        [
+            LoadCased(data.channels, data.reference_labels, reference=reference),
+            FillNonFinited(),
+            Canonicald(),
+            Normalized(preprocessing.normalization),
+            Respaced(preprocessing.spacing_mm),
+        ]
+    )
+
+
+def preprocess(case: Case, data: DataConfig, preprocessing: PreprocessingConfig, *, reference: bool) -> dict[str, Any]:
+    """Bring a case to the form the network expects.
+
+    Args:
+        case: What to read.
+        data: Channels and labels.
+        preprocessing: Spacing and normalisation.
+        reference: Whether the reference comes along.
+
+    Returns:
+        A sample with "image", "geometry" and, if asked for, "reference".
+
+    Raises:
+        VolsegError: For whatever is wrong with the case.
+    """
+    chain = build_preprocessing(data, preprocessing, reference=reference)
+    try:
+        return dict(chain({CASE: case}))
+    except RuntimeError as error:  # MONAI wraps what a transform raises; ours says what is wrong
+        if isinstance(error.__cause__, VolsegError):
+            raise error.__cause__ from None
+        raise
