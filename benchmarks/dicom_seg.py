@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless
 
-from volseg.exporting.seg import Encoding, write_seg
+from volseg.exporting import Encoding, write
 from volseg.image.geometry import Geometry
 from volseg.image.volume import Label, Mask, Volume
 from volseg.io import SeriesSource, single_source
@@ -55,6 +55,11 @@ def make_mask(geometry: Geometry, labels: int, seed: int = 0) -> Mask:
     return Mask(array, geometry, tuple(Label(value, f"label {value}") for value in range(1, labels + 1)))
 
 
+def with_volseg(mask: Mask, source: SeriesSource, path: Path, encoding: Encoding) -> None:
+    """A Segmentation as `volseg export` writes it."""
+    write(mask, source, path, "dicom-seg", encoding)
+
+
 def with_highdicom(mask: Mask, source: SeriesSource, path: Path, encoding: Encoding) -> None:
     """Sorted images, a stack of a boolean array per segment, a description of each."""
     images = [pydicom.dcmread(str(file)) for file in source.files]
@@ -86,11 +91,11 @@ def measure(write: Callable[..., None], *arguments: object) -> float:
 
 def compare(mask: Mask, source: SeriesSource, folder: Path, encoding: Encoding, rounds: int) -> None:
     """Time both in turns and print three lines."""
-    work = ((write_seg, folder / "volseg.dcm"), (with_highdicom, folder / "highdicom.dcm"))
-    for write, path in work:  # warms both up
-        write(mask, source, path, encoding)
+    work = ((with_volseg, folder / "volseg.dcm"), (with_highdicom, folder / "highdicom.dcm"))
+    for way, path in work:  # warms both up
+        way(mask, source, path, encoding)
     same = np.array_equal(*(voxels_of(path) for _, path in work))
-    times = [[measure(write, mask, source, path, encoding) for write, path in work] for _ in range(rounds)]
+    times = [[measure(way, mask, source, path, encoding) for way, path in work] for _ in range(rounds)]
     print(f"\n{encoding}; masks {'equal' if same else 'DIFFER'}\n{'':10}{'median s':>9}{'fastest':>9}{'MB':>8}")
     for (_, path), seconds in zip(work, zip(*times, strict=True), strict=True):
         print(f"{path.stem:10}{median(seconds):9.3f}{min(seconds):9.3f}{path.stat().st_size / 1e6:8.3f}")

@@ -233,7 +233,7 @@ def compare(
     ways = {
         "monai": with_monai(network, tuned=False),
         "monai_tuned": with_monai(build_copy(network, config), tuned=True),
-        "volseg": with_volseg(TrainedNetwork(network, config)),
+        "volseg": with_volseg(TrainedNetwork.of(network, config)),
     }
     if not options.fp32:
         del ways["monai"]

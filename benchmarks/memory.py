@@ -58,7 +58,7 @@ def measure(path: Path, outputs: int, spacing_mm: float, memory_gb: float | None
     }
     config = validate(tree, "the benchmark")
     torch.manual_seed(0)
-    predictor = Predictor([TrainedNetwork(build_network(config.network, 1, outputs).eval(), config)])
+    predictor = Predictor([TrainedNetwork.of(build_network(config.network, 1, outputs).eval(), config)])
     reset_peak()
     before = peak_mb()
     case = Case("case", {"image": FileSource(path)})

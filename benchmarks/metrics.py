@@ -119,7 +119,7 @@ def time_many_labels(size: int, labels: int, rounds: int) -> None:
 
 def evaluate_files(cases: int, size: int, labels: int) -> None:
     """A folder of files, and the memory it takes."""
-    from volseg.evaluation import CasePair, Protocol, evaluate
+    from volseg.evaluation import CasePair, EvaluationSettings, evaluate
     from volseg.io import write_mask
     from volseg.io.source import FileSource
     from volseg.memory import peak_mb, reset_peak
@@ -134,7 +134,7 @@ def evaluate_files(cases: int, size: int, labels: int) -> None:
         for count in (cases // 10, cases):
             pairs = [CasePair(f"case_{n}", prediction, reference) for n in range(count)]
             reset_peak()
-            spent = seconds(lambda pairs=pairs: evaluate(pairs, Protocol(known), folder / "scores"))
+            spent = seconds(lambda pairs=pairs: evaluate(pairs, EvaluationSettings(known), folder / "scores"))
             print(f"{count} cases of {labels} labels in {size}^3: {spent:.1f} s, at most {peak_mb():,.0f} MB")
 
 

@@ -1,19 +1,34 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import permutations, product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
+from hypothesis import settings
 from numpy.typing import NDArray
 
+from volseg.cases import Case
+from volseg.config import PartialConfig
 from volseg.image.geometry import AxisOrder, Geometry
 from volseg.image.volume import Mask, Volume
 from volseg.io import write_mask, write_volume
+from volseg.model.checkpoint import TrainedNetwork
+from volseg.prediction.batch import Request
+from volseg.prediction.cases_csv import CaseResult
+from volseg.prediction.predictor import Predictor
+from volseg.training.run import Run
+
+# How long an example takes says something of the machine only, which may be busy.
+settings.register_profile("without deadline", deadline=None)
+settings.load_profile("without deadline")
 
 #: All ways to store one anatomy: six orders of the axes, each of them forward or backward.
 STORAGE_ORDERS = [
@@ -60,15 +75,38 @@ def make_case(seed: int, shape: tuple[int, int, int] = (20, 18, 16)) -> tuple[Vo
     return Volume(image.astype(np.float32)[np.newaxis], geometry), Mask(mask, geometry)
 
 
+MakeOnce = Callable[[str, Callable[[Path], object]], Path]
+
+
 @pytest.fixture(scope="session")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def make_once(tmp_path_factory: pytest.TempPathFactory) -> MakeOnce:
+    """Make a folder once for all workers of a session: who asks first makes it, the others wait. Read it only."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def make_folder(name: str, make: Callable[[Path], object]) -> Path:
+        folder, whole = shared / name, shared / f"{name}.whole"
+        with FileLock(shared / f"{name}.lock"):
+            if not whole.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # what a failed attempt has left
+                make(folder)
+                whole.touch()
+        return folder
+
+    return make_folder
+
+
+@pytest.fixture(scope="session")
+def dataset(make_once: MakeOnce) -> Path:
     """Six labelled cases in images/ and labels/."""
-    folder = tmp_path_factory.mktemp("dataset")
-    for seed in range(6):
-        image, mask = make_case(seed)
-        write_volume(image, folder / "images" / f"case_{seed}.nii.gz")
-        write_mask(mask, folder / "labels" / f"case_{seed}.nii.gz")
-    return folder
+
+    def make(folder: Path) -> None:
+        for seed in range(6):
+            image, mask = make_case(seed)
+            write_volume(image, folder / "images" / f"case_{seed}.nii.gz")
+            write_mask(mask, folder / "labels" / f"case_{seed}.nii.gz")
+
+    return make_once("dataset", make)
 
 
 #: A network and a schedule so small that a whole training takes seconds.
@@ -80,15 +118,37 @@ TINY = {
 }
 
 
+def train_folder(data: Path, output: Path, tree: Mapping[str, Any], **options: Any) -> Run:
+    """Train with some keys of the configuration."""
+    from volseg.training.run import train_folder as train
+
+    return train(data, output, PartialConfig.of(tree), **options)
+
+
+def predict_folder(
+    source: Path, models: Sequence[Path], request: Request, changes: Mapping[str, Any] | None = None, **options: Any
+) -> list[CaseResult]:
+    """Segment everything in a folder with some runs or model files."""
+    import volseg
+    from volseg.prediction.batch import find_batch, segment_batch
+
+    model = volseg.load(models, changes=changes)
+    return segment_batch(find_batch(source, model.config.data), model.networks, request, **options)
+
+
+def predict(case: Case, models: Sequence[TrainedNetwork]) -> Mask:
+    """Segment one case."""
+    predictor = Predictor(models)
+    return predictor.finish(predictor.segment(predictor.prepare(case)))
+
+
 @pytest.fixture(scope="session")
-def trained_run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained_run(dataset: Path, make_once: MakeOnce) -> Path:
     """A run whose model has learned the balls and boxes well enough to draw them."""
     from volseg.config import merge
-    from volseg.training.run import train_folder
 
-    run = tmp_path_factory.mktemp("run") / "tiny"
-    train_folder(dataset, run, merge(TINY, {"training": {"epochs": 12, "learning_rate": 0.01}}))
-    return run
+    tree = merge(TINY, {"training": {"epochs": 12, "learning_rate": 0.01}})
+    return make_once("trained_run", lambda run: train_folder(dataset, run, tree))
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -105,6 +165,12 @@ def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
         yield
+
+
+@pytest.fixture
+def volseg_cli(volseg: Callable[..., tuple[int, str, str]]) -> Callable[..., tuple[int, str, str]]:
+    """The command line, for modules that use the library beside it."""
+    return volseg
 
 
 @pytest.fixture

@@ -690,7 +690,7 @@ def grow(root: Path, tree: list[tuple[list[str], str, str]], blanks: dict[str, P
             shutil.copy(blanks[kind], path)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(tree=TREES, channels=st.sampled_from([("image",), ("t1", "t2"), ("x", "y", "z")]))
 def test_every_image_of_a_tree_is_in_a_case_or_set_aside_once(
     tree: list[tuple[list[str], str, str]],
@@ -711,7 +711,7 @@ def test_every_image_of_a_tree_is_in_a_case_or_set_aside_once(
         assert tuple(case.images) == channels
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(tree=TREES)
 def test_every_file_of_case_folders_is_in_a_case_or_set_aside_once(
     tree: list[tuple[list[str], str, str]], blanks: dict[str, Path], tmp_path_factory: pytest.TempPathFactory

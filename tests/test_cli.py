@@ -311,12 +311,12 @@ def test_a_full_disk_leaves_nothing_half_written(
 
 
 def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(1200):
-        if path.exists() or process.poll() is not None:
-            return
+    """Wait until a process has written a file, or has ended without."""
+    while not path.exists() and process.poll() is None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_kill_9_in_the_middle_of_training_costs_nothing(dataset: Path, tiny: Path, tmp_path: Path) -> None:
     command = [
         sys.executable,
@@ -349,6 +349,7 @@ def test_kill_9_in_the_middle_of_training_costs_nothing(dataset: Path, tiny: Pat
 TEAM = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_does_and_survive_the_loss_of_one(
     dataset: Path, tiny: Path, tmp_path: Path
 ) -> None:
@@ -360,9 +361,9 @@ def test_two_processes_learn_what_one_does_and_survive_the_loss_of_one(
     words += ["--set", "training.precision=fp32", "--set", "training.optimizer=sgd"]
     words += ["--set", "training.learning_rate=0.01", "--output"]
     subprocess.run([sys.executable, *words, str(tmp_path / "alone")], check=True, capture_output=True)
-    told = subprocess.run([*TEAM, *words, str(tmp_path / "team")], check=True, capture_output=True, text=True)
+    told = subprocess.run([*TEAM, *words, str(tmp_path / "group")], check=True, capture_output=True, text=True)
     assert told.stdout.count("cases taught") == 1
-    assert len(list((tmp_path / "team" / "tensorboard").iterdir())) == 1  # of the leader alone
+    assert len(list((tmp_path / "group" / "tensorboard").iterdir())) == 1  # of the leader alone
     with (tmp_path / "told.txt").open("wb") as told_file:
         agent = subprocess.Popen(
             [*TEAM, "--max-restarts", "1", *words, str(tmp_path / "hurt")], stdout=told_file, stderr=told_file
@@ -371,23 +372,25 @@ def test_two_processes_learn_what_one_does_and_survive_the_loss_of_one(
     members = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
     os.kill(int(members[-1]), signal.SIGKILL)
     assert agent.wait() == 0, (tmp_path / "told.txt").read_text()
-    alone, team, hurt = (load(tmp_path / name / "model.pt")["weights"] for name in ("alone", "team", "hurt"))
+    alone, group, hurt = (load(tmp_path / name / "model.pt")["weights"] for name in ("alone", "group", "hurt"))
     for key, value in alone.items():
-        torch.testing.assert_close(team[key], value, rtol=1e-3, atol=1e-5)
-        assert torch.equal(hurt[key], team[key])
-    tables = [pd.read_csv(tmp_path / name / "validation.csv") for name in ("alone", "team")]
+        torch.testing.assert_close(group[key], value, rtol=1e-3, atol=1e-5)
+        assert torch.equal(hurt[key], group[key])
+    tables = [pd.read_csv(tmp_path / name / "validation.csv") for name in ("alone", "group")]
     pd.testing.assert_frame_equal(*tables, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_batch_that_cannot_be_dealt_out_is_refused(dataset: Path, tiny: Path, tmp_path: Path) -> None:
     words = ["train", str(dataset), "--config", str(tiny), "--set", "training.batch_size=3", "--output"]
-    team = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "volseg", *words]
-    told = subprocess.run([sys.executable, *team, str(tmp_path / "run")], check=False, capture_output=True, text=True)
+    group = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "volseg", *words]
+    told = subprocess.run([sys.executable, *group, str(tmp_path / "run")], check=False, capture_output=True, text=True)
     assert told.returncode != 0
     assert "error: training.batch_size: 3 patches cannot be dealt to 2 processes" in told.stderr
     assert not (tmp_path / "run" / "last.pt").exists()
 
 
+@pytest.mark.slow
 def test_the_demo_runs(volseg: Volseg, tmp_path: Path) -> None:
     code, out, _ = volseg("demo", "--output", tmp_path / "demo", "--minutes", "0.1")
     assert code == 0

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from volseg.config import (
     Config,
+    PartialConfig,
     dump,
-    is_complete,
     merge,
     parse_assignments,
     read_config,
@@ -124,9 +124,9 @@ def test_an_unknown_key_suggests_the_nearest(assignment: str, key: str | None, h
 
 def test_a_missing_section_is_named() -> None:
     tree = {key: value for key, value in BASE.items() if key != "patches"}
-    assert not is_complete(tree)
-    assert not is_complete(BASE)  # which channels there are is the data's to say
-    assert is_complete(merge(BASE, {"data": {"channels": ["image"]}}))
+    assert not PartialConfig.of(tree).is_complete
+    assert not PartialConfig.of(BASE).is_complete  # which channels there are is the data's to say
+    assert PartialConfig.of(merge(BASE, {"data": {"channels": ["image"]}})).is_complete
     with pytest.raises(ConfigError, match=r"^x\.yaml: key 'patches' is missing$"):
         validate(tree, "x.yaml")
 

@@ -12,7 +12,7 @@ import yaml
 from numpy.typing import NDArray
 
 from volseg.cases import Dataset
-from volseg.config import Config, read_overrides
+from volseg.config import Config, PartialConfig, read_overrides
 from volseg.model.label_encoding import encode, label_values, winners
 from volseg.model.networks import build_network, patch_divisor
 from volseg.planning import lateral_pairs
@@ -92,7 +92,7 @@ def resolved(folders: dict[str, Path]) -> dict[str, tuple[Dataset, Config]]:
 
 def resolve(data: Path, config: Path) -> tuple[Dataset, Config]:
     """What `volseg train` makes of a data set and a config."""
-    return _resolve(data, data, read_overrides(config), resumed=False, progress=ignore_progress)
+    return _resolve(data, data, PartialConfig.of(read_overrides(config)), resumed=False, progress=ignore_progress)
 
 
 def topic(path: Path) -> str:

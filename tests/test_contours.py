@@ -3,7 +3,7 @@ from __future__ import annotations
 import cc3d
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
@@ -80,7 +80,6 @@ def test_known_shapes_come_back(mask: np.ndarray) -> None:
 
 
 @given(mask=MASKS)
-@settings(deadline=None)
 def test_any_mask_comes_back(mask: np.ndarray) -> None:
     check(mask)
 
@@ -105,7 +104,6 @@ def check(mask: np.ndarray) -> None:
 
 
 @given(mask=MASKS)
-@settings(deadline=None)
 def test_polygons_run_along_edges_of_voxels(mask: np.ndarray) -> None:
     rings = trace(mask)
     for ring in rings:
@@ -130,7 +128,6 @@ def test_polygons_run_along_edges_of_voxels(mask: np.ndarray) -> None:
     corners=st.lists(st.tuples(st.integers(-6, 30), st.integers(-6, 30)), min_size=3, max_size=8),
     shape=st.tuples(st.integers(1, 7), st.integers(1, 7)),
 )
-@settings(deadline=None)
 def test_any_polygon_is_filled_by_definition(corners: list[tuple[int, int]], shape: tuple[int, int]) -> None:
     polygon = np.array(corners) / 4 + [0.03, 0.07]  # no centre lies on an edge along i or j
     crossings, _ = windings(polygon, shape)

@@ -112,7 +112,7 @@ def test_what_is_written_is_read(directions: np.ndarray, modality: str, tmp_path
     assert volume_read.geometry.distance_mm(as_read(volume).geometry) < 1e-6
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     angles=st.tuples(*[st.floats(-np.pi, np.pi)] * 3),
     spacing_mm=st.tuples(*[st.floats(0.05, 12)] * 3),

@@ -20,8 +20,9 @@ from test_dicom import drop, edit, item, make_volume, read_folder
 from volseg.errors import DataError, GeometryError
 from volseg.image.volume import Volume
 from volseg.io.dicom import is_dicom, write_series
-from volseg.io.dicom.dataset import parse_numbers, quiet_pydicom
+from volseg.io.dicom.header import parse_numbers
 from volseg.io.dicom.images import read_images
+from volseg.io.dicom.quiet import quiet_dicom
 
 SHAPE = (4, 3, 2)
 
@@ -111,7 +112,7 @@ def test_numbers_are_finite_or_refused_whatever_the_bytes(raw: bytes) -> None:
 def store(path: Path, keyword: str, raw: bytes, vr: str = "") -> None:
     """Store bytes as they are, valid or not."""
     tag = pydicom.tag.Tag(keyword)
-    with quiet_pydicom():
+    with quiet_dicom():
         dataset = pydicom.dcmread(path)
         vr = vr or pydicom.datadict.dictionary_VR(tag)
         raw += b" " * (len(raw) % 2)
@@ -481,7 +482,7 @@ def test_what_no_decoder_knows_is_refused_by_name(syntax: uid.UID, tmp_path: Pat
     """The bytes are RLE: whatever is stated, they must not be taken for values."""
     for path in write_series(make_volume(shape=(20, 18, 2)), tmp_path):
         recode(path, uid.RLELossless)
-        with quiet_pydicom():
+        with quiet_dicom():
             dataset = pydicom.dcmread(path)
             dataset.file_meta.TransferSyntaxUID = syntax
             dataset.save_as(path)
@@ -502,7 +503,7 @@ def test_stored_values_of_real_files_are_those_of_pydicom(real_data: Path) -> No
     """Plain files are read without pydicom, whatever is in their unused bits."""
     compared = 0
     for path in sorted(path for path in (real_data / "dicom").rglob("*") if path.is_file() and is_dicom(path)):
-        with quiet_pydicom():
+        with quiet_dicom():
             try:
                 images = read_images(path)
             except DataError:

@@ -17,7 +17,7 @@ from volseg.evaluation import (
     POLICY,
     Better,
     CasePair,
-    Protocol,
+    EvaluationSettings,
     columns_of,
     compare,
     compare_tables,
@@ -37,8 +37,8 @@ from volseg.metrics import Conventions, LabelStatus, score_masks
 
 HEAD, TAIL = Label(1, "head"), Label(2, "tail")
 LABELS = (HEAD, TAIL)
-PROTOCOL = Protocol(LABELS)
-COLUMNS = PROTOCOL.columns
+SETTINGS = EvaluationSettings(LABELS)
+COLUMNS = SETTINGS.columns
 AFFINE = np.diag([1.0, 2.0, 4.0, 1.0])
 SHAPE = (6, 5, 4)
 #: norm(6 * 1, 5 * 2, 4 * 4)
@@ -82,7 +82,7 @@ def test_tables_of_four_kinds_of_case(write, tmp_path):
         CasePair("b", write("b.nii.gz", without(both(), HEAD)), reference),
         CasePair("e", write("e.nii.gz", without(both(), HEAD)), headless_reference),
     ]
-    result = evaluate(pairs, PROTOCOL, tmp_path / "new" / "folder")
+    result = evaluate(pairs, SETTINGS, tmp_path / "new" / "folder")
     assert result.failures == ()
 
     rows = read_rows(result.folder / "metrics.csv")
@@ -134,7 +134,7 @@ def test_a_bad_case_is_counted_and_stops_no_other(write, tmp_path):
         CasePair("smooth", write("smooth.nii.gz", both().astype(np.float32) / 3), reference),
         CasePair("unknown", write("unknown.nii.gz", both() + np.uint8(3)), reference),
     ]
-    result = evaluate(pairs, PROTOCOL, tmp_path / "out")
+    result = evaluate(pairs, SETTINGS, tmp_path / "out")
     reasons = {failure.case_id: failure.reason for failure in result.failures}
     assert list(reasons) == ["damaged", "moved", "no_reference", "smooth", "unknown"]
     assert "different grids, up to 1 mm apart" in reasons["moved"]
@@ -158,8 +158,8 @@ def test_tolerance_reaches_the_surface_dice(write, tmp_path):
     grown = both()
     grown[:3] = HEAD.value  # the head gains one layer of 1 mm
     pairs = [CasePair("a", write("a.nii.gz", grown), write("r.nii.gz", both()))]
-    protocol = Protocol(LABELS, Conventions((1.0, 0.5)))
-    metrics = evaluate(pairs, protocol, tmp_path / "out").metrics
+    settings = EvaluationSettings(LABELS, Conventions((1.0, 0.5)))
+    metrics = evaluate(pairs, settings, tmp_path / "out").metrics
     assert metrics["nsd"].tolist() == [1.0, 1.0]
     assert metrics["nsd_0.5mm"][0] < 1.0
 
@@ -168,7 +168,7 @@ def test_progress_and_reported_paths(write, tmp_path):
     reference = write("r.nii.gz", both())
     heard = []
     pairs = [CasePair("one", reference, reference), CasePair("two", FileSource(tmp_path / "gone.nii"), reference)]
-    result = evaluate(pairs, PROTOCOL, tmp_path / "out", lambda *event: heard.append(event))
+    result = evaluate(pairs, SETTINGS, tmp_path / "out", lambda *event: heard.append(event))
     assert heard == [("evaluate", 0, 2), ("evaluate", 1, 2, "one"), ("evaluate", 2, 2, "two: failed")]
     assert sorted(file.name for file in result.folder.iterdir()) == ["metrics.csv", "statistics.csv", "summary.csv"]
 
@@ -179,19 +179,19 @@ def test_progress_and_reported_paths(write, tmp_path):
 def test_pairs_that_make_no_sense(write, tmp_path, ids, message):
     source = write("r.nii.gz", both())
     with pytest.raises(DataError, match=message):
-        evaluate([CasePair(name, source, source) for name in ids], PROTOCOL, tmp_path / "out")
+        evaluate([CasePair(name, source, source) for name in ids], SETTINGS, tmp_path / "out")
 
 
 def test_labels_are_needed():
     with pytest.raises(ConfigError, match="no labels"):
-        Protocol(())
+        EvaluationSettings(())
 
 
 def test_an_output_that_cannot_be_written_is_said_before_the_work(write, tmp_path):
     source = write("r.nii.gz", both())
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="file"):
-        evaluate([CasePair("a", source, source)], PROTOCOL, tmp_path / "file")
+        evaluate([CasePair("a", source, source)], SETTINGS, tmp_path / "file")
 
 
 # The summary alone
@@ -263,7 +263,7 @@ def assert_no_better(worse, than):
 
 
 @given(all_cases, st.data())
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=30)
 def test_missing_a_structure_never_improves_the_summary(cases, data):
     number = data.draw(st.integers(0, len(cases) - 1))
     label = data.draw(st.sampled_from(LABELS))
@@ -275,7 +275,7 @@ def test_missing_a_structure_never_improves_the_summary(cases, data):
 
 
 @given(all_cases, st.data())
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=30)
 def test_withholding_a_prediction_never_improves_the_summary(cases, data):
     number = data.draw(st.integers(0, len(cases) - 1))
     _, reference = cases[number]
@@ -286,7 +286,7 @@ def test_withholding_a_prediction_never_improves_the_summary(cases, data):
 
 
 @given(all_cases, st.data())
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=30)
 def test_a_damaged_prediction_never_improves_the_summary(cases, data):
     number = data.draw(st.integers(0, len(cases) - 1))
     _, reference = cases[number]
@@ -302,7 +302,7 @@ MISSED_MAY_IMPROVE = {"specificity", "accuracy", "absolute_volume_difference_ml"
 
 
 @given(all_cases, st.data())
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=10)
 def test_a_missed_structure_lowers_or_flags_every_statistic(cases, data):
     """What is not about the structure itself (how much background was left alone) may improve; `missed` then tells."""
     number = data.draw(st.integers(0, len(cases) - 1))
@@ -411,7 +411,7 @@ def two_evaluations(write, tmp_path):
     reference, headless = write("r.nii.gz", both()), write("h.nii.gz", without(both(), HEAD))
     for name, second in (("good", reference), ("bad", headless)):
         pairs = [CasePair("a", reference, reference), CasePair("b", second, reference)]
-        evaluate(pairs, PROTOCOL, tmp_path / name)
+        evaluate(pairs, SETTINGS, tmp_path / name)
     return tmp_path / "bad", tmp_path / "good"
 
 
@@ -431,17 +431,17 @@ def test_two_evaluations_are_compared_case_by_case(two_evaluations, tmp_path):
 
 def test_evaluations_that_cannot_be_compared_are_refused(two_evaluations, write, tmp_path):
     reference = write("other.nii.gz", both())
-    evaluate([CasePair("c", reference, reference)], PROTOCOL, tmp_path / "c")
+    evaluate([CasePair("c", reference, reference)], SETTINGS, tmp_path / "c")
     with pytest.raises(DataError, match="only one of the evaluations has label head of case a"):
         compare(two_evaluations[0], tmp_path / "c", tmp_path / "out")
-    pooled = Protocol(LABELS, Conventions(hd95="pooled"))
+    pooled = EvaluationSettings(LABELS, Conventions(hd95="pooled"))
     evaluate([CasePair(name, reference, reference) for name in ("a", "b")], pooled, tmp_path / "pooled")
     with pytest.raises(DataError, match="do not measure hd95_mm alike"):
         compare(two_evaluations[0], tmp_path / "pooled", tmp_path / "out")
     with pytest.raises(DataError, match="is no table of results"):
         compare(tmp_path / "nowhere", two_evaluations[0], tmp_path / "out")
     smaller = write("smaller.nii.gz", np.where(np.arange(SHAPE[1])[:, None] < 3, both(), 0).astype(np.uint8))
-    evaluate([CasePair(name, reference, smaller) for name in ("a", "b")], PROTOCOL, tmp_path / "smaller")
+    evaluate([CasePair(name, reference, smaller) for name in ("a", "b")], SETTINGS, tmp_path / "smaller")
     with pytest.raises(DataError, match=r"has 0\.32 ml in the reference of one evaluation and 0\.192 ml"):
         compare(two_evaluations[0], tmp_path / "smaller", tmp_path / "out")
     (tmp_path / "smaller" / "statistics.csv").write_text("a,b\n1,2\n")
@@ -452,10 +452,10 @@ def test_evaluations_that_cannot_be_compared_are_refused(two_evaluations, write,
 
 def test_names_that_look_like_nothing_are_names(write, tmp_path):
     reference = write("r.nii.gz", both())
-    protocol = Protocol((HEAD, Label(2, "NA")))
+    settings = EvaluationSettings((HEAD, Label(2, "NA")))
     pairs = [CasePair(name, reference, reference) for name in ("NA", "null", "c")]
     for name in ("first", "second"):
-        evaluate(pairs, protocol, tmp_path / name)
+        evaluate(pairs, settings, tmp_path / name)
     table = compare(tmp_path / "first", tmp_path / "second", tmp_path / "out").table
     dice = table[table["metric"] == "dice"]
     assert dice[["label", "n", "equal"]].to_numpy().tolist() == [["head", 3, 3], ["NA", 3, 3]]
@@ -469,7 +469,7 @@ def by_hand(tmp_path, spacing_mm, prediction, reference, conventions):
     for name, mask in (("p", prediction), ("r", reference)):
         nib.save(nib.Nifti1Image(mask.astype(np.uint8), affine), tmp_path / f"{name}.nii.gz")
     pair = CasePair("a", *(FileSource(tmp_path / f"{name}.nii.gz") for name in ("p", "r")))
-    return evaluate([pair], Protocol((Label(1, "it"),), conventions), tmp_path / "out").metrics.iloc[0]
+    return evaluate([pair], EvaluationSettings((Label(1, "it"),), conventions), tmp_path / "out").metrics.iloc[0]
 
 
 def test_by_hand_a_block_moved_by_one_voxel(tmp_path):
@@ -525,30 +525,30 @@ def test_a_region_of_interest_reaches_the_scores(write, tmp_path):
     within[:2] = 0  # the head is outside
     reference = write("r.nii.gz", both())
     pair = CasePair("a", write("p.nii.gz", without(both(), HEAD)), reference, within=write("w.nii.gz", within))
-    protocol = Protocol(LABELS, within=True)
-    metrics = evaluate([pair], protocol, tmp_path / "out").metrics
+    settings = EvaluationSettings(LABELS, within=True)
+    metrics = evaluate([pair], settings, tmp_path / "out").metrics
     assert metrics["status"].tolist() == ["both_empty", "ok"]
     assert metrics["tn"].tolist() == [80, 40]
     assert "in the region of interest" in (tmp_path / "out" / "statistics.csv").read_text("utf-8")
     moved, nothing = write("m.nii.gz", within, np.diag([2.0, 2.0, 4.0, 1.0])), write("n.nii.gz", 0 * within)
     for region, reason in ((moved, "not on the grid"), (nothing, "is empty"), (None, "no region of interest")):
         pair = CasePair("a", reference, reference, within=region)
-        assert reason in evaluate([pair], protocol, tmp_path / "out").failures[0].reason
+        assert reason in evaluate([pair], settings, tmp_path / "out").failures[0].reason
 
 
 def test_what_is_not_known_does_not_count(write, tmp_path):
     sparse = both()
     sparse[:, :, 2:] = 255  # half of the slices were never looked at
     pair = CasePair("a", write("p.nii.gz", np.full(SHAPE, HEAD.value, np.uint8)), write("r.nii.gz", sparse))
-    assert "holds 255" in evaluate([pair], PROTOCOL, tmp_path / "out").failures[0].reason
-    metrics = evaluate([pair], Protocol(LABELS, ignored=255), tmp_path / "out").metrics
+    assert "holds 255" in evaluate([pair], SETTINGS, tmp_path / "out").failures[0].reason
+    metrics = evaluate([pair], EvaluationSettings(LABELS, ignored=255), tmp_path / "out").metrics
     head = metrics.iloc[0]
     assert (head["tp"], head["fp"], head["fn"], head["tn"]) == (20, 40, 0, 0)
-    reference, prediction = read_pair(pair, Protocol(LABELS, ignored=255))
+    reference, prediction = read_pair(pair, EvaluationSettings(LABELS, ignored=255))
     assert reference.array.max() == 2
     assert not prediction.array[:, :, 2:].any()
     with pytest.raises(ConfigError, match="cannot be ignored"):
-        Protocol(LABELS, ignored=TAIL.value)
+        EvaluationSettings(LABELS, ignored=TAIL.value)
 
 
 def test_a_mask_in_another_storage_order_is_the_same_mask(write, tmp_path):
@@ -556,13 +556,13 @@ def test_a_mask_in_another_storage_order_is_the_same_mask(write, tmp_path):
     flipped[0, 3] = 5.0
     stored = write("p.nii.gz", both()[::-1], flipped)
     pair = CasePair("a", stored, reference, within=write("w.nii.gz", np.ones(SHAPE, np.uint8), flipped))
-    metrics = evaluate([pair], Protocol(LABELS, within=True), tmp_path / "out").metrics
+    metrics = evaluate([pair], EvaluationSettings(LABELS, within=True), tmp_path / "out").metrics
     assert metrics["dice"].tolist() == [1.0, 1.0]
 
 
 def test_labels_share_no_value():
     with pytest.raises(ConfigError, match="have the value 2"):
-        Protocol((HEAD, TAIL, Label(2, "other")))
+        EvaluationSettings((HEAD, TAIL, Label(2, "other")))
 
 
 def test_a_mask_on_another_grid_is_resampled_if_asked(write, tmp_path):
@@ -570,8 +570,8 @@ def test_a_mask_on_another_grid_is_resampled_if_asked(write, tmp_path):
     halves[0, 3] = -0.25  # each voxel of the reference is two
     source = write("fine.nii.gz", np.repeat(both(), 2, axis=0), halves)
     pair = CasePair("a", source, write("r.nii.gz", both()))
-    assert "different grids" in evaluate([pair], PROTOCOL, tmp_path / "out").failures[0].reason
-    resampled = evaluate([pair], Protocol(LABELS, resample=True), tmp_path / "out")
+    assert "different grids" in evaluate([pair], SETTINGS, tmp_path / "out").failures[0].reason
+    resampled = evaluate([pair], EvaluationSettings(LABELS, resample=True), tmp_path / "out")
     assert resampled.failures == ()
     assert set(resampled.metrics["dice"]) == {1.0}
 
@@ -584,8 +584,8 @@ def test_probabilities_beside_the_masks(write, tmp_path):
     files = [tmp_path / "sure.nii.gz", None, tmp_path / "two.nii.gz", tmp_path / "wild.nii.gz"]
     pairs = [CasePair(str(n), reference, reference, probabilities=file) for n, file in enumerate(files)]
     pairs.append(CasePair("4", None, reference))
-    protocol = Protocol(LABELS, calibrated=True)
-    result = evaluate(pairs, protocol, tmp_path / "out")
+    settings = EvaluationSettings(LABELS, calibrated=True)
+    result = evaluate(pairs, settings, tmp_path / "out")
     assert result.metrics["auroc"].tolist() == [1.0, 1.0] + [0.0] * 8
     assert result.metrics["brier"].tolist() == [0.0, 0.0] + [1.0] * 8
     reasons = [failure.reason for failure in result.failures]
@@ -611,7 +611,7 @@ def test_a_real_reference_agrees_with_itself(real_data, tmp_path):
     labels = [Label(1, "anterior"), Label(2, "posterior")]
     files = sorted((real_data / "hippocampus" / "labels").glob("*.nii.gz"))[:5]
     pairs = [CasePair(path.name.removesuffix(".nii.gz"), FileSource(path), FileSource(path)) for path in files]
-    result = evaluate(pairs, Protocol(tuple(labels)), tmp_path)
+    result = evaluate(pairs, EvaluationSettings(tuple(labels)), tmp_path)
     assert len(result.metrics) == 10
     assert set(result.metrics["status"]) == {LabelStatus.OK}
     assert set(result.metrics["dice"]) == {1.0}
@@ -630,6 +630,6 @@ def test_a_real_oblique_mask_moved_by_a_voxel_is_off_by_its_spacing(real_data, t
     nib.save(nib.Nifti1Image(np.roll(array, 1, axis=0), image.affine), tmp_path / "moved.nii.gz")
     nib.save(nib.Nifti1Image(array, image.affine), tmp_path / "reference.nii.gz")
     pair = CasePair("cord", FileSource(tmp_path / "moved.nii.gz"), FileSource(tmp_path / "reference.nii.gz"))
-    row = evaluate([pair], Protocol((Label(1, "cord"),)), tmp_path / "out").metrics.iloc[0]
+    row = evaluate([pair], EvaluationSettings((Label(1, "cord"),)), tmp_path / "out").metrics.iloc[0]
     assert row["hd_mm"] == pytest.approx(float(image.header.get_zooms()[0]), rel=1e-3)
     assert 0.5 < row["dice"] < 1.0

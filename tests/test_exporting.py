@@ -14,13 +14,13 @@ from conftest import make_case
 from test_dicom import edit
 
 from volseg.errors import ConfigError, DataError, GeometryError, OutputError
-from volseg.exporting import FORMATS, SUFFIXES, Export, export, output_path
+from volseg.exporting import FORMATS, SUFFIXES, Export, Format, export, output_path, write_all
 from volseg.exporting.labels import read_labels, write_labels
 from volseg.image.geometry import AxisOrder
 from volseg.image.terminology import Code, Structure, lookup
 from volseg.image.volume import Label, Mask
 from volseg.io import read_mask, read_volume, single_source, write_mask, write_volume
-from volseg.io.dicom import write_series
+from volseg.io.dicom import dataset, write_series
 
 Run = Callable[..., tuple[int, str, str]]
 LABELS = (Label(1, "liver", structure=lookup("liver")), Label(2, "a b/c", (10, 20, 30)))
@@ -60,6 +60,32 @@ def test_every_format_on_the_command_line(
     assert written == expected.get(form, {output.name})
 
 
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The files whose headers are read."""
+    paths: list[Path] = []
+    original = dataset.open_file
+    monkeypatch.setattr(dataset, "open_file", lambda path: (paths.append(path), original(path))[1])
+    return paths
+
+
+def test_the_headers_of_a_series_are_read_once_for_all_formats(
+    mask_file: Path, series: Path, tmp_path: Path, opened: list[Path]
+) -> None:
+    mask, image = read_mask(single_source(mask_file), LABELS), single_source(series)
+    forms: tuple[Format, ...] = ("nifti", "dicom-seg", "rtstruct", "dicom-sr", "png")
+    write_all(mask, image, {form: output_path(tmp_path / "out", "p1", form) for form in forms})
+    assert sorted(opened) == sorted(series.iterdir())
+    assert len(list((tmp_path / "out").iterdir())) == len(forms)
+
+
+def test_the_headers_of_a_series_are_read_once_for_an_export(
+    mask_file: Path, series: Path, tmp_path: Path, opened: list[Path]
+) -> None:
+    export(Export(mask_file, series, tmp_path / "p1.sr.dcm", "dicom-sr"))  # and the Segmentation it refers to
+    assert sorted(opened) == sorted(series.iterdir())
+
+
 def test_a_mask_in_another_storage_order_is_put_into_that_of_its_image(
     mask_file: Path, series: Path, tmp_path: Path
 ) -> None:
@@ -67,7 +93,7 @@ def test_a_mask_in_another_storage_order_is_put_into_that_of_its_image(
     order = AxisOrder((2, 0, 1), (True, False, True))
     turned = Mask(np.ascontiguousarray(order.apply(stored.array)), stored.geometry.reordered(order))
     write_mask(turned, tmp_path / "turned.nii.gz")
-    placed, _ = export(Export(tmp_path / "turned.nii.gz", series, tmp_path / "p1.nii.gz"))
+    placed = export(Export(tmp_path / "turned.nii.gz", series, tmp_path / "p1.nii.gz")).mask
     np.testing.assert_array_equal(placed.array, stored.array)
     assert placed.geometry.matches(stored.geometry)
 
@@ -77,9 +103,9 @@ def test_what_was_exported_is_exported_again(form: str, mask_file: Path, series:
     """A Segmentation or a Structure Set is a mask like any other."""
     marked = output_path(tmp_path, "p1", form)  # type: ignore[arg-type]
     export(Export(mask_file, series, marked, form))  # type: ignore[arg-type]
-    placed, _ = export(Export(marked, series, tmp_path / "back.nii.gz", labels=mask_file.parent / "labels.json"))
+    placed = export(Export(marked, series, tmp_path / "back.nii.gz", labels=mask_file.parent / "labels.json")).mask
     np.testing.assert_array_equal(placed.array, read_mask(single_source(mask_file)).array)
-    named, _ = export(Export(marked, series, tmp_path / "named.nii.gz"))
+    named = export(Export(marked, series, tmp_path / "named.nii.gz")).mask
     assert named.labels[0].name == "liver"
 
 

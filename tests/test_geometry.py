@@ -153,7 +153,7 @@ def test_applying_an_order_copies_nothing() -> None:
     assert all(np.shares_memory(order.apply(array), array) for order in ORDERS)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(geometries)
 def test_all_48_storage_orders_of_one_anatomy_become_one(geometry: Geometry) -> None:
     anatomy = np.arange(np.prod(geometry.shape)).reshape(geometry.shape)

@@ -20,10 +20,10 @@ from volseg.metrics import (
     count_overlap,
     match_lesions,
     measure_areas,
-    measure_calibration,
     measure_surfaces,
     score_label,
     score_masks,
+    score_probability,
     surface_of,
     worst_distance_mm,
 )
@@ -309,7 +309,7 @@ def test_volume_of_a_sheared_grid_is_base_times_height():
 
 
 @given(pairs(), spacings)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_distances_are_those_of_all_pairs_of_surface_voxels(pair, spacing_mm):
     first, second = (np.argwhere(_has_outside_neighbour(mask)) * np.asarray(spacing_mm) for mask in pair)
     between = np.linalg.norm(first[:, None] - second[None], axis=-1)
@@ -330,7 +330,7 @@ def _has_outside_neighbour(mask):
 
 
 @given(pairs(), spacings, st.permutations(range(3)), st.tuples(*[st.booleans()] * 3))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_storage_order_changes_no_score(pair, spacing_mm, axes, flips):
     step = tuple(slice(None, None, -1 if flip else 1) for flip in flips)
     turned = [mask.transpose(axes)[step] for mask in pair]
@@ -341,7 +341,7 @@ def test_storage_order_changes_no_score(pair, spacing_mm, axes, flips):
 
 
 @given(pairs(), spacings)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_swapping_the_masks_swaps_sensitivity_and_precision_and_nothing_else(pair, spacing_mm):
     one, other = score_label(*pair, spacing_mm), score_label(*reversed(pair), spacing_mm)
     assert (one.overlap.sensitivity, one.overlap.fp, one.reference_ml) == (
@@ -355,7 +355,7 @@ def test_swapping_the_masks_swaps_sensitivity_and_precision_and_nothing_else(pai
 
 
 @given(pairs(), spacings)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_scores_stay_in_their_bounds(pair, spacing_mm):
     score = score_label(*pair, spacing_mm)
     for name in RATIOS:
@@ -370,7 +370,7 @@ def test_scores_stay_in_their_bounds(pair, spacing_mm):
 
 
 @given(pairs(), spacings, st.sampled_from([0.0, 1.0, 2.5]))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_the_boundary_is_what_lies_near_the_own_surface(pair, spacing_mm, width_mm):
     boundaries = []
     for mask in pair:
@@ -465,7 +465,7 @@ def test_a_centre_line_is_never_thinned_away(size, length):
 
 
 @given(pairs())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_centre_line_lies_in_its_mask(pair):
     prediction, reference = pair
     dice = centerline_dice(prediction, reference)
@@ -478,7 +478,7 @@ def test_probabilities_by_hand():
     # 4 voxels of 0.1, 0.4, 0.4, 0.9 of which the third and the last are the label. Pairs of label and rest: (0.4, 0.1)
     # right, (0.4, 0.4) half, (0.9, 0.1) and (0.9, 0.4) right: 3.5 of 4. Precision is 1 at 0.9 (half of the label), 2 of
     # 3 at 0.4. Bins: |0.1 - 0|, 2 * |0.4 - 0.5|, |0.9 - 1|, over 4.
-    numbers = measure_calibration(np.array([0.1, 0.4, 0.4, 0.9]), np.array([False, False, True, True]))
+    numbers = score_probability(np.array([0.1, 0.4, 0.4, 0.9]), np.array([False, False, True, True]))
     assert numbers.auroc == pytest.approx(3.5 / 4)
     assert numbers.average_precision == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
     assert numbers.calibration_error == pytest.approx((0.1 + 0.2 + 0.1) / 4)
@@ -486,16 +486,16 @@ def test_probabilities_by_hand():
 
 
 def test_probabilities_of_a_label_that_is_nowhere():
-    numbers = measure_calibration(np.array([0.0, 0.5]), np.array([False, False]))
+    numbers = score_probability(np.array([0.0, 0.5]), np.array([False, False]))
     assert math.isnan(numbers.auroc)
     assert math.isnan(numbers.average_precision)
     assert (numbers.calibration_error, numbers.brier) == (0.25, 0.125)
     with pytest.raises(ValueError, match="calibrated"):
-        measure_calibration(np.array([]), np.array([], dtype=bool))
+        score_probability(np.array([]), np.array([], dtype=bool))
 
 
 def test_certain_and_right_is_perfect():
-    numbers = measure_calibration(np.array([0.0, 1.0, 1.0]), np.array([False, True, True]))
+    numbers = score_probability(np.array([0.0, 1.0, 1.0]), np.array([False, True, True]))
     assert (numbers.auroc, numbers.average_precision) == (1.0, 1.0)
     assert (numbers.calibration_error, numbers.brier) == (0.0, 0.0)
 
@@ -528,7 +528,7 @@ def test_conventions_choose_the_percentile_and_the_weights():
 
 def test_families_are_measured_where_they_are_asked_for():
     plain = score_label(ONE, ONE, SPACING_MM)
-    assert (plain.lesions, plain.centerline_dice, plain.calibration) == (None, None, None)
+    assert (plain.lesions, plain.centerline_dice, plain.probability) == (None, None, None)
     asked = Conventions(also=frozenset({"lesions", "centerline"}))
     full = score_label(ONE, ONE, SPACING_MM, asked)
     assert (full.lesions.tp, full.centerline_dice) == (1, 1.0)

@@ -21,9 +21,9 @@ from volseg.metrics import (
     count_overlap,
     match_lesions,
     measure_areas,
-    measure_calibration,
     measure_surfaces,
     pattern_areas_mm2,
+    score_probability,
 )
 
 with warnings.catch_warnings():
@@ -125,6 +125,7 @@ def test_random_pairs(group: int) -> None:
         assert_like_all_oracles(pair, spacing_mm)
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_real_pairs(real_data) -> None:
     """Neighbours in the alphabet, cut to a common shape; a label against another case's."""
@@ -184,7 +185,7 @@ def test_probabilities_agree_with_scikit_learn(seed: int) -> None:
     stated = np.clip(rng.normal(0.3 + 0.3 * reference, 0.2), 0, 1).astype(np.float32)
     if seed % 2:
         stated = np.round(stated * 255) / 255  # many voxels of one probability
-    numbers = measure_calibration(stated, reference)
+    numbers = score_probability(stated, reference)
     assert numbers.auroc == pytest.approx(oracle.roc_auc_score(reference, stated), abs=1e-6)
     assert numbers.average_precision == pytest.approx(oracle.average_precision_score(reference, stated), abs=1e-6)
     assert numbers.brier == pytest.approx(oracle.brier_score_loss(reference, stated), abs=1e-6)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from volseg.config import TrainingConfig
-from volseg.training.optimizers import Muon, build_optimizer, orthogonalized
+from volseg.training.optimizers import Muon, build_optimizer, orthogonalize
 
 
 @pytest.mark.parametrize("shape", [(16, 432), (432, 16), (8, 8)])
@@ -14,7 +14,7 @@ def test_an_orthogonalised_matrix_keeps_its_directions_and_has_singular_values_n
     left, values, right = torch.linalg.svd(matrix, full_matrices=False)
     assert values.min() > 0.05 * values.norm() / len(values)  # nothing that five rounds cannot lift
 
-    turned = left.T @ orthogonalized(matrix) @ right.T
+    turned = left.T @ orthogonalize(matrix) @ right.T
     diagonal = turned.diagonal()
     assert diagonal.min() > 0.6
     assert diagonal.max() < 1.3
@@ -22,7 +22,7 @@ def test_an_orthogonalised_matrix_keeps_its_directions_and_has_singular_values_n
 
 
 def test_a_gradient_of_zero_moves_nothing() -> None:
-    assert not orthogonalized(torch.zeros(4, 6)).any()
+    assert not orthogonalize(torch.zeros(4, 6)).any()
 
 
 def gradients(steps: int, *shape: int) -> list[torch.Tensor]:

@@ -186,6 +186,14 @@ ACQUISITIONS: dict[str, Acquisition] = {
 }
 
 
+#: One or two of each kind; the others take longer than is worth waiting for each time.
+QUICK = {
+    "axial HFS", "coronal HFDL", "sagittal FFS", "single oblique", "double oblique coronal FFS", "tilt +20",
+    "tilt +20 double oblique", "anisotropic pixels double oblique", "reversed slices", "left-handed double oblique",
+    "shuffled tilt", "pydicom rounded headers", "SimpleITK double oblique",
+}  # fmt: skip
+
+
 def phantom(shape: tuple[int, int, int]) -> NDArray[np.int16]:
     """(I, J, K) label values; nothing in it is symmetric.
 
@@ -253,7 +261,13 @@ class Study:
         return {name: Solid(len(points) * size, points.mean(axis=0)) for name, points in self.truth.items()}
 
 
-@pytest.fixture(scope="module", params=ACQUISITIONS.values(), ids=list(ACQUISITIONS))
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(made, id=name, marks=[] if name in QUICK else [pytest.mark.slow])
+        for name, made in ACQUISITIONS.items()
+    ],
+)
 def study(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Study:
     folder = tmp_path_factory.mktemp("acquisition")
     images = folder / "images"
@@ -290,6 +304,7 @@ STRAIGHT_ONLY = {
 def test_every_format_is_judged() -> None:
     assert {*VOXEL_READERS, "rtstruct", "dicom-sr", "stl", "ply", "glb", "png"} == {*FORMATS}
     assert len(ACQUISITIONS) >= 24
+    assert {*ACQUISITIONS} > QUICK
 
 
 def test_positions_are_those_of_the_standard() -> None:

@@ -10,13 +10,23 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from volseg.cases import Dataset, find_dataset
-from volseg.config import CtNormalization, DynUNet, ZScore, read_config
+from volseg.config import CtNormalization, DynUNet, PartialConfig, ZScore, read_config
 from volseg.errors import ConfigError, DataError
 from volseg.image.volume import Mask
 from volseg.io import write_mask, write_volume
 from volseg.model.networks import patch_divisor
-from volseg.planning import CPU, CasePrint, Fingerprint, Machine, lateral_pairs, make_plan, take_fingerprint, with_gpu
-from volseg.training.run import check_patch, plan_folder, render
+from volseg.planning import (
+    CPU,
+    CasePrint,
+    Fingerprint,
+    Machine,
+    check_patch,
+    lateral_pairs,
+    make_plan,
+    plan_folder,
+    take_fingerprint,
+    with_gpu,
+)
 
 
 def fingerprint(
@@ -134,8 +144,8 @@ def test_no_plan_mirrors_a_patient_whose_labels_state_a_side() -> None:
 
 
 def test_a_written_plan_reads_back_and_explains_itself(dataset: Path, tmp_path: Path) -> None:
-    _, plan = plan_folder(dataset, {"training": {"epochs": 7}})
-    (tmp_path / "config.yaml").write_text(text := render(plan))
+    _, plan = plan_folder(dataset, PartialConfig.of({"training": {"epochs": 7}}))
+    (tmp_path / "config.yaml").write_text(text := plan.to_yaml())
     assert read_config(tmp_path / "config.yaml") == plan.config
     assert plan.config.training.epochs == 7
     lines = text.splitlines()
@@ -145,7 +155,7 @@ def test_a_written_plan_reads_back_and_explains_itself(dataset: Path, tmp_path: 
 
 
 def test_a_given_spacing_is_planned_for_and_said_to_be_given(dataset: Path) -> None:
-    _, plan = plan_folder(dataset, {"preprocessing": {"spacing_mm": [2, 2, 2]}})
+    _, plan = plan_folder(dataset, PartialConfig.of({"preprocessing": {"spacing_mm": [2, 2, 2]}}))
     assert plan.config.preprocessing.spacing_mm == (2.0, 2.0, 2.0)
     assert plan.reasons["preprocessing.spacing_mm"] == "given"
     assert max(plan.config.patches.size) <= 20  # the median volume has 10 x 10 x 16 voxels at 2 mm
@@ -208,12 +218,12 @@ def test_a_network_is_wider_where_time_and_memory_allow_it() -> None:
 def test_folds_share_the_time_that_a_plan_is_made_for(dataset: Path) -> None:
     seen = []
     for dealt in ({"fold": 0}, {"fold": "all", "folds": 3}, {"fold": "all", "holdout": 0.3}):
-        plan = plan_folder(dataset, {"training": {"minutes": 3.0, **dealt}})[1]
+        plan = plan_folder(dataset, PartialConfig.of({"training": {"minutes": 3.0, **dealt}}))[1]
         assert isinstance(plan.config.network, DynUNet)
         seen.append(plan.config.network.filters[0])
     assert seen == [32, 16, 32]
     with pytest.raises(ConfigError, match=r"training\.minutes"):
-        plan_folder(dataset, {"training": {"minutes": "soon"}})
+        PartialConfig.of({"training": {"minutes": "soon"}})
 
 
 def test_different_data_get_different_plans() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
@@ -119,7 +119,6 @@ def test_holes_are_filled_as_by_scipy(mask: Mask):
     assert np.array_equal(result, np.where(filled & (mask.array == 0), 1, mask.array))
 
 
-@settings(deadline=None)
 @given(masks, st.sampled_from([0.5, 1.0, 2.0, 2.3, 3.5, 4.1]))
 def test_morphology_agrees_with_an_enumerated_ball(mask: Mask, radius_mm: float):
     inside = mask.array == 1

@@ -7,6 +7,7 @@ import math
 import re
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -131,6 +132,21 @@ def test_a_large_surface_stays_small_and_in_place(share: float) -> None:
     corners = np.frombuffer(base64.b64decode(surface.corners), "<i2").reshape(-1, 3) / 10
     assert corners.min(axis=0) == pytest.approx([-40] * 3, abs=8)
     assert corners.max(axis=0) == pytest.approx([40] * 3, abs=8)
+
+
+def test_surfaces_drawn_side_by_side_are_those_drawn_alone() -> None:
+    rng = np.random.default_rng(0)
+    radius = np.linalg.norm(np.indices((60, 60, 60)) - 30, axis=0)
+    grid = Geometry(radius.shape, np.eye(4))
+    masks = [Mask((radius + rng.normal(0, 2, radius.shape) < 22).astype(np.uint8), grid, LABELS) for _ in range(6)]
+
+    def surface(mask: Mask) -> object:
+        return draw(None, mask, None).prediction
+
+    alone = [surface(mask) for mask in masks]
+    for _ in range(4):
+        with ThreadPoolExecutor(3) as executor:
+            assert list(executor.map(surface, masks)) == alone
 
 
 def test_a_mask_alone_is_drawn_where_it_is_fullest() -> None:
@@ -561,7 +577,7 @@ def test_what_holds_no_results_is_said(volseg, tmp_path: Path) -> None:
 
 
 def test_a_damaged_picture_is_named(volseg, dataset: Path, tmp_path: Path) -> None:
-    from volseg.reporting import report_folder
+    from volseg.reporting.folder import report_folder
 
     masks, scores = tmp_path / "masks", tmp_path / "scores"
     shutil.copytree(dataset / "labels", masks)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813  # the library's own short name
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
 
@@ -46,7 +46,6 @@ def test_positions_are_where_the_new_grid_lies(
         np.testing.assert_allclose(positions, expected, atol=1e-9)
 
 
-@settings(deadline=None)
 @given(shapes, spacings_mm, spacings_mm, st.integers(0, 99))
 def test_linear_is_that_of_scipy(
     shape: tuple[int, int, int],
@@ -91,7 +90,6 @@ def test_linear_is_that_of_simpleitk_on_an_oblique_grid() -> None:
     np.testing.assert_allclose(result[inner], expected[inner], atol=1e-5)
 
 
-@settings(deadline=None)
 @given(shapes, spacings_mm, spacings_mm)
 def test_a_constant_stays_and_a_ramp_stays_a_ramp(
     shape: tuple[int, int, int], spacing_mm: tuple[float, float, float], new_spacing_mm: tuple[float, float, float]
@@ -105,7 +103,6 @@ def test_a_constant_stays_and_a_ramp_stays_a_ramp(
     np.testing.assert_allclose(resampled(x_mm, grid, new_spacing_mm)[0].numpy(), expected_mm, atol=rounding_mm + 1e-6)
 
 
-@settings(deadline=None)
 @given(shapes, spacings_mm, spacings_mm)
 def test_nearest_takes_the_nearest_voxel(
     shape: tuple[int, int, int], spacing_mm: tuple[float, float, float], new_spacing_mm: tuple[float, float, float]

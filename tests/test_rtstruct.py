@@ -18,8 +18,8 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
 from volseg.errors import DataError, GeometryError
-from volseg.exporting.identity import derived_uid
 from volseg.exporting.rtstruct import write_rtstruct
+from volseg.exporting.uids import derived_uid
 from volseg.image.contours import signed_area
 from volseg.image.geometry import Geometry
 from volseg.image.terminology import Code, Structure
@@ -102,7 +102,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An axial series in `ct`, and its structure set."""
     folder = tmp_path_factory.mktemp("axial")
     source = make_series(folder / "ct", modality="CT")
-    write_rtstruct(make_mask(source), source, folder / "rt.dcm")
+    write_rtstruct(make_mask(source), read_instances(source), folder / "rt.dcm")
     return folder
 
 
@@ -130,7 +130,7 @@ def series_of(folder: Path) -> Any:
 def test_a_mask_comes_back_from_any_acquisition(directions: np.ndarray, tmp_path: Path) -> None:
     source = make_series(tmp_path / "series", directions)
     mask = make_mask(source)
-    write_rtstruct(mask, source, tmp_path / "rt.dcm")
+    write_rtstruct(mask, read_instances(source), tmp_path / "rt.dcm")
     rois = list(read_rtstruct(tmp_path / "rt.dcm", mask.geometry))
     assert [(segment.number, segment.name) for segment, _ in rois] == [(label.value, label.name) for label in LABELS]
     for segment, array in rois:
@@ -141,10 +141,12 @@ def test_a_mask_comes_back_from_any_acquisition(directions: np.ndarray, tmp_path
 def test_contours_lie_in_the_planes_of_their_images(directions: np.ndarray, tmp_path: Path) -> None:
     source = make_series(tmp_path / "series", directions)
     mask = make_mask(source)
-    write_rtstruct(mask, source, tmp_path / "rt.dcm")
+    write_rtstruct(mask, read_instances(source), tmp_path / "rt.dcm")
     images = {image.SOPInstanceUID: image for image in map(pydicom.dcmread, source.files)}
     to_index = np.linalg.inv(mask.geometry.lps_affine)
-    for item in pydicom.dcmread(tmp_path / "rt.dcm").ROIContourSequence:
+    items = pydicom.dcmread(tmp_path / "rt.dcm").ROIContourSequence
+    assert [item.ReferencedROINumber for item in items] == [label.value for label in LABELS]
+    for item in items:
         voxels = np.zeros(SHAPE[2])
         for contour in item.get("ContourSequence", []):
             image = images[contour.ContourImageSequence[0].ReferencedSOPInstanceUID]
@@ -167,7 +169,7 @@ def test_frames_of_an_enhanced_file_are_named(tmp_path: Path) -> None:
     source = single_source(tmp_path / "enhanced")
     assert isinstance(source, SeriesSource)
     mask = make_mask(source)
-    write_rtstruct(mask, source, tmp_path / "rt.dcm")
+    write_rtstruct(mask, read_instances(source), tmp_path / "rt.dcm")
     for segment, array in read_rtstruct(tmp_path / "rt.dcm", mask.geometry):
         np.testing.assert_array_equal(array, mask.array == segment.number)
     contour = pydicom.dcmread(tmp_path / "rt.dcm").ROIContourSequence[1].ContourSequence[0]
@@ -203,7 +205,7 @@ def test_a_bridged_gap_has_no_contours(tmp_path: Path) -> None:
     assert isinstance(bridged, SeriesSource)
     mask = make_mask(bridged)
     assert mask.array[:, :, 3].any()
-    write_rtstruct(mask, bridged, tmp_path / "rt.dcm")
+    write_rtstruct(mask, read_instances(bridged), tmp_path / "rt.dcm")
     for segment, array in read_rtstruct(tmp_path / "rt.dcm", mask.geometry):
         assert not array[:, :, 3].any()
         np.testing.assert_array_equal(np.delete(array, 3, axis=2), np.delete(mask.array == segment.number, 3, axis=2))
@@ -242,7 +244,7 @@ def test_the_same_result_is_the_same_object(tmp_path: Path) -> None:
     other = Mask(np.where(mask.array == 2, 5, mask.array).astype(np.uint8), mask.geometry, mask.labels)
     renamed = Mask(mask.array, mask.geometry, (Label(1, "other"), *LABELS[1:]))
     for number, each in enumerate([mask, mask, other, renamed]):
-        write_rtstruct(each, source, tmp_path / f"{number}.dcm")
+        write_rtstruct(each, read_instances(source), tmp_path / f"{number}.dcm")
     assert (tmp_path / "0.dcm").read_bytes() == (tmp_path / "1.dcm").read_bytes()
     uids = [pydicom.dcmread(tmp_path / f"{number}.dcm").SOPInstanceUID for number in range(4)]
     assert len(set(uids)) == 3
@@ -270,7 +272,7 @@ def test_of_the_patient_it_says_what_the_standard_needs(tmp_path: Path) -> None:
                 d.__setattr__(k, v) for k, v in ({"SpecificCharacterSet": "ISO_IR 100"} | stated | kept_back).items()
             ],
         )
-    write_rtstruct(make_mask(source), source, tmp_path / "rt.dcm")
+    write_rtstruct(make_mask(source), read_instances(source), tmp_path / "rt.dcm")
     dataset = pydicom.dcmread(tmp_path / "rt.dcm")
     assert {keyword: str(dataset[keyword].value) for keyword in stated} == stated
     assert dataset.SpecificCharacterSet == "ISO_IR 192"
@@ -283,7 +285,7 @@ def test_names_in_any_language(tmp_path: Path) -> None:
     for path in source.files:
         edit(path, lambda d: [setattr(d, "SpecificCharacterSet", "ISO_IR 100"), setattr(d, "PatientName", "Größe")])
     labels = (Label(1, "肝臓"), Label(2, "печень"))
-    write_rtstruct(make_mask(source, labels), source, tmp_path / "rt.dcm")
+    write_rtstruct(make_mask(source, labels), read_instances(source), tmp_path / "rt.dcm")
     assert marks_of(tmp_path / "rt.dcm").names == ("肝臓", "печень")
     assert pydicom.dcmread(tmp_path / "rt.dcm").PatientName == "Größe"
 
@@ -296,7 +298,7 @@ def test_decimal_strings_are_short_and_exact(tmp_path: Path) -> None:
     source = single_source(tmp_path / "series")
     assert isinstance(source, SeriesSource)
     mask = make_mask(source)
-    write_rtstruct(mask, source, tmp_path / "rt.dcm")
+    write_rtstruct(mask, read_instances(source), tmp_path / "rt.dcm")
     for contour in pydicom.dcmread(tmp_path / "rt.dcm").ROIContourSequence[0].ContourSequence:
         texts = contour.get_item("ContourData").value.decode().split("\\")
         assert max(len(text) for text in texts) <= 16
@@ -314,8 +316,9 @@ def test_a_mask_of_another_grid_is_refused(tmp_path: Path) -> None:
     source = make_series(tmp_path / "series")
     moved = make_mask(source).geometry.affine.copy()
     moved[0, 3] += 0.01
+    elsewhere = Mask(np.zeros(SHAPE, np.uint8), Geometry(SHAPE, moved), LABELS)
     with pytest.raises(GeometryError, match="but the images in"):
-        write_rtstruct(Mask(np.zeros(SHAPE, np.uint8), Geometry(SHAPE, moved), LABELS), source, tmp_path / "rt.dcm")
+        write_rtstruct(elsewhere, read_instances(source), tmp_path / "rt.dcm")
     assert not (tmp_path / "rt.dcm").exists()
 
 
@@ -330,7 +333,7 @@ def test_a_mask_of_another_grid_is_refused(tmp_path: Path) -> None:
 def test_labels_that_cannot_be_stated_are_refused(labels: tuple[Label, ...], reason: str, tmp_path: Path) -> None:
     source = make_series(tmp_path / "series")
     with pytest.raises(DataError, match=reason):
-        write_rtstruct(make_mask(source, labels), source, tmp_path / "rt.dcm")
+        write_rtstruct(make_mask(source, labels), read_instances(source), tmp_path / "rt.dcm")
 
 
 @pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SOPInstanceUID"])
@@ -340,7 +343,7 @@ def test_a_series_without_identity_is_refused(keyword: str, tmp_path: Path) -> N
     for path in source.files:
         edit(path, lambda d: delattr(d, keyword))
     with pytest.raises(DataError, match=keyword):
-        write_rtstruct(mask, source, tmp_path / "rt.dcm")
+        write_rtstruct(mask, read_instances(source), tmp_path / "rt.dcm")
 
 
 # Read
@@ -515,7 +518,7 @@ def test_bytes_that_are_changed_never_crash(folder: Path, tmp_path: Path, geomet
 def test_dciodvfy_finds_no_error(directions: np.ndarray, tmp_path: Path) -> None:
     command = tool("dciodvfy")
     source = make_series(tmp_path / "series", directions, modality="CT")
-    write_rtstruct(make_mask(source, (*LABELS, Label(9, "größer"))), source, tmp_path / "rt.dcm")
+    write_rtstruct(make_mask(source, (*LABELS, Label(9, "größer"))), read_instances(source), tmp_path / "rt.dcm")
     report = subprocess.run(
         [command, "-new", tmp_path / "rt.dcm"], capture_output=True, encoding="utf-8", errors="replace", check=False
     )
@@ -533,7 +536,7 @@ def test_plastimatch_fills_the_same_voxels(name: str, tmp_path: Path) -> None:
     command = tool("plastimatch")
     source = make_series(tmp_path / "ct", DIRECTIONS[name], modality="CT")
     mask = make_mask(source)
-    write_rtstruct(mask, source, tmp_path / "rt.dcm")
+    write_rtstruct(mask, read_instances(source), tmp_path / "rt.dcm")
     options = ["--input", tmp_path / "rt.dcm", "--referenced-ct", tmp_path / "ct", "--prefix-format", "nrrd"]
     subprocess.run([command, "convert", *options, "--output-prefix", tmp_path / "out"], capture_output=True, check=True)
     affine = mask.geometry.lps_affine
@@ -596,9 +599,9 @@ def test_real_references(real_sets: Path, tmp_path: Path) -> None:
     ((segment, array),) = read_rtstruct(mock / "rt.dcm", images.geometry)
     assert segment.name == "ROI-1"
     assert array.any(axis=(0, 1)).tolist() == [True, False]
-    assert marks_of(mock / "rt.dcm").series_uids == (header.SeriesInstanceUID,)
+    assert marks_of(mock / "rt.dcm").series_uids == (header.text("SeriesInstanceUID"),)
     # Drawn on other images than these two: a third slice, another frame of reference, or nobody knows.
-    assert marks_of(mock / "rt.dcm").frame_of_reference_uid != header.FrameOfReferenceUID
+    assert marks_of(mock / "rt.dcm").frame_of_reference_uid != header.text("FrameOfReferenceUID")
     assert marks_of(mock / "non_existent_reference_rt.dcm").series_uids == ()
     with pytest.raises(GeometryError, match=r"contour 1 of ROI 'ROI-1' .* outside the grid"):
         next(read_rtstruct(mock / "invalid_reference_rt.dcm", images.geometry))

@@ -21,7 +21,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from test_dicom import edit
 
 from volseg.errors import DataError, GeometryError
-from volseg.exporting.seg import Encoding, seg_uids, write_seg
+from volseg.exporting import Encoding, write
+from volseg.exporting.seg import seg_uids, write_seg
 from volseg.image.geometry import Geometry
 from volseg.image.terminology import Code, Structure, default_color
 from volseg.image.volume import Label, Mask, Volume
@@ -122,7 +123,7 @@ def test_masks_lie_on_their_images(name: str, encoding: Encoding, tmp_path: Path
     source = make_series(tmp_path / "series", GEOMETRIES[name])
     mask = make_mask(source)
     path = tmp_path / "mask.dcm"
-    write_seg(mask, source, path, encoding)
+    write_seg(mask, read_instances(source), path, encoding)
     assert_reads_back(path, mask)
     assert_lies_right_in_pydicom(path, mask)
     if encoding == "binary":
@@ -184,10 +185,10 @@ def assert_dcmqi_agrees(path: Path, mask: Mask, encoding: Encoding, folder: Path
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_highdicom_finds_the_mask_of_each_image(source: SeriesSource, encoding: Encoding, tmp_path: Path) -> None:
     mask = make_mask(source)
-    write_seg(mask, source, tmp_path / "mask.dcm", encoding)
+    write_seg(mask, read_instances(source), tmp_path / "mask.dcm", encoding)
     seg = hd.seg.segread(tmp_path / "mask.dcm")
     instances = read_instances(source)
-    uids = [str(instances.header_of(frame).SOPInstanceUID) for frame in instances.frames]
+    uids = [str(instances.header_of(frame).dataset.SOPInstanceUID) for frame in instances.frames]
     pixels = seg.get_pixels_by_source_instance(uids, combine_segments=True, assert_missing_frames_are_empty=True)
     np.testing.assert_array_equal(pixels, mask.array.transpose(2, 1, 0))
     with pydicom.config.disable_value_validation():
@@ -237,7 +238,7 @@ def test_frames_of_a_multi_frame_image_are_referred_to_by_number(encoding: Encod
     source = series_in(tmp_path / "series")
     mask = make_mask(source)
     path = tmp_path / "mask.dcm"
-    write_seg(mask, source, path, encoding)
+    write_seg(mask, read_instances(source), path, encoding)
     assert_reads_back(path, mask)
     assert_dcmqi_agrees(path, mask, encoding, tmp_path / "dcmqi")
     dataset = pydicom.dcmread(path)
@@ -263,7 +264,7 @@ def test_slices_that_no_image_shows_have_no_frame(tmp_path: Path) -> None:
     assert isinstance(source, SeriesSource)
     mask = make_mask(source)
     assert mask.geometry.shape == SHAPE
-    write_seg(mask, source, tmp_path / "mask.dcm")
+    write_seg(mask, read_instances(source), tmp_path / "mask.dcm")
     expected = mask.array.copy()
     expected[:, :, [2, 5]] = 0
     assert_reads_back(tmp_path / "mask.dcm", Mask(expected, mask.geometry, mask.labels))
@@ -276,7 +277,7 @@ def test_slices_that_no_image_shows_have_no_frame(tmp_path: Path) -> None:
 def test_nothing_found_is_a_valid_object(source: SeriesSource, encoding: Encoding, tmp_path: Path) -> None:
     path = tmp_path / "mask.dcm"
     mask = make_mask(source)
-    write_seg(Mask(np.zeros_like(mask.array), mask.geometry, mask.labels), source, path, encoding)
+    write_seg(Mask(np.zeros_like(mask.array), mask.geometry, mask.labels), read_instances(source), path, encoding)
     assert [voxels.sum() for voxels in read_all(path, mask.geometry).values()] == [0, 0, 0]
     assert not hd.seg.segread(path).get_volume(combine_segments=True).array.any()
     if encoding == "binary":
@@ -287,14 +288,14 @@ def test_nothing_found_is_a_valid_object(source: SeriesSource, encoding: Encodin
 def test_an_empty_segment_is_described(source: SeriesSource, encoding: Encoding, tmp_path: Path) -> None:
     mask = make_mask(source)
     mask = Mask(np.where(mask.array == 2, 0, mask.array).astype(np.uint8), mask.geometry, mask.labels)
-    write_seg(mask, source, tmp_path / "mask.dcm", encoding)
+    write_seg(mask, read_instances(source), tmp_path / "mask.dcm", encoding)
     assert_reads_back(tmp_path / "mask.dcm", mask)
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_numbers_are_consecutive_where_values_are_not(source: SeriesSource, encoding: Encoding, tmp_path: Path) -> None:
     mask = make_mask(source, values=(300, 7, 40))
-    write_seg(mask, source, tmp_path / "mask.dcm", encoding)
+    write_seg(mask, read_instances(source), tmp_path / "mask.dcm", encoding)
     segments = [segment for segment, _ in read_seg(tmp_path / "mask.dcm", mask.geometry)]
     assert [(segment.number, segment.name) for segment in segments] == [
         (1, "label 7"),
@@ -308,7 +309,7 @@ def test_numbers_are_consecutive_where_values_are_not(source: SeriesSource, enco
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_more_than_255_segments(source: SeriesSource, encoding: Encoding, tmp_path: Path) -> None:
     mask = make_mask(source, values=range(1, 301))
-    write_seg(mask, source, tmp_path / "mask.dcm", encoding)
+    write_seg(mask, read_instances(source), tmp_path / "mask.dcm", encoding)
     assert_reads_back(tmp_path / "mask.dcm", mask)
     assert pydicom.dcmread(tmp_path / "mask.dcm").BitsAllocated == (1 if encoding == "binary" else 16)
 
@@ -319,7 +320,7 @@ def test_label_maps_of_every_size_are_compressed(shape: tuple[int, int, int], co
     # GDCM's RLE encoder ends the process where the number of pixels is odd.
     source = make_series(tmp_path / "series", shape=shape)
     mask = make_mask(source, values=range(1, count + 1))
-    write_seg(mask, source, tmp_path / "mask.dcm", "labelmap")
+    write_seg(mask, read_instances(source), tmp_path / "mask.dcm", "labelmap")
     assert_reads_back(tmp_path / "mask.dcm", mask)
     assert pydicom.dcmread(tmp_path / "mask.dcm").file_meta.TransferSyntaxUID == uid.RLELossless
 
@@ -337,7 +338,7 @@ def test_what_labels_mean_is_kept(source: SeriesSource, encoding: Encoding, tmp_
         Label(4, "mine"),
     )
     mask = Mask(make_mask(source, values=(1, 2, 3, 4)).array, read_instances(source).geometry, labels)
-    write_seg(mask, source, tmp_path / "mask.dcm", encoding)
+    write_seg(mask, read_instances(source), tmp_path / "mask.dcm", encoding)
     liver, niere, tumor, mine = (segment for segment, _ in read_seg(tmp_path / "mask.dcm", mask.geometry))
     assert liver.name == "Leber/λ 肝臓 " + "ü" * 24  # 64 bytes of UTF-8
     assert (liver.type, liver.modifier) == (SCT_LIVER, None)
@@ -373,7 +374,7 @@ def test_what_is_copied_is_what_the_standard_asks_for(tmp_path: Path) -> None:
     for file in source.files:
         change(Path(str(file)), identify)
     source = series_in(tmp_path / "series")
-    write_seg(make_mask(source), source, tmp_path / "mask.dcm")
+    write_seg(make_mask(source), read_instances(source), tmp_path / "mask.dcm")
     image, dataset = pydicom.dcmread(tmp_path / "series" / "0001.dcm"), pydicom.dcmread(tmp_path / "mask.dcm")
     for keyword in ("PatientName", "PatientID", "PatientSex", "StudyDate", "StudyTime", "StudyInstanceUID"):
         assert dataset[keyword].value == image[keyword].value
@@ -393,7 +394,7 @@ def test_images_without_what_must_be_copied_are_refused(keyword: str, tmp_path: 
     for file in source.files:
         change(Path(str(file)), lambda dataset: delattr(dataset, keyword))
     with pytest.raises(DataError, match=f"0001.dcm does not state {keyword}"):
-        write_seg(mask, source, tmp_path / "mask.dcm")
+        write_seg(mask, read_instances(source), tmp_path / "mask.dcm")
     assert not (tmp_path / "mask.dcm").exists()
 
 
@@ -401,16 +402,16 @@ def test_text_in_the_images_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptu
     source = make_series(tmp_path / "series")
     mask = make_mask(source)
     with caplog.at_level(logging.WARNING, logger="volseg"):
-        write_seg(mask, source, tmp_path / "mask.dcm")
+        write(mask, source, tmp_path / "mask.dcm", "dicom-seg")
         assert not caplog.records
         change(tmp_path / "series" / "0003.dcm", lambda dataset: setattr(dataset, "BurnedInAnnotation", "YES"))
-        write_seg(mask, source, tmp_path / "mask.dcm")
+        write(mask, source, tmp_path / "mask.dcm", "dicom-seg")
     assert ["BurnedInAnnotation is YES" in record.message for record in caplog.records] == [True]
 
 
 def test_the_same_result_is_the_same_object(source: SeriesSource, tmp_path: Path) -> None:
     def written(mask: Mask, encoding: Encoding = "binary") -> Dataset:
-        write_seg(mask, source, tmp_path / "mask.dcm", encoding)
+        write_seg(mask, read_instances(source), tmp_path / "mask.dcm", encoding)
         return pydicom.dcmread(tmp_path / "mask.dcm")
 
     for path in source.files:
@@ -433,13 +434,13 @@ def test_masks_that_do_not_fit_are_refused(source: SeriesSource, tmp_path: Path)
     moved[0, 3] += 1
     path = tmp_path / "mask.dcm"
     with pytest.raises(GeometryError, match="the mask has 13x11x7"):
-        write_seg(Mask(mask.array, Geometry(SHAPE, moved), mask.labels), source, path)
+        write_seg(Mask(mask.array, Geometry(SHAPE, moved), mask.labels), read_instances(source), path)
     with pytest.raises(DataError, match="value 3, which no label names"):
-        write_seg(Mask(mask.array, mask.geometry, mask.labels[:2]), source, path)
+        write_seg(Mask(mask.array, mask.geometry, mask.labels[:2]), read_instances(source), path)
     with pytest.raises(DataError, match="without labels"):
-        write_seg(Mask(mask.array, mask.geometry), source, path)
+        write_seg(Mask(mask.array, mask.geometry), read_instances(source), path)
     with pytest.raises(DataError, match="two labels"):
-        write_seg(Mask(mask.array, mask.geometry, (*mask.labels, mask.labels[0])), source, path)
+        write_seg(Mask(mask.array, mask.geometry, (*mask.labels, mask.labels[0])), read_instances(source), path)
     assert not path.exists()
 
 
@@ -525,7 +526,7 @@ def test_transfer_syntaxes(syntax: uid.UID, tmp_path: Path) -> None:
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_grids_with_other_axes_are_filled_the_same(source: SeriesSource, encoding: Encoding, tmp_path: Path) -> None:
     mask = make_mask(source)
-    write_seg(mask, source, tmp_path / "mask.dcm", encoding)
+    write_seg(mask, read_instances(source), tmp_path / "mask.dcm", encoding)
     for order in STORAGE_ORDERS:
         found = read_all(tmp_path / "mask.dcm", mask.geometry.reordered(order))
         for label in mask.labels:
@@ -534,7 +535,7 @@ def test_grids_with_other_axes_are_filled_the_same(source: SeriesSource, encodin
 
 def test_the_order_of_frames_does_not_matter(source: SeriesSource, tmp_path: Path) -> None:
     mask = make_mask(source)
-    write_seg(mask, source, tmp_path / "mask.dcm", "labelmap")
+    write_seg(mask, read_instances(source), tmp_path / "mask.dcm", "labelmap")
 
     def shuffle(dataset: Dataset) -> None:
         order = np.random.default_rng(0).permutation(dataset.NumberOfFrames)
@@ -549,7 +550,7 @@ def test_the_order_of_frames_does_not_matter(source: SeriesSource, tmp_path: Pat
 def test_a_part_of_the_image_is_filled(source: SeriesSource, tmp_path: Path) -> None:
     """A grid that lacks a border where nothing is marked, and one that lacks a marked voxel."""
     mask = make_mask(source)
-    write_seg(mask, source, tmp_path / "mask.dcm")
+    write_seg(mask, read_instances(source), tmp_path / "mask.dcm")
     first = np.argwhere(mask.array).min(axis=0)
     found = read_all(tmp_path / "mask.dcm", cropped(mask.geometry, first))
     assert first.min() > 0 or first[0] > 0
@@ -580,7 +581,7 @@ def test_grids_between_the_voxels_are_refused(
     change_grid: Callable[[NDArray[Any]], NDArray[Any]], message: str, source: SeriesSource, tmp_path: Path
 ) -> None:
     mask = make_mask(source)
-    write_seg(mask, source, tmp_path / "mask.dcm")
+    write_seg(mask, read_instances(source), tmp_path / "mask.dcm")
     with pytest.raises(GeometryError, match=message):
         read_all(tmp_path / "mask.dcm", Geometry(SHAPE, change_grid(mask.geometry.affine)))
 
@@ -622,7 +623,7 @@ def test_damaged_files_are_refused_by_name(
     damage: Callable[[Dataset], Any], error: type[Exception], message: str, source: SeriesSource, tmp_path: Path
 ) -> None:
     mask = make_mask(source)
-    write_seg(mask, source, tmp_path / "broken.dcm")
+    write_seg(mask, read_instances(source), tmp_path / "broken.dcm")
     change(tmp_path / "broken.dcm", damage)
     with pytest.raises(error, match=message) as caught:
         read_all(tmp_path / "broken.dcm", mask.geometry)
@@ -631,7 +632,7 @@ def test_damaged_files_are_refused_by_name(
 
 def test_truncated_files_are_refused_by_name(source: SeriesSource, tmp_path: Path) -> None:
     mask = make_mask(source)
-    write_seg(mask, source, tmp_path / "whole.dcm")
+    write_seg(mask, read_instances(source), tmp_path / "whole.dcm")
     content = (tmp_path / "whole.dcm").read_bytes()
     for size in range(0, len(content) - 1, len(content) // 37):
         (tmp_path / "broken.dcm").write_bytes(content[:size])

@@ -374,11 +374,11 @@ def write_reference(kind: str, images: Path, folder: Path, name: str = "", label
     folder.mkdir(parents=True, exist_ok=True)
     match kind:
         case "seg":
-            write_seg(mask, series, folder / f"{name or 'x'}.dcm")
+            write_seg(mask, read_instances(series), folder / f"{name or 'x'}.dcm")
         case "labelmap":
-            write_seg(mask, series, folder / f"{name or 'x'}.dcm", "labelmap")
+            write_seg(mask, read_instances(series), folder / f"{name or 'x'}.dcm", "labelmap")
         case "rtstruct":
-            write_rtstruct(mask, series, folder / f"{name or 'x'}.dcm")
+            write_rtstruct(mask, read_instances(series), folder / f"{name or 'x'}.dcm")
         case "series":
             write_series(Volume(mask.array[np.newaxis].astype(np.float32), mask.geometry), folder / (name or "mask"))
         case "nifti":

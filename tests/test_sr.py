@@ -16,7 +16,8 @@ from conftest import rotation
 from numpy.typing import NDArray
 
 from volseg.errors import DataError, GeometryError
-from volseg.exporting.seg import Encoding, write_seg
+from volseg.exporting import Encoding
+from volseg.exporting.seg import write_seg
 from volseg.exporting.sr import diameter_mm, volume_ml, write_sr
 from volseg.image.geometry import Geometry
 from volseg.image.terminology import Code, Structure
@@ -125,8 +126,8 @@ def test_volume_takes_shear_into_account() -> None:
 @pytest.mark.parametrize("encoding", ["binary", "labelmap"])
 def test_others_read_the_numbers(source: SeriesSource, encoding: Encoding, tmp_path: Path) -> None:
     mask = make_mask(source)
-    write_sr(mask, source, tmp_path / "report.dcm", encoding)
-    write_seg(mask, source, tmp_path / "mask.dcm", encoding)
+    write_sr(mask, read_instances(source), tmp_path / "report.dcm", encoding)
+    write_seg(mask, read_instances(source), tmp_path / "mask.dcm", encoding)
     command = [
         tool("tid1500reader"),
         "--inputDICOM",
@@ -157,7 +158,7 @@ def test_others_read_the_numbers(source: SeriesSource, encoding: Encoding, tmp_p
 
 
 def test_others_read_what_was_measured(source: SeriesSource, tmp_path: Path) -> None:
-    write_sr(make_mask(source), source, tmp_path / "report.dcm")
+    write_sr(make_mask(source), read_instances(source), tmp_path / "report.dcm")
     report = hd.sr.srread(tmp_path / "report.dcm")
     groups = report.content.get_volumetric_roi_measurement_groups()
     assert [group.finding_type.value for group in groups] == [LIVER.value, KIDNEY.value, NEOPLASM.value, "mine"]
@@ -171,7 +172,7 @@ def test_others_read_what_was_measured(source: SeriesSource, tmp_path: Path) -> 
 
 def test_nothing_found_is_a_valid_report(source: SeriesSource, tmp_path: Path) -> None:
     mask = make_mask(source)
-    write_sr(Mask(np.zeros_like(mask.array), mask.geometry, LABELS), source, tmp_path / "report.dcm")
+    write_sr(Mask(np.zeros_like(mask.array), mask.geometry, LABELS), read_instances(source), tmp_path / "report.dcm")
     groups = hd.sr.srread(tmp_path / "report.dcm").content.get_volumetric_roi_measurement_groups()
     assert [[item.value for item in group.get_measurements()] for group in groups] == [[0.0]] * 4
     assert dciodvfy_errors(tmp_path / "report.dcm") == []
@@ -181,7 +182,7 @@ def test_the_same_report_is_the_same_object(source: SeriesSource, tmp_path: Path
     mask = make_mask(source)
     uids = []
     for encoding in ("binary", "binary", "labelmap"):
-        write_sr(mask, source, tmp_path / "report.dcm", encoding)
+        write_sr(mask, read_instances(source), tmp_path / "report.dcm", encoding)
         uids.append(pydicom.dcmread(tmp_path / "report.dcm").SOPInstanceUID)
     assert uids[0] == uids[1] != uids[2]
 
@@ -190,7 +191,7 @@ def test_masks_that_do_not_fit_are_refused(source: SeriesSource, tmp_path: Path)
     mask = make_mask(source)
     other = Geometry(mask.geometry.shape, np.eye(4))
     with pytest.raises(GeometryError, match="the mask has"):
-        write_sr(Mask(mask.array, other, LABELS), source, tmp_path / "report.dcm")
+        write_sr(Mask(mask.array, other, LABELS), read_instances(source), tmp_path / "report.dcm")
     with pytest.raises(DataError, match="without labels"):
-        write_sr(Mask(mask.array, mask.geometry), source, tmp_path / "report.dcm")
+        write_sr(Mask(mask.array, mask.geometry), read_instances(source), tmp_path / "report.dcm")
     assert not (tmp_path / "report.dcm").exists()

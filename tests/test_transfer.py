@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from conftest import TINY
+from conftest import TINY, train_folder
 from monai.networks import nets
 
 from volseg.config import (
@@ -25,7 +25,6 @@ from volseg.config import (
 from volseg.errors import CheckpointError
 from volseg.model.checkpoint import load, load_model, save_model
 from volseg.model.networks import build_network
-from volseg.training.run import train_folder
 from volseg.training.transfer import freeze_encoder, load_matching_weights
 
 NETWORKS: list[NetworkConfig] = [

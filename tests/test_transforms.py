@@ -8,24 +8,37 @@ import torch
 from conftest import STORAGE_ORDERS, make_case
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from monai.transforms import Compose
 
 from volseg.cases import Case
 from volseg.config import (
     AugmentationConfig,
+    Config,
     CtNormalization,
     DataConfig,
     MinMax,
+    Normalization,
     Percentiles,
     PreprocessingConfig,
     Window,
     ZScore,
+    validate,
 )
 from volseg.errors import GeometryError
+from volseg.image.box import Box
 from volseg.image.volume import Mask, Volume
 from volseg.io import FileSource, write_mask, write_volume
+from volseg.model.checkpoint import TrainedNetwork
+from volseg.model.networks import build_network
+from volseg.prediction.predictor import Predictor
 from volseg.transforms import (
     IMAGE,
     REFERENCE,
+    Canonicald,
+    FillNonFinited,
+    LoadVolumed,
+    Normalized,
+    Respaced,
     build_augmentation,
     geometry_of,
     normalize,
@@ -150,7 +163,7 @@ def test_a_volume_without_contrast_is_left_as_it_is(nonzero: bool) -> None:
     assert not image.any()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_no_augmentation_makes_a_new_label_value(seed: int) -> None:
     augment = build_augmentation(EVERYTHING, {"a": 1, "b": 5}, (16, 16, 16))
@@ -198,3 +211,68 @@ def test_augmentation_follows_its_seed() -> None:
         results.append(torch.as_tensor(augment(dict(sample))[IMAGE]))
     assert torch.equal(results[0], results[1])
     assert not torch.equal(results[0], results[2])
+
+
+NORMALIZATIONS = (
+    ZScore(nonzero=True),
+    ZScore(nonzero=False),
+    CtNormalization(low=60.0, high=190.0, mean=110.0, std=35.0),
+    Window(low=80.0, high=160.0),
+    Percentiles(low=1.0, high=98.5),
+    MinMax(),
+)
+
+
+@pytest.mark.parametrize("spacing_mm", [(1.0, 1.1, 2.0), (1.0, 1.0, 1.0), (0.7, 1.9, 3.1)], ids=str)
+@pytest.mark.parametrize("channels", [1, 2, 3])
+@pytest.mark.parametrize("normalization", NORMALIZATIONS, ids=lambda each: f"{each.method}-{each.model_dump()}")
+def test_prediction_shows_the_network_what_training_showed_it(
+    normalization: Normalization, channels: int, spacing_mm: tuple[float, float, float], tmp_path: Path
+) -> None:
+    """Bit for bit, whatever the storage order."""
+    names = tuple(f"c{n}" for n in range(channels))
+    order = STORAGE_ORDERS[7 * channels % len(STORAGE_ORDERS)]
+    images = {}
+    for n, name in enumerate(names):
+        image, _ = make_case(n)
+        image.array[0, n, 1, 2] = np.nan
+        grid = make_case(0)[0].geometry.reordered(order)
+        write_volume(Volume(np.ascontiguousarray(order.apply(image.array)), grid), tmp_path / f"{name}.nii.gz")
+        images[name] = FileSource(tmp_path / f"{name}.nii.gz")
+    case = Case("case", images)
+    config = config_of(names, normalization, spacing_mm)
+    trained = preprocess(case, config.data, config.preprocessing, reference=False)[IMAGE].numpy()
+    network = build_network(config.network, channels, config.data.outputs).eval()
+    (network_input,) = Predictor([TrainedNetwork.of(network, config)]).prepare(case).inputs
+    np.testing.assert_array_equal(network_input.read(Box.whole(network_input.network_shape)).numpy(), trained)
+    assert trained.shape == (channels, *network_input.network_shape)
+
+
+def config_of(channels: tuple[str, ...], normalization: Normalization, spacing_mm: tuple[float, ...]) -> Config:
+    tree = {
+        "data": {"channels": channels, "labels": {"ball": 1, "box": 2}},
+        "preprocessing": {"spacing_mm": spacing_mm, "normalization": [normalization.model_dump()] * len(channels)},
+        "patches": {"size": (16, 16, 16)},
+        "network": {"name": "unet", "channels": (8, 16), "strides": ((2, 2, 2),)},
+    }
+    return validate(tree, "a test")
+
+
+def test_a_chain_of_somebody_elses_reads_and_prepares_any_keys(tmp_path: Path) -> None:
+    image, mask = make_case(0)
+    write_volume(image, tmp_path / "scan.nii.gz")
+    write_mask(mask, tmp_path / "seg.nii.gz")
+    chain = Compose(
+        [
+            LoadVolumed(("scan", "seg"), mask_keys="seg"),
+            FillNonFinited("scan"),
+            Canonicald(("scan", "seg")),
+            Normalized((ZScore(),), "scan"),
+            Respaced((2.0, 2.0, 2.0), ("scan", "seg"), mask_keys="seg"),
+        ]
+    )
+    sample = chain({"scan": str(tmp_path / "scan.nii.gz"), "seg": tmp_path / "seg.nii.gz"})
+    assert sample["scan"].shape == sample["seg"].shape
+    assert geometry_of(sample["scan"]).spacing_mm == pytest.approx((2.0, 2.0, 2.0))
+    assert set(sample["seg"].unique().tolist()) == {0, 1, 2}
+    assert abs(float(sample["scan"].mean())) < 0.2

@@ -1,5 +1,130 @@
-"""volseg: 3D volumetric segmentation of MRI and CT, from a folder of scans to masks on the anatomy."""
+"""volseg: 3D volumetric segmentation of MRI and CT, from a folder of scans to masks on the anatomy.
+
+    import volseg
+
+    run = volseg.train("data/train", "runs/a", minutes=10)
+    model = volseg.load("runs/a")
+    model.predict("patient.nii.gz").save("patient.seg.nrrd")
+
+Everything the command line does is here; nothing heavy is imported before it is needed.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from volseg.version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from volseg import transforms
+    from volseg.api import (
+        compare,
+        download,
+        evaluate,
+        export,
+        inspect,
+        load,
+        plan,
+        report,
+        train,
+    )
+    from volseg.cases.inspection import InspectedItem
+    from volseg.config import Config
+    from volseg.demo import Demo, run_demo
+    from volseg.errors import (
+        CheckpointError,
+        ConfigError,
+        DataError,
+        GeometryError,
+        MemoryShortageError,
+        OutputError,
+        TrainingError,
+        VolsegError,
+    )
+    from volseg.evaluation import Comparison, Evaluation
+    from volseg.image.geometry import Geometry
+    from volseg.image.volume import Label, Mask, Volume
+    from volseg.loaded_model import Model
+    from volseg.planning import Plan
+    from volseg.prediction.cases_csv import CaseResult, CaseStatus
+    from volseg.progress import Cancelled, Progress
+    from volseg.results import Batch, BatchCase, Prediction
+    from volseg.training.run import Run
+
+#: Module -> the public names that are loaded from it when somebody asks for them.
+_PUBLIC = {
+    "volseg.api": "compare download evaluate export inspect load plan report train",
+    "volseg.cases.inspection": "InspectedItem",
+    "volseg.config": "Config",
+    "volseg.demo": "Demo run_demo",
+    "volseg.errors": "CheckpointError ConfigError DataError GeometryError MemoryShortageError OutputError "
+    "TrainingError VolsegError",
+    "volseg.evaluation": "Comparison Evaluation",
+    "volseg.image.geometry": "Geometry",
+    "volseg.image.volume": "Label Mask Volume",
+    "volseg.loaded_model": "Model",
+    "volseg.planning": "Plan",
+    "volseg.prediction.cases_csv": "CaseResult CaseStatus",
+    "volseg.progress": "Cancelled Progress",
+    "volseg.results": "Batch BatchCase Prediction",
+    "volseg.training.run": "Run",
+}
+_MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names.split()}
+
+__all__ = [
+    "Batch",
+    "BatchCase",
+    "Cancelled",
+    "CaseResult",
+    "CaseStatus",
+    "CheckpointError",
+    "Comparison",
+    "Config",
+    "ConfigError",
+    "DataError",
+    "Demo",
+    "Evaluation",
+    "Geometry",
+    "GeometryError",
+    "InspectedItem",
+    "Label",
+    "Mask",
+    "MemoryShortageError",
+    "Model",
+    "OutputError",
+    "Plan",
+    "Prediction",
+    "Progress",
+    "Run",
+    "TrainingError",
+    "VolsegError",
+    "Volume",
+    "__version__",
+    "compare",
+    "download",
+    "evaluate",
+    "export",
+    "inspect",
+    "load",
+    "plan",
+    "report",
+    "run_demo",
+    "train",
+    "transforms",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first asked for (PEP 562)."""
+    if name == "transforms":
+        return import_module("volseg.transforms")
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'volseg' has no attribute {name!r}")
+    found = getattr(import_module(_MODULE_OF[name]), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 from volseg.config import Config
-from volseg.errors import DataError
-from volseg.io.files import write_text
+from volseg.io.json_files import read_json, write_json
 from volseg.version import __version__
 
 ABOUT_FILE = "about.json"
@@ -62,7 +60,7 @@ def write_about(facts: Sequence[tuple[str, str]], folder: Path) -> None:
     Raises:
         OutputError: If it cannot be written.
     """
-    write_text(folder / ABOUT_FILE, json.dumps(facts, indent=1) + "\n")
+    write_json(folder / ABOUT_FILE, facts)
 
 
 def read_about(folder: Path) -> Facts:
@@ -74,7 +72,8 @@ def read_about(folder: Path) -> Facts:
     path = folder / ABOUT_FILE
     if not path.is_file():
         return ()
-    try:
-        return tuple((str(name), str(value)) for name, value in json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise DataError(f"{path} is damaged: {error}", hint="delete it, or make the results again") from error
+    return read_json(path, _facts, "is damaged", hint="delete it, or make the results again")
+
+
+def _facts(pairs: Sequence[Sequence[object]]) -> Facts:
+    return tuple((str(name), str(value)) for name, value in pairs)

@@ -5,6 +5,10 @@ from __future__ import annotations
 from typing import Protocol
 
 
+class Cancelled(Exception):  # noqa: N818  what happened, as asyncio and concurrent.futures name it
+    """Raise it in a progress callback to end the work: what is finished stays, and the same call goes on from there."""
+
+
 class Progress(Protocol):
     """Called by every verb as its work advances; the command line draws it, a notebook may ignore it."""
 

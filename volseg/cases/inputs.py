@@ -13,11 +13,11 @@ from volseg.cases.layouts import (
     as_channels,
     by_name,
     find_dataset,
-    from_manifest,
     group_channels,
     references_in,
     split_numbered,
 )
+from volseg.cases.manifest import from_manifest
 from volseg.cases.series import choose_series, studies_of
 from volseg.config import NO_RULES, DicomRules
 from volseg.errors import DataError

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
@@ -12,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from volseg.cases.case import Case, Dataset, as_case_id, names_a_reference, stem
+from volseg.cases.dataset_json import read_dataset_json, stated_channels, stated_labels
+from volseg.cases.manifest import from_manifest, with_references
 from volseg.cases.series import choose_series
 from volseg.config import NO_RULES, DicomRules
 from volseg.errors import DataError
@@ -23,15 +23,11 @@ from volseg.io import (
     SetAside,
     Source,
     discover,
-    image_suffix,
-    single_source,
 )
 from volseg.progress import Progress, ignore_progress
 
 _CHANNEL_SUFFIX = re.compile(r"(.+)_(\d{4})")
 _HINT = "data/README.md shows every layout with a tree"
-#: Columns of a manifest that are not channels.
-_NO_CHANNELS = frozenset({"case_id", "reference", "annotated"})
 
 
 def find_dataset(path: Path, rules: DicomRules = NO_RULES, progress: Progress = ignore_progress) -> Dataset:
@@ -53,7 +49,7 @@ def find_dataset(path: Path, rules: DicomRules = NO_RULES, progress: Progress = 
     if path.is_file():
         if path.suffix.lower() != ".csv":
             raise DataError(f"{path} is a single file", hint=f"training takes a folder or a CSV manifest; {_HINT}")
-        dataset = _labelled(from_manifest(path, rules))
+        dataset = with_references(from_manifest(path, rules))
     elif (path / "dataset.json").is_file():
         dataset = _from_dataset_json(path, rules, progress)
     elif (folders := _image_and_label_folders(path)) is not None:
@@ -73,79 +69,6 @@ def segment_labels(sources: Iterable[Source | None]) -> dict[str, int]:
     """Names of the structures that DICOM objects mark, numbered in the order in which they are met."""
     names = [name for source in sources if isinstance(source, SegmentsSource) for name in source.names]
     return {name: value for value, name in enumerate(dict.fromkeys(filter(None, names)), start=1)}
-
-
-def from_manifest(path: Path, rules: DicomRules = NO_RULES) -> Dataset:
-    """Read a CSV of `case_id,image[,image_2...],reference[,annotated]`; paths are relative to it.
-
-    In the column `annotated` stand, separated by semicolons, the labels that were looked for in a reference; where it
-    is empty or missing, all were.
-
-    Raises:
-        DataError: If it is no such CSV, or a case id is used twice or unsafe.
-    """
-    columns, rows = _read_csv(path)
-    channels = tuple(column for column in columns if column not in _NO_CHANNELS)
-    if "case_id" not in columns or not channels or len(set(columns)) < len(columns):
-        raise DataError(
-            f"{path} is no manifest: its columns are {', '.join(columns)}",
-            hint="case_id,image[,image_2...],reference[,annotated]",
-        )
-    twice = [case_id for case_id, count in Counter(row["case_id"] for row in rows).items() if count > 1]
-    if twice:
-        raise DataError(f"{path} lists case {twice[0]!r} twice")
-    cases: dict[str, Case] = {}
-    set_aside: list[SetAside] = []
-    for row in rows:
-        try:
-            images = {channel: _manifest_source(path, row[channel], rules) for channel in channels}
-            reference = _manifest_source(path, row["reference"], rules) if row.get("reference") else None
-        except DataError as error:
-            set_aside.append(SetAside(path.parent / row["case_id"], str(error)))
-        else:
-            cases[row["case_id"]] = Case(row["case_id"], images, reference, _annotated(row.get("annotated", "")))
-    return Dataset("manifest", tuple(cases.values()), channels, set_aside=tuple(set_aside))
-
-
-def _annotated(entry: str) -> frozenset[str] | None:
-    return frozenset(name.strip() for name in entry.split(";") if name.strip()) or None
-
-
-def _labelled(dataset: Dataset) -> Dataset:
-    """What of a manifest can be trained on: the cases that have a reference."""
-    cases = tuple(case for case in dataset.cases if case.reference is not None)
-    without = [case for case in dataset.cases if case.reference is None]
-    set_aside = [
-        SetAside(source.place, f"an image without a label: the manifest gives case {case.case_id} no reference")
-        for case in without
-        for source in case.images.values()
-    ]
-    return Dataset(dataset.layout, cases, dataset.channels, set_aside=(*dataset.set_aside, *set_aside))
-
-
-def read_dataset_json(path: Path) -> dict[str, Any]:
-    """Read the `dataset.json` of the Medical Segmentation Decathlon or of nnU-Net.
-
-    Raises:
-        DataError: If it is not JSON, or no object.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path} holds a {type(content).__name__}, not an object")
-    return content
-
-
-def stated_channels(description: Mapping[str, Any]) -> tuple[str, ...]:
-    """Channel names of a `dataset.json`, made into words that are keys and file names."""
-    stated = description.get("channel_names") or description.get("modality") or {"0": "image"}
-    if not isinstance(stated, dict):
-        raise DataError(f"dataset.json: the channels must be an object of index to name, got {stated!r}")
-    keys = sorted(map(str, stated), key=lambda key: (len(key), key))  # "2" before "10"
-    names = [re.sub(r"\W+", "_", str(stated[key])).strip("_").lower() or "channel" for key in keys]
-    return tuple(name if names.count(name) == 1 else f"{name}_{n}" for n, name in enumerate(names))
 
 
 def split_numbered(sources: Mapping[str, Source]) -> tuple[dict[str, Source], dict[str, Source]]:
@@ -215,7 +138,7 @@ def name_parts(source: Source, root: Path) -> list[str]:
 
 def _from_dataset_json(root: Path, rules: DicomRules, progress: Progress) -> Dataset:
     description = read_dataset_json(root / "dataset.json")
-    labels, regions = _stated_labels(description)
+    labels, regions = stated_labels(description)
     channels = stated_channels(description)
     listed = description.get("training")
     if isinstance(listed, list) and listed and isinstance(listed[0], dict):
@@ -360,51 +283,10 @@ def _image_and_label_folders(root: Path) -> tuple[Path, Path] | None:
     return None
 
 
-def _stated_labels(description: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, tuple[int, ...]]]:
-    """Labels and regions of a `dataset.json`: Decathlon has value -> name, nnU-Net name -> value or list of values."""
-    stated = description.get("labels", {})
-    if not isinstance(stated, dict):
-        raise DataError(f"dataset.json: labels must be an object, got {stated!r}")
-    labels: dict[str, int] = {}
-    regions: dict[str, tuple[int, ...]] = {}
-    for key, value in stated.items():
-        name, number = (str(value), key) if str(key).isdecimal() else (str(key), value)
-        values = number if isinstance(number, list) else [number]
-        if not values or not all(str(part).isdecimal() for part in values):
-            raise DataError(f"dataset.json: label {name!r} has value {number!r}, which is not a whole number")
-        if isinstance(number, list):
-            regions[name] = tuple(int(part) for part in number)
-        elif int(number) > 0:
-            labels[name] = int(number)
-    for value in sorted({value for values in regions.values() for value in values} - set(labels.values())):
-        labels[f"label_{value}"] = value
-    return labels, regions
-
-
 def _entry_path(root: Path, entry: Mapping[str, Any], key: str) -> Path:
     if not isinstance(entry.get(key), str):
         raise DataError(f"{root / 'dataset.json'}: an entry of 'training' has no {key!r}")
     return root / entry[key]
-
-
-def _read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            rows = [{key.strip(): (value or "").strip() for key, value in row.items() if key} for row in reader]
-            return [name.strip() for name in reader.fieldnames or () if name], rows
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as CSV: {error}") from error
-
-
-def _manifest_source(manifest: Path, entry: str, rules: DicomRules) -> Source:
-    """The one source at a path of a manifest."""
-    if not entry:
-        raise DataError(f"{manifest.name} leaves a path empty")
-    path = manifest.parent / entry
-    if path.is_file() and image_suffix(path):
-        return FileSource(path)
-    return single_source(path, fill_gaps=rules.allow_gaps)
 
 
 def _sorted(cases: Iterable[Case]) -> tuple[Case, ...]:

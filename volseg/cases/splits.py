@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from volseg.errors import DataError
-from volseg.io.files import write_text
+from volseg.io.json_files import read_json, write_json
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def write_splits(splits: Sequence[Split], path: Path) -> None:
     Raises:
         OutputError: If it cannot be written.
     """
-    write_text(path, json.dumps([asdict(split) for split in splits], indent=1) + "\n")
+    write_json(path, [asdict(split) for split in splits])
 
 
 def read_splits(path: Path) -> tuple[Split, ...]:
@@ -69,7 +69,8 @@ def read_splits(path: Path) -> tuple[Split, ...]:
     Raises:
         DataError: If it is not of that form.
     """
-    try:
-        return tuple(Split(tuple(entry["train"]), tuple(entry["val"])) for entry in json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is no list of splits: {error!r}") from error
+    return read_json(path, lambda entries: tuple(_split(entry) for entry in entries), "is no list of splits")
+
+
+def _split(entry: Mapping[str, Any]) -> Split:
+    return Split(tuple(entry["train"]), tuple(entry["val"]))

@@ -16,14 +16,14 @@ def demo(
     minutes: Annotated[float, typer.Option("--minutes", min=0.1, help="Time for training.")] = 3.0,
 ) -> None:
     """Make phantoms, train on them, segment held-out ones, score them. Takes minutes on a laptop."""
-    from volseg.demo import run_demo
+    import volseg
 
     with progress_shown() as progress:
-        made = run_demo(output, minutes, progress)
+        made = volseg.run_demo(output, minutes, progress)
     print_summary(made.evaluation.summary)
     print_line(f"\nphantoms  {output / 'train'}, {output / 'test'}")
     print_line(f"model     {made.run.results[0].model}")
     print_line(f"masks     {output / 'masks'}")
     print_line(f"scores    {made.evaluation.folder}")
-    print_line(f"report    {made.report}")
+    print_line(f"report    {made.evaluation.report}")
     print_line(f"curves    tensorboard --logdir {output / 'run' / 'tensorboard'}")

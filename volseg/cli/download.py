@@ -20,8 +20,8 @@ def download(
     ] = None,
 ) -> None:
     """Fetch a public data set, checked and resumable."""
-    from volseg.cases.download import download as fetch
+    import volseg
 
     with progress_shown() as progress:
-        folder = fetch(task, output, url=url, md5=md5, progress=progress)
+        folder = volseg.download(task, output, url=url, md5=md5, progress=progress)
     print_line(f"{folder}")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from volseg.cli.console import print_comparison, print_line, print_summary, say
-from volseg.cli.options import EXIT_SOME_FAILED, GapsOption, choice, only, progress_shown
+from volseg.cli.options import EXIT_SOME_FAILED, GapsOption, only, progress_shown
 
 if TYPE_CHECKING:
-    from volseg.evaluation import Evaluation
+    from volseg import Evaluation
 
 
 def evaluate(  # noqa: PLR0913  each is an option
@@ -70,60 +69,38 @@ def evaluate(  # noqa: PLR0913  each is an option
         only(context, {"predictions", "references", "output", "compare"}, "does not go with --compare")
         _compare_scores(predictions, references, output)
         return
-    from volseg.about import read_about
-    from volseg.cases import find_images, is_dataset
-    from volseg.config import DicomRules
-    from volseg.errors import ConfigError
-    from volseg.evaluation import Protocol
-    from volseg.evaluation import evaluate as score
-    from volseg.evaluation.pairing import evaluation_labels, pair_cases
-    from volseg.metrics import Conventions, Family, Hd95, Nsd
-    from volseg.reporting import describe_evaluation, report_evaluation
+    import volseg
 
-    also: dict[Family, bool] = {"lesions": lesions, "centerline": centerline}
-    conventions = Conventions(
-        tolerances_mm=tuple(tolerance_mm or [2.0]),
-        hd95=choice("percentile", hd95, get_args(Hd95)),
-        nsd=choice("weight", nsd, get_args(Nsd)),
-        lesion_iou=lesion_iou,
-        also=frozenset(name for name, wanted in also.items() if wanted),
-    )
-    if images and not report:
-        raise ConfigError("--images are those of the report: add --report")
-    rules = DicomRules(allow_gaps=allow_gaps)
     with progress_shown() as progress:
-        pairing = pair_cases(predictions, references, only_predicted=only_predicted, rules=rules, within=within)
-        shown = images or (references if is_dataset(references) else None)
-        known = find_images(shown, rules) if report and shown else {}
-        labels = evaluation_labels(predictions, pairing.pairs, calibrated=probabilities, ignored=ignore)
-        protocol = Protocol(
-            labels,
-            conventions,
-            calibrated=probabilities,
-            within=within is not None,
-            ignored=ignore,
+        result = volseg.evaluate(
+            predictions,
+            references,
+            output,
+            tolerance_mm=tolerance_mm or [2.0],
+            hd95=hd95,  # type: ignore[arg-type]  # the library refuses what is none
+            nsd=nsd,  # type: ignore[arg-type]
+            lesions=lesions,
+            lesion_iou=lesion_iou,
+            centerline=centerline,
+            probabilities=probabilities,
+            within=within,
+            ignore=ignore,
             resample=resample,
+            only_predicted=only_predicted,
+            allow_gaps=allow_gaps,
+            report=report,
+            images=images,
+            progress=progress,
         )
-        result = score(pairing.pairs, protocol, output, progress)
-        describe_evaluation(result, protocol, read_about(predictions))
-        if report:
-            report_evaluation(result, pairing.pairs, protocol, known, progress)
-    remarks = [*pairing.remarks]
-    drawn_alone = [pair.case_id for pair in pairing.pairs if pair.case_id not in known]
-    if report and drawn_alone:
-        remarks.append(
-            f"the report shows {len(drawn_alone)} cases without an image; --images names the folder they are in"
-        )
-    _tell_of(result, remarks, report=report)
+    _print_evaluation(result, report=report)
     if result.failures:
         raise typer.Exit(EXIT_SOME_FAILED)
 
 
-def _tell_of(result: Evaluation, remarks: Sequence[str], *, report: bool) -> None:
-    """What an evaluation came to."""
+def _print_evaluation(result: Evaluation, *, report: bool) -> None:
     for failure in result.failures:
         say(f"failed: {failure.case_id}: {failure.reason}")
-    for remark in remarks:
+    for remark in result.remarks:
         say(f"note: {remark}")
     print_summary(result.summary)
     tables = "metrics.csv, summary.csv and statistics.csv"
@@ -131,8 +108,8 @@ def _tell_of(result: Evaluation, remarks: Sequence[str], *, report: bool) -> Non
 
 
 def _compare_scores(first: Path, second: Path, output: Path) -> None:
-    from volseg.evaluation import compare
+    import volseg
 
-    comparison = compare(first, second, output)
+    comparison = volseg.compare(first, second, output)
     print_comparison(comparison.table)
     print_line(f"\nwrote comparison.csv and differences.csv in {comparison.folder}")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from volseg.cli.console import print_line
-from volseg.cli.options import FORMATS, EncodingOption, GapsOption, choice, formats_of
+from volseg.cli.options import FORMATS, EncodingOption, GapsOption
 
 
 def export(
@@ -24,11 +24,16 @@ def export(
     allow_gaps: GapsOption = False,
 ) -> None:
     """Write a mask in another format, exactly on the images it was made from."""
-    from volseg.exporting import ENCODINGS, Export
-    from volseg.exporting import export as write
+    import volseg
 
-    (chosen,) = formats_of([form])
-    request = Export(mask, reference, output, chosen, labels, choice("encoding", encoding, ENCODINGS), allow_gaps)
-    written, paths = write(request)
-    for path in paths:
-        print_line(f"wrote {path}: {written.geometry}")
+    exported = volseg.export(
+        mask,
+        reference,
+        output,
+        format=form,  # type: ignore[arg-type]  # the library refuses what is none
+        labels=labels,
+        encoding=encoding,  # type: ignore[arg-type]
+        allow_gaps=allow_gaps,
+    )
+    for path in exported.paths:
+        print_line(f"wrote {path}: {exported.mask.geometry}")

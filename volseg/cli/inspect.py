@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from volseg.cli.console import print_line, print_table
-from volseg.cli.options import ConfigOption, GapsOption, SetOption, overrides_of, progress_shown, with_gaps
+from volseg.cli.options import ConfigOption, GapsOption, SetOption, changes_of, progress_shown
 
 
 def inspect(
@@ -23,25 +23,25 @@ def inspect(
     """Show what is in a folder: volumes or DICOM series, where they lie, what is odd, and which would be taken."""
     from dataclasses import asdict
 
-    from volseg.cases.inspection import inspect as look
-    from volseg.config import dicom_rules
+    import volseg
 
-    rules = dicom_rules(with_gaps(overrides_of(config, assignments), allow_gaps))
     with progress_shown() as progress:
-        findings = look(path, tuple(rules.series) or ("image",), rules, progress)
+        items = volseg.inspect(
+            path, config=config, changes=changes_of(assignments), allow_gaps=allow_gaps, progress=progress
+        )
     if as_json:
-        print_line(json.dumps([asdict(finding) for finding in findings], indent=1))
+        print_line(json.dumps([asdict(item) for item in items], indent=1))
         return
     rows = [
         (
-            finding.path,
-            finding.kind,
-            "x".join(str(size) for size in finding.shape or ()),
-            " x ".join(f"{size:.4g}" for size in finding.spacing_mm or ()),
-            finding.axis_codes,
-            finding.status,
-            "; ".join(text for text in (finding.remark, finding.taken) if text),
+            item.path,
+            item.kind,
+            "x".join(str(size) for size in item.shape or ()),
+            " x ".join(f"{size:.4g}" for size in item.spacing_mm or ()),
+            item.axis_codes,
+            item.status,
+            "; ".join(text for text in (item.remark, item.taken) if text),
         )
-        for finding in findings
+        for item in items
     ]
     print_table(("path", "kind", "voxels", "spacing in mm", "axes", "status", "remark"), rows)

@@ -12,8 +12,7 @@ import typer
 from volseg.cli.console import show_progress
 
 if TYPE_CHECKING:
-    from volseg.exporting import Format
-    from volseg.progress import Progress
+    from volseg import Progress
 
 EXIT_DEFECT, EXIT_USAGE, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 1, 2, 3, 130
 
@@ -35,32 +34,11 @@ class InterruptedByUserError(Exception):
     """Ctrl-C, taken out of the hands of typer, which would only say that it aborted."""
 
 
-def overrides_of(config: Path | None, assignments: list[str] | None) -> dict[str, Any]:
-    """The keys of `--config` with those of `--set` laid over them."""
-    from volseg.config import merge, parse_assignments, read_overrides
+def changes_of(assignments: list[str] | None) -> dict[str, Any]:
+    """The keys of `--set`."""
+    from volseg.config import parse_assignments
 
-    return merge(read_overrides(config) if config else {}, parse_assignments(assignments or []))
-
-
-def with_gaps(overrides: dict[str, Any], allow_gaps: bool) -> dict[str, Any]:
-    """The keys, and that of `--allow-gaps`."""
-    from volseg.config import merge
-
-    return merge(overrides, {"data": {"allow_gaps": True}}) if allow_gaps else overrides
-
-
-def choice(what: str, name: str, known: Collection[str]) -> Any:
-    """A word that must be one of several."""
-    if name not in known:
-        raise typer.BadParameter(f"there is no {what} {name!r}; there are {', '.join(known)}")
-    return name
-
-
-def formats_of(names: list[str] | None) -> list[Format]:
-    """The formats of `--format`, each once; NIfTI if there are none."""
-    from volseg.exporting import SUFFIXES
-
-    return list(dict.fromkeys(choice("format", name, SUFFIXES) for name in names or ["nifti"]))
+    return parse_assignments(assignments or [])
 
 
 def only(context: typer.Context, names: Collection[str], otherwise: str) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from volseg.cli.console import print_line
-from volseg.cli.options import ConfigOption, GapsOption, SetOption, overrides_of, progress_shown, with_gaps
+from volseg.cli.options import ConfigOption, GapsOption, SetOption, changes_of, progress_shown
 
 
 def plan(
@@ -20,12 +20,13 @@ def plan(
     allow_gaps: GapsOption = False,
 ) -> None:
     """Look at a data set and write a complete, commented configuration."""
-    from volseg.io.files import write_text
-    from volseg.training.run import plan_folder, render
+    import volseg
 
     with progress_shown() as progress:
-        dataset, made = plan_folder(data, with_gaps(overrides_of(config, assignments), allow_gaps), progress)
-    write_text(output, render(made))
-    print_line(
-        f"{len(dataset.cases)} cases ({dataset.layout}), {len(dataset.set_aside)} files not used; wrote {output}"
-    )
+        made = volseg.plan(
+            data, config=config, changes=changes_of(assignments), allow_gaps=allow_gaps, progress=progress
+        )
+    made.save(output)
+    found = made.dataset
+    if found is not None:
+        print_line(f"{len(found.cases)} cases ({found.layout}), {len(found.set_aside)} files not used; wrote {output}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,12 +15,12 @@ from volseg.cli.options import (
     FormatOption,
     GapsOption,
     SetOption,
-    choice,
-    formats_of,
-    overrides_of,
+    changes_of,
     progress_shown,
-    with_gaps,
 )
+
+if TYPE_CHECKING:
+    from volseg import CaseResult
 
 
 def predict(  # noqa: PLR0913  each is an option
@@ -43,30 +43,31 @@ def predict(  # noqa: PLR0913  each is an option
     ] = False,
 ) -> None:
     """Segment every case in a folder. An interrupted batch goes on with the same command."""
-    from volseg.exporting import ENCODINGS
-    from volseg.prediction.batch import Request, open_batch, segment_batch
-    from volseg.prediction.cases_csv import CASES_FILE, CaseResult, CaseStatus
-    from volseg.reporting import describe_batch, report_batch
+    import volseg
 
-    def tell(one: CaseResult) -> None:
-        if one.status is CaseStatus.SEGMENTED:
+    def show(one: CaseResult) -> None:
+        if one.status == "segmented":
             say(f"{one.case_id}: {one.effort}")
 
-    request = Request(output, tuple(formats_of(formats)), choice("encoding", encoding, ENCODINGS), probabilities)
-    overrides = with_gaps(overrides_of(config, assignments), allow_gaps)
     with progress_shown() as progress:
-        batch = open_batch(source, model, overrides, progress)
-        reports = segment_batch(batch, request, progress, tell)
-        describe_batch(batch, output)
-        if report and any(one.status is CaseStatus.SEGMENTED for one in reports):
-            report_batch(batch, reports, output, progress)
-    counts = {status: sum(one.status == status for one in reports) for status in CaseStatus}
-    for one in reports:
-        if one.status is not CaseStatus.SEGMENTED:
-            say(f"{one.status}: {one.case_id}: {one.reason}")
+        loaded = volseg.load(model, config=config, changes=changes_of(assignments), allow_gaps=allow_gaps)
+        batch = loaded.predict_folder(
+            source,
+            output,
+            formats=formats or ["nifti"],  # type: ignore[arg-type]  # the library refuses what is none
+            encoding=encoding,  # type: ignore[arg-type]
+            probabilities=probabilities,
+            report=report,
+            progress=progress,
+            on_case_done=show,
+        )
+    for case_id, case in batch.items():
+        if case.status != "segmented":
+            say(f"{case.status}: {case_id}: {case.reason}")
+    segmented, skipped, failed = (batch.count(status) for status in ("segmented", "skipped", "failed"))
     print_line(
-        f"{counts[CaseStatus.SEGMENTED]} segmented, {counts[CaseStatus.SKIPPED]} skipped, "
-        f"{counts[CaseStatus.FAILED]} failed of {len(reports)} discovered; see {output / CASES_FILE}"
+        f"{segmented} segmented, {skipped} skipped, {failed} failed of {len(batch)} discovered; "
+        f"see {output / 'cases.csv'}"
     )
-    if counts[CaseStatus.FAILED] or not counts[CaseStatus.SEGMENTED]:
+    if failed or not segmented:
         raise typer.Exit(EXIT_SOME_FAILED)

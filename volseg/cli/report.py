@@ -14,6 +14,6 @@ def report(
     folder: Annotated[Path, typer.Argument(help="A run, or what `volseg evaluate` wrote.")],
 ) -> None:
     """Write report.html again, from what a folder of results holds."""
-    from volseg.reporting import report_folder
+    import volseg
 
-    print_line(f"wrote {report_folder(folder)}")
+    print_line(f"wrote {volseg.report(folder)}")

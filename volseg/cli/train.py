@@ -13,13 +13,12 @@ from volseg.cli.options import (
     ConfigOption,
     GapsOption,
     SetOption,
-    overrides_of,
+    changes_of,
     progress_shown,
-    with_gaps,
 )
 
 if TYPE_CHECKING:
-    from volseg.training.run import Run
+    from volseg import Run
 
 
 def train(  # noqa: PLR0913  each is an option
@@ -43,29 +42,31 @@ def train(  # noqa: PLR0913  each is an option
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
 ) -> None:
     """Train a network: a 3D U-Net fitted to the data unless the configuration says otherwise."""
-    from volseg.config import merge
-    from volseg.progress import ignore_progress
-    from volseg.training.run import train_folder
-    from volseg.training.team import gather_team, was_restarted
+    import volseg
 
-    overrides = with_gaps(overrides_of(config, assignments), allow_gaps)
-    options = {
-        "minutes": minutes, "epochs": epochs, "target_dice": target_dice, "fold": fold, "start_from": start_from
-    }  # fmt: skip
-    chosen = {key: value for key, value in options.items() if value is not None}
-    overrides = merge(overrides, {"training": chosen} if chosen else {})
-    resume = resume or was_restarted()
-    with gather_team() as team, progress_shown() as progress:
-        told = progress if team.leads else ignore_progress
-        run = train_folder(data, output, overrides, resume=resume, progress=told, team=team)
-    if not team.leads:
+    with progress_shown() as progress:
+        run = volseg.train(
+            data,
+            output,
+            config=config,
+            changes=changes_of(assignments),
+            minutes=minutes,
+            epochs=epochs,
+            target_dice=target_dice,
+            fold=fold,
+            start_from=start_from,
+            allow_gaps=allow_gaps,
+            resume=resume,
+            progress=progress,
+        )
+    if not run.is_leader:
         return
-    _tell_of(run)
+    _print_run(run)
     if run.failed:
         raise typer.Exit(EXIT_SOME_FAILED)
 
 
-def _tell_of(run: Run) -> None:
+def _print_run(run: Run) -> None:
     """What a training came to."""
     validation = run.validation
     rows = [(name, f"{dice:.4f}") for name, dice in zip(validation.labels, validation.per_label.tolist(), strict=True)]

@@ -20,13 +20,13 @@ from volseg.config.dicom import NO_RULES, DicomRules, SeriesRule, StructureConfi
 from volseg.config.inference import InferenceConfig, LabelRule
 from volseg.config.learning import LossConfig, TrainingConfig
 from volseg.config.networks import AttentionUnet, DynUNet, NetworkConfig, NetworkName, SegResNet, SwinUNETR, UNet, VNet
+from volseg.config.partial import PartialConfig
 from volseg.config.resolve import (
     Config,
-    dicom_rules,
     dump,
-    has_key,
-    is_complete,
     merge,
+    nest,
+    one_of,
     parse_assignments,
     read_config,
     read_overrides,
@@ -52,6 +52,7 @@ __all__ = [
     "NetworkConfig",
     "NetworkName",
     "Normalization",
+    "PartialConfig",
     "Percentiles",
     "PreprocessingConfig",
     "Region",
@@ -64,11 +65,10 @@ __all__ = [
     "VNet",
     "Window",
     "ZScore",
-    "dicom_rules",
     "dump",
-    "has_key",
-    "is_complete",
     "merge",
+    "nest",
+    "one_of",
     "parse_assignments",
     "read_config",
     "read_overrides",

@@ -15,6 +15,9 @@ from volseg.image.volume import Label
 #: The label that says where a reference says nothing.
 IGNORE = "ignore"
 
+ChannelNames = Annotated[tuple[str, ...], Field(min_length=1)]
+LabelValues = Annotated[dict[str, Annotated[int, Field(ge=1, le=65535)]], Field(min_length=1)]
+
 
 class Region(Section):
     """An output made of several labels, which may overlap other regions (whole tumour, tumour core ...).
@@ -46,8 +49,8 @@ class DataConfig(DicomRules):
         structures: For each label or region what it marks, where volseg's own table does not know its name.
     """
 
-    channels: Annotated[tuple[str, ...], Field(min_length=1)] = ("image",)
-    labels: Annotated[dict[str, Annotated[int, Field(ge=1, le=65535)]], Field(min_length=1)]
+    channels: ChannelNames = ("image",)
+    labels: LabelValues
     regions: tuple[Region, ...] = ()
     segments: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
     structures: Mapping[str, StructureConfig] = Field(default_factory=dict)
@@ -79,7 +82,9 @@ class DataConfig(DicomRules):
     @property
     def reference_labels(self) -> tuple[Label, ...]:
         """The labels of the references, by value."""
-        return tuple(sorted((self._label(name, value) for name, value in self.labels.items()), key=_by_value))
+        return tuple(
+            sorted((self._label(name, value) for name, value in self.labels.items()), key=lambda label: label.value)
+        )
 
     @property
     def learned_labels(self) -> tuple[Label, ...]:
@@ -106,10 +111,6 @@ class DataConfig(DicomRules):
     def outputs(self) -> int:
         """How many outputs the network has: a class for background and each label, or one per region."""
         return len(self.regions) or len(self.learned_labels) + 1
-
-
-def _by_value(label: Label) -> int:
-    return label.value
 
 
 class ZScore(Section):
@@ -164,6 +165,9 @@ class MinMax(Section):
 Normalization = Annotated[ZScore | CtNormalization | Window | Percentiles | MinMax, Field(discriminator="method")]
 
 
+Normalizations = Annotated[tuple[Normalization, ...], Field(min_length=1)]
+
+
 class PreprocessingConfig(Section):
     """How every volume is brought to one form. The axes always become R, A, S (a permutation and flips, no resampling).
 
@@ -173,7 +177,7 @@ class PreprocessingConfig(Section):
     """
 
     spacing_mm: SpacingMm
-    normalization: Annotated[tuple[Normalization, ...], Field(min_length=1)]
+    normalization: Normalizations
 
 
 class AugmentationConfig(Section):

@@ -20,7 +20,6 @@ from volseg.config.data import (
     Window,
     ZScore,
 )
-from volseg.config.dicom import DicomRules
 from volseg.config.inference import InferenceConfig, LabelRule
 from volseg.config.learning import LossConfig, PatchConfig, TrainingConfig
 from volseg.config.networks import AttentionUnet, DynUNet, NetworkConfig, SegResNet, SwinUNETR, UNet, VNet
@@ -101,19 +100,47 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
     Raises:
         ConfigError: If a word is not of that form.
     """
-    overrides: dict[str, Any] = {}
+    tree: dict[str, Any] = {}
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals or not all(key.split(".")):
             raise ConfigError(f"--set {assignment!r} is not of the form key=value", hint="--set training.epochs=100")
         try:
-            value: Any = yaml.safe_load(text)
+            value = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {assignment!r}: the value is not YAML: {' '.join(str(error).split())}") from error
+        tree = merge(tree, nest({key: value}))
+    return tree
+
+
+def one_of(what: str, name: str, known: Sequence[str]) -> Any:
+    """A word that must be one of several.
+
+    Raises:
+        ConfigError: Names those that there are.
+    """
+    if name not in known:
+        raise ConfigError(f"there is no {what} {name!r}; there are {', '.join(known)}")
+    return name
+
+
+def nest(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn dotted keys into nested ones: {"training.epochs": 50} into {"training": {"epochs": 50}}.
+
+    Keys that are nested already stay so; later ones are laid over earlier ones.
+
+    Raises:
+        ConfigError: If a key is empty between two dots.
+    """
+    tree: dict[str, Any] = {}
+    for key, given in changes.items():
+        if not all(key.split(".")):
+            raise ConfigError(f"{key!r} is no key of the configuration", hint="training.epochs is one")
+        value = given
         for part in reversed(key.split(".")):
             value = {part: value}
-        overrides = merge(overrides, value)
-    return overrides
+        tree = merge(tree, value)
+    return tree
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,35 +174,12 @@ def validate(tree: Mapping[str, Any], origin: str) -> Config:
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(f"{origin}: {_explain(error)}", hint=_suggest(error)) from error
+        raise config_error(error, origin) from error
 
 
-def dicom_rules(overrides: Mapping[str, Any]) -> DicomRules:
-    """How DICOM is to be read, as far as the overrides say: that is needed before the data are looked at.
-
-    Raises:
-        ConfigError: If what they say is not valid.
-    """
-    data = overrides.get("data", {})
-    if not isinstance(data, Mapping):
-        raise ConfigError(f"the configuration: data must hold keys, given {data!r}")
-    stated = {key: data[key] for key in DicomRules.model_fields if key in data}
-    try:
-        return DicomRules.model_validate(stated)
-    except ValidationError as error:
-        raise ConfigError(f"the configuration, in data: {_explain(error)}") from error
-
-
-def is_complete(tree: Mapping[str, Any]) -> bool:
-    """Whether a tree of keys leaves nothing for a plan to decide."""
-    decided = "data.channels data.labels preprocessing.spacing_mm preprocessing.normalization patches.size network"
-    return all(has_key(tree, path) for path in decided.split())
-
-
-def has_key(tree: Any, path: str) -> bool:
-    """Whether a tree of keys holds the dotted path."""
-    key, _, rest = path.partition(".")
-    return isinstance(tree, Mapping) and key in tree and (not rest or has_key(tree[key], rest))
+def config_error(error: ValidationError, origin: str) -> ConfigError:
+    """The first fault that pydantic found, as one line and a hint."""
+    return ConfigError(f"{origin}: {_explain(error)}", hint=_suggest(error))
 
 
 def read_config(path: Path) -> Config:
@@ -200,6 +204,8 @@ def _explain(error: ValidationError) -> str:
         return f"there is no key {path!r}"
     if first["type"] == "missing":
         return f"key {path!r} is missing"
+    if first["type"] == "literal_error":
+        return f"{path}: there is no {first['input']!r}; there are {first['ctx']['expected']}"
     given = "" if first["type"] == "value_error" else f", given {first['input']!r}"
     return f"{path}: {message}{given}" if path else message
 

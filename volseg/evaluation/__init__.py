@@ -1,16 +1,25 @@
 """Predictions and references in, tables out.
 
-`evaluate` is the verb; `columns` says what each number is, `tables` makes rows of scores, `summary` says of many cases
-what can be said in few numbers, `comparison` sets two evaluations against each other.
+`evaluate` is the verb; `pairing` finds what belongs together, `columns` defines each number, `metrics_csv` makes rows
+of them, `summary` says of many cases what can be said in few numbers, `comparison` sets two evaluations side by side.
 """
 
 from __future__ import annotations
 
 from volseg.evaluation.columns import Better, Column, columns_of
 from volseg.evaluation.comparison import Comparison, compare, compare_tables
-from volseg.evaluation.evaluate import CasePair, Evaluation, Failure, Protocol, evaluate, read_pair
+from volseg.evaluation.evaluate import (
+    CasePair,
+    Evaluation,
+    EvaluationSettings,
+    Failure,
+    evaluate,
+    evaluate_arrays,
+    evaluate_masks,
+    read_pair,
+)
+from volseg.evaluation.metrics_csv import failed_row, metrics_table, score_row
 from volseg.evaluation.summary import MEAN_ROW, POLICY, statistics, summarise
-from volseg.evaluation.tables import failed_row, metrics_table, score_row
 
 __all__ = [
     "MEAN_ROW",
@@ -20,12 +29,14 @@ __all__ = [
     "Column",
     "Comparison",
     "Evaluation",
+    "EvaluationSettings",
     "Failure",
-    "Protocol",
     "columns_of",
     "compare",
     "compare_tables",
     "evaluate",
+    "evaluate_arrays",
+    "evaluate_masks",
     "failed_row",
     "metrics_table",
     "read_pair",

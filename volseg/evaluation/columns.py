@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
 
-from volseg.metrics import Calibration, Conventions, Hd95, LabelScore, Lesions, Nsd
+from volseg.metrics import Conventions, Hd95, LabelScore, Lesions, Nsd, ProbabilityScore
 
 
 class Better(Enum):
@@ -179,8 +179,8 @@ def _lesions(least_iou: float) -> tuple[Column, ...]:
     )
 
 
-def _of(number: Callable[[Calibration], float]) -> Callable[[LabelScore], float | None]:
-    return lambda score: number(score.calibration) if score.calibration else None
+def _of(number: Callable[[ProbabilityScore], float]) -> Callable[[LabelScore], float | None]:
+    return lambda score: number(score.probability) if score.probability else None
 
 
 _CALIBRATION = (

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from volseg.errors import DataError
 from volseg.evaluation.columns import Better
 from volseg.evaluation.evaluate import METRICS_FILE, STATISTICS_FILE
 from volseg.evaluation.summary import bootstrap_means, interval
-from volseg.evaluation.tables import read_table, write_table
 from volseg.io.files import make_folder
+from volseg.io.tables import read_table, write_table
 from volseg.metrics import LabelStatus
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COMPARISON_FILE, DIFFERENCES_FILE = "comparison.csv", "differences.csv"
 
@@ -81,6 +84,8 @@ def compare_tables(differences: pd.DataFrame, directions: dict[str, Better]) -> 
         for the number of tests. Where a structure is in neither mask there is no number: such a case is `missing` in
         what is averaged, but whoever invents the structure there is counted as worse.
     """
+    import pandas as pd
+
     rows = []
     for (_, label, metric), part in differences.groupby(["value", "label", "metric"], sort=False):
         known = part.dropna(subset="difference")

@@ -5,25 +5,29 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from volseg.errors import ConfigError, DataError, GeometryError
 from volseg.evaluation.columns import Column, columns_of
+from volseg.evaluation.metrics_csv import failed_row, metrics_table, score_row
 from volseg.evaluation.summary import statistics, summarise
-from volseg.evaluation.tables import failed_row, metrics_table, score_row, write_table
 from volseg.image.geometry import Geometry
-from volseg.image.volume import Label, Mask
+from volseg.image.volume import Label, Mask, mask_of
 from volseg.io import SegmentsSource, Source, read_mask, read_probabilities, resample_mask
 from volseg.io.files import make_folder, without_root
+from volseg.io.tables import write_table
 from volseg.metrics import Conventions, score_masks
 from volseg.metrics.score import same_grid
 from volseg.parallel import side_by_side
 from volseg.progress import Progress, ignore_progress
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 METRICS_FILE, SUMMARY_FILE, STATISTICS_FILE = "metrics.csv", "summary.csv", "statistics.csv"
 
@@ -48,7 +52,7 @@ class CasePair:
 
 
 @dataclass(frozen=True)
-class Protocol:
+class EvaluationSettings:
     """How to evaluate.
 
     Attributes:
@@ -97,20 +101,29 @@ class Evaluation:
     Attributes:
         metrics: A row per case and label.
         summary: A row per label and one over all, see `summarise`.
+        statistics: A row per label and number, see `statistics`.
         failures: The cases that could not be scored, in the order of the pairs.
-        folder: Holds metrics.csv, summary.csv and statistics.csv.
+        folder: Holds metrics.csv, summary.csv and statistics.csv; None where nothing was written.
+        remarks: What a person should know about masks and references that have no partner.
+        report: The page that shows it, if one was asked for.
     """
 
     metrics: pd.DataFrame
     summary: pd.DataFrame
-    failures: tuple[Failure, ...]
-    folder: Path
+    statistics: pd.DataFrame
+    failures: tuple[Failure, ...] = ()
+    folder: Path | None = None
+    remarks: tuple[str, ...] = ()
+    report: Path | None = None
 
 
 def evaluate(
-    pairs: Sequence[CasePair], protocol: Protocol, output: Path, progress: Progress = ignore_progress
+    pairs: Sequence[CasePair],
+    settings: EvaluationSettings,
+    output: Path | None = None,
+    progress: Progress = ignore_progress,
 ) -> Evaluation:
-    """Score all pairs and write `metrics.csv`, `summary.csv` and `statistics.csv`.
+    """Score all pairs, and write `metrics.csv`, `summary.csv` and `statistics.csv`.
 
     A pair that cannot be read, whose grids differ or that holds a value outside the labels does not stop the others:
     its rows have the status `failed` and the reason, and count like those of a case without a prediction. A few cases
@@ -118,8 +131,8 @@ def evaluate(
 
     Args:
         pairs: The cases, each with its own case id.
-        protocol: How to evaluate them.
-        output: The folder of the tables, made when it is missing.
+        settings: How to evaluate them.
+        output: The folder of the tables, made when it is missing; without one nothing is written.
         progress: Told after each case.
 
     Returns:
@@ -130,21 +143,74 @@ def evaluate(
         OutputError: If the tables cannot be written.
     """
     _check(pairs)
-    make_folder(output)
+    if output is not None:
+        make_folder(output)
     rows: list[dict[str, object]] = []
     failures: list[Failure] = []
     progress("evaluate", 0, len(pairs))
-    results = side_by_side(lambda pair: _evaluate_case(pair, protocol), pairs)
+    results = side_by_side(lambda pair: _evaluate_case(pair, settings), pairs)
     for done, (pair, (case_rows, failure)) in enumerate(zip(pairs, results, strict=True), 1):
         rows += case_rows
         failures += [failure] if failure else []
         progress("evaluate", done, len(pairs), f"{pair.case_id}: failed" if failure else pair.case_id)
-    metrics = metrics_table(rows, protocol.columns)
-    summary = summarise(metrics)
-    write_table(metrics, output / METRICS_FILE)
-    write_table(summary, output / SUMMARY_FILE)
-    write_table(statistics(metrics, protocol.columns), output / STATISTICS_FILE)
-    return Evaluation(metrics, summary, tuple(failures), output)
+    evaluation = _summed_up(rows, failures, settings)
+    return evaluation if output is None else _written(evaluation, output)
+
+
+def evaluate_masks(
+    prediction: Mask, reference: Mask, settings: EvaluationSettings, case_id: str = "case"
+) -> Evaluation:
+    """Score one pair of masks that are in memory; nothing is written.
+
+    Raises:
+        GeometryError: If they lie on different grids.
+        DataError: If one holds a value that is no label.
+    """
+    scores = score_masks(prediction, reference, settings.labels, settings.conventions)
+    rows = [score_row(case_id, score, settings.columns, reference.geometry) for score in scores]
+    return _summed_up(rows, [], settings)
+
+
+def evaluate_arrays(
+    prediction: Any,
+    reference: Any,
+    spacing_mm: tuple[float, float, float] | None,
+    conventions: Conventions,
+) -> Evaluation:
+    """Score two arrays of label values on one grid; nothing is written.
+
+    Args:
+        prediction: (I, J, K) whole numbers, 0 is background.
+        reference: The same shape.
+        spacing_mm: Along i, j, k.
+        conventions: How to measure.
+
+    Raises:
+        ConfigError: If the spacing is missing, or no voxel has a label.
+        DataError: If an array is no label map.
+        GeometryError: If the shapes differ.
+    """
+    if spacing_mm is None:
+        raise ConfigError("two arrays need their spacing_mm, along i, j and k")
+    made, wanted = (mask_of(array, spacing_mm) for array in (prediction, reference))
+    labels = {label.value: label for mask in (made, wanted) for label in mask.labels}
+    return evaluate_masks(
+        made, wanted, EvaluationSettings(tuple(labels[value] for value in sorted(labels)), conventions)
+    )
+
+
+def _summed_up(
+    rows: Sequence[dict[str, object]], failures: Sequence[Failure], settings: EvaluationSettings
+) -> Evaluation:
+    metrics = metrics_table(rows, settings.columns)
+    return Evaluation(metrics, summarise(metrics), statistics(metrics, settings.columns), tuple(failures))
+
+
+def _written(evaluation: Evaluation, folder: Path) -> Evaluation:
+    write_table(evaluation.metrics, folder / METRICS_FILE)
+    write_table(evaluation.summary, folder / SUMMARY_FILE)
+    write_table(evaluation.statistics, folder / STATISTICS_FILE)
+    return replace(evaluation, folder=folder)
 
 
 def _check(pairs: Sequence[CasePair]) -> None:
@@ -155,21 +221,21 @@ def _check(pairs: Sequence[CasePair]) -> None:
         raise DataError(f"case {twice[0]} is to be evaluated more than once", hint="give each case its own id")
 
 
-def _evaluate_case(pair: CasePair, protocol: Protocol) -> tuple[list[dict[str, object]], Failure | None]:
+def _evaluate_case(pair: CasePair, settings: EvaluationSettings) -> tuple[list[dict[str, object]], Failure | None]:
     """The rows of one case, and the failure if it is one."""
-    grid, columns = None, protocol.columns
+    grid, columns = None, settings.columns
     try:
-        reference = _reference(pair, protocol)
+        reference = _reference(pair, settings)
         grid = reference.geometry
-        prediction = _prediction(pair, protocol, grid)
-        within = _counted(pair, protocol, reference)
-        stated = _probabilities(pair, protocol, grid) if prediction is not None and protocol.calibrated else None
+        prediction = _prediction(pair, settings, grid)
+        within = _counted(pair, settings, reference)
+        stated = _probabilities(pair, settings, grid) if prediction is not None and settings.calibrated else None
         scores = score_masks(
-            prediction, reference, protocol.labels, protocol.conventions, within=within, probabilities=stated
+            prediction, reference, settings.labels, settings.conventions, within=within, probabilities=stated
         )
     except DataError as error:
         reason = _without_folders(str(error), pair)
-        rows = [failed_row(pair.case_id, label, reason, columns, grid) for label in protocol.labels]
+        rows = [failed_row(pair.case_id, label, reason, columns, grid) for label in settings.labels]
         return rows, Failure(pair.case_id, reason)
     return [score_row(pair.case_id, score, columns, grid) for score in scores], None
 
@@ -182,7 +248,7 @@ def _without_folders(reason: str, pair: CasePair) -> str:
     return reason
 
 
-def read_pair(pair: CasePair, protocol: Protocol) -> tuple[Mask, Mask | None]:
+def read_pair(pair: CasePair, settings: EvaluationSettings) -> tuple[Mask, Mask | None]:
     """The masks of a case as they are compared, empty where nothing counts.
 
     Returns:
@@ -191,9 +257,9 @@ def read_pair(pair: CasePair, protocol: Protocol) -> tuple[Mask, Mask | None]:
     Raises:
         DataError: If one of them cannot be read.
     """
-    reference = _reference(pair, protocol)
-    prediction = _prediction(pair, protocol, reference.geometry)
-    region = _counted(pair, protocol, reference)
+    reference = _reference(pair, settings)
+    prediction = _prediction(pair, settings, reference.geometry)
+    region = _counted(pair, settings, reference)
     if region is None:
         return reference, prediction
     return _inside(reference, region), None if prediction is None else _inside(prediction, region)
@@ -203,16 +269,16 @@ def _inside(mask: Mask, region: NDArray[np.bool_]) -> Mask:
     return Mask(np.where(region, mask.array, mask.array.dtype.type(0)), mask.geometry, mask.labels)
 
 
-def _reference(pair: CasePair, protocol: Protocol) -> Mask:
-    return read_mask(pair.reference, protocol.labels, on=_grid_for(pair))
+def _reference(pair: CasePair, settings: EvaluationSettings) -> Mask:
+    return read_mask(pair.reference, settings.labels, on=_grid_for(pair))
 
 
-def _prediction(pair: CasePair, protocol: Protocol, grid: Geometry) -> Mask | None:
+def _prediction(pair: CasePair, settings: EvaluationSettings, grid: Geometry) -> Mask | None:
     if pair.prediction is None:
         return None
-    mask = _stored_alike(read_mask(pair.prediction, protocol.labels, on=grid), grid)
+    mask = _stored_alike(read_mask(pair.prediction, settings.labels, on=grid), grid)
     elsewhere = not same_grid(mask.geometry, grid)
-    return resample_mask(mask, grid) if protocol.resample and elsewhere else mask
+    return resample_mask(mask, grid) if settings.resample and elsewhere else mask
 
 
 def _stored_alike(mask: Mask, grid: Geometry) -> Mask:
@@ -222,12 +288,12 @@ def _stored_alike(mask: Mask, grid: Geometry) -> Mask:
     return mask
 
 
-def _counted(pair: CasePair, protocol: Protocol, reference: Mask) -> NDArray[np.bool_] | None:
+def _counted(pair: CasePair, settings: EvaluationSettings, reference: Mask) -> NDArray[np.bool_] | None:
     """Where anything counts; None if that is everywhere."""
-    region = _region(pair, reference.geometry) if protocol.within else None
-    if protocol.ignored is None:
+    region = _region(pair, reference.geometry) if settings.within else None
+    if settings.ignored is None:
         return region
-    known: NDArray[np.bool_] = reference.array != protocol.ignored
+    known: NDArray[np.bool_] = reference.array != settings.ignored
     return known if region is None else known & region
 
 
@@ -243,15 +309,15 @@ def _region(pair: CasePair, grid: Geometry) -> NDArray[np.bool_]:
     return region.array > 0
 
 
-def _probabilities(pair: CasePair, protocol: Protocol, grid: Geometry) -> NDArray[np.floating]:
+def _probabilities(pair: CasePair, settings: EvaluationSettings, grid: Geometry) -> NDArray[np.floating]:
     """How likely each label is at each voxel of the reference."""
     if pair.probabilities is None:
         raise DataError("there are no probabilities of this case", hint="`volseg predict --probabilities` writes them")
     shares, geometry = read_probabilities(pair.probabilities)
-    if not same_grid(geometry, grid) or shares.shape[-1] != len(protocol.labels):
+    if not same_grid(geometry, grid) or shares.shape[-1] != len(settings.labels):
         raise GeometryError(
             f"the probabilities ({shares.shape[-1]} labels on {geometry}) do not belong to the reference "
-            f"({len(protocol.labels)} labels on {grid})"
+            f"({len(settings.labels)} labels on {grid})"
         )
     return shares
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from volseg.evaluation.columns import Better, Column
 from volseg.metrics import LabelStatus
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: What the numbers are made of; stated in the file, because a mean cannot be read without it.
 POLICY = (
@@ -39,6 +42,8 @@ def summarise(metrics: pd.DataFrame) -> pd.DataFrame:
         are in no mean; `failed` tells. The last row, "mean", holds the sums of the counts and the unweighted means over
         the labels of all else, but for the confidence interval, which is that of this mean.
     """
+    import pandas as pd
+
     table = pd.DataFrame([_summarise_label(label, rows) for label, rows in _by_label(metrics)])
     statistics = [column for column in table.columns if column not in {"label", *_COUNTS}]
     overall = {"label": MEAN_ROW, **table[_COUNTS].sum().to_dict(), **table[statistics].mean().to_dict()}
@@ -59,6 +64,8 @@ def statistics(metrics: pd.DataFrame, columns: Sequence[Column]) -> pd.DataFrame
         with a 95 % confidence interval (percentiles of 2,000 resamples of the cases; Efron 1979), standard
         deviation (n - 1), quartiles, extremes, and the worst cases, the worst first.
     """
+    import pandas as pd
+
     rows = []
     labels = [(label, part, _counts(part)) for label, part in _by_label(metrics)]
     for column in columns:

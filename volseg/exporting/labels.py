@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from volseg.errors import DataError
 from volseg.image.terminology import Code, Structure
-from volseg.image.volume import Label
-from volseg.io import LARGEST_LABEL
-from volseg.io.files import write_text
+from volseg.image.volume import LARGEST_LABEL, Label
+from volseg.io.json_files import read_json, write_json
 
 LABELS_FILE = "labels.json"
 _CODES = ("category", "type", "modifier", "region", "region_modifier")
@@ -24,7 +21,7 @@ def write_labels(labels: Sequence[Label], path: Path) -> None:
     Raises:
         OutputError: If it cannot be written.
     """
-    write_text(path, json.dumps([_entry(label) for label in labels], indent=1) + "\n")
+    write_json(path, [_entry(label) for label in labels])
 
 
 def read_labels(path: Path) -> tuple[Label, ...]:
@@ -33,12 +30,7 @@ def read_labels(path: Path) -> tuple[Label, ...]:
     Raises:
         DataError: If it is not of that form.
     """
-    try:
-        return tuple(_label(entry) for entry in json.loads(path.read_text("utf-8")))
-    except KeyError as error:
-        raise DataError(f"{path} is no list of labels: an entry has no {error}") from error
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise DataError(f"{path} is no list of labels: {error}") from error
+    return read_json(path, lambda entries: tuple(_label(entry) for entry in entries), "is no list of labels")
 
 
 def _entry(label: Label) -> dict[str, Any]:

@@ -17,11 +17,11 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage
 
-from volseg.exporting.described import (
+from volseg.exporting.dicom_metadata import (
     MANUFACTURER,
+    check_grid,
     check_values,
     coded,
-    images_under,
     name_of,
     numbered,
     object_uids,
@@ -33,10 +33,9 @@ from volseg.image.contours import Polygon, fill, trace, with_keyholes
 from volseg.image.terminology import Structure
 from volseg.image.volume import Label, Mask
 from volseg.io.dicom import Instances
-from volseg.io.dicom.dataset import quiet_pydicom
 from volseg.io.dicom.frames import Frame, Plane
+from volseg.io.dicom.quiet import quiet_dicom
 from volseg.io.files import atomic_path
-from volseg.io.source import SeriesSource
 from volseg.version import __version__
 
 #: Retired, but it is what readers expect as the class of a referenced study; its instance is the study itself.
@@ -47,27 +46,27 @@ _SERIES_NUMBER = 302
 _MOST_POINTS = 65534 // 36
 
 
-def write_rtstruct(mask: Mask, source: SeriesSource, path: Path) -> None:
+def write_rtstruct(mask: Mask, instances: Instances, path: Path) -> None:
     """Write one ROI per label of a mask; a label without voxels is an ROI without contours.
 
     Coordinates are rounded to 1e-5 mm. A contour that would take more than 64 KiB, where a decimal string ends in the
     explicit transfer syntaxes, is written as several that touch.
 
     Args:
-        mask: On the grid of `source`.
-        source: The series it was made from.
+        mask: On the grid of the series it was made from.
+        instances: Its images.
         path: The file to write.
 
     Raises:
         GeometryError: If the voxels of the mask do not lie where those of the series lie, or the images of the series
             state several frames of reference.
-        DataError: If the series cannot be read or lacks an identifier, or the labels of the mask do not cover its
+        DataError: If the series lacks an identifier, or the labels of the mask do not cover its
             values or cannot be stated.
         OutputError: If the file cannot be written.
     """
-    instances = images_under(mask, source)
+    check_grid(mask, instances)
     check_values(mask)
-    with quiet_pydicom():
+    with quiet_dicom():
         dataset = _structure_set(mask, instances)
         with atomic_path(path) as temporary:
             dataset.save_as(temporary, enforce_file_format=True)
@@ -103,7 +102,7 @@ def _frame_of_reference(instances: Instances, first: Dataset) -> Dataset:
     series = Dataset()
     series.SeriesInstanceUID = first.SeriesInstanceUID
     files = dict.fromkeys([*(frame.path for frame in instances.frames), *instances.headers])
-    series.ContourImageSequence = [reference(instances.headers[file], file) for file in files]
+    series.ContourImageSequence = [reference(instances.headers[file]) for file in files]
     study = Dataset()
     study.ReferencedSOPClassUID = _DETACHED_STUDY
     study.ReferencedSOPInstanceUID = first.StudyInstanceUID
@@ -179,7 +178,7 @@ def _polygons(region: NDArray[np.bool_]) -> list[Polygon]:
 
 
 def _contour(polygon: Polygon, frame: Frame, instances: Instances) -> Dataset:
-    image = reference(instances.header_of(frame), frame.path)
+    image = reference(instances.header_of(frame))
     if instances.is_multi_frame:
         image.ReferencedFrameNumber = frame.index + 1
     contour = Dataset()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from highdicom import PlanePositionSequence
@@ -13,35 +12,33 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
-from volseg.exporting.described import (
+from volseg.exporting.dicom_metadata import (
     ObjectUids,
     algorithm,
+    check_grid,
     check_values,
     coded,
     image_headers,
-    images_under,
     made_by_volseg,
     name_of,
     numbered,
     object_uids,
-    quiet_highdicom,
     reference,
     structure_of,
     without_own_time,
 )
-from volseg.exporting.identity import derived_uid
+from volseg.exporting.formats import Encoding
 from volseg.exporting.sidecars import color_of
+from volseg.exporting.uids import derived_uid
 from volseg.image.volume import Label, Mask
 from volseg.io.dicom import Instances
+from volseg.io.dicom.quiet import quiet_dicom
 from volseg.io.files import atomic_path
-from volseg.io.source import SeriesSource
-
-Encoding = Literal["binary", "labelmap"]
 
 _SERIES_NUMBER = 300
 
 
-def write_seg(mask: Mask, source: SeriesSource, path: Path, encoding: Encoding = "binary") -> None:
+def write_seg(mask: Mask, instances: Instances, path: Path, encoding: Encoding = "binary") -> None:
     """Write a mask as a Segmentation of the series it was made from.
 
     Each frame lies pixel by pixel on the image it belongs to, and refers to it. Every label is a segment; numbers
@@ -49,8 +46,8 @@ def write_seg(mask: Mask, source: SeriesSource, path: Path, encoding: Encoding =
     shows are left out.
 
     Args:
-        mask: On the grid of the series.
-        source: The series.
+        mask: On the grid of the series it was made from.
+        instances: Its images.
         path: The file to write, whole or not at all. Its identifiers depend on the mask and the images alone.
         encoding: "binary" (a frame per segment and image, what every viewer reads) or "labelmap" (a frame per image,
             DICOM of 2024 and later, SOP class 1.2.840.10008.5.1.4.1.1.66.7).
@@ -60,9 +57,9 @@ def write_seg(mask: Mask, source: SeriesSource, path: Path, encoding: Encoding =
         DataError: If a voxel has no label, or an image lacks an element that the object must copy.
         OutputError: If the file cannot be written.
     """
-    instances = images_under(mask, source)
+    check_grid(mask, instances)
     check_values(mask)
-    with quiet_highdicom():
+    with quiet_dicom():
         headers = image_headers(instances)
         segmentation = _segmentation(mask, instances, headers, encoding)
         _refer_to_images(segmentation, instances, headers)
@@ -156,7 +153,7 @@ def _identify_dimensions(segmentation: Dataset, uid: str) -> None:
 
 def _refer_to_images(segmentation: Dataset, instances: Instances, headers: list[Dataset]) -> None:
     """Replace the references to stand-ins by those to the real images, frame by frame where files have several."""
-    files = {path: reference(header, path) for path, header in instances.headers.items()}
+    files = {path: reference(header) for path, header in instances.headers.items()}
     segmentation.SourceImageSequence = list(files.values())
     segmentation.ReferencedSeriesSequence[0].ReferencedInstanceSequence = list(files.values())
     frames = dict(zip((str(header.SOPInstanceUID) for header in headers), instances.frames, strict=True))

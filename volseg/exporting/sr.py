@@ -24,27 +24,27 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import SegmentationStorage
 
-from volseg.exporting.described import (
+from volseg.exporting.dicom_metadata import (
     MANUFACTURER,
+    check_grid,
     coded,
-    images_under,
     made_by_volseg,
     name_of,
     numbered,
     object_uids,
-    quiet_highdicom,
     structure_of,
     study_header,
     without_own_time,
 )
-from volseg.exporting.identity import derived_uid
-from volseg.exporting.seg import Encoding, seg_uids, tracking_uid
+from volseg.exporting.formats import Encoding
+from volseg.exporting.seg import seg_uids, tracking_uid
+from volseg.exporting.uids import derived_uid
 from volseg.image.geometry import Geometry
 from volseg.image.terminology import Code, Structure
 from volseg.image.volume import Label, Mask
 from volseg.io.dicom import Instances
+from volseg.io.dicom.quiet import quiet_dicom
 from volseg.io.files import atomic_path
-from volseg.io.source import SeriesSource
 from volseg.version import __version__
 
 _SOP_CLASSES = {"binary": SegmentationStorage, "labelmap": "1.2.840.10008.5.1.4.1.1.66.7"}
@@ -59,7 +59,7 @@ _MILLILITRE = Code("mL", "UCUM", "milliliter")
 _BLOCK = 256
 
 
-def write_sr(mask: Mask, source: SeriesSource, path: Path, encoding: Encoding = "binary") -> None:
+def write_sr(mask: Mask, instances: Instances, path: Path, encoding: Encoding = "binary") -> None:
     """Write the volume of every label, and the diameter of those that have voxels, as a TID 1500 report.
 
     The report refers to the segments of the Segmentation that `write_seg` writes for the same mask, series and
@@ -67,7 +67,7 @@ def write_sr(mask: Mask, source: SeriesSource, path: Path, encoding: Encoding = 
 
     Args:
         mask: On the grid of the series.
-        source: The series.
+        instances: Its images.
         path: The file to write, whole or not at all.
         encoding: Of the Segmentation that is referred to.
 
@@ -76,9 +76,9 @@ def write_sr(mask: Mask, source: SeriesSource, path: Path, encoding: Encoding = 
         DataError: If the mask has no labels, or an image lacks an element that the object must copy.
         OutputError: If the file cannot be written.
     """
-    instances = images_under(mask, source)
-    uids = object_uids(f"SR {encoding}", mask, instances)
-    with quiet_highdicom():
+    check_grid(mask, instances)
+    with quiet_dicom():
+        uids = object_uids(f"SR {encoding}", mask, instances)
         segmentation = _segmentation_header(mask, instances, encoding)
         report = Comprehensive3DSR(
             evidence=[segmentation],

@@ -5,11 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from volseg.errors import DataError, GeometryError
 from volseg.image.geometry import Geometry
 from volseg.image.terminology import Structure
+
+#: The largest label value a mask can hold.
+LARGEST_LABEL = 65535
+#: How far from a whole number a label may lie: 255 * float32(1 / 255), a 1 that was stored scaled, is no exact 1.
+_ROUNDING = 1e-3
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,15 @@ class Mask:
         if not np.issubdtype(self.array.dtype, np.unsignedinteger):
             raise DataError(f"a mask is of unsigned integers, got {self.array.dtype}")
 
+    @property
+    def volumes_ml(self) -> dict[str, float]:
+        """Label name -> volume in millilitres, 0 for a label without voxels."""
+        import fastremap
+
+        values, counts = fastremap.unique(self.array, return_counts=True)
+        found = dict(zip(values.tolist(), counts.tolist(), strict=True))
+        return {label.name: found.get(label.value, 0) * self.geometry.voxel_volume_ml for label in self.labels}
+
     def on(self, geometry: Geometry) -> Mask:
         """The same voxels in the storage order of another grid of the same places; nothing is resampled.
 
@@ -98,3 +112,53 @@ class Mask:
             )
         array = np.ascontiguousarray(other.inverse().apply(mine.apply(self.array)))
         return Mask(array, geometry, self.labels)
+
+
+def mask_of(array: ArrayLike, spacing_mm: tuple[float, float, float]) -> Mask:
+    """A mask of an array alone, on axes of its own: for what needs distances and no place in the patient.
+
+    Args:
+        array: (I, J, K) label values, or bool; (I, J) is taken as one slice.
+        spacing_mm: Along i, j, k.
+
+    Returns:
+        The mask, with a label "label_N" for every value N.
+
+    Raises:
+        DataError: If the array is of another kind.
+    """
+    given = np.asarray(array)
+    given = given[..., np.newaxis] if given.ndim == 2 else given
+    if given.ndim != 3 or not given.size:
+        raise DataError(f"a mask is an array (I, J, K) of whole numbers, got shape {given.shape}")
+    values = label_values(given, "the array")
+    labels = tuple(Label(int(value), f"label_{value}") for value in np.unique(values) if value)
+    return Mask(values, Geometry(values.shape, np.diag([*spacing_mm, 1.0])), labels)
+
+
+def label_values(array: NDArray[np.generic], name: object) -> NDArray[np.unsignedinteger]:
+    """Check that all voxels are label values, and store them as small as they fit.
+
+    Args:
+        array: Of any shape but an empty one; of whole numbers, whatever their type.
+        name: What an error calls it.
+
+    Returns:
+        The same values as uint8 or uint16.
+
+    Raises:
+        DataError: If a voxel holds anything else.
+    """
+    if np.issubdtype(array.dtype, np.floating):
+        whole = np.rint(array)
+        if not np.isfinite(array).all() or np.abs(array - whole).max() > _ROUNDING:
+            raise DataError(f"{name} is no label map: some voxels are not whole numbers", hint="is it the image?")
+        array = whole
+    elif not (np.issubdtype(array.dtype, np.integer) or array.dtype == bool):
+        raise DataError(f"{name} is no label map: its voxels are of type {array.dtype}")
+    smallest, largest = int(array.min()), int(array.max())
+    if smallest < 0 or largest > LARGEST_LABEL:
+        raise DataError(
+            f"{name} is no label map: values from {smallest} to {largest}, allowed are 0 to {LARGEST_LABEL}"
+        )
+    return array.astype(np.uint8 if largest <= 255 else np.uint16)

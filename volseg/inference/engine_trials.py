@@ -16,10 +16,10 @@ from pathlib import Path
 
 import torch
 
-from volseg.errors import ConfigError, OutputError
+from volseg.errors import ConfigError, DataError, OutputError
 from volseg.inference.engines import Engine
 from volseg.inference.sliding import InferFn
-from volseg.io.files import write_text
+from volseg.io.json_files import read_json, write_json
 from volseg.version import __version__
 
 #: An engine that changes a larger share of the labels than this is not used.
@@ -108,9 +108,8 @@ def trial_key(model: str, engines: Sequence[Engine], device: torch.device) -> st
 def remembered(key: str, engines: Sequence[Engine], cache: Path) -> Engine | None:
     """The engine that was chosen before, None if there is none among these."""
     try:
-        content = json.loads((cache / f"{key}.json").read_text(encoding="utf-8"))
-        chosen = Engine(content["library"], content["precision"])
-    except (OSError, ValueError, KeyError, TypeError):
+        chosen = read_json(cache / f"{key}.json", lambda content: Engine(**content), "is no choice of an engine")
+    except DataError:
         return None
     return chosen if chosen in engines else None
 
@@ -118,7 +117,7 @@ def remembered(key: str, engines: Sequence[Engine], cache: Path) -> Engine | Non
 def remember(key: str, engine: Engine, cache: Path) -> None:
     """Keep a choice, so that the next batch is segmented alike; a machine without room for it does without."""
     try:
-        write_text(cache / f"{key}.json", json.dumps(asdict(engine)))
+        write_json(cache / f"{key}.json", asdict(engine))
     except OutputError as error:
         logger.warning("the choice of %s cannot be remembered: %s", engine, error)
 

@@ -16,8 +16,8 @@ from torch import nn
 
 from volseg.config import AXES, InferenceConfig
 from volseg.errors import ConfigError, MemoryShortageError
-from volseg.inference.rewriting import rewrite, rewrite_for_torch
-from volseg.inference.scene import Triple
+from volseg.inference.network_input import Triple
+from volseg.inference.network_rewriting import rewrite, rewrite_for_torch
 from volseg.inference.sliding import InferFn
 from volseg.model.networks import choose_precision
 
@@ -213,7 +213,7 @@ def _start_openvino(engine: Engine, network: nn.Module, shape: tuple[int, ...]) 
         try:
             graph = openvino.convert_model(torch.export.export(network.cpu(), (torch.zeros(shape),)))
             request = core.compile_model(graph, "CPU", hints).create_infer_request()
-        except Exception as error:  # of whatever kind: what the converter cannot do is told, and the next engine tried
+        except Exception as error:  # of any kind: it says what the converter cannot do, and the next engine is tried
             what = str(error).strip().partition("\n")[0]
             raise ConfigError(
                 f"OpenVINO cannot run this network: {what}", hint="set inference.backend=torch"

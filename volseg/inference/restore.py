@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from volseg.image.box import Box
 from volseg.image.resampling import interpolate_axis
-from volseg.inference.scene import Box
 from volseg.inference.sliding import Slab
 
 #: Logits (..., outputs) -> (...) uint8 or int16, the number of the label that wins, 0 for background.
@@ -44,8 +44,7 @@ class Target:
     @property
     def source(self) -> Box:
         """The voxels of the network's grid that they lie on or between."""
-        r, a, s = (slice(int(each[0]), math.ceil(each[-1]) + 1) for each in self.positions)
-        return r, a, s
+        return Box(*(slice(int(each[0]), math.ceil(each[-1]) + 1) for each in self.positions))
 
     def is_aligned(self) -> bool:
         """Whether its voxels are those of the network's grid."""
@@ -57,7 +56,7 @@ class Target:
     def rows_at_once(self, axis: int, outputs: int) -> int:
         """How many planes of the volume are worked on together."""
         sizes = [len(each) for n, each in enumerate(self.positions) if n != axis]
-        source = [side.stop - side.start for n, side in enumerate(self.source) if n != axis]
+        source = [size for n, size in enumerate(self.source.shape) if n != axis]
         fit = min(_VOXELS_AT_ONCE // math.prod(sizes), _LOGITS_AT_ONCE // (math.prod(source) * outputs))
         return max(1, fit)
 
@@ -85,12 +84,13 @@ def find_targets(positions: Sequence[Positions], covered: Box, across: int, stri
         if not inside.size:
             return []
         sides.append(slice(int(inside[0]), int(inside[-1]) + 1))
-    cuts = np.linspace(sides[across].start, sides[across].stop, strips + 1).round().astype(int)
+    whole = Box(*sides)
+    cuts = np.linspace(whole[across].start, whole[across].stop, strips + 1).round().astype(int)
     targets = []
     for begin, end in pairwise(cuts):
         if begin < end:
-            r, a, s = (slice(int(begin), int(end)) if axis == across else side for axis, side in enumerate(sides))
-            targets.append(Target((r, a, s), (positions[0][r], positions[1][a], positions[2][s])))
+            box = whole.with_side(across, slice(int(begin), int(end)))
+            targets.append(Target(box, (positions[0][box.i], positions[1][box.j], positions[2][box.k])))
     return targets
 
 
@@ -140,11 +140,11 @@ def _decide_in_place(
     """The grids are one: the largest sum is the largest mean, nothing need be divided by weights."""
     for slab in slabs:
         planes = max(1, _LOGITS_AT_ONCE // slab.sums[0].numel())
-        origin = [side.start - source.start for side, source in zip(target.box, target.source, strict=True)]
-        r, a, s = (slice(side.start + o, side.stop + o) for side, o in zip(slab.box, origin, strict=True))
+        box = slab.box.seen_from(target.source.origin).shifted(target.box.origin)
         for n in range(0, len(slab.sums), planes):
             numbers = decide(slab.sums[n : n + planes])
-            yield (slice(r.start + n, r.start + n + len(numbers)), a, s), numbers.cpu().numpy()
+            begin = box.i.start + n
+            yield box.with_side(0, slice(begin, begin + len(numbers))), numbers.cpu().numpy()
 
 
 def _rows(
@@ -164,9 +164,9 @@ def _rows(
             planes = _means(slab, axis, slice(max(low - begin, 0), high - begin))
             if low < begin and held is not None:
                 planes = torch.cat([held[low - begin :], planes])
-            box = [*target.box]
-            box[axis] = slice(box[axis].start + done, box[axis].start + done + len(chunk))
-            yield (box[0], box[1], box[2]), interpolate_axis(planes, 0, chunk - low)
+            first = target.box[axis].start + done
+            box = target.box.with_side(axis, slice(first, first + len(chunk)))
+            yield box, interpolate_axis(planes, 0, chunk - low)
             done += len(chunk)
         if done < len(positions):
             low = int(positions[done])
@@ -184,7 +184,7 @@ def _means(slab: Slab, axis: int, planes: slice) -> torch.Tensor:
 
 def _decide_plane(logits: torch.Tensor, second: Positions, third: Positions, decide: Decide) -> torch.Tensor:
     """(n, P, Q, outputs) logits -> (n, len(second), len(third)) numbers of labels."""
-    low_2, low_3 = (_lows(each) for each in (second, third))
+    low_2, low_3 = (np.floor(each).astype(np.int64) for each in (second, third))
     at_2, at_3 = (torch.from_numpy(low - low[0]).to(logits.device) for low in (low_2, low_3))
     corners = decide(logits)
     numbers = corners.index_select(1, at_2).index_select(2, at_3)
@@ -198,10 +198,6 @@ def _decide_plane(logits: torch.Tensor, second: Positions, third: Positions, dec
         n, p, q = between[begin : begin + count].unbind(dim=1)
         numbers[n, p, q] = decide(_pick(logits, (n, at_2[p], at_3[q]), share_2[p], share_3[q]))
     return numbers
-
-
-def _lows(positions: Positions) -> NDArray[np.int64]:
-    return np.floor(positions).astype(np.int64)
 
 
 def _between_labels(corners: torch.Tensor) -> torch.Tensor:

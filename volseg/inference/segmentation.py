@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from volseg.image.box import Box
+from volseg.inference.network_input import NetworkInput, Triple
 from volseg.inference.restore import Decide, Target, find_targets, interpolate, restore
-from volseg.inference.scene import Box, Scene, Triple
-from volseg.inference.sliding import Course, InferFn, Slab, overlap, slide
+from volseg.inference.sliding import Course, InferFn, Slab, slide
 from volseg.inference.tissue import Tissue
 from volseg.inference.windows import Windows, lay
 from volseg.memory import total_gb
@@ -22,7 +23,7 @@ from volseg.memory import total_gb
 _OVERHEAD_GB, _SMALLEST_SUMS_GB = 1.0, 0.25
 #: Without a word from the user: half of the machine's memory, but no more than this.
 _LARGEST_DEFAULT_GB = 3.0
-#: Told how many windows are done, and of how many.
+#: Called with how many windows are done, and of how many.
 OnWindow = Callable[[int, int], None]
 
 
@@ -69,7 +70,7 @@ class Work:
     """What segmenting one volume took.
 
     Attributes:
-        on_window: Told how many windows are done, and of how many.
+        on_window: Called with how many windows are done, and of how many.
         windows: How many the networks look at.
         done: How many they have looked at.
         network_seconds: Time in the networks.
@@ -96,7 +97,7 @@ class Work:
 
 def segment(
     networks: Sequence[Network],
-    scenes: Sequence[Scene],
+    inputs: Sequence[NetworkInput],
     tissue: Tissue | None,
     decide: Decide,
     limits: Limits,
@@ -107,7 +108,7 @@ def segment(
 
     Args:
         networks: Their logits are averaged.
-        scenes: For each of them the volume as it sees it.
+        inputs: For each of them the volume as it sees it.
         tissue: Where there is anything but air; None if everything is to be looked at.
         decide: What logits mean.
         limits: How much at once.
@@ -118,14 +119,16 @@ def segment(
         Boxes of the volume and the numbers of their labels; what is in none of them is background.
     """
     crop = len(networks) == 1  # several networks must answer for one and the same part of the volume
-    laid = [_lay(network, scene, tissue, crop=crop) for network, scene in zip(networks, scenes, strict=True)]
+    laid = [
+        _lay(network, network_input, tissue, crop=crop) for network, network_input in zip(networks, inputs, strict=True)
+    ]
     if not all(windows.count for windows in laid):
         return
     axis, across = _axes(laid[0])
     strips = _count_strips(networks, laid, axis, across, limits.memory_gb)
     parts = [
-        find_targets(scene.native_positions, windows.covered, across, strips)
-        for scene, windows in zip(scenes, laid, strict=True)
+        find_targets(network_input.native_positions, windows.covered, across, strips)
+        for network_input, windows in zip(inputs, laid, strict=True)
     ]
     work.windows = sum(
         _seen(windows, target.source) for windows, targets in zip(laid, parts, strict=True) for target in targets
@@ -135,7 +138,7 @@ def segment(
         network = networks[n]
         batch = limits.batch_size if network.device.type != "cpu" else 1
         course = Course(axis, target.source, batch, network.sums_dtype, network.device)
-        return slide(work.watched(network.run), network.outputs, scenes[n], laid[n], course)
+        return slide(work.watched(network.run), network.outputs, inputs[n], laid[n], course)
 
     if len(networks) == 1 and keep is None:
         for target in parts[0]:
@@ -160,8 +163,8 @@ def default_memory_gb() -> float:
     return min(_LARGEST_DEFAULT_GB, total_gb() / 2)
 
 
-def _lay(network: Network, scene: Scene, tissue: Tissue | None, *, crop: bool) -> Windows:
-    shape = scene.network_shape
+def _lay(network: Network, network_input: NetworkInput, tissue: Tissue | None, *, crop: bool) -> Windows:
+    shape = network_input.network_shape
     windows = lay(shape, network.patch, network.overlap, tissue.box(shape) if tissue and crop else None)
     if tissue is None:
         return windows
@@ -173,7 +176,7 @@ def _lay(network: Network, scene: Scene, tissue: Tissue | None, *, crop: bool) -
 
 def _axes(windows: Windows) -> tuple[int, int]:
     """The axis along which windows run, so that slabs are small, and the longer one of the others."""
-    sizes = [side.stop - side.start for side in windows.covered]
+    sizes = windows.covered.shape
 
     def slab_voxels(axis: int) -> int:
         return math.prod(sizes) // sizes[axis] * min(windows.patch[axis], sizes[axis])
@@ -189,14 +192,14 @@ def _count_strips(
     """Into how many strips a volume is divided, so that the sums of one fit into memory."""
     sums_gb = 0.0
     for network, windows in zip(networks, laid, strict=True):
-        sizes = [side.stop - side.start for side in windows.covered]
+        sizes = [*windows.covered.shape]
         sizes[axis] = min(windows.patch[axis], sizes[axis])
         sums_gb += math.prod(sizes) * (network.outputs * network.sums_dtype.itemsize + 4) / 1e9
     strips = math.ceil(sums_gb / max(memory_gb - _OVERHEAD_GB, _SMALLEST_SUMS_GB))
-    widest = max(windows.covered[across].stop - windows.covered[across].start for windows in laid)
+    widest = max(windows.covered.shape[across] for windows in laid)
     return min(strips, widest)
 
 
 def _seen(windows: Windows, part: Box) -> int:
     """How many windows reach into a part."""
-    return sum(overlap(windows.box(place), part) for place in windows.places())
+    return sum(windows.box(place).overlaps(part) for place in windows.places())

@@ -12,7 +12,8 @@ from functools import cache
 import torch
 from torch.nn import functional
 
-from volseg.inference.scene import Box, Scene, Triple
+from volseg.image.box import Box
+from volseg.inference.network_input import NetworkInput, Triple
 from volseg.inference.windows import Windows, importance, lay
 
 #: Patches (B, C, *patch) float32 -> logits (B, outputs, *patch); fastest with the outputs of a voxel side by side.
@@ -20,6 +21,8 @@ InferFn = Callable[[torch.Tensor], torch.Tensor]
 
 #: So many numbers of a window are added at once: they stay in the processor's cache.
 _NUMBERS_AT_ONCE = 4_000_000
+
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,13 +59,13 @@ class Course:
     device: torch.device
 
 
-def slide(run: InferFn, outputs: int, scene: Scene, windows: Windows, course: Course) -> Iterator[Slab]:
+def slide(run: InferFn, outputs: int, network_input: NetworkInput, windows: Windows, course: Course) -> Iterator[Slab]:
     """Run a network over a part of a volume.
 
     Args:
         run: The network.
         outputs: Logits per voxel.
-        scene: The volume.
+        network_input: The volume.
         windows: Where the network looks.
         course: How they run.
 
@@ -73,10 +76,11 @@ def slide(run: InferFn, outputs: int, scene: Scene, windows: Windows, course: Co
     sums = _Sums(windows, outputs, course)
     for row, start in enumerate(windows.starts[axis]):
         sums.advance(max(start, 0))
-        places = [place for place in windows.in_row(axis, row) if overlap(windows.box(place), course.part)]
+        places = [place for place in windows.in_row(axis, row) if windows.box(place).overlaps(course.part)]
         if places:
-            seen = _union([windows.box(place) for place in places])
-            image = scene.read(seen)
+            first, *others = (windows.box(place) for place in places)
+            seen = first.union(*others)
+            image = network_input.read(seen)
             for chunk in (places[n : n + course.batch] for n in range(0, len(places), course.batch)):
                 answers = run(torch.stack([_cut(image, seen, windows, place) for place in chunk]))
                 for place, answer in zip(chunk, answers, strict=True):
@@ -84,13 +88,21 @@ def slide(run: InferFn, outputs: int, scene: Scene, windows: Windows, course: Co
         yield sums.finished(windows.next_row(axis, row))
 
 
-def look(scene: Scene, windows: Windows, place: Triple) -> torch.Tensor:
+def look(network_input: NetworkInput, windows: Windows, place: Triple) -> torch.Tensor:
     """(C, *patch) what the network sees in one window."""
     seen = windows.box(place)
-    return _cut(scene.read(seen), seen, windows, place)
+    return _cut(network_input.read(seen), seen, windows, place)
 
 
-def sliding_window(run: InferFn, outputs: int, image: torch.Tensor, patch: Triple, shared: float) -> torch.Tensor:
+def sliding_window(
+    run: InferFn,
+    outputs: int,
+    image: torch.Tensor,
+    patch: Triple,
+    shared: float,
+    device: torch.device = _CPU,
+    batch: int = 1,
+) -> torch.Tensor:
     """Run a network over a whole volume and keep all logits.
 
     Args:
@@ -99,17 +111,19 @@ def sliding_window(run: InferFn, outputs: int, image: torch.Tensor, patch: Tripl
         image: (C, R, A, S) float32, on the CPU, at the network's voxel size.
         patch: Voxels of a window.
         shared: Share of a window that neighbours have in common.
+        device: Where the logits of overlapping windows are added, a slab at a time.
+        batch: Patches that go through the network at once.
 
     Returns:
         (outputs, R, A, S) float32 logits on the CPU.
     """
     _, *shape = image.shape
-    scene = Scene.at_network_spacing(image.numpy())
-    windows = lay(scene.network_shape, patch, shared)
-    course = Course(0, windows.covered, 1, torch.float32, torch.device("cpu"))
+    network_input = NetworkInput.at_network_spacing(image.numpy())
+    windows = lay(network_input.network_shape, patch, shared)
+    course = Course(0, windows.covered, batch, torch.float32, device)
     logits = torch.empty(*shape, outputs)
-    for slab in slide(run, outputs, scene, windows, course):
-        torch.div(slab.sums, slab.weights[..., None], out=logits[slab.box[0]])
+    for slab in slide(run, outputs, network_input, windows, course):
+        logits[slab.box.i].copy_(slab.sums / slab.weights[..., None])
     return logits.movedim(-1, 0)
 
 
@@ -119,15 +133,14 @@ class _Sums:
     def __init__(self, windows: Windows, outputs: int, course: Course) -> None:
         self.axis = course.axis
         thickness = min(windows.patch[self.axis], windows.shape[self.axis])
-        self.box = _with_side(course.part, self.axis, slice(0, thickness))
-        shape = [side.stop - side.start for side in self.box]
-        self.sums = torch.zeros(*shape, outputs, dtype=course.dtype, device=course.device)
-        self.weights = torch.zeros(*shape, device=course.device)
+        self.box = course.part.with_side(self.axis, slice(0, thickness))
+        self.sums = torch.zeros(*self.box.shape, outputs, dtype=course.dtype, device=course.device)
+        self.weights = torch.zeros(*self.box.shape, device=course.device)
 
     def add(self, answer: torch.Tensor, windows: Windows, place: Triple) -> None:
         """Add the logits (outputs, *patch) of a window, weighted, as far as they lie within the box."""
-        shared = _intersection(windows.box(place), self.box)
-        inside, window = _shifted(shared, _origin(self.box)), _shifted(shared, windows.corner(place))
+        shared = windows.box(place).intersection(self.box)
+        inside, window = shared.seen_from(self.box.origin), shared.seen_from(windows.corner(place))
         logits, target = answer.to(self.sums.device).movedim(0, -1)[window], self.sums[inside]
         weights = _spread(windows.patch, len(answer), target.dtype, target.device)[window]
         planes = max(1, _NUMBERS_AT_ONCE // logits[0].numel())
@@ -140,7 +153,7 @@ class _Sums:
         """What lies before `end` along the axis."""
         side = self.box[self.axis]
         count = min(end, side.stop) - side.start
-        box = _with_side(self.box, self.axis, slice(side.start, side.start + count))
+        box = self.box.with_side(self.axis, slice(side.start, side.start + count))
         return Slab(box, self.sums.narrow(self.axis, 0, count), self.weights.narrow(self.axis, 0, count))
 
     def advance(self, begin: int) -> None:
@@ -153,7 +166,7 @@ class _Sums:
             for n in range(thickness - step):  # plane by plane, because the ranges may overlap
                 tensor.select(self.axis, n).copy_(tensor.select(self.axis, n + step))
             tensor.narrow(self.axis, max(0, thickness - step), min(step, thickness)).zero_()
-        self.box = _with_side(self.box, self.axis, slice(begin, begin + thickness))
+        self.box = self.box.with_side(self.axis, slice(begin, begin + thickness))
 
 
 @cache
@@ -168,41 +181,8 @@ def _spread(patch: Triple, outputs: int, dtype: torch.dtype, device: torch.devic
 def _cut(image: torch.Tensor, seen: Box, windows: Windows, place: Triple) -> torch.Tensor:
     """(C, *patch) of one window; what lies beyond the volume is 0."""
     box, corner = windows.box(place), windows.corner(place)
-    r, a, s = _shifted(box, _origin(seen))
-    patch = image[:, r, a, s]
+    patch = image[:, *box.seen_from(seen.origin)]
     margins = []
     for side, begin, length in zip(reversed(box), reversed(corner), reversed(windows.patch), strict=True):
         margins += [side.start - begin, begin + length - side.stop]
     return functional.pad(patch, margins) if any(margins) else patch
-
-
-def overlap(one: Box, other: Box) -> bool:
-    """Whether two boxes have a voxel in common."""
-    return all(a.start < b.stop and b.start < a.stop for a, b in zip(one, other, strict=True))
-
-
-def _intersection(one: Box, other: Box) -> Box:
-    r, a, s = (slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(one, other, strict=True))
-    return r, a, s
-
-
-def _union(boxes: list[Box]) -> Box:
-    r, a, s = (
-        slice(min(side.start for side in sides), max(side.stop for side in sides)) for sides in zip(*boxes, strict=True)
-    )
-    return r, a, s
-
-
-def _origin(box: Box) -> Triple:
-    return box[0].start, box[1].start, box[2].start
-
-
-def _shifted(box: Box, origin: Triple) -> Box:
-    """The box as seen from another origin."""
-    r, a, s = (slice(side.start - zero, side.stop - zero) for side, zero in zip(box, origin, strict=True))
-    return r, a, s
-
-
-def _with_side(box: Box, axis: int, side: slice) -> Box:
-    r, a, s = (side if n == axis else every for n, every in enumerate(box))
-    return r, a, s

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.config import CtNormalization, Normalization, Window
-from volseg.inference.scene import Box, Triple
+from volseg.image.box import Box
+from volseg.inference.network_input import Triple
 
 #: Voxels along each side of the blocks whose mean is looked at: noise averages out, and thin things still show.
 _BLOCK = 4
@@ -31,22 +33,25 @@ class Tissue:
 
     def box(self, shape: Triple) -> Box | None:
         """The box around all tissue on a grid of `shape` voxels over the same extent; None if there is none."""
-        if not self.blocks.any():
+        blocks = Box.around(self.blocks)
+        if blocks is None:
             return None
         sides = []
-        for axis in range(3):
-            found = np.flatnonzero(self.blocks.any(axis=tuple({0, 1, 2} - {axis})))
-            scale = _BLOCK * shape[axis] / self.shape[axis]
-            sides.append(slice(int(found[0] * scale), min(shape[axis], int(np.ceil((found[-1] + 1) * scale)))))
-        return sides[0], sides[1], sides[2]
+        for side, size, own in zip(blocks, shape, self.shape, strict=True):
+            scale = _BLOCK * size / own
+            sides.append(slice(int(side.start * scale), min(size, math.ceil(side.stop * scale))))
+        return Box(*sides)
 
     def within(self, box: Box, shape: Triple) -> bool:
         """Whether there is tissue in a box of that grid."""
-        r, a, s = (
-            slice(int(side.start * scale), int(np.ceil(side.stop * scale)))
-            for side, scale in zip(box, np.asarray(self.shape) / shape / _BLOCK, strict=True)
+        scales = np.asarray(self.shape) / shape / _BLOCK
+        blocks = Box(
+            *(
+                slice(int(side.start * scale), int(np.ceil(side.stop * scale)))
+                for side, scale in zip(box, scales, strict=True)
+            )
         )
-        return bool(self.blocks[r, a, s].any())
+        return bool(self.blocks[blocks].any())
 
 
 def find_tissue(array: NDArray[np.float32], normalizations: Sequence[Normalization], share: float) -> Tissue:

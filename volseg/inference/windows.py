@@ -8,10 +8,10 @@ from itertools import product
 
 import numpy as np
 import torch
-from monai.data.utils import compute_importance_map
 from numpy.typing import NDArray
 
-from volseg.inference.scene import Box, Triple
+from volseg.image.box import Box
+from volseg.inference.network_input import Triple
 
 #: Standard deviation of the Gaussian that weighs a window's voxels, as a share of its side (nnU-Net, Isensee et al.).
 _SIGMA = 0.125
@@ -40,11 +40,12 @@ class Windows:
 
     def box(self, place: Triple) -> Box:
         """The voxels of one window, given by its number along each axis, that lie within the volume."""
-        r, a, s = (
-            slice(max(starts[n], 0), min(starts[n] + side, size))
-            for starts, n, side, size in zip(self.starts, place, self.patch, self.shape, strict=True)
+        return Box(
+            *(
+                slice(max(starts[n], 0), min(starts[n] + side, size))
+                for starts, n, side, size in zip(self.starts, place, self.patch, self.shape, strict=True)
+            )
         )
-        return r, a, s
 
     def corner(self, place: Triple) -> Triple:
         """The first voxel of a window, possibly before the volume's."""
@@ -70,11 +71,12 @@ class Windows:
     @property
     def covered(self) -> Box:
         """The box from the first voxel of the first windows to the last of the last ones."""
-        r, a, s = (
-            slice(max(starts[0], 0), min(starts[-1] + side, size))
-            for starts, side, size in zip(self.starts, self.patch, self.shape, strict=True)
+        return Box(
+            *(
+                slice(max(starts[0], 0), min(starts[-1] + side, size))
+                for starts, side, size in zip(self.starts, self.patch, self.shape, strict=True)
+            )
         )
-        return r, a, s
 
 
 def lay(shape: Triple, patch: Triple, overlap: float, box: Box | None = None) -> Windows:
@@ -90,10 +92,9 @@ def lay(shape: Triple, patch: Triple, overlap: float, box: Box | None = None) ->
     Returns:
         The windows, all wanted.
     """
-    whole = (slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2]))
     r, a, s = (
         _starts(side.start, side.stop, size, length, overlap)
-        for side, size, length in zip(box or whole, shape, patch, strict=True)
+        for side, size, length in zip(box or Box.whole(shape), shape, patch, strict=True)
     )
     return Windows(shape, patch, (r, a, s), np.ones((len(r), len(a), len(s)), dtype=bool))
 
@@ -104,6 +105,8 @@ def importance(patch: Triple) -> torch.Tensor:
 
     It is MONAI's, so that both give the same answer.
     """
+    from monai.data.utils import compute_importance_map  # MONAI takes seconds to import
+
     weights: torch.Tensor = compute_importance_map(patch, mode="gaussian", sigma_scale=_SIGMA)
     return weights.reshape(patch)
 

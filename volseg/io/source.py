@@ -96,7 +96,7 @@ class SeriesSource:
         return self.files[0] if self.frames else self.folder
 
     @property
-    def parts(self) -> Iterator[tuple[Path, tuple[int, ...] | None]]:
+    def wanted_frames(self) -> Iterator[tuple[Path, tuple[int, ...] | None]]:
         """Each file with the frames that are meant, None for all."""
         return zip(self.files, self.frames or [None] * len(self.files), strict=True)
 

@@ -1,7 +1,7 @@
 """How well a prediction agrees with a reference, label by label.
 
 `crops` cuts each label out of two masks; `overlap` counts voxels, `surface` measures millimetres between surface voxels
-and `surfels` between pieces of surface, `lesions` matches separate parts, `centerline` follows tubes, `calibration`
+and `surfels` between pieces of surface, `lesions` matches separate parts, `centerline` follows tubes, `probability`
 judges probabilities; `score` puts all into one row per label and decides what a structure that is missing on one side
 is worth. `conventions` is what has to be chosen.
 
@@ -11,18 +11,17 @@ Nature Methods 21 (2024), unless another source is named.
 
 from __future__ import annotations
 
-from volseg.metrics.calibration import Calibration, measure_calibration
 from volseg.metrics.centerline import centerline_dice
-from volseg.metrics.conventions import Conventions, Family, Hd95, Nsd
+from volseg.metrics.conventions import Conventions, Family, Hd95, Nsd, parse_conventions
 from volseg.metrics.lesions import Lesions, match_lesions
 from volseg.metrics.overlap import Overlap, count_overlap
+from volseg.metrics.probability import ProbabilityScore, score_probability
 from volseg.metrics.score import LabelScore, LabelStatus, SurfaceScore, score_label, score_masks, worst_distance_mm
 from volseg.metrics.surface import SurfaceDistances, SurfacePair, measure_surfaces, surface_of
 from volseg.metrics.surfels import AreaDistances, measure_areas, pattern_areas_mm2
 
 __all__ = [
     "AreaDistances",
-    "Calibration",
     "Conventions",
     "Family",
     "Hd95",
@@ -31,6 +30,7 @@ __all__ = [
     "Lesions",
     "Nsd",
     "Overlap",
+    "ProbabilityScore",
     "SurfaceDistances",
     "SurfacePair",
     "SurfaceScore",
@@ -38,11 +38,12 @@ __all__ = [
     "count_overlap",
     "match_lesions",
     "measure_areas",
-    "measure_calibration",
     "measure_surfaces",
+    "parse_conventions",
     "pattern_areas_mm2",
     "score_label",
     "score_masks",
+    "score_probability",
     "surface_of",
     "worst_distance_mm",
 ]

@@ -6,7 +6,6 @@ import cc3d
 import edt
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from volseg.metrics.overlap import ratio
 
@@ -57,6 +56,7 @@ def _with_voxels_between(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def _thinned(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The centre lines of a mask; of a part that thinning leaves nothing of, the voxel that lies deepest in it."""
+    from scipy import ndimage
     from skimage.morphology import skeletonize
 
     line: NDArray[np.bool_] = skeletonize(mask, method="lee") > 0

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
+from volseg.config import one_of
 from volseg.errors import ConfigError
 
 #: How a 95th percentile of distances is taken, see `surface` and `surfels`.
@@ -54,3 +56,27 @@ class Conventions:
     def by_area(self) -> bool:
         """Whether surfaces are also measured by their area."""
         return "area_weighted" in {self.hd95, self.nsd}
+
+
+def parse_conventions(
+    tolerances_mm: float | Sequence[float],
+    hd95: str,
+    nsd: str,
+    lesion_iou: float,
+    *,
+    lesions: bool,
+    centerline: bool,
+) -> Conventions:
+    """Conventions as a person names them.
+
+    Raises:
+        ConfigError: If a word is not known, or a number not possible.
+    """
+    also: dict[Family, bool] = {"lesions": lesions, "centerline": centerline}
+    return Conventions(
+        (tolerances_mm,) if isinstance(tolerances_mm, int | float) else tuple(tolerances_mm),
+        one_of("percentile", hd95, get_args(Hd95)),
+        one_of("weight", nsd, get_args(Nsd)),
+        lesion_iou,
+        frozenset(name for name, wanted in also.items() if wanted),
+    )

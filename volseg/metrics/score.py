@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from volseg.errors import GeometryError
 from volseg.image.geometry import Geometry
 from volseg.image.volume import Label, Mask
-from volseg.metrics.calibration import Calibration, measure_calibration
 from volseg.metrics.centerline import centerline_dice
 from volseg.metrics.conventions import Conventions
 from volseg.metrics.crops import Crop, label_crops
 from volseg.metrics.lesions import Lesions, match_lesions
 from volseg.metrics.overlap import Overlap, count_overlap, ratio
+from volseg.metrics.probability import ProbabilityScore, score_probability
 from volseg.metrics.surface import measure_surfaces
 from volseg.metrics.surfels import measure_areas
 
@@ -91,7 +91,7 @@ class LabelScore:
         predicted_ml: Volume in the prediction.
         lesions: The parts matched one to one, if that was asked for.
         centerline_dice: Agreement of the centre lines, if that was asked for.
-        calibration: What the probabilities are worth, if there are any.
+        probability: What the probabilities are worth, if there are any.
     """
 
     label: Label
@@ -106,7 +106,7 @@ class LabelScore:
     predicted_ml: float
     lesions: Lesions | None = None
     centerline_dice: float | None = None
-    calibration: Calibration | None = None
+    probability: ProbabilityScore | None = None
 
     @property
     def volume_difference_ml(self) -> float:
@@ -188,8 +188,8 @@ def score_masks(
         overlap = count_overlap(crop.prediction, crop.reference, voxels)
         status = LabelStatus.NOT_PREDICTED if prediction is None else _status(overlap)
         stated = None if probabilities is None else probabilities[..., number]
-        calibration = None if stated is None else _calibrate(stated, crop.label, arrays[1], within)
-        scores.append(_score(crop, status, overlap, reference.geometry, conventions, calibration))
+        probability = None if stated is None else _score_probability(stated, crop.label, arrays[1], within)
+        scores.append(_score(crop, status, overlap, reference.geometry, conventions, probability))
     return scores
 
 
@@ -226,7 +226,7 @@ def _score(
     overlap: Overlap,
     geometry: Geometry,
     conventions: Conventions,
-    calibration: Calibration | None,
+    probability: ProbabilityScore | None,
 ) -> LabelScore:
     one_sided = status not in {LabelStatus.OK, LabelStatus.BOTH_EMPTY}
     lesions = "lesions" in conventions.also
@@ -243,7 +243,7 @@ def _score(
         predicted_ml=overlap.predicted * geometry.voxel_volume_ml,
         lesions=match_lesions(crop.prediction, crop.reference, conventions.lesion_iou) if lesions else None,
         centerline_dice=_centerline(crop, status) if "centerline" in conventions.also else None,
-        calibration=calibration,
+        probability=probability,
     )
 
 
@@ -300,14 +300,14 @@ def _centerline(crop: Crop, status: LabelStatus) -> float:
     return _UNDEFINED if status is LabelStatus.BOTH_EMPTY else 0.0
 
 
-def _calibrate(
+def _score_probability(
     probability: NDArray[np.floating],
     label: Label,
     reference: NDArray[np.unsignedinteger],
     within: NDArray[np.bool_] | None,
-) -> Calibration:
+) -> ProbabilityScore:
     """Over all voxels of the grid, or of the region of interest."""
     wanted = np.isin(reference, label.parts or (label.value,))
     if within is None:
-        return measure_calibration(probability, wanted)
-    return measure_calibration(probability[within], wanted[within])
+        return score_probability(probability, wanted)
+    return score_probability(probability[within], wanted[within])

@@ -6,7 +6,8 @@ import io
 import pickle
 import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,14 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from volseg.config import Config, dump, validate
+from volseg.config import Config, DicomRules, PartialConfig, dump, validate
 from volseg.errors import CheckpointError, ConfigError
 from volseg.io.files import atomic_path
+from volseg.model.files import model_files
+from volseg.model.identity import fingerprint
 from volseg.model.networks import build_network
 from volseg.model.usual_volumes import VolumeRange
 from volseg.version import __version__
-
-MODEL_FILE = "model.pt"
-#: Followed by the number of a fold: its folder in a run that trains all.
-FOLD_FOLDER = "fold_"
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,14 +30,67 @@ class TrainedNetwork:
     """A trained network with all it takes to use it.
 
     Attributes:
-        network: In evaluation mode.
+        weights: By name.
         config: As it was trained.
         volumes: Label name -> how large it was in the cases of the run; none in a model that does not know.
+        device: Where the network runs.
+        origin: What errors call it.
     """
 
-    network: nn.Module
+    weights: Mapping[str, Tensor]
     config: Config
     volumes: Mapping[str, VolumeRange] = field(default_factory=dict)
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    origin: str = "the model"
+
+    @classmethod
+    def of(cls, network: nn.Module, config: Config) -> TrainedNetwork:
+        """A network in memory, in evaluation mode."""
+        model = cls(network.state_dict(), config, device=next(network.parameters()).device)
+        vars(model)["network"] = network
+        return model
+
+    @cached_property
+    def network(self) -> nn.Module:
+        """In evaluation mode; built when it is first needed, since importing its parts takes seconds.
+
+        Raises:
+            CheckpointError: If the weights do not fit the configuration.
+        """
+        network = build_network(self.config.network, len(self.config.data.channels), self.config.data.outputs)
+        try:
+            network.load_state_dict(self.weights)
+        except RuntimeError as error:
+            why = _first_lines(error)
+            raise CheckpointError(f"{self.origin}: the weights do not fit the network: {why}") from error
+        layout = torch.channels_last_3d
+        network.to(self.device, memory_format=layout)  # type: ignore[call-overload]  # its stub knows only 4D
+        return network.eval()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The SHA-256 of the network, computed once: its weights are not to change any more."""
+        return fingerprint(self.weights, self.config.network)
+
+
+def reconfigured(model: TrainedNetwork, given: PartialConfig) -> TrainedNetwork:
+    """A model with other settings where they are not part of what was learned.
+
+    Args:
+        model: As it was trained.
+        given: Keys of `inference`, of `postprocess`, and of how DICOM is read.
+
+    Raises:
+        ConfigError: If other keys are given, or a value is not valid.
+    """
+    learned = given.model_fields_set - {"inference", "postprocess", "data"}
+    learned |= {f"data.{key}" for key in given.data.model_fields_set - set(DicomRules.model_fields)}
+    if learned:
+        raise ConfigError(
+            f"{', '.join(sorted(learned))} cannot be changed after training",
+            hint="predict takes keys of inference, of postprocess, and of how DICOM is read",
+        )
+    return replace(model, config=given.laid_over(model.config)) if given.model_fields_set else model
 
 
 def save_model(path: Path, network: nn.Module, config: Config, *, dice: float, epoch: int) -> None:
@@ -77,14 +129,6 @@ def finalize_model(path: Path, decided: Config, volumes: Mapping[str, VolumeRang
     save(path, {**content, "config": dump(config), "volumes": ranges})
 
 
-def model_files(path: Path) -> list[Path]:
-    """The model files that a file or a run folder stands for: one, or one for each fold."""
-    if not path.is_dir():
-        return [path]
-    folds = sorted(path.glob(f"{FOLD_FOLDER}*"), key=lambda folder: (len(folder.name), folder))
-    return [folder / MODEL_FILE for folder in folds or [path]]
-
-
 def load_model(path: Path, device: torch.device) -> TrainedNetwork:
     """Load a model file, or the only one of a run.
 
@@ -96,22 +140,16 @@ def load_model(path: Path, device: torch.device) -> TrainedNetwork:
         The model.
 
     Raises:
-        CheckpointError: If there is none or more than one, it is damaged, or its weights do not fit its own
-            configuration.
+        CheckpointError: If there is none or more than one, or it is damaged. Whether its weights fit its own
+            configuration turns out when its network is needed.
     """
     file = _only_file(path)
     content = load(file)
     if not {"weights", "config"} <= set(content):
         raise CheckpointError(f"{file} is no model of volseg: it lacks its weights or its config")
     config = _stored_config(file, content["config"])
-    network = build_network(config.network, len(config.data.channels), config.data.outputs)
-    try:
-        network.load_state_dict(content["weights"])
-    except RuntimeError as error:
-        raise CheckpointError(f"{file}: the weights do not fit the network: {_first_lines(error)}") from error
-    network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # its stub knows only 4D
     volumes = {name: VolumeRange(**volume) for name, volume in content.get("volumes", {}).items()}
-    return TrainedNetwork(network.eval(), config, volumes)
+    return TrainedNetwork(content["weights"], config, volumes, device, str(file))
 
 
 def save(path: Path, content: Mapping[str, Any]) -> None:
@@ -193,7 +231,10 @@ def _stored_config(file: Path, text: str) -> Config:
     try:
         return validate(yaml.safe_load(text), f"the config inside {file}")
     except (yaml.YAMLError, ConfigError) as error:
-        raise CheckpointError(f"{file} was written by another version of volseg: {error}") from error
+        raise CheckpointError(
+            f"{file} was written by another version of volseg: {error}",
+            hint="predict with the version that wrote it (about.json beside it says which), or train anew",
+        ) from error
 
 
 def _first_lines(error: RuntimeError) -> str:

@@ -1,9 +1,12 @@
-"""The plan: a data set is looked at once, and everything is decided from general facts."""
+"""From a data set, looked at once, and the machine to a complete configuration with reasons."""
 
 from volseg.planning.fingerprint import CasePrint, Fingerprint, take_fingerprint
+from volseg.planning.folder import plan_folder
+from volseg.planning.laterality import lateral_pairs
 from volseg.planning.machine import CPU, Machine, this_machine, with_gpu
-from volseg.planning.rules import Plan, make_plan
-from volseg.planning.sides import lateral_pairs
+from volseg.planning.plan import Plan
+from volseg.planning.rules import make_plan
+from volseg.planning.topology import check_patch
 
 __all__ = [
     "CPU",
@@ -11,8 +14,10 @@ __all__ = [
     "Fingerprint",
     "Machine",
     "Plan",
+    "check_patch",
     "lateral_pairs",
     "make_plan",
+    "plan_folder",
     "take_fingerprint",
     "this_machine",
     "with_gpu",

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.config import IGNORE, Config, InferenceConfig, NetworkName, TrainingConfig, validate
+from volseg.config import IGNORE, InferenceConfig, NetworkName, TrainingConfig, validate
 from volseg.planning.fingerprint import Fingerprint
+from volseg.planning.laterality import lateral_pairs
 from volseg.planning.machine import CPU, Machine
-from volseg.planning.sides import lateral_pairs
+from volseg.planning.plan import Plan
 from volseg.planning.topology import divisor_of, plan_patch, with_features
 
 #: An axis is coarse when its spacing exceeds the finest by more than this factor.
@@ -32,19 +32,6 @@ _LEARNING_RATE = {"vnet": 5e-3}
 _FEW_PATCHES = 8
 #: Labels of which more than this share is as dark as air may be air.
 _DARK_LABELS = 0.05
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A planned configuration.
-
-    Attributes:
-        config: Complete and valid.
-        reasons: Key path -> why it has its value, for the comments of the written file.
-    """
-
-    config: Config
-    reasons: Mapping[str, str]
 
 
 def make_plan(

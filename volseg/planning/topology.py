@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from volseg.config import NetworkConfig, NetworkName
+from volseg.config import Config, NetworkConfig, NetworkName
+from volseg.errors import ConfigError
 from volseg.model.networks import patch_divisor
 
 _NETWORK: TypeAdapter[NetworkConfig] = TypeAdapter(NetworkConfig)
@@ -52,6 +53,27 @@ def plan_patch(
         longest = int(np.where(size > _SMALLEST_FEATURE_MAP, size * spacing_mm, 0).argmax())
         size = size.copy()
         size[longest] = max(size[longest] * 0.95, _SMALLEST_FEATURE_MAP)
+
+
+def check_patch(config: Config) -> None:
+    """Refuse a patch that the network cannot halve as often as it wants to, or that it would shrink to one voxel.
+
+    Raises:
+        ConfigError: Names the side and the step.
+    """
+    for size, step in zip(config.patches.size, patch_divisor(config.network), strict=True):
+        if size % step:
+            raise ConfigError(
+                f"patches.size: {list(config.patches.size)} does not fit network {config.network.name}, "
+                f"whose patches must be divisible by {list(patch_divisor(config.network))}",
+                hint="change patches.size, or leave it out to have it planned",
+            )
+    if tuple(config.patches.size) == patch_divisor(config.network) != (1, 1, 1):
+        raise ConfigError(
+            f"patches.size: {list(config.patches.size)} leaves network {config.network.name} a single voxel at its "
+            "deepest level, which cannot be normalised",
+            hint="double one side",
+        )
 
 
 def _more_than_one_voxel(

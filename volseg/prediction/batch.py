@@ -6,17 +6,15 @@ import json
 import logging
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, TypeVar
-
-import fastremap
 
 from volseg.cases import Case, Dataset, find_inputs
 from volseg.cases.case import as_case_id, stem
-from volseg.config import DicomRules, dump, merge, validate
+from volseg.config import DataConfig
 from volseg.errors import CheckpointError, ConfigError, DataError, OutputError
 from volseg.exporting import (
     FORMATS,
@@ -27,36 +25,32 @@ from volseg.exporting import (
     output_path,
     warn_of_private_codes,
     with_needed,
-    write,
+    write_all,
 )
 from volseg.exporting.labels import LABELS_FILE, write_labels
 from volseg.exporting.sidecars import write_itksnap_labels, write_niivue_colormap
-from volseg.image.volume import Label, Mask
-from volseg.inference.segmentation import OnWindow
+from volseg.image.volume import Label
 from volseg.io import Source, stands_for, write_probabilities
 from volseg.io.files import make_folder, remove_leftovers, without_root
-from volseg.io.source import FileSource, digest
+from volseg.io.source import digest
 from volseg.memory import peak_mb, reset_peak
-from volseg.model.checkpoint import TrainedNetwork, load_model, model_files
-from volseg.model.networks import choose_device
-from volseg.parallel import helpers
+from volseg.model.checkpoint import TrainedNetwork
+from volseg.parallel import helpers, pipeline
 from volseg.prediction.cases_csv import (
     CASES_FILE,
     CaseResult,
     CaseStatus,
     Effort,
     probability_file,
-    read_reports,
-    write_reports,
+    read_results,
+    write_results,
 )
-from volseg.prediction.predictor import Predictor, Prepared, Segmented, check_ensemble
-from volseg.progress import Progress, ignore_progress
+from volseg.prediction.predictor import Predictor, Prepared, Segmented
+from volseg.progress import Cancelled, Progress, ignore_progress
 from volseg.version import __version__
 
 ITKSNAP_FILE, NIIVUE_FILE = "itksnap_labels.txt", "niivue_colormap.json"
 LOG_FILE = "volseg.log"
-
-_Result = TypeVar("_Result")
 
 logger = logging.getLogger(__name__)
 
@@ -94,219 +88,209 @@ class Request:
 
 
 @dataclass(frozen=True, eq=False)
-class _Job:
-    """A case on its way.
-
-    Attributes:
-        case: The case.
-        key: By which a continued batch knows its mask.
-        earlier: Its row in an earlier batch.
-        read_seconds: What it took to read and prepare it.
-    """
-
-    case: Case
-    key: str
-    earlier: CaseResult | None
-    read_seconds: float
-
-
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """What is to be segmented, and with what.
+class BatchInputs:
+    """What is to be segmented.
 
     Attributes:
         source: Where it was found.
         dataset: The cases, and what was set aside.
-        files: The models' files.
-        models: Loaded.
     """
 
     source: Path
     dataset: Dataset
-    files: tuple[Path, ...]
-    models: tuple[TrainedNetwork, ...]
 
 
-def predict_folder(
-    source: Path,
-    models: Sequence[Path],
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """A case on its way through the stages, with what they made of it so far.
+
+    Attributes:
+        case: The case.
+        key: By which a continued batch knows its mask.
+        prepared: After it was read; gone as soon as the networks saw it: the next case needs the room.
+        read_seconds: What reading and preparing it took.
+        segmented: After the networks saw it.
+        peak_memory_mb: Largest memory of the process while they did.
+        result: What became of it, once that is known: it failed, or its mask is up to date. Later stages pass it on.
+    """
+
+    case: Case
+    key: str = ""
+    prepared: Prepared | None = None
+    read_seconds: float = 0.0
+    segmented: Segmented | None = None
+    peak_memory_mb: float = 0.0
+    result: CaseResult | None = None
+
+
+def find_batch(source: Path, data: DataConfig, progress: Progress = ignore_progress) -> BatchInputs:
+    """Find what there is to segment.
+
+    Args:
+        source: A data set, a file, a DICOM folder or a tree of these.
+        data: The channels that a model needs, and how DICOM is read.
+        progress: Told while files are looked at.
+
+    Raises:
+        DataError: If there is nothing to segment.
+    """
+    source = stands_for(source)
+    return BatchInputs(source, find_inputs(source, data.channels, data, progress))
+
+
+def segment_batch(
+    inputs: BatchInputs,
+    models: Sequence[TrainedNetwork],
     request: Request,
-    overrides: Mapping[str, Any] = MappingProxyType({}),
     progress: Progress = ignore_progress,
-    told: Callable[[CaseResult], None] = lambda report: None,  # noqa: ARG005  nobody wants to know
+    on_case_done: Callable[[CaseResult], None] | None = None,
+    executor: Executor | None = None,
 ) -> list[CaseResult]:
-    """Segment everything in a folder; one bad case never stops the others.
+    """Segment everything that was found; one bad case never stops the others.
 
     While the networks work on one case, the next one is read and the last one is written. A batch that was interrupted
     goes on where it was: a case whose input, models and formats are unchanged and whose masks are there is not
     segmented again.
 
     Args:
-        source: A data set, a file, a DICOM folder or a tree of these.
-        models: Runs or model files; the answers of several, or of all folds of a run, are averaged.
+        inputs: What was found.
+        models: Their answers are averaged.
         request: What is made of each case.
-        overrides: Keys of the models' configurations that are to be others: of `inference`, `postprocess`, and how
-            DICOM is read.
-        progress: Told per case and window.
-        told: Gets each report as the case is done.
+        progress: Told per case and window; what it raises ends the batch, which can be continued.
+        on_case_done: Gets each result as the case is done.
+        executor: Reads and writes cases; two threads unless another is given.
 
     Returns:
-        One report per discovered case, in the order of cases.csv.
+        One result per discovered case, in the order of cases.csv.
 
     Raises:
-        DataError: If there is nothing to segment at `source`.
-        ConfigError: If the overrides are not valid.
-        CheckpointError: If a model is missing, damaged, or does not go with the others.
-        OutputError: If the output cannot be written (the reports so far are in cases.csv).
+        CheckpointError: If the models do not go with each other.
+        ConfigError: If post-processing does not go with the labels.
+        OutputError: If the output cannot be written (the results so far are in cases.csv).
     """
-    batch = open_batch(source, models, overrides, progress)
-    return segment_batch(batch, request, progress, told)
-
-
-def segment_batch(
-    batch: Batch,
-    request: Request,
-    progress: Progress = ignore_progress,
-    told: Callable[[CaseResult], None] = lambda report: None,  # noqa: ARG005  nobody wants to know
-) -> list[CaseResult]:
-    """Segment what was found; see `predict_folder`."""
-    source, dataset, output = batch.source, batch.dataset, request.output
-    predictor = Predictor(batch.models)
+    dataset, source, output = inputs.dataset, inputs.source, request.output
+    predictor = Predictor(models)
     data = predictor.data
     if output.resolve() == source.resolve():
         raise OutputError(f"{output} is the input, too", hint="choose an --output of its own, so that no image is lost")
     make_folder(output)
     remove_leftovers(output)
     _write_sidecars(data.output_labels, request)
-    wanted = [request.all_formats, request.encoding, request.probabilities]
-    settings = json.dumps([__version__, wanted, _hash_models(batch.models, batch.files)])
-    earlier = read_reports(output / CASES_FILE, data)
-    reports = {report.case_id: report for report in _skipped(dataset, source)}
-    for case_id in set(reports) & set(earlier):
+    earlier = read_results(output / CASES_FILE, data)
+    results = {result.case_id: result for result in _skipped(dataset, source)}
+    for case_id in set(results) & set(earlier):
         _remove_masks(output, case_id)
     waiting = {case.case_id: earlier[case.case_id] for case in dataset.cases if case.case_id in earlier}
-    belt = _Belt(predictor, request, settings, waiting.copy())
-    for report in belt.run(dataset.cases, progress):
-        reports[report.case_id] = replace(report, reason=without_root(report.reason, source))
-        if report is not waiting.pop(report.case_id, None):  # cases still waiting keep their rows, should this end here
-            write_reports([*reports.values(), *waiting.values()], data, output / CASES_FILE)
-            told(reports[report.case_id])
-    write_reports(list(reports.values()), data, output / CASES_FILE)
-    return sorted(reports.values(), key=lambda report: report.case_id)
+    stages = _Stages(predictor, request, waiting.copy(), progress, len(dataset.cases))
+    with nullcontext(executor) if executor else helpers(2) as workers:
+        done = pipeline(dataset.cases, stages.read, stages.segment, stages.write, workers, stages.leaves_room)
+        for result in done:
+            results[result.case_id] = replace(result, reason=without_root(result.reason, source))
+            if result is waiting.pop(result.case_id, None):
+                continue
+            # Cases still waiting keep their rows, should this end here.
+            write_results([*results.values(), *waiting.values()], data, output / CASES_FILE)
+            if on_case_done:
+                on_case_done(results[result.case_id])
+    progress("predict", len(dataset.cases), len(dataset.cases))
+    write_results(list(results.values()), data, output / CASES_FILE)
+    return sorted(results.values(), key=lambda result: result.case_id)
 
 
-def open_batch(
-    source: Path,
-    models: Sequence[Path],
-    overrides: Mapping[str, Any] = MappingProxyType({}),
-    progress: Progress = ignore_progress,
-) -> Batch:
-    """Load models and find what there is to segment; arguments and errors as those of `predict_folder`."""
-    files = [file for path in models for file in model_files(path)]
-    loaded = [_overridden(load_model(file, choose_device()), overrides) for file in files]
-    check_ensemble(loaded)
-    data = loaded[0].config.data
-    source = stands_for(source)
-    return Batch(source, find_inputs(source, data.channels, data, progress), tuple(files), tuple(loaded))
-
-
-class _Belt:
-    """Three steps side by side: reading the next case, segmenting one, writing the last.
+class _Stages:
+    """The three stages of a case: read, segment, write.
 
     Args:
         predictor: The models.
         request: What is made of each case.
-        settings: What the masks depend on beside the images.
         earlier: Case id -> its row in an earlier batch.
+        progress: Told per case and window.
+        total: How many cases there are.
     """
 
     def __init__(
-        self, predictor: Predictor, request: Request, settings: str, earlier: Mapping[str, CaseResult]
+        self,
+        predictor: Predictor,
+        request: Request,
+        earlier: Mapping[str, CaseResult],
+        progress: Progress,
+        total: int,
     ) -> None:
-        self.predictor, self.request, self.settings, self.earlier = predictor, request, settings, earlier
+        self.predictor, self.request, self.earlier = predictor, request, earlier
+        self.progress, self.total, self.done = progress, total, 0
+        wanted = [request.all_formats, request.encoding, request.probabilities]
+        self.settings = json.dumps([__version__, wanted, predictor.identity])
 
-    def run(self, cases: Sequence[Case], progress: Progress) -> Iterator[CaseResult]:
-        """Segment cases.
+    def read(self, case: Case) -> _Job:
+        """Read and prepare a case, or find its mask up to date."""
+        return self._attempt(self._read, _Job(case))
 
-        Args:
-            cases: What is segmented.
-            progress: Told per case and window.
+    def segment(self, job: _Job) -> _Job:
+        """Let the networks see a case."""
+        self.progress("predict", self.done, self.total, job.case.case_id)
+        job = self._attempt(self._segment, job)
+        self.done += 1
+        return job
 
-        Yields:
-            A report of each, in their order.
-        """
-        with helpers(1) as reader, helpers(1) as writer:
-            reading, writing = None, None
-            for n, case in enumerate(cases):
-                progress("predict", n, len(cases), case.case_id)
-                read = (reading or reader.submit(self._read, case)).result()
-                following = cases[n + 1] if n + 1 < len(cases) else None
-                fits = isinstance(read, CaseResult) or 2 * read[1].gigabytes < self.predictor.memory_gb
-                reading = reader.submit(self._read, following) if following and fits else None
-                done = self._segment(read, _Windows(progress, n, len(cases)))
-                del read  # the next case needs the room
-                if writing:
-                    yield writing.result()
-                writing = writer.submit(self._write, done, peak_mb())
-            if writing:
-                yield writing.result()
-            progress("predict", len(cases), len(cases))
+    def write(self, job: _Job) -> CaseResult:
+        """Write the masks of a case."""
+        job = self._attempt(self._write, job)
+        if job.result is None:
+            raise RuntimeError(f"case {job.case.case_id} went through all stages without a result")
+        return job.result
 
-    def _read(self, case: Case) -> tuple[_Job, Prepared] | CaseResult:
-        return self._attempt(case, lambda: self._prepare(case))
+    def leaves_room(self, job: _Job) -> bool:
+        """Whether another case of its size fits into memory beside it."""
+        return job.prepared is None or 2 * job.prepared.gigabytes < self.predictor.memory_gb
 
-    def _prepare(self, case: Case) -> tuple[_Job, Prepared] | CaseResult:
-        earlier = self.earlier.get(case.case_id)
-        key = digest(case.images.values(), self.settings)
-        if earlier and earlier.key == key and self.request.are_there(case.case_id, earlier):
-            logger.info("case %s is up to date", case.case_id)
-            return earlier
-        check_formats(self._image(case), self.request.all_formats)
-        prepared = self.predictor.prepare(case)
-        return _Job(case, key, earlier, prepared.seconds), prepared
+    def _read(self, job: _Job) -> _Job:
+        earlier = self.earlier.get(job.case.case_id)
+        key = digest(job.case.images.values(), self.settings)
+        if earlier and earlier.key == key and self.request.are_there(job.case.case_id, earlier):
+            logger.info("case %s is up to date", job.case.case_id)
+            return replace(job, result=earlier)
+        check_formats(self._image(job.case), self.request.all_formats)
+        prepared = self.predictor.prepare(job.case)
+        return replace(job, key=key, prepared=prepared, read_seconds=prepared.seconds)
 
-    def _segment(
-        self, read: tuple[_Job, Prepared] | CaseResult, on_window: OnWindow
-    ) -> tuple[_Job, Segmented] | CaseResult:
-        if isinstance(read, CaseResult):
-            return read
-        job, prepared = read
+    def _segment(self, job: _Job) -> _Job:
+        if job.prepared is None:
+            return job
         reset_peak()
         room = self.request.output if self.request.probabilities else None
-        done = self._attempt(job.case, lambda: self.predictor.segment(prepared, on_window, room))
-        return done if isinstance(done, CaseResult) else (job, done)
+        on_window = _WindowProgress(self.progress, self.done, self.total)
+        segmented = self.predictor.segment(job.prepared, on_window, room)
+        return replace(job, prepared=None, segmented=segmented, peak_memory_mb=peak_mb())
 
-    def _write(self, done: tuple[_Job, Segmented] | CaseResult, memory_mb: float) -> CaseResult:
-        if isinstance(done, CaseResult):
-            return done
-        job, segmented = done
-        return self._attempt(job.case, lambda: self._finish(job, segmented, memory_mb))
-
-    def _finish(self, job: _Job, done: Segmented, memory_mb: float) -> CaseResult:
+    def _write(self, job: _Job) -> _Job:
+        if job.segmented is None:
+            return job
         began = time.perf_counter()
-        mask = self.predictor.finish(done)
-        if job.earlier:
-            _remove_masks(self.request.output, job.case.case_id)
-        for form, path in self.request.paths(job.case.case_id).items():
-            write(mask, self._image(job.case), path, form, self.request.encoding)
-        if done.probabilities is not None:
-            path = probability_file(self.request.output, job.case.case_id)
-            write_probabilities(done.probabilities, mask.geometry, path)
+        case_id = job.case.case_id
+        mask = self.predictor.finish(job.segmented)
+        if case_id in self.earlier:
+            _remove_masks(self.request.output, case_id)
+        write_all(mask, self._image(job.case), self.request.paths(case_id), self.request.encoding)
+        if job.segmented.probabilities is not None:
+            path = probability_file(self.request.output, case_id)
+            write_probabilities(job.segmented.probabilities, mask.geometry, path)
         effort = Effort(
             job.read_seconds,
-            done.network_seconds,
-            done.restore_seconds,
+            job.segmented.network_seconds,
+            job.segmented.restore_seconds,
             time.perf_counter() - began,
-            done.windows,
-            memory_mb,
+            job.segmented.windows,
+            job.peak_memory_mb,
         )
-        return CaseResult(job.case.case_id, CaseStatus.SEGMENTED, "", effort, _volumes_ml(mask), job.key)
+        return replace(job, result=CaseResult(case_id, CaseStatus.SEGMENTED, "", effort, mask.volumes_ml, job.key))
 
-    def _attempt(self, case: Case, work: Callable[[], _Result]) -> _Result | CaseResult:
-        """Do something for a case, whatever is wrong with it."""
+    def _attempt(self, stage: Callable[[_Job], _Job], job: _Job) -> _Job:
+        """Take a case through a stage, whatever is wrong with it."""
+        if job.result:
+            return job
         try:
-            return work()
-        except (OutputError, ConfigError, CheckpointError):
+            return stage(job)
+        except (OutputError, ConfigError, CheckpointError, Cancelled):
             raise  # no other case would fare better
         except DataError as error:
             reason = str(error)
@@ -315,16 +299,16 @@ class _Belt:
         except Exception as error:  # noqa: BLE001  a defect met in one case must not cost the others; it is kept in full
             reason = f"a defect of volseg ({type(error).__name__}: {error}); see {LOG_FILE}"
             with (self.request.output / LOG_FILE).open("a", encoding="utf-8") as log:
-                log.write(f"case {case.case_id}\n{traceback.format_exc()}\n")
-        _remove_masks(self.request.output, case.case_id)
-        logger.info("case %s failed: %s", case.case_id, reason)
-        return CaseResult(case.case_id, CaseStatus.FAILED, reason)
+                log.write(f"case {job.case.case_id}\n{traceback.format_exc()}\n")
+        _remove_masks(self.request.output, job.case.case_id)
+        logger.info("case %s failed: %s", job.case.case_id, reason)
+        return _Job(job.case, result=CaseResult(job.case.case_id, CaseStatus.FAILED, reason))
 
     def _image(self, case: Case) -> Source:
         return case.images[self.predictor.data.channels[0]]
 
 
-class _Windows:
+class _WindowProgress:
     """How far the windows of one case are, as a note on the progress of the batch."""
 
     def __init__(self, progress: Progress, done: int, total: int) -> None:
@@ -336,21 +320,6 @@ class _Windows:
         left = (total - done) / rate if rate else 0.0
         note = f"window {done} of {total}, {rate:.2g} a second, {left:.0f} s left"
         self._progress("predict", self._done, self._total, note)
-
-
-def _overridden(model: TrainedNetwork, overrides: Mapping[str, Any]) -> TrainedNetwork:
-    """A model with other settings where they are not part of what was learned."""
-    if not overrides:
-        return model
-    learned = set(overrides) - {"inference", "postprocess", "data"}
-    learned |= {f"data.{key}" for key in set(overrides.get("data", {})) - set(DicomRules.model_fields)}
-    if learned:
-        raise ConfigError(
-            f"{', '.join(sorted(learned))} cannot be changed after training",
-            hint="predict takes keys of inference, of postprocess, and of how DICOM is read",
-        )
-    tree = merge(model.config.model_dump(mode="json"), overrides)
-    return replace(model, config=validate(tree, "the model with what is to be changed"))
 
 
 def _write_sidecars(labels: Sequence[Label], request: Request) -> None:
@@ -375,12 +344,6 @@ def _skipped(dataset: Dataset, root: Path) -> list[CaseResult]:
     return reports
 
 
-def _volumes_ml(mask: Mask) -> dict[str, float]:
-    values, counts = fastremap.unique(mask.array, return_counts=True)
-    found = dict(zip(values.tolist(), counts.tolist(), strict=True))
-    return {label.name: found.get(label.value, 0) * mask.geometry.voxel_volume_ml for label in mask.labels}
-
-
 def _remove_masks(output: Path, case_id: str) -> None:
     """No mask of an earlier batch, in whatever format, may stand beside a row that does not tell of it."""
     probability_file(output, case_id).unlink(missing_ok=True)
@@ -397,8 +360,3 @@ def _remove_meshes(folder: Path, form: Format) -> None:
         path.unlink()
     if not any(folder.iterdir()):
         folder.rmdir()
-
-
-def _hash_models(models: Sequence[TrainedNetwork], paths: Sequence[Path]) -> list[str]:
-    pairs = zip(models, paths, strict=True)
-    return [digest([FileSource(path)], dump(model.config)) for model, path in pairs]

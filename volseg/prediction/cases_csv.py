@@ -8,11 +8,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from volseg.config import DataConfig
 from volseg.errors import DataError
-from volseg.io.files import atomic_path
+from volseg.io.tables import read_table, write_table
 
 CASES_FILE = "cases.csv"
 #: What the name of a file of probabilities has behind the case id.
@@ -86,7 +84,7 @@ def probability_file(output: Path, case_id: str) -> Path:
     return output / f"{case_id}{PROBABILITIES}.nii.gz"
 
 
-def write_reports(reports: Sequence[CaseResult], data: DataConfig, path: Path) -> None:
+def write_results(results: Sequence[CaseResult], data: DataConfig, path: Path) -> None:
     """Write cases.csv, whole or not at all.
 
     Raises:
@@ -94,32 +92,31 @@ def write_reports(reports: Sequence[CaseResult], data: DataConfig, path: Path) -
     """
     rows = [
         {
-            "case_id": report.case_id,
-            "status": str(report.status),
-            "reason": report.reason,
-            "seconds": round(report.effort.seconds, 2),
-            "read_seconds": round(report.effort.read_seconds, 2),
-            "network_seconds": round(report.effort.network_seconds, 2),
-            "restore_seconds": round(report.effort.restore_seconds, 2),
-            "write_seconds": round(report.effort.write_seconds, 2),
-            "windows": report.effort.windows,
-            "peak_memory_mb": round(report.effort.peak_memory_mb),
-            **{f"{label.name}_ml": report.volumes_ml.get(label.name) for label in data.output_labels},
-            "key": report.key,
+            "case_id": result.case_id,
+            "status": str(result.status),
+            "reason": result.reason,
+            "seconds": round(result.effort.seconds, 2),
+            "read_seconds": round(result.effort.read_seconds, 2),
+            "network_seconds": round(result.effort.network_seconds, 2),
+            "restore_seconds": round(result.effort.restore_seconds, 2),
+            "write_seconds": round(result.effort.write_seconds, 2),
+            "windows": result.effort.windows,
+            "peak_memory_mb": round(result.effort.peak_memory_mb),
+            **{f"{label.name}_ml": result.volumes_ml.get(label.name) for label in data.output_labels},
+            "key": result.key,
         }
-        for report in sorted(reports, key=lambda report: report.case_id)
+        for result in sorted(results, key=lambda result: result.case_id)
     ]
-    with atomic_path(path) as temporary:
-        pd.DataFrame(rows).to_csv(temporary, index=False, float_format="%.6g")
+    write_table(rows, path)
 
 
-def read_reports(path: Path, data: DataConfig) -> dict[str, CaseResult]:
+def read_results(path: Path, data: DataConfig) -> dict[str, CaseResult]:
     """The segmented cases of an earlier, interrupted batch; none if the file is not one of this model."""
     try:
-        table = pd.read_csv(path, keep_default_na=False, dtype={"case_id": str, "key": str, "reason": str})
+        table = read_table(path)
         segmented = table[table["status"] == CaseStatus.SEGMENTED]
-        return {str(row["case_id"]): _report(row, data) for row in segmented.to_dict("records")}
-    except (FileNotFoundError, ValueError, KeyError):
+        return {str(row["case_id"]): _result(row, data) for row in segmented.to_dict("records")}
+    except (DataError, ValueError, KeyError):
         return {}
 
 
@@ -129,14 +126,11 @@ def segmented_cases(path: Path) -> list[str]:
     Raises:
         DataError: If it is not of that form.
     """
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-        return list(table.loc[table["status"] == CaseStatus.SEGMENTED, "case_id"])
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{path} is no list of cases: {error!r}") from error
+    table = read_table(path, ["case_id", "status"])
+    return list(table.loc[table["status"] == CaseStatus.SEGMENTED, "case_id"])
 
 
-def _report(row: dict[Any, Any], data: DataConfig) -> CaseResult:
+def _result(row: dict[Any, Any], data: DataConfig) -> CaseResult:
     effort = Effort(
         float(row["read_seconds"]),
         float(row["network_seconds"]),

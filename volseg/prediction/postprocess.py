@@ -19,10 +19,9 @@ from numpy.typing import NDArray
 
 from volseg.config import LabelRule
 from volseg.errors import ConfigError
+from volseg.image.box import Box
 from volseg.image.volume import Mask
 
-#: The part of a volume that holds a label.
-Box = tuple[slice, slice, slice]
 Labels = NDArray[np.unsignedinteger]
 Binary = NDArray[np.bool_]
 
@@ -86,16 +85,7 @@ def _boxes(array: Labels, values: set[int] | None) -> dict[int, Box]:
     compact, numbers = fastremap.renumber(array)
     boxes = cc3d.statistics(compact)["bounding_boxes"]
     number_of = {int(value): int(number) for value, number in numbers.items() if value != 0}
-    return {value: boxes[number_of[value]] for value in sorted(number_of) if values is None or value in values}
-
-
-def _grown(box: Box, margin: Sequence[int], shape: Sequence[int]) -> Box:
-    """The box with `margin` more voxels on each side, as far as the image reaches."""
-    i, j, k = (
-        slice(max(0, side.start - extra), min(size, side.stop + extra))
-        for side, extra, size in zip(box, margin, shape, strict=True)
-    )
-    return i, j, k
+    return {value: Box(*boxes[number_of[value]]) for value in sorted(number_of) if values is None or value in values}
 
 
 def _replace(crop: Labels, value: int, before: Binary, after: Binary) -> None:
@@ -112,7 +102,7 @@ def _morph(array: Labels, value: int, box: Box, rule: LabelRule, spacing_mm: tup
     """
     # One voxel more than the ball reaches, so that there is background on every side that is not the image's border.
     margin = [math.ceil(rule.radius_mm / size) + 1 for size in spacing_mm]
-    crop = array[_grown(box, margin, array.shape)]
+    crop = array[box.grown(margin, array.shape)]
     before = crop == value
     after = {"dilation": _dilated, "erosion": _eroded, "opening": _opened, "closing": _closed}[rule.morphology]
     _replace(crop, value, before, after(before, rule.radius_mm, spacing_mm))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from time import perf_counter
@@ -17,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 
 from volseg.cases import Case, read_images
-from volseg.config import DataConfig
+from volseg.config import DataConfig, dump
 from volseg.errors import CheckpointError, MemoryShortageError
 from volseg.image.geometry import Geometry
-from volseg.image.volume import Mask
+from volseg.image.volume import Mask, Volume
 from volseg.inference.engine_trials import default_cache, fastest_engine, remember, remembered, trial_key, try_engines
 from volseg.inference.engines import (
     Engine,
@@ -33,7 +32,7 @@ from volseg.inference.engines import (
     start,
     subtract_cutoffs,
 )
-from volseg.inference.scene import Box, Scene
+from volseg.inference.network_input import Box, NetworkInput
 from volseg.inference.segmentation import Limits, Network, OnWindow, Work, default_memory_gb, ignore_windows, segment
 from volseg.inference.sliding import look
 from volseg.inference.tissue import Tissue, find_tissue
@@ -42,7 +41,6 @@ from volseg.io.files import output_error
 from volseg.model.checkpoint import TrainedNetwork
 from volseg.model.label_encoding import cutoffs, label_values, probabilities, winners
 from volseg.prediction.postprocess import postprocess
-from volseg.transforms import fill_non_finite, normalize
 
 #: Patches on which engines are tried out.
 _TRIAL_PATCHES = 2
@@ -60,20 +58,20 @@ class Prepared:
 
     Attributes:
         geometry: The grid of its first channel, as it was stored.
-        scenes: For each kind of preprocessing among the models.
+        inputs: For each kind of preprocessing among the models.
         tissue: Where there is anything but air; None if everything is to be looked at.
         seconds: What it took to read and prepare it.
     """
 
     geometry: Geometry
-    scenes: tuple[Scene, ...]
+    inputs: tuple[NetworkInput, ...]
     tissue: Tissue | None
     seconds: float
 
     @property
     def gigabytes(self) -> float:
         """What its voxels take."""
-        return sum(scene.array.nbytes for scene in self.scenes) / 1e9
+        return sum(network_input.array.nbytes for network_input in self.inputs) / 1e9
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,9 +112,15 @@ class Predictor:
         self.data, self.rules, self.inference = first.data, first.rules, first.inference
         self.memory_gb = self.inference.memory_gb or default_memory_gb()
         self._cache = cache or default_cache()
+        self._models = tuple(models)
         self._kinds = _by_kind(models)
         self._cutoffs = tuple(map(fmean, zip(*(cutoffs(model.config.data) for model in models), strict=True)))
         self._networks: list[Network] = []
+
+    @property
+    def identity(self) -> list[str]:
+        """What the masks depend on beside the images: a hash of each model, its settings included."""
+        return [f"{model.fingerprint} {dump(model.config)}" for model in self._models]
 
     def prepare(self, case: Case) -> Prepared:
         """Read a case and normalise it.
@@ -126,23 +130,35 @@ class Predictor:
             GeometryError: If they do not say where they lie, or do not lie on one grid.
         """
         began = perf_counter()
-        volume = read_images(case, self.data.channels)
+        prepared = self.prepare_volume(read_images(case, self.data.channels), f"case {case.case_id}")
+        return replace(prepared, seconds=perf_counter() - began)
+
+    def prepare_volume(self, volume: Volume, name: str) -> Prepared:
+        """Bring a volume to the form that the networks see.
+
+        Args:
+            volume: Its channels in the order of the models'; its voxels are changed where they can be.
+            name: What the log calls it.
+        """
+        from volseg.transforms import fill_non_finite, normalize  # MONAI takes seconds to import
+
+        began = perf_counter()
         array = np.require(volume.array, requirements="W")
-        fill_non_finite(array, f"case {case.case_id}")
+        fill_non_finite(array, name)
         order = volume.geometry.to_canonical
         canonical = volume.geometry.reordered(order)
         preprocessings = [kind[0].config.preprocessing for kind in self._kinds]
         share = self.inference.air
         # What normalisation makes of air depends on the volume, so it is looked for before.
         tissue = None if share is None else find_tissue(order.apply(array), preprocessings[0].normalization, share)
-        scenes = []
+        inputs = []
         for n, preprocessing in enumerate(preprocessings):
             own = array if n == len(preprocessings) - 1 else array.copy(order="K")
             view = order.apply(own)
             normalize(view, preprocessing.normalization)
             shape = canonical.respaced(preprocessing.spacing_mm).shape
-            scenes.append(Scene(view, canonical.spacing_mm, shape, preprocessing.spacing_mm))
-        return Prepared(volume.geometry, tuple(scenes), tissue, perf_counter() - began)
+            inputs.append(NetworkInput(view, canonical.spacing_mm, shape, preprocessing.spacing_mm))
+        return Prepared(volume.geometry, tuple(inputs), tissue, perf_counter() - began)
 
     def segment(self, prepared: Prepared, on_window: OnWindow = ignore_windows, room: Path | None = None) -> Segmented:
         """Ask the networks about every voxel.
@@ -157,7 +173,8 @@ class Predictor:
         """
         if not self._networks:
             self._networks = [
-                self._start(kind, scene) for kind, scene in zip(self._kinds, prepared.scenes, strict=True)
+                self._start(kind, network_input)
+                for kind, network_input in zip(self._kinds, prepared.inputs, strict=True)
             ]
         began = perf_counter()
         work = Work(on_window)
@@ -209,7 +226,7 @@ class Predictor:
                 by_label[(slice(None), *box)] = shares.movedim(-1, 0).cpu().numpy()
 
         decided = segment(
-            self._networks, prepared.scenes, prepared.tissue, lambda each: winners(each, self.data), limits, work, keep
+            self._networks, prepared.inputs, prepared.tissue, lambda each: winners(each, self.data), limits, work, keep
         )
         for box, numbers in decided:
             canonical[box] = values[numbers]
@@ -224,11 +241,11 @@ class Predictor:
         stored = order.inverse().apply(postprocess(canonical, self.rules).array)
         return Mask(np.ascontiguousarray(stored), geometry, labels)
 
-    def _start(self, kind: Sequence[TrainedNetwork], scene: Scene) -> Network:
+    def _start(self, kind: Sequence[TrainedNetwork], network_input: NetworkInput) -> Network:
         config = kind[0].config
         patch = config.patches.size
         device = next(kind[0].network.parameters()).device
-        engines = [self._choose_engine(model, scene, device) for model in kind]
+        engines = [self._choose_engine(model, network_input, device) for model in kind]
         runs = [
             start(engine, model.network, len(self.data.channels), patch, device)
             for engine, model in zip(engines, kind, strict=True)
@@ -237,22 +254,22 @@ class Predictor:
         finest = max((engine.sums_dtype for engine in engines), key=lambda dtype: dtype.itemsize)
         return Network(run, finest, patch, config.inference.overlap, self.data.outputs, device)
 
-    def _choose_engine(self, model: TrainedNetwork, scene: Scene, device: torch.device) -> Engine:
+    def _choose_engine(self, model: TrainedNetwork, network_input: NetworkInput, device: torch.device) -> Engine:
         """The one that the configuration names, or that was chosen before, or the best of those that are tried out."""
         engines = allowed(model.config.inference, available(device))
         if len(engines) == 1:
             return engines[0]
         patch = model.config.patches.size
-        key = trial_key(_digest(model), engines, device)
+        key = trial_key(model.fingerprint, engines, device)
         if (known := remembered(key, engines, self._cache)) is not None:
             return known
-        windows = lay(scene.network_shape, patch, model.config.inference.overlap)
+        windows = lay(network_input.network_shape, patch, model.config.inference.overlap)
         places = windows.places()
         chosen = {places[len(places) * (2 * n + 1) // (2 * _TRIAL_PATCHES)] for n in range(_TRIAL_PATCHES)}
         trials = try_engines(
             engines,
             lambda engine: start(engine, model.network, len(self.data.channels), patch, device),
-            [look(scene, windows, place)[None] for place in sorted(chosen)],
+            [look(network_input, windows, place)[None] for place in sorted(chosen)],
             lambda logits: winners(logits.movedim(0, -1), self.data),
         )
         best = fastest_engine(trials)
@@ -277,24 +294,6 @@ def _on_disk(shape: tuple[int, ...], dtype: np.dtype[_Scalar], room: Path | None
         raise output_error(room or Path(tempfile.gettempdir()), error) from error
 
 
-def predict(case: Case, models: Sequence[TrainedNetwork]) -> Mask:
-    """Segment a case.
-
-    Args:
-        case: Its images.
-        models: One or more with the same channels and labels; their logits are averaged.
-
-    Returns:
-        The post-processed mask on the grid of the first channel as it was stored.
-
-    Raises:
-        DataError: If the images cannot be used.
-        GeometryError: If they do not say where they lie, or do not lie on one grid.
-    """
-    predictor = Predictor(models)
-    return predictor.finish(predictor.segment(predictor.prepare(case)))
-
-
 def check_ensemble(models: Sequence[TrainedNetwork]) -> None:
     """Refuse models whose answers cannot be averaged.
 
@@ -317,17 +316,9 @@ def _answered(model: TrainedNetwork) -> DataConfig:
 
 
 def _by_kind(models: Sequence[TrainedNetwork]) -> list[list[TrainedNetwork]]:
-    """Models that see the same patches of the same scene together."""
+    """Models that see the same patches of the same network_input together."""
     kinds: dict[str, list[TrainedNetwork]] = {}
     for model in models:
         seen = (model.config.preprocessing, model.config.patches.size, model.config.inference)
         kinds.setdefault(repr(seen), []).append(model)
     return list(kinds.values())
-
-
-def _digest(model: TrainedNetwork) -> str:
-    content = hashlib.sha256(repr(model.config.network).encode())
-    for name, tensor in sorted(model.network.state_dict().items()):
-        content.update(name.encode())
-        content.update(tensor.cpu().contiguous().numpy().tobytes())
-    return content.hexdigest()

@@ -7,28 +7,34 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cc3d
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from volseg.about import Facts, facts_of_config, facts_of_models, made_now, read_about, write_about
+from volseg.config import Config
 from volseg.errors import DataError
 from volseg.evaluation.pairing import masks_in
-from volseg.evaluation.tables import read_table, write_table
+from volseg.image.box import Box
 from volseg.image.volume import Label, Mask
 from volseg.io import SegmentsSource, Source, read_mask, read_probabilities, read_volume
 from volseg.io.files import without_root
-from volseg.metrics.crops import Box, Crop, label_crops
+from volseg.io.tables import read_table, write_table
+from volseg.metrics.crops import Crop, label_crops
 from volseg.model.usual_volumes import VolumeRange
-from volseg.prediction.batch import Batch
 from volseg.prediction.cases_csv import CASES_FILE, CaseResult, CaseStatus, probability_file
 from volseg.progress import Progress, ignore_progress
 from volseg.reporting.gallery import CaseView, draw_cases, forget_report, image_on, kept_pictures
-from volseg.reporting.page import Number, Report, Tile, write_report
+from volseg.reporting.page import REVIEW_FILE, Number, Report, Tile, write_report
 
-REVIEW_FILE = "review.csv"
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from volseg.model.checkpoint import TrainedNetwork
+    from volseg.prediction.batch import BatchInputs
+
 
 #: The ends of the axes of a volume in canonical order.
 _EDGES = (("left", "right"), ("posterior", "anterior"), ("inferior", "superior"))
@@ -71,11 +77,12 @@ class ReviewRow:
     reason: str = ""
 
 
-def describe_batch(batch: Batch, output: Path) -> None:
+def describe_batch(files: Sequence[Path], config: Config, output: Path) -> None:
     """Write down what made the masks in a folder, and remove the report of earlier ones.
 
     Args:
-        batch: What was segmented, by which models.
+        files: The models.
+        config: Of the first of them.
         output: Where the masks are.
 
     Raises:
@@ -83,19 +90,24 @@ def describe_batch(batch: Batch, output: Path) -> None:
     """
     forget_report(output)
     (output / REVIEW_FILE).unlink(missing_ok=True)
-    write_about((*made_now(), *facts_of_models(batch.files), *facts_of_config(batch.models[0].config)), output)
+    write_about((*made_now(), *facts_of_models(files), *facts_of_config(config)), output)
 
 
 def report_batch(
-    batch: Batch, reports: Sequence[CaseResult], output: Path, progress: Progress = ignore_progress
+    inputs: BatchInputs,
+    model: TrainedNetwork,
+    results: Sequence[CaseResult],
+    output: Path,
+    progress: Progress = ignore_progress,
 ) -> Path:
     """Review the masks of a batch, draw those that need it most, and write the page.
 
     Args:
-        batch: What was segmented, by which models.
-        reports: What became of each case.
+        inputs: What was segmented.
+        model: By which network; of an ensemble the first.
+        results: What became of each case.
         output: Where the masks are.
-        progress: Told per case.
+        progress: Called after each case.
 
     Returns:
         report.html, beside the masks.
@@ -104,9 +116,9 @@ def report_batch(
         OutputError: If it cannot be written.
     """
     masks = masks_in(output)
-    images = {case.case_id: next(iter(case.images.values())) for case in batch.dataset.cases}
-    labels, volumes = batch.models[0].config.data.output_labels, batch.models[0].volumes
-    segmented = [report.case_id for report in reports if report.status is CaseStatus.SEGMENTED]
+    images = {case.case_id: next(iter(case.images.values())) for case in inputs.dataset.cases}
+    labels, volumes = model.config.data.output_labels, model.volumes
+    segmented = [result.case_id for result in results if result.status is CaseStatus.SEGMENTED]
     findings: list[ReviewRow] = []
     for done, case_id in enumerate(segmented, start=1):
         try:
@@ -115,13 +127,13 @@ def report_batch(
         except DataError as error:
             findings.append(ReviewRow(case_id, reason=f"not reviewed: {without_root(str(error), output)}"))
         progress("review", done, len(segmented), case_id)
-    write_table(pd.DataFrame(findings, columns=[field.name for field in fields(ReviewRow)]), output / REVIEW_FILE)
+    write_table(findings, output / REVIEW_FILE, [field.name for field in fields(ReviewRow)])
 
-    def scene_of(case_id: str) -> CaseView:
+    def view_of(case_id: str) -> CaseView:
         mask = _mask(masks.get(case_id), images[case_id], labels)
         return CaseView(None, mask, image_on(mask.geometry, images[case_id], case_id))
 
-    draw_cases(scene_of, _worst_first(findings), output, progress)
+    draw_cases(view_of, _worst_first(findings), output, progress)
     return write_report(page_of_batch(output), output)
 
 
@@ -216,6 +228,8 @@ def page_of_batch(folder: Path) -> Report:
     Raises:
         DataError: If one of them is damaged.
     """
+    import pandas as pd
+
     rows = read_table(folder / REVIEW_FILE)
     outcomes = read_table(folder / CASES_FILE)
     counts = {status: int((outcomes["status"] == status).sum()) for status in CaseStatus}

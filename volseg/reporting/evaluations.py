@@ -4,45 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from volseg.about import Facts, made_now, read_about, write_about
-from volseg.evaluation import CasePair, Evaluation, Protocol, read_pair
+from volseg.evaluation import CasePair, Evaluation, EvaluationSettings, read_pair
 from volseg.evaluation.evaluate import METRICS_FILE, STATISTICS_FILE, SUMMARY_FILE
 from volseg.evaluation.summary import MEAN_ROW
-from volseg.evaluation.tables import read_table
 from volseg.io import Source
+from volseg.io.tables import read_table
 from volseg.progress import Progress, ignore_progress
 from volseg.reporting.gallery import CaseView, draw_cases, forget_report, image_on, kept_pictures
 from volseg.reporting.page import Number, Report, Tile, write_report
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: What the tables of a page show of all that was measured, where it was.
 _SHOWN = ("dice", "hd95_mm", "assd_mm", "nsd", "volume_difference_ml", "lesion_f1", "centerline_dice", "auroc")
 _MEANS = ("dice_mean", "hd95_mm_mean", "assd_mm_mean", "nsd_mean", "volume_difference_ml_mean")
 
 
-def describe_evaluation(evaluation: Evaluation, protocol: Protocol, predicted_by: Facts = ()) -> None:
+def describe_evaluation(
+    evaluation: Evaluation, settings: EvaluationSettings, folder: Path, predicted_by: Facts = ()
+) -> None:
     """Write down what made an evaluation, and remove the report of an earlier one in its folder.
 
     Args:
         evaluation: What was measured.
-        protocol: How.
+        settings: How.
+        folder: Where it was written.
         predicted_by: What made the predictions.
 
     Raises:
         OutputError: If it cannot be written.
     """
-    forget_report(evaluation.folder)
+    forget_report(folder)
     made = ((f"masks: {name}", value) for name, value in predicted_by)
-    write_about((*made_now(), *_facts(evaluation, protocol), *made), evaluation.folder)
+    write_about((*made_now(), *_facts(evaluation, settings), *made), folder)
 
 
 def report_evaluation(
     evaluation: Evaluation,
     pairs: Sequence[CasePair],
-    protocol: Protocol,
+    settings: EvaluationSettings,
     images: Mapping[str, Source],
+    folder: Path,
     progress: Progress = ignore_progress,
 ) -> Path:
     """Draw the worst cases of an evaluation and write its report.
@@ -50,8 +56,9 @@ def report_evaluation(
     Args:
         evaluation: What was measured.
         pairs: Its cases.
-        protocol: How they were evaluated.
+        settings: How they were evaluated.
         images: Case id -> its image, as far as they are known.
+        folder: Where it was written.
         progress: Told per case.
 
     Returns:
@@ -62,32 +69,30 @@ def report_evaluation(
     """
     known = {pair.case_id: pair for pair in pairs}
 
-    def scene_of(case_id: str) -> CaseView:
-        reference, prediction = read_pair(known[case_id], protocol)
+    def view_of(case_id: str) -> CaseView:
+        reference, prediction = read_pair(known[case_id], settings)
         return CaseView(reference, prediction, image_on(reference.geometry, images.get(case_id), case_id))
 
     failed = {failure.case_id for failure in evaluation.failures}
     worst = evaluation.metrics.groupby("case_id")["dice"].min().sort_values(kind="stable")
-    draw_cases(
-        scene_of, [str(case_id) for case_id in worst.index if case_id not in failed], evaluation.folder, progress
-    )
-    return write_report(page_of_evaluation(evaluation.folder), evaluation.folder)
+    draw_cases(view_of, [str(case_id) for case_id in worst.index if case_id not in failed], folder, progress)
+    return write_report(page_of_evaluation(folder), folder)
 
 
-def _facts(evaluation: Evaluation, protocol: Protocol) -> Facts:
+def _facts(evaluation: Evaluation, settings: EvaluationSettings) -> Facts:
     """How many cases were evaluated, and how."""
-    conventions = protocol.conventions
+    conventions = settings.conventions
     return (
         ("cases", str(evaluation.metrics["case_id"].nunique())),
-        ("labels", ", ".join(f"{label.name} ({label.value})" for label in protocol.labels)),
+        ("labels", ", ".join(f"{label.name} ({label.value})" for label in settings.labels)),
         ("HD95", conventions.hd95.replace("_", " ")),
         (
             "NSD",
             f"{conventions.nsd.replace('_', ' ')}, at {', '.join(f'{mm:g}' for mm in conventions.tolerances_mm)} mm",
         ),
-        *((("measured", "within regions of interest"),) if protocol.within else ()),
-        *((("ignored", f"what references mark {protocol.ignored}"),) if protocol.ignored is not None else ()),
-        *((("other grids", "resampled onto that of the reference"),) if protocol.resample else ()),
+        *((("measured", "within regions of interest"),) if settings.within else ()),
+        *((("ignored", f"what references mark {settings.ignored}"),) if settings.ignored is not None else ()),
+        *((("other grids", "resampled onto that of the reference"),) if settings.resample else ()),
     )
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from volseg.errors import DataError
 from volseg.image.geometry import Geometry
 from volseg.image.volume import Mask, Volume
 from volseg.io import Source, read_volume
 from volseg.io.files import make_folder, write_text
+from volseg.io.json_files import read_json
 from volseg.parallel import side_by_side
 from volseg.progress import Progress, ignore_progress
 from volseg.reporting.page import REPORT_FILE
@@ -41,21 +43,21 @@ class CaseView:
 
 
 def draw_cases(
-    scene_of: Callable[[str], CaseView], case_ids: Sequence[str], folder: Path, progress: Progress = ignore_progress
+    view_of: Callable[[str], CaseView], case_ids: Sequence[str], folder: Path, progress: Progress = ignore_progress
 ) -> None:
     """Draw cases and keep their pictures, as many as a mail has room for.
 
     Args:
-        scene_of: Reads what there is of a case. A case that cannot be read or drawn is said and left out.
+        view_of: Reads what there is of a case. A case that cannot be read or drawn is logged and left out.
         case_ids: Those that need it most first.
         folder: Of the results.
-        progress: Told per case.
+        progress: Called after each case.
 
     Raises:
         OutputError: If a picture cannot be written.
     """
     chosen, size = case_ids[:_MOST_PICTURES], 0
-    pictures = side_by_side(lambda case_id: _drawn(scene_of, case_id), chosen)
+    pictures = side_by_side(lambda case_id: _drawn(view_of, case_id), chosen)
     for done, (case_id, text) in enumerate(zip(chosen, pictures, strict=True), start=1):
         size += len(text)
         if size > _MOST_BYTES:
@@ -66,11 +68,11 @@ def draw_cases(
         progress("draw", done, len(chosen), case_id)
 
 
-def _drawn(scene_of: Callable[[str], CaseView], case_id: str) -> str:
-    """A picture as JSON; nothing, said aloud, where it cannot be made."""
+def _drawn(view_of: Callable[[str], CaseView], case_id: str) -> str:
+    """A picture as JSON; nothing, and a warning, where it cannot be made."""
     try:
-        scene = scene_of(case_id)
-        picture = draw(scene.reference, scene.prediction, scene.image)
+        view = view_of(case_id)
+        picture = draw(view.reference, view.prediction, view.image)
     except DataError as error:
         logger.warning("not drawn: %s: %s", case_id, error)
         return ""
@@ -78,7 +80,7 @@ def _drawn(scene_of: Callable[[str], CaseView], case_id: str) -> str:
 
 
 def image_on(grid: Geometry, source: Source | None, case_id: str) -> Volume | None:
-    """The image under a mask; None, said aloud, where it cannot be read or lies elsewhere: masks can be drawn alone."""
+    """The image under a mask; None, with a warning, if it cannot be read or lies elsewhere: it can be drawn alone."""
     if source is None:
         return None
     try:
@@ -105,18 +107,15 @@ def kept_pictures(folder: Path, case_ids: Sequence[str]) -> dict[str, Picture]:
         DataError: If one is damaged.
     """
     files = {case_id: _file(folder, case_id) for case_id in case_ids}
-    return {case_id: _picture(file) for case_id, file in files.items() if file.is_file()}
+    hint = "delete it, or evaluate again"
+    return {case_id: read_json(file, _picture, "is damaged", hint) for case_id, file in files.items() if file.is_file()}
 
 
 def _file(folder: Path, case_id: str) -> Path:
     return folder / PICTURES_FOLDER / f"{case_id}.json"
 
 
-def _picture(path: Path) -> Picture:
-    try:
-        tree = json.loads(path.read_text("utf-8"))
-        slices = tuple(Slice(**cut) for cut in tree["slices"])
-        surfaces = (None if tree[side] is None else PackedSurface(**tree[side]) for side in ("reference", "prediction"))
-        return Picture(slices, *surfaces)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is damaged: {error!r}", hint="delete it, or evaluate again") from error
+def _picture(tree: Mapping[str, Any]) -> Picture:
+    slices = tuple(Slice(**cut) for cut in tree["slices"])
+    surfaces = (None if tree[side] is None else PackedSurface(**tree[side]) for side in ("reference", "prediction"))
+    return Picture(slices, *surfaces)

@@ -11,15 +11,17 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 from string import Template
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from volseg.io.files import write_text
 from volseg.reporting.picture import Picture
 from volseg.version import __version__
 
-REPORT_FILE = "report.html"
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: The page, and the table of what somebody should look at in a batch.
+REPORT_FILE, REVIEW_FILE = "report.html", "review.csv"
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,12 @@ class Number:
     better: str = "neither"
 
 
+def _no_rows() -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame()
+
+
 @dataclass(frozen=True, eq=False)
 class Report:
     """All that a page shows.
@@ -77,14 +85,14 @@ class Report:
     title: str
     tiles: tuple[Tile, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
-    rows: pd.DataFrame = field(default_factory=pd.DataFrame)
+    rows: pd.DataFrame = field(default_factory=_no_rows)
     numbers: tuple[Number, ...] = ()
     table: tuple[str, ...] = ()
     sort: str = "case_id"
-    summary: pd.DataFrame = field(default_factory=pd.DataFrame)
+    summary: pd.DataFrame = field(default_factory=_no_rows)
     means: tuple[str, ...] = ()
     policy: str = ""
-    history: pd.DataFrame = field(default_factory=pd.DataFrame)
+    history: pd.DataFrame = field(default_factory=_no_rows)
     pictures: Mapping[str, Picture] = field(default_factory=dict)
     no_pictures: str = "Nothing was drawn of this case."
 
@@ -142,14 +150,13 @@ def _content(report: Report) -> dict[str, Any]:
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows as plain values; what does not exist is None."""
-    return [{str(name): _plain(value) for name, value in row.items()} for row in table.to_dict("records")]
+    known = table.astype(object).where(table.notna(), None)
+    return [{str(name): _plain(value) for name, value in row.items()} for row in known.to_dict("records")]
 
 
 def _plain(value: Any) -> Any:
     """A value that JSON has: numbers with the six digits that the tables have, None for what is not finite."""
-    if value is None or value is pd.NA:
-        return None
-    if isinstance(value, str | bool):
+    if value is None or isinstance(value, str | bool):
         return value
     number = float(value)
     if not math.isfinite(number):

@@ -6,11 +6,13 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import GeometryError
+from volseg.image.box import Box
 from volseg.image.contours import trace
 from volseg.image.views import VIEWS, View, fullest_planes, grey_levels
 from volseg.image.volume import Mask, Volume
@@ -24,6 +26,8 @@ _MARGIN_MM = 20.0
 _MOST_FACES, _FINEST = 2500, 160
 #: Of so many, thinning out takes too long.
 _TOO_MANY_FACES = 300_000
+#: fast_simplification 0.2 keeps the mesh it works on in one place for all threads.
+_SIMPLIFYING = Lock()
 
 
 @dataclass(frozen=True)
@@ -139,17 +143,11 @@ def _position(
     return int(r), int(a), int(s)
 
 
-def _surroundings(sides: Sequence[NDArray[np.bool_]], spacing_mm: Sequence[float]) -> tuple[slice, slice, slice]:
+def _surroundings(sides: Sequence[NDArray[np.bool_]], spacing_mm: Sequence[float]) -> Box:
     """The box around everything that either side marks, with a margin; the whole where nothing is."""
-    parts = []
-    for axis, size_mm in enumerate(spacing_mm):
-        others, size = tuple(other for other in range(3) if other != axis), sides[0].shape[axis]
-        found = np.flatnonzero(np.any([side.any(axis=others) for side in sides], axis=0))
-        margin = round(_MARGIN_MM / size_mm)
-        first, last = (int(found[0]), int(found[-1])) if found.size else (0, size - 1)
-        parts.append(slice(max(0, first - margin), min(size, last + 1 + margin)))
-    r, a, s = parts
-    return r, a, s
+    shape = sides[0].shape
+    first, *others = [box for side in sides if (box := Box.around(side))] or [Box.whole(shape)]
+    return first.union(*others).grown([round(_MARGIN_MM / size_mm) for size_mm in spacing_mm], shape)
 
 
 def _slice(
@@ -247,4 +245,5 @@ def _mesh(
     corners_mm, faces = mesh.vertices.astype(np.float32) - size_mm, mesh.faces.astype(np.int32)
     if not _MOST_FACES < len(faces) <= _TOO_MANY_FACES:
         return corners_mm, faces
-    return fast_simplification.simplify(corners_mm, faces, target_count=_MOST_FACES)
+    with _SIMPLIFYING:
+        return fast_simplification.simplify(corners_mm, faces, target_count=_MOST_FACES)

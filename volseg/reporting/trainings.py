@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from volseg.about import facts_of_config, facts_of_models, read_about
 from volseg.cases import read_splits
 from volseg.config import read_config
 from volseg.evaluation.summary import MEAN_ROW
-from volseg.evaluation.tables import read_table
-from volseg.model.checkpoint import FOLD_FOLDER, model_files
+from volseg.io.tables import read_table
+from volseg.model.files import FOLD_FOLDER, model_files
 from volseg.reporting.page import Number, Report, Tile
-from volseg.training.record import HISTORY_FILE, VALIDATION_FILE
-from volseg.training.run import CONFIG_FILE, NOT_USED_FILE, SPLITS_FILE
+from volseg.training.files import CONFIG_FILE, HISTORY_FILE, NOT_USED_FILE, SPLITS_FILE, VALIDATION_FILE
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def page_of_training(folder: Path) -> Report:
@@ -24,6 +25,8 @@ def page_of_training(folder: Path) -> Report:
         DataError: If its tables are damaged.
         ConfigError: If its configuration is.
     """
+    import pandas as pd
+
     rows = read_table(folder / VALIDATION_FILE).assign(status="validated")
     config = read_config(folder / CONFIG_FILE)
     splits = read_splits(folder / SPLITS_FILE)

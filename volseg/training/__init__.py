@@ -1,5 +1,1 @@
-"""Training: from prepared cases to a model."""
-
-from volseg.training.loop import TrainingResult, train
-
-__all__ = ["TrainingResult", "train"]
+"""From prepared cases to a model: `run` trains on a folder, `loop` tells the story, and the rest serves it."""

@@ -10,7 +10,7 @@ from torch import nn
 from volseg.config import DataConfig, LossConfig
 from volseg.model.label_encoding import encode
 
-#: A logit of probability 0, but finite, so that 0 times its logarithm is 0.
+#: The logit of a probability of 0, but finite, so that 0 times its logarithm is 0.
 _NEVER = -1e4
 
 
@@ -19,7 +19,7 @@ class SegmentationLoss(nn.Module):
 
     Args:
         config: Which loss.
-        data: What the outputs mean: labels go through a softmax, regions each through a sigmoid.
+        data: Meaning of the outputs: labels go through a softmax, regions each through a sigmoid.
     """
 
     def __init__(self, config: LossConfig, data: DataConfig) -> None:
@@ -31,14 +31,13 @@ class SegmentationLoss(nn.Module):
     def forward(
         self, logits: torch.Tensor, reference: torch.Tensor, unknown: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Compare.
+        """Compute the loss.
 
         Args:
-            logits: (B, outputs, R, A, S) float, or (B, levels, outputs, R, A, S) of which each level counts half as
-                much as the one before.
-            reference: (B, 1, R, A, S) label values; what it says nothing of is left out.
-            unknown: (B, outputs) bool, the outputs that the reference of a patch says nothing of; None if there are
-                none.
+            logits: (B, outputs, R, A, S) float, or (B, levels, outputs, R, A, S) with deep supervision; each level has
+                half the weight of the one before.
+            reference: (B, 1, R, A, S) label values; voxels of the ignored value are left out.
+            unknown: (B, outputs) bool, the outputs that are not annotated in a patch; None if all are.
 
         Returns:
             A scalar.
@@ -48,45 +47,45 @@ class SegmentationLoss(nn.Module):
             weights = [0.5**level for level in range(len(levels))]
             losses = [weight * self(level, reference, unknown) for weight, level in zip(weights, levels, strict=True)]
             return torch.stack(losses).sum() / sum(weights)
-        logits, wanted = logits.float(), encode(reference, self.data).float()
+        logits, target = logits.float(), encode(reference, self.data).float()
         if unknown is not None and unknown.any():
-            logits, wanted = self._of_known_outputs(logits, wanted, unknown[(..., *[None] * (logits.ndim - 2))])
+            logits, target = self._mask_unknown(logits, target, unknown[(..., *[None] * (logits.ndim - 2))])
         if self.data.ignored_value is None:
-            whole: torch.Tensor = self.loss(logits, wanted)
-            return whole
+            loss: torch.Tensor = self.loss(logits, target)
+            return loss
         known = reference[:, 0] != self.data.ignored_value
         groups = [slice(None)] if self.batch else [slice(n, n + 1) for n in range(len(logits))]
         losses = [
-            self.loss(_voxels(logits[group], known[group]), _voxels(wanted[group], known[group]))
+            self.loss(_select(logits[group], known[group]), _select(target[group], known[group]))
             for group in groups
             if known[group].any()
         ]
         return torch.stack(losses).mean() if losses else 0.0 * logits.sum()
 
-    def _of_known_outputs(
-        self, logits: torch.Tensor, wanted: torch.Tensor, unknown: torch.Tensor
+    def _mask_unknown(
+        self, logits: torch.Tensor, target: torch.Tensor, unknown: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Make the unknown outputs of each patch cost nothing, whatever they are.
 
-        A label that was not looked for may be anywhere in the background: its probability counts as background's
+        A label that is not annotated may be anywhere in the background: its probability is added to that of background
         (Shi et al. 2021, "Marginal loss and exclusion loss for partially supervised multi-organ segmentation").
-        A region that is not known stands for itself.
+        Regions are independent: an unknown one is left out by itself.
         """
-        without = logits.masked_fill(unknown, _NEVER)
+        masked = logits.masked_fill(unknown, _NEVER)
         if self.data.regions:
-            return without, wanted.masked_fill(unknown, 0.0)
+            return masked, target.masked_fill(unknown, 0.0)
         is_background = torch.arange(logits.shape[1], device=logits.device).view(1, -1, *[1] * (logits.ndim - 2)) == 0
         background = logits.masked_fill(~(unknown | is_background), _NEVER).logsumexp(dim=1, keepdim=True)
-        return torch.cat([background, without[:, 1:]], dim=1), wanted
+        return torch.cat([background, masked[:, 1:]], dim=1), target
 
 
-def _voxels(values: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
-    """The N known voxels of some patches, (1, outputs, N)."""
+def _select(values: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """Select the N known voxels of some patches: (B, outputs, R, A, S) -> (1, outputs, N)."""
     return values.movedim(1, -1)[known].T[None]
 
 
-class DiceAndBinaryEntropy(nn.Module):
-    """Dice plus binary cross-entropy, for outputs that do not exclude each other.
+class DiceBCELoss(nn.Module):
+    """Dice loss plus binary cross-entropy, for outputs that do not exclude each other.
 
     MONAI's DiceCELoss takes the cross-entropy of a softmax over all outputs even when its Dice uses sigmoids.
 
@@ -97,18 +96,18 @@ class DiceAndBinaryEntropy(nn.Module):
     def __init__(self, dice: nn.Module) -> None:
         super().__init__()
         self.dice = dice
-        self.entropy = nn.BCEWithLogitsLoss()
+        self.cross_entropy = nn.BCEWithLogitsLoss()
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Compare logits (B, outputs, ...) with zeros and ones of the same shape."""
-        total: torch.Tensor = self.dice(logits, target) + self.entropy(logits, target)
+        """Compute the loss between logits (B, outputs, ...) and zeros and ones of the same shape."""
+        total: torch.Tensor = self.dice(logits, target) + self.cross_entropy(logits, target)
         return total
 
 
 def _build(config: LossConfig, *, sigmoid: bool) -> nn.Module:
     from monai import losses
 
-    # The first region is not background, so nothing is left out of it.
+    # The first of several regions is not background and is never left out.
     overlap: dict[str, Any] = {
         "include_background": config.background or sigmoid,
         "sigmoid": sigmoid,
@@ -121,7 +120,7 @@ def _build(config: LossConfig, *, sigmoid: bool) -> nn.Module:
         case "jaccard":
             return losses.DiceLoss(jaccard=True, **overlap)
         case "dice_ce":
-            return DiceAndBinaryEntropy(losses.DiceLoss(**overlap)) if sigmoid else losses.DiceCELoss(**overlap)
+            return DiceBCELoss(losses.DiceLoss(**overlap)) if sigmoid else losses.DiceCELoss(**overlap)
         case "dice_focal":
             return losses.DiceFocalLoss(**overlap)
         case "generalized_dice":

@@ -1,4 +1,4 @@
-"""The optimisers, and the one that PyTorch has for matrices only."""
+"""Optimisers: PyTorch's, and Muon for the kernels of 3D convolutions, which PyTorch has for matrices only."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from torch import Tensor, nn
 
 from volseg.config import TrainingConfig
 
-#: Coefficients and rounds of the iteration in `orthogonalized` (Jordan 2024).
+#: Coefficients and iterations of Newton-Schulz in `orthogonalize` (Jordan 2024).
 _QUINTIC = (3.4445, -4.7750, 2.0315)
-_ROUNDS = 5
+_ITERATIONS = 5
 _MOMENTUM = 0.95
-#: Size of an update per entry, as AdamW's are, so that both take the same learning rate (Liu et al. 2025, section 2.2).
+#: Root mean square of an update, that of AdamW, so that both share a learning rate (Liu et al. 2025, section 2.2).
 _RMS = 0.2
 
 
 def build_optimizer(network: nn.Module, settings: TrainingConfig) -> torch.optim.Optimizer:
-    """The optimiser of what a network has to learn.
+    """Build the optimiser of a network.
 
     Args:
-        network: Parameters that need no gradient stay as they are.
-        settings: Which, its learning rate and its weight decay.
+        network: Frozen parameters, which need no gradient, are left out.
+        settings: Which optimiser, its learning rate and its weight decay.
 
     Returns:
         The optimiser before its first step.
     """
-    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
     rate, decay = settings.learning_rate, settings.weight_decay
     match settings.optimizer:
         case "muon":
-            return Muon(learning, rate, decay)
+            return Muon(trainable, rate, decay)
         case "adamw":
-            return torch.optim.AdamW(learning, rate, weight_decay=decay)
+            return torch.optim.AdamW(trainable, rate, weight_decay=decay)
         case "sgd":
-            return torch.optim.SGD(learning, rate, momentum=0.99, nesterov=True, weight_decay=decay)
+            return torch.optim.SGD(trainable, rate, momentum=0.99, nesterov=True, weight_decay=decay)
 
 
 class Muon(torch.optim.AdamW):
@@ -44,14 +44,14 @@ class Muon(torch.optim.AdamW):
 
     Muon (Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks") turns the averaged gradient of
     a matrix into the nearest orthogonal one, so that all directions of a layer learn equally fast. A kernel is a matrix
-    with a row per output (per input of a transposed convolution). Kernels of one voxel, as those that answer, and
-    vectors are AdamW's, as Jordan has it. The size of the updates is that of AdamW (Liu et al. 2025, "Muon is scalable
-    for LLM training", arXiv 2502.16982).
+    with a row per output channel (per input channel of a transposed convolution). Kernels of one voxel, such as the
+    output layer, and vectors are left to AdamW, as Jordan does. The size of the updates is that of AdamW (Liu et al.
+    2025, "Muon is scalable for LLM training", arXiv 2502.16982).
 
     Args:
-        parameters: What learns.
-        learning_rate: Of both.
-        weight_decay: Of both, decoupled.
+        parameters: Trainable parameters.
+        learning_rate: Of both optimisers.
+        weight_decay: Of both optimisers, decoupled.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter], learning_rate: float, weight_decay: float) -> None:
@@ -63,13 +63,13 @@ class Muon(torch.optim.AdamW):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Change the parameters by their gradients; those of kernels are used up."""
+        """Update the parameters; the gradients of kernels are consumed."""
         loss = None if closure is None else torch.enable_grad()(closure)()
         for group in self.param_groups:
             for kernel in group["params"] if group["kernels"] else []:
                 if kernel.grad is not None:
                     self._step_kernel(kernel, kernel.grad, group["lr"], group["weight_decay"])
-                    kernel.grad = None  # AdamW passes over what has no gradient
+                    kernel.grad = None  # AdamW skips parameters without a gradient
         super().step()
         return loss
 
@@ -77,9 +77,9 @@ class Muon(torch.optim.AdamW):
         state = self.state[kernel]
         if not state:
             state["momentum"] = torch.zeros_like(kernel)
-            state["step"] = torch.zeros(())  # AdamW wants one in every state that it loads
+            state["step"] = torch.zeros(())  # AdamW expects one in every state that it loads
         mean = state["momentum"].lerp_(gradient, 1 - _MOMENTUM)
-        update = orthogonalized(gradient.lerp(mean, _MOMENTUM).flatten(1))  # Nesterov's momentum
+        update = orthogonalize(gradient.lerp(mean, _MOMENTUM).flatten(1))  # Nesterov's momentum
         kernel.mul_(1 - rate * decay)
         kernel.add_(update.reshape(kernel.shape), alpha=-rate * _RMS * math.sqrt(max(update.shape)))
 
@@ -88,21 +88,21 @@ def _is_kernel(parameter: nn.Parameter) -> bool:
     return math.prod(parameter.shape[2:]) > 1
 
 
-def orthogonalized(matrix: Tensor) -> Tensor:
-    """Bring all singular values of a matrix near 1 and leave its directions.
+def orthogonalize(matrix: Tensor) -> Tensor:
+    """Bring all singular values of a matrix near 1 and keep its singular vectors.
 
-    The iteration of Jordan (2024) ends between 0.7 and 1.2 after five rounds, which serves as well as 1 does.
+    The Newton-Schulz iteration of Jordan (2024) leaves them between 0.7 and 1.2, which works as well as 1.
 
     Args:
         matrix: (rows, columns) float.
 
     Returns:
-        The same shape; zeros stay zeros.
+        A matrix of the same shape; zeros stay zeros.
     """
     a, b, c = _QUINTIC
     flat = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     flat = flat / flat.norm().clamp(min=1e-7)
-    for _ in range(_ROUNDS):
+    for _ in range(_ITERATIONS):
         gram = flat @ flat.T
         flat = torch.addmm(flat, torch.addmm(gram, gram, gram, beta=b, alpha=c), flat, beta=a)
     return flat if matrix.shape[0] <= matrix.shape[1] else flat.T

@@ -1,4 +1,4 @@
-"""Boxes of voxels, drawn at random for training."""
+"""Sampling of training patches: where they lie, and their voxels."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from numpy.typing import NDArray
 
 IntTriple = tuple[int, int, int]
 
-#: Enough places per label to draw from, and the largest share of the voxels of a volume for all labels together: at
-#: four bytes each, places then take a tenth of an image of one channel.
+#: Most locations per label to draw from, and most of all labels together as a share of the voxels of a volume: at four
+#: bytes each they take at most a tenth of the memory of a one-channel image.
 _LOCATIONS_PER_LABEL, _LOCATIONS_SHARE = 10_000, 0.1
 
 
 def find_locations(reference: NDArray[np.unsignedinteger], seed: int) -> dict[int, NDArray[np.uint32]]:
-    """List places of every label, drawn evenly where there are many.
+    """List voxels of every label, a uniform sample where there are many.
 
     Args:
         reference: (R, A, S) label values.
-        seed: Of the draw.
+        seed: Of the sample.
 
     Returns:
-        Label value -> (N,) places of voxels in `reference.ravel()`.
+        Label value -> (N,) indices into `reference.ravel()`, ascending.
     """
-    inside = np.flatnonzero(reference).astype(np.uint32)
-    values = reference.ravel()[inside]
+    foreground = np.flatnonzero(reference).astype(np.uint32)
+    values = reference.ravel()[foreground]
     labels = np.unique(values)
     limit = max(1, min(_LOCATIONS_PER_LABEL, int(_LOCATIONS_SHARE * reference.size) // max(1, len(labels))))
     rng = np.random.default_rng(seed)
     locations = {}
     for value in labels:
-        found = inside[values == value]
+        found = foreground[values == value]
         locations[int(value)] = found if len(found) <= limit else np.sort(rng.choice(found, limit, replace=False))
     return locations
 
@@ -43,32 +43,32 @@ def draw_corner(
     foreground: float,
     rng: np.random.Generator,
 ) -> IntTriple:
-    """Draw where a training patch begins.
+    """Draw the position of a training patch.
 
     Args:
         shape: Voxels of the volume.
         patch: Voxels of the patch.
-        locations: Places of each label, from `find_locations`.
+        locations: Voxels of each label, from `find_locations`.
         foreground: Probability that the patch is centred on a labelled voxel; each label equally often.
-        rng: Source of chance.
+        rng: Random numbers.
 
     Returns:
-        Index of the patch's first voxel. A patch stays within the volume; along an axis where it is larger, the volume
-        lies in its middle and the index is negative.
+        Index of the first voxel. A patch stays within the volume; along an axis where it is larger, the volume is
+        centred in it and the index is negative.
     """
     if locations and rng.random() < foreground:
-        places = locations[int(rng.choice(sorted(locations)))]
-        center = np.unravel_index(places[rng.integers(len(places))], shape)
-        wanted = np.asarray(center) - np.asarray(patch) // 2
+        voxels = locations[int(rng.choice(sorted(locations)))]
+        center = np.unravel_index(voxels[rng.integers(len(voxels))], shape)
+        corner = np.asarray(center) - np.asarray(patch) // 2
     else:
-        wanted = rng.integers(0, np.maximum(np.asarray(shape) - patch, 0) + 1)
+        corner = rng.integers(0, np.maximum(np.asarray(shape) - patch, 0) + 1)
     room = np.asarray(shape) - patch
-    r, a, s = np.where(room >= 0, np.clip(wanted, 0, np.maximum(room, 0)), room // 2).tolist()
+    r, a, s = np.where(room >= 0, np.clip(corner, 0, np.maximum(room, 0)), room // 2).tolist()
     return r, a, s
 
 
 def cut(array: NDArray[np.generic], corner: IntTriple, patch: IntTriple) -> NDArray[np.generic]:
-    """Cut a patch out of the last three axes; what lies outside the array is 0.
+    """Cut a patch out of the last three axes, padded with 0 where it reaches beyond the array.
 
     Args:
         array: (..., R, A, S), possibly memory-mapped: only the patch is read.

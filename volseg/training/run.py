@@ -9,46 +9,27 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
-
-import pandas as pd
-import yaml
 
 from volseg.about import made_now, write_about
 from volseg.cases import Case, Dataset, Split, find_dataset, make_splits, read_splits, write_splits
-from volseg.config import (
-    Config,
-    NetworkName,
-    TrainingConfig,
-    dicom_rules,
-    dump,
-    has_key,
-    is_complete,
-    merge,
-    read_config,
-    validate,
-)
+from volseg.config import Config, PartialConfig, dump, read_config, validate
 from volseg.errors import ConfigError, OutputError
 from volseg.io import SetAside
-from volseg.io.files import atomic_path, make_folder, without_root, write_text
-from volseg.model.checkpoint import FOLD_FOLDER, MODEL_FILE, finalize_model, load_weights
-from volseg.model.networks import patch_divisor
+from volseg.io.files import make_folder, without_root, write_text
+from volseg.io.tables import write_table
+from volseg.model.checkpoint import finalize_model
+from volseg.model.files import FOLD_FOLDER, MODEL_FILE
 from volseg.model.usual_volumes import VolumeRange
-from volseg.planning import Plan, make_plan, take_fingerprint, this_machine
+from volseg.planning import check_patch, plan_folder
 from volseg.progress import Progress, ignore_progress
-from volseg.training import TrainingResult, train
-from volseg.training.choices import choose_postprocessing
+from volseg.training.distributed import SINGLE_PROCESS, ProcessGroup
+from volseg.training.files import CACHE_FOLDER, CONFIG_FILE, LAST_FILE, NOT_USED_FILE, SPLITS_FILE, VALIDATION_FILE
+from volseg.training.history import write_validation
+from volseg.training.loop import FoldCases, Trainer, TrainingResult
+from volseg.training.postprocess_tuning import choose_postprocessing
 from volseg.training.preparation import PreparedCase, prepare_cases
-from volseg.training.record import VALIDATION_FILE, write_validation
 from volseg.training.schedule import Clock
-from volseg.training.state import LAST_FILE
-from volseg.training.team import ALONE, Team
 from volseg.training.validation import Validation, joined
-
-CONFIG_FILE, SPLITS_FILE, NOT_USED_FILE, CACHE_FOLDER = "config.yaml", "splits.json", "not_used.csv", "cache"
-
-#: A run that starts from another learns more slowly than that by this factor, so as not to forget.
-_FINE_TUNING = 0.3
 
 logger = logging.getLogger(__name__)
 
@@ -60,10 +41,11 @@ class Run:
     Attributes:
         folder: Where everything is.
         config: As resolved.
-        splits: Which cases taught and which were held out, one per network.
+        splits: Training and validation cases, one split per network.
         not_used: What was found and not used.
         failed: Cases that had an image and a reference but could not be used.
         results: What the training of each network says.
+        is_leader: Whether this process wrote it; of several that train together one does.
     """
 
     folder: Path
@@ -72,62 +54,37 @@ class Run:
     not_used: tuple[SetAside, ...]
     failed: tuple[SetAside, ...]
     results: tuple[TrainingResult, ...]
+    is_leader: bool = True
 
     @property
     def validation(self) -> Validation:
-        """Dice of every held-out case, by the network that never saw it."""
+        """Dice of every validation case, by the network that never saw it."""
         return joined([result.validation for result in self.results])
 
     @property
     def decided(self) -> Config:
-        """The configuration with what its held-out cases have chosen."""
+        """The configuration with what its validation cases have chosen."""
         return choose_postprocessing(self.config, self.validation)
-
-
-def plan_folder(data: Path, overrides: Mapping[str, Any], progress: Progress = ignore_progress) -> tuple[Dataset, Plan]:
-    """Plan a configuration for a data set.
-
-    Args:
-        data: A labelled data set in any layout.
-        overrides: Keys that are decided already; the plan fits itself to the labels and the network they name.
-        progress: Told per case.
-
-    Returns:
-        The data set and the plan with the overrides laid over it.
-
-    Raises:
-        DataError: If there is no labelled case.
-        ConfigError: If the overrides are not valid.
-    """
-    overrides = merge(_inherited(overrides), overrides)
-    dataset = find_dataset(data, dicom_rules(overrides), progress)
-    labels = overrides.get("data", {}).get("labels") if isinstance(overrides.get("data"), Mapping) else None
-    fingerprint = take_fingerprint(dataset, labels if isinstance(labels, Mapping) else None, progress)
-    minutes = _given_minutes(overrides, [case.case_id for case in dataset.cases])
-    plan = make_plan(fingerprint, _network_name(overrides), this_machine(), _given_spacing(overrides), minutes)
-    config = validate(merge(plan.config.model_dump(mode="json"), overrides), "the configuration")
-    reasons = {key: "given" if has_key(overrides, key) else reason for key, reason in plan.reasons.items()}
-    return dataset, Plan(config, reasons)
 
 
 def train_folder(
     data: Path,
     output: Path,
-    overrides: Mapping[str, Any],
+    given: PartialConfig,
     *,
     resume: bool = False,
     progress: Progress = ignore_progress,
-    team: Team = ALONE,
+    group: ProcessGroup = SINGLE_PROCESS,
 ) -> Run:
     """Train on a data set.
 
     Args:
         data: A labelled data set in any layout.
         output: The run folder.
-        overrides: Some or all configuration keys; what they leave open is planned.
+        given: Some or all configuration keys; what they leave open is planned.
         resume: Go on with the run that is in `output`.
         progress: Told per case and per step.
-        team: The processes that train together, each of which calls this.
+        group: The processes that train together, each of which calls this.
 
     Returns:
         The finished run.
@@ -136,29 +93,29 @@ def train_folder(
         VolsegError: In any of its kinds, for what can be wrong with input, configuration and output.
     """
     started = time.monotonic()
-    with team.leader_first():
-        going_on = resume or not team.leads
+    with group.leader_first():
+        going_on = resume or not group.is_leader
         _check_output(output, resume=going_on)
         make_folder(output)
         resumed = going_on and (output / CONFIG_FILE).is_file()
-        dataset, config = _resolve(data, output, overrides, resumed=resumed, progress=progress)
+        dataset, config = _resolve(data, output, given, resumed=resumed, progress=progress)
         check_patch(config)
         prepared, failed = prepare_cases(dataset.cases, config, output / CACHE_FOLDER, progress)
         splits = _splits(dataset.cases, prepared, config, output, resumed=resumed)
     not_used = (*dataset.set_aside, *failed, *_newcomers(dataset.cases, prepared, splits.values()))
-    if team.leads:
+    if group.is_leader:
         _write_not_used(not_used, data, output / NOT_USED_FILE)
-    results = _train_folds(splits, prepared, config, output, started, resume=resume, progress=progress, team=team)
-    run = Run(output, config, tuple(splits.values()), not_used, tuple(failed), tuple(results))
-    team.meet()  # nobody needs the prepared cases any more
-    if team.leads:
+    results = _train_folds(splits, prepared, config, output, started, resume=resume, progress=progress, group=group)
+    run = Run(output, config, tuple(splits.values()), not_used, tuple(failed), tuple(results), group.is_leader)
+    group.barrier()  # nobody needs the prepared cases any more
+    if group.is_leader:
         write_validation(run.validation, output / VALIDATION_FILE)
         write_about(made_now(), output)
         volumes = _volumes(prepared.values(), config)
         for result in run.results:
             finalize_model(result.model, run.decided, volumes)
         shutil.rmtree(output / CACHE_FOLDER)
-    team.meet()  # whoever ends earlier is taken for lost, and the leader ended with it
+    group.barrier()  # whoever ends earlier is taken for lost, and the leader ended with it
     return run
 
 
@@ -176,87 +133,31 @@ def _volumes(cases: Iterable[PreparedCase], config: Config) -> dict[str, VolumeR
     return {name: VolumeRange.of(volumes) for name, volumes in found.items() if volumes}
 
 
-def _inherited(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run that starts from another has from it: weights know one network and one voxel size."""
-    if not has_key(overrides, "training.start_from") or overrides["training"]["start_from"] is None:
-        return {}
-    _, config = load_weights(Path(str(overrides["training"]["start_from"])))
-    if config is None:
-        return {}
-    tree = config.model_dump(mode="json")
-    return {
-        "network": tree["network"],
-        "preprocessing": {"spacing_mm": tree["preprocessing"]["spacing_mm"]},
-        "training": {
-            "optimizer": tree["training"]["optimizer"],
-            "learning_rate": _FINE_TUNING * tree["training"]["learning_rate"],
-        },
-    }
-
-
-def check_patch(config: Config) -> None:
-    """Refuse a patch that the network cannot halve as often as it wants to, or that it would shrink to one voxel.
-
-    Raises:
-        ConfigError: Names the side and the step.
-    """
-    for size, step in zip(config.patches.size, patch_divisor(config.network), strict=True):
-        if size % step:
-            raise ConfigError(
-                f"patches.size: {list(config.patches.size)} does not fit network {config.network.name}, "
-                f"whose patches must be divisible by {list(patch_divisor(config.network))}",
-                hint="change patches.size, or leave it out to have it planned",
-            )
-    if tuple(config.patches.size) == patch_divisor(config.network) != (1, 1, 1):
-        raise ConfigError(
-            f"patches.size: {list(config.patches.size)} leaves network {config.network.name} a single voxel at its "
-            "deepest level, which cannot be normalised",
-            hint="double one side",
-        )
-
-
-def render(plan: Plan) -> str:
-    """A plan as YAML with a comment above each key that was decided for a reason."""
-    lines = ["# Written by `volseg plan`. Every key can be edited; `volseg train --config` takes the file."]
-    for section, value in plan.config.model_dump(mode="json").items():
-        lines += [f"# {plan.reasons[section]}"] if section in plan.reasons else []
-        if not isinstance(value, dict):
-            lines.append(f"{section}: {_inline(value)}")
-            continue
-        lines.append(f"{section}:")
-        for key, entry in value.items():
-            reason = plan.reasons.get(f"{section}.{key}")
-            lines += [f"  # {reason}"] if reason else []
-            lines.append(f"  {key}: {_inline(entry)}")
-    return "\n".join(lines) + "\n"
-
-
-def _inline(value: object) -> str:
-    """A value as YAML on one line."""
-    return yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10**6).removesuffix("...\n").strip()
-
-
 def _resolve(
-    data: Path, output: Path, overrides: Mapping[str, Any], *, resumed: bool, progress: Progress
+    data: Path, output: Path, given: PartialConfig, *, resumed: bool, progress: Progress
 ) -> tuple[Dataset, Config]:
     """The data set and the configuration: of the run that goes on, as given in full, or planned."""
     if resumed:
-        stored = read_config(output / CONFIG_FILE)
-        config = validate(merge(stored.model_dump(mode="json"), overrides), "the configuration")
-        if config != stored:
-            raise ConfigError(
-                f"{output} was trained with another configuration",
-                hint="resume with the same options, or a new --output",
-            )
+        config = _stored(output, given)
         return find_dataset(data, config.data, progress), config
-    if is_complete(overrides):
-        config = validate(overrides, "the configuration")
+    if given.is_complete:
+        config = validate(given.tree, "the configuration")
         dataset = find_dataset(data, config.data, progress)
         write_text(output / CONFIG_FILE, dump(config))
         return dataset, config
-    dataset, plan = plan_folder(data, overrides, progress)
-    write_text(output / CONFIG_FILE, render(plan))
+    dataset, plan = plan_folder(data, given, progress)
+    plan.save(output / CONFIG_FILE)
     return dataset, plan.config
+
+
+def _stored(output: Path, given: PartialConfig) -> Config:
+    """The configuration of the run that goes on, which must be the one that is asked for."""
+    stored = read_config(output / CONFIG_FILE)
+    if given.laid_over(stored) != stored:
+        raise ConfigError(
+            f"{output} was trained with another configuration", hint="resume with the same options, or a new --output"
+        )
+    return stored
 
 
 def _splits(
@@ -293,7 +194,7 @@ def _train_folds(
     *,
     resume: bool,
     progress: Progress,
-    team: Team,
+    group: ProcessGroup,
 ) -> Iterator[TrainingResult]:
     """Train a network per fold, in the run's folder itself if it is the only one."""
     every = config.training.fold == "all"
@@ -303,16 +204,10 @@ def _train_folds(
     preparing = (time.monotonic() - started) / len(splits)  # of the time of each
     for fold, split in splits.items():
         own = _of_fold(config, fold, len(splits))
-        yield train(
-            [prepared[case_id] for case_id in split.train],
-            [prepared[case_id] for case_id in split.val],
-            own,
-            folders[fold],
-            Clock(own.training, started=time.monotonic() - preparing),
-            resume=resume,
-            progress=_named(progress, f", fold {fold}") if every else progress,
-            team=team,
-        )
+        cases = FoldCases([prepared[name] for name in split.train], [prepared[name] for name in split.val])
+        clock = Clock(own.training, started=time.monotonic() - preparing, broadcast=group.broadcast)
+        told = _named(progress, f", fold {fold}") if every else progress
+        yield Trainer(own, cases, folders[fold], clock, group, told).run(resume=resume)
 
 
 def _of_fold(config: Config, fold: int, folds: int) -> Config:
@@ -337,51 +232,14 @@ def _newcomers(cases: Sequence[Case], prepared: Mapping[str, PreparedCase], spli
     ]
 
 
-def _given_spacing(overrides: Mapping[str, Any]) -> tuple[float, float, float] | None:
-    """The voxel size the overrides decide; one that is not valid is refused when everything is checked."""
-    if not has_key(overrides, "preprocessing.spacing_mm"):
-        return None
-    try:
-        r, a, s = (float(size) for size in overrides["preprocessing"]["spacing_mm"])
-    except (TypeError, ValueError):
-        return None
-    return (r, a, s) if min(r, a, s) > 0 else None
-
-
-def _given_minutes(overrides: Mapping[str, Any], case_ids: Sequence[str]) -> float | None:
-    """The time that one network has, of several folds its share; what is not valid is refused later."""
-    given = overrides.get("training")
-    if not isinstance(given, Mapping):
-        return None
-    try:
-        settings = TrainingConfig.model_validate(given)
-    except ValueError:
-        return None
-    if settings.minutes is None or settings.fold != "all":
-        return settings.minutes
-    return settings.minutes / len(make_splits(case_ids, settings.folds, settings.holdout, settings.seed))
-
-
-def _network_name(overrides: Mapping[str, Any]) -> NetworkName:
-    network = overrides.get("network")
-    name = network.get("name", "dynunet") if isinstance(network, Mapping) else "dynunet"
-    known: tuple[NetworkName, ...] = get_args(NetworkName)
-    if name not in known:
-        raise ConfigError(f"network.name: there is no {name!r}", hint=f"there are {', '.join(known)}")
-    return name
-
-
 def _check_output(output: Path, *, resume: bool) -> None:
     folders = (output, *output.glob(f"{FOLD_FOLDER}*"))
     if not resume and any((folder / name).exists() for folder in folders for name in (LAST_FILE, MODEL_FILE)):
-        raise OutputError(
-            f"{output} already holds a run", hint="go on with --resume, or choose_postprocessing another --output"
-        )
+        raise OutputError(f"{output} already holds a run", hint="go on with --resume, or choose another --output")
 
 
 def _write_not_used(items: Sequence[SetAside], data: Path, path: Path) -> None:
     rows = [{"path": without_root(str(item.path), data), "reason": without_root(item.reason, data)} for item in items]
     for row in rows:
         logger.warning("not used: %s: %s", row["path"], row["reason"])
-    with atomic_path(path) as temporary:
-        pd.DataFrame(rows, columns=["path", "reason"]).to_csv(temporary, index=False)
+    write_table(rows, path, ["path", "reason"])

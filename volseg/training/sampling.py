@@ -1,6 +1,6 @@
-"""Training patches, each a function of the seed and its number alone.
+"""Training batches: each patch depends on the seed and its number alone.
 
-Which thread makes a patch, or whether the run was interrupted before, therefore changes nothing.
+It is therefore the same whichever thread makes it, and whether the run was interrupted or not.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from volseg.training.patches import cut, draw_corner
 from volseg.training.preparation import PreparedCase
 from volseg.transforms import IMAGE, REFERENCE, build_augmentation
 
-#: Batches that each helping thread is ahead of the network.
+#: Batches that each thread prefetches.
 _BATCHES_AHEAD = 2
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingBatch:
-    """What one step learns from.
+    """The input of a training step.
 
     Attributes:
         image: (B, C, *patch) float32.
         reference: (B, 1, *patch) int32 label values.
-        unknown: (B, outputs) bool, the outputs that a reference says nothing of.
+        unknown: (B, outputs) bool, the outputs that are not annotated in a patch.
     """
 
     image: torch.Tensor
@@ -45,21 +45,21 @@ class Patches:
     """An endless sequence of augmented patches.
 
     Args:
-        cases: What patches are cut from, every case equally often.
+        cases: Training cases; patches are cut from each equally often.
         config: Patch size, batch size, share of foreground, augmentation and seed.
-        part: Which patches of each batch are made here.
+        shard: The patches of each batch to make.
     """
 
-    def __init__(self, cases: Sequence[PreparedCase], config: Config, part: slice = slice(None)) -> None:
+    def __init__(self, cases: Sequence[PreparedCase], config: Config, shard: slice = slice(None)) -> None:
         self._cases = list(cases)
         self._config = config
-        self._part = part
-        self._local = threading.local()  # a MONAI chain holds the state of its chance
+        self._shard = shard
+        self._local = threading.local()  # a MONAI transform holds its own random state
 
     def batch(self, step: int) -> TrainingBatch:
-        """Make the patches of a step."""
+        """Make the batch of a step."""
         size = self._config.training.batch_size
-        patches = [self._patch(index) for index in range(step * size, (step + 1) * size)[self._part]]
+        patches = [self._patch(index) for index in range(step * size, (step + 1) * size)[self._shard]]
         return TrainingBatch(*(torch.stack(parts) for parts in zip(*patches, strict=True)))
 
     def _patch(self, index: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -73,39 +73,39 @@ class Patches:
 
     def _augmented(self, case: PreparedCase, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         settings = self._config.patches
-        marked = case.reference
-        r, a, s = marked.shape
+        labels = case.reference
+        r, a, s = labels.shape
         corner = draw_corner((r, a, s), settings.size, case.locations, settings.foreground, rng)
         image = torch.from_numpy(cut(case.image, corner, settings.size))
-        reference = torch.from_numpy(cut(marked, corner, settings.size).astype(np.float32)[np.newaxis])
+        reference = torch.from_numpy(cut(labels, corner, settings.size).astype(np.float32)[np.newaxis])
         augment = self._augmentation()
-        chance = np.random.RandomState(int(rng.integers(2**32)))
-        for change in augment.transforms:  # one for all: a chain seeds each anew, which takes as long as most changes
-            change.set_random_state(state=chance)
+        state = np.random.RandomState(int(rng.integers(2**32)))
+        for transform in augment.transforms:  # one for all: seeding each takes as long as most transforms do
+            transform.set_random_state(state=state)
         sample = augment({IMAGE: image, REFERENCE: reference})
         return torch.as_tensor(sample[IMAGE]), torch.as_tensor(sample[REFERENCE]).to(torch.int32)
 
     def _augmentation(self) -> Compose:
-        """The chain of this thread."""
-        if not hasattr(self._local, "chain"):
+        """The transforms of this thread."""
+        if not hasattr(self._local, "augment"):
             config = self._config
-            self._local.chain = build_augmentation(config.augmentation, config.data.labels, config.patches.size)
-        return self._local.chain
+            self._local.augment = build_augmentation(config.augmentation, config.data.labels, config.patches.size)
+        return self._local.augment
 
     def _case(self, index: int) -> PreparedCase:
-        """Go through all cases in a new order each time."""
-        turn, place = divmod(index, len(self._cases))
-        order = np.random.default_rng((self._config.training.seed, 1, turn)).permutation(len(self._cases))
+        """The case of a patch: every round goes through all cases in a new order."""
+        round_, place = divmod(index, len(self._cases))
+        order = np.random.default_rng((self._config.training.seed, 1, round_)).permutation(len(self._cases))
         return self._cases[order[place]]
 
 
 def batches(patches: Patches, workers: int, first_step: int) -> Generator[TrainingBatch, None, None]:
-    """Yield batches without end, made ahead of the network by threads.
+    """Yield batches without end, prefetched by threads.
 
     Args:
-        patches: What they are made of.
-        workers: How many threads; without any, each batch is made when it is asked for.
-        first_step: The step a resumed run continues with.
+        patches: Makes them.
+        workers: Number of threads; without any, each batch is made on demand.
+        first_step: The step that a resumed run continues with.
 
     Yields:
         The batch of each step.
@@ -116,10 +116,10 @@ def batches(patches: Patches, workers: int, first_step: int) -> Generator[Traini
             yield from map(patches.batch, count(first_step))
         with helpers(workers) as pool:
             ahead = _BATCHES_AHEAD * workers
-            waiting = deque(pool.submit(patches.batch, first_step + n) for n in range(ahead))
+            pending = deque(pool.submit(patches.batch, first_step + n) for n in range(ahead))
             for step in count(first_step + ahead):
-                made = waiting.popleft().result()
-                waiting.append(pool.submit(patches.batch, step))
-                yield made
+                batch = pending.popleft().result()
+                pending.append(pool.submit(patches.batch, step))
+                yield batch
     finally:
         set_track_meta(True)

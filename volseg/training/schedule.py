@@ -1,4 +1,4 @@
-"""How far training is, in epochs or in minutes, and the learning rate that follows from it."""
+"""The schedule of training: its progress in steps or minutes, and the learning rate that follows from it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from volseg.config import TrainingConfig
 _EPOCHS_OF_A_BUDGET = 40
 #: Share of a time budget that validation may take while training.
 _VALIDATION_SHARE = 0.08
-#: At most this share of a time budget is kept for the final validation.
+#: Largest share of a time budget that is kept for the final validation.
 _LARGEST_RESERVE = 0.25
-#: Share of the time that saving the state may take.
+#: Share of the time that saving checkpoints may take.
 _SAVING_SHARE = 0.03
 #: Validations of a run without a time budget.
 _VALIDATIONS = 20
@@ -27,14 +27,15 @@ class Clock:
 
     Attributes:
         config: Epochs and minutes.
-        spent_seconds: What earlier, interrupted parts of the run took.
-        validation_seconds: What validation took so far.
-        saving_seconds: What saving the state for a resumption took so far.
-        trial_seconds: What it takes to try post-processing and thresholds on one case; 0 until that is known.
-        reserve_seconds: Time kept for the final validation.
-        reached: The largest progress so far; a slower or faster validation changes the time that is left.
+        spent_seconds: Duration of earlier, interrupted parts of the run.
+        validation_seconds: Spent on validation so far.
+        saving_seconds: Spent on saving checkpoints so far.
+        trial_seconds: Duration of the trials on one validation case; 0 until it is measured.
+        reserve_seconds: Kept for the final validation.
+        reached: The largest progress so far; progress by time would fall when the reserve does.
         started: `time.monotonic` at the start of this part.
-        elapsed_seconds: Time of the whole run up to the last `tick`.
+        broadcast: Replaces a number by that of the leader, so that the clocks of all processes show the same time.
+        elapsed_seconds: Time of the whole run up to the last `sample`.
         origin: Seconds and steps of the run when this part took its first one.
     """
 
@@ -46,19 +47,19 @@ class Clock:
     reserve_seconds: float = 0.0
     reached: float = 0.0
     started: float = field(default_factory=time.monotonic)
+    broadcast: Callable[[float], float] = float
     elapsed_seconds: float = field(init=False)
     origin: tuple[float, int] = (0.0, 0)
 
     def __post_init__(self) -> None:
         self.sample()
 
-    def sample(self, broadcast: Callable[[float], float] = float) -> None:
-        """Look at the time. Nothing passes in between, so that what follows from it is the same everywhere.
+    def sample(self) -> None:
+        """Read the time, in all processes at once; it stands still until the next reading.
 
-        Args:
-            broadcast: Makes the clocks of several processes tell the same time.
+        What follows from the time is then the same in every process.
         """
-        self.elapsed_seconds = broadcast(self.spent_seconds + time.monotonic() - self.started)
+        self.elapsed_seconds = self.broadcast(self.spent_seconds + time.monotonic() - self.started)
 
     @property
     def _budget_seconds(self) -> float:
@@ -73,11 +74,11 @@ class Clock:
         return self.reached
 
     def start_steps(self, step: int) -> None:
-        """Remember when this part took its first step: the reading before says nothing of the rest."""
+        """Note the time of the first step of this part: steps per second are measured from there."""
         self.origin = (self.elapsed_seconds, step)
 
     def seconds_left(self, step: int) -> float:
-        """Until the run is finished, the final validation included."""
+        """Estimate the time until the run is finished, the final validation included."""
         left = [60.0 * self.config.minutes - self.elapsed_seconds] if self.config.minutes is not None else []
         if self.config.steps is not None:
             seconds, first = self.origin
@@ -100,7 +101,7 @@ class Clock:
         return self.elapsed_seconds - epoch_began >= self._budget_seconds / _EPOCHS_OF_A_BUDGET
 
     def saving_is_due(self) -> bool:
-        """Whether the state should be saved: always, unless that has become a burden.
+        """Whether the state should be saved after this epoch: always, unless saving takes too much of the time.
 
         A run that is resumed from an earlier epoch repeats the later ones exactly, so this changes no result.
         """

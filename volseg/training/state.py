@@ -1,4 +1,4 @@
-"""Everything a run is in the middle of, and how it survives an interruption."""
+"""The state of a run, saved to last.pt and restored from it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,7 @@ from volseg.training.optimizers import build_optimizer
 from volseg.training.schedule import Clock
 from volseg.training.transfer import freeze_encoder, load_matching_weights
 
-LAST_FILE = "last.pt"
-
-#: Plain numbers of a state that are saved as they are.
+#: Numbers of a state that are saved as they are.
 _NUMBERS = ("epoch", "step", "best_dice", "best_epoch", "stale")
 _CLOCK_NUMBERS = ("validation_seconds", "saving_seconds", "trial_seconds", "reserve_seconds", "reached")
 
@@ -32,7 +30,21 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class State:
-    """Everything that a resumed run needs to go on as if nothing had happened."""
+    """Everything that a resumed run needs to go on as if it had not been interrupted.
+
+    Attributes:
+        network: Being trained.
+        average: Exponential moving average of its weights; None if the configuration wants none.
+        optimizer: Of the network.
+        scaler: Of the loss, for float16.
+        clock: Of the run.
+        epoch: Finished epochs.
+        step: Finished steps.
+        best_dice: Best validation Dice so far.
+        best_epoch: The epoch it was reached in, from 1.
+        stale: Validations since the best.
+        history: A row of history.csv per epoch.
+    """
 
     network: nn.Module
     average: AveragedModel | None
@@ -47,13 +59,20 @@ class State:
     history: list[dict[str, Any]] = field(default_factory=list)
 
     @property
-    def validated(self) -> nn.Module:
+    def eval_network(self) -> nn.Module:
         """The network that is validated and saved: the averaged one where there is one."""
         return self.average.module if self.average is not None else self.network
 
+    def record_dice(self, dice: float) -> None:
+        """Remember the validation Dice of this epoch if it is the best so far, and count the validations since."""
+        if dice > self.best_dice:
+            self.best_dice, self.best_epoch, self.stale = dice, self.epoch, 0
+        else:
+            self.stale += 1
+
 
 def start(config: Config, device: torch.device, dtype: torch.dtype, clock: Clock) -> State:
-    """The state of a run before its first step.
+    """Build the state of a run before its first step.
 
     Args:
         config: Network, optimiser and seed.
@@ -62,7 +81,7 @@ def start(config: Config, device: torch.device, dtype: torch.dtype, clock: Clock
         clock: Of the run.
 
     Returns:
-        Random weights that follow from the seed, or those of an earlier network, and everything around them.
+        With random weights that follow from the seed, or those of an earlier network.
 
     Raises:
         CheckpointError: If the run should start from a model that is not there or does not fit.
@@ -71,9 +90,9 @@ def start(config: Config, device: torch.device, dtype: torch.dtype, clock: Clock
     torch.manual_seed(settings.seed)
     network = build_network(config.network, len(config.data.channels), config.data.outputs)
     if settings.start_from is not None:
-        learned = load_matching_weights(network, config, Path(settings.start_from))
+        loaded = load_matching_weights(network, config, Path(settings.start_from))
         if settings.freeze_encoder:
-            freeze_encoder(network, config.network.name, learned)
+            freeze_encoder(network, config.network.name, loaded)
     network.to(device, memory_format=training_layout(device))  # type: ignore[call-overload]  # its stub knows only 4D
     average = None
     if settings.ema_decay:
@@ -84,7 +103,7 @@ def start(config: Config, device: torch.device, dtype: torch.dtype, clock: Clock
 
 
 def _moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
-    """An exponential average that looks back a tenth of the steps taken until that reaches `decay`."""
+    """An exponential moving average whose decay rises to `decay`: it spans about a tenth of the steps so far."""
 
     def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
         keep = min(decay, (1 + int(count)) / (10 + int(count)))
@@ -98,7 +117,7 @@ def _moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor
 
 
 def save_last(state: State, path: Path, config: Config) -> None:
-    """Save a state, whole or not at all.
+    """Save a state atomically.
 
     Raises:
         OutputError: If it cannot be written.
@@ -122,7 +141,7 @@ def save_last(state: State, path: Path, config: Config) -> None:
 
 
 def restore(state: State, path: Path, config: Config) -> None:
-    """Bring a fresh state to where `save_last` left it.
+    """Restore what `save_last` saved.
 
     Raises:
         CheckpointError: If the file is damaged or belongs to another configuration.

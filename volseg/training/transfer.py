@@ -1,4 +1,4 @@
-"""Weights of an earlier network for a new one: all that fit, and that are still for the same."""
+"""Transfer learning: weights of an earlier network for a new one, as far as they fit and keep their meaning."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from volseg.model.networks import build_network
 
 logger = logging.getLogger(__name__)
 
-#: Names of the parameters that look, down to the deepest level; the others answer.
+#: Patterns of the names of encoder parameters, the bottleneck included; all others are the decoder's.
 _ENCODERS: Mapping[NetworkName, str] = MappingProxyType(
     {
         "unet": r"model\.(?>(1\.submodule\.)*)(?!2\.)",
@@ -33,26 +33,27 @@ _ENCODERS: Mapping[NetworkName, str] = MappingProxyType(
 def load_matching_weights(network: nn.Module, config: Config, source: Path) -> set[str]:
     """Take over the weights of another run, or of a file with the weights of the same network.
 
-    The first layers stay new where the channels are others, the last ones where the labels are; what stays new is said.
+    The first layers keep random weights where the channels differ, the output layers where the labels do; a warning
+    lists them.
 
     Args:
         network: Gets the weights.
-        config: What it is and is for.
-        source: A run, a model file, or a file with nothing but weights.
+        config: Of the network, its channels and labels.
+        source: A run, a model file, or a file of weights alone.
 
     Returns:
-        The names of the weights that were taken over.
+        The names of the weights that were loaded.
 
     Raises:
-        CheckpointError: If there is no such file, or nothing of it fits.
+        CheckpointError: If there is no such file, or none of its weights fit.
     """
     weights, earlier = load_weights(source)
     own = network.state_dict()
-    other = _of_other_use(config, earlier) if earlier else set()
+    changed = _of_changed_layers(config, earlier) if earlier else set()
     fitting = {
         key: value
         for key, value in weights.items()
-        if key in own and own[key].shape == value.shape and key not in other
+        if key in own and own[key].shape == value.shape and key not in changed
     }
     if not any(value.ndim > 1 for value in fitting.values()):
         raise CheckpointError(
@@ -67,26 +68,26 @@ def load_matching_weights(network: nn.Module, config: Config, source: Path) -> s
     return set(fitting)
 
 
-def freeze_encoder(network: nn.Module, name: NetworkName, learned: Collection[str]) -> None:
-    """Keep what the way down has learned, so that only what answers, and what is new, goes on learning."""
+def freeze_encoder(network: nn.Module, name: NetworkName, loaded: Collection[str]) -> None:
+    """Freeze the loaded weights of the encoder; the decoder and layers with new weights stay trainable."""
     for key, parameter in network.named_parameters():
-        if key in learned and re.match(_ENCODERS[name], key):
+        if key in loaded and re.match(_ENCODERS[name], key):
             parameter.requires_grad = False
 
 
-def _of_other_use(config: Config, earlier: Config) -> set[str]:
-    """Weights of layers for other channels or labels, even where there are as many of them."""
+def _of_changed_layers(config: Config, earlier: Config) -> set[str]:
+    """Weights that belong to other channels or labels, even where their number is the same."""
     channels, outputs = len(config.data.channels), config.data.outputs
-    other: set[tuple[str, tuple[int, ...]]] = set()
+    changed: set[tuple[str, tuple[int, ...]]] = set()
     if earlier.data.channels != config.data.channels:
-        other |= _shapes(config, channels, outputs) ^ _shapes(config, channels + 1, outputs)
+        changed |= _shapes(config, channels, outputs) ^ _shapes(config, channels + 1, outputs)
     names, earlier_names = ([label.name for label in each.data.output_labels] for each in (config, earlier))
     if names != earlier_names:
-        other |= _shapes(config, channels, outputs) ^ _shapes(config, channels, outputs + 1)
-    return {key for key, _ in other}
+        changed |= _shapes(config, channels, outputs) ^ _shapes(config, channels, outputs + 1)
+    return {key for key, _ in changed}
 
 
 def _shapes(config: Config, channels: int, outputs: int) -> set[tuple[str, tuple[int, ...]]]:
-    """Name and shape of every weight; what differs for one channel or output more belongs to these."""
+    """Name and shape of every weight; those that differ with one channel or output more depend on their number."""
     state = build_network(config.network, channels, outputs).state_dict()
     return {(key, tuple(value.shape)) for key, value in state.items()}

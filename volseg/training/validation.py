@@ -1,10 +1,12 @@
-"""Dice of whole held-out volumes at the voxel size of the network."""
+"""Dice of whole validation volumes at the voxel size of the network."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
 
 import numpy as np
@@ -20,17 +22,17 @@ from volseg.inference.sliding import InferFn, sliding_window
 from volseg.model.label_encoding import cutoffs, decide, encode, label_values, winners
 from volseg.prediction.postprocess import postprocess
 from volseg.progress import Progress, ignore_progress
+from volseg.training.distributed import SINGLE_PROCESS, ProcessGroup
 from volseg.training.preparation import PreparedCase
-from volseg.training.team import ALONE, Team
 
 
 @dataclass(frozen=True)
 class Trials:
-    """What is tried on the answers of a network, to see what raises the Dice.
+    """Post-processing and thresholds to try on the predictions of a network, to see what raises the Dice.
 
     Attributes:
-        rules: Post-processing, by name.
-        thresholds: Of regions, by name.
+        rules: Name -> post-processing of every label.
+        thresholds: Name -> probability above which a voxel belongs to a region.
     """
 
     rules: Mapping[str, LabelRule] = field(default_factory=dict)
@@ -38,11 +40,11 @@ class Trials:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of all."""
+        """Of all trials, in the order of their scores."""
         return (*self.rules, *self.thresholds)
 
 
-NOTHING = Trials()
+NO_TRIALS = Trials()
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,9 +54,9 @@ class Validation:
     Attributes:
         case_ids: The cases.
         labels: Names of the labels or regions.
-        dice: (cases, labels); NaN where neither the reference nor the prediction has the label, or where the reference
-            does not say.
-        dice_by_trial: Name of what was tried -> the same with it.
+        dice: (cases, labels); NaN where neither the reference nor the prediction has the label, or where it is not
+            annotated.
+        dice_by_trial: Name of a trial -> the same with it.
     """
 
     case_ids: tuple[str, ...]
@@ -76,95 +78,120 @@ class Validation:
         values = self.per_label[~np.isnan(self.per_label)]
         return float(values.mean()) if values.size else 0.0
 
+    @property
+    def history_columns(self) -> dict[str, float]:
+        """What history.csv says of it: the mean Dice and that of each label."""
+        by_label = zip(self.labels, self.per_label.tolist(), strict=True)
+        return {"dice": self.mean, **{f"dice_{label}": dice for label, dice in by_label}}
+
 
 def joined(parts: Sequence[Validation]) -> Validation:
-    """The scores of several folds as one table."""
+    """Concatenate the validations of several folds."""
     case_ids = tuple(case_id for part in parts for case_id in part.case_ids)
     by_trial = {name: np.concatenate([part.dice_by_trial[name] for part in parts]) for name in parts[0].dice_by_trial}
     return Validation(case_ids, parts[0].labels, np.concatenate([part.dice for part in parts]), by_trial)
 
 
-def validate(
-    network: nn.Module,
-    cases: Sequence[PreparedCase],
-    config: Config,
-    dtype: torch.dtype,
-    progress: Progress = ignore_progress,
-    team: Team = ALONE,
-    trials: Trials = NOTHING,
-) -> Validation:
-    """Segment whole volumes and compare them with their references.
+class Validator:
+    """Scores networks on whole volumes.
 
     Args:
-        network: What is validated; it is left in evaluation mode.
-        cases: Held-out cases.
         config: Labels, patch and inference.
         dtype: Arithmetic of the network.
-        progress: Told per case.
-        team: Each member takes a part of the cases.
-        trials: What is tried besides.
-
-    Returns:
-        The Dice values of all cases. A label that was missed or made up scores 0.
+        group: Each process scores its shard of the cases.
     """
-    rows = []
-    run = as_infer_fn(network, config, dtype)
-    own = team.deal(cases)
-    for done, case in enumerate(own, start=1):
-        logits = logits_of(run, case, config)
-        answers = [decide(logits, config.data), *_tried(logits, case, config, trials)]
-        rows.append([_dice(answer, case, config) for answer in answers])
-        progress("validate", done, len(own), case.case_id)
-    labels = tuple(label.name for label in config.data.output_labels)
-    dice = np.array(team.collect(rows)).reshape(len(cases), 1 + len(trials.names), len(labels))
-    by_trial = {name: dice[:, place] for place, name in enumerate(trials.names, start=1)}
-    return Validation(tuple(case.case_id for case in cases), labels, dice[:, 0], by_trial)
 
+    def __init__(self, config: Config, dtype: torch.dtype, group: ProcessGroup = SINGLE_PROCESS) -> None:
+        self._config = config
+        self._dtype = dtype
+        self._group = group
 
-def _tried(logits: torch.Tensor, case: PreparedCase, config: Config, trials: Trials) -> list[torch.Tensor]:
-    """What belongs to each label or region in each trial, (labels, R, A, S) bool."""
-    by_threshold = [logits > math.log(p / (1 - p)) for p in trials.thresholds.values()]
-    if not trials.rules:
-        return by_threshold
-    values = label_values(config.data)
-    array = values[winners(logits.movedim(0, -1), config.data).numpy()]
-    mask = Mask(array, Geometry(array.shape, np.diag([*case.spacing_mm, 1.0])), config.data.output_labels)
-    ruled = [postprocess(mask, [rule]).array for rule in trials.rules.values()]
-    by_rule = [torch.stack([torch.from_numpy(each == value) for value in values[1:]]) for each in ruled]
-    return by_rule + by_threshold
+    def validate(
+        self,
+        network: nn.Module,
+        cases: Sequence[PreparedCase],
+        trials: Trials = NO_TRIALS,
+        progress: Progress = ignore_progress,
+    ) -> Validation:
+        """Score a network.
 
+        Args:
+            network: As it is now, on any device.
+            cases: Validation cases.
+            trials: Also applied to each prediction and scored.
+            progress: Told per case.
 
-def seconds_to_try(trials: Trials, network: nn.Module, case: PreparedCase, config: Config, dtype: torch.dtype) -> float:
-    """How long the trials on one case take, their scores included."""
-    logits = logits_of(as_infer_fn(network, config, dtype), case, config)
-    began = perf_counter()
-    for answer in _tried(logits, case, config, trials):
-        _dice(answer, case, config)
-    return perf_counter() - began
+        Returns:
+            The Dice values of all cases. A label that is missed or made up scores 0.
+        """
+        own = self._group.shard(cases)
+        rows = []
+        for done, (case, logits) in enumerate(zip(own, self._predict(network, own), strict=True), start=1):
+            rows.append(self._score(logits, case, trials))
+            progress("validate", done, len(own), case.case_id)
+        labels = tuple(label.name for label in self._config.data.output_labels)
+        dice = np.array(self._group.gather(rows)).reshape(len(cases), 1 + len(trials.names), len(labels))
+        by_trial = {name: dice[:, place] for place, name in enumerate(trials.names, start=1)}
+        return Validation(tuple(case.case_id for case in cases), labels, dice[:, 0], by_trial)
 
+    def logits(self, network: nn.Module, case: PreparedCase) -> torch.Tensor:
+        """(outputs, R, A, S) float32 logits of a case, on the CPU."""
+        return next(self._predict(network, [case]))
 
-def as_infer_fn(network: nn.Module, config: Config, dtype: torch.dtype) -> InferFn:
-    """A network as it is now, ready to segment."""
-    device = next(network.parameters()).device
-    run = start(Engine.of(dtype), network, len(config.data.channels), config.patches.size, device)
-    return mirrored(subtract_cutoffs(run, cutoffs(config.data)), config.inference.mirror_axes)
+    def time_trials(self, network: nn.Module, case: PreparedCase, trials: Trials) -> float:
+        """Measure what trials add to the validation of one case, in seconds, their scores included."""
+        logits = self.logits(network, case)
+        began = perf_counter()
+        for prediction in self._apply(trials, logits, case):
+            self._dice(prediction, case)
+        return perf_counter() - began
 
+    def _predict(self, network: nn.Module, cases: Sequence[PreparedCase]) -> Iterator[torch.Tensor]:
+        """Yield the logits of each case: (outputs, R, A, S) float32 on the CPU."""
+        data, device = self._config.data, next(network.parameters()).device
+        run = start(Engine.of(self._dtype), network, len(data.channels), self._config.patches.size, device)
+        run = mirrored(subtract_cutoffs(run, cutoffs(data)), self._config.inference.mirror_axes)
+        for case in cases:
+            yield self._slide(run, case, device)
 
-def logits_of(run: InferFn, case: PreparedCase, config: Config) -> torch.Tensor:
-    """(outputs, R, A, S) float32 logits of a whole volume."""
-    image = torch.from_numpy(np.array(case.image))
-    return sliding_window(run, config.data.outputs, image, config.patches.size, config.inference.overlap)
+    def _slide(self, run: InferFn, case: PreparedCase, device: torch.device) -> torch.Tensor:
+        """Run a network over a case, with the sums beside it on a GPU as far as they fit there."""
+        outputs, patch, inference = self._config.data.outputs, self._config.patches.size, self._config.inference
+        image = torch.from_numpy(np.array(case.image))
+        slide = partial(sliding_window, run, outputs, image, patch, inference.overlap)
+        if device.type == "cuda":
+            with suppress(torch.OutOfMemoryError):  # sums of many labels may be larger than what a training step takes
+                return slide(device, inference.batch_size)
+        return slide()
 
+    def _score(self, logits: torch.Tensor, case: PreparedCase, trials: Trials) -> list[list[float]]:
+        """Dice per label or region: of the prediction as it is, then of each trial."""
+        predictions = [decide(logits, self._config.data), *self._apply(trials, logits, case)]
+        return [self._dice(prediction, case) for prediction in predictions]
 
-def _dice(predicted: torch.Tensor, case: PreparedCase, config: Config) -> list[float]:
-    """Dice per label or region over the voxels that the reference says something of."""
-    reference = torch.from_numpy(case.reference.astype(np.int32))
-    wanted = encode(reference[None, None], config.data)[0]
-    wanted = wanted if config.data.regions else wanted[1:]
-    if config.data.ignored_value is not None:
-        predicted = predicted & (reference != config.data.ignored_value)
-    values = []
-    for one, other, unknown in zip(predicted, wanted, case.unknown[-len(wanted) :], strict=True):
-        total = 0 if unknown else int(one.sum()) + int(other.sum())
-        values.append(2 * int((one & other).sum()) / total if total else float("nan"))
-    return values
+    def _apply(self, trials: Trials, logits: torch.Tensor, case: PreparedCase) -> list[torch.Tensor]:
+        """The prediction of each trial, (labels, R, A, S) bool: the voxels of each label or region."""
+        data = self._config.data
+        by_threshold = [logits > math.log(p / (1 - p)) for p in trials.thresholds.values()]
+        if not trials.rules:
+            return by_threshold
+        values = label_values(data)
+        array = values[winners(logits.movedim(0, -1), data).numpy()]
+        mask = Mask(array, Geometry(array.shape, np.diag([*case.spacing_mm, 1.0])), data.output_labels)
+        processed = [postprocess(mask, [rule]).array for rule in trials.rules.values()]
+        by_rule = [torch.stack([torch.from_numpy(each == value) for value in values[1:]]) for each in processed]
+        return by_rule + by_threshold
+
+    def _dice(self, prediction: torch.Tensor, case: PreparedCase) -> list[float]:
+        """Dice per label or region over the annotated voxels; NaN where there is nothing to compare."""
+        data = self._config.data
+        reference = torch.from_numpy(case.reference.astype(np.int32))
+        target = encode(reference[None, None], data)[0]
+        target = target if data.regions else target[1:]
+        if data.ignored_value is not None:
+            prediction = prediction & (reference != data.ignored_value)
+        dice = []
+        for one, other, unknown in zip(prediction, target, case.unknown[-len(target) :], strict=True):
+            total = 0 if unknown else int(one.sum()) + int(other.sum())
+            dice.append(2 * int((one & other).sum()) / total if total else float("nan"))
+        return dice

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from pydicom import uid
 from pydicom.datadict import tag_for_keyword
-from pydicom.dataset import Dataset
 
 from volseg.errors import DataError
-from volseg.io.dicom.dataset import count_of, items_of, read_header, value_of, words_of
+from volseg.io.dicom.dataset import read_header
 from volseg.io.dicom.frames import frames_of, plane_of
+from volseg.io.dicom.header import Header
 from volseg.io.dicom.mosaic import is_mosaic, tiles_of
 from volseg.io.dicom.separators import SEPARATORS, classic_values, frame_values
 from volseg.io.dicom.volumes import Image
@@ -108,33 +108,33 @@ def examine(path: Path) -> Found:
         header = read_header(path, TAGS)
     except DataError as error:
         return Unused(path, str(error))
-    return classify(header, path)
+    return classify(header)
 
 
-def classify(header: Dataset, path: Path) -> Found:
+def classify(header: Header) -> Found:
     """Say what a DICOM file is, by the elements `TAGS` of its header."""
     try:
-        sop_class = uid.UID("".join(words_of(header, "SOPClassUID", path)))
+        sop_class = uid.UID(header.text("SOPClassUID"))
         if "SegmentSequence" in header or "StructureSetROISequence" in header:
-            return _segments(header, path)
-        series_uid = "".join(words_of(header, "SeriesInstanceUID", path))
-        if reason := _special(header, path):
-            return Unused(path, reason, series_uid, suspect=False)
-        if reason := _no_slice(header, path, sop_class):
-            return Unused(path, reason, series_uid, a_slice=sop_class in _SLICE_CLASSES)
-        return tuple(_images(header, path, series_uid))
+            return _segments(header)
+        series_uid = header.text("SeriesInstanceUID")
+        if reason := _special(header):
+            return Unused(header.path, reason, series_uid, suspect=False)
+        if reason := _no_slice(header, sop_class):
+            return Unused(header.path, reason, series_uid, a_slice=sop_class in _SLICE_CLASSES)
+        return tuple(_images(header, series_uid))
     except DataError as error:
-        return Unused(path, str(error))
+        return Unused(header.path, str(error))
 
 
-def _special(header: Dataset, path: Path) -> str:
+def _special(header: Header) -> str:
     """What the file says it is, when that is no slice of a patient; empty otherwise."""
     if "DirectoryRecordSequence" in header:
-        return _index(header, path)
-    return next((_NOT_SLICES[word] for word in map(_known_word, words_of(header, "ImageType", path)) if word), "")
+        return _index(header)
+    return next((_NOT_SLICES[word] for word in map(_known_word, header.words("ImageType")) if word), "")
 
 
-def _no_slice(header: Dataset, path: Path, sop_class: uid.UID) -> str:
+def _no_slice(header: Header, sop_class: uid.UID) -> str:
     """Why the file can be no slice, whatever it is; empty when it is one. A fault of its place is found in reading."""
     kind = sop_class.name or "an object that states no SOP class"
     a_slice = sop_class in _SLICE_CLASSES
@@ -142,11 +142,11 @@ def _no_slice(header: Dataset, path: Path, sop_class: uid.UID) -> str:
         return f"{kind} without Rows: its header is cut off or damaged" if a_slice else f"{kind}: holds no image"
     if sop_class in _DERIVED_CLASSES:
         return f"{kind}: not an image of the patient"
-    if _is_coloured(header, path):
+    if _is_coloured(header):
         return f"{kind}: a colour image"
-    if not a_slice and not _states_position(header, path):
+    if not a_slice and not _states_position(header):
         return f"{kind}: no slice, it has no ImagePositionPatient"
-    if not words_of(header, "SeriesInstanceUID", path):
+    if not header.words("SeriesInstanceUID"):
         return f"{kind} without SeriesInstanceUID: what belongs together is unknown"
     return ""
 
@@ -157,61 +157,61 @@ def _known_word(word: str) -> str:
     return next((known for known in _NOT_SLICES if word == known or word.endswith(f" {known}")), "")
 
 
-def _index(header: Dataset, path: Path) -> str:
+def _index(header: Header) -> str:
     """What a DICOMDIR is worth: its files are found without it, but it tells of files that are gone."""
-    records = items_of(header, "DirectoryRecordSequence", path)
-    listed = [words_of(record, "ReferencedFileID", path) for record in records if "ReferencedFileID" in record]
-    gone = sum(not path.parent.joinpath(*parts).exists() for parts in listed)
+    records = header.items("DirectoryRecordSequence")
+    listed = [record.words("ReferencedFileID") for record in records if "ReferencedFileID" in record]
+    gone = sum(not header.path.parent.joinpath(*parts).exists() for parts in listed)
     return "a DICOMDIR, the index of a medium" + (f"; {gone} of the {len(listed)} files it lists are gone" * bool(gone))
 
 
-def _is_coloured(header: Dataset, path: Path) -> bool:
-    palette = words_of(header, "PhotometricInterpretation", path) == ("PALETTE COLOR",)
-    return palette or (count_of(header, "SamplesPerPixel", path) or 1) > 1
+def _is_coloured(header: Header) -> bool:
+    palette = header.words("PhotometricInterpretation") == ("PALETTE COLOR",)
+    return palette or (header.count("SamplesPerPixel") or 1) > 1
 
 
-def _states_position(header: Dataset, path: Path) -> bool:
-    return "PerFrameFunctionalGroupsSequence" in header or value_of(header, "ImagePositionPatient", path) is not None
+def _states_position(header: Header) -> bool:
+    return "PerFrameFunctionalGroupsSequence" in header or header.value("ImagePositionPatient") is not None
 
 
-def _images(header: Dataset, path: Path, series_uid: str) -> Iterator[Image]:
-    image_type = words_of(header, "ImageType", path)
+def _images(header: Header, series_uid: str) -> Iterator[Image]:
+    image_type = header.words("ImageType")
     first = Image(
-        path=path,
+        path=header.path,
         index=0,
         plane=None,
-        uid="".join(words_of(header, "SOPInstanceUID", path)),
+        uid=header.text("SOPInstanceUID"),
         kind=_kind(image_type),
-        number=_number(header, "InstanceNumber", path),
-        values=classic_values(header, path),
+        number=_number(header, "InstanceNumber"),
+        values=classic_values(header),
         series_uid=series_uid,
-        traits=_traits(header, path, image_type),
-        patient_id="".join(words_of(header, "PatientID", path)),
+        traits=_traits(header, image_type),
+        patient_id=header.text("PatientID"),
     )
-    multi_frame = "PerFrameFunctionalGroupsSequence" in header or (count_of(header, "NumberOfFrames", path) or 1) > 1
+    multi_frame = "PerFrameFunctionalGroupsSequence" in header or (header.count("NumberOfFrames") or 1) > 1
     try:
         if multi_frame:
-            yield from list(_frames(header, path, first))
-        elif is_mosaic(header, path):
-            yield from list(_tiles(path, first))
+            yield from list(_frames(header, first))
+        elif is_mosaic(header):
+            yield from list(_tiles(header.path, first))
         else:
-            yield replace(first, plane=plane_of(header, path))
+            yield replace(first, plane=plane_of(header))
     except DataError:  # `read_series` raises it again, for the series as a whole
         yield replace(first, per_file=multi_frame)
 
 
-def _frames(header: Dataset, path: Path, first: Image) -> Iterator[Image]:
-    shared = (items_of(header, "SharedFunctionalGroupsSequence", path) or [Dataset()])[0]
-    groups = items_of(header, "PerFrameFunctionalGroupsSequence", path)
-    for frame, own in zip(frames_of(header, path), groups, strict=True):
-        values = frame_values(own, shared, path)
+def _frames(header: Header, first: Image) -> Iterator[Image]:
+    shared = header.first_item("SharedFunctionalGroupsSequence")
+    groups = header.items("PerFrameFunctionalGroupsSequence")
+    for frame, own in zip(frames_of(header), groups, strict=True):
+        values = frame_values(own, shared)
         kind = _kind(tuple("\\".join(values).split("\\"))) or first.kind
         yield replace(first, index=frame.index, plane=frame.plane, values=values, kind=kind, per_file=True)
 
 
 def _tiles(path: Path, first: Image) -> Iterator[Image]:
     header = read_header(path)  # private elements say where the slices of a mosaic lie
-    for number, tile in enumerate(tiles_of(header, frames_of(header, path)[0])):
+    for number, tile in enumerate(tiles_of(header, frames_of(header)[0])):
         yield replace(first, index=number, plane=tile.plane, per_file=True)
 
 
@@ -219,55 +219,55 @@ def _kind(image_type: tuple[str, ...]) -> str:
     return _REFORMATTED if any(word.upper().split()[-1:] == [_REFORMATTED] for word in image_type) else ""
 
 
-def _traits(header: Dataset, path: Path, image_type: tuple[str, ...]) -> SeriesTraits:
+def _traits(header: Header, image_type: tuple[str, ...]) -> SeriesTraits:
     return SeriesTraits(
-        modality="".join(words_of(header, "Modality", path)),
-        number=_number(header, "SeriesNumber", path),
-        description=" ".join(words_of(header, "SeriesDescription", path)),
+        modality=header.text("Modality"),
+        number=_number(header, "SeriesNumber"),
+        description=" ".join(header.words("SeriesDescription")),
         image_type=image_type,
-        study_uid="".join(words_of(header, "StudyInstanceUID", path)),
-        frame_of_reference_uid="".join(words_of(header, "FrameOfReferenceUID", path)),
+        study_uid=header.text("StudyInstanceUID"),
+        frame_of_reference_uid=header.text("FrameOfReferenceUID"),
     )
 
 
-def _number(header: Dataset, keyword: str, path: Path) -> int | None:
+def _number(header: Header, keyword: str) -> int | None:
     try:
-        return count_of(header, keyword, path)
+        return header.count(keyword)
     except DataError:  # it only serves to tell series and images apart, no image is worse for it
         return None
 
 
-def _segments(header: Dataset, path: Path) -> SegmentsSource:
+def _segments(header: Header) -> SegmentsSource:
     """What a Segmentation or a Structure Set refers to and what it marks."""
-    return _segmentation(header, path) if "SegmentSequence" in header else _structure_set(header, path)
+    return _segmentation(header) if "SegmentSequence" in header else _structure_set(header)
 
 
-def _segmentation(header: Dataset, path: Path) -> SegmentsSource:
-    space_uid = "".join(words_of(header, "FrameOfReferenceUID", path))
-    segments = items_of(header, "SegmentSequence", path)
+def _segmentation(header: Header) -> SegmentsSource:
+    space_uid = header.text("FrameOfReferenceUID")
+    segments = header.items("SegmentSequence")
     names = [  # number 0 is the background of a label map
-        "".join(words_of(item, "SegmentLabel", path)) for item in segments if count_of(item, "SegmentNumber", path) != 0
+        item.text("SegmentLabel") for item in segments if item.count("SegmentNumber") != 0
     ]
-    series = items_of(header, "ReferencedSeriesSequence", path)
-    return SegmentsSource(path, "seg", _series_uids(series, path), space_uid, tuple(names))
+    series = header.items("ReferencedSeriesSequence")
+    return SegmentsSource(header.path, "seg", _series_uids(series), space_uid, tuple(names))
 
 
-def _structure_set(header: Dataset, path: Path) -> SegmentsSource:
-    regions = items_of(header, "StructureSetROISequence", path)
-    spaces = items_of(header, "ReferencedFrameOfReferenceSequence", path)
+def _structure_set(header: Header) -> SegmentsSource:
+    regions = header.items("StructureSetROISequence")
+    spaces = header.items("ReferencedFrameOfReferenceSequence")
     everything = (header, *spaces, *regions)
-    stated = [uid for item in everything for keyword in _SPACES for uid in words_of(item, keyword, path)]
+    stated = [uid for item in everything for keyword in _SPACES for uid in item.words(keyword)]
     if len(set(stated)) > 1:
-        raise DataError(f"the structures of {path} lie in {len(set(stated))} frames of reference")
+        raise DataError(f"the structures of {header.path} lie in {len(set(stated))} frames of reference")
     series = [
         item
         for space in spaces
-        for study in items_of(space, "RTReferencedStudySequence", path)
-        for item in items_of(study, "RTReferencedSeriesSequence", path)
+        for study in space.items("RTReferencedStudySequence")
+        for item in study.items("RTReferencedSeriesSequence")
     ]
-    names = tuple("".join(words_of(item, "ROIName", path)) for item in regions)
-    return SegmentsSource(path, "rtstruct", _series_uids(series, path), "".join(stated[:1]), names)
+    names = tuple(item.text("ROIName") for item in regions)
+    return SegmentsSource(header.path, "rtstruct", _series_uids(series), "".join(stated[:1]), names)
 
 
-def _series_uids(items: Iterable[Dataset], path: Path) -> tuple[str, ...]:
-    return tuple("".join(words_of(item, "SeriesInstanceUID", path)) for item in items)
+def _series_uids(items: Iterable[Header]) -> tuple[str, ...]:
+    return tuple(item.text("SeriesInstanceUID") for item in items)

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset
 
 from volseg.errors import DataError, GeometryError
-from volseg.io.dicom.dataset import count_of, functional_group, items_of, numbers_of, value_of, words_of
+from volseg.io.dicom.header import Header
 from volseg.io.dicom.suv import AS_IT_IS, Activity, activity_of
 
 #: Two images are parallel and equally fine when no direction cosine and no relative spacing differs by more.
@@ -73,7 +72,7 @@ class Frame:
         plane: Where it lies.
         slope: What stored values are multiplied by.
         intercept: What is then added.
-        measures: The data set that states the distance to the next slice, if anything does.
+        measures: The header, or item of it, that states the distance to the next slice, if anything does.
         activity: What turns a PET image into an uptake.
         corner: (column, row) of its first pixel within the stored image; not (0, 0) for a tile of a mosaic.
     """
@@ -83,7 +82,7 @@ class Frame:
     plane: Plane
     slope: float
     intercept: float
-    measures: Dataset
+    measures: Header
     activity: Activity = AS_IT_IS
     corner: tuple[int, int] = (0, 0)
 
@@ -94,122 +93,124 @@ class Frame:
             GeometryError: If neither is stated, or it is no positive number.
         """
         for keyword in ("SpacingBetweenSlices", "SliceThickness"):
-            if value_of(self.measures, keyword, self.path) is not None:
-                return _positive(numbers_of(self.measures, keyword, 1, self.path), keyword, self.path)[0]
+            if self.measures.value(keyword) is not None:
+                return _positive(self.measures, keyword, 1)[0]
         raise GeometryError(
             f"{self.path} is a single slice and states neither SpacingBetweenSlices nor SliceThickness",
             hint="are the other slices of the series missing?",
         )
 
 
-def plane_of(dataset: Dataset, path: Path) -> Plane:
+def plane_of(header: Header) -> Plane:
     """Where the image of a classic single-frame file lies.
 
     Raises:
         GeometryError: If the header does not say so, or contradicts itself.
     """
-    return _plane(_shape(dataset, path), dataset, dataset, dataset, path)
+    return _plane(_shape(header), header, header, header)
 
 
-def frames_of(dataset: Dataset, path: Path) -> list[Frame]:
+def frames_of(header: Header) -> list[Frame]:
     """All images of a classic or an enhanced multi-frame file, in stored order.
 
     Raises:
         GeometryError: If the header does not say where they lie.
         DataError: If it does not say what their values mean.
     """
-    if "PerFrameFunctionalGroupsSequence" in dataset:
-        return list(_enhanced_frames(dataset, path))
-    if (count_of(dataset, "NumberOfFrames", path) or 1) > 1:
+    if "PerFrameFunctionalGroupsSequence" in header:
+        return list(_enhanced_frames(header))
+    if (header.count("NumberOfFrames") or 1) > 1:
         raise GeometryError(
-            f"{path} holds several frames without functional groups, which would say where each lies",
+            f"{header.path} holds several frames without functional groups, which would say where each lies",
             hint="convert it to NIfTI with a tool that knows this scanner",
         )
-    slope, intercept = _rescale(dataset, path)
-    return [Frame(path, 0, plane_of(dataset, path), slope, intercept, dataset, activity=activity_of(dataset, path))]
+    slope, intercept = _rescale(header)
+    return [Frame(header.path, 0, plane_of(header), slope, intercept, header, activity=activity_of(header))]
 
 
-def _enhanced_frames(dataset: Dataset, path: Path) -> Iterator[Frame]:
-    groups = items_of(dataset, "PerFrameFunctionalGroupsSequence", path)
-    shared = (items_of(dataset, "SharedFunctionalGroupsSequence", path) or [Dataset()])[0]
-    stated = count_of(dataset, "NumberOfFrames", path)
+def _enhanced_frames(header: Header) -> Iterator[Frame]:
+    groups = header.items("PerFrameFunctionalGroupsSequence")
+    shared = header.first_item("SharedFunctionalGroupsSequence")
+    stated = header.count("NumberOfFrames")
     if stated != len(groups):
-        raise DataError(f"{path} states {stated} frames, but describes {len(groups)}")
-    shape = _shape(dataset, path)
-    pet = words_of(dataset, "Modality", path) == ("PT",)
-    activity = Activity(fault=f"{path} is an enhanced PET image") if pet else AS_IT_IS
+        raise DataError(f"{header.path} states {stated} frames, but describes {len(groups)}")
+    shape = _shape(header)
+    pet = header.words("Modality") == ("PT",)
+    activity = Activity(fault=f"{header.path} is an enhanced PET image") if pet else AS_IT_IS
     for index, own in enumerate(groups):
-        measures = _group("PixelMeasuresSequence", own, shared, path)
+        measures = _group("PixelMeasuresSequence", own, shared)
         plane = _plane(
             shape,
-            _group("PlanePositionSequence", own, shared, path),
-            _group("PlaneOrientationSequence", own, shared, path),
+            _group("PlanePositionSequence", own, shared),
+            _group("PlaneOrientationSequence", own, shared),
             measures,
-            path,
         )
-        transformation = _group("PixelValueTransformationSequence", own, shared, path, required=False)
-        yield Frame(path, index, plane, *_rescale(transformation, path), measures, activity)
+        transformation = own.functional_group("PixelValueTransformationSequence", shared)
+        slope, intercept = _rescale(transformation) if transformation else (1.0, 0.0)
+        yield Frame(header.path, index, plane, slope, intercept, measures, activity)
 
 
-def _group(keyword: str, own: Dataset, shared: Dataset, path: Path, *, required: bool = True) -> Dataset:
+def _group(keyword: str, own: Header, shared: Header) -> Header:
     """The functional group of a frame: its own, or the one all frames share."""
-    group = functional_group(keyword, own, shared, path)
-    if group is not None:
-        return group
-    if required:
-        raise GeometryError(f"{path} does not state the {keyword} of its frames, so where they lie is unknown")
-    return Dataset()
+    group = own.functional_group(keyword, shared)
+    if group is None:
+        raise GeometryError(f"{own.path} does not state the {keyword} of its frames, so where they lie is unknown")
+    return group
 
 
-def _plane(shape: tuple[int, int], position: Dataset, orientation: Dataset, measures: Dataset, path: Path) -> Plane:
+def _plane(shape: tuple[int, int], position: Header, orientation: Header, measures: Header) -> Plane:
     # PixelSpacing is the distance between rows, then between columns (PS3.3 section 10.7.1.3): j before i.
-    spacing_j, spacing_i = _positive(numbers_of(measures, "PixelSpacing", 2, path), "PixelSpacing", path)
-    origin_mm = numbers_of(position, "ImagePositionPatient", 3, path)
+    spacing_j, spacing_i = _positive(measures, "PixelSpacing", 2)
+    origin_mm = position.numbers("ImagePositionPatient", 3)
     if max(map(abs, origin_mm)) > FARTHEST_MM:
-        raise GeometryError(f"ImagePositionPatient of {path} is out of this world: {origin_mm}")
+        raise GeometryError(f"ImagePositionPatient of {position.path} is out of this world: {origin_mm}")
     return Plane(
         shape,
         origin_mm,
-        _orthonormal(numbers_of(orientation, "ImageOrientationPatient", 6, path), path),
+        _orthonormal(orientation),
         (spacing_i, spacing_j),
     )
 
 
-def _shape(dataset: Dataset, path: Path) -> tuple[int, int]:
-    columns, rows = count_of(dataset, "Columns", path), count_of(dataset, "Rows", path)
+def _shape(header: Header) -> tuple[int, int]:
+    columns, rows = header.count("Columns"), header.count("Rows")
     if not columns or not rows:
-        raise GeometryError(f"{path} does not state how many Rows and Columns it has")
+        raise GeometryError(f"{header.path} does not state how many Rows and Columns it has")
     return columns, rows
 
 
-def _orthonormal(cosines: tuple[float, ...], path: Path) -> tuple[float, ...]:
+def _orthonormal(orientation: Header) -> tuple[float, ...]:
+    cosines = orientation.numbers("ImageOrientationPatient", 6)
     i, j = np.array(cosines[:3]), np.array(cosines[3:])
     length_i, length_j = np.linalg.norm(i), np.linalg.norm(j)
     if max(abs(length_i - 1), abs(length_j - 1), abs(i @ j)) > _ORTHONORMAL_TOLERANCE:
-        raise GeometryError(f"ImageOrientationPatient of {path} is no pair of orthogonal unit vectors: {cosines}")
+        raise GeometryError(
+            f"ImageOrientationPatient of {orientation.path} is no pair of orthogonal unit vectors: {cosines}"
+        )
     return (*(i / length_i).tolist(), *(j / length_j).tolist())
 
 
-def _positive(numbers: tuple[float, ...], keyword: str, path: Path) -> tuple[float, ...]:
+def _positive(header: Header, keyword: str, size: int) -> tuple[float, ...]:
+    numbers = header.numbers(keyword, size)
     if min(numbers) <= 0:
-        raise GeometryError(f"{keyword} of {path} must be positive, it is {numbers}")
+        raise GeometryError(f"{keyword} of {header.path} must be positive, it is {numbers}")
     return numbers
 
 
-def _rescale(dataset: Dataset, path: Path) -> tuple[float, float]:
+def _rescale(header: Header) -> tuple[float, float]:
     """RescaleSlope and RescaleIntercept; an image without them holds its values as they are (PS3.3 C.11.1)."""
-    if "ModalityLUTSequence" in dataset:
-        raise DataError(f"the values of {path} go through a ModalityLUTSequence, which is not supported")
-    stated = [keyword for keyword in ("RescaleSlope", "RescaleIntercept") if keyword in dataset]
+    if "ModalityLUTSequence" in header:
+        raise DataError(f"the values of {header.path} go through a ModalityLUTSequence, which is not supported")
+    stated = [keyword for keyword in ("RescaleSlope", "RescaleIntercept") if keyword in header]
     if not stated:
         return 1.0, 0.0
     try:
-        slope = numbers_of(dataset, "RescaleSlope", 1, path)[0]
-        intercept = numbers_of(dataset, "RescaleIntercept", 1, path)[0]
+        slope = header.numbers("RescaleSlope", 1)[0]
+        intercept = header.numbers("RescaleIntercept", 1)[0]
     except GeometryError as error:
         raise DataError(f"what the voxels mean is unknown: {error}") from error
     if slope == 0:
-        raise DataError(f"RescaleSlope of {path} is 0, which makes all voxels equal")
+        raise DataError(f"RescaleSlope of {header.path} is 0, which makes all voxels equal")
     return slope, intercept
 
 

@@ -13,9 +13,10 @@ from pydicom.dataset import Dataset
 from volseg.errors import DataError
 from volseg.io.archives import open_file
 from volseg.io.dicom.classify import TAGS
-from volseg.io.dicom.dataset import count_of, parse_dataset, raw_dataset
+from volseg.io.dicom.dataset import parse_dataset, raw_dataset
 from volseg.io.dicom.elements import glance, native_value
 from volseg.io.dicom.frames import Frame, frames_of
+from volseg.io.dicom.header import Header
 from volseg.io.dicom.mosaic import is_mosaic, tiles_of
 from volseg.io.dicom.pixels import decode
 
@@ -76,27 +77,29 @@ def read_images(path: Path) -> Images:
             content = file.read()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-    return _plain_image(content, path) or _images(parse_dataset(content, path), path)
+    return _plain_image(content, path) or _images(parse_dataset(content, path))
 
 
-def frames_in(header: Dataset, path: Path) -> list[Frame]:
+def frames_in(header: Header) -> list[Frame]:
     """The images of a file in the order in which it describes them; the tiles of a mosaic.
 
     Raises:
         GeometryError: If the header does not say where they lie.
         DataError: If it does not say what their values mean.
     """
-    parts = count_of(header, "InConcatenationTotalNumber", path) or 1
+    parts = header.count("InConcatenationTotalNumber") or 1
     if parts > 1:
-        raise DataError(f"{path} is one of {parts} parts of a concatenation", hint="join the parts, or convert them")
-    frames = frames_of(header, path)
-    return tiles_of(header, frames[0]) if is_mosaic(header, path) else frames
+        raise DataError(
+            f"{header.path} is one of {parts} parts of a concatenation", hint="join the parts, or convert them"
+        )
+    frames = frames_of(header)
+    return tiles_of(header, frames[0]) if is_mosaic(header) else frames
 
 
-def _images(dataset: Dataset, path: Path) -> Images:
-    if "PixelData" not in dataset:
-        raise DataError(f"{path} holds no pixel data, or its end is cut off")
-    return Images(frames_in(dataset, path), decode(dataset, path))
+def _images(header: Header) -> Images:
+    if "PixelData" not in header:
+        raise DataError(f"{header.path} holds no pixel data, or its end is cut off")
+    return Images(frames_in(header), decode(header))
 
 
 def _plain_image(content: bytes, path: Path) -> Images | None:
@@ -109,31 +112,32 @@ def _plain_image(content: bytes, path: Path) -> Images | None:
     pixels = native_value(content, seen, _PIXELS) if seen else None
     if seen is None or pixels is None:
         return None
-    header = raw_dataset(seen.elements)
-    dtype = _plain_dtype(header)
-    columns, rows = header.get("Columns"), header.get("Rows")
-    if dtype is None or is_mosaic(header, path) or not columns or not rows:
+    header = raw_dataset(seen.elements, path)
+    stated = header.dataset
+    dtype = _plain_dtype(stated)
+    columns, rows = stated.get("Columns"), stated.get("Rows")
+    if dtype is None or is_mosaic(header) or not columns or not rows:
         return None
     if len(pixels) != columns * rows * dtype.itemsize:
         return None
     stored = np.frombuffer(pixels, dtype).reshape(1, rows, columns)
-    if unused := header.BitsAllocated - header.BitsStored:  # what is in these bits is no part of the value
+    if unused := stated.BitsAllocated - stated.BitsStored:  # what is in these bits is no part of the value
         stored = np.right_shift(np.left_shift(stored, unused), unused)
-    return Images(frames_of(header, path), stored)
+    return Images(frames_of(header), stored)
 
 
-def _plain_dtype(header: Dataset) -> np.dtype[np.signedinteger | np.unsignedinteger] | None:
+def _plain_dtype(stated: Dataset) -> np.dtype[np.signedinteger | np.unsignedinteger] | None:
     """The type of stored values that need no more than to be read; None for all others."""
-    bits, stored = header.get("BitsAllocated"), header.get("BitsStored")
+    bits, stored = stated.get("BitsAllocated"), stated.get("BitsStored")
     plain = (
-        header.get("Modality") in _PLAIN_MODALITIES
-        and "NumberOfFrames" not in header
-        and header.get("SamplesPerPixel") == 1
+        stated.get("Modality") in _PLAIN_MODALITIES
+        and "NumberOfFrames" not in stated
+        and stated.get("SamplesPerPixel") == 1
         and bits in (8, 16)
         and stored in range(1, bits + 1)
-        and header.get("HighBit") == stored - 1
+        and stated.get("HighBit") == stored - 1
     )
-    match header.get("PixelRepresentation") if plain else None:
+    match stated.get("PixelRepresentation") if plain else None:
         case 0:
             return np.dtype(f"<u{bits // 8}")
         case 1:

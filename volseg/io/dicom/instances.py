@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from pydicom.dataset import Dataset
-
 from volseg.image.geometry import Geometry
 from volseg.io.dicom.frames import Frame
+from volseg.io.dicom.header import Header
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,23 +17,25 @@ class Instances:
     """The images of a series as they lie in the patient, without their pixels.
 
     Attributes:
+        folder: The folder that holds the files of the series.
         geometry: The grid that `read_series` gives for the same source.
         frames: The images in the order of their position along the normal i x j.
         slices: For each of `frames`, the index k of the slice of the grid that shows it: 0, 1, 2 ... unless the grid
             was made even over gaps.
-        headers: File -> its data set without pixels; one entry per file, of one frame or of several.
+        headers: File -> its header; one entry per file, of one frame or of several.
     """
 
+    folder: Path
     geometry: Geometry
     frames: tuple[Frame, ...]
     slices: tuple[int, ...]
-    headers: Mapping[Path, Dataset]
+    headers: Mapping[Path, Header]
 
     @cached_property
     def is_multi_frame(self) -> bool:
         """Whether the images are frames of a multi-frame object rather than objects of their own."""
-        return any(int(header.get("NumberOfFrames") or 1) > 1 for header in self.headers.values())
+        return any((header.count("NumberOfFrames") or 1) > 1 for header in self.headers.values())
 
-    def header_of(self, frame: Frame) -> Dataset:
-        """The data set that a frame is in."""
+    def header_of(self, frame: Frame) -> Header:
+        """The header of the file that a frame is in."""
         return self.headers[frame.path]

@@ -8,35 +8,27 @@ as large as all tiles (nipy.org/nibabel/dicom/dicom_mosaic.html).
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset
 
 from volseg.errors import DataError, GeometryError
-from volseg.io.dicom.dataset import BROKEN, one_line, words_of
 from volseg.io.dicom.frames import Frame
-
-with (
-    warnings.catch_warnings()
-):  # nibabel calls all of its DICOM readers experimental; this one has not changed in years
-    warnings.simplefilter("ignore")
-    from nibabel.nicom import csareader
+from volseg.io.dicom.header import BROKEN, Header, one_line
+from volseg.io.dicom.quiet import quiet_dicom
 
 
-def is_mosaic(header: Dataset, path: Path) -> bool:
+def is_mosaic(header: Header) -> bool:
     """Whether the image is a mosaic, by its ImageType."""
-    return "MOSAIC" in words_of(header, "ImageType", path)
+    return "MOSAIC" in header.words("ImageType")
 
 
-def tiles_of(header: Dataset, whole: Frame) -> list[Frame]:
+def tiles_of(header: Header, whole: Frame) -> list[Frame]:
     """The slices of a mosaic.
 
     Args:
-        header: Its data set, private elements included.
+        header: Its header, private elements included.
         whole: The mosaic taken as one image.
 
     Returns:
@@ -45,7 +37,7 @@ def tiles_of(header: Dataset, whole: Frame) -> list[Frame]:
     Raises:
         GeometryError: If the header does not say how many slices there are, or where they lie.
     """
-    count, towards = _csa(header, whole.path)
+    count, towards = _csa(header)
     per_side = math.ceil(math.sqrt(count))
     columns, rows = (size // per_side for size in whole.plane.shape)
     if (columns * per_side, rows * per_side) != whole.plane.shape:
@@ -61,17 +53,22 @@ def tiles_of(header: Dataset, whole: Frame) -> list[Frame]:
     return tiles
 
 
-def _csa(header: Dataset, path: Path) -> tuple[int, NDArray[np.float64]]:
+def _csa(header: Header) -> tuple[int, NDArray[np.float64]]:
     """Number of slices, and the direction in which the second lies from the first."""
+    with quiet_dicom():
+        from nibabel.nicom import csareader
     try:
-        tags = (csareader.get_csa_header(header, "image") or {}).get("tags", {})
+        tags = (csareader.get_csa_header(header.dataset, "image") or {}).get("tags", {})
         count = int(tags["NumberOfImagesInMosaic"]["items"][0])
         normal = np.array([float(x) for x in tags["SliceNormalVector"]["items"]])
     except (*BROKEN, csareader.CSAReadError) as error:
         raise GeometryError(
-            f"{path} is a Siemens mosaic whose private header does not say where its slices lie: {one_line(error)}",
+            f"{header.path} is a Siemens mosaic whose private header does not say where its slices lie: "
+            f"{one_line(error)}",
             hint="convert it to NIfTI, for example with dcm2niix, from data that were not stripped of private elements",
         ) from error
     if count < 1 or normal.shape != (3,) or not np.isclose(np.linalg.norm(normal), 1, atol=1e-3):
-        raise DataError(f"{path} is a Siemens mosaic of {count} slices along {normal.tolist()}: its header is damaged")
+        raise DataError(
+            f"{header.path} is a Siemens mosaic of {count} slices along {normal.tolist()}: its header is damaged"
+        )
     return count, normal

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
@@ -21,8 +19,8 @@ from pydicom.uid import (
 )
 
 from volseg.errors import DataError
-from volseg.io.dicom.dataset import BROKEN, one_line
-from volseg.io.dicom.streams import check_stream
+from volseg.io.dicom.codestreams import check_stream
+from volseg.io.dicom.header import BROKEN, Header, one_line
 
 _WITH_END_MARKER = (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes)
 _SEQUENTIAL_JPEG = (JPEGBaseline8Bit, JPEGExtended12Bit)
@@ -31,12 +29,11 @@ _END_MARKER = b"\xff\xd9"
 _GREY_SCAN = b"\xff\xda\x00\x08\x01"
 
 
-def decode(dataset: Dataset, path: Path) -> NDArray[np.generic]:
+def decode(header: Header) -> NDArray[np.generic]:
     """Decode the stored values of a grey image.
 
     Args:
-        dataset: The whole file, from `read_dataset`; its pixel data are dropped, so that only the result holds memory.
-        path: The file.
+        header: The whole file, from `read_dataset`.
 
     Returns:
         (F, J, I) array of F frames of J rows and I columns, in the dtype of the file, before any rescaling.
@@ -44,42 +41,45 @@ def decode(dataset: Dataset, path: Path) -> NDArray[np.generic]:
     Raises:
         DataError: If the pixels are missing, cut off, or cannot be decoded.
     """
+    dataset = header.dataset
     if "PixelData" not in dataset:
-        raise DataError(f"{path} holds no pixel data, or its end is cut off")
+        raise DataError(f"{header.path} holds no pixel data, or its end is cut off")
     try:
         if "TransferSyntaxUID" not in dataset.file_meta:
             dataset.file_meta.TransferSyntaxUID = _native_syntax(dataset)
         if dataset.file_meta.TransferSyntaxUID in _WITH_END_MARKER:
-            _check_and_mend(dataset, path)
+            _check_and_mend(header)
         elif not dataset.file_meta.TransferSyntaxUID.is_compressed:
-            _check_length(dataset, path)
+            _check_length(header)
         images: NDArray[np.generic] = dataset.pixel_array
         return images.reshape(-1, int(dataset.Rows), int(dataset.Columns))
     except DataError:
         raise
     except BROKEN as error:
-        raise DataError(f"the pixels of {path} cannot be decoded: {one_line(error)}") from error
+        raise DataError(f"the pixels of {header.path} cannot be decoded: {one_line(error)}") from error
 
 
-def _check_length(dataset: Dataset, path: Path) -> None:
+def _check_length(header: Header) -> None:
     """Refuse pixels that are more than the stated matrix takes by a row or a column: it was another matrix."""
+    dataset = header.dataset
     rows, columns, frames = int(dataset.Rows), int(dataset.Columns), int(dataset.get("NumberOfFrames") or 1)
     expected = rows * columns * frames * int(dataset.BitsAllocated) // 8
     line = min(rows, columns) * frames * int(dataset.BitsAllocated) // 8
     if len(dataset.PixelData) >= expected + max(line, 2):
         raise DataError(
-            f"{path} holds {len(dataset.PixelData)} bytes of pixels where its Rows and Columns make {expected}",
+            f"{header.path} holds {len(dataset.PixelData)} bytes of pixels where its Rows and Columns make {expected}",
             hint="its header is damaged",
         )
 
 
-def _check_and_mend(dataset: Dataset, path: Path) -> None:
+def _check_and_mend(header: Header) -> None:
     """Refuse compressed images that are cut off, which some decoders fill up silently, and mend scan headers."""
+    dataset = header.dataset
     frames = list(generate_frames(dataset.PixelData, number_of_frames=int(dataset.get("NumberOfFrames") or 1)))
     if not all(frame.rstrip(b"\x00\xff").endswith(_END_MARKER) for frame in frames):
-        raise DataError(f"the compressed pixels of {path} are cut off: their end marker is missing")
+        raise DataError(f"the compressed pixels of {header.path} are cut off: their end marker is missing")
     for frame in frames:
-        check_stream(frame, dataset, path)
+        check_stream(frame, header)
     # GDCM, which pydicom would take first, ends the process on some damaged images and prints about others.
     dataset.pixel_array_options(decoding_plugin="pylibjpeg")
     if dataset.file_meta.TransferSyntaxUID in _SEQUENTIAL_JPEG:

@@ -12,7 +12,7 @@ from volseg.errors import DataError
 from volseg.image.geometry import Geometry
 from volseg.image.terminology import matches
 from volseg.image.volume import Label, Mask
-from volseg.io.dicom.dataset import quiet_pydicom
+from volseg.io.dicom.quiet import quiet_dicom
 from volseg.io.dicom.rtstruct import read_rtstruct
 from volseg.io.dicom.seg import read_seg
 from volseg.io.dicom.segments import Segment
@@ -44,7 +44,7 @@ def read_segments(source: SegmentsSource, labels: Sequence[Label] = (), on: Geom
     geometry = on or _grid_of(source)
     found: dict[int, NDArray[np.bool_]] = {}
     strangers: list[str] = []
-    with quiet_pydicom():
+    with quiet_dicom():
         for segment, where in _segments(source, geometry):
             value = _value_of(segment, labels)
             if value is None:
@@ -83,7 +83,7 @@ def _slices_of(source: SegmentsSource, geometry: Geometry) -> dict[str, int]:
     if len(images.headers) < len(images.frames) or not images.geometry.matches(geometry):
         return {}
     placed = zip(images.frames, images.slices, strict=True)
-    return {str(images.header_of(frame).get("SOPInstanceUID", "")): k for frame, k in placed}
+    return {images.header_of(frame).text("SOPInstanceUID"): k for frame, k in placed}
 
 
 def _segments(source: SegmentsSource, geometry: Geometry) -> Iterator[tuple[Segment, NDArray[np.bool_]]]:

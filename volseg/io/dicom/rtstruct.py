@@ -10,14 +10,15 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset
 from pydicom.uid import RTStructureSetStorage
 
 from volseg.errors import ConfigError, DataError, GeometryError
 from volseg.image.contours import Polygon, fill, signed_area
 from volseg.image.geometry import Geometry
 from volseg.image.terminology import Code
-from volseg.io.dicom.dataset import count_of, items_of, quiet_pydicom, read_dataset, words_of
+from volseg.io.dicom.dataset import read_dataset
+from volseg.io.dicom.header import Header
+from volseg.io.dicom.quiet import quiet_dicom
 from volseg.io.dicom.segments import Segment
 
 #: A contour belongs to a slice when all of it lies this close to it, in slices.
@@ -67,10 +68,10 @@ def read_rtstruct(path: Path, geometry: Geometry) -> Iterator[tuple[Segment, NDA
         DataError: If the file is damaged or no RT Structure Set, a contour is no polygon, or CLOSED_PLANAR contours
             overlap in part, so that it is not clear which area is meant.
     """
-    with quiet_pydicom():
-        dataset = _structure_set(path)
-        segments = _segments(dataset, path)
-        contours = _contours_by_number(dataset, segments, path)
+    with quiet_dicom():
+        header = _structure_set(path)
+        segments = _segments(header)
+        contours = _contours_by_number(header, segments)
     to_index = np.linalg.inv(geometry.lps_affine).astype(np.float64)
     for segment in segments:
         closed = contours[segment.number]
@@ -78,79 +79,73 @@ def read_rtstruct(path: Path, geometry: Geometry) -> Iterator[tuple[Segment, NDA
             yield segment, _filled(closed, geometry, to_index)
 
 
-def _structure_set(path: Path) -> Dataset:
-    dataset = read_dataset(path)
-    if words_of(dataset, "SOPClassUID", path) != (RTStructureSetStorage,):
+def _structure_set(path: Path) -> Header:
+    header = read_dataset(path)
+    if header.words("SOPClassUID") != (RTStructureSetStorage,):
         raise DataError(f"{path} is no RT Structure Set")
-    return dataset
+    return header
 
 
-def _segments(dataset: Dataset, path: Path) -> tuple[Segment, ...]:
-    rois = {_number(roi, "ROINumber", path): roi for roi in items_of(dataset, "StructureSetROISequence", path)}
-    if len(rois) != len(items_of(dataset, "StructureSetROISequence", path)):
-        raise DataError(f"{path} has several ROIs of the same number")
-    colors = {
-        _number(item, "ReferencedROINumber", path): _color(item, path)
-        for item in items_of(dataset, "ROIContourSequence", path)
-    }
-    codes = {
-        _number(item, "ReferencedROINumber", path): _codes(item, path)
-        for item in items_of(dataset, "RTROIObservationsSequence", path)
-    }
+def _segments(header: Header) -> tuple[Segment, ...]:
+    rois = {_number(roi, "ROINumber"): roi for roi in header.items("StructureSetROISequence")}
+    if len(rois) != len(header.items("StructureSetROISequence")):
+        raise DataError(f"{header.path} has several ROIs of the same number")
+    colors = {_number(item, "ReferencedROINumber"): _color(item) for item in header.items("ROIContourSequence")}
+    codes = {_number(item, "ReferencedROINumber"): _codes(item) for item in header.items("RTROIObservationsSequence")}
     return tuple(
-        Segment(number, _first_word(roi, "ROIName", path), *codes.get(number, (None, None)), colors.get(number))
+        Segment(number, _first_word(roi, "ROIName"), *codes.get(number, (None, None)), colors.get(number))
         for number, roi in rois.items()
     )
 
 
-def _number(item: Dataset, keyword: str, path: Path) -> int:
-    number = count_of(item, keyword, path)
+def _number(item: Header, keyword: str) -> int:
+    number = item.count(keyword)
     if number is None:
-        raise DataError(f"{path} has an ROI without {keyword}")
+        raise DataError(f"{item.path} has an ROI without {keyword}")
     return number
 
 
-def _color(item: Dataset, path: Path) -> tuple[int, int, int] | None:
+def _color(item: Header) -> tuple[int, int, int] | None:
     """A colour is only for display: one that cannot be understood is none."""
-    words = words_of(item, "ROIDisplayColor", path)
+    words = item.words("ROIDisplayColor")
     if len(words) != 3 or not all(word.isdecimal() and int(word) <= 255 for word in words):
         return None
     red, green, blue = (int(word) for word in words)
     return red, green, blue
 
 
-def _codes(observation: Dataset, path: Path) -> tuple[Code | None, Code | None]:
+def _codes(observation: Header) -> tuple[Code | None, Code | None]:
     """What the ROI is, and on which side."""
-    types = items_of(observation, "RTROIIdentificationCodeSequence", path)
-    modifiers = items_of(types[0], "SegmentedPropertyTypeModifierCodeSequence", path) if types else ()
-    return _code(types, path), _code(modifiers, path)
+    types = observation.items("RTROIIdentificationCodeSequence")
+    modifiers = types[0].items("SegmentedPropertyTypeModifierCodeSequence") if types else ()
+    return _code(types), _code(modifiers)
 
 
-def _code(items: Sequence[Dataset], path: Path) -> Code | None:
+def _code(items: Sequence[Header]) -> Code | None:
     if not items:
         return None
-    value, scheme, meaning = (_first_word(items[0], keyword, path) for keyword in _CODE)
+    value, scheme, meaning = (_first_word(items[0], keyword) for keyword in _CODE)
     try:
         return Code(value, scheme, meaning)
     except ConfigError as error:
-        raise DataError(f"{path} states a code that is none: {error}") from error
+        raise DataError(f"{items[0].path} states a code that is none: {error}") from error
 
 
-def _first_word(dataset: Dataset, keyword: str, path: Path) -> str:
-    return next(iter(words_of(dataset, keyword, path)), "")
+def _first_word(header: Header, keyword: str) -> str:
+    return next(iter(header.words(keyword)), "")
 
 
-def _contours_by_number(dataset: Dataset, segments: Sequence[Segment], path: Path) -> dict[int, list[_Contour] | None]:
+def _contours_by_number(header: Header, segments: Sequence[Segment]) -> dict[int, list[_Contour] | None]:
     """The closed contours of each ROI; None for an ROI that consists of points and open lines."""
     contours: dict[int, list[_Contour] | None] = {segment.number: [] for segment in segments}
     names = {segment.number: segment.name for segment in segments}
-    for item in items_of(dataset, "ROIContourSequence", path):
-        number = _number(item, "ReferencedROINumber", path)
+    for item in header.items("ROIContourSequence"):
+        number = _number(item, "ReferencedROINumber")
         if number not in contours:
-            raise DataError(f"{path} has contours of an ROI {number}, which it does not list")
-        stored = items_of(item, "ContourSequence", path)
-        place = f"ROI {names[number]!r} of {path}"
-        closed = [contour for index, one in enumerate(stored, 1) if (contour := _contour(one, index, place, path))]
+            raise DataError(f"{header.path} has contours of an ROI {number}, which it does not list")
+        stored = item.items("ContourSequence")
+        place = f"ROI {names[number]!r} of {header.path}"
+        closed = [contour for index, one in enumerate(stored, 1) if (contour := _contour(one, index, place))]
         if len(closed) < len(stored):
             _log.warning("%s: %d points or open lines left out", place, len(stored) - len(closed))
         if contours[number]:
@@ -159,10 +154,10 @@ def _contours_by_number(dataset: Dataset, segments: Sequence[Segment], path: Pat
     return contours
 
 
-def _contour(item: Dataset, index: int, place: str, path: Path) -> _Contour | None:
+def _contour(item: Header, index: int, place: str) -> _Contour | None:
     """A closed contour, None for one without an area."""
     name = f"contour {index} of {place}"
-    kind = _first_word(item, "ContourGeometricType", path)
+    kind = _first_word(item, "ContourGeometricType")
     if kind in _WITHOUT_AREA:
         return None
     if kind not in _FILLED:
@@ -170,15 +165,15 @@ def _contour(item: Dataset, index: int, place: str, path: Path) -> _Contour | No
     numbers = _numbers(item, name)
     if len(numbers) % 3 or len(numbers) < 9:
         raise DataError(f"{name} is no polygon: it has {len(numbers)} coordinates, not 3 for each of 3 or more points")
-    stated = count_of(item, "NumberOfContourPoints", path)
+    stated = item.count("NumberOfContourPoints")
     if stated not in {None, len(numbers) // 3}:
         raise DataError(f"{name} states {stated} points, but has {len(numbers) // 3}")
     return _Contour(name, kind, numbers.reshape(-1, 3))
 
 
-def _numbers(item: Dataset, name: str) -> NDArray[np.float64]:
+def _numbers(item: Header, name: str) -> NDArray[np.float64]:
     """ContourData from the text that is stored: there are millions, and pydicom would keep an object for each."""
-    element = item.get_item("ContourData")
+    element = item.dataset.get_item("ContourData")
     text = b"" if element is None else element.value or b""
     if not isinstance(text, bytes) or text.translate(None, delete=_DECIMAL_STRING):  # float() reads more: "1_0", "nan"
         raise DataError(f"{name} is not made of decimal numbers")

@@ -14,14 +14,14 @@ import numpy as np
 from volseg.errors import DataError
 from volseg.io.archives import read_head
 from volseg.io.dicom.classify import Found, Unused, examine
-from volseg.io.dicom.dataset import looks_like_dicom, quiet_pydicom
-from volseg.io.dicom.doubts import doubts_of
-from volseg.io.dicom.quick import HEAD_BYTES, LONG_HEAD_BYTES, QuickLook
+from volseg.io.dicom.completeness import doubts_of
+from volseg.io.dicom.fast_scan import LONG_HEAD_BYTES, QuickLook
+from volseg.io.dicom.quiet import quiet_dicom
 from volseg.io.dicom.volumes import Image, Part, plane_of, split
+from volseg.io.signatures import HEAD_BYTES, looks_like_dicom, was_dicom
 from volseg.io.source import SegmentsSource, SeriesSource, SeriesTraits, SetAside
 from volseg.progress import Progress, ignore_progress
 
-_DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 _NUMBERED = re.compile(r"\d+")
 _AXES = ("sagittal", "coronal", "axial")
 #: Progress is told after so many files: a line for each would take longer than the file.
@@ -60,7 +60,7 @@ def scan_dicom(files: Iterable[Path], progress: Progress = ignore_progress, *, f
     candidates = list(files)
     looked: list[Found | None] = []
     look = QuickLook()
-    with quiet_pydicom():
+    with quiet_dicom():
         for done, path in enumerate(candidates, start=1):
             looked.append(_look_at(path, look))
             if done % _FILES_PER_REPORT == 0 or done == len(candidates):
@@ -96,7 +96,7 @@ def _look_at(path: Path, look: QuickLook) -> Found | None:
         if found is None and len(head) == HEAD_BYTES:
             found = look(read_head(path, LONG_HEAD_BYTES), path)
         return found or examine(path)
-    if path.suffix.lower() in _DICOM_SUFFIXES or (head and not head.strip(b"\0")):  # a preamble is zeros
+    if was_dicom(path, head):
         return Unused(path, f"{path} is no DICOM file, or its beginning is lost")
     return None
 

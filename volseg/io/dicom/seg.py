@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from highdicom.color import CIELabColor
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
@@ -24,18 +23,9 @@ from pydicom.uid import (
 from volseg.errors import ConfigError, DataError, GeometryError
 from volseg.image.geometry import Geometry
 from volseg.image.terminology import Code
-from volseg.io.dicom.dataset import (
-    BROKEN,
-    count_of,
-    functional_group,
-    items_of,
-    numbers_of,
-    one_line,
-    quiet_pydicom,
-    read_dataset,
-    value_of,
-    words_of,
-)
+from volseg.io.dicom.dataset import read_dataset
+from volseg.io.dicom.header import BROKEN, Header, one_line
+from volseg.io.dicom.quiet import quiet_dicom
 from volseg.io.dicom.segments import Segment
 
 #: How far, in voxels along each axis, a pixel may lie from the voxel it is taken for. Positions and spacings are
@@ -49,7 +39,7 @@ _NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplicitVRLit
 
 
 @dataclass(frozen=True)
-class _Frame:
+class _PlacedFrame:
     """One frame and its place on the grid.
 
     Attributes:
@@ -91,100 +81,102 @@ def read_seg(
             than `LATTICE_TOLERANCE`, or they mark something outside it.
         DataError: If the file is damaged or no Segmentation.
     """
-    with quiet_pydicom():
-        dataset = _segmentation(read_dataset(path), path)
-        segments = _segments(dataset, path)
-        frames = _frames(dataset, geometry, path)
+    with quiet_dicom():
+        header = _segmentation(read_dataset(path))
+        segments = _segments(header)
+        frames = _frames(header, geometry)
         _refuse_misplaced(frames, slices or {}, path)
     described = {segment.number for segment in segments}
     for frame in frames:
         if frame.segment is not None and frame.segment not in described:
             raise DataError(f"{path} does not describe segment {frame.segment}, which frame {frame.index + 1} shows")
-    if _is_label_map(dataset, path):
-        numbers = _numbers(dataset, frames, geometry, path)
+    if _is_label_map(header):
+        numbers = _numbers(header, frames, geometry)
         yield from ((segment, numbers == segment.number) for segment in segments)
         return
-    least = _least_value(dataset, path)
+    least = _least_value(header)
     for segment in segments:
         own = [frame for frame in frames if frame.segment == segment.number]
-        yield segment, _numbers(dataset, own, geometry, path, least) > 0
+        yield segment, _numbers(header, own, geometry, least) > 0
 
 
-def _segmentation(dataset: Dataset, path: Path) -> Dataset:
-    if not items_of(dataset, "SegmentSequence", path) or "SegmentationType" not in dataset:
-        raise DataError(f"{path} is no DICOM Segmentation")
-    return dataset
+def _segmentation(header: Header) -> Header:
+    if not header.items("SegmentSequence") or "SegmentationType" not in header:
+        raise DataError(f"{header.path} is no DICOM Segmentation")
+    return header
 
 
-def _is_label_map(dataset: Dataset, path: Path) -> bool:
-    return words_of(dataset, "SegmentationType", path) == ("LABELMAP",)
+def _is_label_map(header: Header) -> bool:
+    return header.words("SegmentationType") == ("LABELMAP",)
 
 
-def _segments(dataset: Dataset, path: Path) -> tuple[Segment, ...]:
-    segments = [_segment(item, path) for item in dataset.SegmentSequence]
+def _segments(header: Header) -> tuple[Segment, ...]:
+    segments = [_segment(item) for item in header.items("SegmentSequence")]
     if len({segment.number for segment in segments}) < len(segments):
-        raise DataError(f"{path} describes several segments under one number")
+        raise DataError(f"{header.path} describes several segments under one number")
     return tuple(segment for segment in segments if segment.number != _BACKGROUND)
 
 
-def _segment(item: Dataset, path: Path) -> Segment:
-    number = count_of(item, "SegmentNumber", path)
+def _segment(item: Header) -> Segment:
+    number = item.count("SegmentNumber")
     if number is None:
-        raise DataError(f"{path} has a segment without SegmentNumber")
-    kind = items_of(item, "SegmentedPropertyTypeCodeSequence", path)
-    modifiers = items_of(kind[0], "SegmentedPropertyTypeModifierCodeSequence", path) if kind else None
+        raise DataError(f"{item.path} has a segment without SegmentNumber")
+    kind = item.items("SegmentedPropertyTypeCodeSequence")
+    modifiers = kind[0].items("SegmentedPropertyTypeModifierCodeSequence") if kind else None
     return Segment(
         number,
-        " ".join(words_of(item, "SegmentLabel", path)),
-        _code(kind[0], path) if kind else None,
-        _code(modifiers[0], path) if modifiers else None,
-        _color(item, path),
+        " ".join(item.words("SegmentLabel")),
+        _code(kind[0]) if kind else None,
+        _code(modifiers[0]) if modifiers else None,
+        _color(item),
     )
 
 
-def _code(item: Dataset, path: Path) -> Code | None:
+def _code(item: Header) -> Code | None:
     """A code as far as it is one: values of other forms (URN, long) are not kept."""
     keywords = ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")
     try:
-        return Code(*("".join(words_of(item, keyword, path)) for keyword in keywords))
+        return Code(*(item.text(keyword) for keyword in keywords))
     except ConfigError:
         return None
 
 
-def _color(item: Dataset, path: Path) -> tuple[int, int, int] | None:
-    value = value_of(item, "RecommendedDisplayCIELabValue", path)
+def _color(item: Header) -> tuple[int, int, int] | None:
+    value = item.value("RecommendedDisplayCIELabValue")
     if not isinstance(value, MultiValue | list) or len(value) != 3:
         return None
+    from highdicom.color import CIELabColor
+
     red, green, blue = CIELabColor.from_dicom_value(value).to_rgb(clip=True)
     return red, green, blue
 
 
-def _frames(dataset: Dataset, geometry: Geometry, path: Path) -> list[_Frame]:
+def _frames(header: Header, geometry: Geometry) -> list[_PlacedFrame]:
     """All frames in stored order, each on the grid."""
-    groups = items_of(dataset, "PerFrameFunctionalGroupsSequence", path)
-    shared = (items_of(dataset, "SharedFunctionalGroupsSequence", path) or [Dataset()])[0]
-    stated = count_of(dataset, "NumberOfFrames", path)
+    groups = header.items("PerFrameFunctionalGroupsSequence")
+    shared = header.first_item("SharedFunctionalGroupsSequence")
+    stated = header.count("NumberOfFrames")
     if not groups:
-        raise _placeless(path)
+        raise _placeless(header.path)
     if stated != len(groups):
-        raise DataError(f"{path} states {stated or 'no'} frames, but describes {len(groups)}")
-    columns, rows = count_of(dataset, "Columns", path), count_of(dataset, "Rows", path)
+        raise DataError(f"{header.path} states {stated or 'no'} frames, but describes {len(groups)}")
+    columns, rows = header.count("Columns"), header.count("Rows")
     if not columns or not rows:
-        raise DataError(f"{path} does not state how many Rows and Columns it has")
+        raise DataError(f"{header.path} does not state how many Rows and Columns it has")
     to_grid = np.linalg.inv(geometry.lps_affine)
-    by_position, label_map = _position_dimension(dataset, path), _is_label_map(dataset, path)
+    by_position, label_map = _position_dimension(header), _is_label_map(header)
     frames = []
     for index, own in enumerate(groups):
-        number = None if label_map else _segment_number(own, shared, index, path)
-        affine = to_grid @ _affine(own, shared, path)
-        place = _on_grid(affine, (columns, rows), f"frame {index + 1} of {path}")
-        frames.append(_Frame(index, number, *place, _rank(own, by_position, path), _source_uid(own, path)))
-    _refuse_doubles(frames, path)
-    _refuse_strays(frames, path)
+        number = None if label_map else _segment_number(own, shared, index)
+        affine = to_grid @ _affine(own, shared)
+        place = _on_grid(affine, (columns, rows), f"frame {index + 1} of {header.path}")
+        frames.append(_PlacedFrame(index, number, *place, _rank(own, by_position), _source_uid(own)))
+    _refuse_doubles(frames, header.path)
+    _refuse_strays(frames, header.path)
     return frames
 
 
-def _refuse_doubles(frames: Sequence[_Frame], path: Path) -> None:
+def _refuse_doubles(frames: Sequence[_PlacedFrame], path: Path) -> None:
     """Two frames of one segment in one place: one of them states a wrong place."""
     places = Counter((frame.segment, tuple(frame.origin.tolist())) for frame in frames)
     for (segment, place), count in places.items():
@@ -193,28 +185,28 @@ def _refuse_doubles(frames: Sequence[_Frame], path: Path) -> None:
             raise GeometryError(f"{path}: {count} frames{of} lie in the same place, from voxel {place} on")
 
 
-def _position_dimension(dataset: Dataset, path: Path) -> int | None:
+def _position_dimension(header: Header) -> int | None:
     """Which of the dimensions that number the frames is their position (PS3.3 section C.7.6.17)."""
-    items = items_of(dataset, "DimensionIndexSequence", path)
-    pointers = [value_of(item, "DimensionIndexPointer", path) for item in items]
+    items = header.items("DimensionIndexSequence")
+    pointers = [item.value("DimensionIndexPointer") for item in items]
     return pointers.index(_POSITION) if _POSITION in pointers else None
 
 
-def _rank(own: Dataset, dimension: int | None, path: Path) -> int | None:
-    content = items_of(own, "FrameContentSequence", path)
-    values = value_of(content[0], "DimensionIndexValues", path) if content else None
+def _rank(own: Header, dimension: int | None) -> int | None:
+    content = own.items("FrameContentSequence")
+    values = content[0].value("DimensionIndexValues") if content else None
     ranks = list(values) if isinstance(values, MultiValue) else [values]
     return ranks[dimension] if dimension is not None and dimension < len(ranks) else None
 
 
-def _source_uid(own: Dataset, path: Path) -> str:
+def _source_uid(own: Header) -> str:
     """The image a frame was derived from (PS3.3 section C.7.6.16.2.6); empty where it is none or several."""
-    derivations = items_of(own, "DerivationImageSequence", path)
-    images = items_of(derivations[0], "SourceImageSequence", path) if len(derivations) == 1 else ()
-    return "".join(words_of(images[0], "ReferencedSOPInstanceUID", path)) if len(images) == 1 else ""
+    derivations = own.items("DerivationImageSequence")
+    images = derivations[0].items("SourceImageSequence") if len(derivations) == 1 else ()
+    return images[0].text("ReferencedSOPInstanceUID") if len(images) == 1 else ""
 
 
-def _refuse_misplaced(frames: Sequence[_Frame], slices: Mapping[str, int], path: Path) -> None:
+def _refuse_misplaced(frames: Sequence[_PlacedFrame], slices: Mapping[str, int], path: Path) -> None:
     """Frames in the plane of the images must lie on the image they refer to."""
     for frame in frames:
         in_plane = not frame.steps[:, 2].any()
@@ -225,7 +217,7 @@ def _refuse_misplaced(frames: Sequence[_Frame], slices: Mapping[str, int], path:
             )
 
 
-def _refuse_strays(frames: Sequence[_Frame], path: Path) -> None:
+def _refuse_strays(frames: Sequence[_PlacedFrame], path: Path) -> None:
     """One frame whose number among the positions contradicts where it says to lie, while those of all others agree."""
     ranked = sorted((frame for frame in frames if isinstance(frame.rank, int)), key=lambda frame: frame.rank or 0)
     if len(ranked) < 4:
@@ -239,24 +231,24 @@ def _refuse_strays(frames: Sequence[_Frame], path: Path) -> None:
         raise GeometryError(f"{path}: the place of frame {frame.index + 1} contradicts its number among the positions")
 
 
-def _segment_number(own: Dataset, shared: Dataset, index: int, path: Path) -> int:
-    group = functional_group("SegmentIdentificationSequence", own, shared, path)
-    number = None if group is None else count_of(group, "ReferencedSegmentNumber", path)
+def _segment_number(own: Header, shared: Header, index: int) -> int:
+    group = own.functional_group("SegmentIdentificationSequence", shared)
+    number = None if group is None else group.count("ReferencedSegmentNumber")
     if number is None:
-        raise DataError(f"{path} does not say which segment its frame {index + 1} shows")
+        raise DataError(f"{own.path} does not say which segment its frame {index + 1} shows")
     return number
 
 
-def _affine(own: Dataset, shared: Dataset, path: Path) -> NDArray[np.float64]:
+def _affine(own: Header, shared: Header) -> NDArray[np.float64]:
     """(4, 3), homogeneous: the LPS+ steps in mm along i and j, and the position of the first pixel, as columns."""
-    position = functional_group("PlanePositionSequence", own, shared, path)
-    orientation = functional_group("PlaneOrientationSequence", own, shared, path)
-    measures = functional_group("PixelMeasuresSequence", own, shared, path)
+    position = own.functional_group("PlanePositionSequence", shared)
+    orientation = own.functional_group("PlaneOrientationSequence", shared)
+    measures = own.functional_group("PixelMeasuresSequence", shared)
     if position is None or orientation is None or measures is None:
-        raise _placeless(path)
-    cosines = numbers_of(orientation, "ImageOrientationPatient", 6, path)
-    between_rows, between_columns = numbers_of(measures, "PixelSpacing", 2, path)
-    origin = numbers_of(position, "ImagePositionPatient", 3, path)
+        raise _placeless(own.path)
+    cosines = orientation.numbers("ImageOrientationPatient", 6)
+    between_rows, between_columns = measures.numbers("PixelSpacing", 2)
+    origin = position.numbers("ImagePositionPatient", 3)
     i, j = np.array(cosines[:3]) * between_columns, np.array(cosines[3:]) * between_rows
     return np.vstack([np.column_stack([i, j, origin]), [0, 0, 1]])
 
@@ -293,26 +285,24 @@ def _on_grid(
     return whole_origin.astype(np.int64), whole_steps.astype(np.int64)
 
 
-def _numbers(
-    dataset: Dataset, frames: Sequence[_Frame], geometry: Geometry, path: Path, least: int = 1
-) -> NDArray[np.uint16]:
+def _numbers(header: Header, frames: Sequence[_PlacedFrame], geometry: Geometry, least: int = 1) -> NDArray[np.uint16]:
     """(I, J, K): the values of the pixels that are at least `least`, 0 elsewhere; i is the fastest in memory."""
     numbers = np.zeros(geometry.shape[::-1], dtype=np.uint16).transpose(2, 1, 0)
-    with quiet_pydicom():
-        for frame, pixels in zip(frames, _pixels(dataset, frames, path), strict=True):
+    with quiet_dicom():
+        for frame, pixels in zip(frames, _pixels(header, frames), strict=True):
             rows, columns = np.nonzero(pixels >= least)
             voxels = frame.origin + columns[:, np.newaxis] * frame.steps[0] + rows[:, np.newaxis] * frame.steps[1]
             outside = ((voxels < 0) | (voxels >= geometry.shape)).any(axis=1)
             if outside.any():
                 raise GeometryError(
-                    f"frame {frame.index + 1} of {path} marks {int(outside.sum())} voxels outside the image",
+                    f"frame {frame.index + 1} of {header.path} marks {int(outside.sum())} voxels outside the image",
                     hint="is it the segmentation of this image?",
                 )
             numbers[tuple(voxels.T)] = pixels[rows, columns]
     return numbers
 
 
-def _pixels(dataset: Dataset, frames: Sequence[_Frame], path: Path) -> Iterator[NDArray[np.unsignedinteger]]:
+def _pixels(header: Header, frames: Sequence[_PlacedFrame]) -> Iterator[NDArray[np.unsignedinteger]]:
     """The (rows, columns) stored values of frames.
 
     Raises:
@@ -320,23 +310,26 @@ def _pixels(dataset: Dataset, frames: Sequence[_Frame], path: Path) -> Iterator[
     """
     if not frames:
         return
+    dataset = header.dataset
     try:
         if dataset.file_meta.TransferSyntaxUID in _NATIVE:
-            _check_length(dataset, path)
+            _check_length(header)
         if dataset.BitsAllocated == 1 and dataset.file_meta.TransferSyntaxUID in _NATIVE:
             yield from (_bits(dataset, frame.index) for frame in frames)
             return
         yield from iter_pixels(dataset, indices=[frame.index for frame in frames], raw=True)
     except BROKEN as error:
-        raise DataError(f"the pixels of {path} cannot be decoded: {one_line(error)}") from error
+        raise DataError(f"the pixels of {header.path} cannot be decoded: {one_line(error)}") from error
 
 
-def _check_length(dataset: Dataset, path: Path) -> None:
+def _check_length(header: Header) -> None:
     """Refuse pixels that are more or fewer than the stated frames take: it was another matrix."""
+    dataset = header.dataset
     bits = int(dataset.NumberOfFrames) * dataset.Rows * dataset.Columns * dataset.BitsAllocated
     if not 0 <= len(dataset.PixelData) - (bits + 7) // 8 <= 1:  # one byte makes an odd length even
         raise DataError(
-            f"{path} holds {len(dataset.PixelData)} bytes of pixels where its Rows and Columns make {(bits + 7) // 8}",
+            f"{header.path} holds {len(dataset.PixelData)} bytes of pixels where its Rows and Columns make "
+            f"{(bits + 7) // 8}",
             hint="its header is damaged",
         )
 
@@ -357,13 +350,13 @@ def _bits(dataset: Dataset, index: int) -> NDArray[np.uint8]:
     return bits[: last - first].reshape(shape)
 
 
-def _least_value(dataset: Dataset, path: Path) -> int:
+def _least_value(header: Header) -> int:
     """The smallest stored value that counts as inside."""
-    if words_of(dataset, "SegmentationType", path) != ("FRACTIONAL",):
+    if header.words("SegmentationType") != ("FRACTIONAL",):
         return 1
-    most = count_of(dataset, "MaximumFractionalValue", path)
+    most = header.count("MaximumFractionalValue")
     if not most:
-        raise DataError(f"{path} is fractional and does not state MaximumFractionalValue")
+        raise DataError(f"{header.path} is fractional and does not state MaximumFractionalValue")
     return (most + 1) // 2
 
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
-from pydicom.dataset import Dataset
-
-from volseg.io.dicom.dataset import functional_group, items_of, words_of
+from volseg.io.dicom.header import Header
 
 
 @dataclass(frozen=True)
@@ -52,29 +49,28 @@ VARYING = (
 SEPARATORS = (*STABLE, *VARYING)
 
 
-def classic_values(header: Dataset, path: Path) -> tuple[str, ...]:
+def classic_values(header: Header) -> tuple[str, ...]:
     """The value of each of `SEPARATORS` in a classic image, empty where it is not stated."""
-    return tuple("\\".join(words_of(header, each.keyword, path)) if each.keyword else "" for each in SEPARATORS)
+    return tuple("\\".join(header.words(each.keyword)) if each.keyword else "" for each in SEPARATORS)
 
 
-def frame_values(own: Dataset, shared: Dataset, path: Path) -> tuple[str, ...]:
+def frame_values(own: Header, shared: Header) -> tuple[str, ...]:
     """The value of each of `SEPARATORS` in a frame of an enhanced image, empty where it is not stated.
 
     Args:
         own: Functional groups of the frame.
         shared: Functional groups of all frames.
-        path: The file.
     """
-    return tuple(_frame_value(each, own, shared, path) for each in SEPARATORS)
+    return tuple(_frame_value(each, own, shared) for each in SEPARATORS)
 
 
-def _frame_value(separator: Separator, own: Dataset, shared: Dataset, path: Path) -> str:
+def _frame_value(separator: Separator, own: Header, shared: Header) -> str:
     if not separator.group:
         return ""
-    group = functional_group(separator.group, own, shared, path)
+    group = own.functional_group(separator.group, shared)
     if group is None or separator.group_keyword not in group:
         return ""
     if separator.group_keyword.endswith("Sequence"):
-        nested = items_of(group, separator.group_keyword, path)
-        return "\\".join(words_of(nested[0], separator.keyword, path)) if nested else ""
-    return "\\".join(words_of(group, separator.group_keyword, path))
+        nested = group.items(separator.group_keyword)
+        return "\\".join(nested[0].words(separator.keyword)) if nested else ""
+    return "\\".join(group.words(separator.group_keyword))

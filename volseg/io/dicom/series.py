@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from volseg.errors import DataError, GeometryError
 from volseg.image.volume import Volume
-from volseg.io.dicom.dataset import quiet_pydicom, read_header
+from volseg.io.dicom.dataset import read_header
 from volseg.io.dicom.frames import Frame
 from volseg.io.dicom.images import frames_in, read_images
 from volseg.io.dicom.instances import Instances
+from volseg.io.dicom.quiet import quiet_dicom
 from volseg.io.dicom.stack import Stack, by_position, differing, in_order, stack
 from volseg.io.source import SeriesSource
 
@@ -51,7 +52,7 @@ def read_series(source: SeriesSource) -> Volume:
     """
     place = place_of(source)
     _check(source, place)
-    with quiet_pydicom():
+    with quiet_dicom():
         frames, slices = _read_all(source, place)
         if (factor := _activity_factor(frames, place)) != 1:
             slices *= np.float32(factor)
@@ -80,12 +81,12 @@ def read_instances(source: SeriesSource) -> Instances:
     """
     place = place_of(source)
     _check(source, place)
-    with quiet_pydicom():
+    with quiet_dicom():
         headers = {path: read_header(path) for path in source.files}
-        frames = [frame for path, wanted in source.parts for frame in _wanted(frames_in(headers[path], path), wanted)]
+        frames = [frame for path, wanted in source.wanted_frames for frame in _wanted(frames_in(headers[path]), wanted)]
         frames = _one_per_position(in_order(frames, place), _values_of, place)
         placed = stack(frames, place, fill_gaps=source.fill_gaps)
-        return Instances(placed.geometry, tuple(frames), placed.slices, headers)
+        return Instances(source.folder, placed.geometry, tuple(frames), placed.slices, headers)
 
 
 def _wanted(frames: list[Frame], numbers: Sequence[int] | None) -> list[Frame]:
@@ -134,7 +135,8 @@ def _activity_factor(frames: Sequence[Frame], place: str) -> float:
 
 def _read_slice(path: Path, out: NDArray[np.float32], place: str) -> Frame:
     """Read a file that holds one slice of a volume."""
-    images = read_images(path)
+    with quiet_dicom():  # a thread of a pool starts loud
+        images = read_images(path)
     if len(images.frames) != 1 or images.frames[0].plane.shape != out.shape[::-1]:
         raise differing(place)
     images.rescale(0, out)

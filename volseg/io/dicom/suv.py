@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from pydicom.dataset import Dataset
-
 from volseg.errors import DataError
-from volseg.io.dicom.dataset import items_of, numbers_of, words_of
+from volseg.io.dicom.header import Header
 
 _DAY = timedelta(days=1)
 _FIRST_DAY = datetime(1, 1, 1)  # noqa: DTZ001  dates of one scanner
@@ -38,7 +36,7 @@ class Activity:
 AS_IT_IS = Activity()
 
 
-def activity_of(dataset: Dataset, path: Path) -> Activity:
+def activity_of(header: Header) -> Activity:
     """What turns activity concentrations (Bq/ml) into SUVbw (g/ml).
 
     SUVbw = activity concentration x body weight / injected dose, both activities decay-corrected to one time (Thie
@@ -46,69 +44,68 @@ def activity_of(dataset: Dataset, path: Path) -> Activity:
     states every number it takes.
 
     Args:
-        dataset: Of one image.
-        path: The file.
+        header: Of one image.
     """
-    if words_of(dataset, "Modality", path) != ("PT",) or words_of(dataset, "Units", path) != ("BQML",):
+    if header.words("Modality") != ("PT",) or header.words("Units") != ("BQML",):
         return AS_IT_IS
     try:
-        return Activity(_factor(dataset, path))
+        return Activity(_factor(header))
     except DataError as error:
         return Activity(fault=str(error))
 
 
-def _factor(dataset: Dataset, path: Path) -> float:
-    corrected = words_of(dataset, "CorrectedImage", path)
+def _factor(header: Header) -> float:
+    corrected = header.words("CorrectedImage")
     if not {"ATTN", "DECY"} <= set(corrected):
-        raise DataError(f"CorrectedImage of {path} is {'/'.join(corrected) or 'not stated'}, not ATTN and DECY")
-    weight_kg = _positive(dataset, "PatientWeight", path)
-    items = items_of(dataset, "RadiopharmaceuticalInformationSequence", path)
+        raise DataError(f"CorrectedImage of {header.path} is {'/'.join(corrected) or 'not stated'}, not ATTN and DECY")
+    weight_kg = _positive(header, "PatientWeight")
+    items = header.items("RadiopharmaceuticalInformationSequence")
     if not items:
-        raise DataError(f"{path} does not state the radiopharmaceutical")
-    dose_bq = _positive(items[0], "RadionuclideTotalDose", path)
-    match words_of(dataset, "DecayCorrection", path):
+        raise DataError(f"{header.path} does not state the radiopharmaceutical")
+    dose_bq = _positive(items[0], "RadionuclideTotalDose")
+    match header.words("DecayCorrection"):
         case ("ADMIN",):
             decay = 1.0
         case ("START",):
-            decay = _decay(dataset, items[0], path)
+            decay = _decay(header, items[0])
         case other:
-            raise DataError(f"DecayCorrection of {path} is {other or 'not stated'}, neither START nor ADMIN")
+            raise DataError(f"DecayCorrection of {header.path} is {other or 'not stated'}, neither START nor ADMIN")
     return weight_kg * 1000 / (dose_bq * decay)
 
 
-def _positive(dataset: Dataset, keyword: str, path: Path) -> float:
-    value = numbers_of(dataset, keyword, 1, path)[0]
+def _positive(header: Header, keyword: str) -> float:
+    value = header.numbers(keyword, 1)[0]
     if value <= 0:
-        raise DataError(f"{keyword} of {path} must be positive, it is {value:g}")
+        raise DataError(f"{keyword} of {header.path} must be positive, it is {value:g}")
     return value
 
 
-def _decay(dataset: Dataset, administration: Dataset, path: Path) -> float:
+def _decay(header: Header, administration: Header) -> float:
     """What is left of the injected dose at the time to which the images are corrected: the start of the series."""
-    half_life_s = _positive(administration, "RadionuclideHalfLife", path)
-    elapsed_s = _elapsed(dataset, administration, path).total_seconds()
+    half_life_s = _positive(administration, "RadionuclideHalfLife")
+    elapsed_s = _elapsed(header, administration).total_seconds()
     if not 0 <= elapsed_s <= _MOST_HALF_LIVES * half_life_s:
-        raise DataError(f"{path}: {elapsed_s:.0f} s from injection to scan are not plausible")
+        raise DataError(f"{header.path}: {elapsed_s:.0f} s from injection to scan are not plausible")
     return float(2.0 ** (-elapsed_s / half_life_s))
 
 
-def _elapsed(dataset: Dataset, administration: Dataset, path: Path) -> timedelta:
+def _elapsed(header: Header, administration: Header) -> timedelta:
     """From the injection to SeriesTime, which is the start of the scan only while it is not after the acquisition."""
-    series, acquisition = _time(dataset, "SeriesTime", path), _time(dataset, "AcquisitionTime", path)
-    series_date, acquisition_date = (_date(dataset, keyword, path) for keyword in ("SeriesDate", "AcquisitionDate"))
+    series, acquisition = _time(header, "SeriesTime"), _time(header, "AcquisitionTime")
+    series_date, acquisition_date = (_date(header, keyword) for keyword in ("SeriesDate", "AcquisitionDate"))
     if (acquisition_date or series_date) + acquisition < series_date + series:
-        raise DataError(f"SeriesTime of {path} is after its AcquisitionTime")
-    started = _DATE_TIME.fullmatch("".join(words_of(administration, "RadiopharmaceuticalStartDateTime", path)))
+        raise DataError(f"SeriesTime of {header.path} is after its AcquisitionTime")
+    started = _DATE_TIME.fullmatch(administration.text("RadiopharmaceuticalStartDateTime"))
     if started and series_date:
-        return series_date + series - (_day(started[1], path) + _time_of_day(started[2], path))
-    elapsed = series - _time(administration, "RadiopharmaceuticalStartTime", path)
+        return series_date + series - (_day(started[1], header.path) + _time_of_day(started[2], header.path))
+    elapsed = series - _time(administration, "RadiopharmaceuticalStartTime")
     return elapsed if elapsed >= timedelta(0) else elapsed + _DAY  # injected before midnight
 
 
-def _date(dataset: Dataset, keyword: str, path: Path) -> timedelta:
+def _date(header: Header, keyword: str) -> timedelta:
     """A date, as the time since year 1; nothing where it is not stated."""
-    text = "".join(words_of(dataset, keyword, path))
-    return _day(text, path) if text else timedelta(0)
+    text = header.text(keyword)
+    return _day(text, header.path) if text else timedelta(0)
 
 
 def _day(text: str, path: Path) -> timedelta:
@@ -118,11 +115,11 @@ def _day(text: str, path: Path) -> timedelta:
         raise DataError(f"{path} states {text!r}, which is no date") from error
 
 
-def _time(dataset: Dataset, keyword: str, path: Path) -> timedelta:
-    text = "".join(words_of(dataset, keyword, path))
+def _time(header: Header, keyword: str) -> timedelta:
+    text = header.text(keyword)
     if not text:
-        raise DataError(f"{path} does not state {keyword}")
-    return _time_of_day(text, path)
+        raise DataError(f"{header.path} does not state {keyword}")
+    return _time_of_day(text, header.path)
 
 
 def _time_of_day(text: str, path: Path) -> timedelta:

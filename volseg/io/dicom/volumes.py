@@ -180,7 +180,7 @@ def _makes_volumes(images: Sequence[Image], groups: Iterable[Sequence[Image]]) -
 
 
 def _positions(images: Iterable[Image]) -> list[list[Image]]:
-    return by_position(sorted(images, key=_depth), plane_of)
+    return by_position(sorted(images, key=lambda image: plane_of(image).depth_mm), plane_of)
 
 
 def plane_of(image: Image) -> Plane:
@@ -188,10 +188,6 @@ def plane_of(image: Image) -> Plane:
     if image.plane is None:
         raise GeometryError(f"{image.path} does not say where it lies")
     return image.plane
-
-
-def _depth(image: Image) -> float:
-    return plane_of(image).depth_mm
 
 
 def _piece(part: Part, name: str, images: Iterable[Image]) -> Part:

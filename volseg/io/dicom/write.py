@@ -12,7 +12,8 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, 
 from volseg.errors import DataError, GeometryError
 from volseg.image.geometry import Geometry
 from volseg.image.volume import Volume
-from volseg.io.dicom.dataset import decimal_string, quiet_pydicom
+from volseg.io.dicom.dataset import decimal_string
+from volseg.io.dicom.quiet import quiet_dicom
 from volseg.io.files import atomic_path
 
 _SOP_CLASSES = {"CT": CTImageStorage, "MR": MRImageStorage}
@@ -53,7 +54,7 @@ def write_series(volume: Volume, folder: Path, *, modality: str = "MR", series_d
     template = _series_header(volume.geometry, modality, series_description)
     _describe_values(template, stored.dtype, slope, intercept)
     paths = [folder / f"{k + 1:04d}.dcm" for k in range(volume.geometry.shape[2])]
-    with quiet_pydicom():
+    with quiet_dicom():
         for k, path in enumerate(paths):
             _write_slice(template, volume.geometry, stored[:, :, k], k, path)
     return paths

@@ -14,8 +14,11 @@ _BINS = 10
 
 
 @dataclass(frozen=True)
-class Calibration:
+class ProbabilityScore:
     """The agreement of a label's probability with a reference, voxel by voxel; what is undefined is NaN.
+
+    The first two say how well it tells the label from the rest (discrimination), the others how far it can be taken at
+    its word (calibration).
 
     Attributes:
         auroc: Area under the receiver operating characteristic; NaN where the reference is empty or full.
@@ -30,7 +33,7 @@ class Calibration:
     brier: float
 
 
-def measure_calibration(probability: NDArray[np.floating], reference: NDArray[np.bool_]) -> Calibration:
+def score_probability(probability: NDArray[np.floating], reference: NDArray[np.bool_]) -> ProbabilityScore:
     """Compare the probability of one label with where it is.
 
     Args:
@@ -47,7 +50,7 @@ def measure_calibration(probability: NDArray[np.floating], reference: NDArray[np
         raise ValueError("nothing cannot be calibrated")
     values, positive, negative = _counted(probability[reference], probability[~reference])
     total = positive + negative
-    return Calibration(
+    return ProbabilityScore(
         auroc=_auroc(positive, negative),
         average_precision=_average_precision(positive, total),
         calibration_error=_calibration_error(values, positive, total),

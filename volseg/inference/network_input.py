@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from volseg.image.box import Box
 from volseg.image.resampling import interpolate_axis, sample_positions
 
-Box = tuple[slice, slice, slice]
+__all__ = ["Box", "NetworkInput", "Spacing", "Triple"]
+
 Spacing = tuple[float, float, float]
 Triple = tuple[int, int, int]
 
@@ -20,7 +22,7 @@ _PLANES = 16
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
+class NetworkInput:
     """A normalised volume and the voxel size at which it is looked at.
 
     Attributes:
@@ -36,7 +38,7 @@ class Scene:
     network_spacing_mm: Spacing
 
     @classmethod
-    def at_network_spacing(cls, array: NDArray[np.float32]) -> Scene:
+    def at_network_spacing(cls, array: NDArray[np.float32]) -> NetworkInput:
         """A volume that is at the network's voxel size already."""
         r, a, s = array.shape[1:]
         return cls(array, (1.0, 1.0, 1.0), (r, a, s), (1.0, 1.0, 1.0))
@@ -66,11 +68,10 @@ class Scene:
         Returns:
             (C, *box) float32, contiguous.
         """
-        r, a, s = box
-        result = torch.empty(len(self.array), *(side.stop - side.start for side in box))
-        for begin in range(s.start, s.stop, _PLANES):
-            few = slice(begin, min(begin + _PLANES, s.stop))
-            result[..., begin - s.start : few.stop - s.start] = self._resampled((r, a, few))
+        result = torch.empty(len(self.array), *box.shape)
+        for begin in range(box.k.start, box.k.stop, _PLANES):
+            few = slice(begin, min(begin + _PLANES, box.k.stop))
+            result[..., begin - box.k.start : few.stop - box.k.start] = self._resampled(box.with_side(2, few))
         return result
 
     def _resampled(self, box: Box) -> torch.Tensor:

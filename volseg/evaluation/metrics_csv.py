@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from volseg.errors import DataError
 from volseg.evaluation.columns import Column
 from volseg.image.geometry import Geometry
 from volseg.image.volume import Label
-from volseg.io.files import atomic_path
 from volseg.metrics import LabelScore, LabelStatus, worst_distance_mm
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _FIRST, _LAST = ("case_id", "label", "value", "status"), ("reason",)
 _WHOLE_NUMBERS = ("value", "tp", "fp", "fn", "tn", "lesions_found", "lesions_false", "lesions_missed")
-
-_TEXTS = dict.fromkeys(("case_id", "label", "metric", "reason"), str)
 
 
 def score_row(case_id: str, score: LabelScore, columns: Sequence[Column], grid: Geometry) -> dict[str, object]:
@@ -61,6 +58,8 @@ def metrics_table(rows: Sequence[dict[str, object]], columns: Sequence[Column]) 
     Returns:
         Case id, label, value, status, the columns and a reason; sorted by case id and label value.
     """
+    import pandas as pd
+
     names = [*_FIRST, *(column.name for column in columns), *_LAST]
     table = pd.DataFrame(rows, columns=names).sort_values(["case_id", "value"], ignore_index=True)
     table["status"] = table["status"].map(str)
@@ -75,34 +74,3 @@ def _value(score: LabelScore, column: Column, grid: Geometry) -> float | int | N
     value = column.value(score)
     unknown = value is None or (score.status is LabelStatus.NOT_PREDICTED and math.isnan(value))
     return column.worst(worst_distance_mm(grid)) if unknown else value
-
-
-def read_table(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
-    """Read a CSV that volseg wrote; an empty cell is NaN, whatever else is called NA is a name.
-
-    Args:
-        path: The file.
-        columns: What it must have.
-
-    Raises:
-        DataError: If it is no such table.
-    """
-    hint = "name a folder that volseg wrote"
-    try:
-        table = pd.read_csv(path, dtype=_TEXTS, keep_default_na=False, na_values=[""])
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is no table of results: {error}", hint=hint) from error
-    missing = [name for name in columns if name not in table.columns]
-    if missing:
-        raise DataError(f"{path} is no table of results: it has no column {missing[0]}", hint=hint)
-    return table
-
-
-def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write a CSV with six digits, an empty cell for what does not exist.
-
-    Raises:
-        OutputError: If it cannot be written.
-    """
-    with atomic_path(path) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.6g")

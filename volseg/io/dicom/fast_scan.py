@@ -7,14 +7,15 @@ from pathlib import Path
 from pydicom.datadict import tag_for_keyword
 
 from volseg.io.dicom.classify import CLASSIC_CLASSES, TAGS, Found, classify
-from volseg.io.dicom.dataset import parse_numbers, raw_dataset
+from volseg.io.dicom.dataset import raw_dataset
 from volseg.io.dicom.elements import glance
 from volseg.io.dicom.frames import FARTHEST_MM, Plane
+from volseg.io.dicom.header import parse_numbers
 from volseg.io.dicom.separators import STABLE, VARYING
 from volseg.io.dicom.volumes import Image
 
-#: How much of a file is read to look at its header, and how much if that was not enough; the rest is left to pydicom.
-HEAD_BYTES, LONG_HEAD_BYTES = 6_144, 65_536
+#: How much of a file is read if `HEAD_BYTES` were not enough; the rest is left to pydicom.
+LONG_HEAD_BYTES = 65_536
 
 _SOP_CLASS, _SOP_UID, _INSTANCE, _POSITION, _FRAMES, _IMAGE_TYPE = (
     tag_for_keyword(keyword) or 0
@@ -53,7 +54,7 @@ class QuickLook:
         first = self._first.get(key)
         if first is not None:
             return (_like(first, found, path),)
-        looked = classify(raw_dataset(found), path)
+        looked = classify(raw_dataset(found, path))
         if isinstance(looked, tuple) and looked[0].plane is not None:
             self._first[key] = looked[0]
         return looked

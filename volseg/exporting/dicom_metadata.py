@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import re
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import fastremap
@@ -21,15 +16,16 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import CTImageStorage
 
 from volseg.errors import DataError, GeometryError
-from volseg.exporting.identity import derived_uid
+from volseg.exporting.uids import derived_uid
 from volseg.image.terminology import Code, Structure, private
 from volseg.image.volume import Label, Mask
-from volseg.io.dicom import Instances, read_instances
-from volseg.io.dicom.dataset import decimal_string, quiet_pydicom, words_of
-from volseg.io.source import SeriesSource
+from volseg.io.dicom import Instances
+from volseg.io.dicom.dataset import decimal_string
+from volseg.io.dicom.header import Header
+from volseg.io.dicom.quiet import filter_loggers
 from volseg.version import __version__
 
-_log = logging.getLogger("volseg")
+filter_loggers("highdicom")
 
 #: Who made the objects (PS3.3 section C.7.5.2). The serial number must be stated; software has none.
 MANUFACTURER = "volseg"
@@ -62,20 +58,6 @@ class ObjectUids:
     instance: str
 
 
-@contextmanager
-def quiet_highdicom() -> Iterator[None]:
-    """Let highdicom neither warn nor log: it does so about names of patients, in full."""
-    logger = logging.getLogger("highdicom")
-    level = logger.level
-    with quiet_pydicom():
-        warnings.filterwarnings("ignore", module="highdicom")
-        logger.setLevel(logging.CRITICAL + 1)
-        try:
-            yield
-        finally:
-            logger.setLevel(level)
-
-
 def object_uids(kind: str, mask: Mask, instances: Instances) -> ObjectUids:
     """The identifiers of an object made from a mask: the same mask of the same images is the same object.
 
@@ -84,28 +66,23 @@ def object_uids(kind: str, mask: Mask, instances: Instances) -> ObjectUids:
         mask: Voxels and labels both count.
         instances: The images, which the grid follows from.
     """
-    images = (f"{instances.header_of(frame).get('SOPInstanceUID')}#{frame.index}" for frame in instances.frames)
+    images = (f"{instances.header_of(frame).dataset.get('SOPInstanceUID')}#{frame.index}" for frame in instances.frames)
     voxels = np.ascontiguousarray(mask.array.T, dtype="<u2").tobytes()
     content = derived_uid(kind, __version__, repr(mask.labels), *images, voxels)
     return ObjectUids(derived_uid(content, "series"), derived_uid(content, "instance"))
 
 
-def images_under(mask: Mask, source: SeriesSource) -> Instances:
-    """Read the headers of the images a mask lies on, and say what a person should know of them.
+def check_grid(mask: Mask, instances: Instances) -> None:
+    """Refuse a mask that lies elsewhere than the images it is to be described with.
 
     Raises:
-        GeometryError: If the mask has another grid.
-        DataError: If the images cannot be read.
+        GeometryError: If it has another grid.
     """
-    instances = read_instances(source)
     if not mask.geometry.matches(instances.geometry):
         raise GeometryError(
-            f"the mask has {mask.geometry}, but the images in {source.folder} have {instances.geometry}",
+            f"the mask has {mask.geometry}, but the images in {instances.folder} have {instances.geometry}",
             hint="export a mask with the images it was made from",
         )
-    warn_of_burned_in(instances, source.folder)
-    _warn_of_studies(instances, source.folder)
-    return instances
 
 
 def made_by_volseg(uids: ObjectUids, series_number: int) -> dict[str, Any]:
@@ -133,21 +110,15 @@ def check_values(mask: Mask) -> None:
         raise DataError(f"the mask has voxels of value {strange[0]}, which no label names")
 
 
-def warn_of_burned_in(instances: Instances, place: Path) -> None:
-    """Say it when text is burned into the images: it may name the patient, and what is derived points to it."""
-    if any(words_of(header, "BurnedInAnnotation", path) == ("YES",) for path, header in instances.headers.items()):
-        _log.warning("%s: BurnedInAnnotation is YES: the images may show who the patient is", place)
-
-
-def required(header: Dataset, keyword: str, path: Path) -> str:
+def required(header: Header, keyword: str) -> str:
     """An element that no DICOM image can be without (type 1).
 
     Raises:
         DataError: If it is absent or empty.
     """
-    words = words_of(header, keyword, path)
+    words = header.words(keyword)
     if not words or not words[0]:
-        raise DataError(f"{path} does not state {keyword}, so nothing can be derived from it for a DICOM viewer")
+        raise DataError(f"{header.path} does not state {keyword}, so nothing can be derived from it for a DICOM viewer")
     return words[0]
 
 
@@ -163,15 +134,15 @@ def study_header(instances: Instances) -> Dataset:
         DataError: If an image does not say which study or series it belongs to.
         GeometryError: If the images state several frames of reference.
     """
-    path, source = next(iter(instances.headers.items()))
+    source = next(iter(instances.headers.values()))
     header = Dataset()
     header.SpecificCharacterSet = "ISO_IR 192"
     for keyword in _PATIENT_AND_STUDY:
-        setattr(header, keyword, _valid(keyword, "\\".join(words_of(source, keyword, path))))
+        setattr(header, keyword, _valid(keyword, "\\".join(source.words(keyword))))
     for keyword in _REQUIRED:
-        setattr(header, keyword, required(source, keyword, path))
+        setattr(header, keyword, required(source, keyword))
     header.FrameOfReferenceUID = _space_uid(instances, header.SeriesInstanceUID)
-    header.Modality = "".join(words_of(source, "Modality", path))
+    header.Modality = source.text("Modality")
     return header
 
 
@@ -181,17 +152,10 @@ def _space_uid(instances: Instances, series_uid: str) -> str:
     Raises:
         GeometryError: If the images state several: their positions cannot be compared.
     """
-    stated = {"".join(words_of(header, "FrameOfReferenceUID", path)) for path, header in instances.headers.items()}
+    stated = {header.text("FrameOfReferenceUID") for header in instances.headers.values()}
     if len(stated) > 1:
         raise GeometryError(f"the images of series {series_uid} state {len(stated)} frames of reference")
     return stated.pop() or derived_uid("frame of reference", series_uid)
-
-
-def _warn_of_studies(instances: Instances, place: Path) -> None:
-    """Say it when the images of one series name several studies: what is derived can belong to one only."""
-    studies = {"".join(words_of(header, "StudyInstanceUID", path)) for path, header in instances.headers.items()}
-    if len(studies) > 1:
-        _log.warning("%s: its images name %d studies; what is derived goes to that of the first", place, len(studies))
 
 
 def image_headers(instances: Instances) -> list[Dataset]:
@@ -212,18 +176,18 @@ def image_headers(instances: Instances) -> list[Dataset]:
     for frame in instances.frames:
         header = Dataset()
         header.update(study)
-        file_uid = required(instances.header_of(frame), "SOPInstanceUID", frame.path)
+        file_uid = required(instances.header_of(frame), "SOPInstanceUID")
         header.SOPInstanceUID = derived_uid(file_uid, str(frame.index))
         header.ImagePositionPatient = [decimal_string(x) for x in frame.plane.origin_mm]
         headers.append(header)
     return headers
 
 
-def reference(header: Dataset, path: Path) -> Dataset:
+def reference(header: Header) -> Dataset:
     """Names the object of a file (PS3.3 table 10-11)."""
     item = Dataset()
-    item.ReferencedSOPClassUID = required(header, "SOPClassUID", path)
-    item.ReferencedSOPInstanceUID = required(header, "SOPInstanceUID", path)
+    item.ReferencedSOPClassUID = required(header, "SOPClassUID")
+    item.ReferencedSOPInstanceUID = required(header, "SOPInstanceUID")
     return item
 
 

@@ -1,4 +1,4 @@
-"""What a run leaves behind for people: history.csv, validation.csv and TensorBoard."""
+"""Records of a run for people: history.csv, validation.csv and TensorBoard."""
 
 from __future__ import annotations
 
@@ -8,21 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from volseg.config import Config, dump
-from volseg.io.files import atomic_path
+from volseg.io.tables import read_table, write_table
 from volseg.model.label_encoding import label_values, winners
 from volseg.training.preparation import PreparedCase
-from volseg.training.validation import Validation, as_infer_fn, logits_of
+from volseg.training.validation import Validation
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
-
-HISTORY_FILE, VALIDATION_FILE = "history.csv", "validation.csv"
 
 #: Outlines on TensorBoard slices; distinguishable with any colour vision.
 _REFERENCE_COLOR = (0, 158, 115)
@@ -35,27 +31,32 @@ def write_history(rows: Sequence[dict[str, Any]], path: Path) -> None:
     Raises:
         OutputError: If it cannot be written.
     """
-    with atomic_path(path) as temporary:
-        pd.DataFrame(list(rows)).to_csv(temporary, index=False, float_format="%.6g")
+    write_table(rows, path)
 
 
 def write_validation(validation: Validation, path: Path) -> None:
-    """Write Dice per held-out case and label; an empty cell where neither has the label, or the reference does not say.
+    """Write Dice per validation case and label; a cell is empty where there is nothing to compare.
 
     Raises:
         OutputError: If it cannot be written.
     """
     columns = {"dice": validation.dice, **{f"dice_{name}": dice for name, dice in validation.dice_by_trial.items()}}
-    index = pd.MultiIndex.from_product([validation.case_ids, validation.labels], names=["case_id", "label"])
-    table = pd.DataFrame({name: dice.ravel() for name, dice in columns.items()}, index=index)
-    with atomic_path(path) as temporary:
-        table.to_csv(temporary, float_format="%.6f")
+    rows = [
+        {"case_id": case_id, "label": label, **{name: dice[case, number] for name, dice in columns.items()}}
+        for case, case_id in enumerate(validation.case_ids)
+        for number, label in enumerate(validation.labels)
+    ]
+    write_table(rows, path, ["case_id", "label", *columns], float_format="%.6f")
 
 
 def read_validation(path: Path) -> Validation:
-    """Read what `write_validation` wrote."""
-    table = pd.read_csv(path, dtype={"case_id": str, "label": str}).set_index(["case_id", "label"])
-    case_ids, labels = (tuple(level.unique()) for level in (table.index.get_level_values(n) for n in range(2)))
+    """Read what `write_validation` wrote.
+
+    Raises:
+        DataError: If it is not of that form.
+    """
+    table = read_table(path, ["case_id", "label", "dice"])
+    case_ids, labels = (tuple(table.pop(name).unique()) for name in ("case_id", "label"))
     columns = {
         str(name).removeprefix("dice_"): values.to_numpy(np.float64).reshape(len(case_ids), len(labels))
         for name, values in table.items()
@@ -68,7 +69,7 @@ class Board:
 
     Args:
         folder: Where its event files lie.
-        epoch: Epochs that are already there; later ones of an interrupted run are dropped.
+        epoch: The last epoch to keep of an interrupted run; its later ones are dropped.
         config: Shown as text.
     """
 
@@ -77,7 +78,7 @@ class Board:
 
     @cached_property
     def _writer(self) -> SummaryWriter:
-        """Made when something is written: only one process of a team does."""
+        """Created at the first entry: only the leader of a group writes any."""
         from torch.utils.tensorboard import SummaryWriter
 
         writer = SummaryWriter(str(self._folder), purge_step=self._epoch + 1)
@@ -92,18 +93,22 @@ class Board:
                 self._writer.add_scalar(f"{group}/{name}", value, epoch)
         self._writer.flush()
 
-    def add_slices(
-        self, epoch: int, network: nn.Module, case: PreparedCase, config: Config, dtype: torch.dtype
-    ) -> None:
-        """Show the axial slice with the most reference of one case, outlined."""
-        logits = logits_of(as_infer_fn(network, config, dtype), case, config)
-        predicted = label_values(config.data)[winners(logits.movedim(0, -1), config.data).numpy()]
+    def add_slices(self, epoch: int, case: PreparedCase, logits: torch.Tensor) -> None:
+        """Show the axial slice of a case that has the most labelled voxels, with both outlines.
+
+        Args:
+            epoch: Which epoch it belongs to.
+            case: With the reference.
+            logits: (outputs, R, A, S), the prediction.
+        """
+        data = self._config.data
+        predicted = label_values(data)[winners(logits.movedim(0, -1), data).numpy()]
         level = int(np.count_nonzero(case.reference, axis=(0, 1)).argmax())
         picture = outlined_slice(case.image[0, :, :, level], case.reference[:, :, level], predicted[:, :, level])
         self._writer.add_image("reference green, prediction orange", picture, epoch, dataformats="HWC")
 
     def close(self) -> None:
-        """Write what is left; a file that nothing was written to is not begun: its header would erase the others."""
+        """Flush the entries; without any, no file is created, whose header would erase the earlier ones."""
         if "_writer" in vars(self):
             self._writer.close()
 

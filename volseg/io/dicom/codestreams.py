@@ -6,12 +6,11 @@ Decoders take the word of the one or of the other, and some end the process wher
 from __future__ import annotations
 
 import struct
-from pathlib import Path
 
-from pydicom.dataset import Dataset
 from pydicom.uid import UID, JPEG2000TransferSyntaxes
 
 from volseg.errors import DataError
+from volseg.io.dicom.header import Header
 
 #: What a header may allocate: JPEG and JPEG-LS end at 16 bits.
 _MOST_BITS, _MOST_JPEG_BITS = 32, 16
@@ -22,12 +21,13 @@ _JPEG2000_START = b"\xff\x4f\xff\x51"
 _FRAME_HEADERS = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
 
 
-def check_stream(frame: bytes, dataset: Dataset, path: Path) -> None:
+def check_stream(frame: bytes, header: Header) -> None:
     """Refuse a compressed image that is another format, size or depth than the header states.
 
     Raises:
         DataError: If it is.
     """
+    dataset, path = header.dataset, header.path
     syntax = UID(dataset.file_meta.TransferSyntaxUID)
     size = _jpeg2000_size(frame) if syntax in JPEG2000TransferSyntaxes else _jpeg_size(frame)
     if size is None:

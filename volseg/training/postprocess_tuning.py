@@ -1,4 +1,4 @@
-"""What follows the network: tried on held-out cases, and taken label by label where it raises their Dice."""
+"""Post-processing and thresholds, chosen label by label by what raises the Dice of the validation cases."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from types import MappingProxyType
 import numpy as np
 
 from volseg.config import Config, LabelRule
-from volseg.training.validation import NOTHING, Trials, Validation
+from volseg.training.validation import NO_TRIALS, Trials, Validation
 
-#: Post-processing that is tried on every label, by name.
+#: Name -> post-processing to try on every label.
 RULES: Mapping[str, LabelRule] = MappingProxyType(
     {
         "keep_largest": LabelRule(keep_largest=True),
@@ -19,35 +19,35 @@ RULES: Mapping[str, LabelRule] = MappingProxyType(
     }
 )
 
-#: Thresholds that are tried on every region besides one half, by name.
+#: Name -> threshold to try on every region besides one half.
 THRESHOLDS: Mapping[str, float] = MappingProxyType({f"threshold_{p}": p for p in (0.3, 0.4, 0.6, 0.7)})
 
-#: Fewer held-out cases say too little to change what the network answered.
+#: Fewer validation cases are too few to change the predictions of the network by.
 _FEWEST_CASES = 5
 
 
 def trials_for(config: Config) -> Trials:
-    """What a configuration leaves to be chosen.
+    """List the trials for what a configuration leaves open.
 
-    Regions overlap: what a rule does to the painted mask says little about each of them.
+    Regions overlap: the effect of a rule on the painted mask says little about each of them.
     """
     if config.data.regions:
-        open_ = all(region.threshold is None for region in config.data.regions)
-        return Trials(thresholds=THRESHOLDS) if open_ else NOTHING
-    return Trials(rules=RULES) if config.postprocess is None else NOTHING
+        undecided = all(region.threshold is None for region in config.data.regions)
+        return Trials(thresholds=THRESHOLDS) if undecided else NO_TRIALS
+    return Trials(rules=RULES) if config.postprocess is None else NO_TRIALS
 
 
 def choose_postprocessing(config: Config, validation: Validation) -> Config:
-    """Decide what a configuration left open, for each label or region as the held-out cases want it.
+    """Decide what a configuration leaves open, for each label or region by its Dice on the validation cases.
 
     A rule or a threshold for one never changes a voxel of another, so no Dice falls.
 
     Args:
         config: With `postprocess` or thresholds of regions left out.
-        validation: Of every held-out case, with what was tried.
+        validation: Of all validation cases, with the trials.
 
     Returns:
-        The configuration with both. Nothing is changed by fewer than five held-out cases.
+        The configuration with both. Fewer than five validation cases change nothing.
     """
     best = _best_trials(validation)
     if config.postprocess is None:
@@ -61,15 +61,15 @@ def choose_postprocessing(config: Config, validation: Validation) -> Config:
 
 
 def _best_trials(validation: Validation) -> dict[str, str]:
-    """Label or region -> what raises the mean Dice of the held-out cases most, where something does."""
+    """Label or region -> the trial that raises its mean Dice most, where one does."""
     if len(validation.case_ids) < _FEWEST_CASES:
         return {}
-    # A label that neither the reference nor the prediction has is as right as it can be.
-    before, *after = (
+    # A label that is in neither the reference nor the prediction is entirely right.
+    baseline, *tried = (
         np.nan_to_num(dice, nan=1.0).mean(axis=0) for dice in (validation.dice, *validation.dice_by_trial.values())
     )
     names = list(validation.dice_by_trial)
-    gains = np.array([dice - before for dice in after]).reshape(len(names), len(validation.labels))
+    gains = np.array([dice - baseline for dice in tried]).reshape(len(names), len(validation.labels))
     return {
         label: names[gain.argmax()] for label, gain in zip(validation.labels, gains.T, strict=True) if np.any(gain > 0)
     }

@@ -7,7 +7,6 @@ import math
 from itertools import pairwise
 
 import torch
-from monai.networks.blocks import ResidualUnit
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -117,17 +116,6 @@ class InstanceNorm3d(nn.Module):
         return normal.reshape(features.permute(0, 2, 3, 4, 1).shape).permute(0, 4, 1, 2, 3)
 
 
-class LeanResidualUnit(ResidualUnit):  # type: ignore[misc]  # MONAI ships no types
-    """MONAI's residual unit, which adds without taking new memory."""
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, C, R, A, S) -> (B, outputs, ...)."""
-        result: Tensor = self.conv(features)
-        if result is features:
-            return result + self.residual(features)
-        return result.add_(self.residual(features))
-
-
 def rewrite(network: nn.Module, channels: int, patch: tuple[int, int, int]) -> nn.Module:
     """Copy a network and take out of it what inference does not need, whoever runs it.
 
@@ -157,6 +145,8 @@ def rewrite_for_torch(network: nn.Module) -> nn.Module:
     Returns:
         The same network.
     """
+    from volseg.inference.residual_unit import LeanResidualUnit, ResidualUnit  # MONAI takes seconds to import
+
     _activate_in_place(network)
     for name, module in list(network.named_modules()):
         if isinstance(module, ResidualUnit):

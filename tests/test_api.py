@@ -1,0 +1,385 @@
+"""The public calls: what a script, a notebook or a server sees of volseg."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+import SimpleITK as sitk  # noqa: N813  the name everybody uses
+import torch
+import yaml
+from conftest import TINY, make_case
+from monai.data import MetaTensor
+
+import volseg
+from volseg.io import write_volume
+from volseg.io.dicom import write_series
+
+#: Columns and lines that tell of time, memory and the moment.
+TIMED = ("seconds", "per_second", "memory_mb", "data_wait_share")
+
+
+def run_python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+# The front door
+
+
+def test_importing_volseg_imports_nothing_else() -> None:
+    heavy = "{'torch', 'monai', 'numpy', 'pandas', 'nibabel', 'SimpleITK', 'pydicom', 'pydantic', 'yaml', 'rich'}"
+    assert run_python(f"import volseg, sys; print(sorted({heavy} & set(sys.modules)))") == "[]"
+
+
+def test_what_is_promised_to_type_checkers_is_what_is_there() -> None:
+    tree = ast.parse(Path(volseg.__file__).read_text(encoding="utf-8"))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    declared = {
+        alias.name: node.module for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+    assert {name: module for name, module in declared.items() if name != "transforms"} == volseg._MODULE_OF
+    assert sorted({*declared, "__version__"}) == sorted(volseg.__all__)
+    for name in volseg.__all__:
+        assert getattr(volseg, name) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        volseg.nothing  # noqa: B018  asking is what is tested
+
+
+def test_no_package_hides_a_public_function() -> None:
+    modules = {path.stem for path in Path(volseg.__file__).parent.iterdir()} - {"transforms", "__init__"}
+    assert not modules & set(volseg.__all__)
+
+
+# One image, wherever it comes from
+
+
+@pytest.fixture(scope="module")
+def model(trained_run: Path) -> volseg.Model:
+    return volseg.load(trained_run)
+
+
+@pytest.fixture(scope="module")
+def image_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("image") / "patient.nii.gz"
+    write_volume(make_case(3)[0], path)
+    return path
+
+
+def as_volume(path: Path) -> Any:
+    image = nib.load(path)
+    return volseg.Volume(np.asarray(image.dataobj, np.float32)[np.newaxis], volseg.Geometry(image.shape, image.affine))
+
+
+def as_simpleitk(path: Path) -> Any:
+    return sitk.ReadImage(str(path))
+
+
+def as_metatensor(path: Path) -> Any:
+    image = nib.load(path)
+    return MetaTensor(torch.from_numpy(np.asarray(image.dataobj, np.float32))[None], affine=torch.tensor(image.affine))
+
+
+def as_metatensor_in_lps(path: Path) -> Any:
+    image = nib.load(path)
+    affine = torch.tensor(np.diag([-1.0, -1, 1, 1]) @ image.affine)
+    voxels = torch.from_numpy(np.asarray(image.dataobj, np.float32))[None]
+    return MetaTensor(voxels, affine=affine, meta={"space": "LPS"})
+
+
+def as_array(path: Path) -> Any:
+    image = nib.load(path)
+    return np.asarray(image.dataobj), image.affine
+
+
+def as_channels(path: Path) -> Any:
+    return {"image": str(path)}
+
+
+@pytest.mark.parametrize(
+    "image_of",
+    [as_volume, nib.load, as_simpleitk, as_metatensor, as_metatensor_in_lps, as_array, as_channels],
+    ids=lambda each: each.__name__,
+)
+def test_an_image_gives_the_same_mask_from_disk_and_from_memory(
+    model: volseg.Model, image_file: Path, image_of: Callable[[Path], Any]
+) -> None:
+    from_disk = model.predict(str(image_file))
+    image = image_of(image_file)
+    from_memory = model.predict(image)
+    np.testing.assert_array_equal(from_memory.array, from_disk.array)
+    assert from_memory.geometry.matches(from_disk.geometry, 1e-4)
+    assert set(np.unique(from_disk.array)) == {0, 1, 2}
+    assert [label.name for label in from_disk.labels] == ["label_1", "label_2"]
+    counts = np.bincount(from_disk.array.ravel())
+    ml = from_disk.geometry.voxel_volume_ml
+    assert from_disk.volumes_ml == pytest.approx({"label_1": counts[1] * ml, "label_2": counts[2] * ml})
+
+
+def test_an_image_in_memory_is_not_changed(model: volseg.Model) -> None:
+    image, _ = make_case(3)
+    image.array[0, 0, 0, 0] = np.nan
+    before = image.array.copy()
+    model.predict(image)
+    np.testing.assert_array_equal(image.array, before)
+
+
+@pytest.mark.parametrize(
+    ("image", "error", "message"),
+    [
+        (np.zeros((4, 4, 4)), volseg.DataError, "an image cannot be a ndarray"),
+        (3, volseg.DataError, "an image cannot be a int"),
+        ((np.zeros((4, 4)), np.eye(4)), volseg.DataError, r"got shape \(4, 4\)"),
+        ((np.zeros((4, 4, 4)), np.zeros((4, 4))), volseg.GeometryError, "last row"),
+        ((np.zeros((2, 4, 4, 4)), np.eye(4)), volseg.DataError, "the image has 2 channels, the model needs image"),
+        ({"t1": "nothing.nii.gz"}, volseg.DataError, "needs channel image"),
+        (nib.Nifti1Image(np.zeros((4, 4, 4)), None), volseg.GeometryError, "does not say where its voxels lie"),
+        ("nowhere", volseg.DataError, "nowhere does not exist"),
+    ],
+)
+def test_what_is_no_image_is_refused(
+    model: volseg.Model, image: Any, error: type[volseg.VolsegError], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        model.predict(image)
+
+
+def test_a_folder_of_several_cases_is_not_one_image(model: volseg.Model, dataset: Path) -> None:
+    with pytest.raises(volseg.DataError, match="holds 6 cases") as caught:
+        model.predict(dataset / "images")
+    assert "predict_folder" in caught.value.hint
+
+
+# What can be done with a mask
+
+
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.nrrd", "a.mha", "a.seg.nrrd", "a.glb", "a.png"])
+def test_the_suffix_says_the_format(model: volseg.Model, image_file: Path, tmp_path: Path, name: str) -> None:
+    result = model.predict(image_file)
+    assert result.save(tmp_path / name) == [tmp_path / name]
+    if not name.endswith(("glb", "png")):
+        back = model.predict(image_file)
+        source = volseg.export(tmp_path / name, image_file, tmp_path / "back.nii.gz")
+        np.testing.assert_array_equal(source.mask.array, back.array)
+
+
+def test_meshes_are_named_by_their_format(model: volseg.Model, image_file: Path, tmp_path: Path) -> None:
+    result = model.predict(image_file)
+    assert result.save(tmp_path / "meshes", format="stl") == [tmp_path / "meshes"]
+    assert {path.name for path in (tmp_path / "meshes").iterdir()} == {"label_1.stl", "label_2.stl"}
+    with pytest.raises(volseg.ConfigError, match="says no format"):
+        result.save(tmp_path / "meshes.xyz")
+    with pytest.raises(volseg.ConfigError, match="there is no format 'xyz'"):
+        result.save(tmp_path / "a.nii.gz", format="xyz")  # type: ignore[arg-type]
+
+
+def test_a_dicom_object_refers_to_the_images_it_is_given(model: volseg.Model, tmp_path: Path) -> None:
+    image, _ = make_case(3)
+    write_series(image, tmp_path / "series")
+    from_series = model.predict(tmp_path / "series")
+    (one,) = from_series.save(tmp_path / "one.seg.dcm")
+    in_memory = model.predict(image)
+    with pytest.raises(volseg.DataError, match="needs the images"):
+        in_memory.save(tmp_path / "none.seg.dcm")
+    written = in_memory.save(tmp_path / "two.sr.dcm", images=tmp_path / "series")
+    assert [path.name for path in written] == ["two.seg.dcm", "two.sr.dcm"]
+    masks = [volseg.export(path, tmp_path / "series", tmp_path / "x.nii.gz").mask for path in (one, written[0])]
+    np.testing.assert_array_equal(*(mask.array for mask in masks))
+    with pytest.raises(volseg.GeometryError):
+        in_memory.save(tmp_path / "three.seg.dcm", images=write_elsewhere(image, tmp_path / "elsewhere"))
+
+
+def write_elsewhere(image: volseg.Volume, folder: Path) -> Path:
+    affine = image.geometry.affine.copy()
+    affine[:3, 3] += 7
+    write_series(volseg.Volume(image.array, volseg.Geometry(image.geometry.shape, affine)), folder)
+    return folder
+
+
+# A folder
+
+
+def test_every_discovered_case_of_a_batch_can_be_asked_for(model: volseg.Model, dataset: Path, tmp_path: Path) -> None:
+    patients = shutil.copytree(dataset / "images", tmp_path / "patients")
+    (patients / "broken.nii.gz").write_bytes(b"no image")
+    shutil.copy(dataset / "labels" / "case_0.nii.gz", patients / "case_0_seg.nii.gz")
+    told: list[str] = []
+    batch = model.predict_folder(
+        str(patients),
+        str(tmp_path / "masks"),
+        formats=["nifti", "nrrd"],
+        on_case_done=lambda one: told.append(one.case_id),
+    )
+    assert (batch.count("segmented"), batch.count("skipped"), batch.count("failed")) == (6, 1, 1)
+    assert len(batch) == 8
+    assert sorted(told) == sorted(case_id for case_id, case in batch.items() if case.status != "skipped")
+    one = batch["case_1"]
+    assert (one.status, one.reason) == (volseg.CaseStatus.SEGMENTED, "")
+    np.testing.assert_array_equal(one.mask.array, model.predict(patients / "case_1.nii.gz").array)
+    assert one.mask.volumes_ml == pytest.approx(dict(one.volumes_ml))
+    assert set(one.paths) == {"nifti", "nrrd"}
+    assert "damaged" in batch["broken"].reason
+    with pytest.raises(volseg.DataError, match="case broken has no mask"):
+        _ = batch["broken"].mask
+    assert repr(batch).endswith("masks: 6 segmented, 1 skipped, 1 failed>")
+
+
+def test_a_cancelled_batch_goes_on_where_it_was(model: volseg.Model, dataset: Path, tmp_path: Path) -> None:
+    def stop(stage: str, done: int, total: int, note: str = "") -> None:
+        if stage == "predict" and done == 3:
+            raise volseg.Cancelled
+
+    with pytest.raises(volseg.Cancelled):
+        model.predict_folder(dataset / "images", tmp_path, progress=stop)
+    finished = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.nii.gz")}
+    assert 1 <= len(finished) <= 3
+    with (tmp_path / "cases.csv").open(encoding="utf-8") as file:
+        assert {row["status"] for row in csv.DictReader(file)} == {"segmented"}
+    batch = model.predict_folder(dataset / "images", tmp_path)
+    assert batch.count("segmented") == 6
+    again = {name: (tmp_path / name).stat().st_mtime_ns for name in finished}
+    assert sum(again[name] == stamp for name, stamp in finished.items()) >= len(finished) - 1
+
+
+def test_several_models_are_an_ensemble(trained_run: Path, model: volseg.Model, image_file: Path) -> None:
+    pair = volseg.load([trained_run, str(trained_run / "model.pt")])
+    np.testing.assert_array_equal(pair.predict(image_file).array, model.predict(image_file).array)
+    assert isinstance(model.network, torch.nn.Module)
+    with pytest.raises(volseg.CheckpointError, match="ensemble of 2 networks"):
+        _ = pair.network
+
+
+def test_settings_that_are_not_learned_can_be_changed(trained_run: Path) -> None:
+    model = volseg.load(trained_run, changes={"inference.overlap": 0.75})
+    assert model.config.inference.overlap == 0.75
+    with pytest.raises(volseg.ConfigError, match="training cannot be changed after training"):
+        volseg.load(trained_run, changes={"training.epochs": 3})
+
+
+# Plans
+
+
+def test_a_changed_plan_is_a_new_one(dataset: Path, tmp_path: Path) -> None:
+    plan = volseg.plan(str(dataset), network="vnet")
+    changed = plan.changed({"training.epochs": 7, "loss": {"name": "dice"}})
+    assert plan.config.network.name == "vnet"
+    assert plan.config.training.epochs is None
+    assert (changed.config.training.epochs, changed.config.loss.name) == (7, "dice")
+    assert plan.dataset is not None
+    assert len(plan.dataset.cases) == 6
+    changed.save(tmp_path / "plan.yaml")
+    assert yaml.safe_load((tmp_path / "plan.yaml").read_text())["training"]["epochs"] == 7
+    with pytest.raises(volseg.ConfigError, match=r"there is no key 'training\.epoch'"):
+        plan.changed({"training.epoch": 7})
+    with pytest.raises(volseg.ConfigError, match="is no key"):
+        plan.changed({"training..epochs": 7})
+
+
+# Two arrays
+
+
+def test_two_arrays_are_scored_in_their_millimetres() -> None:
+    reference = np.zeros((12, 10, 8), np.int64)
+    reference[2:8, 2:8, 2:6] = 3
+    prediction = np.roll(reference, 1, axis=2)
+    scores = volseg.evaluate(prediction, reference, spacing_mm=(1.0, 1.0, 2.5))
+    (row,) = scores.metrics.to_dict("records")
+    assert row["label"] == "label_3"
+    assert row["dice"] == pytest.approx(0.75)
+    assert row["hd_mm"] == pytest.approx(2.5)
+    as_nibabel_gives_them = volseg.evaluate(prediction.astype(float), reference > 0, spacing_mm=(1.0, 1.0, 2.5))
+    assert as_nibabel_gives_them.metrics["label"].tolist() == ["label_1", "label_3"]
+    assert scores.folder is None
+    assert scores.summary["dice_mean"].tolist() == pytest.approx([0.75, 0.75])
+    with pytest.raises(volseg.ConfigError, match="spacing_mm"):
+        volseg.evaluate(prediction, reference)
+    with pytest.raises(volseg.DataError, match="whole numbers"):
+        volseg.evaluate(prediction / 2, reference, spacing_mm=(1, 1, 1))
+    with pytest.raises(volseg.GeometryError, match="different grids"):
+        volseg.evaluate(prediction[1:], reference, spacing_mm=(1, 1, 1))
+
+
+# The command line and the library are one
+
+
+def content_of(folder: Path) -> dict[str, Any]:
+    """Every file of a folder, times and versions of the moment aside."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {re.sub(r"tfevents.*", "tfevents", str(path.relative_to(folder))): without_time(path) for path in files}
+
+
+def without_time(path: Path) -> Any:
+    if "tfevents" in path.name:
+        return None
+    if path.suffix == ".csv":
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        return table.drop(columns=[name for name in table.columns if name.endswith(TIMED)]).to_csv()
+    if path.name == "about.json":
+        return [fact for fact in json.loads(path.read_text("utf-8")) if not fact[0].endswith("made")]
+    if path.suffix == ".pt":
+        state = torch.load(path, weights_only=True)
+        return repr({key: value for key, value in state.items() if key in {"weights", "network", "config", "epoch"}})
+    if path.suffix == ".html":
+        return [line for line in path.read_text("utf-8").splitlines() if "UTC" not in line]
+    return path.read_bytes()
+
+
+Cli = Callable[..., tuple[int, str, str]]
+
+
+def test_each_verb_does_the_same_on_the_command_line_and_in_python(
+    volseg_cli: Cli, dataset: Path, trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shell, script = tmp_path / "shell", tmp_path / "script"
+    tiny, images = tmp_path / "tiny.yaml", dataset / "images"
+    tiny.write_text(yaml.safe_dump(TINY))
+
+    def verbs(*words: object) -> None:
+        code, _, err = volseg_cli(*words)
+        assert code == 0, err
+
+    shell.mkdir()
+    script.mkdir()
+    with monkeypatch.context() as patch:
+        patch.chdir(shell)
+        verbs("plan", dataset, "--output", "plan.yaml", "--set", "network.name=vnet", "--set", "training.minutes=3")
+        steps = ("--epochs", 2, "--set", "training.steps_per_epoch=2")
+        verbs("train", dataset, "--output", "run", "--config", tiny, *steps)
+        verbs("predict", images, "--model", trained_run, "--output", "masks", "--report")
+        verbs("evaluate", "masks", dataset, "--output", "scores", "--tolerance-mm", 1, "--lesions", "--report")
+        verbs("evaluate", "--compare", "scores", "scores", "--output", "compared")
+        verbs("report", "run")
+        reference = ("--reference", images / "case_1.nii.gz")
+        verbs("export", "masks/case_1.nii.gz", *reference, "--format", "seg-nrrd", "--output", "a.seg.nrrd")
+        archive = shutil.make_archive(str(tmp_path / "Task99_Tiny"), "tar", dataset)
+        verbs("download", "Task99_Tiny", "--url", Path(archive).as_uri(), "--output", "data")
+        _, shown, _ = volseg_cli("inspect", images, "--json")
+    with monkeypatch.context() as patch:
+        patch.chdir(script)
+        volseg.plan(dataset, network="vnet", minutes=3).save(Path("plan.yaml"))
+        volseg.train(dataset, "run", config=tiny, epochs=2, changes={"training.steps_per_epoch": 2})
+        volseg.load(trained_run).predict_folder(images, "masks", report=True)
+        scores = volseg.evaluate("masks", dataset, "scores", tolerance_mm=1, lesions=True, report=True)
+        volseg.compare("scores", "scores", "compared")
+        volseg.report("run")
+        volseg.export("masks/case_1.nii.gz", images / "case_1.nii.gz", "a.seg.nrrd", format="seg-nrrd")
+        volseg.download("Task99_Tiny", "data", url=Path(archive).as_uri())
+        items = volseg.inspect(images)
+    assert scores.report == Path("scores/report.html")
+    assert [item["path"] for item in json.loads(shown)] == [item.path for item in items]
+    ours, theirs = content_of(script), content_of(shell)
+    assert ours.keys() == theirs.keys()
+    assert {name for name in ours if ours[name] != theirs[name]} == set()
+    assert {"plan.yaml", "run/model.pt", "run/report.html", "masks/review.csv", "scores/report.html"} <= ours.keys()

@@ -1,0 +1,60 @@
+"""What version 0.1.0 wrote is read, or refused by name with the way out."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import volseg
+from volseg.config import PartialConfig, read_overrides
+from volseg.io import FileSource, read_mask
+from volseg.model.checkpoint import load, save
+from volseg.prediction.cases_csv import read_results
+
+OLD = Path(__file__).parent / "data" / "version_0_1_0"
+CASES = ("case_0", "case_1")
+
+
+def test_a_plan_is_complete_and_valid() -> None:
+    given = PartialConfig.of(read_overrides(OLD / "plan.yaml"))
+    assert given.is_complete
+    assert given.tree["data"]["labels"] == {"label_1": 1, "label_2": 2}
+
+
+def test_a_model_gives_the_masks_it_gave(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    model = volseg.load(OLD / "run", changes={"inference.precision": "fp32", "inference.backend": "torch"})
+    for case_id in CASES:
+        mask = model.predict(OLD / "images" / f"{case_id}.nii.gz").mask
+        before = read_mask(FileSource(OLD / "masks" / f"{case_id}.nii.gz")).array
+        assert np.count_nonzero(mask.array != before) <= 2  # other processors round differently
+    assert model.networks[0].volumes["label_2"].cases == 6
+
+
+def test_a_batch_is_known_and_goes_on(tmp_path: Path) -> None:
+    model = volseg.load(OLD / "run")
+    masks = shutil.copytree(OLD / "masks", tmp_path / "masks")
+    known = read_results(masks / "cases.csv", model.config.data)
+    assert set(known) == set(CASES)
+    batch = model.predict_folder(OLD / "images", masks)
+    assert {case_id: batch[case_id].volumes_ml.keys() for case_id in CASES} == {
+        case_id: result.volumes_ml.keys() for case_id, result in known.items()
+    }
+    assert batch.count("segmented") == 2
+
+
+def test_a_run_can_be_reported(tmp_path: Path) -> None:
+    run = shutil.copytree(OLD / "run", tmp_path / "run")
+    assert "validation Dice" in volseg.report(run).read_text(encoding="utf-8")
+
+
+def test_a_model_of_a_version_with_other_keys_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    content = load(OLD / "run" / "model.pt")
+    save(tmp_path / "model.pt", {**content, "config": content["config"].replace("overlap:", "overlapping:")})
+    with pytest.raises(volseg.CheckpointError, match=r"model\.pt was written by another version of volseg") as caught:
+        volseg.load(tmp_path / "model.pt")
+    assert "train anew" in caught.value.hint

@@ -1,0 +1,397 @@
+"""The public calls: what the command line, the demo and every server are made of.
+
+Three arguments mean the same everywhere: `config` is a YAML file of some keys of the configuration, or the keys
+themselves; `changes` are keys laid over those; `allow_gaps` bridges missing slices of DICOM series by interpolation.
+Long work reports to a `progress` callback, and ends when that raises `Cancelled`. Wrong input raises a `VolsegError`
+of the kind that fits: `ConfigError`, `DataError`, `GeometryError`, `CheckpointError`, `OutputError`, `TrainingError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from volseg.errors import ConfigError
+from volseg.loaded_model import Model, StrPath
+from volseg.progress import Progress, ignore_progress
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
+    from volseg.cases.inspection import InspectedItem
+    from volseg.config import NetworkName
+    from volseg.evaluation import Comparison, Evaluation
+    from volseg.exporting import Encoding, Exported, Format
+    from volseg.metrics import Hd95, Nsd
+    from volseg.planning import Plan
+    from volseg.training.run import Run
+
+#: Keys of the configuration, dotted or nested: {"training.epochs": 50}.
+Changes = Mapping[str, Any]
+
+
+def plan(
+    data: StrPath,
+    *,
+    network: NetworkName | None = None,
+    minutes: float | None = None,
+    config: StrPath | Changes | None = None,
+    changes: Changes | None = None,
+    allow_gaps: bool = False,
+    progress: Progress = ignore_progress,
+) -> Plan:
+    """Look at a labelled data set and plan a complete configuration, with a reason beside every choice.
+
+    Args:
+        data: A labelled data set in any layout, or a manifest.
+        network: Which network; a DynUNet unless another is named.
+        minutes: For the whole training, if that is limited.
+        config: A YAML file of some keys, or the keys themselves.
+        changes: Keys that are laid over those.
+        allow_gaps: Whether DICOM series with missing slices are bridged by interpolation.
+        progress: Told per case.
+
+    Returns:
+        The plan; `changed` gives another one, `save` writes it.
+
+    Raises:
+        DataError: If there is no labelled case.
+        ConfigError: If a key is unknown or its value not allowed.
+    """
+    from volseg.config import PartialConfig
+    from volseg.planning import plan_folder
+
+    given = PartialConfig.stated(config, changes, allow_gaps, network=network, training={"minutes": minutes})
+    return plan_folder(Path(data), given, progress)[1]
+
+
+def train(  # noqa: PLR0913  each is an option of the command
+    data: StrPath,
+    output: StrPath,
+    *,
+    plan: Plan | None = None,
+    config: StrPath | Changes | None = None,
+    changes: Changes | None = None,
+    minutes: float | None = None,
+    epochs: int | None = None,
+    target_dice: float | None = None,
+    fold: int | str | None = None,
+    start_from: StrPath | None = None,
+    allow_gaps: bool = False,
+    resume: bool = False,
+    progress: Progress = ignore_progress,
+) -> Run:
+    """Train a network; what is left open is planned.
+
+    Under `torchrun` all processes call this and train one network together; the first of them writes.
+
+    Args:
+        data: A labelled data set in any layout, or a manifest.
+        output: The run folder.
+        plan: What `plan` returned.
+        config: A YAML file of some or all keys, or the keys themselves, laid over the plan.
+        changes: Keys that are laid over those.
+        minutes: Time for the whole run.
+        epochs: Rounds of `training.steps_per_epoch` steps.
+        target_dice: Training ends as soon as validation reaches it.
+        fold: Which fold is held out for validation, or "all", one network each.
+        start_from: A run, a model or a file of weights to start with, as far as it fits.
+        allow_gaps: Whether DICOM series with missing slices are bridged by interpolation.
+        resume: Go on with the interrupted run in `output`.
+        progress: Told per case and per step.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        VolsegError: In any of its kinds, for what can be wrong with data, configuration and output.
+    """
+    from volseg.config import PartialConfig
+    from volseg.training.distributed import join_process_group, was_restarted
+    from volseg.training.run import train_folder
+
+    options = {
+        "minutes": minutes,
+        "epochs": epochs,
+        "target_dice": target_dice,
+        "fold": fold,
+        "start_from": None if start_from is None else str(start_from),
+    }
+    given = PartialConfig.stated(config, changes, allow_gaps, training=options)
+    if plan is not None:
+        given = given.laid_over_partial(plan.config.model_dump(mode="json"))
+    with join_process_group() as group:
+        return train_folder(
+            Path(data),
+            Path(output),
+            given,
+            resume=resume or was_restarted(),
+            progress=progress if group.is_leader else ignore_progress,
+            group=group,
+        )
+
+
+def load(
+    model: StrPath | Sequence[StrPath],
+    *,
+    device: str | torch.device | None = None,
+    config: StrPath | Changes | None = None,
+    changes: Changes | None = None,
+    allow_gaps: bool = False,
+) -> Model:
+    """Load a trained model.
+
+    Args:
+        model: A run folder or a model file; several, or a run of all folds, make an ensemble whose logits are averaged.
+        device: Where it runs; a GPU if there is one.
+        config: A YAML file of keys of `inference`, `postprocess` and DICOM reading that shall be others.
+        changes: Such keys, laid over those.
+        allow_gaps: Whether DICOM series with missing slices are bridged by interpolation.
+
+    Returns:
+        The model, ready to predict.
+
+    Raises:
+        CheckpointError: If there is none, it is damaged, or several do not go with each other.
+        ConfigError: If a key cannot be changed after training.
+    """
+    import torch
+
+    from volseg.config import PartialConfig
+    from volseg.model.checkpoint import load_model, reconfigured
+    from volseg.model.files import model_files
+    from volseg.model.networks import choose_device
+    from volseg.prediction.predictor import check_ensemble
+
+    given = PartialConfig.stated(config, changes, allow_gaps)
+    paths = [model] if isinstance(model, str | PathLike) else model
+    files = [file for path in paths for file in model_files(Path(path))]
+    chosen = choose_device() if device is None else torch.device(device)
+    networks = [reconfigured(load_model(file, chosen), given) for file in files]
+    check_ensemble(networks)
+    return Model(tuple(networks), tuple(files))
+
+
+def evaluate(  # noqa: PLR0913  each is an option of the command
+    predictions: StrPath | NDArray[Any],
+    references: StrPath | NDArray[Any],
+    output: StrPath | None = None,
+    *,
+    spacing_mm: tuple[float, float, float] | None = None,
+    tolerance_mm: Sequence[float] = (2.0,),
+    hd95: Hd95 = "max_of_directed",
+    nsd: Nsd = "voxels",
+    lesions: bool = False,
+    lesion_iou: float = 0.5,
+    centerline: bool = False,
+    probabilities: bool = False,
+    within: StrPath | None = None,
+    ignore: int | None = None,
+    resample: bool = False,
+    only_predicted: bool = False,
+    allow_gaps: bool = False,
+    report: bool = False,
+    images: StrPath | None = None,
+    progress: Progress = ignore_progress,
+) -> Evaluation:
+    """Compare masks with references, case by case and label by label; or two arrays.
+
+    Args:
+        predictions: A folder of masks, as `predict_folder` writes it; or one array (I, J, K) of label values.
+        references: A folder of label maps or a labelled data set; or an array of the same shape.
+        output: Gets metrics.csv, summary.csv and statistics.csv; without it nothing is written.
+        spacing_mm: Of the arrays, along i, j, k.
+        tolerance_mm: Of the normalised surface Dice, one number or several.
+        hd95: Which 95th percentile: "max_of_directed", "pooled" or "area_weighted".
+        nsd: What the normalised surface Dice counts: "voxels" or "area_weighted".
+        lesions: Whether separate parts are matched one to one.
+        lesion_iou: Parts that overlap by more than this are the same.
+        centerline: Whether centre lines are compared.
+        probabilities: Whether the probabilities beside the masks are judged.
+        within: A folder of masks, one per case, outside of which nothing counts.
+        ignore: Value of references where nothing is known and nothing counts.
+        resample: Whether masks on another grid are brought onto that of their reference, instead of refused.
+        only_predicted: Whether references without a prediction are left out, instead of scoring 0.
+        allow_gaps: Whether DICOM series with missing slices are bridged by interpolation.
+        report: Whether report.html is written, with pictures.
+        images: Images for the report, if `references` is not a whole data set.
+        progress: Told after each case.
+
+    Returns:
+        The tables, and the cases that could not be scored.
+
+    Raises:
+        DataError: If there is nothing to compare.
+        ConfigError: If the options do not go with each other.
+        OutputError: If the output cannot be written.
+    """
+    from volseg.evaluation import evaluate_arrays
+    from volseg.metrics import parse_conventions
+
+    conventions = parse_conventions(tolerance_mm, hd95, nsd, lesion_iou, lesions=lesions, centerline=centerline)
+    if not (isinstance(predictions, str | PathLike) and isinstance(references, str | PathLike)):
+        return evaluate_arrays(predictions, references, spacing_mm, conventions)
+    if images and not report:
+        raise ConfigError("--images are those of the report: add --report")
+    if report and output is None:
+        raise ConfigError("a report needs an output folder to be written to")
+    from volseg.about import read_about
+    from volseg.cases import find_images, is_dataset
+    from volseg.config import DicomRules
+    from volseg.evaluation.folder import FolderOptions, evaluate_folder
+    from volseg.reporting.evaluations import describe_evaluation, report_evaluation
+
+    masks, folder, rules = Path(predictions), Path(references), DicomRules(allow_gaps=allow_gaps)
+    region = None if within is None else Path(within)
+    shown = Path(images) if images else folder if is_dataset(folder) else None
+    known = find_images(shown, rules) if report and shown else {}
+    options = FolderOptions(probabilities, region, ignore, resample, only_predicted, rules)
+    target = None if output is None else Path(output)
+    result, pairs, settings = evaluate_folder(masks, folder, target, conventions, options, progress)
+    if target is None:
+        return result
+    describe_evaluation(result, settings, target, read_about(masks))
+    if not report:
+        return result
+    page = report_evaluation(result, pairs, settings, known, target, progress)
+    alone = sum(pair.case_id not in known for pair in pairs)
+    remark = f"the report shows {alone} cases without an image; --images names the folder they are in"
+    return replace(result, report=page, remarks=(*result.remarks, *([remark] if alone else [])))
+
+
+def compare(first: StrPath, second: StrPath, output: StrPath) -> Comparison:
+    """Compare two evaluations of the same references, case by case.
+
+    Args:
+        first: A folder that `evaluate` wrote.
+        second: Another, of the same references.
+        output: Gets comparison.csv and differences.csv.
+
+    Returns:
+        The tables.
+
+    Raises:
+        DataError: If a folder holds no evaluation, or they are not of the same cases, labels and metrics.
+        OutputError: If the tables cannot be written.
+    """
+    from volseg.evaluation import compare as compare_scores
+
+    return compare_scores(Path(first), Path(second), Path(output))
+
+
+def inspect(
+    path: StrPath,
+    *,
+    config: StrPath | Changes | None = None,
+    changes: Changes | None = None,
+    allow_gaps: bool = False,
+    progress: Progress = ignore_progress,
+) -> list[InspectedItem]:
+    """Look at everything in a folder: volumes, where they lie, what is odd, and which would be taken.
+
+    Args:
+        path: A folder or a file.
+        config: A YAML file with rules for DICOM series, or the keys themselves.
+        changes: Keys that are laid over those.
+        allow_gaps: Whether DICOM series with missing slices are bridged by interpolation.
+        progress: Told per volume.
+
+    Returns:
+        An item per volume and per thing that is none, in path order.
+
+    Raises:
+        DataError: If the path does not exist.
+    """
+    from volseg.cases.inspection import inspect as inspect_folder
+    from volseg.config import PartialConfig
+
+    rules = PartialConfig.stated(config, changes, allow_gaps).data
+    return inspect_folder(Path(path), tuple(rules.series) or ("image",), rules, progress)
+
+
+def report(folder: StrPath) -> Path:
+    """Write report.html again from a folder of results: a run, an evaluation, or a reviewed batch.
+
+    Returns:
+        The page.
+
+    Raises:
+        DataError: If it holds no results, or damaged ones.
+        OutputError: If it cannot be written.
+    """
+    from volseg.reporting.folder import report_folder
+
+    return report_folder(Path(folder))
+
+
+def export(
+    mask: StrPath,
+    reference: StrPath,
+    output: StrPath,
+    *,
+    format: Format = "nifti",  # noqa: A002  what everybody calls it
+    labels: StrPath | None = None,
+    encoding: Encoding = "binary",
+    allow_gaps: bool = False,
+) -> Exported:
+    """Write a mask in another format, exactly on the images it was made from; nothing is resampled.
+
+    Args:
+        mask: A label map, a DICOM Segmentation or an RT Structure Set.
+        reference: The image it was made from: a file, or a folder that may hold several series.
+        output: The file to write, or the folder for meshes.
+        format: Of the output.
+        labels: What the values mean; by default the labels.json beside the mask, else what the mask says itself.
+        encoding: Of a DICOM Segmentation: "binary", or "labelmap".
+        allow_gaps: Whether DICOM series with missing slices are bridged by interpolation.
+
+    Returns:
+        The mask as written, and where.
+
+    Raises:
+        ConfigError: If the format is not known, or the name of the output does not go with it.
+        GeometryError: If the mask lies on none of the images.
+        DataError: If one of them cannot be read, or lacks what the format must state.
+        OutputError: If it cannot be written.
+    """
+    from volseg.exporting import Export, parse_encoding, parse_formats
+    from volseg.exporting import export as export_mask
+
+    (form,) = parse_formats(format)
+    stated = None if labels is None else Path(labels)
+    request = Export(Path(mask), Path(reference), Path(output), form, stated, parse_encoding(encoding), allow_gaps)
+    return export_mask(request)
+
+
+def download(
+    task: str,
+    output: StrPath = "data",
+    *,
+    url: str | None = None,
+    md5: str | None = None,
+    progress: Progress = ignore_progress,
+) -> Path:
+    """Fetch a data set of the Medical Segmentation Decathlon, checked and resumable.
+
+    Args:
+        task: Its name, such as "Task04_Hippocampus".
+        output: Folder in which the task's folder is made.
+        url: Another address of the archive.
+        md5: Checksum of the archive, if it is not the known one.
+        progress: Told the bytes that are there.
+
+    Returns:
+        The task's folder.
+
+    Raises:
+        ConfigError: If the task is not known and no address is given.
+        DataError: If the transfer breaks off or the archive is not what it should be.
+        OutputError: If the folder cannot be written.
+    """
+    from volseg.cases.download import download as fetch
+
+    return fetch(task, Path(output), url=url, md5=md5, progress=progress)

@@ -1,0 +1,144 @@
+"""A configuration of which somebody has decided some keys, and a plan decides the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import ConfigDict, Field, ValidationError
+
+from volseg.config.data import AugmentationConfig, ChannelNames, LabelValues, Normalizations, Region
+from volseg.config.dicom import DicomRules, StructureConfig
+from volseg.config.inference import InferenceConfig, LabelRule
+from volseg.config.learning import LossConfig, TrainingConfig
+from volseg.config.networks import NetworkName
+from volseg.config.resolve import Config, config_error, merge, nest, read_overrides, validate
+from volseg.config.section import Fraction, IntTriple, Section, SpacingMm
+
+#: What a plan would decide if it were left open.
+_PLANNED = ("data.channels", "data.labels", "preprocessing.spacing_mm", "preprocessing.normalization", "patches.size")
+
+
+class PartialData(DicomRules):
+    """`DataConfig`, every key optional."""
+
+    channels: ChannelNames | None = None
+    labels: LabelValues | None = None
+    regions: tuple[Region, ...] = ()
+    segments: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
+    structures: Mapping[str, StructureConfig] = Field(default_factory=dict)
+
+
+class PartialPreprocessing(Section):
+    """`PreprocessingConfig`, every key optional."""
+
+    spacing_mm: SpacingMm | None = None
+    normalization: Normalizations | None = None
+
+
+class PartialPatches(Section):
+    """`PatchConfig`, every key optional."""
+
+    size: IntTriple | None = None
+    foreground: Fraction = 0.67
+
+
+class PartialNetwork(Section):
+    """Some keys of a network, which may be one that the plan or the model names."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: NetworkName | None = None
+
+
+class PartialConfig(Section):
+    """`Config`, every key optional: what a file, `--set` and the caller decided.
+
+    A default stands where nothing was stated; `states` tells the two apart, and `tree` holds what was stated alone.
+    """
+
+    data: PartialData = PartialData()
+    preprocessing: PartialPreprocessing = PartialPreprocessing()
+    patches: PartialPatches = PartialPatches()
+    network: PartialNetwork = PartialNetwork()
+    augmentation: AugmentationConfig = AugmentationConfig()
+    loss: LossConfig = LossConfig()
+    training: TrainingConfig = TrainingConfig()
+    inference: InferenceConfig = InferenceConfig()
+    postprocess: tuple[LabelRule, ...] | None = None
+
+    @classmethod
+    def of(cls, tree: Mapping[str, Any], origin: str = "the configuration") -> Self:
+        """Check some keys.
+
+        Args:
+            tree: Nested keys.
+            origin: Where they came from, for the message.
+
+        Raises:
+            ConfigError: Names the origin, the first wrong key, what was given and what is allowed.
+        """
+        try:
+            return cls.model_validate(tree)
+        except ValidationError as error:
+            raise config_error(error, origin) from error
+
+    @classmethod
+    def stated(
+        cls,
+        config: str | PathLike[str] | Mapping[str, Any] | None,
+        changes: Mapping[str, Any] | None = None,
+        allow_gaps: bool = False,
+        *,
+        network: str | None = None,
+        training: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """All keys that a caller states: of a file, changes to those, then what is stated under names of its own.
+
+        Args:
+            config: A YAML file, or keys, dotted or nested.
+            changes: Keys, dotted or nested.
+            allow_gaps: Of `data`.
+            network: Name of the network.
+            training: Keys of `training`; those that are None are not stated.
+
+        Raises:
+            ConfigError: If the file cannot be read, or a key is unknown or its value not allowed.
+        """
+        tree = read_overrides(Path(config)) if isinstance(config, str | PathLike) else nest(config or {})
+        tree = merge(tree, nest(changes or {}))
+        tree = merge(tree, {"data": {"allow_gaps": True}} if allow_gaps else {})
+        tree = merge(tree, {"network": {"name": network}} if network else {})
+        options = {key: value for key, value in (training or {}).items() if value is not None}
+        return cls.of(merge(tree, {"training": options} if options else {}))
+
+    @property
+    def tree(self) -> dict[str, Any]:
+        """What was stated, as nested keys of plain values."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+    def states(self, path: str) -> bool:
+        """Whether a dotted key, or anything below it, was stated."""
+        section, _, key = path.partition(".")
+        if section not in self.model_fields_set:
+            return False
+        return not key or key in getattr(self, section).model_fields_set
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing is left for a plan to decide."""
+        return self.states("network") and all(self.states(path) for path in _PLANNED)
+
+    def laid_over(self, config: Config) -> Config:
+        """A configuration with the stated keys in place of its own.
+
+        Raises:
+            ConfigError: If the result is not valid.
+        """
+        return validate(merge(config.model_dump(mode="json"), self.tree), "the configuration")
+
+    def laid_over_partial(self, below: Mapping[str, Any]) -> PartialConfig:
+        """Other keys with the stated ones in place of them."""
+        return PartialConfig.of(merge(below, self.tree))

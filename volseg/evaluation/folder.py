@@ -1,0 +1,78 @@
+"""A folder of masks and a folder of references in, tables out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from volseg.config import NO_RULES, DicomRules
+from volseg.evaluation.evaluate import CasePair, Evaluation, EvaluationSettings, evaluate
+from volseg.evaluation.pairing import evaluation_labels, pair_cases
+from volseg.metrics import Conventions
+from volseg.progress import Progress, ignore_progress
+
+
+@dataclass(frozen=True)
+class FolderOptions:
+    """What is compared, beside how it is measured.
+
+    Attributes:
+        probabilities: Whether the probabilities beside the masks are judged.
+        within: A folder of masks, one per case, outside of which nothing counts.
+        ignored: Value of references where nothing is known and nothing counts.
+        resample: Whether masks on another grid are brought onto that of their reference, instead of refused.
+        only_predicted: Whether references without a prediction are left out, instead of scoring 0.
+        rules: How DICOM references are read.
+    """
+
+    probabilities: bool = False
+    within: Path | None = None
+    ignored: int | None = None
+    resample: bool = False
+    only_predicted: bool = False
+    rules: DicomRules = NO_RULES
+
+
+def evaluate_folder(
+    predictions: Path,
+    references: Path,
+    output: Path | None,
+    conventions: Conventions,
+    options: FolderOptions,
+    progress: Progress = ignore_progress,
+) -> tuple[Evaluation, tuple[CasePair, ...], EvaluationSettings]:
+    """Pair masks with references and score them.
+
+    Args:
+        predictions: A folder of masks, as `volseg predict` writes it.
+        references: A folder of label maps or a labelled data set.
+        output: Gets the tables; without it nothing is written.
+        conventions: How to measure.
+        options: What is compared.
+        progress: Told after each case.
+
+    Returns:
+        The evaluation, the pairs, and how they were compared.
+
+    Raises:
+        DataError: If no mask belongs to any reference, or nothing says what the values mean.
+        OutputError: If the tables cannot be written.
+    """
+    pairing = pair_cases(
+        predictions,
+        references,
+        only_predicted=options.only_predicted,
+        rules=options.rules,
+        within=options.within,
+    )
+    labels = evaluation_labels(predictions, pairing.pairs, calibrated=options.probabilities, ignored=options.ignored)
+    settings = EvaluationSettings(
+        labels,
+        conventions,
+        calibrated=options.probabilities,
+        within=options.within is not None,
+        ignored=options.ignored,
+        resample=options.resample,
+    )
+    evaluation = evaluate(pairing.pairs, settings, output, progress)
+    return replace(evaluation, remarks=pairing.remarks), pairing.pairs, settings

@@ -1,0 +1,201 @@
+"""The verb `export`: a mask put onto the grid of its image, and written in another format."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import fastremap
+
+from volseg.cases.series import choose_series, named
+from volseg.config import NO_RULES
+from volseg.errors import ConfigError, DataError, GeometryError, OutputError
+from volseg.exporting.formats import (
+    MESHES,
+    SUFFIXES,
+    Encoding,
+    Format,
+    output_path,
+    warn_of_private_codes,
+    with_needed,
+)
+from volseg.exporting.labels import LABELS_FILE, read_labels
+from volseg.exporting.write import write_all
+from volseg.image.geometry import Geometry
+from volseg.image.terminology import lookup
+from volseg.image.volume import Label, Mask
+from volseg.io import SegmentsSource, SeriesSource, Source, discover, read_mask, read_volume, single_source
+
+if TYPE_CHECKING:
+    from volseg.io.dicom import Instances
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Export:
+    """What the verb `export` is asked for.
+
+    Attributes:
+        mask: A label map, a DICOM Segmentation or an RT Structure Set.
+        reference: The image it was made from: a file, or a folder that may hold several series.
+        output: The file to write, or the folder for meshes.
+        form: The format.
+        labels: What the values mean; by default the labels.json beside the mask, else what the mask says itself.
+        encoding: Of a Segmentation.
+        allow_gaps: Whether DICOM series with missing slices are bridged.
+    """
+
+    mask: Path
+    reference: Path
+    output: Path
+    form: Format = "nifti"
+    labels: Path | None = None
+    encoding: Encoding = "binary"
+    allow_gaps: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Exported:
+    """What was written, and where.
+
+    Attributes:
+        mask: On the grid of its image.
+        paths: The files or the folder: a report comes with the Segmentation it refers to.
+    """
+
+    mask: Mask
+    paths: tuple[Path, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """A mask on an image it lies on.
+
+    Attributes:
+        mask: On the grid of the image.
+        image: A file or a DICOM series.
+        instances: The headers of a DICOM series.
+    """
+
+    mask: Mask
+    image: Source
+    instances: Instances | None
+
+
+def export(request: Export) -> Exported:
+    """Put a mask onto the grid of its image, in the image's storage order, and write it; nothing is resampled.
+
+    Returns:
+        What was written, and where.
+
+    Raises:
+        ConfigError: If the name of the output does not go with the format.
+        GeometryError: If the mask lies on none of the images.
+        DataError: If one of them cannot be read, or lacks what the format must state.
+        OutputError: If it cannot be written.
+    """
+    suffix = SUFFIXES[request.form]
+    if not request.output.name.endswith(suffix):
+        raise ConfigError(f"--output of --format {request.form} ends with {suffix}, given {request.output.name}")
+    source = single_source(request.mask)
+    labels = _labels_of(source, request)
+    placed = _placed(source, labels, request)
+    warn_of_private_codes(placed.mask.labels, [request.form])
+    if request.form in MESHES and any(request.output.glob(f"*.{request.form}")):
+        raise OutputError(f"{request.output} already holds meshes", hint="choose another --output")
+    case = request.output.name.removesuffix(suffix)
+    paths = {form: output_path(request.output.parent, case, form) for form in with_needed([request.form])}
+    write_all(placed.mask, placed.image, paths, request.encoding, placed.instances)
+    return Exported(placed.mask, tuple(paths.values()))
+
+
+def _labels_of(source: Source, request: Export) -> tuple[Label, ...]:
+    """What is known of the values before the mask is read."""
+    beside = request.mask.parent / LABELS_FILE
+    if request.labels:
+        return read_labels(request.labels)
+    if beside.is_file() and not isinstance(source, SegmentsSource):
+        return read_labels(beside)
+    if isinstance(source, SegmentsSource):
+        named = enumerate(dict.fromkeys(source.names), start=1)
+        return tuple(Label(value, name, structure=lookup(name)) for value, name in named)
+    return ()
+
+
+def _placed(source: Source, labels: Sequence[Label], request: Export) -> Placed:
+    """The mask of a file on the image at the reference that it lies on."""
+    if isinstance(source, SegmentsSource):
+        return place(lambda grid: read_mask(source, labels, on=grid), request.reference, request.allow_gaps, source)
+    stored = _with_all_labels(read_mask(source, labels))
+    return place(stored.on, request.reference, request.allow_gaps, source)
+
+
+def place(on: Callable[[Geometry], Mask], path: Path, allow_gaps: bool = False, source: Source | None = None) -> Placed:
+    """Find the image that a mask lies on; of several the one that it says to belong to, or that would be segmented.
+
+    Args:
+        on: Gives the mask on a grid, or raises a GeometryError.
+        path: An image, or a folder that may hold several.
+        allow_gaps: Whether DICOM series with missing slices are bridged.
+        source: Where the mask was read from.
+
+    Raises:
+        GeometryError: If the mask lies on none of them.
+        DataError: If there is none, or the only one cannot be read.
+    """
+    faults: list[DataError] = []
+    fitting: dict[Source, Placed] = {}
+    for image in discover(path, fill_gaps=allow_gaps).sources:
+        try:
+            instances = _instances_of(image)  # the pixels of a DICOM series are not read
+            fitting[image] = Placed(
+                on(instances.geometry if instances else read_volume(image).geometry), image, instances
+            )
+        except DataError as error:
+            faults.append(error)
+    if fitting:
+        return fitting[_preferred(list(fitting), source)]
+    if len(faults) == 1:
+        raise faults[0]
+    if not faults:
+        raise DataError(f"{path} holds no image", hint="give the image that the mask was made from")
+    raise GeometryError(
+        f"the mask lies on none of the {len(faults)} volumes in {path}; the first: {faults[0]}", hint=faults[0].hint
+    )
+
+
+def _preferred(images: Sequence[Source], source: Source | None) -> Source:
+    """One of several images that a mask lies on."""
+    series = [image for image in images if isinstance(image, SeriesSource)]
+    if isinstance(source, SegmentsSource):
+        series = [image for image in series if image.series_uid in source.series_uids] or series
+    if len(images) == 1 or not series:
+        return images[0]
+    chosen = choose_series(series, ("image",), NO_RULES).chosen["image"]
+    if len(series) > 1:
+        logger.warning(
+            "the mask lies on %d series; %s is taken, as it would be for prediction: give the folder of another one",
+            len(series),
+            named(chosen),
+        )
+    return chosen
+
+
+def _with_all_labels(mask: Mask) -> Mask:
+    """The mask with a label for every value; those that nobody named are called by their number."""
+    named = {label.value for label in mask.labels}
+    values = (int(value) for value in fastremap.unique(mask.array))
+    more = [Label(value, f"label_{value}") for value in values if value and value not in named]
+    return Mask(mask.array, mask.geometry, (*mask.labels, *more))
+
+
+def _instances_of(image: Source) -> Instances | None:
+    if not isinstance(image, SeriesSource):
+        return None
+    from volseg.io.dicom import read_instances
+
+    return read_instances(image)

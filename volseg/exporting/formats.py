@@ -1,0 +1,108 @@
+"""The formats of a mask, and what a mask of an image can be written in."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+from volseg.config import one_of
+from volseg.errors import ConfigError, DataError
+from volseg.image.terminology import is_private, private
+from volseg.image.volume import Label
+from volseg.io import SeriesSource, Source
+
+Format = Literal["nifti", "nrrd", "mha", "seg-nrrd", "dicom-seg", "rtstruct", "dicom-sr", "stl", "ply", "glb", "png"]
+#: How a DICOM Segmentation holds its voxels: a bit per segment, or a number per voxel.
+Encoding = Literal["binary", "labelmap"]
+
+FORMATS: tuple[Format, ...] = get_args(Format)
+ENCODINGS: tuple[Encoding, ...] = get_args(Encoding)
+#: What is written is a file whose name ends so; a mesh format makes a folder of files.
+SUFFIXES: dict[Format, str] = {
+    "nifti": ".nii.gz",
+    "nrrd": ".nrrd",
+    "mha": ".mha",
+    "seg-nrrd": ".seg.nrrd",
+    "dicom-seg": ".seg.dcm",
+    "rtstruct": ".rtstruct.dcm",
+    "dicom-sr": ".sr.dcm",
+    "stl": "",
+    "ply": "",
+    "glb": ".glb",
+    "png": ".png",
+}
+#: Formats that are a folder of files, one per label with voxels.
+MESHES: tuple[Format, ...] = ("stl", "ply")
+#: Formats that refer to the DICOM images a mask was made from.
+OF_DICOM: tuple[Format, ...] = ("dicom-seg", "rtstruct", "dicom-sr")
+
+logger = logging.getLogger(__name__)
+
+
+def output_path(folder: Path, case_id: str, form: Format) -> Path:
+    """Where the mask of a case is written in a format: a file, or a folder of meshes."""
+    return folder / f"{case_id}{SUFFIXES[form]}"
+
+
+def parse_formats(names: str | Sequence[str]) -> tuple[Format, ...]:
+    """Formats by name, each once.
+
+    Raises:
+        ConfigError: If one is not known.
+    """
+    words = [names] if isinstance(names, str) else names
+    return tuple(dict.fromkeys(one_of("format", name, FORMATS) for name in words))
+
+
+def parse_encoding(name: str) -> Encoding:
+    """An encoding of DICOM Segmentations by name.
+
+    Raises:
+        ConfigError: If it is not known.
+    """
+    encoding: Encoding = one_of("encoding", name, ENCODINGS)
+    return encoding
+
+
+def format_of(path: Path) -> Format:
+    """The format that the suffix of a file names: ".seg.nrrd" rather than ".nrrd" where both fit.
+
+    Raises:
+        ConfigError: If it names none.
+    """
+    fitting = [form for form in FORMATS if SUFFIXES[form] and path.name.lower().endswith(SUFFIXES[form])]
+    if not fitting:
+        raise ConfigError(
+            f"the name of {path} says no format",
+            hint=f"end it with {', '.join(filter(None, SUFFIXES.values()))}, or name the format",
+        )
+    return max(fitting, key=lambda form: len(SUFFIXES[form]))
+
+
+def with_needed(formats: Sequence[Format]) -> list[Format]:
+    """The formats, each once, with the Segmentation that a structured report refers to."""
+    needed: list[Format] = ["dicom-seg"] if "dicom-sr" in formats else []
+    return list(dict.fromkeys([*needed, *formats]))
+
+
+def check_formats(image: Source, formats: Sequence[Format]) -> None:
+    """Refuse formats that a mask of this image cannot have, before it is made.
+
+    Raises:
+        DataError: If one refers to DICOM images, and the image is none.
+    """
+    for form in formats:
+        if form in OF_DICOM and not isinstance(image, SeriesSource):
+            raise DataError(f"{form} refers to the DICOM images of the case, but {image.place.name} is none")
+
+
+def warn_of_private_codes(labels: Sequence[Label], formats: Sequence[Format]) -> None:
+    """Say which labels other programs will know by name alone."""
+    unknown = [label.name for label in labels if is_private(label.structure or private(label.name))]
+    if unknown and set(formats) & {*OF_DICOM, "seg-nrrd"}:
+        logger.warning(
+            "no code is known for %s: private codes are written; data.structures can say what they are when training",
+            ", ".join(unknown),
+        )

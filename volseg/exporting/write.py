@@ -1,0 +1,113 @@
+"""Writing a mask in the formats of viewers and archives."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from volseg.exporting.formats import OF_DICOM, Encoding, Format, check_formats
+from volseg.image.volume import Mask
+from volseg.io import SeriesSource, Source, read_volume, write_mask
+
+if TYPE_CHECKING:
+    from volseg.io.dicom import Instances  # it takes pydicom, which most formats do without
+
+_log = logging.getLogger("volseg")
+
+
+def write(mask: Mask, image: Source, path: Path, form: Format, encoding: Encoding = "binary") -> None:
+    """Write a mask in one format; see `write_all`."""
+    write_all(mask, image, {form: path}, encoding)
+
+
+def write_all(
+    mask: Mask,
+    image: Source,
+    paths: Mapping[Format, Path],
+    encoding: Encoding = "binary",
+    instances: Instances | None = None,
+) -> None:
+    """Write a mask in several formats; the headers of its DICOM images are read once for all of them.
+
+    Args:
+        mask: On the grid of the image.
+        image: What it was made from.
+        paths: Format -> where it is written, from `output_path`.
+        encoding: Of a Segmentation, and of the one that a report refers to.
+        instances: The headers of the image, if they have been read already.
+
+    Raises:
+        DataError: If a format refers to DICOM images and the image is none, or they lack what it must state.
+        GeometryError: If the mask does not lie on the image.
+        OutputError: If it cannot be written.
+    """
+    check_formats(image, list(paths))
+    if isinstance(image, SeriesSource) and set(paths) & {*OF_DICOM, "png"}:
+        from volseg.io.dicom import read_instances
+        from volseg.io.dicom.quiet import quiet_dicom
+
+        instances = instances or read_instances(image)
+        with quiet_dicom():
+            _warn_of_burned_in(instances)
+            _write_dicom(mask, instances, {form: path for form, path in paths.items() if form in OF_DICOM}, encoding)
+    for form, path in paths.items():
+        if form not in OF_DICOM:
+            _write_file(mask, image, path, form)
+
+
+def _write_dicom(mask: Mask, instances: Instances, paths: Mapping[Format, Path], encoding: Encoding) -> None:
+    if paths:
+        _warn_of_studies(instances)
+    for form, path in paths.items():
+        match form:
+            case "dicom-seg":
+                from volseg.exporting.seg import write_seg
+
+                write_seg(mask, instances, path, encoding)
+            case "dicom-sr":
+                from volseg.exporting.sr import write_sr
+
+                write_sr(mask, instances, path, encoding)
+            case _:
+                from volseg.exporting.rtstruct import write_rtstruct
+
+                write_rtstruct(mask, instances, path)
+
+
+def _write_file(mask: Mask, image: Source, path: Path, form: Format) -> None:
+    match form:
+        case "seg-nrrd":
+            from volseg.exporting.seg_nrrd import write_seg_nrrd
+
+            write_seg_nrrd(mask, path)
+        case "stl" | "ply":
+            from volseg.exporting.mesh import write_meshes
+
+            write_meshes(mask, path, form)
+        case "glb":
+            from volseg.exporting.mesh import write_glb
+
+            write_glb(mask, path)
+        case "png":
+            from volseg.exporting.preview import write_preview
+
+            write_preview(mask, read_volume(image), path)
+        case _:
+            write_mask(mask, path)
+
+
+def _warn_of_burned_in(instances: Instances) -> None:
+    """Say it when text is burned into the images: it may name the patient, and what is derived points to it."""
+    if any(header.words("BurnedInAnnotation") == ("YES",) for header in instances.headers.values()):
+        _log.warning("%s: BurnedInAnnotation is YES: the images may show who the patient is", instances.folder)
+
+
+def _warn_of_studies(instances: Instances) -> None:
+    """Say it when the images of one series name several studies: what is derived can belong to one only."""
+    studies = {header.text("StudyInstanceUID") for header in instances.headers.values()}
+    if len(studies) > 1:
+        _log.warning(
+            "%s: its images name %d studies; what is derived goes to that of the first", instances.folder, len(studies)
+        )

@@ -1,0 +1,190 @@
+"""A DICOM header that knows its file: elements in; values, or an error that names the file and the element, out."""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pydicom
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+
+from volseg.errors import DataError, GeometryError
+
+#: What pydicom and its decoders raise on bytes that are not what the standard says.
+BROKEN = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+    pydicom.errors.BytesLengthException,
+    pydicom.errors.InvalidDicomError,
+)
+
+#: A decimal string (PS3.5 section 6.2), and what may stand around it.
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_PADDING = " \0\t\r\n"
+#: One comma in the place of the point; three digits behind it might as well be thousands.
+_DECIMAL_COMMA = re.compile(r"[+-]?(0,\d+|\d+,(\d{1,2}|\d{4,}))")
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Header:
+    """A data set, or an item of one of its sequences.
+
+    Attributes:
+        dataset: As pydicom holds it.
+        path: The file it is of, to be named in errors.
+    """
+
+    dataset: Dataset
+    path: Path
+
+    def __contains__(self, keyword: str) -> bool:
+        return keyword in self.dataset
+
+    def value(self, keyword: str) -> Any:
+        """The value of an element, None when it is absent or empty.
+
+        Raises:
+            DataError: If its bytes are no value of its type.
+        """
+        try:
+            value = self.dataset.get(keyword)
+        except BROKEN as error:
+            raise DataError(f"{keyword} of {self.path} cannot be read: {one_line(error)}") from error
+        return None if value is None or (isinstance(value, str | bytes | MultiValue) and not value) else value
+
+    def words(self, keyword: str) -> tuple[str, ...]:
+        """The texts of an element, none when it is absent."""
+        value = self.value(keyword)
+        return () if value is None else tuple(str(word).strip() for word in _parts(value))
+
+    def text(self, keyword: str) -> str:
+        """The text of an element that has one, empty when it is absent."""
+        return "".join(self.words(keyword))
+
+    def count(self, keyword: str) -> int | None:
+        """A whole number that is not negative, None when the element is absent or empty.
+
+        Raises:
+            DataError: If it is something else.
+        """
+        value = self.value(keyword)
+        if value is None:
+            return None
+        if not isinstance(value, int) or value < 0:
+            raise DataError(f"{keyword} of {self.path} must be a whole number, it is {_shown(value)}")
+        return int(value)
+
+    def numbers(self, keyword: str, size: int) -> tuple[float, ...]:
+        """The `size` finite numbers of an element that says where the image lies.
+
+        Raises:
+            GeometryError: If it is absent, empty, or not that many numbers.
+        """
+        try:
+            numbers = tuple(self._numbers(keyword))
+        except (DataError, *BROKEN) as error:
+            raise GeometryError(f"{keyword} of {self.path} is not made of numbers") from error
+        if not numbers:
+            raise GeometryError(f"{self.path} does not state {keyword}")
+        if len(numbers) != size or not all(math.isfinite(number) for number in numbers):
+            shown = "\\".join(f"{number:g}" for number in numbers)
+            raise GeometryError(f"{keyword} of {self.path} must be {size} finite numbers, it is {shown}")
+        return numbers
+
+    def items(self, keyword: str) -> tuple[Header, ...]:
+        """The items of a sequence, none when it is absent or empty.
+
+        Raises:
+            DataError: If it is no sequence.
+        """
+        value = self.value(keyword)
+        if value is None:
+            return ()
+        if not isinstance(value, pydicom.Sequence | list) or not all(isinstance(item, Dataset) for item in value):
+            raise DataError(f"{keyword} of {self.path} is no sequence")
+        return tuple(Header(item, self.path) for item in value)
+
+    def first_item(self, keyword: str) -> Header:
+        """The first item of a sequence; an empty one when it is absent or empty.
+
+        Raises:
+            DataError: If it is no sequence.
+        """
+        return next(iter(self.items(keyword)), Header(Dataset(), self.path))
+
+    def functional_group(self, keyword: str, shared: Header) -> Header | None:
+        """A functional group of the frame that this item describes (PS3.3 section C.7.6.16).
+
+        Args:
+            keyword: The sequence that holds it.
+            shared: The groups that all frames share, where a frame has none of its own.
+
+        Returns:
+            None when there is none.
+
+        Raises:
+            DataError: If it is no sequence.
+        """
+        items = self.items(keyword) or shared.items(keyword)
+        return items[0] if items else None
+
+    def _numbers(self, keyword: str) -> list[float]:
+        if keyword not in self.dataset:
+            return []
+        element = self.dataset.get_item(keyword)
+        if isinstance(element, RawDataElement) and dictionary_VR(element.tag) in {"DS", "IS"}:
+            return parse_numbers(element.value or b"")
+        value = self.value(keyword)
+        return [] if value is None else [float(part) for part in _parts(value)]
+
+
+def parse_numbers(raw: bytes) -> list[float]:
+    """The numbers of a decimal or integer string as it is stored, where they are clear beyond what the standard allows.
+
+    Blanks and zero bytes around a number, more than 16 characters, and a comma in the place of the decimal point (not
+    "1,250", which might be thousands) leave no doubt about a number.
+
+    Raises:
+        ValueError: If a part is no number.
+    """
+    text = raw.decode("ascii").strip(_PADDING)
+    return [_parse_number(part.strip(_PADDING)) for part in text.split("\\")] if text else []
+
+
+def one_line(error: BaseException) -> str:
+    """What an error of pydicom says, without its line breaks."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _parse_number(text: str) -> float:
+    if _DECIMAL_COMMA.fullmatch(text):
+        text = text.replace(",", ".")
+    if not _NUMBER.fullmatch(text):
+        raise ValueError(text)
+    return float(text)
+
+
+def _parts(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, MultiValue) else [value]
+
+
+def _shown(value: Any) -> str:
+    return "\\".join(str(part) for part in _parts(value))

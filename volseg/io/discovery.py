@@ -1,0 +1,124 @@
+"""Finding what a folder tree holds, by names and headers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from volseg.errors import DataError
+from volseg.io.archives import is_archive, members
+from volseg.io.images import image_suffix
+from volseg.io.signatures import concerns_dicom
+from volseg.io.source import Discovery, FileSource, SeriesSource, SetAside, Source
+from volseg.progress import Progress, ignore_progress
+
+# The voxels that a header of two-file formats refers to: part of the header's image, not files of their own.
+_VOXEL_SUFFIXES = {".img": (".hdr",), ".raw": (".nhdr", ".mhd"), ".zraw": (".mhd",)}
+
+
+def discover(root: Path, progress: Progress = ignore_progress, *, fill_gaps: bool = False) -> Discovery:
+    """Find everything below `root` that may be a volume; only headers are read.
+
+    Args:
+        root: A folder, a single image or DICOM file, a .zip of DICOM files, or a DICOMDIR, which stands for its folder.
+        progress: Told how many files were looked at.
+        fill_gaps: Whether DICOM series with missing or unevenly spaced slices are to be bridged when they are read.
+
+    Returns:
+        The sources, and what was set aside with the reason. Hidden files are not looked at.
+
+    Raises:
+        DataError: If `root` does not exist.
+    """
+    if not root.exists():
+        raise DataError(f"{root} does not exist")
+    root = stands_for(root)
+    images: list[Source] = []
+    candidates: list[Path] = []
+    set_aside: list[SetAside] = []
+    for path in _files_of(root, set_aside):
+        if image_suffix(path):
+            images.append(FileSource(path))
+        elif not _belongs_to_header(path):
+            candidates.append(path)
+    if not any(map(concerns_dicom, candidates)):
+        if candidates:
+            progress("scan", len(candidates), len(candidates))
+        return Discovery(tuple(sorted(images, key=_order)), _by_path(set_aside), len(candidates))
+    from volseg.io.dicom import scan_dicom
+
+    scan = scan_dicom(candidates, progress, fill_gaps=fill_gaps)
+    sources = sorted([*images, *scan.series], key=_order)
+    return Discovery(tuple(sources), _by_path([*set_aside, *scan.set_aside]), scan.ignored, scan.segments)
+
+
+def stands_for(path: Path) -> Path:
+    """What a path that a user names means: a DICOMDIR, the index of a medium, stands for its folder."""
+    return path.parent if path.name.upper() == "DICOMDIR" and path.is_file() else path
+
+
+def single_source(path: Path, *, fill_gaps: bool = False) -> Source:
+    """The one volume at a path: a file, a folder that holds one DICOM series, or an object that marks structures.
+
+    Args:
+        path: Where it lies.
+        fill_gaps: Whether a DICOM series with missing slices is to be bridged when it is read.
+
+    Raises:
+        DataError: If there is none, or more than one.
+    """
+    discovery = discover(path, fill_gaps=fill_gaps)
+    sources = discovery.sources or discovery.segments
+    if len(sources) != 1:
+        raise DataError(f"{path} holds {len(sources)} volumes, one is needed", hint="`volseg inspect` shows them")
+    return sources[0]
+
+
+def _files_of(root: Path, set_aside: list[SetAside]) -> Iterator[Path]:
+    """All files below a path; those in archives, too, of which only DICOM is read."""
+    for path in [root] if root.is_file() else _walk(root, set_aside):
+        if not is_archive(path):
+            yield path
+            continue
+        try:
+            for member in members(path):
+                if image_suffix(member) or member.suffix.lower() == path.suffix.lower():
+                    set_aside.append(SetAside(member, "only DICOM is read from an archive: unpack it"))
+                else:
+                    yield member
+        except DataError as error:
+            set_aside.append(SetAside(path, str(error)))
+
+
+def _walk(root: Path, set_aside: list[SetAside]) -> Iterator[Path]:
+    """All files that are not hidden, through links to folders too, no folder twice; closed folders are set aside."""
+    entered: set[str] = set()
+
+    def closed(error: OSError) -> None:
+        set_aside.append(SetAside(Path(error.filename), f"cannot look into the folder: {error.strerror}"))
+
+    for folder, folders, files in os.walk(root, followlinks=True, onerror=closed):
+        place = os.path.realpath(folder)
+        if place in entered:
+            folders.clear()
+            continue
+        entered.add(place)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(folder, name) for name in sorted(files) if not name.startswith("."))
+
+
+def _belongs_to_header(path: Path) -> bool:
+    if not path.name.lower().endswith(tuple(_VOXEL_SUFFIXES)):
+        return False
+    return any(path.with_suffix(suffix).exists() for suffix in _VOXEL_SUFFIXES[path.suffix.lower()])
+
+
+def _order(source: Source) -> tuple[str, int, str]:
+    if isinstance(source, SeriesSource):
+        return str(source.place), source.traits.number or 0, source.series_uid + source.volume
+    return str(source.place), 0, ""
+
+
+def _by_path(set_aside: Iterable[SetAside]) -> tuple[SetAside, ...]:
+    return tuple(sorted(set_aside, key=lambda item: item.path))

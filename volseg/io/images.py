@@ -1,0 +1,196 @@
+"""Reading and writing images, masks and probabilities in any format."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.errors import ConfigError, DataError
+from volseg.image.geometry import Geometry
+from volseg.image.volume import Label, Mask, Volume, label_values
+from volseg.io.source import FileSource, SegmentsSource, SeriesSource, Source
+
+#: What is recognised as an image by its name; DICOM is recognised by its content.
+IMAGE_SUFFIXES = (".nii.gz", ".nii", ".hdr", ".nrrd", ".nhdr", ".mha", ".mhd")
+#: What is written.
+WRITTEN_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
+#: By how much probabilities that were stored scaled may leave the range from 0 to 1.
+_ROUNDING = 1e-3
+
+
+def image_suffix(path: Path) -> str:
+    """The suffix that makes `path` an image file, in lower case; empty when there is none."""
+    name = path.name.lower()
+    if not name.endswith(IMAGE_SUFFIXES):
+        return ""
+    return next(suffix for suffix in IMAGE_SUFFIXES if name.endswith(suffix))
+
+
+def read_volume(source: Source) -> Volume:
+    """Read one image.
+
+    Args:
+        source: A file (with the frame that is meant, if it has several) or a DICOM series.
+
+    Returns:
+        A volume of one channel, (1, I, J, K) float32.
+
+    Raises:
+        DataError: If it is damaged or is no single 3D volume.
+        GeometryError: If it does not say where its voxels lie.
+    """
+    if isinstance(source, SegmentsSource):
+        raise DataError(f"{source} marks structures in images, it is no image")
+    if isinstance(source, SeriesSource):
+        from volseg.io.dicom import read_series
+
+        return read_series(source)
+    array, geometry = _read_frame(source)
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, as if the file had it so
+        return Volume(np.asarray(array, dtype=np.float32)[np.newaxis], geometry)
+
+
+def read_mask(source: Source, labels: Sequence[Label] = (), on: Geometry | None = None) -> Mask:
+    """Read a label map.
+
+    Args:
+        source: A file or a DICOM series whose voxels are whole numbers, stored in any type; or a DICOM Segmentation or
+            RT Structure Set.
+        labels: What the values mean, and which structures of a DICOM object they are.
+        on: The grid of the image, for an object that has none of its own.
+
+    Returns:
+        The mask, uint8 or uint16.
+
+    Raises:
+        DataError: If it is damaged, or a voxel is not a whole number from 0 to 65535.
+        GeometryError: If it does not say where its voxels lie.
+    """
+    match source:
+        case SegmentsSource():
+            from volseg.io.dicom.references import read_segments
+
+            return read_segments(source, labels, on)
+        case SeriesSource():
+            volume = read_volume(source)
+            array, geometry = volume.array[0], volume.geometry
+        case FileSource():
+            array, geometry = _read_frame(source)
+    return Mask(label_values(array, source), geometry, tuple(labels))
+
+
+def resample(volume: Volume, geometry: Geometry) -> Volume:
+    """Bring an image onto another grid in the same space, linearly; where it does not reach, voxels are NaN."""
+    from volseg.io.itk import resample as itk_resample
+
+    return itk_resample(volume, geometry)
+
+
+def resample_mask(mask: Mask, geometry: Geometry) -> Mask:
+    """Bring a mask onto another grid in the same space, each voxel from the nearest; 0 where it does not reach."""
+    from volseg.io.itk import resample_mask as itk_resample_mask
+
+    return itk_resample_mask(mask, geometry)
+
+
+def read_probabilities(path: Path) -> tuple[NDArray[np.float32], Geometry]:
+    """Read what `write_probabilities` wrote, or another image of four axes.
+
+    Returns:
+        (I, J, K, labels) float32 and the grid of the first three axes.
+
+    Raises:
+        DataError: If it is damaged, or a voxel is not from 0 to 1.
+        GeometryError: If it does not say where its voxels lie.
+    """
+    array, geometry = _read_file(path)
+    shares = np.moveaxis(np.asarray(array, np.float32), 0, -1)
+    if not (shares.min() >= -_ROUNDING and shares.max() <= 1 + _ROUNDING):
+        raise DataError(f"{path} holds no probabilities: some voxels are not from 0 to 1")
+    return np.clip(shares, 0, 1), geometry
+
+
+def write_mask(mask: Mask, path: Path) -> None:
+    """Write a mask in the format that the suffix of `path` names, whole or not at all.
+
+    Raises:
+        ConfigError: If the suffix names no format for masks.
+        OutputError: If it cannot be written.
+    """
+    if image_suffix(path) not in WRITTEN_SUFFIXES:
+        raise _unwritable(path)
+    _library(path).write_mask(mask, path)
+
+
+def write_volume(volume: Volume, path: Path) -> None:
+    """Write an image in the format that the suffix of `path` names, whole or not at all.
+
+    Raises:
+        ConfigError: If the suffix names no format for images.
+        OutputError: If it cannot be written.
+    """
+    if image_suffix(path) not in WRITTEN_SUFFIXES:
+        raise _unwritable(path)
+    _library(path).write_volume(volume, path)
+
+
+def write_probabilities(shares: NDArray[np.uint8], geometry: Geometry, path: Path) -> None:
+    """Write probabilities (I, J, K, labels), given in 255ths, as a .nii.gz file of four axes.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    from volseg.io import nifti
+
+    nifti.write_probabilities(shares, geometry, path)
+
+
+def frame_count(path: Path) -> int:
+    """How many 3D volumes a file holds, by its header.
+
+    Raises:
+        DataError: If it is damaged.
+    """
+    count: int = _library(path).frame_count(path)
+    return count
+
+
+def _library(path: Path) -> ModuleType:
+    """The module that knows the format of an image file; each loads its library only when it is needed."""
+    if image_suffix(path) in {".nii", ".nii.gz", ".hdr"}:
+        from volseg.io import nifti
+
+        return nifti
+    from volseg.io import itk
+
+    return itk
+
+
+def _read_file(path: Path) -> tuple[NDArray[np.generic], Geometry]:
+    if not path.is_file():
+        raise DataError(f"{path} does not exist")
+    if not image_suffix(path):
+        raise DataError(f"{path} is no image volseg can read", hint=f"it reads {', '.join(IMAGE_SUFFIXES)} and DICOM")
+    content: tuple[NDArray[np.generic], Geometry] = _library(path).read_array(path)
+    return content
+
+
+def _read_frame(source: FileSource) -> tuple[NDArray[np.generic], Geometry]:
+    array, geometry = _read_file(source.path)
+    if source.frame is None and len(array) != 1:
+        raise DataError(
+            f"{source.path} is 4D: it holds {len(array)} volumes of {geometry}, not one",
+            hint="split it, or describe its volumes as channels in a dataset.json",
+        )
+    frame = source.frame or 0
+    if frame >= len(array):
+        raise DataError(f"{source.path} holds {len(array)} volumes, there is no number {frame}")
+    return array[frame], geometry
+
+
+def _unwritable(path: Path) -> ConfigError:
+    return ConfigError(f"cannot write {path}: no format is known by that name", hint="use .nii.gz, .nii, .nrrd or .mha")

@@ -1,0 +1,63 @@
+"""The CSV tables that volseg writes, and reads again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from volseg.errors import DataError
+from volseg.io.files import atomic_path
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Columns that hold names, even where every one of them looks like a number.
+_TEXTS = dict.fromkeys(("case_id", "label", "metric", "reason", "key"), str)
+_HINT = "name a folder that volseg wrote"
+
+
+def write_table(
+    rows: pd.DataFrame | Sequence[Any],
+    path: Path,
+    columns: list[str] | None = None,
+    *,
+    float_format: str = "%.6g",
+) -> None:
+    """Write a CSV, whole or not at all; what does not exist is an empty cell.
+
+    Args:
+        rows: A table, or a mapping or dataclass per row.
+        path: The file.
+        columns: Which, in their order; by default all that the rows have. Without rows, only they make a header.
+        float_format: Of numbers that are not whole.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    import pandas as pd
+
+    with atomic_path(path) as temporary:
+        pd.DataFrame(rows, columns=columns).to_csv(temporary, index=False, float_format=float_format)
+
+
+def read_table(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
+    """Read a CSV that volseg wrote; an empty cell is NaN, whatever else is called NA is a name.
+
+    Args:
+        path: The file.
+        columns: What it must have.
+
+    Raises:
+        DataError: If it is no such table.
+    """
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path, dtype=_TEXTS, keep_default_na=False, na_values=[""])
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is no table of results: {error}", hint=_HINT) from error
+    missing = [name for name in columns if name not in table.columns]
+    if missing:
+        raise DataError(f"{path} is no table of results: it has no column {missing[0]}", hint=_HINT)
+    return table

@@ -1,0 +1,183 @@
+"""A trained model, loaded and ready to predict: one image, or a folder of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from volseg.errors import CheckpointError, DataError, GeometryError
+from volseg.progress import Progress, ignore_progress
+from volseg.results import Batch, Prediction
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from volseg.cases import Case
+    from volseg.config import Config
+    from volseg.exporting import Encoding, Format
+    from volseg.image.volume import Label, Volume
+    from volseg.io import Source
+    from volseg.io.in_memory import InMemoryImage
+    from volseg.model.checkpoint import TrainedNetwork
+    from volseg.prediction.cases_csv import CaseResult
+
+StrPath = str | PathLike[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A trained network, or an ensemble of several, with everything it takes to use it.
+
+    Attributes:
+        networks: Each with its own configuration.
+        files: Where they were loaded from.
+    """
+
+    networks: tuple[TrainedNetwork, ...]
+    files: tuple[Path, ...] = ()
+
+    @property
+    def network(self) -> nn.Module:
+        """The network, in evaluation mode: (B, C, R, A, S) float -> logits (B, outputs, R, A, S).
+
+        Raises:
+            CheckpointError: If this is an ensemble; `networks` has them all.
+        """
+        if len(self.networks) > 1:
+            raise CheckpointError(f"the model is an ensemble of {len(self.networks)} networks, take one of `networks`")
+        return self.networks[0].network
+
+    @property
+    def config(self) -> Config:
+        """As it was trained; of an ensemble that of the first network."""
+        return self.networks[0].config
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the image channels, in order."""
+        return self.config.data.channels
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """What the values of its masks mean."""
+        return self.config.data.output_labels
+
+    def predict(
+        self, image: StrPath | InMemoryImage | Mapping[str, StrPath | InMemoryImage], *, name: str = "image"
+    ) -> Prediction:
+        """Segment one image.
+
+        Args:
+            image: A path that holds one case in any layout `predict_folder` takes; a `Volume`; an image of nibabel or
+                SimpleITK; a MONAI `MetaTensor`; an array (I, J, K) or (C, I, J, K) with its affine, voxel index ->
+                RAS+ mm; or any of these for each channel by name.
+            name: What warnings call an image in memory.
+
+        Returns:
+            The mask, on the grid of the image (of its first channel).
+
+        Raises:
+            DataError: If the image cannot be used, or a path holds no case or several.
+            GeometryError: If it does not say where its voxels lie.
+        """
+        from volseg.prediction.predictor import Predictor
+
+        began = time.perf_counter()
+        predictor = Predictor(self.networks)
+        source: Source | None = None
+        if isinstance(image, str | PathLike):
+            case = self._only_case(Path(image))
+            source = case.images[self.channels[0]]
+            prepared = predictor.prepare(case)
+        else:
+            prepared = predictor.prepare_volume(self._volume(image), name)
+        mask = predictor.finish(predictor.segment(prepared))
+        return Prediction(mask, time.perf_counter() - began, source)
+
+    def predict_folder(  # noqa: PLR0913  each is an option of the command
+        self,
+        source: StrPath,
+        output: StrPath,
+        *,
+        formats: Format | Sequence[Format] = ("nifti",),
+        encoding: Encoding = "binary",
+        probabilities: bool = False,
+        report: bool = False,
+        progress: Progress = ignore_progress,
+        on_case_done: Callable[[CaseResult], None] | None = None,
+        executor: Executor | None = None,
+    ) -> Batch:
+        """Segment every case in a folder; one bad case never stops the others, and an interrupted batch goes on.
+
+        Args:
+            source: A data set, a file, a DICOM folder, or a tree of these.
+            output: Folder for the masks, cases.csv and labels.json.
+            formats: Of the masks.
+            encoding: Of DICOM Segmentations: "binary", or "labelmap".
+            probabilities: Whether it is also written how likely each label is, as NIfTI of four axes.
+            report: Whether the masks are reviewed, in report.html and review.csv.
+            progress: Told per case and window; raise `Cancelled` in it to stop.
+            on_case_done: Gets each result as soon as the case is done.
+            executor: Reads and writes the cases; two threads unless another is given.
+
+        Returns:
+            What became of each discovered case.
+
+        Raises:
+            DataError: If there is nothing to segment.
+            ConfigError: If a format is not known.
+            OutputError: If the output cannot be written; what is finished is in cases.csv.
+        """
+        from volseg.exporting import parse_encoding, parse_formats
+        from volseg.prediction.batch import Request, find_batch, segment_batch
+        from volseg.reporting.batches import describe_batch, report_batch
+
+        request = Request(Path(output), parse_formats(formats), parse_encoding(encoding), probabilities)
+        inputs = find_batch(Path(source), self.config.data, progress)
+        results = segment_batch(inputs, self.networks, request, progress, on_case_done, executor)
+        describe_batch(self.files, self.config, request.output)
+        page = None
+        if report and any(result.status == "segmented" for result in results):
+            page = report_batch(inputs, self.networks[0], results, request.output, progress)
+        images = {case.case_id: case.images[self.channels[0]] for case in inputs.dataset.cases}
+        return Batch.of(results, request, images, self.labels, page)
+
+    def _only_case(self, path: Path) -> Case:
+        from volseg.prediction.batch import find_batch
+
+        dataset = find_batch(path, self.config.data).dataset
+        if len(dataset.cases) == 1:
+            return dataset.cases[0]
+        if dataset.cases:
+            raise DataError(f"{path} holds {len(dataset.cases)} cases", hint="name one, or take predict_folder")
+        raise DataError(f"{path} holds nothing to segment: {dataset.set_aside[0].reason}")
+
+    def _volume(self, image: InMemoryImage | Mapping[str, StrPath | InMemoryImage]) -> Volume:
+        """An image in memory with the model's channels."""
+        import numpy as np
+
+        from volseg.image.volume import Volume
+        from volseg.io import read_volume, single_source
+        from volseg.io.in_memory import volume_of
+
+        if not isinstance(image, Mapping):
+            volume = volume_of(image)
+        else:
+            if missing := set(self.channels) - set(image):
+                raise DataError(f"the model needs channel {', '.join(sorted(missing))} as well")
+            parts = [
+                read_volume(single_source(Path(part))) if isinstance(part, str | PathLike) else volume_of(part)
+                for part in (image[channel] for channel in self.channels)
+            ]
+            grid = parts[0].geometry
+            if not all(grid.matches(part.geometry) for part in parts):
+                raise GeometryError("the channels do not lie on one grid", hint="bring them onto one grid first")
+            volume = Volume(np.concatenate([part.array for part in parts]), grid)
+        if len(volume.array) != len(self.channels):
+            raise DataError(f"the image has {len(volume.array)} channels, the model needs {', '.join(self.channels)}")
+        return volume

@@ -1,0 +1,74 @@
+"""A folder of labelled scans in, a plan for it out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from volseg.cases import Dataset, find_dataset, make_splits
+from volseg.config import PartialConfig, TrainingConfig
+from volseg.model.checkpoint import load_weights
+from volseg.planning.fingerprint import take_fingerprint
+from volseg.planning.machine import this_machine
+from volseg.planning.plan import Plan
+from volseg.planning.rules import make_plan
+from volseg.progress import Progress, ignore_progress
+
+#: A run that starts from another learns more slowly than that by this factor, so as not to forget.
+_FINE_TUNING = 0.3
+
+
+def plan_folder(data: Path, given: PartialConfig, progress: Progress = ignore_progress) -> tuple[Dataset, Plan]:
+    """Plan a configuration for a data set.
+
+    Args:
+        data: A labelled data set in any layout.
+        given: Keys that are decided already; the plan fits itself to the labels and the network they name.
+        progress: Told per case.
+
+    Returns:
+        The data set, and the plan for it with the given keys laid over it.
+
+    Raises:
+        DataError: If there is no labelled case.
+        ConfigError: If the keys do not go with each other or with what is planned.
+        CheckpointError: If training is to start from a model that is not there.
+    """
+    given = given.laid_over_partial(_inherited(given.training))
+    dataset = find_dataset(data, given.data, progress)
+    fingerprint = take_fingerprint(dataset, given.data.labels, progress)
+    plan = make_plan(
+        fingerprint,
+        given.network.name or "dynunet",
+        this_machine(),
+        given.preprocessing.spacing_mm,
+        _minutes_per_network(given.training, [case.case_id for case in dataset.cases]),
+    )
+    return dataset, replace(plan, dataset=dataset).with_given(given)
+
+
+def _inherited(training: TrainingConfig) -> dict[str, Any]:
+    """What a run that starts from another has from it: weights know one network and one voxel size."""
+    if training.start_from is None:
+        return {}
+    _, config = load_weights(Path(training.start_from))
+    if config is None:
+        return {}
+    tree = config.model_dump(mode="json")
+    return {
+        "network": tree["network"],
+        "preprocessing": {"spacing_mm": tree["preprocessing"]["spacing_mm"]},
+        "training": {
+            "optimizer": tree["training"]["optimizer"],
+            "learning_rate": _FINE_TUNING * tree["training"]["learning_rate"],
+        },
+    }
+
+
+def _minutes_per_network(training: TrainingConfig, case_ids: Sequence[str]) -> float | None:
+    """The time that one network has: of several folds its share."""
+    if training.minutes is None or training.fold != "all":
+        return training.minutes
+    return training.minutes / len(make_splits(case_ids, training.folds, training.holdout, training.seed))

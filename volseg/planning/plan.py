@@ -1,0 +1,82 @@
+"""A planned configuration, with a reason beside every choice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from volseg.cases import Dataset
+from volseg.config import Config, PartialConfig, nest
+from volseg.io.files import write_text
+
+_HEADER = "# Written by `volseg plan`. Every key can be edited; `volseg train --config` takes the file."
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A planned configuration.
+
+    Attributes:
+        config: Complete and valid.
+        reasons: Key path -> why it has its value, for the comments of the written file.
+        dataset: What it was made for, where that is known.
+    """
+
+    config: Config
+    reasons: Mapping[str, str]
+    dataset: Dataset | None = None
+
+    def changed(self, changes: Mapping[str, Any]) -> Plan:
+        """The plan with some keys decided otherwise.
+
+        Args:
+            changes: Dotted keys, {"training.epochs": 50}, or nested ones.
+
+        Returns:
+            A new plan; this one stays as it is.
+
+        Raises:
+            ConfigError: If a key is unknown, or its value not allowed.
+        """
+        return self.with_given(PartialConfig.of(nest(changes)))
+
+    def with_given(self, given: PartialConfig) -> Plan:
+        """The plan with the given keys laid over it, which are the reason of their own values.
+
+        Raises:
+            ConfigError: If the result is not valid.
+        """
+        reasons = {key: "given" if given.states(key) else reason for key, reason in self.reasons.items()}
+        return Plan(given.laid_over(self.config), reasons, self.dataset)
+
+    def to_yaml(self) -> str:
+        """The plan as YAML, with a comment above each key that was decided for a reason."""
+        lines = [_HEADER]
+        for section, value in self.config.model_dump(mode="json").items():
+            lines += [f"# {self.reasons[section]}"] if section in self.reasons else []
+            if not isinstance(value, dict):
+                lines.append(f"{section}: {_inline(value)}")
+                continue
+            lines.append(f"{section}:")
+            for key, entry in value.items():
+                reason = self.reasons.get(f"{section}.{key}")
+                lines += [f"  # {reason}"] if reason else []
+                lines.append(f"  {key}: {_inline(entry)}")
+        return "\n".join(lines) + "\n"
+
+    def save(self, path: Path) -> None:
+        """Write the plan as YAML, which `volseg train --config` takes.
+
+        Raises:
+            OutputError: If it cannot be written.
+        """
+        write_text(path, self.to_yaml())
+
+
+def _inline(value: object) -> str:
+    """A value as YAML on one line."""
+    return yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10**6).removesuffix("...\n").strip()

@@ -1,0 +1,45 @@
+"""The page of a folder of results, made again from what the folder holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from volseg.errors import DataError
+from volseg.evaluation.evaluate import METRICS_FILE
+from volseg.reporting.page import REVIEW_FILE, Report, write_report
+from volseg.training.files import VALIDATION_FILE
+
+
+def report_folder(folder: Path) -> Path:
+    """Write the page of a folder of results again, from what it holds.
+
+    Args:
+        folder: What `volseg train` wrote, or `evaluate` or `predict` with --report.
+
+    Returns:
+        report.html in it.
+
+    Raises:
+        DataError: If it holds no results, or damaged ones.
+        OutputError: If it cannot be written.
+    """
+    return write_report(_page(folder), folder)
+
+
+def _page(folder: Path) -> Report:
+    if (folder / METRICS_FILE).is_file():
+        from volseg.reporting.evaluations import page_of_evaluation
+
+        return page_of_evaluation(folder)
+    if (folder / REVIEW_FILE).is_file():
+        from volseg.reporting.batches import page_of_batch
+
+        return page_of_batch(folder)
+    if (folder / VALIDATION_FILE).is_file():
+        from volseg.reporting.trainings import page_of_training
+
+        return page_of_training(folder)
+    raise DataError(
+        f"{folder} holds no results to report",
+        hint="name a finished run, what `volseg evaluate` wrote, or `volseg predict` with --report",
+    )

@@ -1,0 +1,199 @@
+"""What prediction gives back: one image's mask, or a folder of them, with all that can be done with it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from volseg.errors import DataError
+from volseg.image.geometry import Geometry
+from volseg.image.volume import Label, Mask
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from volseg.exporting import Encoding, Format
+    from volseg.io import Source
+    from volseg.prediction.batch import Request
+    from volseg.prediction.cases_csv import CaseResult, CaseStatus
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """The mask of one image.
+
+    Attributes:
+        mask: On the grid of the image, post-processed.
+        seconds: What it took, reading included.
+        image: Where the image was read from; None if it was in memory.
+    """
+
+    mask: Mask
+    seconds: float
+    image: Source | None = None
+
+    @property
+    def array(self) -> NDArray[np.unsignedinteger]:
+        """(I, J, K) uint8 or uint16 label values in the storage order of the image; 0 is background."""
+        return self.mask.array
+
+    @property
+    def geometry(self) -> Geometry:
+        """The grid of the image."""
+        return self.mask.geometry
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """What the values mean."""
+        return self.mask.labels
+
+    @cached_property
+    def volumes_ml(self) -> dict[str, float]:
+        """Label name -> volume in millilitres."""
+        return self.mask.volumes_ml
+
+    def save(
+        self,
+        path: str | PathLike[str],
+        images: str | PathLike[str] | None = None,
+        *,
+        format: Format | None = None,  # noqa: A002  what everybody calls it
+        encoding: Encoding = "binary",
+    ) -> list[Path]:
+        """Write the mask.
+
+        Args:
+            path: The file, or the folder of the meshes; in the current folder unless it says otherwise.
+            images: The images that a DICOM object refers to, or that a preview shows; by default those that were
+                segmented.
+            format: Needed only where the suffix of the path does not say it: "stl" and "ply" are folders.
+            encoding: Of a DICOM Segmentation: "binary", or "labelmap".
+
+        Returns:
+            What was written: a structured report comes with the Segmentation it refers to.
+
+        Raises:
+            ConfigError: If the format is not known, or does not go with the path.
+            DataError: If the format refers to images and there are none, or of another kind.
+            GeometryError: If the mask lies on none of the images.
+            OutputError: If it cannot be written.
+        """
+        from volseg.exporting import save_mask
+
+        image = self.image if images is None else Path(images)
+        return save_mask(self.mask, Path(path), image, format, encoding)
+
+
+@dataclass(frozen=True, eq=False)
+class BatchCase:
+    """One discovered case of a batch.
+
+    Attributes:
+        result: Its row of cases.csv.
+        paths: Format -> where its mask is; empty unless it was segmented.
+        image: Where its first channel is read from; None if it is no case.
+        labels: What the values of its mask mean.
+    """
+
+    result: CaseResult
+    paths: Mapping[Format, Path]
+    image: Source | None
+    labels: tuple[Label, ...]
+
+    @property
+    def status(self) -> CaseStatus:
+        """What became of it: segmented, skipped or failed."""
+        return self.result.status
+
+    @property
+    def reason(self) -> str:
+        """Why it was skipped or failed; empty otherwise."""
+        return self.result.reason
+
+    @property
+    def volumes_ml(self) -> Mapping[str, float]:
+        """Label name -> volume in millilitres."""
+        return self.result.volumes_ml
+
+    @property
+    def mask(self) -> Mask:
+        """The mask, read from the folder.
+
+        Raises:
+            DataError: If there is none, or none of its formats can be read back.
+        """
+        from volseg.io import SegmentsSource, read_mask, read_volume, single_source
+
+        readable = [path for form, path in self.paths.items() if form in _READABLE]
+        if not readable:
+            raise DataError(
+                f"case {self.result.case_id} has no mask that can be read: {self.reason or ', '.join(self.paths)}"
+            )
+        source = single_source(readable[0])
+        drawn = isinstance(source, SegmentsSource) and self.image is not None
+        return read_mask(source, self.labels, on=read_volume(self.image).geometry if drawn and self.image else None)
+
+
+#: Formats that masks are read back from, the plainest first.
+_READABLE = ("nifti", "nrrd", "mha", "seg-nrrd", "dicom-seg", "rtstruct")
+
+
+class Batch(Mapping[str, BatchCase]):
+    """What became of everything in a folder, by case id; in the order of cases.csv.
+
+    Args:
+        folder: Where the masks are.
+        cases: Case id -> case.
+        report: The page that reviews them, if one was asked for.
+    """
+
+    def __init__(self, folder: Path, cases: Mapping[str, BatchCase], report: Path | None = None) -> None:
+        self.folder = folder
+        self.report = report
+        self._cases = dict(cases)
+
+    @classmethod
+    def of(
+        cls,
+        results: list[CaseResult],
+        request: Request,
+        images: Mapping[str, Source],
+        labels: tuple[Label, ...],
+        report: Path | None = None,
+    ) -> Batch:
+        """Put together what a batch left behind."""
+        cases = {
+            result.case_id: BatchCase(
+                result,
+                {form: path for form, path in request.paths(result.case_id).items() if path.exists()}
+                if result.status == "segmented"
+                else {},
+                images.get(result.case_id),
+                labels,
+            )
+            for result in results
+        }
+        return cls(request.output, cases, report)
+
+    def __getitem__(self, case_id: str) -> BatchCase:
+        return self._cases[case_id]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._cases)
+
+    def __len__(self) -> int:
+        return len(self._cases)
+
+    def count(self, status: CaseStatus | str) -> int:
+        """How many cases were "segmented", "skipped" or "failed"; the three add up to all."""
+        return Counter(str(case.status) for case in self.values())[str(status)]
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{self.count(status)} {status}" for status in ("segmented", "skipped", "failed"))
+        return f"<Batch {self.folder}: {counts}>"

@@ -1,0 +1,88 @@
+"""What the steps of an epoch add up to: a row of history.csv."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
+
+from volseg.errors import TrainingError
+from volseg.training.step import StepResult
+
+#: So many steps in a row with a loss that is not finite end the run.
+_MOST_SKIPPED_IN_A_ROW = 20
+
+
+@dataclass
+class EpochRecord:
+    """The steps of an epoch so far.
+
+    Attributes:
+        start_seconds: Time of the run when the epoch began.
+        losses: Of each step that was taken.
+        gradient_norms: Of each step that was taken, before clipping.
+        learning_rate: Of the last step.
+        skipped: Steps whose loss or gradient was not finite.
+        skipped_in_a_row: Those at the end.
+        voxels: Trained on in all processes.
+        waited_seconds: Spent on waiting for patches.
+    """
+
+    start_seconds: float
+    losses: list[float] = field(default_factory=list)
+    gradient_norms: list[float] = field(default_factory=list)
+    learning_rate: float = 0.0
+    skipped: int = 0
+    skipped_in_a_row: int = 0
+    voxels: int = 0
+    waited_seconds: float = 0.0
+
+    @property
+    def steps(self) -> int:
+        """All of them, the skipped ones included."""
+        return len(self.losses) + self.skipped
+
+    @property
+    def recent_loss(self) -> float:
+        """Mean loss of the last steps."""
+        return fmean(self.losses[-20:])
+
+    def add(self, result: StepResult, waited_seconds: float) -> None:
+        """Add a step.
+
+        Raises:
+            TrainingError: If it is the last of many in a row that were skipped.
+        """
+        self.learning_rate = result.learning_rate
+        self.voxels += result.voxels
+        self.waited_seconds += waited_seconds
+        if result.is_finite:
+            self.losses.append(result.loss)
+            self.gradient_norms.append(result.gradient_norm)
+            self.skipped_in_a_row = 0
+            return
+        self.skipped += 1
+        self.skipped_in_a_row += 1
+        if self.skipped_in_a_row >= _MOST_SKIPPED_IN_A_ROW:
+            raise TrainingError(
+                f"the loss was not finite in {self.skipped_in_a_row} steps in a row",
+                hint="lower training.learning_rate or set precision=fp32",
+            )
+
+    def history_row(self, seconds: float) -> dict[str, Any]:
+        """The columns of history.csv that an epoch fills.
+
+        Args:
+            seconds: Time of the run at the end of the epoch.
+        """
+        trained = seconds - self.start_seconds
+        return {
+            "seconds": round(seconds, 2),
+            "learning_rate": self.learning_rate,
+            "loss": fmean(self.losses),
+            "gradient_norm": fmean(self.gradient_norms),
+            "skipped_steps": self.skipped,
+            "steps_per_second": round(self.steps / trained, 3),
+            "voxels_per_second": round(self.voxels / trained),
+            "data_wait_share": round(self.waited_seconds / trained, 4),
+        }

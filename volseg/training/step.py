@@ -1,0 +1,136 @@
+"""One step of training: forward, loss, backward, optimiser."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from volseg.config import Config
+from volseg.errors import TrainingError
+from volseg.inference.engines import is_shortage
+from volseg.model.networks import training_layout
+from volseg.training.distributed import ProcessGroup
+from volseg.training.losses import SegmentationLoss
+from volseg.training.sampling import TrainingBatch
+from volseg.training.schedule import learning_rate
+from volseg.training.state import State
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """Numbers of a step.
+
+    Attributes:
+        loss: Of the batch of all processes.
+        gradient_norm: Before clipping.
+        learning_rate: The step was taken with.
+        voxels: Of the batch of all processes.
+    """
+
+    loss: float
+    gradient_norm: float
+    learning_rate: float
+    voxels: int
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether the loss and its gradient are finite; the step was skipped if not."""
+        return math.isfinite(self.loss) and math.isfinite(self.gradient_norm)
+
+
+class TrainingStep:
+    """Takes the steps of a run.
+
+    Args:
+        state: Its network and optimiser are changed by each step.
+        config: Loss, learning rate and seed.
+        dtype: Arithmetic of the network.
+        group: Whose logits are gathered for the loss.
+    """
+
+    def __init__(self, state: State, config: Config, dtype: torch.dtype, group: ProcessGroup) -> None:
+        self._state = state
+        self._settings = config.training
+        self._dtype = dtype
+        self._group = group
+        self._network = group.distribute(state.network)
+        self._loss = SegmentationLoss(config.loss, config.data)
+
+    def __call__(self, batch: TrainingBatch) -> StepResult:
+        """Take a step, or skip it where its loss or its gradient is not finite.
+
+        Args:
+            batch: The patches of this process.
+
+        Returns:
+            Its numbers.
+
+        Raises:
+            TrainingError: If the batch does not fit into memory.
+        """
+        try:
+            return self._take(batch)
+        except (RuntimeError, MemoryError) as error:
+            if not is_shortage(error):
+                raise
+            raise _too_large(batch) from error
+
+    def _take(self, batch: TrainingBatch) -> StepResult:
+        rate = self._set_learning_rate()
+        # Dropout of a resumed run must equal that of an undisturbed one.
+        torch.manual_seed((self._settings.seed << 32) + self._state.step)
+        loss = self._forward(batch)
+        norm = self._backward(loss)
+        result = StepResult(loss.item(), norm.item(), rate, batch.reference.numel() * self._group.world_size)
+        self._update(finite=result.is_finite)
+        self._state.step += 1
+        return result
+
+    def _set_learning_rate(self) -> float:
+        state = self._state
+        rate = learning_rate(self._settings, state.step, state.clock.progress(state.step))
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate
+        return rate
+
+    def _forward(self, batch: TrainingBatch) -> torch.Tensor:
+        """The loss of the batch of all processes, a scalar."""
+        device = next(self._state.network.parameters()).device
+        image = batch.image.to(device, memory_format=training_layout(device))
+        with torch.autocast(device.type, dtype=self._dtype, enabled=self._dtype != torch.float32):
+            logits = self._network(image)
+        shards = (logits, batch.reference.to(device), batch.unknown.to(device))
+        loss: torch.Tensor = self._loss(*(self._group.gather_batch(shard) for shard in shards))
+        return loss
+
+    def _backward(self, loss: torch.Tensor) -> torch.Tensor:
+        """Compute and clip the gradient.
+
+        Returns:
+            Its norm before clipping, a scalar.
+        """
+        state = self._state
+        state.optimizer.zero_grad(set_to_none=True)
+        state.scaler.scale(loss * self._group.world_size).backward()  # type: ignore[no-untyped-call]  # PyTorch has no types here
+        state.scaler.unscale_(state.optimizer)
+        return nn.utils.clip_grad_norm_(state.network.parameters(), self._settings.gradient_clip)
+
+    def _update(self, *, finite: bool) -> None:
+        """Change the weights; a gradient that is not finite changes only the scale of those to come."""
+        state = self._state
+        if finite:
+            state.scaler.step(state.optimizer)
+        state.scaler.update()
+        if finite and state.average is not None:
+            state.average.update_parameters(state.network)
+
+
+def _too_large(batch: TrainingBatch) -> TrainingError:
+    size = " x ".join(str(length) for length in batch.image.shape[2:])
+    return TrainingError(
+        f"a step with {len(batch.image)} patches of {size} voxels does not fit into memory",
+        hint="lower training.batch_size or, if that is 1 or 2, patches.size",
+    )

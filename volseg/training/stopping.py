@@ -1,0 +1,33 @@
+"""When a run ends: by its schedule, or early."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from volseg.config import TrainingConfig
+from volseg.training.state import State
+
+#: So many validations in a row that are worse than the best by this much end the run.
+_WORSE_VALIDATIONS, _WORSE_DICE = 5, 0.02
+
+
+def is_finished(state: State, settings: TrainingConfig) -> bool:
+    """Whether a run ends here: never before its first epoch.
+
+    Args:
+        state: Of the run between two epochs.
+        settings: Steps or minutes, patience and target Dice.
+    """
+    if state.epoch == 0:
+        return False
+    out_of_patience = 0 < settings.patience <= state.stale
+    on_target = settings.target_dice is not None and state.best_dice >= settings.target_dice
+    scheduled = state.clock.progress(state.step) >= 1.0
+    return scheduled or on_target or out_of_patience or is_overfitting(state.history)
+
+
+def is_overfitting(history: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the validation Dice has stayed clearly below its best in several validations in a row."""
+    dice = [row["dice"] for row in history if "dice" in row]
+    return len(dice) > _WORSE_VALIDATIONS and max(dice[-_WORSE_VALIDATIONS:]) < max(dice) - _WORSE_DICE
