@@ -78,12 +78,12 @@ class Placed:
     Attributes:
         mask: On the grid of the image.
         image: A file or a DICOM series.
-        instances: The headers of a DICOM series.
+        instances: The headers of a DICOM series, if they have been read already.
     """
 
     mask: Mask
     image: Source
-    instances: Instances | None
+    instances: Instances | None = None
 
 
 def export(request: Export) -> Exported:
@@ -104,13 +104,28 @@ def export(request: Export) -> Exported:
     source = single_source(request.mask)
     labels = _labels_of(source, request)
     placed = _placed(source, labels, request)
-    warn_of_private_codes(placed.mask.labels, [request.form])
     if request.form in MESHES and any(request.output.glob(f"*.{request.form}")):
         raise OutputError(f"{request.output} already holds meshes", hint="choose another --output")
-    case = request.output.name.removesuffix(suffix)
-    paths = {form: output_path(request.output.parent, case, form) for form in with_needed([request.form])}
-    write_all(placed.mask, placed.image, paths, request.encoding, placed.instances)
-    return Exported(placed.mask, tuple(paths.values()))
+    return Exported(placed.mask, write_placed(placed, request.output, request.form, request.encoding))
+
+
+def write_placed(placed: Placed, path: Path, form: Format, encoding: Encoding) -> tuple[Path, ...]:
+    """Write a mask in one format, and the Segmentation that a structured report refers to.
+
+    Args:
+        placed: The mask, on its image.
+        path: The file, or the folder of meshes; its name ends with the format's suffix.
+        form: The format.
+        encoding: Of a Segmentation.
+
+    Returns:
+        What was written.
+    """
+    warn_of_private_codes(placed.mask.labels, [form])
+    case_id = path.name.removesuffix(SUFFIXES[form])
+    paths = {each: output_path(path.parent, case_id, each) for each in with_needed([form])}
+    write_all(placed.mask, placed.image, paths, encoding, placed.instances)
+    return tuple(paths.values())
 
 
 def _labels_of(source: Source, request: Export) -> tuple[Label, ...]:

@@ -5,20 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from volseg.errors import ConfigError, DataError
-from volseg.exporting.export import place
+from volseg.exporting.export import Placed, place, write_placed
 from volseg.exporting.formats import (
     OF_DICOM,
     SUFFIXES,
     Encoding,
     Format,
     format_of,
-    output_path,
     parse_encoding,
     parse_formats,
-    warn_of_private_codes,
-    with_needed,
 )
-from volseg.exporting.write import write_all
 from volseg.image.volume import Mask
 from volseg.io import FileSource, Source
 
@@ -54,12 +50,6 @@ def save_mask(
         raise ConfigError(f"a file of format {form} ends with {suffix}, given {path.name}")
     if image is None and form in {*OF_DICOM, "png"}:
         raise DataError(f"{form} needs the images that the mask was made from", hint="name them with `images`")
-    placed = place(mask.on, image) if isinstance(image, Path) else None
-    source = placed.image if placed else image if isinstance(image, Source) else FileSource(path)
-    warn_of_private_codes(mask.labels, [form])
-    case_id = path.name.removesuffix(suffix)
-    paths = {each: output_path(path.parent, case_id, each) for each in with_needed([form])}
-    write_all(
-        placed.mask if placed else mask, source, paths, parse_encoding(encoding), placed.instances if placed else None
-    )
-    return list(paths.values())
+    # A format that needs no image does not look at it.
+    placed = place(mask.on, image) if isinstance(image, Path) else Placed(mask, image or FileSource(path))
+    return list(write_placed(placed, path, form, parse_encoding(encoding)))
