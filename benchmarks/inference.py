@@ -174,12 +174,14 @@ def with_volseg(model: TrainedNetwork) -> Callable[[Path, Path], None]:
 
     def work(image: Path, mask: Path) -> None:
         case = Case("case", {"image": FileSource(image)})
+        began = time.perf_counter()
         prepared = predictor.prepare(case)
+        read_seconds = time.perf_counter() - began
         segmented = predictor.segment(prepared)
         write(predictor.finish(segmented), case.images["image"], mask, "nifti")
         seen = segmented.network_seconds + segmented.restore_seconds
         say(
-            f"  volseg: read {prepared.seconds:.2f} s, network {segmented.network_seconds:.2f} s, "
+            f"  volseg: read {read_seconds:.2f} s, network {segmented.network_seconds:.2f} s, "
             f"restore {segmented.restore_seconds:.2f} s of {seen:.2f} s, {segmented.windows} windows"
         )
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import ast
 import csv
 import json
+import pickle
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -251,6 +253,16 @@ def test_a_cancelled_batch_goes_on_where_it_was(model: volseg.Model, dataset: Pa
     assert batch.count("segmented") == 6
     again = {name: (tmp_path / name).stat().st_mtime_ns for name in finished}
     assert sum(again[name] == stamp for name, stamp in finished.items()) >= len(finished) - 1
+
+
+def test_a_model_that_has_predicted_predicts_again_in_any_thread_and_process(
+    model: volseg.Model, image_file: Path
+) -> None:
+    first = model.predict(image_file).array
+    with ThreadPoolExecutor(2) as executor:
+        for again in executor.map(lambda path: model.predict(path).array, [image_file] * 4):
+            np.testing.assert_array_equal(again, first)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).predict(image_file).array, first)
 
 
 def test_several_models_are_an_ensemble(trained_run: Path, model: volseg.Model, image_file: Path) -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from volseg.io.in_memory import InMemoryImage
     from volseg.model.checkpoint import TrainedNetwork
     from volseg.prediction.cases_csv import CaseResult
+    from volseg.prediction.predictor import Predictor
 
 StrPath = str | PathLike[str]
 
@@ -85,10 +87,8 @@ class Model:
             DataError: If the image cannot be used, or a path holds no case or several.
             GeometryError: If it does not say where its voxels lie.
         """
-        from volseg.prediction.predictor import Predictor
-
         began = time.perf_counter()
-        predictor = Predictor(self.networks)
+        predictor = self._predictor
         source: Source | None = None
         if isinstance(image, str | PathLike):
             case = self._only_case(Path(image))
@@ -146,6 +146,17 @@ class Model:
             page = report_batch(inputs, self.networks[0], results, request.output, progress)
         images = {case.case_id: case.images[self.channels[0]] for case in inputs.dataset.cases}
         return Batch.of(results, request, images, self.labels, page)
+
+    @cached_property
+    def _predictor(self) -> Predictor:
+        """Kept, since starting an engine takes as long as several small images."""
+        from volseg.prediction.predictor import Predictor
+
+        return Predictor(self.networks)
+
+    def __getstate__(self) -> dict[str, object]:
+        """What goes to another process: started engines stay in this one."""
+        return {"networks": self.networks, "files": self.files}
 
     def _only_case(self, path: Path) -> Case:
         from volseg.prediction.batch import find_batch

@@ -250,8 +250,9 @@ class _Stages:
             logger.info("case %s is up to date", job.case.case_id)
             return replace(job, result=earlier)
         check_formats(self._image(job.case), self.request.all_formats)
+        began = time.perf_counter()
         prepared = self.predictor.prepare(job.case)
-        return replace(job, key=key, prepared=prepared, read_seconds=prepared.seconds)
+        return replace(job, key=key, prepared=prepared, read_seconds=time.perf_counter() - began)
 
     def _segment(self, job: _Job) -> _Job:
         if job.prepared is None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from threading import Lock
 from time import perf_counter
 from typing import TypeVar
 
@@ -60,13 +61,11 @@ class Prepared:
         geometry: The grid of its first channel, as it was stored.
         inputs: For each kind of preprocessing among the models.
         tissue: Where there is anything but air; None if everything is to be looked at.
-        seconds: What it took to read and prepare it.
     """
 
     geometry: Geometry
     inputs: tuple[NetworkInput, ...]
     tissue: Tissue | None
-    seconds: float
 
     @property
     def gigabytes(self) -> float:
@@ -116,6 +115,7 @@ class Predictor:
         self._kinds = _by_kind(models)
         self._cutoffs = tuple(map(fmean, zip(*(cutoffs(model.config.data) for model in models), strict=True)))
         self._networks: list[Network] = []
+        self._running = Lock()
 
     @property
     def identity(self) -> list[str]:
@@ -129,9 +129,7 @@ class Predictor:
             DataError: If the images cannot be used.
             GeometryError: If they do not say where they lie, or do not lie on one grid.
         """
-        began = perf_counter()
-        prepared = self.prepare_volume(read_images(case, self.data.channels), f"case {case.case_id}")
-        return replace(prepared, seconds=perf_counter() - began)
+        return self.prepare_volume(read_images(case, self.data.channels), f"case {case.case_id}")
 
     def prepare_volume(self, volume: Volume, name: str) -> Prepared:
         """Bring a volume to the form that the networks see.
@@ -142,7 +140,6 @@ class Predictor:
         """
         from volseg.transforms import fill_non_finite, normalize  # MONAI takes seconds to import
 
-        began = perf_counter()
         array = np.require(volume.array, requirements="W")
         fill_non_finite(array, name)
         order = volume.geometry.to_canonical
@@ -158,10 +155,10 @@ class Predictor:
             normalize(view, preprocessing.normalization)
             shape = canonical.respaced(preprocessing.spacing_mm).shape
             inputs.append(NetworkInput(view, canonical.spacing_mm, shape, preprocessing.spacing_mm))
-        return Prepared(volume.geometry, tuple(inputs), tissue, perf_counter() - began)
+        return Prepared(volume.geometry, tuple(inputs), tissue)
 
     def segment(self, prepared: Prepared, on_window: OnWindow = ignore_windows, room: Path | None = None) -> Segmented:
-        """Ask the networks about every voxel.
+        """Ask the networks about every voxel: of one case at a time, whichever threads ask.
 
         Args:
             prepared: The case.
@@ -171,6 +168,10 @@ class Predictor:
         Raises:
             DataError: If it needs more memory than there is.
         """
+        with self._running:
+            return self._segment(prepared, on_window, room)
+
+    def _segment(self, prepared: Prepared, on_window: OnWindow, room: Path | None) -> Segmented:
         if not self._networks:
             self._networks = [
                 self._start(kind, network_input)
@@ -316,7 +317,7 @@ def _answered(model: TrainedNetwork) -> DataConfig:
 
 
 def _by_kind(models: Sequence[TrainedNetwork]) -> list[list[TrainedNetwork]]:
-    """Models that see the same patches of the same network_input together."""
+    """Models that see the same patches of the same volume together."""
     kinds: dict[str, list[TrainedNetwork]] = {}
     for model in models:
         seen = (model.config.preprocessing, model.config.patches.size, model.config.inference)
