@@ -121,9 +121,7 @@ def write_mask(mask: Mask, path: Path) -> None:
         ConfigError: If the suffix names no format for masks.
         OutputError: If it cannot be written.
     """
-    if image_suffix(path) not in WRITTEN_SUFFIXES:
-        raise _unwritable(path)
-    _library(path).write_mask(mask, path)
+    _writing_library(path).write_mask(mask, path)
 
 
 def write_volume(volume: Volume, path: Path) -> None:
@@ -133,9 +131,7 @@ def write_volume(volume: Volume, path: Path) -> None:
         ConfigError: If the suffix names no format for images.
         OutputError: If it cannot be written.
     """
-    if image_suffix(path) not in WRITTEN_SUFFIXES:
-        raise _unwritable(path)
-    _library(path).write_volume(volume, path)
+    _writing_library(path).write_volume(volume, path)
 
 
 def write_probabilities(shares: NDArray[np.uint8], geometry: Geometry, path: Path) -> None:
@@ -192,5 +188,10 @@ def _read_frame(source: FileSource) -> tuple[NDArray[np.generic], Geometry]:
     return array[frame], geometry
 
 
-def _unwritable(path: Path) -> ConfigError:
-    return ConfigError(f"cannot write {path}: no format is known by that name", hint="use .nii.gz, .nii, .nrrd or .mha")
+def _writing_library(path: Path) -> ModuleType:
+    """The module that writes files of the path's suffix."""
+    if image_suffix(path) not in WRITTEN_SUFFIXES:
+        raise ConfigError(
+            f"cannot write {path}: no format is known by that name", hint="use .nii.gz, .nii, .nrrd or .mha"
+        )
+    return _library(path)

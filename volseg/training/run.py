@@ -111,9 +111,9 @@ def train_folder(
     if group.is_leader:
         write_validation(run.validation, output / VALIDATION_FILE)
         write_about(made_now(), output)
-        volumes = _volumes(prepared.values(), config)
+        decided, volumes = run.decided, _volumes(prepared.values(), config)
         for result in run.results:
-            finalize_model(result.model, run.decided, volumes)
+            finalize_model(result.model, decided, volumes)
         shutil.rmtree(output / CACHE_FOLDER)
     group.barrier()  # whoever ends earlier is taken for lost, and the leader ended with it
     return run
