@@ -19,6 +19,11 @@ class VolsegError(Exception):
         super().__init__(message)
         self.hint = hint
 
+    @property
+    def explanation(self) -> str:
+        """Message and hint in one line, for tables and logs that tell of a single case."""
+        return f"{self}; {self.hint}" if self.hint else str(self)
+
 
 class ConfigError(VolsegError):
     """A configuration file, a `--set` or a command does not say something volseg can do."""
