@@ -279,7 +279,7 @@ def test_a_defect_of_ours_is_exit_code_1_with_a_log(
     def defect(*_: object) -> None:
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr("volseg.cases.inspection.inspect", defect)
+    monkeypatch.setattr("volseg.inspection.inspect_folder", defect)
     code, _, err = volseg("inspect", dataset)
     assert code == 1
     assert "Traceback" not in err

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from test_dicom import SAGITTAL, edit, make_volume
 
+from volseg import inspect
 from volseg.cases import Case, Dataset, find_dataset, find_inputs, read_images, read_reference
-from volseg.cases.inspection import inspect
 from volseg.cases.series import choose_series, fault_of, studies_of
 from volseg.config import DicomRules, SeriesRule
 from volseg.errors import DataError, GeometryError

@@ -24,12 +24,10 @@ if TYPE_CHECKING:
         evaluate,
         export,
         inspect,
-        load,
         plan,
         report,
         train,
     )
-    from volseg.cases.inspection import InspectedItem
     from volseg.config import Config
     from volseg.demo import Demo, run_demo
     from volseg.errors import (
@@ -45,7 +43,8 @@ if TYPE_CHECKING:
     from volseg.evaluation import Comparison, Evaluation
     from volseg.image.geometry import Geometry
     from volseg.image.volume import Label, Mask, Volume
-    from volseg.loaded_model import Model
+    from volseg.inspection import InspectedItem, Inspection
+    from volseg.loaded_model import Model, load
     from volseg.planning import Plan
     from volseg.prediction.cases_csv import CaseResult, CaseStatus
     from volseg.progress import Cancelled, Progress
@@ -54,8 +53,7 @@ if TYPE_CHECKING:
 
 #: Module -> the public names that are loaded from it when somebody asks for them.
 _PUBLIC = {
-    "volseg.api": "compare download evaluate export inspect load plan report train",
-    "volseg.cases.inspection": "InspectedItem",
+    "volseg.api": "compare download evaluate export inspect plan report train",
     "volseg.config": "Config",
     "volseg.demo": "Demo run_demo",
     "volseg.errors": "CheckpointError ConfigError DataError GeometryError MemoryShortageError OutputError "
@@ -63,7 +61,8 @@ _PUBLIC = {
     "volseg.evaluation": "Comparison Evaluation",
     "volseg.image.geometry": "Geometry",
     "volseg.image.volume": "Label Mask Volume",
-    "volseg.loaded_model": "Model",
+    "volseg.inspection": "InspectedItem Inspection",
+    "volseg.loaded_model": "Model load",
     "volseg.planning": "Plan",
     "volseg.prediction.cases_csv": "CaseResult CaseStatus",
     "volseg.progress": "Cancelled Progress",
@@ -88,6 +87,7 @@ __all__ = [
     "Geometry",
     "GeometryError",
     "InspectedItem",
+    "Inspection",
     "Label",
     "Mask",
     "MemoryShortageError",

@@ -8,30 +8,26 @@ of the kind that fits: `ConfigError`, `DataError`, `GeometryError`, `CheckpointE
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from volseg.errors import ConfigError
-from volseg.loaded_model import Model, StrPath
+from volseg.loaded_model import Changes, StrPath, load
 from volseg.progress import Progress, ignore_progress
 
 if TYPE_CHECKING:
-    import torch
     from numpy.typing import NDArray
 
-    from volseg.cases.inspection import InspectedItem
     from volseg.config import NetworkName
     from volseg.evaluation import Comparison, Evaluation
     from volseg.exporting import Encoding, Exported, Format
+    from volseg.inspection import Inspection
     from volseg.metrics import Hd95, Nsd
     from volseg.planning import Plan
     from volseg.training.run import Run
-
-#: Keys of the configuration, dotted or nested: {"training.epochs": 50}.
-Changes = Mapping[str, Any]
 
 
 def plan(
@@ -133,47 +129,6 @@ def train(  # noqa: PLR0913  each is an option of the command
             progress=progress if group.is_leader else ignore_progress,
             group=group,
         )
-
-
-def load(
-    model: StrPath | Sequence[StrPath],
-    *,
-    device: str | torch.device | None = None,
-    config: StrPath | Changes | None = None,
-    changes: Changes | None = None,
-    allow_gaps: bool = False,
-) -> Model:
-    """Load a trained model.
-
-    Args:
-        model: A run folder or a model file; several, or a run of all folds, make an ensemble whose logits are averaged.
-        device: Where it runs; a GPU if there is one.
-        config: A YAML file of keys of `inference`, `postprocess` and DICOM reading that shall be others.
-        changes: Such keys, laid over those.
-        allow_gaps: Whether DICOM series with missing slices are bridged by interpolation.
-
-    Returns:
-        The model, ready to predict.
-
-    Raises:
-        CheckpointError: If there is none, it is damaged, or several do not go with each other.
-        ConfigError: If a key cannot be changed after training.
-    """
-    import torch
-
-    from volseg.config import PartialConfig
-    from volseg.model.checkpoint import load_model, reconfigured
-    from volseg.model.files import model_files
-    from volseg.model.networks import choose_device
-    from volseg.prediction.predictor import check_ensemble
-
-    given = PartialConfig.stated(config, changes, allow_gaps)
-    paths = [model] if isinstance(model, str | PathLike) else model
-    files = [file for path in paths for file in model_files(Path(path))]
-    chosen = choose_device() if device is None else torch.device(device)
-    networks = [reconfigured(load_model(file, chosen), given) for file in files]
-    check_ensemble(networks)
-    return Model(tuple(networks), tuple(files))
 
 
 def evaluate(  # noqa: PLR0913  each is an option of the command
@@ -286,31 +241,38 @@ def compare(first: StrPath, second: StrPath, output: StrPath) -> Comparison:
 def inspect(
     path: StrPath,
     *,
+    model: StrPath | None = None,
     config: StrPath | Changes | None = None,
     changes: Changes | None = None,
     allow_gaps: bool = False,
     progress: Progress = ignore_progress,
-) -> list[InspectedItem]:
-    """Look at everything in a folder: volumes, where they lie, what is odd, and which would be taken.
+) -> Inspection:
+    """Look at everything in a folder: volumes, where they lie, what is odd, and which would be used.
 
     Args:
-        path: A folder or a file.
+        path: A folder, a file, or a manifest.
+        model: A run folder or model file: what it would segment is shown. Without one, what training would use is
+            shown where the folder holds references.
         config: A YAML file with rules for DICOM series, or the keys themselves.
         changes: Keys that are laid over those.
         allow_gaps: Whether DICOM series with missing slices are bridged by interpolation.
         progress: Told per volume.
 
     Returns:
-        An item per volume and per thing that is none, in path order.
+        An item per volume and per thing that is none, in path order, and what would be made of them.
 
     Raises:
         DataError: If the path does not exist.
+        CheckpointError: If the model cannot be loaded.
     """
-    from volseg.cases.inspection import inspect as inspect_folder
     from volseg.config import PartialConfig
+    from volseg.inspection import inspect_folder
 
-    rules = PartialConfig.stated(config, changes, allow_gaps).data
-    return inspect_folder(Path(path), tuple(rules.series) or ("image",), rules, progress)
+    given = PartialConfig.stated(config, changes, allow_gaps)
+    data = None
+    if model is not None:
+        data = load(model, config=config, changes=changes, allow_gaps=allow_gaps).config.data
+    return inspect_folder(Path(path), given, data, progress)
 
 
 def report(folder: StrPath) -> Path:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from volseg import api
 from volseg.cases.phantoms import LABELS, write_dataset
+from volseg.loaded_model import load
 from volseg.progress import Progress, ignore_progress
 
 if TYPE_CHECKING:
@@ -58,6 +59,6 @@ def run_demo(output: str | PathLike[str], minutes: float = 3.0, progress: Progre
     write_dataset(folder / "train", _CASES, seed=0, progress=progress)
     write_dataset(folder / "test", _TEST_CASES, seed=1000, progress=progress)
     run = api.train(folder / "train", folder / "run", changes=_CHANGES, minutes=minutes, progress=progress)
-    batch = api.load(folder / "run").predict_folder(folder / "test", folder / "masks", progress=progress)
+    batch = load(folder / "run").predict_folder(folder / "test", folder / "masks", progress=progress)
     evaluation = api.evaluate(folder / "masks", folder / "test", folder / "scores", report=True, progress=progress)
     return Demo(run, batch, evaluation)

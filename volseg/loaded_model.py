@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from volseg.errors import CheckpointError, DataError, GeometryError
 from volseg.progress import Progress, ignore_progress
 from volseg.results import Batch, Prediction
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from volseg.cases import Case
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from volseg.prediction.predictor import Predictor
 
 StrPath = str | PathLike[str]
+#: Keys of the configuration, dotted or nested: {"training.epochs": 50}.
+Changes = Mapping[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,3 +195,44 @@ class Model:
         if len(volume.array) != len(self.channels):
             raise DataError(f"the image has {len(volume.array)} channels, the model needs {', '.join(self.channels)}")
         return volume
+
+
+def load(
+    model: StrPath | Sequence[StrPath],
+    *,
+    device: str | torch.device | None = None,
+    config: StrPath | Changes | None = None,
+    changes: Changes | None = None,
+    allow_gaps: bool = False,
+) -> Model:
+    """Load a trained model.
+
+    Args:
+        model: A run folder or a model file; several, or a run of all folds, make an ensemble whose logits are averaged.
+        device: Where it runs; a GPU if there is one.
+        config: A YAML file of keys of `inference`, `postprocess` and DICOM reading that shall be others.
+        changes: Such keys, laid over those.
+        allow_gaps: Whether DICOM series with missing slices are bridged by interpolation.
+
+    Returns:
+        The model, ready to predict.
+
+    Raises:
+        CheckpointError: If there is none, it is damaged, or several do not go with each other.
+        ConfigError: If a key cannot be changed after training.
+    """
+    import torch
+
+    from volseg.config import PartialConfig
+    from volseg.model.checkpoint import load_model, reconfigured
+    from volseg.model.files import model_files
+    from volseg.model.networks import choose_device
+    from volseg.prediction.predictor import check_ensemble
+
+    given = PartialConfig.stated(config, changes, allow_gaps)
+    paths = [model] if isinstance(model, str | PathLike) else model
+    files = [file for path in paths for file in model_files(Path(path))]
+    chosen = choose_device() if device is None else torch.device(device)
+    networks = [reconfigured(load_model(file, chosen), given) for file in files]
+    check_ensemble(networks)
+    return Model(tuple(networks), tuple(files))

@@ -3,45 +3,99 @@
 from __future__ import annotations
 
 import json
+import shutil
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from volseg.cli.console import print_line, print_table
+from volseg.cli.console import print_line
 from volseg.cli.options import ConfigOption, GapsOption, SetOption, changes_of, progress_shown
+
+if TYPE_CHECKING:
+    from volseg import InspectedItem, Inspection
+
+_INDENT = " " * 4
+#: Of voxels, voxel size, axes and status; the path has what is left of the line.
+_WIDTHS = (12, 22, 5, 9)
 
 
 def inspect(
-    path: Annotated[Path, typer.Argument(help="A folder or a file.")],
+    path: Annotated[Path, typer.Argument(help="A folder, a file, or a CSV manifest.")],
     *,
+    model: Annotated[
+        Path | None, typer.Option("--model", help="Say what predict with this model would segment, and what not.")
+    ] = None,
     config: ConfigOption = None,
     assignments: SetOption = None,
     allow_gaps: GapsOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Show what is in a folder: volumes or DICOM series, where they lie, what is odd, and which would be taken."""
+    """Show what is in a folder, what is odd about it, and what train or predict would use."""
     from dataclasses import asdict
 
     import volseg
 
     with progress_shown() as progress:
-        items = volseg.inspect(
-            path, config=config, changes=changes_of(assignments), allow_gaps=allow_gaps, progress=progress
+        found = volseg.inspect(
+            path, model=model, config=config, changes=changes_of(assignments), allow_gaps=allow_gaps, progress=progress
         )
     if as_json:
-        print_line(json.dumps([asdict(item) for item in items], indent=1))
+        print_line(json.dumps([asdict(item) for item in found], indent=1))
         return
-    rows = [
-        (
-            item.path,
-            item.kind,
-            "x".join(str(size) for size in item.shape or ()),
-            " x ".join(f"{size:.4g}" for size in item.spacing_mm or ()),
-            item.axis_codes,
-            item.status,
-            "; ".join(text for text in (item.remark, item.taken) if text),
+    width = shutil.get_terminal_size().columns
+    for item in found:
+        for line in _lines_of(item, width):
+            print_line(line)
+    for line in _totals(found):
+        print_line(textwrap.fill(line, width, subsequent_indent=_INDENT, break_on_hyphens=False))
+
+
+def _lines_of(item: InspectedItem, width: int) -> Iterator[str]:
+    """An item in lines that fit: its grid, and below it what else there is to say."""
+    grid = (
+        "x".join(str(size) for size in item.shape or ()),
+        " x ".join(f"{size:.4g}" for size in item.spacing_mm or ()) + (" mm" if item.spacing_mm else ""),
+        item.axis_codes,
+        item.status,
+    )
+    columns = " ".join(cell.ljust(least) for cell, least in zip(grid, _WIDTHS, strict=True)).rstrip()
+    room = max(10, width - sum(_WIDTHS) - len(_WIDTHS))
+    if len(item.path) <= room:
+        yield f"{item.path.ljust(room)} {columns}".rstrip()
+    else:
+        yield item.path
+        yield f"{' ' * room} {columns}".rstrip()
+    series = (item.modality, f"series {item.number}" if item.number is not None else "", item.description)
+    about = (*series, item.orientation, item.image_type, f"{item.kind}" if "DICOM" in item.kind else "")
+    remarks = (
+        ", ".join(text for text in about if text),
+        f"case {item.case_id}: {item.role}" if item.case_id else "",
+        item.taken,
+        item.remark,
+        f"not used: {item.refusal}" if item.refusal and item.refusal != item.remark else "",
+    )
+    for remark in filter(None, remarks):
+        yield from textwrap.wrap(
+            remark, width, initial_indent=_INDENT, subsequent_indent=2 * _INDENT, break_on_hyphens=False
         )
-        for item in items
-    ]
-    print_table(("path", "kind", "voxels", "spacing in mm", "axes", "status", "remark"), rows)
+
+
+def _totals(found: Inspection) -> Iterator[str]:
+    counts = ", ".join(f"{count} {status}" for status, count in sorted(found.counts.items()))
+    yield f"{len(found)} found" + (f": {counts}" if counts else "")
+    if found.readiness is None:
+        return
+    verb, dataset = found.readiness.verb, found.readiness.dataset
+    if dataset is None:
+        yield f"{verb} would refuse it: {found.readiness.refusal}"
+        return
+    yield f"layout: {dataset.layout}; channels: {', '.join(dataset.channels)}"
+    if found.readiness.labels:
+        yield "labels: " + ", ".join(f"{name} in {count}" for name, count in found.readiness.labels.items())
+    yield f"{verb} would use {found.readiness.usable} of {len(found.readiness.cases)} cases"
+    for one in found.readiness.cases:
+        if one.refusal:
+            yield f"{verb} would refuse case {one.case.case_id}: {one.refusal}"

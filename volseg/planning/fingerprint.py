@@ -112,12 +112,23 @@ def take_fingerprint(
 
 def _attempt(case: Case, channels: tuple[str, ...], labels: tuple[Label, ...]) -> CasePrint | DataError:
     try:
-        return _look_at(case, channels, labels)
+        return look_at_case(case, channels, labels)
     except DataError as error:
         return error
 
 
-def _look_at(case: Case, channels: tuple[str, ...], labels: tuple[Label, ...]) -> CasePrint:
+def look_at_case(case: Case, channels: tuple[str, ...], labels: tuple[Label, ...]) -> CasePrint:
+    """Read one case and describe it.
+
+    Args:
+        case: With a reference.
+        channels: Their order.
+        labels: What the values of references mean; any value where they are not known yet.
+
+    Raises:
+        DataError: If image or reference cannot be used.
+        ConfigError: If the reference holds a value that no label has.
+    """
     image = read_images(case, channels)
     mask = read_reference(case, image, labels)
     geometry = image.geometry.reordered(image.geometry.to_canonical)

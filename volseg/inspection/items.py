@@ -1,20 +1,16 @@
-"""What a folder holds, before anything is done with it."""
+"""One thing that was found in a folder, and what is odd about it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from volseg.cases.series import choose_series, studies_of
-from volseg.config import NO_RULES, DicomRules
 from volseg.errors import DataError
 from volseg.image.geometry import Geometry
-from volseg.io import SegmentsSource, SeriesSource, Source, discover, image_suffix, read_volume, stands_for
+from volseg.io import SegmentsSource, SeriesSource, SetAside, Source, image_suffix, read_volume
 from volseg.io.files import without_root
-from volseg.progress import Progress, ignore_progress
 
 
 @dataclass(frozen=True)
@@ -36,6 +32,9 @@ class InspectedItem:
         image_type: ImageType, its values joined by a slash.
         orientation: "axial", "coronal" or "sagittal", whichever the slices are closest to.
         taken: Whether prediction would take it, and why or why not; empty for what is no DICOM series.
+        case_id: The case it belongs to, where the folder is labelled data or a model was named.
+        role: What it is in that case: the name of a channel, or "reference".
+        refusal: Why training, or prediction with the model, would not use it; empty if it would.
     """
 
     path: str
@@ -52,51 +51,42 @@ class InspectedItem:
     image_type: str = ""
     orientation: str = ""
     taken: str = ""
+    case_id: str = ""
+    role: str = ""
+    refusal: str = ""
 
 
-def inspect(
-    path: Path, channels: Sequence[str] = ("image",), rules: DicomRules = NO_RULES, progress: Progress = ignore_progress
-) -> list[InspectedItem]:
-    """Look at everything below a path; every volume is read once.
+def look_at(source: Source, root: Path) -> InspectedItem:
+    """Read a volume, or what is said of an object that marks structures.
 
     Args:
-        path: A folder or a file.
-        channels: What a model would need, to say which series would be taken.
-        rules: Which series of a study is meant, and how it is read.
-        progress: Told per volume.
-
-    Returns:
-        One finding per volume and per thing that is none, in path order.
-
-    Raises:
-        DataError: If the path does not exist.
+        source: What was found.
+        root: What is inspected.
     """
-    path = stands_for(path)
-    discovery = discover(path, progress, fill_gaps=rules.allow_gaps)
-    series = [source for source in discovery.sources if isinstance(source, SeriesSource)]
-    studies = [choose_series(study, channels, rules) for study in studies_of(series)]
-    taken = {source: why for choice in studies for source, why in choice.reasons.items()}
-    findings = []
-    for done, source in enumerate(discovery.sources, start=1):
-        found = _look_at(source, path)
-        findings.append(_described(found, source, taken[source]) if isinstance(source, SeriesSource) else found)
-        progress("inspect", done, len(discovery.sources))
-    aside = [InspectedItem(_relative(item.path, path), "", "set aside", item.reason) for item in discovery.set_aside]
-    marked = [_look_at_segments(source, path) for source in discovery.segments]
-    return sorted([*findings, *aside, *marked], key=lambda finding: finding.path)
+    match source:
+        case SegmentsSource():
+            return _look_at_segments(source, root)
+        case SeriesSource():
+            return _described(_look_at_volume(source, root), source)
+        case _:
+            return _look_at_volume(source, root)
 
 
-def _described(finding: InspectedItem, source: SeriesSource, taken: str) -> InspectedItem:
+def not_a_volume(item: SetAside, root: Path) -> InspectedItem:
+    """An image-like thing that is no volume, with the reason."""
+    return InspectedItem(_relative(item.path, root), "", "set aside", without_root(item.reason, root))
+
+
+def _described(item: InspectedItem, source: SeriesSource) -> InspectedItem:
     traits = source.traits
     return replace(
-        finding,
+        item,
         modality=traits.modality,
         number=traits.number,
         volume=source.volume,
         description=traits.description,
         image_type="/".join(traits.image_type),
         orientation=traits.orientation,
-        taken=taken,
     )
 
 
@@ -108,12 +98,12 @@ def _look_at_segments(source: SegmentsSource, root: Path) -> InspectedItem:
     )
 
 
-def _look_at(source: Source, root: Path) -> InspectedItem:
+def _look_at_volume(source: Source, root: Path) -> InspectedItem:
     name, kind = _relative(source.place, root), _kind_of(source)
     try:
         volume = read_volume(source)
     except DataError as error:
-        return InspectedItem(name, kind, "unusable", without_root(str(error), root))
+        return InspectedItem(name, kind, "unusable", without_root(error.explanation, root))
     geometry = volume.geometry
     remark = "; ".join(text for text in (_doubts(source, geometry), _oddities(volume.array)) if text)
     status = "odd" if remark else "ok"

@@ -1,0 +1,114 @@
+"""What `inspect` says of a folder is what the verbs do with it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import volseg
+from tests.conftest import make_case
+from volseg.image.geometry import Geometry
+from volseg.image.volume import Mask
+from volseg.io import write_mask, write_volume
+
+Cli = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def flawed(dataset: Path, tmp_path: Path) -> Path:
+    """Six labelled cases: one reference was shifted, one is damaged, and one image has none."""
+    folder = tmp_path / "flawed"
+    shutil.copytree(dataset, folder)
+    image, mask = make_case(1)
+    affine = image.geometry.affine.copy()
+    affine[:3, 3] += 7
+    write_mask(Mask(mask.array, Geometry(mask.array.shape, affine)), folder / "labels" / "case_1.nii.gz")
+    (folder / "labels" / "case_2.nii.gz").write_bytes(b"damaged")
+    (folder / "labels" / "case_3.nii.gz").unlink()
+    return folder
+
+
+def test_labelled_data_is_shown_as_training_takes_it(dataset: Path) -> None:
+    found = volseg.inspect(dataset)
+    assert found.readiness is not None
+    assert found.readiness.verb == "train"
+    assert found.readiness.usable == 6
+    assert found.readiness.labels == {"label_1": 6, "label_2": 6}
+    roles = {(item.case_id, item.role) for item in found}
+    assert roles == {(f"case_{n}", role) for n in range(6) for role in ("image", "reference")}
+
+
+def test_what_training_refuses_is_named_and_is_what_it_refuses(flawed: Path) -> None:
+    found = volseg.inspect(flawed)
+    assert found.readiness is not None
+    refused = {one.case.case_id: one.refusal for one in found.readiness.cases if one.refusal}
+    assert refused.keys() == {"case_1", "case_2"}
+    assert "mm" in refused["case_1"]
+    lone = next(item for item in found if item.path.endswith("images/case_3.nii.gz"))
+    assert "without a label" in lone.refusal
+    fingerprint = len(volseg.plan(flawed).dataset.cases) if volseg.plan(flawed).dataset else 0
+    assert fingerprint == len(found.readiness.cases)
+
+
+def test_with_a_model_prediction_is_asked(trained_run: Path, dataset: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "patients"
+    shutil.copytree(dataset / "images", folder)
+    image, _ = make_case(9)
+    write_volume(type(image)(np.full_like(image.array, 3), image.geometry), folder / "flat.nii.gz")
+    found = volseg.inspect(folder, model=trained_run)
+    batch = volseg.load(trained_run).predict_folder(folder, tmp_path / "masks")
+    assert found.readiness is not None
+    assert {one.case.case_id: one.refusal for one in found.readiness.cases} == {
+        case_id: case.reason for case_id, case in batch.items()
+    }
+    assert found.readiness.usable == batch.count("segmented") == 6
+
+
+def test_patients_without_references_are_not_judged_as_training_data(dataset: Path) -> None:
+    assert volseg.inspect(dataset / "images").readiness is None
+
+
+def test_a_manifest_is_inspected_by_what_it_lists(dataset: Path, tmp_path: Path) -> None:
+    rows = [f"{dataset}/images/case_{n}.nii.gz,{dataset}/labels/case_{n}.nii.gz" for n in range(3)]
+    manifest = tmp_path / "list.csv"
+    manifest.write_text("case_id,image,reference\n" + "".join(f"p{n},{row}\n" for n, row in enumerate(rows)))
+    found = volseg.inspect(manifest)
+    assert len(found) == 6
+    assert {item.case_id for item in found} == {"p0", "p1", "p2"}
+
+
+def test_channels_in_one_file_are_usable(tmp_path: Path) -> None:
+    for seed in range(3):
+        image, mask = make_case(seed)
+        two = type(image)(np.concatenate([image.array, image.array + 1]), image.geometry)
+        write_volume(two, tmp_path / "imagesTr" / f"c{seed}.nii.gz")
+        write_mask(mask, tmp_path / "labelsTr" / f"c{seed}.nii.gz")
+    listed = [{"image": f"imagesTr/c{n}.nii.gz", "label": f"labelsTr/c{n}.nii.gz"} for n in range(3)]
+    content = {"modality": {"0": "T1", "1": "T2"}, "labels": {"0": "b", "1": "ball", "2": "box"}, "training": listed}
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    images = [item for item in volseg.inspect(tmp_path) if "imagesTr" in item.path]
+    assert {(item.status, item.role) for item in images} == {("ok", "t1, t2")}
+
+
+def test_text_fits_eighty_columns_and_ends_with_totals(volseg: Cli, flawed: Path, tmp_path: Path) -> None:
+    deep = tmp_path / "flawed" / "images" / ("a_long_name_of_an_image_" * 4 + ".nii.gz")
+    shutil.copy(flawed / "images" / "case_0.nii.gz", deep)
+    code, out, _ = volseg("inspect", flawed)
+    assert code == 0
+    lines = out.splitlines()
+    assert max(len(line) for line in lines if deep.name not in line) <= 80
+    assert "12 found" in out
+    assert "train would use 3 of 5 cases" in out
+    assert "layout: images and labels with equal names" in out
+    assert "case_1: " in out.split("train would use")[1]
+
+
+def test_the_command_line_takes_a_model(volseg: Cli, trained_run: Path, dataset: Path) -> None:
+    code, out, _ = volseg("inspect", dataset / "images", "--model", trained_run)
+    assert code == 0
+    assert "predict would use 6 of 6 cases" in out

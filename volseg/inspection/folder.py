@@ -1,0 +1,155 @@
+"""A folder in, everything that is in it out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import overload
+
+from volseg.cases import is_dataset
+from volseg.cases.case import names_a_reference, stem
+from volseg.cases.series import choose_series, studies_of
+from volseg.config import DataConfig, DicomRules, PartialConfig
+from volseg.inspection.items import InspectedItem, look_at, not_a_volume
+from volseg.inspection.readiness import CaseReadiness, Readiness, prediction_readiness, training_readiness
+from volseg.io import Discovery, FileSource, SegmentsSource, SeriesSource, Source, discover, stands_for
+from volseg.io.files import without_root
+from volseg.progress import Progress, ignore_progress
+
+
+@dataclass(frozen=True, eq=False)
+class Inspection(Sequence[InspectedItem]):
+    """What a folder holds.
+
+    Attributes:
+        items: One per volume and per thing that is none, in path order.
+        readiness: What training, or prediction with a model, would make of them; None where there is nothing to learn
+            from and no model was named.
+    """
+
+    items: tuple[InspectedItem, ...]
+    readiness: Readiness | None = None
+
+    @overload
+    def __getitem__(self, index: int) -> InspectedItem: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[InspectedItem]: ...
+    def __getitem__(self, index: int | slice) -> InspectedItem | Sequence[InspectedItem]:
+        return self.items[index]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Status -> how many items have it."""
+        return dict(Counter(item.status for item in self.items))
+
+
+def inspect_folder(
+    path: Path, given: PartialConfig, model: DataConfig | None = None, progress: Progress = ignore_progress
+) -> Inspection:
+    """Look at everything below a path.
+
+    Args:
+        path: A folder, a file, or a manifest.
+        given: How DICOM is read, and labels where they are decided.
+        model: Data of the model whose prediction is asked about; otherwise training is, where there are references.
+        progress: Told per volume and per case.
+
+    Returns:
+        The items, each with its place in a case where it has one.
+
+    Raises:
+        DataError: If the path does not exist.
+    """
+    path, rules = stands_for(path), model or given.data
+    listed = path.is_file() and path.suffix.lower() == ".csv"
+    found = Discovery((), ()) if listed else discover(path, progress, fill_gaps=rules.allow_gaps)
+    readiness: Readiness | None = None
+    if model is not None:
+        readiness = prediction_readiness(path, model, progress)
+    elif listed or _holds_references(found, path):
+        readiness = training_readiness(path, given, progress)
+    if listed and readiness:
+        path, found = path.parent, _files_of(readiness)
+    channels = model.channels if model else tuple(rules.series) or ("image",)
+    return Inspection(_items(found, path, channels, rules, readiness, progress), readiness)
+
+
+def _holds_references(found: Discovery, root: Path) -> bool:
+    """Whether it is a data set by its names, objects mark structures, or files or folders are named as references."""
+    if found.segments or is_dataset(root):
+        return True
+    parts = (source.place.relative_to(root).parts for source in found.sources if source.place.is_relative_to(root))
+    return any(names_a_reference(stem(Path(part))) for names in parts for part in names)
+
+
+def _files_of(readiness: Readiness) -> Discovery:
+    """What a manifest lists."""
+    if readiness.dataset is None:
+        return Discovery((), ())
+    parts = [part for case in readiness.dataset.cases for part in (*case.images.values(), case.reference) if part]
+    sources = dict.fromkeys(part for part in parts if not isinstance(part, SegmentsSource))
+    segments = dict.fromkeys(part for part in parts if isinstance(part, SegmentsSource))
+    return Discovery(tuple(sources), readiness.dataset.set_aside, segments=tuple(segments))
+
+
+def _items(
+    found: Discovery,
+    root: Path,
+    channels: Sequence[str],
+    rules: DicomRules,
+    readiness: Readiness | None,
+    progress: Progress,
+) -> tuple[InspectedItem, ...]:
+    series = [source for source in found.sources if isinstance(source, SeriesSource)]
+    choices = [choose_series(study, channels, rules) for study in studies_of(series)]
+    taken = {source: why for choice in choices for source, why in choice.reasons.items()}
+    roles = _Roles(readiness, root)
+    items = [not_a_volume(item, root) for item in found.set_aside]
+    sources: list[Source] = [*found.sources, *found.segments]
+    for done, source in enumerate(sources, start=1):
+        item = look_at(roles.volume_of(source), root)
+        item = replace(item, taken=taken[source]) if isinstance(source, SeriesSource) else item
+        items.append(roles.placed(item, source))
+        progress("inspect", done, len(sources))
+    return tuple(sorted(items, key=lambda item: item.path))
+
+
+class _Roles:
+    """Which case each source belongs to, and what it is there."""
+
+    def __init__(self, readiness: Readiness | None, root: Path) -> None:
+        self._root = root
+        self._parts: dict[object, tuple[CaseReadiness, list[str]]] = {}
+        for one in readiness.cases if readiness else ():
+            for channel, source in one.case.images.items():
+                self._add(one, channel, source)
+            if one.case.reference:
+                self._add(one, "reference", one.case.reference)
+        dataset = readiness.dataset if readiness else None
+        self._not_used = {item.path: item.reason for item in dataset.set_aside} if dataset else {}
+
+    def _add(self, one: CaseReadiness, role: str, source: Source) -> None:
+        for key in (source.path,) if isinstance(source, FileSource) else (source,):
+            self._parts.setdefault(key, (one, []))[1].append(role)
+
+    def _of(self, source: Source) -> tuple[CaseReadiness | None, list[str]]:
+        key = source.path if isinstance(source, FileSource) else source
+        return self._parts.get(key, (None, []))
+
+    def volume_of(self, source: Source) -> Source:
+        """What to look at: of a file whose volumes are the channels of a case the first."""
+        one, _ = self._of(source)
+        frames = [part for part in one.case.images.values() if part.files == source.files] if one else []
+        return frames[0] if frames else source
+
+    def placed(self, item: InspectedItem, source: Source) -> InspectedItem:
+        """The item with its case."""
+        one, roles = self._of(source)
+        if one is None:
+            return replace(item, refusal=without_root(self._not_used.get(source.place, ""), self._root))
+        return replace(item, case_id=one.case.case_id, role=", ".join(dict.fromkeys(roles)), refusal=one.refusal)
