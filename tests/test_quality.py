@@ -132,6 +132,20 @@ def test_the_readme_holds_the_two_commands() -> None:
     assert "pytest" in commands[1]
 
 
+def test_every_row_about_input_names_a_test_that_there_is() -> None:
+    text = (ROOT / "docs" / "input.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| ") and "| --- |" not in line]
+    rows = [line for line in rows if not line.startswith("| what may be found")]
+    named = [re.findall(r"`(test_\w+\.py)::(test_\w+)`", line) for line in rows]
+    assert [row for row, tests in zip(rows, named, strict=True) if not tests or row.count("|") != 5] == []
+    missing = [
+        (module, name)
+        for module, name in (test for tests in named for test in tests)
+        if f"def {name}(" not in (ROOT / "tests" / module).read_text(encoding="utf-8")
+    ]
+    assert missing == []
+
+
 def test_no_module_has_grown_too_long() -> None:
     lengths = {path.name: len(path.read_text().splitlines()) for path in (ROOT / "volseg").rglob("*.py")}
     assert {name: length for name, length in lengths.items() if length > 400} == {}
