@@ -9,14 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from volseg.cases.case import Case, Dataset, as_case_id, names_a_reference, stem
-from volseg.cases.layouts import (
-    as_channels,
-    by_name,
-    find_dataset,
-    group_channels,
-    references_in,
-    split_numbered,
-)
+from volseg.cases.layouts import find_dataset
+from volseg.cases.layouts.channels import as_channels, group_channels, split_numbered
+from volseg.cases.layouts.names import by_name, references_in
 from volseg.cases.manifest import from_manifest
 from volseg.cases.series import choose_series, studies_of
 from volseg.config import NO_RULES, DicomRules

@@ -12,7 +12,7 @@ import fastremap
 
 from volseg.cases import find_references
 from volseg.cases.case import as_case_id
-from volseg.cases.layouts import name_parts, segment_labels
+from volseg.cases.layouts.names import name_parts, segment_labels
 from volseg.config import NO_RULES, DicomRules
 from volseg.errors import DataError
 from volseg.evaluation import CasePair

@@ -1,0 +1,94 @@
+"""One folder per case: the reference is known by its kind or its name, what is left are the channels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from volseg.cases.case import Case, Dataset, as_case_id, names_a_reference
+from volseg.cases.layouts.names import by_name, in_order
+from volseg.cases.series import choose_series
+from volseg.config import DicomRules
+from volseg.io import Discovery, SeriesSource, SetAside, Source, discover
+from volseg.progress import Progress
+
+
+def from_case_folders(root: Path, rules: DicomRules, progress: Progress) -> Dataset:
+    """One folder per case: the reference is known by its kind or its name, what is left are the channels."""
+    found: dict[str, tuple[dict[str, Source], list[Source]]] = {}
+    set_aside: list[SetAside] = []
+    for folder in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        discovery = discover(folder, progress, fill_gaps=rules.allow_gaps)
+        set_aside += discovery.set_aside
+        images, references, not_taken = _parts_of_case(discovery, folder, rules)
+        set_aside += not_taken
+        if images or references:
+            found[as_case_id([folder.name], found)] = (images, references)
+    loose = [path for path in sorted(root.glob("[!.]*")) if path.is_file() and _holds_something(path)]
+    set_aside += [SetAside(path, "lies beside the case folders, not in one") for path in loose]
+    channels = tuple(rules.series) or _common_channels(images for images, _ in found.values())
+    cases = []
+    for case_id, (images, references) in found.items():
+        chosen = images if len(channels) > 1 else dict(zip(channels, images.values(), strict=False))
+        reason = _why_not(case_id, images, references, channels)
+        if reason:
+            set_aside += [SetAside(source.place, reason) for source in [*images.values(), *references]]
+        else:
+            cases.append(Case(case_id, {name: chosen[name] for name in channels}, references[0]))
+    return Dataset("one folder per case", in_order(cases), channels, set_aside=tuple(set_aside))
+
+
+def _holds_something(path: Path) -> bool:
+    discovery = discover(path)
+    return bool(discovery.sources or discovery.segments)
+
+
+def _parts_of_case(
+    discovery: Discovery, folder: Path, rules: DicomRules
+) -> tuple[dict[str, Source], list[Source], list[SetAside]]:
+    """The images by channel, the references, and the series that are not taken, of the folder of one case."""
+    named = by_name(discovery.sources, folder)
+    references: list[Source] = [source for name, source in named.items() if names_a_reference(name)]
+    candidates = {name: source for name, source in named.items() if not names_a_reference(name)}
+    references += discovery.segments
+    series = [source for source in candidates.values() if isinstance(source, SeriesSource)]
+    images: dict[str, Source] = {}
+    reasons: dict[SeriesSource, str] = {}
+    marked = {source.series for source in discovery.segments} - {None}
+    if rules.series:
+        choice = choose_series(series, tuple(rules.series), rules)
+        images |= choice.chosen
+        reasons = choice.not_taken
+    elif len(marked) == 1:  # the reference says which image it is about
+        reasons = {source: "the reference is about another series" for source in series if source not in marked}
+    for name, source in candidates.items():
+        if source not in reasons and source not in images.values():
+            images[as_case_id([_channel_name(name, folder.name)], images)] = source
+    return images, references, [SetAside(source.place, reason) for source, reason in reasons.items()]
+
+
+def _why_not(case_id: str, images: Mapping[str, Source], references: list[Source], channels: tuple[str, ...]) -> str:
+    """Why a case folder is not a labelled case; empty if it is one."""
+    if not images:
+        return f"a label without an image in case {case_id}"
+    if not references:
+        return f"an image without a label in case {case_id}"
+    if len(references) > 1:
+        return f"case {case_id} has {len(references)} references; which one is meant is not clear"
+    if len(channels) == 1 and len(images) == 1:
+        return ""
+    if set(images) != set(channels):
+        return f"case {case_id} has channels {', '.join(sorted(images))}, most cases have {', '.join(channels)}"
+    return ""
+
+
+def _common_channels(images: Iterable[Mapping[str, Source]]) -> tuple[str, ...]:
+    """The set of channels that most cases have; one image per case is one channel whatever its name."""
+    counts = Counter(tuple(sorted(found)) if len(found) > 1 else ("image",) for found in images if found)
+    return max(counts, key=lambda names: (counts[names], names)) if counts else ("image",)
+
+
+def _channel_name(name: str, case_name: str) -> str:
+    """What distinguishes a file within its case folder: "BraTS_001_flair" in "BraTS_001" is "flair"."""
+    return name.removeprefix(case_name).strip("_-. ") or "image"

@@ -1,0 +1,48 @@
+"""Channels of a case: numbered files, or the volumes of one 4D file."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+
+from volseg.io import FileSource, Source
+
+_CHANNEL_SUFFIX = re.compile(r"(.+)_(\d{4})")
+
+
+def split_numbered(sources: Mapping[str, Source]) -> tuple[dict[str, Source], dict[str, Source]]:
+    """Part sources by name into those that end in a channel number, and the rest: all, if nothing ends in _0000."""
+    numbered = {name: source for name, source in sources.items() if _CHANNEL_SUFFIX.fullmatch(name)}
+    if not any(name.endswith("_0000") for name in numbered):
+        numbered = {}
+    return numbered, {name: source for name, source in sources.items() if name not in numbered}
+
+
+def group_channels(
+    numbered: Mapping[str, Source], names: tuple[str, ...]
+) -> tuple[dict[str, dict[str, Source]], tuple[str, ...]]:
+    """Group `<case>_0000`, `<case>_0001` ... into cases.
+
+    Args:
+        numbered: Name -> source, every name ending in a channel number.
+        names: Channel names in order, as far as known; where there are not as many as numbers, they are made up.
+
+    Returns:
+        Case name -> channel -> source, and all channel names.
+    """
+    parts = {name: name.rsplit("_", 1) for name in numbered}
+    count = 1 + max((int(number) for _, number in parts.values()), default=-1)
+    if count not in {0, len(names)}:
+        names = ("image",) if count == 1 else tuple(f"channel_{n}" for n in range(count))
+    grouped: dict[str, dict[str, Source]] = defaultdict(dict)
+    for name, (case_name, number) in parts.items():
+        grouped[case_name][names[int(number)]] = numbered[name]
+    return dict(grouped), names
+
+
+def as_channels(source: Source, names: tuple[str, ...]) -> dict[str, Source]:
+    """The channels of a source that is a case by itself: several are the volumes of one 4D file."""
+    if len(names) == 1 or not isinstance(source, FileSource):
+        return {names[0]: source}
+    return {name: FileSource(source.path, frame) for frame, name in enumerate(names)}
