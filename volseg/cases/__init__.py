@@ -1,6 +1,6 @@
 """Cases: which files belong together, found by what a folder holds."""
 
-from volseg.cases.case import Case, Dataset, read_images, read_reference
+from volseg.cases.case import Case, Dataset, annotated_labels, read_images, read_reference
 from volseg.cases.inputs import find_images, find_inputs, find_references, is_dataset
 from volseg.cases.layouts import find_dataset
 from volseg.cases.splits import Split, make_splits, read_splits, write_splits
@@ -9,6 +9,7 @@ __all__ = [
     "Case",
     "Dataset",
     "Split",
+    "annotated_labels",
     "find_dataset",
     "find_images",
     "find_inputs",

@@ -11,13 +11,27 @@ import numpy as np
 
 from volseg.errors import ConfigError, DataError, GeometryError
 from volseg.image.volume import Label, Mask, Volume
-from volseg.io import SegmentsSource, SeriesSource, SetAside, Source, image_suffix, read_mask, read_volume, resample
+from volseg.io import (
+    MasksSource,
+    SegmentsSource,
+    SeriesSource,
+    SetAside,
+    Source,
+    image_suffix,
+    read_mask,
+    read_volume,
+    resample,
+)
+from volseg.io.mask_per_label import label_called
 
 _CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _REFERENCE_NAME = re.compile(
-    r"(.*[-_. ])?(labels?|seg|segmentations?|masks?|reference|ground[-_]?truth|gt)([-_. ]?(manual|final|auto))?",
+    r"((?P<base>.*)[-_. ])?(labels?|seg|segmentations?|masks?|reference|ground[-_]?truth|gt|msk|dseg|probseg)"
+    r"([-_. ]?(manual|final|auto))?",
     re.IGNORECASE,
 )
+#: An entity of BIDS by which a mask says what it marks.
+_LABEL_ENTITY = re.compile(r"(.*_)?label-[A-Za-z0-9]+(_.*)?")
 #: Endings of objects that mark structures, as volseg writes them, and of any other DICOM file.
 _MARKED_ENDINGS = (".seg.dcm", ".rtstruct.dcm", ".sr.dcm", ".dcm", ".seg.nrrd")
 
@@ -59,6 +73,7 @@ class Dataset:
         labels: Label name -> value as far as the folder states them; empty if it does not.
         regions: Region name -> label values, when the folder defines overlapping regions.
         set_aside: Files that are not used, each with its reason.
+        remarks: What a person should know about how the rest was understood.
     """
 
     layout: str
@@ -67,6 +82,7 @@ class Dataset:
     labels: dict[str, int] = field(default_factory=dict)
     regions: dict[str, tuple[int, ...]] = field(default_factory=dict)
     set_aside: tuple[SetAside, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 def read_images(case: Case, channels: Sequence[str]) -> Volume:
@@ -133,6 +149,24 @@ def read_reference(case: Case, image: Volume, labels: Sequence[Label]) -> Mask:
     return mask
 
 
+def annotated_labels(case: Case, labels: Sequence[Label]) -> frozenset[str] | None:
+    """What was looked for when the reference of a case was drawn, by the names that the configuration gives it.
+
+    Masks per structure are called as their authors like, and may be of more structures than are wanted.
+
+    Args:
+        case: With a reference.
+        labels: Those of the configuration.
+
+    Returns:
+        Names; None if all labels were looked for.
+    """
+    if case.annotated is None or not isinstance(case.reference, MasksSource):
+        return case.annotated
+    meant = {label.name for name in case.annotated if (label := label_called(name, labels)) is not None}
+    return None if meant == {label.name for label in labels} else frozenset(meant)
+
+
 def check_label_values(case_id: str, mask: Mask, labels: Sequence[Label]) -> None:
     """Refuse values that no label has, if labels are given.
 
@@ -157,7 +191,13 @@ def stem(path: Path) -> str:
 
 def names_a_reference(name: str) -> bool:
     """Whether a file or folder name says that it is a reference: it is or ends with "label", "seg", "mask" ..."""
-    return _REFERENCE_NAME.fullmatch(name) is not None
+    return bool(_REFERENCE_NAME.fullmatch(name) or _LABEL_ENTITY.fullmatch(name))
+
+
+def reference_base(name: str) -> str:
+    """What the name of a reference says of the image: "p1_seg" is about "p1", "seg" about nothing, "p1" about "p1"."""
+    found = _REFERENCE_NAME.fullmatch(name)
+    return ((found["base"] or "") if found else name).rstrip("-_. ")
 
 
 def as_case_id(parts: Sequence[str], taken: Collection[str]) -> str:

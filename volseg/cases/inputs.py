@@ -6,17 +6,21 @@ import logging
 import os
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from volseg.cases.case import Case, Dataset, as_case_id, names_a_reference, stem
+from volseg.cases.case import Case, Dataset, as_case_id, stem
 from volseg.cases.layouts import find_dataset
 from volseg.cases.layouts.channels import as_channels, group_channels, split_numbered
-from volseg.cases.layouts.names import by_name, references_in
+from volseg.cases.layouts.folders import has_usual_folders, image_and_label_folders
+from volseg.cases.layouts.names import by_name, references_in, says_reference
+from volseg.cases.layouts.organ_masks import lone_masks, mask_folders
+from volseg.cases.layouts.side_by_side import paired_bases
 from volseg.cases.manifest import from_manifest
 from volseg.cases.series import choose_series, studies_of
 from volseg.config import NO_RULES, DicomRules
 from volseg.errors import DataError
-from volseg.io import FileSource, SegmentsSource, SeriesSource, SetAside, Source, discover, image_suffix
+from volseg.io import FileSource, SegmentsSource, SeriesSource, SetAside, Source, discover, image_files, image_suffix
 from volseg.io.files import without_root
 from volseg.progress import Progress, ignore_progress
 
@@ -43,7 +47,12 @@ def find_inputs(
     if path.is_file() and path.suffix.lower() == ".csv":
         dataset = _for_model(from_manifest(path, rules), channels)
     else:
-        dataset = _from_tree(_images_of(path), channels, rules, progress)
+        folder = _images_of(path)
+        dataset = _from_tree(folder, channels, rules, progress)
+        if folder != path and not has_usual_folders(path):  # of those everybody knows what lies beside the images
+            beside = [source for source in discover(path).sources if not source.place.is_relative_to(folder)]
+            more = tuple(SetAside(source.place, "a reference of the data set, no image") for source in beside)
+            dataset = replace(dataset, set_aside=(*dataset.set_aside, *more))
     if not dataset.cases and not dataset.set_aside:
         raise DataError(f"{path} holds no image", hint="volseg reads NIfTI, NRRD, MetaImage and DICOM")
     return dataset
@@ -51,10 +60,13 @@ def find_inputs(
 
 def _images_of(path: Path) -> Path:
     """The folder of images of a data set, else the path itself."""
-    for name, partner in (("imagesTs", "imagesTr"), ("imagesTr", "labelsTr"), ("images", "labels")):
-        if (path / name).is_dir() and (path / partner).is_dir():
-            return path / name
-    alone = path.is_dir() and [entry.name for entry in path.iterdir() if entry.is_dir()] == ["images"]
+    if not path.is_dir():
+        return path
+    if (path / "imagesTs").is_dir() and (path / "imagesTr").is_dir():
+        return path / "imagesTs"
+    if folders := image_and_label_folders(path):
+        return folders[0]
+    alone = [entry.name for entry in path.iterdir() if entry.is_dir()] == ["images"]
     return path / "images" if alone and not any(image_suffix(entry) for entry in path.iterdir()) else path
 
 
@@ -81,10 +93,7 @@ def _from_tree(root: Path, channels: tuple[str, ...], rules: DicomRules, progres
     set_aside += not_taken
     named = by_name(sources, root)
     if root.is_dir():  # a single file is meant, whatever its name
-        masks = [name for name in named if names_a_reference(_last_part(named[name]))]
-        set_aside += [
-            SetAside(named.pop(name).place, "its name says that it is a mask, not an image") for name in masks
-        ]
+        set_aside += _without_masks(named, root)
     grouped, unclear = _grouped(named, root, channels)
     set_aside += unclear
     cases: dict[str, Case] = {}
@@ -96,6 +105,20 @@ def _from_tree(root: Path, channels: tuple[str, ...], rules: DicomRules, progres
             case_id = as_case_id([name], cases)
             cases[case_id] = Case(case_id, {channel: images[channel] for channel in channels})
     return Dataset("tree", tuple(cases.values()), channels, set_aside=tuple(set_aside))
+
+
+def _without_masks(named: dict[str, Source], root: Path) -> list[SetAside]:
+    """Take out what is a mask by its name or its folder."""
+    folders = mask_folders(image_files(root), root)
+    per_structure = {path: name for source in folders.values() for name, path in source.masks}
+    reasons = {
+        name: f"it marks {per_structure[source.place]} in the image beside it: name the file itself to segment it"
+        for name, source in named.items()
+        if source.place in per_structure
+    }
+    says = "its name says that it is a mask, not an image"
+    reasons = {name: says for name, source in named.items() if says_reference(source.place)} | reasons
+    return [SetAside(named.pop(name).place, reason) for name, reason in reasons.items()]
 
 
 def _choose_series(
@@ -213,10 +236,12 @@ def find_references(
         cases = _all_cases(path, rules, progress)
     else:
         discovery = discover(path, progress, fill_gaps=rules.allow_gaps)
+        if masks := lone_masks(discovery, path):
+            return masks
         found = references_in(discovery, path)
         if not found:
             raise DataError(f"{path} holds no reference", hint="give a folder of label maps, or a labelled data set")
-        if not _in_case_folders(found, path):
+        if not _beside_images(found, path):
             return found
         cases = _all_cases(path, rules, progress)
     return {case.case_id: case.reference for case in cases if case.reference is not None}
@@ -245,7 +270,10 @@ def find_images(path: Path, rules: DicomRules = NO_RULES, progress: Progress = i
 
 def is_dataset(path: Path) -> bool:
     """Whether a folder says by its names that it holds images and references."""
-    return path.is_dir() and any((path / name).exists() for name in ("dataset.json", "labels", "labelsTr"))
+    if not path.is_dir():
+        return False
+    stated = any((path / name).exists() for name in ("dataset.json", "labels", "labelsTr"))
+    return stated or image_and_label_folders(path) is not None
 
 
 def _all_cases(path: Path, rules: DicomRules, progress: Progress) -> tuple[Case, ...]:
@@ -256,10 +284,13 @@ def _all_cases(path: Path, rules: DicomRules, progress: Progress) -> tuple[Case,
     return dataset.cases
 
 
-def _in_case_folders(found: dict[str, Source], root: Path) -> bool:
-    """Whether there is a folder per case, in which references lie beside images."""
+def _beside_images(found: dict[str, Source], root: Path) -> bool:
+    """Whether references lie beside images: in a folder per case, or called as their image."""
+    files = image_files(root)
+    if paired_bases(files.get(root, ())) or mask_folders(files, root):
+        return True
     below = [
-        isinstance(source, SegmentsSource) or names_a_reference(_last_part(source))
+        isinstance(source, SegmentsSource) or says_reference(source.place)
         for source in found.values()
         if source.place.parent != root
     ]

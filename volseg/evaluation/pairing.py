@@ -13,12 +13,13 @@ import fastremap
 from volseg.cases import find_references
 from volseg.cases.case import as_case_id
 from volseg.cases.layouts.names import name_parts, segment_labels
+from volseg.cases.layouts.organ_masks import lone_masks
 from volseg.config import NO_RULES, DicomRules
 from volseg.errors import DataError
 from volseg.evaluation import CasePair
 from volseg.exporting.labels import LABELS_FILE, read_labels
 from volseg.image.volume import Label
-from volseg.io import SegmentsSource, Source, discover, read_mask
+from volseg.io import MasksSource, SegmentsSource, Source, discover, read_mask
 from volseg.prediction.cases_csv import CASES_FILE, PROBABILITIES, probability_file, segmented_cases
 
 #: The finest atlases name some hundred structures.
@@ -111,6 +112,8 @@ def masks_in(folder: Path, rules: DicomRules = NO_RULES) -> dict[str, Source]:
         Case id -> its mask; a case in several formats is one case.
     """
     found = discover(folder, fill_gaps=rules.allow_gaps)
+    if per_structure := lone_masks(found, folder):
+        return per_structure
     named = {"_".join(name_parts(source, folder)): source for source in reversed([*found.sources, *found.segments])}
     masks: dict[str, Source] = {}
     for name in sorted(named, key=lambda name: (as_case_id([name], ()) != name, name)):  # who is called so comes first
@@ -152,10 +155,10 @@ def evaluation_labels(
     if calibrated:
         raise DataError(f"{predictions} has no {LABELS_FILE}: nothing says which label a probability is of", hint=_LIST)
     sources = [source for pair in pairs for source in (pair.reference, pair.prediction) if source is not None]
-    marked = [source for source in sources if isinstance(source, SegmentsSource)]
+    marked = [source for source in sources if isinstance(source, SegmentsSource | MasksSource)]
     if marked and len(marked) < len(sources):
         raise DataError(
-            f"{predictions} has no {LABELS_FILE}: nothing says which DICOM structure is which value of a mask",
+            f"{predictions} has no {LABELS_FILE}: nothing says which structure is which value of a mask",
             hint=_LIST,
         )
     if marked:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from volseg.io.discovery import discover, single_source, stands_for
+from volseg.io.discovery import discover, image_files, single_source, stands_for
 from volseg.io.images import (
     IMAGE_SUFFIXES,
     frame_count,
@@ -16,18 +16,20 @@ from volseg.io.images import (
     write_probabilities,
     write_volume,
 )
-from volseg.io.source import Discovery, FileSource, SegmentsSource, SeriesSource, SetAside, Source
+from volseg.io.source import Discovery, FileSource, MasksSource, SegmentsSource, SeriesSource, SetAside, Source
 
 __all__ = [
     "IMAGE_SUFFIXES",
     "Discovery",
     "FileSource",
+    "MasksSource",
     "SegmentsSource",
     "SeriesSource",
     "SetAside",
     "Source",
     "discover",
     "frame_count",
+    "image_files",
     "image_suffix",
     "read_mask",
     "read_probabilities",

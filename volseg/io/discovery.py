@@ -53,6 +53,15 @@ def discover(root: Path, progress: Progress = ignore_progress, *, fill_gaps: boo
     return Discovery(tuple(sources), _by_path([*set_aside, *scan.set_aside]), scan.ignored, scan.segments)
 
 
+def image_files(root: Path) -> dict[Path, list[Path]]:
+    """The image files below a folder, by their names alone: folder -> files; nothing is opened."""
+    found: dict[Path, list[Path]] = {}
+    for path in _walk(root, []):
+        if image_suffix(path):
+            found.setdefault(path.parent, []).append(path)
+    return found
+
+
 def stands_for(path: Path) -> Path:
     """What a path that a user names means: a DICOMDIR, the index of a medium, stands for its folder."""
     return path.parent if path.name.upper() == "DICOMDIR" and path.is_file() else path

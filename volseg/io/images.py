@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from volseg.errors import ConfigError, DataError
 from volseg.image.geometry import Geometry
 from volseg.image.volume import Label, Mask, Volume, label_values
-from volseg.io.source import FileSource, SegmentsSource, SeriesSource, Source
+from volseg.io.source import FileSource, MasksSource, SegmentsSource, SeriesSource, Source
 
 #: What is recognised as an image by its name; DICOM is recognised by its content.
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".hdr", ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -43,7 +43,7 @@ def read_volume(source: Source) -> Volume:
         DataError: If it is damaged or is no single 3D volume.
         GeometryError: If it does not say where its voxels lie.
     """
-    if isinstance(source, SegmentsSource):
+    if isinstance(source, SegmentsSource | MasksSource):
         raise DataError(f"{source} marks structures in images, it is no image")
     if isinstance(source, SeriesSource):
         from volseg.io.dicom import read_series
@@ -58,9 +58,9 @@ def read_mask(source: Source, labels: Sequence[Label] = (), on: Geometry | None 
     """Read a label map.
 
     Args:
-        source: A file or a DICOM series whose voxels are whole numbers, stored in any type; or a DICOM Segmentation or
-            RT Structure Set.
-        labels: What the values mean, and which structures of a DICOM object they are.
+        source: A file or a DICOM series whose voxels are whole numbers, stored in any type; a DICOM Segmentation or
+            RT Structure Set; or a binary mask per structure.
+        labels: What the values mean, and which structures of an object or of several masks they are.
         on: The grid of the image, for an object that has none of its own.
 
     Returns:
@@ -75,10 +75,15 @@ def read_mask(source: Source, labels: Sequence[Label] = (), on: Geometry | None 
             from volseg.io.dicom.references import read_segments
 
             return read_segments(source, labels, on)
+        case MasksSource():
+            from volseg.io.mask_per_label import read_masks
+
+            return read_masks(source, labels)
         case SeriesSource():
             volume = read_volume(source)
             array, geometry = volume.array[0], volume.geometry
         case FileSource():
+            _check_layers(source)
             array, geometry = _read_frame(source)
     return Mask(label_values(array, source), geometry, tuple(labels))
 
@@ -186,6 +191,16 @@ def _read_frame(source: FileSource) -> tuple[NDArray[np.generic], Geometry]:
     if frame >= len(array):
         raise DataError(f"{source.path} holds {len(array)} volumes, there is no number {frame}")
     return array[frame], geometry
+
+
+def _check_layers(source: FileSource) -> None:
+    """Refuse a label map of several layers: that is how overlapping segments are stored where nothing names them."""
+    if source.frame is None and source.path.is_file() and (layers := frame_count(source.path)) > 1:
+        raise DataError(
+            f"{source.path} is 4D: it holds {layers} layers, a label map has one value per voxel; 3D Slicer stores "
+            "segments that overlap so, and nothing here names them",
+            hint="export one file per segment (Slicer: Export to files), or a labelmap in which none overlap",
+        )
 
 
 def _writing_library(path: Path) -> ModuleType:

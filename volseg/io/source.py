@@ -1,4 +1,4 @@
-"""What a case is read from: one file, one DICOM series, or what a DICOM object marks in a series."""
+"""What a case is read from: one file, one DICOM series, what a DICOM object marks in a series, or a mask per label."""
 
 from __future__ import annotations
 
@@ -139,7 +139,38 @@ class SegmentsSource:
         return str(self.path)
 
 
-Source = FileSource | SeriesSource | SegmentsSource
+@dataclass(frozen=True)
+class MasksSource:
+    """Binary masks of one image, one per structure, each in a file that is called by it.
+
+    Attributes:
+        folder: Where they lie.
+        masks: What is marked, and the file that marks it, in the order of the names.
+    """
+
+    folder: Path
+    masks: tuple[tuple[str, Path], ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What is marked."""
+        return tuple(name for name, _ in self.masks)
+
+    @property
+    def place(self) -> Path:
+        """Where it lies: the folder."""
+        return self.folder
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files, and those of their voxels where they are kept apart."""
+        return tuple(part for _, path in self.masks for part in FileSource(path).files)
+
+    def __str__(self) -> str:
+        return f"{self.folder} ({len(self.masks)} masks)"
+
+
+Source = FileSource | SeriesSource | SegmentsSource | MasksSource
 
 
 def digest(sources: Iterable[Source], settings: str) -> str:
@@ -169,6 +200,8 @@ def _part(source: Source) -> str:
             return f"series {frames} {fill_gaps}"
         case SegmentsSource(series=series):
             return f"segments on {series.series_uid if series else None}"
+        case MasksSource(masks=masks):
+            return f"masks {[(name, path.name) for name, path in masks]}"
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.cases import Case
+from volseg.cases import Case, annotated_labels
 from volseg.config import Config
 from volseg.errors import ConfigError, DataError
 from volseg.io import SetAside
@@ -127,34 +127,35 @@ def _prepare(case: Case, config: Config, folder: Path) -> PreparedCase:
     with np.load(locations, allow_pickle=False) as stored:
         counts = stored["counts"]
         places = {int(value): stored[value] for value in stored.files if value != "counts"}
-    _check_annotated(case, config, places)
-    unknown = unknown_outputs(case.annotated, config.data)
+    annotated = annotated_labels(case, config.data.reference_labels)
+    _check_annotated(case.case_id, annotated, config, places)
+    unknown = unknown_outputs(annotated, config.data)
     voxels = {value: int(counts[value]) for value in places}
     spacing_mm = config.preprocessing.spacing_mm
     return PreparedCase(case.case_id, image, reference, places, voxels, spacing_mm, unknown)
 
 
-def _check_annotated(case: Case, config: Config, places: Collection[int]) -> None:
+def _check_annotated(case_id: str, annotated: frozenset[str] | None, config: Config, places: Collection[int]) -> None:
     """Refuse a reference of which it is said that other labels were looked for than there are, or than it holds.
 
     Raises:
         ConfigError: If an annotated label is not in `data.labels`, or only one side of a pair is annotated.
         DataError: If there are voxels of a label that is not.
     """
-    if case.annotated is None:
+    if annotated is None:
         return
     labels = config.data.labels
-    if strange := sorted(case.annotated - set(labels)):
+    if strange := sorted(annotated - set(labels)):
         raise ConfigError(
-            f"case {case.case_id}: annotated names {', '.join(strange)}; data.labels lists {', '.join(labels)}",
+            f"case {case_id}: annotated names {', '.join(strange)}; data.labels lists {', '.join(labels)}",
             hint="correct the manifest, or give the labels their names in data.labels",
         )
-    if halves := [pair for pair in config.augmentation.swap_labels if len(case.annotated & set(pair)) == 1]:
+    if halves := [pair for pair in config.augmentation.swap_labels if len(annotated & set(pair)) == 1]:
         raise ConfigError(
-            f"case {case.case_id}: only one of {' and '.join(halves[0])} is annotated, which mirroring exchanges",
+            f"case {case_id}: only one of {' and '.join(halves[0])} is annotated, which mirroring exchanges",
             hint="--set augmentation.swap_labels=[] --set augmentation.flip_axes=[]",
         )
-    marked = {label.name for label in config.data.learned_labels if label.value in places} - case.annotated
+    marked = {label.name for label in config.data.learned_labels if label.value in places} - annotated
     if marked:
         raise DataError(f"the reference marks {', '.join(sorted(marked))}, which it is said not to annotate")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -9,12 +10,18 @@ from pathlib import Path
 from volseg.cases.case import Dataset
 from volseg.cases.layouts.case_folders import from_case_folders
 from volseg.cases.layouts.datalist import from_dataset_json
-from volseg.cases.layouts.equal_names import from_equal_names, image_and_label_folders
-from volseg.cases.layouts.names import HINT, segment_labels
+from volseg.cases.layouts.equal_names import from_equal_names
+from volseg.cases.layouts.folders import image_and_label_folders
+from volseg.cases.layouts.names import HINT, says_reference, segment_labels
+from volseg.cases.layouts.organ_masks import from_organ_masks, mask_folders
+from volseg.cases.layouts.side_by_side import count_pairs, from_side_by_side
 from volseg.cases.manifest import from_manifest, with_references
 from volseg.config import NO_RULES, DicomRules
 from volseg.errors import DataError
+from volseg.io import image_files
 from volseg.progress import Progress, ignore_progress
+
+logger = logging.getLogger(__name__)
 
 
 def find_dataset(path: Path, rules: DicomRules = NO_RULES, progress: Progress = ignore_progress) -> Dataset:
@@ -33,20 +40,46 @@ def find_dataset(path: Path, rules: DicomRules = NO_RULES, progress: Progress = 
     """
     if not path.exists():
         raise DataError(f"{path} does not exist")
-    if path.is_file():
-        if path.suffix.lower() != ".csv":
-            raise DataError(f"{path} is a single file", hint=f"training takes a folder or a CSV manifest; {HINT}")
-        dataset = with_references(from_manifest(path, rules))
-    elif (path / "dataset.json").is_file():
-        dataset = from_dataset_json(path, rules, progress)
-    elif (folders := image_and_label_folders(path)) is not None:
-        dataset = from_equal_names(*folders, rules, progress)
-    else:
-        dataset = from_case_folders(path, rules, progress)
+    dataset = _from_file(path, rules) if path.is_file() else _from_folder(path, rules, progress)
     if not dataset.cases:
         reasons = Counter(item.reason for item in dataset.set_aside)
         found = "; ".join(f"{reason} ({count} files)" for reason, count in reasons.most_common(3)) or "it has no images"
         raise DataError(f"{path} holds no labelled case: {found}", hint=HINT)
+    for remark in dataset.remarks:
+        logger.warning("%s", remark)
     return (
         dataset if dataset.labels else replace(dataset, labels=segment_labels(case.reference for case in dataset.cases))
     )
+
+
+def _from_file(path: Path, rules: DicomRules) -> Dataset:
+    if path.suffix.lower() != ".csv":
+        raise DataError(f"{path} is a single file", hint=f"training takes a folder or a CSV manifest; {HINT}")
+    return with_references(from_manifest(path, rules))
+
+
+def _from_folder(root: Path, rules: DicomRules, progress: Progress) -> Dataset:
+    if (root / "dataset.json").is_file():
+        return from_dataset_json(root, rules, progress)
+    if (folders := image_and_label_folders(root)) is not None:
+        return from_equal_names(*folders, rules, progress)
+    return _by_names(root, rules, progress)
+
+
+def _by_names(root: Path, rules: DicomRules, progress: Progress) -> Dataset:
+    """Of the layouts that names alone tell apart, the one that explains most cases; where it is even, case folders."""
+    files = image_files(root)
+    masks = mask_folders(files, root)
+    pairs = count_pairs(files, root)
+    references = Counter(
+        path.relative_to(root).parts[0]
+        for folder, paths in files.items()
+        for path in paths
+        if folder != root and says_reference(path)
+    )
+    case_folders = sum(count == 1 for count in references.values())
+    if len(masks) > max(pairs, case_folders):
+        return from_organ_masks(root, masks, rules, progress)
+    if pairs > case_folders:
+        return from_side_by_side(root, rules, progress)
+    return from_case_folders(root, rules, progress)

@@ -21,17 +21,17 @@ def from_case_folders(root: Path, rules: DicomRules, progress: Progress) -> Data
     for folder in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")):
         discovery = discover(folder, progress, fill_gaps=rules.allow_gaps)
         set_aside += discovery.set_aside
-        images, references, not_taken = _parts_of_case(discovery, folder, rules)
+        images, references, not_taken = parts_of_case(discovery, folder, rules)
         set_aside += not_taken
         if images or references:
             found[as_case_id([folder.name], found)] = (images, references)
     loose = [path for path in sorted(root.glob("[!.]*")) if path.is_file() and _holds_something(path)]
     set_aside += [SetAside(path, "lies beside the case folders, not in one") for path in loose]
-    channels = tuple(rules.series) or _common_channels(images for images, _ in found.values())
+    channels = tuple(rules.series) or common_channels(images for images, _ in found.values())
     cases = []
     for case_id, (images, references) in found.items():
         chosen = images if len(channels) > 1 else dict(zip(channels, images.values(), strict=False))
-        reason = _why_not(case_id, images, references, channels)
+        reason = why_not(case_id, images, references, channels)
         if reason:
             set_aside += [SetAside(source.place, reason) for source in [*images.values(), *references]]
         else:
@@ -44,7 +44,7 @@ def _holds_something(path: Path) -> bool:
     return bool(discovery.sources or discovery.segments)
 
 
-def _parts_of_case(
+def parts_of_case(
     discovery: Discovery, folder: Path, rules: DicomRules
 ) -> tuple[dict[str, Source], list[Source], list[SetAside]]:
     """The images by channel, the references, and the series that are not taken, of the folder of one case."""
@@ -68,7 +68,7 @@ def _parts_of_case(
     return images, references, [SetAside(source.place, reason) for source, reason in reasons.items()]
 
 
-def _why_not(case_id: str, images: Mapping[str, Source], references: list[Source], channels: tuple[str, ...]) -> str:
+def why_not(case_id: str, images: Mapping[str, Source], references: list[Source], channels: tuple[str, ...]) -> str:
     """Why a case folder is not a labelled case; empty if it is one."""
     if not images:
         return f"a label without an image in case {case_id}"
@@ -83,7 +83,7 @@ def _why_not(case_id: str, images: Mapping[str, Source], references: list[Source
     return ""
 
 
-def _common_channels(images: Iterable[Mapping[str, Source]]) -> tuple[str, ...]:
+def common_channels(images: Iterable[Mapping[str, Source]]) -> tuple[str, ...]:
     """The set of channels that most cases have; one image per case is one channel whatever its name."""
     counts = Counter(tuple(sorted(found)) if len(found) > 1 else ("image",) for found in images if found)
     return max(counts, key=lambda names: (counts[names], names)) if counts else ("image",)

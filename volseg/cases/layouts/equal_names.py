@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
-from volseg.cases.case import Case, Dataset, as_case_id
+from volseg.cases.case import Case, Dataset, as_case_id, reference_base
 from volseg.cases.layouts.channels import as_channels, group_channels, split_numbered
-from volseg.cases.layouts.names import by_name, in_order, references_in
+from volseg.cases.layouts.names import by_name, in_order, other_names, references_in
+from volseg.cases.layouts.stems import match_stems
 from volseg.config import DicomRules
-from volseg.io import SetAside, discover
+from volseg.io import SetAside, Source, discover
 from volseg.progress import Progress
 
 
 def from_equal_names(
     images: Path, references: Path, rules: DicomRules, progress: Progress, channels: tuple[str, ...] = ("image",)
 ) -> Dataset:
-    """Pair images and references of the same name, below their folder and without suffix."""
+    """Pair images and references of the same name, below their folder and without suffix.
+
+    A word that says reference is no part of a name: `labels/p1_seg` belongs to `images/p1`. Where no name has a
+    partner, images are those whose names begin as their reference's: `images/p1_ct` and `labels/p1_seg`.
+    """
     found, wanted = (discover(folder, progress, fill_gaps=rules.allow_gaps) for folder in (images, references))
     named, labels = by_name(found.sources, images), references_in(wanted, references)
+    plain = _by_base(labels)
     # Where images/a_0000 has its labels/a_0000, the number is that of the case.
-    numbered, rest = ({}, named) if named.keys() & labels.keys() else split_numbered(named)
+    numbered, rest = ({}, named) if named.keys() & (labels.keys() | plain.keys()) else split_numbered(named)
     grouped, names = group_channels(numbered, channels)
     for name, source in rest.items():
         grouped[as_case_id([name], grouped)] = as_channels(source, names)
+    labels = _called_as(grouped, labels, plain)
+    if named and not grouped.keys() & labels.keys():
+        grouped, names, labels = _by_stem(named, plain, labels) or (grouped, names, labels)
     cases, set_aside = [], [*found.set_aside, *wanted.set_aside]
     for case_id, channel_sources in grouped.items():
         missing = [name for name in names if name not in channel_sources]
@@ -38,12 +49,47 @@ def from_equal_names(
     for case_id in sorted(set(labels) - set(grouped)):
         reason = f"a label without an image: no {case_id} in {images.name}/"
         set_aside.append(SetAside(labels[case_id].place, reason))
-    return Dataset("images and labels with equal names", in_order(cases), names, set_aside=tuple(set_aside))
+    return Dataset(
+        "images and labels with equal names",
+        in_order(cases),
+        names,
+        set_aside=tuple(set_aside),
+        remarks=other_names(case for case in cases if case.images[names[0]].place.is_file()),
+    )
 
 
-def image_and_label_folders(root: Path) -> tuple[Path, Path] | None:
-    """The two folders of a data set that is divided so; None if it is not."""
-    for images, labels in (("images", "labels"), ("imagesTr", "labelsTr")):
-        if (root / images).is_dir() and (root / labels).is_dir():
-            return root / images, root / labels
-    return None
+def _by_base(labels: Mapping[str, Source]) -> dict[str, str]:
+    """What a reference is about ("p1" of "p1_seg") -> its name, where it is the only one."""
+    bases = Counter(reference_base(name) for name in labels)
+    return {base: name for name in labels if bases[base := reference_base(name)] == 1 and base}
+
+
+def _called_as(
+    grouped: Mapping[str, object], labels: Mapping[str, Source], plain: Mapping[str, str]
+) -> dict[str, Source]:
+    """The references, called as the images they are about where only the word for a reference is in between."""
+    called = {plain[base]: base for base in grouped if base in plain and base not in labels}
+    called = {name: base for name, base in called.items() if name not in grouped}
+    return {called.get(name, name): source for name, source in labels.items()}
+
+
+def _by_stem(
+    named: Mapping[str, Source], plain: Mapping[str, str], labels: Mapping[str, Source]
+) -> tuple[dict[str, dict[str, Source]], tuple[str, ...], dict[str, Source]] | None:
+    """Images, channels and references by how their names begin; None where no two do.
+
+    A case of one image is called as the image is, one of several as what their names have in common.
+    """
+    stems = match_stems(named, plain)
+    if not stems.images:
+        return None
+    names = {source: name for name, source in named.items()}
+    grouped: dict[str, dict[str, Source]] = {}
+    references = dict(labels)
+    for base, found in stems.images.items():
+        case_id = names[next(iter(found.values()))] if len(found) == 1 else as_case_id([base], grouped)
+        grouped[case_id] = dict(zip(stems.channels, found.values(), strict=True))
+        references[case_id] = references.pop(plain[base])
+    for name in stems.unclear:
+        grouped[as_case_id([name], grouped)] = {stems.channels[0]: named[name]}
+    return grouped, stems.channels, references

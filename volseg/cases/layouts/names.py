@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from volseg.cases.case import Case, as_case_id, stem
-from volseg.io import Discovery, SegmentsSource, SeriesSource, Source
+from volseg.cases.case import Case, as_case_id, names_a_reference, reference_base, stem
+from volseg.io import Discovery, MasksSource, SegmentsSource, SeriesSource, Source
 
 #: Of a refusal of a whole folder.
 HINT = "data/README.md shows every layout with a tree"
@@ -41,10 +42,39 @@ def name_parts(source: Source, root: Path) -> list[str]:
     return [*parts[:-1], f"{last}_{source.volume}" if isinstance(source, SeriesSource) and source.volume else last]
 
 
+def says_reference(path: Path) -> bool:
+    """Whether the name of a file or folder says that it is a reference, as `p1_seg.nii.gz` and `p1.seg.nrrd` do."""
+    return path.name.lower().endswith(".seg.nrrd") or names_a_reference(stem(path))
+
+
+def base_of(path: Path) -> str:
+    """What the name of a reference is about: "p1" of `p1_seg.nii.gz` and of `p1.seg.nrrd`, nothing of `seg.nii.gz`."""
+    return reference_base(stem(path))
+
+
 def segment_labels(sources: Iterable[Source | None]) -> dict[str, int]:
-    """Names of the structures that DICOM objects mark, numbered in the order in which they are met."""
-    names = [name for source in sources if isinstance(source, SegmentsSource) for name in source.names]
+    """Names of the structures that references state themselves, numbered in the order in which they are met.
+
+    Those of masks per structure come last and sorted: which of them a case has says nothing about their order.
+    """
+    known = list(sources)
+    names = [name for source in known if isinstance(source, SegmentsSource) for name in source.names]
+    names += sorted({name for source in known if isinstance(source, MasksSource) for name in source.names})
     return {name: value for value, name in enumerate(dict.fromkeys(filter(None, names)), start=1)}
+
+
+def other_names(cases: Iterable[Case]) -> tuple[str, ...]:
+    """A remark on images that are paired with a reference of another name, where there are any."""
+    pairs = []
+    for case in cases:
+        image, reference = next(iter(case.images.values())).place, case.reference
+        if len(case.images) > 1 or reference is None:
+            continue
+        called = {stem(image), re.sub(r"_0000$", "", stem(image))}  # nnU-Net numbers its channels
+        if not called & {stem(reference.place), base_of(reference.place)}:
+            pairs.append(f"{stem(image)} with {stem(reference.place)}")
+    some = ", ".join(sorted(pairs)[:3]) + " ..." * (len(pairs) > 3)
+    return (f"{len(pairs)} images are paired with a reference of another name: {some}",) if pairs else ()
 
 
 def in_order(cases: Iterable[Case]) -> tuple[Case, ...]:

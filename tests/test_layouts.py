@@ -1,0 +1,371 @@
+"""Layouts of data as people have them: how training, prediction and evaluation understand each."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import ArrayLike
+
+from volseg.cases import Dataset, find_dataset, find_inputs, find_references, read_images, read_reference
+from volseg.errors import DataError, GeometryError
+from volseg.image.geometry import AxisOrder, Geometry
+from volseg.image.volume import Label, Mask, Volume
+from volseg.io import MasksSource, discover, read_mask, write_mask, write_volume
+
+SHAPE = (5, 4, 3)
+GRID = Geometry(SHAPE, np.diag([1.0, 1.5, 2.0, 1.0]))
+
+
+def image(path: Path, geometry: Geometry = GRID, channels: int = 1) -> Path:
+    array = np.random.default_rng(len(path.name)).normal(size=(channels, *geometry.shape)).astype(np.float32)
+    write_volume(Volume(array, geometry), path)
+    return path
+
+
+def mask(path: Path, *values: int, geometry: Geometry = GRID) -> Path:
+    """A mask with one voxel of each value, along the first axis."""
+    array = np.zeros(geometry.shape, np.uint8)
+    array[: len(values), 0, 0] = values
+    write_mask(Mask(array, geometry), path)
+    return path
+
+
+def box(path: Path, low: ArrayLike, high: ArrayLike, value: int = 1, geometry: Geometry = GRID) -> Path:
+    """A binary mask of a box of voxels."""
+    array = np.zeros(geometry.shape, np.uint8)
+    array[tuple(slice(*ends) for ends in zip(np.ravel(low), np.ravel(high), strict=True))] = value
+    write_mask(Mask(array, geometry), path)
+    return path
+
+
+def ids(dataset: Dataset) -> list[str]:
+    return [case.case_id for case in dataset.cases]
+
+
+def pairs(dataset: Dataset, root: Path) -> dict[str, tuple[str, ...]]:
+    """Case id -> its images and its reference, below the root."""
+    return {
+        case.case_id: tuple(
+            str(source.place.relative_to(root))
+            for source in (*case.images.values(), *([case.reference] if case.reference else []))
+        )
+        for case in dataset.cases
+    }
+
+
+def reasons(dataset: Dataset, root: Path) -> dict[str, str]:
+    return {str(item.path.relative_to(root)): item.reason for item in dataset.set_aside}
+
+
+def all_accounted(dataset: Dataset, root: Path) -> bool:
+    """Whether every image file is in one case or set aside, once."""
+    used = Counter(path for case in dataset.cases for source in case.images.values() for path in set(source.files))
+    used += Counter(path for case in dataset.cases if case.reference for path in case.reference.files)
+    used += Counter(item.path for item in dataset.set_aside)
+    return used == Counter(source.place for source in discover(root).sources)
+
+
+# One binary mask per structure
+
+
+def organs(root: Path, case: str, *names: str, folder: str = "segmentations") -> None:
+    image(root / case / "ct.nii.gz")
+    for place, name in enumerate(names):
+        box(root / case / folder / f"{name}.nii.gz", (place, 0, 0), (place + 1, 2, 2))
+
+
+@pytest.mark.parametrize("folder", ["segmentations", "Masks", "labels", "segs", "organs", "."])
+def test_a_mask_per_organ(folder: str, tmp_path: Path) -> None:
+    for case in ("s0004", "s0011"):
+        organs(tmp_path, case, "spleen", "aorta", folder=folder)
+    dataset = find_dataset(tmp_path)
+    assert dataset.layout == "one binary mask per structure"
+    assert ids(dataset) == ["s0004", "s0011"]
+    assert dataset.labels == {"aorta": 1, "spleen": 2}
+    assert dataset.channels == ("image",)
+    case = dataset.cases[0]
+    assert case.annotated is None
+    reference = read_reference(case, read_images(case, ("image",)), [Label(7, "aorta"), Label(300, "spleen")])
+    assert reference.array[:, 0, 0].tolist() == [300, 7, 0, 0, 0]
+    assert all_accounted(dataset, tmp_path)
+
+    segmented = find_inputs(tmp_path, ("image",))
+    assert ids(segmented) == ["s0004_ct", "s0011_ct"]
+    assert all_accounted(segmented, tmp_path)
+    assert ids(find_inputs(tmp_path / "s0004", ("image",))) == ["ct"]
+
+    wanted = find_references(tmp_path)
+    assert sorted(wanted) == ["s0004", "s0011"]
+    assert read_mask(wanted["s0011"], [Label(2, "spleen")]).array.max() == 2
+
+
+def test_masks_of_organs_without_images_are_references(tmp_path: Path) -> None:
+    for case in ("a", "b"):
+        organs(tmp_path / "flat", case, "liver", "left kidney", folder=".")
+        organs(tmp_path / "deep", case, "liver", "left kidney")
+    for path in [*tmp_path.rglob("ct.nii.gz")]:
+        path.unlink()
+    for root in (tmp_path / "flat", tmp_path / "deep"):
+        found = find_references(root)
+        assert {name: source.names for name, source in found.items() if isinstance(source, MasksSource)} == {
+            "a": ("left kidney", "liver"),
+            "b": ("left kidney", "liver"),
+        }
+        kidney = read_mask(found["a"], [Label(4, "kidney_left")])  # the same structure under another name
+        assert kidney.array[:, 0, 0].tolist() == [0, 4, 0, 0, 0]
+
+
+def test_the_name_of_the_case_or_the_image_is_no_part_of_that_of_an_organ(tmp_path: Path) -> None:
+    for case in ("p1", "p2"):
+        image(tmp_path / case / f"{case}_ct.nii.gz")
+        mask(tmp_path / case / f"{case}_liver_seg.nii.gz", 1)
+        mask(tmp_path / case / f"{case}_ct_duodenum_mask.nii.gz", 1)
+    assert find_dataset(tmp_path).labels == {"duodenum": 1, "liver": 2}
+
+
+def test_an_organ_without_a_file_is_not_annotated(tmp_path: Path) -> None:
+    organs(tmp_path, "a", "liver", "my_lesion")
+    organs(tmp_path, "b", "Liver")
+    organs(tmp_path, "c", "liver", "my_lesion", "spleen")
+    dataset = find_dataset(tmp_path)
+    assert dataset.labels == {"Liver": 1, "my_lesion": 2, "spleen": 3}
+    assert [case.annotated for case in dataset.cases] == [{"Liver", "my_lesion"}, {"Liver"}, None]
+    assert "2 cases have no file for some structures" in dataset.remarks[0]
+
+
+def test_the_smaller_of_two_organs_that_overlap_is_seen(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    organs(tmp_path, "a")
+    box(tmp_path / "a" / "segmentations" / "zygote.nii.gz", (0, 0, 0), (4, 4, 3))
+    box(tmp_path / "a" / "segmentations" / "lesion.nii.gz", (1, 1, 0), (2, 2, 1), value=255)
+    (case,) = find_dataset(tmp_path).cases
+    with caplog.at_level(logging.WARNING):
+        array = read_reference(case, read_images(case, ("image",)), [Label(1, "lesion"), Label(2, "zygote")]).array
+    assert np.bincount(array.ravel()).tolist() == [12, 1, 47]
+    assert "1 voxels are marked more than once; the smaller structure is taken" in caplog.text
+
+
+def test_masks_that_are_none_or_lie_elsewhere_are_refused_by_name(tmp_path: Path) -> None:
+    organs(tmp_path, "a", "liver", "spleen")
+    (case,) = find_dataset(tmp_path).cases
+    picture, labels = read_images(case, ("image",)), [Label(1, "liver"), Label(2, "spleen")]
+    spleen = tmp_path / "a" / "segmentations" / "spleen.nii.gz"
+    mask(spleen, 1, 2, 4)
+    with pytest.raises(DataError, match=r"spleen\.nii\.gz is no mask of one structure: it holds the values 1, 2, 4"):
+        read_reference(case, picture, labels)
+    assert read_reference(case, picture, labels[:1]).array.max() == 1  # what is not wanted is not read
+    box(spleen, (0, 0, 0), (1, 1, 1), geometry=Geometry(SHAPE, np.diag([1.0, 1.5, 2.5, 1.0])))
+    with pytest.raises(GeometryError, match=r"spleen\.nii\.gz lies on another grid than the masks beside it"):
+        read_reference(case, picture, labels)
+    box(spleen, (0, 0, 0), (1, 1, 1), geometry=GRID.reordered(AxisOrder((2, 0, 1), (True, False, False))))
+    assert set(np.unique(read_reference(case, picture, labels).array)) == {0, 1, 2}
+    with pytest.raises(DataError, match="is called by a label: there are liver, spleen") as caught:
+        read_reference(case, picture, [Label(1, "heart")])
+    assert "data.segments" in caught.value.hint
+
+
+def test_a_case_without_image_or_with_a_label_map_beside_its_masks_is_set_aside(tmp_path: Path) -> None:
+    for case in ("a", "b", "c", "d"):
+        organs(tmp_path, case, "liver", "spleen")
+    (tmp_path / "b" / "ct.nii.gz").unlink()
+    mask(tmp_path / "c" / "seg.nii.gz", 1, 2)
+    image(tmp_path / "e" / "ct.nii.gz")
+    dataset = find_dataset(tmp_path)
+    assert ids(dataset) == ["a", "d"]
+    said = reasons(dataset, tmp_path)
+    assert said["b/segmentations/liver.nii.gz"] == "a label without an image in case b"
+    assert said["c/seg.nii.gz"] == "case c has 2 references; which one is meant is not clear"
+    assert said["e/ct.nii.gz"] == "it lies in no folder with a mask per structure"
+    assert all_accounted(dataset, tmp_path)
+
+
+def test_one_label_map_per_image_is_no_mask_per_organ(tmp_path: Path) -> None:
+    for name in ("p1", "p2"):
+        image(tmp_path / "site" / f"{name}.nii.gz")
+        mask(tmp_path / "site" / "labels" / f"{name}.nii.gz", 1, 2)
+        image(tmp_path / "other" / "scans" / f"{name}.nii.gz")
+        mask(tmp_path / "other" / "masks" / f"{name}.nii.gz", 1, 2)
+    with pytest.raises(DataError, match="holds no labelled case"):
+        find_dataset(tmp_path)
+
+
+def test_several_channels_of_a_case_with_masks(tmp_path: Path) -> None:
+    for case in ("a", "b"):
+        organs(tmp_path, case, "prostate", "lesion")
+        (tmp_path / case / "ct.nii.gz").unlink()
+        for channel in ("t2", "adc"):
+            image(tmp_path / case / f"{case}_{channel}.nii.gz")
+    dataset = find_dataset(tmp_path)
+    assert dataset.channels == ("adc", "t2")
+    assert ids(dataset) == ["a", "b"]
+    assert ids(find_inputs(tmp_path, ("t2", "adc"))) == ["a", "b"]
+
+
+# Side by side
+
+
+@pytest.mark.parametrize("ending", ["_seg", "-label", "_mask", "_segmentation", ".labels", "_gt", "_seg_manual"])
+def test_references_beside_their_images(ending: str, tmp_path: Path) -> None:
+    for name in ("p1", "p2", "p10"):
+        image(tmp_path / f"{name}.nii.gz")
+        mask(tmp_path / f"{name}{ending}.nrrd", 1)
+    dataset = find_dataset(tmp_path)
+    assert dataset.layout == "images and references side by side"
+    assert pairs(dataset, tmp_path) == {
+        name: (f"{name}.nii.gz", f"{name}{ending}.nrrd") for name in ("p1", "p2", "p10")
+    }
+    assert dataset.remarks == ()
+    assert ids(find_inputs(tmp_path, ("image",))) == ["p1", "p10", "p2"]
+    found = find_references(tmp_path)
+    assert {name: source.place.name for name, source in found.items()} == {
+        name: f"{name}{ending}.nrrd" for name in ("p1", "p2", "p10")
+    }
+
+
+def test_a_label_map_of_slicer_beside_its_image(tmp_path: Path) -> None:
+    for name in ("p1", "p2"):
+        image(tmp_path / f"{name}.nrrd")
+        mask(tmp_path / "made.nrrd", 1).rename(tmp_path / f"{name}.seg.nrrd")
+    assert pairs(find_dataset(tmp_path), tmp_path) == {
+        name: (f"{name}.nrrd", f"{name}.seg.nrrd") for name in ("p1", "p2")
+    }
+    assert [case.images["image"].place.name for case in find_inputs(tmp_path, ("image",)).cases] == [
+        "p1.nrrd",
+        "p2.nrrd",
+    ]
+    assert sorted(find_references(tmp_path)) == ["p1", "p2"]
+
+
+def test_several_channels_side_by_side(tmp_path: Path) -> None:
+    for case in ("site_a/p1", "site_a/p2", "site_b/p1"):
+        for channel in ("t1", "t2"):
+            image(tmp_path / f"{case}_{channel}.nii.gz")
+        mask(tmp_path / f"{case}_seg.nii.gz", 1)
+    dataset = find_dataset(tmp_path)
+    assert dataset.channels == ("t1", "t2")
+    assert ids(dataset) == ["site_a_p1", "site_a_p2", "site_b_p1"]
+    for case in dataset.cases:
+        assert {source.place.parent for source in case.images.values()} == {
+            case.reference and case.reference.place.parent
+        }
+    assert sorted(find_references(tmp_path)) == ids(dataset)
+
+
+def test_of_images_side_by_side_only_what_is_clear_is_used(tmp_path: Path) -> None:
+    for name in ("p1", "p2", "p3", "p4_ct", "p3_b"):
+        image(tmp_path / f"{name}.nii.gz")
+    for name in ("p1", "p2", "p3", "p4", "p5"):
+        mask(tmp_path / f"{name}_seg.nii.gz", 1)
+    mask(tmp_path / "p2_mask.nii.gz", 1)
+    dataset = find_dataset(tmp_path)
+    assert ids(dataset) == ["p1", "p3"]
+    said = reasons(dataset, tmp_path)
+    assert "2 references are called p2" in said["p2_mask.nii.gz"] == said["p2.nii.gz"] == said["p2_seg.nii.gz"]
+    assert said["p3_b.nii.gz"] == "an image without a label: no p3_b_seg.nii.gz beside it"
+    assert said["p4_seg.nii.gz"] == "a label without an image: no p4 beside it"
+    assert all_accounted(dataset, tmp_path)
+
+
+def test_what_all_images_are_called_beside_their_reference_is_said(tmp_path: Path) -> None:
+    for name in ("p1", "p2", "p3", "p3_b"):
+        image(tmp_path / f"{name}_ct.nii.gz")
+    for name in ("p1", "p2", "p3"):
+        mask(tmp_path / f"{name}_seg.nii.gz", 1)
+    dataset = find_dataset(tmp_path)
+    assert pairs(dataset, tmp_path) == {
+        f"{name}_ct": (f"{name}_ct.nii.gz", f"{name}_seg.nii.gz") for name in ("p1", "p2")
+    }
+    assert dataset.remarks == (
+        "2 images are paired with a reference of another name: p1_ct with p1_seg, p2_ct with p2_seg",
+    )
+    assert "the images of p3 are p3_b_ct, p3_ct" in reasons(dataset, tmp_path)["p3_ct.nii.gz"]
+    assert all_accounted(dataset, tmp_path)
+    assert ids(find_inputs(tmp_path, ("image",))) == ["p1_ct", "p2_ct", "p3_b_ct", "p3_ct"]
+
+
+def test_an_odd_pair_beside_case_folders_does_not_rename_them(tmp_path: Path) -> None:
+    for case in ("anna", "ben"):
+        image(tmp_path / case / f"{case}_t1.nii.gz")
+        mask(tmp_path / case / f"{case}_seg.nii.gz", 1)
+    image(tmp_path / "atlas.nii.gz")
+    mask(tmp_path / "atlas_seg.nii.gz", 1)
+    dataset = find_dataset(tmp_path)
+    assert dataset.layout == "one folder per case"
+    assert ids(dataset) == ["anna", "ben"]
+
+
+# A folder of images and one of references
+
+
+@pytest.mark.parametrize(
+    ("images", "labels"),
+    [
+        ("Images", "Labels"),
+        ("IMAGES", "MASKS"),
+        ("img", "seg"),
+        ("imgs", "gt"),
+        ("scans", "Segmentations"),
+        ("CT", "annotations"),
+        ("raw", "ground truth"),
+        ("volumes", "ground-truth"),
+        ("imagesTr", "labelsTr"),
+    ],
+)
+def test_folders_of_images_and_references_by_any_usual_name(images: str, labels: str, tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        image(tmp_path / images / f"{name}.nii.gz")
+        mask(tmp_path / labels / f"{name}.nii.gz", 1)
+    dataset = find_dataset(tmp_path)
+    assert pairs(dataset, tmp_path) == {
+        name: (f"{images}/{name}.nii.gz", f"{labels}/{name}.nii.gz") for name in ("a", "b")
+    }
+    assert ids(find_inputs(tmp_path, ("image",))) == ["a", "b"]
+    assert {name: source.place.parent.name for name, source in find_references(tmp_path).items()} == dict.fromkeys(
+        ("a", "b"), labels
+    )
+
+
+def test_folders_that_may_be_channels_are_not_chosen_between(tmp_path: Path) -> None:
+    for folder in ("ct", "mr", "seg"):
+        image(tmp_path / folder / "a.nii.gz")
+    with pytest.raises(DataError, match="holds no labelled case"):
+        find_dataset(tmp_path)
+
+
+PAIRS: Mapping[str, tuple[list[str], list[str], dict[str, str]]] = {
+    "the reference says so": (["p1", "p2"], ["p1_seg", "p2_seg"], {"p1": "p1_seg", "p2": "p2_seg"}),
+    "both say what they are": (["p1_ct", "p2_ct"], ["p1_seg", "p2_seg"], {"p1_ct": "p1_seg", "p2_ct": "p2_seg"}),
+    "the image is longer": (["p1_ct", "p2_ct"], ["p1", "p2"], {"p1_ct": "p1", "p2_ct": "p2"}),
+    "numbers are no endings": (["p1", "p1_2"], ["p1_seg", "p1_2_seg"], {"p1": "p1_seg", "p1_2": "p1_2_seg"}),
+    "a number is that of a case": (
+        ["s_0000", "s_0001"],
+        ["s_0000-label", "s_0001-label"],
+        {"s_0000": "s_0000-label", "s_0001": "s_0001-label"},
+    ),
+    "channel 0": (["s_0000", "t_0000"], ["s_mask", "t_mask"], {"s": "s_mask", "t": "t_mask"}),
+    "an image without a label": (["p1", "p2"], ["p1_seg"], {"p1": "p1_seg"}),
+    "another patient's name is longer": (["p1", "p2_b"], ["p1", "p2"], {"p1": "p1"}),
+    "an exact name comes first": (["p1", "p2"], ["p1", "p2", "p2_seg"], {"p1": "p1", "p2": "p2"}),
+    "two references": (["p1", "p2"], ["p1_seg", "p2_seg", "p2_mask"], {"p1": "p1_seg"}),
+    "two images": (["p1_ct", "p2_ct", "p2_mr"], ["p1_seg", "p2_seg"], {"p1_ct": "p1_seg"}),
+}
+
+
+@pytest.mark.parametrize(("images", "labels", "expected"), PAIRS.values(), ids=PAIRS)
+def test_names_that_differ_by_what_they_are(
+    images: list[str], labels: list[str], expected: Mapping[str, str], tmp_path: Path
+) -> None:
+    for name in images:
+        image(tmp_path / "images" / f"{name}.nii.gz")
+    for name in labels:
+        mask(tmp_path / "labels" / f"{name}.nii.gz", 1)
+    dataset = find_dataset(tmp_path)
+    assert {
+        case.case_id: case.reference.place.name.removesuffix(".nii.gz") for case in dataset.cases if case.reference
+    } == expected
+    assert all_accounted(dataset, tmp_path)
+    assert bool(dataset.remarks) is any("ct" in name for name in expected)

@@ -1,0 +1,62 @@
+"""The names that people give to the folder of their images, and to that of the references beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from volseg.io import image_files
+
+_IMAGES = frozenset(
+    {"image", "images", "img", "imgs", "scan", "scans", "volume", "volumes", "ct", "cts", "mr", "mri", "mris", "raw"}
+)
+#: In lower case, with blanks and dashes as underscores.
+LABELS = frozenset(
+    {"label", "labels", "mask", "masks", "seg", "segs", "segmentation", "segmentations", "annotation", "annotations"}
+    | {"gt", "ground_truth", "groundtruth", "reference", "references", "labelmap", "labelmaps"}
+)
+_USUAL = (("images", "labels"), ("imagestr", "labelstr"))
+
+
+def image_and_label_folders(root: Path) -> tuple[Path, Path] | None:
+    """The two folders of a data set that is divided so; None if it is not.
+
+    `images/` + `labels/` and `imagesTr/` + `labelsTr/` are taken in any letter case, whatever lies beside them; other
+    names that mean the same only where there is one of each, and no third folder with images.
+    """
+    folders = _sub_folders(root)
+    if usual := _usual(folders):
+        return usual
+    images = [folder for folder in folders if plain(folder.name) in _IMAGES]
+    labels = [folder for folder in folders if plain(folder.name) in LABELS]
+    if len(images) != 1 or len(labels) != 1:
+        return None
+    others = [folder for folder in folders if folder not in (*images, *labels)]
+    return None if any(image_files(folder) for folder in others) else (images[0], labels[0])
+
+
+def has_usual_folders(root: Path) -> bool:
+    """Whether what lies in a folder of images and references is called as everywhere, or there are images alone."""
+    folders = _sub_folders(root)
+    return bool(_usual(folders)) or not any(plain(folder.name) in LABELS for folder in folders)
+
+
+def plain(name: str) -> str:
+    """A name in lower case, with blanks and dashes as underscores."""
+    return name.lower().replace(" ", "_").replace("-", "_")
+
+
+def _usual(folders: list[Path]) -> tuple[Path, Path] | None:
+    for pair in _USUAL:
+        found = [[folder for folder in folders if plain(folder.name) == name] for name in pair]
+        if all(found):
+            return _exact_first(found[0], pair[0]), _exact_first(found[1], pair[1])
+    return None
+
+
+def _sub_folders(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _exact_first(folders: list[Path], name: str) -> Path:
+    """Of folders whose names differ in letter case only, the one in lower case."""
+    return next((folder for folder in folders if folder.name == name), folders[0])

@@ -1,0 +1,203 @@
+"""One binary mask per structure: `s0001/ct.nii.gz` and `s0001/segmentations/liver.nii.gz`, as of TotalSegmentator."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from volseg.cases.case import Case, Dataset, as_case_id, names_a_reference, reference_base, stem
+from volseg.cases.layouts.case_folders import common_channels, parts_of_case, why_not
+from volseg.cases.layouts.folders import LABELS, plain
+from volseg.cases.layouts.names import in_order, says_reference
+from volseg.cases.layouts.side_by_side import paired_bases
+from volseg.config import DicomRules
+from volseg.image.terminology import lookup
+from volseg.io import Discovery, MasksSource, SetAside, Source, discover, image_files
+from volseg.progress import Progress
+
+_FOLDERS = LABELS | {"organs", "rois", "structures"}
+_SAYS_MASK = re.compile(r"(labels?|seg|segmentations?|masks?)[-_. ]+(?=.)", re.IGNORECASE)
+
+#: Folder -> its image files, as `volseg.io.image_files` finds them.
+Files = Mapping[Path, Sequence[Path]]
+
+
+def mask_folders(files: Files, root: Path, *, with_images: bool = True) -> dict[Path, MasksSource]:
+    """The folders of cases that have a mask per structure, as far as names tell.
+
+    Masks lie in a sub-folder of the case (`segmentations/`, `masks/`, `labels/` ...) or beside its image. A file is
+    taken for a mask of a structure where volseg's table of structures knows a name beside it, where the masks of
+    another case are called so, too, or where there is one image; a name that an image has as well, or that says no more
+    than "mask", is none.
+
+    Args:
+        files: All image files below `root`.
+        root: What was given; it is a case itself only where images lie in it directly.
+        with_images: Whether a folder needs an image; without, masks must have names that the table knows.
+
+    Returns:
+        Folder of the case -> its masks.
+    """
+    beneath: defaultdict[Path, set[str]] = defaultdict(set)
+    for folder, paths in files.items():
+        if plain(folder.name) not in _FOLDERS:
+            beneath[folder].update(map(stem, paths))
+            beneath[folder.parent].update(map(stem, paths))
+    apart = {
+        folder.parent: named
+        for folder, paths in files.items()
+        if plain(folder.name) in _FOLDERS
+        and folder != root
+        and (folder.parent != root or root in files)
+        and (named := _in_folder(folder, paths, beneath[folder.parent]))
+    }
+    beside = {
+        folder: named
+        for folder, paths in files.items()
+        if folder not in apart and folder.parent not in apart and (named := _beside(folder, paths))
+    }
+    if not with_images:
+        beside |= {
+            folder: named
+            for folder, paths in files.items()
+            if folder != root and folder.parent not in apart and (named := _all_known(folder, paths))
+        }
+    counts = Counter(name.casefold() for named in apart.values() for name in named)
+    found = {
+        folder: named
+        for folder, named in apart.items()
+        if any(map(lookup, named))
+        or (with_images and (len(files.get(folder, ())) == 1 or any(counts[name.casefold()] > 1 for name in named)))
+    }
+    return _same_spelling(found | beside)
+
+
+def from_organ_masks(root: Path, folders: Mapping[Path, MasksSource], rules: DicomRules, progress: Progress) -> Dataset:
+    """The cases of folders with a mask per structure; their labels are all names that occur, sorted.
+
+    A structure without a file in a case is one that nobody looked for there (`Case.annotated`); one that was looked for
+    and is not there has a file without a voxel.
+    """
+    discovery = discover(root, progress, fill_gaps=rules.allow_gaps)
+    masks = {path for source in folders.values() for _, path in source.masks}
+    set_aside = list(discovery.set_aside)
+    below: defaultdict[Path | None, list[Source]] = defaultdict(list)
+    for source in (*discovery.sources, *discovery.segments):
+        if source.place not in masks:
+            around = [folder for folder in (source.place, *source.place.parents) if folder in folders]
+            below[around[0] if around else None].append(source)
+    names = sorted({name for source in folders.values() for name in source.names})
+    images: dict[Path, dict[str, Source]] = {}
+    more: dict[Path, list[Source]] = {}
+    for folder in sorted(folders):
+        marked = [source for source in below[folder] if source in discovery.segments]
+        rest = Discovery(tuple(source for source in below[folder] if source not in marked), ())
+        images[folder], more[folder], not_taken = parts_of_case(rest, folder, rules)
+        more[folder] += marked
+        set_aside += not_taken
+    channels = tuple(rules.series) or common_channels(images.values())
+    cases: dict[str, Case] = {}
+    for folder, found in images.items():
+        case_id = as_case_id(_parts(folder, root), cases)
+        reference = folders[folder]
+        chosen = found if len(channels) > 1 else dict(zip(channels, found.values(), strict=False))
+        if reason := why_not(case_id, found, [*more[folder], reference], channels):
+            set_aside += [SetAside(source.place, reason) for source in (*found.values(), *more[folder])]
+            set_aside += [SetAside(path, reason) for _, path in reference.masks]
+        else:
+            annotated = None if list(reference.names) == names else frozenset(reference.names)
+            cases[case_id] = Case(case_id, {name: chosen[name] for name in channels}, reference, annotated)
+    set_aside += [SetAside(source.place, "it lies in no folder with a mask per structure") for source in below[None]]
+    labels = {name: value for value, name in enumerate(names, start=1)}
+    return Dataset(
+        "one binary mask per structure",
+        in_order(cases.values()),
+        channels,
+        labels,
+        set_aside=tuple(set_aside),
+        remarks=_partly(cases.values()),
+    )
+
+
+def lone_masks(discovery: Discovery, root: Path) -> dict[str, Source]:
+    """Case id -> its masks, of a folder that holds masks of structures and nothing else; empty for any other."""
+    folders = mask_folders(image_files(root), root, with_images=False)
+    masks = {path for source in folders.values() for _, path in source.masks}
+    if discovery.segments or any(source.place not in masks for source in discovery.sources):
+        return {}
+    found: dict[str, Source] = {}
+    for folder in sorted(folders):
+        found[as_case_id(_parts(folder, root), found)] = folders[folder]
+    return found
+
+
+def _parts(folder: Path, root: Path) -> tuple[str, ...]:
+    return folder.relative_to(root).parts or (root.name,)
+
+
+def _partly(cases: Iterable[Case]) -> tuple[str, ...]:
+    partly = [case.case_id for case in cases if case.annotated is not None]
+    some = ", ".join(partly[:3]) + " ..." * (len(partly) > 3)
+    return (
+        (f"{len(partly)} cases have no file for some structures, which are taken as not annotated there: {some}",)
+        if partly
+        else ()
+    )
+
+
+def _in_folder(folder: Path, paths: Sequence[Path], images: Collection[str]) -> dict[str, Path]:
+    """The masks of a folder that is called so; none if they are called as the images around it: one per image."""
+    named = _named(paths, [folder.parent.name, *images])
+    return named if len(named) == len(paths) and not set(images) & set(map(stem, paths)) else {}
+
+
+def _beside(folder: Path, paths: Sequence[Path]) -> dict[str, Path]:
+    """The masks among the files of a folder: those called by structures, if the others are images."""
+    marked = [path for path in paths if says_reference(path)]
+    known = [path for path in paths if path not in marked and lookup(_without(stem(path), [folder.name]))]
+    images = [path for path in paths if path not in (*marked, *known)]
+    stems = [folder.name, *(stem(path) for path in images)]
+    named = _named([*known, *marked], stems)
+    several = len(named) > 1 or any(map(lookup, named))
+    if not images or not several or len(named) < len(known) + len(marked) or paired_bases(paths):
+        return {}
+    return named
+
+
+def _all_known(folder: Path, paths: Sequence[Path]) -> dict[str, Path]:
+    """The files of a folder, if all are called by structures."""
+    named = _named(paths, [folder.name])
+    return named if len(named) == len(paths) and all(map(lookup, named)) else {}
+
+
+def _named(paths: Sequence[Path], prefixes: Sequence[str]) -> dict[str, Path]:
+    """Structure -> its file, of those whose names say one, and no other file the same."""
+    named: defaultdict[str, list[Path]] = defaultdict(list)
+    for path in paths:
+        name = stem(path)
+        name = reference_base(name) if names_a_reference(name) else name
+        name = _without(_SAYS_MASK.sub("", name, count=1) if _SAYS_MASK.match(name) else name, prefixes)
+        named[name].append(path)
+    return {name: found[0] for name, found in named.items() if name and len(found) == 1}
+
+
+def _without(name: str, prefixes: Sequence[str]) -> str:
+    """A name without that of the case or the image in front; nothing where it says no more."""
+    fitting = [prefix for prefix in prefixes if name == prefix or name.startswith(prefix)]
+    return name.removeprefix(max(fitting, key=len, default="")).strip("-_. ")
+
+
+def _same_spelling(found: Mapping[Path, Mapping[str, Path]]) -> dict[Path, MasksSource]:
+    """The masks of each case by name; "Liver" and "liver" in two cases are one structure."""
+    spelling: dict[str, str] = {}
+    for name in sorted({name for named in found.values() for name in named}):
+        spelling.setdefault(name.casefold(), name)
+    return {
+        folder: MasksSource(
+            next(iter(named.values())).parent,
+            tuple(sorted((spelling[name.casefold()], path) for name, path in named.items())),
+        )
+        for folder, named in found.items()
+    }

@@ -1,0 +1,90 @@
+"""References beside their images, several cases in a folder: `p1.nii.gz` and `p1_seg.nii.gz`."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from volseg.cases.case import Case, Dataset, as_case_id, stem
+from volseg.cases.layouts.names import base_of, in_order, name_parts, other_names, says_reference
+from volseg.cases.layouts.stems import match_stems
+from volseg.config import DicomRules
+from volseg.io import SegmentsSource, SetAside, Source, discover
+from volseg.progress import Progress
+
+
+def count_pairs(files: Mapping[Path, list[Path]], root: Path) -> int:
+    """How many references lie beside an image whose name they go on with, as far as names tell.
+
+    Args:
+        files: Folder -> its image files.
+        root: A pair that is alone in a folder below it is a case folder, not a case of many.
+    """
+    total = 0
+    for folder, paths in files.items():
+        pairs = len(paired_bases(paths))
+        total += pairs if pairs > 1 or folder == root else 0
+    return total
+
+
+def paired_bases(paths: Iterable[Path]) -> set[str]:
+    """What the references among some files are about, where an image among them is called so."""
+    paths = list(paths)
+    bases = {base_of(path) for path in paths if says_reference(path)} - {""}
+    images = {stem(path) for path in paths if not says_reference(path)}
+    return {base for base in bases if any(name == base or name.startswith((f"{base}_", f"{base}-")) for name in images)}
+
+
+def from_side_by_side(root: Path, rules: DicomRules, progress: Progress) -> Dataset:
+    """Pair images and references that lie in one folder and whose names begin alike."""
+    discovery = discover(root, progress, fill_gaps=rules.allow_gaps)
+    set_aside = list(discovery.set_aside)
+    images: dict[str, Source] = {}
+    references: defaultdict[str, list[Source]] = defaultdict(list)
+    for source in (*discovery.sources, *discovery.segments):
+        parts = name_parts(source, root)
+        if isinstance(source, SegmentsSource) or says_reference(source.place):
+            references["/".join([*parts[:-1], base_of(source.place)])].append(source)
+        else:
+            name = "/".join(parts)
+            images[f"{name}/{source}" if name in images else name] = source  # a second one of its name has no partner
+    stems = match_stems(images, references)
+    for base in [base for base, sources in references.items() if len(sources) > 1]:
+        reason = f"{len(references[base])} references are called {base}; which one is meant is not clear"
+        unclear = [*references.pop(base), *stems.images.pop(base, {}).values()]
+        set_aside += [SetAside(source.place, reason) for source in unclear]
+    cases: dict[str, Case] = {}
+    for base, found in stems.images.items():
+        case_id = as_case_id(_name(base, found, root), cases)
+        channels = dict(zip(stems.channels, found.values(), strict=True))
+        cases[case_id] = Case(case_id, channels, references[base][0])
+    lone = [
+        SetAside(images[name].place, why or _without_reference(images[name], references))
+        for name, why in stems.unclear.items()
+    ]
+    lone += [
+        SetAside(sources[0].place, f"a label without an image: no {stems.named(base.split('/')[-1])} beside it")
+        for base, sources in references.items()
+        if base not in stems.images
+    ]
+    return Dataset(
+        "images and references side by side",
+        in_order(cases.values()),
+        stems.channels,
+        set_aside=(*set_aside, *lone),
+        remarks=other_names(cases.values()),
+    )
+
+
+def _name(base: str, images: Mapping[str, Source], root: Path) -> list[str]:
+    """The parts of a case id: the name of its image, or what the names of several have in common."""
+    return name_parts(next(iter(images.values())), root) if len(images) == 1 else base.split("/")
+
+
+def _without_reference(image: Source, references: Mapping[str, list[Source]]) -> str:
+    endings = Counter(
+        source.place.name[len(base_of(source.place)) :] for sources in references.values() for source in sources
+    )
+    usual = endings.most_common(1)[0][0] if endings else "_seg.nii.gz"
+    return f"an image without a label: no {stem(image.place)}{usual} beside it"
