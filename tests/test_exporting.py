@@ -15,12 +15,12 @@ from test_dicom import edit
 
 from volseg.errors import ConfigError, DataError, GeometryError, OutputError
 from volseg.exporting import FORMATS, SUFFIXES, Export, Format, export, output_path, write_all
-from volseg.exporting.labels import read_labels, write_labels
 from volseg.image.geometry import AxisOrder
 from volseg.image.terminology import Code, Structure, lookup
 from volseg.image.volume import Label, Mask
 from volseg.io import read_mask, read_volume, single_source, write_mask, write_volume
 from volseg.io.dicom import dataset, write_series
+from volseg.io.labels import read_labels, write_labels
 
 Run = Callable[..., tuple[int, str, str]]
 LABELS = (Label(1, "liver", structure=lookup("liver")), Label(2, "a b/c", (10, 20, 30)))

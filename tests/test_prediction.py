@@ -17,10 +17,10 @@ from volseg.cases import Case
 from volseg.config import merge, validate
 from volseg.errors import CheckpointError, ConfigError, DataError
 from volseg.exporting import Format
-from volseg.exporting.labels import read_labels
 from volseg.image.volume import Volume
 from volseg.io import FileSource, read_mask, write_volume
 from volseg.io.dicom import write_series
+from volseg.io.labels import read_labels
 from volseg.model.checkpoint import TrainedNetwork, load, load_model, save
 from volseg.prediction.batch import Request
 from volseg.prediction.cases_csv import CaseResult, CaseStatus

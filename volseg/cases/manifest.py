@@ -9,7 +9,7 @@ from pathlib import Path
 from volseg.cases.case import Case, Dataset
 from volseg.config import NO_RULES, DicomRules
 from volseg.errors import DataError
-from volseg.io import FileSource, SetAside, Source, image_suffix, single_source
+from volseg.io import SetAside, Source, file_source, image_suffix, single_source
 
 #: Columns of a manifest that are not channels.
 _NO_CHANNELS = frozenset({"case_id", "reference", "annotated"})
@@ -79,5 +79,5 @@ def _manifest_source(manifest: Path, entry: str, rules: DicomRules) -> Source:
         raise DataError(f"{manifest.name} leaves a path empty")
     path = manifest.parent / entry
     if path.is_file() and image_suffix(path):
-        return FileSource(path)
+        return file_source(path)
     return single_source(path, fill_gaps=rules.allow_gaps)

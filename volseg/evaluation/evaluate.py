@@ -324,7 +324,11 @@ def _probabilities(pair: CasePair, settings: EvaluationSettings, grid: Geometry)
 
 def _grid_for(pair: CasePair) -> Geometry | None:
     """The grid for a reference that has none of its own: that of the mask it is compared with."""
-    drawn, prediction = isinstance(pair.reference, SegmentsSource), pair.prediction
-    return (
-        read_mask(prediction).geometry if drawn and prediction and not isinstance(prediction, SegmentsSource) else None
-    )
+    prediction = pair.prediction
+    if not _is_gridless(pair.reference) or prediction is None or _is_gridless(prediction):
+        return None
+    return read_mask(prediction).geometry
+
+
+def _is_gridless(source: Source) -> bool:
+    return isinstance(source, SegmentsSource) and not source.has_grid

@@ -17,9 +17,9 @@ from volseg.cases.layouts.organ_masks import lone_masks
 from volseg.config import NO_RULES, DicomRules
 from volseg.errors import DataError
 from volseg.evaluation import CasePair
-from volseg.exporting.labels import LABELS_FILE, read_labels
 from volseg.image.volume import Label
 from volseg.io import MasksSource, SegmentsSource, Source, discover, read_mask
+from volseg.io.labels import LABELS_FILE, read_labels
 from volseg.prediction.cases_csv import CASES_FILE, PROBABILITIES, probability_file, segmented_cases
 
 #: The finest atlases name some hundred structures.

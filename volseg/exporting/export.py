@@ -22,12 +22,12 @@ from volseg.exporting.formats import (
     warn_of_private_codes,
     with_needed,
 )
-from volseg.exporting.labels import LABELS_FILE, read_labels
 from volseg.exporting.write import write_all
 from volseg.image.geometry import Geometry
 from volseg.image.terminology import lookup
 from volseg.image.volume import Label, Mask
 from volseg.io import SegmentsSource, SeriesSource, Source, discover, read_mask, read_volume, single_source
+from volseg.io.labels import LABELS_FILE, read_labels
 
 if TYPE_CHECKING:
     from volseg.io.dicom import Instances
@@ -135,6 +135,8 @@ def _labels_of(source: Source, request: Export) -> tuple[Label, ...]:
         return read_labels(request.labels)
     if beside.is_file() and not isinstance(source, SegmentsSource):
         return read_labels(beside)
+    if isinstance(source, SegmentsSource) and source.has_grid:
+        return read_mask(source).labels
     if isinstance(source, SegmentsSource):
         named = enumerate(dict.fromkeys(source.names), start=1)
         return tuple(Label(value, name, structure=lookup(name)) for value, name in named)
@@ -144,7 +146,9 @@ def _labels_of(source: Source, request: Export) -> tuple[Label, ...]:
 def _placed(source: Source, labels: Sequence[Label], request: Export) -> Placed:
     """The mask of a file on the image at the reference that it lies on."""
     if isinstance(source, SegmentsSource):
-        return place(lambda grid: read_mask(source, labels, on=grid), request.reference, request.allow_gaps, source)
+        return place(
+            lambda grid: read_mask(source, labels, on=grid).on(grid), request.reference, request.allow_gaps, source
+        )
     stored = _with_all_labels(read_mask(source, labels))
     return place(stored.on, request.reference, request.allow_gaps, source)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from volseg.errors import DataError
 from volseg.image.geometry import Geometry
-from volseg.io import SegmentsSource, SeriesSource, SetAside, Source, image_suffix, read_volume
+from volseg.io import SegmentsSource, SeriesSource, SetAside, Source, image_suffix, read_mask, read_volume
 from volseg.io.files import without_root
 
 
@@ -91,11 +91,26 @@ def _described(item: InspectedItem, source: SeriesSource) -> InspectedItem:
 
 
 def _look_at_segments(source: SegmentsSource, root: Path) -> InspectedItem:
-    kind = {"seg": "DICOM Segmentation", "rtstruct": "RT Structure Set"}[source.kind]
+    name, marks = _relative(source.path, root), f"marks {', '.join(source.names) or 'nothing'}"
+    match source.kind:
+        case "nrrd":
+            return _look_at_layers(source, name, marks, root)
+        case "seg":
+            kind = "DICOM Segmentation"
+        case "rtstruct":
+            kind = "RT Structure Set"
     on = f" in series {source.series.traits.number}" if source.series else ", of a series that is not here"
-    return InspectedItem(
-        _relative(source.path, root), kind, "reference", f"marks {', '.join(source.names) or 'nothing'}{on}"
-    )
+    return InspectedItem(name, kind, "reference", marks + on)
+
+
+def _look_at_layers(source: SegmentsSource, name: str, marks: str, root: Path) -> InspectedItem:
+    """A segmentation of 3D Slicer, which has a grid of its own."""
+    kind = "3D Slicer segmentation"
+    try:
+        grid = read_mask(source).geometry
+    except DataError as error:
+        return InspectedItem(name, kind, "unusable", without_root(str(error), root))
+    return InspectedItem(name, kind, "reference", marks, grid.shape, grid.spacing_mm, grid.axis_codes)
 
 
 def _look_at_volume(source: Source, root: Path) -> InspectedItem:

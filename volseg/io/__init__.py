@@ -5,6 +5,7 @@ from __future__ import annotations
 from volseg.io.discovery import discover, image_files, single_source, stands_for
 from volseg.io.images import (
     IMAGE_SUFFIXES,
+    file_source,
     frame_count,
     image_suffix,
     read_mask,
@@ -28,6 +29,7 @@ __all__ = [
     "SetAside",
     "Source",
     "discover",
+    "file_source",
     "frame_count",
     "image_files",
     "image_suffix",

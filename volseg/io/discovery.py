@@ -8,9 +8,9 @@ from pathlib import Path
 
 from volseg.errors import DataError
 from volseg.io.archives import is_archive, members
-from volseg.io.images import image_suffix
+from volseg.io.images import file_source, image_suffix
 from volseg.io.signatures import concerns_dicom
-from volseg.io.source import Discovery, FileSource, SeriesSource, SetAside, Source
+from volseg.io.source import Discovery, SegmentsSource, SeriesSource, SetAside, Source
 from volseg.progress import Progress, ignore_progress
 
 # The voxels that a header of two-file formats refers to: part of the header's image, not files of their own.
@@ -35,22 +35,39 @@ def discover(root: Path, progress: Progress = ignore_progress, *, fill_gaps: boo
         raise DataError(f"{root} does not exist")
     root = stands_for(root)
     images: list[Source] = []
+    segments: list[SegmentsSource] = []
     candidates: list[Path] = []
     set_aside: list[SetAside] = []
     for path in _files_of(root, set_aside):
         if image_suffix(path):
-            images.append(FileSource(path))
+            _sort_in(path, images, segments, set_aside)
         elif not _belongs_to_header(path):
             candidates.append(path)
     if not any(map(concerns_dicom, candidates)):
         if candidates:
             progress("scan", len(candidates), len(candidates))
-        return Discovery(tuple(sorted(images, key=_order)), _by_path(set_aside), len(candidates))
+        return Discovery(
+            tuple(sorted(images, key=_order)), _by_path(set_aside), len(candidates), tuple(sorted(segments, key=_order))
+        )
     from volseg.io.dicom import scan_dicom
 
     scan = scan_dicom(candidates, progress, fill_gaps=fill_gaps)
     sources = sorted([*images, *scan.series], key=_order)
-    return Discovery(tuple(sources), _by_path([*set_aside, *scan.set_aside]), scan.ignored, scan.segments)
+    marked = tuple(sorted([*segments, *scan.segments], key=_order))
+    return Discovery(tuple(sources), _by_path([*set_aside, *scan.set_aside]), scan.ignored, marked)
+
+
+def _sort_in(path: Path, images: list[Source], segments: list[SegmentsSource], set_aside: list[SetAside]) -> None:
+    """Put an image file among the images, or among the files that mark structures where its header names some."""
+    try:
+        source = file_source(path)
+    except DataError as error:
+        set_aside.append(SetAside(path, str(error)))
+        return
+    if isinstance(source, SegmentsSource):
+        segments.append(source)
+    else:
+        images.append(source)
 
 
 def image_files(root: Path) -> dict[Path, list[Path]]:

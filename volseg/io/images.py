@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from volseg.errors import ConfigError, DataError
 from volseg.image.geometry import Geometry
+from volseg.image.naming import values_by_name
 from volseg.image.volume import Label, Mask, Volume, label_values
 from volseg.io.source import FileSource, MasksSource, SegmentsSource, SeriesSource, Source
 
@@ -18,8 +20,23 @@ from volseg.io.source import FileSource, MasksSource, SegmentsSource, SeriesSour
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".hdr", ".nrrd", ".nhdr", ".mha", ".mhd")
 #: What is written.
 WRITTEN_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
+#: What to do about a file of several volumes.
+_ONE_IMAGE = "split it, or describe its volumes as channels in a dataset.json"
+_ONE_MASK = (
+    "a mask is one volume: 3D Slicer stores segments that overlap as layers; export one file per segment, or keep "
+    "their names (.seg.nrrd, DICOM Segmentation)"
+)
 #: By how much probabilities that were stored scaled may leave the range from 0 to 1.
 _ROUNDING = 1e-3
+
+
+def file_source(path: Path) -> FileSource | SegmentsSource:
+    """An image file, or, where its header names segments, what it marks."""
+    if path.suffix.lower() in {".nrrd", ".nhdr"}:
+        from volseg.io.seg_nrrd import segments_in
+
+        return segments_in(path) or FileSource(path)
+    return FileSource(path)
 
 
 def image_suffix(path: Path) -> str:
@@ -58,9 +75,10 @@ def read_mask(source: Source, labels: Sequence[Label] = (), on: Geometry | None 
     """Read a label map.
 
     Args:
-        source: A file or a DICOM series whose voxels are whole numbers, stored in any type; a DICOM Segmentation or
-            RT Structure Set; or a binary mask per structure.
-        labels: What the values mean, and which structures of an object or of several masks they are.
+        source: A file or a DICOM series whose voxels are whole numbers, stored in any type; a file that marks named
+            structures; or a binary mask per structure.
+        labels: What the values are to mean. Where the source states names, its voxels get the values of the labels of
+            these names; a name that is no label keeps its value where no label has it, else gets one that is free.
         on: The grid of the image, for an object that has none of its own.
 
     Returns:
@@ -72,7 +90,7 @@ def read_mask(source: Source, labels: Sequence[Label] = (), on: Geometry | None 
     """
     match source:
         case SegmentsSource():
-            from volseg.io.dicom.references import read_segments
+            from volseg.io.references import read_segments
 
             return read_segments(source, labels, on)
         case MasksSource():
@@ -83,9 +101,39 @@ def read_mask(source: Source, labels: Sequence[Label] = (), on: Geometry | None 
             volume = read_volume(source)
             array, geometry = volume.array[0], volume.geometry
         case FileSource():
-            _check_layers(source)
-            array, geometry = _read_frame(source)
+            array, geometry = _read_frame(source, _ONE_MASK)
+            if source.labels:
+                return named_mask(Mask(label_values(array, source), geometry, source.labels), labels)
     return Mask(label_values(array, source), geometry, tuple(labels))
+
+
+def named_mask(mask: Mask, labels: Sequence[Label]) -> Mask:
+    """A mask that states names, with the values that some labels have.
+
+    Args:
+        mask: With what its values mean.
+        labels: What they are to mean; without any, the mask stays as it is.
+
+    Returns:
+        The mask with the labels, and with those of its own that are none of them.
+
+    Raises:
+        DataError: If two of its values have one name.
+    """
+    if not labels:
+        return mask
+    import fastremap
+
+    present = fastremap.unique(mask.array).tolist()
+    new = values_by_name(mask.labels, labels, [value for value in present if value])
+    table = np.zeros(max(present) + 1, np.uint16)
+    table[list(new)] = list(new.values())
+    known = {label.value for label in labels}
+    others = [replace(label, value=new[label.value]) for label in mask.labels if label.value in new]
+    strangers = [label for label in others if label.value not in known]
+    array = table[mask.array] if any(value != kept for value, kept in new.items()) else mask.array
+    dtype = np.uint8 if max(new.values(), default=0) <= 255 else np.uint16
+    return Mask(array.astype(dtype), mask.geometry, (*labels, *strangers))
 
 
 def resample(volume: Volume, geometry: Geometry) -> Volume:
@@ -180,27 +228,17 @@ def _read_file(path: Path) -> tuple[NDArray[np.generic], Geometry]:
     return content
 
 
-def _read_frame(source: FileSource) -> tuple[NDArray[np.generic], Geometry]:
+def _read_frame(source: FileSource, hint: str = _ONE_IMAGE) -> tuple[NDArray[np.generic], Geometry]:
     array, geometry = _read_file(source.path)
     if source.frame is None and len(array) != 1:
         raise DataError(
             f"{source.path} is 4D: it holds {len(array)} volumes of {geometry}, not one",
-            hint="split it, or describe its volumes as channels in a dataset.json",
+            hint=hint,
         )
     frame = source.frame or 0
     if frame >= len(array):
         raise DataError(f"{source.path} holds {len(array)} volumes, there is no number {frame}")
     return array[frame], geometry
-
-
-def _check_layers(source: FileSource) -> None:
-    """Refuse a label map of several layers: that is how overlapping segments are stored where nothing names them."""
-    if source.frame is None and source.path.is_file() and (layers := frame_count(source.path)) > 1:
-        raise DataError(
-            f"{source.path} is 4D: it holds {layers} layers, a label map has one value per voxel; 3D Slicer stores "
-            "segments that overlap so, and nothing here names them",
-            hint="export one file per segment (Slicer: Export to files), or a labelmap in which none overlap",
-        )
 
 
 def _writing_library(path: Path) -> ModuleType:

@@ -1,4 +1,4 @@
-"""What a case is read from: one file, one DICOM series, what a DICOM object marks in a series, or a mask per label."""
+"""What a case is read from: a file, a DICOM series, a file that marks named structures, or a mask per structure."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from volseg.errors import DataError
+from volseg.image.volume import Label
 from volseg.io.archives import open_stored
 
 
@@ -19,10 +20,12 @@ class FileSource:
     Attributes:
         path: The file.
         frame: Which 3D volume of a 4D file is meant, from 0; None for a file that must hold exactly one.
+        labels: What the values of a label map mean, where something beside it says so.
     """
 
     path: Path
     frame: int | None = None
+    labels: tuple[Label, ...] = ()
 
     @property
     def place(self) -> Path:
@@ -107,22 +110,24 @@ class SeriesSource:
 
 @dataclass(frozen=True)
 class SegmentsSource:
-    """A DICOM object that marks structures in a series: a Segmentation or an RT Structure Set.
+    """A file that marks named structures: a DICOM Segmentation, an RT Structure Set, or a segmentation of 3D Slicer.
 
     Attributes:
         path: The file.
-        kind: Which of the two.
+        kind: Which of the three; only a segmentation of 3D Slicer ("nrrd") has a grid of its own.
         series_uids: SeriesInstanceUIDs of the images it refers to.
         frame_of_reference_uid: The space its positions are in.
         names: What its segments are called, in the order of their numbers.
+        values: The values of their voxels, where no two segments have one; empty where names alone tell them apart.
         series: The images it lies on, where they are known.
     """
 
     path: Path
-    kind: Literal["seg", "rtstruct"]
+    kind: Literal["seg", "rtstruct", "nrrd"]
     series_uids: tuple[str, ...] = ()
     frame_of_reference_uid: str = ""
     names: tuple[str, ...] = ()
+    values: tuple[int, ...] = ()
     series: SeriesSource | None = None
 
     @property
@@ -134,6 +139,11 @@ class SegmentsSource:
     def files(self) -> tuple[Path, ...]:
         """The file."""
         return (self.path,)
+
+    @property
+    def has_grid(self) -> bool:
+        """Whether it says itself which voxels there are."""
+        return self.kind == "nrrd"
 
     def __str__(self) -> str:
         return str(self.path)
@@ -194,8 +204,8 @@ def digest(sources: Iterable[Source], settings: str) -> str:
 def _part(source: Source) -> str:
     """What of the files is meant."""
     match source:
-        case FileSource(frame=frame):
-            return str(frame)
+        case FileSource(frame=frame, labels=labels):
+            return " ".join([str(frame), *(f"{label.value}={label.name}" for label in labels)])
         case SeriesSource(frames=frames, fill_gaps=fill_gaps):
             return f"series {frames} {fill_gaps}"
         case SegmentsSource(series=series):
@@ -223,7 +233,7 @@ class Discovery:
 
     Attributes:
         sources: What can be tried to be read as a volume, in path order.
-        segments: DICOM objects that mark structures in a series, in path order.
+        segments: Files that mark named structures, in path order.
         set_aside: Image-like or DICOM things that are no volume (a localizer, a report), in path order.
         ignored: How many other files lie in between.
     """

@@ -27,11 +27,11 @@ from volseg.exporting import (
     with_needed,
     write_all,
 )
-from volseg.exporting.labels import LABELS_FILE, write_labels
 from volseg.exporting.sidecars import write_itksnap_labels, write_niivue_colormap
 from volseg.image.volume import Label
 from volseg.io import Source, stands_for, write_probabilities
 from volseg.io.files import make_folder, remove_leftovers, without_root
+from volseg.io.labels import LABELS_FILE, write_labels
 from volseg.io.source import digest
 from volseg.memory import peak_mb, reset_peak
 from volseg.model.checkpoint import TrainedNetwork

@@ -13,7 +13,7 @@ from volseg.cases.layouts.equal_names import from_equal_names
 from volseg.cases.layouts.names import HINT, in_order
 from volseg.config import DicomRules
 from volseg.errors import DataError
-from volseg.io import FileSource, SetAside
+from volseg.io import FileSource, SetAside, file_source
 from volseg.progress import Progress
 
 
@@ -43,7 +43,7 @@ def _from_list(root: Path, wanted: Mapping[Path, Path], channels: tuple[str, ...
             set_aside.append(SetAside(image, f"its reference {reference.name} does not exist"))
             continue
         case_id = as_case_id([stem(image)], cases)
-        cases[case_id] = Case(case_id, as_channels(FileSource(image), channels), FileSource(reference))
+        cases[case_id] = Case(case_id, as_channels(FileSource(image), channels), file_source(reference))
     unlisted = [path for folder in ("imagesTr", "labelsTr") for path in sorted((root / folder).glob("[!.]*"))]
     used = {*wanted, *wanted.values()}
     set_aside += [SetAside(path, "not listed in dataset.json") for path in unlisted if path not in used]

@@ -29,7 +29,8 @@ def references_in(discovery: Discovery, root: Path) -> dict[str, Source]:
     named = by_name(discovery.sources, root)
     for source in discovery.segments:
         parts = name_parts(source, root)
-        alone = len(parts) > 1 and lone[source.path.parent] == 1
+        named_so = not source.has_grid or names_a_reference(parts[-1])
+        alone = len(parts) > 1 and lone[source.path.parent] == 1 and named_so
         named[as_case_id(parts[:-1] if alone else parts, named)] = source
     return named
 

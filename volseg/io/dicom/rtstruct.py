@@ -19,7 +19,7 @@ from volseg.image.terminology import Code
 from volseg.io.dicom.dataset import read_dataset
 from volseg.io.dicom.header import Header
 from volseg.io.dicom.quiet import quiet_dicom
-from volseg.io.dicom.segments import Segment
+from volseg.io.segments import Segment
 
 #: A contour belongs to a slice when all of it lies this close to it, in slices.
 SLICE_TOLERANCE = 0.1

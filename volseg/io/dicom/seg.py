@@ -26,7 +26,7 @@ from volseg.image.terminology import Code
 from volseg.io.dicom.dataset import read_dataset
 from volseg.io.dicom.header import BROKEN, Header, one_line
 from volseg.io.dicom.quiet import quiet_dicom
-from volseg.io.dicom.segments import Segment
+from volseg.io.segments import Segment
 
 #: How far, in voxels along each axis, a pixel may lie from the voxel it is taken for. Positions and spacings are
 #: rounded decimals, and slices may lie off the even grid by a hundredth of their distance.

@@ -1,4 +1,4 @@
-"""One structure of a DICOM Segmentation or RT Structure Set, whatever the object."""
+"""One structure of a Segmentation, an RT Structure Set or a segmentation of 3D Slicer, whatever the object."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class Segment:
     """What a segment or region of interest says of itself.
 
     Attributes:
-        number: SegmentNumber or ROINumber.
-        name: SegmentLabel or ROIName, as it is stated.
+        number: SegmentNumber or ROINumber; in a segmentation of 3D Slicer the value of its voxels.
+        name: SegmentLabel, ROIName or Name, as it is stated.
         type: Code of the segmented property type, None when it is not stated.
         modifier: Code of its modifier (laterality), None when it is not stated.
         color: Display colour, (red, green, blue) of 0 to 255, None when it is not stated.

@@ -1,0 +1,180 @@
+"""Segmentations of 3D Slicer: NRRD files whose header names the values of their voxels, in one layer or several.
+
+Source of the fields: 3D Slicer's developer guide, "Segmentation labelmap file format (.seg.nrrd)". Segments that
+overlap lie in different layers; layers are the first axis. Versions before 4.11 wrote a layer per segment, of values 0
+and 1, and stated neither.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.errors import ConfigError, DataError
+from volseg.image.geometry import Geometry
+from volseg.image.terminology import Code, Structure, lookup
+from volseg.image.volume import Label
+from volseg.io.itk import read_array
+from volseg.io.segments import Segment
+from volseg.io.source import SegmentsSource
+
+_KEY = re.compile(r"Segment(\d+)_(\w+):=(.*)")
+_TERMS = "TerminologyEntry:"
+#: More than the header of a thousand segments takes.
+_LONGEST_HEADER = 16_000_000
+
+
+@dataclass(frozen=True)
+class LayeredSegment:
+    """A segment and where its voxels are.
+
+    Attributes:
+        segment: Its name, colour and codes; its number is its value, or its place in the file where values repeat.
+        structure: What it marks, as far as the file says so in codes.
+        layer: Which layer, from 0.
+        value: Of its voxels in that layer.
+    """
+
+    segment: Segment
+    structure: Structure | None
+    layer: int
+    value: int
+
+    @property
+    def label(self) -> Label:
+        """The segment as a label of a mask."""
+        name, color = self.segment.name, self.segment.color
+        return Label(self.segment.number, name, color, structure=self.structure or lookup(name))
+
+
+def segments_in(path: Path) -> SegmentsSource | None:
+    """What the header of a NRRD file marks; None where it names no segment, or cannot be read.
+
+    Raises:
+        DataError: If it contradicts itself.
+    """
+    segments = _segments(path)
+    if not segments:
+        return None
+    ordered = sorted(segments, key=lambda one: one.segment.number)
+    numbers = tuple(one.segment.number for one in ordered)
+    stated = numbers if all(one.value == one.segment.number for one in ordered) else ()
+    return SegmentsSource(path, "nrrd", names=tuple(one.segment.name for one in ordered), values=stated)
+
+
+def read_layers(path: Path) -> tuple[NDArray[np.generic], Geometry, tuple[LayeredSegment, ...]]:
+    """Read all layers of a segmentation.
+
+    Returns:
+        (L, I, J, K) in the dtype of the file, the grid of every layer, and the segments in the order of the header.
+
+    Raises:
+        DataError: If the file is damaged or contradicts itself.
+        GeometryError: If it does not say where its voxels lie.
+    """
+    array, geometry = read_array(path)
+    segments = _segments(path)
+    for one in segments:
+        if one.layer >= len(array):
+            raise DataError(f"{path} has {len(array)} layers, but segment {one.segment.name!r} is in layer {one.layer}")
+    return array, geometry, segments
+
+
+def _segments(path: Path) -> tuple[LayeredSegment, ...]:
+    fields: dict[int, dict[str, str]] = {}
+    for line in _header_lines(path):
+        if found := _KEY.fullmatch(line):
+            number, key, value = found.groups()
+            fields.setdefault(int(number), {})[key] = value.replace("\\n", " ").replace("\\\\", "\\").strip()
+    named = [fields[number] for number in sorted(fields) if fields[number].keys() & {"Name", "ID", "LabelValue"}]
+    placed = [_place(one, number, len(named), path) for number, one in enumerate(named)]
+    if len(set(placed)) < len(placed):
+        raise DataError(f"{path} gives two of its segments one value in one layer", hint="save it again in 3D Slicer")
+    distinct = len({value for _, value in placed}) == len(placed)
+    return tuple(
+        _segment(one, value if distinct else number, layer, value)
+        for number, (one, (layer, value)) in enumerate(zip(named, placed, strict=True), start=1)
+    )
+
+
+def _header_lines(path: Path) -> list[str]:
+    """The lines before the voxels; none where the file is no NRRD."""
+    lines: list[str] = []
+    read = 0
+    try:
+        with path.open("rb") as file:
+            if file.readline(100)[:4] != b"NRRD":
+                return []
+            while read < _LONGEST_HEADER and (raw := file.readline(_LONGEST_HEADER)).strip():
+                read += len(raw)
+                lines.append(_decoded(raw))
+    except OSError:  # it fails by name when it is read
+        return []
+    return lines
+
+
+def _decoded(raw: bytes) -> str:
+    """3D Slicer writes UTF-8; whatever is none is read byte by byte, so that no name is lost."""
+    try:
+        return raw.decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1").rstrip("\r\n")
+
+
+def _place(fields: Mapping[str, str], number: int, count: int, path: Path) -> tuple[int, int]:
+    """Layer and value of a segment; where neither is stated, each segment has a layer of its own."""
+    name = _name(fields, number + 1)
+    if "LabelValue" not in fields and "Layer" not in fields:
+        return (number if count > 1 else 0), 1
+    try:
+        layer, value = int(fields.get("Layer", "0")), int(fields.get("LabelValue", "1"))
+    except ValueError as error:
+        raise DataError(f"{path}: layer or value of segment {name!r} is no whole number") from error
+    if layer < 0 or value < 1:
+        raise DataError(f"{path}: segment {name!r} has value {value} in layer {layer}; values start at 1")
+    return layer, value
+
+
+def _segment(fields: Mapping[str, str], number: int, layer: int, value: int) -> LayeredSegment:
+    structure = _structure(fields.get("Tags", ""))
+    kind, modifier = (structure.type, structure.modifier) if structure else (None, None)
+    segment = Segment(number, _name(fields, number), kind, modifier, _color(fields.get("Color", "")))
+    return LayeredSegment(segment, structure, layer, value)
+
+
+def _name(fields: Mapping[str, str], number: int) -> str:
+    return " ".join(fields.get("Name", "").split()) or fields.get("ID", "") or f"Segment_{number}"
+
+
+def _color(text: str) -> tuple[int, int, int] | None:
+    """A colour is only for display: one that cannot be understood is none."""
+    try:
+        red, green, blue = (round(255 * float(part)) for part in text.split())
+    except (ValueError, OverflowError):
+        return None
+    return (red, green, blue) if all(0 <= part <= 255 for part in (red, green, blue)) else None
+
+
+def _structure(tags: str) -> Structure | None:
+    """What the tag TerminologyEntry says: list, category, type, modifier, list, region, its modifier."""
+    entry = next((tag.removeprefix(_TERMS) for tag in tags.split("|") if tag.startswith(_TERMS)), "")
+    parts = [*(_code(part) for part in entry.split("~")), *[None] * 7]
+    category, kind, modifier, region, region_modifier = (parts[n] for n in (1, 2, 3, 5, 6))
+    if category is None or kind is None:
+        return None
+    return Structure(category, kind, modifier, region, region_modifier if region else None)
+
+
+def _code(text: str) -> Code | None:
+    """A code as far as it is one: values of other forms (URN, long) are not kept."""
+    scheme, _, rest = text.partition("^")
+    value, _, meaning = rest.partition("^")
+    try:
+        return Code(value, scheme, meaning)
+    except ConfigError:
+        return None
