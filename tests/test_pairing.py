@@ -1,15 +1,12 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 from conftest import make_case
 
 from volseg.errors import DataError
-from volseg.evaluation.pairing import Pairing, evaluation_labels, masks_in, pair_cases
-from volseg.image.volume import Mask
+from volseg.evaluation.pairing import Pairing, masks_in, pair_cases
 from volseg.io import write_mask
 
 
@@ -70,20 +67,3 @@ def test_probabilities_are_no_masks(tmp_path: Path) -> None:
     for name in ("a", "a.probabilities"):
         write_mask(mask, tmp_path / f"{name}.nii.gz")
     assert list(masks_in(tmp_path)) == ["a"]
-
-
-def test_labels_are_those_of_the_list_or_those_found(folders, tmp_path: Path) -> None:
-    pairs = folders(["a"], ["a"]).pairs
-    assert [label.name for label in evaluation_labels(tmp_path / "masks", pairs)] == ["label_1", "label_2"]
-    with pytest.raises(DataError, match="nothing says which label a probability is of"):
-        evaluation_labels(tmp_path / "masks", pairs, calibrated=True)
-    (tmp_path / "masks" / "labels.json").write_text(json.dumps([{"value": 5, "name": "five"}]))
-    assert [label.value for label in evaluation_labels(tmp_path / "masks", pairs, calibrated=True)] == [5]
-
-
-def test_an_image_is_no_reference(folders, tmp_path: Path) -> None:
-    pairs = folders(["a"], ["a"]).pairs
-    image = np.arange(20 * 18 * 16, dtype=np.uint16).reshape(20, 18, 16)
-    write_mask(Mask(image, make_case(0)[1].geometry), tmp_path / "references" / "a.nii.gz")
-    with pytest.raises(DataError, match="holds an image rather than labels"):
-        evaluation_labels(tmp_path / "masks", pairs)

@@ -177,6 +177,14 @@ def check_label_values(case_id: str, mask: Mask, labels: Sequence[Label]) -> Non
 
     known = {0, *(label.value for label in labels)}
     if labels and (unknown := sorted(set(fastremap.unique(mask.array).tolist()) - known)):
+        called = {label.value: label.name for label in mask.labels}
+        names = [called[value] for value in unknown if value in called]
+        if names:
+            raise ConfigError(
+                f"case {case_id}: the reference marks {', '.join(names[:8])}, which data.labels does not list: it has "
+                f"{', '.join(label.name for label in labels)}",
+                hint="add them to data.labels, or say in data.segments what else a label of it is called",
+            )
         raise ConfigError(
             f"case {case_id}: the reference holds {_listed(unknown)}, which data.labels does not list",
             hint="add them to data.labels, or correct the reference",

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from volseg.config import IGNORE
 from volseg.errors import DataError
+from volseg.image.volume import Label
 from volseg.io.json_files import read_json
 
 
@@ -37,21 +40,75 @@ def stated_channels(description: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def stated_labels(description: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, tuple[int, ...]]]:
-    """Labels and regions of a `dataset.json`: Decathlon has value -> name, nnU-Net name -> value or list of values."""
+    """Labels and regions of a `dataset.json`: Decathlon has value -> name, nnU-Net name -> value or list of values.
+
+    Where any entry is a list, each is an output of its own, and so is a single number: the region of that label alone.
+
+    Returns:
+        Label name -> value, of each value there is; region name -> values, empty if there are none.
+
+    Raises:
+        DataError: If a value is no whole number, or a region includes the background.
+    """
     stated = description.get("labels", {})
     if not isinstance(stated, dict):
         raise DataError(f"dataset.json: labels must be an object, got {stated!r}")
-    labels: dict[str, int] = {}
-    regions: dict[str, tuple[int, ...]] = {}
-    for key, value in stated.items():
+    entries = [_Entry.of(key, value) for key, value in stated.items()]
+    foreground = [entry for entry in entries if entry.values != (0,)]
+    names = [entry.name for entry in foreground]
+    for entry in foreground:
+        if names.count(entry.name) > 1:
+            raise DataError(f"dataset.json gives {names.count(entry.name)} values one name, {entry.name!r}")
+        if 0 in entry.values:
+            raise DataError(f"dataset.json: region {entry.name!r} includes 0, which is background")
+    labels = {entry.name: entry.values[0] for entry in foreground if not entry.is_list}
+    if not any(entry.is_list for entry in foreground):
+        return labels, {}
+    regions = {entry.name: entry.values for entry in foreground if entry.name != IGNORE}
+    for value in sorted({value for values in regions.values() for value in values} - set(labels.values())):
+        labels[f"label_{value}"] = value
+    return labels, regions
+
+
+def mask_labels(description: Mapping[str, Any]) -> tuple[Label, ...]:
+    """What the values mean in masks that nnU-Net made: it paints each region with its entry of `regions_class_order`.
+
+    Raises:
+        DataError: If the labels are none.
+    """
+    labels, regions = stated_labels(description)
+    if not regions:
+        return tuple(Label(value, name) for name, value in labels.items())
+    painted = description.get("regions_class_order")
+    if not isinstance(painted, list) or len(painted) != len(regions):
+        return ()
+    return tuple(
+        Label(int(value), name, parts=parts)
+        for value, (name, parts) in zip(painted, regions.items(), strict=True)
+        if str(value).isdecimal() and int(value)
+    )
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """An entry of `labels`.
+
+    Attributes:
+        name: Of the label or region.
+        values: What it is made of, none twice.
+        is_list: Whether it is stated as a list: only regions are.
+    """
+
+    name: str
+    values: tuple[int, ...]
+    is_list: bool
+
+    @classmethod
+    def of(cls, key: object, value: Any) -> _Entry:
+        """From key and value, whichever of them is the name."""
+        number: Any
         name, number = (str(value), key) if str(key).isdecimal() else (str(key), value)
         values = number if isinstance(number, list) else [number]
         if not values or not all(str(part).isdecimal() for part in values):
             raise DataError(f"dataset.json: label {name!r} has value {number!r}, which is not a whole number")
-        if isinstance(number, list):
-            regions[name] = tuple(int(part) for part in number)
-        elif int(number) > 0:
-            labels[name] = int(number)
-    for value in sorted({value for values in regions.values() for value in values} - set(labels.values())):
-        labels[f"label_{value}"] = value
-    return labels, regions
+        return cls(name, tuple(dict.fromkeys(int(part) for part in values)), isinstance(number, list))

@@ -18,6 +18,7 @@ from volseg.cases.layouts.organ_masks import lone_masks, mask_folders
 from volseg.cases.layouts.side_by_side import paired_bases
 from volseg.cases.manifest import from_manifest
 from volseg.cases.series import choose_series, studies_of
+from volseg.cases.stated_names import NamesBeside, of_references, with_stated_names
 from volseg.config import NO_RULES, DicomRules
 from volseg.errors import DataError
 from volseg.io import FileSource, SegmentsSource, SeriesSource, SetAside, Source, discover, image_files, image_suffix
@@ -231,7 +232,7 @@ def find_references(
         DataError: If there is none.
     """
     if path.is_file() and path.suffix.lower() == ".csv":
-        cases = from_manifest(path, rules).cases
+        cases = with_stated_names(from_manifest(path, rules), path.parent).cases
     elif is_dataset(path):
         cases = _all_cases(path, rules, progress)
     else:
@@ -242,7 +243,8 @@ def find_references(
         if not found:
             raise DataError(f"{path} holds no reference", hint="give a folder of label maps, or a labelled data set")
         if not _beside_images(found, path):
-            return found
+            names = NamesBeside(path, of_references)
+            return {case_id: names.given(source) for case_id, source in found.items()}
         cases = _all_cases(path, rules, progress)
     return {case.case_id: case.reference for case in cases if case.reference is not None}
 

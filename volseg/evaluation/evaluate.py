@@ -62,6 +62,7 @@ class EvaluationSettings:
         within: Whether they come with a region of interest.
         ignored: The value of references where nothing is known and nothing counts.
         resample: Whether a mask on another grid is brought onto that of its reference, instead of refused.
+        lacking: How many of the last labels the predictions do not have: their probability is 0 everywhere.
     """
 
     labels: tuple[Label, ...]
@@ -70,6 +71,7 @@ class EvaluationSettings:
     within: bool = False
     ignored: int | None = None
     resample: bool = False
+    lacking: int = 0
 
     def __post_init__(self) -> None:
         if not self.labels:
@@ -314,12 +316,13 @@ def _probabilities(pair: CasePair, settings: EvaluationSettings, grid: Geometry)
     if pair.probabilities is None:
         raise DataError("there are no probabilities of this case", hint="`volseg predict --probabilities` writes them")
     shares, geometry = read_probabilities(pair.probabilities)
-    if not same_grid(geometry, grid) or shares.shape[-1] != len(settings.labels):
+    known = len(settings.labels) - settings.lacking
+    if not same_grid(geometry, grid) or shares.shape[-1] != known:
         raise GeometryError(
             f"the probabilities ({shares.shape[-1]} labels on {geometry}) do not belong to the reference "
-            f"({len(settings.labels)} labels on {grid})"
+            f"({known} labels on {grid})"
         )
-    return shares
+    return np.pad(shares, ((0, 0), (0, 0), (0, 0), (0, settings.lacking))) if settings.lacking else shares
 
 
 def _grid_for(pair: CasePair) -> Geometry | None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from volseg.config import NO_RULES, DicomRules
 from volseg.evaluation.evaluate import CasePair, Evaluation, EvaluationSettings, evaluate
-from volseg.evaluation.pairing import evaluation_labels, pair_cases
+from volseg.evaluation.labels import scored_labels
+from volseg.evaluation.pairing import pair_cases
 from volseg.metrics import Conventions
 from volseg.progress import Progress, ignore_progress
 
@@ -65,14 +66,15 @@ def evaluate_folder(
         rules=options.rules,
         within=options.within,
     )
-    labels = evaluation_labels(predictions, pairing.pairs, calibrated=options.probabilities, ignored=options.ignored)
+    scored = scored_labels(predictions, pairing.pairs, calibrated=options.probabilities, ignored=options.ignored)
     settings = EvaluationSettings(
-        labels,
+        scored.labels,
         conventions,
         calibrated=options.probabilities,
         within=options.within is not None,
-        ignored=options.ignored,
+        ignored=scored.ignored,
         resample=options.resample,
+        lacking=scored.lacking,
     )
-    evaluation = evaluate(pairing.pairs, settings, output, progress)
-    return replace(evaluation, remarks=pairing.remarks), pairing.pairs, settings
+    evaluation = evaluate(scored.pairs, settings, output, progress)
+    return replace(evaluation, remarks=(*pairing.remarks, *scored.remarks)), scored.pairs, settings

@@ -1,30 +1,21 @@
-"""Which prediction belongs to which reference, and what their values mean."""
+"""Which prediction belongs to which reference."""
 
 from __future__ import annotations
 
-import contextlib
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import fastremap
-
 from volseg.cases import find_references
 from volseg.cases.case import as_case_id
-from volseg.cases.layouts.names import name_parts, segment_labels
+from volseg.cases.layouts.names import name_parts
 from volseg.cases.layouts.organ_masks import lone_masks
 from volseg.config import NO_RULES, DicomRules
 from volseg.errors import DataError
 from volseg.evaluation import CasePair
-from volseg.image.volume import Label
-from volseg.io import MasksSource, SegmentsSource, Source, discover, read_mask
-from volseg.io.labels import LABELS_FILE, read_labels
+from volseg.io import Source, discover
 from volseg.prediction.cases_csv import CASES_FILE, PROBABILITIES, probability_file, segmented_cases
-
-#: The finest atlases name some hundred structures.
-_MOST_LABELS = 1000
-_LIST = '`volseg predict` writes it; [{"value": 1, "name": "liver"}] will do'
 
 
 @dataclass(frozen=True)
@@ -133,46 +124,6 @@ def _longer_names(wanted: Collection[str], made: Collection[str]) -> dict[str, s
         if fitting:
             longer[max(fitting, key=len)].append(name)
     return {case_id: names[0] for case_id, names in longer.items() if len(names) == 1 and case_id not in made}
-
-
-def evaluation_labels(
-    predictions: Path, pairs: Sequence[CasePair], *, calibrated: bool = False, ignored: int | None = None
-) -> tuple[Label, ...]:
-    """The labels to score: those of `labels.json` beside the predictions, else every structure or value found.
-
-    Args:
-        predictions: The folder of masks.
-        pairs: Its cases.
-        calibrated: Whether there are probabilities, whose order only labels.json can say.
-        ignored: A value that is no label.
-
-    Raises:
-        DataError: If labels.json is damaged, or missing where it must say what belongs together, or no file has any
-            label.
-    """
-    if (predictions / LABELS_FILE).is_file():
-        return read_labels(predictions / LABELS_FILE)
-    if calibrated:
-        raise DataError(f"{predictions} has no {LABELS_FILE}: nothing says which label a probability is of", hint=_LIST)
-    sources = [source for pair in pairs for source in (pair.reference, pair.prediction) if source is not None]
-    marked = [source for source in sources if isinstance(source, SegmentsSource | MasksSource)]
-    if marked and len(marked) < len(sources):
-        raise DataError(
-            f"{predictions} has no {LABELS_FILE}: nothing says which structure is which value of a mask",
-            hint=_LIST,
-        )
-    if marked:
-        return tuple(Label(value, name) for name, value in segment_labels(marked).items())
-    values: set[int] = set()
-    for source in sources:
-        with contextlib.suppress(DataError):  # it fails by name when it is scored
-            values |= set(fastremap.unique(read_mask(source).array).tolist())
-        if len(values) > _MOST_LABELS:
-            raise DataError(f"{source} holds an image rather than labels: more than {_MOST_LABELS} values were found")
-    values -= {0, ignored}
-    if not values:
-        raise DataError("all masks and references are empty or unreadable, there is nothing to score")
-    return tuple(Label(value, f"label_{value}") for value in sorted(values))
 
 
 def _some(names: Iterable[str]) -> str:

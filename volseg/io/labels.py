@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from volseg.image.terminology import Code, Structure
+from volseg.image.terminology import Code, Structure, lookup
 from volseg.image.volume import LARGEST_LABEL, Label
 from volseg.io.json_files import read_json, write_json
 
@@ -25,12 +25,28 @@ def write_labels(labels: Sequence[Label], path: Path) -> None:
 
 
 def read_labels(path: Path) -> tuple[Label, ...]:
-    """Read what `write_labels` wrote.
+    """Read what `write_labels` wrote, or values and names alone: a list, or an object of either to the other.
+
+    A label whose codes are not stated has those of the structure that its name stands for. The value 0 is background
+    and no label.
 
     Raises:
         DataError: If it is not of that form.
     """
-    return read_json(path, lambda entries: tuple(_label(entry) for entry in entries), "is no list of labels")
+    hint = '[{"value": 1, "name": "liver"}] is one'
+    return read_json(path, lambda content: tuple(_labels(content)), "is no list of labels", hint)
+
+
+def _labels(content: Any) -> Iterator[Label]:
+    entries = [_pair(key, value) for key, value in content.items()] if isinstance(content, dict) else content
+    for entry in entries:
+        if entry["value"] != 0:
+            yield _label(entry)
+
+
+def _pair(key: str, value: object) -> dict[str, object]:
+    """One of {"1": "liver"} or {"liver": 1}."""
+    return {"value": int(key), "name": value} if isinstance(value, str) else {"value": value, "name": key}
 
 
 def _entry(label: Label) -> dict[str, Any]:
@@ -55,7 +71,7 @@ def _label(entry: Mapping[str, Any]) -> Label:
         name,
         color=_color(entry.get("color")),
         parts=tuple(int(part) for part in entry.get("labels", ())),
-        structure=_structure(entry["structure"]) if "structure" in entry else None,
+        structure=_structure(entry["structure"]) if "structure" in entry else lookup(name),
         aliases=tuple(str(alias) for alias in entry.get("aliases", ())),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -20,12 +20,13 @@ class FileSource:
     Attributes:
         path: The file.
         frame: Which 3D volume of a 4D file is meant, from 0; None for a file that must hold exactly one.
-        labels: What the values of a label map mean, where something beside it says so.
+        labels: What the values of a label map mean, where something beside it says so; which file is meant does not
+            depend on it.
     """
 
     path: Path
     frame: int | None = None
-    labels: tuple[Label, ...] = ()
+    labels: tuple[Label, ...] = field(default=(), compare=False)
 
     @property
     def place(self) -> Path:

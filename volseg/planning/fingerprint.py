@@ -74,7 +74,10 @@ class Fingerprint:
 
 
 def take_fingerprint(
-    dataset: Dataset, labels: Mapping[str, int] | None = None, progress: Progress = ignore_progress
+    dataset: Dataset,
+    labels: Mapping[str, int] | None = None,
+    progress: Progress = ignore_progress,
+    aliases: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Fingerprint:
     """Look at every case once.
 
@@ -82,6 +85,7 @@ def take_fingerprint(
         dataset: Labelled cases.
         labels: Name -> value where it is already decided; otherwise as the data set states it, else as found.
         progress: Told per case.
+        aliases: Label name -> what else references call it.
 
     Returns:
         The fingerprint of all cases that can be read; the others are logged.
@@ -91,7 +95,7 @@ def take_fingerprint(
         ConfigError: If a reference holds a value that is not among the labels.
     """
     labels = dict(labels or dataset.labels)
-    known = tuple(Label(value, name) for name, value in labels.items())
+    known = tuple(Label(value, name, aliases=(aliases or {}).get(name, ())) for name, value in labels.items())
     prints: list[CasePrint] = []
     looks = side_by_side(lambda case: _attempt(case, dataset.channels, known), dataset.cases)
     for done, (case, look) in enumerate(zip(dataset.cases, looks, strict=True), start=1):

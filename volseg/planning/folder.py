@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from volseg.cases import Dataset, find_dataset, make_splits
+from volseg.cases.stated_names import refuse_unclear_values, tell_of_names
 from volseg.config import PartialConfig, TrainingConfig
 from volseg.model.checkpoint import load_weights
 from volseg.planning.fingerprint import take_fingerprint
@@ -38,7 +39,10 @@ def plan_folder(data: Path, given: PartialConfig, progress: Progress = ignore_pr
     """
     given = given.laid_over_partial(_inherited(given.training))
     dataset = find_dataset(data, given.data, progress)
-    fingerprint = take_fingerprint(dataset, given.data.labels, progress)
+    if given.data.labels is None:
+        refuse_unclear_values(dataset.cases)
+    tell_of_names(dataset.cases, given.data.labels or dataset.labels)
+    fingerprint = take_fingerprint(dataset, given.data.labels, progress, given.data.segments)
     plan = make_plan(
         fingerprint,
         given.network.name or "dynunet",

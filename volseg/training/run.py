@@ -12,6 +12,7 @@ from pathlib import Path
 
 from volseg.about import made_now, write_about
 from volseg.cases import Case, Dataset, Split, find_dataset, make_splits, read_splits, write_splits
+from volseg.cases.stated_names import tell_of_names
 from volseg.config import Config, PartialConfig, dump, read_config, validate
 from volseg.errors import ConfigError, OutputError
 from volseg.io import SetAside
@@ -143,6 +144,7 @@ def _resolve(
     if given.is_complete:
         config = validate(given.tree, "the configuration")
         dataset = find_dataset(data, config.data, progress)
+        tell_of_names(dataset.cases, config.data.labels)
         write_text(output / CONFIG_FILE, dump(config))
         return dataset, config
     dataset, plan = plan_folder(data, given, progress)

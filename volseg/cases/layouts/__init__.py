@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 from volseg.cases.case import Dataset
@@ -12,10 +11,11 @@ from volseg.cases.layouts.case_folders import from_case_folders
 from volseg.cases.layouts.datalist import from_dataset_json
 from volseg.cases.layouts.equal_names import from_equal_names
 from volseg.cases.layouts.folders import image_and_label_folders
-from volseg.cases.layouts.names import HINT, says_reference, segment_labels
+from volseg.cases.layouts.names import HINT, says_reference
 from volseg.cases.layouts.organ_masks import from_organ_masks, mask_folders
 from volseg.cases.layouts.side_by_side import count_pairs, from_side_by_side
 from volseg.cases.manifest import from_manifest, with_references
+from volseg.cases.stated_names import with_stated_names
 from volseg.config import NO_RULES, DicomRules
 from volseg.errors import DataError
 from volseg.io import image_files
@@ -47,9 +47,7 @@ def find_dataset(path: Path, rules: DicomRules = NO_RULES, progress: Progress = 
         raise DataError(f"{path} holds no labelled case: {found}", hint=HINT)
     for remark in dataset.remarks:
         logger.warning("%s", remark)
-    return (
-        dataset if dataset.labels else replace(dataset, labels=segment_labels(case.reference for case in dataset.cases))
-    )
+    return with_stated_names(dataset, path if path.is_dir() else path.parent)
 
 
 def _from_file(path: Path, rules: DicomRules) -> Dataset:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def from_dataset_json(root: Path, rules: DicomRules, progress: Progress) -> Data
     if isinstance(listed, list) and listed and isinstance(listed[0], dict):
         wanted = {_entry_path(root, entry, "image"): _entry_path(root, entry, "label") for entry in listed}
         if all(image.exists() for image in wanted):
-            return _from_list(root, wanted, channels, labels)
+            return replace(_from_list(root, wanted, channels), labels=labels, regions=regions)
     images, references = root / "imagesTr", root / "labelsTr"
     if not images.is_dir() or not references.is_dir():
         raise DataError(f"{root} has a dataset.json, but no imagesTr/ and labelsTr/ beside it", hint=HINT)
@@ -34,7 +35,7 @@ def from_dataset_json(root: Path, rules: DicomRules, progress: Progress) -> Data
     return Dataset("nnU-Net", paired.cases, paired.channels, labels, regions, paired.set_aside)
 
 
-def _from_list(root: Path, wanted: Mapping[Path, Path], channels: tuple[str, ...], labels: dict[str, int]) -> Dataset:
+def _from_list(root: Path, wanted: Mapping[Path, Path], channels: tuple[str, ...]) -> Dataset:
     """The Decathlon: every pair is listed, several channels are the volumes of one 4D file."""
     cases: dict[str, Case] = {}
     set_aside: list[SetAside] = []
@@ -47,7 +48,7 @@ def _from_list(root: Path, wanted: Mapping[Path, Path], channels: tuple[str, ...
     unlisted = [path for folder in ("imagesTr", "labelsTr") for path in sorted((root / folder).glob("[!.]*"))]
     used = {*wanted, *wanted.values()}
     set_aside += [SetAside(path, "not listed in dataset.json") for path in unlisted if path not in used]
-    return Dataset("Medical Segmentation Decathlon", in_order(cases.values()), channels, labels, {}, tuple(set_aside))
+    return Dataset("Medical Segmentation Decathlon", in_order(cases.values()), channels, set_aside=tuple(set_aside))
 
 
 def _entry_path(root: Path, entry: Mapping[str, Any], key: str) -> Path:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from volseg.cases.case import Case, as_case_id, names_a_reference, reference_base, stem
-from volseg.io import Discovery, MasksSource, SegmentsSource, SeriesSource, Source
+from volseg.io import Discovery, SeriesSource, Source
 
 #: Of a refusal of a whole folder.
 HINT = "data/README.md shows every layout with a tree"
@@ -51,17 +51,6 @@ def says_reference(path: Path) -> bool:
 def base_of(path: Path) -> str:
     """What the name of a reference is about: "p1" of `p1_seg.nii.gz` and of `p1.seg.nrrd`, nothing of `seg.nii.gz`."""
     return reference_base(stem(path))
-
-
-def segment_labels(sources: Iterable[Source | None]) -> dict[str, int]:
-    """Names of the structures that references state themselves, numbered in the order in which they are met.
-
-    Those of masks per structure come last and sorted: which of them a case has says nothing about their order.
-    """
-    known = list(sources)
-    names = [name for source in known if isinstance(source, SegmentsSource) for name in source.names]
-    names += sorted({name for source in known if isinstance(source, MasksSource) for name in source.names})
-    return {name: value for value, name in enumerate(dict.fromkeys(filter(None, names)), start=1)}
 
 
 def other_names(cases: Iterable[Case]) -> tuple[str, ...]:

@@ -1,0 +1,216 @@
+"""What the values of references and masks mean, where the files themselves or something beside them says so.
+
+Names rule: a value means what it is called, whatever the same number means in another file. Where nothing states names,
+values mean the same everywhere.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from volseg.cases.case import Case, Dataset
+from volseg.cases.dataset_json import mask_labels, read_dataset_json, stated_labels
+from volseg.errors import DataError
+from volseg.image.naming import is_unnamed, matched, plain_name
+from volseg.image.volume import Label
+from volseg.io import FileSource, MasksSource, SegmentsSource, Source
+from volseg.io.labels import LABELS_FILE, read_labels
+
+logger = logging.getLogger(__name__)
+
+DATASET_FILE = "dataset.json"
+#: Folders of references whose dataset.json lies beside them.
+_REFERENCE_FOLDERS = ("labels", "labelsTr", "labelsTs")
+
+
+class NamesBeside:
+    """The names that lie beside label maps: in their folder, or above it up to a root.
+
+    Args:
+        root: The folder that was given.
+        stated_in: Folder -> what it states; `of_references` or `of_masks`.
+    """
+
+    def __init__(self, root: Path, stated_in: Callable[[Path], tuple[Label, ...]]) -> None:
+        self._root = root if root.is_dir() else root.parent
+        self._stated_in = stated_in
+        self._known: dict[Path, tuple[Label, ...]] = {}
+
+    def given(self, source: Source) -> Source:
+        """A label map with the names beside it; whatever says its names itself stays as it is.
+
+        Raises:
+            DataError: If the file that should state names is damaged.
+        """
+        if not isinstance(source, FileSource) or source.labels:
+            return source
+        return replace(source, labels=self._nearest(source.path.parent))
+
+    def _nearest(self, folder: Path) -> tuple[Label, ...]:
+        if folder not in self._known:
+            labels = self._stated_in(folder)
+            if not labels and folder != self._root and folder.is_relative_to(self._root):
+                labels = self._nearest(folder.parent)
+            self._known[folder] = labels
+        return self._known[folder]
+
+
+def of_references(folder: Path) -> tuple[Label, ...]:
+    """What a folder says of the references in it: labels.json, or the dataset.json of the data set they belong to."""
+    if (folder / LABELS_FILE).is_file():
+        return read_labels(folder / LABELS_FILE)
+    beside = [folder / DATASET_FILE]
+    beside += [folder.parent / DATASET_FILE] if folder.name in _REFERENCE_FOLDERS else []
+    for path in beside:
+        if path.is_file():
+            return tuple(Label(value, name) for name, value in stated_labels(read_dataset_json(path))[0].items())
+    return ()
+
+
+def of_masks(folder: Path) -> tuple[Label, ...]:
+    """What a folder says of the masks in it: labels.json, or the dataset.json that nnU-Net puts there."""
+    if (folder / LABELS_FILE).is_file():
+        return read_labels(folder / LABELS_FILE)
+    path = folder / DATASET_FILE
+    return mask_labels(read_dataset_json(path)) if path.is_file() else ()
+
+
+@dataclass(frozen=True)
+class StatedNames:
+    """What several files say together.
+
+    Attributes:
+        labels: One per name. Their values are those of the files where these agree, else counted from 1 in the order in
+            which names are met.
+        agreed: Whether every file that states names states values too, and all of them the same.
+        clash: How two files differ; empty if they agree, or state no values.
+    """
+
+    labels: tuple[Label, ...]
+    agreed: bool
+    clash: str = ""
+
+
+def stated_by(source: Source | None) -> tuple[Label, ...]:
+    """What a source says its values or segments are called; empty if it does not."""
+    match source:
+        case FileSource(labels=labels):
+            return labels
+        case SegmentsSource(names=names, values=values):
+            numbers = values or range(1, len(names) + 1)
+            return tuple(Label(number, name) for number, name in zip(numbers, names, strict=True) if name.strip())
+        case MasksSource(names=names):
+            return tuple(Label(number, name) for number, name in enumerate(names, start=1))
+    return ()
+
+
+def states_values(source: Source | None) -> bool:
+    """Whether the names of a source belong to values, and not to segments or files alone."""
+    match source:
+        case SegmentsSource(values=values):
+            return bool(values)
+        case MasksSource():
+            return False
+    return True
+
+
+def united(sources: Iterable[Source | None]) -> StatedNames:
+    """What several files say together.
+
+    Names of masks per structure come last and sorted: which of them a case has says nothing about their order.
+    """
+    first: dict[str, Label] = {}
+    apart: set[str] = set()
+    by_value: dict[int, tuple[Label, Source]] = {}
+    has_values, clash = True, ""
+    for source in sources:
+        if isinstance(source, MasksSource):
+            apart.update(source.names)
+            continue
+        for label in stated_by(source):
+            known = first.setdefault(plain_name(label.name), label)
+            has_values = has_values and states_values(source)
+            if source is None or not states_values(source) or clash:
+                continue
+            other, where = by_value.setdefault(label.value, (label, source))
+            if known.value != label.value or plain_name(other.name) != plain_name(label.name):
+                clash = f"{label.value} is {label.name} in {source.place.name}"
+                clash += f", {other.name} in {where.place.name}" if other is not label else f", {known.value} elsewhere"
+    for name in sorted(apart):
+        first.setdefault(plain_name(name), Label(1, name))
+    labels = tuple(first.values())
+    if has_values and not clash and not apart:
+        return StatedNames(tuple(sorted(labels, key=lambda label: label.value)), agreed=True)
+    numbered = (replace(label, value=number) for number, label in enumerate(labels, start=1))
+    return StatedNames(tuple(numbered), agreed=False, clash=clash)
+
+
+def with_stated_names(dataset: Dataset, root: Path) -> Dataset:
+    """A data set whose references know the names beside them, and whose labels are these where it states none itself.
+
+    Args:
+        dataset: As its layout has it.
+        root: Its folder.
+
+    Raises:
+        DataError: If a file that should state names is damaged.
+    """
+    names = NamesBeside(root, of_references)
+    cases = tuple(
+        case if case.reference is None else replace(case, reference=names.given(case.reference))
+        for case in dataset.cases
+    )
+    if dataset.labels:
+        return replace(dataset, cases=cases)
+    labels = {label.name: label.value for label in united(case.reference for case in cases).labels}
+    return replace(dataset, cases=cases, labels=labels)
+
+
+def refuse_unclear_values(cases: Sequence[Case]) -> None:
+    """Refuse references without names among others whose names say that numbers differ: nobody knows what theirs mean.
+
+    Raises:
+        DataError: Names a case without names, and how the others differ.
+    """
+    names = united(case.reference for case in cases)
+    if not names.labels or names.agreed:
+        return
+    nameless = [case.case_id for case in cases if not stated_by(case.reference)]
+    if nameless:
+        why = names.clash or "others name segments that have no values"
+        raise DataError(
+            f"nothing says what the values of {len(nameless)} references mean, that of {nameless[0]} for one: {why}",
+            hint=f'write {LABELS_FILE} beside them: [{{"value": 1, "name": "liver"}}], or state data.labels',
+        )
+
+
+def tell_of_names(cases: Sequence[Case], labels: Mapping[str, int]) -> None:
+    """Say once which references number their labels otherwise, and are therefore matched by name."""
+    wanted = tuple(Label(value, name) for name, value in labels.items())
+    odd = [case for case in cases if states_values(case.reference) and _differ(stated_by(case.reference), wanted)]
+    if not odd:
+        return
+    stated = ", ".join(f"{label.name} is {label.value}" for label in stated_by(odd[0].reference)[:4])
+    logger.warning(
+        "%d references number their labels otherwise: they are matched by their names (%s: %s)",
+        len(odd),
+        odd[0].case_id,
+        stated,
+    )
+
+
+def _differ(stated: Sequence[Label], wanted: Sequence[Label]) -> bool:
+    """Whether a name has another value than the label that it means."""
+    try:
+        found = matched(stated, wanted)
+    except DataError:  # the case fails by name when it is read
+        return False
+    return any(found[label.value].value != label.value for label in stated if label.value in found)
+
+
+def is_named(labels: Iterable[Label]) -> bool:
+    """Whether anybody named any of them."""
+    return any(not is_unnamed(label) for label in labels)

@@ -1,0 +1,224 @@
+"""What is scored: the labels of masks and references, matched by name where both state names, by value otherwise."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import fastremap
+
+from volseg.cases.stated_names import NamesBeside, StatedNames, is_named, of_masks, united
+from volseg.config import IGNORE
+from volseg.errors import DataError
+from volseg.evaluation.evaluate import CasePair
+from volseg.image.naming import is_unnamed, label_called, matched, plain_name, refuse_one_name_twice
+from volseg.image.volume import Label
+from volseg.io import FileSource, MasksSource, SegmentsSource, Source, read_mask
+from volseg.io.labels import LABELS_FILE, read_labels
+
+#: The finest atlases name some hundred structures.
+_MOST_LABELS = 1000
+_LIST = '`volseg predict` writes it; [{"value": 1, "name": "liver"}] will do'
+_SAY_NAMES = f"give them one name each, in a {LABELS_FILE} beside the masks or beside the references"
+
+
+@dataclass(frozen=True)
+class ScoredLabels:
+    """What to score, and how the masks are to be read for it.
+
+    Attributes:
+        labels: Those of the predictions first, in the order of their probabilities; their values are those of the
+            references, where these state any.
+        pairs: The cases, each source with the names that its values have.
+        lacking: How many of the last labels only the references have.
+        ignored: The value of references where nothing is known, None if they always say something.
+        remarks: What a person should know about names.
+    """
+
+    labels: tuple[Label, ...]
+    pairs: tuple[CasePair, ...]
+    lacking: int = 0
+    ignored: int | None = None
+    remarks: tuple[str, ...] = ()
+
+
+def scored_labels(
+    predictions: Path, pairs: Sequence[CasePair], *, calibrated: bool = False, ignored: int | None = None
+) -> ScoredLabels:
+    """Choose the labels to score: those that masks and references name, else every value found.
+
+    Args:
+        predictions: The folder of masks.
+        pairs: Its cases.
+        calibrated: Whether there are probabilities, whose order only labels.json can say.
+        ignored: A value of references that is no label.
+
+    Raises:
+        DataError: If a list of labels is damaged or missing where it must say what belongs together, masks and
+            references name nothing alike, or no file has any label.
+    """
+    beside = NamesBeside(predictions, of_masks)
+    pairs = [
+        pair if pair.prediction is None else replace(pair, prediction=beside.given(pair.prediction)) for pair in pairs
+    ]
+    made, wanted = _of_predictions(predictions, pairs), united(pair.reference for pair in pairs)
+    if calibrated and not made.labels:
+        raise DataError(f"{predictions} has no {LABELS_FILE}: nothing says which label a probability is of", hint=_LIST)
+    if not made.labels and not wanted.labels:
+        return ScoredLabels(_found_values(pairs, ignored), tuple(pairs), ignored=ignored)
+    for labels in (made.labels, wanted.labels):
+        refuse_one_name_twice(labels)
+    if any(label.parts for label in made.labels):
+        return _regions(made, wanted, pairs, ignored)
+    ignored = _ignored_value(wanted, ignored)
+    wanted = replace(wanted, labels=tuple(label for label in wanted.labels if not _is_ignored(label, wanted, ignored)))
+    _check_values_known(predictions, made, wanted)
+    merged = _merged(made, wanted, ignored)
+    return replace(merged, pairs=tuple(pairs), ignored=ignored)
+
+
+def _of_predictions(predictions: Path, pairs: Sequence[CasePair]) -> StatedNames:
+    """The names of the masks: a list in their folder says more than the files, codes and the order of probabilities."""
+    listed = read_labels(predictions / LABELS_FILE) if (predictions / LABELS_FILE).is_file() else ()
+    return StatedNames(listed, agreed=True) if listed else united(pair.prediction for pair in pairs)
+
+
+def _check_values_known(predictions: Path, made: StatedNames, wanted: StatedNames) -> None:
+    """Refuse a side without names beside one whose names do not say which value is which."""
+    for named, other, side in ((made, wanted, "references"), (wanted, made, "masks")):
+        if named.agreed or not named.labels or is_named(other.labels):
+            continue
+        if named.clash:
+            raise DataError(
+                f"nothing says what the values of the {side} mean: {named.clash}",
+                hint=f"write a {LABELS_FILE} beside the {side}; {_LIST}",
+            )
+        raise DataError(
+            f"{predictions} has no {LABELS_FILE}: nothing says which DICOM structure is which value of a mask",
+            hint=_LIST,
+        )
+
+
+def _merged(made: StatedNames, wanted: StatedNames, ignored: int | None) -> ScoredLabels:
+    """The labels of both sides, each once."""
+    comparable = [label for label in made.labels if wanted.agreed or not is_unnamed(label)]
+    found = matched(comparable, wanted.labels)
+    if wanted.labels and not found and is_named(made.labels) and is_named(wanted.labels):
+        raise DataError(
+            f"masks and references have no label in common: the masks have {_listed(made)}, the references "
+            f"{_listed(wanted)}",
+            hint=_SAY_NAMES,
+        )
+    used = {label.value for label in wanted.labels if wanted.agreed} | ({ignored} if ignored else set())
+    used |= {found[label.value].value if wanted.agreed else label.value for label in comparable if label.value in found}
+    labels: list[Label] = []
+    for label in made.labels:
+        partner = found.get(label.value)
+        value = partner.value if partner and wanted.agreed else label.value
+        if not partner and value in used:
+            value = _free(used)
+        used.add(value)
+        labels.append(_joined(label, partner, value))
+    partners = {partner.value for partner in found.values()}
+    lacking = [label for label in wanted.labels if label.value not in partners]
+    for label in lacking:
+        value = label.value if wanted.agreed else _free(used)
+        used.add(value)
+        labels.append(replace(label, value=value, parts=()))
+    remarks = _remarks(made, wanted, found, [label.name for label in lacking])
+    return ScoredLabels(tuple(labels), (), len(lacking), remarks=remarks)
+
+
+def _joined(label: Label, partner: Label | None, value: int) -> Label:
+    """A label of the masks that may also be called as the references call it."""
+    if partner is None:
+        return replace(label, value=value)
+    name = partner.name if is_unnamed(label) else label.name
+    return replace(label, value=value, name=name, aliases=tuple(dict.fromkeys([*label.aliases, partner.name])))
+
+
+def _remarks(
+    made: StatedNames, wanted: StatedNames, found: dict[int, Label], lacking: Sequence[str]
+) -> tuple[str, ...]:
+    if not made.labels or not wanted.labels:
+        return ()
+    remarks = []
+    moved = [label for label in made.labels if label.value in found and found[label.value].value != label.value]
+    if moved and made.agreed and wanted.agreed:
+        shown = (
+            f"{label.name} is {label.value} in the masks, {found[label.value].value} in the references"
+            for label in moved
+        )
+        remarks.append(f"labels are matched by their names: {_some(shown)}")
+    alone = [label.name for label in made.labels if label.value not in found]
+    if alone:
+        remarks.append(f"the references have no label {_some(alone)}: what the masks mark so counts as false alarm")
+    if lacking:
+        remarks.append(f"the masks have no label {_some(lacking)}: it counts as missed")
+    return tuple(remarks)
+
+
+def _regions(made: StatedNames, wanted: StatedNames, pairs: Sequence[CasePair], ignored: int | None) -> ScoredLabels:
+    """Regions say of which values of the references they are made.
+
+    Raises:
+        DataError: If the references call another value so.
+    """
+    for region in made.labels:
+        named = label_called(region.name, [label for label in wanted.labels if not is_unnamed(label)])
+        if wanted.agreed and named and len(region.parts) == 1 and region.parts[0] != named.value:
+            raise DataError(
+                f"region {region.name} of the masks is value {region.parts[0]} of references, but these references "
+                f"call {named.value} so",
+                hint="are they of the data set that the model was trained on?",
+            )
+    plain = (replace(pair, reference=_nameless(pair.reference)) for pair in pairs)
+    return ScoredLabels(made.labels, tuple(plain), ignored=_ignored_value(wanted, ignored))
+
+
+def _nameless(source: Source) -> Source:
+    return replace(source, labels=()) if isinstance(source, FileSource) else source
+
+
+def _ignored_value(wanted: StatedNames, ignored: int | None) -> int | None:
+    """What was given, else the value that the references themselves call so."""
+    stated = [label.value for label in wanted.labels if plain_name(label.name) == IGNORE and wanted.agreed]
+    return stated[0] if ignored is None and stated else ignored
+
+
+def _is_ignored(label: Label, wanted: StatedNames, ignored: int | None) -> bool:
+    return plain_name(label.name) == IGNORE or (wanted.agreed and label.value == ignored)
+
+
+def _found_values(pairs: Sequence[CasePair], ignored: int | None) -> tuple[Label, ...]:
+    """Every value of masks and references."""
+    values: set[int] = set()
+    for pair in pairs:
+        for source in (pair.reference, pair.prediction):
+            if source is None or isinstance(source, SegmentsSource | MasksSource):
+                continue
+            with contextlib.suppress(DataError):  # it fails by name when it is scored
+                values |= set(fastremap.unique(read_mask(source).array).tolist())
+            if len(values) > _MOST_LABELS:
+                raise DataError(
+                    f"{source} holds an image rather than labels: more than {_MOST_LABELS} values were found"
+                )
+    values -= {0, ignored}
+    if not values:
+        raise DataError("all masks and references are empty or unreadable, there is nothing to score")
+    return tuple(Label(value, f"label_{value}") for value in sorted(values))
+
+
+def _free(used: set[int]) -> int:
+    return next(value for value in range(1, len(used) + 2) if value not in used)
+
+
+def _listed(names: StatedNames) -> str:
+    return _some(f"{label.name} ({label.value})" if names.agreed else label.name for label in names.labels)
+
+
+def _some(names: Iterable[str]) -> str:
+    listed = list(names)
+    return ", ".join(listed[:5]) + (" ..." if len(listed) > 5 else "")
