@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from volseg.cases import Dataset, find_dataset
 from volseg.config import CtNormalization, DynUNet, PartialConfig, ZScore, read_config
 from volseg.errors import ConfigError, DataError
+from volseg.image.intensities import Intensities
 from volseg.image.volume import Mask
 from volseg.io import write_mask, write_volume
 from volseg.model.networks import patch_divisor
@@ -29,6 +30,10 @@ from volseg.planning import (
 )
 
 
+def span(low: float, high: float) -> Intensities:
+    return Intensities(low, low + (high - low) / 10, (low + high) / 2, high)
+
+
 def fingerprint(
     shape: tuple[int, int, int] = (64, 64, 64),
     spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0),
@@ -36,7 +41,7 @@ def fingerprint(
     low: float = 0.0,
 ) -> Fingerprint:
     values = np.linspace(-100, 300, 401, dtype=np.float32)[np.newaxis]
-    case = CasePrint(shape, spacing_mm, ("",), (low,), (300.0,), values, {1: 5.0})
+    case = CasePrint(shape, spacing_mm, ("",), (span(low, 300.0),), values, {1: 5.0})
     return Fingerprint(("image",), {name: n for n, name in enumerate(labels, start=1)}, {}, (case,) * 3)
 
 
@@ -92,7 +97,7 @@ def test_coarse_axes_are_not_halved_before_the_others_catch_up() -> None:
 
 def test_anisotropic_data_keep_the_detail_of_fine_cases() -> None:
     cases = [
-        CasePrint((256, 256, 20), (0.5, 0.5, z), ("",), (0.0,), (2.0,), np.ones((1, 5), np.float32), {1: 1.0})
+        CasePrint((256, 256, 20), (0.5, 0.5, z), ("",), (span(0.0, 2.0),), np.ones((1, 5), np.float32), {1: 1.0})
         for z in range(2, 13)
     ]
     plan = make_plan(Fingerprint(("image",), {"a": 1}, {}, tuple(cases)))
@@ -168,7 +173,7 @@ def test_air_is_passed_over_only_where_no_label_is_as_dark() -> None:
     hollow[0, :10] = 1
     for values, expected in ((bright, 0.02), (hollow, None)):
         cases = [
-            CasePrint((64, 64, 64), (1.0, 1.0, 1.0), ("MR",), (0.0,), (100.0,), each, {1: 1.0})
+            CasePrint((64, 64, 64), (1.0, 1.0, 1.0), ("MR",), (span(0.0, 100.0),), each, {1: 1.0})
             for each in (np.empty((1, 0), np.float32), bright, values)  # of the first nothing is labelled
         ]
         plan = make_plan(Fingerprint(("image",), {"a": 1}, {}, tuple(cases)))
@@ -178,7 +183,7 @@ def test_air_is_passed_over_only_where_no_label_is_as_dark() -> None:
 
 def test_a_channel_is_ct_only_if_its_own_files_say_so() -> None:
     values = np.ones((2, 5), np.float32) * np.array([[40.0], [3.0]], np.float32) + np.arange(5, dtype=np.float32)
-    case = CasePrint((64, 64, 64), (1.0, 1.0, 1.0), ("CT", "PT"), (0.0, 0.0), (50.0, 5.0), values, {1: 1.0})
+    case = CasePrint((64, 64, 64), (1.0, 1.0, 1.0), ("CT", "PT"), (span(0.0, 50.0), span(0.0, 5.0)), values, {1: 1.0})
     plan = make_plan(Fingerprint(("ct_scan", "pet"), {"a": 1}, {}, (case,)))
     assert [entry.method for entry in plan.config.preprocessing.normalization] == ["ct", "zscore"]
 
@@ -229,7 +234,7 @@ def test_folds_share_the_time_that_a_plan_is_made_for(dataset: Path) -> None:
 def test_different_data_get_different_plans() -> None:
     """Small MR of two channels, a body in CT, and thick oblique slices."""
     values = np.ones((2, 5), np.float32)
-    brain = CasePrint((48, 56, 40), (1.0, 1.0, 1.0), ("", ""), (0.0, 0.0), (2.0, 2.0), values, {1: 1.0})
+    brain = CasePrint((48, 56, 40), (1.0, 1.0, 1.0), ("", ""), (span(0.0, 2.0),) * 2, values, {1: 1.0})
     brains = make_plan(Fingerprint(("t1", "t2"), {"core": 1}, {}, (brain,))).config
     kidneys = ("kidney_left", "kidney_right")
     bodies = make_plan(fingerprint((320, 260, 120), (1.5, 1.5, 2.0), labels=kidneys, low=-1000)).config

@@ -17,8 +17,10 @@ from volseg.config.data import (
     ZScore,
 )
 from volseg.config.dicom import NO_RULES, DicomRules, SeriesRule, StructureConfig
+from volseg.config.domain import DomainConfig, IntensityRange
 from volseg.config.inference import InferenceConfig, LabelRule
 from volseg.config.learning import LossConfig, TrainingConfig
+from volseg.config.modality import MIXED, UNKNOWN, known_modality, named_modality
 from volseg.config.networks import AttentionUnet, DynUNet, NetworkConfig, NetworkName, SegResNet, SwinUNETR, UNet, VNet
 from volseg.config.partial import PartialConfig
 from volseg.config.resolve import (
@@ -37,15 +39,19 @@ from volseg.config.section import AXES
 __all__ = [
     "AXES",
     "IGNORE",
+    "MIXED",
     "NO_RULES",
+    "UNKNOWN",
     "AttentionUnet",
     "AugmentationConfig",
     "Config",
     "CtNormalization",
     "DataConfig",
     "DicomRules",
+    "DomainConfig",
     "DynUNet",
     "InferenceConfig",
+    "IntensityRange",
     "LabelRule",
     "LossConfig",
     "MinMax",
@@ -66,7 +72,9 @@ __all__ = [
     "Window",
     "ZScore",
     "dump",
+    "known_modality",
     "merge",
+    "named_modality",
     "nest",
     "one_of",
     "parse_assignments",

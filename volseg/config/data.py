@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from volseg.config.dicom import DicomRules, StructureConfig
+from volseg.config.modality import UNKNOWN, Modalities
 from volseg.config.section import Axis, Fraction, Section, SpacingMm, Triple
 from volseg.image.terminology import lookup
 from volseg.image.volume import Label
@@ -41,6 +42,8 @@ class DataConfig(DicomRules):
 
     Attributes:
         channels: Names of the image channels, in the order the network sees them.
+        modality: Of each channel, or one for all: CT, MR, PT ... as in DICOM; "unknown" where nothing says so, "mixed"
+            where a network learns from several on purpose.
         labels: Name and value of every label of the references; background (0) is not listed. A label with the name
             "ignore" marks voxels that nobody has looked at: they teach nothing and are not scored.
         regions: When given, the network answers one yes or no per region instead of one label per voxel.
@@ -50,6 +53,7 @@ class DataConfig(DicomRules):
     """
 
     channels: ChannelNames = ("image",)
+    modality: Modalities = ()
     labels: LabelValues
     regions: tuple[Region, ...] = ()
     segments: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
@@ -78,6 +82,18 @@ class DataConfig(DicomRules):
             if strange := set(getattr(self, key)) - names:
                 raise ValueError(f"{key} names {', '.join(sorted(strange))}; there are {', '.join(sorted(names))}")
         return self
+
+    @model_validator(mode="after")
+    def _a_modality_for_each_channel(self) -> DataConfig:
+        if len(self.modality) not in (0, 1, len(self.channels)):
+            raise ValueError(f"modality has {len(self.modality)} entries for {len(self.channels)} channels")
+        return self
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modality of each channel."""
+        stated = self.modality or (UNKNOWN,)
+        return stated if len(stated) == len(self.channels) else stated * len(self.channels)
 
     @property
     def reference_labels(self) -> tuple[Label, ...]:

@@ -11,8 +11,10 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from volseg.config.data import AugmentationConfig, ChannelNames, LabelValues, Normalizations, Region
 from volseg.config.dicom import DicomRules, StructureConfig
+from volseg.config.domain import DomainConfig
 from volseg.config.inference import InferenceConfig, LabelRule
 from volseg.config.learning import LossConfig, TrainingConfig
+from volseg.config.modality import Modalities
 from volseg.config.networks import NetworkName
 from volseg.config.resolve import Config, config_error, merge, nest, read_overrides, validate
 from volseg.config.section import Fraction, IntTriple, Section, SpacingMm
@@ -25,6 +27,7 @@ class PartialData(DicomRules):
     """`DataConfig`, every key optional."""
 
     channels: ChannelNames | None = None
+    modality: Modalities = ()
     labels: LabelValues | None = None
     regions: tuple[Region, ...] = ()
     segments: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
@@ -68,6 +71,7 @@ class PartialConfig(Section):
     training: TrainingConfig = TrainingConfig()
     inference: InferenceConfig = InferenceConfig()
     postprocess: tuple[LabelRule, ...] | None = None
+    domain: DomainConfig = DomainConfig()
 
     @classmethod
     def of(cls, tree: Mapping[str, Any], origin: str = "the configuration") -> Self:

@@ -20,6 +20,7 @@ from volseg.config.data import (
     Window,
     ZScore,
 )
+from volseg.config.domain import DomainConfig
 from volseg.config.inference import InferenceConfig, LabelRule
 from volseg.config.learning import LossConfig, PatchConfig, TrainingConfig
 from volseg.config.networks import AttentionUnet, DynUNet, NetworkConfig, SegResNet, SwinUNETR, UNet, VNet
@@ -39,6 +40,7 @@ class Config(Section):
     training: TrainingConfig = TrainingConfig()
     inference: InferenceConfig = InferenceConfig()
     postprocess: tuple[LabelRule, ...] | None = None
+    domain: DomainConfig = DomainConfig()
 
     @property
     def rules(self) -> tuple[LabelRule, ...]:
@@ -50,6 +52,8 @@ class Config(Section):
         channels, normalizations = len(self.data.channels), len(self.preprocessing.normalization)
         if channels != normalizations:
             raise ValueError(f"preprocessing.normalization has {normalizations} entries for {channels} channels")
+        if len(self.domain.intensities) not in (0, channels):
+            raise ValueError(f"domain.intensities has {len(self.domain.intensities)} entries for {channels} channels")
         names = {label.name for label in self.data.output_labels}
         for rule in self.rules:
             if rule.label != "*" and rule.label not in names:

@@ -17,7 +17,16 @@ from volseg.io.images import (
     write_probabilities,
     write_volume,
 )
-from volseg.io.source import Discovery, FileSource, MasksSource, SegmentsSource, SeriesSource, SetAside, Source
+from volseg.io.source import (
+    Discovery,
+    FileSource,
+    MasksSource,
+    SegmentsSource,
+    SeriesSource,
+    SetAside,
+    Source,
+    stated_modality,
+)
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -40,6 +49,7 @@ __all__ = [
     "resample_mask",
     "single_source",
     "stands_for",
+    "stated_modality",
     "write_mask",
     "write_probabilities",
     "write_volume",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from volseg.config import known_modality
 from volseg.errors import DataError
 from volseg.image.volume import Label
 from volseg.io.archives import open_stored
@@ -182,6 +183,11 @@ class MasksSource:
 
 
 Source = FileSource | SeriesSource | SegmentsSource | MasksSource
+
+
+def stated_modality(source: Source) -> str:
+    """What a source says the image is, in DICOM's word ("CT", "MR"); empty if it does not say."""
+    return known_modality(source.traits.modality) if isinstance(source, SeriesSource) else ""
 
 
 def digest(sources: Iterable[Source], settings: str) -> str:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import cc3d
+import fastremap
 import numpy as np
 from numpy.typing import NDArray
 
 from volseg.cases import Case, Dataset, read_images, read_reference
 from volseg.config import IGNORE
+from volseg.config.section import Triple
 from volseg.errors import DataError
+from volseg.image.geometry import Geometry
+from volseg.image.intensities import Intensities
 from volseg.image.volume import Label
-from volseg.io import SeriesSource
+from volseg.io import stated_modality
+from volseg.model.domain import ImageTraits
 from volseg.parallel import side_by_side
 from volseg.progress import Progress, ignore_progress
 
@@ -31,19 +37,21 @@ class CasePrint:
         shape: Voxels.
         spacing_mm: Voxel size.
         modalities: Per channel "CT", "MR" or empty, as the file states it.
-        low: The 0.5th percentile of each channel.
-        high: The 99th.
+        intensities: Of each channel.
         values: (C, N) intensities of a sample of labelled voxels.
         label_ml: Label value -> volume in millilitres.
+        centers_mm: Label value -> its centroid along R, A, S from the centre of the image.
+        case_id: The case.
     """
 
     shape: tuple[int, int, int]
     spacing_mm: tuple[float, float, float]
     modalities: tuple[str, ...]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
+    intensities: tuple[Intensities, ...]
     values: NDArray[np.float32]
     label_ml: Mapping[int, float]
+    centers_mm: Mapping[int, Triple] = field(default_factory=dict)
+    case_id: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,25 +143,45 @@ def look_at_case(case: Case, channels: tuple[str, ...], labels: tuple[Label, ...
     """
     image = read_images(case, channels)
     mask = read_reference(case, image, labels)
-    geometry = image.geometry.reordered(image.geometry.to_canonical)
+    order = image.geometry.to_canonical
+    geometry = image.geometry.reordered(order)
     ignored = [label.value for label in labels if label.name == IGNORE]
     taught = mask.array * ~np.isin(mask.array, ignored) if ignored else mask.array
-    values, counts = np.unique(taught, return_counts=True)
+    traits = ImageTraits.of(image, [stated_modality(case.images[channel]) for channel in channels])
     inside = np.flatnonzero(taught)
     chosen = np.random.default_rng(0).choice(inside, min(_SAMPLES, len(inside)), replace=False)
-    sources = [case.images[channel] for channel in channels]
-    finite = np.where(np.isfinite(image.array), image.array, np.nan).reshape(len(channels), -1)
-    low, high = np.nanpercentile(finite[:, :: max(1, finite.shape[1] // 100_000)], [0.5, 99], axis=1).tolist()
+    values = image.array.reshape(len(channels), -1)[:, chosen]
+    voxels, centers_mm = _label_places(taught, image.geometry)
     return CasePrint(
         shape=geometry.shape,
         spacing_mm=geometry.spacing_mm,
-        modalities=tuple(source.traits.modality if isinstance(source, SeriesSource) else "" for source in sources),
-        low=tuple(low),
-        high=tuple(high),
-        values=finite[:, chosen],
-        label_ml={
-            int(value): float(count) * geometry.voxel_volume_ml
-            for value, count in zip(values, counts, strict=True)
-            if value
-        },
+        modalities=traits.modalities,
+        intensities=traits.intensities,
+        values=np.where(np.isfinite(values), values, np.float32(np.nan)),
+        label_ml={value: float(count) * geometry.voxel_volume_ml for value, count in voxels.items()},
+        centers_mm=centers_mm,
+        case_id=case.case_id,
     )
+
+
+def _label_places(array: NDArray[np.unsignedinteger], geometry: Geometry) -> tuple[dict[int, int], dict[int, Triple]]:
+    """How many voxels each label has, and where its centroid is from the centre of the image, along R, A, S in mm.
+
+    Args:
+        array: (I, J, K) label values.
+        geometry: Its grid.
+    """
+    # cc3d counts only values below the number of voxels, so they are numbered through first.
+    compact, numbers = fastremap.renumber(array)
+    found = cc3d.statistics(compact, no_slice_conversion=True)
+    middle = (np.asarray(geometry.shape) - 1) / 2
+    order = geometry.to_canonical
+    signs = np.where(order.flips, -1.0, 1.0)
+    voxels: dict[int, int] = {}
+    centers_mm: dict[int, Triple] = {}
+    for value, number in sorted((int(value), int(number)) for value, number in numbers.items() if value != 0):
+        voxels[value] = int(found["voxel_counts"][number])
+        offset_mm = (found["centroids"][number] - middle) * geometry.spacing_mm
+        r, a, s = (signs * offset_mm[list(order.axes)]).tolist()
+        centers_mm[value] = (r, a, s)
+    return voxels, centers_mm

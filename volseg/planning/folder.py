@@ -33,7 +33,7 @@ def plan_folder(data: Path, given: PartialConfig, progress: Progress = ignore_pr
         The data set, and the plan for it with the given keys laid over it.
 
     Raises:
-        DataError: If there is no labelled case.
+        DataError: If there is no labelled case, or the cases are not all of one modality and nobody said what they are.
         ConfigError: If the keys do not go with each other or with what is planned.
         CheckpointError: If training is to start from a model that is not there.
     """
@@ -49,6 +49,7 @@ def plan_folder(data: Path, given: PartialConfig, progress: Progress = ignore_pr
         this_machine(),
         given.preprocessing.spacing_mm,
         _minutes_per_network(given.training, [case.case_id for case in dataset.cases]),
+        given.data.modality,
     )
     return dataset, replace(plan, dataset=dataset).with_given(given)
 

@@ -1,12 +1,24 @@
-"""Which labels state a side of the body, by the words of their names."""
+"""Which labels state a side of the body, by the words of their names, and which have one by where they lie."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
+
+import numpy as np
+
+from volseg.config import IGNORE
+from volseg.image.terminology import lookup
+from volseg.planning.fingerprint import CasePrint
 
 _LEFT = {"left", "l", "lt", "lh", "sinister", "sin"}
 _RIGHT = {"right", "r", "rt", "rh", "dexter", "dex"}
+
+#: Partners are about as large as each other: kidneys differ by half at most, and an image may cut one off.
+_LARGEST_RATIO = 2.0
+#: Of the cases that have both labels, so many must agree on which of them is the right one.
+_AGREEMENT = 0.9
 
 
 def lateral_pairs(names: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
@@ -27,6 +39,46 @@ def lateral_pairs(names: Sequence[str]) -> tuple[list[tuple[str, str]], list[str
     ]
     paired = {name for pair in pairs for name in pair}
     return pairs, [name for name in sided if name not in paired]
+
+
+def partners(labels: Mapping[str, int], cases: Sequence[CasePrint]) -> list[tuple[str, str]]:
+    """Find labels without a stated meaning that lie like a left and a right structure.
+
+    That is in nearly every case: beside each other, always in the same order, further apart than they are thick, about
+    the middle of the image, and of similar volume. Parts of one structure (head and tail, core and edema) do not.
+
+    Args:
+        labels: Name -> value.
+        cases: What the cases look like.
+
+    Returns:
+        Pairs of (left, right) names.
+    """
+    nameless = [name for name in labels if name != IGNORE and lookup(name) is None and not _side(name)]
+    found = []
+    for one, other in combinations(nameless, 2):
+        sides = list(_sides(labels[one], labels[other], cases))
+        if sides and abs(sum(sides)) >= (2 * _AGREEMENT - 1) * len(sides) and _alike(labels[one], labels[other], cases):
+            found.append((one, other) if sum(sides) > 0 else (other, one))
+    return found
+
+
+def _sides(one: int, other: int, cases: Sequence[CasePrint]) -> Iterator[int]:
+    """For each case with both labels 1 if `other` is to the right of `one`, -1 if to the left, 0 if neither."""
+    for case in cases:
+        if one not in case.centers_mm or other not in case.centers_mm:
+            continue
+        apart_mm = np.subtract(case.centers_mm[other], case.centers_mm[one])
+        middle_mm = np.add(case.centers_mm[other], case.centers_mm[one])[0] / 2
+        radius_mm = (max(case.label_ml[one], case.label_ml[other]) * 1000 * 3 / 4 / np.pi) ** (1 / 3)
+        beside = abs(apart_mm[0]) >= max(radius_mm, float(np.hypot(*apart_mm[1:])))
+        about_the_middle = abs(middle_mm) <= case.shape[0] * case.spacing_mm[0] / 4
+        yield int(np.sign(apart_mm[0])) if beside and about_the_middle else 0
+
+
+def _alike(one: int, other: int, cases: Sequence[CasePrint]) -> bool:
+    ratios = [case.label_ml[one] / case.label_ml[other] for case in cases if {one, other} <= set(case.centers_mm)]
+    return 1 / _LARGEST_RATIO <= float(np.median(ratios)) <= _LARGEST_RATIO
 
 
 def _side(name: str) -> str:

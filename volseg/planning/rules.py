@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.config import IGNORE, InferenceConfig, NetworkName, TrainingConfig, validate
+from volseg.planning.domain import plan_domain, plan_modality
 from volseg.planning.fingerprint import Fingerprint
-from volseg.planning.laterality import lateral_pairs
+from volseg.planning.laterality import lateral_pairs, partners
 from volseg.planning.machine import CPU, Machine
 from volseg.planning.plan import Plan
 from volseg.planning.topology import divisor_of, plan_patch, with_features
@@ -40,6 +41,7 @@ def make_plan(
     machine: Machine = CPU,
     given_spacing_mm: tuple[float, float, float] | None = None,
     minutes: float | None = None,
+    given_modality: Sequence[str] = (),
 ) -> Plan:
     """Decide everything.
 
@@ -49,10 +51,15 @@ def make_plan(
         machine: What training will run on.
         given_spacing_mm: The voxel size, if it is decided already.
         minutes: For training one network, if that is limited.
+        given_modality: Of each channel or of all, if it is decided already.
 
     Returns:
         The plan.
+
+    Raises:
+        DataError: If the cases are not all of one modality, and nobody said what they are.
     """
+    modalities, modality_reason = plan_modality(fingerprint, given_modality)
     spacing_mm, spacing_reason = (given_spacing_mm, "given") if given_spacing_mm else _plan_spacing(fingerprint)
     shape = np.median(fingerprint.shapes * fingerprint.spacings_mm / spacing_mm, axis=0)
     voxel_bytes = _BYTES_PER_VOXEL.get(network, _BYTES_PER_VOXEL_OTHER)
@@ -61,12 +68,12 @@ def make_plan(
     batch = int(np.clip(2 * voxels // math.prod(patch), 2, _LARGEST_BATCH))
     features = machine.features_within(minutes, batch * math.prod(patch), voxel_bytes)
     topology = with_features(topology, features)
-    normalizations = [_plan_normalization(fingerprint, channel) for channel in range(len(fingerprint.channels))]
-    flips, swaps, flip_reason = _plan_flips(list(fingerprint.labels))
+    normalizations = [_plan_normalization(fingerprint, channel, word) for channel, word in enumerate(modalities)]
+    flips, swaps, flip_reason = _plan_flips(fingerprint)
     mirrors, mirror_reason = _plan_mirrors(flips, shape, patch)
     air, air_reason = _plan_air(fingerprint, [entry for entry, _ in normalizations])
     tree: dict[str, Any] = {
-        "data": _plan_data(fingerprint),
+        "data": {**_plan_data(fingerprint), "modality": modalities},
         "preprocessing": {"spacing_mm": spacing_mm, "normalization": [entry for entry, _ in normalizations]},
         "patches": {"size": patch},
         "network": topology,
@@ -77,9 +84,11 @@ def make_plan(
             "workers": machine.workers,
         },
         "inference": {"air": air, "mirror_axes": mirrors},
+        "domain": plan_domain(fingerprint),
     }
     median = " x ".join(f"{size:.0f}" for size in shape)
     reasons = {
+        "data.modality": modality_reason,
         "data.labels": f"{len(fingerprint.cases)} cases; volumes: {_volumes(fingerprint)}",
         "preprocessing.spacing_mm": spacing_reason,
         "preprocessing.normalization": "; ".join(reason for _, reason in normalizations),
@@ -95,6 +104,7 @@ def make_plan(
         "training.learning_rate": "larger for V-Net, whose few last weights have far to go",
         "training.workers": "threads that make patches: one, and a GPU leaves them the other cores",
         "postprocess": "null: training chooses for each label what raises the Dice of held-out cases; [] is none",
+        "domain": "what the cases span; predict refuses images clearly outside (--allow-mismatch lifts it)",
     }
     return Plan(validate(tree, "the plan"), reasons)
 
@@ -123,11 +133,9 @@ def _plan_spacing(fingerprint: Fingerprint) -> tuple[tuple[float, float, float],
     return (r, a, s), reason
 
 
-def _plan_normalization(fingerprint: Fingerprint, channel: int) -> tuple[dict[str, Any], str]:
+def _plan_normalization(fingerprint: Fingerprint, channel: int, modality: str) -> tuple[dict[str, Any], str]:
     name = fingerprint.channels[channel]
-    stated = name.lower() == "ct" or {case.modalities[channel] for case in fingerprint.cases} == {"CT"}
-    # Air is -1000 in CT; MR and PET have no values far below zero.
-    if stated or np.median([case.low[channel] for case in fingerprint.cases]) < -200:
+    if modality == "CT":
         values = np.concatenate([case.values[channel] for case in fingerprint.cases])
         values = values[np.isfinite(values)]
         low, high = np.percentile(values, [0.5, 99.5])
@@ -147,15 +155,16 @@ def _plan_air(fingerprint: Fingerprint, normalizations: Sequence[Mapping[str, An
         if normalization["method"] == "ct":  # its range begins where labels do
             continue
         for case in (case for case in fingerprint.cases if case.values[channel].size):
-            limit = case.low[channel] + share * (case.high[channel] - case.low[channel])
+            seen = case.intensities[channel]
+            limit = seen.low + share * (seen.high - seen.low)
             dark.append(float((case.values[channel] <= limit).mean()))
     if max(dark, default=0.0) > _DARK_LABELS:
         return None, f"everything is computed: {max(dark):.0%} of a case's labelled voxels are as dark as air"
     return share, "patches of nothing but air are not computed; no label is that dark"
 
 
-def _plan_flips(names: Sequence[str]) -> tuple[list[str], list[tuple[str, str]], str]:
-    pairs, alone = lateral_pairs(names)
+def _plan_flips(fingerprint: Fingerprint) -> tuple[list[str], list[tuple[str, str]], str]:
+    pairs, alone = lateral_pairs(list(fingerprint.labels))
     if alone:
         return [], [], f"none: {', '.join(alone)} states a side and has no partner to change places with"
     if pairs:
@@ -165,6 +174,11 @@ def _plan_flips(names: Sequence[str]) -> tuple[list[str], list[tuple[str, str]],
             pairs,
             f"none: {pairs[0][0]} and others state a side; should you add left-right, swap_labels keeps it true",
         )
+    if nameless := partners(fingerprint.labels, fingerprint.cases):
+        left, right = nameless[0]
+        others = " (and others)" if len(nameless) > 1 else ""
+        why = f"{left} and {right}{others} lie like a left and a right structure, which mirroring would confuse"
+        return [], [], f"none: {why}; name them in data.labels, as in kidney_left and kidney_right"
     return ["left-right"], [], "no label states a side; up and down, front and back look different in a patient"
 
 

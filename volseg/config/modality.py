@@ -1,0 +1,53 @@
+"""What kind of images a channel holds, in DICOM's words."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator
+
+#: Nothing says what it is; a network learns from several on purpose.
+UNKNOWN, MIXED = "unknown", "mixed"
+#: The defined terms of Modality (PS3.3 section C.7.3.1.1.1) for images of patients.
+_TERMS = {"CT", "MR", "PT", "NM", "US", "XA", "RF", "DX", "CR", "MG", "IO", "PX", "BMD", "BDUS", "IVUS", "IVOCT"}
+_TERMS |= {"OP", "OPT", "OPM", "OCT", "ES", "GM", "SM", "XC"}
+#: What else people call them, as words of the name of a channel.
+_WORDS = {
+    **dict.fromkeys(("ct", "cta", "cbct", "ncct"), "CT"),
+    **dict.fromkeys(("mr", "mri", "t1", "t1w", "t1c", "t1ce", "t1gd", "t1n", "t2", "t2w", "t2f"), "MR"),
+    **dict.fromkeys(("flair", "dwi", "adc", "swi"), "MR"),
+    **dict.fromkeys(("pt", "pet", "suv"), "PT"),
+    **dict.fromkeys(("us", "ultrasound"), "US"),
+}
+
+
+def known_modality(term: str) -> str:
+    """A term of DICOM as it is defined there, empty if it says nothing of the kind of image (as OT, "other", does)."""
+    upper = term.strip().upper()
+    upper = {"MRI": "MR", "PET": "PT"}.get(upper, upper)
+    return upper if upper in _TERMS else ""
+
+
+def named_modality(channel: str) -> str:
+    """The modality that the name of a channel states: "T1w", "ct_scan"; empty if it states none."""
+    found = {_WORDS[word] for word in re.findall(r"[a-z0-9]+", channel.lower()) if word in _WORDS}
+    return found.pop() if len(found) == 1 else ""
+
+
+def _modality(word: str) -> str:
+    if word.lower() in (UNKNOWN, MIXED):
+        return word.lower()
+    if not (term := known_modality(word)):
+        raise ValueError(
+            f"{word!r} is no modality; there are CT, MR, PT, US and others of DICOM, {UNKNOWN} and {MIXED}"
+        )
+    return term
+
+
+def _listed(given: object) -> object:
+    return (given,) if isinstance(given, str) else given
+
+
+#: One for each channel, or one for all; a single word is a list of one.
+Modalities = Annotated[tuple[Annotated[str, AfterValidator(_modality)], ...], BeforeValidator(_listed)]

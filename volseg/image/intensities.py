@@ -1,0 +1,71 @@
+"""How bright an image is, and whether its values can be Hounsfield units."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Voxels per channel that are looked at.
+_SAMPLES = 1_000_000
+#: Fat is about -100 Hounsfield units and gas less, so that the darkest voxels of every part of a body lie below this.
+DARK_HU = -20.0
+#: Air is -1000 Hounsfield units, and dense bone ends near 3000.
+_AIR_HU, _BRIGHTEST_HU = -500.0, 4000.0
+#: Soft tissue ends below this, contrast medium in large vessels included.
+_SOFT_TISSUE_HU = 500.0
+#: Noise alone spreads the values of CT further than that.
+_NARROWEST_HU = 20.0
+
+
+@dataclass(frozen=True)
+class Intensities:
+    """Percentiles of one channel, which single odd voxels do not move.
+
+    Attributes:
+        low: The 0.5th.
+        tenth: The 10th.
+        median: The 50th.
+        high: The 99th.
+    """
+
+    low: float
+    tenth: float
+    median: float
+    high: float
+
+    @classmethod
+    def of(cls, channel: NDArray[np.float32]) -> Intensities:
+        """Measure a channel.
+
+        Args:
+            channel: (R, A, S) with a finite value; in this order of the axes, so that the voxels that are looked at do
+                not depend on how an image is stored.
+        """
+        step = math.ceil((channel.size / _SAMPLES) ** (1 / 3)) or 1
+        values = channel[::step, ::step, ::step]
+        finite = values[np.isfinite(values)]
+        if not finite.size:  # the few finite voxels lie in between
+            finite = channel[np.isfinite(channel)]
+        low, tenth, median, high = (float(value) for value in np.percentile(finite, [0.5, 10, 50, 99]))
+        return cls(low, tenth, median, high)
+
+    @property
+    def looks_like_ct(self) -> bool:
+        """Whether there is air as only Hounsfield units have it, and nothing brighter than bone."""
+        return self.low <= _AIR_HU < self.high <= _BRIGHTEST_HU
+
+    @property
+    def cannot_be_hounsfield(self) -> bool:
+        """Whether it lacks fat and gas, and is not a part of an organ either, whose values lie close together."""
+        return self.low > DARK_HU and not self._could_be_an_organ
+
+    @property
+    def _could_be_an_organ(self) -> bool:
+        """Whether the values could be those of a box within an organ: about one number, without a dark background."""
+        spread = self.high - self.low
+        fits = spread >= _NARROWEST_HU and self.high <= _SOFT_TISSUE_HU and self.median >= self.low + 0.2 * spread
+        about_one = self.tenth >= 0.6 * self.median or self.low < -0.05 * self.high  # noise reaches below 0 in CT alone
+        return fits and about_one

@@ -1,0 +1,124 @@
+"""Whether an image is of the kind that a model was trained on: its modality, its values, its voxels.
+
+Only what lies clearly outside counts. The values of MR have no unit, so that their scale says nothing; those of CT do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from volseg.config import MIXED, UNKNOWN, Config, IntensityRange
+from volseg.config.section import AXES
+from volseg.image.intensities import DARK_HU, Intensities
+from volseg.image.volume import Volume
+
+#: Coarser than the coarsest training case by this factor hides what the network looks for; finer images are resampled
+#: to what it knows, until they show something else altogether (or state the wrong unit).
+_COARSER, _FINER = 6.0, 20.0
+#: Values of CT differ by less than this from one scanner and contrast phase to the next.
+_CALIBRATION_HU = 200.0
+
+
+@dataclass(frozen=True)
+class ImageTraits:
+    """What an image looks like.
+
+    Attributes:
+        modalities: Per channel what it states, in DICOM's words; empty where it does not.
+        intensities: Per channel.
+        spacing_mm: Voxel size along R, A, S.
+    """
+
+    modalities: tuple[str, ...]
+    intensities: tuple[Intensities, ...]
+    spacing_mm: tuple[float, float, float]
+
+    @classmethod
+    def of(cls, volume: Volume, modalities: Sequence[str] = ()) -> ImageTraits:
+        """Look at a volume as it was read.
+
+        Args:
+            volume: Each channel with a finite voxel.
+            modalities: What its files state, as `volseg.io.stated_modality` has it.
+        """
+        order = volume.geometry.to_canonical
+        return cls(
+            tuple(modalities) or ("",) * len(volume.array),
+            tuple(Intensities.of(order.apply(channel)) for channel in volume.array),
+            volume.geometry.reordered(order).spacing_mm,
+        )
+
+
+def mismatches(traits: ImageTraits, config: Config) -> list[str]:
+    """How an image lies clearly outside what a model was trained on.
+
+    Args:
+        traits: Of the image, with the channels of the model in their order.
+        config: Of the model; one without a domain, as version 0.1.0 wrote it, fits everything.
+
+    Returns:
+        A sentence per difference; none where nothing speaks against it.
+    """
+    known = config.domain.intensities or (None,) * len(config.data.channels)
+    found = []
+    for name, modality, trained, stated, seen in zip(
+        config.data.channels, config.data.modalities, known, traits.modalities, traits.intensities, strict=True
+    ):
+        difference = _other_modality(stated, modality) or _other_values(seen, modality, trained)
+        if difference:
+            found.append(difference if len(config.data.channels) == 1 else f"{name}: {difference}")
+    return found + _other_spacing(traits.spacing_mm, config)
+
+
+def _other_modality(stated: str, modality: str) -> str:
+    if not stated or modality in (stated, UNKNOWN, MIXED):
+        return ""
+    return f"it is {stated}, the training cases were {modality}"
+
+
+def _other_values(seen: Intensities, modality: str, trained: IntensityRange | None) -> str:
+    if trained is None or modality == MIXED:
+        return ""
+    return _no_hounsfield_units(seen, trained) if modality == "CT" else _hounsfield_units(seen, trained)
+
+
+def _no_hounsfield_units(seen: Intensities, trained: IntensityRange) -> str:
+    """What speaks against CT, where the training cases themselves are in Hounsfield units."""
+    if trained.low[1] <= DARK_HU and seen.cannot_be_hounsfield:
+        return (
+            f"its values ({_span(seen)}) are no Hounsfield units: the training cases were CT and go down to "
+            f"{trained.low[1]:.4g} or below; it is of another modality, or lacks its rescale intercept"
+        )
+    if trained.labelled is None:
+        return ""
+    low, high = trained.labelled
+    if seen.high < low - _CALIBRATION_HU or seen.low > high + _CALIBRATION_HU:
+        return f"its values ({_span(seen)}) are not those of anything labelled in training ({low:.4g} to {high:.4g})"
+    return ""
+
+
+def _hounsfield_units(seen: Intensities, trained: IntensityRange) -> str:
+    """What speaks for CT, where no training case had a value that far below 0."""
+    if trained.low[0] > DARK_HU and seen.looks_like_ct:
+        return f"its values ({_span(seen)}) are those of CT, which those of the training cases were not"
+    return ""
+
+
+def _other_spacing(spacing_mm: Sequence[float], config: Config) -> list[str]:
+    if config.domain.spacings_mm is None:
+        return []
+    return [
+        f"its voxels are {size:.3g} mm {axis}, those of the training cases were {_between(smallest, largest)} mm"
+        for size, axis, (smallest, largest) in zip(spacing_mm, AXES, config.domain.spacings_mm, strict=True)
+        if not smallest / _FINER <= size <= largest * _COARSER
+    ]
+
+
+def _span(seen: Intensities) -> str:
+    return f"{seen.low:.4g} to {seen.high:.4g}"
+
+
+def _between(smallest: float, largest: float) -> str:
+    one, other = f"{smallest:.3g}", f"{largest:.3g}"
+    return one if one == other else f"{one} to {other}"
