@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 StrPath = str | PathLike[str]
 #: Keys of the configuration, dotted or nested: {"training.epochs": 50}.
 Changes = Mapping[str, Any]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +76,11 @@ class Model:
         return self.config.data.output_labels
 
     def predict(
-        self, image: StrPath | InMemoryImage | Mapping[str, StrPath | InMemoryImage], *, name: str = "image"
+        self,
+        image: StrPath | InMemoryImage | Mapping[str, StrPath | InMemoryImage],
+        *,
+        name: str = "image",
+        allow_mismatch: bool = False,
     ) -> Prediction:
         """Segment one image.
 
@@ -82,12 +89,14 @@ class Model:
                 SimpleITK; a MONAI `MetaTensor`; an array (I, J, K) or (C, I, J, K) with its affine, voxel index ->
                 RAS+ mm; or any of these for each channel by name.
             name: What warnings call an image in memory.
+            allow_mismatch: Whether an image that the model was not made for (of another modality, say) is segmented all
+                the same, with a warning.
 
         Returns:
             The mask, on the grid of the image (of its first channel).
 
         Raises:
-            DataError: If the image cannot be used, or a path holds no case or several.
+            DataError: If the image cannot be used, the model was not made for it, or a path holds no case or several.
             GeometryError: If it does not say where its voxels lie.
         """
         began = time.perf_counter()
@@ -96,11 +105,17 @@ class Model:
         if isinstance(image, str | PathLike):
             case = self._only_case(Path(image))
             source = case.images[self.channels[0]]
+            name = f"case {case.case_id}"
             prepared = predictor.prepare(case)
         else:
-            prepared = predictor.prepare_volume(self._volume(image), name)
+            volume, modalities = self._volume(image)
+            prepared = predictor.prepare_volume(volume, name, modalities)
+        if not allow_mismatch:
+            prepared.refuse_mismatch()
+        if prepared.warning:
+            logger.warning("%s: %s", name, prepared.warning)
         mask = predictor.finish(predictor.segment(prepared))
-        return Prediction(mask, time.perf_counter() - began, source)
+        return Prediction(mask, time.perf_counter() - began, source, prepared.mismatches)
 
     def predict_folder(  # noqa: PLR0913  each is an option of the command
         self,
@@ -111,6 +126,7 @@ class Model:
         encoding: Encoding = "binary",
         probabilities: bool = False,
         report: bool = False,
+        allow_mismatch: bool = False,
         progress: Progress = ignore_progress,
         on_case_done: Callable[[CaseResult], None] | None = None,
         executor: Executor | None = None,
@@ -124,6 +140,8 @@ class Model:
             encoding: Of DICOM Segmentations: "binary", or "labelmap".
             probabilities: Whether it is also written how likely each label is, as NIfTI of four axes.
             report: Whether the masks are reviewed, in report.html and review.csv.
+            allow_mismatch: Whether images that the model was not made for (of another modality, say) are segmented all
+                the same, with a warning in cases.csv; otherwise they fail.
             progress: Told per case and window; raise `Cancelled` in it to stop.
             on_case_done: Gets each result as soon as the case is done.
             executor: Reads and writes the cases; two threads unless another is given.
@@ -140,7 +158,8 @@ class Model:
         from volseg.prediction.batch import Request, find_batch, segment_batch
         from volseg.reporting.batches import describe_batch, report_batch
 
-        request = Request(Path(output), parse_formats(formats), parse_encoding(encoding), probabilities)
+        kinds, coding = parse_formats(formats), parse_encoding(encoding)
+        request = Request(Path(output), kinds, coding, probabilities, allow_mismatch)
         inputs = find_batch(Path(source), self.config.data, progress)
         results = segment_batch(inputs, self.networks, request, progress, on_case_done, executor)
         describe_batch(self.files, self.config, request.output)
@@ -171,30 +190,33 @@ class Model:
             raise DataError(f"{path} holds {len(dataset.cases)} cases", hint="name one, or take predict_folder")
         raise DataError(f"{path} holds nothing to segment: {dataset.set_aside[0].reason}")
 
-    def _volume(self, image: InMemoryImage | Mapping[str, StrPath | InMemoryImage]) -> Volume:
-        """An image in memory with the model's channels."""
+    def _volume(self, image: InMemoryImage | Mapping[str, StrPath | InMemoryImage]) -> tuple[Volume, tuple[str, ...]]:
+        """An image in memory with the model's channels, and what the files of each state its modality is."""
         import numpy as np
 
         from volseg.image.volume import Volume
-        from volseg.io import read_volume, single_source
+        from volseg.io import read_volume, single_source, stated_modality
         from volseg.io.in_memory import volume_of
 
+        modalities: tuple[str, ...] = ("",) * len(self.channels)
         if not isinstance(image, Mapping):
             volume = volume_of(image)
         else:
             if missing := set(self.channels) - set(image):
                 raise DataError(f"the model needs channel {', '.join(sorted(missing))} as well")
-            parts = [
-                read_volume(single_source(Path(part))) if isinstance(part, str | PathLike) else volume_of(part)
-                for part in (image[channel] for channel in self.channels)
+            given = [image[channel] for channel in self.channels]
+            items = [
+                single_source(Path(part)) if isinstance(part, str | PathLike) else volume_of(part) for part in given
             ]
+            modalities = tuple("" if isinstance(item, Volume) else stated_modality(item) for item in items)
+            parts = [item if isinstance(item, Volume) else read_volume(item) for item in items]
             grid = parts[0].geometry
             if not all(grid.matches(part.geometry) for part in parts):
                 raise GeometryError("the channels do not lie on one grid", hint="bring them onto one grid first")
             volume = Volume(np.concatenate([part.array for part in parts]), grid)
         if len(volume.array) != len(self.channels):
             raise DataError(f"the image has {len(volume.array)} channels, the model needs {', '.join(self.channels)}")
-        return volume
+        return volume, modalities
 
 
 def load(

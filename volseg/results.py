@@ -32,11 +32,13 @@ class Prediction:
         mask: On the grid of the image, post-processed.
         seconds: What it took, reading included.
         image: Where the image was read from; None if it was in memory.
+        mismatches: How it lies outside what the model was trained on, where `allow_mismatch` let it pass.
     """
 
     mask: Mask
     seconds: float
     image: Source | None = None
+    mismatches: tuple[str, ...] = ()
 
     @property
     def array(self) -> NDArray[np.unsignedinteger]:
@@ -113,7 +115,7 @@ class BatchCase:
 
     @property
     def reason(self) -> str:
-        """Why it was skipped or failed; empty otherwise."""
+        """Why it was skipped or failed; of a segmented case a warning, where there is one."""
         return self.result.reason
 
     @property

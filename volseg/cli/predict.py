@@ -38,6 +38,13 @@ def predict(  # noqa: PLR0913  each is an option
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Also write how likely each label is, as 4D NIfTI.")
     ] = False,
+    allow_mismatch: Annotated[
+        bool,
+        typer.Option(
+            "--allow-mismatch",
+            help="Segment images that the model was not made for (another modality, say), with a warning in cases.csv.",
+        ),
+    ] = False,
     report: Annotated[
         bool, typer.Option("--report", help="Also write report.html: what somebody should look at, with pictures.")
     ] = False,
@@ -58,12 +65,13 @@ def predict(  # noqa: PLR0913  each is an option
             encoding=encoding,  # type: ignore[arg-type]
             probabilities=probabilities,
             report=report,
+            allow_mismatch=allow_mismatch,
             progress=progress,
             on_case_done=show,
         )
     for case_id, case in batch.items():
-        if case.status != "segmented":
-            say(f"{case.status}: {case_id}: {case.reason}")
+        if case.reason:
+            say(f"{'warning' if case.status == 'segmented' else case.status}: {case_id}: {case.reason}")
     segmented, skipped, failed = (batch.count(status) for status in ("segmented", "skipped", "failed"))
     print_line(
         f"{segmented} segmented, {skipped} skipped, {failed} failed of {len(batch)} discovered; "

@@ -64,12 +64,14 @@ class Request:
         formats: Of the masks.
         encoding: Of DICOM Segmentations.
         probabilities: Whether they are written, too.
+        allow_mismatch: Whether images that the models were not made for are segmented all the same.
     """
 
     output: Path
     formats: tuple[Format, ...] = ("nifti",)
     encoding: Encoding = "binary"
     probabilities: bool = False
+    allow_mismatch: bool = False
 
     @property
     def all_formats(self) -> list[Format]:
@@ -110,6 +112,7 @@ class _Job:
         prepared: After it was read; gone as soon as the networks saw it: the next case needs the room.
         read_seconds: What reading and preparing it took.
         segmented: After the networks saw it.
+        warning: What must be told beside its mask.
         peak_memory_mb: Largest memory of the process while they did.
         result: What became of it, once that is known: it failed, or its mask is up to date. Later stages pass it on.
     """
@@ -119,6 +122,7 @@ class _Job:
     prepared: Prepared | None = None
     read_seconds: float = 0.0
     segmented: Segmented | None = None
+    warning: str = ""
     peak_memory_mb: float = 0.0
     result: CaseResult | None = None
 
@@ -246,12 +250,15 @@ class _Stages:
     def _read(self, job: _Job) -> _Job:
         earlier = self.earlier.get(job.case.case_id)
         key = digest(job.case.images.values(), self.settings)
-        if earlier and earlier.key == key and self.request.are_there(job.case.case_id, earlier):
+        allowed = earlier is not None and (self.request.allow_mismatch or not earlier.reason)
+        if earlier and allowed and earlier.key == key and self.request.are_there(job.case.case_id, earlier):
             logger.info("case %s is up to date", job.case.case_id)
             return replace(job, result=earlier)
         check_formats(self._image(job.case), self.request.all_formats)
         began = time.perf_counter()
         prepared = self.predictor.prepare(job.case)
+        if not self.request.allow_mismatch:
+            prepared.refuse_mismatch()
         return replace(job, key=key, prepared=prepared, read_seconds=time.perf_counter() - began)
 
     def _segment(self, job: _Job) -> _Job:
@@ -261,7 +268,8 @@ class _Stages:
         room = self.request.output if self.request.probabilities else None
         on_window = _WindowProgress(self.progress, self.done, self.total)
         segmented = self.predictor.segment(job.prepared, on_window, room)
-        return replace(job, prepared=None, segmented=segmented, peak_memory_mb=peak_mb())
+        warning = job.prepared.warning
+        return replace(job, prepared=None, segmented=segmented, warning=warning, peak_memory_mb=peak_mb())
 
     def _write(self, job: _Job) -> _Job:
         if job.segmented is None:
@@ -283,7 +291,9 @@ class _Stages:
             job.segmented.windows,
             job.peak_memory_mb,
         )
-        return replace(job, result=CaseResult(case_id, CaseStatus.SEGMENTED, "", effort, mask.volumes_ml, job.key))
+        return replace(
+            job, result=CaseResult(case_id, CaseStatus.SEGMENTED, job.warning, effort, mask.volumes_ml, job.key)
+        )
 
     def _attempt(self, stage: Callable[[_Job], _Job], job: _Job) -> _Job:
         """Take a case through a stage, whatever is wrong with it."""
@@ -294,7 +304,7 @@ class _Stages:
         except (OutputError, ConfigError, CheckpointError, Cancelled):
             raise  # no other case would fare better
         except DataError as error:
-            reason = str(error)
+            reason = error.explanation
         except MemoryError:
             reason = "it needs more memory than there is; close other programs, or use a machine with more memory"
         except Exception as error:  # noqa: BLE001  a defect met in one case must not cost the others; it is kept in full

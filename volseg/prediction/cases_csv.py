@@ -65,7 +65,7 @@ class CaseResult:
     Attributes:
         case_id: The case, or a name made from the path of something that is no case.
         status: What became of it.
-        reason: Why it was skipped or failed; empty otherwise.
+        reason: Why it was skipped or failed; of a segmented case a warning, where there is one.
         effort: What it took.
         volumes_ml: Label name -> volume in the mask.
         key: Hash of the input, the models and the formats, by which a continued batch knows that a mask is up to date.
@@ -140,4 +140,5 @@ def _result(row: dict[Any, Any], data: DataConfig) -> CaseResult:
         float(row["peak_memory_mb"]),
     )
     volumes = {label.name: float(row[f"{label.name}_ml"]) for label in data.output_labels}
-    return CaseResult(row["case_id"], CaseStatus.SEGMENTED, "", effort, volumes, row["key"])
+    warning = row["reason"] if isinstance(row["reason"], str) else ""  # an empty cell is NaN
+    return CaseResult(row["case_id"], CaseStatus.SEGMENTED, warning, effort, volumes, row["key"])

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from volseg.cases import Case, read_images
 from volseg.config import DataConfig, dump
-from volseg.errors import CheckpointError, MemoryShortageError
+from volseg.errors import CheckpointError, DataError, MemoryShortageError
 from volseg.image.geometry import Geometry
 from volseg.image.volume import Mask, Volume
 from volseg.inference.engine_trials import default_cache, fastest_engine, remember, remembered, trial_key, try_engines
@@ -38,8 +38,10 @@ from volseg.inference.segmentation import Limits, Network, OnWindow, Work, defau
 from volseg.inference.sliding import look
 from volseg.inference.tissue import Tissue, find_tissue
 from volseg.inference.windows import lay
+from volseg.io import stated_modality
 from volseg.io.files import output_error
 from volseg.model.checkpoint import TrainedNetwork
+from volseg.model.domain import ImageTraits, mismatches
 from volseg.model.label_encoding import cutoffs, label_values, probabilities, winners
 from volseg.prediction.postprocess import postprocess
 
@@ -61,11 +63,32 @@ class Prepared:
         geometry: The grid of its first channel, as it was stored.
         inputs: For each kind of preprocessing among the models.
         tissue: Where there is anything but air; None if everything is to be looked at.
+        mismatches: How it lies clearly outside what the models were trained on.
     """
 
     geometry: Geometry
     inputs: tuple[NetworkInput, ...]
     tissue: Tissue | None
+    mismatches: tuple[str, ...] = ()
+
+    def refuse_mismatch(self) -> None:
+        """Refuse a case that the models were not made for.
+
+        Raises:
+            DataError: Says how it differs from the training cases, and what lifts the refusal.
+        """
+        if self.mismatches:
+            raise DataError(
+                f"the model was not made for such an image: {'; '.join(self.mismatches)}",
+                hint="take a model of such images, or segment it all the same by --allow-mismatch (allow_mismatch=True)",
+            )
+
+    @property
+    def warning(self) -> str:
+        """What a mask is told with that is made in spite of mismatches; empty where there are none."""
+        if not self.mismatches:
+            return ""
+        return f"segmented in spite of a mismatch with the training cases: {'; '.join(self.mismatches)}"
 
     @property
     def gigabytes(self) -> float:
@@ -129,17 +152,22 @@ class Predictor:
             DataError: If the images cannot be used.
             GeometryError: If they do not say where they lie, or do not lie on one grid.
         """
-        return self.prepare_volume(read_images(case, self.data.channels), f"case {case.case_id}")
+        volume = read_images(case, self.data.channels)
+        modalities = [stated_modality(case.images[channel]) for channel in self.data.channels]
+        return self.prepare_volume(volume, f"case {case.case_id}", modalities)
 
-    def prepare_volume(self, volume: Volume, name: str) -> Prepared:
+    def prepare_volume(self, volume: Volume, name: str, modalities: Sequence[str] = ()) -> Prepared:
         """Bring a volume to the form that the networks see.
 
         Args:
             volume: Its channels in the order of the models'; its voxels are changed where they can be.
             name: What the log calls it.
+            modalities: What the files of each channel state; nothing is known where it is left out.
         """
         from volseg.transforms import fill_non_finite, normalize  # MONAI takes seconds to import
 
+        traits = ImageTraits.of(volume, modalities)
+        found = tuple(dict.fromkeys(each for model in self._models for each in mismatches(traits, model.config)))
         array = np.require(volume.array, requirements="W")
         fill_non_finite(array, name)
         order = volume.geometry.to_canonical
@@ -155,7 +183,7 @@ class Predictor:
             normalize(view, preprocessing.normalization)
             shape = canonical.respaced(preprocessing.spacing_mm).shape
             inputs.append(NetworkInput(view, canonical.spacing_mm, shape, preprocessing.spacing_mm))
-        return Prepared(volume.geometry, tuple(inputs), tissue)
+        return Prepared(volume.geometry, tuple(inputs), tissue, found)
 
     def segment(self, prepared: Prepared, on_window: OnWindow = ignore_windows, room: Path | None = None) -> Segmented:
         """Ask the networks about every voxel: of one case at a time, whichever threads ask.
@@ -310,10 +338,10 @@ def check_ensemble(models: Sequence[TrainedNetwork]) -> None:
 
 
 def _answered(model: TrainedNetwork) -> DataConfig:
-    """What a model sees and answers; where it draws the line between yes and no may differ."""
+    """What a model sees and answers; where it draws the line between yes and no may differ, and what is known of it."""
     data = model.config.data
     regions = tuple(region.model_copy(update={"threshold": None}) for region in data.regions)
-    return data.model_copy(update={"regions": regions})
+    return data.model_copy(update={"regions": regions, "modality": ()})
 
 
 def _by_kind(models: Sequence[TrainedNetwork]) -> list[list[TrainedNetwork]]:
