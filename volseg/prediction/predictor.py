@@ -80,7 +80,7 @@ class Prepared:
         if self.mismatches:
             raise DataError(
                 f"the model was not made for such an image: {'; '.join(self.mismatches)}",
-                hint="take a model of such images, or segment it all the same by --allow-mismatch (allow_mismatch=True)",
+                hint="take a model of such images, or segment it anyway: --allow-mismatch (allow_mismatch=True)",
             )
 
     @property
