@@ -804,7 +804,7 @@ def test_channels_on_other_grids_are_refused_by_name_and_distance(tmp_path: Path
     save_image(tmp_path / "a.nii.gz")
     save_image(tmp_path / "b.nii.gz", geometry=moved_by(3, 0, -4))
     case = make_case(tmp_path, t1=tmp_path / "a.nii.gz", t2=tmp_path / "b.nii.gz")
-    with pytest.raises(GeometryError, match=r"case anna: channel t2 has .* but t1 has .* \(5 mm apart\)"):
+    with pytest.raises(GeometryError, match=r"case anna: channel t2 has .* but t1 has .*: .* 5 mm apart \(5 vox"):
         read_images(case, ("t1", "t2"))
     save_image(tmp_path / "b.nii.gz", geometry=Geometry((4, 3, 5), GRID.affine))
     with pytest.raises(GeometryError, match=r"case anna: channel t2 has 4x3x5 voxels .* t1 has 4x3x2 voxels"):
@@ -837,17 +837,27 @@ def test_a_reference_on_another_grid_is_refused_by_name_and_distance(tmp_path: P
     case = make_case(tmp_path, image=tmp_path / "a.nii.gz", mask=tmp_path / "m.nii.gz")
     image = read_images(case, ("image",))
     save_mask(tmp_path / "m.nii.gz", geometry=moved_by(0, 0, 2))
-    with pytest.raises(GeometryError, match=r"case anna: reference and image: the mask has .* \(2 mm apart\)"):
+    with pytest.raises(GeometryError, match=r"case anna: reference and image: the mask has .* 2 mm apart \(2 voxels\)"):
         read_reference(case, image, [])
-    save_mask(tmp_path / "m.nii.gz", geometry=Geometry((3, 4, 2), GRID.affine))
+    save_mask(tmp_path / "m.nii.gz", geometry=Geometry((3, 4, 2), np.diag([1.1, 2, 3, 1])))
     with pytest.raises(GeometryError, match=r"the mask has 3x4x2 voxels .* the image has 4x3x2 voxels"):
         read_reference(case, image, [])
-    save_mask(tmp_path / "m.nii.gz", geometry=moved_by(0, 0, 0.0005))
+    save_mask(tmp_path / "m.nii.gz", geometry=moved_by(0, 0, 0.03))  # 3 % of a voxel
     mask = read_reference(case, image, [Label(1, "one")])
     assert mask.geometry is image.geometry
     save_mask(tmp_path / "m.nii.gz", geometry=GRID.reordered(AxisOrder((1, 2, 0), (True, False, False))))
     assert read_reference(case, image, []).geometry is image.geometry  # the same voxels in another storage order
     assert mask.labels == (Label(1, "one"),)
+
+
+def test_a_reference_of_a_part_of_its_image_is_placed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    case = make_case(tmp_path, image=save_image(tmp_path / "a.nii.gz"), mask=tmp_path / "m.nii.gz")
+    image = read_images(case, ("image",))
+    save_mask(tmp_path / "m.nii.gz", geometry=Geometry((3, 2, 2), moved_by(1, 2, 0).affine))
+    mask = read_reference(case, image, [Label(1, "one")])
+    assert mask.geometry is image.geometry
+    assert np.argwhere(mask.array).tolist() == [[2, 2, 1]]
+    assert "case anna: the reference (3x2x2 voxels" in caplog.text
 
 
 def test_a_value_without_a_label_is_refused_by_case_and_value(tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def test_a_bad_case_is_counted_and_stops_no_other(write, tmp_path):
     result = evaluate(pairs, SETTINGS, tmp_path / "out")
     reasons = {failure.case_id: failure.reason for failure in result.failures}
     assert list(reasons) == ["damaged", "moved", "no_reference", "smooth", "unknown"]
-    assert "different grids, up to 1 mm apart" in reasons["moved"]
+    assert "different grids, up to 1 mm apart (1 voxels)" in reasons["moved"]
     assert reasons["no_reference"] == "nowhere.nii.gz does not exist"
     assert str(tmp_path) not in (result.folder / "metrics.csv").read_text()
     assert "the prediction holds 3, 4, 5, which" in reasons["unknown"]
@@ -531,7 +531,11 @@ def test_a_region_of_interest_reaches_the_scores(write, tmp_path):
     assert metrics["tn"].tolist() == [80, 40]
     assert "in the region of interest" in (tmp_path / "out" / "statistics.csv").read_text("utf-8")
     moved, nothing = write("m.nii.gz", within, np.diag([2.0, 2.0, 4.0, 1.0])), write("n.nii.gz", 0 * within)
-    for region, reason in ((moved, "not on the grid"), (nothing, "is empty"), (None, "no region of interest")):
+    for region, reason in (
+        (moved, "the region of interest has"),
+        (nothing, "is empty"),
+        (None, "no region of interest"),
+    ):
         pair = CasePair("a", reference, reference, within=region)
         assert reason in evaluate([pair], settings, tmp_path / "out").failures[0].reason
 
@@ -574,6 +578,28 @@ def test_a_mask_on_another_grid_is_resampled_if_asked(write, tmp_path):
     resampled = evaluate([pair], EvaluationSettings(LABELS, resample=True), tmp_path / "out")
     assert resampled.failures == ()
     assert set(resampled.metrics["dice"]) == {1.0}
+
+
+def test_a_cropped_reference_is_scored_on_the_grid_of_the_prediction(write, tmp_path, caplog):
+    cropped, affine = both()[1:5, 1:4], AFFINE.copy()
+    affine[:3, 3] = AFFINE[:3] @ (1, 1, 0, 1)
+    reference, inside = write("r.nii.gz", cropped, affine), np.zeros_like(both())
+    inside[1:5, 1:4] = cropped
+    beside = inside.copy()
+    beside[0, 0] = HEAD.value  # outside of what was labelled: a false alarm
+    settings = EvaluationSettings(LABELS)
+    pairs = [
+        CasePair(name, write(f"{name}.nii.gz", array), reference) for name, array in (("a", inside), ("b", beside))
+    ]
+    result = evaluate(pairs, settings, tmp_path / "out")
+    assert not result.failures
+    assert result.metrics["dice"].tolist()[:2] == [1, 1]
+    assert result.metrics["fp"].tolist() == [0, 0, SHAPE[2], 0]
+    assert "case a: the reference (4x3x4 voxels" in caplog.text
+    assert "taken as background" in caplog.text
+    assert read_pair(pairs[0], settings)[0].geometry.shape == SHAPE
+    lost = CasePair("c", write("c.nii.gz", inside[:3]), reference)
+    assert "voxels outside the image" in evaluate([lost], settings, tmp_path / "out").failures[0].reason
 
 
 def test_probabilities_beside_the_masks(write, tmp_path):

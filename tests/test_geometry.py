@@ -278,6 +278,59 @@ def test_distance_is_that_of_the_farthest_corner() -> None:
     assert not one.matches(stretched)
 
 
+@pytest.mark.parametrize("spacing_mm", [(0.2, 0.2, 0.2), (0.5, 0.5, 7.5), (3, 2, 1)])
+def test_the_same_place_is_a_twentieth_of_the_smallest_voxel_size(spacing_mm: tuple[float, ...]) -> None:
+    affine = np.diag([*spacing_mm, 1.0])
+    one, finest = Geometry((9, 8, 7), affine), min(spacing_mm)
+    for share, same in ((0.049, True), (0.051, False)):
+        for axis in range(3):
+            moved = affine.copy()
+            moved[axis, 3] = share * finest
+            assert one.matches(Geometry((9, 8, 7), moved)) is same
+            assert Geometry((9, 8, 7), moved).matches(one) is same
+    wider = np.diag([*(np.array(spacing_mm) * 1.5), 1.0])
+    assert one.matches(Geometry((9, 8, 7), wider)) is Geometry((9, 8, 7), wider).matches(one) is False
+
+
+@pytest.mark.parametrize(("digits", "far_mm"), [(7, 1000), (6, 1200), (5, 250), (4, 20)])
+def test_numbers_of_a_few_digits_are_the_same_grid(digits: int, far_mm: float) -> None:
+    affine = np.eye(4)
+    affine[:3, :3] = rotation((-6, 0, 11)) @ np.diag([0.9, 0.9, 2.5])
+    affine[:3, 3] = (-far_mm + 0.1234567, far_mm - 0.7654321, far_mm - 0.4444444)
+    rounded = np.vectorize(lambda number: float(f"{number:.{digits}g}"))(affine)
+    assert Geometry((30, 30, 20), affine).matches(Geometry((30, 30, 20), rounded))
+
+
+def test_grids_that_differ_are_told_with_their_distance() -> None:
+    one = Geometry((4, 5, 6), np.diag([1.0, 1, 2, 1]))
+    moved = np.diag([1.0, 1, 2, 1])
+    moved[0, 3] = 0.5
+    said = one.mismatch(Geometry((4, 5, 6), moved).reordered(AxisOrder((2, 1, 0), (True, False, False))), "a", "b")
+    assert said.startswith("a has 4x5x6 voxels of 1 x 1 x 2 mm, RAS, but b has 6x5x4 voxels of 2 x 1 x 1 mm, IAR: ")
+    assert said.endswith("different grids, up to 0.5 mm apart (0.5 voxels)")
+    assert one.mismatch(Geometry((4, 5, 7), moved), "a", "b").endswith("different grids")
+
+
+def test_a_part_of_a_grid_is_known_by_its_voxels() -> None:
+    affine = np.eye(4)
+    affine[:3, :3] = rotation((0, 20, 0)) @ np.diag([1.0, 2, 3])
+    whole = Geometry((10, 11, 12), affine)
+
+    def cut(first: tuple[float, float, float], shape: tuple[int, int, int]) -> Geometry:
+        moved = affine.copy()
+        moved[:3, 3] = whole.world(first)
+        return Geometry(shape, moved)
+
+    assert cut((2, 3, 4), (5, 5, 5)).first_in(whole) == (2, 3, 4)
+    assert cut((-2, 3, 4), (5, 5, 5)).first_in(whole) == (-2, 3, 4)  # reaches beyond it
+    assert cut((2.02, 3, 4), (5, 5, 5)).first_in(whole) == (2, 3, 4)  # rounded
+    assert cut((2.5, 3, 4), (5, 5, 5)).first_in(whole) is None  # between voxels
+    assert cut((10, 3, 4), (5, 5, 5)).first_in(whole) is None  # beside it
+    assert Geometry((5, 5, 5), np.diag([1.0, 2, 3, 1])).first_in(whole) is None  # another direction
+    assert cut((2, 3, 4), (5, 5, 5)).reordered(AxisOrder((1, 2, 0), (True, False, True))).is_part_of(whole)
+    assert not cut((1, 0, 0), whole.shape).is_part_of(whole)  # moved, not cropped
+
+
 def test_corners_are_in_index_order() -> None:
     corners = Geometry((2, 3, 4), np.eye(4)).corners_mm
     assert corners.tolist() == [list(corner) for corner in product((0, 1), (0, 2), (0, 3))]

@@ -211,8 +211,10 @@ class Model:
             modalities = tuple("" if isinstance(item, Volume) else stated_modality(item) for item in items)
             parts = [item if isinstance(item, Volume) else read_volume(item) for item in items]
             grid = parts[0].geometry
-            if not all(grid.matches(part.geometry) for part in parts):
-                raise GeometryError("the channels do not lie on one grid", hint="bring them onto one grid first")
+            for channel, part in zip(self.channels, parts, strict=True):
+                if not part.geometry.matches(grid):
+                    apart = part.geometry.mismatch(grid, f"channel {channel}", self.channels[0])
+                    raise GeometryError(apart, hint="bring them onto one grid first")
             volume = Volume(np.concatenate([part.array for part in parts]), grid)
         if len(volume.array) != len(self.channels):
             raise DataError(f"the image has {len(volume.array)} channels, the model needs {', '.join(self.channels)}")

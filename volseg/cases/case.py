@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from volseg.errors import ConfigError, DataError, GeometryError
+from volseg.image.geometry import Geometry
 from volseg.image.volume import Label, Mask, Volume
 from volseg.io import (
     MasksSource,
@@ -23,6 +25,8 @@ from volseg.io import (
     resample,
 )
 from volseg.io.mask_per_label import label_called
+
+logger = logging.getLogger(__name__)
 
 _CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _REFERENCE_NAME = re.compile(
@@ -112,9 +116,9 @@ def read_images(case: Case, channels: Sequence[str]) -> Volume:
                     f"case {case.case_id}: channel {channel} lies beside {channels[0]}: they have no place in common"
                 )
         else:
+            apart = volume.geometry.mismatch(volumes[0].geometry, f"channel {channel}", channels[0])
             raise GeometryError(
-                f"case {case.case_id}: channel {channel} has {volume.geometry}, but {channels[0]} has "
-                f"{volumes[0].geometry}{_offset(volume, volumes[0])}",
+                f"case {case.case_id}: {apart}",
                 hint="bring the channels onto one grid first; volseg does so for DICOM of one frame of reference",
             )
     if len(volumes) == 1:
@@ -135,14 +139,14 @@ def read_reference(case: Case, image: Volume, labels: Sequence[Label]) -> Mask:
 
     Raises:
         DataError: If there is no reference, or it is damaged or no label map.
-        GeometryError: If it does not lie on the grid of the image.
+        GeometryError: If it does not lie on the grid of the image, or on a part of it.
         ConfigError: If it holds a value that no label has.
     """
     if case.reference is None:
         raise DataError(f"case {case.case_id} has no reference")
     _check_space(case, case.reference)
     try:
-        mask = read_mask(case.reference, labels, on=image.geometry).on(image.geometry)
+        mask = place_reference(read_mask(case.reference, labels, on=image.geometry), image.geometry, case.case_id)
     except GeometryError as error:
         raise GeometryError(f"case {case.case_id}: reference and image: {error}", hint=error.hint) from error
     check_label_values(case.case_id, mask, labels)
@@ -165,6 +169,28 @@ def annotated_labels(case: Case, labels: Sequence[Label]) -> frozenset[str] | No
         return case.annotated
     meant = {label.name for name in case.annotated if (label := label_called(name, labels)) is not None}
     return None if meant == {label.name for label in labels} else frozenset(meant)
+
+
+def place_reference(mask: Mask, geometry: Geometry, case_id: str) -> Mask:
+    """Put a reference onto the grid of its image; it may be a part of that, which is said.
+
+    Args:
+        mask: As it was read.
+        geometry: The grid of the image.
+        case_id: For the log.
+
+    Raises:
+        GeometryError: If it lies on other voxels, or marks some outside the image.
+    """
+    placed = mask.placed_on(geometry)
+    if mask.geometry.is_part_of(geometry):
+        logger.warning(
+            "case %s: the reference (%s) is a part of its image (%s); what lies outside of it is taken as background",
+            case_id,
+            mask.geometry,
+            geometry,
+        )
+    return placed
 
 
 def check_label_values(case_id: str, mask: Mask, labels: Sequence[Label]) -> None:
@@ -251,12 +277,6 @@ def _share_a_space(one: Source, other: Source) -> bool:
     """Whether positions in both mean the same places in the patient (PS3.3 section C.7.4.1)."""
     spaces = [source.traits.frame_of_reference_uid for source in (one, other) if isinstance(source, SeriesSource)]
     return len(spaces) == 2 and spaces[0] == spaces[1] != ""
-
-
-def _offset(one: Volume | Mask, other: Volume | Mask) -> str:
-    """How far apart two grids of equal shape lie, when that is what distinguishes them."""
-    distance_mm = one.geometry.distance_mm(other.geometry)
-    return f" ({distance_mm:.3g} mm apart)" if np.isfinite(distance_mm) else ""
 
 
 def _listed(values: Sequence[int]) -> str:

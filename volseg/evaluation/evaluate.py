@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from volseg.cases.case import place_reference
 from volseg.errors import ConfigError, DataError, GeometryError
 from volseg.evaluation.columns import Column, columns_of
 from volseg.evaluation.metrics_csv import failed_row, metrics_table, score_row
@@ -22,7 +23,6 @@ from volseg.io import SegmentsSource, Source, read_mask, read_probabilities, res
 from volseg.io.files import make_folder, without_root
 from volseg.io.tables import write_table
 from volseg.metrics import Conventions, score_masks
-from volseg.metrics.score import same_grid
 from volseg.parallel import side_by_side
 from volseg.progress import Progress, ignore_progress
 
@@ -227,9 +227,8 @@ def _evaluate_case(pair: CasePair, settings: EvaluationSettings) -> tuple[list[d
     """The rows of one case, and the failure if it is one."""
     grid, columns = None, settings.columns
     try:
-        reference = _reference(pair, settings)
+        reference, prediction = _masks(pair, settings)
         grid = reference.geometry
-        prediction = _prediction(pair, settings, grid)
         within = _counted(pair, settings, reference)
         stated = _probabilities(pair, settings, grid) if prediction is not None and settings.calibrated else None
         scores = score_masks(
@@ -259,8 +258,7 @@ def read_pair(pair: CasePair, settings: EvaluationSettings) -> tuple[Mask, Mask 
     Raises:
         DataError: If one of them cannot be read.
     """
-    reference = _reference(pair, settings)
-    prediction = _prediction(pair, settings, reference.geometry)
+    reference, prediction = _masks(pair, settings)
     region = _counted(pair, settings, reference)
     if region is None:
         return reference, prediction
@@ -271,23 +269,19 @@ def _inside(mask: Mask, region: NDArray[np.bool_]) -> Mask:
     return Mask(np.where(region, mask.array, mask.array.dtype.type(0)), mask.geometry, mask.labels)
 
 
-def _reference(pair: CasePair, settings: EvaluationSettings) -> Mask:
-    return read_mask(pair.reference, settings.labels, on=_grid_for(pair))
-
-
-def _prediction(pair: CasePair, settings: EvaluationSettings, grid: Geometry) -> Mask | None:
+def _masks(pair: CasePair, settings: EvaluationSettings) -> tuple[Mask, Mask | None]:
+    """Reference and prediction, on one grid if their voxels allow it; what was cropped is put back into its image."""
+    reference = read_mask(pair.reference, settings.labels, on=_grid_for(pair))
     if pair.prediction is None:
-        return None
-    mask = _stored_alike(read_mask(pair.prediction, settings.labels, on=grid), grid)
-    elsewhere = not same_grid(mask.geometry, grid)
-    return resample_mask(mask, grid) if settings.resample and elsewhere else mask
-
-
-def _stored_alike(mask: Mask, grid: Geometry) -> Mask:
-    """A mask of the same places in the storage order of a grid; any other one as it is, for whoever asked to judge."""
-    with contextlib.suppress(GeometryError):
-        return mask.on(grid)
-    return mask
+        return reference, None
+    prediction = read_mask(pair.prediction, settings.labels, on=reference.geometry)
+    with contextlib.suppress(GeometryError):  # whoever asked for the number will judge
+        return reference, prediction.on(reference.geometry)
+    if settings.resample:
+        return reference, resample_mask(prediction, reference.geometry)
+    if reference.geometry.is_part_of(prediction.geometry):
+        return place_reference(reference, prediction.geometry, pair.case_id), prediction
+    return reference, prediction
 
 
 def _counted(pair: CasePair, settings: EvaluationSettings, reference: Mask) -> NDArray[np.bool_] | None:
@@ -303,9 +297,11 @@ def _region(pair: CasePair, grid: Geometry) -> NDArray[np.bool_]:
     """The region of interest of a case."""
     if pair.within is None:
         raise DataError("there is no region of interest of this case")
-    region = _stored_alike(read_mask(pair.within, on=grid), grid)
-    if not same_grid(region.geometry, grid):
-        raise GeometryError(f"the region of interest ({region.geometry}) is not on the grid of the reference ({grid})")
+    region = read_mask(pair.within, on=grid)
+    try:
+        region = region.placed_on(grid)
+    except GeometryError as error:
+        raise GeometryError(region.geometry.mismatch(grid, "the region of interest", "the reference")) from error
     if not region.array.any():
         raise DataError("the region of interest is empty: nothing in it could be right or wrong")
     return region.array > 0
@@ -317,7 +313,7 @@ def _probabilities(pair: CasePair, settings: EvaluationSettings, grid: Geometry)
         raise DataError("there are no probabilities of this case", hint="`volseg predict --probabilities` writes them")
     shares, geometry = read_probabilities(pair.probabilities)
     known = len(settings.labels) - settings.lacking
-    if not same_grid(geometry, grid) or shares.shape[-1] != known:
+    if not geometry.matches(grid) or shares.shape[-1] != known:
         raise GeometryError(
             f"the probabilities ({shares.shape[-1]} labels on {geometry}) do not belong to the reference "
             f"({known} labels on {grid})"

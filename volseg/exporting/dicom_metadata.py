@@ -80,7 +80,7 @@ def check_grid(mask: Mask, instances: Instances) -> None:
     """
     if not mask.geometry.matches(instances.geometry):
         raise GeometryError(
-            f"the mask has {mask.geometry}, but the images in {instances.folder} have {instances.geometry}",
+            mask.geometry.mismatch(instances.geometry, "the mask", f"the series in {instances.folder}"),
             hint="export a mask with the images it was made from",
         )
 

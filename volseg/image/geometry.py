@@ -17,8 +17,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from volseg.errors import GeometryError
 
-#: Two grids are the same when no corner voxel lies further apart than this.
-GRID_TOLERANCE_MM = 1e-3
+#: Two grids are the same when no corner voxel lies further apart than this share of the smallest voxel size. Headers
+#: hold rounded numbers: float32 moves a corner 1000 mm away by 0.0001 mm, and six digits there, five at 250 mm or a
+#: DICOM position of two decimals by less than 0.01 mm. That is 5 % of a voxel of 0.2 mm, and few are finer. What lies
+#: elsewhere lies further off: half a voxel where a program took the edge of a voxel for its centre.
+GRID_TOLERANCE = 0.05
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
@@ -214,9 +217,59 @@ class Geometry:
             return float("inf")
         return float(np.linalg.norm(self.corners_mm - other.corners_mm, axis=1).max())
 
-    def matches(self, other: Geometry, tolerance_mm: float = GRID_TOLERANCE_MM) -> bool:
-        """Whether both describe the same voxels at the same places."""
-        return self.distance_mm(other) <= tolerance_mm
+    @property
+    def tolerance_mm(self) -> float:
+        """How far a corner may lie off and still be called the same place; see `GRID_TOLERANCE`."""
+        return GRID_TOLERANCE * min(self.spacing_mm)
+
+    def matches(self, other: Geometry, tolerance_mm: float | None = None) -> bool:
+        """Whether both describe the same voxels at the same places.
+
+        Args:
+            other: In the same storage order.
+            tolerance_mm: How far apart corners may lie; by default what rounding of headers can do.
+        """
+        limit_mm = min(self.tolerance_mm, other.tolerance_mm) if tolerance_mm is None else tolerance_mm
+        return self.distance_mm(other) <= limit_mm
+
+    def mismatch(self, other: Geometry, mine: str, its: str) -> str:
+        """Say that two grids differ, and by how much where their shapes do not tell.
+
+        Args:
+            other: The other grid, in any storage order.
+            mine: What lies on this one: "the mask".
+            its: What lies on the other.
+        """
+        distance_mm = self.reordered(self.to_canonical).distance_mm(other.reordered(other.to_canonical))
+        voxels = distance_mm / min(self.spacing_mm)
+        apart = f", up to {distance_mm:.3g} mm apart ({voxels:.2g} voxels)" if np.isfinite(distance_mm) else ""
+        return f"{mine} has {self}, but {its} has {other}: different grids{apart}"
+
+    def is_part_of(self, whole: Geometry) -> bool:
+        """Whether this grid was cut out of another one, or reaches beyond it: the same voxels, but not all of them.
+
+        A grid of equal shape that lies whole voxels off is no part: there an origin is wrong.
+        """
+        part, rest = self.reordered(self.to_canonical), whole.reordered(whole.to_canonical)
+        return part.shape != rest.shape and part.first_in(rest) is not None
+
+    def first_in(self, whole: Geometry) -> tuple[int, int, int] | None:
+        """The index in another grid of the first voxel, when this one is a part cut out of it.
+
+        Args:
+            whole: In the same storage order.
+
+        Returns:
+            (i, j, k), negative where this grid begins outside the other one; None when the voxels of the two lie at
+            other places, or they have none in common.
+        """
+        offset = np.rint(np.linalg.solve(whole.affine[:3, :3], self.affine[:3, 3] - whole.affine[:3, 3]))
+        if (offset >= whole.shape).any() or (offset + self.shape <= 0).any():
+            return None
+        shift = np.eye(4)
+        shift[:3, 3] = offset
+        i, j, k = map(int, offset)
+        return (i, j, k) if self.matches(Geometry(self.shape, whole.affine @ shift)) else None
 
     def __str__(self) -> str:
         shape = "x".join(str(size) for size in self.shape)

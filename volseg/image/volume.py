@@ -104,14 +104,36 @@ class Mask:
         """
         mine, other = self.geometry.to_canonical, geometry.to_canonical
         if not self.geometry.reordered(mine).matches(geometry.reordered(other)):
-            distance_mm = self.geometry.reordered(mine).distance_mm(geometry.reordered(other))
-            apart = f" ({distance_mm:.3g} mm apart)" if np.isfinite(distance_mm) else ""
             raise GeometryError(
-                f"the mask has {self.geometry}, but the image has {geometry}{apart}",
+                self.geometry.mismatch(geometry, "the mask", "the image"),
                 hint="a mask belongs to the image it was made from",
             )
         array = np.ascontiguousarray(other.inverse().apply(mine.apply(self.array)))
         return Mask(array, geometry, self.labels)
+
+    def placed_on(self, geometry: Geometry) -> Mask:
+        """The same voxels on a grid of which this one is a part, as when the mask was cropped; nothing is resampled.
+
+        Where the mask says nothing, the result is background.
+
+        Raises:
+            GeometryError: If the grids share no voxels, or the mask marks some that the other grid has not.
+        """
+        if not self.geometry.is_part_of(geometry):
+            return self.on(geometry)
+        mine, other = self.geometry.to_canonical, geometry.to_canonical
+        part, whole = self.geometry.reordered(mine), geometry.reordered(other)
+        first = part.first_in(whole) or (0, 0, 0)
+        array, placed = mine.apply(self.array), np.zeros(whole.shape, self.array.dtype)
+        ends = [(at, min(at + size, room)) for at, size, room in zip(first, part.shape, whole.shape, strict=True)]
+        shared = array[tuple(slice(max(at, 0) - at, end - at) for at, end in ends)]
+        if outside := np.count_nonzero(array) - np.count_nonzero(shared):
+            raise GeometryError(
+                f"the mask ({self.geometry}) marks {outside} voxels outside the image ({geometry})",
+                hint="crop both alike, or give the image that the mask was drawn on",
+            )
+        placed[tuple(slice(max(at, 0), end) for at, end in ends)] = shared
+        return Mask(np.ascontiguousarray(other.inverse().apply(placed)), geometry, self.labels)
 
 
 def mask_of(array: ArrayLike, spacing_mm: tuple[float, float, float]) -> Mask:

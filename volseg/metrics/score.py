@@ -27,9 +27,6 @@ from volseg.metrics.probability import ProbabilityScore, score_probability
 from volseg.metrics.surface import measure_surfaces
 from volseg.metrics.surfels import measure_areas
 
-#: Masks of other tools have their positions rounded.
-_ROUNDED_MM = 0.01
-
 _FOREGROUND = Label(1, "foreground")
 _UNDEFINED = float("nan")
 _DEFAULT = Conventions()
@@ -193,17 +190,10 @@ def score_masks(
     return scores
 
 
-def same_grid(one: Geometry, other: Geometry) -> bool:
-    """Whether the voxels of two masks can be compared: their places are the same but for what files round away."""
-    return one.matches(other, _ROUNDED_MM)
-
-
 def _check_grids(prediction: Geometry, reference: Geometry) -> None:
-    if not same_grid(prediction, reference):
-        distance_mm = prediction.distance_mm(reference)
-        apart = f", up to {distance_mm:.3g} mm apart" if np.isfinite(distance_mm) else ""
+    if not prediction.matches(reference):
         raise GeometryError(
-            f"the prediction ({prediction}) and the reference ({reference}) lie on different grids{apart}",
+            prediction.mismatch(reference, "the prediction", "the reference"),
             hint="resample the one onto the grid of the other",
         )
 
