@@ -227,7 +227,9 @@ def _evaluate_case(pair: CasePair, settings: EvaluationSettings) -> tuple[list[d
     """The rows of one case, and the failure if it is one."""
     grid, columns = None, settings.columns
     try:
-        reference, prediction = _masks(pair, settings)
+        reference = _reference(pair, settings)
+        grid = reference.geometry  # known even where the prediction cannot be read
+        reference, prediction = _on_one_grid(reference, pair, settings)
         grid = reference.geometry
         within = _counted(pair, settings, reference)
         stated = _probabilities(pair, settings, grid) if prediction is not None and settings.calibrated else None
@@ -258,7 +260,7 @@ def read_pair(pair: CasePair, settings: EvaluationSettings) -> tuple[Mask, Mask 
     Raises:
         DataError: If one of them cannot be read.
     """
-    reference, prediction = _masks(pair, settings)
+    reference, prediction = _on_one_grid(_reference(pair, settings), pair, settings)
     region = _counted(pair, settings, reference)
     if region is None:
         return reference, prediction
@@ -269,9 +271,12 @@ def _inside(mask: Mask, region: NDArray[np.bool_]) -> Mask:
     return Mask(np.where(region, mask.array, mask.array.dtype.type(0)), mask.geometry, mask.labels)
 
 
-def _masks(pair: CasePair, settings: EvaluationSettings) -> tuple[Mask, Mask | None]:
+def _reference(pair: CasePair, settings: EvaluationSettings) -> Mask:
+    return read_mask(pair.reference, settings.labels, on=_grid_for(pair))
+
+
+def _on_one_grid(reference: Mask, pair: CasePair, settings: EvaluationSettings) -> tuple[Mask, Mask | None]:
     """Reference and prediction, on one grid if their voxels allow it; what was cropped is put back into its image."""
-    reference = read_mask(pair.reference, settings.labels, on=_grid_for(pair))
     if pair.prediction is None:
         return reference, None
     prediction = read_mask(pair.prediction, settings.labels, on=reference.geometry)
