@@ -138,7 +138,7 @@ def test_a_bad_case_is_counted_and_stops_no_other(write, tmp_path):
     reasons = {failure.case_id: failure.reason for failure in result.failures}
     assert list(reasons) == ["damaged", "moved", "no_reference", "smooth", "unknown"]
     assert "different grids, up to 1 mm apart (1 voxels)" in reasons["moved"]
-    assert reasons["no_reference"] == "nowhere.nii.gz does not exist"
+    assert reasons["no_reference"].startswith("nowhere.nii.gz does not exist; check the path")
     assert str(tmp_path) not in (result.folder / "metrics.csv").read_text()
     assert "the prediction holds 3, 4, 5, which" in reasons["unknown"]
 

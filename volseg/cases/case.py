@@ -63,7 +63,7 @@ class Case:
                 hint="use letters, digits, dot, underscore and dash, and begin with a letter or a digit",
             )
         if not self.images:
-            raise DataError(f"case {self.case_id} has no image")
+            raise DataError(f"case {self.case_id} has no image", hint="add one, or leave the case out")
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,8 @@ def read_images(case: Case, channels: Sequence[str]) -> Volume:
             volumes[n] = resample(volume, volumes[0].geometry)
             if not np.isfinite(volumes[n].array).any():
                 raise GeometryError(
-                    f"case {case.case_id}: channel {channel} lies beside {channels[0]}: they have no place in common"
+                    f"case {case.case_id}: channel {channel} lies beside {channels[0]}: they have no place in common",
+                    hint="are both of the same examination?",
                 )
         else:
             apart = volume.geometry.mismatch(volumes[0].geometry, f"channel {channel}", channels[0])
@@ -143,7 +144,7 @@ def read_reference(case: Case, image: Volume, labels: Sequence[Label]) -> Mask:
         ConfigError: If it holds a value that no label has.
     """
     if case.reference is None:
-        raise DataError(f"case {case.case_id} has no reference")
+        raise DataError(f"case {case.case_id} has no reference", hint="add its label map, or leave the case out")
     _check_space(case, case.reference)
     try:
         mask = place_reference(read_mask(case.reference, labels, on=image.geometry), image.geometry, case.case_id)
@@ -246,17 +247,24 @@ def as_case_id(parts: Sequence[str], taken: Collection[str]) -> str:
 
 def _read_channel(case: Case, channel: str) -> Volume:
     if channel not in case.images:
-        raise DataError(f"case {case.case_id} has no channel {channel!r}, it has {', '.join(case.images)}")
+        raise DataError(
+            f"case {case.case_id} has no channel {channel!r}, it has {', '.join(case.images)}",
+            hint="add the file of that channel, or leave the case out",
+        )
     volume = read_volume(case.images[channel])
     low, high = volume.array.min(), volume.array.max()
     if not (np.isfinite(low) and np.isfinite(high)):
         finite = volume.array[np.isfinite(volume.array)]
         if not finite.size:
-            raise DataError(f"case {case.case_id}: {case.images[channel]} is empty: it has no finite voxel")
+            raise DataError(
+                f"case {case.case_id}: {case.images[channel]} is empty: it has no finite voxel",
+                hint="is it the right file? export it again",
+            )
         low, high = finite.min(), finite.max()
     if low == high:
         raise DataError(
-            f"case {case.case_id}: {case.images[channel]} is empty: it has the same value everywhere ({low:g})"
+            f"case {case.case_id}: {case.images[channel]} is empty: it has the same value everywhere ({low:g})",
+            hint="is it the right file? export it again",
         )
     return volume
 

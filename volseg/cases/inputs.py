@@ -77,7 +77,8 @@ def _for_model(dataset: Dataset, channels: tuple[str, ...]) -> Dataset:
         return dataset
     if len(dataset.channels) != len(channels) or set(dataset.channels) & set(channels):
         raise DataError(
-            f"the manifest has channels {', '.join(dataset.channels)}, the model needs {', '.join(channels)}"
+            f"the manifest has channels {', '.join(dataset.channels)}, the model needs {', '.join(channels)}",
+            hint="call the columns of the manifest as the model calls its channels",
         )
     renamed = dict(zip(dataset.channels, channels, strict=True))
     cases = tuple(

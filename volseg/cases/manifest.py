@@ -33,7 +33,7 @@ def from_manifest(path: Path, rules: DicomRules = NO_RULES) -> Dataset:
         )
     twice = [case_id for case_id, count in Counter(row["case_id"] for row in rows).items() if count > 1]
     if twice:
-        raise DataError(f"{path} lists case {twice[0]!r} twice")
+        raise DataError(f"{path} lists case {twice[0]!r} twice", hint="give each case an id of its own")
     cases: dict[str, Case] = {}
     set_aside: list[SetAside] = []
     for row in rows:
@@ -41,7 +41,7 @@ def from_manifest(path: Path, rules: DicomRules = NO_RULES) -> Dataset:
             images = {channel: _manifest_source(path, row[channel], rules) for channel in channels}
             reference = _manifest_source(path, row["reference"], rules) if row.get("reference") else None
         except DataError as error:
-            set_aside.append(SetAside(path.parent / row["case_id"], str(error)))
+            set_aside.append(SetAside(path.parent / row["case_id"], error.explanation))
         else:
             cases[row["case_id"]] = Case(row["case_id"], images, reference, _annotated(row.get("annotated", "")))
     return Dataset("manifest", tuple(cases.values()), channels, set_aside=tuple(set_aside))
@@ -70,13 +70,13 @@ def _read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
             rows = [{key.strip(): (value or "").strip() for key, value in row.items() if key} for row in reader]
             return [name.strip() for name in reader.fieldnames or () if name], rows
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as CSV: {error}") from error
+        raise DataError(f"{path} cannot be read as CSV: {error}", hint="save it as CSV in UTF-8") from error
 
 
 def _manifest_source(manifest: Path, entry: str, rules: DicomRules) -> Source:
     """The one source at a path of a manifest."""
     if not entry:
-        raise DataError(f"{manifest.name} leaves a path empty")
+        raise DataError(f"{manifest.name} leaves a path empty", hint="fill it in, or take the row out")
     path = manifest.parent / entry
     if path.is_file() and image_suffix(path):
         return file_source(path)

@@ -44,7 +44,10 @@ def make_splits(case_ids: Sequence[str], folds: int, holdout: float, seed: int) 
         DataError: If there are fewer than two cases.
     """
     if len(case_ids) < 2:
-        raise DataError(f"{len(case_ids)} usable case: at least two are needed, one to learn from and one held out")
+        raise DataError(
+            f"{len(case_ids)} usable case: at least two are needed, one to learn from and one held out",
+            hint="label more cases",
+        )
     shuffled = np.random.default_rng(seed).permutation(sorted(case_ids)).tolist()
     if holdout > 0:
         count = min(max(1, round(holdout * len(shuffled))), len(shuffled) - 1)

@@ -237,7 +237,7 @@ def _evaluate_case(pair: CasePair, settings: EvaluationSettings) -> tuple[list[d
             prediction, reference, settings.labels, settings.conventions, within=within, probabilities=stated
         )
     except DataError as error:
-        reason = _without_folders(str(error), pair)
+        reason = _without_folders(error.explanation, pair)
         rows = [failed_row(pair.case_id, label, reason, columns, grid) for label in settings.labels]
         return rows, Failure(pair.case_id, reason)
     return [score_row(pair.case_id, score, columns, grid) for score in scores], None

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from volseg.errors import DataError
+from volseg.io.readable import refuse_special
 
 _GZIP_MAGIC = b"\x1f\x8b"
 #: What one packed file may hold; more is no DICOM file but an attack on the memory.
@@ -44,9 +45,10 @@ def open_stored(path: Path) -> BinaryIO:
     """Open a file, or a file in a .zip, for reading its bytes.
 
     Raises:
-        DataError: If the archive is damaged or encrypted.
+        DataError: If the archive is damaged or encrypted, or the path is no regular file.
         OSError: As `Path.open`.
     """
+    refuse_special(path)
     try:
         return path.open("rb")
     except NotADirectoryError:  # the path goes on behind a file
@@ -65,9 +67,10 @@ def read_head(path: Path, size: int) -> bytes:
     """The first bytes of a file, unpacked as `open_file` does; of a damaged .gz as many as can be unpacked.
 
     Raises:
-        DataError: If it lies in an archive that is damaged.
+        DataError: If it lies in an archive that is damaged, or is no regular file.
         OSError: As `Path.open`.
     """
+    refuse_special(path)
     try:
         with path.open("rb", buffering=0) as file:
             head = file.read(size)

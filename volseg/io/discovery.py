@@ -114,7 +114,7 @@ def _files_of(root: Path, set_aside: list[SetAside]) -> Iterator[Path]:
                 else:
                     yield member
         except DataError as error:
-            set_aside.append(SetAside(path, str(error)))
+            set_aside.append(SetAside(path, error.explanation))
 
 
 def _walk(root: Path, set_aside: list[SetAside]) -> Iterator[Path]:

@@ -14,6 +14,7 @@ from volseg.errors import ConfigError, DataError
 from volseg.image.geometry import Geometry
 from volseg.image.naming import values_by_name
 from volseg.image.volume import Label, Mask, Volume, label_values
+from volseg.io.readable import check_file
 from volseg.io.source import FileSource, MasksSource, SegmentsSource, SeriesSource, Source
 
 #: What is recognised as an image by its name; DICOM is recognised by its content.
@@ -61,7 +62,7 @@ def read_volume(source: Source) -> Volume:
         GeometryError: If it does not say where its voxels lie.
     """
     if isinstance(source, SegmentsSource | MasksSource):
-        raise DataError(f"{source} marks structures in images, it is no image")
+        raise DataError(f"{source} marks structures in images, it is no image", hint="give the images themselves")
     if isinstance(source, SeriesSource):
         from volseg.io.dicom import read_series
 
@@ -163,7 +164,10 @@ def read_probabilities(path: Path) -> tuple[NDArray[np.float32], Geometry]:
     array, geometry = _read_file(path)
     shares = np.moveaxis(np.asarray(array, np.float32), 0, -1)
     if not (shares.min() >= -_ROUNDING and shares.max() <= 1 + _ROUNDING):
-        raise DataError(f"{path} holds no probabilities: some voxels are not from 0 to 1")
+        raise DataError(
+            f"{path} holds no probabilities: some voxels are not from 0 to 1",
+            hint="`volseg predict --probabilities` writes some",
+        )
     return np.clip(shares, 0, 1), geometry
 
 
@@ -204,6 +208,7 @@ def frame_count(path: Path) -> int:
     Raises:
         DataError: If it is damaged.
     """
+    check_file(path)
     count: int = _library(path).frame_count(path)
     return count
 
@@ -220,8 +225,7 @@ def _library(path: Path) -> ModuleType:
 
 
 def _read_file(path: Path) -> tuple[NDArray[np.generic], Geometry]:
-    if not path.is_file():
-        raise DataError(f"{path} does not exist")
+    check_file(path)
     if not image_suffix(path):
         raise DataError(f"{path} is no image volseg can read", hint=f"it reads {', '.join(IMAGE_SUFFIXES)} and DICOM")
     content: tuple[NDArray[np.generic], Geometry] = _library(path).read_array(path)
@@ -237,7 +241,10 @@ def _read_frame(source: FileSource, hint: str = _ONE_IMAGE) -> tuple[NDArray[np.
         )
     frame = source.frame or 0
     if frame >= len(array):
-        raise DataError(f"{source.path} holds {len(array)} volumes, there is no number {frame}")
+        raise DataError(
+            f"{source.path} holds {len(array)} volumes, there is no number {frame}",
+            hint="its volumes are channels, counted from 0: is one missing?",
+        )
     return array[frame], geometry
 
 

@@ -14,6 +14,7 @@ from volseg.errors import DataError, GeometryError, OutputError
 from volseg.image.geometry import Geometry
 from volseg.image.volume import Mask, Volume
 from volseg.io.files import atomic_path
+from volseg.io.readable import COPY_AGAIN, unreadable
 
 SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
 
@@ -21,6 +22,7 @@ SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
 _NRRD_SPACES = {"left-posterior-superior", "lps", "right-anterior-superior", "ras", "left-anterior-superior", "las"}
 #: What a NRRD header must state for the position not to be a default, and of how many vectors it is made.
 _NRRD_VECTORS = {"space directions": 3, "space origin": 1}
+_OPEN_POSITION = "export it again from a tool that writes the patient space"
 _VECTOR = re.compile(r"\([^)]*\)")
 #: What a MetaImage header must state, each under one of its names; ITK passes over keys in another case.
 _META_FIELDS = (
@@ -52,14 +54,14 @@ def read_array(path: Path) -> tuple[NDArray[np.generic], Geometry]:
     except RuntimeError as error:
         raise _damaged(path, error) from error
     if image.GetDimension() != 3:
-        raise DataError(f"{path} has {image.GetDimension()} spatial axes, a volume has three")
+        raise DataError(f"{path} has {image.GetDimension()} spatial axes, a volume has three", hint="split it")
     if "complex" in image.GetPixelIDTypeAsString():
-        raise DataError(f"{path} holds complex numbers")
+        raise DataError(f"{path} holds complex numbers", hint="convert it to real numbers, for example to magnitudes")
     direction = np.reshape(image.GetDirection(), (3, 3))
     try:
         geometry = Geometry.from_lps(image.GetSize(), image.GetOrigin(), direction, image.GetSpacing())
     except GeometryError as error:
-        raise GeometryError(f"{path} has a broken orientation: {error}") from error
+        raise GeometryError(f"{path} has a broken orientation: {error}", hint=_OPEN_POSITION) from error
     array = sitk.GetArrayFromImage(image)  # (K, J, I) or (K, J, I, F)
     return array.transpose(3, 2, 1, 0) if array.ndim == 4 else array.transpose(2, 1, 0)[np.newaxis], geometry
 
@@ -208,7 +210,9 @@ def _check_nrrd(path: Path) -> None:
             raise _open_position(path, name)
         vectors = _VECTOR.findall(header[name])
         if len(vectors) != count or "nan" in header[name].lower():
-            raise GeometryError(f"{path} does not say where its voxels lie: {name!r} is {header[name]!r}")
+            raise GeometryError(
+                f"{path} does not say where its voxels lie: {name!r} is {header[name]!r}", hint=_OPEN_POSITION
+            )
     if units := set(re.findall(r'"([^"]*)"', header.get("space units", ""))) - {"", "mm"}:
         raise GeometryError(f"{path} states its positions in {min(units)}, volseg takes mm", hint="convert it to mm")
 
@@ -216,7 +220,7 @@ def _check_nrrd(path: Path) -> None:
 def _open_position(path: Path, field: str) -> GeometryError:
     return GeometryError(
         f"{path} does not say where its voxels lie: no {field!r} in its header",
-        hint="export it again from a tool that writes the patient space",
+        hint=_OPEN_POSITION,
     )
 
 
@@ -234,12 +238,12 @@ def _header(path: Path, separator: str) -> dict[str, str]:
                 if not line or key.strip() == "ElementDataFile" or len(fields) > 1000:
                     break
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+        raise unreadable(path, error) from error
     return fields
 
 
 def _damaged(path: Path, error: RuntimeError) -> DataError:
-    return DataError(f"{path} is damaged: {_last_line(error)}", hint="copy or export the file again")
+    return DataError(f"{path} is damaged: {_last_line(error)}", hint=COPY_AGAIN)
 
 
 def _last_line(error: RuntimeError) -> str:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Literal
 
 from volseg.config import known_modality
-from volseg.errors import DataError
 from volseg.image.volume import Label
 from volseg.io.archives import open_stored
+from volseg.io.readable import unreadable
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ def digest(sources: Iterable[Source], settings: str) -> str:
                 with open_stored(path) as file:
                     total.update(hashlib.file_digest(file, "sha256").digest())  # type: ignore[arg-type]  # it has readinto
             except OSError as error:
-                raise DataError(f"cannot read {path}: {error.strerror}") from error
+                raise unreadable(path, error) from error
     return total.hexdigest()[:16]
 
 

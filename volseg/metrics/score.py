@@ -194,7 +194,7 @@ def _check_grids(prediction: Geometry, reference: Geometry) -> None:
     if not prediction.matches(reference):
         raise GeometryError(
             prediction.mismatch(reference, "the prediction", "the reference"),
-            hint="resample the one onto the grid of the other",
+            hint="--resample (in Python resample=True) brings the prediction onto the grid of the reference",
         )
 
 

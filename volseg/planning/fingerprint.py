@@ -106,17 +106,20 @@ def take_fingerprint(
     known = tuple(Label(value, name, aliases=(aliases or {}).get(name, ())) for name, value in labels.items())
     prints: list[CasePrint] = []
     looks = side_by_side(lambda case: _attempt(case, dataset.channels, known), dataset.cases)
+    faults: list[DataError] = []
     for done, (case, look) in enumerate(zip(dataset.cases, looks, strict=True), start=1):
         if isinstance(look, CasePrint):
             prints.append(look)
         else:
-            logger.warning("case %s is left out of the plan: %s", case.case_id, look)
+            faults.append(look)
+            logger.warning("case %s is left out of the plan: %s", case.case_id, look.explanation)
         progress("look", done, len(dataset.cases), case.case_id)
     if not prints:
-        raise DataError("no case could be read")
+        why = f"; the first: {faults[0]}" if faults else ""
+        raise DataError(f"no case could be read{why}", hint=faults[0].hint if faults else "")
     found = sorted({value for case in prints for value in case.label_ml})
     if not found:
-        raise DataError("all references are empty, there is nothing to learn")
+        raise DataError("all references are empty, there is nothing to learn", hint="are these the label maps?")
     return Fingerprint(
         dataset.channels, labels or {f"label_{value}": value for value in found}, dataset.regions, tuple(prints)
     )

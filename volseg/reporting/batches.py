@@ -125,7 +125,7 @@ def report_batch(
             mask = _mask(masks.get(case_id), images[case_id], labels)
             findings += review(case_id, mask, labels, volumes, _probabilities(output, case_id))
         except DataError as error:
-            findings.append(ReviewRow(case_id, reason=f"not reviewed: {without_root(str(error), output)}"))
+            findings.append(ReviewRow(case_id, reason=f"not reviewed: {without_root(error.explanation, output)}"))
         progress("review", done, len(segmented), case_id)
     write_table(findings, output / REVIEW_FILE, [field.name for field in fields(ReviewRow)])
 

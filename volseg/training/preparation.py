@@ -104,7 +104,7 @@ def _attempt(case: Case, config: Config, folder: Path) -> PreparedCase | SetAsid
     try:
         return _prepare(case, config, folder)
     except DataError as error:
-        return SetAside(next(iter(case.images.values())).place, str(error))
+        return SetAside(next(iter(case.images.values())).place, error.explanation)
     except Exception as error:
         error.add_note(f"while case {case.case_id} was prepared")
         raise

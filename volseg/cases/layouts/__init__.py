@@ -39,7 +39,7 @@ def find_dataset(path: Path, rules: DicomRules = NO_RULES, progress: Progress = 
         DataError: If there is nothing at `path`, or no labelled case in it.
     """
     if not path.exists():
-        raise DataError(f"{path} does not exist")
+        raise DataError(f"{path} does not exist", hint="check the path")
     dataset = _from_file(path, rules) if path.is_file() else _from_folder(path, rules, progress)
     if not dataset.cases:
         reasons = Counter(item.reason for item in dataset.set_aside)

@@ -53,5 +53,5 @@ def _from_list(root: Path, wanted: Mapping[Path, Path], channels: tuple[str, ...
 
 def _entry_path(root: Path, entry: Mapping[str, Any], key: str) -> Path:
     if not isinstance(entry.get(key), str):
-        raise DataError(f"{root / 'dataset.json'}: an entry of 'training' has no {key!r}")
+        raise DataError(f"{root / 'dataset.json'}: an entry of 'training' has no {key!r}", hint=HINT)
     return root / entry[key]

@@ -107,7 +107,7 @@ def examine(path: Path) -> Found:
     try:
         header = read_header(path, TAGS)
     except DataError as error:
-        return Unused(path, str(error))
+        return Unused(path, error.explanation)
     return classify(header)
 
 
@@ -124,7 +124,7 @@ def classify(header: Header) -> Found:
             return Unused(header.path, reason, series_uid, a_slice=sop_class in _SLICE_CLASSES)
         return tuple(_images(header, series_uid))
     except DataError as error:
-        return Unused(header.path, str(error))
+        return Unused(header.path, error.explanation)
 
 
 def _special(header: Header) -> str:
@@ -258,7 +258,10 @@ def _structure_set(header: Header) -> SegmentsSource:
     everything = (header, *spaces, *regions)
     stated = [uid for item in everything for keyword in _SPACES for uid in item.words(keyword)]
     if len(set(stated)) > 1:
-        raise DataError(f"the structures of {header.path} lie in {len(set(stated))} frames of reference")
+        raise DataError(
+            f"the structures of {header.path} lie in {len(set(stated))} frames of reference",
+            hint="export the structures of each series in a structure set of their own",
+        )
     series = [
         item
         for space in spaces

@@ -11,6 +11,7 @@ from pydicom.uid import UID, JPEG2000TransferSyntaxes
 
 from volseg.errors import DataError
 from volseg.io.dicom.header import Header
+from volseg.io.readable import COPY_AGAIN
 
 #: What a header may allocate: JPEG and JPEG-LS end at 16 bits.
 _MOST_BITS, _MOST_JPEG_BITS = 32, 16
@@ -31,16 +32,20 @@ def check_stream(frame: bytes, header: Header) -> None:
     syntax = UID(dataset.file_meta.TransferSyntaxUID)
     size = _jpeg2000_size(frame) if syntax in JPEG2000TransferSyntaxes else _jpeg_size(frame)
     if size is None:
-        raise DataError(f"the pixels of {path} are not {syntax.name}, as its header states")
+        raise DataError(f"the pixels of {path} are not {syntax.name}, as its header states", hint=COPY_AGAIN)
     rows, columns, bits, samples = size
     if (rows, columns, samples) != (dataset.Rows, dataset.Columns, dataset.SamplesPerPixel):
         raise DataError(
             f"the compressed image in {path} has {rows} x {columns} pixels of {samples} samples, "
-            f"its header states {dataset.Rows} x {dataset.Columns} of {dataset.SamplesPerPixel}"
+            f"its header states {dataset.Rows} x {dataset.Columns} of {dataset.SamplesPerPixel}",
+            hint=COPY_AGAIN,
         )
     most = _MOST_BITS if syntax in JPEG2000TransferSyntaxes else _MOST_JPEG_BITS
     if not bits <= dataset.BitsAllocated <= most:
-        raise DataError(f"the compressed image in {path} has {bits} bits, its header allocates {dataset.BitsAllocated}")
+        raise DataError(
+            f"the compressed image in {path} has {bits} bits, its header allocates {dataset.BitsAllocated}",
+            hint=COPY_AGAIN,
+        )
 
 
 def _jpeg_size(frame: bytes) -> tuple[int, int, int, int] | None:

@@ -18,6 +18,7 @@ from volseg.errors import DataError
 from volseg.io.archives import open_file
 from volseg.io.dicom.header import BROKEN, Header, one_line
 from volseg.io.dicom.quiet import filter_loggers
+from volseg.io.readable import COPY_AGAIN, unreadable
 
 filter_loggers("pydicom")
 
@@ -53,7 +54,7 @@ def parse_dataset(content: bytes, path: Path) -> Header:
     try:
         return Header(pydicom.dcmread(io.BytesIO(content), force=True), path)
     except BROKEN as error:
-        raise DataError(f"{path} is damaged: {one_line(error)}") from error
+        raise DataError(f"{path} is damaged: {one_line(error)}", hint=COPY_AGAIN) from error
 
 
 def raw_dataset(elements: Mapping[int, bytes], path: Path) -> Header:
@@ -81,6 +82,6 @@ def _read(path: Path, **options: Any) -> Header:
             # is_dicom has looked; force is for files that were stored without file meta information.
             return Header(pydicom.dcmread(file, force=True, **options), path)
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise unreadable(path, error) from error
     except BROKEN as error:
-        raise DataError(f"{path} is damaged: {one_line(error)}") from error
+        raise DataError(f"{path} is damaged: {one_line(error)}", hint=COPY_AGAIN) from error

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import DataError, GeometryError
-from volseg.io.dicom.header import Header
+from volseg.io.dicom.header import EXPORT_AGAIN, Header
 from volseg.io.dicom.suv import AS_IT_IS, Activity, activity_of
+from volseg.io.readable import COPY_AGAIN
 
 #: Two images are parallel and equally fine when no direction cosine and no relative spacing differs by more.
 PLANE_TOLERANCE = 1e-4
@@ -133,7 +134,7 @@ def _enhanced_frames(header: Header) -> Iterator[Frame]:
     shared = header.first_item("SharedFunctionalGroupsSequence")
     stated = header.count("NumberOfFrames")
     if stated != len(groups):
-        raise DataError(f"{header.path} states {stated} frames, but describes {len(groups)}")
+        raise DataError(f"{header.path} states {stated} frames, but describes {len(groups)}", hint=COPY_AGAIN)
     shape = _shape(header)
     pet = header.words("Modality") == ("PT",)
     activity = Activity(fault=f"{header.path} is an enhanced PET image") if pet else AS_IT_IS
@@ -154,7 +155,9 @@ def _group(keyword: str, own: Header, shared: Header) -> Header:
     """The functional group of a frame: its own, or the one all frames share."""
     group = own.functional_group(keyword, shared)
     if group is None:
-        raise GeometryError(f"{own.path} does not state the {keyword} of its frames, so where they lie is unknown")
+        raise GeometryError(
+            f"{own.path} does not state the {keyword} of its frames, so where they lie is unknown", hint=EXPORT_AGAIN
+        )
     return group
 
 
@@ -163,7 +166,9 @@ def _plane(shape: tuple[int, int], position: Header, orientation: Header, measur
     spacing_j, spacing_i = _positive(measures, "PixelSpacing", 2)
     origin_mm = position.numbers("ImagePositionPatient", 3)
     if max(map(abs, origin_mm)) > FARTHEST_MM:
-        raise GeometryError(f"ImagePositionPatient of {position.path} is out of this world: {origin_mm}")
+        raise GeometryError(
+            f"ImagePositionPatient of {position.path} is out of this world: {origin_mm}", hint=EXPORT_AGAIN
+        )
     return Plane(
         shape,
         origin_mm,
@@ -175,7 +180,7 @@ def _plane(shape: tuple[int, int], position: Header, orientation: Header, measur
 def _shape(header: Header) -> tuple[int, int]:
     columns, rows = header.count("Columns"), header.count("Rows")
     if not columns or not rows:
-        raise GeometryError(f"{header.path} does not state how many Rows and Columns it has")
+        raise GeometryError(f"{header.path} does not state how many Rows and Columns it has", hint=EXPORT_AGAIN)
     return columns, rows
 
 
@@ -185,7 +190,8 @@ def _orthonormal(orientation: Header) -> tuple[float, ...]:
     length_i, length_j = np.linalg.norm(i), np.linalg.norm(j)
     if max(abs(length_i - 1), abs(length_j - 1), abs(i @ j)) > _ORTHONORMAL_TOLERANCE:
         raise GeometryError(
-            f"ImageOrientationPatient of {orientation.path} is no pair of orthogonal unit vectors: {cosines}"
+            f"ImageOrientationPatient of {orientation.path} is no pair of orthogonal unit vectors: {cosines}",
+            hint=EXPORT_AGAIN,
         )
     return (*(i / length_i).tolist(), *(j / length_j).tolist())
 
@@ -193,14 +199,17 @@ def _orthonormal(orientation: Header) -> tuple[float, ...]:
 def _positive(header: Header, keyword: str, size: int) -> tuple[float, ...]:
     numbers = header.numbers(keyword, size)
     if min(numbers) <= 0:
-        raise GeometryError(f"{keyword} of {header.path} must be positive, it is {numbers}")
+        raise GeometryError(f"{keyword} of {header.path} must be positive, it is {numbers}", hint=EXPORT_AGAIN)
     return numbers
 
 
 def _rescale(header: Header) -> tuple[float, float]:
     """RescaleSlope and RescaleIntercept; an image without them holds its values as they are (PS3.3 C.11.1)."""
     if "ModalityLUTSequence" in header:
-        raise DataError(f"the values of {header.path} go through a ModalityLUTSequence, which is not supported")
+        raise DataError(
+            f"the values of {header.path} go through a ModalityLUTSequence, which is not supported",
+            hint="convert it to NIfTI with a tool that applies it",
+        )
     stated = [keyword for keyword in ("RescaleSlope", "RescaleIntercept") if keyword in header]
     if not stated:
         return 1.0, 0.0
@@ -208,9 +217,9 @@ def _rescale(header: Header) -> tuple[float, float]:
         slope = header.numbers("RescaleSlope", 1)[0]
         intercept = header.numbers("RescaleIntercept", 1)[0]
     except GeometryError as error:
-        raise DataError(f"what the voxels mean is unknown: {error}") from error
+        raise DataError(f"what the voxels mean is unknown: {error}", hint=EXPORT_AGAIN) from error
     if slope == 0:
-        raise DataError(f"RescaleSlope of {header.path} is 0, which makes all voxels equal")
+        raise DataError(f"RescaleSlope of {header.path} is 0, which makes all voxels equal", hint=EXPORT_AGAIN)
     return slope, intercept
 
 

@@ -18,6 +18,10 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
 from volseg.errors import DataError, GeometryError
+from volseg.io.readable import COPY_AGAIN
+
+#: What can be done about a header that lacks what it must state, or states something else.
+EXPORT_AGAIN = "export it again from where it was made: an anonymiser or a converter may have changed its header"
 
 #: What pydicom and its decoders raise on bytes that are not what the standard says.
 BROKEN = (
@@ -67,7 +71,7 @@ class Header:
         try:
             value = self.dataset.get(keyword)
         except BROKEN as error:
-            raise DataError(f"{keyword} of {self.path} cannot be read: {one_line(error)}") from error
+            raise DataError(f"{keyword} of {self.path} cannot be read: {one_line(error)}", hint=COPY_AGAIN) from error
         return None if value is None or (isinstance(value, str | bytes | MultiValue) and not value) else value
 
     def words(self, keyword: str) -> tuple[str, ...]:
@@ -89,7 +93,9 @@ class Header:
         if value is None:
             return None
         if not isinstance(value, int) or value < 0:
-            raise DataError(f"{keyword} of {self.path} must be a whole number, it is {_shown(value)}")
+            raise DataError(
+                f"{keyword} of {self.path} must be a whole number, it is {_shown(value)}", hint=EXPORT_AGAIN
+            )
         return int(value)
 
     def numbers(self, keyword: str, size: int) -> tuple[float, ...]:
@@ -101,12 +107,14 @@ class Header:
         try:
             numbers = tuple(self._numbers(keyword))
         except (DataError, *BROKEN) as error:
-            raise GeometryError(f"{keyword} of {self.path} is not made of numbers") from error
+            raise GeometryError(f"{keyword} of {self.path} is not made of numbers", hint=EXPORT_AGAIN) from error
         if not numbers:
-            raise GeometryError(f"{self.path} does not state {keyword}")
+            raise GeometryError(f"{self.path} does not state {keyword}", hint=EXPORT_AGAIN)
         if len(numbers) != size or not all(math.isfinite(number) for number in numbers):
             shown = "\\".join(f"{number:g}" for number in numbers)
-            raise GeometryError(f"{keyword} of {self.path} must be {size} finite numbers, it is {shown}")
+            raise GeometryError(
+                f"{keyword} of {self.path} must be {size} finite numbers, it is {shown}", hint=EXPORT_AGAIN
+            )
         return numbers
 
     def items(self, keyword: str) -> tuple[Header, ...]:
@@ -119,7 +127,7 @@ class Header:
         if value is None:
             return ()
         if not isinstance(value, pydicom.Sequence | list) or not all(isinstance(item, Dataset) for item in value):
-            raise DataError(f"{keyword} of {self.path} is no sequence")
+            raise DataError(f"{keyword} of {self.path} is no sequence", hint=COPY_AGAIN)
         return tuple(Header(item, self.path) for item in value)
 
     def first_item(self, keyword: str) -> Header:

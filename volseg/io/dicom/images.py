@@ -19,6 +19,7 @@ from volseg.io.dicom.frames import Frame, frames_of
 from volseg.io.dicom.header import Header
 from volseg.io.dicom.mosaic import is_mosaic, tiles_of
 from volseg.io.dicom.pixels import decode
+from volseg.io.readable import COPY_AGAIN, unreadable
 
 _PIXELS = 0x7FE00010
 _PIXEL_KEYWORDS = (
@@ -55,7 +56,7 @@ class Images:
         """
         frame = self.frames[number]
         if frame.index >= len(self.stored):
-            raise DataError(f"{frame.path} holds {len(self.stored)} images, fewer than it describes")
+            raise DataError(f"{frame.path} holds {len(self.stored)} images, fewer than it describes", hint=COPY_AGAIN)
         column, row = frame.corner
         columns, rows = frame.plane.shape
         image = self.stored[frame.index, row : row + rows, column : column + columns]
@@ -76,7 +77,7 @@ def read_images(path: Path) -> Images:
         with open_file(path) as file:
             content = file.read()
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise unreadable(path, error) from error
     return _plain_image(content, path) or _images(parse_dataset(content, path))
 
 
@@ -98,7 +99,7 @@ def frames_in(header: Header) -> list[Frame]:
 
 def _images(header: Header) -> Images:
     if "PixelData" not in header:
-        raise DataError(f"{header.path} holds no pixel data, or its end is cut off")
+        raise DataError(f"{header.path} holds no pixel data, or its end is cut off", hint=COPY_AGAIN)
     return Images(frames_in(header), decode(header))
 
 

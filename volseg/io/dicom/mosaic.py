@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from volseg.errors import DataError, GeometryError
 from volseg.io.dicom.frames import Frame
-from volseg.io.dicom.header import BROKEN, Header, one_line
+from volseg.io.dicom.header import BROKEN, EXPORT_AGAIN, Header, one_line
 from volseg.io.dicom.quiet import quiet_dicom
 
 
@@ -41,7 +41,10 @@ def tiles_of(header: Header, whole: Frame) -> list[Frame]:
     per_side = math.ceil(math.sqrt(count))
     columns, rows = (size // per_side for size in whole.plane.shape)
     if (columns * per_side, rows * per_side) != whole.plane.shape:
-        raise GeometryError(f"{whole.path} states {count} slices, into which its {whole.plane.shape} pixels do not go")
+        raise GeometryError(
+            f"{whole.path} states {count} slices, into which its {whole.plane.shape} pixels do not go",
+            hint=EXPORT_AGAIN,
+        )
     orientation = np.array(whole.plane.orientation).reshape(2, 3)
     margin = (np.array(whole.plane.shape) - (columns, rows)) / 2 * whole.plane.spacing_mm
     first = np.array(whole.plane.origin_mm) + margin @ orientation
@@ -69,6 +72,7 @@ def _csa(header: Header) -> tuple[int, NDArray[np.float64]]:
         ) from error
     if count < 1 or normal.shape != (3,) or not np.isclose(np.linalg.norm(normal), 1, atol=1e-3):
         raise DataError(
-            f"{header.path} is a Siemens mosaic of {count} slices along {normal.tolist()}: its header is damaged"
+            f"{header.path} is a Siemens mosaic of {count} slices along {normal.tolist()}: its header is damaged",
+            hint=EXPORT_AGAIN,
         )
     return count, normal

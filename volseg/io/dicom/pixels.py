@@ -21,6 +21,7 @@ from pydicom.uid import (
 from volseg.errors import DataError
 from volseg.io.dicom.codestreams import check_stream
 from volseg.io.dicom.header import BROKEN, Header, one_line
+from volseg.io.readable import COPY_AGAIN
 
 _WITH_END_MARKER = (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes)
 _SEQUENTIAL_JPEG = (JPEGBaseline8Bit, JPEGExtended12Bit)
@@ -43,7 +44,7 @@ def decode(header: Header) -> NDArray[np.generic]:
     """
     dataset = header.dataset
     if "PixelData" not in dataset:
-        raise DataError(f"{header.path} holds no pixel data, or its end is cut off")
+        raise DataError(f"{header.path} holds no pixel data, or its end is cut off", hint=COPY_AGAIN)
     try:
         if "TransferSyntaxUID" not in dataset.file_meta:
             dataset.file_meta.TransferSyntaxUID = _native_syntax(dataset)
@@ -56,7 +57,7 @@ def decode(header: Header) -> NDArray[np.generic]:
     except DataError:
         raise
     except BROKEN as error:
-        raise DataError(f"the pixels of {header.path} cannot be decoded: {one_line(error)}") from error
+        raise DataError(f"the pixels of {header.path} cannot be decoded: {one_line(error)}", hint=COPY_AGAIN) from error
 
 
 def _check_length(header: Header) -> None:
@@ -77,7 +78,9 @@ def _check_and_mend(header: Header) -> None:
     dataset = header.dataset
     frames = list(generate_frames(dataset.PixelData, number_of_frames=int(dataset.get("NumberOfFrames") or 1)))
     if not all(frame.rstrip(b"\x00\xff").endswith(_END_MARKER) for frame in frames):
-        raise DataError(f"the compressed pixels of {header.path} are cut off: their end marker is missing")
+        raise DataError(
+            f"the compressed pixels of {header.path} are cut off: their end marker is missing", hint=COPY_AGAIN
+        )
     for frame in frames:
         check_stream(frame, header)
     # GDCM, which pydicom would take first, ends the process on some damaged images and prints about others.

@@ -90,7 +90,7 @@ def _look_at(path: Path, look: QuickLook) -> Found | None:
     except OSError as error:
         return Unused(path, f"{path} cannot be read: {error.strerror}")
     except DataError as error:
-        return Unused(path, str(error))
+        return Unused(path, error.explanation)
     if looks_like_dicom(head):
         found = look(head, path)
         if found is None and len(head) == HEAD_BYTES:

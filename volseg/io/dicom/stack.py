@@ -127,7 +127,10 @@ def _common(frames: Sequence[Frame]) -> Plane:
 
 def _check_direction(positions: NDArray[np.float64], plane: Plane, place: str) -> None:
     if (positions[-1] - positions[0]) @ plane.normal <= SAME_POSITION_MM * (len(positions) - 1):
-        raise GeometryError(f"the images of {place} lie side by side in one plane, they are no stack of slices")
+        raise GeometryError(
+            f"the images of {place} lie side by side in one plane, they are no stack of slices",
+            hint="is it one series? split it",
+        )
 
 
 def _even_step(positions: NDArray[np.float64], place: str) -> tuple[NDArray[np.float64], tuple[float, ...]]:

@@ -51,7 +51,7 @@ def activity_of(header: Header) -> Activity:
     try:
         return Activity(_factor(header))
     except DataError as error:
-        return Activity(fault=str(error))
+        return Activity(fault=error.explanation)
 
 
 def _factor(header: Header) -> float:

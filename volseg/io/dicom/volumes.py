@@ -10,6 +10,7 @@ from pathlib import Path
 
 from volseg.errors import GeometryError
 from volseg.io.dicom.frames import Plane
+from volseg.io.dicom.header import EXPORT_AGAIN
 from volseg.io.dicom.separators import SEPARATORS
 from volseg.io.dicom.stack import by_position
 from volseg.io.source import SeriesTraits
@@ -186,7 +187,7 @@ def _positions(images: Iterable[Image]) -> list[list[Image]]:
 def plane_of(image: Image) -> Plane:
     """Where an image lies; to be asked only of those of which it is known."""
     if image.plane is None:
-        raise GeometryError(f"{image.path} does not say where it lies")
+        raise GeometryError(f"{image.path} does not say where it lies", hint=EXPORT_AGAIN)
     return image.plane
 
 

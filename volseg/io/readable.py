@@ -1,0 +1,72 @@
+"""What can be opened at all: regular files and links to them.
+
+A named pipe would wait for ever, a device may do anything and has no end. They lie in folders of patients all the same:
+of viewers, of synchronisation, of containers.
+"""
+
+from __future__ import annotations
+
+import errno
+import stat
+from pathlib import Path
+
+from volseg.errors import DataError
+
+#: What can be done about a file that is not as it was written.
+COPY_AGAIN = "copy or export the file again"
+
+_SPECIAL = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def special_kind(path: Path) -> str:
+    """What a path is, if that must not be opened ("a named pipe"); empty for all else, also where nothing is."""
+    try:
+        return _SPECIAL.get(stat.S_IFMT(path.stat().st_mode), "")
+    except OSError:  # who opens it learns why it cannot be
+        return ""
+
+
+def refuse_special(path: Path) -> None:
+    """Refuse what must not be opened.
+
+    Raises:
+        DataError: If it is a named pipe, a socket or a device, or a link to one.
+    """
+    if kind := special_kind(path):
+        raise DataError(f"{path} is {kind}, no file", hint="store its content in a file")
+
+
+def check_file(path: Path) -> None:
+    """Refuse what is no regular file, nor a link to one; nothing is opened.
+
+    Raises:
+        DataError: Says what it is instead.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise unreadable(path, error) from error
+    refuse_special(path)
+    if stat.S_ISDIR(mode):
+        raise DataError(f"{path} is a folder, no file", hint="rename it, or give the file in it")
+
+
+def unreadable(path: Path, error: OSError) -> DataError:
+    """Say why a file cannot be read, and what to do about it."""
+    match error.errno:
+        case errno.ENOENT if path.is_symlink():
+            return DataError(f"{path} is a link to nothing", hint="put the file itself there, or mend the link")
+        case errno.ENOENT:
+            return DataError(f"{path} does not exist", hint="check the path: it may have been moved or renamed")
+        case errno.ELOOP:
+            return DataError(f"{path} is a link that leads back to itself", hint="put the file itself there")
+        case errno.EACCES | errno.EPERM:
+            return DataError(f"{path} cannot be read: {error.strerror}", hint="give yourself the right to read it")
+        case errno.ENAMETOOLONG:
+            return DataError(f"{path} cannot be read: {error.strerror}", hint="shorten the names of its folders")
+    return DataError(f"{path} cannot be read: {error.strerror or error}", hint=COPY_AGAIN)
