@@ -51,7 +51,7 @@ def test_every_format_on_the_command_line(
     code, out, err = volseg("export", mask_file, "--reference", series, "--format", form, "--output", output)
     assert (code, out.count("wrote")) == (0, 2 if form == "dicom-sr" else 1), err
     assert output.exists()
-    written = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    written = {path.name for path in (tmp_path / "out").rglob("[!.]*") if path.is_file()}
     expected = {
         "stl": {"liver.stl", "a_b_c.stl"},
         "ply": {"liver.ply", "a_b_c.ply"},
@@ -76,7 +76,7 @@ def test_the_headers_of_a_series_are_read_once_for_all_formats(
     forms: tuple[Format, ...] = ("nifti", "dicom-seg", "rtstruct", "dicom-sr", "png")
     write_all(mask, image, {form: output_path(tmp_path / "out", "p1", form) for form in forms})
     assert sorted(opened) == sorted(series.iterdir())
-    assert len(list((tmp_path / "out").iterdir())) == len(forms)
+    assert len(list((tmp_path / "out").glob("[!.]*"))) == len(forms)
 
 
 def test_the_headers_of_a_series_are_read_once_for_an_export(
@@ -242,6 +242,10 @@ def test_meshes_of_another_mask_do_not_stay_among_new_ones(mask_file: Path, seri
     export(Export(mask_file, series, tmp_path / "meshes", "stl"))
     with pytest.raises(OutputError, match="already holds meshes"):
         export(Export(mask_file, series, tmp_path / "meshes", "stl"))
+    (tmp_path / "meshes" / "implant.stl").write_bytes(b"solid implant")
+    written = export(Export(mask_file, series, tmp_path / "meshes", "stl", overwrite=True)).paths
+    assert written == (tmp_path / "meshes",)
+    assert (tmp_path / "meshes" / "implant.stl").read_bytes() == b"solid implant"
 
 
 def test_of_several_series_of_one_grid_the_one_is_taken_that_would_be_segmented(

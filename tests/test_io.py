@@ -35,7 +35,9 @@ from volseg.io import (
     write_volume,
 )
 from volseg.io.dicom import write_series
-from volseg.io.files import TEMPORARY_PREFIX, atomic_path, make_folder, output_error, remove_leftovers, write_text
+from volseg.io.disk_errors import output_error
+from volseg.io.files import atomic_path, make_folder, remove_leftovers, write_text
+from volseg.io.written import TEMPORARY_PREFIX
 
 SHAPE = (4, 5, 3)
 #: Columns are directions: no two of them lie along world axes, and i x j = k.

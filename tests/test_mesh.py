@@ -167,7 +167,7 @@ def test_meshes_enclose_the_voxels_of_their_label(
     mask = make_mask(make_geometry(direction, spacing_mm))
     paths = write_meshes(mask, tmp_path, form)
     assert [path.stem for path in paths] == ["hook", "ball_on_a_wire", "corner", "dot", "specks"]
-    assert sorted(tmp_path.iterdir()) == sorted(paths)  # no file for the label without voxels
+    assert sorted(tmp_path.glob("[!.]*")) == sorted(paths)  # no file for the label without voxels
     for path, label in zip(paths, LABELS, strict=False):
         check(read(path), mask, label.value)
         other = trimesh.load_mesh(path)
@@ -288,7 +288,7 @@ def test_names_that_clash_or_are_not_allowed_get_files_of_their_own(tmp_path: Pa
     assert [path.stem for path in paths] == [
         *("a_b", "A_b_2", "a_b_2_3", "label_4", "Längs", "x" * 50, "etc_passwd"),
     ]
-    assert sorted((tmp_path / "case.1").iterdir()) == sorted(paths)
+    assert sorted((tmp_path / "case.1").glob("[!.]*")) == sorted(paths)
     for path, label in zip(paths, labels, strict=True):
         check(read_stl(path), mask, label.value)
 

@@ -179,7 +179,9 @@ def test_an_interrupted_batch_goes_on_where_it_was(trained_run: Path, patients: 
     with pytest.raises(Killed):
         segment(patients, [trained_run], pieces, progress=kill_at_second)
     first = (pieces / "p0_t1.nii.gz").stat().st_mtime_ns
-    (pieces / ".volseg-part-77-p2_t1.nii.gz").write_bytes(b"half")
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        dead.wait()
+    (pieces / f".volseg-part-{dead.pid}-p2_t1.nii.gz").write_bytes(b"half")
     segment(patients, [trained_run], pieces)
     assert (pieces / "p0_t1.nii.gz").stat().st_mtime_ns == first
     assert not list(pieces.glob(".volseg-part-*"))
@@ -278,6 +280,7 @@ def test_two_interruptions_lose_nothing(trained_run: Path, patients: Path, tmp_p
         if stage == "predict" and done == 1:
             raise Killed
 
+    (patients / "p0" / "t1.nii.gz").unlink()
     write_volume(make_case(7)[0], patients / "p0" / "t1.nii.gz")
     for _ in range(2):
         with pytest.raises(Killed):

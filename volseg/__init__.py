@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         GeometryError,
         MemoryShortageError,
         OutputError,
+        OutputExistsError,
         TrainingError,
         VolsegError,
     )
@@ -57,7 +58,7 @@ _PUBLIC = {
     "volseg.config": "Config",
     "volseg.demo": "Demo run_demo",
     "volseg.errors": "CheckpointError ConfigError DataError GeometryError MemoryShortageError OutputError "
-    "TrainingError VolsegError",
+    "OutputExistsError TrainingError VolsegError",
     "volseg.evaluation": "Comparison Evaluation",
     "volseg.image.geometry": "Geometry",
     "volseg.image.volume": "Label Mask Volume",
@@ -93,6 +94,7 @@ __all__ = [
     "MemoryShortageError",
     "Model",
     "OutputError",
+    "OutputExistsError",
     "Plan",
     "Prediction",
     "Progress",

@@ -1,7 +1,9 @@
 """The public calls: what the command line, the demo and every server are made of.
 
-Three arguments mean the same everywhere: `config` is a YAML file of some keys of the configuration, or the keys
-themselves; `changes` are keys laid over those; `allow_gaps` bridges missing slices of DICOM series by interpolation.
+Four arguments mean the same everywhere: `config` is a YAML file of some keys of the configuration, or the keys
+themselves; `changes` are keys laid over those; `allow_gaps` bridges missing slices of DICOM series by interpolation;
+`overwrite` gives up files that lie where the output is to be, though volseg did not write them or somebody changed them
+since. Without it they are refused (`OutputExistsError`); the input of a call is never replaced.
 Long work reports to a `progress` callback, and ends when that raises `Cancelled`. Wrong input raises a `VolsegError`
 of the kind that fits: `ConfigError`, `DataError`, `GeometryError`, `CheckpointError`, `OutputError`, `TrainingError`.
 """
@@ -25,12 +27,13 @@ if TYPE_CHECKING:
     from volseg.evaluation import Comparison, Evaluation
     from volseg.exporting import Encoding, Exported, Format
     from volseg.inspection import Inspection
+    from volseg.io.written import Inputs
     from volseg.metrics import Hd95, Nsd
     from volseg.planning import Plan
     from volseg.training.run import Run
 
 
-def plan(
+def plan(  # noqa: PLR0913  each is an option of the command
     data: StrPath,
     *,
     network: NetworkName | None = None,
@@ -38,6 +41,8 @@ def plan(
     config: StrPath | Changes | None = None,
     changes: Changes | None = None,
     allow_gaps: bool = False,
+    output: StrPath | None = None,
+    overwrite: bool = False,
     progress: Progress = ignore_progress,
 ) -> Plan:
     """Look at a labelled data set and plan a complete configuration, with a reason beside every choice.
@@ -49,6 +54,8 @@ def plan(
         config: A YAML file of some keys, or the keys themselves.
         changes: Keys that are laid over those.
         allow_gaps: Whether DICOM series with missing slices are bridged by interpolation.
+        output: The YAML file to write; without it nothing is written.
+        overwrite: Whether a file there is given up.
         progress: Told per case.
 
     Returns:
@@ -57,12 +64,20 @@ def plan(
     Raises:
         DataError: If there is no labelled case.
         ConfigError: If a key is unknown or its value not allowed.
+        OutputExistsError: If there is a file that volseg did not write or that was changed since.
     """
     from volseg.config import PartialConfig
+    from volseg.io.written import claim
     from volseg.planning import plan_folder
 
     given = PartialConfig.stated(config, changes, allow_gaps, network=network, training={"minutes": minutes})
-    return plan_folder(Path(data), given, progress)[1]
+    inputs = _inputs(data, config)
+    if output is not None:
+        claim([Path(output)], inputs, overwrite=overwrite)
+    made = replace(plan_folder(Path(data), given, progress)[1], inputs=inputs)
+    if output is not None:
+        made.save(output)
+    return made
 
 
 def train(  # noqa: PLR0913  each is an option of the command
@@ -79,6 +94,7 @@ def train(  # noqa: PLR0913  each is an option of the command
     start_from: StrPath | None = None,
     allow_gaps: bool = False,
     resume: bool = False,
+    overwrite: bool = False,
     progress: Progress = ignore_progress,
 ) -> Run:
     """Train a network; what is left open is planned.
@@ -98,6 +114,7 @@ def train(  # noqa: PLR0913  each is an option of the command
         start_from: A run, a model or a file of weights to start with, as far as it fits.
         allow_gaps: Whether DICOM series with missing slices are bridged by interpolation.
         resume: Go on with the interrupted run in `output`.
+        overwrite: Whether files of the user's that lie where those of the run are to be are given up; never a run.
         progress: Told per case and per step.
 
     Returns:
@@ -126,6 +143,8 @@ def train(  # noqa: PLR0913  each is an option of the command
             Path(output),
             given,
             resume=resume or was_restarted(),
+            overwrite=overwrite,
+            inputs=_inputs(data, config, start_from),
             progress=progress if group.is_leader else ignore_progress,
             group=group,
         )
@@ -151,6 +170,7 @@ def evaluate(  # noqa: PLR0913  each is an option of the command
     allow_gaps: bool = False,
     report: bool = False,
     images: StrPath | None = None,
+    overwrite: bool = False,
     progress: Progress = ignore_progress,
 ) -> Evaluation:
     """Compare masks with references, case by case and label by label; or two arrays.
@@ -174,6 +194,7 @@ def evaluate(  # noqa: PLR0913  each is an option of the command
         allow_gaps: Whether DICOM series with missing slices are bridged by interpolation.
         report: Whether report.html is written, with pictures.
         images: Images for the report, if `references` is not a whole data set.
+        overwrite: Whether files that lie where the tables are to be are given up.
         progress: Told after each case.
 
     Returns:
@@ -182,6 +203,7 @@ def evaluate(  # noqa: PLR0913  each is an option of the command
     Raises:
         DataError: If there is nothing to compare.
         ConfigError: If the options do not go with each other.
+        OutputExistsError: If there is a table that volseg did not write or that was changed since.
         OutputError: If the output cannot be written.
     """
     from volseg.evaluation import evaluate_arrays
@@ -198,14 +220,18 @@ def evaluate(  # noqa: PLR0913  each is an option of the command
     from volseg.cases import find_images, is_dataset
     from volseg.config import DicomRules
     from volseg.evaluation.folder import FolderOptions, evaluate_folder
+    from volseg.io.written import claim
     from volseg.reporting.evaluations import describe_evaluation, report_evaluation
+    from volseg.reporting.page import REPORT_FILE
 
     masks, folder, rules = Path(predictions), Path(references), DicomRules(allow_gaps=allow_gaps)
     region = None if within is None else Path(within)
     shown = Path(images) if images else folder if is_dataset(folder) else None
     known = find_images(shown, rules) if report and shown else {}
-    options = FolderOptions(probabilities, region, ignore, resample, only_predicted, rules)
+    options = FolderOptions(probabilities, region, ignore, resample, only_predicted, rules, overwrite)
     target = None if output is None else Path(output)
+    if target is not None and report:
+        claim([target / REPORT_FILE], _inputs(masks, folder, images), overwrite=overwrite)
     result, pairs, settings = evaluate_folder(masks, folder, target, conventions, options, progress)
     if target is None:
         return result
@@ -218,24 +244,26 @@ def evaluate(  # noqa: PLR0913  each is an option of the command
     return replace(result, report=page, remarks=(*result.remarks, *([remark] if alone else [])))
 
 
-def compare(first: StrPath, second: StrPath, output: StrPath) -> Comparison:
+def compare(first: StrPath, second: StrPath, output: StrPath, *, overwrite: bool = False) -> Comparison:
     """Compare two evaluations of the same references, case by case.
 
     Args:
         first: A folder that `evaluate` wrote.
         second: Another, of the same references.
         output: Gets comparison.csv and differences.csv.
+        overwrite: Whether files of these names in it are given up.
 
     Returns:
         The tables.
 
     Raises:
         DataError: If a folder holds no evaluation, or they are not of the same cases, labels and metrics.
+        OutputExistsError: If there is a table that volseg did not write or that was changed since.
         OutputError: If the tables cannot be written.
     """
     from volseg.evaluation import compare as compare_scores
 
-    return compare_scores(Path(first), Path(second), Path(output))
+    return compare_scores(Path(first), Path(second), Path(output), overwrite=overwrite)
 
 
 def inspect(
@@ -275,19 +303,24 @@ def inspect(
     return inspect_folder(Path(path), given, data, progress)
 
 
-def report(folder: StrPath) -> Path:
+def report(folder: StrPath, *, overwrite: bool = False) -> Path:
     """Write report.html again from a folder of results: a run, an evaluation, or a reviewed batch.
+
+    Args:
+        folder: Of the results.
+        overwrite: Whether a report.html that volseg did not write, or that was changed since, is given up.
 
     Returns:
         The page.
 
     Raises:
         DataError: If it holds no results, or damaged ones.
+        OutputExistsError: If there is a report.html of somebody else's.
         OutputError: If it cannot be written.
     """
     from volseg.reporting.folder import report_folder
 
-    return report_folder(Path(folder))
+    return report_folder(Path(folder), overwrite=overwrite)
 
 
 def export(
@@ -299,6 +332,7 @@ def export(
     labels: StrPath | None = None,
     encoding: Encoding = "binary",
     allow_gaps: bool = False,
+    overwrite: bool = False,
 ) -> Exported:
     """Write a mask in another format, exactly on the images it was made from; nothing is resampled.
 
@@ -310,6 +344,7 @@ def export(
         labels: What the values mean; by default the labels.json beside the mask, else what the mask says itself.
         encoding: Of a DICOM Segmentation: "binary", or "labelmap".
         allow_gaps: Whether DICOM series with missing slices are bridged by interpolation.
+        overwrite: Whether what lies at the output is given up; the mask and the images never are.
 
     Returns:
         The mask as written, and where.
@@ -318,6 +353,7 @@ def export(
         ConfigError: If the format is not known, or the name of the output does not go with it.
         GeometryError: If the mask lies on none of the images.
         DataError: If one of them cannot be read, or lacks what the format must state.
+        OutputExistsError: If there is a file that volseg did not write or that was changed since, or an input.
         OutputError: If it cannot be written.
     """
     from volseg.exporting import Export, parse_encoding, parse_formats
@@ -325,8 +361,8 @@ def export(
 
     (form,) = parse_formats(format)
     stated = None if labels is None else Path(labels)
-    request = Export(Path(mask), Path(reference), Path(output), form, stated, parse_encoding(encoding), allow_gaps)
-    return export_mask(request)
+    paths = Path(mask), Path(reference), Path(output)
+    return export_mask(Export(*paths, form, stated, parse_encoding(encoding), allow_gaps, overwrite))
 
 
 def download(
@@ -357,3 +393,10 @@ def download(
     from volseg.cases.download import download as fetch
 
     return fetch(task, Path(output), url=url, md5=md5, progress=progress)
+
+
+def _inputs(*given: object) -> Inputs:
+    """What a call reads, as far as it is given as a path."""
+    from volseg.io.written import Inputs
+
+    return Inputs.of(*(path for path in given if isinstance(path, str | PathLike)))

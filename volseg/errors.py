@@ -56,5 +56,9 @@ class OutputError(VolsegError):
     """An output cannot be written."""
 
 
+class OutputExistsError(OutputError):
+    """An output would replace a file that is not volseg's to replace."""
+
+
 class TrainingError(VolsegError):
     """Training cannot go on."""

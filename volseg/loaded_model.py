@@ -127,6 +127,7 @@ class Model:
         probabilities: bool = False,
         report: bool = False,
         allow_mismatch: bool = False,
+        overwrite: bool = False,
         progress: Progress = ignore_progress,
         on_case_done: Callable[[CaseResult], None] | None = None,
         executor: Executor | None = None,
@@ -142,6 +143,8 @@ class Model:
             report: Whether the masks are reviewed, in report.html and review.csv.
             allow_mismatch: Whether images that the model was not made for (of another modality, say) are segmented all
                 the same, with a warning in cases.csv; otherwise they fail.
+            overwrite: Replace what lies where masks and tables are to be even if volseg did not write it; never the
+                input. Without it such a table is refused, and such a mask lets its case fail.
             progress: Told per case and window; raise `Cancelled` in it to stop.
             on_case_done: Gets each result as soon as the case is done.
             executor: Reads and writes the cases; two threads unless another is given.
@@ -152,15 +155,18 @@ class Model:
         Raises:
             DataError: If there is nothing to segment.
             ConfigError: If a format is not known.
+            OutputExistsError: If there is a table that volseg did not write or that was changed since.
             OutputError: If the output cannot be written; what is finished is in cases.csv.
         """
         from volseg.exporting import parse_encoding, parse_formats
         from volseg.prediction.batch import Request, find_batch, segment_batch
-        from volseg.reporting.batches import describe_batch, report_batch
+        from volseg.reporting.batches import claim_report, describe_batch, report_batch
 
         kinds, coding = parse_formats(formats), parse_encoding(encoding)
-        request = Request(Path(output), kinds, coding, probabilities, allow_mismatch)
+        request = Request(Path(output), kinds, coding, probabilities, allow_mismatch, overwrite)
         inputs = find_batch(Path(source), self.config.data, progress)
+        if report:
+            claim_report(inputs, request.output, overwrite=overwrite)
         results = segment_batch(inputs, self.networks, request, progress, on_case_done, executor)
         describe_batch(self.files, self.config, request.output)
         page = None

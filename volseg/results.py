@@ -67,6 +67,7 @@ class Prediction:
         *,
         format: Format | None = None,  # noqa: A002  what everybody calls it
         encoding: Encoding = "binary",
+        overwrite: bool = False,
     ) -> list[Path]:
         """Write the mask.
 
@@ -76,6 +77,7 @@ class Prediction:
                 segmented.
             format: Needed only where the suffix of the path does not say it: "stl" and "ply" are folders.
             encoding: Of a DICOM Segmentation: "binary", or "labelmap".
+            overwrite: Replace what lies at the path even if volseg did not write it; never the images.
 
         Returns:
             What was written: a structured report comes with the Segmentation it refers to.
@@ -84,12 +86,13 @@ class Prediction:
             ConfigError: If the format is not known, or does not go with the path.
             DataError: If the format refers to images and there are none, or of another kind.
             GeometryError: If the mask lies on none of the images.
+            OutputExistsError: If there is a file that volseg did not write or that was changed since.
             OutputError: If it cannot be written.
         """
         from volseg.exporting import save_mask
 
         image = self.image if images is None else Path(images)
-        return save_mask(self.mask, Path(path), image, format, encoding)
+        return save_mask(self.mask, Path(path), image, format, encoding, overwrite=overwrite)
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,7 +25,8 @@ from urllib.parse import urlsplit
 from urllib.request import Request, url2pathname, urlopen
 
 from volseg.errors import ConfigError, DataError
-from volseg.io.files import make_folder, output_error
+from volseg.io.disk_errors import output_error
+from volseg.io.files import make_folder
 from volseg.progress import Progress, ignore_progress
 
 _CHUNK = 1 << 20

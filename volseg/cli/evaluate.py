@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from volseg.cli.console import print_comparison, print_line, print_summary, say
-from volseg.cli.options import EXIT_SOME_FAILED, GapsOption, only, progress_shown
+from volseg.cli.options import EXIT_SOME_FAILED, GapsOption, OverwriteOption, only, progress_shown
 
 if TYPE_CHECKING:
     from volseg import Evaluation
@@ -60,14 +60,15 @@ def evaluate(  # noqa: PLR0913  each is an option
     images: Annotated[
         Path | None, typer.Option("--images", help="Images for the report, if REFERENCES is not a whole data set.")
     ] = None,
+    overwrite: OverwriteOption = False,
     compare: Annotated[
         bool, typer.Option("--compare", help="Compare two folders of scores of the same references, case by case.")
     ] = False,
 ) -> None:
     """Compare masks with references, case by case and label by label; or two models' scores."""
     if compare:
-        only(context, {"predictions", "references", "output", "compare"}, "does not go with --compare")
-        _compare_scores(predictions, references, output)
+        only(context, {"predictions", "references", "output", "overwrite", "compare"}, "does not go with --compare")
+        _compare_scores(predictions, references, output, overwrite=overwrite)
         return
     import volseg
 
@@ -90,6 +91,7 @@ def evaluate(  # noqa: PLR0913  each is an option
             allow_gaps=allow_gaps,
             report=report,
             images=images,
+            overwrite=overwrite,
             progress=progress,
         )
     _print_evaluation(result, report=report)
@@ -107,9 +109,9 @@ def _print_evaluation(result: Evaluation, *, report: bool) -> None:
     print_line(f"\nwrote {tables}{' and report.html' if report else ''} in {result.folder}")
 
 
-def _compare_scores(first: Path, second: Path, output: Path) -> None:
+def _compare_scores(first: Path, second: Path, output: Path, *, overwrite: bool) -> None:
     import volseg
 
-    comparison = volseg.compare(first, second, output)
+    comparison = volseg.compare(first, second, output, overwrite=overwrite)
     print_comparison(comparison.table)
     print_line(f"\nwrote comparison.csv and differences.csv in {comparison.folder}")

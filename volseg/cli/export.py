@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from volseg.cli.console import print_line
-from volseg.cli.options import FORMATS, EncodingOption, GapsOption
+from volseg.cli.options import FORMATS, EncodingOption, GapsOption, OverwriteOption
 
 
 def export(
@@ -22,6 +22,7 @@ def export(
     ] = None,
     encoding: EncodingOption = "binary",
     allow_gaps: GapsOption = False,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Write a mask in another format, exactly on the images it was made from."""
     import volseg
@@ -34,6 +35,7 @@ def export(
         labels=labels,
         encoding=encoding,  # type: ignore[arg-type]
         allow_gaps=allow_gaps,
+        overwrite=overwrite,
     )
     for path in exported.paths:
         print_line(f"wrote {path}: {exported.mask.geometry}")

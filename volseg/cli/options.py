@@ -30,6 +30,12 @@ GapsOption = Annotated[
 ]
 
 
+OverwriteOption = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace files that volseg did not write, or that you changed; never the input."),
+]
+
+
 class InterruptedByUserError(Exception):
     """Ctrl-C, taken out of the hands of typer, which would only say that it aborted."""
 

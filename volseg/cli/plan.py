@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from volseg.cli.console import print_line
-from volseg.cli.options import ConfigOption, GapsOption, SetOption, changes_of, progress_shown
+from volseg.cli.options import ConfigOption, GapsOption, OverwriteOption, SetOption, changes_of, progress_shown
 
 
 def plan(
@@ -18,15 +18,21 @@ def plan(
     config: ConfigOption = None,
     assignments: SetOption = None,
     allow_gaps: GapsOption = False,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Look at a data set and write a complete, commented configuration."""
     import volseg
 
     with progress_shown() as progress:
         made = volseg.plan(
-            data, config=config, changes=changes_of(assignments), allow_gaps=allow_gaps, progress=progress
+            data,
+            config=config,
+            changes=changes_of(assignments),
+            allow_gaps=allow_gaps,
+            output=output,
+            overwrite=overwrite,
+            progress=progress,
         )
-    made.save(output)
     found = made.dataset
     if found is not None:
         print_line(f"{len(found.cases)} cases ({found.layout}), {len(found.set_aside)} files not used; wrote {output}")

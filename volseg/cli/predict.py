@@ -14,6 +14,7 @@ from volseg.cli.options import (
     EncodingOption,
     FormatOption,
     GapsOption,
+    OverwriteOption,
     SetOption,
     changes_of,
     progress_shown,
@@ -48,6 +49,7 @@ def predict(  # noqa: PLR0913  each is an option
     report: Annotated[
         bool, typer.Option("--report", help="Also write report.html: what somebody should look at, with pictures.")
     ] = False,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Segment every case in a folder. An interrupted batch goes on with the same command."""
     import volseg
@@ -66,6 +68,7 @@ def predict(  # noqa: PLR0913  each is an option
             probabilities=probabilities,
             report=report,
             allow_mismatch=allow_mismatch,
+            overwrite=overwrite,
             progress=progress,
             on_case_done=show,
         )

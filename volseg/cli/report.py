@@ -8,12 +8,15 @@ from typing import Annotated
 import typer
 
 from volseg.cli.console import print_line
+from volseg.cli.options import OverwriteOption
 
 
 def report(
     folder: Annotated[Path, typer.Argument(help="A run, or what `volseg evaluate` wrote.")],
+    *,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Write report.html again, from what a folder of results holds."""
     import volseg
 
-    print_line(f"wrote {volseg.report(folder)}")
+    print_line(f"wrote {volseg.report(folder, overwrite=overwrite)}")

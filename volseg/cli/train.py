@@ -12,6 +12,7 @@ from volseg.cli.options import (
     EXIT_SOME_FAILED,
     ConfigOption,
     GapsOption,
+    OverwriteOption,
     SetOption,
     changes_of,
     progress_shown,
@@ -40,6 +41,7 @@ def train(  # noqa: PLR0913  each is an option
     ] = None,
     allow_gaps: GapsOption = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Train a network: a 3D U-Net fitted to the data unless the configuration says otherwise."""
     import volseg
@@ -57,6 +59,7 @@ def train(  # noqa: PLR0913  each is an option
             start_from=start_from,
             allow_gaps=allow_gaps,
             resume=resume,
+            overwrite=overwrite,
             progress=progress,
         )
     if not run.is_leader:

@@ -16,6 +16,7 @@ from volseg.evaluation.evaluate import METRICS_FILE, STATISTICS_FILE
 from volseg.evaluation.summary import bootstrap_means, interval
 from volseg.io.files import make_folder
 from volseg.io.tables import read_table, write_table
+from volseg.io.written import Inputs, claim
 from volseg.metrics import LabelStatus
 
 if TYPE_CHECKING:
@@ -43,21 +44,25 @@ class Comparison:
     folder: Path
 
 
-def compare(first: Path, second: Path, output: Path) -> Comparison:
+def compare(first: Path, second: Path, output: Path, *, overwrite: bool = False) -> Comparison:
     """Compare two evaluations and write `comparison.csv` and `differences.csv`.
 
     Args:
         first: A folder that `evaluate` wrote.
         second: Another, of the same references.
         output: The folder of the tables, made when it is missing.
+        overwrite: Whether the user gave up files that lie where the tables are to be.
 
     Returns:
         The tables.
 
     Raises:
         DataError: If a folder holds no evaluation, or they are not of the same cases, labels and metrics.
+        OutputExistsError: If there is a table that volseg did not write or that was changed since.
         OutputError: If the tables cannot be written.
     """
+    paths = [output / COMPARISON_FILE, output / DIFFERENCES_FILE]
+    claim(paths, Inputs.of(first, second), overwrite=overwrite)
     tables = [read_table(folder / METRICS_FILE, [*_KEY, "status", "reference_ml"]) for folder in (first, second)]
     numbers = [read_table(folder / STATISTICS_FILE, ["metric", "definition", "better"]) for folder in (first, second)]
     directions = _directions(*numbers)

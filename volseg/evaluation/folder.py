@@ -5,10 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from volseg.about import ABOUT_FILE
 from volseg.config import NO_RULES, DicomRules
-from volseg.evaluation.evaluate import CasePair, Evaluation, EvaluationSettings, evaluate
+from volseg.evaluation.evaluate import (
+    METRICS_FILE,
+    STATISTICS_FILE,
+    SUMMARY_FILE,
+    CasePair,
+    Evaluation,
+    EvaluationSettings,
+    evaluate,
+)
 from volseg.evaluation.labels import scored_labels
 from volseg.evaluation.pairing import pair_cases
+from volseg.io.written import Inputs, claim
 from volseg.metrics import Conventions
 from volseg.progress import Progress, ignore_progress
 
@@ -24,6 +34,7 @@ class FolderOptions:
         resample: Whether masks on another grid are brought onto that of their reference, instead of refused.
         only_predicted: Whether references without a prediction are left out, instead of scoring 0.
         rules: How DICOM references are read.
+        overwrite: Whether the user gave up files that lie where the tables are to be; never the masks.
     """
 
     probabilities: bool = False
@@ -32,6 +43,7 @@ class FolderOptions:
     resample: bool = False
     only_predicted: bool = False
     rules: DicomRules = NO_RULES
+    overwrite: bool = False
 
 
 def evaluate_folder(
@@ -57,8 +69,13 @@ def evaluate_folder(
 
     Raises:
         DataError: If no mask belongs to any reference, or nothing says what the values mean.
+        OutputExistsError: If there is a table that volseg did not write or that was changed since.
         OutputError: If the tables cannot be written.
     """
+    if output is not None:
+        tables = (METRICS_FILE, SUMMARY_FILE, STATISTICS_FILE, ABOUT_FILE)
+        inputs = Inputs.of(predictions, references, options.within)
+        claim([output / name for name in tables], inputs, overwrite=options.overwrite)
     pairing = pair_cases(
         predictions,
         references,

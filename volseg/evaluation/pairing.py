@@ -15,6 +15,7 @@ from volseg.config import NO_RULES, DicomRules
 from volseg.errors import DataError
 from volseg.evaluation import CasePair
 from volseg.io import Source, discover
+from volseg.io.earlier import is_batch_table
 from volseg.prediction.cases_csv import CASES_FILE, PROBABILITIES, probability_file, segmented_cases
 
 
@@ -56,7 +57,7 @@ def pair_cases(
     """
     wanted = find_references(references, rules)
     made = masks_in(predictions, rules)
-    if (predictions / CASES_FILE).is_file():  # what another batch left in the folder is not this one's
+    if is_batch_table(predictions / CASES_FILE):  # a mask that it does not tell of belongs to no case
         made = {case_id: made[case_id] for case_id in segmented_cases(predictions / CASES_FILE) if case_id in made}
     longer = _longer_names(wanted, made)
     made |= {case_id: made.pop(name) for case_id, name in longer.items()}

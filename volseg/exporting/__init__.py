@@ -18,7 +18,7 @@ from volseg.exporting.formats import (
     with_needed,
 )
 from volseg.exporting.save import save_mask
-from volseg.exporting.write import write, write_all
+from volseg.exporting.write import claim_masks, write, write_all
 
 __all__ = [
     "ENCODINGS",
@@ -30,6 +30,7 @@ __all__ = [
     "Exported",
     "Format",
     "check_formats",
+    "claim_masks",
     "export",
     "output_path",
     "parse_encoding",

@@ -12,7 +12,7 @@ import fastremap
 
 from volseg.cases.series import choose_series, named
 from volseg.config import NO_RULES
-from volseg.errors import ConfigError, DataError, GeometryError, OutputError
+from volseg.errors import ConfigError, DataError, GeometryError, OutputExistsError
 from volseg.exporting.formats import (
     MESHES,
     SUFFIXES,
@@ -22,12 +22,13 @@ from volseg.exporting.formats import (
     warn_of_private_codes,
     with_needed,
 )
-from volseg.exporting.write import write_all
+from volseg.exporting.write import claim_masks, write_all
 from volseg.image.geometry import Geometry
 from volseg.image.terminology import lookup
 from volseg.image.volume import Label, Mask
 from volseg.io import SegmentsSource, SeriesSource, Source, discover, read_mask, read_volume, single_source
 from volseg.io.labels import LABELS_FILE, read_labels
+from volseg.io.written import Inputs, remove_written_in
 
 if TYPE_CHECKING:
     from volseg.io.dicom import Instances
@@ -47,6 +48,7 @@ class Export:
         labels: What the values mean; by default the labels.json beside the mask, else what the mask says itself.
         encoding: Of a Segmentation.
         allow_gaps: Whether DICOM series with missing slices are bridged.
+        overwrite: Whether the user gave up what lies at the output; never an input.
     """
 
     mask: Path
@@ -56,6 +58,12 @@ class Export:
     labels: Path | None = None
     encoding: Encoding = "binary"
     allow_gaps: bool = False
+    overwrite: bool = False
+
+    @property
+    def inputs(self) -> Inputs:
+        """All that is read."""
+        return Inputs.of(self.mask, self.reference, self.labels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,12 +112,16 @@ def export(request: Export) -> Exported:
     source = single_source(request.mask)
     labels = _labels_of(source, request)
     placed = _placed(source, labels, request)
-    if request.form in MESHES and any(request.output.glob(f"*.{request.form}")):
-        raise OutputError(f"{request.output} already holds meshes", hint="choose another --output")
-    return Exported(placed.mask, write_placed(placed, request.output, request.form, request.encoding))
+    inputs = Inputs.of(*request.inputs.paths, *source.files, *placed.image.files)
+    paths = write_placed(
+        placed, request.output, request.form, request.encoding, inputs=inputs, overwrite=request.overwrite
+    )
+    return Exported(placed.mask, paths)
 
 
-def write_placed(placed: Placed, path: Path, form: Format, encoding: Encoding) -> tuple[Path, ...]:
+def write_placed(
+    placed: Placed, path: Path, form: Format, encoding: Encoding, *, inputs: Inputs, overwrite: bool = False
+) -> tuple[Path, ...]:
     """Write a mask in one format, and the Segmentation that a structured report refers to.
 
     Args:
@@ -117,13 +129,26 @@ def write_placed(placed: Placed, path: Path, form: Format, encoding: Encoding) -
         path: The file, or the folder of meshes; its name ends with the format's suffix.
         form: The format.
         encoding: Of a Segmentation.
+        inputs: What is never replaced.
+        overwrite: Whether the user gave up what is there.
 
     Returns:
         What was written.
+
+    Raises:
+        OutputExistsError: If there is a file that volseg did not write or that was changed since, an input, or meshes
+            of another mask.
     """
     warn_of_private_codes(placed.mask.labels, [form])
     case_id = path.name.removesuffix(SUFFIXES[form])
     paths = {each: output_path(path.parent, case_id, each) for each in with_needed([form])}
+    if form in MESHES and not overwrite and any(path.glob(f"*.{form}")):
+        raise OutputExistsError(
+            f"{path} already holds meshes", hint="choose another --output, or replace those of volseg with --overwrite"
+        )
+    claim_masks(paths, placed.mask.labels, inputs, overwrite=overwrite)
+    if form in MESHES:
+        remove_written_in(path, f"*.{form}")
     write_all(placed.mask, placed.image, paths, encoding, placed.instances)
     return tuple(paths.values())
 

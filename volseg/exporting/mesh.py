@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,9 +22,11 @@ from trimesh.util import append_faces
 from trimesh.visual import ColorVisuals, TextureVisuals
 from trimesh.visual.material import PBRMaterial
 
+from volseg.errors import OutputExistsError
 from volseg.exporting.sidecars import color_of
 from volseg.image.volume import Label, Mask
 from volseg.io.files import atomic_path
+from volseg.io.written import NO_INPUTS, Inputs, claim, is_result
 
 Form = Literal["stl", "ply"]
 #: (V, 3) vertices and (F, 3) rows of them.
@@ -77,14 +80,39 @@ def write_meshes(mask: Mask, folder: Path, form: Form) -> list[Path]:
         OutputError: If one cannot be written.
     """
     encode: Callable[[LabelSurface], bytes] = _stl if form == "stl" else _ply
-    names = dict(zip(mask.labels, _distinct([_file_name(label) for label in mask.labels], mask.labels), strict=True))
+    files = _mesh_files(mask.labels, folder, form)
     paths = []
     for surface in _surfaces(mask):
-        path = folder / f"{names[surface.label]}.{form}"
+        path = files[surface.label]
         with atomic_path(path) as temporary:
             temporary.write_bytes(encode(surface))
         paths.append(path)
     return paths
+
+
+def claim_meshes(
+    labels: Sequence[Label], folder: Path, form: Form, inputs: Inputs = NO_INPUTS, *, overwrite: bool = False
+) -> None:
+    """Make sure that the meshes of a mask can be written, and that no others would lie among them.
+
+    Raises:
+        OutputExistsError: If the folder holds meshes that volseg did not write or that were changed since, or is none.
+    """
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise OutputExistsError(f"{folder} is to be the folder of meshes, and is none", hint="choose another --output")
+    claim(_mesh_files(labels, folder, form).values(), inputs, overwrite=overwrite)
+    strange = [path for path in sorted(folder.glob(f"*.{form}")) if not is_result(path)]
+    if strange and not overwrite:
+        raise OutputExistsError(
+            f"{folder} already holds meshes that volseg did not write, {strange[0].name} for one",
+            hint="choose another --output, or put new ones among them with --overwrite",
+        )
+
+
+def _mesh_files(labels: Sequence[Label], folder: Path, form: Form) -> dict[Label, Path]:
+    """Label -> the file of its surface."""
+    names = _distinct([_file_name(label) for label in labels], labels)
+    return {label: folder / f"{name}.{form}" for label, name in zip(labels, names, strict=True)}
 
 
 def write_glb(mask: Mask, path: Path) -> None:

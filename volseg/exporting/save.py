@@ -17,6 +17,7 @@ from volseg.exporting.formats import (
 )
 from volseg.image.volume import Mask
 from volseg.io import FileSource, Source
+from volseg.io.written import Inputs
 
 
 def save_mask(
@@ -25,6 +26,8 @@ def save_mask(
     image: Source | Path | None = None,
     form: Format | None = None,
     encoding: Encoding = "binary",
+    *,
+    overwrite: bool = False,
 ) -> list[Path]:
     """Write a mask, with the Segmentation that a structured report refers to.
 
@@ -34,6 +37,7 @@ def save_mask(
         image: What it was made from, or a path where that lies; without it there are no DICOM objects and no preview.
         form: The format; by default the one that the path's suffix names.
         encoding: Of a Segmentation.
+        overwrite: Whether the user gave up what lies at the path; never the image.
 
     Returns:
         What was written.
@@ -42,6 +46,7 @@ def save_mask(
         ConfigError: If the path does not go with the format.
         DataError: If the format refers to the image and there is none, or of another kind.
         GeometryError: If the mask does not lie on the image.
+        OutputExistsError: If there is a file that volseg did not write or that was changed since.
         OutputError: If it cannot be written.
     """
     (form,) = parse_formats(form or format_of(path))
@@ -52,4 +57,5 @@ def save_mask(
         raise DataError(f"{form} needs the images that the mask was made from", hint="name them with `images`")
     # A format that needs no image does not look at it.
     placed = place(mask.on, image) if isinstance(image, Path) else Placed(mask, image or FileSource(path))
-    return list(write_placed(placed, path, form, parse_encoding(encoding)))
+    inputs = Inputs.of(image) if isinstance(image, Path) else Inputs.of(*(image.files if image else ()))
+    return list(write_placed(placed, path, form, parse_encoding(encoding), inputs=inputs, overwrite=overwrite))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from volseg.exporting.formats import OF_DICOM, Encoding, Format, check_formats
-from volseg.image.volume import Mask
+from volseg.exporting.formats import MESHES, OF_DICOM, Encoding, Format, check_formats
+from volseg.image.volume import Label, Mask
 from volseg.io import SeriesSource, Source, read_volume, write_mask
+from volseg.io.written import NO_INPUTS, Inputs, claim
 
 if TYPE_CHECKING:
     from volseg.io.dicom import Instances  # it takes pydicom, which most formats do without
@@ -55,6 +56,28 @@ def write_all(
     for form, path in paths.items():
         if form not in OF_DICOM:
             _write_file(mask, image, path, form)
+
+
+def claim_masks(
+    paths: Mapping[Format, Path], labels: Sequence[Label], inputs: Inputs = NO_INPUTS, *, overwrite: bool = False
+) -> None:
+    """Make sure that a mask can be written: that it replaces nothing but what volseg wrote.
+
+    Args:
+        paths: Format -> where it is written, from `output_path`.
+        labels: Of the mask, which name its meshes.
+        inputs: What is never replaced.
+        overwrite: Whether the user gave up what is there.
+
+    Raises:
+        OutputExistsError: If a file or a folder is in the way.
+    """
+    claim([path for form, path in paths.items() if form not in MESHES], inputs, overwrite=overwrite)
+    for form, path in paths.items():
+        if form == "stl" or form == "ply":  # noqa: PLR1714  mypy knows the types by it
+            from volseg.exporting.mesh import claim_meshes
+
+            claim_meshes(labels, path, form, inputs, overwrite=overwrite)
 
 
 def _write_dicom(mask: Mask, instances: Instances, paths: Mapping[Format, Path], encoding: Encoding) -> None:

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import errno
+import logging
 import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
-from volseg.errors import OutputError
+from volseg.io import written
+from volseg.io.disk_errors import output_error
+from volseg.io.record import locked
+from volseg.io.written import claim, discard, flush, put_in_place, put_where_nothing_is, unfinished
 
-#: Marks files that are being written. Discovery never sees hidden files, and a killed run's leftovers are recognised.
-TEMPORARY_PREFIX = ".volseg-part-"
-#: A disk with less room than this is full, whatever a library says of its failed write.
-_FULL_BYTES = 1_000_000
+logger = logging.getLogger(__name__)
+
+
+#: How a file appears: `atomic_path` or `new_path`.
+Appearing = Callable[[Path], AbstractContextManager[Path]]
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`, moved onto it when the block succeeds and removed when it does not.
 
-    The temporary name keeps the suffix, because libraries choose the format by it.
+    The temporary name keeps the suffix, because libraries choose the format by it. What is written so is recorded, and
+    nothing else is replaced.
 
     Args:
         path: Where the file will be. Missing parent folders are made.
@@ -30,15 +34,34 @@ def atomic_path(path: Path) -> Iterator[Path]:
         The path to write to.
 
     Raises:
+        OutputExistsError: If there is a file that volseg did not write, or that was changed since.
         OutputError: If the folder or the file cannot be written (permission, full disk).
     """
-    temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name}")
+    with _moved(path, put_in_place) as temporary:
+        yield temporary
+
+
+@contextmanager
+def new_path(path: Path) -> Iterator[Path]:
+    """Give a temporary path as `atomic_path` does, for data rather than results: it replaces nothing, and is no record.
+
+    Raises:
+        OutputExistsError: If there is anything at `path`.
+        OutputError: If the folder or the file cannot be written (permission, full disk).
+    """
+    with _moved(path, put_where_nothing_is) as temporary:
+        yield temporary
+
+
+@contextmanager
+def _moved(path: Path, put: Callable[[Path, Path], None]) -> Iterator[Path]:
+    temporary = unfinished(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        _flush(temporary)
-        temporary.replace(path)
-        _flush(path.parent)
+        flush(temporary)
+        put(temporary, path)
+        flush(path.parent)
     except OSError as error:
         raise output_error(path, error) from error
     finally:
@@ -55,13 +78,26 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def append_text(path: Path, text: str) -> None:
+    """Put more behind a UTF-8 text file of volseg's, or begin it.
+
+    Raises:
+        OutputExistsError: If there is a file that volseg did not write, or that was changed since.
+        OutputError: If it cannot be written.
+    """
+    with locked_folder(path.parent):
+        claim([path])
+        earlier = path.read_text(encoding="utf-8") if path.exists() else ""
+        write_text(path, earlier + text)
+
+
 def make_folder(folder: Path) -> None:
     """Make an output folder and prove that files can be written into it, before hours of work are put in.
 
     Raises:
         OutputError: If it cannot be made or written.
     """
-    probe = folder / f"{TEMPORARY_PREFIX}{os.getpid()}-probe"
+    probe = unfinished(folder / "probe")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
@@ -72,16 +108,34 @@ def make_folder(folder: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the half-written files that a killed process left in an output folder.
+    """Remove the half-written files that a killed process left in an output folder; a living one's stay.
 
     Raises:
         OutputError: If one cannot be removed.
     """
-    for leftover in folder.rglob(f"{TEMPORARY_PREFIX}*"):
+    if elsewhere := written.remove_leftovers(folder):
+        logger.warning(
+            "%s holds %d unfinished files of other machines; if nothing writes there, remove them: %s*",
+            folder,
+            elsewhere,
+            written.TEMPORARY_PREFIX,
+        )
+
+
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Keep other processes and threads out of what is read and then written in a folder; for as short as that takes.
+
+    Raises:
+        OutputError: If the folder cannot be written, or another process hangs while it holds the lock.
+    """
+    with ExitStack() as stack:
         try:
-            leftover.unlink()
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(folder))
         except OSError as error:
-            raise output_error(leftover, error) from error
+            raise output_error(folder, error) from error
+        yield
 
 
 def without_root(text: str, root: Path) -> str:
@@ -90,38 +144,8 @@ def without_root(text: str, root: Path) -> str:
     return text.replace(f"{folder}{os.sep}", "").replace(f"{folder}:", "the images:")
 
 
-def output_error(path: Path, error: OSError) -> OutputError:
-    """Say why `path` cannot be written, and what to do about it."""
-    if error.errno is None and isinstance(error.__cause__, OSError):  # a library put words of its own around it
-        error = error.__cause__
-    if error.errno is None and _is_full(path.parent):  # numpy says only how many bytes it could not write
-        error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    match error.errno:
-        case errno.ENOSPC | errno.EDQUOT:
-            hint = "free some space or choose another --output; what is already there is complete"
-        case errno.EACCES | errno.EPERM | errno.EROFS:
-            hint = "choose an --output that you may write to"
-        case errno.ENOTDIR | errno.EEXIST:
-            hint = "a file stands where a folder is needed; choose another --output"
-        case _:
-            hint = "choose another --output"
-    return OutputError(f"cannot write {path}: {error.strerror or error}", hint=hint)
-
-
-def _is_full(folder: Path) -> bool:
-    return folder.is_dir() and shutil.disk_usage(folder).free < _FULL_BYTES
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+def _remove(temporary: Path) -> None:
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
+        discard(temporary)
     except OSError:  # the folder is not ours to write, so nothing of ours is in it
         return

@@ -182,10 +182,11 @@ def write_mask(mask: Mask, path: Path) -> None:
 
 
 def write_volume(volume: Volume, path: Path) -> None:
-    """Write an image in the format that the suffix of `path` names, whole or not at all.
+    """Write an image in the format that the suffix of `path` names, whole or not at all, where there is nothing yet.
 
     Raises:
         ConfigError: If the suffix names no format for images.
+        OutputExistsError: If there is something.
         OutputError: If it cannot be written.
     """
     _writing_library(path).write_volume(volume, path)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from volseg.errors import DataError, GeometryError, OutputError
 from volseg.image.geometry import Geometry
 from volseg.image.volume import Mask, Volume
-from volseg.io.files import atomic_path
+from volseg.io.files import Appearing, atomic_path, new_path
 from volseg.io.readable import COPY_AGAIN, unreadable
 
 SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
@@ -140,7 +140,7 @@ def write_labelled_nrrd(mask: Mask, fields: Mapping[str, str], path: Path) -> No
 
 
 def write_volume(volume: Volume, path: Path) -> None:
-    """Write an image; several channels become vector components.
+    """Write an image where there is nothing yet; several channels become vector components.
 
     Raises:
         OutputError: If it cannot be written.
@@ -149,7 +149,7 @@ def write_volume(volume: Volume, path: Path) -> None:
     image = (
         sitk.GetImageFromArray(array[..., 0]) if array.shape[-1] == 1 else sitk.GetImageFromArray(array, isVector=True)
     )
-    _write(image, volume.geometry, path)
+    _write(image, volume.geometry, path, new_path)
 
 
 def _image(array: NDArray[np.generic], geometry: Geometry) -> sitk.Image:
@@ -166,9 +166,9 @@ def _place(image: sitk.Image, geometry: Geometry) -> None:
     image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
 
 
-def _write(image: sitk.Image, geometry: Geometry, path: Path) -> None:
+def _write(image: sitk.Image, geometry: Geometry, path: Path, appearing: Appearing = atomic_path) -> None:
     _place(image, geometry)
-    with atomic_path(path) as temporary:
+    with appearing(path) as temporary:
         try:
             sitk.WriteImage(image, str(temporary), useCompression=True)
             sitk.ReadImage(str(temporary))  # ITK does not notice a disk that is full when it closes a NRRD file

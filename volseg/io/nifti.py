@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from volseg.errors import DataError, GeometryError
 from volseg.image.geometry import Geometry
 from volseg.image.volume import Mask, Volume
-from volseg.io.files import atomic_path
+from volseg.io.files import atomic_path, new_path
 
 SUFFIXES = (".nii", ".nii.gz", ".hdr")
 
@@ -94,7 +94,7 @@ def write_mask(mask: Mask, path: Path) -> None:
 
 
 def write_volume(volume: Volume, path: Path) -> None:
-    """Write an image as float32; several channels become the fourth axis.
+    """Write an image as float32 where there is nothing yet; several channels become the fourth axis.
 
     Args:
         volume: What to write.
@@ -104,7 +104,7 @@ def write_volume(volume: Volume, path: Path) -> None:
         OutputError: If it cannot be written.
     """
     array = volume.array[0] if len(volume.array) == 1 else np.moveaxis(volume.array, 0, -1)
-    with atomic_path(path) as temporary:
+    with new_path(path) as temporary:
         nib.save(_image(array, volume.geometry), temporary)
 
 

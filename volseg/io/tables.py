@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,3 +62,16 @@ def read_table(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
     if missing:
         raise DataError(f"{path} is no table of results: it has no column {missing[0]}", hint=_HINT)
     return table
+
+
+def read_cells(path: Path) -> list[dict[str, str]]:
+    """Read a CSV as it stands: a row each, every cell as text.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return [{name: cell or "" for name, cell in row.items() if name} for row in csv.DictReader(file)]
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"{path} is no table of results: {error}", hint=_HINT) from error

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import yaml
 from volseg.cases import Dataset
 from volseg.config import Config, PartialConfig, nest
 from volseg.io.files import write_text
+from volseg.io.written import NO_INPUTS, Inputs, claim
 
 _HEADER = "# Written by `volseg plan`. Every key can be edited; `volseg train --config` takes the file."
 
@@ -24,11 +26,13 @@ class Plan:
         config: Complete and valid.
         reasons: Key path -> why it has its value, for the comments of the written file.
         dataset: What it was made for, where that is known.
+        inputs: What it was made from, which it never replaces.
     """
 
     config: Config
     reasons: Mapping[str, str]
     dataset: Dataset | None = None
+    inputs: Inputs = NO_INPUTS
 
     def changed(self, changes: Mapping[str, Any]) -> Plan:
         """The plan with some keys decided otherwise.
@@ -51,7 +55,7 @@ class Plan:
             ConfigError: If the result is not valid.
         """
         reasons = {key: "given" if given.states(key) else reason for key, reason in self.reasons.items()}
-        return Plan(given.laid_over(self.config), reasons, self.dataset)
+        return replace(self, config=given.laid_over(self.config), reasons=reasons)
 
     def to_yaml(self) -> str:
         """The plan as YAML, with a comment above each key that was decided for a reason."""
@@ -68,13 +72,19 @@ class Plan:
                 lines.append(f"  {key}: {_inline(entry)}")
         return "\n".join(lines) + "\n"
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | PathLike[str], *, overwrite: bool = False) -> None:
         """Write the plan as YAML, which `volseg train --config` takes.
 
+        Args:
+            path: The file.
+            overwrite: Replace a file that volseg did not write, or that was changed since.
+
         Raises:
+            OutputExistsError: If there is such a file.
             OutputError: If it cannot be written.
         """
-        write_text(path, self.to_yaml())
+        claim([Path(path)], self.inputs, overwrite=overwrite)
+        write_text(Path(path), self.to_yaml())
 
 
 def _inline(value: object) -> str:

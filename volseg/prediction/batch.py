@@ -6,22 +6,25 @@ import json
 import logging
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
+from volseg.about import ABOUT_FILE
 from volseg.cases import Case, Dataset, find_inputs
 from volseg.cases.case import as_case_id, stem
 from volseg.config import DataConfig
-from volseg.errors import CheckpointError, ConfigError, DataError, OutputError
+from volseg.errors import CheckpointError, ConfigError, DataError, OutputError, OutputExistsError
 from volseg.exporting import (
     FORMATS,
     MESHES,
     Encoding,
     Format,
     check_formats,
+    claim_masks,
     output_path,
     warn_of_private_codes,
     with_needed,
@@ -30,9 +33,10 @@ from volseg.exporting import (
 from volseg.exporting.sidecars import write_itksnap_labels, write_niivue_colormap
 from volseg.image.volume import Label
 from volseg.io import Source, stands_for, write_probabilities
-from volseg.io.files import make_folder, remove_leftovers, without_root
+from volseg.io.files import append_text, locked_folder, make_folder, remove_leftovers, without_root
 from volseg.io.labels import LABELS_FILE, write_labels
 from volseg.io.source import digest
+from volseg.io.written import Inputs, claim, remove_written, remove_written_in
 from volseg.memory import peak_mb, reset_peak
 from volseg.model.checkpoint import TrainedNetwork
 from volseg.parallel import helpers, pipeline
@@ -41,9 +45,10 @@ from volseg.prediction.cases_csv import (
     CaseResult,
     CaseStatus,
     Effort,
+    meant_otherwise,
+    merge_results,
     probability_file,
     read_results,
-    write_results,
 )
 from volseg.prediction.predictor import Predictor, Prepared, Segmented
 from volseg.progress import Cancelled, Progress, ignore_progress
@@ -65,6 +70,7 @@ class Request:
         encoding: Of DICOM Segmentations.
         probabilities: Whether they are written, too.
         allow_mismatch: Whether images that the models were not made for are segmented all the same.
+        overwrite: Whether the user gave up files that lie where masks and tables are to be; never the input.
     """
 
     output: Path
@@ -72,6 +78,7 @@ class Request:
     encoding: Encoding = "binary"
     probabilities: bool = False
     allow_mismatch: bool = False
+    overwrite: bool = False
 
     @property
     def all_formats(self) -> list[Format]:
@@ -81,6 +88,22 @@ class Request:
     def paths(self, case_id: str) -> dict[Format, Path]:
         """Where the masks of a case go."""
         return {form: output_path(self.output, case_id, form) for form in self.all_formats}
+
+    @property
+    def tables(self) -> list[Path]:
+        """What is written once for all cases."""
+        of_viewers = (ITKSNAP_FILE, NIIVUE_FILE) if "nifti" in self.formats else ()
+        return [self.output / name for name in (CASES_FILE, LABELS_FILE, ABOUT_FILE, *of_viewers)]
+
+    def claim(self, case_id: str, labels: Sequence[Label], inputs: Inputs) -> None:
+        """Make sure that what is made of a case replaces no file of the user's, before it is made.
+
+        Raises:
+            OutputExistsError: If it would.
+        """
+        claim_masks(self.paths(case_id), labels, inputs, overwrite=self.overwrite)
+        if self.probabilities:
+            claim([probability_file(self.output, case_id)], inputs, overwrite=self.overwrite)
 
     def are_there(self, case_id: str, report: CaseResult) -> bool:
         """Whether all that is to be made of a case is; an empty mask has no meshes."""
@@ -100,6 +123,12 @@ class BatchInputs:
 
     source: Path
     dataset: Dataset
+
+    @cached_property
+    def files(self) -> Inputs:
+        """All that is read."""
+        images = (source for case in self.dataset.cases for source in case.images.values())
+        return Inputs.of(self.source, *(path for image in images for path in image.files))
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +183,10 @@ def segment_batch(
 
     While the networks work on one case, the next one is read and the last one is written. A batch that was interrupted
     goes on where it was: a case whose input, models and formats are unchanged and whose masks are there is not
-    segmented again.
+    segmented again. What other batches left in the output stays, and so do their rows in cases.csv.
+
+    Nothing is replaced but what volseg wrote: a table in the way ends the batch before it begins, a mask in the way
+    makes its case fail.
 
     Args:
         inputs: What was found.
@@ -165,7 +197,7 @@ def segment_batch(
         executor: Reads and writes cases; two threads unless another is given.
 
     Returns:
-        One result per discovered case, in the order of cases.csv.
+        One result per discovered case, in the order of their ids.
 
     Raises:
         CheckpointError: If the models do not go with each other.
@@ -177,27 +209,27 @@ def segment_batch(
     data = predictor.data
     if output.resolve() == source.resolve():
         raise OutputError(f"{output} is the input, too", hint="choose an --output of its own, so that no image is lost")
+    claim(request.tables, inputs.files, overwrite=request.overwrite)
     make_folder(output)
     remove_leftovers(output)
-    _write_sidecars(data.output_labels, request)
+    _write_sidecars(data, request)
     earlier = read_results(output / CASES_FILE, data)
     results = {result.case_id: result for result in _skipped(dataset, source)}
     for case_id in set(results) & set(earlier):
         _remove_masks(output, case_id)
-    waiting = {case.case_id: earlier[case.case_id] for case in dataset.cases if case.case_id in earlier}
-    stages = _Stages(predictor, request, waiting.copy(), progress, len(dataset.cases))
+    stages = _Stages(predictor, request, inputs, earlier, progress)
     with nullcontext(executor) if executor else helpers(2) as workers:
         done = pipeline(dataset.cases, stages.read, stages.segment, stages.write, workers, stages.leaves_room)
         for result in done:
             results[result.case_id] = replace(result, reason=without_root(result.reason, source))
-            if result is waiting.pop(result.case_id, None):
+            if result is earlier.get(result.case_id):
                 continue
-            # Cases still waiting keep their rows, should this end here.
-            write_results([*results.values(), *waiting.values()], data, output / CASES_FILE)
+            # Rows of cases that are still waiting stay as they are, should this end here.
+            merge_results([results[result.case_id]], data, output / CASES_FILE)
             if on_case_done:
                 on_case_done(results[result.case_id])
     progress("predict", len(dataset.cases), len(dataset.cases))
-    write_results(list(results.values()), data, output / CASES_FILE)
+    merge_results(list(results.values()), data, output / CASES_FILE)
     return sorted(results.values(), key=lambda result: result.case_id)
 
 
@@ -207,21 +239,22 @@ class _Stages:
     Args:
         predictor: The models.
         request: What is made of each case.
+        inputs: All that is read.
         earlier: Case id -> its row in an earlier batch.
         progress: Told per case and window.
-        total: How many cases there are.
     """
 
     def __init__(
         self,
         predictor: Predictor,
         request: Request,
+        inputs: BatchInputs,
         earlier: Mapping[str, CaseResult],
         progress: Progress,
-        total: int,
     ) -> None:
         self.predictor, self.request, self.earlier = predictor, request, earlier
-        self.progress, self.total, self.done = progress, total, 0
+        self.progress, self.total, self.done = progress, len(inputs.dataset.cases), 0
+        self.inputs = inputs.files
         wanted = [request.all_formats, request.encoding, request.probabilities]
         self.settings = json.dumps([__version__, wanted, predictor.identity])
 
@@ -255,6 +288,7 @@ class _Stages:
             logger.info("case %s is up to date", job.case.case_id)
             return replace(job, result=earlier)
         check_formats(self._image(job.case), self.request.all_formats)
+        self.request.claim(job.case.case_id, self.predictor.data.output_labels, self.inputs)
         began = time.perf_counter()
         prepared = self.predictor.prepare(job.case)
         if not self.request.allow_mismatch:
@@ -277,8 +311,7 @@ class _Stages:
         began = time.perf_counter()
         case_id = job.case.case_id
         mask = self.predictor.finish(job.segmented)
-        if case_id in self.earlier:
-            _remove_masks(self.request.output, case_id)
+        _remove_masks(self.request.output, case_id, self.request.all_formats, probabilities=self.request.probabilities)
         write_all(mask, self._image(job.case), self.request.paths(case_id), self.request.encoding)
         if job.segmented.probabilities is not None:
             path = probability_file(self.request.output, case_id)
@@ -301,6 +334,8 @@ class _Stages:
             return job
         try:
             return stage(job)
+        except OutputExistsError as error:
+            reason = error.explanation
         except (OutputError, ConfigError, CheckpointError, Cancelled):
             raise  # no other case would fare better
         except DataError as error:
@@ -309,14 +344,20 @@ class _Stages:
             reason = "it needs more memory than there is; close other programs, or use a machine with more memory"
         except Exception as error:  # noqa: BLE001  a defect met in one case must not cost the others; it is kept in full
             reason = f"a defect of volseg ({type(error).__name__}: {error}); see {LOG_FILE}"
-            with (self.request.output / LOG_FILE).open("a", encoding="utf-8") as log:
-                log.write(f"case {job.case.case_id}\n{traceback.format_exc()}\n")
+            self._keep(f"case {job.case.case_id}\n{traceback.format_exc()}\n")
         _remove_masks(self.request.output, job.case.case_id)
         logger.info("case %s failed: %s", job.case.case_id, reason)
         return _Job(job.case, result=CaseResult(job.case.case_id, CaseStatus.FAILED, reason))
 
     def _image(self, case: Case) -> Source:
         return case.images[self.predictor.data.channels[0]]
+
+    def _keep(self, story: str) -> None:
+        """Put the story of a defect into the log of the folder, or tell it where the user has a file of that name."""
+        try:
+            append_text(self.request.output / LOG_FILE, story)
+        except OutputExistsError:
+            logger.warning("%s is not volseg's, so here it stands: %s", LOG_FILE, story)
 
 
 class _WindowProgress:
@@ -333,9 +374,17 @@ class _WindowProgress:
         self._progress("predict", self._done, self._total, note)
 
 
-def _write_sidecars(labels: Sequence[Label], request: Request) -> None:
-    """What label maps cannot say themselves."""
-    write_labels(labels, request.output / LABELS_FILE)
+def _write_sidecars(data: DataConfig, request: Request) -> None:
+    """What label maps cannot say themselves, of these masks and of those that are there already."""
+    labels = data.output_labels
+    with locked_folder(request.output):
+        if meant_otherwise(request.output, labels):
+            raise OutputError(
+                f"{request.output} holds masks with other labels than those of the model "
+                f"({', '.join(label.name for label in labels)})",
+                hint="choose another --output",
+            )
+        write_labels(labels, request.output / LABELS_FILE)
     if "nifti" in request.formats:
         write_itksnap_labels(labels, request.output / ITKSNAP_FILE)
         write_niivue_colormap(labels, request.output / NIIVUE_FILE)
@@ -355,19 +404,20 @@ def _skipped(dataset: Dataset, root: Path) -> list[CaseResult]:
     return reports
 
 
-def _remove_masks(output: Path, case_id: str) -> None:
-    """No mask of an earlier batch, in whatever format, may stand beside a row that does not tell of it."""
-    probability_file(output, case_id).unlink(missing_ok=True)
+def _remove_masks(output: Path, case_id: str, formats: Collection[Format] = (), *, probabilities: bool = False) -> None:
+    """No mask of an earlier batch, in whatever format, may stand beside a row that does not tell of it.
+
+    Args:
+        output: Where they are.
+        case_id: Of the case.
+        formats: Those that are written anew: a file takes the place of the earlier one, so that there always is one.
+        probabilities: Whether those are.
+    """
+    if not probabilities:
+        remove_written(probability_file(output, case_id))
     for form in FORMATS:
         path = output_path(output, case_id, form)
-        if path.is_dir():
-            _remove_meshes(path, form)
-        else:
-            path.unlink(missing_ok=True)
-
-
-def _remove_meshes(folder: Path, form: Format) -> None:
-    for path in folder.glob(f"*.{form}"):
-        path.unlink()
-    if not any(folder.iterdir()):
-        folder.rmdir()
+        if form in MESHES:  # which files there are depends on the mask
+            remove_written_in(path, f"*.{form}")
+        elif form not in formats:
+            remove_written(path)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 from volseg.config import DataConfig
-from volseg.errors import DataError
-from volseg.io.tables import read_table, write_table
+from volseg.errors import OutputError
+from volseg.image.volume import Label
+from volseg.io.earlier import is_batch_table
+from volseg.io.files import locked_folder
+from volseg.io.labels import LABELS_FILE, read_labels
+from volseg.io.tables import read_cells, read_table, write_table
+from volseg.io.written import is_unchanged
 
 CASES_FILE = "cases.csv"
 #: What the name of a file of probabilities has behind the case id.
@@ -84,40 +89,82 @@ def probability_file(output: Path, case_id: str) -> Path:
     return output / f"{case_id}{PROBABILITIES}.nii.gz"
 
 
-def write_results(results: Sequence[CaseResult], data: DataConfig, path: Path) -> None:
-    """Write cases.csv, whole or not at all.
+def merge_results(results: Sequence[CaseResult], data: DataConfig, path: Path) -> None:
+    """Put the rows of some cases into cases.csv; those of other cases, from this batch or another, stay as they are.
+
+    Several batches may write into one folder, one after the other or at the same time: each knows its own cases only.
+
+    Args:
+        results: A row each.
+        data: Of the model.
+        path: The table.
 
     Raises:
-        OutputError: If it cannot be written.
+        OutputError: If it cannot be written, or a batch with other labels has begun to write into the folder.
     """
-    rows = [
-        {
-            "case_id": result.case_id,
-            "status": str(result.status),
-            "reason": result.reason,
-            "seconds": round(result.effort.seconds, 2),
-            "read_seconds": round(result.effort.read_seconds, 2),
-            "network_seconds": round(result.effort.network_seconds, 2),
-            "restore_seconds": round(result.effort.restore_seconds, 2),
-            "write_seconds": round(result.effort.write_seconds, 2),
-            "windows": result.effort.windows,
-            "peak_memory_mb": round(result.effort.peak_memory_mb),
-            **{f"{label.name}_ml": result.volumes_ml.get(label.name) for label in data.output_labels},
-            "key": result.key,
-        }
-        for result in sorted(results, key=lambda result: result.case_id)
-    ]
-    write_table(rows, path)
+    known = {result.case_id for result in results}
+    new = [_row(result, data) for result in results]
+    with locked_folder(path.parent):
+        if meant_otherwise(path.parent, data.output_labels):
+            raise OutputError(
+                f"another batch writes masks with other labels into {path.parent}", hint="choose another --output"
+            )
+        rows = [*new, *(row for row in read_rows(path) if row["case_id"] not in known)]
+        columns = dict.fromkeys(name for row in [*new, *rows] for name in row)
+        write_table(sorted(rows, key=lambda row: row["case_id"]), path, list(columns))
+
+
+def _row(result: CaseResult, data: DataConfig) -> dict[str, str]:
+    """A result as it stands in the table."""
+    effort = result.effort
+    cells = {
+        "case_id": result.case_id,
+        "status": str(result.status),
+        "reason": result.reason,
+        "seconds": round(effort.seconds, 2),
+        "read_seconds": round(effort.read_seconds, 2),
+        "network_seconds": round(effort.network_seconds, 2),
+        "restore_seconds": round(effort.restore_seconds, 2),
+        "write_seconds": round(effort.write_seconds, 2),
+        "windows": effort.windows,
+        "peak_memory_mb": round(effort.peak_memory_mb),
+        **{f"{label.name}_ml": result.volumes_ml.get(label.name) for label in data.output_labels},
+        "key": result.key,
+    }
+    return {name: _cell(value) for name, value in cells.items()}
+
+
+def _cell(value: str | float | None) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "" if value is None else str(value)
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a cases.csv, every cell as it stands; none if there is no such table."""
+    return list(read_cells(path)) if is_batch_table(path) else []
 
 
 def read_results(path: Path, data: DataConfig) -> dict[str, CaseResult]:
-    """The segmented cases of an earlier, interrupted batch; none if the file is not one of this model."""
-    try:
-        table = read_table(path)
-        segmented = table[table["status"] == CaseStatus.SEGMENTED]
-        return {str(row["case_id"]): _result(row, data) for row in segmented.to_dict("records")}
-    except (DataError, ValueError, KeyError):
-        return {}
+    """The segmented cases of earlier batches in a folder; none of those whose rows are not of this model."""
+    results = {}
+    for row in read_rows(path):
+        if row["status"] == CaseStatus.SEGMENTED:
+            with contextlib.suppress(ValueError, KeyError):
+                results[row["case_id"]] = _result(row, data)
+    return results
+
+
+def meant_otherwise(folder: Path, labels: Sequence[Label]) -> bool:
+    """Whether there are masks in an output folder whose labels.json says that their values mean something else."""
+    stated = folder / LABELS_FILE
+    if not is_unchanged(stated) or _meanings(read_labels(stated)) == _meanings(labels):
+        return False
+    return any(row["status"] == CaseStatus.SEGMENTED for row in read_rows(folder / CASES_FILE))
+
+
+def _meanings(labels: Sequence[Label]) -> set[tuple[int, str, tuple[int, ...]]]:
+    return {(label.value, label.name, label.parts) for label in labels}
 
 
 def segmented_cases(path: Path) -> list[str]:
@@ -130,7 +177,7 @@ def segmented_cases(path: Path) -> list[str]:
     return list(table.loc[table["status"] == CaseStatus.SEGMENTED, "case_id"])
 
 
-def _result(row: dict[Any, Any], data: DataConfig) -> CaseResult:
+def _result(row: Mapping[str, str], data: DataConfig) -> CaseResult:
     effort = Effort(
         float(row["read_seconds"]),
         float(row["network_seconds"]),

@@ -39,7 +39,7 @@ from volseg.inference.sliding import look
 from volseg.inference.tissue import Tissue, find_tissue
 from volseg.inference.windows import lay
 from volseg.io import stated_modality
-from volseg.io.files import output_error
+from volseg.io.disk_errors import output_error
 from volseg.model.checkpoint import TrainedNetwork
 from volseg.model.domain import ImageTraits, mismatches
 from volseg.model.label_encoding import cutoffs, label_values, probabilities, winners

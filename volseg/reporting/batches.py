@@ -22,11 +22,12 @@ from volseg.image.volume import Label, Mask
 from volseg.io import SegmentsSource, Source, read_mask, read_probabilities, read_volume
 from volseg.io.files import without_root
 from volseg.io.tables import read_table, write_table
+from volseg.io.written import claim, remove_written
 from volseg.metrics.crops import Crop, label_crops
 from volseg.model.usual_volumes import VolumeRange
 from volseg.prediction.cases_csv import CASES_FILE, CaseResult, CaseStatus, probability_file
 from volseg.progress import Progress, ignore_progress
-from volseg.reporting.gallery import CaseView, draw_cases, forget_report, image_on, kept_pictures
+from volseg.reporting.gallery import CaseView, draw_cases, forget_report, image_on, kept_pictures, report_files
 from volseg.reporting.page import REVIEW_FILE, Number, Report, Tile, write_report
 
 if TYPE_CHECKING:
@@ -77,6 +78,17 @@ class ReviewRow:
     reason: str = ""
 
 
+def claim_report(inputs: BatchInputs, output: Path, *, overwrite: bool = False) -> None:
+    """Make sure that the review of a batch can be written, before the batch is made.
+
+    Raises:
+        OutputExistsError: If there is a file that volseg did not write or that was changed since.
+    """
+    case_ids = [case.case_id for case in inputs.dataset.cases]
+    paths = [output / REVIEW_FILE, *report_files(output, case_ids)]
+    claim(paths, inputs.files, overwrite=overwrite)
+
+
 def describe_batch(files: Sequence[Path], config: Config, output: Path) -> None:
     """Write down what made the masks in a folder, and remove the report of earlier ones.
 
@@ -89,7 +101,7 @@ def describe_batch(files: Sequence[Path], config: Config, output: Path) -> None:
         OutputError: If it cannot be written.
     """
     forget_report(output)
-    (output / REVIEW_FILE).unlink(missing_ok=True)
+    remove_written(output / REVIEW_FILE)
     write_about((*made_now(), *facts_of_models(files), *facts_of_config(config)), output)
 
 

@@ -6,23 +6,27 @@ from pathlib import Path
 
 from volseg.errors import DataError
 from volseg.evaluation.evaluate import METRICS_FILE
-from volseg.reporting.page import REVIEW_FILE, Report, write_report
+from volseg.io.written import claim
+from volseg.reporting.page import REPORT_FILE, REVIEW_FILE, Report, write_report
 from volseg.training.files import VALIDATION_FILE
 
 
-def report_folder(folder: Path) -> Path:
+def report_folder(folder: Path, *, overwrite: bool = False) -> Path:
     """Write the page of a folder of results again, from what it holds.
 
     Args:
         folder: What `volseg train` wrote, or `evaluate` or `predict` with --report.
+        overwrite: Whether a report.html that volseg did not write, or that was changed since, is given up.
 
     Returns:
         report.html in it.
 
     Raises:
         DataError: If it holds no results, or damaged ones.
+        OutputExistsError: If there is a report.html of somebody else's.
         OutputError: If it cannot be written.
     """
+    claim([folder / REPORT_FILE], overwrite=overwrite)
     return write_report(_page(folder), folder)
 
 

@@ -15,6 +15,7 @@ from volseg.image.volume import Mask, Volume
 from volseg.io import Source, read_volume
 from volseg.io.files import make_folder, write_text
 from volseg.io.json_files import read_json
+from volseg.io.written import is_result, remove_written, remove_written_in
 from volseg.parallel import side_by_side
 from volseg.progress import Progress, ignore_progress
 from volseg.reporting.page import REPORT_FILE
@@ -96,8 +97,13 @@ def image_on(grid: Geometry, source: Source | None, case_id: str) -> Volume | No
 
 def forget_report(folder: Path) -> None:
     """Remove the page and the pictures of earlier results: they must not be taken for those of the present ones."""
-    for file in (folder / REPORT_FILE, *(folder / PICTURES_FOLDER).glob("*.json")):
-        file.unlink(missing_ok=True)
+    remove_written(folder / REPORT_FILE)
+    remove_written_in(folder / PICTURES_FOLDER, "*.json")
+
+
+def report_files(folder: Path, case_ids: Sequence[str]) -> list[Path]:
+    """The page of a folder of results, and its pictures."""
+    return [folder / REPORT_FILE, *(_file(folder, case_id) for case_id in case_ids)]
 
 
 def kept_pictures(folder: Path, case_ids: Sequence[str]) -> dict[str, Picture]:
@@ -108,7 +114,8 @@ def kept_pictures(folder: Path, case_ids: Sequence[str]) -> dict[str, Picture]:
     """
     files = {case_id: _file(folder, case_id) for case_id in case_ids}
     hint = "delete it, or evaluate again"
-    return {case_id: read_json(file, _picture, "is damaged", hint) for case_id, file in files.items() if file.is_file()}
+    kept = {case_id: file for case_id, file in files.items() if file.is_file() and is_result(file)}
+    return {case_id: read_json(file, _picture, "is damaged", hint) for case_id, file in kept.items()}
 
 
 def _file(folder: Path, case_id: str) -> Path:

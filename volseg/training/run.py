@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
-import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from volseg.about import made_now, write_about
+from volseg.about import ABOUT_FILE, made_now, write_about
 from volseg.cases import Case, Dataset, Split, find_dataset, make_splits, read_splits, write_splits
 from volseg.cases.stated_names import tell_of_names
 from volseg.config import Config, PartialConfig, dump, read_config, validate
@@ -18,13 +17,22 @@ from volseg.errors import ConfigError, OutputError
 from volseg.io import SetAside
 from volseg.io.files import make_folder, without_root, write_text
 from volseg.io.tables import write_table
+from volseg.io.written import NO_INPUTS, Inputs, claim, remove_scratch
 from volseg.model.checkpoint import finalize_model
 from volseg.model.files import FOLD_FOLDER, MODEL_FILE
 from volseg.model.usual_volumes import VolumeRange
 from volseg.planning import check_patch, plan_folder
 from volseg.progress import Progress, ignore_progress
 from volseg.training.distributed import SINGLE_PROCESS, ProcessGroup
-from volseg.training.files import CACHE_FOLDER, CONFIG_FILE, LAST_FILE, NOT_USED_FILE, SPLITS_FILE, VALIDATION_FILE
+from volseg.training.files import (
+    CACHE_FOLDER,
+    CONFIG_FILE,
+    HISTORY_FILE,
+    LAST_FILE,
+    NOT_USED_FILE,
+    SPLITS_FILE,
+    VALIDATION_FILE,
+)
 from volseg.training.history import write_validation
 from volseg.training.loop import FoldCases, Trainer, TrainingResult
 from volseg.training.postprocess_tuning import choose_postprocessing
@@ -74,6 +82,8 @@ def train_folder(
     given: PartialConfig,
     *,
     resume: bool = False,
+    overwrite: bool = False,
+    inputs: Inputs = NO_INPUTS,
     progress: Progress = ignore_progress,
     group: ProcessGroup = SINGLE_PROCESS,
 ) -> Run:
@@ -84,6 +94,8 @@ def train_folder(
         output: The run folder.
         given: Some or all configuration keys; what they leave open is planned.
         resume: Go on with the run that is in `output`.
+        overwrite: Whether the user gave up files of his own that lie where those of the run are to be.
+        inputs: What is never replaced.
         progress: Told per case and per step.
         group: The processes that train together, each of which calls this.
 
@@ -96,9 +108,11 @@ def train_folder(
     started = time.monotonic()
     with group.leader_first():
         going_on = resume or not group.is_leader
-        _check_output(output, resume=going_on)
-        make_folder(output)
         resumed = going_on and (output / CONFIG_FILE).is_file()
+        _check_output(output, resume=going_on)
+        if group.is_leader:
+            claim(_files_of_run(output, resumed=resumed), inputs, overwrite=overwrite)
+        make_folder(output)
         dataset, config = _resolve(data, output, given, resumed=resumed, progress=progress)
         check_patch(config)
         prepared, failed = prepare_cases(dataset.cases, config, output / CACHE_FOLDER, progress)
@@ -115,7 +129,7 @@ def train_folder(
         decided, volumes = run.decided, _volumes(prepared.values(), config)
         for result in run.results:
             finalize_model(result.model, decided, volumes)
-        shutil.rmtree(output / CACHE_FOLDER)
+        remove_scratch(output / CACHE_FOLDER)
     group.barrier()  # whoever ends earlier is taken for lost, and the leader ended with it
     return run
 
@@ -238,6 +252,15 @@ def _check_output(output: Path, *, resume: bool) -> None:
     folders = (output, *output.glob(f"{FOLD_FOLDER}*"))
     if not resume and any((folder / name).exists() for folder in folders for name in (LAST_FILE, MODEL_FILE)):
         raise OutputError(f"{output} already holds a run", hint="go on with --resume, or choose another --output")
+
+
+def _files_of_run(output: Path, *, resumed: bool) -> list[Path]:
+    """What will be written; a run that goes on keeps its configuration."""
+    folders = (output, *sorted(output.glob(f"{FOLD_FOLDER}*")))
+    of_networks = [folder / name for folder in folders for name in (LAST_FILE, MODEL_FILE, HISTORY_FILE)]
+    tables = [folder / VALIDATION_FILE for folder in folders]
+    begun = () if resumed else (CONFIG_FILE,)
+    return [*of_networks, *tables, *(output / name for name in (SPLITS_FILE, NOT_USED_FILE, ABOUT_FILE, *begun))]
 
 
 def _write_not_used(items: Sequence[SetAside], data: Path, path: Path) -> None:

@@ -14,7 +14,7 @@ from volseg.image.geometry import Geometry
 from volseg.image.volume import Volume
 from volseg.io.dicom.dataset import decimal_string
 from volseg.io.dicom.quiet import quiet_dicom
-from volseg.io.files import atomic_path
+from volseg.io.files import new_path
 
 _SOP_CLASSES = {"CT": CTImageStorage, "MR": MRImageStorage}
 _LARGEST_STORED = 65535
@@ -134,7 +134,7 @@ def _write_slice(template: Dataset, geometry: Geometry, stored: NDArray[np.integ
     dataset["PixelData"].VR = "OW"
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    with atomic_path(path) as temporary:
+    with new_path(path) as temporary:
         dataset.save_as(temporary, enforce_file_format=True)
 
 

@@ -1,0 +1,35 @@
+"""What the disk refuses, in words: what cannot be written, why, and what to do about it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+from volseg.errors import OutputError
+
+#: A disk with less room than this is full, whatever a library says of its failed write.
+_FULL_BYTES = 1_000_000
+
+
+def output_error(path: Path, error: OSError) -> OutputError:
+    """Say why `path` cannot be written, and what to do about it."""
+    if error.errno is None and isinstance(error.__cause__, OSError):  # a library put words of its own around it
+        error = error.__cause__
+    if error.errno is None and _is_full(path.parent):  # numpy says only how many bytes it could not write
+        error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            hint = "free some space or choose another --output; what is already there is complete"
+        case errno.EACCES | errno.EPERM | errno.EROFS:
+            hint = "choose an --output that you may write to"
+        case errno.ENOTDIR | errno.EEXIST:
+            hint = "a file stands where a folder is needed; choose another --output"
+        case _:
+            hint = "choose another --output"
+    return OutputError(f"cannot write {path}: {error.strerror or error}", hint=hint)
+
+
+def _is_full(folder: Path) -> bool:
+    return folder.is_dir() and shutil.disk_usage(folder).free < _FULL_BYTES

@@ -1,0 +1,182 @@
+"""The record that each folder keeps of what volseg wrote into it: the names, and the hashes of what was written.
+
+It is a hidden JSON file beside the files it tells of, so that it moves and is copied with them. A folder that version
+0.1.0 wrote has none; what is known of it otherwise becomes its record when something is written there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from volseg.errors import OutputError
+from volseg.io.earlier import names_below, names_in
+
+#: Everything volseg keeps for itself in a folder begins so: the record, its lock, and files that are being written.
+OWN_PREFIX = ".volseg-"
+RECORD_FILE, LOCK_FILE = f"{OWN_PREFIX}written.json", f"{OWN_PREFIX}lock"
+#: A lock is held for as long as a table is read and written; who waits longer waits for a process that hangs.
+_PATIENCE_SECONDS = 300
+_ABOUT = "What volseg wrote into this folder. By it volseg tells its own files from yours, which it never replaces."
+
+
+@dataclass(frozen=True)
+class Content:
+    """What is in a file.
+
+    Attributes:
+        sha256: Hexadecimal; of a symbolic link that of the path it holds.
+        size: In bytes.
+    """
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Record:
+    """What volseg knows of a folder.
+
+    Attributes:
+        written: Name -> what volseg wrote: what is there, and what is about to take its place, since a process may be
+            killed between the two.
+        handed_over: Name -> what the user had there and said may be replaced.
+    """
+
+    written: Mapping[str, tuple[Content, ...]] = field(default_factory=dict)
+    handed_over: Mapping[str, Content] = field(default_factory=dict)
+
+    def wrote(self, name: str, content: Content | None) -> bool:
+        """Whether this is what volseg wrote under a name."""
+        return content in self.written.get(name, ())
+
+    def may_replace(self, name: str, content: Content) -> bool:
+        """Whether volseg wrote this under a name, or the user gave it up."""
+        return self.wrote(name, content) or self.handed_over.get(name) == content
+
+    def with_written(self, name: str, contents: tuple[Content, ...]) -> Record:
+        """The record once a file is written."""
+        handed = {other: content for other, content in self.handed_over.items() if other != name}
+        return Record({**self.written, name: contents}, handed)
+
+    def with_handed_over(self, name: str, content: Content) -> Record:
+        """The record once a user gave a file up."""
+        return Record(self.written, {**self.handed_over, name: content})
+
+    def without(self, name: str) -> Record:
+        """The record once a file is removed."""
+        return Record({other: known for other, known in self.written.items() if other != name}, self.handed_over)
+
+
+def content_of(path: Path) -> Content | None:
+    """What is in a file; None where there is none, or something that is no file, or that may not be read.
+
+    Raises:
+        OSError: If reading fails.
+    """
+    try:
+        status = path.lstat()
+        if stat.S_ISLNK(status.st_mode):
+            return Content(hashlib.sha256(os.fsencode(path.readlink())).hexdigest(), 0)
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        with path.open("rb") as file:
+            return Content(hashlib.file_digest(file, "sha256").hexdigest(), status.st_size)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return None
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes and threads out of the record and the tables of a folder; may be nested.
+
+    The lock is the operating system's, which frees it when its owner dies.
+
+    Raises:
+        OSError: If the folder cannot be written, or another process holds the lock for minutes.
+    """
+    from filelock import FileLock
+
+    path = Path(os.path.realpath(folder)) / LOCK_FILE
+    # One instance for all who ask for it, whose state is that of the thread: a thread may ask again, others wait.
+    with FileLock(path, timeout=_PATIENCE_SECONDS, is_singleton=True, poll_interval=0.005):
+        yield
+
+
+def read_record(folder: Path) -> Record:
+    """The record of a folder; of one that version 0.1.0 wrote, what it must have been.
+
+    Raises:
+        OutputError: If it is damaged.
+    """
+    path = folder / RECORD_FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return _of_earlier_version(folder)
+    try:
+        return _parsed(json.loads(text))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise OutputError(
+            f"{path} is damaged: {error}",
+            hint="choose another --output, or delete it: what is in the folder then counts as yours",
+        ) from error
+
+
+def written_names(folder: Path) -> dict[str, frozenset[int]]:
+    """Name -> sizes of the files that volseg wrote into a folder; nothing where its record cannot be read."""
+    try:
+        record = read_record(folder)
+    except (OSError, OutputError):
+        return {}
+    return {name: frozenset(content.size for content in contents) for name, contents in record.written.items()}
+
+
+def as_text(record: Record) -> str:
+    """A record as JSON; without indentation, which takes ten times as long."""
+    written = {
+        name: [[content.sha256, content.size] for content in contents]
+        for name, contents in sorted(record.written.items())
+    }
+    handed = {name: [content.sha256, content.size] for name, content in sorted(record.handed_over.items())}
+    return json.dumps({"about": _ABOUT, "written": written, "handed_over": handed}) + "\n"
+
+
+def _parsed(tree: Mapping[str, Any]) -> Record:
+    written = {
+        str(name): tuple(_content(*content) for content in contents) for name, contents in tree["written"].items()
+    }
+    return Record(written, {str(name): _content(*content) for name, content in tree["handed_over"].items()})
+
+
+def _content(sha256: str, size: int) -> Content:
+    return Content(str(sha256), int(size))
+
+
+def _of_earlier_version(folder: Path) -> Record:
+    names = names_in(folder)
+    if not (folder.parent / RECORD_FILE).exists():  # otherwise its folders were looked at when it got one
+        names |= names_below(folder.parent, folder.name)
+    found = {name: _content_once(folder / name, *_stamp(folder / name)) for name in sorted(names)}
+    return Record({name: (content,) for name, content in found.items() if content is not None})
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        status = path.lstat()
+    except OSError:
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
+
+
+@lru_cache(maxsize=10_000)
+def _content_once(path: Path, size: int, modified_ns: int) -> Content | None:  # noqa: ARG001  another stamp is another key
+    return content_of(path)

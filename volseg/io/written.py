@@ -1,0 +1,357 @@
+"""What volseg may replace and remove: what it wrote itself, and nothing else.
+
+Every replacement and every removal in volseg is done here. A file may be replaced if the record of its folder says that
+volseg wrote it and it is still what volseg wrote, byte for byte; a mask that was corrected by hand is the user's. What
+begins with `.volseg-` is volseg's own: the records, their locks, files that are being written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import re
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from volseg.errors import OutputExistsError
+from volseg.io.disk_errors import output_error
+from volseg.io.earlier import folders_below
+from volseg.io.record import (
+    LOCK_FILE,
+    OWN_PREFIX,
+    RECORD_FILE,
+    Content,
+    Record,
+    as_text,
+    content_of,
+    locked,
+    read_record,
+    written_names,
+)
+
+#: Marks files that are being written. Discovery never sees hidden files, and a killed run's leftovers are recognised.
+TEMPORARY_PREFIX = f"{OWN_PREFIX}part-"
+#: Number and machine of the process that writes; version 0.1.0 named no machine.
+_UNFINISHED = re.compile(rf"{re.escape(TEMPORARY_PREFIX)}(?P<process>\d+)(@(?P<machine>[0-9a-f]+))?-.*", re.DOTALL)
+#: As many characters of its name end the name of a file that is being written: in any script they leave room.
+_END_OF_NAME = 48
+_HINT = "choose another --output, or move the file away"
+_counter = itertools.count()
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """What a command reads, and therefore never replaces, whatever it is told.
+
+    Files are compared by what they are, not by their names: through links and on disks that take A for a.
+
+    Attributes:
+        paths: Files, and folders with all that is below them; what volseg itself wrote there is no input.
+    """
+
+    paths: tuple[Path, ...] = ()
+
+    @classmethod
+    def of(cls, *paths: str | os.PathLike[str] | None) -> Inputs:
+        """From paths, as far as they are given."""
+        return cls(tuple(Path(path) for path in paths if path is not None))
+
+    def hold(self, path: Path) -> bool:
+        """Whether a file is one of them."""
+        number = _number(path)
+        if number is not None and number in self._files:
+            return True
+        place = Path(os.path.realpath(path.parent)) / path.name
+        if any(place.is_relative_to(folder) for folder in self._folders):
+            return not is_result(path)
+        return number is not None and number in self._below
+
+    @cached_property
+    def _folders(self) -> tuple[Path, ...]:
+        return tuple(Path(os.path.realpath(path)) for path in self.paths if path.is_dir())
+
+    @cached_property
+    def _files(self) -> frozenset[tuple[int, int]]:
+        return frozenset(filter(None, (_number(path) for path in self.paths if not path.is_dir())))
+
+    @cached_property
+    def _below(self) -> frozenset[tuple[int, int]]:
+        """The files in the folders, wherever links to them lead."""
+        return frozenset(filter(None, (_number(path) for folder in self._folders for path in _files_below(folder))))
+
+
+NO_INPUTS = Inputs()
+
+
+def claim(paths: Iterable[Path], inputs: Inputs = NO_INPUTS, *, overwrite: bool = False) -> None:
+    """Make sure that outputs can be written, before work is put into them: none may replace a file of the user's.
+
+    Args:
+        paths: The files that will be written.
+        inputs: What the command reads.
+        overwrite: Whether the user gave up what is there. Inputs are never given up.
+
+    Raises:
+        OutputExistsError: If there is a file that volseg did not write or that was changed since, or an input.
+        OutputError: If a folder cannot be read or written.
+    """
+    for path in paths:
+        if not os.path.lexists(path):
+            continue
+        try:
+            _claim(path, inputs, overwrite=overwrite)
+        except OSError as error:
+            raise output_error(path, error) from error
+
+
+def _claim(path: Path, inputs: Inputs, *, overwrite: bool) -> None:
+    if inputs.hold(path):
+        raise OutputExistsError(
+            f"{path} would be replaced, but it is an input of this command", hint="choose another --output"
+        )
+    record, content = read_record(path.parent), content_of(path)
+    if content is None:
+        raise OutputExistsError(f"{path} is in the way, and no file that could be replaced", hint=_HINT)
+    if record.may_replace(path.name, content):
+        return
+    if not overwrite:
+        raise _not_ours(path, record)
+    with locked(path.parent):
+        _save(read_record(path.parent).with_handed_over(path.name, content), path.parent)
+
+
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Move a finished file to where it belongs, and record that volseg wrote it.
+
+    Raises:
+        OutputExistsError: If there is a file that volseg did not write, or that was changed since.
+        OSError: If it cannot be moved.
+    """
+    content = content_of(temporary)
+    if content is None:
+        raise FileNotFoundError(f"{temporary} was not written")
+    with locked(path.parent):
+        record = read_record(path.parent)
+        there: tuple[Content, ...] = ()
+        if os.path.lexists(path):
+            found = content_of(path)
+            if found is None:
+                raise OutputExistsError(f"cannot write {path}: it is in the way, and no file", hint=_HINT)
+            if not record.may_replace(path.name, found):
+                raise _not_ours(path, record)
+            there = (found,)
+        # Recorded first: killed before the file is moved, volseg still knows what is there as its own.
+        _save(record.with_written(path.name, (*there, content)), path.parent)
+        temporary.replace(path)
+
+
+def put_where_nothing_is(temporary: Path, path: Path) -> None:
+    """Move a finished file to where it belongs, if there is nothing.
+
+    Raises:
+        OutputExistsError: If there is something.
+        OSError: If it cannot be moved.
+    """
+    if os.path.lexists(path):
+        raise OutputExistsError(f"{path} is there already", hint="choose another --output, or move it away")
+    temporary.replace(path)
+
+
+def remove_written(path: Path) -> None:
+    """Remove a file if volseg wrote it and nobody changed it since; anything else stays.
+
+    Raises:
+        OutputError: If it cannot be removed.
+    """
+    try:
+        if path.name not in read_record(path.parent).written or not os.path.lexists(path):
+            return
+        with locked(path.parent):
+            record = read_record(path.parent)
+            if record.wrote(path.name, content_of(path)):
+                path.unlink()
+                _save(record.without(path.name), path.parent)
+    except OSError as error:
+        raise output_error(path, error) from error
+
+
+def remove_written_in(folder: Path, pattern: str) -> None:
+    """Remove the files in a folder that volseg wrote and nobody changed, and the folder if nothing else is in it.
+
+    Args:
+        folder: Where they lie.
+        pattern: Of their names, as in "*.stl".
+
+    Raises:
+        OutputError: If one cannot be removed.
+    """
+    if not folder.is_dir() or not read_record(folder).written:
+        return
+    for path in sorted(folder.glob(pattern)):
+        remove_written(path)
+    _remove_if_empty(folder)
+
+
+def remove_scratch(folder: Path) -> None:
+    """Remove the files that volseg prepared for itself, and their folder if nothing else is in it.
+
+    They are large and no user edits them: the record's name and size tell them, they are not read again.
+
+    Raises:
+        OutputError: If one cannot be removed.
+    """
+    for name, sizes in written_names(folder).items():
+        path = folder / name
+        try:
+            if path.is_file() and not path.is_symlink() and path.stat().st_size in sizes:
+                path.unlink()
+        except OSError as error:
+            raise output_error(path, error) from error
+    _remove_if_empty(folder)
+
+
+def is_unchanged(path: Path) -> bool:
+    """Whether a file is as volseg wrote it."""
+    return read_record(path.parent).wrote(path.name, content_of(path))
+
+
+def is_result(path: Path) -> bool:
+    """Whether the record of its folder names a file as one that volseg made, changed since or not."""
+    return path.name in written_names(path.parent)
+
+
+def unfinished(path: Path) -> Path:
+    """A name beside `path` that nobody else writes to; it keeps the suffix, by which libraries choose the format."""
+    return path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}@{_machine()}-{next(_counter)}-{path.name[-_END_OF_NAME:]}")
+
+
+def discard(path: Path) -> None:
+    """Remove a file that volseg keeps for itself, if it is there.
+
+    Raises:
+        OSError: If it cannot be removed.
+    """
+    if not path.name.startswith(OWN_PREFIX):
+        raise ValueError(f"{path} is no file that volseg keeps for itself")
+    path.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> int:
+    """Remove the half-written files of processes that were killed; those of living processes stay.
+
+    Returns:
+        How many files of other machines are left, of whose processes nothing can be known.
+
+    Raises:
+        OutputError: If one cannot be removed.
+    """
+    elsewhere = 0
+    for leftover in folder.rglob(f"{TEMPORARY_PREFIX}*"):
+        writer = _UNFINISHED.fullmatch(leftover.name)
+        if writer is None:
+            continue
+        if writer["machine"] not in {None, _machine()}:
+            elsewhere += 1
+        elif not _is_alive(int(writer["process"])):
+            try:
+                discard(leftover)
+            except OSError as error:
+                raise output_error(leftover, error) from error
+    return elsewhere
+
+
+def move_folder(made: Path, target: Path) -> None:
+    """Move a folder to a place where there is nothing, or an empty folder.
+
+    Raises:
+        OSError: If there is something.
+    """
+    made.replace(target)
+
+
+def _not_ours(path: Path, record: Record) -> OutputExistsError:
+    what = "it was changed since volseg wrote it" if path.name in record.written else "volseg did not write it"
+    return OutputExistsError(
+        f"{path} would be replaced, but {what}", hint="choose another --output, or give it up with --overwrite"
+    )
+
+
+def _save(record: Record, folder: Path) -> None:
+    """Write the record of a folder, whole or not at all; the lock must be held."""
+    first = not (folder / RECORD_FILE).exists()
+    below = {name: read_record(folder / name) for name in folders_below(folder)} if first else {}
+    temporary = unfinished(folder / RECORD_FILE)
+    try:
+        temporary.write_text(as_text(record), encoding="utf-8")
+        flush(temporary)
+        temporary.replace(folder / RECORD_FILE)
+    finally:
+        temporary.unlink(missing_ok=True)
+    for name, known in below.items():  # what an earlier version wrote there is known only as long as this has no record
+        if known.written and not (folder / name / RECORD_FILE).exists():
+            with locked(folder / name):
+                _save(known, folder / name)
+
+
+def flush(path: Path) -> None:
+    """Wait until a file, or what a folder lists, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Remove a folder that holds nothing but its record, which then tells of nothing."""
+    try:
+        if not {entry.name for entry in folder.iterdir()} <= {RECORD_FILE, LOCK_FILE}:
+            return
+        for name in (RECORD_FILE, LOCK_FILE):
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
+    except FileNotFoundError:  # another process was faster
+        return
+    except OSError as error:
+        raise output_error(folder, error) from error
+
+
+def _is_alive(process: int) -> bool:
+    if os.name == "nt":  # where asking would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # it is somebody else's
+        return True
+    return True
+
+
+def _machine() -> str:
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+
+
+def _number(path: Path) -> tuple[int, int] | None:
+    """Device and inode: what a file is, whatever it is called; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _files_below(root: Path) -> Iterable[Path]:
+    """All files, through links to folders too, no folder twice."""
+    entered: set[str] = set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        place = os.path.realpath(folder)
+        if place in entered:
+            folders.clear()
+            continue
+        entered.add(place)
+        yield from (Path(folder, name) for name in files)
