@@ -254,12 +254,13 @@ def load(
     import torch
 
     from volseg.config import PartialConfig
-    from volseg.model.checkpoint import load_model, reconfigured
+    from volseg.model.checkpoint import check_changes, load_model, reconfigured
     from volseg.model.files import model_files
     from volseg.model.networks import choose_device
     from volseg.prediction.predictor import check_ensemble
 
     given = PartialConfig.stated(config, changes, allow_gaps)
+    check_changes(given)
     paths = [model] if isinstance(model, str | PathLike) else model
     files = [file for path in paths for file in model_files(Path(path))]
     chosen = choose_device() if device is None else torch.device(device)

@@ -13,11 +13,13 @@ from volseg.config.data import AugmentationConfig, ChannelNames, LabelValues, No
 from volseg.config.dicom import DicomRules, StructureConfig
 from volseg.config.domain import DomainConfig
 from volseg.config.inference import InferenceConfig, LabelRule
+from volseg.config.keys import check_network, explained
 from volseg.config.learning import LossConfig, TrainingConfig
 from volseg.config.modality import Modalities
 from volseg.config.networks import NetworkName
-from volseg.config.resolve import Config, config_error, merge, nest, read_overrides, validate
+from volseg.config.resolve import Config, merge, nest, read_overrides, validate
 from volseg.config.section import Fraction, IntTriple, Section, SpacingMm
+from volseg.errors import ConfigError
 
 #: What a plan would decide if it were left open.
 _PLANNED = ("data.channels", "data.labels", "preprocessing.spacing_mm", "preprocessing.normalization", "patches.size")
@@ -55,6 +57,18 @@ class PartialNetwork(Section):
 
     name: NetworkName | None = None
 
+    def check_keys(self, name: NetworkName | None, origin: str = "the configuration") -> None:
+        """Refuse keys that a network does not have, and values that they cannot have.
+
+        Args:
+            name: Of the network; where it is not known yet, any may have the keys.
+            origin: Where they came from, for the message.
+
+        Raises:
+            ConfigError: Names the first.
+        """
+        check_network(self.model_extra or {}, name, origin, Config)
+
 
 class PartialConfig(Section):
     """`Config`, every key optional: what a file, `--set` and the caller decided.
@@ -85,9 +99,11 @@ class PartialConfig(Section):
             ConfigError: Names the origin, the first wrong key, what was given and what is allowed.
         """
         try:
-            return cls.model_validate(tree)
+            partial = cls.model_validate(tree)
         except ValidationError as error:
-            raise config_error(error, origin) from error
+            raise explained(error, origin, Config) from error
+        partial.network.check_keys(partial.network.name, origin)
+        return partial
 
     @classmethod
     def stated(
@@ -111,12 +127,18 @@ class PartialConfig(Section):
         Raises:
             ConfigError: If the file cannot be read, or a key is unknown or its value not allowed.
         """
-        tree = read_overrides(Path(config)) if isinstance(config, str | PathLike) else nest(config or {})
-        tree = merge(tree, nest(changes or {}))
+        file = Path(config) if isinstance(config, str | PathLike) else None
+        stated = nest(config or {}) if file is None else read_overrides(file)  # type: ignore[arg-type]  # no path
+        tree = merge(stated, nest(changes or {}))
         tree = merge(tree, {"data": {"allow_gaps": True}} if allow_gaps else {})
         tree = merge(tree, {"network": {"name": network}} if network else {})
         options = {key: value for key, value in (training or {}).items() if value is not None}
-        return cls.of(merge(tree, {"training": options} if options else {}))
+        try:
+            return cls.of(merge(tree, {"training": options} if options else {}))
+        except ConfigError:
+            if file is not None:  # what is wrong with the file by itself is told by its name
+                cls.of(stated, str(file))
+            raise
 
     @property
     def tree(self) -> dict[str, Any]:

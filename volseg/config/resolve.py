@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
 from pydantic import ValidationError, model_validator
 
-from volseg.config.data import (
-    AugmentationConfig,
-    CtNormalization,
-    DataConfig,
-    MinMax,
-    Percentiles,
-    PreprocessingConfig,
-    Window,
-    ZScore,
-)
+from volseg.config.data import AugmentationConfig, DataConfig, PreprocessingConfig
 from volseg.config.domain import DomainConfig
 from volseg.config.inference import InferenceConfig, LabelRule
+from volseg.config.keys import explained
 from volseg.config.learning import LossConfig, PatchConfig, TrainingConfig
-from volseg.config.networks import AttentionUnet, DynUNet, NetworkConfig, SegResNet, SwinUNETR, UNet, VNet
+from volseg.config.networks import NetworkConfig
 from volseg.config.section import Section
 from volseg.errors import ConfigError
 
@@ -61,22 +52,6 @@ class Config(Section):
         if unknown := {name for pair in self.augmentation.swap_labels for name in pair} - set(self.data.labels):
             raise ValueError(f"augmentation.swap_labels names {', '.join(sorted(unknown))}, not in data.labels")
         return self
-
-
-#: What pydantic calls the members of the two unions in the place of an error.
-_UNION_MEMBERS: dict[int | str, type[Section]] = {
-    "unet": UNet,
-    "vnet": VNet,
-    "dynunet": DynUNet,
-    "segresnet": SegResNet,
-    "attention_unet": AttentionUnet,
-    "swin_unetr": SwinUNETR,
-    "zscore": ZScore,
-    "ct": CtNormalization,
-    "window": Window,
-    "percentiles": Percentiles,
-    "minmax": MinMax,
-}
 
 
 def read_overrides(path: Path) -> dict[str, Any]:
@@ -178,12 +153,7 @@ def validate(tree: Mapping[str, Any], origin: str) -> Config:
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise config_error(error, origin) from error
-
-
-def config_error(error: ValidationError, origin: str) -> ConfigError:
-    """The first fault that pydantic found, as one line and a hint."""
-    return ConfigError(f"{origin}: {_explain(error)}", hint=_suggest(error))
+        raise explained(error, origin, Config) from error
 
 
 def read_config(path: Path) -> Config:
@@ -198,50 +168,3 @@ def read_config(path: Path) -> Config:
 def dump(config: Config) -> str:
     """The config as YAML text; reading it gives an equal config."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, width=120, default_flow_style=None)
-
-
-def _explain(error: ValidationError) -> str:
-    first = error.errors()[0]
-    path = ".".join(str(part) for part in _key_path(first["loc"]))
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        return f"there is no key {path!r}"
-    if first["type"] == "missing":
-        return f"key {path!r} is missing"
-    if first["type"] == "literal_error":
-        return f"{path}: there is no {first['input']!r}; there are {first['ctx']['expected']}"
-    given = "" if first["type"] == "value_error" else f", given {first['input']!r}"
-    return f"{path}: {message}{given}" if path else message
-
-
-def _suggest(error: ValidationError) -> str:
-    """The allowed key that looks most like an unknown one."""
-    first = error.errors()[0]
-    if first["type"] != "extra_forbidden":
-        return ""
-    *parents, wrong = first["loc"]
-    allowed = list(getattr(_section_at(parents), "model_fields", {}))
-    close = difflib.get_close_matches(str(wrong), allowed, n=1)
-    if close:
-        return f"did you mean {close[0]!r}?"
-    return f"allowed: {', '.join(allowed)}" if allowed else ""
-
-
-def _section_at(location: Sequence[int | str]) -> Any:
-    """The class of the section at a place that pydantic names."""
-    section: Any = Config
-    for part in location:
-        if part in _UNION_MEMBERS:
-            section = _UNION_MEMBERS[str(part)]
-        elif isinstance(part, str):
-            field = getattr(section, "model_fields", {}).get(part)
-            section = field.annotation if field is not None else None
-            while inner := get_args(section):  # the sections in a tuple that may be left out
-                section = inner[0]
-    return section
-
-
-def _key_path(location: Sequence[int | str]) -> list[int | str]:
-    """The key path without the names of union members that pydantic puts in between."""
-    between = {"network": 1, "preprocessing": 3}.get(str(next(iter(location), "")), -1)
-    return [part for place, part in enumerate(location) if place != between or part not in _UNION_MEMBERS]

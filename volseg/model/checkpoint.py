@@ -83,6 +83,16 @@ def reconfigured(model: TrainedNetwork, given: PartialConfig) -> TrainedNetwork:
     Raises:
         ConfigError: If other keys are given, or a value is not valid.
     """
+    check_changes(given)
+    return replace(model, config=given.laid_over(model.config)) if given.model_fields_set else model
+
+
+def check_changes(given: PartialConfig) -> None:
+    """Refuse keys that are part of what a model has learned.
+
+    Raises:
+        ConfigError: Names them.
+    """
     learned = given.model_fields_set - {"inference", "postprocess", "data"}
     learned |= {f"data.{key}" for key in given.data.model_fields_set - set(DicomRules.model_fields)}
     if learned:
@@ -90,7 +100,6 @@ def reconfigured(model: TrainedNetwork, given: PartialConfig) -> TrainedNetwork:
             f"{', '.join(sorted(learned))} cannot be changed after training",
             hint="predict takes keys of inference, of postprocess, and of how DICOM is read",
         )
-    return replace(model, config=given.laid_over(model.config)) if given.model_fields_set else model
 
 
 def save_model(path: Path, network: nn.Module, config: Config, *, dice: float, epoch: int) -> None:

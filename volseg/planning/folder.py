@@ -38,6 +38,8 @@ def plan_folder(data: Path, given: PartialConfig, progress: Progress = ignore_pr
         CheckpointError: If training is to start from a model that is not there.
     """
     given = given.laid_over_partial(_inherited(given.training))
+    network = given.network.name or "dynunet"
+    given.network.check_keys(network)
     dataset = find_dataset(data, given.data, progress)
     if given.data.labels is None:
         refuse_unclear_values(dataset.cases)
@@ -45,7 +47,7 @@ def plan_folder(data: Path, given: PartialConfig, progress: Progress = ignore_pr
     fingerprint = take_fingerprint(dataset, given.data.labels, progress, given.data.segments)
     plan = make_plan(
         fingerprint,
-        given.network.name or "dynunet",
+        network,
         this_machine(),
         given.preprocessing.spacing_mm,
         _minutes_per_network(given.training, [case.case_id for case in dataset.cases]),

@@ -1,0 +1,223 @@
+"""What is wrong with a key of the configuration, and which one was meant."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
+
+from pydantic import ValidationError
+
+from volseg.config.data import CtNormalization, MinMax, Percentiles, Window, ZScore
+from volseg.config.networks import AttentionUnet, DynUNet, SegResNet, SwinUNETR, UNet, VNet
+from volseg.config.section import Section
+from volseg.errors import ConfigError
+
+NETWORKS: Mapping[str, type[Section]] = {
+    "unet": UNet,
+    "vnet": VNet,
+    "dynunet": DynUNet,
+    "segresnet": SegResNet,
+    "attention_unet": AttentionUnet,
+    "swin_unetr": SwinUNETR,
+}
+_NORMALIZATIONS: Mapping[str, type[Section]] = {
+    "zscore": ZScore,
+    "ct": CtNormalization,
+    "window": Window,
+    "percentiles": Percentiles,
+    "minmax": MinMax,
+}
+#: What pydantic calls the members of the two unions in the place of an error.
+_UNION_MEMBERS = {**NETWORKS, **_NORMALIZATIONS}
+#: What pydantic calls it when something else stands where a section belongs.
+_NO_SECTION = {"model_type", "model_attributes_type"}
+
+#: What other programs call a key, without case and separators.
+SYNONYMS = {
+    "data.channels": "inchannels channelnames inputs numchannels nchannels",
+    "data.labels": "class classes classnames label labelnames nclasses numclasses outchannels outputs",
+    "data.modality": "modalities imagingmodality",
+    "data.allow_gaps": "gaps fillgaps",
+    "preprocessing.spacing_mm": "pixdim pixelspacing resolution spacing targetspacing voxelsize voxelspacing",
+    "preprocessing.normalization": "intensity norm normalisation normalise normalize scaling windowing",
+    "patches.size": "cropsize imgsize imagesize inputsize patch patchsize roi roisize windowsize",
+    "patches.foreground": "foregroundratio fgratio oversample oversampleforeground posratio",
+    "network.name": "arch architecture backbone model modelname net networkname",
+    "network.filters": "basefilters features featuremaps nfilters numfeatures width",
+    "network.dropout": "dropoutprob dropoutrate dropprob",
+    "augmentation.flip_axes": "fliplr flip flips mirror mirroring",
+    "augmentation.rotation_degrees": "rotate rotation rotationrange",
+    "loss.name": "criterion lossfunction losstype",
+    "training.batch_size": "batch batches batchsize bs samplesperbatch",
+    "training.epochs": "epoch epochsmax iterations maxepoch maxepochs nepoch nepochs numepochs totalepochs",
+    "training.steps_per_epoch": "batchesperepoch iterationsperepoch iters itersperepoch steps stepsperepoch",
+    "training.minutes": "budget duration hours maxminutes maxtime time timelimit",
+    "training.learning_rate": "eta initiallr learningrate lr lrate maxlr rate",
+    "training.optimizer": "optim optimiser",
+    "training.weight_decay": "l2 regularization wd weightdecay",
+    "training.schedule": "lrpolicy lrschedule lrscheduler policy scheduler",
+    "training.warmup_steps": "warmup warmupepochs warmupiters",
+    "training.gradient_clip": "clip clipgradnorm clipping gradclip gradientclipping maxgradnorm",
+    "training.ema_decay": "ema modelema",
+    "training.start_from": "checkpoint ckpt finetune from init pretrained pretrainedmodel resumefrom weights",
+    "training.freeze_encoder": "freeze frozen",
+    "training.precision": "amp bf16 dtype fp16 halfprecision mixedprecision",
+    "training.validation_interval": "evalinterval valevery valfreq validateevery valinterval",
+    "training.patience": "earlystop earlystopping",
+    "training.folds": "crossvalidation cv kfold kfolds nfolds numfolds",
+    "training.holdout": "split testsize trainvalsplit validationsplit valfraction valsplit",
+    "training.workers": "nworkers numthreads numworkers threads",
+    "training.seed": "manualseed randomseed randomstate",
+    "inference.overlap": "stepsize swoverlap tileoverlap tilestepsize",
+    "inference.batch_size": "swbatchsize",
+    "inference.mirror_axes": "testtimeaugmentation tta usemirroring",
+    "inference.memory_gb": "maxmemory memory ram",
+    "postprocess": "postprocessing",
+}
+_KEYS = {word: key for key, words in SYNONYMS.items() for word in words.split()}
+#: How alike two words are that are the same but for a slip of the finger, and at least have something in common.
+_SLIP, _ALIKE = 0.8, 0.6
+
+
+def explained(error: ValidationError, origin: str, root: type[Section]) -> ConfigError:
+    """The first fault that pydantic found, as one line and a hint.
+
+    Args:
+        error: What pydantic says.
+        origin: Where the keys came from.
+        root: The whole configuration.
+    """
+    return _fault(error.errors()[0], origin, root)
+
+
+def check_network(keys: Mapping[str, Any], name: str | None, origin: str, root: type[Section]) -> None:
+    """Refuse keys of a network that it does not have, and values that they cannot have.
+
+    Args:
+        keys: Some of the section, without its name.
+        name: Of the network; where it is not known yet, any may have them.
+        origin: Where they came from.
+        root: The whole configuration.
+
+    Raises:
+        ConfigError: Names the first.
+    """
+    allowed = list(NETWORKS[name].model_fields) if name else keys_in(UNet)
+    for key in keys:
+        if key not in allowed:
+            others = [other for other, kind in NETWORKS.items() if key in kind.model_fields]
+            hint = f"{' and '.join(others)} have it: network.name={others[0]}" if others else ""
+            hint = hint or _meant("network", key, allowed, root)
+            raise ConfigError(f"{origin}: there is no key 'network.{key}'{f' of {name}' if name else ''}", hint=hint)
+    if not name:
+        return
+    try:
+        NETWORKS[name].model_validate(keys)
+    except ValidationError as error:
+        # What concerns several keys at once is known when the plan has decided the others.
+        for fault in error.errors():
+            if fault["loc"]:
+                raise _fault({**fault, "loc": ("network", *fault["loc"])}, origin, root) from error
+
+
+def _fault(first: Mapping[str, Any], origin: str, root: type[Section]) -> ConfigError:
+    return ConfigError(f"{origin}: {_explain(first)}", hint=_hint(first, root))
+
+
+def _explain(first: Mapping[str, Any]) -> str:
+    path = ".".join(str(part) for part in _key_path(first["loc"]))
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        return f"there is no key {path!r}"
+    if first["type"] == "missing":
+        return f"key {path!r} is missing"
+    if first["type"] == "literal_error":
+        return f"{path}: there is no {first['input']!r}; there are {first['ctx']['expected']}"
+    if first["type"] in _NO_SECTION:
+        return f"{path}: it is a section, that is a dictionary of keys, given {first['input']!r}"
+    given = "" if first["type"] == "value_error" else f", given {first['input']!r}"
+    return f"{path}: {message}{given}" if path else message
+
+
+def _hint(first: Mapping[str, Any], root: type[Section]) -> str:
+    location, given = first["loc"], first["input"]
+    path = ".".join(str(part) for part in _key_path(location))
+    if first["type"] == "extra_forbidden":
+        *parents, wrong = location
+        allowed = list(getattr(_section_at(parents, root), "model_fields", {}))
+        return _meant(path.rpartition(".")[0], str(wrong), allowed, root)
+    if first["type"] in _NO_SECTION:
+        section = _section_at(location, root)
+        meant = f"did you mean '{path}.name={given}'? " if given in _names_in(section) else ""
+        return f"{meant}its keys are {', '.join(keys_in(section))}"
+    if path == "preprocessing.normalization" and given in list(_NORMALIZATIONS):
+        return f"did you mean '{path}=[{{method: {given}}}]'? there is one for each channel"
+    return ""
+
+
+def _meant(section: str, wrong: str, allowed: Sequence[str], root: type[Section]) -> str:
+    """The key that was probably meant, else those that there are."""
+    synonym = _KEYS.get(re.sub(r"[\W_]+", "", wrong.lower()), "")
+    slips = difflib.get_close_matches(wrong, allowed, n=1, cutoff=_SLIP)
+    elsewhere = [key for key in known_keys(root) if key.rpartition(".")[0] != section]
+    candidates = [
+        *(name for name in allowed if synonym and synonym == _dotted(section, name)),
+        *([] if synonym and not section else slips),
+        *(name for name in allowed if set(name.split("_")) & set(wrong.split("_"))),
+        *(key for key in elsewhere if key.rpartition(".")[2] == wrong),
+        *([synonym] if synonym in elsewhere else []),
+        *difflib.get_close_matches(wrong, allowed, n=1, cutoff=_ALIKE),
+        *difflib.get_close_matches(_dotted(section, wrong), elsewhere, n=1, cutoff=_SLIP),
+    ]
+    if candidates:
+        return f"did you mean {candidates[0]!r}?"
+    return f"allowed: {', '.join(allowed)}" if allowed else ""
+
+
+def known_keys(root: type[Section]) -> list[str]:
+    """Every section, and every key in one: "training", "training.epochs" ..."""
+    keys = []
+    for name in root.model_fields:
+        inside = [] if name == "postprocess" else keys_in(_section_at((name,), root))  # that is a list of sections
+        keys += [name, *(_dotted(name, key) for key in inside)]
+    return keys
+
+
+def keys_in(section: Any) -> list[str]:
+    """The keys of a section; where it is one of several, as the network is, those of each."""
+    kinds = NETWORKS.values() if section in NETWORKS.values() else [section]
+    return list(dict.fromkeys(key for kind in kinds for key in getattr(kind, "model_fields", {})))
+
+
+def _names_in(section: Any) -> list[str]:
+    """What a section can be by its key `name`: which network, which loss."""
+    if section in NETWORKS.values():
+        return list(NETWORKS)
+    name = getattr(section, "model_fields", {}).get("name")
+    return list(get_args(name.annotation)) if name is not None else []
+
+
+def _dotted(section: str, key: str) -> str:
+    return f"{section}.{key}" if section else key
+
+
+def _section_at(location: Sequence[int | str], root: type[Section]) -> Any:
+    """The class of the section at a place that pydantic names."""
+    section: Any = root
+    for part in location:
+        if part in _UNION_MEMBERS:
+            section = _UNION_MEMBERS[str(part)]
+        elif isinstance(part, str):
+            field = getattr(section, "model_fields", {}).get(part)
+            section = field.annotation if field is not None else None
+            while inner := get_args(section):  # the sections in a tuple that may be left out
+                section = inner[0]
+    return section
+
+
+def _key_path(location: Sequence[int | str]) -> list[int | str]:
+    """The key path without the names of union members that pydantic puts in between."""
+    between = {"network": 1, "preprocessing": 3}.get(str(next(iter(location), "")), -1)
+    return [part for place, part in enumerate(location) if place != between or part not in _UNION_MEMBERS]
