@@ -159,21 +159,30 @@ def _hint(first: Mapping[str, Any], root: type[Section]) -> str:
 
 def _meant(section: str, wrong: str, allowed: Sequence[str], root: type[Section]) -> str:
     """The key that was probably meant, else those that there are."""
-    synonym = _KEYS.get(re.sub(r"[\W_]+", "", wrong.lower()), "")
-    slips = difflib.get_close_matches(wrong, allowed, n=1, cutoff=_SLIP)
+    word = _plain(wrong)
+    synonym = _KEYS.get(word, "")
     elsewhere = [key for key in known_keys(root) if key.rpartition(".")[0] != section]
     candidates = [
-        *(name for name in allowed if synonym and synonym == _dotted(section, name)),
-        *([] if synonym and not section else slips),
-        *(name for name in allowed if set(name.split("_")) & set(wrong.split("_"))),
-        *(key for key in elsewhere if key.rpartition(".")[2] == wrong),
+        *(name for name in allowed if word == _plain(name) or (synonym and synonym == _dotted(section, name))),
+        *(name for name in allowed if _is_part(name, wrong) or _is_part(wrong, name)),
         *([synonym] if synonym in elsewhere else []),
+        *difflib.get_close_matches(wrong, allowed, n=1, cutoff=_SLIP),
+        *(key for key in elsewhere if key.rpartition(".")[2] == wrong),
         *difflib.get_close_matches(wrong, allowed, n=1, cutoff=_ALIKE),
         *difflib.get_close_matches(_dotted(section, wrong), elsewhere, n=1, cutoff=_SLIP),
     ]
     if candidates:
         return f"did you mean {candidates[0]!r}?"
     return f"allowed: {', '.join(allowed)}" if allowed else ""
+
+
+def _plain(key: str) -> str:
+    return re.sub(r"[\W_]+", "", key.lower())
+
+
+def _is_part(short: str, long: str) -> bool:
+    """Whether a key says less with the same words: "mirror" of "mirror_axes"."""
+    return set(short.split("_")) <= set(long.split("_"))
 
 
 def known_keys(root: type[Section]) -> list[str]:

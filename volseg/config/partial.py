@@ -133,12 +133,8 @@ class PartialConfig(Section):
         tree = merge(tree, {"data": {"allow_gaps": True}} if allow_gaps else {})
         tree = merge(tree, {"network": {"name": network}} if network else {})
         options = {key: value for key, value in (training or {}).items() if value is not None}
-        try:
-            return cls.of(merge(tree, {"training": options} if options else {}))
-        except ConfigError:
-            if file is not None:  # what is wrong with the file by itself is told by its name
-                cls.of(stated, str(file))
-            raise
+        tree = merge(tree, {"training": options} if options else {})
+        return cls.of(tree, "the configuration" if file is None else _origin(stated, tree, str(file)))
 
     @property
     def tree(self) -> dict[str, Any]:
@@ -168,3 +164,14 @@ class PartialConfig(Section):
     def laid_over_partial(self, below: Mapping[str, Any]) -> PartialConfig:
         """Other keys with the stated ones in place of them."""
         return PartialConfig.of(merge(below, self.tree))
+
+
+def _origin(stated: Mapping[str, Any], tree: Mapping[str, Any], file: str) -> str:
+    """Where the first fault of some keys comes from: the file, if that has it by itself."""
+    faults = []
+    for keys in (stated, tree):
+        try:
+            PartialConfig.of(keys, "")
+        except ConfigError as error:
+            faults.append(str(error))
+    return file if len(set(faults)) == 1 and len(faults) == 2 else "the configuration"
