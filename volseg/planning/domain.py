@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from volseg.config import MIXED, UNKNOWN, named_modality
-from volseg.errors import DataError
+from volseg.errors import ConfigError, DataError
 from volseg.planning.fingerprint import CasePrint, Fingerprint
 
 #: Half of the cases go below this where there is air as in CT; MR and PET have no values far below zero.
@@ -32,8 +32,12 @@ def plan_modality(fingerprint: Fingerprint, given: Sequence[str] = ()) -> tuple[
 
     Raises:
         DataError: If the cases are not all of one, and nobody said what they are.
+        ConfigError: If more or fewer are given than there are channels.
     """
-    stated = list(given or [UNKNOWN]) * (len(fingerprint.channels) if len(given) < 2 else 1)
+    channels = len(fingerprint.channels)
+    stated = list(given) if len(given) > 1 else list(given or [UNKNOWN]) * channels
+    if len(stated) != channels:
+        raise ConfigError(f"data.modality has {len(stated)} entries for {channels} channels")
     modalities, reasons = [], []
     for channel, (name, word) in enumerate(zip(fingerprint.channels, stated, strict=True)):
         modality, reason = (word, "given") if word != UNKNOWN else _find_modality(fingerprint, channel)
