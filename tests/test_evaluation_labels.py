@@ -176,3 +176,65 @@ def test_a_label_that_the_masks_lack_has_no_probability(folders) -> None:
     metrics: pd.DataFrame = volseg.evaluate(masks, references, probabilities=True).metrics
     assert metrics[metrics["label"] == "duodenum"]["brier"].tolist() == [0, 0]
     assert metrics[metrics["label"] == "pancreas"]["brier"].min() > 0
+
+
+def compared(first: Path, second: Path, output: Path) -> dict[str, float]:
+    """Label -> mean difference of Dice."""
+    table = volseg.compare(first, second, output).table
+    rows = table[table["metric"] == "dice"]
+    return dict(zip(rows["label"], rows["difference_mean"], strict=True))
+
+
+@pytest.fixture
+def scores(folders, tmp_path: Path):
+    """Score masks that are called so, against the same references, which are without names."""
+
+    def score(name: str, names: Mapping[str, int] | None, references: Mapping[str, int] | None = None) -> Path:
+        masks, wanted = folders(names, references)
+        volseg.evaluate(masks, wanted, tmp_path / name)
+        (masks / "labels.json").unlink(missing_ok=True)
+        (wanted / "labels.json").unlink(missing_ok=True)
+        return tmp_path / name
+
+    return score
+
+
+def test_evaluations_of_one_set_of_references_match_with_names_and_without(scores, tmp_path: Path) -> None:
+    nameless, named = scores("a", None), scores("b", ORGANS)
+    assert compared(nameless, named, tmp_path / "out") == {"pancreas": 0, "duodenum": 0}
+    assert compared(named, nameless, tmp_path / "out") == {"pancreas": 0, "duodenum": 0}
+
+
+def test_evaluations_match_by_name_where_both_have_names(scores, tmp_path: Path) -> None:
+    """The second model numbers its labels otherwise; what it calls pancreas is compared with the pancreas."""
+    first, second = scores("a", ORGANS, ORGANS), scores("b", {"DUODENUM": 1, "Pancreas": 2}, ORGANS)
+    assert compared(first, second, tmp_path / "out") == {"pancreas": -1, "duodenum": -1}
+
+
+def test_values_of_other_references_are_not_compared(scores, tmp_path: Path) -> None:
+    first = scores("a", None)
+    _, mask = make_case(3)
+    write_mask(mask, tmp_path / "references" / "c0.nii.gz")
+    write_mask(mask, tmp_path / "masks" / "c0.nii.gz")
+    second = tmp_path / "b"
+    stated(tmp_path / "masks", ORGANS)
+    volseg.evaluate(tmp_path / "masks", tmp_path / "references", second)
+    with pytest.raises(DataError, match="the references are other files"):
+        volseg.compare(first, second, tmp_path / "out")
+
+
+def test_evaluations_that_do_not_say_which_references_are_held_to_their_volumes(scores, tmp_path: Path) -> None:
+    first, second = scores("a", None), scores("b", ORGANS)
+    (first / "about.json").unlink()
+    assert compared(first, second, tmp_path / "out") == {"pancreas": 0, "duodenum": 0}
+    table = pd.read_csv(first / "metrics.csv")
+    table["reference_ml"] *= 1.5
+    table.to_csv(first / "metrics.csv", index=False)
+    with pytest.raises(DataError, match="ml in the reference of one evaluation"):
+        volseg.compare(first, second, tmp_path / "out")
+
+
+def test_names_that_only_one_evaluation_has_are_refused(scores, tmp_path: Path) -> None:
+    first, second = scores("a", ORGANS), scores("b", {"pancreas": 1, "bowel": 2})
+    with pytest.raises(DataError, match=r"only one of the evaluations has label (bowel|duodenum) of case c0"):
+        volseg.compare(first, second, tmp_path / "out")

@@ -109,6 +109,66 @@ def test_what_was_exported_is_exported_again(form: str, mask_file: Path, series:
     assert named.labels[0].name == "liver"
 
 
+@pytest.mark.parametrize(
+    "begin", ["muscle of the upper limb, anterior compartment, superficial layer, head ", "Öß" * 40]
+)
+@pytest.mark.parametrize("form", ["dicom-seg", "rtstruct", "dicom-sr"])
+def test_long_names_that_begin_alike_stay_two_structures(
+    form: Format, begin: str, mask_file: Path, series: Path, tmp_path: Path
+) -> None:
+    """An object has room for 64 characters of a name, or as many bytes."""
+    names = [begin + "long", begin + "short"]
+    entries = [{"value": value, "name": name} for value, name in zip((1, 2), names, strict=True)]
+    (mask_file.parent / "labels.json").write_text(json.dumps(entries))
+    made = tmp_path / f"p1{SUFFIXES[form]}"
+    mask = export(Export(mask_file, series, made, form)).mask
+    written = pydicom.dcmread(made)
+    match form:
+        case "dicom-seg":
+            found = [item.SegmentLabel for item in written.SegmentSequence]
+            found += [item.TrackingID for item in written.SegmentSequence]
+            meanings = [item.SegmentedPropertyTypeCodeSequence[0].CodeMeaning for item in written.SegmentSequence]
+            assert len(set(meanings)) == 2
+        case "rtstruct":
+            found = [item.ROIName for item in written.StructureSetROISequence]
+        case _:
+            texts = {str(element.value) for element in written.iterall() if element.keyword == "TextValue"}
+            found = [text for text in texts if text.startswith(begin[:8])]
+    assert len(set(found)) == 2
+    assert all(len(name.encode()) <= 64 for name in found)
+    if form != "dicom-sr":
+        labels = tuple(Label(value, name) for value, name in zip((2, 1), names, strict=True))
+        back = read_mask(single_source(made), labels, on=mask.geometry)
+        assert (back.array == np.array([0, 2, 1])[mask.array]).all()
+
+
+@pytest.mark.parametrize("form", ["dicom-seg", "rtstruct", "seg-nrrd"])
+def test_values_and_names_alone_find_their_codes(form: Format, mask_file: Path, series: Path, tmp_path: Path) -> None:
+    (mask_file.parent / "labels.json").write_text('{"1": "Left kidney", "2": "spleen"}')
+    made = tmp_path / f"p1{SUFFIXES[form]}"
+    export(Export(mask_file, series, made, form))
+    text = made.read_bytes()
+    assert b"64033007" in text  # SNOMED CT: kidney
+    assert b"78961009" in text  # spleen
+    assert b"99VOLSEG" not in text
+
+
+def test_a_segmentation_of_slicer_keeps_names_values_and_colours(mask_file: Path, series: Path, tmp_path: Path) -> None:
+    labels = [
+        {"value": 1, "name": "knee, medial", "color": [1, 2, 3]},
+        {"value": 2, "name": "Gewebe", "color": [250, 0, 7]},
+    ]
+    (mask_file.parent / "labels.json").write_text(json.dumps(labels))
+    export(Export(mask_file, series, tmp_path / "a.seg.nrrd", "seg-nrrd"))
+    (tmp_path / "labels.json").write_text('{"1": "not this", "2": "nor that"}')
+    again = export(Export(tmp_path / "a.seg.nrrd", series, tmp_path / "b.seg.nrrd", "seg-nrrd")).mask
+    assert [(label.value, label.name, label.color) for label in again.labels] == [
+        (1, "knee, medial", (1, 2, 3)),
+        (2, "Gewebe", (250, 0, 7)),
+    ]
+    assert (tmp_path / "a.seg.nrrd").read_bytes() == (tmp_path / "b.seg.nrrd").read_bytes()
+
+
 def test_the_series_is_found_among_others(mask_file: Path, series: Path, tmp_path: Path) -> None:
     other, _ = make_case(1, shape=(12, 10, 8))
     write_series(other, tmp_path / "study" / "a")

@@ -17,7 +17,8 @@ from volseg.cases import find_dataset, read_images, read_reference
 from volseg.cases.stated_names import united
 from volseg.errors import ConfigError, DataError
 from volseg.image.geometry import Geometry
-from volseg.image.naming import label_called, matched, plain_name, short_name, short_names, values_by_name
+from volseg.image.naming import label_called, matched, plain_name, short_names, values_by_name
+from volseg.image.short_names import short_name
 from volseg.image.volume import Label, Mask
 from volseg.io import FileSource, discover, read_mask, single_source, write_mask, write_volume
 from volseg.io.labels import read_labels

@@ -219,6 +219,7 @@ def evaluate(  # noqa: PLR0913  each is an option of the command
     from volseg.about import read_about
     from volseg.cases import find_images, is_dataset
     from volseg.config import DicomRules
+    from volseg.evaluation.comparison import references_fact
     from volseg.evaluation.folder import FolderOptions, evaluate_folder
     from volseg.io.written import claim
     from volseg.reporting.evaluations import describe_evaluation, report_evaluation
@@ -235,7 +236,7 @@ def evaluate(  # noqa: PLR0913  each is an option of the command
     result, pairs, settings = evaluate_folder(masks, folder, target, conventions, options, progress)
     if target is None:
         return result
-    describe_evaluation(result, settings, target, read_about(masks))
+    describe_evaluation(result, settings, target, read_about(masks), references_fact(pairs))
     if not report:
         return result
     page = report_evaluation(result, pairs, settings, known, target, progress)

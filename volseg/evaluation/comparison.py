@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from volseg.about import Facts, read_about
 from volseg.errors import DataError
 from volseg.evaluation.columns import Better
-from volseg.evaluation.evaluate import METRICS_FILE, STATISTICS_FILE
+from volseg.evaluation.evaluate import METRICS_FILE, STATISTICS_FILE, CasePair
 from volseg.evaluation.summary import bootstrap_means, interval
+from volseg.image.naming import is_unnamed, matched
+from volseg.image.volume import Label
+from volseg.io import FileSource
 from volseg.io.files import make_folder
+from volseg.io.source import digest
 from volseg.io.tables import read_table, write_table
 from volseg.io.written import Inputs, claim
 from volseg.metrics import LabelStatus
@@ -25,6 +30,8 @@ if TYPE_CHECKING:
 COMPARISON_FILE, DIFFERENCES_FILE = "comparison.csv", "differences.csv"
 
 _KEY = ["case_id", "label", "value"]
+#: What about.json calls the hash of all references.
+_REFERENCES = "references"
 #: Tables hold six significant digits: what is left of them after a subtraction is noise beyond this.
 _DIGITS = 9
 
@@ -64,6 +71,7 @@ def compare(first: Path, second: Path, output: Path, *, overwrite: bool = False)
     paths = [output / COMPARISON_FILE, output / DIFFERENCES_FILE]
     claim(paths, Inputs.of(first, second), overwrite=overwrite)
     tables = [read_table(folder / METRICS_FILE, [*_KEY, "status", "reference_ml"]) for folder in (first, second)]
+    tables = list(_with_common_labels(tables[0], tables[1], same=_same_references(first, second)))
     numbers = [read_table(folder / STATISTICS_FILE, ["metric", "definition", "better"]) for folder in (first, second)]
     directions = _directions(*numbers)
     differences = _differences(tables[0], tables[1], list(directions))
@@ -147,6 +155,65 @@ def _directions(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, Better]:
         raise DataError(f"the evaluations do not measure {name} alike", hint="evaluate both with the same options")
     known = {str(name): Better(better) for name, better in metrics[0]["better"].items()}
     return {name: better for name, better in known.items() if better is not Better.NEITHER}
+
+
+def references_fact(pairs: Sequence[CasePair]) -> Facts:
+    """What tells the references of two evaluations apart: a hash of their files; nothing if one cannot be read."""
+    plain = (
+        replace(pair.reference, labels=()) if isinstance(pair.reference, FileSource) else pair.reference
+        for pair in pairs
+    )
+    try:
+        return ((_REFERENCES, digest(plain, " ".join(pair.case_id for pair in pairs))),)
+    except DataError:
+        return ()
+
+
+def _same_references(first: Path, second: Path) -> bool | None:
+    """Whether both evaluations took the same files; None where one of them does not say."""
+    stated = [dict(read_about(folder)).get(_REFERENCES) for folder in (first, second)]
+    return stated[0] == stated[1] if all(stated) else None
+
+
+def _with_common_labels(
+    first: pd.DataFrame, second: pd.DataFrame, *, same: bool | None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Both tables with one name and one value for each label that they have in common.
+
+    Names come first. Where one has none, values of the same references mean the same; tables that do not say which
+    files they took are held to the volumes of their references later on.
+
+    Raises:
+        DataError: If values would have to be compared, and the references are other files.
+    """
+    ours, theirs = (_labels_of(table) for table in (first, second))
+    both = set(ours) & set(theirs)
+    ours, theirs = ([label for label in labels if label not in both] for labels in (ours, theirs))
+    new_ours: dict[Label, Label] = {}
+    new_theirs: dict[Label, Label] = {}
+    for value, label in matched(theirs, ours).items():
+        other = next(one for one in theirs if one.value == value)
+        by_value = is_unnamed(other) != is_unnamed(label)
+        if by_value and same is False:
+            raise DataError(
+                f"one evaluation calls its label {label.name}, the other {other.name}, and the references are other "
+                f"files",
+                hint="compare evaluations of the same references",
+            )
+        common = other if is_unnamed(label) else label
+        new_ours[label] = new_theirs[other] = Label(label.value, common.name)
+    return _renamed(first, new_ours), _renamed(second, new_theirs)
+
+
+def _labels_of(table: pd.DataFrame) -> list[Label]:
+    rows = table[["label", "value"]].drop_duplicates().itertuples(index=False)
+    return [Label(int(value), str(name)) for name, value in rows]
+
+
+def _renamed(table: pd.DataFrame, new: Mapping[Label, Label]) -> pd.DataFrame:
+    labels = [Label(int(value), str(name)) for name, value in zip(table["label"], table["value"], strict=True)]
+    renamed = [new.get(label, label) for label in labels]
+    return table.assign(label=[label.name for label in renamed], value=[label.value for label in renamed])
 
 
 def _differences(first: pd.DataFrame, second: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:

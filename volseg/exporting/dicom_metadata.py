@@ -43,7 +43,6 @@ _PATIENT_AND_STUDY = (
     "ReferringPhysicianName",
 )
 _REQUIRED = ("StudyInstanceUID", "SeriesInstanceUID")
-_LONGEST_NAME = 64
 _SEXES = {"M", "F", "O"}
 #: A date as ACR-NEMA had it, and a time of day (PS3.5 section 6.2).
 _OLD_DATE = re.compile(r"\d{4}\.\d{2}\.\d{2}")
@@ -204,15 +203,6 @@ def numbered(labels: tuple[Label, ...]) -> list[tuple[int, Label]]:
     if len({label.value for label in labels}) < len(labels):
         raise DataError("two labels of the mask have the same value")
     return list(enumerate(sorted(labels, key=lambda label: label.value), start=1))
-
-
-def name_of(label: Label) -> str:
-    """The name of a label as DICOM can state it (LO): on one line, without backslashes, at most 64 characters.
-
-    Some readers count the bytes of UTF-8, so the limit is kept in these.
-    """
-    name = " ".join(label.name.replace("\\", "/").split())
-    return name.encode()[:_LONGEST_NAME].decode(errors="ignore").rstrip()
 
 
 def structure_of(label: Label) -> Structure:

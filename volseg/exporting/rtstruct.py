@@ -22,7 +22,6 @@ from volseg.exporting.dicom_metadata import (
     check_grid,
     check_values,
     coded,
-    name_of,
     numbered,
     object_uids,
     reference,
@@ -30,6 +29,7 @@ from volseg.exporting.dicom_metadata import (
 )
 from volseg.exporting.sidecars import color_of
 from volseg.image.contours import Polygon, fill, trace, with_keyholes
+from volseg.image.naming import short_names
 from volseg.image.terminology import Structure
 from volseg.image.volume import Label, Mask
 from volseg.io.dicom import Instances
@@ -90,7 +90,8 @@ def _structure_set(mask: Mask, instances: Instances) -> Dataset:
     dataset.StructureSetLabel = "volseg"
     dataset.StructureSetDate = dataset.StructureSetTime = None
     labels = [label for _, label in numbered(mask.labels)]
-    dataset.StructureSetROISequence = [_roi(label, space_uid) for label in labels]
+    names = short_names(labels)
+    dataset.StructureSetROISequence = [_roi(label.value, names[label.value], space_uid) for label in labels]
     dataset.ROIContourSequence = _roi_contours(mask, labels, instances)
     dataset.RTROIObservationsSequence = [_observation(label) for label in labels]
     dataset.ApprovalStatus = "UNAPPROVED"
@@ -113,11 +114,11 @@ def _frame_of_reference(instances: Instances, first: Dataset) -> Dataset:
     return frame_of_reference
 
 
-def _roi(label: Label, frame_of_reference_uid: str) -> Dataset:
+def _roi(number: int, name: str, frame_of_reference_uid: str) -> Dataset:
     roi = Dataset()
-    roi.ROINumber = label.value
+    roi.ROINumber = number
     roi.ReferencedFrameOfReferenceUID = frame_of_reference_uid
-    roi.ROIName = name_of(label)
+    roi.ROIName = name
     roi.ROIGenerationAlgorithm = "AUTOMATIC"
     return roi
 

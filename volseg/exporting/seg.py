@@ -20,7 +20,6 @@ from volseg.exporting.dicom_metadata import (
     coded,
     image_headers,
     made_by_volseg,
-    name_of,
     numbered,
     object_uids,
     reference,
@@ -30,6 +29,7 @@ from volseg.exporting.dicom_metadata import (
 from volseg.exporting.formats import Encoding
 from volseg.exporting.sidecars import color_of
 from volseg.exporting.uids import derived_uid
+from volseg.image.naming import short_names
 from volseg.image.volume import Label, Mask
 from volseg.io.dicom import Instances
 from volseg.io.dicom.quiet import quiet_dicom
@@ -82,7 +82,7 @@ def tracking_uid(number: int, instance_uid: str) -> str:
 def _segmentation(mask: Mask, instances: Instances, headers: list[Dataset], encoding: Encoding) -> Segmentation:
     """Through highdicom, with references to the stand-ins for the images that `image_headers` made."""
     uids = seg_uids(mask, instances, encoding)
-    segments = numbered(mask.labels)
+    segments, names = numbered(mask.labels), short_names(mask.labels)
     planes = _segment_numbers(mask, segments)[:, :, list(instances.slices)].transpose(2, 1, 0)
     positions = None
     if not planes.any():  # an object must have a frame: the first image gets one, empty, rather than all of them
@@ -92,7 +92,9 @@ def _segmentation(mask: Mask, instances: Instances, headers: list[Dataset], enco
         pixel_array=np.ascontiguousarray(planes),
         plane_positions=positions,
         segmentation_type=encoding.upper(),
-        segment_descriptions=[_described(number, label, uids.instance) for number, label in segments],
+        segment_descriptions=[
+            _described(number, label, names[label.value], uids.instance) for number, label in segments
+        ],
         content_label="SEGMENTATION",
         series_description="Segmentation",
         transfer_syntax_uid=ExplicitVRLittleEndian,
@@ -113,17 +115,17 @@ def _segment_numbers(mask: Mask, segments: list[tuple[int, Label]]) -> NDArray[n
     return numbers[mask.array]
 
 
-def _described(number: int, label: Label, instance_uid: str) -> SegmentDescription:
+def _described(number: int, label: Label, name: str, instance_uid: str) -> SegmentDescription:
     structure = structure_of(label)
     description = SegmentDescription(
         segment_number=number,
-        segment_label=name_of(label),
+        segment_label=name,
         segmented_property_category=coded(structure.category),
         segmented_property_type=coded(structure.type),
         algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=algorithm(),
         tracking_uid=tracking_uid(number, instance_uid),
-        tracking_id=name_of(label),
+        tracking_id=name,
         anatomic_regions=None if structure.region is None else [coded(structure.region)],
         display_color=CIELabColor.from_rgb(*color_of(label)),
     )

@@ -29,7 +29,6 @@ from volseg.exporting.dicom_metadata import (
     check_grid,
     coded,
     made_by_volseg,
-    name_of,
     numbered,
     object_uids,
     structure_of,
@@ -40,6 +39,7 @@ from volseg.exporting.formats import Encoding
 from volseg.exporting.seg import seg_uids, tracking_uid
 from volseg.exporting.uids import derived_uid
 from volseg.image.geometry import Geometry
+from volseg.image.naming import short_names
 from volseg.image.terminology import Code, Structure
 from volseg.image.volume import Label, Mask
 from volseg.io.dicom import Instances
@@ -169,6 +169,7 @@ def _segmentation_header(mask: Mask, instances: Instances, encoding: Encoding) -
 
 
 def _report(mask: Mask, segmentation: Dataset, images: Dataset) -> MeasurementReport:
+    names = short_names(mask.labels)
     device = DeviceObserverIdentifyingAttributes(
         uid=derived_uid("volseg", __version__), name="volseg", manufacturer_name=MANUFACTURER, model_name=MANUFACTURER
     )
@@ -180,21 +181,19 @@ def _report(mask: Mask, segmentation: Dataset, images: Dataset) -> MeasurementRe
         ),
         procedure_reported=_PROCEDURES.get(images.Modality, codes.cid100.ImagingProcedure),
         imaging_measurements=[
-            _group(number, label, mask, segmentation, images.SeriesInstanceUID)
+            _group(number, label, names[label.value], mask, segmentation, images.SeriesInstanceUID)
             for number, label in numbered(mask.labels)
         ],
     )
 
 
 def _group(
-    number: int, label: Label, mask: Mask, segmentation: Dataset, series_uid: str
+    number: int, label: Label, name: str, mask: Mask, segmentation: Dataset, series_uid: str
 ) -> VolumetricROIMeasurementsAndQualitativeEvaluations:
     """What is measured of one segment (TID 1411)."""
     structure = structure_of(label)
     return VolumetricROIMeasurementsAndQualitativeEvaluations(
-        tracking_identifier=TrackingIdentifier(
-            uid=tracking_uid(number, segmentation.SOPInstanceUID), identifier=name_of(label)
-        ),
+        tracking_identifier=TrackingIdentifier(uid=tracking_uid(number, segmentation.SOPInstanceUID), identifier=name),
         referenced_segment=ReferencedSegment(
             sop_class_uid=segmentation.SOPClassUID,
             sop_instance_uid=segmentation.SOPInstanceUID,

@@ -1,20 +1,14 @@
-"""Names of labels: when two of them mean the same structure, and how one is stated where there is little room."""
+"""Names of labels: when two of them mean the same structure."""
 
 from __future__ import annotations
 
-import hashlib
 import unicodedata
 from collections.abc import Sequence
-from functools import cache
 
 from volseg.errors import DataError
+from volseg.image.short_names import LONGEST_NAME, marked_name, short_name
 from volseg.image.terminology import lookup
 from volseg.image.volume import LARGEST_LABEL, Label
-
-#: Longest text of the value representation LO (PS3.5 section 6.2). Some readers count the bytes of UTF-8, so it is kept
-#: in these.
-LONGEST_NAME = 64
-_HASH_DIGITS = 8
 
 
 def plain_name(name: str) -> str:
@@ -25,24 +19,6 @@ def plain_name(name: str) -> str:
 def is_unnamed(label: Label) -> bool:
     """Whether a label has the name that volseg gives to a value nobody named: "label_3" for 3."""
     return label.name == f"label_{label.value}"
-
-
-@cache
-def short_name(name: str, longest: int = LONGEST_NAME) -> str:
-    """A name on one line, without backslashes, of at most so many bytes of UTF-8.
-
-    A longer one ends with a hash of the whole, so that two long names never become one.
-    """
-    text = _one_line(name)
-    return text if len(text.encode()) <= longest else marked_name(name, longest)
-
-
-@cache
-def marked_name(name: str, longest: int = LONGEST_NAME) -> str:
-    """The beginning of a name and a hash of the whole, of at most so many bytes of UTF-8."""
-    digest = hashlib.sha256(name.encode()).hexdigest()[:_HASH_DIGITS]
-    begin = _one_line(name).encode()[: longest - _HASH_DIGITS - 1].decode(errors="ignore").rstrip()
-    return f"{begin}~{digest}"
 
 
 def short_names(labels: Sequence[Label], longest: int = LONGEST_NAME) -> dict[int, str]:
@@ -148,10 +124,6 @@ def refuse_one_name_twice(labels: Sequence[Label]) -> None:
 def _spellings(label: Label) -> tuple[str, str, str]:
     """A name in full, as it is written where there is little room, and where another would be written alike."""
     return label.name, short_name(label.name), marked_name(label.name)
-
-
-def _one_line(name: str) -> str:
-    return " ".join(name.replace("\\", "/").split())
 
 
 def _of_structure(label: Label, stated: Sequence[Label], wanted: Sequence[Label], taken: set[int]) -> Label | None:

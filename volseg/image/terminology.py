@@ -12,6 +12,7 @@ from functools import cache
 from importlib import resources
 
 from volseg.errors import ConfigError
+from volseg.image.short_names import short_name
 
 #: Longest code value, scheme and meaning that DICOM can state (value representations SH and LO, PS3.5 section 6.2).
 _LONGEST_SHORT, _LONGEST_MEANING = 16, 64
@@ -148,8 +149,7 @@ def private(name: str) -> Structure:
     """
     digest = "#" + hashlib.sha256(name.encode()).hexdigest()[: _LONGEST_SHORT - 1]
     value = name if _PLAIN_VALUE.fullmatch(name) else digest
-    meaning = " ".join(name.replace("\\", "/").split())[:_LONGEST_MEANING].rstrip()
-    return Structure(_CATEGORIES["tissue"], Code(value, PRIVATE_SCHEME, meaning))
+    return Structure(_CATEGORIES["tissue"], Code(value, PRIVATE_SCHEME, short_name(name, _LONGEST_MEANING)))
 
 
 def is_private(structure: Structure) -> bool:

@@ -25,7 +25,11 @@ _MEANS = ("dice_mean", "hd95_mm_mean", "assd_mm_mean", "nsd_mean", "volume_diffe
 
 
 def describe_evaluation(
-    evaluation: Evaluation, settings: EvaluationSettings, folder: Path, predicted_by: Facts = ()
+    evaluation: Evaluation,
+    settings: EvaluationSettings,
+    folder: Path,
+    predicted_by: Facts = (),
+    compared_with: Facts = (),
 ) -> None:
     """Write down what made an evaluation, and remove the report of an earlier one in its folder.
 
@@ -34,13 +38,14 @@ def describe_evaluation(
         settings: How.
         folder: Where it was written.
         predicted_by: What made the predictions.
+        compared_with: Which references they were.
 
     Raises:
         OutputError: If it cannot be written.
     """
     forget_report(folder)
     made = ((f"masks: {name}", value) for name, value in predicted_by)
-    write_about((*made_now(), *_facts(evaluation, settings), *made), folder)
+    write_about((*made_now(), *_facts(evaluation, settings), *compared_with, *made), folder)
 
 
 def report_evaluation(
