@@ -352,7 +352,7 @@ def test_private_codes_are_readable_where_they_can_be() -> None:
     long = private("the label of a very long name " * 4)
     assert len(long.type.value) == 16
     assert long.type.meaning.startswith("the label of a very long name the label of")
-    assert len(long.type.meaning) == 64
+    assert len(long.type.meaning) <= 64
     assert long.type.meaning != private("the label of a very long name " * 5).type.meaning
     assert private(r"a\b").type.meaning == "a/b"
 

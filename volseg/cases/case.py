@@ -30,7 +30,8 @@ logger = logging.getLogger(__name__)
 
 _CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _REFERENCE_NAME = re.compile(
-    r"((?P<base>.*)[-_. ])?(labels?|seg|segmentations?|masks?|reference|ground[-_]?truth|gt|msk|dseg|probseg)"
+    r"((?P<base>.*)[-_. ])?"
+    r"(labels?|labelmaps?|seg|segmentations?|masks?|reference|ground[-_]?truth|gt|msk|dseg|probseg|probabilities)"
     r"([-_. ]?(manual|final|auto))?",
     re.IGNORECASE,
 )

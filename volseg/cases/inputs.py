@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from volseg.cases.case import Case, Dataset, as_case_id, stem
+from volseg.cases.content import MASK_BY_NAME, STRUCTURES
 from volseg.cases.layouts import find_dataset
 from volseg.cases.layouts.channels import as_channels, group_channels, split_numbered
 from volseg.cases.layouts.folders import has_usual_folders, image_and_label_folders
@@ -90,7 +91,7 @@ def _for_model(dataset: Dataset, channels: tuple[str, ...]) -> Dataset:
 def _from_tree(root: Path, channels: tuple[str, ...], rules: DicomRules, progress: Progress) -> Dataset:
     discovery = discover(root, progress, fill_gaps=rules.allow_gaps)
     set_aside = list(discovery.set_aside)
-    set_aside += [SetAside(item.path, "it marks structures in images, it is no image") for item in discovery.segments]
+    set_aside += [SetAside(item.path, STRUCTURES) for item in discovery.segments]
     studies, sources, not_taken = _choose_series(discovery.sources, root, channels, rules)
     set_aside += not_taken
     named = by_name(sources, root)
@@ -118,8 +119,7 @@ def _without_masks(named: dict[str, Source], root: Path) -> list[SetAside]:
         for name, source in named.items()
         if source.place in per_structure
     }
-    says = "its name says that it is a mask, not an image"
-    reasons = {name: says for name, source in named.items() if says_reference(source.place)} | reasons
+    reasons = {name: MASK_BY_NAME for name, source in named.items() if says_reference(source.place)} | reasons
     return [SetAside(named.pop(name).place, reason) for name, reason in reasons.items()]
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from volseg.about import ABOUT_FILE
+from volseg.cases.content import refuse_images
 from volseg.config import NO_RULES, DicomRules
 from volseg.evaluation.evaluate import (
     METRICS_FILE,
@@ -68,7 +69,8 @@ def evaluate_folder(
         The evaluation, the pairs, and how they were compared.
 
     Raises:
-        DataError: If no mask belongs to any reference, or nothing says what the values mean.
+        DataError: If no mask belongs to any reference, one of the folders holds images, nothing says what the values
+            mean, or masks and references name nothing alike.
         OutputExistsError: If there is a table that volseg did not write or that was changed since.
         OutputError: If the tables cannot be written.
     """
@@ -83,6 +85,8 @@ def evaluate_folder(
         rules=options.rules,
         within=options.within,
     )
+    refuse_images([pair.reference for pair in pairing.pairs], references, "references")
+    refuse_images([pair.prediction for pair in pairing.pairs if pair.prediction is not None], predictions, "masks")
     scored = scored_labels(predictions, pairing.pairs, calibrated=options.probabilities, ignored=options.ignored)
     settings = EvaluationSettings(
         scored.labels,

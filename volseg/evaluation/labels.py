@@ -9,6 +9,7 @@ from pathlib import Path
 
 import fastremap
 
+from volseg.cases.content import MOST_LABELS
 from volseg.cases.stated_names import NamesBeside, StatedNames, is_named, of_masks, united
 from volseg.config import IGNORE
 from volseg.errors import DataError
@@ -18,8 +19,6 @@ from volseg.image.volume import Label
 from volseg.io import FileSource, MasksSource, SegmentsSource, Source, read_mask
 from volseg.io.labels import LABELS_FILE, read_labels
 
-#: The finest atlases name some hundred structures.
-_MOST_LABELS = 1000
 _LIST = '`volseg predict` writes it; [{"value": 1, "name": "liver"}] will do'
 _SAY_NAMES = f"give them one name each, in a {LABELS_FILE} beside the masks or beside the references"
 
@@ -201,9 +200,9 @@ def _found_values(pairs: Sequence[CasePair], ignored: int | None) -> tuple[Label
                 continue
             with contextlib.suppress(DataError):  # it fails by name when it is scored
                 values |= set(fastremap.unique(read_mask(source).array).tolist())
-            if len(values) > _MOST_LABELS:
+            if len(values) > MOST_LABELS:
                 raise DataError(
-                    f"{source} holds an image rather than labels: more than {_MOST_LABELS} values were found"
+                    f"{source} holds an image rather than labels: more than {MOST_LABELS} values were found"
                 )
     values -= {0, ignored}
     if not values:

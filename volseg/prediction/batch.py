@@ -16,6 +16,7 @@ from pathlib import Path
 from volseg.about import ABOUT_FILE
 from volseg.cases import Case, Dataset, find_inputs
 from volseg.cases.case import as_case_id, stem
+from volseg.cases.content import refuse_label_maps
 from volseg.config import DataConfig
 from volseg.errors import CheckpointError, ConfigError, DataError, OutputError, OutputExistsError
 from volseg.exporting import (
@@ -165,10 +166,12 @@ def find_batch(source: Path, data: DataConfig, progress: Progress = ignore_progr
         progress: Told while files are looked at.
 
     Raises:
-        DataError: If there is nothing to segment.
+        DataError: If there is nothing to segment, or all of it is masks.
     """
     source = stands_for(source)
-    return BatchInputs(source, find_inputs(source, data.channels, data, progress))
+    dataset = find_inputs(source, data.channels, data, progress)
+    refuse_label_maps(dataset, source)
+    return BatchInputs(source, dataset)
 
 
 def segment_batch(

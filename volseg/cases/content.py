@@ -1,0 +1,167 @@
+"""Whether files hold images or label maps, by their voxels: for whoever names the wrong folder."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import fastremap
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.cases.case import Case, Dataset
+from volseg.errors import DataError
+from volseg.image.volume import LARGEST_LABEL
+from volseg.io import FileSource, SegmentsSource, Source, read_volume
+
+#: Why a file of a folder is not segmented.
+MASK_BY_NAME = "its name says that it is a mask, not an image"
+STRUCTURES = "it marks structures in images, it is no image"
+
+#: The finest atlases name some hundred structures.
+MOST_LABELS = 1000
+#: So many values are too many for organs, too few for an image of noise.
+_SOME_LABELS = 64
+#: Images of fewer values than an image ever has, and nothing in most of their voxels, are label maps.
+_FEW_LABELS = 8
+#: Share of neighbours, not both 0, that are alike: nearly all in a label map, hardly any in an image.
+_ALIKE_IN_LABELS, _ALIKE_IN_IMAGES = 0.6, 0.25
+#: How many files stand for a folder; looking stops at the first that is what it should be.
+_LOOKED_AT = 5
+#: Voxels that are looked at before all of them are.
+_SAMPLE = 1_000_000
+
+
+@dataclass(frozen=True)
+class VoxelValues:
+    """What the voxels of a volume are like.
+
+    Attributes:
+        fault: Why they are no label values; empty if they are.
+        distinct: How many values there are.
+        empty: Share of the voxels that are 0.
+        alike: Share of neighbours along the first axis, not both 0, that have one value.
+    """
+
+    fault: str
+    distinct: int = 0
+    empty: float = 0.0
+    alike: float = 0.0
+
+    @classmethod
+    def of(cls, array: NDArray[np.floating]) -> VoxelValues:
+        """Look at (I, J, K) voxels; a sample of them first."""
+        fault = _fault(array.ravel()[:: max(1, array.size // _SAMPLE)]) or _fault(array.ravel())
+        if fault:
+            return cls(fault)
+        values = np.asarray(array, np.uint16)
+        one, other = values[1:], values[:-1]
+        marked = (one != 0) | (other != 0)
+        alike = float((one == other)[marked].mean()) if marked.any() else 0.0
+        return cls("", len(fastremap.unique(values)), float((values == 0).mean()), alike)
+
+    @property
+    def why_no_labels(self) -> str:
+        """Why they are those of an image; empty if they may be labels."""
+        if self.fault:
+            return self.fault
+        noisy = self.distinct > _SOME_LABELS and self.alike < _ALIKE_IN_IMAGES
+        return f"it has {self.distinct} values" if noisy or self.distinct > MOST_LABELS else ""
+
+    @property
+    def are_labels(self) -> bool:
+        """Whether they are surely those of a label map."""
+        if self.fault or self.distinct < 2 or self.empty < 0.5:
+            return False
+        return self.distinct <= _FEW_LABELS or (self.distinct <= MOST_LABELS and self.alike >= _ALIKE_IN_LABELS)
+
+
+def refuse_images(sources: Sequence[Source], folder: Path, what: str) -> None:
+    """Refuse a folder of images that was given for one of masks.
+
+    Args:
+        sources: What was found in it.
+        folder: It.
+        what: What should be there: "masks", "references".
+
+    Raises:
+        DataError: If each file that was looked at holds an image.
+    """
+    reasons = []
+    for source, values in _looked_at([one for one in sources if not isinstance(one, SegmentsSource)]):
+        if not values.why_no_labels:
+            return
+        reasons.append(f"{source.place.name}: {values.why_no_labels}")
+    if reasons:
+        raise DataError(
+            f"{folder} holds images, not {what}: {reasons[0]}", hint=f"give the folder of the {what}: label maps"
+        )
+
+
+def refuse_label_maps(dataset: Dataset, folder: Path) -> None:
+    """Refuse a folder of masks that was given for one of images.
+
+    A single file is segmented whatever it holds.
+
+    Args:
+        dataset: What was found in it.
+        folder: It.
+
+    Raises:
+        DataError: If all files are called masks, or each that was looked at holds a label map.
+    """
+    if not folder.is_dir():
+        return
+    hint = (
+        "give the folder of the images; a file that is named itself is segmented, and so is what a CSV manifest lists"
+    )
+    named = [item for item in dataset.set_aside if item.reason in {MASK_BY_NAME, STRUCTURES}]
+    if not dataset.cases and named and len(named) == len(dataset.set_aside):
+        raise DataError(
+            f"{folder} holds masks, no images: {len(named)} files are called so, {named[0].path.name} for one",
+            hint=hint,
+        )
+    sources = [source for case in dataset.cases for source in _files_of(case)]
+    if not sources or len(sources) < sum(len(case.images) for case in dataset.cases):
+        return
+    looks = list(_until_image(sources))
+    if looks and all(values.are_labels for values in looks):
+        values = looks[0]
+        raise DataError(
+            f"{folder} holds label maps, no images: {sources[0].path.name} has {values.distinct} whole values, and "
+            f"{values.empty:.0%} of its voxels are 0",
+            hint=hint,
+        )
+
+
+def _files_of(case: Case) -> Iterator[FileSource]:
+    yield from (source for source in case.images.values() if isinstance(source, FileSource) and source.frame is None)
+
+
+def _until_image(sources: Sequence[Source]) -> Iterator[VoxelValues]:
+    for _, values in _looked_at(sources):
+        yield values
+        if not values.are_labels:
+            return
+
+
+def _looked_at(sources: Sequence[Source]) -> Iterator[tuple[Source, VoxelValues]]:
+    """A few of the sources, evenly; one that cannot be read fails by name when it is used."""
+    few = dict.fromkeys(np.linspace(0, len(sources) - 1, min(_LOOKED_AT, len(sources))).astype(int).tolist())
+    for number in few:
+        with contextlib.suppress(DataError):
+            yield sources[number], VoxelValues.of(read_volume(sources[number]).array[0])
+
+
+def _fault(values: NDArray[np.floating]) -> str:
+    """Why some values are those of no label map; empty if they may be."""
+    low, high = float(values.min()), float(values.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        return "some voxels are not finite"
+    if low < 0 or high > LARGEST_LABEL:
+        return f"its values go from {low:g} to {high:g}"
+    if np.abs(values - np.rint(values)).max() > 1e-3:
+        return "some voxels are not whole numbers"
+    return ""
