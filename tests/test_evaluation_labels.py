@@ -145,16 +145,25 @@ def test_segments_that_number_alike_say_what_values_without_names_mean(folders, 
         volseg.evaluate(masks, tmp_path / "slicer")
 
 
-def test_regions_are_made_of_the_values_of_references(folders) -> None:
-    masks, references = folders(None, {"core": 2})
+def test_regions_are_made_of_the_values_of_references(folders, tmp_path: Path) -> None:
+    masks, wanted = folders(None, {"core": 2})
     entries = [{"value": 1, "name": "whole", "labels": [1, 2]}, {"value": 2, "name": "core", "labels": [2]}]
     (masks / "labels.json").write_text(json.dumps(entries))
-    assert set(dice(volseg.evaluate(masks, references)).values()) == {1}
-    stated(references, {"core": 1})
-    with pytest.raises(
-        DataError, match="region core of the masks is value 2 of references, but these references call 1"
-    ):
-        volseg.evaluate(masks, references)
+    assert set(dice(volseg.evaluate(masks, wanted)).values()) == {1}
+    stated(wanted, {"core": 1})
+    with pytest.raises(DataError, match="make region core of values 1, the masks say otherwise, and nothing says of"):
+        volseg.evaluate(masks, wanted)
+
+
+def test_regions_of_references_are_those_that_their_data_set_states(folders) -> None:
+    """A model of other numbers draws the same regions."""
+    masks, wanted = folders(None, None)
+    entries = [{"value": 1, "name": "whole", "labels": [1, 2, 4]}, {"value": 2, "name": "core", "labels": [4]}]
+    (masks / "labels.json").write_text(json.dumps(entries))
+    (wanted / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "whole": [1, 2], "core": 2}}))
+    result = volseg.evaluate(masks, wanted)
+    assert dice(result) == {"whole": 1, "core": 1}
+    assert "region core is made of values 2, as the references say" in result.remarks
 
 
 def test_labels_are_those_found_where_nothing_names_any(folders) -> None:

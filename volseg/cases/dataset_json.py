@@ -10,7 +10,7 @@ from typing import Any
 
 from volseg.config import IGNORE
 from volseg.errors import DataError
-from volseg.image.volume import Label
+from volseg.image.volume import LARGEST_LABEL, Label
 from volseg.io.json_files import read_json
 
 
@@ -68,6 +68,19 @@ def stated_labels(description: Mapping[str, Any]) -> tuple[dict[str, int], dict[
     for value in sorted({value for values in regions.values() for value in values} - set(labels.values())):
         labels[f"label_{value}"] = value
     return labels, regions
+
+
+def reference_labels(description: Mapping[str, Any]) -> tuple[Label, ...]:
+    """What the values mean in references, and behind these the regions, under values that references do not hold.
+
+    Raises:
+        DataError: If the labels are none.
+    """
+    labels, regions = stated_labels(description)
+    plain = tuple(Label(value, name) for name, value in labels.items())
+    others = [(name, parts) for name, parts in regions.items() if name not in labels]
+    free = range(max(labels.values(), default=0) + 1, LARGEST_LABEL)
+    return (*plain, *(Label(value, name, parts=parts) for value, (name, parts) in zip(free, others, strict=False)))
 
 
 def mask_labels(description: Mapping[str, Any]) -> tuple[Label, ...]:

@@ -275,7 +275,9 @@ def is_dataset(path: Path) -> bool:
     """Whether a folder says by its names that it holds images and references."""
     if not path.is_dir():
         return False
-    stated = any((path / name).exists() for name in ("dataset.json", "labels", "labelsTr"))
+    names = {entry.name: entry.is_dir() for entry in path.iterdir()}
+    described = "dataset.json" in names and any(names.values())  # nnU-Net puts one among its masks, too
+    stated = described or not names.keys().isdisjoint({"labels", "labelsTr"})
     return stated or image_and_label_folders(path) is not None
 
 

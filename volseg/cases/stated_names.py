@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from volseg.cases.case import Case, Dataset
-from volseg.cases.dataset_json import mask_labels, read_dataset_json, stated_labels
+from volseg.cases.dataset_json import mask_labels, read_dataset_json, reference_labels
 from volseg.errors import DataError
 from volseg.image.naming import is_unnamed, matched, plain_name
 from volseg.image.volume import Label
@@ -66,7 +66,7 @@ def of_references(folder: Path) -> tuple[Label, ...]:
     beside += [folder.parent / DATASET_FILE] if folder.name in _REFERENCE_FOLDERS else []
     for path in beside:
         if path.is_file():
-            return tuple(Label(value, name) for name, value in stated_labels(read_dataset_json(path))[0].items())
+            return reference_labels(read_dataset_json(path))
     return ()
 
 
@@ -190,7 +190,9 @@ def refuse_unclear_values(cases: Sequence[Case]) -> None:
 def tell_of_names(cases: Sequence[Case], labels: Mapping[str, int]) -> None:
     """Say once which references number their labels otherwise, and are therefore matched by name."""
     wanted = tuple(Label(value, name) for name, value in labels.items())
-    odd = [case for case in cases if states_values(case.reference) and _differ(stated_by(case.reference), wanted)]
+    lists = {stated_by(case.reference) for case in cases}
+    other = {stated for stated in lists if _differ(stated, wanted)}
+    odd = [case for case in cases if states_values(case.reference) and stated_by(case.reference) in other]
     if not odd:
         return
     stated = ", ".join(f"{label.name} is {label.value}" for label in stated_by(odd[0].reference)[:4])

@@ -72,7 +72,7 @@ def scored_labels(
     if any(label.parts for label in made.labels):
         return _regions(made, wanted, pairs, ignored)
     ignored = _ignored_value(wanted, ignored)
-    wanted = replace(wanted, labels=tuple(label for label in wanted.labels if not _is_ignored(label, wanted, ignored)))
+    wanted = replace(wanted, labels=tuple(label for label in wanted.labels if _is_scored(label, wanted, ignored)))
     _check_values_known(predictions, made, wanted)
     merged = _merged(made, wanted, ignored)
     return replace(merged, pairs=tuple(pairs), ignored=ignored)
@@ -160,25 +160,42 @@ def _remarks(
 
 
 def _regions(made: StatedNames, wanted: StatedNames, pairs: Sequence[CasePair], ignored: int | None) -> ScoredLabels:
-    """Regions say of which values of the references they are made.
+    """Regions say of which values of references they are made, unless these references say it themselves.
 
     Raises:
-        DataError: If the references call another value so.
+        DataError: If they say it otherwise, and not of all regions.
     """
-    for region in made.labels:
-        named = label_called(region.name, [label for label in wanted.labels if not is_unnamed(label)])
-        if wanted.agreed and named and len(region.parts) == 1 and region.parts[0] != named.value:
-            raise DataError(
-                f"region {region.name} of the masks is value {region.parts[0]} of references, but these references "
-                f"call {named.value} so",
-                hint="are they of the data set that the model was trained on?",
-            )
-    plain = (replace(pair, reference=_nameless(pair.reference)) for pair in pairs)
-    return ScoredLabels(made.labels, tuple(plain), ignored=_ignored_value(wanted, ignored))
+    named = [label for label in wanted.labels if wanted.agreed and not is_unnamed(label)]
+    theirs = {region: label_called(region.name, named) for region in made.labels}
+    labels = tuple(
+        region if label is None else replace(region, parts=label.parts or (label.value,))
+        for region, label in theirs.items()
+    )
+    moved = [new for old, new in zip(made.labels, labels, strict=True) if set(old.parts) != set(new.parts)]
+    unclear = [region.name for region, label in theirs.items() if label is None]
+    if moved and unclear:
+        raise DataError(
+            f"the references make region {moved[0].name} of values {_values(moved[0])}, the masks say otherwise, and "
+            f"nothing says of which values the references make {unclear[0]}",
+            hint="state all regions in the dataset.json of the references",
+        )
+    remarks = [f"region {new.name} is made of values {_values(new)}, as the references say" for new in moved]
+    plain = (replace(pair, reference=_by_value(pair.reference)) for pair in pairs)
+    return ScoredLabels(labels, tuple(plain), ignored=_ignored_value(wanted, ignored), remarks=tuple(remarks))
 
 
-def _nameless(source: Source) -> Source:
-    return replace(source, labels=()) if isinstance(source, FileSource) else source
+def _values(region: Label) -> str:
+    return ", ".join(map(str, region.parts))
+
+
+def _by_value(source: Source) -> Source:
+    """A reference without the names of its values, where it has values."""
+    match source:
+        case FileSource():
+            return replace(source, labels=())
+        case SegmentsSource(values=values) if values:
+            return FileSource(source.path)
+    return source
 
 
 def _ignored_value(wanted: StatedNames, ignored: int | None) -> int | None:
@@ -187,8 +204,10 @@ def _ignored_value(wanted: StatedNames, ignored: int | None) -> int | None:
     return stated[0] if ignored is None and stated else ignored
 
 
-def _is_ignored(label: Label, wanted: StatedNames, ignored: int | None) -> bool:
-    return plain_name(label.name) == IGNORE or (wanted.agreed and label.value == ignored)
+def _is_scored(label: Label, wanted: StatedNames, ignored: int | None) -> bool:
+    """Whether a label of the references marks voxels that count; regions are of labels that are listed themselves."""
+    is_ignored = plain_name(label.name) == IGNORE or (wanted.agreed and label.value == ignored)
+    return not is_ignored and not label.parts
 
 
 def _found_values(pairs: Sequence[CasePair], ignored: int | None) -> tuple[Label, ...]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+from functools import cache
 
 from volseg.errors import DataError
 from volseg.image.short_names import LONGEST_NAME, marked_name, short_name
-from volseg.image.terminology import lookup
+from volseg.image.terminology import Structure, lookup
 from volseg.image.volume import LARGEST_LABEL, Label
 
 
+@cache
 def plain_name(name: str) -> str:
     """A name as it is compared: case does not matter, underscores are blanks, letters are composed."""
     return " ".join(unicodedata.normalize("NFKC", name).replace("_", " ").casefold().split())
@@ -128,11 +130,17 @@ def _spellings(label: Label) -> tuple[str, str, str]:
 
 def _of_structure(label: Label, stated: Sequence[Label], wanted: Sequence[Label], taken: set[int]) -> Label | None:
     """The one label that marks the same structure, where nothing else of either list does."""
-    structure = lookup(label.name)
-    if structure is None or sum(lookup(other.name) == structure for other in stated) > 1:
+    structure = _structure(label.name)
+    if structure is None or sum(_structure(other.name) == structure for other in stated) > 1:
         return None
-    fitting = [other for other in wanted if lookup(other.name) == structure]
+    fitting = [other for other in wanted if _structure(other.name) == structure]
     return fitting[0] if len(fitting) == 1 and fitting[0].value not in taken else None
+
+
+@cache
+def _structure(name: str) -> Structure | None:
+    """Looked up once: lists are compared for every case."""
+    return lookup(name)
 
 
 def _of_value(label: Label, wanted: Sequence[Label], taken: set[int]) -> Label | None:
