@@ -19,9 +19,12 @@ from volseg.errors import ConfigError, DataError
 from volseg.image.geometry import Geometry
 from volseg.image.naming import label_called, matched, plain_name, short_names, values_by_name
 from volseg.image.short_names import short_name
+from volseg.image.terminology import Code
 from volseg.image.volume import Label, Mask
-from volseg.io import FileSource, discover, read_mask, single_source, write_mask, write_volume
+from volseg.io import FileSource, SegmentsSource, discover, read_mask, single_source, write_mask, write_volume
 from volseg.io.labels import read_labels
+from volseg.io.references import is_called
+from volseg.io.segments import Segment
 
 Segments = Sequence[tuple[str, int, int]]
 
@@ -316,6 +319,24 @@ def test_what_files_say_together() -> None:
     assert clash.clash
 
 
+def test_names_of_one_structure_are_one_label_where_no_file_has_both() -> None:
+    def source(*names: str) -> SegmentsSource:
+        return SegmentsSource(Path("a"), "seg", names=names)
+
+    found = united([source("gall bladder", "Prostate"), source("Gallbladder"), source("bladder")])
+    assert [label.name for label in found.labels] == ["gall bladder", "Prostate", "bladder"]
+    apart = united([source("gall bladder", "gallbladder"), source("Gallbladder")])
+    assert [label.name for label in apart.labels] == ["gall bladder", "gallbladder"]
+
+
+def test_a_segment_whose_name_says_otherwise_is_not_taken_by_its_code() -> None:
+    """3D Slicer gives every new segment the code of tissue, whatever it is called."""
+    tissue, lung = Code("85756007", "SCT", "Tissue"), Code("39607008", "SCT", "Lung")
+    assert is_called(Label(1, "lung"), Segment(1, "region 4", lung))
+    assert is_called(Label(1, "gallbladder"), Segment(1, "Gall-bladder", tissue))
+    assert not is_called(Label(1, "lung"), Segment(1, "liver", lung))
+
+
 # labels.json
 
 
@@ -333,3 +354,37 @@ def test_a_list_of_values_and_names_finds_its_codes(content: object, tmp_path: P
     assert (label.value, label.name) == (4, "spleen")
     assert label.structure is not None
     assert label.structure.type.meaning == "Spleen"
+
+
+def test_one_value_has_one_name(tmp_path: Path) -> None:
+    (tmp_path / "labels.json").write_text('[{"value": 1, "name": "a"}, {"value": 1, "name": "b"}]')
+    with pytest.raises(DataError, match="value 1 is a and b"):
+        read_labels(tmp_path / "labels.json")
+
+
+# dataset.json
+
+
+def test_every_entry_beside_regions_is_an_output() -> None:
+    from volseg.cases.dataset_json import stated_labels
+
+    stated = {"background": 0, "whole": [1, 2, 4], "nothing": [0], "cyst": 4, "ignore": 9, "core": [2, 4]}
+    labels, regions = stated_labels({"labels": stated})
+    assert labels == {"cyst": 4, "ignore": 9, "label_1": 1, "label_2": 2}
+    assert list(regions.items()) == [("whole", (1, 2, 4)), ("cyst", (4,)), ("core", (2, 4))]
+    assert stated_labels({"labels": {"background": 0, "cyst": 4}, "regions_class_order": [1]}) == ({"cyst": 4}, {})
+
+
+@pytest.mark.parametrize(
+    ("stated", "message"),
+    [
+        ({"whole": [0, 1]}, "region 'whole' includes 0"),
+        ({"1": "liver", "2": "liver"}, "gives 2 values one name, 'liver'"),
+        ({"liver": 1, "spleen": 1}, "gives 'liver' and 'spleen' one value, 1"),
+    ],
+)
+def test_labels_that_contradict_themselves_are_refused(stated: object, message: str) -> None:
+    from volseg.cases.dataset_json import stated_labels
+
+    with pytest.raises(DataError, match=message):
+        stated_labels({"labels": stated})

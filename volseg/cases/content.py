@@ -114,14 +114,12 @@ def refuse_label_maps(dataset: Dataset, folder: Path) -> None:
     """
     if not folder.is_dir():
         return
-    hint = (
-        "give the folder of the images; a file that is named itself is segmented, and so is what a CSV manifest lists"
-    )
+    hint = "give the folder of the images; a file named by itself is segmented, and so is what a CSV manifest lists"
     named = [item for item in dataset.set_aside if item.reason in {MASK_BY_NAME, STRUCTURES}]
     if not dataset.cases and named and len(named) == len(dataset.set_aside):
+        example = named[0].path.name
         raise DataError(
-            f"{folder} holds masks, no images: {len(named)} files are called so, {named[0].path.name} for one",
-            hint=hint,
+            f"{folder} holds masks, no images: {len(named)} files are called so, {example} for one", hint=hint
         )
     sources = [source for case in dataset.cases for source in _files_of(case)]
     if not sources or len(sources) < sum(len(case.images) for case in dataset.cases):

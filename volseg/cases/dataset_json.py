@@ -62,6 +62,8 @@ def stated_labels(description: Mapping[str, Any]) -> tuple[dict[str, int], dict[
         if 0 in entry.values:
             raise DataError(f"dataset.json: region {entry.name!r} includes 0, which is background")
     labels = {entry.name: entry.values[0] for entry in foreground if not entry.is_list}
+    if twice := [name for name, value in labels.items() if list(labels.values()).count(value) > 1]:
+        raise DataError(f"dataset.json gives {' and '.join(map(repr, twice[:2]))} one value, {labels[twice[0]]}")
     if not any(entry.is_list for entry in foreground):
         return labels, {}
     regions = {entry.name: entry.values for entry in foreground if entry.name != IGNORE}

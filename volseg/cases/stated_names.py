@@ -7,7 +7,7 @@ values mean the same everywhere.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from volseg.cases.case import Case, Dataset
 from volseg.cases.dataset_json import mask_labels, read_dataset_json, reference_labels
 from volseg.errors import DataError
 from volseg.image.naming import is_unnamed, matched, plain_name
+from volseg.image.terminology import Structure, lookup
 from volseg.image.volume import Label
 from volseg.io import FileSource, MasksSource, SegmentsSource, Source
 from volseg.io.labels import LABELS_FILE, read_labels
@@ -118,34 +119,50 @@ def states_values(source: Source | None) -> bool:
 
 
 def united(sources: Iterable[Source | None]) -> StatedNames:
-    """What several files say together.
+    """What several files say together; names of one structure that no file has side by side are one label.
 
     Names of masks per structure come last and sorted: which of them a case has says nothing about their order.
     """
+    lists = [(source, stated_by(source)) for source in sources if source is not None]
+    keys = _keys({labels for _, labels in lists})
     first: dict[str, Label] = {}
+    by_value: dict[int, tuple[str, str, str]] = {}
     apart: set[str] = set()
-    by_value: dict[int, tuple[Label, Source]] = {}
     has_values, clash = True, ""
-    for source in sources:
+    for source, labels in lists:
         if isinstance(source, MasksSource):
             apart.update(source.names)
             continue
-        for label in stated_by(source):
-            known = first.setdefault(plain_name(label.name), label)
-            has_values = has_values and states_values(source)
-            if source is None or not states_values(source) or clash:
+        for label in labels:
+            key, where = keys[label.name], source.place.name
+            known = first.setdefault(key, label)
+            if not states_values(source):
+                has_values = False
                 continue
-            other, where = by_value.setdefault(label.value, (label, source))
-            if known.value != label.value or plain_name(other.name) != plain_name(label.name):
-                clash = f"{label.value} is {label.name} in {source.place.name}"
-                clash += f", {other.name} in {where.place.name}" if other is not label else f", {known.value} elsewhere"
+            other, name, place = by_value.setdefault(label.value, (key, label.name, where))
+            if other != key:
+                clash = clash or f"{label.value} is {label.name} in {where}, {name} in {place}"
+            elif known.value != label.value:
+                clash = clash or f"{label.name} is {label.value} in {where}, {known.value} elsewhere"
     for name in sorted(apart):
-        first.setdefault(plain_name(name), Label(1, name))
+        first.setdefault(keys[name], Label(1, name))
     labels = tuple(first.values())
     if has_values and not clash and not apart:
         return StatedNames(tuple(sorted(labels, key=lambda label: label.value)), agreed=True)
     numbered = (replace(label, value=number) for number, label in enumerate(labels, start=1))
     return StatedNames(tuple(numbered), agreed=False, clash=clash)
+
+
+def _keys(lists: Collection[tuple[Label, ...]]) -> dict[str, str]:
+    """Name -> what is equal for names that mean the same: its plain form, or that of another name of its structure."""
+    plain = [{plain_name(label.name) for label in labels} for labels in lists]
+    first: dict[Structure, str] = {}
+    keys: dict[str, str] = {}
+    for label in (label for labels in lists for label in labels):
+        key, structure = plain_name(label.name), lookup(label.name)
+        other = first.setdefault(structure, key) if structure else key
+        keys[label.name] = key if any({key, other} <= names for names in plain if key != other) else other
+    return keys
 
 
 def with_stated_names(dataset: Dataset, root: Path) -> Dataset:

@@ -39,9 +39,14 @@ def read_labels(path: Path) -> tuple[Label, ...]:
 
 def _labels(content: Any) -> Iterator[Label]:
     entries = [_pair(key, value) for key, value in content.items()] if isinstance(content, dict) else content
+    names: dict[int, str] = {}
     for entry in entries:
-        if entry["value"] != 0:
-            yield _label(entry)
+        if entry["value"] == 0:
+            continue
+        label = _label(entry)
+        if names.setdefault(label.value, label.name) != label.name:
+            raise ValueError(f"value {label.value} is {names[label.value]} and {label.name}")
+        yield label
 
 
 def _pair(key: str, value: object) -> dict[str, object]:

@@ -95,14 +95,13 @@ def _renumbered(
 
 
 def is_called(label: Label, segment: Segment) -> bool:
-    """Whether a segment is what a label means: by name, by alias, or by a code that its name does not contradict."""
+    """Whether a segment is what a label means: by name or alias, or by the structure that its name or code says."""
     if label_called(segment.name, [label]):
         return True
-    codes = {f"{segment.type.scheme}:{segment.type.value}"} if segment.type else set()
+    if segment.type and f"{segment.type.scheme}:{segment.type.value}" in label.aliases:
+        return True
     meant = lookup(segment.name)
-    return bool(codes & set(label.aliases)) or (
-        matches(label.name, segment.type, segment.modifier) and (meant is None or meant == lookup(label.name))
-    )
+    return matches(label.name, segment.type, segment.modifier) if meant is None else meant == lookup(label.name)
 
 
 def _grid_of(source: SegmentsSource) -> Geometry:
