@@ -594,12 +594,11 @@ def test_numbered_files_are_the_channels_in_order(tmp_path: Path) -> None:
 def test_numbers_beyond_the_channels_of_the_model_are_refused(tmp_path: Path) -> None:
     for channel in range(3):
         save_image(tmp_path / f"anna_{channel:04d}.nii.gz")
-    for channels, count in ((("t1", "t2"), 2), (("t1",), 1)):
-        dataset = find_inputs(tmp_path, channels)
-        assert dataset.cases == ()
-        assert {item.reason for item in dataset.set_aside} == {
-            f"files are numbered as 3 channels, the model has {count}"
-        }
+    dataset = find_inputs(tmp_path, ("t1", "t2"))
+    assert dataset.cases == ()
+    (reason,) = {item.reason for item in dataset.set_aside}
+    assert reason.startswith("files are numbered as 3 channels, the model has 2; ")
+    assert "manifest" in reason
 
 
 def test_for_one_channel_numbers_beside_other_names_are_those_of_cases(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter
 from collections.abc import Mapping
@@ -369,3 +370,55 @@ def test_names_that_differ_by_what_they_are(
     } == expected
     assert all_accounted(dataset, tmp_path)
     assert bool(dataset.remarks) is any("ct" in name for name in expected)
+
+
+# Numbers: of channels or of cases
+
+NUMBERS: Mapping[str, tuple[list[str], list[str]]] = {
+    "cases from 0": (["p_0000", "p_0001", "p_0002"], ["p_0000", "p_0001", "p_0002"]),
+    "cases with a gap": (["p_0000", "p_0007"], ["p_0000", "p_0007"]),
+    "cases from 1": (["p_0001", "p_0002"], ["p_0001", "p_0002"]),
+    "cases of two kinds": (["p_0000", "p_0001", "q_0000"], ["p_0000", "p_0001", "q_0000"]),
+    "the one channel": (["p_0000", "q_0000"], ["p", "q"]),
+    "two channels": (["p_0000", "p_0001", "q_0000", "q_0001"], []),
+}
+
+
+@pytest.mark.parametrize(("names", "expected"), NUMBERS.values(), ids=NUMBERS)
+def test_numbers_for_a_model_of_one_channel(names: list[str], expected: list[str], tmp_path: Path) -> None:
+    for name in names:
+        image(tmp_path / f"{name}.nii.gz")
+    dataset = find_inputs(tmp_path, ("image",))
+    assert ids(dataset) == expected
+    assert bool(dataset.remarks) is (expected == names and "p_0000" in names)
+    assert all_accounted(dataset, tmp_path)
+    if not expected:
+        assert all("numbered as 2 channels, the model has 1; if" in item.reason for item in dataset.set_aside)
+
+
+def test_numbers_for_a_model_of_two_channels_are_channels(tmp_path: Path) -> None:
+    for name in ("p_0000", "p_0001", "q_0000"):
+        image(tmp_path / f"{name}.nii.gz")
+    dataset = find_inputs(tmp_path, ("t1", "t2"))
+    assert ids(dataset) == ["p"]
+    assert "needs channel t2" in reasons(dataset, tmp_path)["q_0000.nii.gz"]
+
+
+def test_several_cases_of_several_channels_in_a_folder(tmp_path: Path) -> None:
+    for name in ("p1_t1", "p1_t2", "p2_t1", "p2_t2", "p3_t2"):
+        image(tmp_path / "clinic" / f"{name}.nii.gz")
+    dataset = find_inputs(tmp_path, ("t1", "t2"))
+    assert pairs(dataset, tmp_path) == {
+        f"clinic_{case}": (f"clinic/{case}_t1.nii.gz", f"clinic/{case}_t2.nii.gz") for case in ("p1", "p2")
+    }
+    assert "needs channel t1" in reasons(dataset, tmp_path)["clinic/p3_t2.nii.gz"]
+
+
+def test_files_numbered_otherwise_than_dataset_json_says_are_refused(tmp_path: Path) -> None:
+    for name in ("p_0000", "p_0001"):
+        image(tmp_path / "imagesTr" / f"{name}.nii.gz")
+    mask(tmp_path / "labelsTr" / "p.nii.gz", 1)
+    (tmp_path / "dataset.json").write_text(json.dumps({"channel_names": {"0": "CT"}, "labels": {"a": 1}}))
+    with pytest.raises(DataError, match=r"numbered as 2 channels, dataset\.json states 1") as caught:
+        find_dataset(tmp_path)
+    assert "channel_names" in caught.value.hint

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from volseg.cases.case import Case, Dataset, as_case_id, stem
 from volseg.cases.content import MASK_BY_NAME, STRUCTURES
 from volseg.cases.layouts import find_dataset
-from volseg.cases.layouts.channels import as_channels, group_channels, split_numbered
+from volseg.cases.layouts.channels import are_cases, as_channels, group_channels, split_numbered
 from volseg.cases.layouts.folders import has_usual_folders, image_and_label_folders
 from volseg.cases.layouts.names import by_name, references_in, says_reference
 from volseg.cases.layouts.organ_masks import lone_masks, mask_folders
@@ -57,6 +57,8 @@ def find_inputs(
             dataset = replace(dataset, set_aside=(*dataset.set_aside, *more))
     if not dataset.cases and not dataset.set_aside:
         raise DataError(f"{path} holds no image", hint="volseg reads NIfTI, NRRD, MetaImage and DICOM")
+    for remark in dataset.remarks:
+        logger.warning("%s", remark)
     return dataset
 
 
@@ -97,7 +99,7 @@ def _from_tree(root: Path, channels: tuple[str, ...], rules: DicomRules, progres
     named = by_name(sources, root)
     if root.is_dir():  # a single file is meant, whatever its name
         set_aside += _without_masks(named, root)
-    grouped, unclear = _grouped(named, root, channels)
+    grouped, unclear, remarks = _grouped(named, root, channels)
     set_aside += unclear
     cases: dict[str, Case] = {}
     for name, images in [*studies, *grouped.items()]:
@@ -107,7 +109,7 @@ def _from_tree(root: Path, channels: tuple[str, ...], rules: DicomRules, progres
         else:
             case_id = as_case_id([name], cases)
             cases[case_id] = Case(case_id, {channel: images[channel] for channel in channels})
-    return Dataset("tree", tuple(cases.values()), channels, set_aside=tuple(set_aside))
+    return Dataset("tree", tuple(cases.values()), channels, set_aside=tuple(set_aside), remarks=remarks)
 
 
 def _without_masks(named: dict[str, Source], root: Path) -> list[SetAside]:
@@ -150,15 +152,21 @@ def _choose_series(
 
 def _grouped(
     named: dict[str, Source], root: Path, channels: tuple[str, ...]
-) -> tuple[dict[str, dict[str, Source]], list[SetAside]]:
+) -> tuple[dict[str, dict[str, Source]], list[SetAside], tuple[str, ...]]:
     """Case name -> channel -> source: by channel numbers, as volumes of a 4D file, or by the names of channels."""
     numbered, rest = split_numbered(named)
-    if len(channels) == 1 and rest:  # the numbers are those of cases
+    remarks: tuple[str, ...] = ()
+    if len(channels) == 1 and numbered and (rest or are_cases(numbered)):
+        some = ", ".join(sorted(numbered)[:3]) + " ..." * (len(numbered) > 3)
+        remarks = (f"the model has one channel, so the numbers of {some} are taken for those of cases",)
         numbered, rest = {}, named
     grouped, names = group_channels(numbered, channels)
     set_aside: list[SetAside] = []
     if len(names) != len(channels):
-        reason = f"files are numbered as {len(names)} channels, the model has {len(channels)}"
+        reason = (
+            f"files are numbered as {len(names)} channels, the model has {len(channels)}; if the numbers are those of "
+            "cases, say so in a manifest (CSV of case_id,image) or rename the files"
+        )
         grouped, set_aside = {}, [SetAside(source.place, reason) for source in numbered.values()]
     whole = {name: source for name, source in rest.items() if len(channels) == 1 or _is_4d(source)}
     for name, source in whole.items():
@@ -167,7 +175,7 @@ def _grouped(
     by_folder, unclear = _by_folder(apart, root, channels)
     for name, images in by_folder.items():
         grouped[as_case_id([name], grouped)] = images
-    return grouped, set_aside + unclear
+    return grouped, set_aside + unclear, remarks
 
 
 def _is_4d(source: Source) -> bool:
@@ -184,7 +192,10 @@ def _is_4d(source: Source) -> bool:
 def _by_folder(
     named: dict[str, Source], root: Path, channels: tuple[str, ...]
 ) -> tuple[dict[str, dict[str, Source]], list[SetAside]]:
-    """A folder per case, whose files or sub-folders are called by, or end with, the names of the channels."""
+    """A folder per case, whose files or sub-folders are called by, or end with, the names of the channels.
+
+    Where a folder holds several cases, what stands before the channel tells them apart.
+    """
     folders: dict[Path, dict[str, list[Source]]] = defaultdict(lambda: defaultdict(list))
     set_aside: list[SetAside] = []
     for source in named.values():
@@ -195,7 +206,13 @@ def _by_folder(
             folders[source.place.parent][channel].append(source)
     grouped: dict[str, dict[str, Source]] = {}
     for folder, found in folders.items():
-        if twice := [channel for channel, sources in found.items() if len(sources) > 1]:
+        if (twice := [channel for channel, sources in found.items() if len(sources) > 1]) and (
+            several := _by_beginning(found)
+        ):
+            parts = folder.relative_to(root).parts if folder.is_relative_to(root) else ()
+            for beginning, images in several.items():
+                grouped[as_case_id([*parts, beginning], grouped)] = images
+        elif twice:
             reason = f"its folder has channel {', '.join(twice)} more than once; which one is meant is not clear"
             set_aside += [SetAside(source.place, reason) for sources in found.values() for source in sources]
         else:
@@ -203,6 +220,18 @@ def _by_folder(
             images = {channel: sources[0] for channel, sources in found.items()}
             grouped[as_case_id(parts or [folder.name], grouped)] = images
     return grouped, set_aside
+
+
+def _by_beginning(found: Mapping[str, Sequence[Source]]) -> dict[str, dict[str, Source]]:
+    """The cases of one folder by what stands before the channel in a name: "p1" of "p1_t1"; none if that is unclear."""
+    cases: dict[str, dict[str, Source]] = defaultdict(dict)
+    for channel, sources in found.items():
+        for source in sources:
+            beginning = _last_part(source)[: -len(channel)].rstrip("-_. ")
+            if not beginning or channel in cases[beginning]:
+                return {}
+            cases[beginning][channel] = source
+    return dict(cases)
 
 
 def _channel_called(name: str, channels: tuple[str, ...]) -> str | None:

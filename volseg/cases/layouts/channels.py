@@ -19,6 +19,21 @@ def split_numbered(sources: Mapping[str, Source]) -> tuple[dict[str, Source], di
     return numbered, {name: source for name, source in sources.items() if name not in numbered}
 
 
+def are_cases(numbered: Mapping[str, Source]) -> bool:
+    """Whether numbers tell cases apart rather than the channels of each, for a model of one channel.
+
+    Channels are numbered from 0 without a gap and alike in every case; one name with several numbers has no other case
+    that could say so, and several channels would be too many.
+    """
+    numbers: defaultdict[str, list[int]] = defaultdict(list)
+    for name in numbered:
+        case_name, number = name.rsplit("_", 1)
+        numbers[case_name].append(int(number))
+    alike = {tuple(sorted(found)) for found in numbers.values()}
+    first = next(iter(alike), ())
+    return len(alike) > 1 or first != tuple(range(len(first))) or (len(numbers) == 1 and len(first) > 1)
+
+
 def group_channels(
     numbered: Mapping[str, Source], names: tuple[str, ...]
 ) -> tuple[dict[str, dict[str, Source]], tuple[str, ...]]:

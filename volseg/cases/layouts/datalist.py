@@ -32,7 +32,13 @@ def from_dataset_json(root: Path, rules: DicomRules, progress: Progress) -> Data
     if not images.is_dir() or not references.is_dir():
         raise DataError(f"{root} has a dataset.json, but no imagesTr/ and labelsTr/ beside it", hint=HINT)
     paired = from_equal_names(images, references, rules, progress, channels)
-    return Dataset("nnU-Net", paired.cases, paired.channels, labels, regions, paired.set_aside)
+    if paired.cases and len(paired.channels) != len(channels) and {"channel_names", "modality"} & set(description):
+        raise DataError(
+            f"{root}: the files in {images.name}/ are numbered as {len(paired.channels)} channels, dataset.json states "
+            f"{len(channels)}",
+            hint="correct its channel_names; if the numbers are those of cases, their labels must have them, too",
+        )
+    return Dataset("nnU-Net", paired.cases, paired.channels, labels, regions, paired.set_aside, paired.remarks)
 
 
 def _from_list(root: Path, wanted: Mapping[Path, Path], channels: tuple[str, ...]) -> Dataset:

@@ -33,7 +33,7 @@ def from_equal_names(
         grouped[as_case_id([name], grouped)] = as_channels(source, names)
     labels = _called_as(grouped, labels, plain)
     if named and not grouped.keys() & labels.keys():
-        grouped, names, labels = _by_stem(named, plain, labels) or (grouped, names, labels)
+        grouped, names, labels = _by_stem(named, plain, labels, channels) or (grouped, names, labels)
     cases, set_aside = [], [*found.set_aside, *wanted.set_aside]
     for case_id, channel_sources in grouped.items():
         missing = [name for name in names if name not in channel_sources]
@@ -74,7 +74,7 @@ def _called_as(
 
 
 def _by_stem(
-    named: Mapping[str, Source], plain: Mapping[str, str], labels: Mapping[str, Source]
+    named: Mapping[str, Source], plain: Mapping[str, str], labels: Mapping[str, Source], channels: tuple[str, ...]
 ) -> tuple[dict[str, dict[str, Source]], tuple[str, ...], dict[str, Source]] | None:
     """Images, channels and references by how their names begin; None where no two do.
 
@@ -84,12 +84,13 @@ def _by_stem(
     if not stems.images:
         return None
     names = {source: name for name, source in named.items()}
+    channels = channels if len(channels) == len(stems.channels) == 1 else stems.channels
     grouped: dict[str, dict[str, Source]] = {}
     references = dict(labels)
     for base, found in stems.images.items():
         case_id = names[next(iter(found.values()))] if len(found) == 1 else as_case_id([base], grouped)
-        grouped[case_id] = dict(zip(stems.channels, found.values(), strict=True))
+        grouped[case_id] = dict(zip(channels, found.values(), strict=True))
         references[case_id] = references.pop(plain[base])
     for name in stems.unclear:
-        grouped[as_case_id([name], grouped)] = {stems.channels[0]: named[name]}
-    return grouped, stems.channels, references
+        grouped[as_case_id([name], grouped)] = {channels[0]: named[name]}
+    return grouped, channels, references
