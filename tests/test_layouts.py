@@ -10,9 +10,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import TINY, make_case, train_folder
 from numpy.typing import ArrayLike
 
-from volseg.cases import Dataset, find_dataset, find_inputs, find_references, read_images, read_reference
+from volseg.cases import (
+    Dataset,
+    Split,
+    choose_splits,
+    find_dataset,
+    find_inputs,
+    find_references,
+    make_splits,
+    read_images,
+    read_reference,
+)
+from volseg.config import TrainingConfig, merge
 from volseg.errors import DataError, GeometryError
 from volseg.image.geometry import AxisOrder, Geometry
 from volseg.image.volume import Label, Mask, Volume
@@ -422,3 +434,140 @@ def test_files_numbered_otherwise_than_dataset_json_says_are_refused(tmp_path: P
     with pytest.raises(DataError, match=r"numbered as 2 channels, dataset\.json states 1") as caught:
         find_dataset(tmp_path)
     assert "channel_names" in caught.value.hint
+
+
+# Lists of MONAI
+
+
+def datalist(path: Path, **content: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+    return path
+
+
+def scans(root: Path, *cases: str, channels: tuple[str, ...] = ("t1", "t2")) -> list[dict[str, object]]:
+    """Write images and references of cases, and say where they are."""
+    for case in cases:
+        for channel in channels:
+            image(root / "scans" / case / f"{case}_{channel}.nii.gz")
+        mask(root / "marks" / f"{case}.nii.gz", 1)
+    return [
+        {"image": [f"scans/{case}/{case}_{channel}.nii.gz" for channel in channels], "label": f"marks/{case}.nii.gz"}
+        for case in cases
+    ]
+
+
+@pytest.mark.parametrize("name", ["dataset.json", "folds.json"])
+def test_a_list_with_a_file_per_channel(name: str, tmp_path: Path) -> None:
+    entries = scans(tmp_path, "b", "a")
+    path = datalist(tmp_path / name, training=entries, testing=["scans/c.nii.gz"], labels={"0": "background", "1": "x"})
+    shown = tmp_path if name == "dataset.json" else path
+    dataset = find_dataset(shown)
+    assert dataset.channels == ("channel_0", "channel_1")
+    assert dataset.labels == {"x": 1}
+    assert pairs(dataset, tmp_path) == {
+        f"{case}_{case}": (f"scans/{case}/{case}_t1.nii.gz", f"scans/{case}/{case}_t2.nii.gz", f"marks/{case}.nii.gz")
+        for case in ("a", "b")
+    }
+    assert dataset.splits == ()
+    assert sorted(find_references(shown)) == ["a_a", "b_b"]
+
+
+def test_what_a_list_says_is_segmented(tmp_path: Path) -> None:
+    entries = scans(tmp_path, "a", "b")
+    path = datalist(tmp_path / "list.json", training=entries)
+    dataset = find_inputs(path, ("t1", "t2"))
+    assert pairs(dataset, tmp_path) == {
+        f"{case}_{case}": (f"scans/{case}/{case}_t1.nii.gz", f"scans/{case}/{case}_t2.nii.gz") for case in ("a", "b")
+    }
+    image(tmp_path / "new" / "c_t1.nii.gz")
+    image(tmp_path / "new" / "c_t2.nii.gz")
+    datalist(path, training=entries, testing=[{"image": ["new/c_t1.nii.gz", "new/c_t2.nii.gz"]}])
+    assert ids(find_inputs(path, ("t1", "t2"))) == ["new_c"]
+    with pytest.raises(DataError, match="has channels channel_0, channel_1, the model needs t1"):
+        find_inputs(path, ("t1",))
+    datalist(path, training=entries, test=["new/c_t1.nii.gz", "gone.nii.gz"])
+    single = find_inputs(path, ("t1",))
+    assert ids(single) == ["new_c_t1"]
+    assert "gone.nii.gz does not exist" in single.set_aside[0].reason
+
+
+def test_a_list_may_state_the_split(tmp_path: Path) -> None:
+    entries = scans(tmp_path, "a", "b", "c", "d", channels=("ct",))
+    path = datalist(tmp_path / "list.json", training=entries[:3], validation=entries[3:])
+    dataset = find_dataset(path)
+    assert ids(dataset) == ["a_a_ct", "b_b_ct", "c_c_ct", "d_d_ct"]
+    assert dataset.splits == (Split(("a_a_ct", "b_b_ct", "c_c_ct"), ("d_d_ct",)),)
+    assert "training.split=dealt" in dataset.remarks[0]
+
+    datalist(path, training=[{**entry, "fold": number % 2} for number, entry in enumerate(entries)])
+    dataset = find_dataset(path)
+    assert [split.val for split in dataset.splits] == [("a_a_ct", "c_c_ct"), ("b_b_ct", "d_d_ct")]
+    everything = [case.case_id for case in dataset.cases]
+    assert choose_splits(everything, dataset.splits, TrainingConfig()) == dataset.splits
+    for other in (TrainingConfig(split="dealt"), TrainingConfig(holdout=0.5)):
+        dealt = make_splits(everything, other.folds, other.holdout, other.seed)
+        assert choose_splits(everything, dataset.splits, other) == dealt
+
+    datalist(path, training=[*({**entry, "fold": 0} for entry in entries[:2]), *entries[2:]])
+    dataset = find_dataset(path)
+    assert dataset.splits == ()
+    assert "some entries state a 'fold'" in dataset.remarks[0]
+
+
+def test_entries_that_cannot_be_used_do_not_stop_the_others(tmp_path: Path) -> None:
+    good, short, unlabelled, gone, twice = scans(tmp_path, "good", "short", "unlabelled", "gone", "other")
+    short["image"] = "scans/short/short_t1.nii.gz"
+    del unlabelled["label"]
+    gone["label"] = "marks/nowhere.nii.gz"
+    missing = {"image": ["scans/no_t1.nii.gz", "scans/no_t2.nii.gz"], "label": "marks/good.nii.gz"}
+    odd = [3, {"label": "x"}, {"image": []}, {"image": "scans/a.nii.gz", "label": ["a", "b"]}]
+    path = datalist(
+        tmp_path / "list.json", training=[good, short, unlabelled, gone, missing, twice, *odd], validation=[twice]
+    )
+    dataset = find_dataset(path)
+    assert ids(dataset) == ["good_good", "other_other"]
+    said = reasons(dataset, tmp_path)
+    assert "it lists 1 files, most cases list 2" in said["scans/short/short_t1.nii.gz"]
+    assert "its entry has no 'label'" in said["scans/unlabelled/unlabelled_t2.nii.gz"]
+    assert "its reference nowhere.nii.gz does not exist" in said["scans/gone/gone_t1.nii.gz"]
+    assert "no_t1.nii.gz does not exist" in said["scans/no_t1.nii.gz"]
+    about_the_list = [item.reason for item in dataset.set_aside if item.path == path]
+    assert [reason.split(" ")[1] for reason in about_the_list if reason.startswith("entry")] == ["7", "8", "9", "10"]
+    assert any("is listed twice" in reason for reason in about_the_list)
+
+
+def test_paths_of_a_list_are_absolute_or_relative_to_it(tmp_path: Path) -> None:
+    (entry,) = scans(tmp_path / "far" / "imagesTr", "x", channels=("ct",))
+    entry = {
+        "image": str(tmp_path / "far" / "imagesTr" / "scans" / "x" / "x_ct.nii.gz"),
+        "label": str(tmp_path / "far" / "imagesTr" / "marks" / "x.nii.gz"),
+    }
+    near = image(tmp_path / "lists" / "sub" / "y.nii.gz")
+    mask(tmp_path / "y_seg.nii.gz", 1)
+    windows = {"image": "sub\\y.nii.gz", "label": "..\\y_seg.nii.gz"}
+    dataset = find_dataset(datalist(tmp_path / "lists" / "list.json", training=[entry, windows]))
+    assert ids(dataset) == ["sub_y", "x_x_ct"]
+    assert dataset.cases[0].images["image"].place == near
+
+
+@pytest.mark.parametrize("content", [{}, {"training": []}, {"training": ["a", "b"]}, {"training": {"image": "a"}}])
+def test_a_json_that_lists_no_cases_is_refused_by_name(content: dict[str, object], tmp_path: Path) -> None:
+    path = datalist(tmp_path / "some.json", **content)
+    with pytest.raises(DataError, match=r"some\.json lists no cases"):
+        find_dataset(path)
+
+
+def test_training_holds_out_what_the_list_says(tmp_path: Path) -> None:
+    source = tmp_path / "data"
+    entries = []
+    for seed in range(4):
+        scan, marks = make_case(seed)
+        write_volume(scan, source / f"c{seed}.nii.gz")
+        write_mask(marks, source / f"c{seed}_seg.nii.gz")
+        entries.append({"image": f"c{seed}.nii.gz", "label": f"c{seed}_seg.nii.gz"})
+    path = datalist(source / "list.json", training=entries[1:], validation=entries[:1])
+    config = merge(TINY, {"training": {"epochs": 1, "steps_per_epoch": 1, "fold": "all"}})
+    run = train_folder(path, tmp_path / "run", config)
+    assert run.splits == (Split(("c1", "c2", "c3"), ("c0",)),)
+    assert run.validation.case_ids == ("c0",)

@@ -3,13 +3,14 @@
 from volseg.cases.case import Case, Dataset, annotated_labels, read_images, read_reference
 from volseg.cases.inputs import find_images, find_inputs, find_references, is_dataset
 from volseg.cases.layouts import find_dataset
-from volseg.cases.splits import Split, make_splits, read_splits, write_splits
+from volseg.cases.splits import Split, choose_splits, make_splits, read_splits, write_splits
 
 __all__ = [
     "Case",
     "Dataset",
     "Split",
     "annotated_labels",
+    "choose_splits",
     "find_dataset",
     "find_images",
     "find_inputs",

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from volseg.cases.splits import Split
 from volseg.errors import ConfigError, DataError, GeometryError
 from volseg.image.geometry import Geometry
 from volseg.image.volume import Label, Mask, Volume
@@ -79,6 +80,7 @@ class Dataset:
         regions: Region name -> label values, when the folder defines overlapping regions.
         set_aside: Files that are not used, each with its reason.
         remarks: What a person should know about how the rest was understood.
+        splits: Which cases teach and which are held out, as far as the data set states it; empty if it does not.
     """
 
     layout: str
@@ -88,6 +90,7 @@ class Dataset:
     regions: dict[str, tuple[int, ...]] = field(default_factory=dict)
     set_aside: tuple[SetAside, ...] = ()
     remarks: tuple[str, ...] = ()
+    splits: tuple[Split, ...] = ()
 
 
 def read_images(case: Case, channels: Sequence[str]) -> Volume:

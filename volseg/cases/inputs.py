@@ -13,6 +13,7 @@ from volseg.cases.case import Case, Dataset, as_case_id, stem
 from volseg.cases.content import MASK_BY_NAME, STRUCTURES
 from volseg.cases.layouts import find_dataset
 from volseg.cases.layouts.channels import are_cases, as_channels, group_channels, split_numbered
+from volseg.cases.layouts.datalist import inputs_of_datalist, lists_channels
 from volseg.cases.layouts.folders import has_usual_folders, image_and_label_folders
 from volseg.cases.layouts.names import by_name, references_in, says_reference
 from volseg.cases.layouts.organ_masks import lone_masks, mask_folders
@@ -48,6 +49,10 @@ def find_inputs(
     """
     if path.is_file() and path.suffix.lower() == ".csv":
         dataset = _for_model(from_manifest(path, rules), channels)
+    elif _is_datalist(path):
+        dataset = _for_model(inputs_of_datalist(path, rules), channels)
+    elif lists_channels(path):
+        dataset = _for_model(inputs_of_datalist(path / "dataset.json", rules), channels)
     else:
         folder = _images_of(path)
         dataset = _from_tree(folder, channels, rules, progress)
@@ -80,8 +85,8 @@ def _for_model(dataset: Dataset, channels: tuple[str, ...]) -> Dataset:
         return dataset
     if len(dataset.channels) != len(channels) or set(dataset.channels) & set(channels):
         raise DataError(
-            f"the manifest has channels {', '.join(dataset.channels)}, the model needs {', '.join(channels)}",
-            hint="call the columns of the manifest as the model calls its channels",
+            f"the {dataset.layout} has channels {', '.join(dataset.channels)}, the model needs {', '.join(channels)}",
+            hint="call the channels as the model calls them",
         )
     renamed = dict(zip(dataset.channels, channels, strict=True))
     cases = tuple(
@@ -263,7 +268,7 @@ def find_references(
     """
     if path.is_file() and path.suffix.lower() == ".csv":
         cases = with_stated_names(from_manifest(path, rules), path.parent).cases
-    elif is_dataset(path):
+    elif is_dataset(path) or _is_datalist(path):
         cases = _all_cases(path, rules, progress)
     else:
         discovery = discover(path, progress, fill_gaps=rules.allow_gaps)
@@ -293,11 +298,17 @@ def find_images(path: Path, rules: DicomRules = NO_RULES, progress: Progress = i
     Raises:
         DataError: If there is nothing at `path`.
     """
-    if (path.is_file() and path.suffix.lower() == ".csv") or is_dataset(path):
-        cases = from_manifest(path, rules).cases if path.is_file() else find_dataset(path, rules, progress).cases
+    if path.is_file() and path.suffix.lower() == ".csv":
+        cases = from_manifest(path, rules).cases
+    elif is_dataset(path) or _is_datalist(path):
+        cases = find_dataset(path, rules, progress).cases
     else:
         cases = find_inputs(path, ("image",), rules, progress).cases
     return {case.case_id: next(iter(case.images.values())) for case in cases}
+
+
+def _is_datalist(path: Path) -> bool:
+    return path.is_file() and path.suffix.lower() == ".json"
 
 
 def is_dataset(path: Path) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from volseg.config import TrainingConfig
 from volseg.errors import DataError
 from volseg.io.json_files import read_json, write_json
 
@@ -55,6 +56,22 @@ def make_splits(case_ids: Sequence[str], folds: int, holdout: float, seed: int) 
     else:
         parts = [shuffled[fold :: min(folds, len(shuffled))] for fold in range(min(folds, len(shuffled)))]
     return tuple(Split(tuple(sorted(set(shuffled) - set(part))), tuple(sorted(part))) for part in parts)
+
+
+def choose_splits(case_ids: Sequence[str], stated: Sequence[Split], settings: TrainingConfig) -> tuple[Split, ...]:
+    """The splits of a run: those that the data set states, unless they are to be dealt or a share is to be held out.
+
+    Args:
+        case_ids: All ids.
+        stated: What the data set states.
+        settings: Of the run.
+
+    Raises:
+        DataError: If there are fewer than two cases.
+    """
+    if stated and settings.split == "stated" and not settings.holdout:
+        return tuple(stated)
+    return make_splits(case_ids, settings.folds, settings.holdout, settings.seed)
 
 
 def write_splits(splits: Sequence[Split], path: Path) -> None:

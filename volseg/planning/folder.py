@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from volseg.cases import Dataset, find_dataset, make_splits
+from volseg.cases import Dataset, choose_splits, find_dataset
 from volseg.cases.stated_names import refuse_unclear_values, tell_of_names
 from volseg.config import PartialConfig, TrainingConfig
 from volseg.model.checkpoint import load_weights
@@ -50,7 +49,7 @@ def plan_folder(data: Path, given: PartialConfig, progress: Progress = ignore_pr
         network,
         this_machine(),
         given.preprocessing.spacing_mm,
-        _minutes_per_network(given.training, [case.case_id for case in dataset.cases]),
+        _minutes_per_network(given.training, dataset),
         given.data.modality,
     )
     return dataset, replace(plan, dataset=dataset).with_given(given)
@@ -74,8 +73,9 @@ def _inherited(training: TrainingConfig) -> dict[str, Any]:
     }
 
 
-def _minutes_per_network(training: TrainingConfig, case_ids: Sequence[str]) -> float | None:
+def _minutes_per_network(training: TrainingConfig, dataset: Dataset) -> float | None:
     """The time that one network has: of several folds its share."""
     if training.minutes is None or training.fold != "all":
         return training.minutes
-    return training.minutes / len(make_splits(case_ids, training.folds, training.holdout, training.seed))
+    case_ids = [case.case_id for case in dataset.cases]
+    return training.minutes / len(choose_splits(case_ids, dataset.splits, training))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from volseg.about import ABOUT_FILE, made_now, write_about
-from volseg.cases import Case, Dataset, Split, find_dataset, make_splits, read_splits, write_splits
+from volseg.cases import Case, Dataset, Split, choose_splits, find_dataset, read_splits, write_splits
 from volseg.cases.stated_names import tell_of_names
 from volseg.config import Config, PartialConfig, dump, read_config, validate
 from volseg.errors import ConfigError, OutputError
@@ -116,7 +116,7 @@ def train_folder(
         dataset, config = _resolve(data, output, given, resumed=resumed, progress=progress)
         check_patch(config)
         prepared, failed = prepare_cases(dataset.cases, config, output / CACHE_FOLDER, progress)
-        splits = _splits(dataset.cases, prepared, config, output, resumed=resumed)
+        splits = _splits(dataset, prepared, config, output, resumed=resumed)
     not_used = (*dataset.set_aside, *failed, *_newcomers(dataset.cases, prepared, splits.values()))
     if group.is_leader:
         _write_not_used(not_used, data, output / NOT_USED_FILE)
@@ -177,7 +177,7 @@ def _stored(output: Path, given: PartialConfig) -> Config:
 
 
 def _splits(
-    cases: Sequence[Case], prepared: Mapping[str, PreparedCase], config: Config, output: Path, *, resumed: bool
+    dataset: Dataset, prepared: Mapping[str, PreparedCase], config: Config, output: Path, *, resumed: bool
 ) -> dict[int, Split]:
     """Fold -> its split, without the cases that could not be prepared, for each fold that is to be trained."""
     path = output / SPLITS_FILE
@@ -185,11 +185,11 @@ def _splits(
     if resumed and path.is_file():
         splits = read_splits(path)
     else:
-        splits = make_splits([case.case_id for case in cases], settings.folds, settings.holdout, settings.seed)
+        splits = choose_splits([case.case_id for case in dataset.cases], dataset.splits, settings)
         write_splits(splits, path)
     folds = range(len(splits)) if settings.fold == "all" else [settings.fold]
     if max(folds) >= len(splits):
-        raise ConfigError(f"there is no fold {max(folds)}: {len(cases)} cases make {len(splits)} folds")
+        raise ConfigError(f"there is no fold {max(folds)}: {len(dataset.cases)} cases make {len(splits)} folds")
     return {fold: _usable(splits[fold], prepared, fold) for fold in folds}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from volseg.cases.case import Dataset
 from volseg.cases.layouts.case_folders import from_case_folders
-from volseg.cases.layouts.datalist import from_dataset_json
+from volseg.cases.layouts.datalist import from_datalist, from_dataset_json
 from volseg.cases.layouts.equal_names import from_equal_names
 from volseg.cases.layouts.folders import image_and_label_folders
 from volseg.cases.layouts.names import HINT, says_reference
@@ -28,7 +28,7 @@ def find_dataset(path: Path, rules: DicomRules = NO_RULES, progress: Progress = 
     """Find the cases of a labelled data set.
 
     Args:
-        path: A folder in one of the layouts, or a CSV manifest.
+        path: A folder in one of the layouts, a CSV manifest, or a JSON that lists cases.
         rules: Which series of a DICOM study is meant, and how it is read.
         progress: Told while files are looked at.
 
@@ -51,8 +51,12 @@ def find_dataset(path: Path, rules: DicomRules = NO_RULES, progress: Progress = 
 
 
 def _from_file(path: Path, rules: DicomRules) -> Dataset:
+    if path.suffix.lower() == ".json":
+        return from_datalist(path, rules)
     if path.suffix.lower() != ".csv":
-        raise DataError(f"{path} is a single file", hint=f"training takes a folder or a CSV manifest; {HINT}")
+        raise DataError(
+            f"{path} is a single file", hint=f"training takes a folder, a CSV manifest or a datalist; {HINT}"
+        )
     return with_references(from_manifest(path, rules))
 
 

@@ -1,9 +1,12 @@
-"""A dataset.json that lists its cases (Medical Segmentation Decathlon), or describes folders (nnU-Net)."""
+"""A JSON that lists its cases (Medical Segmentation Decathlon, MONAI), or describes the folders beside it (nnU-Net)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +14,62 @@ from volseg.cases.case import Case, Dataset, as_case_id, stem
 from volseg.cases.dataset_json import read_dataset_json, stated_channels, stated_labels
 from volseg.cases.layouts.channels import as_channels
 from volseg.cases.layouts.equal_names import from_equal_names
+from volseg.cases.layouts.folders import is_called_images
 from volseg.cases.layouts.names import HINT, in_order
+from volseg.cases.listed import listed_path, listed_source
+from volseg.cases.splits import Split
 from volseg.config import DicomRules
 from volseg.errors import DataError
-from volseg.io import FileSource, SetAside, file_source
+from volseg.io import SetAside, Source
 from volseg.progress import Progress
 
 
+@dataclass(frozen=True)
+class _Entry:
+    """One case of a list.
+
+    Attributes:
+        images: Files, as they are listed: one per channel, or one that holds all.
+        label: The reference as it is listed, None where there is none.
+        fold: In which it is held out, None where that is not stated.
+    """
+
+    images: tuple[str, ...]
+    label: str | None = None
+    fold: int | None = None
+
+    @classmethod
+    def of(cls, stated: object) -> _Entry:
+        """Raises a DataError if it is none."""
+        entry: Mapping[str, Any] = stated if isinstance(stated, dict) else {"image": stated}
+        images, label, fold = entry.get("image"), entry.get("label"), entry.get("fold")
+        images = [images] if isinstance(images, str) else images
+        label = label[0] if isinstance(label, list) and len(label) == 1 else label
+        if not isinstance(images, list) or not images or not all(isinstance(image, str) and image for image in images):
+            raise DataError("has no 'image', a path or a list of one per channel")
+        if isinstance(label, list):
+            raise DataError(f"lists {len(label)} files as its 'label', one is needed")
+        if label is not None and not isinstance(label, str):
+            raise DataError(f"has the 'label' {label!r}, which is no path")
+        is_fold = isinstance(fold, int) and not isinstance(fold, bool) and fold >= 0
+        return cls(tuple(images), label or None, fold if is_fold else None)
+
+
 def from_dataset_json(root: Path, rules: DicomRules, progress: Progress) -> Dataset:
-    """The cases of a folder with a `dataset.json`."""
-    description = read_dataset_json(root / "dataset.json")
+    """The cases of a folder with a `dataset.json`: those that it lists, or those of the folders it describes.
+
+    nnU-Net's first version lists files by names that they do not have: without their number.
+    """
+    path = root / "dataset.json"
+    description = read_dataset_json(path)
     labels, regions = stated_labels(description)
     channels = stated_channels(description)
-    listed = description.get("training")
-    if isinstance(listed, list) and listed and isinstance(listed[0], dict):
-        wanted = {_entry_path(root, entry, "image"): _entry_path(root, entry, "label") for entry in listed}
-        if all(image.exists() for image in wanted):
-            return replace(_from_list(root, wanted, channels), labels=labels, regions=regions)
+
     images, references = root / "imagesTr", root / "labelsTr"
-    if not images.is_dir() or not references.is_dir():
+    folders = images.is_dir() and references.is_dir()
+    if lists_cases(description) and not (folders and _lists_nothing(root, description)):
+        return from_datalist(path, rules)
+    if not folders:
         raise DataError(f"{root} has a dataset.json, but no imagesTr/ and labelsTr/ beside it", hint=HINT)
     paired = from_equal_names(images, references, rules, progress, channels)
     if paired.cases and len(paired.channels) != len(channels) and {"channel_names", "modality"} & set(description):
@@ -41,23 +81,201 @@ def from_dataset_json(root: Path, rules: DicomRules, progress: Progress) -> Data
     return Dataset("nnU-Net", paired.cases, paired.channels, labels, regions, paired.set_aside, paired.remarks)
 
 
-def _from_list(root: Path, wanted: Mapping[Path, Path], channels: tuple[str, ...]) -> Dataset:
-    """The Decathlon: every pair is listed, several channels are the volumes of one 4D file."""
+def lists_cases(description: Mapping[str, Any]) -> bool:
+    """Whether a JSON lists cases."""
+    listed = description.get("training")
+    return isinstance(listed, list) and bool(listed) and isinstance(listed[0], dict)
+
+
+def lists_channels(root: Path) -> bool:
+    """Whether the `dataset.json` of a folder says where images lie: one file per channel, or in no usual folder."""
+    path = root / "dataset.json"
+    if not path.is_file():
+        return False
+    description = read_dataset_json(path)
+    if not lists_cases(description) or _lists_nothing(root, description):
+        return False
+    images = [entry["image"] for entry in description["training"] if isinstance(entry, dict) and "image" in entry]
+    usual = (root / "imagesTr").is_dir() or (root / "images").is_dir()
+    return not usual or any(isinstance(image, list) and len(image) > 1 for image in images)
+
+
+def from_datalist(path: Path, rules: DicomRules) -> Dataset:
+    """The cases that a JSON lists under `training` and `validation`; paths are relative to it, or absolute.
+
+    A `validation` list, or a `fold` in every entry, is the split of the data set.
+
+    Raises:
+        DataError: If it is no such JSON.
+    """
+    description = read_dataset_json(path)
+    if not lists_cases(description):
+        raise DataError(f"{path} lists no cases: it has no list 'training' of image and label", hint=HINT)
+    labels, regions = stated_labels(description)
+    found = [(part, entry) for part in ("training", "validation") for entry in _entries(path, description, part)]
+    set_aside = [entry for _, entry in found if isinstance(entry, SetAside)]
+    entries = [(part, entry) for part, entry in found if isinstance(entry, _Entry)]
+    channels, wrong = _channels(description, [entry for _, entry in entries])
     cases: dict[str, Case] = {}
-    set_aside: list[SetAside] = []
-    for image, reference in wanted.items():
-        if not reference.is_file():
-            set_aside.append(SetAside(image, f"its reference {reference.name} does not exist"))
-            continue
-        case_id = as_case_id([stem(image)], cases)
-        cases[case_id] = Case(case_id, as_channels(FileSource(image), channels), file_source(reference))
-    unlisted = [path for folder in ("imagesTr", "labelsTr") for path in sorted((root / folder).glob("[!.]*"))]
-    used = {*wanted, *wanted.values()}
-    set_aside += [SetAside(path, "not listed in dataset.json") for path in unlisted if path not in used]
-    return Dataset("Medical Segmentation Decathlon", in_order(cases.values()), channels, set_aside=tuple(set_aside))
+    parts: dict[str, tuple[str, _Entry]] = {}
+    listed: set[Path] = set()
+    for part, entry in entries:
+        paths = [listed_path(path.parent, image) for image in entry.images]
+        try:
+            _check_count(entry, wrong)
+            case = _case(path.parent, entry, channels, rules, cases, listed)
+        except DataError as error:
+            set_aside += [SetAside(path if image in listed else image, error.explanation) for image in paths]
+        else:
+            cases[case.case_id], parts[case.case_id] = case, (part, entry)
+        listed.update([*paths, *([listed_path(path.parent, entry.label)] if entry.label else [])])
+    set_aside += _unlisted(path, description, listed)
+    splits, remarks = _stated_splits(parts)
+    layout = "Medical Segmentation Decathlon" if path.name == "dataset.json" else f"cases listed in {path.name}"
+    return Dataset(layout, in_order(cases.values()), channels, labels, regions, tuple(set_aside), remarks, splits)
 
 
-def _entry_path(root: Path, entry: Mapping[str, Any], key: str) -> Path:
-    if not isinstance(entry.get(key), str):
-        raise DataError(f"{root / 'dataset.json'}: an entry of 'training' has no {key!r}", hint=HINT)
-    return root / entry[key]
+def inputs_of_datalist(path: Path, rules: DicomRules) -> Dataset:
+    """The images that a JSON lists under `testing` or `test`, or else all others, to be segmented."""
+    description = read_dataset_json(path)
+    parts = [part for part in ("testing", "test") if description.get(part)] or ["training", "validation"]
+    found = [entry for part in parts for entry in _entries(path, description, part)]
+    set_aside = [entry for entry in found if isinstance(entry, SetAside)]
+    entries = [entry for entry in found if isinstance(entry, _Entry)]
+    channels, wrong = _channels(description, entries)
+    cases: dict[str, Case] = {}
+    for entry in entries:
+        try:
+            _check_count(entry, wrong)
+            images = _images(path.parent, entry, channels, rules)
+        except DataError as error:
+            set_aside += [SetAside(listed_path(path.parent, image), error.explanation) for image in entry.images]
+        else:
+            case_id = as_case_id(_name_parts(path.parent, entry), cases)
+            cases[case_id] = Case(case_id, images)
+    return Dataset(f"list in {path.name}", tuple(cases.values()), channels, set_aside=tuple(set_aside))
+
+
+def _entries(path: Path, description: Mapping[str, Any], part: str) -> Iterator[_Entry | SetAside]:
+    stated = description.get(part, [])
+    if not isinstance(stated, list):
+        raise DataError(f"{path}: {part!r} is no list of cases")
+    for number, entry in enumerate(stated, start=1):
+        try:
+            yield _Entry.of(entry)
+        except DataError as error:
+            yield SetAside(path, f"entry {number} of {part!r} {error}")
+
+
+def _channels(description: Mapping[str, Any], entries: Sequence[_Entry]) -> tuple[tuple[str, ...], dict[int, str]]:
+    """The channels, and how many files an entry must not list, with the reason."""
+    stated = stated_channels(description)
+    explicit = bool({"channel_names", "modality"} & set(description))
+    counts = Counter(len(entry.images) for entry in entries)
+    usual = max(counts, key=lambda count: (counts[count], count), default=1)
+    if explicit and len(stated) > 1:
+        right = {1, len(stated)}
+        reasons = {count: f"it lists {count} files, {len(stated)} channels are stated" for count in counts}
+        return stated, {count: why for count, why in reasons.items() if count not in right}
+    channels = stated if usual == 1 else tuple(f"channel_{number}" for number in range(usual))
+    return channels, {count: f"it lists {count} files, most cases list {usual}" for count in counts if count != usual}
+
+
+def _check_count(entry: _Entry, wrong: Mapping[int, str]) -> None:
+    if len(entry.images) in wrong:
+        raise DataError(wrong[len(entry.images)])
+
+
+def _case(
+    root: Path,
+    entry: _Entry,
+    channels: tuple[str, ...],
+    rules: DicomRules,
+    taken: Mapping[str, Case],
+    listed: set[Path],
+) -> Case:
+    if entry.label is None:
+        raise DataError("an image without a label: its entry has no 'label'")
+    images = _images(root, entry, channels, rules)
+    if any(source.place in listed for source in images.values()):
+        raise DataError(f"{', '.join(entry.images)} is listed twice; the second entry is not used")
+    label = listed_path(root, entry.label)
+    if not label.exists():
+        raise DataError(f"its reference {label.name} does not exist")
+    case_id = as_case_id(_name_parts(root, entry), taken)
+    return Case(case_id, images, listed_source(root, entry.label, rules))
+
+
+def _images(root: Path, entry: _Entry, channels: tuple[str, ...], rules: DicomRules) -> dict[str, Source]:
+    sources = [listed_source(root, image, rules) for image in entry.images]
+    return as_channels(sources[0], channels) if len(sources) == 1 else dict(zip(channels, sources, strict=True))
+
+
+def _name_parts(root: Path, entry: _Entry) -> list[str]:
+    """The parts of a case id: the path below the folder of images, or below the list, and what several names share."""
+    paths = [listed_path(root, image) for image in entry.images]
+    parts = list(paths[0].relative_to(root).parts if paths[0].is_relative_to(root) else paths[0].parts[-2:])
+    usual = [place for place, part in enumerate(parts[:-1]) if is_called_images(Path(part))]
+    folders = parts[usual[-1] + 1 : -1] if usual else parts[:-1]
+    if len(paths) == 1:
+        return [*folders, stem(paths[0])]
+    letters = zip(*(f"{stem(path)}_" for path in paths), strict=False)
+    shared = "".join(alike[0] for alike in takewhile(lambda each: len(set(each)) == 1, letters))
+    shared = re.sub(r"[^-_. ]*$", "", shared).strip("-_. ")
+    if shared or folders:
+        return [*folders, *([shared] if shared else [])]
+    return [stem(paths[0])]
+
+
+def _lists_nothing(root: Path, description: Mapping[str, Any]) -> bool:
+    """Whether a list is whole, but no image of it exists."""
+    entries = list(_entries(root / "dataset.json", description, "training"))
+    return all(isinstance(entry, _Entry) and entry.label for entry in entries) and not any(
+        listed_path(root, image).exists() for entry in entries if isinstance(entry, _Entry) for image in entry.images
+    )
+
+
+def _unlisted(path: Path, description: Mapping[str, Any], listed: set[Path]) -> list[SetAside]:
+    root = path.parent
+    testing = [
+        entry for part in ("test", "testing") if isinstance(description.get(part), list) for entry in description[part]
+    ]
+    tested = {
+        listed_path(root, image)
+        for stated in testing
+        if isinstance(stated, str | dict)
+        for image in _images_stated(stated)
+    }
+    files = [file for folder in ("imagesTr", "labelsTr") for file in sorted((root / folder).glob("[!.]*"))]
+    return [SetAside(file, f"not listed in {path.name}") for file in files if file not in listed | tested]
+
+
+def _images_stated(stated: str | dict[str, Any]) -> tuple[str, ...]:
+    try:
+        return _Entry.of(stated).images
+    except DataError:
+        return ()
+
+
+def _stated_splits(parts: Mapping[str, tuple[str, _Entry]]) -> tuple[tuple[Split, ...], tuple[str, ...]]:
+    """The split that a list states, and what to say about it."""
+    held_out = {case_id for case_id, (part, _) in parts.items() if part == "validation"}
+    folds = {case_id: entry.fold for case_id, (_, entry) in parts.items() if entry.fold is not None}
+    if held_out and len(held_out) < len(parts):
+        splits = [_split(parts, held_out)]
+        what = "a list 'validation'"
+    elif len(folds) == len(parts) and len(set(folds.values())) > 1:
+        splits = [
+            _split(parts, {case_id for case_id, other in folds.items() if other == fold})
+            for fold in sorted(set(folds.values()))
+        ]
+        what = f"a 'fold' in every entry, {len(splits)} in all"
+    elif folds:
+        return (), ("some entries state a 'fold' and others none: cases are dealt into folds as if none did",)
+    else:
+        return (), ()
+    return tuple(splits), (f"the data set states its split, by {what}; --set training.split=dealt deals another",)
+
+
+def _split(case_ids: Mapping[str, object], held_out: set[str]) -> Split:
+    return Split(tuple(sorted(set(case_ids) - held_out)), tuple(sorted(held_out)))

@@ -40,6 +40,11 @@ def has_usual_folders(root: Path) -> bool:
     return bool(_usual(folders)) or not any(plain(folder.name) in LABELS for folder in folders)
 
 
+def is_called_images(folder: Path) -> bool:
+    """Whether the name of a folder says that images lie in it."""
+    return plain(folder.name) in {*_IMAGES, "imagestr", "imagests", "imagesval"}
+
+
 def plain(name: str) -> str:
     """A name in lower case, with blanks and dashes as underscores."""
     return name.lower().replace(" ", "_").replace("-", "_")

@@ -1,0 +1,41 @@
+"""What the paths in a list of cases mean: a CSV manifest or a datalist in JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from volseg.config import DicomRules
+from volseg.errors import DataError
+from volseg.io import Source, file_source, image_suffix, single_source
+
+
+def listed_source(folder: Path, entry: str, rules: DicomRules) -> Source:
+    """The one volume at a path of a list.
+
+    Args:
+        folder: The paths are relative to it.
+        entry: As it is listed; an absolute path stays what it is.
+        rules: How DICOM is read.
+
+    Raises:
+        DataError: If there is none, or more than one.
+    """
+    path = listed_path(folder, entry)
+    if path.is_file() and image_suffix(path):
+        return file_source(path)
+    return single_source(path, fill_gaps=rules.allow_gaps)
+
+
+def listed_path(folder: Path, entry: str) -> Path:
+    """Where a listed path leads; backslashes are separators where nothing has one in its name.
+
+    Raises:
+        DataError: If nothing can be called so.
+    """
+    if "\0" in entry:
+        raise DataError(f"{entry!r} is no path")
+    path = folder / entry
+    if "\\" not in entry:
+        return path
+    slashed = folder / entry.replace("\\", "/")
+    return path if path.exists() and not slashed.exists() else slashed
