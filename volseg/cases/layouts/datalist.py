@@ -131,7 +131,7 @@ def from_datalist(path: Path, rules: DicomRules) -> Dataset:
         listed.update([*paths, *([listed_path(path.parent, entry.label)] if entry.label else [])])
     set_aside += _unlisted(path, description, listed)
     splits, remarks = _stated_splits(parts)
-    layout = "Medical Segmentation Decathlon" if path.name == "dataset.json" else f"cases listed in {path.name}"
+    layout = _layout(path, description)
     return Dataset(layout, in_order(cases.values()), channels, labels, regions, tuple(set_aside), remarks, splits)
 
 
@@ -154,6 +154,16 @@ def inputs_of_datalist(path: Path, rules: DicomRules) -> Dataset:
             case_id = as_case_id(_name_parts(path.parent, entry), cases)
             cases[case_id] = Case(case_id, images)
     return Dataset(f"list in {path.name}", tuple(cases.values()), channels, set_aside=tuple(set_aside))
+
+
+def _layout(path: Path, description: Mapping[str, Any]) -> str:
+    listed = description["training"]
+    monai = {"validation", "testing"} & set(description) or any(
+        isinstance(entry, dict) and ("fold" in entry or isinstance(entry.get("image"), list)) for entry in listed
+    )
+    if path.name == "dataset.json" and not monai:
+        return "Medical Segmentation Decathlon"
+    return f"list of cases in {path.name}"
 
 
 def _entries(path: Path, description: Mapping[str, Any], part: str) -> Iterator[_Entry | SetAside]:
@@ -247,7 +257,8 @@ def _unlisted(path: Path, description: Mapping[str, Any], listed: set[Path]) -> 
         for image in _images_stated(stated)
     }
     files = [file for folder in ("imagesTr", "labelsTr") for file in sorted((root / folder).glob("[!.]*"))]
-    return [SetAside(file, f"not listed in {path.name}") for file in files if file not in listed | tested]
+    where = ": neither under training nor under validation" if "validation" in description else ""
+    return [SetAside(file, f"not listed in {path.name}{where}") for file in files if file not in listed | tested]
 
 
 def _images_stated(stated: str | dict[str, Any]) -> tuple[str, ...]:
