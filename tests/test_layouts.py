@@ -571,3 +571,120 @@ def test_training_holds_out_what_the_list_says(tmp_path: Path) -> None:
     run = train_folder(path, tmp_path / "run", config)
     assert run.splits == (Split(("c1", "c2", "c3"), ("c0",)),)
     assert run.validation.case_ids == ("c0",)
+
+
+# BIDS
+
+
+def bids(root: Path, *subjects: str, suffixes: tuple[str, ...] = ("T1w",)) -> None:
+    """A data set whose subjects may have sessions ("01/ses-a")."""
+    (root / "derivatives").mkdir(parents=True, exist_ok=True)
+    (root / "dataset_description.json").write_text("{}")
+    for subject in subjects:
+        for suffix in suffixes:
+            image(root / bids_path(subject, suffix))
+
+
+def bids_path(subject: str, suffix: str, pipeline: str = "") -> Path:
+    folders = f"sub-{subject}".split("/")
+    return Path(pipeline, *folders, "anat", f"{'_'.join([*folders, suffix])}.nii.gz")
+
+
+def test_bids(tmp_path: Path) -> None:
+    bids(tmp_path, "01", "02/ses-a", "02/ses-b", suffixes=("T1w", "FLAIR"))
+    for subject in ("01", "02/ses-a", "02/ses-b"):
+        mask(tmp_path / bids_path(subject, "space-orig_desc-hand_dseg", "derivatives/manual"), 1, 2)
+        mask(tmp_path / bids_path(subject, "space-MNI152NLin6Asym_dseg", "derivatives/manual"), 1, 2)
+        mask(tmp_path / bids_path(subject, "desc-brain_mask", "derivatives/manual"), 1)
+        image(tmp_path / bids_path(subject, "label-GM_probseg", "derivatives/manual"))
+        image(tmp_path / bids_path(subject, "desc-preproc_T1w", "derivatives/prep"))
+    image(tmp_path / "sub-01" / "func" / "sub-01_task-rest_bold.nii.gz")
+    (tmp_path / "derivatives" / "manual" / "dseg.tsv").write_text("index\tname\n0\tbackground\n2\tcyst\n1\tpons\n")
+    dataset = find_dataset(tmp_path)
+    assert dataset.layout == "BIDS"
+    assert dataset.channels == ("FLAIR", "T1w")
+    assert dataset.labels == {"pons": 1, "cyst": 2}
+    assert ids(dataset) == ["sub-01_anat", "sub-02_ses-a_anat", "sub-02_ses-b_anat"]
+    for case in dataset.cases:
+        places = [source.place for source in (*case.images.values(), *([case.reference] if case.reference else []))]
+        assert (
+            len({tuple(part for part in path.name.split("_") if part[:4] in ("sub-", "ses-")) for path in places}) == 1
+        )
+        assert places[-1].name.endswith("desc-hand_dseg.nii.gz")
+    said = reasons(dataset, tmp_path)
+    assert (
+        "in the space MNI152NLin6Asym" in said[str(bids_path("01", "space-MNI152NLin6Asym_dseg", "derivatives/manual"))]
+    )
+    assert said[str(bids_path("01", "label-GM_probseg", "derivatives/manual"))] == "probabilities, no label map"
+    assert all_accounted(dataset, tmp_path)
+
+    segmented = find_inputs(tmp_path, ("T1w", "FLAIR"))
+    assert ids(segmented) == ids(dataset)
+    assert all_accounted(segmented, tmp_path)
+    assert sorted(find_references(tmp_path)) == ids(dataset)
+    one = find_inputs(tmp_path, ("image",))
+    assert len(one.cases) == 6
+    assert all(
+        case.images["image"].place.is_relative_to(tmp_path / f"sub-0{n}") for case in one.cases for n in case.case_id[5]
+    )
+
+
+def test_cases_of_bids_are_called_alike_in_training_and_prediction(tmp_path: Path) -> None:
+    bids(tmp_path, "01")
+    for run in ("run-1", "run-2"):
+        image(tmp_path / bids_path("02", f"{run}_T1w"))
+        mask(tmp_path / bids_path("02", f"{run}_T1w_seg", "derivatives/labels"), 1)
+    mask(tmp_path / bids_path("01", "T1w_seg", "derivatives/labels"), 1)
+    dataset = find_dataset(tmp_path)
+    assert dataset.channels == ("T1w",)
+    assert ids(dataset) == ["sub-01_anat_sub-01_T1w", "sub-02_anat_sub-02_run-1_T1w", "sub-02_anat_sub-02_run-2_T1w"]
+    assert ids(find_inputs(tmp_path, ("T1w",))) == ids(dataset)
+
+
+def test_kinds_of_label_maps_that_compete_are_listed(tmp_path: Path) -> None:
+    bids(tmp_path, "01", "02")
+    for subject in ("01", "02"):
+        mask(tmp_path / bids_path(subject, "desc-aseg_dseg", "derivatives/freesurfer"), 1)
+        mask(tmp_path / bids_path(subject, "dseg", "derivatives/manual"), 1)
+    with pytest.raises(DataError, match="nothing says which is meant") as caught:
+        find_dataset(tmp_path)
+    assert "derivatives/freesurfer/*_desc-aseg_dseg (2); derivatives/manual/*_dseg (2)" in str(caught.value)
+    assert "case_id,image,reference" in caught.value.hint
+
+
+def test_masks_of_structures_in_bids(tmp_path: Path) -> None:
+    bids(tmp_path, "01", "02")
+    for subject in ("01", "02"):
+        for structure in ("spleen", "lesion"):
+            mask(tmp_path / bids_path(subject, f"label-{structure}_mask", "derivatives/x"), 1)
+    (tmp_path / bids_path("02", "label-lesion_mask", "derivatives/x")).unlink()
+    dataset = find_dataset(tmp_path)
+    assert dataset.labels == {"lesion": 1, "spleen": 2}
+    assert [case.annotated for case in dataset.cases] == [None, {"spleen"}]
+    assert all_accounted(dataset, tmp_path)
+
+
+def test_what_of_bids_is_unclear_is_set_aside(tmp_path: Path) -> None:
+    bids(tmp_path, "01", "02", "03", "04", "06")
+    image(tmp_path / bids_path("02", "acq-hires_T1w"))
+    image(tmp_path / bids_path("03", "T2w"))
+    (tmp_path / bids_path("03", "T1w")).unlink()
+    for subject in ("01", "02", "03", "05", "06"):
+        mask(tmp_path / bids_path(subject, "dseg", "derivatives"), 1)
+    dataset = find_dataset(tmp_path)
+    assert ids(dataset) == ["sub-01_anat_sub-01_T1w", "sub-06_anat_sub-06_T1w"]
+    said = reasons(dataset, tmp_path)
+    assert "several images share its entities" in said["derivatives/sub-02/anat/sub-02_dseg.nii.gz"]
+    assert "most cases have a T1w" in said["derivatives/sub-03/anat/sub-03_dseg.nii.gz"]
+    assert "a label without an image" in said["derivatives/sub-05/anat/sub-05_dseg.nii.gz"]
+    assert "an image without a label" in said["sub-04/anat/sub-04_T1w.nii.gz"]
+    assert all_accounted(dataset, tmp_path)
+
+
+def test_tables_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
+    bids(tmp_path, "01", "02")
+    for subject, name in (("01", "cyst"), ("02", "pons")):
+        path = mask(tmp_path / bids_path(subject, "dseg", "derivatives"), 1)
+        path.with_name(path.name.replace(".nii.gz", ".tsv")).write_text(f"index\tname\n1\t{name}\n")
+    with pytest.raises(DataError, match="calls the value 1 'pons'"):
+        find_dataset(tmp_path)

@@ -12,6 +12,7 @@ from pathlib import Path
 from volseg.cases.case import Case, Dataset, as_case_id, stem
 from volseg.cases.content import MASK_BY_NAME, STRUCTURES
 from volseg.cases.layouts import find_dataset
+from volseg.cases.layouts.bids import is_bids, why_no_image
 from volseg.cases.layouts.channels import are_cases, as_channels, group_channels, split_numbered
 from volseg.cases.layouts.datalist import inputs_of_datalist, lists_channels
 from volseg.cases.layouts.folders import has_usual_folders, image_and_label_folders
@@ -119,9 +120,12 @@ def _from_tree(root: Path, channels: tuple[str, ...], rules: DicomRules, progres
 
 def _without_masks(named: dict[str, Source], root: Path) -> list[SetAside]:
     """Take out what is a mask by its name or its folder."""
+    reasons = {}
+    if is_bids(root):
+        reasons = {name: why for name, source in named.items() if (why := why_no_image(source.place, root))}
     folders = mask_folders(image_files(root), root)
     per_structure = {path: name for source in folders.values() for name, path in source.masks}
-    reasons = {
+    reasons |= {
         name: f"it marks {per_structure[source.place]} in the image beside it: name the file itself to segment it"
         for name, source in named.items()
         if source.place in per_structure
@@ -318,7 +322,7 @@ def is_dataset(path: Path) -> bool:
     names = {entry.name: entry.is_dir() for entry in path.iterdir()}
     described = "dataset.json" in names and any(names.values())  # nnU-Net puts one among its masks, too
     stated = described or not names.keys().isdisjoint({"labels", "labelsTr"})
-    return stated or image_and_label_folders(path) is not None
+    return stated or image_and_label_folders(path) is not None or is_bids(path)
 
 
 def _all_cases(path: Path, rules: DicomRules, progress: Progress) -> tuple[Case, ...]:

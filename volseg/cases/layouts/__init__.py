@@ -7,11 +7,12 @@ from collections import Counter
 from pathlib import Path
 
 from volseg.cases.case import Dataset
+from volseg.cases.layouts.bids import from_bids, is_bids
 from volseg.cases.layouts.case_folders import from_case_folders
 from volseg.cases.layouts.datalist import from_datalist, from_dataset_json
 from volseg.cases.layouts.equal_names import from_equal_names
 from volseg.cases.layouts.folders import image_and_label_folders
-from volseg.cases.layouts.names import HINT, says_reference
+from volseg.cases.layouts.names import HINT, says_reference, with_annotated
 from volseg.cases.layouts.organ_masks import from_organ_masks, mask_folders
 from volseg.cases.layouts.side_by_side import count_pairs, from_side_by_side
 from volseg.cases.manifest import from_manifest, with_references
@@ -45,6 +46,7 @@ def find_dataset(path: Path, rules: DicomRules = NO_RULES, progress: Progress = 
         reasons = Counter(item.reason for item in dataset.set_aside)
         found = "; ".join(f"{reason} ({count} files)" for reason, count in reasons.most_common(3)) or "it has no images"
         raise DataError(f"{path} holds no labelled case: {found}", hint=HINT)
+    dataset = with_annotated(dataset)
     for remark in dataset.remarks:
         logger.warning("%s", remark)
     return with_stated_names(dataset, path if path.is_dir() else path.parent)
@@ -65,6 +67,8 @@ def _from_folder(root: Path, rules: DicomRules, progress: Progress) -> Dataset:
         return from_dataset_json(root, rules, progress)
     if (folders := image_and_label_folders(root)) is not None:
         return from_equal_names(*folders, rules, progress)
+    if is_bids(root):
+        return from_bids(root, rules, progress)
     return _by_names(root, rules, progress)
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
-from volseg.cases.case import Case, as_case_id, names_a_reference, reference_base, stem
-from volseg.io import Discovery, SeriesSource, Source
+from volseg.cases.case import Case, Dataset, as_case_id, names_a_reference, reference_base, stem
+from volseg.io import Discovery, MasksSource, SeriesSource, Source
 
 #: Of a refusal of a whole folder.
 HINT = "data/README.md shows every layout with a tree"
@@ -51,6 +52,27 @@ def says_reference(path: Path) -> bool:
 def base_of(path: Path) -> str:
     """What the name of a reference is about: "p1" of `p1_seg.nii.gz` and of `p1.seg.nrrd`, nothing of `seg.nii.gz`."""
     return reference_base(stem(path))
+
+
+def with_annotated(dataset: Dataset) -> Dataset:
+    """A data set of masks per structure whose cases say which structures were looked for.
+
+    A structure without a file in a case is one that nobody looked for there; one that was looked for and is not there
+    has a file without a voxel.
+    """
+    drawn = [case for case in dataset.cases if isinstance(case.reference, MasksSource)]
+    names = {name for case in drawn for name in _names_of(case)}
+    partly = {case.case_id: frozenset(_names_of(case)) for case in drawn if set(_names_of(case)) != names}
+    if not partly:
+        return dataset
+    cases = tuple(replace(case, annotated=case.annotated or partly.get(case.case_id)) for case in dataset.cases)
+    some = ", ".join(sorted(partly)[:3]) + " ..." * (len(partly) > 3)
+    remark = f"{len(partly)} cases have no file for some structures, which are taken as not annotated there: {some}"
+    return replace(dataset, cases=cases, remarks=(*dataset.remarks, remark))
+
+
+def _names_of(case: Case) -> tuple[str, ...]:
+    return case.reference.names if isinstance(case.reference, MasksSource) else ()
 
 
 def other_names(cases: Iterable[Case]) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from volseg.cases.case import Case, Dataset, as_case_id, names_a_reference, reference_base, stem
@@ -75,11 +75,7 @@ def mask_folders(files: Files, root: Path, *, with_images: bool = True) -> dict[
 
 
 def from_organ_masks(root: Path, folders: Mapping[Path, MasksSource], rules: DicomRules, progress: Progress) -> Dataset:
-    """The cases of folders with a mask per structure; their labels are all names that occur, sorted.
-
-    A structure without a file in a case is one that nobody looked for there (`Case.annotated`); one that was looked for
-    and is not there has a file without a voxel.
-    """
+    """The cases of folders with a mask per structure."""
     discovery = discover(root, progress, fill_gaps=rules.allow_gaps)
     masks = {path for source in folders.values() for _, path in source.masks}
     set_aside = list(discovery.set_aside)
@@ -88,7 +84,6 @@ def from_organ_masks(root: Path, folders: Mapping[Path, MasksSource], rules: Dic
         if source.place not in masks:
             around = [folder for folder in (source.place, *source.place.parents) if folder in folders]
             below[around[0] if around else None].append(source)
-    names = sorted({name for source in folders.values() for name in source.names})
     images: dict[Path, dict[str, Source]] = {}
     more: dict[Path, list[Source]] = {}
     for folder in sorted(folders):
@@ -107,18 +102,9 @@ def from_organ_masks(root: Path, folders: Mapping[Path, MasksSource], rules: Dic
             set_aside += [SetAside(source.place, reason) for source in (*found.values(), *more[folder])]
             set_aside += [SetAside(path, reason) for _, path in reference.masks]
         else:
-            annotated = None if list(reference.names) == names else frozenset(reference.names)
-            cases[case_id] = Case(case_id, {name: chosen[name] for name in channels}, reference, annotated)
+            cases[case_id] = Case(case_id, {name: chosen[name] for name in channels}, reference)
     set_aside += [SetAside(source.place, "it lies in no folder with a mask per structure") for source in below[None]]
-    labels = {name: value for value, name in enumerate(names, start=1)}
-    return Dataset(
-        "one binary mask per structure",
-        in_order(cases.values()),
-        channels,
-        labels,
-        set_aside=tuple(set_aside),
-        remarks=_partly(cases.values()),
-    )
+    return Dataset("one binary mask per structure", in_order(cases.values()), channels, set_aside=tuple(set_aside))
 
 
 def lone_masks(discovery: Discovery, root: Path) -> dict[str, Source]:
@@ -135,16 +121,6 @@ def lone_masks(discovery: Discovery, root: Path) -> dict[str, Source]:
 
 def _parts(folder: Path, root: Path) -> tuple[str, ...]:
     return folder.relative_to(root).parts or (root.name,)
-
-
-def _partly(cases: Iterable[Case]) -> tuple[str, ...]:
-    partly = [case.case_id for case in cases if case.annotated is not None]
-    some = ", ".join(partly[:3]) + " ..." * (len(partly) > 3)
-    return (
-        (f"{len(partly)} cases have no file for some structures, which are taken as not annotated there: {some}",)
-        if partly
-        else ()
-    )
 
 
 def _in_folder(folder: Path, paths: Sequence[Path], images: Collection[str]) -> dict[str, Path]:

@@ -1,0 +1,187 @@
+"""BIDS: images of subjects, label maps beside them or among the derivatives; entities say what belongs together.
+
+Names are read as the Brain Imaging Data Structure has them: entities and suffixes ("Common principles"), masks and
+segmentations ("Imaging derivatives").
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from os.path import commonpath
+from pathlib import Path
+
+from volseg.cases.case import Case, Dataset, as_case_id
+from volseg.cases.layouts.bids_names import NO_ANATOMY, BidsFile, looked_up_names
+from volseg.cases.layouts.names import in_order, name_parts
+from volseg.config import DicomRules
+from volseg.errors import DataError
+from volseg.io import FileSource, MasksSource, SetAside, Source, discover, image_suffix
+from volseg.progress import Progress
+
+_WAY_OUT = "say in a manifest which is meant: a CSV of case_id,image,reference (data/README.md)"
+
+#: Label maps of one image: one of several structures, or one per structure.
+_Labels = tuple[BidsFile, ...]
+
+
+def is_bids(root: Path) -> bool:
+    """Whether a folder is a BIDS data set with images: folders of subjects, and a description or derivatives."""
+    if not root.is_dir() or not ((root / "dataset_description.json").is_file() or (root / "derivatives").is_dir()):
+        return False
+    files = (path for folder in root.glob("sub-*") for path in folder.rglob("*") if image_suffix(path))
+    return any(not BidsFile.of(path, root).is_label for path in files)
+
+
+def why_no_image(path: Path, root: Path) -> str:
+    """Why a file of a BIDS data set is not to be segmented; empty if it is."""
+    file = BidsFile.of(path, root)
+    if file.is_label:
+        return "its name says that it is a mask, not an image"
+    if not file.is_raw:
+        return "a derivative, no image of the data set: give its own folder to segment it"
+    return f"no volume of anatomy ({file.datatype})" if file.datatype in NO_ANATOMY else ""
+
+
+def from_bids(root: Path, rules: DicomRules, progress: Progress) -> Dataset:
+    """The cases of a BIDS data set: for every label map the images whose entities it shares; suffixes are channels.
+
+    Raises:
+        DataError: If several kinds of label maps may be meant, or they state different names for a value.
+    """
+    discovery = discover(root, progress, fill_gaps=rules.allow_gaps)
+    set_aside = list(discovery.set_aside)
+    files: list[BidsFile] = []
+    for source in discovery.sources:
+        if isinstance(source, FileSource):
+            files.append(BidsFile.of(source.path, root))
+        else:
+            set_aside.append(SetAside(source.place, "no file of BIDS"))
+    images = [file for file in files if not why_no_image(file.path, root)]
+    labels = [file for file in files if file.is_label]
+    set_aside += [
+        SetAside(file.path, why_no_image(file.path, root))
+        for file in files
+        if file not in images and file not in labels
+    ]
+    chosen, not_chosen = _choose(root, labels, images)
+    set_aside += not_chosen
+    found: list[tuple[_Labels, dict[str, BidsFile]]] = []
+    for group in _of_one_image(chosen):
+        mine, reason = _images_of(group[0], images)
+        if reason:
+            set_aside += [SetAside(file.path, reason) for file in group]
+        else:
+            found.append((group, mine))
+    channels = _usual_channels(mine for _, mine in found)
+    cases = _cases(root, found, channels, set_aside)
+    used = {source.place for case in cases for source in case.images.values()}
+    lone = [file.path for file in images if file.path not in used]
+    set_aside += [SetAside(path, "an image without a label, or not of the channels of most cases") for path in lone]
+    stated = looked_up_names(root, [group[0] for group, _ in found if len(group) == 1 and not group[0].marks])
+    return Dataset(
+        "BIDS",
+        in_order(cases),
+        channels,
+        stated,
+        set_aside=tuple(set_aside),
+        remarks=(f"references are {chosen[0].kind}",) if chosen else (),
+    )
+
+
+def _choose(
+    root: Path, labels: Sequence[BidsFile], images: Sequence[BidsFile]
+) -> tuple[list[BidsFile], list[SetAside]]:
+    """The label maps of the one kind that may be meant, and why the others are not taken."""
+    suffixes, spaces = {file.suffix for file in images}, {file.entities.get("space", "") for file in images}
+    set_aside: list[SetAside] = []
+    kinds: defaultdict[str, list[BidsFile]] = defaultdict(list)
+    for file in labels:
+        if file.suffix == "probseg":
+            set_aside.append(SetAside(file.path, "probabilities, no label map"))
+        elif not file.lies_in(spaces, suffixes):
+            set_aside.append(SetAside(file.path, f"in the space {file.entities['space']}, where the images are not"))
+        else:
+            kinds[file.kind].append(file)
+    discrete = {kind: files for kind, files in kinds.items() if files[0].suffix == "dseg" and not files[0].marks}
+    candidates = discrete or kinds
+    if len(candidates) > 1:
+        listed = "; ".join(f"{kind} ({len(files)})" for kind, files in sorted(candidates.items()))
+        raise DataError(
+            f"{root} has several kinds of label maps, and nothing says which is meant: {listed}", hint=_WAY_OUT
+        )
+    taken = next(iter(candidates), "")
+    for kind, files in kinds.items():
+        if kind != taken:
+            set_aside += [SetAside(file.path, f"the references are {taken}") for file in files]
+    return list(candidates.get(taken, ())), set_aside
+
+
+def _of_one_image(labels: Sequence[BidsFile]) -> Iterator[_Labels]:
+    """Label maps, those of single structures of one image together."""
+    groups: defaultdict[object, list[BidsFile]] = defaultdict(list)
+    for file in labels:
+        groups[(file.of_image, file.datatype, file.words) if file.marks else file].append(file)
+    return (tuple(sorted(group, key=lambda file: file.marks)) for group in groups.values())
+
+
+def _images_of(label: BidsFile, images: Sequence[BidsFile]) -> tuple[dict[str, BidsFile], str]:
+    """Suffix -> image that a label map is about; or why that is not clear."""
+    fitting = [image for image in images if label.is_about(image)]
+    if label.datatype and any(image.datatype == label.datatype for image in fitting):
+        fitting = [image for image in fitting if image.datatype == label.datatype]
+    if not fitting:
+        return {}, "a label without an image: none shares its entities"
+    found = {image.suffix: image for image in fitting}
+    if len(found) < len(fitting):
+        return {}, f"several images share its entities: {', '.join(image.path.name for image in fitting)}; {_WAY_OUT}"
+    return found, ""
+
+
+def _usual_channels(found: Iterable[Mapping[str, BidsFile]]) -> tuple[str, ...]:
+    """The suffixes that most cases have; where it is even, those that more cases have among others."""
+    known = list(found)
+    counts = Counter(tuple(sorted(images)) for images in known)
+    within = {names: sum(set(names) <= set(images) for images in known) for names in counts}
+    return max(counts, key=lambda names: (counts[names], within[names], len(names), names), default=("image",))
+
+
+def _cases(
+    root: Path,
+    found: Sequence[tuple[_Labels, Mapping[str, BidsFile]]],
+    channels: tuple[str, ...],
+    set_aside: list[SetAside],
+) -> list[Case]:
+    """The cases whose images are the channels; what is set aside is added to the list."""
+    cases: dict[str, Case] = {}
+    taken: set[Path] = set()
+    for labels, images in found:
+        missing = [channel for channel in channels if channel not in images]
+        paths = [images[channel].path for channel in channels if channel in images]
+        if missing:
+            set_aside += [SetAside(file.path, f"most cases have a {missing[0]}, which is not there") for file in labels]
+        elif taken & set(paths):
+            set_aside += [SetAside(file.path, f"another label map is about {paths[0].name}, too") for file in labels]
+        else:
+            taken.update(paths)
+            case_id = as_case_id(_name(paths, root, channels), cases)
+            sources: dict[str, Source] = dict(zip(channels, map(FileSource, paths), strict=True))
+            cases[case_id] = Case(case_id, sources, _reference(labels))
+    return list(cases.values())
+
+
+def _name(paths: Sequence[Path], root: Path, channels: Sequence[str]) -> Sequence[str]:
+    """The parts of a case id, as prediction has them: the path of the image, or of the folder of several."""
+    if len(paths) == 1:
+        return name_parts(FileSource(paths[0]), root)
+    folder = Path(commonpath([path.parent for path in paths]))
+    alike = [path for path in folder.iterdir() if BidsFile.of(path, root).suffix == channels[0]]
+    alone = len([path for path in alike if image_suffix(path)]) <= 1
+    beginning = name_parts(FileSource(paths[0]), root)[-1].removesuffix(f"_{channels[0]}")
+    return [*folder.relative_to(root).parts, *([] if alone else [beginning])]
+
+
+def _reference(labels: _Labels) -> Source:
+    if not labels[0].marks:
+        return FileSource(labels[0].path)
+    return MasksSource(labels[0].path.parent, tuple((file.marks, file.path) for file in labels))
