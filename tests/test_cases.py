@@ -462,12 +462,11 @@ def test_a_case_listed_twice_is_refused(first: str, tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b"", "is no manifest"),
-        (b"a;b;c\n1;2;3\n", "its columns are a;b;c"),
+        (b"a;b;c\n1;2;3\n", "its columns are a, b, c"),
         (b"image,reference\na,b\n", "is no manifest"),
         (b"case_id,reference\na,b\n", "is no manifest"),
         (b"case_id,image,image,reference\na,b,c,d\n", "is no manifest"),
         (b'case_id,image\na,"b\n', "cannot be read as CSV"),
-        (b"case_id,image\n\xff\xfe,b\n", "cannot be read as CSV"),
         (b"case_id,image,reference\n", "holds no labelled case"),
     ],
 )

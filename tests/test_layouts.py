@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -688,3 +689,108 @@ def test_tables_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
         path.with_name(path.name.replace(".nii.gz", ".tsv")).write_text(f"index\tname\n1\t{name}\n")
     with pytest.raises(DataError, match="calls the value 1 'pons'"):
         find_dataset(tmp_path)
+
+
+# Manifests as spreadsheets write them
+
+
+def listed(root: Path) -> list[list[str]]:
+    """Two cases of one image, as rows of a manifest with its head."""
+    for case in ("p1", "p2"):
+        image(root / "scans" / case / "t1.nii.gz")
+        mask(root / "marks" / f"{case}.nii.gz", 1)
+    rows = [[case, f"scans/{case}/t1.nii.gz", f"marks/{case}.nii.gz"] for case in ("p1", "p2")]
+    return [["case_id", "image", "reference"], *rows]
+
+
+def table(rows: Sequence[Sequence[str]], separator: str = ",", end: str = "\n") -> str:
+    return end.join(separator.join(row) for row in rows) + end
+
+
+MANIFESTS: Mapping[str, Callable[[list[list[str]], Path], bytes]] = {
+    "semicolons": lambda rows, _: table(rows, ";").encode(),
+    "tabs": lambda rows, _: table(rows, "\t").encode(),
+    "bars": lambda rows, _: table(rows, " | ").encode(),
+    "blanks after commas": lambda rows, _: table(rows, ", ").encode(),
+    "quotes after blanks": lambda rows, _: table([[f'"{cell}"' for cell in row] for row in rows], ",  ").encode(),
+    "what Excel says of itself": lambda rows, _: ("sep=;\r\n" + table(rows, ";", "\r\n")).encode("utf-8-sig"),
+    "UTF-16": lambda rows, _: table(rows, "\t").encode("utf-16"),
+    "UTF-16 big endian": lambda rows, _: codecs.BOM_UTF16_BE + table(rows).encode("utf-16-be"),
+    "UTF-16 without a mark": lambda rows, _: table(rows, end="\r\n").encode("utf-16-le"),
+    "line ends of old": lambda rows, _: table(rows, end="\r").encode(),
+    "empty lines and cells": lambda rows, _: ("\n" + table(rows, end="\n\n") + ",,\n;\n,,,,\n").encode(),
+    "empty columns": lambda rows, _: table([[*row, "", ""] for row in rows]).encode(),
+    "backslashes": lambda rows, _: table(rows).replace("/", "\\").encode(),
+    "absolute paths": lambda rows, root: table(
+        [rows[0], *([row[0], *(str(root / path) for path in row[1:])] for row in rows[1:])]
+    ).encode(),
+    "upper case": lambda rows, _: table([["CASE ID", "Image", "REFERENCE"], *rows[1:]]).encode(),
+    "other words": lambda rows, _: table([["Subject", "image", "Segmentation"], *rows[1:]]).encode(),
+    "other words still": lambda rows, _: table(
+        [["mask", "patient_id", "image"], *([row[2], *row[:2]] for row in rows[1:])]
+    ).encode(),
+    "what nobody looked for": lambda rows, _: table(
+        [[*rows[0], "annotated"], *([*row, ""] for row in rows[1:])], ";"
+    ).encode(),
+}
+
+
+@pytest.mark.parametrize("written", MANIFESTS.values(), ids=MANIFESTS)
+def test_manifests_of_any_program(written: Callable[[list[list[str]], Path], bytes], tmp_path: Path) -> None:
+    rows = listed(tmp_path)
+    path = tmp_path / "cases.csv"
+    path.write_bytes(written(rows, tmp_path))
+    dataset = find_dataset(path)
+    assert dataset.channels == ("image",)
+    assert pairs(dataset, tmp_path) == {row[0]: tuple(row[1:]) for row in rows[1:]}
+    assert ids(find_inputs(path, ("image",))) == ["p1", "p2"]
+    assert sorted(find_references(path)) == ["p1", "p2"]
+
+
+def test_a_manifest_in_latin_1_finds_its_files(tmp_path: Path) -> None:
+    image(tmp_path / "Köpfe" / "a.nii.gz")
+    mask(tmp_path / "Köpfe" / "b.nii.gz", 1)
+    path = tmp_path / "cases.tsv"
+    path.write_bytes("id\timage\tlabel\na\tKöpfe/a.nii.gz\tKöpfe/b.nii.gz\n".encode("latin-1"))
+    assert ids(find_dataset(path)) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("case_id,image,label,mask\n", "the columns label, mask may all be the reference"),
+        ("patient,subject,image\n", "the columns subject, patient may all be the case_id|the columns patient, subject"),
+        ("case_id,image,reference,age\np1,scans/p1/t1.nii.gz,marks/p1.nii.gz,61\n", "no cell of 'age' names a file"),
+        ("p1,scans/p1/t1.nii.gz,marks/p1.nii.gz\n", "is no manifest: its columns are p1, scans"),
+    ],
+)
+def test_a_manifest_that_may_mean_two_things_is_refused(text: str, message: str, tmp_path: Path) -> None:
+    listed(tmp_path)
+    path = tmp_path / "cases.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match=message) as caught:
+        find_dataset(path)
+    assert "case_id" in caught.value.hint
+
+
+def test_rows_are_set_aside_by_their_line_and_stop_no_other(tmp_path: Path) -> None:
+    listed(tmp_path)
+    good = "scans/p1/t1.nii.gz,marks/p1.nii.gz"
+    lines = [
+        "case_id,image,reference",
+        f"p1,{good}",
+        f"twice,{good}",
+        f"p 2/../x,{good}",
+        f"twice,{good}",
+        f",{good}",
+        f"more,{good},surplus",
+    ]
+    path = tmp_path / "cases.csv"
+    path.write_text("\n".join(lines))
+    dataset = find_dataset(path)
+    assert ids(dataset) == ["p1"]
+    said = [item.reason for item in dataset.set_aside]
+    assert [reason.split(":")[0] for reason in said] == ["line 3", "line 4", "line 5", "line 6", "line 7"]
+    assert ["lists case 'twice' twice" in reason for reason in said] == [True, False, True, False, False]
+    assert "begin with a letter" in said[1]
+    assert "more cells than there are columns: surplus" in said[4]

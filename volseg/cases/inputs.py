@@ -19,7 +19,7 @@ from volseg.cases.layouts.folders import has_usual_folders, image_and_label_fold
 from volseg.cases.layouts.names import by_name, references_in, says_reference
 from volseg.cases.layouts.organ_masks import lone_masks, mask_folders
 from volseg.cases.layouts.side_by_side import paired_bases
-from volseg.cases.manifest import from_manifest
+from volseg.cases.manifest import from_manifest, is_manifest
 from volseg.cases.series import choose_series, studies_of
 from volseg.cases.stated_names import NamesBeside, of_references, with_stated_names
 from volseg.config import NO_RULES, DicomRules
@@ -48,7 +48,7 @@ def find_inputs(
     Raises:
         DataError: If there is nothing at `path`, or nothing in it that could be segmented.
     """
-    if path.is_file() and path.suffix.lower() == ".csv":
+    if is_manifest(path):
         dataset = _for_model(from_manifest(path, rules), channels)
     elif _is_datalist(path):
         dataset = _for_model(inputs_of_datalist(path, rules), channels)
@@ -270,7 +270,7 @@ def find_references(
     Raises:
         DataError: If there is none.
     """
-    if path.is_file() and path.suffix.lower() == ".csv":
+    if is_manifest(path):
         cases = with_stated_names(from_manifest(path, rules), path.parent).cases
     elif is_dataset(path) or _is_datalist(path):
         cases = _all_cases(path, rules, progress)
@@ -302,7 +302,7 @@ def find_images(path: Path, rules: DicomRules = NO_RULES, progress: Progress = i
     Raises:
         DataError: If there is nothing at `path`.
     """
-    if path.is_file() and path.suffix.lower() == ".csv":
+    if is_manifest(path):
         cases = from_manifest(path, rules).cases
     elif is_dataset(path) or _is_datalist(path):
         cases = find_dataset(path, rules, progress).cases

@@ -2,53 +2,58 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
-from volseg.cases.case import Case, Dataset
+from volseg.cases.case import Case, Dataset, as_case_id
+from volseg.cases.listed import listed_path, listed_source
+from volseg.cases.manifest_csv import Row, read_rows
 from volseg.config import NO_RULES, DicomRules
 from volseg.errors import DataError
-from volseg.io import SetAside, Source, file_source, image_suffix, single_source
+from volseg.io import SetAside, Source
 
-#: Columns of a manifest that are not channels.
-_NO_CHANNELS = frozenset({"case_id", "reference", "annotated"})
+_COLUMNS = "case_id,image[,image_2...],reference[,annotated]"
+#: What else the columns that are not channels are called, in lower case.
+_CALLED: Mapping[str, tuple[str, ...]] = {
+    "case_id": ("case_id", "caseid", "case", "id", "subject_id", "subject", "patient_id", "patient"),
+    "reference": ("reference", "label", "labels", "mask", "segmentation", "seg", "ground_truth", "gt"),
+    "annotated": ("annotated",),
+}
+
+
+def is_manifest(path: Path) -> bool:
+    """Whether a path names a manifest."""
+    return path.is_file() and path.suffix.lower() in {".csv", ".tsv"}
 
 
 def from_manifest(path: Path, rules: DicomRules = NO_RULES) -> Dataset:
-    """Read a CSV of `case_id,image[,image_2...],reference[,annotated]`; paths are relative to it.
+    """Read a CSV of `case_id,image[,image_2...],reference[,annotated]`; paths are relative to it, or absolute.
 
-    In the column `annotated` stand, separated by semicolons, the labels that were looked for in a reference; where it
-    is empty or missing, all were.
+    In the column `annotated` stand, separated by semicolons or commas, the labels that were looked for in a reference;
+    where it is empty or missing, all were. A row that cannot be used is set aside and stops no other.
 
     Raises:
-        DataError: If it is no such CSV, or a case id is used twice or unsafe.
+        DataError: If it is no such CSV.
     """
-    columns, rows = _read_csv(path)
-    channels = tuple(column for column in columns if column not in _NO_CHANNELS)
-    if "case_id" not in columns or not channels or len(set(columns)) < len(columns):
-        raise DataError(
-            f"{path} is no manifest: its columns are {', '.join(columns)}",
-            hint="case_id,image[,image_2...],reference[,annotated]",
-        )
-    twice = [case_id for case_id, count in Counter(row["case_id"] for row in rows).items() if count > 1]
-    if twice:
-        raise DataError(f"{path} lists case {twice[0]!r} twice", hint="give each case an id of its own")
+    columns, rows = read_rows(path)
+    meant = _meant(path, columns)
+    channels = tuple(column for column in columns if column not in meant.values())
+    if "case_id" not in meant or not channels or len(set(columns)) < len(columns):
+        raise DataError(f"{path} is no manifest: its columns are {', '.join(columns)}", hint=_COLUMNS)
+    _check_channels(path, channels, rows)
+    counts = Counter(row.cells[meant["case_id"]] for row in rows)
     cases: dict[str, Case] = {}
     set_aside: list[SetAside] = []
     for row in rows:
+        case_id = row.cells[meant["case_id"]]
         try:
-            images = {channel: _manifest_source(path, row[channel], rules) for channel in channels}
-            reference = _manifest_source(path, row["reference"], rules) if row.get("reference") else None
+            _check_row(path, row, case_id, counts[case_id])
+            cases[case_id] = _case(path, row, meant, channels, rules)
         except DataError as error:
-            set_aside.append(SetAside(path.parent / row["case_id"], error.explanation))
-        else:
-            cases[row["case_id"]] = Case(row["case_id"], images, reference, _annotated(row.get("annotated", "")))
-    return Dataset("manifest", tuple(cases.values()), channels, set_aside=tuple(set_aside))
-
-
-def _annotated(entry: str) -> frozenset[str] | None:
-    return frozenset(name.strip() for name in entry.split(";") if name.strip()) or None
+            place = path.parent / as_case_id([case_id], ()) if case_id else path
+            set_aside.append(SetAside(place, f"line {row.line}: {error.explanation}"))
+    return Dataset("manifest", tuple(cases.values()), _named(channels), set_aside=tuple(set_aside))
 
 
 def with_references(dataset: Dataset) -> Dataset:
@@ -63,21 +68,76 @@ def with_references(dataset: Dataset) -> Dataset:
     return Dataset(dataset.layout, cases, dataset.channels, set_aside=(*dataset.set_aside, *set_aside))
 
 
-def _read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            rows = [{key.strip(): (value or "").strip() for key, value in row.items() if key} for row in reader]
-            return [name.strip() for name in reader.fieldnames or () if name], rows
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as CSV: {error}", hint="save it as CSV in UTF-8") from error
+def _meant(path: Path, columns: list[str]) -> dict[str, str]:
+    """What a column means ("reference") -> how it is called ("Mask").
+
+    Raises:
+        DataError: If two columns mean the same.
+    """
+    plain = {column: column.lower().replace(" ", "_").replace("-", "_") for column in columns}
+    meant: dict[str, str] = {}
+    for meaning, names in _CALLED.items():
+        found = [column for column in columns if plain[column] in names]
+        exact = [column for column in found if plain[column] == meaning]
+        # The name of a person's choice may be that of a channel only where the proper one is there for its meaning.
+        if len(exact or found) > 1 or (meaning == "reference" and len(found) > 1):
+            raise DataError(
+                f"{path} is no manifest: the columns {', '.join(found)} may all be the {meaning}",
+                hint=f"name the columns {_COLUMNS}",
+            )
+        if found:
+            meant[meaning] = (exact or found)[0]
+    return meant
 
 
-def _manifest_source(manifest: Path, entry: str, rules: DicomRules) -> Source:
+def _check_channels(path: Path, channels: tuple[str, ...], rows: list[Row]) -> None:
+    """Refuse a column that names no file in any row, beside one that does: it holds something else.
+
+    Raises:
+        DataError: Names it.
+    """
+    existing = {
+        channel: any(row.cells[channel] and listed_path(path.parent, row.cells[channel]).exists() for row in rows)
+        for channel in channels
+    }
+    if any(existing.values()) and not all(existing.values()):
+        strange = next(channel for channel, exists in existing.items() if not exists)
+        raise DataError(
+            f"{path} is no manifest: every column but {', '.join(_CALLED)} is a channel, and no cell of {strange!r} "
+            "names a file",
+            hint=f"remove the column, or correct its paths; the columns are {_COLUMNS}",
+        )
+
+
+def _case(path: Path, row: Row, meant: Mapping[str, str], channels: tuple[str, ...], rules: DicomRules) -> Case:
+    images = {
+        name: _source(path, row.cells[column], rules) for name, column in zip(_named(channels), channels, strict=True)
+    }
+    stated = {meaning: row.cells[column] for meaning, column in meant.items()}
+    reference = _source(path, stated["reference"], rules) if stated.get("reference") else None
+    return Case(stated["case_id"], images, reference, _annotated(stated.get("annotated", "")))
+
+
+def _named(channels: tuple[str, ...]) -> tuple[str, ...]:
+    """The channels; the only one is the image however it is spelled."""
+    return ("image",) if [channel.lower() for channel in channels] == ["image"] else channels
+
+
+def _check_row(path: Path, row: Row, case_id: str, count: int) -> None:
+    if row.surplus:
+        raise DataError(
+            f"it has more cells than there are columns: {row.surplus}", hint="put quotes around what has commas"
+        )
+    if count > 1:
+        raise DataError(f"{path} lists case {case_id!r} twice", hint="give each case an id of its own")
+
+
+def _annotated(entry: str) -> frozenset[str] | None:
+    return frozenset(name.strip() for name in entry.replace(",", ";").split(";") if name.strip()) or None
+
+
+def _source(manifest: Path, entry: str, rules: DicomRules) -> Source:
     """The one source at a path of a manifest."""
     if not entry:
         raise DataError(f"{manifest.name} leaves a path empty", hint="fill it in, or take the row out")
-    path = manifest.parent / entry
-    if path.is_file() and image_suffix(path):
-        return file_source(path)
-    return single_source(path, fill_gaps=rules.allow_gaps)
+    return listed_source(manifest.parent, entry, rules)

@@ -15,7 +15,7 @@ from volseg.cases.layouts.folders import image_and_label_folders
 from volseg.cases.layouts.names import HINT, says_reference, with_annotated
 from volseg.cases.layouts.organ_masks import from_organ_masks, mask_folders
 from volseg.cases.layouts.side_by_side import count_pairs, from_side_by_side
-from volseg.cases.manifest import from_manifest, with_references
+from volseg.cases.manifest import from_manifest, is_manifest, with_references
 from volseg.cases.stated_names import with_stated_names
 from volseg.config import NO_RULES, DicomRules
 from volseg.errors import DataError
@@ -55,7 +55,7 @@ def find_dataset(path: Path, rules: DicomRules = NO_RULES, progress: Progress = 
 def _from_file(path: Path, rules: DicomRules) -> Dataset:
     if path.suffix.lower() == ".json":
         return from_datalist(path, rules)
-    if path.suffix.lower() != ".csv":
+    if not is_manifest(path):
         raise DataError(
             f"{path} is a single file", hint=f"training takes a folder, a CSV manifest or a datalist; {HINT}"
         )
