@@ -1,8 +1,10 @@
-"""Files inside .zip and .gz: their paths simply go on into the archive, as in `study.zip/IM0001`."""
+"""Files inside .zip and .gz: their paths simply go on into the archive, as in `study.zip/IM0001`.
+
+How a file is packed is told by its first bytes, whatever its name says.
+"""
 
 from __future__ import annotations
 
-import gzip
 import io
 import zipfile
 import zlib
@@ -12,12 +14,18 @@ from pathlib import Path
 from typing import BinaryIO
 
 from volseg.errors import DataError
+from volseg.io.gzip_files import MAGIC, unpack, unpack_head
 from volseg.io.readable import refuse_special
 
-_GZIP_MAGIC = b"\x1f\x8b"
 #: What one packed file may hold; more is no DICOM file but an attack on the memory.
 _LARGEST_BYTES = 2**32
-_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError)
+#: The head of a packed file that is larger is read without the rest, and without its checksum.
+_LARGE_BYTES = 2**28
+#: How often a file may be packed by gzip: once by intent, and once more by a browser or an upload.
+_MOST_TIMES = 2
+#: Enough of a file to see how often it is packed.
+_LARGE_HEAD = 2**16
+_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, MemoryError, OSError, RuntimeError, NotImplementedError)
 
 
 def is_archive(path: Path) -> bool:
@@ -29,14 +37,12 @@ def members(archive: Path) -> Iterator[Path]:
     """The files in a .zip, as paths that go on into it; hidden ones are left out.
 
     Raises:
-        DataError: If the archive is damaged, or a name in it leads out of it or stands for two files.
+        DataError: If the archive is damaged, or a name in it leads out of it.
     """
     names = [name for name in _opened(archive, archive.stat().st_mtime_ns).namelist() if not name.endswith("/")]
     if outside := [name for name in names if name.startswith(("/", "\\")) or ".." in Path(name).parts]:
         raise DataError(f"{archive} holds a name that leads out of it: {outside[0]!r}", hint="unpack it with care")
-    if len(set(names)) < len(names):
-        raise DataError(f"{archive} holds several files of one name", hint="unpack them into several folders")
-    for name in names:
+    for name in dict.fromkeys(names):
         if not any(part.startswith((".", "__MACOSX")) for part in Path(name).parts):
             yield archive / name
 
@@ -45,22 +51,15 @@ def open_stored(path: Path) -> BinaryIO:
     """Open a file, or a file in a .zip, for reading its bytes.
 
     Raises:
-        DataError: If the archive is damaged or encrypted, or the path is no regular file.
+        DataError: If the archive is damaged or encrypted, holds several files of that name, or the path is no regular
+            file.
         OSError: As `Path.open`.
     """
     refuse_special(path)
     try:
         return path.open("rb")
     except NotADirectoryError:  # the path goes on behind a file
-        archive = next(parent for parent in path.parents if parent.is_file())
-    try:
-        packed = _opened(archive, archive.stat().st_mtime_ns)
-        info = packed.getinfo(path.relative_to(archive).as_posix())
-        if info.file_size > _LARGEST_BYTES:
-            raise DataError(f"{path} would unpack to {info.file_size} bytes", hint="unpack it yourself if you trust it")
-        return io.BytesIO(packed.read(info))
-    except (*_BROKEN, KeyError) as error:
-        raise DataError(f"{path} cannot be unpacked: {error}", hint="unpack the archive, or copy it again") from error
+        return io.BytesIO(_member(path))
 
 
 def read_head(path: Path, size: int) -> bytes:
@@ -75,14 +74,25 @@ def read_head(path: Path, size: int) -> bytes:
         with path.open("rb", buffering=0) as file:
             head = file.read(size)
     except NotADirectoryError:
-        with open_stored(path) as packed:
-            head = packed.read(size)
-    if not head.startswith(_GZIP_MAGIC):
-        return head
-    try:
-        return zlib.decompressobj(wbits=31).decompress(head, size)
-    except zlib.error:
-        return b""
+        head = _member(path, size)
+    for _ in range(_MOST_TIMES):
+        head = unpack_head(head, size) if head.startswith(MAGIC) else head
+    return head
+
+
+def gzip_depth(path: Path) -> int:
+    """How often a file is packed by gzip: 0 where it is not, once more than can be read where it is too often.
+
+    Raises:
+        DataError: If it lies in an archive that is damaged, or is no regular file.
+        OSError: As `Path.open`.
+    """
+    with open_stored(path) as file:
+        head = file.read(_LARGE_HEAD)
+    depth = 0
+    while head.startswith(MAGIC) and depth <= _MOST_TIMES:
+        head, depth = unpack_head(head, _LARGE_HEAD), depth + 1
+    return depth
 
 
 def open_file(path: Path) -> BinaryIO:
@@ -93,20 +103,48 @@ def open_file(path: Path) -> BinaryIO:
         OSError: As `Path.open`.
     """
     file = open_stored(path)
-    magic = file.read(len(_GZIP_MAGIC))
-    file.seek(0)
-    if magic != _GZIP_MAGIC:
-        return file
+    for _ in range(_MOST_TIMES):
+        magic = file.read(len(MAGIC))
+        file.seek(0)
+        if magic == MAGIC:
+            file = io.BytesIO(_unpacked(file, path))
+    return file
+
+
+def _unpacked(file: BinaryIO, path: Path) -> bytes:
     try:
-        with file, gzip.open(file) as packed:
-            content = packed.read(_LARGEST_BYTES + 1)
+        with file:
+            unpacked = unpack(file, _LARGEST_BYTES + 1)
     except _BROKEN as error:
         raise DataError(f"{path} cannot be unpacked: {error}", hint="copy the file again") from error
-    if len(content) > _LARGEST_BYTES:
+    if unpacked.trailing:
+        raise DataError(
+            f"{path} cannot be unpacked: {unpacked.trailing} bytes behind its end are not gzip", hint="copy it again"
+        )
+    if len(unpacked.content) > _LARGEST_BYTES:
         raise DataError(
             f"{path} unpacks to more than {_LARGEST_BYTES} bytes", hint="unpack it yourself if you trust it"
         )
-    return io.BytesIO(content)
+    return unpacked.content
+
+
+def _member(path: Path, head: int | None = None) -> bytes:
+    """The content of a file in a .zip; where that is large, only the first `head` bytes, if those are enough."""
+    archive = next(parent for parent in path.parents if parent.is_file())
+    name, modified_ns = path.relative_to(archive).as_posix(), archive.stat().st_mtime_ns
+    try:
+        packed = _opened(archive, modified_ns)
+        if name in _contested(archive, modified_ns):
+            raise DataError(f"{archive} holds several files called {name}", hint="unpack them into several folders")
+        info = packed.getinfo(name)
+        if head is not None and info.file_size > _LARGE_BYTES:
+            with packed.open(info) as file:
+                return file.read(head)
+        if info.file_size > _LARGEST_BYTES:
+            raise DataError(f"{path} would unpack to {info.file_size} bytes", hint="unpack it yourself if you trust it")
+        return packed.read(info)[:head]
+    except (*_BROKEN, KeyError) as error:
+        raise DataError(f"{path} cannot be unpacked: {error}", hint="unpack the archive, or copy it again") from error
 
 
 @lru_cache(maxsize=4)
@@ -115,3 +153,12 @@ def _opened(archive: Path, modified_ns: int) -> zipfile.ZipFile:  # noqa: ARG001
         return zipfile.ZipFile(archive)
     except _BROKEN as error:
         raise DataError(f"{archive} is a damaged archive: {error}", hint="copy it again") from error
+
+
+@lru_cache(maxsize=4)
+def _contested(archive: Path, modified_ns: int) -> frozenset[str]:
+    """Names in a .zip under which different contents lie; copies of one content are one file."""
+    contents: dict[str, set[tuple[int, int]]] = {}
+    for info in _opened(archive, modified_ns).infolist():
+        contents.setdefault(info.filename, set()).add((info.CRC, info.file_size))
+    return frozenset(name for name, found in contents.items() if len(found) > 1)

@@ -9,6 +9,7 @@ from pathlib import Path
 from volseg.errors import DataError
 from volseg.io.archives import is_archive, members
 from volseg.io.images import file_source, image_suffix
+from volseg.io.readable import check_there, special_kind
 from volseg.io.signatures import concerns_dicom
 from volseg.io.source import Discovery, SegmentsSource, SeriesSource, SetAside, Source
 from volseg.progress import Progress, ignore_progress
@@ -31,8 +32,7 @@ def discover(root: Path, progress: Progress = ignore_progress, *, fill_gaps: boo
     Raises:
         DataError: If `root` does not exist.
     """
-    if not root.exists():
-        raise DataError(f"{root} does not exist")
+    check_there(root)
     root = stands_for(root)
     images: list[Source] = []
     segments: list[SegmentsSource] = []
@@ -96,6 +96,8 @@ def single_source(path: Path, *, fill_gaps: bool = False) -> Source:
     """
     discovery = discover(path, fill_gaps=fill_gaps)
     sources = discovery.sources or discovery.segments
+    if not sources and len(discovery.set_aside) == 1:
+        raise DataError(f"{path} holds no volume: {discovery.set_aside[0].reason}")
     if len(sources) != 1:
         raise DataError(f"{path} holds {len(sources)} volumes, one is needed", hint="`volseg inspect` shows them")
     return sources[0]
@@ -103,8 +105,8 @@ def single_source(path: Path, *, fill_gaps: bool = False) -> Source:
 
 def _files_of(root: Path, set_aside: list[SetAside]) -> Iterator[Path]:
     """All files below a path; those in archives, too, of which only DICOM is read."""
-    for path in [root] if root.is_file() else _walk(root, set_aside):
-        if not is_archive(path):
+    for path in _walk(root, set_aside) if root.is_dir() else [root]:
+        if not is_archive(path) or special_kind(path):
             yield path
             continue
         try:
@@ -122,7 +124,8 @@ def _walk(root: Path, set_aside: list[SetAside]) -> Iterator[Path]:
     entered: set[str] = set()
 
     def closed(error: OSError) -> None:
-        set_aside.append(SetAside(Path(error.filename), f"cannot look into the folder: {error.strerror}"))
+        reason = f"cannot look into the folder: {error.strerror}; give yourself the right to read it"
+        set_aside.append(SetAside(Path(error.filename), reason))
 
     for folder, folders, files in os.walk(root, followlinks=True, onerror=closed):
         place = os.path.realpath(folder)
@@ -130,6 +133,10 @@ def _walk(root: Path, set_aside: list[SetAside]) -> Iterator[Path]:
             folders.clear()
             continue
         entered.add(place)
+        if not folders and not files and image_suffix(Path(folder)):
+            set_aside.append(
+                SetAside(Path(folder), "an empty folder that is called like an image; fetch the file again")
+            )
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(folder, name) for name in sorted(files) if not name.startswith("."))
 

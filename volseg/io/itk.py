@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from volseg.errors import DataError, GeometryError, OutputError
 from volseg.image.geometry import Geometry
 from volseg.image.volume import Mask, Volume
+from volseg.io.archives import gzip_depth
 from volseg.io.files import Appearing, atomic_path, new_path
-from volseg.io.readable import COPY_AGAIN, unreadable
+from volseg.io.readable import COPY_AGAIN, refuse_special, unreadable
+from volseg.io.signatures import stands_in_for
 
 SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
 
@@ -23,6 +25,8 @@ _NRRD_SPACES = {"left-posterior-superior", "lps", "right-anterior-superior", "ra
 #: What a NRRD header must state for the position not to be a default, and of how many vectors it is made.
 _NRRD_VECTORS = {"space directions": 3, "space origin": 1}
 _OPEN_POSITION = "export it again from a tool that writes the patient space"
+#: Fields that name a file of voxels apart from the header.
+_VOXEL_FILES = ("data file", "datafile", "elementdatafile")
 _VECTOR = re.compile(r"\([^)]*\)")
 #: What a MetaImage header must state, each under one of its names; ITK passes over keys in another case.
 _META_FIELDS = (
@@ -45,6 +49,7 @@ def read_array(path: Path) -> tuple[NDArray[np.generic], Geometry]:
         DataError: If the file is damaged or holds complex numbers.
         GeometryError: If the header does not say where its voxels lie; ITK would assume unit spacing and direction.
     """
+    _check_content(path)
     if _is_nrrd(path):
         _check_nrrd(path)
     else:
@@ -186,6 +191,17 @@ def _reader(path: Path) -> sitk.ImageFileReader:
     # ITK itself recognises a format by a suffix in lower case only.
     reader.SetImageIO("NrrdImageIO" if _is_nrrd(path) else "MetaImageIO")
     return reader
+
+
+def _check_content(path: Path) -> None:
+    """Refuse what is no header at all, and a header whose voxels lie where nothing must be opened."""
+    if found := stands_in_for(path):
+        raise found
+    if gzip_depth(path):
+        raise DataError(f"{path} is packed by gzip, which its name does not say", hint="unpack it")
+    fields = {key.lower(): value for key, value in _header(path, ":" if _is_nrrd(path) else "=").items()}
+    for key in _VOXEL_FILES:
+        refuse_special(path.parent / fields.get(key, ""))
 
 
 def _check_meta(path: Path) -> None:

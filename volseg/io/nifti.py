@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import io
+import logging
 import math
 import zlib
 from pathlib import Path
@@ -10,25 +12,32 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
-from nibabel.openers import ImageOpener
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from volseg.errors import DataError, GeometryError
 from volseg.image.geometry import Geometry
 from volseg.image.volume import Mask, Volume
+from volseg.io.archives import gzip_depth, open_file, open_stored, read_head
 from volseg.io.files import atomic_path, new_path
+from volseg.io.gzip_files import unpack
+from volseg.io.readable import COPY_AGAIN, refuse_special
+from volseg.io.signatures import stands_in_for
 
 SUFFIXES = (".nii", ".nii.gz", ".hdr")
 
 #: Where voxels begin in a file without extensions (NIfTI-1 standard).
 _VOXELS_AT = 352
 _BYTES_AT_ONCE = 2**24
+#: More than the header of either version, which ends after 540 bytes.
+_HEAD_BYTES = 1_024
 
-_BROKEN = (ImageFileError, HeaderDataError, EOFError, OSError, OverflowError, ValueError, zlib.error)
+_BROKEN = (ImageFileError, HeaderDataError, EOFError, KeyError, OSError, OverflowError, ValueError, zlib.error)
 #: Units beside mm in the lower bits of xyzt_units. Some readers heed them and some do not: a mask of such a file would
 #: lie in two places.
 _OTHER_UNITS = {1: "metres", 3: "micrometres"}
+
+_log = logging.getLogger("volseg")
 
 
 def read_array(path: Path) -> tuple[NDArray[np.generic], Geometry]:
@@ -52,7 +61,9 @@ def read_array(path: Path) -> tuple[NDArray[np.generic], Geometry]:
             f"{path} is an Analyze header, which does not say where its voxels lie", hint="convert it to NIfTI"
         )
     if image.get_data_dtype().names or np.issubdtype(image.get_data_dtype(), np.complexfloating):
-        raise DataError(f"{path} holds {image.get_data_dtype()} voxels, not one number each")
+        raise DataError(
+            f"{path} holds {image.get_data_dtype()} voxels, not one number each", hint="convert its voxels to numbers"
+        )
     shape, affine = _spatial_shape(path, image.shape), _affine(path, image.header)
     try:
         geometry = Geometry(shape, affine)
@@ -60,9 +71,11 @@ def read_array(path: Path) -> tuple[NDArray[np.generic], Geometry]:
         raise GeometryError(f"{path} has a broken orientation: {error}") from error
     try:
         with np.errstate(over="ignore"):  # a damaged header may state more voxels than there are numbers
-            array = np.asanyarray(_intact(image, path).dataobj)
+            array = np.asanyarray(image.dataobj)
     except MemoryError as error:
-        raise DataError(f"{path} is damaged or too large: {image.shape} voxels do not fit into memory") from error
+        raise DataError(
+            f"{path} is damaged or too large: {image.shape} voxels do not fit into memory", hint=COPY_AGAIN
+        ) from error
     except _BROKEN as error:
         raise _damaged(path, error) from error
     return np.moveaxis(array.reshape(*geometry.shape, -1), -1, 0), geometry
@@ -74,7 +87,12 @@ def frame_count(path: Path) -> int:
     Raises:
         DataError: If the file is damaged or is no NIfTI.
     """
-    return math.prod(_load(path).shape[3:])
+    if path.suffix.lower() == ".hdr":
+        return math.prod(_load(path).shape[3:])
+    try:
+        return math.prod(map(int, _header(path).get_data_shape()[3:]))
+    except _BROKEN as error:
+        raise _damaged(path, error) from error
 
 
 def write_mask(mask: Mask, path: Path) -> None:
@@ -129,22 +147,55 @@ def write_probabilities(shares: NDArray[np.uint8], geometry: Geometry, path: Pat
             file.write(voxels[begin : begin + _BYTES_AT_ONCE].tobytes())
 
 
-def _load(path: Path) -> nib.filebasedimages.FileBasedImage:
+def _load(path: Path) -> nib.Nifti1Pair:
+    """The image of a file, however it is packed; what is packed is unpacked, and its checksum verified."""
+    apart = path.suffix.lower() == ".hdr"
+    refuse_special(path.with_suffix(".img") if apart else path)
     try:
+        depth = 0 if apart else gzip_depth(path)
         with np.errstate(invalid="ignore"):  # an orientation that is not finite is refused by `Geometry`
+            if depth or path.suffix.lower() == ".gz":
+                return _kind_of(path).from_bytes(_content(path, depth))
             return nib.load(path)
     except _BROKEN as error:
         raise _damaged(path, error) from error
 
 
-def _intact(image: nib.Nifti1Pair, path: Path) -> nib.Nifti1Pair:
-    """The image on a gzip stream that was read to its end.
+def _kind_of(path: Path) -> type[nib.Nifti1Image]:
+    """The version of a single file, by its first bytes.
 
-    Only there is the checksum (RFC 1952 section 2.3.1); nibabel stops at the last voxel, and would not notice damage.
+    Raises:
+        ImageFileError: If it is no NIfTI, packed or not.
     """
-    if path.suffix.lower() != ".gz":
-        return image
-    return type(image).from_bytes(gzip.decompress(path.read_bytes()))
+    head = read_head(path, _HEAD_BYTES)
+    for kind in (nib.Nifti1Image, nib.Nifti2Image):
+        if len(head) >= kind.header_class.sizeof_hdr and kind.header_class.may_contain_header(head):
+            return kind
+    raise ImageFileError("there is no NIfTI header")
+
+
+def _header(path: Path) -> nib.Nifti1Header:
+    """The header of a single file, without what extends it; no more of the file is unpacked."""
+    kind = _kind_of(path).header_class
+    return kind(read_head(path, kind.sizeof_hdr), check=False)
+
+
+def _content(path: Path, depth: int) -> bytes:
+    """All bytes of a file that is packed `depth` times, as far as its header asks for them.
+
+    nibabel stops at the last voxel, and would not notice damage: the checksum is behind it (RFC 1952 section 2.3.1).
+    What lies behind the checksum is no part of the image.
+    """
+    if depth != 1:
+        with open_file(path) as file:
+            return file.read()
+    header = _header(path)
+    voxels = math.prod(map(int, header.get_data_shape())) * header.get_data_dtype().itemsize
+    with open_stored(path) as file:
+        unpacked = unpack(file, max(_HEAD_BYTES, int(header["vox_offset"]) + voxels))
+    if unpacked.trailing:
+        _log.warning("%s: %d bytes behind the end of the image are left out", path, unpacked.trailing)
+    return unpacked.content
 
 
 def _image(array: NDArray[np.generic], geometry: Geometry) -> nib.Nifti1Image:
@@ -159,7 +210,7 @@ def _image(array: NDArray[np.generic], geometry: Geometry) -> nib.Nifti1Image:
 
 def _spatial_shape(path: Path, shape: tuple[int, ...]) -> tuple[int, int, int]:
     if len(shape) < 2 or min(shape) < 1:
-        raise DataError(f"{path} has shape {shape}, which is no image")
+        raise DataError(f"{path} has shape {shape}, which is no image", hint=COPY_AGAIN)
     i, j, k = (*shape, 1)[:3]
     return i, j, k
 
@@ -188,14 +239,18 @@ def _affine(path: Path, header: nib.Nifti1Header) -> NDArray[np.float64]:
 
 def _check_voxel_sizes(path: Path, kind: type[nib.Nifti1Header]) -> None:
     """Refuse voxel sizes of zero and below, which nibabel mends: it takes 1 for 0, and drops the sign."""
-    with ImageOpener(path) as file:
-        sizes = kind.from_fileobj(file, check=False)["pixdim"][1:4]
+    sizes = kind.from_fileobj(io.BytesIO(read_head(path, _HEAD_BYTES)), check=False)["pixdim"][1:4]
     if not (sizes > 0).all():
         raise GeometryError(f"{path} has a broken orientation: its voxel sizes are {sizes.tolist()}")
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
     if isinstance(error, FileNotFoundError):
-        return DataError(f"{path} cannot be read: {Path(error.filename or path).name} does not exist")
+        missing = Path(error.filename or path).name
+        return DataError(
+            f"{path} cannot be read: {missing} does not exist", hint="put it beside it, or convert the image"
+        )
+    if (found := stands_in_for(path)) is not None:
+        return found
     what = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return DataError(f"{path} is damaged or not NIfTI: {what}", hint="copy or export the file again")
+    return DataError(f"{path} is damaged or not NIfTI: {what}", hint=COPY_AGAIN)

@@ -38,7 +38,19 @@ def refuse_special(path: Path) -> None:
         DataError: If it is a named pipe, a socket or a device, or a link to one.
     """
     if kind := special_kind(path):
-        raise DataError(f"{path} is {kind}, no file", hint="store its content in a file")
+        raise DataError(f"{path} is {kind}, no file", hint="store its content in a file, or take it out of the folder")
+
+
+def check_there(path: Path) -> None:
+    """Refuse a path at which nothing is.
+
+    Raises:
+        DataError: If it does not exist, or cannot be looked at.
+    """
+    try:
+        path.stat()
+    except OSError as error:
+        raise unreadable(path, error) from error
 
 
 def check_file(path: Path) -> None:

@@ -47,6 +47,25 @@ def was_dicom(path: Path, head: bytes) -> bool:
     return path.suffix.lower() in _SUFFIXES or (bool(head) and not head.strip(b"\0"))
 
 
+def stands_in_for(path: Path) -> DataError | None:
+    """What lies in the place of an image that was never fetched or stored: nothing, a pointer, a web page.
+
+    Returns:
+        What to tell the user; None when the file is none of these.
+    """
+    try:
+        head = read_head(path, _BYTES_OF_TWO_ELEMENTS)
+    except (OSError, DataError):
+        return None
+    if not head:
+        return DataError(f"{path} is empty", hint="copy it again; was it fetched to its end?")
+    if head.startswith(b"version https://git-lfs"):
+        return DataError(f"{path} is a pointer of Git LFS, not the image", hint="`git lfs pull` fetches the image")
+    if head.lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        return DataError(f"{path} is a web page, not the image", hint="download it again, perhaps after logging in")
+    return None
+
+
 def concerns_dicom(path: Path) -> bool:
     """Whether `scan_dicom` has anything to say of a file but that it is none of its own."""
     try:

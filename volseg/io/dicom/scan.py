@@ -18,6 +18,7 @@ from volseg.io.dicom.completeness import doubts_of
 from volseg.io.dicom.fast_scan import LONG_HEAD_BYTES, QuickLook
 from volseg.io.dicom.quiet import quiet_dicom
 from volseg.io.dicom.volumes import Image, Part, plane_of, split
+from volseg.io.readable import refuse_special, unreadable
 from volseg.io.signatures import HEAD_BYTES, looks_like_dicom, was_dicom
 from volseg.io.source import SegmentsSource, SeriesSource, SeriesTraits, SetAside
 from volseg.progress import Progress, ignore_progress
@@ -86,9 +87,13 @@ def scan_dicom(files: Iterable[Path], progress: Progress = ignore_progress, *, f
 def _look_at(path: Path, look: QuickLook) -> Found | None:
     """What a file is; None when it is no DICOM."""
     try:
+        refuse_special(path)
+    except DataError as error:  # no slice was ever stored there
+        return Unused(path, error.explanation, suspect=False)
+    try:
         head = read_head(path, HEAD_BYTES)
     except OSError as error:
-        return Unused(path, f"{path} cannot be read: {error.strerror}")
+        return Unused(path, unreadable(path, error).explanation)
     except DataError as error:
         return Unused(path, error.explanation)
     if looks_like_dicom(head):
