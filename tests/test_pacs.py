@@ -311,8 +311,8 @@ def test_contours_of_any_length_survive_the_archive(orthanc: Orthanc, tmp_path: 
         way(orthanc, [tmp_path / "rt.dcm"])
         (tmp_path / "back.dcm").write_bytes(orthanc.file(sent.SOPInstanceUID))
         assert contours_in(tmp_path / "back.dcm") == contours_in(tmp_path / "rt.dcm")
-        (segment,) = read_rtstruct(tmp_path / "back.dcm", geometry)
-        np.testing.assert_array_equal(segment[1], array == 1)
+        (marked,) = read_rtstruct(tmp_path / "back.dcm", geometry)
+        np.testing.assert_array_equal(marked.voxels(), array == 1)
 
 
 def contours_in(path: Path) -> list[bytes]:

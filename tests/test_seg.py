@@ -76,7 +76,7 @@ def make_mask(source: SeriesSource, values: Sequence[int] = (1, 2, 3), seed: int
 
 
 def read_all(path: Path, geometry: Geometry) -> dict[str, NDArray[np.bool_]]:
-    return {segment.name: voxels for segment, voxels in read_seg(path, geometry)}
+    return {marked.segment.name: marked.voxels() for marked in read_seg(path, geometry)}
 
 
 def assert_reads_back(path: Path, mask: Mask) -> None:
@@ -296,7 +296,7 @@ def test_an_empty_segment_is_described(source: SeriesSource, encoding: Encoding,
 def test_numbers_are_consecutive_where_values_are_not(source: SeriesSource, encoding: Encoding, tmp_path: Path) -> None:
     mask = make_mask(source, values=(300, 7, 40))
     write_seg(mask, read_instances(source), tmp_path / "mask.dcm", encoding)
-    segments = [segment for segment, _ in read_seg(tmp_path / "mask.dcm", mask.geometry)]
+    segments = [marked.segment for marked in read_seg(tmp_path / "mask.dcm", mask.geometry)]
     assert [(segment.number, segment.name) for segment in segments] == [
         (1, "label 7"),
         (2, "label 40"),
@@ -339,7 +339,7 @@ def test_what_labels_mean_is_kept(source: SeriesSource, encoding: Encoding, tmp_
     )
     mask = Mask(make_mask(source, values=(1, 2, 3, 4)).array, read_instances(source).geometry, labels)
     write_seg(mask, read_instances(source), tmp_path / "mask.dcm", encoding)
-    liver, niere, tumor, mine = (segment for segment, _ in read_seg(tmp_path / "mask.dcm", mask.geometry))
+    liver, niere, tumor, mine = (marked.segment for marked in read_seg(tmp_path / "mask.dcm", mask.geometry))
     assert liver.name == "Leber/λ 肝臓 " + "ü" * 24  # 64 bytes of UTF-8
     assert (liver.type, liver.modifier) == (SCT_LIVER, None)
     assert (niere.type, niere.modifier) == (kidney, left)
@@ -670,7 +670,7 @@ def test_files_of_others(name: str, real_data: Path) -> None:
         with pytest.raises(DataError, match=expected):
             read_all(path, own_grid(path))
         return
-    found = list(read_seg(path, own_grid(path)))
+    found = [(marked.segment, marked.voxels()) for marked in read_seg(path, own_grid(path))]
     assert [int(voxels.sum()) for _, voxels in found] == expected
     dataset = pydicom.dcmread(path)
     most = int(dataset.get("MaximumFractionalValue", 1))

@@ -163,17 +163,15 @@ def _labels_of(source: Source, request: Export) -> tuple[Label, ...]:
     if isinstance(source, SegmentsSource) and source.has_grid:
         return read_mask(source).labels
     if isinstance(source, SegmentsSource):
-        named = enumerate(dict.fromkeys(source.names), start=1)
+        named = enumerate(dict.fromkeys(filter(None, source.names)), start=1)
         return tuple(Label(value, name, structure=lookup(name)) for value, name in named)
     return ()
 
 
 def _placed(source: Source, labels: Sequence[Label], request: Export) -> Placed:
     """The mask of a file on the image at the reference that it lies on."""
-    if isinstance(source, SegmentsSource):
-        return place(
-            lambda grid: read_mask(source, labels, on=grid).on(grid), request.reference, request.allow_gaps, source
-        )
+    if isinstance(source, SegmentsSource) and not source.has_grid:
+        return _placed_segments(source, labels, request)
     stored = _with_all_labels(read_mask(source, labels))
     return place(stored.on, request.reference, request.allow_gaps, source)
 
@@ -210,6 +208,18 @@ def place(on: Callable[[Geometry], Mask], path: Path, allow_gaps: bool = False, 
     raise GeometryError(
         f"the mask lies on none of the {len(faults)} volumes in {path}; the first: {faults[0]}", hint=faults[0].hint
     )
+
+
+def _placed_segments(source: SegmentsSource, labels: Sequence[Label], request: Export) -> Placed:
+    """What a DICOM object marks: all of what is asked for; where nothing is, all that can be used."""
+    from volseg.io.references import read_usable_segments
+
+    try:
+        return place(lambda grid: read_mask(source, labels, on=grid), request.reference, request.allow_gaps, source)
+    except DataError:
+        if request.labels:
+            raise
+    return place(lambda grid: read_usable_segments(source, labels, grid), request.reference, request.allow_gaps, source)
 
 
 def _preferred(images: Sequence[Source], source: Source | None) -> Source:

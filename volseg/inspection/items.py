@@ -100,7 +100,17 @@ def _look_at_segments(source: SegmentsSource, root: Path) -> InspectedItem:
         case "rtstruct":
             kind = "RT Structure Set"
     on = f" in series {source.series.traits.number}" if source.series else ", of a series that is not here"
-    return InspectedItem(name, kind, "reference", marks + on)
+    faults = [f"cannot be used: {without_root(fault, root)}" for fault in _faults_of(source)] if source.series else []
+    return InspectedItem(name, kind, "reference", "; ".join([marks + on, *faults]))
+
+
+def _faults_of(source: SegmentsSource) -> list[str]:
+    from volseg.io.references import unusable_segments
+
+    try:
+        return unusable_segments(source)
+    except DataError as error:
+        return [error.explanation]
 
 
 def _look_at_layers(source: SegmentsSource, name: str, marks: str, root: Path) -> InspectedItem:
@@ -109,7 +119,7 @@ def _look_at_layers(source: SegmentsSource, name: str, marks: str, root: Path) -
     try:
         grid = read_mask(source).geometry
     except DataError as error:
-        return InspectedItem(name, kind, "unusable", without_root(str(error), root))
+        return InspectedItem(name, kind, "unusable", without_root(error.explanation, root))
     return InspectedItem(name, kind, "reference", marks, grid.shape, grid.spacing_mm, grid.axis_codes)
 
 

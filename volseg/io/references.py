@@ -13,13 +13,12 @@ from volseg.errors import DataError
 from volseg.image.geometry import Geometry
 from volseg.image.naming import label_called
 from volseg.image.terminology import lookup, matches
-from volseg.image.volume import Label, Mask, label_values
-from volseg.io.dicom.quiet import quiet_dicom
+from volseg.image.volume import LARGEST_LABEL, Label, Mask, label_values
 from volseg.io.dicom.rtstruct import read_rtstruct
 from volseg.io.dicom.seg import read_seg
 from volseg.io.dicom.series import read_instances, read_series
 from volseg.io.seg_nrrd import read_layers
-from volseg.io.segments import Segment
+from volseg.io.segments import Marked, Segment
 from volseg.io.source import SegmentsSource
 
 _log = logging.getLogger("volseg")
@@ -29,7 +28,8 @@ def read_segments(source: SegmentsSource, labels: Sequence[Label] = (), on: Geom
     """Read a Segmentation, a Structure Set or a segmentation of 3D Slicer as a mask.
 
     A segment belongs to the label of its name, of one of the label's aliases, or of the structure its code says it is.
-    Where segments overlap, the label with the larger value is painted over the other, and a warning says how much.
+    Only those that are a label are looked at. Where they overlap, the label with the larger value is painted over the
+    other, and a warning says how much.
 
     Args:
         source: What to read.
@@ -39,26 +39,93 @@ def read_segments(source: SegmentsSource, labels: Sequence[Label] = (), on: Geom
             grid of its own.
 
     Returns:
-        The mask on that grid.
+        The mask on that grid. A label of which nothing is drawn has no voxels.
 
     Raises:
-        DataError: If the object is damaged, none of its segments is a label, or the series it lies on is not known.
-        GeometryError: If its segments do not lie on the grid.
+        DataError: If the object is damaged, none of its segments is a label, a segment that is one cannot be used, or
+            the series it lies on is not known.
+        GeometryError: If a segment that is a label does not lie on the grid.
     """
     if source.has_grid:
         return _from_layers(source, labels)
+    mask, faults = _read(source, labels, on)
+    if faults:
+        raise _refusal(list(faults.values()))
+    return mask
+
+
+def read_usable_segments(source: SegmentsSource, labels: Sequence[Label], on: Geometry) -> Mask:
+    """Read of a Segmentation or a Structure Set what can be used; a warning names the rest.
+
+    Args:
+        source: What to read.
+        labels: As for `read_segments`.
+        on: The grid of the image.
+
+    Returns:
+        The mask, with the labels that could be read.
+
+    Raises:
+        DataError: As `read_segments`, if nothing can be used.
+    """
+    mask, faults = _read(source, labels, on)
+    if faults and not mask.array.any():
+        raise _refusal(list(faults.values()))
+    for fault in faults.values():
+        _log.warning("left out: %s", fault.explanation)
+    return Mask(mask.array, mask.geometry, tuple(label for label in mask.labels if label.value not in faults))
+
+
+def unusable_segments(source: SegmentsSource) -> list[str]:
+    """Why segments of an object cannot be used on the series it refers to, one sentence each.
+
+    Raises:
+        DataError: If the object or the series is damaged, or the series is not known.
+    """
+    if source.series is None:
+        raise _unknown_grid(source)
+    faults = []
+    for marked in _marked(source, read_instances(source.series).geometry):
+        try:
+            marked.voxels()
+        except DataError as error:
+            faults.append(error.explanation)
+    return faults
+
+
+def _read(source: SegmentsSource, labels: Sequence[Label], on: Geometry | None) -> tuple[Mask, dict[int, DataError]]:
+    """The mask of the segments that can be used, and label value -> why one of its segments cannot be."""
     geometry = on or _grid_of(source)
     found: dict[int, NDArray[np.bool_]] = {}
+    faults: dict[int, DataError] = {}
     strangers: list[str] = []
-    with quiet_dicom():
-        for segment, where in _segments(source, geometry):
-            value = _value_of(segment, labels)
-            if value is None:
-                strangers.append(segment.name)
-            else:
-                found[value] = found[value] | where if value in found else where
-    _report(source, strangers, anything=bool(found))
-    return Mask(_painted(found, geometry, source), geometry, tuple(labels))
+    for marked in _marked(source, geometry):
+        segment = marked.segment
+        value = _value_of(segment, labels)
+        if value is None:
+            strangers.append(segment.name or f"segment {segment.number} without a name")
+            continue
+        try:
+            where = marked.voxels()
+        except DataError as error:
+            faults.setdefault(value, error)
+            continue
+        if value in found:
+            _log.warning("%s has several segments that are %s: they are united", source.path.name, segment.name)
+        found[value] = found[value] | where if value in found else where
+    _report(source, strangers, anything=bool(found or faults))
+    usable = {value: where for value, where in found.items() if value not in faults}
+    return Mask(_painted(usable, geometry, source), geometry, tuple(labels)), faults
+
+
+def _refusal(faults: Sequence[DataError]) -> DataError:
+    """Says that structures that are wanted cannot be used: without them, background would be what is none."""
+    first = faults[0]
+    more = (
+        f"; {len(faults) - 1} more of the structures that are wanted cannot be used either" if len(faults) > 1 else ""
+    )
+    hint = f"{first.hint}, or leave the structure out of the labels" if first.hint else "leave it out of the labels"
+    return type(first)(f"{first}{more}", hint=hint)
 
 
 def _from_layers(source: SegmentsSource, labels: Sequence[Label]) -> Mask:
@@ -106,11 +173,15 @@ def is_called(label: Label, segment: Segment) -> bool:
 
 def _grid_of(source: SegmentsSource) -> Geometry:
     if source.series is None:
-        raise DataError(
-            f"the images that {source} refers to are not beside it, so its grid is not known",
-            hint="put the series into the same folder",
-        )
+        raise _unknown_grid(source)
     return read_series(source.series).geometry  # which proves its pixels, too
+
+
+def _unknown_grid(source: SegmentsSource) -> DataError:
+    return DataError(
+        f"the images that {source} refers to are not beside it, so its grid is not known",
+        hint="put the series into the same folder",
+    )
 
 
 def _slices_of(source: SegmentsSource, geometry: Geometry) -> dict[str, int]:
@@ -124,7 +195,7 @@ def _slices_of(source: SegmentsSource, geometry: Geometry) -> dict[str, int]:
     return {images.header_of(frame).text("SOPInstanceUID"): k for frame, k in placed}
 
 
-def _segments(source: SegmentsSource, geometry: Geometry) -> Iterator[tuple[Segment, NDArray[np.bool_]]]:
+def _marked(source: SegmentsSource, geometry: Geometry) -> Iterator[Marked]:
     match source.kind:
         case "seg":
             return read_seg(source.path, geometry, _slices_of(source, geometry))
@@ -137,6 +208,8 @@ def _segments(source: SegmentsSource, geometry: Geometry) -> Iterator[tuple[Segm
 def _value_of(segment: Segment, labels: Sequence[Label]) -> int | None:
     """The value of the label a segment is; a name says it before a code does."""
     if not labels:
+        if not 1 <= segment.number <= LARGEST_LABEL:
+            raise DataError(f"segment {segment.number} cannot be a label value", hint="say with labels what is meant")
         return segment.number
     by_name = label_called(segment.name, labels)
     return by_name.value if by_name else next((label.value for label in labels if is_called(label, segment)), None)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from volseg.image.terminology import Code
 
@@ -24,3 +28,16 @@ class Segment:
     type: Code | None = None
     modifier: Code | None = None
     color: tuple[int, int, int] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Marked:
+    """A structure and what it marks, which is looked at only when it is asked for: no structure costs another one.
+
+    Attributes:
+        segment: What it says of itself.
+        voxels: Gives the (I, J, K) voxels on the grid; raises DataError, GeometryError if the structure is unusable.
+    """
+
+    segment: Segment
+    voxels: Callable[[], NDArray[np.bool_]]

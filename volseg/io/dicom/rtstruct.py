@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from volseg.image.terminology import Code
 from volseg.io.dicom.dataset import read_dataset
 from volseg.io.dicom.header import Header
 from volseg.io.dicom.quiet import quiet_dicom
-from volseg.io.segments import Segment
+from volseg.io.segments import Marked, Segment
 
 #: A contour belongs to a slice when all of it lies this close to it, in slices.
 SLICE_TOLERANCE = 0.1
@@ -28,6 +29,12 @@ SLICE_TOLERANCE = 0.1
 _MARGIN = 1.0
 #: Coordinates are decimals. Rounded to thousandths of a voxel, what was meant to go through centres does.
 _DECIMALS = 3
+
+#: Fewer points enclose nothing.
+_FEWEST_POINTS = 3
+#: No patient is so many voxels wide: a point farther away is a broken number.
+_FARTHEST = 1e5
+_DRAW_AGAIN = "mend it in the program that drew it"
 
 _FILLED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 _WITHOUT_AREA = ("POINT", "OPEN_PLANAR", "OPEN_NONPLANAR")
@@ -40,135 +47,199 @@ _log = logging.getLogger("volseg")
 
 
 @dataclass(frozen=True, eq=False)
+class _Roi:
+    """A region of interest as the file lists it, before its contours are looked at.
+
+    Attributes:
+        segment: What it says of itself.
+        items: Those of ROIContourSequence that refer to it.
+        place: What to call it in a message.
+        fault: Why what is drawn of it is not known; empty if it is.
+    """
+
+    segment: Segment
+    items: tuple[Header, ...]
+    place: str
+    fault: str
+
+
+@dataclass(frozen=True, eq=False)
 class _Contour:
-    """A closed contour: what to call it in a message, its type, and its (N, 3) LPS+ corners in mm."""
+    """A contour: what to call it in a message, its type, and its (N, 3) LPS+ points in mm."""
 
     name: str
     type: str
     points_mm: NDArray[np.float64]
 
+    @property
+    def no_polygon(self) -> str:
+        """Says that it has too few points to enclose anything."""
+        return (
+            f"{self.name} is no polygon: it has {self.points_mm.size} coordinates, not 3 for each of 3 or more points"
+        )
 
-def read_rtstruct(path: Path, geometry: Geometry) -> Iterator[tuple[Segment, NDArray[np.bool_]]]:
-    """Fill the contours of each ROI on a grid.
+
+def read_rtstruct(path: Path, geometry: Geometry) -> Iterator[Marked]:
+    """Fill the contours of each ROI on a grid, each by itself.
 
     A voxel belongs to an ROI when its centre is inside an odd number of the ROI's contours in its slice, so that both
     keyholes and inner contours make holes. Contours CLOSED_PLANAR and CLOSEDPLANAR_XOR are filled; of CLOSED_PLANAR
-    ones that repeat each other point by point, one is. Points and open lines enclose nothing: they are left out with a
-    warning, and so is an ROI of nothing else.
+    ones that repeat each other point by point, one is. Beside them points, open lines and contours of fewer than three
+    points enclose nothing, and what lies beyond the grid is cut off; a warning says so.
 
     Args:
         path: The structure set.
         geometry: The grid of the series it was drawn on; contours must lie in its slices.
 
     Yields:
-        Each ROI, in the order of the file, with its (I, J, K) voxels; none for an ROI without contours.
+        Each ROI, in the order of the file. Its voxels are none where it has no contours, or points only. They raise
+        GeometryError if a contour lies between slices or across several, or all lie outside the grid; and DataError if
+        none of its contours encloses anything, one is damaged, or CLOSED_PLANAR contours overlap in part, so that it is
+        not clear which area is meant.
 
     Raises:
-        GeometryError: If a contour lies between slices, across several, or outside the grid.
-        DataError: If the file is damaged or no RT Structure Set, a contour is no polygon, or CLOSED_PLANAR contours
-            overlap in part, so that it is not clear which area is meant.
+        DataError: If the file is damaged or no RT Structure Set.
     """
     with quiet_dicom():
-        header = _structure_set(path)
-        segments = _segments(header)
-        contours = _contours_by_number(header, segments)
+        rois = _rois(_structure_set(path))
     to_index = np.linalg.inv(geometry.lps_affine).astype(np.float64)
-    for segment in segments:
-        closed = contours[segment.number]
-        if closed is not None:
-            yield segment, _filled(closed, geometry, to_index)
+    for roi in rois:
+        yield Marked(roi.segment, partial(_voxels, roi, geometry, to_index))
 
 
 def _structure_set(path: Path) -> Header:
     header = read_dataset(path)
     if header.words("SOPClassUID") != (RTStructureSetStorage,):
-        raise DataError(f"{path} is no RT Structure Set")
+        raise DataError(f"{path} is no RT Structure Set", hint="give a structure set or a segmentation")
     return header
 
 
-def _segments(header: Header) -> tuple[Segment, ...]:
-    rois = {_number(roi, "ROINumber"): roi for roi in header.items("StructureSetROISequence")}
-    if len(rois) != len(header.items("StructureSetROISequence")):
-        raise DataError(f"{header.path} has several ROIs of the same number")
-    colors = {_number(item, "ReferencedROINumber"): _color(item) for item in header.items("ROIContourSequence")}
-    codes = {_number(item, "ReferencedROINumber"): _codes(item) for item in header.items("RTROIObservationsSequence")}
-    return tuple(
-        Segment(number, _first_word(roi, "ROIName"), *codes.get(number, (None, None)), colors.get(number))
-        for number, roi in rois.items()
+def _rois(header: Header) -> list[_Roi]:
+    listed = [(_number(item, "ROINumber"), item) for item in header.items("StructureSetROISequence")]
+    drawn, observed = (
+        _by_number(header.items(keyword)) for keyword in ("ROIContourSequence", "RTROIObservationsSequence")
     )
+    counts = Counter(number for number, _ in listed)
+    lost = sorted(str(number or "without a number") for number in set(drawn) - set(counts))
+    rois = []
+    for number, item in listed:
+        name = _first_word(item, "ROIName")
+        place = f"ROI {name!r} of {header.path}" if name else f"ROI {number} without a name of {header.path}"
+        own = drawn.get(number, [])
+        if number is None:
+            fault = f"{place} is an ROI without ROINumber, so what is drawn of it is not known"
+        elif counts[number] > 1:
+            fault = f"{place} is one of several ROIs of the same number"
+        elif len(own) > 1:
+            fault = f"{place} has contours in two places"
+        elif lost and not own:
+            fault = f"{place} has no contours, but there are contours of an ROI {lost[0]}, which it does not list"
+        else:
+            fault = ""
+        codes = _codes(observed.get(number, []))
+        rois.append(_Roi(Segment(number or 0, name, *codes, _color(own)), tuple(own), place, fault))
+    return rois
 
 
-def _number(item: Header, keyword: str) -> int:
-    number = item.count(keyword)
-    if number is None:
-        raise DataError(f"{item.path} has an ROI without {keyword}")
-    return number
+def _by_number(items: Sequence[Header]) -> dict[int | None, list[Header]]:
+    """Items by the number of the ROI they are about, None for those that do not say it."""
+    found: dict[int | None, list[Header]] = defaultdict(list)
+    for item in items:
+        found[_number(item, "ReferencedROINumber")].append(item)
+    return found
 
 
-def _color(item: Header) -> tuple[int, int, int] | None:
+def _number(item: Header, keyword: str) -> int | None:
+    try:
+        return item.count(keyword)
+    except DataError:  # it cannot be matched, which is said where that matters
+        return None
+
+
+def _color(items: Sequence[Header]) -> tuple[int, int, int] | None:
     """A colour is only for display: one that cannot be understood is none."""
-    words = item.words("ROIDisplayColor")
+    words = items[0].words("ROIDisplayColor") if items else ()
     if len(words) != 3 or not all(word.isdecimal() and int(word) <= 255 for word in words):
         return None
     red, green, blue = (int(word) for word in words)
     return red, green, blue
 
 
-def _codes(observation: Header) -> tuple[Code | None, Code | None]:
+def _codes(observations: Sequence[Header]) -> tuple[Code | None, Code | None]:
     """What the ROI is, and on which side."""
-    types = observation.items("RTROIIdentificationCodeSequence")
+    types = observations[0].items("RTROIIdentificationCodeSequence") if observations else ()
     modifiers = types[0].items("SegmentedPropertyTypeModifierCodeSequence") if types else ()
     return _code(types), _code(modifiers)
 
 
 def _code(items: Sequence[Header]) -> Code | None:
-    if not items:
-        return None
-    value, scheme, meaning = (_first_word(items[0], keyword) for keyword in _CODE)
+    """A code as far as it is one: the structure has its name as well."""
     try:
-        return Code(value, scheme, meaning)
-    except ConfigError as error:
-        raise DataError(f"{items[0].path} states a code that is none: {error}") from error
+        return Code(*(_first_word(items[0], keyword) for keyword in _CODE)) if items else None
+    except ConfigError:
+        return None
 
 
 def _first_word(header: Header, keyword: str) -> str:
     return next(iter(header.words(keyword)), "")
 
 
-def _contours_by_number(header: Header, segments: Sequence[Segment]) -> dict[int, list[_Contour] | None]:
-    """The closed contours of each ROI; None for an ROI that consists of points and open lines."""
-    contours: dict[int, list[_Contour] | None] = {segment.number: [] for segment in segments}
-    names = {segment.number: segment.name for segment in segments}
-    for item in header.items("ROIContourSequence"):
-        number = _number(item, "ReferencedROINumber")
-        if number not in contours:
-            raise DataError(f"{header.path} has contours of an ROI {number}, which it does not list")
-        stored = item.items("ContourSequence")
-        place = f"ROI {names[number]!r} of {header.path}"
-        closed = [contour for index, one in enumerate(stored, 1) if (contour := _contour(one, index, place))]
-        if len(closed) < len(stored):
-            _log.warning("%s: %d points or open lines left out", place, len(stored) - len(closed))
-        if contours[number]:
-            raise DataError(f"{place} has contours in two places")
-        contours[number] = closed if closed or not stored else None
-    return contours
+def _voxels(roi: _Roi, geometry: Geometry, to_index: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """The (I, J, K) voxels of an ROI."""
+    with quiet_dicom():
+        if roi.fault:
+            raise DataError(roi.fault, hint=_DRAW_AGAIN)
+        stored = [item for each in roi.items for item in each.items("ContourSequence")]
+        contours = [_contour(item, index, roi.place) for index, item in enumerate(stored, 1)]
+    closed = _closed(contours, roi.place)
+    array = np.zeros(geometry.shape, dtype=np.bool_, order="F")
+    for k, members in _by_slice(closed, geometry, to_index, roi.place).items():
+        is_xor = any(contour.type == "CLOSEDPLANAR_XOR" for contour, _ in members)
+        polygons = [polygon for _, polygon in members] if is_xor else _laminar(members, geometry.shape[:2])
+        array[:, :, k] = fill(polygons, geometry.shape[:2])
+    if closed and not array.any():
+        _log.warning("%s encloses the centre of no voxel: it marks nothing", roi.place)
+    return array
 
 
-def _contour(item: Header, index: int, place: str) -> _Contour | None:
-    """A closed contour, None for one without an area."""
+def _contour(item: Header, index: int, place: str) -> _Contour:
     name = f"contour {index} of {place}"
     kind = _first_word(item, "ContourGeometricType")
-    if kind in _WITHOUT_AREA:
-        return None
-    if kind not in _FILLED:
-        raise DataError(f"{name} is of the type {kind!r}, which has no known meaning")
+    if kind not in (*_FILLED, *_WITHOUT_AREA):
+        raise DataError(f"{name} is of the type {kind!r}, which has no known meaning", hint=_DRAW_AGAIN)
     numbers = _numbers(item, name)
-    if len(numbers) % 3 or len(numbers) < 9:
-        raise DataError(f"{name} is no polygon: it has {len(numbers)} coordinates, not 3 for each of 3 or more points")
+    contour = _Contour(name, kind, numbers[: len(numbers) // 3 * 3].reshape(-1, 3))
+    if len(numbers) % 3:
+        raise DataError(
+            f"{name} is no polygon: it has {len(numbers)} coordinates, not 3 for each of 3 or more points",
+            hint=_DRAW_AGAIN,
+        )
     stated = item.count("NumberOfContourPoints")
     if stated not in {None, len(numbers) // 3}:
-        raise DataError(f"{name} states {stated} points, but has {len(numbers) // 3}")
-    return _Contour(name, kind, numbers.reshape(-1, 3))
+        raise DataError(f"{name} states {stated} points, but has {len(numbers) // 3}", hint=_DRAW_AGAIN)
+    return contour
+
+
+def _closed(contours: Sequence[_Contour], place: str) -> list[_Contour]:
+    """The contours that enclose something; what else there is, is said.
+
+    Raises:
+        DataError: If something is drawn, and nothing of it is an area. Points alone are marks, no failed drawing.
+    """
+    if not contours:
+        _log.warning("%s has no contours: it is taken as not drawn", place)
+    closed = [contour for contour in contours if contour.type in _FILLED and len(contour.points_mm) >= _FEWEST_POINTS]
+    small = [contour for contour in contours if contour.type in _FILLED and len(contour.points_mm) < _FEWEST_POINTS]
+    lines = [contour for contour in contours if contour.type not in _FILLED]
+    if not closed and small:
+        raise DataError(small[0].no_polygon, hint=_DRAW_AGAIN)
+    if not closed and any(contour.type != "POINT" for contour in lines):
+        raise DataError(f"{place} consists of open lines, which enclose nothing", hint=_DRAW_AGAIN)
+    if lines:
+        _log.warning("%s: %d points or open lines left out", place, len(lines))
+    if small:
+        _log.warning("%s: %d contours of fewer than three points left out", place, len(small))
+    return closed
 
 
 def _numbers(item: Header, name: str) -> NDArray[np.float64]:
@@ -176,39 +247,68 @@ def _numbers(item: Header, name: str) -> NDArray[np.float64]:
     element = item.dataset.get_item("ContourData")
     text = b"" if element is None else element.value or b""
     if not isinstance(text, bytes) or text.translate(None, delete=_DECIMAL_STRING):  # float() reads more: "1_0", "nan"
-        raise DataError(f"{name} is not made of decimal numbers")
+        raise DataError(f"{name} is not made of decimal numbers", hint=_DRAW_AGAIN)
     try:
         numbers = np.array(text.rstrip(b" \0").split(b"\\")).astype(np.float64) if text else np.empty(0)
     except ValueError as error:
-        raise DataError(f"{name} is not made of decimal numbers") from error
+        raise DataError(f"{name} is not made of decimal numbers", hint=_DRAW_AGAIN) from error
     return numbers
 
 
-def _filled(contours: Sequence[_Contour], geometry: Geometry, to_index: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _by_slice(
+    contours: Sequence[_Contour], geometry: Geometry, to_index: NDArray[np.float64], place: str
+) -> dict[int, list[tuple[_Contour, Polygon]]]:
+    """Slice -> contours and their (N, 2) corners there, as voxel indices; what lies beyond the grid is cut off aloud.
+
+    Raises:
+        GeometryError: If a contour lies in no slice, or all lie outside.
+    """
     slices: dict[int, list[tuple[_Contour, Polygon]]] = defaultdict(list)
-    for contour in contours:
-        k, polygon = _placed(contour, geometry, to_index)
-        slices[k].append((contour, polygon))
-    array = np.zeros(geometry.shape, dtype=np.bool_, order="F")
-    for k, members in slices.items():
-        is_xor = any(contour.type == "CLOSEDPLANAR_XOR" for contour, _ in members)
-        polygons = [polygon for _, polygon in members] if is_xor else _laminar(members, geometry.shape[:2])
-        array[:, :, k] = fill(polygons, geometry.shape[:2])
-    return array
-
-
-def _placed(contour: _Contour, geometry: Geometry, to_index: NDArray[np.float64]) -> tuple[int, Polygon]:
-    """The slice a contour lies in, and its (N, 2) corners there, as voxel indices."""
-    with np.errstate(over="ignore", invalid="ignore"):  # absurdly far away is outside, too
-        index = contour.points_mm @ to_index[:3, :3].T + to_index[:3, 3]
     margin = np.array([_MARGIN, _MARGIN, SLICE_TOLERANCE])
-    outside = ~((index >= -margin) & (index <= np.subtract(geometry.shape, 1) + margin)).all(axis=1)
-    if outside.any():
-        where = ", ".join(f"{axis:.1f}" for axis in index[np.argmax(outside)])
-        raise GeometryError(
-            f"{contour.name} goes to voxel ({where}), outside the grid of {geometry}",
-            hint="read it with the series that it was drawn on",
-        )
+    low, high = -margin, np.subtract(geometry.shape, 1) + margin
+    outside: list[GeometryError] = []
+    beyond = 0
+    for contour in contours:
+        index = _index(contour, geometry, to_index)
+        if (index.max(axis=0) < low).any() or (index.min(axis=0) > high).any():
+            outside.append(_outside(contour, index[0], geometry))
+            continue
+        beyond += bool((index < low).any() or (index > high).any())
+        slices[_slice_of(contour, index)].append((contour, index[:, :2].round(_DECIMALS)))
+    if contours and not slices:
+        raise outside[0]
+    if outside or beyond:
+        _log.warning(
+            "%s reaches beyond the image: of %d contours, %d lie outside and %d are cut off",
+            place, len(contours), len(outside), beyond,
+        )  # fmt: skip
+    return slices
+
+
+def _index(contour: _Contour, geometry: Geometry, to_index: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The (N, 3) points of a contour as voxel indices.
+
+    Raises:
+        GeometryError: If one is out of this world: the contour is damaged, not large.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        index = contour.points_mm @ to_index[:3, :3].T + to_index[:3, 3]
+    absurd = ~(np.abs(index) < _FARTHEST).all(axis=1)
+    if absurd.any():
+        raise _outside(contour, index[int(np.argmax(absurd))], geometry)
+    return index
+
+
+def _outside(contour: _Contour, point: NDArray[np.float64], geometry: Geometry) -> GeometryError:
+    where = ", ".join(f"{axis:.1f}" for axis in point)
+    return GeometryError(
+        f"{contour.name} goes to voxel ({where}), outside the grid of {geometry}",
+        hint="read it with the series that it was drawn on",
+    )
+
+
+def _slice_of(contour: _Contour, index: NDArray[np.float64]) -> int:
+    """The slice in which all points of a contour lie."""
     k = int(np.rint(index[:, 2].mean()))
     distance = float(np.abs(index[:, 2] - k).max())
     if distance > SLICE_TOLERANCE:
@@ -216,7 +316,7 @@ def _placed(contour: _Contour, geometry: Geometry, to_index: NDArray[np.float64]
             f"{contour.name} lies in no slice: it is up to {distance:.2f} slices away from the nearest, number {k}",
             hint="read it with the series that it was drawn on",
         )
-    return k, index[:, :2].round(_DECIMALS)
+    return k
 
 
 def _laminar(members: Sequence[tuple[_Contour, Polygon]], shape: tuple[int, int]) -> list[Polygon]:
