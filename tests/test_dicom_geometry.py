@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from test_dicom import AXIAL, TILTED, drop, edit, make_volume, write_enhanced
 
+from volseg.config import ReadingRules
 from volseg.errors import DataError, GeometryError
 from volseg.exporting.rtstruct import write_rtstruct
 from volseg.exporting.seg import write_seg
@@ -86,8 +87,8 @@ def test_gaps_are_refused_unless_allowed(tmp_path: Path) -> None:
     write_ramp(tmp_path, [0, 2, 6, 8])
     with pytest.raises(GeometryError, match="slices 2 and 3 lie 4 mm apart where the others lie 2 mm apart"):
         read_volume(single_source(tmp_path))
-    assert read_volume(single_source(tmp_path, fill_gaps=True)).geometry.shape == (4, 3, 5)
-    (source,) = discover(tmp_path, fill_gaps=True).sources
+    assert read_volume(single_source(tmp_path, rules=ReadingRules(allow_gaps=True))).geometry.shape == (4, 3, 5)
+    (source,) = discover(tmp_path, rules=ReadingRules(allow_gaps=True)).sources
     assert read_volume(source).geometry.shape == (4, 3, 5)
 
 

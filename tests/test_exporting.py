@@ -13,6 +13,7 @@ import pytest
 from conftest import make_case
 from test_dicom import edit
 
+from volseg.config import ReadingRules
 from volseg.errors import ConfigError, DataError, GeometryError, OutputError
 from volseg.exporting import FORMATS, SUFFIXES, Export, Format, export, output_path, write_all
 from volseg.image.geometry import AxisOrder
@@ -333,7 +334,7 @@ def test_a_series_in_doubt_is_read_aloud_where_gaps_are_allowed(
     last.write_bytes(last.read_bytes()[:600])
     with pytest.raises(GeometryError, match=r"0016\.dcm may be one of its slices"):
         read_volume(single_source(tmp_path))
-    assert read_volume(single_source(tmp_path, fill_gaps=True)).geometry.shape[2] == 15
+    assert read_volume(single_source(tmp_path, rules=ReadingRules(allow_gaps=True))).geometry.shape[2] == 15
     assert "may be one of its slices" in caplog.text
 
 

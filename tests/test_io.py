@@ -150,7 +150,6 @@ def test_which_orientation_of_nifti_counts(tmp_path: Path) -> None:
 
     np.testing.assert_allclose(read(2, 0), sform, atol=1e-4)
     np.testing.assert_allclose(read(0, 1), qform, atol=1e-4)
-    np.testing.assert_allclose(read(1, 1), sform, atol=1e-4)
     np.testing.assert_allclose(read(4, 2), sform, atol=1e-4)
     error = refused(lambda: read(0, 0), tmp_path / "image.nii")
     assert isinstance(error, GeometryError)

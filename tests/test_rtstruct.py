@@ -17,6 +17,7 @@ from pydicom import uid
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
+from volseg.config import ReadingRules
 from volseg.errors import DataError, GeometryError
 from volseg.exporting.rtstruct import write_rtstruct
 from volseg.exporting.uids import derived_uid
@@ -207,7 +208,7 @@ def write_enhanced(source: SeriesSource, path: Path, order: list[int]) -> None:
 def test_a_bridged_gap_has_no_contours(tmp_path: Path) -> None:
     source = make_series(tmp_path / "series", OBLIQUE)
     sorted(source.files)[3].unlink()
-    bridged = single_source(tmp_path / "series", fill_gaps=True)
+    bridged = single_source(tmp_path / "series", rules=ReadingRules(allow_gaps=True))
     assert isinstance(bridged, SeriesSource)
     mask = make_mask(bridged)
     assert mask.array[:, :, 3].any()

@@ -20,6 +20,7 @@ from pydicom import uid
 from pydicom.dataset import Dataset, FileMetaDataset
 from test_dicom import edit
 
+from volseg.config import ReadingRules
 from volseg.errors import DataError, GeometryError
 from volseg.exporting import Encoding, write
 from volseg.exporting.seg import seg_uids, write_seg
@@ -260,7 +261,7 @@ def test_slices_that_no_image_shows_have_no_frame(tmp_path: Path) -> None:
     make_series(tmp_path / "series")
     for name in ("0003.dcm", "0006.dcm"):
         (tmp_path / "series" / name).unlink()
-    source = single_source(tmp_path / "series", fill_gaps=True)
+    source = single_source(tmp_path / "series", rules=ReadingRules(allow_gaps=True))
     assert isinstance(source, SeriesSource)
     mask = make_mask(source)
     assert mask.geometry.shape == SHAPE

@@ -23,7 +23,7 @@ from volseg.progress import Progress, ignore_progress
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from volseg.config import NetworkName
+    from volseg.config import GeometryChoice, NetworkName
     from volseg.evaluation import Comparison, Evaluation
     from volseg.exporting import Encoding, Exported, Format
     from volseg.inspection import Inspection
@@ -127,13 +127,8 @@ def train(  # noqa: PLR0913  each is an option of the command
     from volseg.training.distributed import join_process_group, was_restarted
     from volseg.training.run import train_folder
 
-    options = {
-        "minutes": minutes,
-        "epochs": epochs,
-        "target_dice": target_dice,
-        "fold": fold,
-        "start_from": None if start_from is None else str(start_from),
-    }
+    options: dict[str, Any] = {"minutes": minutes, "epochs": epochs, "target_dice": target_dice, "fold": fold}
+    options["start_from"] = None if start_from is None else str(start_from)
     given = PartialConfig.stated(config, changes, allow_gaps, training=options)
     if plan is not None:
         given = given.laid_over_partial(plan.config.model_dump(mode="json"))
@@ -168,6 +163,7 @@ def evaluate(  # noqa: PLR0913  each is an option of the command
     resample: bool = False,
     only_predicted: bool = False,
     allow_gaps: bool = False,
+    geometry: GeometryChoice | None = None,
     report: bool = False,
     images: StrPath | None = None,
     overwrite: bool = False,
@@ -192,6 +188,7 @@ def evaluate(  # noqa: PLR0913  each is an option of the command
         resample: Whether masks on another grid are brought onto that of their reference, instead of refused.
         only_predicted: Whether references without a prediction are left out, instead of scoring 0.
         allow_gaps: Whether DICOM series with missing slices are bridged by interpolation.
+        geometry: What is right of NIfTI headers that contradict themselves: "sform", "qform" or "pixdim".
         report: Whether report.html is written, with pictures.
         images: Images for the report, if `references` is not a whole data set.
         overwrite: Whether files that lie where the tables are to be are given up.
@@ -218,14 +215,15 @@ def evaluate(  # noqa: PLR0913  each is an option of the command
         raise ConfigError("a report needs an output folder to be written to")
     from volseg.about import read_about
     from volseg.cases import find_images, is_dataset
-    from volseg.config import DicomRules
+    from volseg.config import PartialConfig
     from volseg.evaluation.comparison import references_fact
     from volseg.evaluation.folder import FolderOptions, evaluate_folder
     from volseg.io.written import claim
     from volseg.reporting.evaluations import describe_evaluation, report_evaluation
     from volseg.reporting.page import REPORT_FILE
 
-    masks, folder, rules = Path(predictions), Path(references), DicomRules(allow_gaps=allow_gaps)
+    rules = PartialConfig.stated(None, {"data.geometry": geometry}, allow_gaps).data
+    masks, folder = Path(predictions), Path(references)
     region = None if within is None else Path(within)
     shown = Path(images) if images else folder if is_dataset(folder) else None
     known = find_images(shown, rules) if report and shown else {}
@@ -324,7 +322,7 @@ def report(folder: StrPath, *, overwrite: bool = False) -> Path:
     return report_folder(Path(folder), overwrite=overwrite)
 
 
-def export(
+def export(  # noqa: PLR0913  each is an option of the command
     mask: StrPath,
     reference: StrPath,
     output: StrPath,
@@ -334,6 +332,7 @@ def export(
     encoding: Encoding = "binary",
     allow_gaps: bool = False,
     overwrite: bool = False,
+    geometry: GeometryChoice | None = None,
 ) -> Exported:
     """Write a mask in another format, exactly on the images it was made from; nothing is resampled.
 
@@ -346,6 +345,7 @@ def export(
         encoding: Of a DICOM Segmentation: "binary", or "labelmap".
         allow_gaps: Whether DICOM series with missing slices are bridged by interpolation.
         overwrite: Whether what lies at the output is given up; the mask and the images never are.
+        geometry: What is right of NIfTI headers that contradict themselves: "sform", "qform" or "pixdim".
 
     Returns:
         The mask as written, and where.
@@ -357,13 +357,15 @@ def export(
         OutputExistsError: If there is a file that volseg did not write or that was changed since, or an input.
         OutputError: If it cannot be written.
     """
+    from volseg.config import PartialConfig
     from volseg.exporting import Export, parse_encoding, parse_formats
     from volseg.exporting import export as export_mask
 
     (form,) = parse_formats(format)
     stated = None if labels is None else Path(labels)
+    rules = PartialConfig.stated(None, {"data.geometry": geometry}, allow_gaps).data
     paths = Path(mask), Path(reference), Path(output)
-    return export_mask(Export(*paths, form, stated, parse_encoding(encoding), allow_gaps, overwrite))
+    return export_mask(Export(*paths, form, stated, parse_encoding(encoding), rules, overwrite))
 
 
 def download(

@@ -211,8 +211,10 @@ class Model:
             if missing := set(self.channels) - set(image):
                 raise DataError(f"the model needs channel {', '.join(sorted(missing))} as well")
             given = [image[channel] for channel in self.channels]
+            rules = self.config.data
             items = [
-                single_source(Path(part)) if isinstance(part, str | PathLike) else volume_of(part) for part in given
+                single_source(Path(part), rules=rules) if isinstance(part, str | PathLike) else volume_of(part)
+                for part in given
             ]
             modalities = tuple("" if isinstance(item, Volume) else stated_modality(item) for item in items)
             parts = [item if isinstance(item, Volume) else read_volume(item) for item in items]

@@ -133,14 +133,17 @@ class BatchCase:
         Raises:
             DataError: If there is none, or none of its formats can be read back.
         """
-        from volseg.io import SegmentsSource, read_mask, read_volume, single_source
+        from volseg.config import ReadingRules
+        from volseg.io import FileSource, SegmentsSource, read_mask, read_volume, single_source
 
         readable = [path for form, path in self.paths.items() if form in _READABLE]
         if not readable:
             raise DataError(
                 f"case {self.result.case_id} has no mask that can be read: {self.reason or ', '.join(self.paths)}"
             )
-        source = single_source(readable[0])
+        # The mask of an image whose header contradicts itself has the same header.
+        geometry = self.image.geometry if isinstance(self.image, FileSource) else None
+        source = single_source(readable[0], rules=ReadingRules(geometry=geometry))
         drawn = isinstance(source, SegmentsSource) and self.image is not None
         return read_mask(source, self.labels, on=read_volume(self.image).geometry if drawn and self.image else None)
 

@@ -25,7 +25,7 @@ from volseg.io import (
     read_volume,
     resample,
 )
-from volseg.io.mask_per_label import label_called
+from volseg.io.mask_per_label import label_of_file
 
 logger = logging.getLogger(__name__)
 
@@ -172,7 +172,7 @@ def annotated_labels(case: Case, labels: Sequence[Label]) -> frozenset[str] | No
     """
     if case.annotated is None or not isinstance(case.reference, MasksSource):
         return case.annotated
-    meant = {label.name for name in case.annotated if (label := label_called(name, labels)) is not None}
+    meant = {label.name for name in case.annotated if (label := label_of_file(name, labels)) is not None}
     return None if meant == {label.name for label in labels} else frozenset(meant)
 
 

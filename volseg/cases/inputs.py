@@ -97,7 +97,7 @@ def _for_model(dataset: Dataset, channels: tuple[str, ...]) -> Dataset:
 
 
 def _from_tree(root: Path, channels: tuple[str, ...], rules: DicomRules, progress: Progress) -> Dataset:
-    discovery = discover(root, progress, fill_gaps=rules.allow_gaps)
+    discovery = discover(root, progress, rules=rules)
     set_aside = list(discovery.set_aside)
     set_aside += [SetAside(item.path, STRUCTURES) for item in discovery.segments]
     studies, sources, not_taken = _choose_series(discovery.sources, root, channels, rules)
@@ -275,8 +275,8 @@ def find_references(
     elif is_dataset(path) or _is_datalist(path):
         cases = _all_cases(path, rules, progress)
     else:
-        discovery = discover(path, progress, fill_gaps=rules.allow_gaps)
-        if masks := lone_masks(discovery, path):
+        discovery = discover(path, progress, rules=rules)
+        if masks := lone_masks(discovery, path, rules):
             return masks
         found = references_in(discovery, path)
         if not found:

@@ -22,8 +22,8 @@ def listed_source(folder: Path, entry: str, rules: DicomRules) -> Source:
     """
     path = listed_path(folder, entry)
     if path.is_file() and image_suffix(path):
-        return file_source(path)
-    return single_source(path, fill_gaps=rules.allow_gaps)
+        return file_source(path, rules)
+    return single_source(path, rules=rules)
 
 
 def listed_path(folder: Path, entry: str) -> Path:

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from volseg.cli.console import print_comparison, print_line, print_summary, say
-from volseg.cli.options import EXIT_SOME_FAILED, GapsOption, OverwriteOption, only, progress_shown
+from volseg.cli.options import (
+    EXIT_SOME_FAILED,
+    GapsOption,
+    GeometryOption,
+    OverwriteOption,
+    only,
+    progress_shown,
+)
 
 if TYPE_CHECKING:
     from volseg import Evaluation
@@ -56,6 +63,7 @@ def evaluate(  # noqa: PLR0913  each is an option
         typer.Option("--only-predicted", help="Leave out references that have no prediction, instead of scoring 0."),
     ] = False,
     allow_gaps: GapsOption = False,
+    geometry: GeometryOption = None,
     report: Annotated[bool, typer.Option("--report", help="Also write report.html, with pictures.")] = False,
     images: Annotated[
         Path | None, typer.Option("--images", help="Images for the report, if REFERENCES is not a whole data set.")
@@ -89,6 +97,7 @@ def evaluate(  # noqa: PLR0913  each is an option
             resample=resample,
             only_predicted=only_predicted,
             allow_gaps=allow_gaps,
+            geometry=geometry,  # type: ignore[arg-type]
             report=report,
             images=images,
             overwrite=overwrite,

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from volseg.cli.console import print_line
-from volseg.cli.options import FORMATS, EncodingOption, GapsOption, OverwriteOption
+from volseg.cli.options import FORMATS, EncodingOption, GapsOption, GeometryOption, OverwriteOption
 
 
-def export(
+def export(  # noqa: PLR0913  each is an option
     mask: Annotated[Path, typer.Argument(help="A mask.")],
     reference: Annotated[Path, typer.Option("--reference", help="The image it was made from: a file or DICOM folder.")],
     output: Annotated[Path, typer.Option("--output", help="The file to write; for stl and ply a folder.")],
@@ -22,6 +22,7 @@ def export(
     ] = None,
     encoding: EncodingOption = "binary",
     allow_gaps: GapsOption = False,
+    geometry: GeometryOption = None,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Write a mask in another format, exactly on the images it was made from."""
@@ -35,6 +36,7 @@ def export(
         labels=labels,
         encoding=encoding,  # type: ignore[arg-type]
         allow_gaps=allow_gaps,
+        geometry=geometry,  # type: ignore[arg-type]
         overwrite=overwrite,
     )
     for path in exported.paths:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from volseg.cli.console import print_line
-from volseg.cli.options import ConfigOption, GapsOption, SetOption, changes_of, progress_shown
+from volseg.cli.options import ConfigOption, GapsOption, GeometryOption, SetOption, changes_of, progress_shown
 
 if TYPE_CHECKING:
     from volseg import InspectedItem, Inspection
@@ -31,6 +31,7 @@ def inspect(
     config: ConfigOption = None,
     assignments: SetOption = None,
     allow_gaps: GapsOption = False,
+    geometry: GeometryOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Show what is in a folder, what is odd about it, and what train or predict would use."""
@@ -40,7 +41,12 @@ def inspect(
 
     with progress_shown() as progress:
         found = volseg.inspect(
-            path, model=model, config=config, changes=changes_of(assignments), allow_gaps=allow_gaps, progress=progress
+            path,
+            model=model,
+            config=config,
+            changes=changes_of(assignments, geometry),
+            allow_gaps=allow_gaps,
+            progress=progress,
         )
     if as_json:
         print_line(json.dumps([asdict(item) for item in found], indent=1))

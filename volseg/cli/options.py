@@ -29,6 +29,11 @@ GapsOption = Annotated[
     typer.Option("--allow-gaps", help="Bridge missing or uneven DICOM slices by interpolation instead of refusing."),
 ]
 
+GeometryOption = Annotated[
+    str | None,
+    typer.Option("--geometry", help="What is right of NIfTI headers that contradict themselves: sform, qform, pixdim."),
+]
+
 
 OverwriteOption = Annotated[
     bool,
@@ -40,11 +45,12 @@ class InterruptedByUserError(Exception):
     """Ctrl-C, taken out of the hands of typer, which would only say that it aborted."""
 
 
-def changes_of(assignments: list[str] | None) -> dict[str, Any]:
-    """The keys of `--set`."""
-    from volseg.config import parse_assignments
+def changes_of(assignments: list[str] | None, geometry: str | None = None) -> dict[str, Any]:
+    """The keys of `--set`, and of `--geometry`."""
+    from volseg.config import merge, parse_assignments
 
-    return parse_assignments(assignments or [])
+    keys = parse_assignments(assignments or [])
+    return keys if geometry is None else merge(keys, {"data": {"geometry": geometry}})
 
 
 def only(context: typer.Context, names: Collection[str], otherwise: str) -> None:

@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 
 from volseg.cli.console import print_line
-from volseg.cli.options import ConfigOption, GapsOption, OverwriteOption, SetOption, changes_of, progress_shown
+from volseg.cli.options import (
+    ConfigOption,
+    GapsOption,
+    GeometryOption,
+    OverwriteOption,
+    SetOption,
+    changes_of,
+    progress_shown,
+)
 
 
 def plan(
@@ -18,6 +26,7 @@ def plan(
     config: ConfigOption = None,
     assignments: SetOption = None,
     allow_gaps: GapsOption = False,
+    geometry: GeometryOption = None,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Look at a data set and write a complete, commented configuration."""
@@ -27,7 +36,7 @@ def plan(
         made = volseg.plan(
             data,
             config=config,
-            changes=changes_of(assignments),
+            changes=changes_of(assignments, geometry),
             allow_gaps=allow_gaps,
             output=output,
             overwrite=overwrite,

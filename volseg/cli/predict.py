@@ -14,6 +14,7 @@ from volseg.cli.options import (
     EncodingOption,
     FormatOption,
     GapsOption,
+    GeometryOption,
     OverwriteOption,
     SetOption,
     changes_of,
@@ -36,6 +37,7 @@ def predict(  # noqa: PLR0913  each is an option
     config: ConfigOption = None,
     assignments: SetOption = None,
     allow_gaps: GapsOption = False,
+    geometry: GeometryOption = None,
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Also write how likely each label is, as 4D NIfTI.")
     ] = False,
@@ -59,7 +61,7 @@ def predict(  # noqa: PLR0913  each is an option
             say(f"{one.case_id}: {one.effort}")
 
     with progress_shown() as progress:
-        loaded = volseg.load(model, config=config, changes=changes_of(assignments), allow_gaps=allow_gaps)
+        loaded = volseg.load(model, config=config, changes=changes_of(assignments, geometry), allow_gaps=allow_gaps)
         batch = loaded.predict_folder(
             source,
             output,

@@ -12,6 +12,7 @@ from volseg.cli.options import (
     EXIT_SOME_FAILED,
     ConfigOption,
     GapsOption,
+    GeometryOption,
     OverwriteOption,
     SetOption,
     changes_of,
@@ -40,6 +41,7 @@ def train(  # noqa: PLR0913  each is an option
         str | None, typer.Option("--from", help="A run, model or file of weights to start with, as far as it fits.")
     ] = None,
     allow_gaps: GapsOption = False,
+    geometry: GeometryOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
     overwrite: OverwriteOption = False,
 ) -> None:
@@ -51,7 +53,7 @@ def train(  # noqa: PLR0913  each is an option
             data,
             output,
             config=config,
-            changes=changes_of(assignments),
+            changes=changes_of(assignments, geometry),
             minutes=minutes,
             epochs=epochs,
             target_dice=target_dice,

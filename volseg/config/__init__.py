@@ -23,6 +23,7 @@ from volseg.config.learning import LossConfig, TrainingConfig
 from volseg.config.modality import MIXED, UNKNOWN, known_modality, named_modality
 from volseg.config.networks import AttentionUnet, DynUNet, NetworkConfig, NetworkName, SegResNet, SwinUNETR, UNet, VNet
 from volseg.config.partial import PartialConfig
+from volseg.config.reading import AS_STATED, GeometryChoice, ReadingRules
 from volseg.config.resolve import (
     Config,
     dump,
@@ -37,6 +38,7 @@ from volseg.config.resolve import (
 from volseg.config.section import AXES
 
 __all__ = [
+    "AS_STATED",
     "AXES",
     "IGNORE",
     "MIXED",
@@ -50,6 +52,7 @@ __all__ = [
     "DicomRules",
     "DomainConfig",
     "DynUNet",
+    "GeometryChoice",
     "InferenceConfig",
     "IntensityRange",
     "LabelRule",
@@ -61,6 +64,7 @@ __all__ = [
     "PartialConfig",
     "Percentiles",
     "PreprocessingConfig",
+    "ReadingRules",
     "Region",
     "SegResNet",
     "SeriesRule",

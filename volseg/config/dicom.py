@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from volseg.config.reading import ReadingRules
 from volseg.config.section import Section
 from volseg.errors import ConfigError
 from volseg.image.terminology import Code, Structure, lookup
@@ -60,19 +61,17 @@ class SeriesRule(Section):
         return self
 
 
-class DicomRules(Section):
-    """How DICOM is read.
+class DicomRules(ReadingRules):
+    """How images are read, and which of the series of a DICOM study are meant.
 
     Attributes:
         series: For each channel what its series must be, where a study holds several; the best that fits is taken.
-        allow_gaps: Whether missing or unevenly spaced slices are bridged by interpolation rather than refused.
     """
 
     series: Mapping[str, SeriesRule] = Field(default_factory=dict)
-    allow_gaps: bool = False
 
 
-#: Any series will do, and gaps are refused.
+#: Any series will do; gaps and contradictions are refused.
 NO_RULES = DicomRules()
 
 

@@ -19,7 +19,7 @@ from volseg.evaluation.metrics_csv import failed_row, metrics_table, score_row
 from volseg.evaluation.summary import statistics, summarise
 from volseg.image.geometry import Geometry
 from volseg.image.volume import Label, Mask, mask_of
-from volseg.io import SegmentsSource, Source, read_mask, read_probabilities, resample_mask
+from volseg.io import FileSource, SegmentsSource, Source, read_mask, read_probabilities, resample_mask
 from volseg.io.files import make_folder, without_root
 from volseg.io.tables import write_table
 from volseg.metrics import Conventions, score_masks
@@ -316,7 +316,8 @@ def _probabilities(pair: CasePair, settings: EvaluationSettings, grid: Geometry)
     """How likely each label is at each voxel of the reference."""
     if pair.probabilities is None:
         raise DataError("there are no probabilities of this case", hint="`volseg predict --probabilities` writes them")
-    shares, geometry = read_probabilities(pair.probabilities)
+    choice = pair.prediction.geometry if isinstance(pair.prediction, FileSource) else None
+    shares, geometry = read_probabilities(pair.probabilities, choice)
     known = len(settings.labels) - settings.lacking
     if not geometry.matches(grid) or shares.shape[-1] != known:
         raise GeometryError(

@@ -103,8 +103,8 @@ def masks_in(folder: Path, rules: DicomRules = NO_RULES) -> dict[str, Source]:
     Returns:
         Case id -> its mask; a case in several formats is one case.
     """
-    found = discover(folder, fill_gaps=rules.allow_gaps)
-    if per_structure := lone_masks(found, folder):
+    found = discover(folder, rules=rules)
+    if per_structure := lone_masks(found, folder, rules):
         return per_structure
     named = {"_".join(name_parts(source, folder)): source for source in reversed([*found.sources, *found.segments])}
     masks: dict[str, Source] = {}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import fastremap
 
 from volseg.cases.series import choose_series, named
-from volseg.config import NO_RULES
+from volseg.config import AS_STATED, NO_RULES, ReadingRules
 from volseg.errors import ConfigError, DataError, GeometryError, OutputExistsError
 from volseg.exporting.formats import (
     MESHES,
@@ -47,7 +47,7 @@ class Export:
         form: The format.
         labels: What the values mean; by default the labels.json beside the mask, else what the mask says itself.
         encoding: Of a Segmentation.
-        allow_gaps: Whether DICOM series with missing slices are bridged.
+        rules: How mask and image are read.
         overwrite: Whether the user gave up what lies at the output; never an input.
     """
 
@@ -57,7 +57,7 @@ class Export:
     form: Format = "nifti"
     labels: Path | None = None
     encoding: Encoding = "binary"
-    allow_gaps: bool = False
+    rules: ReadingRules = AS_STATED
     overwrite: bool = False
 
     @property
@@ -109,7 +109,7 @@ def export(request: Export) -> Exported:
     suffix = SUFFIXES[request.form]
     if not request.output.name.endswith(suffix):
         raise ConfigError(f"--output of --format {request.form} ends with {suffix}, given {request.output.name}")
-    source = single_source(request.mask)
+    source = single_source(request.mask, rules=request.rules)
     labels = _labels_of(source, request)
     placed = _placed(source, labels, request)
     inputs = Inputs.of(*request.inputs.paths, *source.files, *placed.image.files)
@@ -173,16 +173,18 @@ def _placed(source: Source, labels: Sequence[Label], request: Export) -> Placed:
     if isinstance(source, SegmentsSource) and not source.has_grid:
         return _placed_segments(source, labels, request)
     stored = _with_all_labels(read_mask(source, labels))
-    return place(stored.on, request.reference, request.allow_gaps, source)
+    return place(stored.on, request.reference, request.rules, source)
 
 
-def place(on: Callable[[Geometry], Mask], path: Path, allow_gaps: bool = False, source: Source | None = None) -> Placed:
+def place(
+    on: Callable[[Geometry], Mask], path: Path, rules: ReadingRules = AS_STATED, source: Source | None = None
+) -> Placed:
     """Find the image that a mask lies on; of several the one that it says to belong to, or that would be segmented.
 
     Args:
         on: Gives the mask on a grid, or raises a GeometryError.
         path: An image, or a folder that may hold several.
-        allow_gaps: Whether DICOM series with missing slices are bridged.
+        rules: How the image is read.
         source: Where the mask was read from.
 
     Raises:
@@ -191,7 +193,7 @@ def place(on: Callable[[Geometry], Mask], path: Path, allow_gaps: bool = False, 
     """
     faults: list[DataError] = []
     fitting: dict[Source, Placed] = {}
-    for image in discover(path, fill_gaps=allow_gaps).sources:
+    for image in discover(path, rules=rules).sources:
         try:
             instances = _instances_of(image)  # the pixels of a DICOM series are not read
             fitting[image] = Placed(
@@ -215,11 +217,11 @@ def _placed_segments(source: SegmentsSource, labels: Sequence[Label], request: E
     from volseg.io.references import read_usable_segments
 
     try:
-        return place(lambda grid: read_mask(source, labels, on=grid), request.reference, request.allow_gaps, source)
+        return place(lambda grid: read_mask(source, labels, on=grid), request.reference, request.rules, source)
     except DataError:
         if request.labels:
             raise
-    return place(lambda grid: read_usable_segments(source, labels, grid), request.reference, request.allow_gaps, source)
+    return place(lambda grid: read_usable_segments(source, labels, grid), request.reference, request.rules, source)
 
 
 def _preferred(images: Sequence[Source], source: Source | None) -> Source:

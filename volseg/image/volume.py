@@ -13,7 +13,7 @@ from volseg.image.terminology import Structure
 
 #: The largest label value a mask can hold.
 LARGEST_LABEL = 65535
-#: How far from a whole number a label may lie: 255 * float32(1 / 255), a 1 that was stored scaled, is no exact 1.
+#: How far from a whole number a label may lie that was not stored as one: float32 and decimals round it.
 _ROUNDING = 1e-3
 
 
@@ -158,12 +158,14 @@ def mask_of(array: ArrayLike, spacing_mm: tuple[float, float, float]) -> Mask:
     return Mask(values, Geometry(values.shape, np.diag([*spacing_mm, 1.0])), labels)
 
 
-def label_values(array: NDArray[np.generic], name: object) -> NDArray[np.unsignedinteger]:
+def label_values(array: NDArray[np.generic], name: object, step: float = 0.0) -> NDArray[np.unsignedinteger]:
     """Check that all voxels are label values, and store them as small as they fit.
 
     Args:
         array: Of any shape but an empty one; of whole numbers, whatever their type.
         name: What an error calls it.
+        step: How far apart the values lie that could be stored, where they are scaled integers. A label may be off by
+            half of that: with steps of 1/255 a 1 is stored exactly, with 0.0039 it is 0.9984.
 
     Returns:
         The same values as uint8 or uint16.
@@ -173,7 +175,9 @@ def label_values(array: NDArray[np.generic], name: object) -> NDArray[np.unsigne
     """
     if np.issubdtype(array.dtype, np.floating):
         whole = np.rint(array)
-        if not np.isfinite(array).all() or np.abs(array - whole).max() > _ROUNDING:
+        # Steps of 1 and more cannot tell one label from the next.
+        tolerance = max(_ROUNDING, step / 2 * (1 + _ROUNDING)) if step < 1 else _ROUNDING
+        if not np.isfinite(array).all() or np.abs(array - whole).max() > tolerance:
             raise DataError(f"{name} is no label map: some voxels are not whole numbers", hint="is it the image?")
         array = whole
     elif not (np.issubdtype(array.dtype, np.integer) or array.dtype == bool):

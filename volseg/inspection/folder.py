@@ -67,7 +67,7 @@ def inspect_folder(
     """
     path, rules = stands_for(path), model or given.data
     listed = path.is_file() and path.suffix.lower() == ".csv"
-    found = Discovery((), ()) if listed else discover(path, progress, fill_gaps=rules.allow_gaps)
+    found = Discovery((), ()) if listed else discover(path, progress, rules=rules)
     readiness: Readiness | None = None
     if model is not None:
         readiness = prediction_readiness(path, model, progress)

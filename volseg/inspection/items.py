@@ -9,7 +9,16 @@ import numpy as np
 
 from volseg.errors import DataError
 from volseg.image.geometry import Geometry
-from volseg.io import SegmentsSource, SeriesSource, SetAside, Source, image_suffix, read_mask, read_volume
+from volseg.io import (
+    SegmentsSource,
+    SeriesSource,
+    SetAside,
+    Source,
+    header_remark,
+    image_suffix,
+    read_mask,
+    read_volume,
+)
 from volseg.io.files import without_root
 
 
@@ -136,9 +145,9 @@ def _look_at_volume(source: Source, root: Path) -> InspectedItem:
 
 
 def _doubts(source: Source, geometry: Geometry) -> str:
-    """What of a series is read only because gaps are allowed."""
+    """What of a series is read only because gaps are allowed, and what a header states that is not used."""
     if not isinstance(source, SeriesSource):
-        return ""
+        return header_remark(source)
     made = geometry.shape[2] - source.traits.slices
     bridged = f"{made} slices are interpolated over gaps" if source.fill_gaps and made > 0 else ""
     return "; ".join(text for text in (source.doubt, bridged) if text)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from volseg.config.reading import AS_STATED, ReadingRules
 from volseg.errors import DataError
 from volseg.io.archives import is_archive, members
 from volseg.io.images import file_source, image_suffix
@@ -18,13 +19,13 @@ from volseg.progress import Progress, ignore_progress
 _VOXEL_SUFFIXES = {".img": (".hdr",), ".raw": (".nhdr", ".mhd"), ".zraw": (".mhd",)}
 
 
-def discover(root: Path, progress: Progress = ignore_progress, *, fill_gaps: bool = False) -> Discovery:
+def discover(root: Path, progress: Progress = ignore_progress, *, rules: ReadingRules = AS_STATED) -> Discovery:
     """Find everything below `root` that may be a volume; only headers are read.
 
     Args:
         root: A folder, a single image or DICOM file, a .zip of DICOM files, or a DICOMDIR, which stands for its folder.
         progress: Told how many files were looked at.
-        fill_gaps: Whether DICOM series with missing or unevenly spaced slices are to be bridged when they are read.
+        rules: How what is found is to be read.
 
     Returns:
         The sources, and what was set aside with the reason. Hidden files are not looked at.
@@ -40,7 +41,7 @@ def discover(root: Path, progress: Progress = ignore_progress, *, fill_gaps: boo
     set_aside: list[SetAside] = []
     for path in _files_of(root, set_aside):
         if image_suffix(path):
-            _sort_in(path, images, segments, set_aside)
+            _sort_in(path, rules, images, segments, set_aside)
         elif not _belongs_to_header(path):
             candidates.append(path)
     if not any(map(concerns_dicom, candidates)):
@@ -51,18 +52,20 @@ def discover(root: Path, progress: Progress = ignore_progress, *, fill_gaps: boo
         )
     from volseg.io.dicom import scan_dicom
 
-    scan = scan_dicom(candidates, progress, fill_gaps=fill_gaps)
+    scan = scan_dicom(candidates, progress, fill_gaps=rules.allow_gaps)
     sources = sorted([*images, *scan.series], key=_order)
     marked = tuple(sorted([*segments, *scan.segments], key=_order))
     return Discovery(tuple(sources), _by_path([*set_aside, *scan.set_aside]), scan.ignored, marked)
 
 
-def _sort_in(path: Path, images: list[Source], segments: list[SegmentsSource], set_aside: list[SetAside]) -> None:
+def _sort_in(
+    path: Path, rules: ReadingRules, images: list[Source], segments: list[SegmentsSource], set_aside: list[SetAside]
+) -> None:
     """Put an image file among the images, or among the files that mark structures where its header names some."""
     try:
-        source = file_source(path)
+        source = file_source(path, rules)
     except DataError as error:
-        set_aside.append(SetAside(path, str(error)))
+        set_aside.append(SetAside(path, error.explanation))
         return
     if isinstance(source, SegmentsSource):
         segments.append(source)
@@ -84,17 +87,17 @@ def stands_for(path: Path) -> Path:
     return path.parent if path.name.upper() == "DICOMDIR" and path.is_file() else path
 
 
-def single_source(path: Path, *, fill_gaps: bool = False) -> Source:
+def single_source(path: Path, *, rules: ReadingRules = AS_STATED) -> Source:
     """The one volume at a path: a file, a folder that holds one DICOM series, or an object that marks structures.
 
     Args:
         path: Where it lies.
-        fill_gaps: Whether a DICOM series with missing slices is to be bridged when it is read.
+        rules: How it is to be read.
 
     Raises:
         DataError: If there is none, or more than one.
     """
-    discovery = discover(path, fill_gaps=fill_gaps)
+    discovery = discover(path, rules=rules)
     sources = discovery.sources or discovery.segments
     if not sources and len(discovery.set_aside) == 1:
         raise DataError(f"{path} holds no volume: {discovery.set_aside[0].reason}")

@@ -10,6 +10,7 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
+from volseg.config.reading import AS_STATED, GeometryChoice, ReadingRules
 from volseg.errors import ConfigError, DataError
 from volseg.image.geometry import Geometry
 from volseg.image.naming import values_by_name
@@ -20,6 +21,7 @@ from volseg.io.source import FileSource, MasksSource, SegmentsSource, SeriesSour
 #: What is recognised as an image by its name; DICOM is recognised by its content.
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".hdr", ".nrrd", ".nhdr", ".mha", ".mhd")
 #: What is written.
+_NIFTI = {".nii", ".nii.gz", ".hdr"}
 WRITTEN_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
 #: What to do about a file of several volumes.
 _ONE_IMAGE = "split it, or describe its volumes as channels in a dataset.json"
@@ -31,13 +33,13 @@ _ONE_MASK = (
 _ROUNDING = 1e-3
 
 
-def file_source(path: Path) -> FileSource | SegmentsSource:
+def file_source(path: Path, rules: ReadingRules = AS_STATED) -> FileSource | SegmentsSource:
     """An image file, or, where its header names segments, what it marks."""
     if path.suffix.lower() in {".nrrd", ".nhdr"}:
         from volseg.io.seg_nrrd import segments_in
 
         return segments_in(path) or FileSource(path)
-    return FileSource(path)
+    return FileSource(path, geometry=rules.geometry)
 
 
 def image_suffix(path: Path) -> str:
@@ -103,8 +105,11 @@ def read_mask(source: Source, labels: Sequence[Label] = (), on: Geometry | None 
             array, geometry = volume.array[0], volume.geometry
         case FileSource():
             array, geometry = _read_frame(source, _ONE_MASK)
+            step = _value_step(source) if np.issubdtype(array.dtype, np.floating) else 0.0
+            values = label_values(array, source, step)
             if source.labels:
-                return named_mask(Mask(label_values(array, source), geometry, source.labels), labels)
+                return named_mask(Mask(values, geometry, source.labels), labels)
+            return Mask(values, geometry, tuple(labels))
     return Mask(label_values(array, source), geometry, tuple(labels))
 
 
@@ -151,8 +156,12 @@ def resample_mask(mask: Mask, geometry: Geometry) -> Mask:
     return itk_resample_mask(mask, geometry)
 
 
-def read_probabilities(path: Path) -> tuple[NDArray[np.float32], Geometry]:
+def read_probabilities(path: Path, choice: GeometryChoice | None = None) -> tuple[NDArray[np.float32], Geometry]:
     """Read what `write_probabilities` wrote, or another image of four axes.
+
+    Args:
+        path: The file.
+        choice: What is right of its header if that contradicts itself.
 
     Returns:
         (I, J, K, labels) float32 and the grid of the first three axes.
@@ -161,7 +170,7 @@ def read_probabilities(path: Path) -> tuple[NDArray[np.float32], Geometry]:
         DataError: If it is damaged, or a voxel is not from 0 to 1.
         GeometryError: If it does not say where its voxels lie.
     """
-    array, geometry = _read_file(path)
+    array, geometry = _read_file(FileSource(path, geometry=choice))
     shares = np.moveaxis(np.asarray(array, np.float32), 0, -1)
     if not (shares.min() >= -_ROUNDING and shares.max() <= 1 + _ROUNDING):
         raise DataError(
@@ -171,14 +180,24 @@ def read_probabilities(path: Path) -> tuple[NDArray[np.float32], Geometry]:
     return np.clip(shares, 0, 1), geometry
 
 
-def write_mask(mask: Mask, path: Path) -> None:
+def write_mask(mask: Mask, path: Path, image: Source | None = None) -> None:
     """Write a mask in the format that the suffix of `path` names, whole or not at all.
+
+    Args:
+        mask: What to write.
+        path: The file.
+        image: What it was made from. From NIfTI to NIfTI all transforms are copied, so that the mask lies on its image
+            in every reader.
 
     Raises:
         ConfigError: If the suffix names no format for masks.
         OutputError: If it cannot be written.
     """
-    _writing_library(path).write_mask(mask, path)
+    library = _writing_library(path)
+    if model := _nifti_image(image, path):
+        library.write_mask(mask, path, model)
+    else:
+        library.write_mask(mask, path)
 
 
 def write_volume(volume: Volume, path: Path) -> None:
@@ -192,15 +211,35 @@ def write_volume(volume: Volume, path: Path) -> None:
     _writing_library(path).write_volume(volume, path)
 
 
-def write_probabilities(shares: NDArray[np.uint8], geometry: Geometry, path: Path) -> None:
+def write_probabilities(shares: NDArray[np.uint8], geometry: Geometry, path: Path, image: Source | None = None) -> None:
     """Write probabilities (I, J, K, labels), given in 255ths, as a .nii.gz file of four axes.
+
+    Args:
+        shares: In 255ths.
+        geometry: The grid of the first three axes.
+        path: The file.
+        image: What they were made from, as for `write_mask`.
 
     Raises:
         OutputError: If it cannot be written.
     """
     from volseg.io import nifti
 
-    nifti.write_probabilities(shares, geometry, path)
+    nifti.write_probabilities(shares, geometry, path, _nifti_image(image, path))
+
+
+def header_remark(source: Source) -> str:
+    """What a person should know about where the header of a file says that it lies; empty if that is one place.
+
+    Raises:
+        DataError: If it is damaged.
+        GeometryError: If it does not say where its voxels lie, or contradicts itself.
+    """
+    if not (isinstance(source, FileSource) and image_suffix(source.path) in _NIFTI):
+        return ""
+    from volseg.io import nifti
+
+    return nifti.header_remark(source.path, source.geometry)
 
 
 def frame_count(path: Path) -> int:
@@ -216,7 +255,7 @@ def frame_count(path: Path) -> int:
 
 def _library(path: Path) -> ModuleType:
     """The module that knows the format of an image file; each loads its library only when it is needed."""
-    if image_suffix(path) in {".nii", ".nii.gz", ".hdr"}:
+    if image_suffix(path) in _NIFTI:
         from volseg.io import nifti
 
         return nifti
@@ -225,16 +264,34 @@ def _library(path: Path) -> ModuleType:
     return itk
 
 
-def _read_file(path: Path) -> tuple[NDArray[np.generic], Geometry]:
+def _nifti_image(image: Source | None, path: Path) -> FileSource | None:
+    """The image of a mask, if both are NIfTI: a mask that is replaced is no image."""
+    if not isinstance(image, FileSource) or image.path == path or not image.path.is_file():
+        return None
+    return image if {image_suffix(image.path), image_suffix(path)} <= _NIFTI else None
+
+
+def _value_step(source: FileSource) -> float:
+    if image_suffix(source.path) not in _NIFTI:
+        return 0.0
+    from volseg.io import nifti
+
+    return nifti.value_step(source.path)
+
+
+def _read_file(source: FileSource) -> tuple[NDArray[np.generic], Geometry]:
+    path = source.path
     check_file(path)
     if not image_suffix(path):
         raise DataError(f"{path} is no image volseg can read", hint=f"it reads {', '.join(IMAGE_SUFFIXES)} and DICOM")
-    content: tuple[NDArray[np.generic], Geometry] = _library(path).read_array(path)
+    library = _library(path)
+    given = [source.geometry] if image_suffix(path) in _NIFTI else []
+    content: tuple[NDArray[np.generic], Geometry] = library.read_array(path, *given)
     return content
 
 
 def _read_frame(source: FileSource, hint: str = _ONE_IMAGE) -> tuple[NDArray[np.generic], Geometry]:
-    array, geometry = _read_file(source.path)
+    array, geometry = _read_file(source)
     if source.frame is None and len(array) != 1:
         raise DataError(
             f"{source.path} is 4D: it holds {len(array)} volumes of {geometry}, not one",

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from volseg.errors import DataError, GeometryError
 from volseg.image.geometry import Geometry
+from volseg.image.naming import label_called
 from volseg.image.terminology import lookup
 from volseg.image.volume import Label, Mask
 from volseg.io.images import read_mask
@@ -43,22 +44,21 @@ def read_masks(source: MasksSource, labels: Sequence[Label] = ()) -> Mask:
             f"no mask in {source.folder} is called by a label: there are {_some(source.names)}",
             hint="say in data.segments which name is which label",
         )
-    first = read_mask(FileSource(chosen[0][1]))
+    first = read_mask(FileSource(chosen[0][1], geometry=source.geometry))
     found: dict[int, NDArray[np.bool_]] = {}
     for value, path in chosen:
-        where = _read_binary(path, first.geometry)
+        where = _read_binary(FileSource(path, geometry=source.geometry), first.geometry)
         found[value] = found[value] | where if value in found else where
     return Mask(_painted(found, source), first.geometry, tuple(labels))
 
 
-def label_called(name: str, labels: Sequence[Label]) -> Label | None:
+def label_of_file(name: str, labels: Sequence[Label]) -> Label | None:
     """The label that a file or an entity is called by: its own name, one of its aliases, or the same structure.
 
-    Case and separators do not matter: "Kidney left" is kidney_left.
+    Case and separators do not matter: "Kidney-left" is kidney_left.
     """
-    plain, structure = _plain(name), lookup(name)
-    by_name = (label for label in labels if plain in {_plain(other) for other in (label.name, *label.aliases)})
-    meant = next(by_name, None)
+    meant = label_called(name, labels) or label_called(name.replace("-", "_"), labels)
+    structure = lookup(name)
     if meant or structure is None:
         return meant
     return next((label for label in labels if structure in (label.structure, lookup(label.name))), None)
@@ -67,24 +67,24 @@ def label_called(name: str, labels: Sequence[Label]) -> Label | None:
 def _with_values(source: MasksSource, labels: Sequence[Label]) -> list[tuple[int | None, tuple[str, Path]]]:
     if not labels:
         return list(enumerate(source.masks, start=1))
-    meant = [label_called(name, labels) for name in source.names]
+    meant = [label_of_file(name, labels) for name in source.names]
     return [(label.value if label else None, mask) for label, mask in zip(meant, source.masks, strict=True)]
 
 
-def _read_binary(path: Path, geometry: Geometry) -> NDArray[np.bool_]:
+def _read_binary(source: FileSource, geometry: Geometry) -> NDArray[np.bool_]:
     """Where a mask marks anything, in the storage order of the first one."""
-    mask = read_mask(FileSource(path))
+    mask = read_mask(source)
     values = [value for value in np.unique(mask.array).tolist() if value]
     if len(values) > 1:
         raise DataError(
-            f"{path} is no mask of one structure: it holds the values {', '.join(map(str, values[:8]))}",
+            f"{source} is no mask of one structure: it holds the values {', '.join(map(str, values[:8]))}",
             hint="a label map of several structures must be the only reference of its case",
         )
     try:
         return mask.on(geometry).array > 0
     except GeometryError as error:
         raise GeometryError(
-            f"{path} lies on another grid than the masks beside it: {error}", hint=error.hint
+            f"{source} lies on another grid than the masks beside it: {error}", hint=error.hint
         ) from error
 
 
@@ -97,10 +97,6 @@ def _painted(found: dict[int, NDArray[np.bool_]], source: MasksSource) -> NDArra
     if twice := sum(sizes.values()) - int(np.count_nonzero(array)):
         logger.warning("%s: %d voxels are marked more than once; the smaller structure is taken", source, twice)
     return array
-
-
-def _plain(name: str) -> str:
-    return " ".join(name.replace("_", " ").replace("-", " ").casefold().split())
 
 
 def _some(names: Sequence[str]) -> str:

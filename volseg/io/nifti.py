@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import io
 import logging
 import math
 import zlib
@@ -15,14 +14,17 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
+from volseg.config.reading import GeometryChoice
 from volseg.errors import DataError, GeometryError
 from volseg.image.geometry import Geometry
 from volseg.image.volume import Mask, Volume
 from volseg.io.archives import gzip_depth, open_file, open_stored, read_head
 from volseg.io.files import atomic_path, new_path
 from volseg.io.gzip_files import unpack
+from volseg.io.nifti_header import Placement, placement, transforms_of
 from volseg.io.readable import COPY_AGAIN, refuse_special
 from volseg.io.signatures import stands_in_for
+from volseg.io.source import FileSource
 
 SUFFIXES = (".nii", ".nii.gz", ".hdr")
 
@@ -33,42 +35,41 @@ _BYTES_AT_ONCE = 2**24
 _HEAD_BYTES = 1_024
 
 _BROKEN = (ImageFileError, HeaderDataError, EOFError, KeyError, OSError, OverflowError, ValueError, zlib.error)
-#: Units beside mm in the lower bits of xyzt_units. Some readers heed them and some do not: a mask of such a file would
-#: lie in two places.
-_OTHER_UNITS = {1: "metres", 3: "micrometres"}
+#: What of a header says where its voxels lie, apart from pixdim and the units.
+_TRANSFORM_FIELDS = (
+    *("sform_code", "srow_x", "srow_y", "srow_z", "qform_code", "quatern_b", "quatern_c", "quatern_d"),
+    *("qoffset_x", "qoffset_y", "qoffset_z"),
+)
+_SPATIAL_UNIT = 0b111
+#: A mask has the grid of the image whose header it copies.
+_COPIED_MM = 1e-4
 
 _log = logging.getLogger("volseg")
 
 
-def read_array(path: Path) -> tuple[NDArray[np.generic], Geometry]:
+def read_array(path: Path, choice: GeometryChoice | None = None) -> tuple[NDArray[np.generic], Geometry]:
     """Read all voxels of a NIfTI file, scaled by scl_slope and scl_inter where the file has them.
 
     Args:
         path: A .nii, .nii.gz or .hdr (with its .img) file.
+        choice: What is right where its header contradicts itself.
 
     Returns:
         (F, I, J, K) array of F frames in the dtype of the file (float64 when it is scaled), and the grid.
 
     Raises:
         DataError: If the file is damaged, is no NIfTI, or holds colours or complex numbers.
-        GeometryError: If the file does not say where its voxels lie.
+        GeometryError: If the file does not say where its voxels lie, or contradicts itself.
     """
     image = _load(path)
-    if not isinstance(
-        image, nib.Nifti1Pair
-    ):  # NIfTI-2 is a subclass; what remains is Analyze, which has no orientation
-        raise GeometryError(
-            f"{path} is an Analyze header, which does not say where its voxels lie", hint="convert it to NIfTI"
-        )
     if image.get_data_dtype().names or np.issubdtype(image.get_data_dtype(), np.complexfloating):
         raise DataError(
             f"{path} holds {image.get_data_dtype()} voxels, not one number each", hint="convert its voxels to numbers"
         )
-    shape, affine = _spatial_shape(path, image.shape), _affine(path, image.header)
-    try:
-        geometry = Geometry(shape, affine)
-    except GeometryError as error:
-        raise GeometryError(f"{path} has a broken orientation: {error}") from error
+    placed = _placed(path, choice)
+    if placed.remark:
+        _log.warning("%s: %s", path, placed.remark)
+    geometry = placed.geometry
     try:
         with np.errstate(over="ignore"):  # a damaged header may state more voxels than there are numbers
             array = np.asanyarray(image.dataobj)
@@ -88,27 +89,45 @@ def frame_count(path: Path) -> int:
         DataError: If the file is damaged or is no NIfTI.
     """
     if path.suffix.lower() == ".hdr":
-        return math.prod(_load(path).shape[3:])
-    try:
-        return math.prod(map(int, _header(path).get_data_shape()[3:]))
-    except _BROKEN as error:
-        raise _damaged(path, error) from error
+        return math.prod(_open(path).shape[3:])
+    return math.prod(map(int, _header(path).get_data_shape()[3:]))
 
 
-def write_mask(mask: Mask, path: Path) -> None:
-    """Write a mask: unsigned integers, sform and qform equal, intent "label".
+def header_remark(path: Path, choice: GeometryChoice | None = None) -> str:
+    """What a person should know about where a file says that it lies; empty where all of its header says the same.
+
+    Raises:
+        DataError: If the file is damaged or is no NIfTI.
+        GeometryError: If the file does not say where its voxels lie, or contradicts itself.
+    """
+    return _placed(path, choice).remark
+
+
+def value_step(path: Path) -> float:
+    """How far apart neighbouring values lie in a file of scaled integers; 0 for any other."""
+    header = _whole_header(path)
+    slope = header.get_slope_inter()[0] if np.issubdtype(header.get_data_dtype(), np.integer) else None
+    return 0.0 if slope is None else abs(float(slope))
+
+
+def write_mask(mask: Mask, path: Path, image: FileSource | None = None) -> None:
+    """Write a mask: unsigned integers, intent "label".
+
+    It states the transforms, codes and voxel sizes of the NIfTI image that it was made from, so that it lies on its
+    image in every reader, whichever of them that heeds; else sform and qform are equal.
 
     Args:
         mask: What to write.
         path: A .nii or .nii.gz file.
+        image: What it was made from, where that is NIfTI.
 
     Raises:
         OutputError: If it cannot be written.
     """
-    image = _image(mask.array, mask.geometry)
-    image.header.set_intent("label")
+    written = _image(mask.array, mask.geometry, image)
+    written.header.set_intent("label")
     with atomic_path(path) as temporary:
-        nib.save(image, temporary)
+        nib.save(written, temporary)
 
 
 def write_volume(volume: Volume, path: Path) -> None:
@@ -126,29 +145,41 @@ def write_volume(volume: Volume, path: Path) -> None:
         nib.save(_image(array, volume.geometry), temporary)
 
 
-def write_probabilities(shares: NDArray[np.uint8], geometry: Geometry, path: Path) -> None:
+def write_probabilities(
+    shares: NDArray[np.uint8], geometry: Geometry, path: Path, image: FileSource | None = None
+) -> None:
     """Write probabilities as four axes, the labels last; scl_slope makes 0 to 1 of 0 to 255.
 
     Args:
         shares: (I, J, K, labels) in 255ths, the first axis fastest; possibly on disk: it is read bit by bit.
         geometry: The grid of the first three axes.
         path: A .nii.gz file.
+        image: What they were made from, as for `write_mask`.
 
     Raises:
         OutputError: If it cannot be written.
     """
-    image = _image(shares, geometry)
-    image.header["scl_slope"], image.header["scl_inter"] = 1 / 255, 0
-    image.header["vox_offset"] = _VOXELS_AT
+    header = _image(shares, geometry, image).header
+    header["scl_slope"], header["scl_inter"] = 1 / 255, 0
+    header["vox_offset"] = _VOXELS_AT
     voxels = shares.T.reshape(-1)
     with atomic_path(path) as temporary, gzip.open(temporary, "wb", compresslevel=1) as file:
-        file.write(image.header.binaryblock.ljust(_VOXELS_AT, b"\0"))
+        file.write(header.binaryblock.ljust(_VOXELS_AT, b"\0"))
         for begin in range(0, len(voxels), _BYTES_AT_ONCE):
             file.write(voxels[begin : begin + _BYTES_AT_ONCE].tobytes())
 
 
 def _load(path: Path) -> nib.Nifti1Pair:
     """The image of a file, however it is packed; what is packed is unpacked, and its checksum verified."""
+    image = _open(path)
+    if not isinstance(image, nib.Nifti1Pair):  # NIfTI-2 is a subclass; what remains is Analyze
+        raise GeometryError(
+            f"{path} is an Analyze header, which does not say where its voxels lie", hint="convert it to NIfTI"
+        )
+    return image
+
+
+def _open(path: Path) -> nib.filebasedimages.FileBasedImage:
     apart = path.suffix.lower() == ".hdr"
     refuse_special(path.with_suffix(".img") if apart else path)
     try:
@@ -175,7 +206,10 @@ def _kind_of(path: Path) -> type[nib.Nifti1Image]:
 
 
 def _header(path: Path) -> nib.Nifti1Header:
-    """The header of a single file, without what extends it; no more of the file is unpacked."""
+    """The header as it stands in the file, without what extends it; no more of the file is unpacked.
+
+    `nibabel.load` mends it: it takes 1 for a size of 0, and drops a sign.
+    """
     kind = _kind_of(path).header_class
     return kind(read_head(path, kind.sizeof_hdr), check=False)
 
@@ -198,14 +232,44 @@ def _content(path: Path, depth: int) -> bytes:
     return unpacked.content
 
 
-def _image(array: NDArray[np.generic], geometry: Geometry) -> nib.Nifti1Image:
+def _image(array: NDArray[np.generic], geometry: Geometry, source: FileSource | None = None) -> nib.Nifti1Image:
     image = nib.Nifti1Image(array, geometry.affine)
     image.header.set_xyzt_units("mm")
     image.set_sform(geometry.affine, code="scanner")
     # A quaternion cannot express shear: rather no qform than one that says something else than the sform.
     sheared = not np.allclose(geometry.direction.T @ geometry.direction, np.eye(3), atol=1e-5)
     image.set_qform(None if sheared else geometry.affine, code="unknown" if sheared else "scanner")
-    return image
+    return image if source is None else _placed_like(image, geometry, source)
+
+
+def _placed_like(image: nib.Nifti1Image, geometry: Geometry, source: FileSource) -> nib.Nifti1Image:
+    """An image with all that the header of another file on the same grid says of where it lies."""
+    if _placed(source.path, source.geometry).geometry.distance_mm(geometry) > _COPIED_MM:
+        return image
+    raw = _whole_header(source.path)
+    header = image.header
+    for field in _TRANSFORM_FIELDS:
+        header[field] = raw[field]
+    header["xyzt_units"] = int(raw["xyzt_units"]) & _SPATIAL_UNIT
+    # Given an affine, nibabel would make all transforms agree with it when it saves.
+    placed = type(image)(image.dataobj, None, header)
+    stated = min(3, int(raw["dim"][0])) + 1  # qfac, and the sizes of the axes there are
+    placed.header["pixdim"][:stated] = raw["pixdim"][:stated]
+    return placed
+
+
+def _placed(path: Path, choice: GeometryChoice | None) -> Placement:
+    header = _whole_header(path)
+    shape = _spatial_shape(path, header.get_data_shape())
+    return placement(transforms_of(path, header, shape), choice)
+
+
+def _whole_header(path: Path) -> nib.Nifti1Header:
+    """The header as it stands in the file, or a refusal."""
+    try:
+        return _header(path)
+    except _BROKEN as error:
+        raise _damaged(path, error) from error
 
 
 def _spatial_shape(path: Path, shape: tuple[int, ...]) -> tuple[int, int, int]:
@@ -213,35 +277,6 @@ def _spatial_shape(path: Path, shape: tuple[int, ...]) -> tuple[int, int, int]:
         raise DataError(f"{path} has shape {shape}, which is no image", hint=COPY_AGAIN)
     i, j, k = (*shape, 1)[:3]
     return i, j, k
-
-
-def _affine(path: Path, header: nib.Nifti1Header) -> NDArray[np.float64]:
-    """The sform if its code is set, else the qform if its code is set (NIfTI-1 standard, methods 3 and 2)."""
-    try:
-        with np.errstate(invalid="ignore"):
-            sform, sform_code = header.get_sform(coded=True)
-            qform, qform_code = header.get_qform(coded=True)
-    except (HeaderDataError, ValueError) as error:
-        raise GeometryError(f"{path} has a broken orientation: {error}") from error
-    if unit := _OTHER_UNITS.get(int(header["xyzt_units"]) & 0b111):
-        raise GeometryError(f"{path} states its positions in {unit}, volseg takes mm", hint="convert it to mm")
-    if sform_code:
-        return np.asarray(sform, dtype=np.float64)
-    if qform_code:
-        _check_voxel_sizes(path, type(header))
-        return np.asarray(qform, dtype=np.float64)
-    # Method 1 of the standard has voxel sizes only; which side is left would be a guess.
-    raise GeometryError(
-        f"{path} does not say where its voxels lie (sform and qform codes are both 0)",
-        hint="set one of them from the source of the image",
-    )
-
-
-def _check_voxel_sizes(path: Path, kind: type[nib.Nifti1Header]) -> None:
-    """Refuse voxel sizes of zero and below, which nibabel mends: it takes 1 for 0, and drops the sign."""
-    sizes = kind.from_fileobj(io.BytesIO(read_head(path, _HEAD_BYTES)), check=False)["pixdim"][1:4]
-    if not (sizes > 0).all():
-        raise GeometryError(f"{path} has a broken orientation: its voxel sizes are {sizes.tolist()}")
 
 
 def _damaged(path: Path, error: Exception) -> DataError:

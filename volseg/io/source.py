@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from volseg.config import known_modality
+from volseg.config.reading import GeometryChoice
 from volseg.image.volume import Label
 from volseg.io.archives import open_stored
 from volseg.io.readable import unreadable
@@ -23,11 +24,13 @@ class FileSource:
         frame: Which 3D volume of a 4D file is meant, from 0; None for a file that must hold exactly one.
         labels: What the values of a label map mean, where something beside it says so; which file is meant does not
             depend on it.
+        geometry: What is right of a NIfTI header that contradicts itself; None where that is refused.
     """
 
     path: Path
     frame: int | None = None
     labels: tuple[Label, ...] = field(default=(), compare=False)
+    geometry: GeometryChoice | None = None
 
     @property
     def place(self) -> Path:
@@ -158,10 +161,12 @@ class MasksSource:
     Attributes:
         folder: Where they lie.
         masks: What is marked, and the file that marks it, in the order of the names.
+        geometry: What is right of NIfTI headers that contradict themselves; None where that is refused.
     """
 
     folder: Path
     masks: tuple[tuple[str, Path], ...]
+    geometry: GeometryChoice | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -211,14 +216,15 @@ def digest(sources: Iterable[Source], settings: str) -> str:
 def _part(source: Source) -> str:
     """What of the files is meant."""
     match source:
-        case FileSource(frame=frame, labels=labels):
-            return " ".join([str(frame), *(f"{label.value}={label.name}" for label in labels)])
+        case FileSource(frame=frame, labels=labels, geometry=geometry):
+            stated = (f"{label.value}={label.name}" for label in labels)
+            return " ".join([str(frame), *stated, *([geometry] if geometry else [])])
         case SeriesSource(frames=frames, fill_gaps=fill_gaps):
             return f"series {frames} {fill_gaps}"
         case SegmentsSource(series=series):
             return f"segments on {series.series_uid if series else None}"
-        case MasksSource(masks=masks):
-            return f"masks {[(name, path.name) for name, path in masks]}"
+        case MasksSource(masks=masks, geometry=geometry):
+            return f"masks {[(name, path.name) for name, path in masks]} {geometry}"
 
 
 @dataclass(frozen=True)

@@ -318,7 +318,7 @@ class _Stages:
         write_all(mask, self._image(job.case), self.request.paths(case_id), self.request.encoding)
         if job.segmented.probabilities is not None:
             path = probability_file(self.request.output, case_id)
-            write_probabilities(job.segmented.probabilities, mask.geometry, path)
+            write_probabilities(job.segmented.probabilities, mask.geometry, path, self._image(job.case))
         effort = Effort(
             job.read_seconds,
             job.segmented.network_seconds,

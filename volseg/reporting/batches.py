@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.about import Facts, facts_of_config, facts_of_models, made_now, read_about, write_about
-from volseg.config import Config
+from volseg.config import Config, ReadingRules
 from volseg.errors import DataError
 from volseg.evaluation.pairing import masks_in
 from volseg.image.box import Box
@@ -127,7 +127,7 @@ def report_batch(
     Raises:
         OutputError: If it cannot be written.
     """
-    masks = masks_in(output)
+    masks = masks_in(output, model.config.data)
     images = {case.case_id: next(iter(case.images.values())) for case in inputs.dataset.cases}
     labels, volumes = model.config.data.output_labels, model.volumes
     segmented = [result.case_id for result in results if result.status is CaseStatus.SEGMENTED]
@@ -135,7 +135,7 @@ def report_batch(
     for done, case_id in enumerate(segmented, start=1):
         try:
             mask = _mask(masks.get(case_id), images[case_id], labels)
-            findings += review(case_id, mask, labels, volumes, _probabilities(output, case_id))
+            findings += review(case_id, mask, labels, volumes, _probabilities(output, case_id, model.config.data))
         except DataError as error:
             findings.append(ReviewRow(case_id, reason=f"not reviewed: {without_root(error.explanation, output)}"))
         progress("review", done, len(segmented), case_id)
@@ -229,9 +229,9 @@ def _confidence(crop: Crop, likely: NDArray[np.float32] | None) -> tuple[float, 
     return float(sums.sum() / counts.sum()), float(means[least]), float(least + crop.box[2].start)
 
 
-def _probabilities(output: Path, case_id: str) -> NDArray[np.float32] | None:
+def _probabilities(output: Path, case_id: str, rules: ReadingRules) -> NDArray[np.float32] | None:
     path = probability_file(output, case_id)
-    return read_probabilities(path)[0] if path.is_file() else None
+    return read_probabilities(path, rules.geometry)[0] if path.is_file() else None
 
 
 def page_of_batch(folder: Path) -> Report:

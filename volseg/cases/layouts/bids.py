@@ -49,7 +49,7 @@ def from_bids(root: Path, rules: DicomRules, progress: Progress) -> Dataset:
     Raises:
         DataError: If several kinds of label maps may be meant, or they state different names for a value.
     """
-    discovery = discover(root, progress, fill_gaps=rules.allow_gaps)
+    discovery = discover(root, progress, rules=rules)
     set_aside = list(discovery.set_aside)
     files: list[BidsFile] = []
     for source in discovery.sources:
@@ -74,7 +74,7 @@ def from_bids(root: Path, rules: DicomRules, progress: Progress) -> Dataset:
         else:
             found.append((group, mine))
     channels = _usual_channels(mine for _, mine in found)
-    cases = _cases(root, found, channels, set_aside)
+    cases = _cases(root, found, channels, rules, set_aside)
     used = {source.place for case in cases for source in case.images.values()}
     lone = [file.path for file in images if file.path not in used]
     set_aside += [SetAside(path, "an image without a label, or not of the channels of most cases") for path in lone]
@@ -150,6 +150,7 @@ def _cases(
     root: Path,
     found: Sequence[tuple[_Labels, Mapping[str, BidsFile]]],
     channels: tuple[str, ...],
+    rules: DicomRules,
     set_aside: list[SetAside],
 ) -> list[Case]:
     """The cases whose images are the channels; what is set aside is added to the list."""
@@ -165,8 +166,11 @@ def _cases(
         else:
             taken.update(paths)
             case_id = as_case_id(_name(paths, root, channels), cases)
-            sources: dict[str, Source] = dict(zip(channels, map(FileSource, paths), strict=True))
-            cases[case_id] = Case(case_id, sources, _reference(labels))
+            sources: dict[str, Source] = {
+                channel: FileSource(path, geometry=rules.geometry)
+                for channel, path in zip(channels, paths, strict=True)
+            }
+            cases[case_id] = Case(case_id, sources, _reference(labels, rules))
     return list(cases.values())
 
 
@@ -181,7 +185,8 @@ def _name(paths: Sequence[Path], root: Path, channels: Sequence[str]) -> Sequenc
     return [*folder.relative_to(root).parts, *([] if alone else [beginning])]
 
 
-def _reference(labels: _Labels) -> Source:
+def _reference(labels: _Labels, rules: DicomRules) -> Source:
     if not labels[0].marks:
-        return FileSource(labels[0].path)
-    return MasksSource(labels[0].path.parent, tuple((file.marks, file.path) for file in labels))
+        return FileSource(labels[0].path, geometry=rules.geometry)
+    masks = tuple((file.marks, file.path) for file in labels)
+    return MasksSource(labels[0].path.parent, masks, rules.geometry)

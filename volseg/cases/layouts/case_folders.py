@@ -19,7 +19,7 @@ def from_case_folders(root: Path, rules: DicomRules, progress: Progress) -> Data
     found: dict[str, tuple[dict[str, Source], list[Source]]] = {}
     set_aside: list[SetAside] = []
     for folder in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        discovery = discover(folder, progress, fill_gaps=rules.allow_gaps)
+        discovery = discover(folder, progress, rules=rules)
         set_aside += discovery.set_aside
         images, references, not_taken = parts_of_case(discovery, folder, rules)
         set_aside += not_taken

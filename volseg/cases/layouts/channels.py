@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import replace
 
 from volseg.io import FileSource, Source
 
@@ -60,4 +61,4 @@ def as_channels(source: Source, names: tuple[str, ...]) -> dict[str, Source]:
     """The channels of a source that is a case by itself: several are the volumes of one 4D file."""
     if len(names) == 1 or not isinstance(source, FileSource):
         return {names[0]: source}
-    return {name: FileSource(source.path, frame) for frame, name in enumerate(names)}
+    return {name: replace(source, frame=frame) for frame, name in enumerate(names)}

@@ -23,7 +23,7 @@ def from_equal_names(
     A word that says reference is no part of a name: `labels/p1_seg` belongs to `images/p1`. Where no name has a
     partner, images are those whose names begin as their reference's: `images/p1_ct` and `labels/p1_seg`.
     """
-    found, wanted = (discover(folder, progress, fill_gaps=rules.allow_gaps) for folder in (images, references))
+    found, wanted = (discover(folder, progress, rules=rules) for folder in (images, references))
     named, labels = by_name(found.sources, images), references_in(wanted, references)
     plain = _by_base(labels)
     # Where images/a_0000 has its labels/a_0000, the number is that of the case.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from volseg.cases.case import Case, Dataset, as_case_id, names_a_reference, reference_base, stem
@@ -76,7 +77,7 @@ def mask_folders(files: Files, root: Path, *, with_images: bool = True) -> dict[
 
 def from_organ_masks(root: Path, folders: Mapping[Path, MasksSource], rules: DicomRules, progress: Progress) -> Dataset:
     """The cases of folders with a mask per structure."""
-    discovery = discover(root, progress, fill_gaps=rules.allow_gaps)
+    discovery = discover(root, progress, rules=rules)
     masks = {path for source in folders.values() for _, path in source.masks}
     set_aside = list(discovery.set_aside)
     below: defaultdict[Path | None, list[Source]] = defaultdict(list)
@@ -96,7 +97,7 @@ def from_organ_masks(root: Path, folders: Mapping[Path, MasksSource], rules: Dic
     cases: dict[str, Case] = {}
     for folder, found in images.items():
         case_id = as_case_id(_parts(folder, root), cases)
-        reference = folders[folder]
+        reference = replace(folders[folder], geometry=rules.geometry)
         chosen = found if len(channels) > 1 else dict(zip(channels, found.values(), strict=False))
         if reason := why_not(case_id, found, [*more[folder], reference], channels):
             set_aside += [SetAside(source.place, reason) for source in (*found.values(), *more[folder])]
@@ -107,7 +108,7 @@ def from_organ_masks(root: Path, folders: Mapping[Path, MasksSource], rules: Dic
     return Dataset("one binary mask per structure", in_order(cases.values()), channels, set_aside=tuple(set_aside))
 
 
-def lone_masks(discovery: Discovery, root: Path) -> dict[str, Source]:
+def lone_masks(discovery: Discovery, root: Path, rules: DicomRules) -> dict[str, Source]:
     """Case id -> its masks, of a folder that holds masks of structures and nothing else; empty for any other."""
     folders = mask_folders(image_files(root), root, with_images=False)
     masks = {path for source in folders.values() for _, path in source.masks}
@@ -115,7 +116,7 @@ def lone_masks(discovery: Discovery, root: Path) -> dict[str, Source]:
         return {}
     found: dict[str, Source] = {}
     for folder in sorted(folders):
-        found[as_case_id(_parts(folder, root), found)] = folders[folder]
+        found[as_case_id(_parts(folder, root), found)] = replace(folders[folder], geometry=rules.geometry)
     return found
 
 

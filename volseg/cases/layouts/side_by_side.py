@@ -38,7 +38,7 @@ def paired_bases(paths: Iterable[Path]) -> set[str]:
 
 def from_side_by_side(root: Path, rules: DicomRules, progress: Progress) -> Dataset:
     """Pair images and references that lie in one folder and whose names begin alike."""
-    discovery = discover(root, progress, fill_gaps=rules.allow_gaps)
+    discovery = discover(root, progress, rules=rules)
     set_aside = list(discovery.set_aside)
     images: dict[str, Source] = {}
     references: defaultdict[str, list[Source]] = defaultdict(list)
