@@ -322,9 +322,9 @@ def test_decimal_strings_are_short_and_exact(tmp_path: Path) -> None:
 def test_a_mask_of_another_grid_is_refused(tmp_path: Path) -> None:
     source = make_series(tmp_path / "series")
     moved = make_mask(source).geometry.affine.copy()
-    moved[0, 3] += 0.01
+    moved[0, 3] += 0.5
     elsewhere = Mask(np.zeros(SHAPE, np.uint8), Geometry(SHAPE, moved), LABELS)
-    with pytest.raises(GeometryError, match="but the images in"):
+    with pytest.raises(GeometryError, match="but the series in"):
         write_rtstruct(elsewhere, read_instances(source), tmp_path / "rt.dcm")
     assert not (tmp_path / "rt.dcm").exists()
 

@@ -236,9 +236,10 @@ def _image(array: NDArray[np.generic], geometry: Geometry, source: FileSource | 
     image = nib.Nifti1Image(array, geometry.affine)
     image.header.set_xyzt_units("mm")
     image.set_sform(geometry.affine, code="scanner")
+    image.set_qform(geometry.affine, code="scanner")
     # A quaternion cannot express shear: rather no qform than one that says something else than the sform.
-    sheared = not np.allclose(geometry.direction.T @ geometry.direction, np.eye(3), atol=1e-5)
-    image.set_qform(None if sheared else geometry.affine, code="unknown" if sheared else "scanner")
+    if not Geometry(geometry.shape, image.get_qform()).matches(geometry):
+        image.set_qform(None, code="unknown")
     return image if source is None else _placed_like(image, geometry, source)
 
 

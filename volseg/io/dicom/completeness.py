@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from volseg.errors import DataError
 from volseg.io.archives import open_file
 from volseg.io.dicom.classify import Unused
-from volseg.io.dicom.stack import EVEN_TOLERANCE, EVEN_TOLERANCE_MM, by_position
-from volseg.io.dicom.volumes import Image, Part, plane_of
+from volseg.io.dicom.stack import EVEN_TOLERANCE, EVEN_TOLERANCE_MM, by_position, rounding_mm
+from volseg.io.dicom.volumes import Image, Part, by_depth, plane_of
 
 #: Numbers and dots (PS3.5 section 9.1).
 _UID = re.compile(r"\d+(\.\d+)+")
@@ -141,7 +141,7 @@ def _smaller(other: Part, part: Part) -> Sequence[Image]:
 
 
 def _stray_of(part: Part, candidates: Iterable[Image]) -> Image | None:
-    placed = sorted((image for image in part.images if image.plane), key=lambda image: plane_of(image).depth_mm)
+    placed = by_depth([image for image in part.images if image.plane])
     positions = np.array([plane_of(members[0]).origin_mm for members in by_position(placed, plane_of)])
     if len(positions) < 2 or placed[0].per_file:
         return None
@@ -165,6 +165,6 @@ def _continues(positions: NDArray[np.float64], image: Image, *, same_series: boo
     along_mm = float((position - positions[0]) @ whole) / length_mm
     off_mm = float(np.linalg.norm(position - positions[0] - along_mm / length_mm * whole))
     nearest_mm = float(np.linalg.norm(positions - position, axis=1).min())
-    tolerance_mm = 2 * max(EVEN_TOLERANCE_MM, EVEN_TOLERANCE * step_mm)
+    tolerance_mm = 2 * max(EVEN_TOLERANCE_MM, EVEN_TOLERANCE * step_mm, rounding_mm(positions))
     on_the_line = off_mm <= tolerance_mm and -1.5 * step_mm <= along_mm <= length_mm + 1.5 * step_mm
     return on_the_line and (same_series or nearest_mm > tolerance_mm)

@@ -15,12 +15,18 @@ from volseg.io.dicom.header import EXPORT_AGAIN, Header
 from volseg.io.dicom.suv import AS_IT_IS, Activity, activity_of
 from volseg.io.readable import COPY_AGAIN
 
-#: Two images are parallel and equally fine when no direction cosine and no relative spacing differs by more.
-PLANE_TOLERANCE = 1e-4
+#: Two images are equally fine when no relative spacing differs by more.
+SPACING_TOLERANCE = 1e-4
+#: Two images are parallel when no direction cosine differs by more: one unit in the last of three decimals, and what
+#: scaling to unit length adds. It turns a slice of 500 pixels by half a pixel at its far edge.
+COSINE_TOLERANCE = 1.1e-3
 #: No image lies this far from the origin of its scanner.
 FARTHEST_MM = 1e6
-#: Direction cosines are stored as rounded decimals; this far from orthonormal they are wrong, not rounded.
-_ORTHONORMAL_TOLERANCE = 1e-3
+#: Direction cosines are stored as rounded decimals; this far from orthonormal they are wrong, not rounded. Of three
+#: decimals two axes miss a right angle by up to 0.0005 (|i| + |j|); the sum |i| of three cosines is at most 1.73.
+_ORTHONORMAL_TOLERANCE = 1.75e-3
+#: Two axes that miss a right angle by more are turned towards it, half way each: ITK opens no mask on axes that do.
+_SKEW = 1e-4
 
 
 @dataclass(frozen=True)
@@ -44,10 +50,9 @@ class Plane:
         """(3,) the unit vector i x j."""
         return np.cross(self.orientation[:3], self.orientation[3:])
 
-    @property
-    def depth_mm(self) -> float:
-        """Where it lies along its normal."""
-        (a, b, c, d, e, f), (x, y, z) = self.orientation, self.origin_mm
+    def depth_mm(self, other: Plane) -> float:
+        """Where another plane, or this one, lies along the normal of this one."""
+        (a, b, c, d, e, f), (x, y, z) = self.orientation, other.origin_mm
         return (b * f - c * e) * x + (c * d - a * f) * y + (a * e - b * d) * z
 
     def is_parallel_to(self, other: Plane) -> bool:
@@ -58,8 +63,8 @@ class Plane:
         )
         return grid == other_grid or (
             self.shape == other.shape
-            and all(math.isclose(a, b, rel_tol=PLANE_TOLERANCE) for a, b in _pairs(self.spacing_mm, other.spacing_mm))
-            and all(abs(a - b) <= PLANE_TOLERANCE for a, b in _pairs(self.orientation, other.orientation))
+            and all(math.isclose(a, b, rel_tol=SPACING_TOLERANCE) for a, b in _pairs(self.spacing_mm, other.spacing_mm))
+            and all(abs(a - b) <= COSINE_TOLERANCE for a, b in _pairs(self.orientation, other.orientation))
         )
 
 
@@ -193,7 +198,11 @@ def _orthonormal(orientation: Header) -> tuple[float, ...]:
             f"ImageOrientationPatient of {orientation.path} is no pair of orthogonal unit vectors: {cosines}",
             hint=EXPORT_AGAIN,
         )
-    return (*(i / length_i).tolist(), *(j / length_j).tolist())
+    i, j = i / length_i, j / length_j
+    if abs(skew := i @ j) > _SKEW:
+        i, j = i - skew / 2 * j, j - skew / 2 * i
+        i, j = i / np.linalg.norm(i), j / np.linalg.norm(j)
+    return (*i.tolist(), *j.tolist())
 
 
 def _positive(header: Header, keyword: str, size: int) -> tuple[float, ...]:

@@ -17,7 +17,7 @@ from volseg.io.dicom.classify import Found, Unused, examine
 from volseg.io.dicom.completeness import doubts_of
 from volseg.io.dicom.fast_scan import LONG_HEAD_BYTES, QuickLook
 from volseg.io.dicom.quiet import quiet_dicom
-from volseg.io.dicom.volumes import Image, Part, plane_of, split
+from volseg.io.dicom.volumes import Image, Part, by_depth, plane_of, split
 from volseg.io.readable import refuse_special, unreadable
 from volseg.io.signatures import HEAD_BYTES, looks_like_dicom, was_dicom
 from volseg.io.source import SegmentsSource, SeriesSource, SeriesTraits, SetAside
@@ -158,10 +158,8 @@ def _source(part: Part, doubt: str, fill_gaps: bool) -> SeriesSource:
 
 def _by_depth(images: Sequence[Image]) -> list[Image]:
     """In order along the common normal, images without a place last."""
-    placed = sorted(
-        (image for image in images if image.plane), key=lambda image: (plane_of(image).depth_mm, image.path)
-    )
-    return placed + sorted((image for image in images if not image.plane), key=lambda image: image.path)
+    by_path = sorted(images, key=lambda image: image.path)
+    return [*by_depth([image for image in by_path if image.plane]), *(image for image in by_path if not image.plane)]
 
 
 def _traits(images: Sequence[Image]) -> SeriesTraits:
@@ -170,8 +168,8 @@ def _traits(images: Sequence[Image]) -> SeriesTraits:
     if not placed:
         return replace(images[0].traits, slices=len(images))
     first, last = placed[0], placed[-1]
-    depths = sorted({round(plane.depth_mm, 2) for plane in placed})
-    gap_mm = (last.depth_mm - first.depth_mm) / (len(depths) - 1) if len(depths) > 1 else 0.0
+    depths = sorted({round(first.depth_mm(plane), 2) for plane in placed})
+    gap_mm = (first.depth_mm(last) - first.depth_mm(first)) / (len(depths) - 1) if len(depths) > 1 else 0.0
     return replace(
         images[0].traits,
         orientation=_AXES[int(np.abs(first.normal).argmax())],

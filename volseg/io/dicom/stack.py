@@ -21,6 +21,12 @@ SAME_POSITION_MM = 0.01
 #: bounds how far a voxel is from where the file put it.
 EVEN_TOLERANCE = 0.01
 EVEN_TOLERANCE_MM = SAME_POSITION_MM
+#: Scanners round positions to hundredths of a millimetre, some to tenths; whole millimetres are nobody's rounding.
+_DECIMALS = (1, 2, 3)
+#: Rounding that moves slices by more than this share of the step leaves it open where they lie.
+_ROUNDED_SHARE = 0.1
+#: How exactly the line is found that rounded positions lie along.
+_LINE_STEPS = 60
 #: Bridging gaps may not make more slices than this: two images a hair apart would fill the memory.
 _MOST_SLICES = 2000
 
@@ -102,20 +108,18 @@ def stack(frames: Sequence[Frame], place: str, *, fill_gaps: bool = False) -> St
         GeometryError: If they are not evenly spaced along a line.
     """
     plane = _common(frames)
-    count = len(frames)
-    depths: tuple[float, ...] = (0.0,)
-    if count == 1:
-        step = plane.normal * frames[0].stated_step_mm()
+    positions = np.array([frame.plane.origin_mm for frame in frames])
+    if len(frames) == 1:
+        row = _Row(positions[0], plane.normal * frames[0].stated_step_mm(), (0.0,))
     else:
-        positions = np.array([frame.plane.origin_mm for frame in frames])
         _check_direction(positions, plane, place)
-        step, depths = _filled_step(positions, place) if fill_gaps else _even_step(positions, place)
+        row = _filled_row(positions, place) if fill_gaps else _even_row(positions, place)
+    step, depths = row.step, row.depths
     slices = tuple(math.floor(depth + 0.5) for depth in depths)
     step_mm = float(np.linalg.norm(step))
     direction = np.column_stack([plane.orientation[:3], plane.orientation[3:], step / step_mm])
     shape = (*plane.shape, slices[-1] + 1)
-    origin_mm = frames[0].plane.origin_mm
-    return Stack(Geometry.from_lps(shape, origin_mm, direction, (*plane.spacing_mm, step_mm)), slices, depths)
+    return Stack(Geometry.from_lps(shape, row.origin_mm, direction, (*plane.spacing_mm, step_mm)), slices, depths)
 
 
 def _common(frames: Sequence[Frame]) -> Plane:
@@ -133,22 +137,97 @@ def _check_direction(positions: NDArray[np.float64], plane: Plane, place: str) -
         )
 
 
-def _even_step(positions: NDArray[np.float64], place: str) -> tuple[NDArray[np.float64], tuple[float, ...]]:
-    """The (3,) step between (K, 3) positions in mm, K > 1, after a check that every one of them lies on it."""
-    slices = np.arange(len(positions))
-    step: NDArray[np.float64] = (positions[-1] - positions[0]) / slices[-1]
-    off_mm = np.linalg.norm(positions - positions[0] - np.outer(slices, step), axis=1)
-    if off_mm.max() > _tolerance_mm(float(np.linalg.norm(step))):
-        raise _uneven(positions, off_mm, place)
-    return step, tuple(slices.astype(float).tolist())
+@dataclass(frozen=True, eq=False)
+class _Row:
+    """Where slices lie, one behind the other.
 
-
-def _filled_step(positions: NDArray[np.float64], place: str) -> tuple[NDArray[np.float64], tuple[float, ...]]:
-    """The step of an even grid over uneven positions on a line, and where each of them lies in it.
-
-    The step is that of the closest two slices, or a little less, so that no two positions share a slice. Where slices
-    are missing from an even series, the others lie on the grid exactly.
+    Attributes:
+        origin_mm: (3,) the first one.
+        step: (3,) from one slice of the grid to the next, in mm.
+        depths: For each position, where it lies in the grid, in slices.
     """
+
+    origin_mm: NDArray[np.float64]
+    step: NDArray[np.float64]
+    depths: tuple[float, ...]
+
+
+def rounding_mm(positions: NDArray[np.float64]) -> float:
+    """The unit of the last decimal that any of some positions is stated with, from 0.1 mm down to 0.001 mm.
+
+    Args:
+        positions: (K, 3) as they are stored, in mm.
+
+    Returns:
+        0 where they have more decimals, so that rounding explains nothing.
+    """
+    for decimals in _DECIMALS:
+        if np.abs(positions - positions.round(decimals)).max() < 1e-9:
+            return float(10.0**-decimals)
+    return 0.0
+
+
+def _even_row(positions: NDArray[np.float64], place: str) -> _Row:
+    """The row of (K, 3) positions in mm, K > 1, after a check that every one of them lies on it."""
+    slices = np.arange(len(positions))
+    if row := _row(positions, slices):
+        return row
+    step: NDArray[np.float64] = (positions[-1] - positions[0]) / slices[-1]
+    raise _uneven(positions, np.linalg.norm(positions - positions[0] - np.outer(slices, step), axis=1), place)
+
+
+def _row(positions: NDArray[np.float64], slices: NDArray[np.int64]) -> _Row | None:
+    """The row on which positions are these slices, None if they do not lie on one.
+
+    It joins the first and the last position. Where those are rounded too coarsely for that, it is the line of which all
+    positions may be rounded.
+    """
+    step: NDArray[np.float64] = (positions[-1] - positions[0]) / slices[-1]
+    depths = tuple(slices.astype(float).tolist())
+    off_mm = np.linalg.norm(positions - positions[0] - np.outer(slices, step), axis=1)
+    if off_mm.max() <= _tolerance_mm(float(np.linalg.norm(step))):
+        return _Row(positions[0], step, depths)
+    half_mm = rounding_mm(positions) / 2
+    if not 0 < half_mm <= _ROUNDED_SHARE * float(np.linalg.norm(step)):
+        return None
+    lines = [_line_through(numbers, slices) for numbers in positions.T]
+    if max(off for _, _, off in lines) > half_mm + 1e-6:
+        return None
+    return _Row(np.array([begin for begin, _, _ in lines]), np.array([slope for _, slope, _ in lines]), depths)
+
+
+def _line_through(numbers: NDArray[np.float64], slices: NDArray[np.int64]) -> tuple[float, float, float]:
+    """Begin and slope of the line that lies closest to all numbers, and how far it is from the furthest.
+
+    That distance is convex in the slope, so that each third of a range of slopes tells which end to leave out.
+    """
+
+    def spread(slope: float) -> float:
+        return float(np.ptp(numbers - slope * slices))
+
+    middle, room = float((numbers[-1] - numbers[0]) / slices[-1]), float(np.ptp(numbers) + 1)
+    low, high = middle - room, middle + room
+    for _ in range(_LINE_STEPS):
+        third = (high - low) / 3
+        if spread(low + third) <= spread(high - third):
+            high -= third
+        else:
+            low += third
+    slope = (low + high) / 2
+    rest = numbers - slope * slices
+    return float(rest.max() + rest.min()) / 2, slope, spread(slope) / 2
+
+
+def _filled_row(positions: NDArray[np.float64], place: str) -> _Row:
+    """An even grid over uneven positions on a line, and where each of them lies in it.
+
+    Where slices are missing from an even series, the others lie on the grid exactly. Else the step is that of the
+    closest two slices, or a little less, so that no two positions share a slice.
+    """
+    along = np.linalg.norm(np.diff(positions, axis=0), axis=1)
+    steps = np.maximum(1, np.rint(along / np.median(along))).astype(np.int64)
+    if row := _row(positions, np.concatenate([[0], np.cumsum(steps)])):
+        return row
     whole: NDArray[np.float64] = positions[-1] - positions[0]
     length_mm = float(np.linalg.norm(whole))
     along_mm = (positions - positions[0]) @ whole / length_mm
@@ -168,7 +247,7 @@ def _filled_step(positions: NDArray[np.float64], place: str) -> tuple[NDArray[np
     depths = along_mm / length_mm * intervals
     whole_depths = np.rint(depths)
     on_grid = np.abs(depths - whole_depths).max() * smallest_mm <= _tolerance_mm(smallest_mm)
-    return whole / intervals, tuple((whole_depths if on_grid else depths).tolist())
+    return _Row(positions[0], whole / intervals, tuple((whole_depths if on_grid else depths).tolist()))
 
 
 def _uneven(positions: NDArray[np.float64], off_mm: NDArray[np.float64], place: str) -> GeometryError:

@@ -180,8 +180,13 @@ def _makes_volumes(images: Sequence[Image], groups: Iterable[Sequence[Image]]) -
     return 2 * sum(covered) >= len(covered)
 
 
-def _positions(images: Iterable[Image]) -> list[list[Image]]:
-    return by_position(sorted(images, key=lambda image: plane_of(image).depth_mm), plane_of)
+def _positions(images: Sequence[Image]) -> list[list[Image]]:
+    return by_position(by_depth(images), plane_of)
+
+
+def by_depth(images: Sequence[Image]) -> list[Image]:
+    """Parallel images along the normal of the first: rounded cosines may give each another one, which shuffles them."""
+    return sorted(images, key=lambda image: plane_of(images[0]).depth_mm(plane_of(image)))
 
 
 def plane_of(image: Image) -> Plane:
