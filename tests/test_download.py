@@ -139,7 +139,7 @@ def test_what_is_there_is_not_fetched_again(archive: Path, folder: Path):
 def test_a_partial_file_is_resumed(archive: Path, folder: Path):
     folder.mkdir()
     whole = archive.read_bytes()
-    (folder / f"{TASK}.tar.part").write_bytes(whole[:2_000_000])
+    (folder / f".volseg-{TASK}.tar.part").write_bytes(whole[:2_000_000])
     steps = Steps()
     download(TASK, folder, url=archive.as_uri(), md5=md5_of(archive), progress=steps)
     assert_unpacked(folder)
@@ -148,7 +148,7 @@ def test_a_partial_file_is_resumed(archive: Path, folder: Path):
 
 def test_a_partial_file_of_something_else_fails_and_goes(archive: Path, folder: Path):
     folder.mkdir()
-    (folder / f"{TASK}.tar.part").write_bytes(b"x" * 1000)
+    (folder / f".volseg-{TASK}.tar.part").write_bytes(b"x" * 1000)
     with pytest.raises(DataError, match="checksum"):
         download(TASK, folder, url=archive.as_uri(), md5=md5_of(archive))
     assert names(folder) == set()
@@ -158,7 +158,7 @@ def test_a_partial_file_of_something_else_fails_and_goes(archive: Path, folder: 
 
 def test_without_a_checksum_a_partial_file_is_not_trusted(archive: Path, folder: Path):
     folder.mkdir()
-    (folder / f"{TASK}.tar.part").write_bytes(b"x" * 1000)
+    (folder / f".volseg-{TASK}.tar.part").write_bytes(b"x" * 1000)
     download(TASK, folder, url=archive.as_uri())
     assert_unpacked(folder)
 
@@ -222,7 +222,7 @@ def test_a_broken_connection_is_resumed(archive: Path, folder: Path, server: Ser
     with pytest.raises(DataError, match=f"1500000 of {archive.stat().st_size} bytes") as caught:
         download(TASK, folder, url=server.url, md5=md5_of(archive))
     assert "run the same command again" in caught.value.hint
-    assert (folder / f"{TASK}.tar.part").stat().st_size == 1_500_000
+    assert (folder / f".volseg-{TASK}.tar.part").stat().st_size == 1_500_000
     server.breaks_after = None
     download(TASK, folder, url=server.url, md5=md5_of(archive))
     assert_unpacked(folder)
@@ -231,7 +231,7 @@ def test_a_broken_connection_is_resumed(archive: Path, folder: Path, server: Ser
 
 def test_a_server_without_ranges_starts_anew(archive: Path, folder: Path, server: Server):
     folder.mkdir()
-    (folder / f"{TASK}.tar.part").write_bytes(archive.read_bytes()[:1000])
+    (folder / f".volseg-{TASK}.tar.part").write_bytes(archive.read_bytes()[:1000])
     server.ranges = False
     download(TASK, folder, url=server.url, md5=md5_of(archive))
     assert_unpacked(folder)
@@ -239,7 +239,7 @@ def test_a_server_without_ranges_starts_anew(archive: Path, folder: Path, server
 
 def test_a_whole_partial_file_needs_no_more(archive: Path, folder: Path, server: Server):
     folder.mkdir()
-    (folder / f"{TASK}.tar.part").write_bytes(archive.read_bytes())
+    (folder / f".volseg-{TASK}.tar.part").write_bytes(archive.read_bytes())
     download(TASK, folder, url=server.url, md5=md5_of(archive))
     assert_unpacked(folder)
 

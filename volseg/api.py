@@ -2,8 +2,7 @@
 
 Four arguments mean the same everywhere: `config` is a YAML file of some keys of the configuration, or the keys
 themselves; `changes` are keys laid over those; `allow_gaps` bridges missing slices of DICOM series by interpolation;
-`overwrite` gives up files that lie where the output is to be, though volseg did not write them or somebody changed them
-since. Without it they are refused (`OutputExistsError`); the input of a call is never replaced.
+`overwrite` gives up files in the way that volseg did not write, or that were changed since; an input never is.
 Long work reports to a `progress` callback, and ends when that raises `Cancelled`. Wrong input raises a `VolsegError`
 of the kind that fits: `ConfigError`, `DataError`, `GeometryError`, `CheckpointError`, `OutputError`, `TrainingError`.
 """
@@ -64,19 +63,17 @@ def plan(  # noqa: PLR0913  each is an option of the command
     Raises:
         DataError: If there is no labelled case.
         ConfigError: If a key is unknown or its value not allowed.
-        OutputExistsError: If there is a file that volseg did not write or that was changed since.
     """
     from volseg.config import PartialConfig
     from volseg.io.written import claim
     from volseg.planning import plan_folder
 
     given = PartialConfig.stated(config, changes, allow_gaps, network=network, training={"minutes": minutes})
-    inputs = _inputs(data, config)
-    if output is not None:
-        claim([Path(output)], inputs, overwrite=overwrite)
+    inputs, written = _inputs(data, config), [] if output is None else [Path(output)]
+    claim(written, inputs, overwrite=overwrite)
     made = replace(plan_folder(Path(data), given, progress)[1], inputs=inputs)
-    if output is not None:
-        made.save(output)
+    for path in written:
+        made.save(path)
     return made
 
 
@@ -200,7 +197,6 @@ def evaluate(  # noqa: PLR0913  each is an option of the command
     Raises:
         DataError: If there is nothing to compare.
         ConfigError: If the options do not go with each other.
-        OutputExistsError: If there is a table that volseg did not write or that was changed since.
         OutputError: If the output cannot be written.
     """
     from volseg.evaluation import evaluate_arrays
@@ -213,34 +209,16 @@ def evaluate(  # noqa: PLR0913  each is an option of the command
         raise ConfigError("--images are those of the report: add --report")
     if report and output is None:
         raise ConfigError("a report needs an output folder to be written to")
-    from volseg.about import read_about
-    from volseg.cases import find_images, is_dataset
     from volseg.config import PartialConfig
-    from volseg.evaluation.comparison import references_fact
-    from volseg.evaluation.folder import FolderOptions, evaluate_folder
-    from volseg.io.written import claim
-    from volseg.reporting.evaluations import describe_evaluation, report_evaluation
-    from volseg.reporting.page import REPORT_FILE
+    from volseg.evaluation.folder import FolderOptions
+    from volseg.reporting.evaluations import evaluate_with_report
 
     rules = PartialConfig.stated(None, {"data.geometry": geometry}, allow_gaps).data
-    masks, folder = Path(predictions), Path(references)
     region = None if within is None else Path(within)
-    shown = Path(images) if images else folder if is_dataset(folder) else None
-    known = find_images(shown, rules) if report and shown else {}
     options = FolderOptions(probabilities, region, ignore, resample, only_predicted, rules, overwrite)
-    target = None if output is None else Path(output)
-    if target is not None and report:
-        claim([target / REPORT_FILE], _inputs(masks, folder, images), overwrite=overwrite)
-    result, pairs, settings = evaluate_folder(masks, folder, target, conventions, options, progress)
-    if target is None:
-        return result
-    describe_evaluation(result, settings, target, read_about(masks), references_fact(pairs))
-    if not report:
-        return result
-    page = report_evaluation(result, pairs, settings, known, target, progress)
-    alone = sum(pair.case_id not in known for pair in pairs)
-    remark = f"the report shows {alone} cases without an image; --images names the folder they are in"
-    return replace(result, report=page, remarks=(*result.remarks, *([remark] if alone else [])))
+    shown, target = (None if path is None else Path(path) for path in (images, output))
+    folders = Path(predictions), Path(references), target
+    return evaluate_with_report(*folders, conventions, options, shown, report=report, progress=progress)
 
 
 def compare(first: StrPath, second: StrPath, output: StrPath, *, overwrite: bool = False) -> Comparison:
@@ -257,8 +235,7 @@ def compare(first: StrPath, second: StrPath, output: StrPath, *, overwrite: bool
 
     Raises:
         DataError: If a folder holds no evaluation, or they are not of the same cases, labels and metrics.
-        OutputExistsError: If there is a table that volseg did not write or that was changed since.
-        OutputError: If the tables cannot be written.
+        OutputError: If they cannot be written.
     """
     from volseg.evaluation import compare as compare_scores
 
@@ -305,16 +282,11 @@ def inspect(
 def report(folder: StrPath, *, overwrite: bool = False) -> Path:
     """Write report.html again from a folder of results: a run, an evaluation, or a reviewed batch.
 
-    Args:
-        folder: Of the results.
-        overwrite: Whether a report.html that volseg did not write, or that was changed since, is given up.
-
     Returns:
         The page.
 
     Raises:
         DataError: If it holds no results, or damaged ones.
-        OutputExistsError: If there is a report.html of somebody else's.
         OutputError: If it cannot be written.
     """
     from volseg.reporting.folder import report_folder
@@ -354,7 +326,6 @@ def export(  # noqa: PLR0913  each is an option of the command
         ConfigError: If the format is not known, or the name of the output does not go with it.
         GeometryError: If the mask lies on none of the images.
         DataError: If one of them cannot be read, or lacks what the format must state.
-        OutputExistsError: If there is a file that volseg did not write or that was changed since, or an input.
         OutputError: If it cannot be written.
     """
     from volseg.config import PartialConfig
@@ -362,9 +333,8 @@ def export(  # noqa: PLR0913  each is an option of the command
     from volseg.exporting import export as export_mask
 
     (form,) = parse_formats(format)
-    stated = None if labels is None else Path(labels)
+    paths, stated = (Path(mask), Path(reference), Path(output)), None if labels is None else Path(labels)
     rules = PartialConfig.stated(None, {"data.geometry": geometry}, allow_gaps).data
-    paths = Path(mask), Path(reference), Path(output)
     return export_mask(Export(*paths, form, stated, parse_encoding(encoding), rules, overwrite))
 
 

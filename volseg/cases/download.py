@@ -27,6 +27,8 @@ from urllib.request import Request, url2pathname, urlopen
 from volseg.errors import ConfigError, DataError
 from volseg.io.disk_errors import output_error
 from volseg.io.files import make_folder
+from volseg.io.record import OWN_PREFIX
+from volseg.io.written import discard, move_folder, own_path
 from volseg.progress import Progress, ignore_progress
 
 _CHUNK = 1 << 20
@@ -56,8 +58,8 @@ def download(
 ) -> Path:
     """Fetch a data set and unpack it; what is already there is not fetched again.
 
-    The archive grows in `<task>.tar.part` beside the data and a broken transfer is resumed by the next call. It is
-    unpacked whole or not at all, and removed afterwards.
+    The archive grows in a hidden file beside the data and a broken transfer is resumed by the next call. It is unpacked
+    whole or not at all, and removed afterwards.
 
     Args:
         task: Name of the task, such as "Task04_Hippocampus", and of the folder it becomes.
@@ -80,15 +82,15 @@ def download(
     if target.is_dir() and any(target.iterdir()):
         return target
     make_folder(folder)
-    part = folder / f"{task}.tar.part"
+    part = own_path(folder, f"{task}.tar.part")
     try:
         if md5 is None:
-            part.unlink(missing_ok=True)  # Without a checksum nothing tells whether the two pieces are of one archive.
+            discard(part)  # Without a checksum nothing tells whether the two pieces are of one archive.
         _fetch(url, part, progress)
         if md5 is not None:
             _verify(part, md5, url)
         _extract(part, target, url, progress)
-        part.unlink()
+        discard(part)
     except OSError as error:
         raise output_error(target, error) from error
     return target
@@ -124,7 +126,7 @@ def _fetch(url: str, part: Path, progress: Progress) -> None:
         for chunk in _chunks(stream, url):
             sink.write(chunk)
             done += len(chunk)
-            progress("download", done, stream.total, part.name.removesuffix(".part"))
+            progress("download", done, stream.total, part.stem.removeprefix(OWN_PREFIX))
     if done < stream.total:
         raise _broken_off(url, f"{done} of {stream.total} bytes came")
 
@@ -173,7 +175,7 @@ def _verify(archive: Path, md5: str, url: str) -> None:
     with archive.open("rb") as stream:
         found = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     if found != md5.lower():
-        archive.unlink()
+        discard(archive)
         raise DataError(
             f"the archive from {url} has the MD5 checksum {found}, not {md5.lower()}; it was removed",
             hint="run the same command again; if it stays wrong, the archive at this address is another one",
@@ -195,12 +197,12 @@ def _extract(archive: Path, target: Path, url: str, progress: Progress) -> None:
             with tarfile.open(archive) as tar:
                 tar.extractall(content, filter=_member)  # noqa: S202  # the filter refuses what is unsafe
         except _DAMAGED as error:
-            archive.unlink()
+            discard(archive)
             raise DataError(
                 f"the archive from {url} cannot be unpacked: {error}; it was removed",
                 hint="check that the address is that of a whole tar archive, then run the same command again",
             ) from error
-        _root(content).replace(target)
+        move_folder(_root(content), target)
     progress("extract", 1, 1, target.name)
 
 

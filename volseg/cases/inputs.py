@@ -24,8 +24,19 @@ from volseg.cases.series import choose_series, studies_of
 from volseg.cases.stated_names import NamesBeside, of_references, with_stated_names
 from volseg.config import NO_RULES, DicomRules
 from volseg.errors import DataError
-from volseg.io import FileSource, SegmentsSource, SeriesSource, SetAside, Source, discover, image_files, image_suffix
+from volseg.io import (
+    Discovery,
+    FileSource,
+    SegmentsSource,
+    SeriesSource,
+    SetAside,
+    Source,
+    discover,
+    image_files,
+    image_suffix,
+)
 from volseg.io.files import without_root
+from volseg.io.own_results import without_batches, without_results
 from volseg.progress import Progress, ignore_progress
 
 logger = logging.getLogger(__name__)
@@ -56,7 +67,15 @@ def find_inputs(
         dataset = _for_model(inputs_of_datalist(path / "dataset.json", rules), channels)
     else:
         folder = _images_of(path)
-        dataset = _from_tree(folder, channels, rules, progress)
+        found = without_results(discover(folder, progress, rules=rules), folder)
+        if found.results:
+            logger.info("%d files that volseg wrote below %s are no input", len(found.results), folder.name)
+        dataset = _from_tree(found, folder, channels, rules)
+        if not dataset.cases and not dataset.set_aside and found.results:
+            raise DataError(
+                f"{path} holds no image but {len(found.results)} files that volseg wrote into folders below it",
+                hint="name the folder that they are in, if they are to be segmented",
+            )
         if folder != path and not has_usual_folders(path):  # of those everybody knows what lies beside the images
             beside = [source for source in discover(path).sources if not source.place.is_relative_to(folder)]
             more = tuple(SetAside(source.place, "a reference of the data set, no image") for source in beside)
@@ -96,8 +115,7 @@ def _for_model(dataset: Dataset, channels: tuple[str, ...]) -> Dataset:
     return Dataset(dataset.layout, cases, channels, set_aside=dataset.set_aside)
 
 
-def _from_tree(root: Path, channels: tuple[str, ...], rules: DicomRules, progress: Progress) -> Dataset:
-    discovery = discover(root, progress, rules=rules)
+def _from_tree(discovery: Discovery, root: Path, channels: tuple[str, ...], rules: DicomRules) -> Dataset:
     set_aside = list(discovery.set_aside)
     set_aside += [SetAside(item.path, STRUCTURES) for item in discovery.segments]
     studies, sources, not_taken = _choose_series(discovery.sources, root, channels, rules)
@@ -275,7 +293,7 @@ def find_references(
     elif is_dataset(path) or _is_datalist(path):
         cases = _all_cases(path, rules, progress)
     else:
-        discovery = discover(path, progress, rules=rules)
+        discovery = without_batches(discover(path, progress, rules=rules), path)
         if masks := lone_masks(discovery, path, rules):
             return masks
         found = references_in(discovery, path)

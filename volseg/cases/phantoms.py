@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from volseg.errors import ConfigError
+from volseg.errors import ConfigError, OutputExistsError
 from volseg.image.geometry import AxisOrder, Geometry
 from volseg.image.volume import Label, Mask, Volume
 from volseg.progress import Progress, ignore_progress
@@ -84,6 +84,7 @@ def write_dataset(folder: Path, cases: int = 12, seed: int = 0, progress: Progre
 
     Raises:
         ConfigError: If there is no case to write.
+        OutputExistsError: If the folder holds something.
         OutputError: If they cannot be written.
     """
     from volseg.io import write_mask, write_volume
@@ -91,6 +92,8 @@ def write_dataset(folder: Path, cases: int = 12, seed: int = 0, progress: Progre
 
     if cases < 1:
         raise ConfigError(f"a data set needs at least one case, got {cases}")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise OutputExistsError(f"{folder} is not empty", hint="choose another --output: no data is ever replaced")
     digits = max(2, len(str(cases)))
     for number in range(1, cases + 1):
         case_id = f"phantom_{number:0{digits}}"

@@ -28,6 +28,7 @@ from volseg.image.terminology import lookup
 from volseg.image.volume import Label, Mask
 from volseg.io import SegmentsSource, SeriesSource, Source, discover, read_mask, read_volume, single_source
 from volseg.io.labels import LABELS_FILE, read_labels
+from volseg.io.own_results import without_results
 from volseg.io.written import Inputs, remove_written_in
 
 if TYPE_CHECKING:
@@ -193,7 +194,7 @@ def place(
     """
     faults: list[DataError] = []
     fitting: dict[Source, Placed] = {}
-    for image in discover(path, rules=rules).sources:
+    for image in without_results(discover(path, rules=rules), path).sources:
         try:
             instances = _instances_of(image)  # the pixels of a DICOM series are not read
             fitting[image] = Placed(

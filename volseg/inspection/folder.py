@@ -12,10 +12,11 @@ from volseg.cases import is_dataset
 from volseg.cases.case import names_a_reference, stem
 from volseg.cases.series import choose_series, studies_of
 from volseg.config import DataConfig, DicomRules, PartialConfig
-from volseg.inspection.items import InspectedItem, look_at, not_a_volume
+from volseg.inspection.items import InspectedItem, look_at, not_a_volume, own_results
 from volseg.inspection.readiness import CaseReadiness, Readiness, prediction_readiness, training_readiness
 from volseg.io import Discovery, FileSource, SegmentsSource, SeriesSource, Source, discover, stands_for
 from volseg.io.files import without_root
+from volseg.io.own_results import without_results
 from volseg.progress import Progress, ignore_progress
 
 
@@ -67,7 +68,7 @@ def inspect_folder(
     """
     path, rules = stands_for(path), model or given.data
     listed = path.is_file() and path.suffix.lower() == ".csv"
-    found = Discovery((), ()) if listed else discover(path, progress, rules=rules)
+    found = Discovery((), ()) if listed else without_results(discover(path, progress, rules=rules), path)
     readiness: Readiness | None = None
     if model is not None:
         readiness = prediction_readiness(path, model, progress)
@@ -109,7 +110,7 @@ def _items(
     choices = [choose_series(study, channels, rules) for study in studies_of(series)]
     taken = {source: why for choice in choices for source, why in choice.reasons.items()}
     roles = _Roles(readiness, root)
-    items = [not_a_volume(item, root) for item in found.set_aside]
+    items = [not_a_volume(item, root) for item in found.set_aside] + own_results(found.results, root)
     sources: list[Source] = [*found.sources, *found.segments]
     for done, source in enumerate(sources, start=1):
         item = look_at(roles.volume_of(source), root)

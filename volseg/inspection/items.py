@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,7 +31,8 @@ class InspectedItem:
     Attributes:
         path: Relative to what was inspected.
         kind: "NIfTI", "NRRD", "DICOM series of 40 files" ...
-        status: "ok", "odd" (usable, but look at `remark`), "unusable", "set aside", or "reference" (marks structures).
+        status: "ok", "odd" (usable, but look at `remark`), "unusable", "set aside", "reference" (marks structures), or
+            "result" (volseg wrote it).
         remark: What is odd about it, or why it cannot be used.
         shape: Voxels along the stored axes, None if it cannot be read.
         spacing_mm: Voxel size along the stored axes.
@@ -84,6 +87,15 @@ def look_at(source: Source, root: Path) -> InspectedItem:
 def not_a_volume(item: SetAside, root: Path) -> InspectedItem:
     """An image-like thing that is no volume, with the reason."""
     return InspectedItem(_relative(item.path, root), "", "set aside", without_root(item.reason, root))
+
+
+def own_results(paths: Iterable[Path], root: Path) -> list[InspectedItem]:
+    """What volseg wrote, an item per folder."""
+    counts = Counter(path.parent for path in paths)
+    return [
+        InspectedItem(_relative(folder, root), "", "result", f"{count} files that volseg wrote: they are no input")
+        for folder, count in counts.items()
+    ]
 
 
 def _described(item: InspectedItem, source: SeriesSource) -> InspectedItem:

@@ -25,7 +25,7 @@ _MASK_SUFFIXES = (
     ".probabilities.nii.gz",
 )
 _MESH_SUFFIXES = (".stl", ".ply")
-_BATCH_TABLE, _EVALUATION_TABLE, _COMPARISON_TABLE, _RUN_CONFIG = (
+BATCH_TABLE, _EVALUATION_TABLE, _COMPARISON_TABLE, _RUN_CONFIG = (
     "cases.csv",
     "metrics.csv",
     "comparison.csv",
@@ -34,7 +34,7 @@ _BATCH_TABLE, _EVALUATION_TABLE, _COMPARISON_TABLE, _RUN_CONFIG = (
 _PAGE = ("about.json", "report.html")
 _OF_BATCH = (
     *("labels.json", "itksnap_labels.txt", "niivue_colormap.json", "review.csv", "volseg.log"),
-    *(_BATCH_TABLE, *_PAGE),
+    *(BATCH_TABLE, *_PAGE),
 )
 _OF_EVALUATION = (_EVALUATION_TABLE, "summary.csv", "statistics.csv", *_PAGE)
 _OF_RUN = (
@@ -59,7 +59,7 @@ def is_batch_table(path: Path) -> bool:
 def names_in(folder: Path) -> set[str]:
     """The names of files in a folder that version 0.1.0 must have written; empty if it wrote nothing there."""
     names: set[str] = set()
-    table = folder / _BATCH_TABLE
+    table = folder / BATCH_TABLE
     if is_batch_table(table):
         masks = (f"{case_id}{suffix}" for case_id in _segmented(table) for suffix in _MASK_SUFFIXES)
         names |= {*_OF_BATCH, *_older(folder, masks, table)}
@@ -74,7 +74,7 @@ def names_in(folder: Path) -> set[str]:
 
 def names_below(parent: Path, name: str) -> set[str]:
     """The names of files in `parent / name` that version 0.1.0 must have written, by the tables of `parent`."""
-    folder, table = parent / name, parent / _BATCH_TABLE
+    folder, table = parent / name, parent / BATCH_TABLE
     if name == "pictures" and (is_batch_table(table) or _is_evaluation(parent)):
         tables = (table, parent / _EVALUATION_TABLE)
         return {f"{case_id}.json" for path in tables for case_id in _case_ids(path, lambda _: True)}
@@ -90,7 +90,7 @@ def names_below(parent: Path, name: str) -> set[str]:
 
 def folders_below(parent: Path) -> list[str]:
     """The names of folders in `parent` that version 0.1.0 may have written into."""
-    table = parent / _BATCH_TABLE
+    table = parent / BATCH_TABLE
     cases = _segmented(table) if is_batch_table(table) else set()
     names = {"pictures", *cases, *({"cache", *(f"fold_{n}" for n in range(100))} if _is_run(parent) else ())}
     return sorted(name for name in names if (parent / name).is_dir())

@@ -249,9 +249,11 @@ class Discovery:
         segments: Files that mark named structures, in path order.
         set_aside: Image-like or DICOM things that are no volume (a localizer, a report), in path order.
         ignored: How many other files lie in between.
+        results: What volseg wrote and is left out for that, where that was asked for.
     """
 
     sources: tuple[Source, ...]
     set_aside: tuple[SetAside, ...]
     ignored: int = 0
     segments: tuple[SegmentsSource, ...] = ()
+    results: tuple[Path, ...] = ()

@@ -229,6 +229,11 @@ def unfinished(path: Path) -> Path:
     return path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}@{_machine()}-{next(_counter)}-{path.name[-_END_OF_NAME:]}")
 
 
+def own_path(folder: Path, name: str) -> Path:
+    """A file in a folder that volseg keeps for itself."""
+    return folder / f"{OWN_PREFIX}{name}"
+
+
 def discard(path: Path) -> None:
     """Remove a file that volseg keeps for itself, if it is there.
 

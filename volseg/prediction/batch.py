@@ -6,7 +6,7 @@ import json
 import logging
 import time
 import traceback
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -20,7 +20,6 @@ from volseg.cases.content import refuse_label_maps
 from volseg.config import DataConfig
 from volseg.errors import CheckpointError, ConfigError, DataError, OutputError, OutputExistsError
 from volseg.exporting import (
-    FORMATS,
     MESHES,
     Encoding,
     Format,
@@ -37,7 +36,7 @@ from volseg.io import Source, stands_for, write_probabilities
 from volseg.io.files import append_text, locked_folder, make_folder, remove_leftovers, without_root
 from volseg.io.labels import LABELS_FILE, write_labels
 from volseg.io.source import digest
-from volseg.io.written import Inputs, claim, remove_written, remove_written_in
+from volseg.io.written import Inputs, claim
 from volseg.memory import peak_mb, reset_peak
 from volseg.model.checkpoint import TrainedNetwork
 from volseg.parallel import helpers, pipeline
@@ -51,6 +50,7 @@ from volseg.prediction.cases_csv import (
     probability_file,
     read_results,
 )
+from volseg.prediction.outdated import remove_masks
 from volseg.prediction.predictor import Predictor, Prepared, Segmented
 from volseg.progress import Cancelled, Progress, ignore_progress
 from volseg.version import __version__
@@ -219,7 +219,7 @@ def segment_batch(
     earlier = read_results(output / CASES_FILE, data)
     results = {result.case_id: result for result in _skipped(dataset, source)}
     for case_id in set(results) & set(earlier):
-        _remove_masks(output, case_id)
+        remove_masks(output, case_id)
     stages = _Stages(predictor, request, inputs, earlier, progress)
     with nullcontext(executor) if executor else helpers(2) as workers:
         done = pipeline(dataset.cases, stages.read, stages.segment, stages.write, workers, stages.leaves_room)
@@ -314,7 +314,7 @@ class _Stages:
         began = time.perf_counter()
         case_id = job.case.case_id
         mask = self.predictor.finish(job.segmented)
-        _remove_masks(self.request.output, case_id, self.request.all_formats, probabilities=self.request.probabilities)
+        remove_masks(self.request.output, case_id, self.request.all_formats, probabilities=self.request.probabilities)
         write_all(mask, self._image(job.case), self.request.paths(case_id), self.request.encoding)
         if job.segmented.probabilities is not None:
             path = probability_file(self.request.output, case_id)
@@ -348,7 +348,7 @@ class _Stages:
         except Exception as error:  # noqa: BLE001  a defect met in one case must not cost the others; it is kept in full
             reason = f"a defect of volseg ({type(error).__name__}: {error}); see {LOG_FILE}"
             self._keep(f"case {job.case.case_id}\n{traceback.format_exc()}\n")
-        _remove_masks(self.request.output, job.case.case_id)
+        remove_masks(self.request.output, job.case.case_id)
         logger.info("case %s failed: %s", job.case.case_id, reason)
         return _Job(job.case, result=CaseResult(job.case.case_id, CaseStatus.FAILED, reason))
 
@@ -405,22 +405,3 @@ def _skipped(dataset: Dataset, root: Path) -> list[CaseResult]:
         reports.append(CaseResult(case_id, CaseStatus.SKIPPED, without_root(item.reason, root)))
         logger.info("%s is skipped: %s", item.path, item.reason)
     return reports
-
-
-def _remove_masks(output: Path, case_id: str, formats: Collection[Format] = (), *, probabilities: bool = False) -> None:
-    """No mask of an earlier batch, in whatever format, may stand beside a row that does not tell of it.
-
-    Args:
-        output: Where they are.
-        case_id: Of the case.
-        formats: Those that are written anew: a file takes the place of the earlier one, so that there always is one.
-        probabilities: Whether those are.
-    """
-    if not probabilities:
-        remove_written(probability_file(output, case_id))
-    for form in FORMATS:
-        path = output_path(output, case_id, form)
-        if form in MESHES:  # which files there are depends on the mask
-            remove_written_in(path, f"*.{form}")
-        elif form not in formats:
-            remove_written(path)

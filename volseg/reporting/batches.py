@@ -260,7 +260,7 @@ def page_of_batch(folder: Path) -> Report:
                 if counts[status]
             ),
         ),
-        facts=(*read_about(folder), *_not_known(rows)),
+        facts=(*read_about(folder), *_not_known(rows), *_not_reviewed(rows, counts[CaseStatus.SEGMENTED])),
         rows=pd.concat([rows, lost[["case_id", "status", "reason"]]], ignore_index=True),
         numbers=numbers,
         table=tuple(number.name for number in numbers),
@@ -268,6 +268,12 @@ def page_of_batch(folder: Path) -> Report:
         pictures=kept_pictures(folder, sorted(set(rows["case_id"]))),
         no_pictures="Only the cases that need it most are drawn.",
     )
+
+
+def _not_reviewed(rows: pd.DataFrame, segmented: int) -> Facts:
+    """How many masks of other batches lie in the folder, which nobody looked at here."""
+    others = segmented - rows["case_id"].nunique()
+    return (("not reviewed", f"{others} cases of other batches in this folder"),) if others > 0 else ()
 
 
 def _not_known(rows: pd.DataFrame) -> Facts:

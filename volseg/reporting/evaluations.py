@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from volseg.about import Facts, made_now, read_about, write_about
+from volseg.cases import find_images, is_dataset
 from volseg.evaluation import CasePair, Evaluation, EvaluationSettings, read_pair
+from volseg.evaluation.comparison import references_fact
 from volseg.evaluation.evaluate import METRICS_FILE, STATISTICS_FILE, SUMMARY_FILE
+from volseg.evaluation.folder import FolderOptions, evaluate_folder
 from volseg.evaluation.summary import MEAN_ROW
 from volseg.io import Source
 from volseg.io.tables import read_table
+from volseg.io.written import Inputs, claim
+from volseg.metrics import Conventions
 from volseg.progress import Progress, ignore_progress
 from volseg.reporting.gallery import CaseView, draw_cases, forget_report, image_on, kept_pictures
-from volseg.reporting.page import Number, Report, Tile, write_report
+from volseg.reporting.page import REPORT_FILE, Number, Report, Tile, write_report
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +28,49 @@ if TYPE_CHECKING:
 #: What the tables of a page show of all that was measured, where it was.
 _SHOWN = ("dice", "hd95_mm", "assd_mm", "nsd", "volume_difference_ml", "lesion_f1", "centerline_dice", "auroc")
 _MEANS = ("dice_mean", "hd95_mm_mean", "assd_mm_mean", "nsd_mean", "volume_difference_ml_mean")
+
+
+def evaluate_with_report(
+    predictions: Path,
+    references: Path,
+    output: Path | None,
+    conventions: Conventions,
+    options: FolderOptions,
+    images: Path | None = None,
+    *,
+    report: bool = False,
+    progress: Progress = ignore_progress,
+) -> Evaluation:
+    """Score a folder of masks, write down what made the scores and, if that is wanted, draw them.
+
+    Args:
+        predictions: A folder of masks.
+        references: A folder of label maps or a labelled data set.
+        output: Gets the tables, about.json and the report; without it nothing is written.
+        conventions: How to measure.
+        options: What is compared.
+        images: Those of the report; by default those of the references, if they are a whole data set.
+        report: Whether the report is written, too.
+        progress: Told after each case.
+
+    Raises:
+        VolsegError: As `evaluate_folder` does; and if the report cannot be written.
+    """
+    shown = images or (references if is_dataset(references) else None)
+    known = find_images(shown, options.rules) if report and shown else {}
+    if output is not None and report:
+        inputs = Inputs.of(predictions, references, images)
+        claim([output / REPORT_FILE], inputs, overwrite=options.overwrite)
+    result, pairs, settings = evaluate_folder(predictions, references, output, conventions, options, progress)
+    if output is None:
+        return result
+    describe_evaluation(result, settings, output, read_about(predictions), references_fact(pairs))
+    if not report:
+        return result
+    page = report_evaluation(result, pairs, settings, known, output, progress)
+    alone = sum(pair.case_id not in known for pair in pairs)
+    remark = f"the report shows {alone} cases without an image; --images names the folder they are in"
+    return replace(result, report=page, remarks=(*result.remarks, *([remark] if alone else [])))
 
 
 def describe_evaluation(

@@ -17,6 +17,7 @@ from volseg.cases.layouts.names import in_order, name_parts
 from volseg.config import DicomRules
 from volseg.errors import DataError
 from volseg.io import FileSource, MasksSource, SetAside, Source, discover, image_suffix
+from volseg.io.own_results import without_batches
 from volseg.progress import Progress
 
 _WAY_OUT = "say in a manifest which is meant: a CSV of case_id,image,reference (data/README.md)"
@@ -49,7 +50,7 @@ def from_bids(root: Path, rules: DicomRules, progress: Progress) -> Dataset:
     Raises:
         DataError: If several kinds of label maps may be meant, or they state different names for a value.
     """
-    discovery = discover(root, progress, rules=rules)
+    discovery = without_batches(discover(root, progress, rules=rules), root)
     set_aside = list(discovery.set_aside)
     files: list[BidsFile] = []
     for source in discovery.sources:

@@ -11,6 +11,8 @@ from volseg.cases.layouts.names import by_name, in_order
 from volseg.cases.series import choose_series
 from volseg.config import DicomRules
 from volseg.io import Discovery, SeriesSource, SetAside, Source, discover
+from volseg.io.own_results import without_batches
+from volseg.io.written import is_result
 from volseg.progress import Progress
 
 
@@ -19,13 +21,14 @@ def from_case_folders(root: Path, rules: DicomRules, progress: Progress) -> Data
     found: dict[str, tuple[dict[str, Source], list[Source]]] = {}
     set_aside: list[SetAside] = []
     for folder in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        discovery = discover(folder, progress, rules=rules)
+        discovery = without_batches(discover(folder, progress, rules=rules), root)
         set_aside += discovery.set_aside
         images, references, not_taken = parts_of_case(discovery, folder, rules)
         set_aside += not_taken
         if images or references:
             found[as_case_id([folder.name], found)] = (images, references)
-    loose = [path for path in sorted(root.glob("[!.]*")) if path.is_file() and _holds_something(path)]
+    loose = [path for path in sorted(root.glob("[!.]*")) if path.is_file() and not is_result(path)]
+    loose = [path for path in loose if _holds_something(path)]
     set_aside += [SetAside(path, "lies beside the case folders, not in one") for path in loose]
     channels = tuple(rules.series) or common_channels(images for images, _ in found.values())
     cases = []
@@ -50,7 +53,8 @@ def parts_of_case(
     """The images by channel, the references, and the series that are not taken, of the folder of one case."""
     named = by_name(discovery.sources, folder)
     references: list[Source] = [source for name, source in named.items() if names_a_reference(name)]
-    candidates = {name: source for name, source in named.items() if not names_a_reference(name)}
+    others = {name: source for name, source in named.items() if not names_a_reference(name)}
+    candidates = {name: source for name, source in others.items() if not is_result(source.place)}
     references += discovery.segments
     series = [source for source in candidates.values() if isinstance(source, SeriesSource)]
     images: dict[str, Source] = {}

@@ -12,6 +12,7 @@ from volseg.cases.layouts.names import by_name, in_order, other_names, reference
 from volseg.cases.layouts.stems import match_stems
 from volseg.config import DicomRules
 from volseg.io import SetAside, Source, discover
+from volseg.io.own_results import without_batches, without_results
 from volseg.progress import Progress
 
 
@@ -24,6 +25,7 @@ def from_equal_names(
     partner, images are those whose names begin as their reference's: `images/p1_ct` and `labels/p1_seg`.
     """
     found, wanted = (discover(folder, progress, rules=rules) for folder in (images, references))
+    found, wanted = without_results(found, images), without_batches(wanted, references)
     named, labels = by_name(found.sources, images), references_in(wanted, references)
     plain = _by_base(labels)
     # Where images/a_0000 has its labels/a_0000, the number is that of the case.

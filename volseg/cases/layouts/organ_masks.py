@@ -16,6 +16,7 @@ from volseg.cases.layouts.side_by_side import paired_bases
 from volseg.config import DicomRules
 from volseg.image.terminology import lookup
 from volseg.io import Discovery, MasksSource, SetAside, Source, discover, image_files
+from volseg.io.own_results import without_batches
 from volseg.progress import Progress
 
 _FOLDERS = LABELS | {"organs", "rois", "structures"}
@@ -77,7 +78,7 @@ def mask_folders(files: Files, root: Path, *, with_images: bool = True) -> dict[
 
 def from_organ_masks(root: Path, folders: Mapping[Path, MasksSource], rules: DicomRules, progress: Progress) -> Dataset:
     """The cases of folders with a mask per structure."""
-    discovery = discover(root, progress, rules=rules)
+    discovery = without_batches(discover(root, progress, rules=rules), root)
     masks = {path for source in folders.values() for _, path in source.masks}
     set_aside = list(discovery.set_aside)
     below: defaultdict[Path | None, list[Source]] = defaultdict(list)

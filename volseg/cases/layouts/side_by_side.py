@@ -11,6 +11,7 @@ from volseg.cases.layouts.names import base_of, in_order, name_parts, other_name
 from volseg.cases.layouts.stems import match_stems
 from volseg.config import DicomRules
 from volseg.io import SegmentsSource, SetAside, Source, discover
+from volseg.io.own_results import without_batches
 from volseg.progress import Progress
 
 
@@ -38,7 +39,7 @@ def paired_bases(paths: Iterable[Path]) -> set[str]:
 
 def from_side_by_side(root: Path, rules: DicomRules, progress: Progress) -> Dataset:
     """Pair images and references that lie in one folder and whose names begin alike."""
-    discovery = discover(root, progress, rules=rules)
+    discovery = without_batches(discover(root, progress, rules=rules), root)
     set_aside = list(discovery.set_aside)
     images: dict[str, Source] = {}
     references: defaultdict[str, list[Source]] = defaultdict(list)

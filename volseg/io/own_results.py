@@ -1,0 +1,73 @@
+"""Results of volseg among what a folder tree holds: a mask is no image to segment, wherever it was written.
+
+What is left out is known by the records of the folders, so that a mask that somebody corrected still is none. A folder
+that somebody names himself is meant as it is: the masks of one model can be the images of the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+from volseg.io.earlier import BATCH_TABLE
+from volseg.io.record import written_names
+from volseg.io.source import Discovery, FileSource, SegmentsSource, SetAside
+
+_CHANGED = "volseg wrote a mask of this name here, which was changed since; if it is an image, rename it"
+
+
+def without_results(found: Discovery, root: Path) -> Discovery:
+    """Leave out what volseg wrote, unless nothing else is there.
+
+    Args:
+        found: Everything below `root`.
+        root: What the user named.
+
+    Returns:
+        What may be segmented. A file directly in `root` that was changed since is set aside: it may be another one.
+    """
+    names = cache(written_names)
+    left = _without(found, lambda path: path != root and path.name in names(path.parent))
+    if not left.sources and any(path.parent == root for path in left.results):
+        return _without(found, lambda path: path.parent != root and path.name in names(path.parent))
+    changed = [
+        path for path in left.results if path.parent == root and path.stat().st_size not in names(root)[path.name]
+    ]
+    results = tuple(path for path in left.results if path not in changed)
+    set_aside = [*left.set_aside, *(SetAside(path, _CHANGED) for path in changed)]
+    return replace(left, set_aside=tuple(sorted(set_aside, key=lambda item: item.path)), results=results)
+
+
+def without_batches(found: Discovery, root: Path) -> Discovery:
+    """Leave out the masks of batches that were written into folders below a tree of references.
+
+    A mask that volseg wrote can be a reference where somebody put it among others; a folder of a batch is none.
+
+    Args:
+        found: Everything below `root`.
+        root: What the user named.
+    """
+    names = cache(written_names)
+
+    def is_of_batch(path: Path) -> bool:
+        return path.parent != root and path.name in names(path.parent) and BATCH_TABLE in names(path.parent)
+
+    return _without(found, is_of_batch)
+
+
+def _without(found: Discovery, is_result: Callable[[Path], bool]) -> Discovery:
+    files = (source.place for source in (*found.sources, *found.segments) if isinstance(source, _FILES))
+    results = {path for path in (*files, *(item.path for item in found.set_aside)) if is_result(path)}
+    return replace(
+        found,
+        sources=tuple(source for source in found.sources if source.place not in results),
+        segments=tuple(source for source in found.segments if source.place not in results),
+        set_aside=tuple(item for item in found.set_aside if item.path not in results),
+        results=(*found.results, *sorted(results)),
+    )
+
+
+#: What volseg writes; a series is an image.
+_FILES = (FileSource, SegmentsSource)
