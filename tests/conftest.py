@@ -21,9 +21,9 @@ from volseg.image.geometry import AxisOrder, Geometry
 from volseg.image.volume import Mask, Volume
 from volseg.io import write_mask, write_volume
 from volseg.model.checkpoint import TrainedNetwork
-from volseg.prediction.batch import Request
 from volseg.prediction.cases_csv import CaseResult
 from volseg.prediction.predictor import Predictor
+from volseg.prediction.request import Request
 from volseg.training.run import Run
 
 # How long an example takes says something of the machine only, which may be busy.
@@ -130,7 +130,8 @@ def predict_folder(
 ) -> list[CaseResult]:
     """Segment everything in a folder with some runs or model files."""
     import volseg
-    from volseg.prediction.batch import find_batch, segment_batch
+    from volseg.prediction.batch import segment_batch
+    from volseg.prediction.batch_inputs import find_batch
 
     model = volseg.load(models, changes=changes)
     return segment_batch(find_batch(source, model.config.data), model.networks, request, **options)

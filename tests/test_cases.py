@@ -24,7 +24,7 @@ from volseg.cases import (
     read_splits,
     write_splits,
 )
-from volseg.cases.case import as_case_id, names_a_reference, stem
+from volseg.cases.case import names_a_reference, stem
 from volseg.errors import ConfigError, DataError, GeometryError
 from volseg.image.geometry import AxisOrder, Geometry
 from volseg.image.volume import Label, Mask, Volume
@@ -442,7 +442,7 @@ def test_rows_that_cannot_be_used_are_set_aside(tmp_path: Path) -> None:
     assert ids(find_inputs(path, ("image",))) == ["good", "unlabelled"]  # no reference is needed there
 
 
-@pytest.mark.parametrize("case_id", ["../x", "a/b", "", ".", "..", "-x", "a b", "a\\b", "é", ".hidden"])
+@pytest.mark.parametrize("case_id", ["../x", "a/b", "", ".", "..", "-x", "a\\b", "CON", "x.", ".hidden"])
 def test_unsafe_case_ids_are_refused(case_id: str, tmp_path: Path) -> None:
     save_image(tmp_path / "a.nii.gz")
     path = write_manifest(tmp_path / "cases.csv", f"case_id,image,reference\n{case_id},a.nii.gz,a.nii.gz\n")
@@ -501,7 +501,7 @@ def test_what_holds_no_labelled_case_is_refused_with_the_reasons(tmp_path: Path)
 
 def test_a_single_file_is_a_case_whatever_its_name(tmp_path: Path) -> None:
     dataset = find_inputs(save_image(tmp_path / "my seg.nii.gz"), ("image",))
-    assert ids(dataset) == ["my_seg"]
+    assert ids(dataset) == ["my seg"]
 
 
 def test_a_single_dicom_file_is_a_case(tmp_path: Path) -> None:
@@ -749,18 +749,7 @@ def test_references_of_any_layout(tmp_path: Path) -> None:
         find_references(tmp_path / "empty")
 
 
-# Ids
-
-NAMES = st.text(min_size=0, max_size=10)
-
-
-@given(st.lists(st.lists(NAMES, max_size=3), max_size=6))
-def test_ids_made_of_paths_are_safe_and_unique(paths: list[list[str]]) -> None:
-    taken: list[str] = []
-    for parts in paths:
-        taken.append(as_case_id(parts, taken))
-        Case(taken[-1], {"image": FileSource(Path("a.nii"))})  # refuses what is no file name
-    assert len(set(taken)) == len(taken)
+# Names
 
 
 @pytest.mark.parametrize(

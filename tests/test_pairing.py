@@ -8,6 +8,7 @@ from conftest import make_case
 from volseg.errors import DataError
 from volseg.evaluation.pairing import Pairing, masks_in, pair_cases
 from volseg.io import write_mask
+from volseg.io.files import write_text
 
 
 @pytest.fixture
@@ -36,12 +37,27 @@ def test_masks_belong_to_the_reference_of_their_name(folders) -> None:
     assert partners(folders(["a", "c"], ["a", "b"], only_predicted=True)) == {"a": "a.nii.gz"}
 
 
-def test_a_longer_name_belongs_to_the_longest_it_begins_with_and_is_told(folders) -> None:
+def test_a_longer_name_belongs_to_the_only_one_it_begins_with_and_is_told(folders) -> None:
     """Masks are called by the path of an image, references by the patient."""
-    pairing = folders(["p1_dicom", "p1_2_dicom", "p3"], ["p1", "p1_2", "p3"])
-    assert partners(pairing) == {"p1": "p1_dicom.nii.gz", "p1_2": "p1_2_dicom.nii.gz", "p3": "p3.nii.gz"}
-    told = "2 references are compared with a longer name: p1 with p1_dicom, p1_2 with p1_2_dicom"
+    pairing = folders(["p1_dicom", "p2_dicom", "p3"], ["p1", "p2", "p3"])
+    assert partners(pairing) == {"p1": "p1_dicom.nii.gz", "p2": "p2_dicom.nii.gz", "p3": "p3.nii.gz"}
+    told = "2 references are compared with a longer name: p1 with p1_dicom, p2 with p2_dicom"
     assert pairing.remarks == (told,)
+
+
+def test_a_longer_name_that_may_mean_two_means_none(folders) -> None:
+    """It is the image `2_dicom` of p1, or the image `dicom` of p1_2."""
+    assert partners(folders(["p1_2_dicom", "p3"], ["p1", "p1_2", "p3"])) == {
+        "p1": None,
+        "p1_2": None,
+        "p3": "p3.nii.gz",
+    }
+
+
+def test_where_an_image_lay_says_whose_longer_name_it_is(folders, tmp_path: Path) -> None:
+    rows = ["case_id,status,source,series_uid", "p1_2_dicom,segmented,p1_2/dicom.nii.gz,"]
+    write_text(tmp_path / "masks" / "cases.csv", "\n".join(rows))
+    assert partners(folders(["p1_2_dicom"], ["p1", "p1_2"])) == {"p1": None, "p1_2": "p1_2_dicom.nii.gz"}
 
 
 def test_of_several_longer_names_none_is_chosen(folders) -> None:
@@ -50,10 +66,9 @@ def test_of_several_longer_names_none_is_chosen(folders) -> None:
 
 
 def test_a_name_goes_to_whoever_is_called_so(folders) -> None:
-    """Blanks are no part of a case id, so that two files may want the same one."""
     pairing = folders(["a b", "a_b"], ["a_b"])
     assert partners(pairing) == {"a_b": "a_b.nii.gz"}
-    assert "1 predictions have no reference and are not scored: a_b_2" in pairing.remarks
+    assert "1 predictions have no reference and are not scored: a b" in pairing.remarks
 
 
 def test_names_without_a_partner_are_shown(folders) -> None:

@@ -22,9 +22,9 @@ from volseg.io import FileSource, read_mask, write_volume
 from volseg.io.dicom import write_series
 from volseg.io.labels import read_labels
 from volseg.model.checkpoint import TrainedNetwork, load, load_model, save
-from volseg.prediction.batch import Request
 from volseg.prediction.cases_csv import CaseResult, CaseStatus
 from volseg.prediction.predictor import Predictor, blank_mask, check_ensemble
+from volseg.prediction.request import Request
 from volseg.progress import Progress, ignore_progress
 
 CPU = torch.device("cpu")

@@ -20,7 +20,7 @@ from volseg.image.volume import Mask, Volume
 from volseg.io import FileSource, read_mask, read_volume, write_mask, write_volume
 from volseg.io.files import write_text
 from volseg.model.checkpoint import finalize_model, load, load_model, save
-from volseg.prediction.batch import Request
+from volseg.prediction.request import Request
 from volseg.training import loop
 from volseg.training.epoch import EpochRecord
 from volseg.training.history import outlined_slice, read_validation

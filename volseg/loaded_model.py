@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from volseg.cases import Case
+    from volseg.cases.case_ids import CaseNaming
     from volseg.config import Config
     from volseg.exporting import Encoding, Format
     from volseg.image.volume import Label, Volume
@@ -131,6 +132,7 @@ class Model:
         progress: Progress = ignore_progress,
         on_case_done: Callable[[CaseResult], None] | None = None,
         executor: Executor | None = None,
+        case_id: CaseNaming = "path",
     ) -> Batch:
         """Segment every case in a folder; one bad case never stops the others, and an interrupted batch goes on.
 
@@ -148,23 +150,29 @@ class Model:
             progress: Told per case and window; raise `Cancelled` in it to stop.
             on_case_done: Gets each result as soon as the case is done.
             executor: Reads and writes the cases; two threads unless another is given.
+            case_id: What cases are called by: their "path" below `source`, their DICOM "series" (files by their path),
+                or a "hash" of these: a pseudonym. Whose it is stands in pseudonyms.csv alone, which only its owner may
+                read; who guesses a name can compute its pseudonym.
 
         Returns:
             What became of each discovered case.
 
         Raises:
             DataError: If there is nothing to segment.
-            ConfigError: If a format is not known.
+            ConfigError: If a format or a `case_id` is not known.
             OutputExistsError: If there is a table that volseg did not write or that was changed since.
             OutputError: If the output cannot be written; what is finished is in cases.csv.
         """
+        from volseg.cases.case_ids import parse_naming
         from volseg.exporting import parse_encoding, parse_formats
-        from volseg.prediction.batch import Request, find_batch, segment_batch
+        from volseg.prediction.batch import segment_batch
+        from volseg.prediction.batch_inputs import find_batch
+        from volseg.prediction.request import Request
         from volseg.reporting.batches import claim_report, describe_batch, report_batch
 
         kinds, coding = parse_formats(formats), parse_encoding(encoding)
         request = Request(Path(output), kinds, coding, probabilities, allow_mismatch, overwrite)
-        inputs = find_batch(Path(source), self.config.data, progress)
+        inputs = find_batch(Path(source), self.config.data, progress, parse_naming(case_id))
         if report:
             claim_report(inputs, request.output, overwrite=overwrite)
         results = segment_batch(inputs, self.networks, request, progress, on_case_done, executor)
@@ -187,7 +195,7 @@ class Model:
         return {"networks": self.networks, "files": self.files}
 
     def _only_case(self, path: Path) -> Case:
-        from volseg.prediction.batch import find_batch
+        from volseg.prediction.batch_inputs import find_batch
 
         dataset = find_batch(path, self.config.data).dataset
         if len(dataset.cases) == 1:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from volseg.exporting import Encoding, Format
     from volseg.io import Source
-    from volseg.prediction.batch import Request
     from volseg.prediction.cases_csv import CaseResult, CaseStatus
+    from volseg.prediction.request import Request
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,8 +1,9 @@
 """Cases: which files belong together, found by what a folder holds."""
 
 from volseg.cases.case import Case, Dataset, annotated_labels, read_images, read_reference
-from volseg.cases.inputs import find_images, find_inputs, find_references, is_dataset
+from volseg.cases.inputs import find_inputs
 from volseg.cases.layouts import find_dataset
+from volseg.cases.references import find_images, find_references, is_dataset
 from volseg.cases.splits import Split, choose_splits, make_splits, read_splits, write_splits
 
 __all__ = [

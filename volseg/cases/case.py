@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from volseg.cases.case_ids import case_id_of, is_case_id
 from volseg.cases.splits import Split
 from volseg.errors import ConfigError, DataError, GeometryError
 from volseg.image.geometry import Geometry
@@ -29,7 +30,6 @@ from volseg.io.mask_per_label import label_of_file
 
 logger = logging.getLogger(__name__)
 
-_CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _REFERENCE_NAME = re.compile(
     r"((?P<base>.*)[-_. ])?"
     r"(labels?|labelmaps?|seg|segmentations?|masks?|reference|ground[-_]?truth|gt|msk|dseg|probseg|probabilities)"
@@ -47,7 +47,7 @@ class Case:
     """What belongs to one examination.
 
     Attributes:
-        case_id: Its name in every output; letters, digits, dot, underscore and dash only: a safe file name.
+        case_id: Its name in every output, a safe file name (`case_ids`).
         images: Channel name -> where that channel is read from.
         reference: Where the reference is read from, None if there is none.
         annotated: Names of the labels that were looked for when the reference was drawn; None if all were.
@@ -58,11 +58,17 @@ class Case:
     reference: Source | None = None
     annotated: frozenset[str] | None = None
 
+    @property
+    def image(self) -> Source:
+        """Where the first channel is read from."""
+        return next(iter(self.images.values()))
+
     def __post_init__(self) -> None:
-        if not _CASE_ID.fullmatch(self.case_id):
+        if not is_case_id(self.case_id):
             raise DataError(
-                f"case id {self.case_id!r} cannot be a file name",
-                hint="use letters, digits, dot, underscore and dash, and begin with a letter or a digit",
+                f"case id {self.case_id!r} cannot be a file name on every system",
+                hint=f"use letters, digits, dot, underscore and dash, begin with a letter or a digit, and be short; "
+                f"{case_id_of(self.case_id)!r} would do",
             )
         if not self.images:
             raise DataError(f"case {self.case_id} has no image", hint="add one, or leave the case out")
@@ -237,16 +243,6 @@ def reference_base(name: str) -> str:
     """What the name of a reference says of the image: "p1_seg" is about "p1", "seg" about nothing, "p1" about "p1"."""
     found = _REFERENCE_NAME.fullmatch(name)
     return ((found["base"] or "") if found else name).rstrip("-_. ")
-
-
-def as_case_id(parts: Sequence[str], taken: Collection[str]) -> str:
-    """A safe, unused case id made from the parts of a path."""
-    wanted = re.sub(r"[^A-Za-z0-9._-]+", "_", "_".join(parts)).lstrip("._-") or "case"
-    case_id, count = wanted, 1
-    while case_id in taken:
-        count += 1
-        case_id = f"{wanted}_{count}"
-    return case_id
 
 
 def _read_channel(case: Case, channel: str) -> Volume:

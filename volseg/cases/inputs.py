@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from volseg.cases.case import Case, Dataset, as_case_id, stem
+from volseg.cases import source_names
+from volseg.cases.case import Case, Dataset, stem
+from volseg.cases.case_ids import CaseNaming, case_id_of, lies_below, marked, path_name, pseudonym
 from volseg.cases.content import MASK_BY_NAME, STRUCTURES
-from volseg.cases.layouts import find_dataset
 from volseg.cases.layouts.bids import is_bids, why_no_image
 from volseg.cases.layouts.channels import are_cases, as_channels, group_channels, split_numbered
-from volseg.cases.layouts.datalist import inputs_of_datalist, lists_channels
+from volseg.cases.layouts.datalist import inputs_of_datalist, is_datalist, lists_channels
 from volseg.cases.layouts.folders import has_usual_folders, image_and_label_folders
-from volseg.cases.layouts.names import by_name, references_in, says_reference
-from volseg.cases.layouts.organ_masks import lone_masks, mask_folders
-from volseg.cases.layouts.side_by_side import paired_bases
+from volseg.cases.layouts.names import says_reference
+from volseg.cases.layouts.organ_masks import mask_folders
 from volseg.cases.manifest import from_manifest, is_manifest
 from volseg.cases.series import choose_series, studies_of
-from volseg.cases.stated_names import NamesBeside, of_references, with_stated_names
+from volseg.cases.source_names import by_id, by_name, refused
 from volseg.config import NO_RULES, DicomRules
 from volseg.errors import DataError
 from volseg.io import (
     Discovery,
     FileSource,
-    SegmentsSource,
     SeriesSource,
     SetAside,
     Source,
@@ -35,15 +34,18 @@ from volseg.io import (
     image_files,
     image_suffix,
 )
-from volseg.io.files import without_root
-from volseg.io.own_results import without_batches, without_results
+from volseg.io.own_results import without_results
 from volseg.progress import Progress, ignore_progress
 
 logger = logging.getLogger(__name__)
 
 
 def find_inputs(
-    path: Path, channels: tuple[str, ...], rules: DicomRules = NO_RULES, progress: Progress = ignore_progress
+    path: Path,
+    channels: tuple[str, ...],
+    rules: DicomRules = NO_RULES,
+    progress: Progress = ignore_progress,
+    naming: CaseNaming = "path",
 ) -> Dataset:
     """Find the cases to segment.
 
@@ -52,6 +54,7 @@ def find_inputs(
         channels: The channels that the model needs.
         rules: Which series of a DICOM study is meant, and how it is read.
         progress: Told while files are looked at.
+        naming: What cases are called by. A list names its cases itself, unless they are to have pseudonyms.
 
     Returns:
         The cases, and everything else that was found with the reason why it is not segmented.
@@ -60,17 +63,17 @@ def find_inputs(
         DataError: If there is nothing at `path`, or nothing in it that could be segmented.
     """
     if is_manifest(path):
-        dataset = _for_model(from_manifest(path, rules), channels)
-    elif _is_datalist(path):
-        dataset = _for_model(inputs_of_datalist(path, rules), channels)
+        dataset = _for_model(from_manifest(path, rules), channels, naming)
+    elif is_datalist(path):
+        dataset = _for_model(inputs_of_datalist(path, rules), channels, naming)
     elif lists_channels(path):
-        dataset = _for_model(inputs_of_datalist(path / "dataset.json", rules), channels)
+        dataset = _for_model(inputs_of_datalist(path / "dataset.json", rules), channels, naming)
     else:
         folder = _images_of(path)
         found = without_results(discover(folder, progress, rules=rules), folder)
         if found.results:
             logger.info("%d files that volseg wrote below %s are no input", len(found.results), folder.name)
-        dataset = _from_tree(found, folder, channels, rules)
+        dataset = _from_tree(found, folder, channels, rules, naming)
         if not dataset.cases and not dataset.set_aside and found.results:
             raise DataError(
                 f"{path} holds no image but {len(found.results)} files that volseg wrote into folders below it",
@@ -99,8 +102,11 @@ def _images_of(path: Path) -> Path:
     return path / "images" if alone and not any(image_suffix(entry) for entry in path.iterdir()) else path
 
 
-def _for_model(dataset: Dataset, channels: tuple[str, ...]) -> Dataset:
-    """Give the channels of a manifest the names the model knows them by, when only the names differ."""
+def _for_model(dataset: Dataset, channels: tuple[str, ...], naming: CaseNaming) -> Dataset:
+    """Give the channels of a list the names the model knows them by, when only the names differ."""
+    if naming != "path":
+        cases = tuple(replace(case, case_id=_case_id(case.case_id, case.images, naming)) for case in dataset.cases)
+        dataset = replace(dataset, cases=cases)
     if set(dataset.channels) == set(channels):
         return dataset
     if len(dataset.channels) != len(channels) or set(dataset.channels) & set(channels):
@@ -115,25 +121,42 @@ def _for_model(dataset: Dataset, channels: tuple[str, ...]) -> Dataset:
     return Dataset(dataset.layout, cases, channels, set_aside=dataset.set_aside)
 
 
-def _from_tree(discovery: Discovery, root: Path, channels: tuple[str, ...], rules: DicomRules) -> Dataset:
+def _from_tree(
+    discovery: Discovery, root: Path, channels: tuple[str, ...], rules: DicomRules, naming: CaseNaming
+) -> Dataset:
     set_aside = list(discovery.set_aside)
     set_aside += [SetAside(item.path, STRUCTURES) for item in discovery.segments]
     studies, sources, not_taken = _choose_series(discovery.sources, root, channels, rules)
     set_aside += not_taken
-    named = by_name(sources, root)
+    named, unclear = by_name(sources, root)
+    set_aside += unclear
     if root.is_dir():  # a single file is meant, whatever its name
         set_aside += _without_masks(named, root)
     grouped, unclear, remarks = _grouped(named, root, channels)
     set_aside += unclear
-    cases: dict[str, Case] = {}
-    for name, images in [*studies, *grouped.items()]:
+    whole: list[tuple[str, dict[str, Source]]] = []
+    for name, images in [*studies, *grouped]:
         if missing := [channel for channel in channels if channel not in images]:
             reason = f"the model needs channel {', '.join(missing)} as well, which is not there"
             set_aside += [SetAside(source.place, reason) for source in images.values()]
         else:
-            case_id = as_case_id([name], cases)
-            cases[case_id] = Case(case_id, {channel: images[channel] for channel in channels})
-    return Dataset("tree", tuple(cases.values()), channels, set_aside=tuple(set_aside), remarks=remarks)
+            ordered = {channel: images[channel] for channel in channels}
+            whole.append((_case_id(name, ordered, naming), ordered))
+    found, equal = by_id(whole)
+    for group in equal:
+        set_aside += refused(images.values() for images in group)
+    cases = tuple(Case(case_id, images) for case_id, images in found.items())
+    return Dataset("tree", cases, channels, set_aside=tuple(set_aside), remarks=remarks)
+
+
+def _case_id(name: str, images: Mapping[str, Source], naming: CaseNaming) -> str:
+    """The id of the case that is called so by its path."""
+    first = next(iter(images.values()))
+    if naming == "path":
+        return case_id_of(name)
+    if isinstance(first, SeriesSource):
+        name = f"{first.series_uid}_{first.volume}" if first.volume else first.series_uid
+    return case_id_of(name) if naming == "series" else pseudonym(name)
 
 
 def _without_masks(named: dict[str, Source], root: Path) -> list[SetAside]:
@@ -168,19 +191,28 @@ def _choose_series(
     sorted_out: set[Source] = set()
     for study in studies_of([source for source in sources if isinstance(source, SeriesSource)]):
         choice = choose_series(study, channels, rules)
-        not_taken += [SetAside(source.place, reason) for source, reason in choice.not_taken.items()]
+        not_taken += [source_names.set_aside(source, reason) for source, reason in choice.not_taken.items()]
         sorted_out |= set(study) if len(channels) > 1 else set(choice.not_taken)
         if len(channels) > 1 and choice.chosen:
             folder = Path(os.path.commonpath([source.folder for source in choice.chosen.values()]))
-            parts = folder.relative_to(root).parts if folder.is_relative_to(root) else ()
-            matched.append(("_".join(parts) or folder.name, dict(choice.chosen)))
-    return matched, [source for source in sources if source not in sorted_out], not_taken
+            matched.append((path_name(lies_below(folder, root)), dict(choice.chosen)))
+    return _told_apart(matched), [source for source in sources if source not in sorted_out], not_taken
+
+
+def _told_apart(studies: Sequence[tuple[str, dict[str, Source]]]) -> list[tuple[str, dict[str, Source]]]:
+    """Studies whose files share a folder are all called by a series of their own besides."""
+    counts = Counter(name for name, _ in studies)
+    return [(marked(name, _first_uid(images)) if counts[name] > 1 else name, images) for name, images in studies]
+
+
+def _first_uid(images: Mapping[str, Source]) -> str:
+    return min(source.series_uid for source in images.values() if isinstance(source, SeriesSource))
 
 
 def _grouped(
     named: dict[str, Source], root: Path, channels: tuple[str, ...]
-) -> tuple[dict[str, dict[str, Source]], list[SetAside], tuple[str, ...]]:
-    """Case name -> channel -> source: by channel numbers, as volumes of a 4D file, or by the names of channels."""
+) -> tuple[list[tuple[str, dict[str, Source]]], list[SetAside], tuple[str, ...]]:
+    """Cases by name: their channels are numbered, the volumes of a 4D file, or called by the names of the channels."""
     numbered, rest = split_numbered(named)
     remarks: tuple[str, ...] = ()
     if len(channels) == 1 and numbered and (rest or are_cases(numbered)):
@@ -196,13 +228,10 @@ def _grouped(
         )
         grouped, set_aside = {}, [SetAside(source.place, reason) for source in numbered.values()]
     whole = {name: source for name, source in rest.items() if len(channels) == 1 or _is_4d(source)}
-    for name, source in whole.items():
-        grouped[as_case_id([name], grouped)] = as_channels(source, channels)
+    cases = [*grouped.items(), *((name, as_channels(source, channels)) for name, source in whole.items())]
     apart = {name: source for name, source in rest.items() if name not in whole}
     by_folder, unclear = _by_folder(apart, root, channels)
-    for name, images in by_folder.items():
-        grouped[as_case_id([name], grouped)] = images
-    return grouped, set_aside + unclear, remarks
+    return cases + by_folder, set_aside + unclear, remarks
 
 
 def _is_4d(source: Source) -> bool:
@@ -218,7 +247,7 @@ def _is_4d(source: Source) -> bool:
 
 def _by_folder(
     named: dict[str, Source], root: Path, channels: tuple[str, ...]
-) -> tuple[dict[str, dict[str, Source]], list[SetAside]]:
+) -> tuple[list[tuple[str, dict[str, Source]]], list[SetAside]]:
     """A folder per case, whose files or sub-folders are called by, or end with, the names of the channels.
 
     Where a folder holds several cases, what stands before the channel tells them apart.
@@ -231,21 +260,19 @@ def _by_folder(
             set_aside.append(SetAside(source.place, f"its name is none of the channels {', '.join(channels)}"))
         else:
             folders[source.place.parent][channel].append(source)
-    grouped: dict[str, dict[str, Source]] = {}
+    grouped: list[tuple[str, dict[str, Source]]] = []
     for folder, found in folders.items():
+        below = folder.relative_to(root).parts if folder.is_relative_to(root) else ()
         if (twice := [channel for channel, sources in found.items() if len(sources) > 1]) and (
             several := _by_beginning(found)
         ):
-            parts = folder.relative_to(root).parts if folder.is_relative_to(root) else ()
-            for beginning, images in several.items():
-                grouped[as_case_id([*parts, beginning], grouped)] = images
+            grouped += [(path_name([*below, beginning]), images) for beginning, images in several.items()]
         elif twice:
             reason = f"its folder has channel {', '.join(twice)} more than once; which one is meant is not clear"
             set_aside += [SetAside(source.place, reason) for sources in found.values() for source in sources]
         else:
-            parts = folder.relative_to(root).parts if folder.is_relative_to(root) else ()
             images = {channel: sources[0] for channel, sources in found.items()}
-            grouped[as_case_id(parts or [folder.name], grouped)] = images
+            grouped.append((path_name(below or [folder.name]), images))
     return grouped, set_aside
 
 
@@ -270,95 +297,3 @@ def _channel_called(name: str, channels: tuple[str, ...]) -> str | None:
 
 def _last_part(source: Source) -> str:
     return stem(source.place)
-
-
-def find_references(
-    path: Path, rules: DicomRules = NO_RULES, progress: Progress = ignore_progress
-) -> dict[str, Source]:
-    """Find the references of cases: of a labelled data set in any layout, or a folder of label maps.
-
-    Args:
-        path: A data set, a CSV manifest with a `reference` column, a folder of label maps, or one label map.
-        rules: How DICOM is read.
-        progress: Told while files are looked at.
-
-    Returns:
-        Case id -> where its reference is read from.
-
-    Raises:
-        DataError: If there is none.
-    """
-    if is_manifest(path):
-        cases = with_stated_names(from_manifest(path, rules), path.parent).cases
-    elif is_dataset(path) or _is_datalist(path):
-        cases = _all_cases(path, rules, progress)
-    else:
-        discovery = without_batches(discover(path, progress, rules=rules), path)
-        if masks := lone_masks(discovery, path, rules):
-            return masks
-        found = references_in(discovery, path)
-        if not found:
-            raise DataError(f"{path} holds no reference", hint="give a folder of label maps, or a labelled data set")
-        if not _beside_images(found, path):
-            names = NamesBeside(path, of_references)
-            return {case_id: names.given(source) for case_id, source in found.items()}
-        cases = _all_cases(path, rules, progress)
-    return {case.case_id: case.reference for case in cases if case.reference is not None}
-
-
-def find_images(path: Path, rules: DicomRules = NO_RULES, progress: Progress = ignore_progress) -> dict[str, Source]:
-    """Find the images of cases, to be looked at: of several channels the first.
-
-    Args:
-        path: A data set that is one by its names or a manifest, or a folder of images.
-        rules: How DICOM is read.
-        progress: Told while files are looked at.
-
-    Returns:
-        Case id -> where its image is read from.
-
-    Raises:
-        DataError: If there is nothing at `path`.
-    """
-    if is_manifest(path):
-        cases = from_manifest(path, rules).cases
-    elif is_dataset(path) or _is_datalist(path):
-        cases = find_dataset(path, rules, progress).cases
-    else:
-        cases = find_inputs(path, ("image",), rules, progress).cases
-    return {case.case_id: next(iter(case.images.values())) for case in cases}
-
-
-def _is_datalist(path: Path) -> bool:
-    return path.is_file() and path.suffix.lower() == ".json"
-
-
-def is_dataset(path: Path) -> bool:
-    """Whether a folder says by its names that it holds images and references."""
-    if not path.is_dir():
-        return False
-    names = {entry.name: entry.is_dir() for entry in path.iterdir()}
-    described = "dataset.json" in names and any(names.values())  # nnU-Net puts one among its masks, too
-    stated = described or not names.keys().isdisjoint({"labels", "labelsTr"})
-    return stated or image_and_label_folders(path) is not None or is_bids(path)
-
-
-def _all_cases(path: Path, rules: DicomRules, progress: Progress) -> tuple[Case, ...]:
-    """The cases of a labelled data set; what is not used is said, since nobody would miss it in a mean."""
-    dataset = find_dataset(path, rules, progress)
-    for item in dataset.set_aside:
-        logger.warning("not scored: %s: %s", item.path.name, without_root(item.reason, path))
-    return dataset.cases
-
-
-def _beside_images(found: dict[str, Source], root: Path) -> bool:
-    """Whether references lie beside images: in a folder per case, or called as their image."""
-    files = image_files(root)
-    if paired_bases(files.get(root, ())) or mask_folders(files, root):
-        return True
-    below = [
-        isinstance(source, SegmentsSource) or says_reference(source.place)
-        for source in found.values()
-        if source.place.parent != root
-    ]
-    return any(below) and not all(below)

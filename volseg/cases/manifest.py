@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from volseg.cases.case import Case, Dataset, as_case_id
+from volseg.cases.case import Case, Dataset
+from volseg.cases.case_ids import case_id_of, same_on_any_disk
 from volseg.cases.listed import listed_path, listed_source
 from volseg.cases.manifest_csv import Row, read_rows
 from volseg.config import NO_RULES, DicomRules
@@ -42,16 +44,16 @@ def from_manifest(path: Path, rules: DicomRules = NO_RULES) -> Dataset:
     if "case_id" not in meant or not channels or len(set(columns)) < len(columns):
         raise DataError(f"{path} is no manifest: its columns are {', '.join(columns)}", hint=_COLUMNS)
     _check_channels(path, channels, rows)
-    counts = Counter(row.cells[meant["case_id"]] for row in rows)
+    counts = Counter(same_on_any_disk(row.cells[meant["case_id"]]) for row in rows)
     cases: dict[str, Case] = {}
     set_aside: list[SetAside] = []
     for row in rows:
-        case_id = row.cells[meant["case_id"]]
+        case_id = unicodedata.normalize("NFC", row.cells[meant["case_id"]])
         try:
-            _check_row(path, row, case_id, counts[case_id])
-            cases[case_id] = _case(path, row, meant, channels, rules)
+            _check_row(path, row, case_id, counts[same_on_any_disk(case_id)])
+            cases[case_id] = _case(path, row, case_id, meant, channels, rules)
         except DataError as error:
-            place = path.parent / as_case_id([case_id], ()) if case_id else path
+            place = path.parent / case_id_of(case_id) if case_id else path
             set_aside.append(SetAside(place, f"line {row.line}: {error.explanation}"))
     return Dataset("manifest", tuple(cases.values()), _named(channels), set_aside=tuple(set_aside))
 
@@ -109,13 +111,15 @@ def _check_channels(path: Path, channels: tuple[str, ...], rows: list[Row]) -> N
         )
 
 
-def _case(path: Path, row: Row, meant: Mapping[str, str], channels: tuple[str, ...], rules: DicomRules) -> Case:
+def _case(
+    path: Path, row: Row, case_id: str, meant: Mapping[str, str], channels: tuple[str, ...], rules: DicomRules
+) -> Case:
     images = {
         name: _source(path, row.cells[column], rules) for name, column in zip(_named(channels), channels, strict=True)
     }
     stated = {meaning: row.cells[column] for meaning, column in meant.items()}
     reference = _source(path, stated["reference"], rules) if stated.get("reference") else None
-    return Case(stated["case_id"], images, reference, _annotated(stated.get("annotated", "")))
+    return Case(case_id, images, reference, _annotated(stated.get("annotated", "")))
 
 
 def _named(channels: tuple[str, ...]) -> tuple[str, ...]:
@@ -129,7 +133,10 @@ def _check_row(path: Path, row: Row, case_id: str, count: int) -> None:
             f"it has more cells than there are columns: {row.surplus}", hint="put quotes around what has commas"
         )
     if count > 1:
-        raise DataError(f"{path} lists case {case_id!r} twice", hint="give each case an id of its own")
+        raise DataError(
+            f"{path} lists case {case_id!r} twice, or another one whose files would have its names on some disks",
+            hint="give each case an id of its own",
+        )
 
 
 def _annotated(entry: str) -> frozenset[str] | None:

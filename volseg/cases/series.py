@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from volseg.config import DicomRules, SeriesRule
-from volseg.io import SeriesSource
+from volseg.io import SeriesSource, SetAside, Source
 
 #: ImageType of an image that was computed from others, and so is taken only if there is nothing else.
 _DERIVED = {"DERIVED", "SECONDARY", "MPR", "SUBTRACTION", "ADC", "FA", "TRACEW"}
@@ -86,6 +86,26 @@ def choose_series(series: Sequence[SeriesSource], channels: Sequence[str], rules
             chosen[channel] = fitting[0]
             reasons[fitting[0]] = [f"taken for {channel}" + (_advantage(*fitting[:2]) if len(fitting) > 1 else "")]
     return SeriesChoice(chosen, {source: "; ".join(why) for source, why in reasons.items()})
+
+
+def choose_in_folders(sources: Sequence[Source], rules: DicomRules) -> tuple[list[Source], list[SetAside]]:
+    """Where the series of one study share a folder, take the one that prediction would; the folder's name is its own.
+
+    Args:
+        sources: Series and files.
+        rules: For the channel "image".
+
+    Returns:
+        What is taken, in the order given; and the series that are not.
+    """
+    groups: dict[object, list[SeriesSource]] = {}
+    for source in sources:
+        if isinstance(source, SeriesSource) and source.traits.study_uid:
+            groups.setdefault((source.place, source.volume, source.traits.study_uid), []).append(source)
+    choices = [choose_series(group, ("image",), rules) for group in groups.values() if len(group) > 1]
+    reasons = {source: reason for choice in choices for source, reason in choice.not_taken.items()}
+    not_taken = [SetAside(source.place, reason, source.series_uid) for source, reason in reasons.items()]
+    return [source for source in sources if source not in reasons], not_taken
 
 
 def _pickiest_first(series: Sequence[SeriesSource], channels: Sequence[str], rules: DicomRules) -> list[str]:

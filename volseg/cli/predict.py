@@ -48,6 +48,14 @@ def predict(  # noqa: PLR0913  each is an option
             help="Segment images that the model was not made for (another modality, say), with a warning in cases.csv.",
         ),
     ] = False,
+    case_id: Annotated[
+        str,
+        typer.Option(
+            "--case-id",
+            help="What cases are called by: path, series (SeriesInstanceUID), or hash, a pseudonym; "
+            "pseudonyms.csv says whose.",
+        ),
+    ] = "path",
     report: Annotated[
         bool, typer.Option("--report", help="Also write report.html: what somebody should look at, with pictures.")
     ] = False,
@@ -71,12 +79,13 @@ def predict(  # noqa: PLR0913  each is an option
             report=report,
             allow_mismatch=allow_mismatch,
             overwrite=overwrite,
+            case_id=case_id,  # type: ignore[arg-type]
             progress=progress,
             on_case_done=show,
         )
-    for case_id, case in batch.items():
+    for name, case in batch.items():
         if case.reason:
-            say(f"{'warning' if case.status == 'segmented' else case.status}: {case_id}: {case.reason}")
+            say(f"{'warning' if case.status == 'segmented' else case.status}: {name}: {case.reason}")
     segmented, skipped, failed = (batch.count(status) for status in ("segmented", "skipped", "failed"))
     print_line(
         f"{segmented} segmented, {skipped} skipped, {failed} failed of {len(batch)} discovered; "

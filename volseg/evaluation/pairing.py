@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Iterable
+import logging
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 
 from volseg.cases import find_references
-from volseg.cases.case import as_case_id
-from volseg.cases.layouts.names import name_parts
+from volseg.cases.case_ids import case_id_of, path_name, why_equal
 from volseg.cases.layouts.organ_masks import lone_masks
+from volseg.cases.source_names import by_id, names_in
 from volseg.config import NO_RULES, DicomRules
 from volseg.errors import DataError
 from volseg.evaluation import CasePair
 from volseg.io import Source, discover
 from volseg.io.earlier import is_batch_table
-from volseg.prediction.cases_csv import CASES_FILE, PROBABILITIES, probability_file, segmented_cases
+from volseg.io.files import without_root
+from volseg.prediction.cases_csv import CASES_FILE, PROBABILITIES, segmented_cases
+
+_ENDING = f"{PROBABILITIES}.nii.gz"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -57,40 +64,37 @@ def pair_cases(
     """
     wanted = find_references(references, rules)
     made = masks_in(predictions, rules)
+    lay: dict[str, str] = {}
     if is_batch_table(predictions / CASES_FILE):  # a mask that it does not tell of belongs to no case
-        made = {case_id: made[case_id] for case_id in segmented_cases(predictions / CASES_FILE) if case_id in made}
-    longer = _longer_names(wanted, made)
-    made |= {case_id: made.pop(name) for case_id, name in longer.items()}
-    if not set(made) & set(wanted):
+        lay = {case_id: origin.source for case_id, origin in segmented_cases(predictions / CASES_FILE).items()}
+        made = {case_id: made[case_id] for case_id in lay if case_id in made}
+    names = partners(wanted, made, lay)
+    if not names:
         raise DataError(
             f"no mask in {predictions} has the name of a reference in {references}",
             hint=f"masks: {_some(made)}; references: {_some(wanted)}",
         )
-    missing = sorted(set(wanted) - set(made))
-    extra = sorted(set(made) - set(wanted))
-    remarks = []
-    if longer:
-        pairs_by_name = (f"{case_id} with {name}" for case_id, name in longer.items())
-        remarks.append(f"{len(longer)} references are compared with a longer name: {_some(pairs_by_name)}")
-    if missing:
+    remarks = longer_names(names, "references are compared with")
+    if missing := set(wanted) - set(names):
         what = "left out" if only_predicted else "scored 0 (--only-predicted leaves them out)"
         remarks.append(f"{len(missing)} references have no prediction and are {what}: {_some(missing)}")
-    if extra:
+    if extra := set(made) - set(names.values()):
         remarks.append(f"{len(extra)} predictions have no reference and are not scored: {_some(extra)}")
-    chosen = [case_id for case_id in sorted(wanted) if not only_predicted or case_id in made]
     regions = {} if within is None else masks_in(within, rules)
-    shares = {case_id: probability_file(predictions, longer.get(case_id, case_id)) for case_id in chosen}
-    pairs = [
+    inside = partners(wanted, regions)
+    remarks += longer_names(inside, "references are looked at within")
+    shares = probabilities_in(predictions)
+    pairs = (
         CasePair(
             case_id,
-            made.get(case_id),
+            made[names[case_id]] if case_id in names else None,
             wanted[case_id],
-            regions.get(case_id),
-            shares[case_id] if shares[case_id].is_file() else None,
+            regions[inside[case_id]] if case_id in inside else None,
+            shares.get(names.get(case_id, case_id)),
         )
-        for case_id in chosen
-    ]
-    return Pairing(tuple(pairs), tuple(remarks))
+        for case_id in sorted(wanted)
+    )
+    return Pairing(tuple(pair for pair in pairs if pair.prediction or not only_predicted), tuple(remarks))
 
 
 def masks_in(folder: Path, rules: DicomRules = NO_RULES) -> dict[str, Source]:
@@ -101,30 +105,60 @@ def masks_in(folder: Path, rules: DicomRules = NO_RULES) -> dict[str, Source]:
         rules: How DICOM is read.
 
     Returns:
-        Case id -> its mask; a case in several formats is one case.
+        Case id -> its mask; a case in several formats is one case. Masks whose ids are equal are nobody's, with a
+        warning.
     """
     found = discover(folder, rules=rules)
     if per_structure := lone_masks(found, folder, rules):
         return per_structure
-    named = {"_".join(name_parts(source, folder)): source for source in reversed([*found.sources, *found.segments])}
-    masks: dict[str, Source] = {}
-    for name in sorted(named, key=lambda name: (as_case_id([name], ()) != name, name)):  # who is called so comes first
-        if not name.endswith(PROBABILITIES):
-            masks[as_case_id([name], masks)] = named[name]
-    return masks
+    named = dict(names_in(reversed([*found.sources, *found.segments]), folder))
+    masks = ((case_id_of(name), source) for name, source in named.items() if not name.endswith(PROBABILITIES))
+    known, equal = by_id(masks, key=str)
+    for group in equal:
+        logger.warning("not used: %s", without_root(why_equal(str(source.place) for source in group), folder))
+    return known
 
 
-def _longer_names(wanted: Collection[str], made: Collection[str]) -> dict[str, str]:
-    """Case id of a reference -> the one prediction whose name goes on behind it.
+def probabilities_in(folder: Path) -> dict[str, Path]:
+    """Case id -> its file of probabilities, as `volseg predict` writes it."""
+    return {case_id_of(path_name([path.name])[: -len(_ENDING)]): path for path in folder.glob(f"*{_ENDING}")}
 
-    A labelled case may be called by its folder, what is predicted by the path of its image, which may lie deeper.
+
+def partners(
+    wanted: Collection[str], found: Collection[str], lay: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, str]:
+    """Which of the names that were found is meant by each that is wanted.
+
+    A name means itself. What has no partner means the one name that goes on behind it, which means nothing else: a
+    labelled case may be called by its folder, what is predicted by the path of its image, which lies deeper.
+
+    Args:
+        wanted: Case ids.
+        found: Case ids.
+        lay: Where what was found lay below its input, where that is known; it says where a name goes on.
+
+    Returns:
+        Wanted -> found.
     """
-    longer: defaultdict[str, list[str]] = defaultdict(list)
-    for name in set(made) - set(wanted):
-        fitting = [case_id for case_id in wanted if name.startswith(f"{case_id}_")]
-        if fitting:
-            longer[max(fitting, key=len)].append(name)
-    return {case_id: names[0] for case_id, names in longer.items() if len(names) == 1 and case_id not in made}
+    equal = {case_id: case_id for case_id in wanted if case_id in found}
+    begun = {name: _beginnings(name, wanted, lay.get(name, "")) for name in found if name not in equal}
+    times = Counter(case_id for beginnings in begun.values() for case_id in beginnings)
+    longer = {only[0]: name for name, only in begun.items() if len(only) == 1 and times[only[0]] == 1}
+    return longer | equal
+
+
+def _beginnings(name: str, wanted: Collection[str], lay: str) -> list[str]:
+    """The ids that a longer name may go on from: folders in which its source lies, or anything up to an underscore."""
+    folders = {case_id_of(path_name(folder.parts)) for folder in PurePosixPath(lay).parents}
+    return [case_id for case_id in wanted if case_id in folders] or [
+        case_id for case_id in wanted if name.startswith(f"{case_id}_")
+    ]
+
+
+def longer_names(partners: Mapping[str, str], what: str) -> list[str]:
+    """A remark on the partners that have other names, if there are any."""
+    longer = [f"{case_id} with {name}" for case_id, name in partners.items() if name != case_id]
+    return [f"{len(longer)} {what} a longer name: {_some(longer)}"] if longer else []
 
 
 def _some(names: Iterable[str]) -> str:

@@ -12,6 +12,7 @@ from volseg.errors import ConfigError, DataError
 from volseg.image.terminology import is_private, private
 from volseg.image.volume import Label
 from volseg.io import SeriesSource, Source
+from volseg.io.files import file_name
 
 Format = Literal["nifti", "nrrd", "mha", "seg-nrrd", "dicom-seg", "rtstruct", "dicom-sr", "stl", "ply", "glb", "png"]
 #: How a DICOM Segmentation holds its voxels: a bit per segment, or a number per voxel.
@@ -43,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 def output_path(folder: Path, case_id: str, form: Format) -> Path:
     """Where the mask of a case is written in a format: a file, or a folder of meshes."""
-    return folder / f"{case_id}{SUFFIXES[form]}"
+    return folder / file_name(f"{case_id}{SUFFIXES[form]}")
 
 
 def parse_formats(names: str | Sequence[str]) -> tuple[Format, ...]:

@@ -69,13 +69,31 @@ def _moved(path: Path, put: Callable[[Path, Path], None]) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole UTF-8 text file.
+    """Write a whole UTF-8 text file; bytes of a file name that are no text are escaped.
 
     Raises:
         OutputError: If it cannot be written.
     """
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def write_private_text(path: Path, text: str) -> None:
+    """Write a whole UTF-8 text file that nobody but its owner may read, not even while it is written.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    with atomic_path(path) as temporary:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+
+
+def readable(text: str) -> str:
+    """A text in one line that every file and console takes: bytes that are no text, and what steers, are escaped."""
+    shown = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(char if char.isprintable() or char == " " else ascii(char)[1:-1] for char in shown)
 
 
 def append_text(path: Path, text: str) -> None:
@@ -136,6 +154,11 @@ def locked_folder(folder: Path) -> Iterator[None]:
         except OSError as error:
             raise output_error(folder, error) from error
         yield
+
+
+def file_name(text: str) -> str:
+    """A text as the name of a file, so that its bytes on disk are UTF-8 whatever the locale says."""
+    return os.fsdecode(text.encode("utf-8", "surrogateescape"))
 
 
 def without_root(text: str, root: Path) -> str:

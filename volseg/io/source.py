@@ -234,10 +234,12 @@ class SetAside:
     Attributes:
         path: The file, or the folder of the series.
         reason: Why, in words a user understands.
+        series_uid: SeriesInstanceUID, of what is a series.
     """
 
     path: Path
     reason: str
+    series_uid: str = ""
 
 
 @dataclass(frozen=True)

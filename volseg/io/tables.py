@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import io
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,14 @@ from volseg.io.files import atomic_path
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Columns that hold names, even where every one of them looks like a number.
-_TEXTS = dict.fromkeys(("case_id", "label", "metric", "reason", "key"), str)
+#: Columns that hold words, even where every one of them looks like a number or like nothing; all others hold numbers.
+_TEXTS = dict.fromkeys(
+    [
+        *("case_id", "label", "metric", "status", "first_status", "second_status", "reason", "path", "key", "source"),
+        *("series_uid", "policy", "definition", "better", "worst_cases"),
+    ],
+    str,
+)
 _HINT = "name a folder that volseg wrote"
 
 
@@ -39,7 +46,15 @@ def write_table(
     import pandas as pd
 
     with atomic_path(path) as temporary:
-        pd.DataFrame(rows, columns=columns).to_csv(temporary, index=False, float_format=float_format)
+        table = pd.DataFrame(rows, columns=columns)
+        table.to_csv(temporary, index=False, float_format=float_format, errors="backslashreplace")
+
+
+def as_csv(rows: Iterable[Sequence[str]], columns: Sequence[str]) -> str:
+    """Rows of words as the text of a CSV."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([columns, *rows])
+    return text.getvalue()
 
 
 def read_table(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from volseg.cases.case import stem
 from volseg.config import DataConfig
-from volseg.errors import OutputError
+from volseg.errors import DataError, OutputError
 from volseg.image.volume import Label
 from volseg.io.earlier import is_batch_table
-from volseg.io.files import locked_folder
+from volseg.io.files import file_name, locked_folder
 from volseg.io.labels import LABELS_FILE, read_labels
 from volseg.io.tables import read_cells, read_table, write_table
 from volseg.io.written import is_unchanged
@@ -64,6 +65,26 @@ class Effort:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where a case comes from.
+
+    Attributes:
+        source: Where its first channel lies below the input; empty if that is not known.
+        series_uid: SeriesInstanceUID, of what is a DICOM series.
+    """
+
+    source: str = ""
+    series_uid: str = ""
+
+    def is_another_than(self, other: Origin) -> bool:
+        """Whether the two are known to be different patients: other series, or files of other names."""
+        if self.series_uid and other.series_uid:
+            return self.series_uid != other.series_uid
+        names = [PurePosixPath(origin.source) for origin in (self, other) if origin.source]
+        return len({name.with_name(stem(Path(name))) for name in names}) > 1
+
+
+@dataclass(frozen=True)
 class CaseResult:
     """One row of cases.csv.
 
@@ -74,6 +95,8 @@ class CaseResult:
         effort: What it took.
         volumes_ml: Label name -> volume in the mask.
         key: Hash of the input, the models and the formats, by which a continued batch knows that a mask is up to date.
+        source: Where its first channel lies below the input; empty where nobody is to know.
+        series_uid: SeriesInstanceUID, of what is a DICOM series.
     """
 
     case_id: str
@@ -82,11 +105,13 @@ class CaseResult:
     effort: Effort = field(default_factory=Effort)
     volumes_ml: dict[str, float] = field(default_factory=dict)
     key: str = ""
+    source: str = ""
+    series_uid: str = ""
 
 
 def probability_file(output: Path, case_id: str) -> Path:
     """Where the probabilities of a case lie, if they were asked for."""
-    return output / f"{case_id}{PROBABILITIES}.nii.gz"
+    return output / file_name(f"{case_id}{PROBABILITIES}.nii.gz")
 
 
 def merge_results(results: Sequence[CaseResult], data: DataConfig, path: Path) -> None:
@@ -130,6 +155,8 @@ def _row(result: CaseResult, data: DataConfig) -> dict[str, str]:
         "peak_memory_mb": round(effort.peak_memory_mb),
         **{f"{label.name}_ml": result.volumes_ml.get(label.name) for label in data.output_labels},
         "key": result.key,
+        "source": result.source,
+        "series_uid": result.series_uid,
     }
     return {name: _cell(value) for name, value in cells.items()}
 
@@ -167,14 +194,23 @@ def _meanings(labels: Sequence[Label]) -> set[tuple[int, str, tuple[int, ...]]]:
     return {(label.value, label.name, label.parts) for label in labels}
 
 
-def segmented_cases(path: Path) -> list[str]:
-    """The ids of the cases that a cases.csv says are segmented.
+def segmented_cases(path: Path) -> dict[str, Origin]:
+    """The ids of the cases that a cases.csv says are segmented, and where each comes from, as far as it says so.
 
     Raises:
         DataError: If it is not of that form.
     """
     table = read_table(path, ["case_id", "status"])
-    return list(table.loc[table["status"] == CaseStatus.SEGMENTED, "case_id"])
+    segmented = table[table["status"] == CaseStatus.SEGMENTED].to_dict("records")
+    return {str(row["case_id"]): Origin(_text(row, "source"), _text(row, "series_uid")) for row in segmented}
+
+
+def read_origins(path: Path) -> dict[str, Origin]:
+    """The same of an earlier batch; nothing if the file is not there, or is none."""
+    try:
+        return segmented_cases(path)
+    except DataError:
+        return {}
 
 
 def _result(row: Mapping[str, str], data: DataConfig) -> CaseResult:
@@ -187,5 +223,11 @@ def _result(row: Mapping[str, str], data: DataConfig) -> CaseResult:
         float(row["peak_memory_mb"]),
     )
     volumes = {label.name: float(row[f"{label.name}_ml"]) for label in data.output_labels}
-    warning = row["reason"] if isinstance(row["reason"], str) else ""  # an empty cell is NaN
-    return CaseResult(row["case_id"], CaseStatus.SEGMENTED, warning, effort, volumes, row["key"])
+    origin = row.get("source", ""), row.get("series_uid", "")
+    return CaseResult(row["case_id"], CaseStatus.SEGMENTED, row["reason"], effort, volumes, row["key"], *origin)
+
+
+def _text(row: Mapping[Hashable, object], column: str) -> str:
+    """A cell that is empty, or not there: tables of 0.1.0 have neither."""
+    value = row.get(column)
+    return value if isinstance(value, str) else ""

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from volseg.model.checkpoint import TrainedNetwork
-    from volseg.prediction.batch import BatchInputs
+    from volseg.prediction.batch_inputs import BatchInputs
 
 
 #: The ends of the axes of a volume in canonical order.
@@ -137,13 +137,17 @@ def report_batch(
             mask = _mask(masks.get(case_id), images[case_id], labels)
             findings += review(case_id, mask, labels, volumes, _probabilities(output, case_id, model.config.data))
         except DataError as error:
-            findings.append(ReviewRow(case_id, reason=f"not reviewed: {without_root(error.explanation, output)}"))
+            reason = inputs.tellable(without_root(error.explanation, output))
+            findings.append(ReviewRow(case_id, reason=f"not reviewed: {reason}"))
         progress("review", done, len(segmented), case_id)
     write_table(findings, output / REVIEW_FILE, [field.name for field in fields(ReviewRow)])
 
     def view_of(case_id: str) -> CaseView:
-        mask = _mask(masks.get(case_id), images[case_id], labels)
-        return CaseView(None, mask, image_on(mask.geometry, images[case_id], case_id))
+        try:
+            mask = _mask(masks.get(case_id), images[case_id], labels)
+        except DataError as error:
+            raise DataError(inputs.tellable(str(error))) from error
+        return CaseView(None, mask, image_on(mask.geometry, images[case_id], case_id, inputs.tellable))
 
     draw_cases(view_of, _worst_first(findings), output, progress)
     return write_report(page_of_batch(output), output)

@@ -13,7 +13,7 @@ from volseg.errors import DataError
 from volseg.image.geometry import Geometry
 from volseg.image.volume import Mask, Volume
 from volseg.io import Source, read_volume
-from volseg.io.files import make_folder, write_text
+from volseg.io.files import file_name, make_folder, write_text
 from volseg.io.json_files import read_json
 from volseg.io.written import is_result, remove_written, remove_written_in
 from volseg.parallel import side_by_side
@@ -80,14 +80,23 @@ def _drawn(view_of: Callable[[str], CaseView], case_id: str) -> str:
     return json.dumps(asdict(picture), separators=(",", ":"))
 
 
-def image_on(grid: Geometry, source: Source | None, case_id: str) -> Volume | None:
-    """The image under a mask; None, with a warning, if it cannot be read or lies elsewhere: it can be drawn alone."""
+def image_on(
+    grid: Geometry, source: Source | None, case_id: str, tellable: Callable[[str], str] = str
+) -> Volume | None:
+    """The image under a mask; None, with a warning, if it cannot be read or lies elsewhere: it can be drawn alone.
+
+    Args:
+        grid: Of the mask.
+        source: Where the image is read from, if there is one.
+        case_id: For the warning.
+        tellable: Takes from a warning what it must not say.
+    """
     if source is None:
         return None
     try:
         image = read_volume(source)
     except DataError as error:
-        logger.warning("drawn without its image: %s: %s", case_id, error)
+        logger.warning("drawn without its image: %s: %s", case_id, tellable(str(error)))
         return None
     if not image.geometry.matches(grid):
         logger.warning("drawn without its image, which lies on another grid: %s", case_id)
@@ -119,7 +128,7 @@ def kept_pictures(folder: Path, case_ids: Sequence[str]) -> dict[str, Picture]:
 
 
 def _file(folder: Path, case_id: str) -> Path:
-    return folder / PICTURES_FOLDER / f"{case_id}.json"
+    return folder / PICTURES_FOLDER / file_name(f"{case_id}.json")
 
 
 def _picture(tree: Mapping[str, Any]) -> Picture:

@@ -20,7 +20,7 @@ from volseg.cases import Case, annotated_labels
 from volseg.config import Config
 from volseg.errors import ConfigError, DataError
 from volseg.io import SetAside
-from volseg.io.files import atomic_path, remove_leftovers
+from volseg.io.files import atomic_path, file_name, remove_leftovers
 from volseg.io.source import digest
 from volseg.model.label_encoding import unknown_outputs
 from volseg.parallel import side_by_side
@@ -111,7 +111,7 @@ def _attempt(case: Case, config: Config, folder: Path) -> PreparedCase | SetAsid
 
 
 def _prepare(case: Case, config: Config, folder: Path) -> PreparedCase:
-    base = folder / f"{case.case_id}-{_key(case, config)}"
+    base = folder / file_name(f"{case.case_id}-{_key(case, config)}")
     ends = (".image.npy", ".labels.npy", ".places.npz")
     image, reference, locations = (base.with_name(base.name + end) for end in ends)
     if not locations.is_file():  # written last, so that all three are there or none counts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from volseg.cases.case import Dataset
@@ -16,6 +17,7 @@ from volseg.cases.layouts.names import HINT, says_reference, with_annotated
 from volseg.cases.layouts.organ_masks import from_organ_masks, mask_folders
 from volseg.cases.layouts.side_by_side import count_pairs, from_side_by_side
 from volseg.cases.manifest import from_manifest, is_manifest, with_references
+from volseg.cases.source_names import distinct
 from volseg.cases.stated_names import with_stated_names
 from volseg.config import NO_RULES, DicomRules
 from volseg.errors import DataError
@@ -42,6 +44,8 @@ def find_dataset(path: Path, rules: DicomRules = NO_RULES, progress: Progress = 
     if not path.exists():
         raise DataError(f"{path} does not exist", hint="check the path")
     dataset = _from_file(path, rules) if path.is_file() else _from_folder(path, rules, progress)
+    known, equal = distinct(dataset.cases)
+    dataset = replace(dataset, cases=known, set_aside=(*dataset.set_aside, *equal))
     if not dataset.cases:
         reasons = Counter(item.reason for item in dataset.set_aside)
         found = "; ".join(f"{reason} ({count} files)" for reason, count in reasons.most_common(3)) or "it has no images"

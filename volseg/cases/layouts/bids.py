@@ -11,9 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from os.path import commonpath
 from pathlib import Path
 
-from volseg.cases.case import Case, Dataset, as_case_id
+from volseg.cases.case import Case, Dataset
+from volseg.cases.case_ids import case_id_of, path_name
 from volseg.cases.layouts.bids_names import NO_ANATOMY, BidsFile, looked_up_names
-from volseg.cases.layouts.names import in_order, name_parts
+from volseg.cases.layouts.names import in_order
+from volseg.cases.source_names import name_of
 from volseg.config import DicomRules
 from volseg.errors import DataError
 from volseg.io import FileSource, MasksSource, SetAside, Source, discover, image_suffix
@@ -155,7 +157,7 @@ def _cases(
     set_aside: list[SetAside],
 ) -> list[Case]:
     """The cases whose images are the channels; what is set aside is added to the list."""
-    cases: dict[str, Case] = {}
+    cases: list[Case] = []
     taken: set[Path] = set()
     for labels, images in found:
         missing = [channel for channel in channels if channel not in images]
@@ -166,24 +168,24 @@ def _cases(
             set_aside += [SetAside(file.path, f"another label map is about {paths[0].name}, too") for file in labels]
         else:
             taken.update(paths)
-            case_id = as_case_id(_name(paths, root, channels), cases)
             sources: dict[str, Source] = {
                 channel: FileSource(path, geometry=rules.geometry)
                 for channel, path in zip(channels, paths, strict=True)
             }
-            cases[case_id] = Case(case_id, sources, _reference(labels, rules))
-    return list(cases.values())
+            cases.append(Case(case_id_of(_name(paths, root, channels)), sources, _reference(labels, rules)))
+    return cases
 
 
-def _name(paths: Sequence[Path], root: Path, channels: Sequence[str]) -> Sequence[str]:
-    """The parts of a case id, as prediction has them: the path of the image, or of the folder of several."""
+def _name(paths: Sequence[Path], root: Path, channels: Sequence[str]) -> str:
+    """What a case is called by, as prediction has it: the path of the image, or of the folder of several."""
+    name = name_of(FileSource(paths[0]), root)
     if len(paths) == 1:
-        return name_parts(FileSource(paths[0]), root)
+        return name
     folder = Path(commonpath([path.parent for path in paths]))
     alike = [path for path in folder.iterdir() if BidsFile.of(path, root).suffix == channels[0]]
     alone = len([path for path in alike if image_suffix(path)]) <= 1
-    beginning = name_parts(FileSource(paths[0]), root)[-1].removesuffix(f"_{channels[0]}")
-    return [*folder.relative_to(root).parts, *([] if alone else [beginning])]
+    beginning = name.split("/")[-1].removesuffix(f"_{channels[0]}")
+    return path_name([*folder.relative_to(root).parts, *([] if alone else [beginning])])
 
 
 def _reference(labels: _Labels, rules: DicomRules) -> Source:

@@ -6,9 +6,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from volseg.cases.case import Case, Dataset, as_case_id, names_a_reference
-from volseg.cases.layouts.names import by_name, in_order
-from volseg.cases.series import choose_series
+from volseg.cases import source_names
+from volseg.cases.case import Case, Dataset, names_a_reference
+from volseg.cases.case_ids import case_id_of, path_name
+from volseg.cases.layouts.names import in_order
+from volseg.cases.series import choose_in_folders, choose_series
+from volseg.cases.source_names import by_id, by_name, refused
 from volseg.config import DicomRules
 from volseg.io import Discovery, SeriesSource, SetAside, Source, discover
 from volseg.io.own_results import without_batches
@@ -18,7 +21,7 @@ from volseg.progress import Progress
 
 def from_case_folders(root: Path, rules: DicomRules, progress: Progress) -> Dataset:
     """One folder per case: the reference is known by its kind or its name, what is left are the channels."""
-    found: dict[str, tuple[dict[str, Source], list[Source]]] = {}
+    folders: list[tuple[str, tuple[dict[str, Source], list[Source]]]] = []
     set_aside: list[SetAside] = []
     for folder in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")):
         discovery = without_batches(discover(folder, progress, rules=rules), root)
@@ -26,7 +29,10 @@ def from_case_folders(root: Path, rules: DicomRules, progress: Progress) -> Data
         images, references, not_taken = parts_of_case(discovery, folder, rules)
         set_aside += not_taken
         if images or references:
-            found[as_case_id([folder.name], found)] = (images, references)
+            folders.append((case_id_of(path_name([folder.name])), (images, references)))
+    found, equal = by_id(folders)
+    for group in equal:
+        set_aside += refused([*images.values(), *references] for images, references in group)
     loose = [path for path in sorted(root.glob("[!.]*")) if path.is_file() and not is_result(path)]
     loose = [path for path in loose if _holds_something(path)]
     set_aside += [SetAside(path, "lies beside the case folders, not in one") for path in loose]
@@ -51,25 +57,34 @@ def parts_of_case(
     discovery: Discovery, folder: Path, rules: DicomRules
 ) -> tuple[dict[str, Source], list[Source], list[SetAside]]:
     """The images by channel, the references, and the series that are not taken, of the folder of one case."""
-    named = by_name(discovery.sources, folder)
-    references: list[Source] = [source for name, source in named.items() if names_a_reference(name)]
-    others = {name: source for name, source in named.items() if not names_a_reference(name)}
+    marked = {source.series for source in discovery.segments} - {None}
+    free = not rules.series and len(marked) != 1
+    sources, not_taken = choose_in_folders(discovery.sources, rules) if free else (discovery.sources, [])
+    named, unclear = by_name(sources, folder)
+    references: list[Source] = [source for name, source in named.items() if names_a_reference(name.split("/")[-1])]
+    others = {name: source for name, source in named.items() if source not in references}
     candidates = {name: source for name, source in others.items() if not is_result(source.place)}
     references += discovery.segments
     series = [source for source in candidates.values() if isinstance(source, SeriesSource)]
     images: dict[str, Source] = {}
     reasons: dict[SeriesSource, str] = {}
-    marked = {source.series for source in discovery.segments} - {None}
     if rules.series:
         choice = choose_series(series, tuple(rules.series), rules)
         images |= choice.chosen
         reasons = choice.not_taken
     elif len(marked) == 1:  # the reference says which image it is about
         reasons = {source: "the reference is about another series" for source in series if source not in marked}
-    for name, source in candidates.items():
-        if source not in reasons and source not in images.values():
-            images[as_case_id([_channel_name(name, folder.name)], images)] = source
-    return images, references, [SetAside(source.place, reason) for source, reason in reasons.items()]
+    rest = {name: s for name, s in candidates.items() if s not in reasons and s not in images.values()}
+    images |= _as_channels_of(rest, folder, taken=images)
+    not_taken += [source_names.set_aside(source, reason) for source, reason in reasons.items()]
+    return images, references, [*not_taken, *unclear]
+
+
+def _as_channels_of(named: Mapping[str, Source], folder: Path, taken: Iterable[str]) -> dict[str, Source]:
+    """Channel -> source, by what distinguishes the names in a case folder; those that it does not keep their names."""
+    short = {name: case_id_of(_channel_name(name, path_name([folder.name]))) for name in named}
+    counts = Counter([*short.values(), *taken])
+    return {short[name] if counts[short[name]] == 1 else case_id_of(name): source for name, source in named.items()}
 
 
 def why_not(case_id: str, images: Mapping[str, Source], references: list[Source], channels: tuple[str, ...]) -> str:

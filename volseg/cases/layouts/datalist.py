@@ -10,13 +10,15 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from volseg.cases.case import Case, Dataset, as_case_id, stem
+from volseg.cases.case import Case, Dataset, stem
+from volseg.cases.case_ids import case_id_of, path_name
 from volseg.cases.dataset_json import read_dataset_json, stated_channels, stated_labels
 from volseg.cases.layouts.channels import as_channels
 from volseg.cases.layouts.equal_names import from_equal_names
 from volseg.cases.layouts.folders import is_called_images
-from volseg.cases.layouts.names import HINT, in_order
+from volseg.cases.layouts.names import HINT
 from volseg.cases.listed import listed_path, listed_source
+from volseg.cases.source_names import distinct
 from volseg.cases.splits import Split
 from volseg.config import DicomRules
 from volseg.errors import DataError
@@ -81,6 +83,11 @@ def from_dataset_json(root: Path, rules: DicomRules, progress: Progress) -> Data
     return Dataset("nnU-Net", paired.cases, paired.channels, labels, regions, paired.set_aside, paired.remarks)
 
 
+def is_datalist(path: Path) -> bool:
+    """Whether a path names a list in JSON."""
+    return path.is_file() and path.suffix.lower() == ".json"
+
+
 def lists_cases(description: Mapping[str, Any]) -> bool:
     """Whether a JSON lists cases."""
     listed = description.get("training")
@@ -116,23 +123,27 @@ def from_datalist(path: Path, rules: DicomRules) -> Dataset:
     set_aside = [entry for _, entry in found if isinstance(entry, SetAside)]
     entries = [(part, entry) for part, entry in found if isinstance(entry, _Entry)]
     channels, wrong = _channels(description, [entry for _, entry in entries])
-    cases: dict[str, Case] = {}
-    parts: dict[str, tuple[str, _Entry]] = {}
+    cases: list[tuple[Case, str, _Entry]] = []
     listed: set[Path] = set()
     for part, entry in entries:
         paths = [listed_path(path.parent, image) for image in entry.images]
         try:
             _check_count(entry, wrong)
-            case = _case(path.parent, entry, channels, rules, cases, listed)
+            case = _case(path.parent, entry, channels, rules, listed)
         except DataError as error:
             set_aside += [SetAside(path if image in listed else image, error.explanation) for image in paths]
         else:
-            cases[case.case_id], parts[case.case_id] = case, (part, entry)
+            cases.append((case, part, entry))
         listed.update([*paths, *([listed_path(path.parent, entry.label)] if entry.label else [])])
     set_aside += _unlisted(path, description, listed)
-    splits, remarks = _stated_splits(parts)
+    known, equal = distinct(case for case, _, _ in cases)
+    set_aside += equal
+    kept = {case.case_id for case in known}
+    splits, remarks = _stated_splits(
+        {case.case_id: (part, entry) for case, part, entry in cases if case.case_id in kept}
+    )
     layout = _layout(path, description)
-    return Dataset(layout, in_order(cases.values()), channels, labels, regions, tuple(set_aside), remarks, splits)
+    return Dataset(layout, known, channels, labels, regions, tuple(set_aside), remarks, splits)
 
 
 def inputs_of_datalist(path: Path, rules: DicomRules) -> Dataset:
@@ -143,7 +154,7 @@ def inputs_of_datalist(path: Path, rules: DicomRules) -> Dataset:
     set_aside = [entry for entry in found if isinstance(entry, SetAside)]
     entries = [entry for entry in found if isinstance(entry, _Entry)]
     channels, wrong = _channels(description, entries)
-    cases: dict[str, Case] = {}
+    cases: list[Case] = []
     for entry in entries:
         try:
             _check_count(entry, wrong)
@@ -151,9 +162,9 @@ def inputs_of_datalist(path: Path, rules: DicomRules) -> Dataset:
         except DataError as error:
             set_aside += [SetAside(listed_path(path.parent, image), error.explanation) for image in entry.images]
         else:
-            case_id = as_case_id(_name_parts(path.parent, entry), cases)
-            cases[case_id] = Case(case_id, images)
-    return Dataset(f"list in {path.name}", tuple(cases.values()), channels, set_aside=tuple(set_aside))
+            cases.append(Case(_case_id(path.parent, entry), images))
+    known, equal = distinct(cases)
+    return Dataset(f"list in {path.name}", known, channels, set_aside=(*set_aside, *equal))
 
 
 def _layout(path: Path, description: Mapping[str, Any]) -> str:
@@ -201,7 +212,6 @@ def _case(
     entry: _Entry,
     channels: tuple[str, ...],
     rules: DicomRules,
-    taken: Mapping[str, Case],
     listed: set[Path],
 ) -> Case:
     if entry.label is None:
@@ -212,8 +222,7 @@ def _case(
     label = listed_path(root, entry.label)
     if not label.exists():
         raise DataError(f"its reference {label.name} does not exist")
-    case_id = as_case_id(_name_parts(root, entry), taken)
-    return Case(case_id, images, listed_source(root, entry.label, rules))
+    return Case(_case_id(root, entry), images, listed_source(root, entry.label, rules))
 
 
 def _images(root: Path, entry: _Entry, channels: tuple[str, ...], rules: DicomRules) -> dict[str, Source]:
@@ -221,20 +230,20 @@ def _images(root: Path, entry: _Entry, channels: tuple[str, ...], rules: DicomRu
     return as_channels(sources[0], channels) if len(sources) == 1 else dict(zip(channels, sources, strict=True))
 
 
-def _name_parts(root: Path, entry: _Entry) -> list[str]:
-    """The parts of a case id: the path below the folder of images, or below the list, and what several names share."""
+def _case_id(root: Path, entry: _Entry) -> str:
+    """By the path below the folder of images, or below the list, and what several names share."""
     paths = [listed_path(root, image) for image in entry.images]
     parts = list(paths[0].relative_to(root).parts if paths[0].is_relative_to(root) else paths[0].parts[-2:])
     usual = [place for place, part in enumerate(parts[:-1]) if is_called_images(Path(part))]
     folders = parts[usual[-1] + 1 : -1] if usual else parts[:-1]
     if len(paths) == 1:
-        return [*folders, stem(paths[0])]
+        return case_id_of(path_name([*folders, stem(paths[0])]))
     letters = zip(*(f"{stem(path)}_" for path in paths), strict=False)
     shared = "".join(alike[0] for alike in takewhile(lambda each: len(set(each)) == 1, letters))
     shared = re.sub(r"[^-_. ]*$", "", shared).strip("-_. ")
     if shared or folders:
-        return [*folders, *([shared] if shared else [])]
-    return [stem(paths[0])]
+        return case_id_of(path_name([*folders, *([shared] if shared else [])]))
+    return case_id_of(path_name([stem(paths[0])]))
 
 
 def _lists_nothing(root: Path, description: Mapping[str, Any]) -> bool:

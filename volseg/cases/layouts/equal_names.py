@@ -6,10 +6,13 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from volseg.cases.case import Case, Dataset, as_case_id, reference_base
+from volseg.cases.case import Case, Dataset, reference_base
+from volseg.cases.case_ids import case_id_of
 from volseg.cases.layouts.channels import as_channels, group_channels, split_numbered
-from volseg.cases.layouts.names import by_name, in_order, other_names, references_in
+from volseg.cases.layouts.names import in_order, other_names, references_in
 from volseg.cases.layouts.stems import match_stems
+from volseg.cases.series import choose_in_folders
+from volseg.cases.source_names import by_id, by_name, refused
 from volseg.config import DicomRules
 from volseg.io import SetAside, Source, discover
 from volseg.io.own_results import without_batches, without_results
@@ -26,17 +29,22 @@ def from_equal_names(
     """
     found, wanted = (discover(folder, progress, rules=rules) for folder in (images, references))
     found, wanted = without_results(found, images), without_batches(wanted, references)
-    named, labels = by_name(found.sources, images), references_in(wanted, references)
+    sources, not_taken = choose_in_folders(found.sources, rules) if len(channels) == 1 else (found.sources, [])
+    named, unclear_images = by_name(sources, images)
+    labels, unclear_labels = references_in(wanted, references)
+    set_aside = [*found.set_aside, *wanted.set_aside, *not_taken, *unclear_images, *unclear_labels]
     plain = _by_base(labels)
     # Where images/a_0000 has its labels/a_0000, the number is that of the case.
-    numbered, rest = ({}, named) if named.keys() & (labels.keys() | plain.keys()) else split_numbered(named)
-    grouped, names = group_channels(numbered, channels)
-    for name, source in rest.items():
-        grouped[as_case_id([name], grouped)] = as_channels(source, names)
+    as_they_are = set(map(case_id_of, named)) & (labels.keys() | plain.keys())
+    numbered, rest = ({}, named) if as_they_are else split_numbered(named)
+    numbered_cases, names = group_channels(numbered, channels)
+    found_cases = [*numbered_cases.items(), *((name, as_channels(source, names)) for name, source in rest.items())]
+    grouped, equal = by_id((case_id_of(name), channel_sources) for name, channel_sources in found_cases)
+    set_aside += [item for group in equal for item in refused(sources.values() for sources in group)]
     labels = _called_as(grouped, labels, plain)
     if named and not grouped.keys() & labels.keys():
         grouped, names, labels = _by_stem(named, plain, labels, channels) or (grouped, names, labels)
-    cases, set_aside = [], [*found.set_aside, *wanted.set_aside]
+    cases = []
     for case_id, channel_sources in grouped.items():
         missing = [name for name in names if name not in channel_sources]
         reason = f"channel {', '.join(missing)} of case {case_id} is missing" if missing else ""
@@ -82,17 +90,18 @@ def _by_stem(
 
     A case of one image is called as the image is, one of several as what their names have in common.
     """
-    stems = match_stems(named, plain)
+    ids, _ = by_id((case_id_of(name), source) for name, source in named.items())
+    stems = match_stems(ids, plain)
     if not stems.images:
         return None
-    names = {source: name for name, source in named.items()}
+    names = {source: case_id for case_id, source in ids.items()}
     channels = channels if len(channels) == len(stems.channels) == 1 else stems.channels
     grouped: dict[str, dict[str, Source]] = {}
     references = dict(labels)
     for base, found in stems.images.items():
-        case_id = names[next(iter(found.values()))] if len(found) == 1 else as_case_id([base], grouped)
+        case_id = names[next(iter(found.values()))] if len(found) == 1 else case_id_of(base)
         grouped[case_id] = dict(zip(channels, found.values(), strict=True))
         references[case_id] = references.pop(plain[base])
     for name in stems.unclear:
-        grouped[as_case_id([name], grouped)] = {channels[0]: named[name]}
+        grouped[name] = {channels[0]: ids[name]}
     return grouped, channels, references

@@ -8,40 +8,32 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from volseg.cases.case import Case, Dataset, as_case_id, names_a_reference, reference_base, stem
-from volseg.io import Discovery, MasksSource, SeriesSource, Source
+from volseg.cases.case import Case, Dataset, names_a_reference, reference_base, stem
+from volseg.cases.case_ids import case_id_of
+from volseg.cases.source_names import by_id, name_of, names_in, refused
+from volseg.io import Discovery, MasksSource, SetAside, Source
 
 #: Of a refusal of a whole folder.
 HINT = "data/README.md shows every layout with a tree"
 
 
-def by_name(sources: Iterable[Source], root: Path) -> dict[str, Source]:
-    """Give every source below `root` a unique name from its path."""
-    named: dict[str, Source] = {}
-    for source in sources:
-        named[as_case_id(name_parts(source, root), named)] = source
-    return named
+def references_in(discovery: Discovery, root: Path) -> tuple[dict[str, Source], list[SetAside]]:
+    """Label maps and objects that mark structures below `root`.
 
-
-def references_in(discovery: Discovery, root: Path) -> dict[str, Source]:
-    """Label maps and objects that mark structures below `root`, by name: a lone object in a folder has its name."""
+    Returns:
+        Case id -> where its reference is read from: a lone object in a folder has the folder's name; and those that
+        have no id of their own.
+    """
     lone = Counter(source.path.parent for source in discovery.segments)
     lone.update(source.place.parent for source in discovery.sources)
-    named = by_name(discovery.sources, root)
+    named = names_in(discovery.sources, root)
     for source in discovery.segments:
-        parts = name_parts(source, root)
-        named_so = not source.has_grid or names_a_reference(parts[-1])
-        alone = len(parts) > 1 and lone[source.path.parent] == 1 and named_so
-        named[as_case_id(parts[:-1] if alone else parts, named)] = source
-    return named
-
-
-def name_parts(source: Source, root: Path) -> list[str]:
-    """The parts of a path below `root` that name a source, the last one without its suffix."""
-    below = source.place != root and source.place.is_relative_to(root)  # a series of one file lies above it
-    parts = source.place.relative_to(root).parts if below else (root.name,)
-    last = stem(Path(parts[-1]))
-    return [*parts[:-1], f"{last}_{source.volume}" if isinstance(source, SeriesSource) and source.volume else last]
+        name = name_of(source, root)
+        folder, _, last = name.rpartition("/")
+        alone = folder and lone[source.path.parent] == 1 and (not source.has_grid or names_a_reference(last))
+        named.append((folder if alone else name, source))
+    known, equal = by_id(((case_id_of(name), source) for name, source in named), key=str)
+    return known, [item for group in equal for item in refused([source] for source in group)]
 
 
 def says_reference(path: Path) -> bool:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from volseg.cases.case import Case, Dataset, as_case_id, names_a_reference, reference_base, stem
+from volseg.cases.case import Case, Dataset, names_a_reference, reference_base, stem
+from volseg.cases.case_ids import case_id_of, path_name, why_equal
 from volseg.cases.layouts.case_folders import common_channels, parts_of_case, why_not
 from volseg.cases.layouts.folders import LABELS, plain
 from volseg.cases.layouts.names import in_order, says_reference
 from volseg.cases.layouts.side_by_side import paired_bases
+from volseg.cases.source_names import by_id
 from volseg.config import DicomRules
 from volseg.image.terminology import lookup
 from volseg.io import Discovery, MasksSource, SetAside, Source, discover, image_files
+from volseg.io.files import without_root
 from volseg.io.own_results import without_batches
 from volseg.progress import Progress
+
+logger = logging.getLogger(__name__)
 
 _FOLDERS = LABELS | {"organs", "rois", "structures"}
 _SAYS_MASK = re.compile(r"(labels?|seg|segmentations?|masks?)[-_. ]+(?=.)", re.IGNORECASE)
@@ -95,18 +101,18 @@ def from_organ_masks(root: Path, folders: Mapping[Path, MasksSource], rules: Dic
         more[folder] += marked
         set_aside += not_taken
     channels = tuple(rules.series) or common_channels(images.values())
-    cases: dict[str, Case] = {}
+    cases: list[Case] = []
     for folder, found in images.items():
-        case_id = as_case_id(_parts(folder, root), cases)
+        case_id = _case_id(folder, root)
         reference = replace(folders[folder], geometry=rules.geometry)
         chosen = found if len(channels) > 1 else dict(zip(channels, found.values(), strict=False))
         if reason := why_not(case_id, found, [*more[folder], reference], channels):
             set_aside += [SetAside(source.place, reason) for source in (*found.values(), *more[folder])]
             set_aside += [SetAside(path, reason) for _, path in reference.masks]
         else:
-            cases[case_id] = Case(case_id, {name: chosen[name] for name in channels}, reference)
+            cases.append(Case(case_id, {name: chosen[name] for name in channels}, reference))
     set_aside += [SetAside(source.place, "it lies in no folder with a mask per structure") for source in below[None]]
-    return Dataset("one binary mask per structure", in_order(cases.values()), channels, set_aside=tuple(set_aside))
+    return Dataset("one binary mask per structure", in_order(cases), channels, set_aside=tuple(set_aside))
 
 
 def lone_masks(discovery: Discovery, root: Path, rules: DicomRules) -> dict[str, Source]:
@@ -115,14 +121,16 @@ def lone_masks(discovery: Discovery, root: Path, rules: DicomRules) -> dict[str,
     masks = {path for source in folders.values() for _, path in source.masks}
     if discovery.segments or any(source.place not in masks for source in discovery.sources):
         return {}
-    found: dict[str, Source] = {}
-    for folder in sorted(folders):
-        found[as_case_id(_parts(folder, root), found)] = replace(folders[folder], geometry=rules.geometry)
-    return found
+    known, equal = by_id(
+        (_case_id(folder, root), replace(folders[folder], geometry=rules.geometry)) for folder in folders
+    )
+    for group in equal:
+        logger.warning("not used: %s", without_root(why_equal(str(source.folder) for source in group), root))
+    return dict(known)
 
 
-def _parts(folder: Path, root: Path) -> tuple[str, ...]:
-    return folder.relative_to(root).parts or (root.name,)
+def _case_id(folder: Path, root: Path) -> str:
+    return case_id_of(path_name(folder.relative_to(root).parts or (root.name,)))
 
 
 def _in_folder(folder: Path, paths: Sequence[Path], images: Collection[str]) -> dict[str, Path]:

@@ -6,9 +6,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from volseg.cases.case import Case, Dataset, as_case_id, stem
-from volseg.cases.layouts.names import base_of, in_order, name_parts, other_names, says_reference
+from volseg.cases.case import Case, Dataset, stem
+from volseg.cases.case_ids import case_id_of, path_name
+from volseg.cases.layouts.names import base_of, in_order, other_names, says_reference
 from volseg.cases.layouts.stems import match_stems
+from volseg.cases.source_names import name_of
 from volseg.config import DicomRules
 from volseg.io import SegmentsSource, SetAside, Source, discover
 from volseg.io.own_results import without_batches
@@ -44,22 +46,20 @@ def from_side_by_side(root: Path, rules: DicomRules, progress: Progress) -> Data
     images: dict[str, Source] = {}
     references: defaultdict[str, list[Source]] = defaultdict(list)
     for source in (*discovery.sources, *discovery.segments):
-        parts = name_parts(source, root)
+        name = name_of(source, root)
         if isinstance(source, SegmentsSource) or says_reference(source.place):
-            references["/".join([*parts[:-1], base_of(source.place)])].append(source)
+            references["/".join([*name.split("/")[:-1], path_name([base_of(source.place)])])].append(source)
         else:
-            name = "/".join(parts)
             images[f"{name}/{source}" if name in images else name] = source  # a second one of its name has no partner
     stems = match_stems(images, references)
     for base in [base for base, sources in references.items() if len(sources) > 1]:
         reason = f"{len(references[base])} references are called {base}; which one is meant is not clear"
         unclear = [*references.pop(base), *stems.images.pop(base, {}).values()]
         set_aside += [SetAside(source.place, reason) for source in unclear]
-    cases: dict[str, Case] = {}
+    cases: list[Case] = []
     for base, found in stems.images.items():
-        case_id = as_case_id(_name(base, found, root), cases)
         channels = dict(zip(stems.channels, found.values(), strict=True))
-        cases[case_id] = Case(case_id, channels, references[base][0])
+        cases.append(Case(case_id_of(_name(base, found, root)), channels, references[base][0]))
     lone = [
         SetAside(images[name].place, why or _without_reference(images[name], references))
         for name, why in stems.unclear.items()
@@ -71,16 +71,16 @@ def from_side_by_side(root: Path, rules: DicomRules, progress: Progress) -> Data
     ]
     return Dataset(
         "images and references side by side",
-        in_order(cases.values()),
+        in_order(cases),
         stems.channels,
         set_aside=(*set_aside, *lone),
-        remarks=other_names(cases.values()),
+        remarks=other_names(cases),
     )
 
 
-def _name(base: str, images: Mapping[str, Source], root: Path) -> list[str]:
-    """The parts of a case id: the name of its image, or what the names of several have in common."""
-    return name_parts(next(iter(images.values())), root) if len(images) == 1 else base.split("/")
+def _name(base: str, images: Mapping[str, Source], root: Path) -> str:
+    """What a case is called by: its image, or what the names of several have in common."""
+    return name_of(next(iter(images.values())), root) if len(images) == 1 else base
 
 
 def _without_reference(image: Source, references: Mapping[str, list[Source]]) -> str:

@@ -1,0 +1,93 @@
+"""What sources are called before they are cases: their path below a folder, without the suffix of a file."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from volseg.cases.case import Case, stem
+from volseg.cases.case_ids import lies_below, marked, path_name, same_on_any_disk, why_equal
+from volseg.io import SeriesSource, SetAside, Source
+
+_Files = TypeVar("_Files")
+
+
+def name_of(source: Source, root: Path) -> str:
+    """The path of a source below `root`, as `case_id_of` takes it; what is `root` itself has its name."""
+    below = source.place != root and source.place.is_relative_to(root)  # a series of one file lies above it
+    parts = lies_below(source.place, root) if below else (root.name,)
+    last = stem(Path(parts[-1]))
+    volume = f"_{source.volume}" if isinstance(source, SeriesSource) and source.volume else ""
+    return path_name([*parts[:-1], f"{last}{volume}"])
+
+
+def names_in(sources: Iterable[Source], root: Path) -> list[tuple[str, Source]]:
+    """The name of every source below `root`.
+
+    Several series of one folder are all told apart by their UIDs, and none has the name of the folder: which of them
+    that would be changed with the next one that arrives.
+    """
+    named = [(name_of(source, root), source) for source in sources]
+    crowd = Counter(name for name, source in named if isinstance(source, SeriesSource))
+    return [
+        (marked(name, source.series_uid) if isinstance(source, SeriesSource) and crowd[name] > 1 else name, source)
+        for name, source in named
+    ]
+
+
+def by_name(sources: Iterable[Source], root: Path) -> tuple[dict[str, Source], list[SetAside]]:
+    """Give every source below `root` a name.
+
+    Returns:
+        Name -> source; and the sources whose names are equal, of which none can be meant.
+    """
+    groups: defaultdict[str, list[Source]] = defaultdict(list)
+    for name, source in names_in(sources, root):
+        groups[name].append(source)
+    named = {name: group[0] for name, group in groups.items() if len(group) == 1}
+    equal = ([[source] for source in group] for group in groups.values() if len(group) > 1)
+    return named, [item for group in equal for item in refused(group)]
+
+
+def by_id(
+    found: Iterable[tuple[str, _Files]], key: Callable[[str], str] = same_on_any_disk
+) -> tuple[dict[str, _Files], list[list[_Files]]]:
+    """Give cases their ids, unless those of several are equal.
+
+    Args:
+        found: The id of a case, and its files in whatever form.
+        key: What of ids must differ: they are to be file names on this disk and on others, unless nothing is written.
+
+    Returns:
+        Id -> files; and the groups of cases whose ids are equal, none of which may have it.
+    """
+    groups: defaultdict[str, list[tuple[str, _Files]]] = defaultdict(list)
+    for case_id, files in found:
+        groups[key(case_id)].append((case_id, files))
+    alone = {case_id: files for group in groups.values() if len(group) == 1 for case_id, files in group}
+    return alone, [[files for _, files in group] for group in groups.values() if len(group) > 1]
+
+
+def distinct(cases: Iterable[Case]) -> tuple[tuple[Case, ...], list[SetAside]]:
+    """The cases whose ids are their own, in the order of these; and what the others are made of."""
+    known, equal = by_id((case.case_id, case) for case in cases)
+    items = [item for group in equal for item in refused(map(_sources_of, group))]
+    return tuple(known[case_id] for case_id in sorted(known)), items
+
+
+def _sources_of(case: Case) -> list[Source]:
+    return [*case.images.values(), *([case.reference] if case.reference else [])]
+
+
+def refused(cases: Iterable[Iterable[Source]]) -> Iterator[SetAside]:
+    """What cases that would have one name are made of, the source that names each of them first."""
+    known = [list(sources) for sources in cases]
+    reason = why_equal(str(sources[0].place) for sources in known)
+    return (set_aside(source, reason) for source in {s.place: s for sources in known for s in sources}.values())
+
+
+def set_aside(source: Source, reason: str) -> SetAside:
+    """A source that is not used."""
+    return SetAside(source.place, reason, source.series_uid if isinstance(source, SeriesSource) else "")

@@ -1,0 +1,198 @@
+"""The three stages of a case of a batch: read, segment, write; a case that fails in one goes on as failed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from volseg.cases import Case
+from volseg.errors import CheckpointError, ConfigError, DataError, OutputError, OutputExistsError
+from volseg.exporting import check_formats, write_all
+from volseg.io import Source, write_probabilities
+from volseg.io.files import append_text
+from volseg.io.source import digest
+from volseg.memory import peak_mb, reset_peak
+from volseg.prediction.batch_inputs import BatchInputs
+from volseg.prediction.cases_csv import CaseResult, CaseStatus, Effort, probability_file
+from volseg.prediction.outdated import remove_masks
+from volseg.prediction.predictor import Predictor, Prepared, Segmented
+from volseg.prediction.request import Request
+from volseg.progress import Cancelled, Progress
+from volseg.version import __version__
+
+LOG_FILE = "volseg.log"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """A case on its way through the stages, with what they made of it so far.
+
+    Attributes:
+        case: The case.
+        key: By which a continued batch knows its mask.
+        prepared: After it was read; gone as soon as the networks saw it: the next case needs the room.
+        read_seconds: What reading and preparing it took.
+        segmented: After the networks saw it.
+        warning: What must be told beside its mask.
+        peak_memory_mb: Largest memory of the process while they did.
+        result: What became of it, once that is known: it failed, or its mask is up to date. Later stages pass it on.
+    """
+
+    case: Case
+    key: str = ""
+    prepared: Prepared | None = None
+    read_seconds: float = 0.0
+    segmented: Segmented | None = None
+    warning: str = ""
+    peak_memory_mb: float = 0.0
+    result: CaseResult | None = None
+
+
+class Stages:
+    """The three stages of a case: read, segment, write.
+
+    Args:
+        predictor: The models.
+        request: What is made of each case.
+        inputs: All that is read.
+        earlier: Case id -> its row in an earlier batch.
+        progress: Told per case and window.
+        total: How many cases there are.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        request: Request,
+        inputs: BatchInputs,
+        earlier: Mapping[str, CaseResult],
+        progress: Progress,
+        total: int,
+    ) -> None:
+        self.predictor, self.request, self.earlier = predictor, request, earlier
+        self.progress, self.total, self.done = progress, total, 0
+        self.inputs = inputs
+        wanted = [request.all_formats, request.encoding, request.probabilities]
+        self.settings = json.dumps([__version__, wanted, predictor.identity])
+
+    def read(self, case: Case) -> _Job:
+        """Read and prepare a case, or find its mask up to date."""
+        return self._attempt(self._read, _Job(case))
+
+    def segment(self, job: _Job) -> _Job:
+        """Let the networks see a case."""
+        self.progress("predict", self.done, self.total, job.case.case_id)
+        job = self._attempt(self._segment, job)
+        self.done += 1
+        return job
+
+    def write(self, job: _Job) -> CaseResult:
+        """Write the masks of a case."""
+        job = self._attempt(self._write, job)
+        if job.result is None:
+            raise RuntimeError(f"case {job.case.case_id} went through all stages without a result")
+        return job.result
+
+    def leaves_room(self, job: _Job) -> bool:
+        """Whether another case of its size fits into memory beside it."""
+        return job.prepared is None or 2 * job.prepared.gigabytes < self.predictor.memory_gb
+
+    def _read(self, job: _Job) -> _Job:
+        earlier = self.earlier.get(job.case.case_id)
+        key = digest(job.case.images.values(), self.settings)
+        allowed = earlier is not None and (self.request.allow_mismatch or not earlier.reason)
+        if earlier and allowed and earlier.key == key and self.request.are_there(job.case.case_id, earlier):
+            logger.info("case %s is up to date", job.case.case_id)
+            return replace(job, result=earlier)
+        check_formats(self._image(job.case), self.request.all_formats)
+        self.request.claim(job.case.case_id, self.predictor.data.output_labels, self.inputs.files)
+        began = time.perf_counter()
+        prepared = self.predictor.prepare(job.case)
+        if not self.request.allow_mismatch:
+            prepared.refuse_mismatch()
+        return replace(job, key=key, prepared=prepared, read_seconds=time.perf_counter() - began)
+
+    def _segment(self, job: _Job) -> _Job:
+        if job.prepared is None:
+            return job
+        reset_peak()
+        room = self.request.output if self.request.probabilities else None
+        on_window = _WindowProgress(self.progress, self.done, self.total)
+        segmented = self.predictor.segment(job.prepared, on_window, room)
+        warning = job.prepared.warning
+        return replace(job, prepared=None, segmented=segmented, warning=warning, peak_memory_mb=peak_mb())
+
+    def _write(self, job: _Job) -> _Job:
+        if job.segmented is None:
+            return job
+        began = time.perf_counter()
+        case_id = job.case.case_id
+        mask = self.predictor.finish(job.segmented)
+        remove_masks(self.request.output, case_id, self.request.all_formats, probabilities=self.request.probabilities)
+        write_all(mask, self._image(job.case), self.request.paths(case_id), self.request.encoding)
+        if job.segmented.probabilities is not None:
+            path = probability_file(self.request.output, case_id)
+            write_probabilities(job.segmented.probabilities, mask.geometry, path, self._image(job.case))
+        effort = Effort(
+            job.read_seconds,
+            job.segmented.network_seconds,
+            job.segmented.restore_seconds,
+            time.perf_counter() - began,
+            job.segmented.windows,
+            job.peak_memory_mb,
+        )
+        return replace(
+            job, result=CaseResult(case_id, CaseStatus.SEGMENTED, job.warning, effort, mask.volumes_ml, job.key)
+        )
+
+    def _attempt(self, stage: Callable[[_Job], _Job], job: _Job) -> _Job:
+        """Take a case through a stage, whatever is wrong with it."""
+        if job.result:
+            return job
+        try:
+            return stage(job)
+        except OutputExistsError as error:
+            reason = error.explanation
+        except (OutputError, ConfigError, CheckpointError, Cancelled):
+            raise  # no other case would fare better
+        except DataError as error:
+            reason = error.explanation
+        except MemoryError:
+            reason = "it needs more memory than there is; close other programs, or use a machine with more memory"
+        except Exception as error:  # noqa: BLE001  a defect met in one case must not cost the others; it is kept in full
+            reason = f"a defect of volseg ({type(error).__name__}: {error}); see {LOG_FILE}"
+            self._keep(f"case {job.case.case_id}\n{self.inputs.tellable(traceback.format_exc())}\n")
+        remove_masks(self.request.output, job.case.case_id)
+        reason = self.inputs.tellable(reason)
+        logger.info("case %s failed: %s", job.case.case_id, reason)
+        return _Job(job.case, result=CaseResult(job.case.case_id, CaseStatus.FAILED, reason))
+
+    def _image(self, case: Case) -> Source:
+        return case.images[self.predictor.data.channels[0]]
+
+    def _keep(self, story: str) -> None:
+        """Put the story of a defect into the log of the folder, or tell it where the user has a file of that name."""
+        try:
+            append_text(self.request.output / LOG_FILE, story)
+        except OutputExistsError:
+            logger.warning("%s is not volseg's, so here it stands: %s", LOG_FILE, story)
+
+
+class _WindowProgress:
+    """How far the windows of one case are, as a note on the progress of the batch."""
+
+    def __init__(self, progress: Progress, done: int, total: int) -> None:
+        self._progress, self._done, self._total = progress, done, total
+        self._began = time.perf_counter()
+
+    def __call__(self, done: int, total: int) -> None:
+        rate = done / max(time.perf_counter() - self._began, 1e-6)
+        left = (total - done) / rate if rate else 0.0
+        note = f"window {done} of {total}, {rate:.2g} a second, {left:.0f} s left"
+        self._progress("predict", self._done, self._total, note)
