@@ -180,7 +180,7 @@ def test_the_suffix_says_the_format(model: volseg.Model, image_file: Path, tmp_p
 def test_meshes_are_named_by_their_format(model: volseg.Model, image_file: Path, tmp_path: Path) -> None:
     result = model.predict(image_file)
     assert result.save(tmp_path / "meshes", format="stl") == [tmp_path / "meshes"]
-    assert {path.name for path in (tmp_path / "meshes").iterdir()} == {"label_1.stl", "label_2.stl"}
+    assert {path.name for path in (tmp_path / "meshes").glob("[!.]*")} == {"label_1.stl", "label_2.stl"}
     with pytest.raises(volseg.ConfigError, match="says no format"):
         result.save(tmp_path / "meshes.xyz")
     with pytest.raises(volseg.ConfigError, match="there is no format 'xyz'"):

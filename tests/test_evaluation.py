@@ -170,7 +170,7 @@ def test_progress_and_reported_paths(write, tmp_path):
     pairs = [CasePair("one", reference, reference), CasePair("two", FileSource(tmp_path / "gone.nii"), reference)]
     result = evaluate(pairs, SETTINGS, tmp_path / "out", lambda *event: heard.append(event))
     assert heard == [("evaluate", 0, 2), ("evaluate", 1, 2, "one"), ("evaluate", 2, 2, "two: failed")]
-    assert sorted(file.name for file in result.folder.iterdir()) == ["metrics.csv", "statistics.csv", "summary.csv"]
+    assert sorted(file.name for file in result.folder.glob("[!.]*")) == ["metrics.csv", "statistics.csv", "summary.csv"]
 
 
 @pytest.mark.parametrize(

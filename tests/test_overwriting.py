@@ -10,23 +10,15 @@ PACKAGE = Path(__file__).parents[1] / "volseg"
 #: The one module that may.
 OWNER = "io/written.py"
 #: Calls that replace, remove, or make a file of a given name, whatever the library.
-REMOVING = {
-    "unlink",
-    "rmtree",
-    "rmdir",
-    "remove",
-    "removedirs",
-    "rename",
-    "renames",
-    "replace",
-    "move",
-    "copy",
-    "copy2",
-}
-REMOVING |= {"copyfile", "copytree", "copymode", "copystat", "link", "symlink", "symlink_to", "hardlink_to", "truncate"}
-WRITING = {"write_text", "write_bytes", "open", "touch", "to_csv", "to_json", "to_parquet", "tofile", "save", "savez"}
-WRITING |= {"savez_compressed", "save_as", "WriteImage", "dcmwrite", "imwrite", "savefig", "memmap", "TemporaryFile"}
-WRITING |= {"NamedTemporaryFile", "TemporaryDirectory", "mkstemp", "mkdtemp"}
+REMOVING = frozenset(
+    "unlink rmtree rmdir remove removedirs rename renames replace move copy copy2 copyfile copytree copymode copystat "
+    "link symlink symlink_to hardlink_to truncate".split()
+)
+WRITING = frozenset(
+    "write_text write_bytes open touch to_csv to_json to_parquet tofile save savez savez_compressed save_as WriteImage "
+    "dcmwrite imwrite savefig memmap TemporaryFile NamedTemporaryFile TemporaryDirectory mkstemp mkdtemp SummaryWriter "
+    "FileHandler".split()
+)
 #: Where one of them is something else, or touches nothing that anybody has.
 ALLOWED = {
     ("cli/__init__.py", "_keep_traceback", "NamedTemporaryFile"): "a new file among the temporary ones",
@@ -48,10 +40,12 @@ ALLOWED = {
 }
 
 
-def calls(
-    tree: ast.AST, names: frozenset[str] = frozenset(), function: str = ""
-) -> Iterator[tuple[ast.Call, str, set]]:
-    """Each call with the function it stands in, and the names of temporary paths around it."""
+#: A call, the function it stands in, and the names of temporary paths around it.
+Found = tuple[ast.Call, str, frozenset[str]]
+
+
+def calls(tree: ast.AST, names: frozenset[str] = frozenset(), function: str = "") -> Iterator[Found]:
+    """Each call in a module."""
     for node in ast.iter_child_nodes(tree):
         inside, around = function, names
         if isinstance(node, ast.FunctionDef):
@@ -65,11 +59,11 @@ def calls(
                 and isinstance(item.context_expr.func, ast.Name)
                 and item.context_expr.func.id in {"atomic_path", "new_path", "appearing"}
             ]
-            around = names | set(given)
+            around = names | frozenset(given)
             for item in node.items:
                 yield from calls(item, around, inside)
         if isinstance(node, ast.Call):
-            yield node, inside, set(around)
+            yield node, inside, around
         if isinstance(node, ast.With):
             for statement in node.body:
                 yield from calls(ast.Module([statement], []), around, inside)
@@ -88,10 +82,10 @@ def replaces_a_path(call: ast.Call) -> bool:
     """Texts are replaced by two arguments, fields by keywords, paths by one argument or through `os`."""
     if called(call) != "replace":
         return True
-    of_os = (
-        isinstance(call.func, ast.Attribute) and isinstance(call.func.value, ast.Name) and call.func.value.id == "os"
-    )
-    return of_os or (isinstance(call.func, ast.Attribute) and len(call.args) == 1 and not call.keywords)
+    if not isinstance(call.func, ast.Attribute):
+        return False
+    of_os = isinstance(call.func.value, ast.Name) and call.func.value.id == "os"
+    return of_os or (len(call.args) == 1 and not call.keywords)
 
 
 def changes_a_list(call: ast.Call) -> bool:

@@ -122,7 +122,7 @@ def test_a_grid_too_small_is_refused(shape: tuple[int, int, int]):
 
 
 def test_the_folder_has_the_layout_it_promises(folder: Path):
-    assert sorted(path.name for path in (folder / "labels").iterdir()) == [
+    assert sorted(path.name for path in (folder / "labels").glob("[!.]*")) == [
         f"phantom_{n:02d}.nii.gz" for n in range(1, 7)
     ]
     images = sorted((folder / "images").iterdir())

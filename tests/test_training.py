@@ -364,7 +364,7 @@ def test_regions_are_trained_and_validated(dataset: Path, tmp_path: Path) -> Non
 def test_what_references_do_not_say_is_neither_learned_nor_scored(dataset: Path, tmp_path: Path) -> None:
     """Of each case only one half is annotated; the other would teach that there is nothing."""
     sparse = Path(shutil.copytree(dataset, tmp_path / "sparse"))
-    for path in (sparse / "labels").iterdir():
+    for path in (sparse / "labels").glob("[!.]*"):
         mask = read_mask(FileSource(path))
         array = mask.array.copy()
         array[:, :9] = 5
@@ -464,7 +464,7 @@ def test_a_full_disk_leaves_the_last_model_as_it_is(tiny_disk: Path) -> None:
         with pytest.raises(OutputError, match="No space left"):
             save(path, {"weights": {"a": torch.randn(count)}})
         assert path.read_bytes() == before
-        assert list(tiny_disk.iterdir()) == [path]
+        assert list(tiny_disk.glob("[!.]*")) == [path]
 
 
 def test_early_stopping(dataset: Path, tmp_path: Path) -> None:
@@ -515,9 +515,9 @@ def test_prepared_cases_are_never_stale(dataset: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
 
     def files(config: Any) -> set[str]:
-        before = set(cache.iterdir()) if cache.exists() else set()
+        before = set(cache.glob("[!.]*")) if cache.exists() else set()
         prepare_cases(find_dataset(data).cases, config, cache)
-        return {path.name.split("-")[0] for path in set(cache.iterdir()) - before}
+        return {path.name.split("-")[0] for path in set(cache.glob("[!.]*")) - before}
 
     opened = set(Path("/proc/self/fd").iterdir())
     assert len(files(plan.config)) == 6

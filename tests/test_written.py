@@ -208,7 +208,8 @@ def test_a_process_that_is_killed_before_it_moves_its_file_still_knows_the_old_o
     path = tmp_path / "a.txt"
     write_text(path, "old")
     code = (
-        "import os, sys; from pathlib import Path; from volseg.io import written; from volseg.io.files import write_text\n"
+        "import os, sys; from pathlib import Path\n"
+        "from volseg.io import written; from volseg.io.files import write_text\n"
         "save = written._save\n"
         "written._save = lambda *words: (save(*words), os.kill(os.getpid(), 9))\n"
         "write_text(Path(sys.argv[1]), 'new')\n"
@@ -448,7 +449,12 @@ def test_masks_of_an_old_batch_are_no_images(tmp_path: Path) -> None:
 
 def test_files_that_are_being_written_replace_nothing_meanwhile(tmp_path: Path) -> None:
     path = tmp_path / "mask.txt"
-    with pytest.raises(OutputExistsError), atomic_path(path) as temporary:
-        temporary.write_text("mask")
-        path.write_text("the user was faster")
+
+    def write() -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_text("mask")
+            path.write_text("the user was faster")
+
+    with pytest.raises(OutputExistsError):
+        write()
     assert path.read_text() == "the user was faster"
