@@ -80,6 +80,19 @@ def test_a_mask_in_the_way_lets_its_own_case_fail(form: str, model: Model, tmp_p
         assert model.predict_folder(tmp_path / "in", out, formats=form, overwrite=True).count("segmented") == 2  # type: ignore[arg-type]
 
 
+def test_a_folder_of_scans_is_no_folder_of_meshes(model: Model, tmp_path: Path) -> None:
+    write_series(make_case(0)[0], tmp_path / "p0")
+    before = state(tmp_path)
+    batch = model.predict_folder(tmp_path / "p0", tmp_path, formats="stl")
+    assert "a folder that volseg did not make" in batch["p0"].reason
+    assert state(tmp_path).items() >= before.items()
+    assert not list((tmp_path / "p0").glob("*.stl"))
+    assert model.predict_folder(tmp_path / "p0", tmp_path / "out", formats="stl").count("segmented") == 1
+    (tmp_path / "out" / "p0" / "notes.txt").write_text("mine")
+    changed = volseg.load(OLD / "run", changes={"postprocess": [{"label": "*", "keep_largest": True}]})
+    assert changed.predict_folder(tmp_path / "p0", tmp_path / "out", formats="stl").count("segmented") == 1
+
+
 def test_probabilities_in_the_way_let_their_case_fail(model: Model, images: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "case_0.probabilities.nii.gz").write_text("mine")

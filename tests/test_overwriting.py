@@ -10,15 +10,16 @@ PACKAGE = Path(__file__).parents[1] / "volseg"
 #: The one module that may.
 OWNER = "io/written.py"
 #: Calls that replace, remove, or make a file of a given name, whatever the library.
-REMOVING = frozenset(
-    "unlink rmtree rmdir remove removedirs rename renames replace move copy copy2 copyfile copytree copymode copystat "
-    "link symlink symlink_to hardlink_to truncate".split()
-)
-WRITING = frozenset(
-    "write_text write_bytes open touch to_csv to_json to_parquet tofile save savez savez_compressed save_as WriteImage "
-    "dcmwrite imwrite savefig memmap TemporaryFile NamedTemporaryFile TemporaryDirectory mkstemp mkdtemp SummaryWriter "
-    "FileHandler".split()
-)
+_REMOVING = """
+    unlink rmtree rmdir remove removedirs rename renames replace move copy copy2 copyfile copytree copymode copystat
+    link symlink symlink_to hardlink_to truncate
+"""
+_WRITING = """
+    write_text write_bytes open touch to_csv to_json to_parquet tofile save savez savez_compressed save_as WriteImage
+    dcmwrite imwrite savefig memmap TemporaryFile NamedTemporaryFile TemporaryDirectory mkstemp mkdtemp SummaryWriter
+    FileHandler
+"""
+REMOVING, WRITING = frozenset(_REMOVING.split()), frozenset(_WRITING.split())
 #: Where one of them is something else, or touches nothing that anybody has.
 ALLOWED = {
     ("cli/__init__.py", "_keep_traceback", "NamedTemporaryFile"): "a new file among the temporary ones",

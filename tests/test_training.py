@@ -524,6 +524,7 @@ def test_prepared_cases_are_never_stale(dataset: Path, tmp_path: Path) -> None:
     assert len(set(Path("/proc/self/fd").iterdir()) - opened) < 6  # a process may hold few files: not one per case
     assert files(plan.config) == set()
     image = read_volume(FileSource(data / "images" / "case_0.nii.gz"))
+    (data / "images" / "case_0.nii.gz").unlink()
     write_volume(Volume(image.array + 1, image.geometry), data / "images" / "case_0.nii.gz")
     assert files(plan.config) == {"case_0"}
     mask = read_mask(FileSource(data / "labels" / "case_3.nii.gz"))

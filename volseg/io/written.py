@@ -124,6 +124,19 @@ def _claim(path: Path, inputs: Inputs, *, overwrite: bool) -> None:
         _save(read_record(path.parent).with_handed_over(path.name, content), path.parent)
 
 
+def claim_folder(folder: Path) -> None:
+    """Make sure that a folder is not one of the user's, which only happens to be called like one of volseg's.
+
+    Raises:
+        OutputExistsError: If it holds something, and volseg never wrote anything into it.
+    """
+    if folder.is_dir() and any(folder.iterdir()) and not read_record(folder).written:
+        raise OutputExistsError(
+            f"{folder} is a folder that volseg did not make",
+            hint="choose another --output, or write among what is there with --overwrite",
+        )
+
+
 def put_in_place(temporary: Path, path: Path) -> None:
     """Move a finished file to where it belongs, and record that volseg wrote it.
 

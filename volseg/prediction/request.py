@@ -11,7 +11,7 @@ from volseg.exporting import MESHES, Encoding, Format, output_path, with_needed
 from volseg.exporting.write import claim_masks
 from volseg.image.volume import Label
 from volseg.io.labels import LABELS_FILE
-from volseg.io.written import Inputs, claim
+from volseg.io.written import Inputs, claim, claim_folder
 from volseg.prediction.cases_csv import CASES_FILE, CaseResult, probability_file
 
 ITKSNAP_FILE, NIIVUE_FILE = "itksnap_labels.txt", "niivue_colormap.json"
@@ -58,7 +58,10 @@ class Request:
         Raises:
             OutputExistsError: If it would.
         """
-        claim_masks(self.paths(case_id), labels, inputs, overwrite=self.overwrite)
+        paths = self.paths(case_id)
+        for folder in {path for form, path in paths.items() if form in MESHES and not self.overwrite}:
+            claim_folder(folder)
+        claim_masks(paths, labels, inputs, overwrite=self.overwrite)
         if self.probabilities:
             claim([probability_file(self.output, case_id)], inputs, overwrite=self.overwrite)
 
