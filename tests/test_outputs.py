@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import TINY, make_case, train_folder
@@ -14,7 +17,7 @@ from conftest import TINY, make_case, train_folder
 import volseg
 from volseg import DataError, Model, OutputError, OutputExistsError
 from volseg.exporting import FORMATS, SUFFIXES
-from volseg.io import write_mask
+from volseg.io import FileSource, read_mask, write_mask
 from volseg.io.dicom import write_series
 from volseg.prediction.cases_csv import CaseResult, CaseStatus, merge_results, read_rows
 
@@ -221,6 +224,17 @@ def test_batches_that_write_their_rows_at_once_lose_none(model: Model, tmp_path:
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(add, range(24)))
     assert set(statuses(tmp_path)) == {f"p{number}" for number in range(24)}
+
+
+@pytest.mark.slow
+def test_the_same_command_twice_at_once_ends_well(images: Path, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "volseg", "predict", images, "--model", OLD / "run", "--output", tmp_path / "out"]
+    both = [subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in range(2)]
+    told = [process.communicate()[1].decode() for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+    assert statuses(tmp_path / "out") == {"case_0": "segmented", "case_1": "segmented"}
+    for name in ("case_0", "case_1"):
+        assert set(np.unique(read_mask(FileSource(tmp_path / "out" / f"{name}.nii.gz")).array)) <= {0, 1, 2}
 
 
 def test_masks_of_two_meanings_never_share_a_folder(model: Model, images: Path, tmp_path: Path) -> None:

@@ -545,6 +545,7 @@ def test_masks_are_drawn_without_an_image_that_cannot_be_read(volseg, dataset: P
     shutil.copytree(dataset / "images", images)
     stored = (images / "case_0.nii.gz").read_bytes()
     (images / "case_0.nii.gz").write_bytes(stored[:-200])
+    (images / "case_1.nii.gz").unlink()
     write_volume(IMAGE, images / "case_1.nii.gz")
     words = ("evaluate", masks, dataset / "labels", "--output", scores)
     code, _, err = volseg(*words, "--report", "--images", images)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import os
 import tarfile
 import tempfile
 import zlib
@@ -24,7 +25,7 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, url2pathname, urlopen
 
-from volseg.errors import ConfigError, DataError
+from volseg.errors import ConfigError, DataError, OutputExistsError
 from volseg.io.disk_errors import output_error
 from volseg.io.files import make_folder
 from volseg.io.record import OWN_PREFIX
@@ -81,6 +82,8 @@ def download(
     target = folder / task
     if target.is_dir() and any(target.iterdir()):
         return target
+    if os.path.lexists(target) and not target.is_dir():
+        raise OutputExistsError(f"{target} is to be a folder, and is none", hint="choose another --output")
     make_folder(folder)
     part = own_path(folder, f"{task}.tar.part")
     try:

@@ -22,7 +22,7 @@ from volseg.io.earlier import names_below, names_in
 
 #: Everything volseg keeps for itself in a folder begins so: the record, its lock, and files that are being written.
 OWN_PREFIX = ".volseg-"
-RECORD_FILE, LOCK_FILE = f"{OWN_PREFIX}written.json", f"{OWN_PREFIX}lock"
+RECORD_FILE, LOCK_FILE = f"{OWN_PREFIX}written", f"{OWN_PREFIX}lock"
 #: A lock is held for as long as a table is read and written; who waits longer waits for a process that hangs.
 _PATIENCE_SECONDS = 300
 _ABOUT = "What volseg wrote into this folder. By it volseg tells its own files from yours, which it never replaces."
