@@ -683,6 +683,7 @@ def grow(root: Path, tree: list[tuple[list[str], str, str]], blanks: dict[str, P
         path = root.joinpath(*folders, name + kind)
         path.parent.mkdir(parents=True, exist_ok=True)
         if kind == "/series":
+            shutil.rmtree(path.parent / f"{name}.d", ignore_errors=True)
             save_series(path.parent / f"{name}.d")  # a new one: copies of a series are one series
         else:
             shutil.copy(blanks[kind], path)

@@ -125,7 +125,7 @@ def test_the_folder_has_the_layout_it_promises(folder: Path):
     assert sorted(path.name for path in (folder / "labels").glob("[!.]*")) == [
         f"phantom_{n:02d}.nii.gz" for n in range(1, 7)
     ]
-    images = sorted((folder / "images").iterdir())
+    images = sorted((folder / "images").glob("[!.]*"))
     assert [path.name for path in images] == [*(f"phantom_{n:02d}.nii.gz" for n in range(1, 6)), "phantom_06"]
     assert images[-1].is_dir()
 

@@ -385,7 +385,7 @@ def test_what_references_do_not_say_is_neither_learned_nor_scored(dataset: Path,
 def partly_labelled(dataset: Path, folder: Path, annotated: str = "{}") -> Path:
     """A manifest of cases of which each reference was drawn for one label only, the other one erased."""
     rows = ["case_id,image,reference,annotated"]
-    for n, image in enumerate(sorted((dataset / "images").iterdir())):
+    for n, image in enumerate(sorted((dataset / "images").glob("[!.]*"))):
         mask = read_mask(FileSource(dataset / "labels" / image.name))
         drawn, name = ((1, "ball"), (2, "box"))[n % 2]
         reference = folder / f"reference_{n}.nii.gz"

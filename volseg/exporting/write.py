@@ -118,7 +118,7 @@ def _write_file(mask: Mask, image: Source, path: Path, form: Format) -> None:
 
             write_preview(mask, read_volume(image), path)
         case _:
-            write_mask(mask, path, image)
+            write_mask(mask, path, image, role="result")
 
 
 def _warn_of_burned_in(instances: Instances) -> None:

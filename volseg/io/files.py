@@ -5,23 +5,20 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from volseg.io import written
 from volseg.io.disk_errors import output_error
-from volseg.io.record import locked
+from volseg.io.record import Role, locked
 from volseg.io.written import claim, discard, flush, put_in_place, put_where_nothing_is, unfinished
 
 logger = logging.getLogger(__name__)
 
 
-#: How a file appears: `atomic_path` or `new_path`.
-Appearing = Callable[[Path], AbstractContextManager[Path]]
-
-
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, role: Role = "result") -> Iterator[Path]:
     """Give a temporary path beside `path`, moved onto it when the block succeeds and removed when it does not.
 
     The temporary name keeps the suffix, because libraries choose the format by it. What is written so is recorded, and
@@ -29,6 +26,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     Args:
         path: Where the file will be. Missing parent folders are made.
+        role: Whether it is a result, which is no input of the next run.
 
     Yields:
         The path to write to.
@@ -37,7 +35,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         OutputExistsError: If there is a file that volseg did not write, or that was changed since.
         OutputError: If the folder or the file cannot be written (permission, full disk).
     """
-    with _moved(path, put_in_place) as temporary:
+    with _moved(path, partial(put_in_place, role=role)) as temporary:
         yield temporary
 
 

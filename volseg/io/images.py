@@ -16,6 +16,7 @@ from volseg.image.geometry import Geometry
 from volseg.image.naming import values_by_name
 from volseg.image.volume import Label, Mask, Volume, label_values
 from volseg.io.readable import check_file
+from volseg.io.record import Role
 from volseg.io.source import FileSource, MasksSource, SegmentsSource, SeriesSource, Source
 
 #: What is recognised as an image by its name; DICOM is recognised by its content.
@@ -180,7 +181,7 @@ def read_probabilities(path: Path, choice: GeometryChoice | None = None) -> tupl
     return np.clip(shares, 0, 1), geometry
 
 
-def write_mask(mask: Mask, path: Path, image: Source | None = None) -> None:
+def write_mask(mask: Mask, path: Path, image: Source | None = None, *, role: Role = "data") -> None:
     """Write a mask in the format that the suffix of `path` names, whole or not at all.
 
     Args:
@@ -188,6 +189,7 @@ def write_mask(mask: Mask, path: Path, image: Source | None = None) -> None:
         path: The file.
         image: What it was made from. From NIfTI to NIfTI all transforms are copied, so that the mask lies on its image
             in every reader.
+        role: Whether it is a result, which is no input of the next run.
 
     Raises:
         ConfigError: If the suffix names no format for masks.
@@ -195,17 +197,16 @@ def write_mask(mask: Mask, path: Path, image: Source | None = None) -> None:
     """
     library = _writing_library(path)
     if model := _nifti_image(image, path):
-        library.write_mask(mask, path, model)
+        library.write_mask(mask, path, model, role=role)
     else:
-        library.write_mask(mask, path)
+        library.write_mask(mask, path, role=role)
 
 
 def write_volume(volume: Volume, path: Path) -> None:
-    """Write an image in the format that the suffix of `path` names, whole or not at all, where there is nothing yet.
+    """Write an image in the format that the suffix of `path` names, whole or not at all.
 
     Raises:
         ConfigError: If the suffix names no format for images.
-        OutputExistsError: If there is something.
         OutputError: If it cannot be written.
     """
     _writing_library(path).write_volume(volume, path)

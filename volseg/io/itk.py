@@ -14,8 +14,9 @@ from volseg.errors import DataError, GeometryError, OutputError
 from volseg.image.geometry import Geometry
 from volseg.image.volume import Mask, Volume
 from volseg.io.archives import gzip_depth
-from volseg.io.files import Appearing, atomic_path, new_path
+from volseg.io.files import atomic_path
 from volseg.io.readable import COPY_AGAIN, refuse_special, unreadable
+from volseg.io.record import Role
 from volseg.io.signatures import stands_in_for
 
 SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
@@ -118,13 +119,13 @@ def frame_count(path: Path) -> int:
     return int(reader.GetNumberOfComponents())
 
 
-def write_mask(mask: Mask, path: Path) -> None:
+def write_mask(mask: Mask, path: Path, *, role: Role = "data") -> None:
     """Write a mask as compressed NRRD or MetaImage.
 
     Raises:
         OutputError: If it cannot be written.
     """
-    _write(sitk.GetImageFromArray(np.ascontiguousarray(mask.array.transpose(2, 1, 0))), mask.geometry, path)
+    _write(sitk.GetImageFromArray(np.ascontiguousarray(mask.array.transpose(2, 1, 0))), mask.geometry, path, role)
 
 
 def write_labelled_nrrd(mask: Mask, fields: Mapping[str, str], path: Path) -> None:
@@ -141,11 +142,11 @@ def write_labelled_nrrd(mask: Mask, fields: Mapping[str, str], path: Path) -> No
     image = sitk.GetImageFromArray(np.ascontiguousarray(mask.array.transpose(2, 1, 0)))
     for key, value in fields.items():
         image.SetMetaData(key, value)
-    _write(image, mask.geometry, path)
+    _write(image, mask.geometry, path, "result")
 
 
 def write_volume(volume: Volume, path: Path) -> None:
-    """Write an image where there is nothing yet; several channels become vector components.
+    """Write an image; several channels become vector components.
 
     Raises:
         OutputError: If it cannot be written.
@@ -154,7 +155,7 @@ def write_volume(volume: Volume, path: Path) -> None:
     image = (
         sitk.GetImageFromArray(array[..., 0]) if array.shape[-1] == 1 else sitk.GetImageFromArray(array, isVector=True)
     )
-    _write(image, volume.geometry, path, new_path)
+    _write(image, volume.geometry, path, "data")
 
 
 def _image(array: NDArray[np.generic], geometry: Geometry) -> sitk.Image:
@@ -171,9 +172,9 @@ def _place(image: sitk.Image, geometry: Geometry) -> None:
     image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
 
 
-def _write(image: sitk.Image, geometry: Geometry, path: Path, appearing: Appearing = atomic_path) -> None:
+def _write(image: sitk.Image, geometry: Geometry, path: Path, role: Role) -> None:
     _place(image, geometry)
-    with appearing(path) as temporary:
+    with atomic_path(path, role) as temporary:
         try:
             sitk.WriteImage(image, str(temporary), useCompression=True)
             sitk.ReadImage(str(temporary))  # ITK does not notice a disk that is full when it closes a NRRD file

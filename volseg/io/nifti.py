@@ -19,10 +19,11 @@ from volseg.errors import DataError, GeometryError
 from volseg.image.geometry import Geometry
 from volseg.image.volume import Mask, Volume
 from volseg.io.archives import gzip_depth, open_file, open_stored, read_head
-from volseg.io.files import atomic_path, new_path
+from volseg.io.files import atomic_path
 from volseg.io.gzip_files import unpack
 from volseg.io.nifti_header import Placement, placement, transforms_of
 from volseg.io.readable import COPY_AGAIN, refuse_special
+from volseg.io.record import Role
 from volseg.io.signatures import stands_in_for
 from volseg.io.source import FileSource
 
@@ -90,7 +91,7 @@ def frame_count(path: Path) -> int:
     """
     if path.suffix.lower() == ".hdr":
         return math.prod(_open(path).shape[3:])
-    return math.prod(map(int, _header(path).get_data_shape()[3:]))
+    return math.prod(map(int, _whole_header(path).get_data_shape()[3:]))
 
 
 def header_remark(path: Path, choice: GeometryChoice | None = None) -> str:
@@ -110,7 +111,7 @@ def value_step(path: Path) -> float:
     return 0.0 if slope is None else abs(float(slope))
 
 
-def write_mask(mask: Mask, path: Path, image: FileSource | None = None) -> None:
+def write_mask(mask: Mask, path: Path, image: FileSource | None = None, *, role: Role = "data") -> None:
     """Write a mask: unsigned integers, intent "label".
 
     It states the transforms, codes and voxel sizes of the NIfTI image that it was made from, so that it lies on its
@@ -120,18 +121,19 @@ def write_mask(mask: Mask, path: Path, image: FileSource | None = None) -> None:
         mask: What to write.
         path: A .nii or .nii.gz file.
         image: What it was made from, where that is NIfTI.
+        role: Whether it is a result.
 
     Raises:
         OutputError: If it cannot be written.
     """
     written = _image(mask.array, mask.geometry, image)
     written.header.set_intent("label")
-    with atomic_path(path) as temporary:
+    with atomic_path(path, role) as temporary:
         nib.save(written, temporary)
 
 
 def write_volume(volume: Volume, path: Path) -> None:
-    """Write an image as float32 where there is nothing yet; several channels become the fourth axis.
+    """Write an image as float32; several channels become the fourth axis.
 
     Args:
         volume: What to write.
@@ -141,7 +143,7 @@ def write_volume(volume: Volume, path: Path) -> None:
         OutputError: If it cannot be written.
     """
     array = volume.array[0] if len(volume.array) == 1 else np.moveaxis(volume.array, 0, -1)
-    with new_path(path) as temporary:
+    with atomic_path(path, role="data") as temporary:
         nib.save(_image(array, volume.geometry), temporary)
 
 

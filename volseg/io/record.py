@@ -12,10 +12,10 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from volseg.errors import OutputError
 from volseg.io.earlier import names_below, names_in
@@ -26,6 +26,9 @@ RECORD_FILE, LOCK_FILE = f"{OWN_PREFIX}written", f"{OWN_PREFIX}lock"
 #: A lock is held for as long as a table is read and written; who waits longer waits for a process that hangs.
 _PATIENCE_SECONDS = 300
 _ABOUT = "What volseg wrote into this folder. By it volseg tells its own files from yours, which it never replaces."
+
+#: What a file is to whoever looks for data: what a verb made of it, or data itself (the labels of a phantom).
+Role = Literal["result", "data"]
 
 
 @dataclass(frozen=True)
@@ -49,10 +52,12 @@ class Record:
         written: Name -> what volseg wrote: what is there, and what is about to take its place, since a process may be
             killed between the two.
         handed_over: Name -> what the user had there and said may be replaced.
+        data: Those of `written` that are no results but data, to be read like anybody's.
     """
 
     written: Mapping[str, tuple[Content, ...]] = field(default_factory=dict)
     handed_over: Mapping[str, Content] = field(default_factory=dict)
+    data: frozenset[str] = frozenset()
 
     def wrote(self, name: str, content: Content | None) -> bool:
         """Whether this is what volseg wrote under a name."""
@@ -62,18 +67,19 @@ class Record:
         """Whether volseg wrote this under a name, or the user gave it up."""
         return self.wrote(name, content) or self.handed_over.get(name) == content
 
-    def with_written(self, name: str, contents: tuple[Content, ...]) -> Record:
+    def with_written(self, name: str, contents: tuple[Content, ...], role: Role) -> Record:
         """The record once a file is written."""
         handed = {other: content for other, content in self.handed_over.items() if other != name}
-        return Record({**self.written, name: contents}, handed)
+        data = self.data | {name} if role == "data" else self.data - {name}
+        return Record({**self.written, name: contents}, handed, data)
 
     def with_handed_over(self, name: str, content: Content) -> Record:
         """The record once a user gave a file up."""
-        return Record(self.written, {**self.handed_over, name: content})
+        return replace(self, handed_over={**self.handed_over, name: content})
 
     def without(self, name: str) -> Record:
         """The record once a file is removed."""
-        return Record({other: known for other, known in self.written.items() if other != name}, self.handed_over)
+        return replace(self, written={other: known for other, known in self.written.items() if other != name})
 
 
 def content_of(path: Path) -> Content | None:
@@ -132,12 +138,13 @@ def read_record(folder: Path) -> Record:
 
 
 def written_names(folder: Path) -> dict[str, frozenset[int]]:
-    """Name -> sizes of the files that volseg wrote into a folder; nothing where its record cannot be read."""
+    """Name -> sizes of the results that volseg wrote into a folder; nothing where its record cannot be read."""
     try:
         record = read_record(folder)
     except (OSError, OutputError):
         return {}
-    return {name: frozenset(content.size for content in contents) for name, contents in record.written.items()}
+    results = {name: contents for name, contents in record.written.items() if name not in record.data}
+    return {name: frozenset(content.size for content in contents) for name, contents in results.items()}
 
 
 def as_text(record: Record) -> str:
@@ -147,14 +154,16 @@ def as_text(record: Record) -> str:
         for name, contents in sorted(record.written.items())
     }
     handed = {name: [content.sha256, content.size] for name, content in sorted(record.handed_over.items())}
-    return json.dumps({"about": _ABOUT, "written": written, "handed_over": handed}) + "\n"
+    tree = {"about": _ABOUT, "written": written, "handed_over": handed, "data": sorted(record.data)}
+    return json.dumps(tree) + "\n"
 
 
 def _parsed(tree: Mapping[str, Any]) -> Record:
     written = {
         str(name): tuple(_content(*content) for content in contents) for name, contents in tree["written"].items()
     }
-    return Record(written, {str(name): _content(*content) for name, content in tree["handed_over"].items()})
+    handed = {str(name): _content(*content) for name, content in tree["handed_over"].items()}
+    return Record(written, handed, frozenset(map(str, tree["data"])))
 
 
 def _content(sha256: str, size: int) -> Content:

@@ -26,6 +26,7 @@ from volseg.io.record import (
     RECORD_FILE,
     Content,
     Record,
+    Role,
     as_text,
     content_of,
     locked,
@@ -137,7 +138,7 @@ def claim_folder(folder: Path) -> None:
         )
 
 
-def put_in_place(temporary: Path, path: Path) -> None:
+def put_in_place(temporary: Path, path: Path, role: Role) -> None:
     """Move a finished file to where it belongs, and record that volseg wrote it.
 
     Raises:
@@ -158,7 +159,7 @@ def put_in_place(temporary: Path, path: Path) -> None:
                 raise _not_ours(path, record)
             there = (found,)
         # Recorded first: killed before the file is moved, volseg still knows what is there as its own.
-        _save(record.with_written(path.name, (*there, content)), path.parent)
+        _save(record.with_written(path.name, (*there, content), role), path.parent)
         temporary.replace(path)
 
 
