@@ -264,7 +264,19 @@ def test_masks_below_the_input_are_no_input_of_the_next_run(model: Model, images
     found = {item.path: item for item in volseg.inspect(images)}
     assert set(found) == {"case_0.nii.gz", "case_1.nii.gz", "masks"}
     assert found["masks"].status == "result"
-    assert "6 files that volseg wrote" in found["masks"].remark
+    assert found["masks"].remark == "files that volseg wrote (6) are no input"
+
+
+def test_names_do_not_change_when_results_come_to_lie_beside_the_images(
+    model: Model, images: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "study").mkdir()
+    images.rename(tmp_path / "study" / "images")
+    for _ in range(2):
+        batch = model.predict_folder(tmp_path / "study", tmp_path / "study" / "masks", report=True)
+        assert list(batch) == ["case_0", "case_1"]
+    model.predict_folder(tmp_path / "study" / "images" / "case_0.nii.gz", tmp_path / "study", formats="nrrd")
+    assert list(model.predict_folder(tmp_path / "study", tmp_path / "out")) == ["case_0", "case_1"]
 
 
 def test_masks_that_are_named_are_segmented(model: Model, images: Path, tmp_path: Path) -> None:

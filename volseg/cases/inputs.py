@@ -34,7 +34,7 @@ from volseg.io import (
     image_files,
     image_suffix,
 )
-from volseg.io.own_results import without_results
+from volseg.io.own_results import without_result_folders, without_results
 from volseg.progress import Progress, ignore_progress
 
 logger = logging.getLogger(__name__)
@@ -98,8 +98,9 @@ def _images_of(path: Path) -> Path:
         return path / "imagesTs"
     if folders := image_and_label_folders(path):
         return folders[0]
-    alone = [entry.name for entry in path.iterdir() if entry.is_dir()] == ["images"]
-    return path / "images" if alone and not any(image_suffix(entry) for entry in path.iterdir()) else path
+    entries = list(without_result_folders(path.iterdir()))
+    alone = [entry.name for entry in entries if entry.is_dir()] == ["images"]
+    return path / "images" if alone and not any(image_suffix(entry) for entry in entries) else path
 
 
 def _for_model(dataset: Dataset, channels: tuple[str, ...], naming: CaseNaming) -> Dataset:

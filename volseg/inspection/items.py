@@ -93,7 +93,7 @@ def own_results(paths: Iterable[Path], root: Path) -> list[InspectedItem]:
     """What volseg wrote, an item per folder."""
     counts = Counter(path.parent for path in paths)
     return [
-        InspectedItem(_relative(folder, root), "", "result", f"{count} files that volseg wrote: they are no input")
+        InspectedItem(_relative(folder, root), "", "result", f"files that volseg wrote ({count}) are no input")
         for folder, count in counts.items()
     ]
 

@@ -6,7 +6,7 @@ that somebody names himself is meant as it is: the masks of one model can be the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -14,6 +14,7 @@ from pathlib import Path
 from volseg.io.earlier import BATCH_TABLE
 from volseg.io.record import written_names
 from volseg.io.source import Discovery, FileSource, SegmentsSource, SetAside
+from volseg.io.written import is_result
 
 _CHANGED = "volseg wrote a mask of this name here, which was changed since; if it is an image, rename it"
 
@@ -55,6 +56,14 @@ def without_batches(found: Discovery, root: Path) -> Discovery:
         return path.parent != root and path.name in names(path.parent) and BATCH_TABLE in names(path.parent)
 
     return _without(found, is_of_batch)
+
+
+def without_result_folders(entries: Iterable[Path]) -> Iterator[Path]:
+    """Leave out, of what lies in a folder, results and the folders of results; one of images may hold some, too."""
+    for path in entries:
+        if is_result(path) or (path.is_dir() and path.name != "images" and written_names(path)):
+            continue
+        yield path
 
 
 def _without(found: Discovery, is_result: Callable[[Path], bool]) -> Discovery:

@@ -113,7 +113,8 @@ def locked(folder: Path) -> Iterator[None]:
 
     path = Path(os.path.realpath(folder)) / LOCK_FILE
     # One instance for all who ask for it, whose state is that of the thread: a thread may ask again, others wait.
-    with FileLock(path, timeout=_PATIENCE_SECONDS, is_singleton=True, poll_interval=0.005):
+    # Whoever may write into the folder may lock it.
+    with FileLock(path, _PATIENCE_SECONDS, mode=0o666, is_singleton=True, poll_interval=0.005):
         yield
 
 
