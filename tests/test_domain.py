@@ -380,8 +380,13 @@ def test_python_refuses_and_allows_alike(models: Path, tmp_path: Path, caplog: p
             assert len(prediction.mismatches) == 1
             assert "in spite of a mismatch" in caplog.text
         assert model.predict(volume(mr(5))).mismatches == ()
-    batch = volseg.load(models / "mr").predict_folder(tmp_path / "ct", tmp_path / "out", allow_mismatch=True)
+    batch = volseg.load(models / "mr").predict_folder(
+        tmp_path / "ct", tmp_path / "out", allow_mismatch=True, report=True
+    )
     assert [case.status for case in batch.values()] == ["segmented"]
+    review = pd.read_csv(tmp_path / "out" / "review.csv")
+    assert review.loc[0, "status"] == "check"
+    assert "in spite of a mismatch" in str(review.loc[0, "reason"])
 
 
 def test_models_that_know_different_things_can_be_averaged(models: Path) -> None:

@@ -130,9 +130,9 @@ def report_batch(
     masks = masks_in(output, model.config.data)
     images = {case.case_id: next(iter(case.images.values())) for case in inputs.dataset.cases}
     labels, volumes = model.config.data.output_labels, model.volumes
-    segmented = [result.case_id for result in results if result.status is CaseStatus.SEGMENTED]
-    findings: list[ReviewRow] = []
-    for done, case_id in enumerate(segmented, start=1):
+    segmented = [result for result in results if result.status is CaseStatus.SEGMENTED]
+    findings = [ReviewRow(result.case_id, reason=result.reason) for result in segmented if result.reason]
+    for done, case_id in enumerate([result.case_id for result in segmented], start=1):
         try:
             mask = _mask(masks.get(case_id), images[case_id], labels)
             findings += review(case_id, mask, labels, volumes, _probabilities(output, case_id, model.config.data))
