@@ -228,6 +228,7 @@ def test_a_written_plan_explains_the_new_keys(models: Path) -> None:
         ("ct", ct(5) + 3000, "CT", "no Hounsfield units"),
         ("mr", ct(5), "", "those of CT"),
         ("mr", ct(5), "CT", "those of CT"),
+        ("mr", ct(5)[2:22, 3:19, 2:16].clip(-150), "CT", "those of CT"),  # without air, but stated
         ("mr_dicom", ct(5), "", "those of CT"),
         ("mr_dicom", np.where(ct(5) < -900, -3024, ct(5)), "", "those of CT"),
         ("mr_dicom", mr(5), "CT", "it is CT, the training cases were MR"),

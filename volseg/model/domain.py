@@ -65,7 +65,7 @@ def mismatches(traits: ImageTraits, config: Config) -> list[str]:
     for name, modality, trained, stated, seen in zip(
         config.data.channels, config.data.modalities, known, traits.modalities, traits.intensities, strict=True
     ):
-        difference = _other_modality(stated, modality) or _other_values(seen, modality, trained)
+        difference = _other_modality(stated, modality) or _other_values(seen, stated, modality, trained)
         if difference:
             found.append(difference if len(config.data.channels) == 1 else f"{name}: {difference}")
     return found + _other_spacing(traits.spacing_mm, config)
@@ -77,10 +77,10 @@ def _other_modality(stated: str, modality: str) -> str:
     return f"it is {stated}, the training cases were {modality}"
 
 
-def _other_values(seen: Intensities, modality: str, trained: IntensityRange | None) -> str:
+def _other_values(seen: Intensities, stated: str, modality: str, trained: IntensityRange | None) -> str:
     if trained is None or modality == MIXED:
         return ""
-    return _no_hounsfield_units(seen, trained) if modality == "CT" else _hounsfield_units(seen, trained)
+    return _no_hounsfield_units(seen, trained) if modality == "CT" else _hounsfield_units(seen, stated, trained)
 
 
 def _no_hounsfield_units(seen: Intensities, trained: IntensityRange) -> str:
@@ -98,9 +98,10 @@ def _no_hounsfield_units(seen: Intensities, trained: IntensityRange) -> str:
     return ""
 
 
-def _hounsfield_units(seen: Intensities, trained: IntensityRange) -> str:
+def _hounsfield_units(seen: Intensities, stated: str, trained: IntensityRange) -> str:
     """What speaks for CT, where no training case had a value that far below 0."""
-    if trained.low[0] > DARK_HU and seen.looks_like_ct:
+    is_ct = seen.looks_like_ct or (stated == "CT" and seen.low <= DARK_HU)
+    if trained.low[0] > DARK_HU and is_ct:
         return f"its values ({_span(seen)}) are those of CT, which those of the training cases were not"
     return ""
 

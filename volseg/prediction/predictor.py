@@ -50,6 +50,9 @@ _TRIAL_PATCHES = 2
 #: With less than this, strips are as narrow as they get: a case that still runs out of memory is given up.
 _LEAST_MEMORY_GB = 1.0
 
+#: How the warning of a mask begins that was allowed.
+IN_SPITE = "segmented in spite of a mismatch with the training cases"
+
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 logger = logging.getLogger(__name__)
@@ -88,7 +91,7 @@ class Prepared:
         """What a mask is told with that is made in spite of mismatches; empty where there are none."""
         if not self.mismatches:
             return ""
-        return f"segmented in spite of a mismatch with the training cases: {'; '.join(self.mismatches)}"
+        return f"{IN_SPITE}: {'; '.join(self.mismatches)}"
 
     @property
     def gigabytes(self) -> float:

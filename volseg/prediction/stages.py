@@ -19,7 +19,7 @@ from volseg.memory import peak_mb, reset_peak
 from volseg.prediction.batch_inputs import BatchInputs
 from volseg.prediction.cases_csv import CaseResult, CaseStatus, Effort, probability_file
 from volseg.prediction.outdated import remove_masks
-from volseg.prediction.predictor import Predictor, Prepared, Segmented
+from volseg.prediction.predictor import IN_SPITE, Predictor, Prepared, Segmented
 from volseg.prediction.request import Request
 from volseg.progress import Cancelled, Progress
 from volseg.version import __version__
@@ -106,7 +106,7 @@ class Stages:
     def _read(self, job: _Job) -> _Job:
         earlier = self.earlier.get(job.case.case_id)
         key = digest(job.case.images.values(), self.settings)
-        allowed = earlier is not None and (self.request.allow_mismatch or not earlier.reason)
+        allowed = earlier is not None and (self.request.allow_mismatch or IN_SPITE not in earlier.reason)
         if earlier and allowed and earlier.key == key and self.request.are_there(job.case.case_id, earlier):
             logger.info("case %s is up to date", job.case.case_id)
             return replace(job, result=earlier)
