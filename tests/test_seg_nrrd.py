@@ -15,7 +15,7 @@ from volseg.exporting.seg_nrrd import write_seg_nrrd
 from volseg.image.geometry import Geometry
 from volseg.image.terminology import Code, Structure
 from volseg.image.volume import Label, Mask
-from volseg.io import read_mask
+from volseg.io import read_mask, single_source
 from volseg.io.source import FileSource
 
 OBLIQUE = rotation(2, 25) @ rotation(0, -35) @ rotation(1, 10)
@@ -145,6 +145,34 @@ def test_other_readers_see_the_label_map_in_lps(direction: np.ndarray, tmp_path:
         assert np.abs(by_pynrrd - centroid_lps(mask, value)).max() < 1e-6
         assert np.abs(np.subtract(by_itk, centroid_lps(mask, value))).max() < 1e-6
     assert read_mask(FileSource(path)).geometry.matches(mask.geometry)
+
+
+def test_what_was_written_is_read_again(tmp_path: Path) -> None:
+    odd = (*LABELS, Label(6, 'back\\slash \\n and "quoted"', (9, 9, 9)), Label(8, "liver ", structure=LIVER))
+    mask = make_mask(OBLIQUE)
+    path = written(Mask(mask.array, mask.geometry, odd), tmp_path)
+    found = read_mask(single_source(path))
+    assert found.geometry.matches(mask.geometry)
+    assert np.array_equal(found.array, mask.array)
+    for label, again in zip(odd, found.labels, strict=True):
+        assert (again.value, again.name) == (label.value, " ".join(label.name.split()))
+        assert label.color in {None, again.color}
+        meant = [again.structure, label.structure]
+        assert (
+            meant[1] is None
+            or len({(one and one.type, one and one.modifier, one and one.region) for one in meant}) == 1
+        )
+
+
+def test_the_code_of_any_tissue_says_nothing(tmp_path: Path) -> None:
+    mask = make_mask(np.eye(3))
+    tissue = Structure(ANATOMY, Code("85756007", "SCT", "Tissue"))
+    labels = (Label(1, "spleen", structure=tissue), Label(7, "Nebel", structure=tissue))
+    path = written(Mask(mask.array, mask.geometry, labels), tmp_path)
+    spleen, other = (label.structure for label in read_mask(single_source(path)).labels)
+    assert spleen is not None
+    assert spleen.type.meaning == "Spleen"
+    assert other == tissue
 
 
 def test_a_mask_without_labels_or_voxels_is_a_file(tmp_path: Path) -> None:

@@ -16,12 +16,23 @@ import volseg
 from volseg.cases import find_dataset, read_images, read_reference
 from volseg.cases.stated_names import united
 from volseg.errors import ConfigError, DataError
+from volseg.exporting import write
 from volseg.image.geometry import Geometry
 from volseg.image.naming import label_called, matched, plain_name, short_names, values_by_name
 from volseg.image.short_names import short_name
 from volseg.image.terminology import Code
 from volseg.image.volume import Label, Mask
-from volseg.io import FileSource, SegmentsSource, discover, read_mask, single_source, write_mask, write_volume
+from volseg.io import (
+    FileSource,
+    SegmentsSource,
+    discover,
+    read_mask,
+    read_volume,
+    single_source,
+    write_mask,
+    write_volume,
+)
+from volseg.io.dicom import write_series
 from volseg.io.labels import read_labels
 from volseg.io.references import is_called
 from volseg.io.segments import Segment
@@ -183,6 +194,24 @@ def test_each_file_is_read_by_its_own_names(data_set, tmp_path: Path) -> None:
     assert dataset.labels == {"ball": 1, "box": 2}
     for array, mask in zip(references(tmp_path, dataset.labels), masks, strict=True):
         assert (array == mask.array).all()
+
+
+def test_segmentations_in_dicom_are_read_by_their_own_names(tmp_path: Path) -> None:
+    """Each numbers its segments in its own order; blanks, case and long ends of names do not matter."""
+    long = "the part of the box that nobody has ever seen and that is therefore called by a very long name, "
+    masks = []
+    for seed, names in enumerate([("Big ball", long + "A"), (long + "A", "big_ball"), ("BIG  BALL", long + "A")]):
+        image, mask = make_case(seed)
+        write_series(image, tmp_path / f"p{seed}" / "ct")
+        (series,) = discover(tmp_path / f"p{seed}" / "ct").sources
+        turned = swapped(mask) if seed == 1 else mask
+        labels = tuple(Label(value, name) for value, name in enumerate(names, start=1))
+        grid = read_volume(series).geometry
+        seg = tmp_path / f"p{seed}" / "marked.seg.dcm"
+        write(Mask(turned.on(grid).array, grid, labels), series, seg, "dicom-seg")
+        masks.append(mask.on(grid).array)
+    for array, mask in zip(references(tmp_path, {long + "A": 2, "big ball": 1}), masks, strict=True):
+        assert (array == mask).all()
 
 
 def test_lists_beside_the_references_rule(data_set, tmp_path: Path) -> None:

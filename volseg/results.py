@@ -144,7 +144,7 @@ class BatchCase:
         # The mask of an image whose header contradicts itself has the same header.
         geometry = self.image.geometry if isinstance(self.image, FileSource) else None
         source = single_source(readable[0], rules=ReadingRules(geometry=geometry))
-        drawn = isinstance(source, SegmentsSource) and self.image is not None
+        drawn = isinstance(source, SegmentsSource) and not source.has_grid
         return read_mask(source, self.labels, on=read_volume(self.image).geometry if drawn and self.image else None)
 
 

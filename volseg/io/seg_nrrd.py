@@ -18,13 +18,17 @@ from numpy.typing import NDArray
 from volseg.errors import ConfigError, DataError
 from volseg.image.geometry import Geometry
 from volseg.image.terminology import Code, Structure, lookup
-from volseg.image.volume import Label
+from volseg.image.volume import LARGEST_LABEL, Label
 from volseg.io.itk import read_array
 from volseg.io.segments import Segment
 from volseg.io.source import SegmentsSource
 
 _KEY = re.compile(r"Segment(\d+)_(\w+):=(.*)")
+#: What NRRD writes for a line feed, a backslash or a quotation mark.
+_ESCAPED = re.compile(r"\\(.)")
 _TERMS = "TerminologyEntry:"
+#: The code that 3D Slicer gives to every new segment: it says nothing.
+_ANY_TISSUE = "85756007"
 #: More than the header of a thousand segments takes.
 _LONGEST_HEADER = 16_000_000
 
@@ -48,8 +52,9 @@ class LayeredSegment:
     @property
     def label(self) -> Label:
         """The segment as a label of a mask."""
-        name, color = self.segment.name, self.segment.color
-        return Label(self.segment.number, name, color, structure=self.structure or lookup(name))
+        name, color, stated = self.segment.name, self.segment.color, self.structure
+        says_nothing = stated is None or stated.type.value == _ANY_TISSUE
+        return Label(self.segment.number, name, color, structure=(lookup(name) if says_nothing else None) or stated)
 
 
 def segments_in(path: Path) -> SegmentsSource | None:
@@ -90,7 +95,7 @@ def _segments(path: Path) -> tuple[LayeredSegment, ...]:
     for line in _header_lines(path):
         if found := _KEY.fullmatch(line):
             number, key, value = found.groups()
-            fields.setdefault(int(number), {})[key] = value.replace("\\n", " ").replace("\\\\", "\\").strip()
+            fields.setdefault(int(number), {})[key] = _ESCAPED.sub(_unescaped, value).strip()
     named = [fields[number] for number in sorted(fields) if fields[number].keys() & {"Name", "ID", "LabelValue"}]
     placed = [_place(one, number, len(named), path) for number, one in enumerate(named)]
     if len(set(placed)) < len(placed):
@@ -118,6 +123,10 @@ def _header_lines(path: Path) -> list[str]:
     return lines
 
 
+def _unescaped(found: re.Match[str]) -> str:
+    return " " if found[1] == "n" else found[1]
+
+
 def _decoded(raw: bytes) -> str:
     """3D Slicer writes UTF-8; whatever is none is read byte by byte, so that no name is lost."""
     try:
@@ -135,8 +144,10 @@ def _place(fields: Mapping[str, str], number: int, count: int, path: Path) -> tu
         layer, value = int(fields.get("Layer", "0")), int(fields.get("LabelValue", "1"))
     except ValueError as error:
         raise DataError(f"{path}: layer or value of segment {name!r} is no whole number") from error
-    if layer < 0 or value < 1:
-        raise DataError(f"{path}: segment {name!r} has value {value} in layer {layer}; values start at 1")
+    if layer < 0 or not 1 <= value <= LARGEST_LABEL:
+        raise DataError(
+            f"{path}: segment {name!r} has value {value} in layer {layer}; values go from 1 to {LARGEST_LABEL}"
+        )
     return layer, value
 
 

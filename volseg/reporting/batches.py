@@ -157,7 +157,8 @@ def _mask(source: Source | None, image: Source, labels: Sequence[Label]) -> Mask
     """A mask that was written; a DICOM object has the grid of its images."""
     if source is None:
         raise DataError("none of the files that were written is a mask; --format nifti makes one")
-    return read_mask(source, labels, on=read_volume(image).geometry if isinstance(source, SegmentsSource) else None)
+    drawn = isinstance(source, SegmentsSource) and not source.has_grid
+    return read_mask(source, labels, on=read_volume(image).geometry if drawn else None)
 
 
 def _worst_first(findings: Sequence[ReviewRow]) -> list[str]:
