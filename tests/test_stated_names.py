@@ -328,6 +328,12 @@ def test_long_names_that_begin_alike_stay_apart(begin: str) -> None:
     assert [label_called(name, labels).value for name in short] == [1, 2, 3]  # type: ignore[union-attr]
 
 
+def test_a_name_that_was_cut_off_is_known_where_only_one_begins_so() -> None:
+    long = [Label(1, "Ö" * 40 + "one"), Label(2, "Ö" * 30 + "other")]
+    assert label_called("Ö" * 32, long) == long[0]
+    assert label_called("Ö" * 32, [*long, Label(3, "Ö" * 50)]) is None
+
+
 def test_names_that_become_alike_are_marked() -> None:
     labels = [Label(1, "a/b"), Label(2, "a\\b"), Label(3, "c")]
     short = short_names(labels)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import cache
 
 from volseg.errors import DataError
-from volseg.image.short_names import LONGEST_NAME, marked_name, short_name
+from volseg.image.short_names import LONGEST_NAME, cut_name, marked_name, short_name
 from volseg.image.terminology import Structure, lookup
 from volseg.image.volume import LARGEST_LABEL, Label
 
@@ -36,12 +36,16 @@ def short_names(labels: Sequence[Label], longest: int = LONGEST_NAME) -> dict[in
 
 
 def label_called(name: str, labels: Sequence[Label]) -> Label | None:
-    """The label that has a name, in full or shortened, or has it for an alias; to the letter before in other case."""
+    """The label that has a name, in full or shortened, or has it for an alias; to the letter before in other case.
+
+    A name that was cut off is that of the only label that begins so.
+    """
     exact = (label for label in labels if name in _spellings(label))
     plain = plain_name(name)
     alike = (label for label in labels if plain in {plain_name(spelling) for spelling in _spellings(label)})
     other = (label for label in labels if plain in {plain_name(alias) for alias in label.aliases})
-    return next(exact, None) or next(alike, None) or next(other, None)
+    cut = [label for label in labels if name == cut_name(label.name)]
+    return next(exact, None) or next(alike, None) or next(other, None) or (cut[0] if len(cut) == 1 else None)
 
 
 def matched(stated: Sequence[Label], wanted: Sequence[Label]) -> dict[int, Label]:

@@ -29,5 +29,10 @@ def marked_name(name: str, longest: int = LONGEST_NAME) -> str:
     return f"{begin}~{digest}"
 
 
+def cut_name(name: str, longest: int = LONGEST_NAME) -> str:
+    """A name as volseg 0.1.0 and others cut it: two long ones may become one."""
+    return _one_line(name).encode()[:longest].decode(errors="ignore").rstrip()
+
+
 def _one_line(name: str) -> str:
     return " ".join(name.replace("\\", "/").split())
