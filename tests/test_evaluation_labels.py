@@ -15,8 +15,9 @@ from test_stated_names import stated, write_layers
 
 import volseg
 from volseg.errors import DataError
-from volseg.image.volume import Mask
+from volseg.image.volume import Label, Mask
 from volseg.io import write_mask
+from volseg.io.dicom import write_series
 
 ORGANS = {"pancreas": 1, "duodenum": 2}
 TURNED = {"Duodenum": 1, "Pancreas": 2}
@@ -128,6 +129,27 @@ def test_segments_and_label_maps_are_matched_by_name(folders, tmp_path: Path) ->
     (masks / "labels.json").unlink()
     with pytest.raises(DataError, match="nothing says which"):
         volseg.evaluate(masks, tmp_path / "slicer")
+
+
+def test_what_a_dicom_object_marks_besides_is_told_and_not_scored(folders, tmp_path: Path) -> None:
+    """A structure set has the couch and the body, too."""
+    from volseg.exporting import write
+    from volseg.io import read_volume, single_source
+
+    wanted = tmp_path / "wanted"
+    masks, _ = folders(ORGANS, None)
+    for seed in range(2):
+        image, mask = make_case(seed)
+        write_series(image, wanted / f"c{seed}" / "ct")
+        series = single_source(wanted / f"c{seed}" / "ct")
+        grid = read_volume(series).geometry
+        array = mask.on(grid).array.copy()
+        array[0, 0, 0] = 3
+        labels = tuple(Label(value, name) for value, name in enumerate(("Pancreas", "Duodenum", "couch"), start=1))
+        write(Mask(array, grid, labels), series, wanted / f"c{seed}" / "c.seg.dcm", "dicom-seg")
+    result = volseg.evaluate(masks, wanted)
+    assert dice(result) == {"pancreas": 1, "duodenum": 1}
+    assert result.remarks == ("the masks have no label couch: what the references mark so is not scored",)
 
 
 def test_segments_that_number_alike_say_what_values_without_names_mean(folders, tmp_path: Path) -> None:

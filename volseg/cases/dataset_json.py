@@ -10,6 +10,7 @@ from typing import Any
 
 from volseg.config import IGNORE
 from volseg.errors import DataError
+from volseg.image.terminology import lookup
 from volseg.image.volume import LARGEST_LABEL, Label
 from volseg.io.json_files import read_json
 
@@ -93,12 +94,12 @@ def mask_labels(description: Mapping[str, Any]) -> tuple[Label, ...]:
     """
     labels, regions = stated_labels(description)
     if not regions:
-        return tuple(Label(value, name) for name, value in labels.items())
+        return tuple(Label(value, name, structure=lookup(name)) for name, value in labels.items())
     painted = description.get("regions_class_order")
     if not isinstance(painted, list) or len(painted) != len(regions):
         return ()
     return tuple(
-        Label(int(value), name, parts=parts)
+        Label(int(value), name, parts=parts, structure=lookup(name))
         for value, (name, parts) in zip(painted, regions.items(), strict=True)
         if str(value).isdecimal() and int(value)
     )

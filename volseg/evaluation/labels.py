@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import fastremap
 
 from volseg.cases.content import MOST_LABELS
-from volseg.cases.stated_names import NamesBeside, StatedNames, is_named, of_masks, united
+from volseg.cases.stated_names import NamesBeside, StatedNames, is_named, of_masks, stated_by, united
 from volseg.config import IGNORE
 from volseg.errors import DataError
 from volseg.evaluation.evaluate import CasePair
@@ -74,7 +74,7 @@ def scored_labels(
     ignored = _ignored_value(wanted, ignored)
     wanted = replace(wanted, labels=tuple(label for label in wanted.labels if _is_scored(label, wanted, ignored)))
     _check_values_known(predictions, made, wanted)
-    merged = _merged(made, wanted, ignored)
+    merged = _merged(made, wanted, _labels_of_maps(pairs), ignored)
     return replace(merged, pairs=tuple(pairs), ignored=ignored)
 
 
@@ -100,7 +100,14 @@ def _check_values_known(predictions: Path, made: StatedNames, wanted: StatedName
         )
 
 
-def _merged(made: StatedNames, wanted: StatedNames, ignored: int | None) -> ScoredLabels:
+def _labels_of_maps(pairs: Sequence[CasePair]) -> set[str]:
+    """Names that references with voxels of their own state; a DICOM object may mark anything: the couch, the body."""
+    references = [pair.reference for pair in pairs]
+    own = [one for one in references if not isinstance(one, SegmentsSource) or one.has_grid]
+    return {plain_name(label.name) for source in own for label in stated_by(source)}
+
+
+def _merged(made: StatedNames, wanted: StatedNames, of_maps: Collection[str], ignored: int | None) -> ScoredLabels:
     """The labels of both sides, each once."""
     comparable = [label for label in made.labels if wanted.agreed or not is_unnamed(label)]
     found = matched(comparable, wanted.labels)
@@ -121,12 +128,15 @@ def _merged(made: StatedNames, wanted: StatedNames, ignored: int | None) -> Scor
         used.add(value)
         labels.append(_joined(label, partner, value))
     partners = {partner.value for partner in found.values()}
-    lacking = [label for label in wanted.labels if label.value not in partners]
+    others = [label for label in wanted.labels if label.value not in partners]
+    lacking = [label for label in others if not made.labels or plain_name(label.name) in of_maps]
     for label in lacking:
         value = label.value if wanted.agreed else _free(used)
         used.add(value)
         labels.append(replace(label, value=value, parts=()))
     remarks = _remarks(made, wanted, found, [label.name for label in lacking])
+    if beside := [label.name for label in others if label not in lacking]:
+        remarks = (*remarks, f"the masks have no label {_some(beside)}: what the references mark so is not scored")
     return ScoredLabels(tuple(labels), (), len(lacking), remarks=remarks)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import fastremap
 
 from volseg.cases.series import choose_series, named
+from volseg.cases.stated_names import of_masks
 from volseg.config import AS_STATED, NO_RULES, ReadingRules
 from volseg.errors import ConfigError, DataError, GeometryError, OutputExistsError
 from volseg.exporting.formats import (
@@ -27,7 +28,7 @@ from volseg.image.geometry import Geometry
 from volseg.image.terminology import lookup
 from volseg.image.volume import Label, Mask
 from volseg.io import SegmentsSource, SeriesSource, Source, discover, read_mask, read_volume, single_source
-from volseg.io.labels import LABELS_FILE, read_labels
+from volseg.io.labels import read_labels
 from volseg.io.own_results import without_results
 from volseg.io.written import Inputs, remove_written_in
 
@@ -46,7 +47,8 @@ class Export:
         reference: The image it was made from: a file, or a folder that may hold several series.
         output: The file to write, or the folder for meshes.
         form: The format.
-        labels: What the values mean; by default the labels.json beside the mask, else what the mask says itself.
+        labels: What the values mean; by default what the mask says itself, else the labels.json beside it, else the
+            dataset.json that nnU-Net puts there.
         encoding: Of a Segmentation.
         rules: How mask and image are read.
         overwrite: Whether the user gave up what lies at the output; never an input.
@@ -156,17 +158,14 @@ def write_placed(
 
 def _labels_of(source: Source, request: Export) -> tuple[Label, ...]:
     """What is known of the values before the mask is read."""
-    beside = request.mask.parent / LABELS_FILE
     if request.labels:
         return read_labels(request.labels)
-    if beside.is_file() and not isinstance(source, SegmentsSource):
-        return read_labels(beside)
-    if isinstance(source, SegmentsSource) and source.has_grid:
+    if not isinstance(source, SegmentsSource):
+        return of_masks(request.mask.parent)
+    if source.has_grid:
         return read_mask(source).labels
-    if isinstance(source, SegmentsSource):
-        named = enumerate(dict.fromkeys(filter(None, source.names)), start=1)
-        return tuple(Label(value, name, structure=lookup(name)) for value, name in named)
-    return ()
+    named = enumerate(dict.fromkeys(filter(None, source.names)), start=1)
+    return tuple(Label(value, name, structure=lookup(name)) for value, name in named)
 
 
 def _placed(source: Source, labels: Sequence[Label], request: Export) -> Placed:
