@@ -16,7 +16,7 @@ from test_stated_names import stated, write_layers
 import volseg
 from volseg.errors import DataError
 from volseg.image.volume import Label, Mask
-from volseg.io import write_mask
+from volseg.io import FileSource, read_mask, write_mask
 from volseg.io.dicom import write_series
 
 ORGANS = {"pancreas": 1, "duodenum": 2}
@@ -70,6 +70,18 @@ def test_a_side_without_names_is_taken_by_value(masks, references, folders) -> N
     assert list(dice(result)) == (list(ORGANS) if masks or references else ["label_1", "label_2"])
     assert set(dice(result).values()) == {1}
     assert not result.remarks
+
+
+def test_other_names_of_a_label_are_listed_with_it(folders) -> None:
+    """A label of the masks may unite two of the references."""
+    masks, wanted = folders(None, {"Bauchspeichel": 1, "Zwölffinger": 2})
+    for path in masks.glob("*.nii.gz"):
+        mask = read_mask(FileSource(path))
+        write_mask(Mask((mask.array > 0).astype(np.uint8), mask.geometry), path)
+    entry = {"value": 1, "name": "belly", "aliases": ["zwölffinger", "BAUCHSPEICHEL"]}
+    (masks / "labels.json").write_text(json.dumps([entry]))
+    result = volseg.evaluate(masks, wanted)
+    assert dice(result) == {"belly": 1}
 
 
 def test_made_up_names_are_none(folders) -> None:

@@ -128,7 +128,11 @@ def _merged(made: StatedNames, wanted: StatedNames, of_maps: Collection[str], ig
         used.add(value)
         labels.append(_joined(label, partner, value))
     partners = {partner.value for partner in found.values()}
-    others = [label for label in wanted.labels if label.value not in partners]
+    others = [
+        label
+        for label in wanted.labels
+        if label.value not in partners and (is_unnamed(label) or not label_called(label.name, made.labels))
+    ]
     lacking = [label for label in others if not made.labels or plain_name(label.name) in of_maps]
     for label in lacking:
         value = label.value if wanted.agreed else _free(used)

@@ -65,11 +65,7 @@ def matched(stated: Sequence[Label], wanted: Sequence[Label]) -> dict[int, Label
         DataError: If two values are stated under one name.
     """
     refuse_one_name_twice(stated)
-    found = {
-        label.value: partner
-        for label in stated
-        if not is_unnamed(label) and (partner := label_called(label.name, wanted))
-    }
+    found = {label.value: partner for label in stated if (partner := _of_name(label, wanted))}
     taken = {label.value for label in found.values()}
     for label in stated:
         partner = None
@@ -130,6 +126,14 @@ def refuse_one_name_twice(labels: Sequence[Label]) -> None:
 def _spellings(label: Label) -> tuple[str, str, str]:
     """A name in full, as it is written where there is little room, and where another would be written alike."""
     return label.name, short_name(label.name), marked_name(label.name)
+
+
+def _of_name(label: Label, wanted: Sequence[Label]) -> Label | None:
+    """The label of the same name, whichever of the two has it for an alias."""
+    if is_unnamed(label):
+        return None
+    names = (label.name, *label.aliases)
+    return next((partner for name in names if (partner := label_called(name, wanted))), None)
 
 
 def _of_structure(label: Label, stated: Sequence[Label], wanted: Sequence[Label], taken: set[int]) -> Label | None:
