@@ -283,6 +283,37 @@ def test_labels_that_were_stored_scaled_are_whole_again(tmp_path: Path) -> None:
     assert np.array_equal(read_mask(FileSource(path)).array, values)
 
 
+def scaled(path: Path, values: np.ndarray, slope: float, dtype: type = np.uint16, inter: float = 0.0) -> FileSource:
+    """Labels as the nearest of the integers that a slope makes of them."""
+    stored = np.rint((values - inter) / slope).astype(dtype)
+    image = nib.Nifti1Image(stored, make_geometry().affine)
+    image.header.set_slope_inter(slope, inter)
+    image.header.set_xyzt_units("mm")
+    nib.save(image, path)
+    return FileSource(path)
+
+
+@pytest.mark.parametrize("slope", [1 / 255, 0.0039, 0.01, 0.07, 0.3, 0.7, 1.0])
+@pytest.mark.parametrize("inter", [0.0, -1.0])
+def test_labels_of_a_scaled_type_are_rounded_by_half_a_step(slope: float, inter: float, tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 9, SHAPE)
+    assert np.array_equal(read_mask(scaled(tmp_path / "a.nii.gz", values, slope, inter=inter)).array, values)
+
+
+def test_what_lies_between_labels_is_no_label_however_it_is_scaled(tmp_path: Path) -> None:
+    values = np.zeros(SHAPE)
+    values[0, 0] = 0.25, 0.5, 0.75
+    for slope in (0.0039, 0.05, 0.25):
+        source = scaled(tmp_path / "a.nii.gz", values, slope)
+        assert "no label map" in str(refused(lambda source=source: read_mask(source), source.path))  # type: ignore[misc]
+    image = scaled(tmp_path / "b.nii.gz", np.arange(60).reshape(SHAPE) * 2.5, 2.5)  # steps too wide for labels
+    assert "no label map" in str(refused(lambda: read_mask(image), image.path))
+    path = tmp_path / "c.nii.gz"
+    array = np.zeros(SHAPE, np.float32)
+    array[0, 0, 0] = 0.998  # in a type that could have held a 1
+    assert "no label map" in str(refused(lambda: read_mask(save_nifti(path, array)), path))
+
+
 def test_labels_just_below_whole_numbers_are_rounded_not_cut(tmp_path: Path) -> None:
     array = np.nextafter(np.arange(60, dtype=np.float32).reshape(SHAPE), np.float32(-1))
     assert array[0, 0, 1] < 1
@@ -509,6 +540,37 @@ def test_a_metaimage_that_does_not_say_where_it_lies_is_refused(
     assert old in META
     source = save_text(path, META.replace(old, new))
     assert reason in str(refused(lambda: read_volume(source), path))
+
+
+@pytest.mark.parametrize(
+    ("line", "contradicts"),
+    [
+        ("Position = 9 9 9", True),
+        ("Origin = 1 2 3", True),
+        ("Orientation = 0 1 0 1 0 0 0 0 1", True),
+        ("Rotation = 0 1 0 1 0 0 0 0 1", True),
+        ("ElementSpacing = 1 1 9", True),
+        ("Offset = 7 7 7", True),
+        ("ElementSize = 1 1 9", False),  # as thick as they are apart is not what slices must be
+        ("AnatomicalOrientation = RAI", False),
+    ],
+)
+def test_a_metaimage_that_states_a_position_twice_is_refused(line: str, contradicts: bool, tmp_path: Path) -> None:
+    path = tmp_path / "a.mha"
+    source = save_text(path, META.replace("ElementDataFile", f"{line}\nElementDataFile"))
+    if contradicts:
+        error = refused(lambda: read_volume(source), path)
+        assert f"but {line.split(maxsplit=1)[0]!r} is {line.split('= ')[1]!r}" in str(error)
+    else:
+        assert read_volume(source).geometry.spacing_mm == (2, 3, 4)
+    twice = META.replace("ElementDataFile", "Position = 10  20 30\nElementDataFile")  # alike
+    assert read_volume(save_text(path, twice)).geometry.world((0, 0, 0)).tolist() == [-10, -20, 30]
+
+
+def test_a_nrrd_of_spacings_and_directions_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.nrrd"
+    source = save_text(path, NRRD.replace("encoding", "spacings: 2 2 9\nencoding"))
+    assert "has a direction vector" in str(refused(lambda: read_volume(source), path))
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from volseg.errors import ConfigError, DataError, GeometryError
 from volseg.image.geometry import Geometry
 from volseg.image.volume import Mask
 from volseg.io import FileSource, discover, header_remark, read_mask, read_volume, single_source, write_mask
+from volseg.io.in_memory import volume_of
 from volseg.io.nifti import write_probabilities
 from volseg.io.source import digest
 
@@ -388,8 +389,10 @@ def test_a_choice_is_an_argument_of_what_reads_files(tmp_path: Path) -> None:
     assert [item.status for item in volseg.inspect(labels)] == ["unusable"] * 3
     chosen = volseg.inspect(labels, changes={"data.geometry": "pixdim"})
     assert [item.spacing_mm[2] for item in chosen if item.spacing_mm] == [9, 9, 9]
-    with pytest.raises(DataError):
-        volseg.evaluate(labels, labels)
+    for read in (lambda: volseg.evaluate(labels, labels), lambda: volseg.plan(tmp_path)):
+        with pytest.raises(DataError, match=r"the first: .*1.2 x 1.2 x 3 mm by the sform, but .* by pixdim") as caught:
+            read()
+        assert caught.value.hint.endswith("--geometry or data.geometry: sform or pixdim")
     for choice, voxel_mm3 in (("sform", 1.2 * 1.2 * 3), ("pixdim", 1.2 * 1.2 * 9)):
         table = volseg.evaluate(labels, labels, geometry=choice).metrics  # type: ignore[arg-type]
         expected = np.count_nonzero(nib.load(labels / "p0.nii.gz").get_fdata() == 1) * voxel_mm3 / 1000
@@ -403,6 +406,17 @@ def test_a_choice_is_an_argument_of_what_reads_files(tmp_path: Path) -> None:
     assert exported.mask.geometry.spacing_mm[2] == 9
     with pytest.raises(ConfigError, match=r"data.geometry: there is no 'affine'"):
         volseg.evaluate(labels, labels, geometry="affine")  # type: ignore[arg-type]
+
+
+def test_an_image_in_memory_is_held_to_the_same(tmp_path: Path) -> None:
+    good, bad = (save(tmp_path / f"{n}.nii", codes=(1, 0), pixdim={3: size}) for n, size in enumerate((3.0, 9.0)))
+    read = volume_of(nib.load(good.path))
+    assert read.geometry.distance_mm(Geometry(SHAPE, PLAIN)) < 1e-4
+    assert volume_of(nib.Nifti1Image(read.array[0], PLAIN)).geometry.shape == SHAPE
+    with pytest.raises(GeometryError, match="the nibabel image contradicts itself") as caught:
+        volume_of(nib.load(bad.path))
+    assert "affine" in caught.value.hint
+    assert volume_of((read.array, PLAIN)).geometry.distance_mm(read.geometry) < 1e-4
 
 
 @pytest.mark.real_data

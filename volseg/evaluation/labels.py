@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -227,19 +226,23 @@ def _is_scored(label: Label, wanted: StatedNames, ignored: int | None) -> bool:
 def _found_values(pairs: Sequence[CasePair], ignored: int | None) -> tuple[Label, ...]:
     """Every value of masks and references."""
     values: set[int] = set()
+    faults: list[DataError] = []
     for pair in pairs:
         for source in (pair.reference, pair.prediction):
             if source is None or isinstance(source, SegmentsSource | MasksSource):
                 continue
-            with contextlib.suppress(DataError):  # it fails by name when it is scored
+            try:
                 values |= set(fastremap.unique(read_mask(source).array).tolist())
+            except DataError as error:  # it fails by name when it is scored
+                faults.append(error)
             if len(values) > MOST_LABELS:
                 raise DataError(
                     f"{source} holds an image rather than labels: more than {MOST_LABELS} values were found"
                 )
     values -= {0, ignored}
     if not values:
-        raise DataError("all masks and references are empty or unreadable, there is nothing to score")
+        why, hint = (f"; the first: {faults[0]}", faults[0].hint) if faults else ("", "")
+        raise DataError(f"all masks and references are empty or unreadable, there is nothing to score{why}", hint=hint)
     return tuple(Label(value, f"label_{value}") for value in sorted(values))
 
 

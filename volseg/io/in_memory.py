@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -78,8 +79,20 @@ def _from_nibabel(image: Any) -> Volume:
             "the nibabel image does not say where its voxels lie (sform and qform codes are both 0)",
             hint="set one of them from the source of the image",
         )
+    if all(coded):
+        _check_header(image)
     array = np.asanyarray(image.dataobj)
     return _volume(np.moveaxis(array, -1, 0) if array.ndim == 4 else array, image.affine)
+
+
+def _check_header(image: Any) -> None:
+    """Refuse a NIfTI header whose transforms and sizes contradict each other, as a file with it is refused."""
+    from volseg.io.nifti_header import placement, transforms_of
+
+    try:
+        placement(transforms_of(Path("the nibabel image"), image.header, (*image.shape, 1)[:3]))
+    except GeometryError as error:
+        raise GeometryError(str(error), hint="give the array with the affine that is right") from error
 
 
 def _from_simpleitk(image: Any) -> Volume:

@@ -29,7 +29,8 @@ _OPEN_POSITION = "export it again from a tool that writes the patient space"
 #: Fields that name a file of voxels apart from the header.
 _VOXEL_FILES = ("data file", "datafile", "elementdatafile")
 _VECTOR = re.compile(r"\([^)]*\)")
-#: What a MetaImage header must state, each under one of its names; ITK passes over keys in another case.
+#: What a MetaImage header must state, each under one of its names; ITK passes over keys in another case. ElementSize is
+#: the extent of a voxel, not the way to the next one, and may differ from ElementSpacing.
 _META_FIELDS = (
     ("ElementSpacing", "ElementSize"),
     ("TransformMatrix", "Orientation", "Rotation"),
@@ -206,11 +207,19 @@ def _check_content(path: Path) -> None:
 
 
 def _check_meta(path: Path) -> None:
-    """Refuse a MetaImage header that leaves the position open."""
-    header = _header(path, "=")
+    """Refuse a MetaImage header that leaves the position open, or states it twice and not alike."""
+    stated = _fields(path, "=")
     for names in _META_FIELDS:
-        if not any(name in header for name in names):
+        given = [(name, value) for name, value in stated if name in names]
+        if not given:
             raise _open_position(path, names[0])
+        (first, value), *others = [each for each in given if each[0] != "ElementSize"] or given
+        for other, its_value in others:
+            if its_value.split() != value.split():
+                raise GeometryError(
+                    f"{path} contradicts itself: {first!r} is {value!r}, but {other!r} is {its_value!r}",
+                    hint="find out which is right, and remove the other line",
+                )
 
 
 def _check_nrrd(path: Path) -> None:
@@ -242,15 +251,20 @@ def _open_position(path: Path, field: str) -> GeometryError:
 
 
 def _header(path: Path, separator: str) -> dict[str, str]:
-    """The text fields at the head of a NRRD or MetaImage file."""
-    fields: dict[str, str] = {}
+    """The text fields at the head of a NRRD or MetaImage file, the last one of a name."""
+    return dict(_fields(path, separator))
+
+
+def _fields(path: Path, separator: str) -> list[tuple[str, str]]:
+    """The text fields at the head of a file, in order."""
+    fields: list[tuple[str, str]] = []
     try:
         with path.open("rb") as file:
             for raw in file:
                 line = raw.decode("latin-1").strip()
                 key, found, value = line.partition(separator)
                 if found:
-                    fields[key.strip()] = value.strip()
+                    fields.append((key.strip(), value.strip()))
                 # NRRD ends its header with an empty line, MetaImage with the place of the voxels.
                 if not line or key.strip() == "ElementDataFile" or len(fields) > 1000:
                     break

@@ -105,8 +105,8 @@ def take_fingerprint(
     labels = dict(labels or dataset.labels)
     known = tuple(Label(value, name, aliases=(aliases or {}).get(name, ())) for name, value in labels.items())
     prints: list[CasePrint] = []
-    looks = side_by_side(lambda case: _attempt(case, dataset.channels, known), dataset.cases)
     faults: list[DataError] = []
+    looks = side_by_side(lambda case: _attempt(case, dataset.channels, known), dataset.cases)
     for done, (case, look) in enumerate(zip(dataset.cases, looks, strict=True), start=1):
         if isinstance(look, CasePrint):
             prints.append(look)

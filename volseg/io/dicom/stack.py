@@ -226,7 +226,7 @@ def _filled_row(positions: NDArray[np.float64], place: str) -> _Row:
     """
     along = np.linalg.norm(np.diff(positions, axis=0), axis=1)
     steps = np.maximum(1, np.rint(along / np.median(along))).astype(np.int64)
-    if row := _row(positions, np.concatenate([[0], np.cumsum(steps)])):
+    if steps.sum() < _MOST_SLICES and (row := _row(positions, np.concatenate([[0], np.cumsum(steps)]))):
         return row
     whole: NDArray[np.float64] = positions[-1] - positions[0]
     length_mm = float(np.linalg.norm(whole))
