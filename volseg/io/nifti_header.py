@@ -30,6 +30,7 @@ _QUATERNION_ROUNDING = 3 * 2.0**-23
 #: Units beside mm in the lower bits of xyzt_units. Some readers heed them and some do not.
 _OTHER_UNITS = {1: "metres", 3: "micrometres"}
 _SPACES = {1: "scanner", 2: "aligned", 3: "Talairach", 4: "MNI", 5: "template"}
+_OTHER_UNIT = "convert it to mm; if its numbers are mm already, correct the unit (xyzt_units)"
 _BY_HAND = "set sform or qform from the source of the image"
 
 
@@ -93,9 +94,10 @@ def transforms_of(path: Path, raw: nib.Nifti1Header, shape: tuple[int, int, int]
         GeometryError: If it states positions in another unit than mm.
     """
     if unit := _OTHER_UNITS.get(int(raw["xyzt_units"]) & 0b111):
-        raise GeometryError(f"{path} states its positions in {unit}, volseg takes mm", hint="convert it to mm")
+        raise GeometryError(f"{path} states its positions in {unit}, volseg takes mm", hint=_OTHER_UNIT)
     pixdim = np.array(raw["pixdim"][:4], dtype=np.float64)
-    finite = np.isfinite(pixdim[1:])
+    sizes = pixdim[1:]
+    axes = np.arange(3) < int(raw["dim"][0])
     vector = np.array([raw[f"quatern_{part}"] for part in "bcd"])
     rotation = _rotation(vector, pixdim[0])
     rest = 0.0 if rotation is None else max(1.0 - float(vector @ vector), 0.0)
@@ -103,8 +105,8 @@ def transforms_of(path: Path, raw: nib.Nifti1Header, shape: tuple[int, int, int]
     return Transforms(
         path,
         shape,
-        sizes_mm=np.where(finite & (pixdim[1:] != 0), np.abs(pixdim[1:]), np.nan),
-        sizes_fault="" if (finite & (pixdim[1:] > 0)).all() else f"its voxel sizes are {pixdim[1:].tolist()} by pixdim",
+        sizes_mm=np.where(np.isfinite(sizes) & (sizes != 0), np.abs(sizes), np.nan),
+        sizes_fault=_fault_of(sizes[axes]),
         dimensions=int(raw["dim"][0]),
         sform_code=_code(raw["sform_code"]),
         sform=np.array([*(raw[f"srow_{axis}"] for axis in "xyz"), (0, 0, 0, 1)], dtype=np.float64),
@@ -113,6 +115,11 @@ def transforms_of(path: Path, raw: nib.Nifti1Header, shape: tuple[int, int, int]
         offset_mm=np.array([raw[f"qoffset_{axis}"] for axis in "xyz"], dtype=np.float64),
         rounding=2 * (math.sqrt(rest + _QUATERNION_ROUNDING) - a),
     )
+
+
+def _fault_of(sizes: NDArray[np.float64]) -> str:
+    valid = np.isfinite(sizes) & (sizes > 0)
+    return "" if valid.all() else f"its voxel sizes are {sizes.tolist()} by pixdim, which are none"
 
 
 def _code(stored: int) -> int:
@@ -201,8 +208,8 @@ def _sform(stated: Transforms) -> Geometry:
 
 
 def _qform(stated: Transforms) -> Geometry:
-    if stated.sizes_fault:
-        raise _ContradictionError(f"{stated.path} has a broken orientation: {stated.sizes_fault}")
+    if fault := stated.sizes_fault or _fault_of(stated.sizes_mm):
+        raise _ContradictionError(f"{stated.path} has a broken orientation: {fault}")
     return _by_rotation(stated, stated.sizes_mm)
 
 
