@@ -183,6 +183,14 @@ def test_how_often_a_file_is_packed(tmp_path: Path) -> None:
         data = gzip.compress(data, 1)
 
 
+def test_a_file_that_is_cut_while_it_is_used_does_not_end_the_process(plain: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "image.nii"
+    path.write_bytes(plain)
+    volume = read_volume(FileSource(path))
+    os.truncate(path, 0)
+    np.testing.assert_array_equal(volume.array, make_volume().array)
+
+
 # What must not be opened
 
 

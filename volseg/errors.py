@@ -56,7 +56,11 @@ class OutputError(VolsegError):
     """An output cannot be written."""
 
 
-class OutputExistsError(OutputError):
+class ItemOutputError(OutputError):
+    """An output cannot be written for what it is called or for what stands in its place; others can."""
+
+
+class OutputExistsError(ItemOutputError):
     """An output would replace a file that is not volseg's to replace."""
 
 

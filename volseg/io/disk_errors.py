@@ -7,28 +7,41 @@ import os
 import shutil
 from pathlib import Path
 
-from volseg.errors import OutputError
+from volseg.errors import ItemOutputError, OutputError
 
 #: A disk with less room than this is full, whatever a library says of its failed write.
 _FULL_BYTES = 1_000_000
 
 
 def output_error(path: Path, error: OSError) -> OutputError:
-    """Say why `path` cannot be written, and what to do about it."""
+    """Say why `path` cannot be written, and what to do about it.
+
+    Returns:
+        An `ItemOutputError` where that is about this path alone, so that others may still be written.
+    """
     if error.errno is None and isinstance(error.__cause__, OSError):  # a library put words of its own around it
         error = error.__cause__
     if error.errno is None and _is_full(path.parent):  # numpy says only how many bytes it could not write
         error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    kind = OutputError
     match error.errno:
         case errno.ENOSPC | errno.EDQUOT:
             hint = "free some space or choose another --output; what is already there is complete"
+        case errno.EACCES | errno.EPERM if os.access(path.parent, os.W_OK | os.X_OK):
+            kind, hint = ItemOutputError, "it is protected: choose an --output that you may write to"
         case errno.EACCES | errno.EPERM | errno.EROFS:
             hint = "choose an --output that you may write to"
         case errno.ENOTDIR | errno.EEXIST:
-            hint = "a file stands where a folder is needed; choose another --output"
+            kind, hint = ItemOutputError, "a file stands where a folder is needed; choose another --output"
+        case errno.EISDIR | errno.ENOTEMPTY | errno.ELOOP:
+            kind, hint = ItemOutputError, "a folder stands where a file is needed; choose another --output"
+        case errno.ENAMETOOLONG:
+            kind, hint = ItemOutputError, "shorten the names of the folders that the image lies in, or of --output"
+        case errno.EINVAL | errno.EILSEQ:
+            kind, hint = ItemOutputError, "the disk cannot store that name: rename the image, or choose another disk"
         case _:
             hint = "choose another --output"
-    return OutputError(f"cannot write {path}: {error.strerror or error}", hint=hint)
+    return kind(f"cannot write {path}: {error.strerror or error}", hint=hint)
 
 
 def _is_full(folder: Path) -> bool:

@@ -176,6 +176,7 @@ def _place(image: sitk.Image, geometry: Geometry) -> None:
 def _write(image: sitk.Image, geometry: Geometry, path: Path, role: Role) -> None:
     _place(image, geometry)
     with atomic_path(path, role) as temporary:
+        temporary.touch()  # where that fails the reason is known, which ITK does not tell
         try:
             sitk.WriteImage(image, str(temporary), useCompression=True)
             sitk.ReadImage(str(temporary))  # ITK does not notice a disk that is full when it closes a NRRD file

@@ -189,7 +189,8 @@ def _open(path: Path) -> nib.filebasedimages.FileBasedImage:
         with np.errstate(invalid="ignore"):  # an orientation that is not finite is refused by `Geometry`
             if depth or path.suffix.lower() == ".gz":
                 return _kind_of(path).from_bytes(_content(path, depth))
-            return nib.load(path)
+            # Not mapped: a file that is cut while its voxels are touched would end the process.
+            return nib.load(path, mmap=False)
     except _BROKEN as error:
         raise _damaged(path, error) from error
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -318,9 +320,14 @@ def blank_mask(shape: tuple[int, int, int], dtype: np.dtype[np.unsignedinteger])
 
 
 def _on_disk(shape: tuple[int, ...], dtype: np.dtype[_Scalar], room: Path | None) -> NDArray[_Scalar]:
-    """Zeros in a file without a name, which is gone when they are."""
+    """Zeros in a file without a name, which is gone when they are.
+
+    Its room is taken at once: a disk that is found full when a page of the file is touched ends the process.
+    """
     try:
         with tempfile.TemporaryFile(dir=room) as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, math.prod(shape) * dtype.itemsize)
             return np.memmap(file, dtype, "w+", shape=shape, order="F")
     except OSError as error:
         raise output_error(room or Path(tempfile.gettempdir()), error) from error

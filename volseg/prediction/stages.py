@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from volseg.cases import Case
-from volseg.errors import CheckpointError, ConfigError, DataError, OutputError, OutputExistsError
+from volseg.errors import CheckpointError, ConfigError, DataError, ItemOutputError, OutputError, OutputExistsError
 from volseg.exporting import check_formats, write_all
 from volseg.io import Source, write_probabilities
 from volseg.io.files import append_text
@@ -157,18 +157,19 @@ class Stages:
             return job
         try:
             return stage(job)
-        except OutputExistsError as error:
+        except (DataError, ItemOutputError) as error:
             reason = error.explanation
         except (OutputError, ConfigError, CheckpointError, Cancelled):
             raise  # no other case would fare better
-        except DataError as error:
-            reason = error.explanation
         except MemoryError:
             reason = "it needs more memory than there is; close other programs, or use a machine with more memory"
         except Exception as error:  # noqa: BLE001  a defect met in one case must not cost the others; it is kept in full
             reason = f"a defect of volseg ({type(error).__name__}: {error}); see {LOG_FILE}"
             self._keep(f"case {job.case.case_id}\n{self.inputs.tellable(traceback.format_exc())}\n")
-        remove_masks(self.request.output, job.case.case_id)
+        try:
+            remove_masks(self.request.output, job.case.case_id)
+        except ItemOutputError as error:
+            reason = f"{reason}; what an earlier batch left of it stays: {error}"
         reason = self.inputs.tellable(reason)
         logger.info("case %s failed: %s", job.case.case_id, reason)
         return _Job(job.case, result=CaseResult(job.case.case_id, CaseStatus.FAILED, reason))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from volseg.cases import Case, annotated_labels
 from volseg.config import Config
-from volseg.errors import ConfigError, DataError
+from volseg.errors import ConfigError, DataError, ItemOutputError
 from volseg.io import SetAside
 from volseg.io.files import atomic_path, file_name, remove_leftovers
 from volseg.io.source import digest
@@ -103,7 +103,7 @@ def prepare_cases(
 def _attempt(case: Case, config: Config, folder: Path) -> PreparedCase | SetAside:
     try:
         return _prepare(case, config, folder)
-    except DataError as error:
+    except (DataError, ItemOutputError) as error:
         return SetAside(next(iter(case.images.values())).place, error.explanation)
     except Exception as error:
         error.add_note(f"while case {case.case_id} was prepared")
