@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import zip_longest
 from typing import TypeVar
 
 _Item = TypeVar("_Item")
@@ -88,7 +89,7 @@ def pipeline(
     """
     reading: Future[_Job] | None = None
     writing: Future[_Result] | None = None
-    for item, following in zip(items, [*items[1:], None], strict=True):
+    for item, following in zip_longest(items, items[1:]):
         job = (reading or executor.submit(read, item)).result()
         reading = executor.submit(read, following) if following is not None and fits_beside(job) else None
         job = work(job)

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from volseg.cli.console import say
+from volseg.cli.console import OneLine, say, take_any_text
 from volseg.cli.demo import demo
 from volseg.cli.download import download
 from volseg.cli.evaluate import evaluate
@@ -40,6 +40,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command; every error volseg expects becomes one line on stderr."""
+    take_any_text()
     try:
         app()
     except VolsegError as error:
@@ -77,7 +78,7 @@ def set_up(
 ) -> None:
     """What holds for every verb."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    handler.setFormatter(OneLine("%(levelname)s: %(message)s"))
     logger = logging.getLogger("volseg")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO if verbose else logging.WARNING)
@@ -98,6 +99,8 @@ for verb, example in (
 
 
 def _keep_traceback() -> Path:
-    with tempfile.NamedTemporaryFile("w", prefix="volseg-", suffix=".log", delete=False, encoding="utf-8") as file:
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="volseg-", suffix=".log", delete=False, encoding="utf-8", errors="backslashreplace"
+    ) as file:
         file.write(f"volseg {__version__}, Python {sys.version}\n{' '.join(sys.argv)}\n\n{traceback.format_exc()}")
         return Path(file.name)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import logging
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from volseg.progress import Progress
+from volseg.text import readable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,6 +94,7 @@ def print_comparison(comparison: pd.DataFrame) -> None:
 
 def print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     """Aligned columns that a person can read and a script can split."""
+    rows = [tuple(map(readable, row)) for row in rows]
     widths = [max(len(row[n]) for row in [header, *rows]) for n in range(len(header))]
     for row in [header, *rows]:
         print_line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -102,5 +106,20 @@ def print_line(text: str) -> None:
 
 
 def say(text: str) -> None:
-    """Anything else."""
-    print(text, file=sys.stderr)  # noqa: T201  everything else goes to stderr
+    """Anything else, in one line."""
+    print(readable(text), file=sys.stderr)  # noqa: T201  everything else goes to stderr
+
+
+def take_any_text() -> None:
+    """Escape what a console cannot show: a name in Chinese is no reason to end on one that takes ASCII only."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+class OneLine(logging.Formatter):
+    """A message of the log in one line, whatever the names in it are made of."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  what it is called in logging
+        """What stands before a traceback."""
+        return readable(super().formatMessage(record))

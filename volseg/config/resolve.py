@@ -16,6 +16,7 @@ from volseg.config.keys import explained
 from volseg.config.learning import LossConfig, PatchConfig, TrainingConfig
 from volseg.config.networks import NetworkConfig
 from volseg.config.section import Section
+from volseg.config.yaml_words import load_yaml
 from volseg.errors import ConfigError
 
 
@@ -61,7 +62,7 @@ def read_overrides(path: Path) -> dict[str, Any]:
         ConfigError: If it is missing, is no YAML, or is not a mapping of keys.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = load_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read the config {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -85,7 +86,7 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
         if not equals or not all(key.split(".")):
             raise ConfigError(f"--set {assignment!r} is not of the form key=value", hint="--set training.epochs=100")
         try:
-            value = yaml.safe_load(text)
+            value = load_yaml(text)
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {assignment!r}: the value is not YAML: {' '.join(str(error).split())}") from error
         tree = merge(tree, nest({key: value}))

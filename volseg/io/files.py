@@ -88,12 +88,6 @@ def write_private_text(path: Path, text: str) -> None:
             file.write(text)
 
 
-def readable(text: str) -> str:
-    """A text in one line that every file and console takes: bytes that are no text, and what steers, are escaped."""
-    shown = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    return "".join(char if char.isprintable() or char == " " else ascii(char)[1:-1] for char in shown)
-
-
 def append_text(path: Path, text: str) -> None:
     """Put more behind a UTF-8 text file of volseg's, or begin it.
 

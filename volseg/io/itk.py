@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from volseg.image.geometry import Geometry
 from volseg.image.volume import Mask, Volume
 from volseg.io.archives import gzip_depth
 from volseg.io.files import atomic_path
+from volseg.io.itk_paths import readable_path, writable_path
 from volseg.io.readable import COPY_AGAIN, refuse_special, unreadable
 from volseg.io.record import Role
 from volseg.io.signatures import stands_in_for
@@ -56,10 +58,11 @@ def read_array(path: Path) -> tuple[NDArray[np.generic], Geometry]:
         _check_nrrd(path)
     else:
         _check_meta(path)
-    try:
-        image = _reader(path).Execute()
-    except RuntimeError as error:
-        raise _damaged(path, error) from error
+    with readable_path(path, _voxel_files(path)) as reachable:
+        try:
+            image = _reader(path, reachable).Execute()
+        except RuntimeError as error:
+            raise _damaged(path, error) from error
     if image.GetDimension() != 3:
         raise DataError(f"{path} has {image.GetDimension()} spatial axes, a volume has three", hint="split it")
     if "complex" in image.GetPixelIDTypeAsString():
@@ -112,11 +115,12 @@ def frame_count(path: Path) -> int:
     Raises:
         DataError: If the header is damaged.
     """
-    reader = _reader(path)
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError as error:
-        raise _damaged(path, error) from error
+    with readable_path(path, _voxel_files(path)) as reachable:
+        reader = _reader(path, reachable)
+        try:
+            reader.ReadImageInformation()
+        except RuntimeError as error:
+            raise _damaged(path, error) from error
     return int(reader.GetNumberOfComponents())
 
 
@@ -175,11 +179,11 @@ def _place(image: sitk.Image, geometry: Geometry) -> None:
 
 def _write(image: sitk.Image, geometry: Geometry, path: Path, role: Role) -> None:
     _place(image, geometry)
-    with atomic_path(path, role) as temporary:
+    with atomic_path(path, role) as temporary, writable_path(temporary) as reachable:
         temporary.touch()  # where that fails the reason is known, which ITK does not tell
         try:
-            sitk.WriteImage(image, str(temporary), useCompression=True)
-            sitk.ReadImage(str(temporary))  # ITK does not notice a disk that is full when it closes a NRRD file
+            sitk.WriteImage(image, reachable, useCompression=True)
+            sitk.ReadImage(reachable)  # ITK does not notice a disk that is full when it closes a NRRD file
         except RuntimeError as error:
             raise OutputError(f"cannot write {path}: {_last_line(error)}", hint="is the disk full?") from error
 
@@ -188,9 +192,9 @@ def _is_nrrd(path: Path) -> bool:
     return path.suffix.lower() in {".nrrd", ".nhdr"}
 
 
-def _reader(path: Path) -> sitk.ImageFileReader:
+def _reader(path: Path, reachable: str) -> sitk.ImageFileReader:
     reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
+    reader.SetFileName(reachable)
     # ITK itself recognises a format by a suffix in lower case only.
     reader.SetImageIO("NrrdImageIO" if _is_nrrd(path) else "MetaImageIO")
     return reader
@@ -242,6 +246,13 @@ def _check_nrrd(path: Path) -> None:
             )
     if units := set(re.findall(r'"([^"]*)"', header.get("space units", ""))) - {"", "mm"}:
         raise GeometryError(f"{path} states its positions in {min(units)}, volseg takes mm", hint="convert it to mm")
+
+
+def _voxel_files(path: Path) -> list[str]:
+    """Files beside a header that hold its voxels, as it names them."""
+    header = {key.lower(): value for key, value in _header(path, ":" if _is_nrrd(path) else "=").items()}
+    named = [header[key] for key in ("data file", "datafile", "elementdatafile") if key in header]
+    return [os.fsdecode(name.encode("latin-1")) for name in named if name not in {"LOCAL", "LIST"}]
 
 
 def _open_position(path: Path, field: str) -> GeometryError:

@@ -14,6 +14,7 @@ from volseg.cases import Dataset
 from volseg.config import Config, PartialConfig, nest
 from volseg.io.files import write_text
 from volseg.io.written import NO_INPUTS, Inputs, claim
+from volseg.text import readable
 
 _HEADER = "# Written by `volseg plan`. Every key can be edited; `volseg train --config` takes the file."
 
@@ -61,14 +62,14 @@ class Plan:
         """The plan as YAML, with a comment above each key that was decided for a reason."""
         lines = [_HEADER]
         for section, value in self.config.model_dump(mode="json").items():
-            lines += [f"# {self.reasons[section]}"] if section in self.reasons else []
+            lines += [f"# {readable(self.reasons[section])}"] if section in self.reasons else []
             if not isinstance(value, dict):
                 lines.append(f"{section}: {_inline(value)}")
                 continue
             lines.append(f"{section}:")
             for key, entry in value.items():
                 reason = self.reasons.get(f"{section}.{key}")
-                lines += [f"  # {reason}"] if reason else []
+                lines += [f"  # {readable(reason)}"] if reason else []
                 lines.append(f"  {key}: {_inline(entry)}")
         return "\n".join(lines) + "\n"
 

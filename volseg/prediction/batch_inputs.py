@@ -15,11 +15,12 @@ from volseg.cases.case_ids import CaseNaming, case_id_of, lies_below, marked, pa
 from volseg.cases.content import refuse_label_maps
 from volseg.config import DataConfig
 from volseg.io import SeriesSource, SetAside, stands_for
-from volseg.io.files import readable, without_root, write_private_text
+from volseg.io.files import without_root, write_private_text
 from volseg.io.tables import as_csv, read_table
 from volseg.io.written import Inputs
 from volseg.prediction.cases_csv import CaseResult, CaseStatus, Origin
 from volseg.progress import Progress, ignore_progress
+from volseg.text import readable
 
 #: Says whose the pseudonyms are.
 KEY_FILE = "pseudonyms.csv"

@@ -1,0 +1,75 @@
+"""Paths for ITK, which ends the process when one of them is no UTF-8.
+
+Names of old disks and of archives made on other systems are other bytes. Such a file is reached through a link in a
+temporary folder.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from volseg.errors import DataError
+from volseg.io.files import TEMPORARY_PREFIX
+
+
+@contextmanager
+def readable_path(path: Path, beside: Sequence[str] = ()) -> Iterator[str]:
+    """Give a path by which ITK can read a file.
+
+    Args:
+        path: The file.
+        beside: Names of files that its header refers to.
+
+    Yields:
+        The path, or that of a link.
+
+    Raises:
+        DataError: If the name is no UTF-8 and no link can be made.
+    """
+    if (text := _as_utf8(path)) is not None:
+        yield text
+        return
+    with tempfile.TemporaryDirectory(prefix="volseg-") as folder:
+        try:
+            link = Path(folder) / f"image{path.suffix.lower()}"
+            link.symlink_to(path.absolute())
+            for name in beside:
+                if (path.parent / name).is_file() and Path(name).name == name:
+                    (Path(folder) / name).symlink_to((path.parent / name).absolute())
+        except OSError as error:
+            raise DataError(f"{path} has a name that is no UTF-8: {error.strerror}", hint="rename it") from error
+        yield str(link)
+
+
+@contextmanager
+def writable_path(path: Path) -> Iterator[str]:
+    """Give a path by which ITK can write a file, which is at `path` when the block succeeds.
+
+    Raises:
+        OSError: If it cannot be moved there.
+    """
+    if (text := _as_utf8(path)) is not None:
+        yield text
+        return
+    with tempfile.TemporaryDirectory(prefix="volseg-") as folder:
+        link = Path(folder) / "output"
+        link.symlink_to(path.parent.absolute(), target_is_directory=True)
+        suffix = ".seg.nrrd" if path.name.lower().endswith(".seg.nrrd") else path.suffix.lower()
+        written = link / f"{TEMPORARY_PREFIX}{os.getpid()}-itk{suffix}"
+        try:
+            yield str(written)
+            written.replace(path)
+        finally:
+            written.unlink(missing_ok=True)
+
+
+def _as_utf8(path: Path) -> str | None:
+    """The path as the text whose UTF-8 is its name on disk, whatever the locale says; None if there is none."""
+    try:
+        return os.fsencode(path).decode("utf-8")
+    except UnicodeDecodeError:
+        return None
