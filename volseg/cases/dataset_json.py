@@ -123,7 +123,9 @@ class _Entry:
     def of(cls, key: object, value: Any) -> _Entry:
         """From key and value, whichever of them is the name."""
         number: Any
-        name, number = (str(value), key) if str(key).isdecimal() else (str(key), value)
+        # A name may look like a number: what stands for values is a number in nnU-Net, a name in the Decathlon.
+        by_value = str(key).isdecimal() and isinstance(value, str)
+        name, number = (value, key) if by_value else (str(key), value)
         values = number if isinstance(number, list) else [number]
         if not values or not all(str(part).isdecimal() for part in values):
             raise DataError(f"dataset.json: label {name!r} has value {number!r}, which is not a whole number")

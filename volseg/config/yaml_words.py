@@ -13,7 +13,7 @@ _STRING, _BOOL, _MERGE = (f"tag:yaml.org,2002:{kind}" for kind in ("str", "bool"
 class _Loader(yaml.SafeLoader):
     """Keys are words as they stand there; true and false are the only words for a choice (YAML 1.2 section 10.3.2)."""
 
-    yaml_implicit_resolvers: ClassVar = {
+    yaml_implicit_resolvers: ClassVar = {  # type: ignore[misc]  # the stubs take it for one of instances
         first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOL]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }

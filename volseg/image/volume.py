@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from volseg.errors import DataError, GeometryError
 from volseg.image.geometry import Geometry
 from volseg.image.terminology import Structure
+from volseg.text import is_text
 
 #: The largest label value a mask can hold.
 LARGEST_LABEL = 65535
@@ -43,6 +44,8 @@ class Label:
             raise DataError(f"label {self.name!r} has value {self.value}; 0 is background, labels start at 1")
         if not self.name.strip():
             raise DataError(f"the label of value {self.value} has no name")
+        if not is_text(self.name):
+            raise DataError(f"label {self.name!r} is no text that a file could hold", hint="give it another name")
 
 
 @dataclass(frozen=True, eq=False)

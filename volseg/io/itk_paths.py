@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from volseg.errors import DataError
-from volseg.io.files import TEMPORARY_PREFIX
+from volseg.io.written import TEMPORARY_PREFIX
 
 
 @contextmanager
