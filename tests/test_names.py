@@ -21,7 +21,7 @@ from test_case_ids import series
 import volseg as vs
 from volseg.config import Config, dump, parse_assignments, read_config
 from volseg.config.yaml_words import load_yaml
-from volseg.errors import ConfigError, DataError
+from volseg.errors import ConfigError, DataError, OutputError
 from volseg.image.volume import Label
 from volseg.io import FileSource, frame_count, read_mask, read_volume, write_mask, write_volume
 from volseg.io.tables import read_table, write_table
@@ -186,6 +186,12 @@ def test_voxels_apart_from_their_header_are_found_as_well(tmp_path: Path) -> Non
     (folder / "b.zraw").write_bytes(voxels)
     (folder / "a.mhd").write_bytes(header + b"ElementDataFile = b.zraw\n")
     np.testing.assert_array_equal(read_mask(FileSource(folder / "a.mhd")).array, mask.array)
+
+
+def test_a_run_is_not_begun_where_its_curves_cannot_be_written(tmp_path: Path) -> None:
+    place(tmp_path / "data/images/a.nii.gz", 1)
+    with pytest.raises(OutputError, match="is no UTF-8"):
+        train_folder(tmp_path / "data", tmp_path / "r\udcfcn", TINY)
 
 
 def test_a_damaged_file_of_such_a_name_fails_alone(trained_run: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from conftest import make_case
 
 from volseg.errors import DataError
-from volseg.evaluation.pairing import Pairing, masks_in, pair_cases
+from volseg.evaluation.pairing import Pairing, images_of, masks_in, pair_cases
 from volseg.io import write_mask
 from volseg.io.files import write_text
 
@@ -69,6 +69,41 @@ def test_a_name_goes_to_whoever_is_called_so(folders) -> None:
     pairing = folders(["a b", "a_b"], ["a_b"])
     assert partners(pairing) == {"a_b": "a_b.nii.gz"}
     assert "1 predictions have no reference and are not scored: a b" in pairing.remarks
+
+
+def test_regions_and_images_may_have_longer_names_and_it_is_told(folders, tmp_path: Path) -> None:
+    folders(["p1", "p2"], ["p1", "p2"])
+    for name in ("p1_lung", "p2_a", "p2_b"):
+        write_mask(make_case(0)[1], tmp_path / "regions" / f"{name}.nii.gz")
+    pairing = pair_cases(tmp_path / "masks", tmp_path / "references", only_predicted=False, within=tmp_path / "regions")
+    assert [pair.within and pair.within.place.name for pair in pairing.pairs] == ["p1_lung.nii.gz", None]
+    told = "1 references are looked at within a longer name: p1 with p1_lung"
+    assert pairing.remarks == (told,)
+    images, remarks = images_of(pairing.pairs, masks_in(tmp_path / "regions"))
+    assert list(images) == ["p1"]
+    assert remarks == ["1 references are drawn on a longer name: p1 with p1_lung"]
+
+
+def test_probabilities_are_found_by_the_name_of_their_mask(folders, tmp_path: Path) -> None:
+    for name in ("p1_ct", "Mu\u0308ller"):
+        write_mask(make_case(0)[1], tmp_path / "masks" / f"{name}.probabilities.nii.gz")
+    pairs = folders(["p1_ct", "Mu\u0308ller"], ["p1", "Müller"]).pairs
+    assert [pair.probabilities and pair.probabilities.name for pair in pairs] == [
+        "Mu\u0308ller.probabilities.nii.gz",
+        "p1_ct.probabilities.nii.gz",
+    ]
+
+
+def test_masks_of_one_name_are_nobodys_and_it_is_said(folders, caplog: pytest.LogCaptureFixture) -> None:
+    pairing = folders(["a/b_c", "a_b/c", "d"], ["a_b_c", "d"])
+    assert partners(pairing) == {"a_b_c": None, "d": "d.nii.gz"}
+    assert "a/b_c.nii.gz and a_b/c.nii.gz would have one name" in caplog.text
+
+
+def test_one_case_in_several_formats_is_one_case(tmp_path: Path) -> None:
+    for suffix in (".nii.gz", ".nrrd", ".mha", ".seg.nrrd"):
+        write_mask(make_case(0)[1], tmp_path / f"p1{suffix}")
+    assert list(masks_in(tmp_path)) == ["p1"]
 
 
 def test_names_without_a_partner_are_shown(folders) -> None:

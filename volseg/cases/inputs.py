@@ -155,7 +155,7 @@ def _case_id(name: str, images: Mapping[str, Source], naming: CaseNaming) -> str
     first = next(iter(images.values()))
     if naming == "path":
         return case_id_of(name)
-    if isinstance(first, SeriesSource):
+    if isinstance(first, SeriesSource) and first.series_uid:
         name = f"{first.series_uid}_{first.volume}" if first.volume else first.series_uid
     return case_id_of(name) if naming == "series" else pseudonym(name)
 

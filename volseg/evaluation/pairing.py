@@ -155,6 +155,20 @@ def _beginnings(name: str, wanted: Collection[str], lay: str) -> list[str]:
     ]
 
 
+def images_of(pairs: Iterable[CasePair], images: Mapping[str, Source]) -> tuple[dict[str, Source], list[str]]:
+    """The image of each case, as far as it is known.
+
+    Args:
+        pairs: The cases.
+        images: Case id -> image.
+
+    Returns:
+        Case id -> its image, and remarks on those that have other names.
+    """
+    names = partners([pair.case_id for pair in pairs], images)
+    return {case_id: images[name] for case_id, name in names.items()}, longer_names(names, "references are drawn on")
+
+
 def longer_names(partners: Mapping[str, str], what: str) -> list[str]:
     """A remark on the partners that have other names, if there are any."""
     longer = [f"{case_id} with {name}" for case_id, name in partners.items() if name != case_id]

@@ -13,7 +13,7 @@ from volseg.evaluation import CasePair, Evaluation, EvaluationSettings, read_pai
 from volseg.evaluation.comparison import references_fact
 from volseg.evaluation.evaluate import METRICS_FILE, STATISTICS_FILE, SUMMARY_FILE
 from volseg.evaluation.folder import FolderOptions, evaluate_folder
-from volseg.evaluation.pairing import longer_names, partners
+from volseg.evaluation.pairing import images_of
 from volseg.evaluation.summary import MEAN_ROW
 from volseg.io import Source
 from volseg.io.tables import read_table
@@ -68,10 +68,8 @@ def evaluate_with_report(
     describe_evaluation(result, settings, output, read_about(predictions), references_fact(pairs))
     if not report:
         return result
-    names = partners([pair.case_id for pair in pairs], known)
-    drawn = {case_id: known[name] for case_id, name in names.items()}
+    drawn, remarks = images_of(pairs, known)
     page = report_evaluation(result, pairs, settings, drawn, output, progress)
-    remarks = longer_names(names, "references are drawn on")
     if alone := len(pairs) - len(drawn):
         remarks.append(f"the report shows {alone} cases without an image; --images names the folder they are in")
     return replace(result, report=page, remarks=(*result.remarks, *remarks))

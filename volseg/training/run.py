@@ -23,6 +23,7 @@ from volseg.model.files import FOLD_FOLDER, MODEL_FILE
 from volseg.model.usual_volumes import VolumeRange
 from volseg.planning import check_patch, plan_folder
 from volseg.progress import Progress, ignore_progress
+from volseg.text import is_text
 from volseg.training.distributed import SINGLE_PROCESS, ProcessGroup
 from volseg.training.files import (
     CACHE_FOLDER,
@@ -249,6 +250,8 @@ def _newcomers(cases: Sequence[Case], prepared: Mapping[str, PreparedCase], spli
 
 
 def _check_output(output: Path, *, resume: bool) -> None:
+    if not is_text(str(output.absolute())):
+        raise OutputError(f"{output} is no UTF-8, and TensorBoard takes nothing else", hint="choose another --output")
     folders = (output, *output.glob(f"{FOLD_FOLDER}*"))
     if not resume and any((folder / name).exists() for folder in folders for name in (LAST_FILE, MODEL_FILE)):
         raise OutputError(f"{output} already holds a run", hint="go on with --resume, or choose another --output")
