@@ -14,9 +14,11 @@ import pytest
 from conftest import TINY, make_case, train_folder
 from numpy.typing import ArrayLike
 
+import volseg
 from volseg.cases import (
     Dataset,
     Split,
+    check_others,
     choose_splits,
     find_dataset,
     find_inputs,
@@ -24,9 +26,10 @@ from volseg.cases import (
     make_splits,
     read_images,
     read_reference,
+    read_splits,
 )
 from volseg.config import TrainingConfig, merge
-from volseg.errors import DataError, GeometryError
+from volseg.errors import ConfigError, DataError, GeometryError
 from volseg.image.geometry import AxisOrder, Geometry
 from volseg.image.volume import Label, Mask, Volume
 from volseg.io import MasksSource, discover, read_mask, write_mask, write_volume
@@ -794,3 +797,89 @@ def test_rows_are_set_aside_by_their_line_and_stop_no_other(tmp_path: Path) -> N
     assert ["lists case 'twice' twice" in reason for reason in said] == [True, False, True, False, False]
     assert "begin with a letter" in said[1]
     assert "more cells than there are columns: surplus" in said[4]
+
+
+# Some of the labels
+
+
+def test_what_no_label_has_may_be_background(tmp_path: Path) -> None:
+    image(tmp_path / "images" / "a.nii.gz")
+    mask(tmp_path / "labels" / "a.nii.gz", 1, 2, 7)
+    (case,) = find_dataset(tmp_path).cases
+    picture = read_images(case, ("image",))
+    with pytest.raises(ConfigError, match="holds label values 1, 7") as caught:
+        read_reference(case, picture, [Label(2, "x")])
+    assert "data.others=background" in caught.value.hint
+    array = read_reference(case, picture, [Label(2, "x"), Label(7, "ignore")], "background").array
+    assert array[:, 0, 0].tolist() == [0, 2, 7, 0, 0]
+    assert array.flags.c_contiguous
+
+
+def test_what_nobody_looked_at_is_never_background() -> None:
+    dataset = Dataset("any", (), ("image",), {"x": 1, "y": 2, "ignore": 3})
+    with pytest.raises(ConfigError, match="of the value 3 were looked at by nobody") as caught:
+        check_others(dataset, {"x": 1}, "background")
+    assert caught.value.hint == "add ignore: 3 to data.labels"
+    check_others(dataset, {"x": 1, "unknown": 3}, "background")
+    check_others(dataset, {"x": 1}, "refuse")
+
+
+@pytest.fixture(scope="module")
+def one_label_run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of one of the two labels of a data set."""
+    run = tmp_path_factory.mktemp("runs") / "boxes"
+    tree = merge(TINY, {"data": {"labels": {"box": 2}, "others": "background"}, "training": {"epochs": 1}})
+    train_folder(dataset, run, tree)
+    return run
+
+
+def test_some_labels_are_learned_segmented_and_scored(one_label_run: Path, dataset: Path, tmp_path: Path) -> None:
+    splits = read_splits(one_label_run / "splits.json")
+    assert len(splits[0].train) + len(splits[0].val) == 6
+    model = volseg.load(one_label_run)
+    assert [label.value for label in model.labels] == [2]
+    model.predict_folder(dataset, tmp_path / "masks")
+    assert json.loads((tmp_path / "masks" / "labels.json").read_text())["others"] == "background"
+    scores = volseg.evaluate(tmp_path / "masks", dataset, tmp_path / "scores")
+    assert not scores.failures
+    assert set(scores.metrics["label"]) == {"box"}
+
+
+def test_references_hold_other_values_only_where_the_model_says_so(dataset: Path, tmp_path: Path) -> None:
+    _, marks = make_case(0)
+    for seed in range(6):
+        write_mask(Mask(marks.array * (marks.array == 2), marks.geometry), tmp_path / f"case_{seed}.nii.gz")
+    (tmp_path / "labels.json").write_text('[{"value": 2, "name": "box"}]')
+    assert len(volseg.evaluate(tmp_path, dataset).failures) == 6
+    (tmp_path / "labels.json").write_text('{"labels": [{"value": 2, "name": "box"}], "others": "no"}')
+    with pytest.raises(DataError, match="others is 'no'"):
+        volseg.evaluate(tmp_path, dataset)
+
+
+def test_masks_per_structure_are_learned_and_scored_by_name(tmp_path: Path) -> None:
+    for seed in range(4):
+        scan, marks = make_case(seed)
+        folder = tmp_path / "data" / f"s{seed}"
+        write_volume(scan, folder / "ct.nii.gz")
+        for value, name in ((1, "spleen"), (2, "liver"), (1, "aorta")):
+            write_mask(Mask(marks.array * (marks.array == value), marks.geometry), folder / "masks" / f"{name}.nii.gz")
+    (tmp_path / "data" / "s2" / "masks" / "spleen.nii.gz").unlink()
+    tree = merge(TINY, {"data": {"labels": {"liver": 5, "spleen": 3}}, "training": {"epochs": 1}})
+    train_folder(tmp_path / "data", tmp_path / "run", tree)
+    volseg.load(tmp_path / "run").predict_folder(tmp_path / "data", tmp_path / "masks")
+    scores = volseg.evaluate(tmp_path / "masks", tmp_path / "data")
+    assert not scores.failures
+    scored = set(zip(scores.metrics["case_id"], scores.metrics["label"], strict=True))
+    assert scored == {(f"s{seed}", label) for seed in range(4) for label in ("liver", "spleen")} - {("s2", "spleen")}
+
+
+def test_masks_per_structure_are_predictions_too(tmp_path: Path) -> None:
+    for case in ("s1", "s2"):
+        organs(tmp_path / "wanted", case, "liver", "spleen")
+        organs(tmp_path / "made", case, "liver", "spleen", folder=".")
+        (tmp_path / "made" / case / "ct.nii.gz").unlink()
+    box(tmp_path / "made" / "s2" / "spleen.nii.gz", (3, 0, 0), (4, 1, 1))
+    metrics = volseg.evaluate(tmp_path / "made", tmp_path / "wanted").metrics
+    dice = {(row.case_id, row.label): row.dice for row in metrics.itertuples()}
+    assert dice[("s1", "liver")] == dice[("s1", "spleen")] == dice[("s2", "liver")] == 1
+    assert dice[("s2", "spleen")] == 0

@@ -1,6 +1,6 @@
 """Cases: which files belong together, found by what a folder holds."""
 
-from volseg.cases.case import Case, Dataset, annotated_labels, read_images, read_reference
+from volseg.cases.case import Case, Dataset, annotated_labels, check_others, read_images, read_reference
 from volseg.cases.inputs import find_inputs
 from volseg.cases.layouts import find_dataset
 from volseg.cases.references import find_images, find_references, is_dataset
@@ -11,6 +11,7 @@ __all__ = [
     "Dataset",
     "Split",
     "annotated_labels",
+    "check_others",
     "choose_splits",
     "find_dataset",
     "find_images",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from volseg.cases.case_ids import case_id_of, is_case_id
 from volseg.cases.splits import Split
+from volseg.config import IGNORE, Others
 from volseg.errors import ConfigError, DataError, GeometryError
 from volseg.image.geometry import Geometry
 from volseg.image.volume import Label, Mask, Volume
@@ -137,13 +138,14 @@ def read_images(case: Case, channels: Sequence[str]) -> Volume:
     return Volume(np.concatenate([volume.array for volume in volumes]), volumes[0].geometry)
 
 
-def read_reference(case: Case, image: Volume, labels: Sequence[Label]) -> Mask:
+def read_reference(case: Case, image: Volume, labels: Sequence[Label], others: Others = "refuse") -> Mask:
     """Read the reference of a case.
 
     Args:
         case: What to read.
         image: The image it must lie on.
         labels: What its values mean; if empty, any value is accepted.
+        others: Whether a value that no label has is refused, or is background.
 
     Returns:
         The mask, on the grid of the image.
@@ -151,7 +153,7 @@ def read_reference(case: Case, image: Volume, labels: Sequence[Label]) -> Mask:
     Raises:
         DataError: If there is no reference, or it is damaged or no label map.
         GeometryError: If it does not lie on the grid of the image, or on a part of it.
-        ConfigError: If it holds a value that no label has.
+        ConfigError: If it holds a value that no label has, and that is no background.
     """
     if case.reference is None:
         raise DataError(f"case {case.case_id} has no reference", hint="add its label map, or leave the case out")
@@ -160,8 +162,25 @@ def read_reference(case: Case, image: Volume, labels: Sequence[Label]) -> Mask:
         mask = place_reference(read_mask(case.reference, labels, on=image.geometry), image.geometry, case.case_id)
     except GeometryError as error:
         raise GeometryError(f"case {case.case_id}: reference and image: {error}", hint=error.hint) from error
+    if labels and others == "background":
+        return mask.only({label.value for label in labels})
     check_label_values(case.case_id, mask, labels)
     return mask
+
+
+def check_others(dataset: Dataset, labels: Mapping[str, int], others: Others) -> None:
+    """Refuse to take for background what a data set says nobody has looked at.
+
+    Raises:
+        ConfigError: Names the value.
+    """
+    ignored = dataset.labels.get(IGNORE)
+    if others == "background" and ignored is not None and ignored not in labels.values():
+        raise ConfigError(
+            f"voxels of the value {ignored} were looked at by nobody, and data.labels does not list it: "
+            "as background they would teach what is not known",
+            hint=f"add {IGNORE}: {ignored} to data.labels",
+        )
 
 
 def annotated_labels(case: Case, labels: Sequence[Label]) -> frozenset[str] | None:
@@ -224,7 +243,7 @@ def check_label_values(case_id: str, mask: Mask, labels: Sequence[Label]) -> Non
             )
         raise ConfigError(
             f"case {case_id}: the reference holds {_listed(unknown)}, which data.labels does not list",
-            hint="add them to data.labels, or correct the reference",
+            hint="add them to data.labels, correct the reference, or --set data.others=background",
         )
 
 

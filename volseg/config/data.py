@@ -17,6 +17,7 @@ from volseg.image.volume import Label
 IGNORE = "ignore"
 
 ChannelNames = Annotated[tuple[str, ...], Field(min_length=1)]
+Others = Literal["refuse", "background"]
 LabelValues = Annotated[dict[str, Annotated[int, Field(ge=1, le=65535)]], Field(min_length=1)]
 
 
@@ -47,8 +48,11 @@ class DataConfig(DicomRules):
         labels: Name and value of every label of the references; background (0) is not listed. A label with the name
             "ignore" marks voxels that nobody has looked at: they teach nothing and are not scored.
         regions: When given, the network answers one yes or no per region instead of one label per voxel.
-        segments: For each label what else DICOM references call it: names, or codes as in "SCT:10200004". A segment
-            that has the label's own name, or the code of the structure that name stands for, is found without.
+        others: Whether a value of a reference that no label has is refused, or is background: then some labels of a
+            data set can be learned without the rest.
+        segments: For each label what else references call it that name their structures: names, or codes as in
+            "SCT:10200004". A segment that has the label's own name, or the code of the structure that name stands for,
+            is found without.
         structures: For each label or region what it marks, where volseg's own table does not know its name.
     """
 
@@ -56,6 +60,7 @@ class DataConfig(DicomRules):
     modality: Modalities = ()
     labels: LabelValues
     regions: tuple[Region, ...] = ()
+    others: Others = "refuse"
     segments: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
     structures: Mapping[str, StructureConfig] = Field(default_factory=dict)
 

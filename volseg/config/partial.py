@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from volseg.config.data import AugmentationConfig, ChannelNames, LabelValues, Normalizations, Region
+from volseg.config.data import AugmentationConfig, ChannelNames, LabelValues, Normalizations, Others, Region
 from volseg.config.dicom import DicomRules, StructureConfig
 from volseg.config.domain import DomainConfig
 from volseg.config.inference import InferenceConfig, LabelRule
@@ -32,6 +32,7 @@ class PartialData(DicomRules):
     modality: Modalities = ()
     labels: LabelValues | None = None
     regions: tuple[Region, ...] = ()
+    others: Others = "refuse"
     segments: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
     structures: Mapping[str, StructureConfig] = Field(default_factory=dict)
 

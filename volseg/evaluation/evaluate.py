@@ -13,14 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.cases.case import place_reference
+from volseg.config import Others
 from volseg.errors import ConfigError, DataError, GeometryError
 from volseg.evaluation.columns import Column, columns_of
 from volseg.evaluation.metrics_csv import failed_row, metrics_table, score_row
 from volseg.evaluation.summary import statistics, summarise
 from volseg.image.geometry import Geometry
 from volseg.image.volume import Label, Mask, mask_of
-from volseg.io import FileSource, SegmentsSource, Source, read_mask, read_probabilities, resample_mask
+from volseg.io import FileSource, MasksSource, SegmentsSource, Source, read_mask, read_probabilities, resample_mask
 from volseg.io.files import make_folder, without_root
+from volseg.io.mask_per_label import label_of_file
 from volseg.io.tables import write_table
 from volseg.metrics import Conventions, score_masks
 from volseg.parallel import side_by_side
@@ -63,6 +65,7 @@ class EvaluationSettings:
         ignored: The value of references where nothing is known and nothing counts.
         resample: Whether a mask on another grid is brought onto that of its reference, instead of refused.
         lacking: How many of the last labels the predictions do not have: their probability is 0 everywhere.
+        others: Whether a value of a reference that no label has is refused, or is background.
     """
 
     labels: tuple[Label, ...]
@@ -72,6 +75,7 @@ class EvaluationSettings:
     ignored: int | None = None
     resample: bool = False
     lacking: int = 0
+    others: Others = "refuse"
 
     def __post_init__(self) -> None:
         if not self.labels:
@@ -240,7 +244,15 @@ def _evaluate_case(pair: CasePair, settings: EvaluationSettings) -> tuple[list[d
         reason = _without_folders(error.explanation, pair)
         rows = [failed_row(pair.case_id, label, reason, columns, grid) for label in settings.labels]
         return rows, Failure(pair.case_id, reason)
-    return [score_row(pair.case_id, score, columns, grid) for score in scores], None
+    known = _looked_for(pair.reference, settings.labels)
+    return [score_row(pair.case_id, score, columns, grid) for score in scores if score.label in known], None
+
+
+def _looked_for(reference: Source, labels: Sequence[Label]) -> list[Label]:
+    """The labels that a reference says anything of: masks per structure say nothing of one without a file."""
+    if not isinstance(reference, MasksSource):
+        return list(labels)
+    return [label for name in reference.names if (label := label_of_file(name, labels)) is not None]
 
 
 def _without_folders(reason: str, pair: CasePair) -> str:
@@ -272,7 +284,11 @@ def _inside(mask: Mask, region: NDArray[np.bool_]) -> Mask:
 
 
 def _reference(pair: CasePair, settings: EvaluationSettings) -> Mask:
-    return read_mask(pair.reference, settings.labels, on=_grid_for(pair))
+    mask = read_mask(pair.reference, settings.labels, on=_grid_for(pair))
+    if settings.others == "refuse":
+        return mask
+    known = {value for label in settings.labels for value in (label.parts or (label.value,))}
+    return mask.only(known | {settings.ignored or 0})
 
 
 def _on_one_grid(reference: Mask, pair: CasePair, settings: EvaluationSettings) -> tuple[Mask, Mask | None]:

@@ -19,6 +19,7 @@ from volseg.evaluation.evaluate import (
 )
 from volseg.evaluation.labels import scored_labels
 from volseg.evaluation.pairing import pair_cases
+from volseg.io.labels import LABELS_FILE, read_others
 from volseg.io.written import Inputs, claim
 from volseg.metrics import Conventions
 from volseg.progress import Progress, ignore_progress
@@ -88,14 +89,18 @@ def evaluate_folder(
     refuse_images([pair.reference for pair in pairing.pairs], references, "references")
     refuse_images([pair.prediction for pair in pairing.pairs if pair.prediction is not None], predictions, "masks")
     scored = scored_labels(predictions, pairing.pairs, calibrated=options.probabilities, ignored=options.ignored)
+    stated = predictions / LABELS_FILE
+    others = read_others(stated) if stated.is_file() else "refuse"
+    kept = len(scored.labels) - (scored.lacking if others == "background" else 0)
     settings = EvaluationSettings(
-        scored.labels,
+        scored.labels[:kept],
         conventions,
         calibrated=options.probabilities,
         within=options.within is not None,
         ignored=scored.ignored,
         resample=options.resample,
-        lacking=scored.lacking,
+        lacking=scored.lacking if others == "refuse" else 0,
+        others=others,
     )
     evaluation = evaluate(scored.pairs, settings, output, progress)
     return replace(evaluation, remarks=(*pairing.remarks, *scored.remarks)), scored.pairs, settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,6 +99,12 @@ class Mask:
         values, counts = fastremap.unique(self.array, return_counts=True)
         found = dict(zip(values.tolist(), counts.tolist(), strict=True))
         return {label.name: found.get(label.value, 0) * self.geometry.voxel_volume_ml for label in self.labels}
+
+    def only(self, values: Collection[int]) -> Mask:
+        """The mask with background wherever it has another value."""
+        import fastremap
+
+        return Mask(fastremap.mask_except(self.array, [value for value in values if value]), self.geometry, self.labels)
 
     def on(self, geometry: Geometry) -> Mask:
         """The same voxels in the storage order of another grid of the same places; nothing is resampled.

@@ -75,7 +75,7 @@ def training_readiness(path: Path, given: PartialConfig, progress: Progress) -> 
     known = tuple(Label(value, name) for value, name in names.items())
 
     def look(case: Case) -> CaseReadiness:
-        print_of_case = look_at_case(case, dataset.channels, known)
+        print_of_case = look_at_case(case, dataset.channels, known, given.data.others)
         found = print_of_case.label_ml.items()
         return CaseReadiness(case, labels_ml={names.get(value, f"label_{value}"): ml for value, ml in found})
 

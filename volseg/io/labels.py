@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from volseg.config import Others
 from volseg.image.terminology import Code, Structure, lookup
 from volseg.image.volume import LARGEST_LABEL, Label
 from volseg.io.json_files import read_json, write_json
@@ -15,13 +16,20 @@ LABELS_FILE = "labels.json"
 _CODES = ("category", "type", "modifier", "region", "region_modifier")
 
 
-def write_labels(labels: Sequence[Label], path: Path) -> None:
+def write_labels(labels: Sequence[Label], path: Path, others: Others = "refuse") -> None:
     """Write value and name of each, and what else is known: codes, colour, other names, the labels a region unites.
+
+    Args:
+        labels: What the values mean.
+        path: The file.
+        others: Whether what has another value in a reference was background to the model; then the list is an entry of
+            an object beside that.
 
     Raises:
         OutputError: If it cannot be written.
     """
-    write_json(path, [_entry(label) for label in labels])
+    entries = [_entry(label) for label in labels]
+    write_json(path, entries if others == "refuse" else {"labels": entries, "others": others})
 
 
 def read_labels(path: Path) -> tuple[Label, ...]:
@@ -37,10 +45,18 @@ def read_labels(path: Path) -> tuple[Label, ...]:
     return read_json(path, lambda content: tuple(_labels(content)), "is no list of labels", hint)
 
 
+def read_others(path: Path) -> Others:
+    """Whether other values of a reference are refused or background, as `write_labels` wrote it.
+
+    Raises:
+        DataError: If it is not of that form.
+    """
+    return read_json(path, _others, "is no list of labels")
+
+
 def _labels(content: Any) -> Iterator[Label]:
-    entries = [_pair(key, value) for key, value in content.items()] if isinstance(content, dict) else content
     names: dict[int, str] = {}
-    for entry in entries:
+    for entry in _entries(content):
         if entry["value"] == 0:
             continue
         label = _label(entry)
@@ -49,9 +65,25 @@ def _labels(content: Any) -> Iterator[Label]:
         yield label
 
 
+def _entries(content: Any) -> Any:
+    """The entries of a list, of a list with what it says of other values, or of {"1": "liver"}."""
+    if not isinstance(content, dict):
+        return content
+    if isinstance(content.get("labels"), list):
+        return content["labels"]
+    return [_pair(key, value) for key, value in content.items()]
+
+
 def _pair(key: str, value: object) -> dict[str, object]:
     """One of {"1": "liver"} or {"liver": 1}."""
     return {"value": int(key), "name": value} if isinstance(value, str) else {"value": value, "name": key}
+
+
+def _others(content: Any) -> Others:
+    stated = content.get("others", "refuse") if isinstance(content, dict) else "refuse"
+    if stated not in get_args(Others):
+        raise ValueError(f"others is {stated!r}, allowed are {', '.join(get_args(Others))}")
+    return "background" if stated == "background" else "refuse"
 
 
 def _entry(label: Label) -> dict[str, Any]:

@@ -11,8 +11,8 @@ import fastremap
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.cases import Case, Dataset, read_images, read_reference
-from volseg.config import IGNORE
+from volseg.cases import Case, Dataset, check_others, read_images, read_reference
+from volseg.config import IGNORE, Others
 from volseg.config.section import Triple
 from volseg.errors import DataError
 from volseg.image.geometry import Geometry
@@ -86,6 +86,7 @@ def take_fingerprint(
     labels: Mapping[str, int] | None = None,
     progress: Progress = ignore_progress,
     aliases: Mapping[str, tuple[str, ...]] | None = None,
+    others: Others = "refuse",
 ) -> Fingerprint:
     """Look at every case once.
 
@@ -94,19 +95,22 @@ def take_fingerprint(
         labels: Name -> value where it is already decided; otherwise as the data set states it, else as found.
         progress: Told per case.
         aliases: Label name -> what else references call it.
+        others: Whether a value that no label has is refused, or is background.
 
     Returns:
         The fingerprint of all cases that can be read; the others are logged.
 
     Raises:
         DataError: If none can be read.
-        ConfigError: If a reference holds a value that is not among the labels.
+        ConfigError: If a reference holds a value that is not among the labels, or one that nobody has looked at would
+            be background.
     """
     labels = dict(labels or dataset.labels)
+    check_others(dataset, labels, others)
     known = tuple(Label(value, name, aliases=(aliases or {}).get(name, ())) for name, value in labels.items())
     prints: list[CasePrint] = []
     faults: list[DataError] = []
-    looks = side_by_side(lambda case: _attempt(case, dataset.channels, known), dataset.cases)
+    looks = side_by_side(lambda case: _attempt(case, dataset.channels, known, others), dataset.cases)
     for done, (case, look) in enumerate(zip(dataset.cases, looks, strict=True), start=1):
         if isinstance(look, CasePrint):
             prints.append(look)
@@ -125,27 +129,30 @@ def take_fingerprint(
     )
 
 
-def _attempt(case: Case, channels: tuple[str, ...], labels: tuple[Label, ...]) -> CasePrint | DataError:
+def _attempt(case: Case, channels: tuple[str, ...], labels: tuple[Label, ...], others: Others) -> CasePrint | DataError:
     try:
-        return look_at_case(case, channels, labels)
+        return look_at_case(case, channels, labels, others)
     except DataError as error:
         return error
 
 
-def look_at_case(case: Case, channels: tuple[str, ...], labels: tuple[Label, ...]) -> CasePrint:
+def look_at_case(
+    case: Case, channels: tuple[str, ...], labels: tuple[Label, ...], others: Others = "refuse"
+) -> CasePrint:
     """Read one case and describe it.
 
     Args:
         case: With a reference.
         channels: Their order.
         labels: What the values of references mean; any value where they are not known yet.
+        others: Whether a value that no label has is refused, or is background.
 
     Raises:
         DataError: If image or reference cannot be used.
         ConfigError: If the reference holds a value that no label has.
     """
     image = read_images(case, channels)
-    mask = read_reference(case, image, labels)
+    mask = read_reference(case, image, labels, others)
     order = image.geometry.to_canonical
     geometry = image.geometry.reordered(order)
     ignored = [label.value for label in labels if label.name == IGNORE]

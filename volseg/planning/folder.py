@@ -43,7 +43,7 @@ def plan_folder(data: Path, given: PartialConfig, progress: Progress = ignore_pr
     if given.data.labels is None:
         refuse_unclear_values(dataset.cases)
     tell_of_names(dataset.cases, given.data.labels or dataset.labels)
-    fingerprint = take_fingerprint(dataset, given.data.labels, progress, given.data.segments)
+    fingerprint = take_fingerprint(dataset, given.data.labels, progress, given.data.segments, given.data.others)
     plan = make_plan(
         fingerprint,
         network,

@@ -113,7 +113,7 @@ def _write_sidecars(data: DataConfig, request: Request) -> None:
                 f"({', '.join(label.name for label in labels)})",
                 hint="choose another --output",
             )
-        write_labels(labels, request.output / LABELS_FILE)
+        write_labels(labels, request.output / LABELS_FILE, data.others)
     if "nifti" in request.formats:
         write_itksnap_labels(labels, request.output / ITKSNAP_FILE)
         write_niivue_colormap(labels, request.output / NIIVUE_FILE)

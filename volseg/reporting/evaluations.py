@@ -148,6 +148,7 @@ def _facts(evaluation: Evaluation, settings: EvaluationSettings) -> Facts:
         ),
         *((("measured", "within regions of interest"),) if settings.within else ()),
         *((("ignored", f"what references mark {settings.ignored}"),) if settings.ignored is not None else ()),
+        *((("other values", "background"),) if settings.others == "background" else ()),
         *((("other grids", "resampled onto that of the reference"),) if settings.resample else ()),
     )
 

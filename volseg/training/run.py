@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from volseg.about import ABOUT_FILE, made_now, write_about
-from volseg.cases import Case, Dataset, Split, choose_splits, find_dataset, read_splits, write_splits
+from volseg.cases import Case, Dataset, Split, check_others, choose_splits, find_dataset, read_splits, write_splits
 from volseg.cases.stated_names import tell_of_names
 from volseg.config import Config, PartialConfig, dump, read_config, validate
 from volseg.errors import ConfigError, OutputError
@@ -116,6 +116,7 @@ def train_folder(
         make_folder(output)
         dataset, config = _resolve(data, output, given, resumed=resumed, progress=progress)
         check_patch(config)
+        check_others(dataset, config.data.labels, config.data.others)
         prepared, failed = prepare_cases(dataset.cases, config, output / CACHE_FOLDER, progress)
         splits = _splits(dataset, prepared, config, output, resumed=resumed)
     not_used = (*dataset.set_aside, *failed, *_newcomers(dataset.cases, prepared, splits.values()))

@@ -32,7 +32,7 @@ def build_preprocessing(data: DataConfig, preprocessing: PreprocessingConfig, *,
     """
     return Compose(
         [
-            LoadCased(data.channels, data.reference_labels, reference=reference),
+            LoadCased(data.channels, data.reference_labels, reference=reference, others=data.others),
             FillNonFinited(),
             Canonicald(),
             Normalized(preprocessing.normalization),

@@ -13,6 +13,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from volseg.cases import Case, read_images, read_reference
+from volseg.config import Others
 from volseg.image.geometry import Geometry
 from volseg.image.volume import Label, Mask, Volume
 from volseg.io import Source, read_mask, read_volume, single_source
@@ -50,13 +51,22 @@ class LoadCased(MapTransform):  # type: ignore[misc]
         channels: The channels and their order.
         labels: What the values of the reference mean; any value is accepted if empty.
         reference: Whether the reference is read too.
+        others: Whether a value that no label has is refused, or is background.
     """
 
-    def __init__(self, channels: Sequence[str], labels: Sequence[Label] = (), *, reference: bool = False) -> None:
+    def __init__(
+        self,
+        channels: Sequence[str],
+        labels: Sequence[Label] = (),
+        *,
+        reference: bool = False,
+        others: Others = "refuse",
+    ) -> None:
         super().__init__(CASE)
         self.channels = tuple(channels)
         self.labels = tuple(labels)
         self.reference = reference
+        self.others: Others = others
 
     def __call__(self, data: Sample) -> dict[Hashable, Any]:
         """Add "image" (C, I, J, K) float32, its "geometry", and "reference" (1, I, J, K) int32 if asked for."""
@@ -66,7 +76,7 @@ class LoadCased(MapTransform):  # type: ignore[misc]
         sample[GEOMETRY] = volume.geometry
         sample[IMAGE] = image_tensor(volume)
         if self.reference:
-            sample[REFERENCE] = mask_tensor(read_reference(case, volume, self.labels))
+            sample[REFERENCE] = mask_tensor(read_reference(case, volume, self.labels, self.others))
         return sample
 
 
