@@ -883,3 +883,56 @@ def test_masks_per_structure_are_predictions_too(tmp_path: Path) -> None:
     dice = {(row.case_id, row.label): row.dice for row in metrics.itertuples()}
     assert dice[("s1", "liver")] == dice[("s1", "spleen")] == dice[("s2", "liver")] == 1
     assert dice[("s2", "spleen")] == 0
+
+
+# What is no labelled data set
+
+
+def refusal(root: Path) -> tuple[str, str]:
+    with pytest.raises(DataError, match="holds no labelled case") as caught:
+        find_dataset(root)
+    return str(caught.value), caught.value.hint
+
+
+def test_a_refusal_says_what_is_there_and_what_is_nearest(tmp_path: Path) -> None:
+    message, hint = refusal(tmp_path)
+    assert "no image file by name" in message
+    assert "images/p1.nii.gz and labels/p1.nii.gz" in hint
+    image(tmp_path / "brain_a.nii.gz")
+    message, hint = refusal(tmp_path)
+    assert "1 image files, none of them" in message
+    assert "images/brain_a.nii.gz and labels/brain_a.nii.gz" in hint
+    mask(tmp_path / "other_seg.nii.gz", 1)
+    message, hint = refusal(tmp_path)
+    assert "2 image files, 1 of them" in message
+    assert "other.nii.gz and other_seg.nii.gz side by side" in hint
+    assert "data/README.md" in hint
+
+
+def test_a_part_that_is_a_data_set_is_named(tmp_path: Path) -> None:
+    for part in ("test", "train"):
+        image(tmp_path / part / "images" / "a.nii.gz")
+        mask(tmp_path / part / "labels" / "a.nii.gz", 1)
+    assert "give test itself" in refusal(tmp_path)[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("mine.csv", "id;image;mask\na;x;y\n"), ("mine.json", '{"training": [{"image": "a", "label": "b"}]}')],
+)
+def test_a_list_beside_the_images_is_named(name: str, text: str, tmp_path: Path) -> None:
+    image(tmp_path / "x.nii.gz")
+    (tmp_path / name).write_text(text)
+    (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "numbers.csv").write_text("a,b\n1,2\n")
+    assert f"give {name} itself" in refusal(tmp_path)[1]
+
+
+def test_layers_that_nothing_names_are_no_reference(tmp_path: Path) -> None:
+    image(tmp_path / "images" / "a.nrrd")
+    image(tmp_path / "labels" / "a.seg.nrrd", channels=2)
+    (case,) = find_dataset(tmp_path).cases
+    with pytest.raises(DataError, match="holds 2 layers, a label map has one value per voxel") as caught:
+        read_reference(case, read_images(case, ("image",)), [])
+    assert "segments" in str(caught.value)
+    assert "channels" not in caught.value.hint

@@ -14,6 +14,7 @@ from volseg.cases.layouts.datalist import from_datalist, from_dataset_json
 from volseg.cases.layouts.equal_names import from_equal_names
 from volseg.cases.layouts.folders import image_and_label_folders
 from volseg.cases.layouts.names import HINT, says_reference, with_annotated
+from volseg.cases.layouts.nearest import nearest_layout, what_is_there
 from volseg.cases.layouts.organ_masks import from_organ_masks, mask_folders
 from volseg.cases.layouts.side_by_side import count_pairs, from_side_by_side
 from volseg.cases.manifest import from_manifest, is_manifest, with_references
@@ -49,7 +50,10 @@ def find_dataset(path: Path, rules: DicomRules = NO_RULES, progress: Progress = 
     if not dataset.cases:
         reasons = Counter(item.reason for item in dataset.set_aside)
         found = "; ".join(f"{reason} ({count} files)" for reason, count in reasons.most_common(3)) or "it has no images"
-        raise DataError(f"{path} holds no labelled case: {found}", hint=HINT)
+        if path.is_file():
+            raise DataError(f"{path} holds no labelled case: {found}", hint=HINT)
+        there = what_is_there(path)
+        raise DataError(f"{path} holds no labelled case: {found}; there are {there}", hint=nearest_layout(path))
     dataset = with_annotated(dataset)
     for remark in dataset.remarks:
         logger.warning("%s", remark)

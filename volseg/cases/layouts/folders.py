@@ -45,6 +45,11 @@ def is_called_images(folder: Path) -> bool:
     return plain(folder.name) in {*_IMAGES, "imagestr", "imagests", "imagesval"}
 
 
+def is_called_labels(folder: Path) -> bool:
+    """Whether the name of a folder says that references lie in it."""
+    return plain(folder.name) in {*LABELS, "labelstr"}
+
+
 def plain(name: str) -> str:
     """A name in lower case, with blanks and dashes as underscores."""
     return name.lower().replace(" ", "_").replace("-", "_")
