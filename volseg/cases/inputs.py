@@ -145,7 +145,8 @@ def _from_tree(
             whole.append((_case_id(name, ordered, naming), ordered))
     found, equal = by_id(whole)
     for group in equal:
-        set_aside += refused(images.values() for images in group)
+        items = refused(images.values() for images in group)
+        set_aside += [replace(item, reason=f"{item.reason}; --case-id hash calls each by its own") for item in items]
     cases = tuple(Case(case_id, images) for case_id, images in found.items())
     return Dataset("tree", cases, channels, set_aside=tuple(set_aside), remarks=remarks)
 
