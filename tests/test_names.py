@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from test_case_ids import series
 
 import volseg as vs
-from volseg.config import Config, dump, parse_assignments, read_config
+from volseg.config import Config, PartialConfig, dump, parse_assignments, read_config
 from volseg.config.yaml_words import load_yaml
 from volseg.errors import ConfigError, DataError, OutputError
 from volseg.image.volume import Label
@@ -270,6 +270,14 @@ def test_values_of_yaml_stay_what_they_were() -> None:
     }
     with pytest.raises(ConfigError, match="could not determine a constructor"):
         parse_assignments(["a=!!python/name:os.system"])
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"), [("yes", True), ("on", True), ("true", True), ("NO", False), ("off", False)]
+)
+def test_a_choice_may_still_be_said_in_any_word(word: str, meant: bool, trained_run: Path) -> None:
+    given = PartialConfig.of(parse_assignments([f"training.freeze_encoder={word}"]))
+    assert given.laid_over(read_config(trained_run / "config.yaml")).training.freeze_encoder is meant
 
 
 def test_labels_of_any_name_survive_a_written_configuration(trained_run: Path, tmp_path: Path) -> None:
