@@ -381,6 +381,7 @@ def test_a_segment_whose_name_says_otherwise_is_not_taken_by_its_code() -> None:
         [{"value": 0, "name": "background"}, {"value": 4, "name": "spleen"}],
         {"4": "spleen", "0": "background"},
         {"spleen": 4, "background": 0},
+        {"labels": {"spleen": 4}},
     ],
 )
 def test_a_list_of_values_and_names_finds_its_codes(content: object, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def read_labels(path: Path) -> tuple[Label, ...]:
     Raises:
         DataError: If it is not of that form.
     """
-    hint = '[{"value": 1, "name": "liver"}] is one'
+    hint = 'write it as [{"value": 1, "name": "liver"}], or rename it if it is about something else'
     return read_json(path, lambda content: tuple(_labels(content)), "is no list of labels", hint)
 
 
