@@ -317,14 +317,23 @@ def _counted(pair: CasePair, settings: EvaluationSettings, reference: Mask) -> N
 def _region(pair: CasePair, grid: Geometry) -> NDArray[np.bool_]:
     """The region of interest of a case."""
     if pair.within is None:
-        raise DataError("there is no region of interest of this case")
+        raise DataError(
+            "there is no region of interest of this case",
+            hint="put one of its name into the folder of --within, or leave the reference out",
+        )
     region = read_mask(pair.within, on=grid)
     try:
         region = region.placed_on(grid)
     except GeometryError as error:
-        raise GeometryError(region.geometry.mismatch(grid, "the region of interest", "the reference")) from error
+        raise GeometryError(
+            region.geometry.mismatch(grid, "the region of interest", "the reference"),
+            hint="draw it on the image of the reference",
+        ) from error
     if not region.array.any():
-        raise DataError("the region of interest is empty: nothing in it could be right or wrong")
+        raise DataError(
+            "the region of interest is empty: nothing in it could be right or wrong",
+            hint="draw it, or leave the reference out",
+        )
     return region.array > 0
 
 
@@ -338,7 +347,8 @@ def _probabilities(pair: CasePair, settings: EvaluationSettings, grid: Geometry)
     if not geometry.matches(grid) or shares.shape[-1] != known:
         raise GeometryError(
             f"the probabilities ({shares.shape[-1]} labels on {geometry}) do not belong to the reference "
-            f"({known} labels on {grid})"
+            f"({known} labels on {grid})",
+            hint="give the masks and probabilities that one model made of these images",
         )
     return np.pad(shares, ((0, 0), (0, 0), (0, 0), (0, settings.lacking))) if settings.lacking else shares
 

@@ -106,7 +106,9 @@ def check_values(mask: Mask) -> None:
     """
     named = {0, *(label.value for _, label in numbered(mask.labels))}
     if strange := sorted(set(fastremap.unique(mask.array).tolist()) - named):
-        raise DataError(f"the mask has voxels of value {strange[0]}, which no label names")
+        raise DataError(
+            f"the mask has voxels of value {strange[0]}, which no label names", hint="name it in the labels"
+        )
 
 
 def required(header: Header, keyword: str) -> str:
@@ -117,7 +119,10 @@ def required(header: Header, keyword: str) -> str:
     """
     words = header.words(keyword)
     if not words or not words[0]:
-        raise DataError(f"{header.path} does not state {keyword}, so nothing can be derived from it for a DICOM viewer")
+        raise DataError(
+            f"{header.path} does not state {keyword}, so nothing can be derived from it for a DICOM viewer",
+            hint="restore it in the images, or use a format that is not DICOM, such as --format nifti",
+        )
     return words[0]
 
 
@@ -153,7 +158,10 @@ def _space_uid(instances: Instances, series_uid: str) -> str:
     """
     stated = {header.text("FrameOfReferenceUID") for header in instances.headers.values()}
     if len(stated) > 1:
-        raise GeometryError(f"the images of series {series_uid} state {len(stated)} frames of reference")
+        raise GeometryError(
+            f"the images of series {series_uid} state {len(stated)} frames of reference",
+            hint="export the images again, or use a format that is not DICOM, such as --format nifti",
+        )
     return stated.pop() or derived_uid("frame of reference", series_uid)
 
 
@@ -201,7 +209,7 @@ def numbered(labels: tuple[Label, ...]) -> list[tuple[int, Label]]:
             "a mask without labels cannot be described in DICOM", hint="say with --labels what its values mean"
         )
     if len({label.value for label in labels}) < len(labels):
-        raise DataError("two labels of the mask have the same value")
+        raise DataError("two labels of the mask have the same value", hint="give each label a value of its own")
     return list(enumerate(sorted(labels, key=lambda label: label.value), start=1))
 
 

@@ -96,7 +96,10 @@ def check_formats(image: Source, formats: Sequence[Format]) -> None:
     """
     for form in formats:
         if form in OF_DICOM and not isinstance(image, SeriesSource):
-            raise DataError(f"{form} refers to the DICOM images of the case, but {image.place.name} is none")
+            raise DataError(
+                f"{form} refers to the DICOM images of the case, but {image.place.name} is none",
+                hint="use --format nifti for images that are not DICOM",
+            )
 
 
 def warn_of_private_codes(labels: Sequence[Label], formats: Sequence[Format]) -> None:

@@ -191,10 +191,11 @@ def label_values(array: NDArray[np.generic], name: object, step: float = 0.0) ->
             raise DataError(f"{name} is no label map: some voxels are not whole numbers", hint="is it the image?")
         array = whole
     elif not (np.issubdtype(array.dtype, np.integer) or array.dtype == bool):
-        raise DataError(f"{name} is no label map: its voxels are of type {array.dtype}")
+        raise DataError(f"{name} is no label map: its voxels are of type {array.dtype}", hint="is it the image?")
     smallest, largest = int(array.min()), int(array.max())
     if smallest < 0 or largest > LARGEST_LABEL:
         raise DataError(
-            f"{name} is no label map: values from {smallest} to {largest}, allowed are 0 to {LARGEST_LABEL}"
+            f"{name} is no label map: values from {smallest} to {largest}, allowed are 0 to {LARGEST_LABEL}",
+            hint="is it the image?",
         )
     return array.astype(np.uint8 if largest <= 255 else np.uint16)

@@ -12,7 +12,7 @@ from pydicom.datadict import tag_for_keyword
 from volseg.errors import DataError
 from volseg.io.dicom.dataset import read_header
 from volseg.io.dicom.frames import frames_of, plane_of
-from volseg.io.dicom.header import Header
+from volseg.io.dicom.header import EXPORT_AGAIN, Header
 from volseg.io.dicom.mosaic import is_mosaic, tiles_of
 from volseg.io.dicom.separators import SEPARATORS, classic_values, frame_values
 from volseg.io.dicom.volumes import Image
@@ -147,7 +147,7 @@ def _no_slice(header: Header, sop_class: uid.UID) -> str:
     if not a_slice and not _states_position(header):
         return f"{kind}: no slice, it has no ImagePositionPatient"
     if not header.words("SeriesInstanceUID"):
-        return f"{kind} without SeriesInstanceUID: what belongs together is unknown"
+        return f"{kind} without SeriesInstanceUID: what belongs together is unknown; {EXPORT_AGAIN}"
     return ""
 
 
