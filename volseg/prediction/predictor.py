@@ -322,11 +322,12 @@ def blank_mask(shape: tuple[int, int, int], dtype: np.dtype[np.unsignedinteger])
 def _on_disk(shape: tuple[int, ...], dtype: np.dtype[_Scalar], room: Path | None) -> NDArray[_Scalar]:
     """Zeros in a file without a name, which is gone when they are.
 
-    Its room is taken at once: a disk that is found full when a page of the file is touched ends the process.
+    Where a disk is named, the room on it is taken at once: one that is found full when a page of the file is touched
+    ends the process.
     """
     try:
         with tempfile.TemporaryFile(dir=room) as file:
-            if hasattr(os, "posix_fallocate"):
+            if room is not None and hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file.fileno(), 0, math.prod(shape) * dtype.itemsize)
             return np.memmap(file, dtype, "w+", shape=shape, order="F")
     except OSError as error:
