@@ -936,3 +936,12 @@ def test_layers_that_nothing_names_are_no_reference(tmp_path: Path) -> None:
         read_reference(case, read_images(case, ("image",)), [])
     assert "segments" in str(caught.value)
     assert "channels" not in caught.value.hint
+
+
+def test_a_batch_of_which_nothing_can_be_segmented_ends_well(trained_run: Path, tmp_path: Path) -> None:
+    for name in ("p_0000", "p_0001", "q_0000", "q_0001"):
+        image(tmp_path / "in" / f"{name}.nii.gz")
+    volseg.load(trained_run).predict_folder(tmp_path / "in", tmp_path / "out")
+    rows = (tmp_path / "out" / "cases.csv").read_text().splitlines()
+    assert len(rows) == 5
+    assert all("skipped" in row for row in rows[1:])
