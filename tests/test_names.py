@@ -272,12 +272,13 @@ def test_values_of_yaml_stay_what_they_were() -> None:
         parse_assignments(["a=!!python/name:os.system"])
 
 
-@pytest.mark.parametrize(
-    ("word", "meant"), [("yes", True), ("on", True), ("true", True), ("NO", False), ("off", False)]
-)
+_CHOICES = [("yes", True), ("on", True), ("true", True), ("NO", False), ("off", False)]
+
+
+@pytest.mark.parametrize(("word", "meant"), _CHOICES)
 def test_a_choice_may_still_be_said_in_any_word(word: str, meant: bool, trained_run: Path) -> None:
-    given = PartialConfig.of(parse_assignments([f"training.freeze_encoder={word}"]))
-    assert given.laid_over(read_config(trained_run / "config.yaml")).training.freeze_encoder is meant
+    given = PartialConfig.of(parse_assignments([f"data.allow_gaps={word}"]))
+    assert given.laid_over(read_config(trained_run / "config.yaml")).data.allow_gaps is meant
 
 
 def test_labels_of_any_name_survive_a_written_configuration(trained_run: Path, tmp_path: Path) -> None:
