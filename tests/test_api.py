@@ -328,7 +328,7 @@ def test_two_arrays_are_scored_in_their_millimetres() -> None:
 
 def content_of(folder: Path) -> dict[str, Any]:
     """Every file of a folder, times and versions of the moment aside."""
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    files = [path for path in sorted(folder.rglob("[!.]*")) if path.is_file()]
     return {re.sub(r"tfevents.*", "tfevents", str(path.relative_to(folder))): without_time(path) for path in files}
 
 

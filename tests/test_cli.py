@@ -85,15 +85,15 @@ def test_a_missing_prediction_is_scored_or_left_out_as_asked(
     assert lenient["dice_mean"].iloc[0] > 5 * strict["dice_mean"].iloc[0]
 
 
-def test_masks_of_another_batch_in_the_same_folder_are_not_scored(
+def test_masks_of_all_batches_in_a_folder_are_scored_and_no_others(
     volseg: Volseg, dataset: Path, trained_run: Path, tmp_path: Path
 ) -> None:
     masks = tmp_path / "masks"
     volseg("predict", dataset / "images" / "case_0.nii.gz", "--model", trained_run, "--output", masks)
     volseg("predict", dataset / "images" / "case_1.nii.gz", "--model", trained_run, "--output", masks)
-    assert (masks / "case_0.nii.gz").exists()
+    shutil.copy(dataset / "labels" / "case_2.nii.gz", masks)
     volseg("evaluate", masks, dataset / "labels", "--output", tmp_path / "scores", "--only-predicted")
-    assert set(pd.read_csv(tmp_path / "scores" / "metrics.csv")["case_id"]) == {"case_1"}
+    assert set(pd.read_csv(tmp_path / "scores" / "metrics.csv")["case_id"]) == {"case_0", "case_1"}
 
 
 def test_what_else_can_be_measured(volseg: Volseg, dataset: Path, trained_run: Path, tmp_path: Path) -> None:
@@ -305,7 +305,7 @@ def test_a_full_disk_leaves_nothing_half_written(
     assert code == 2
     assert "case_3.nii.gz: No space left on device" in err
     assert sorted(path.name for path in (tmp_path / "out").glob("*.nii.gz")) == [f"case_{n}.nii.gz" for n in range(3)]
-    assert not list((tmp_path / "out").glob(".*"))
+    assert not list((tmp_path / "out").glob(".volseg-part-*"))
     assert len(pd.read_csv(tmp_path / "out" / "cases.csv")) == 3
     monkeypatch.undo()
 
