@@ -66,7 +66,7 @@ def centroid_lps(mask: Mask, value: int) -> NDArray[np.float64]:
 def written(mask: Mask, folder: Path) -> Path:
     path = folder / "case.seg.nrrd"
     write_seg_nrrd(mask, path)
-    assert list(folder.iterdir()) == [path]
+    assert list(folder.glob("[!.]*")) == [path]
     return path
 
 
