@@ -100,6 +100,16 @@ def test_the_unit_of_rounding() -> None:
     assert rounding_mm(row([0, 1.25, 2.5])) == pytest.approx(0.01)
     assert rounding_mm(row([-1000.123, 0, 2.5])) == pytest.approx(0.001)
     assert rounding_mm(row([0, 1.2345, 2.5])) == 0
+    assert rounding_mm(row([0, 1.200002, 2.5])) == pytest.approx(0.1)  # and noise
+    assert rounding_mm(np.float32(row([-900.3, 1.2, 2.5])).astype(float)) == pytest.approx(0.1)
+
+
+def test_noise_and_single_precision_on_tenths_do_not_matter() -> None:
+    tenths = row([round(-700 + 0.625 * k, 1) for k in range(40)])
+    noise = np.random.default_rng(0).choice([0, 2e-6], tenths.shape)
+    for positions in (tenths + noise, tenths.astype(np.float32).astype(float)):
+        for fill_gaps in (False, True):
+            assert stack(frames(positions), "here", fill_gaps=fill_gaps).geometry.shape == (4, 3, 40)
 
 
 def test_a_series_of_tenths_is_read_and_its_slices_keep_their_order(

@@ -25,6 +25,8 @@ EVEN_TOLERANCE_MM = SAME_POSITION_MM
 _DECIMALS = (1, 2, 3)
 #: Rounding that moves slices by more than this share of the step leaves it open where they lie.
 _ROUNDED_SHARE = 0.1
+#: What float32 adds to a number of a metre.
+_STORED_MM = 5e-5
 #: How exactly the line is found that rounded positions lie along.
 _LINE_STEPS = 60
 #: Bridging gaps may not make more slices than this: two images a hair apart would fill the memory.
@@ -162,7 +164,7 @@ def rounding_mm(positions: NDArray[np.float64]) -> float:
         0 where they have more decimals, so that rounding explains nothing.
     """
     for decimals in _DECIMALS:
-        if np.abs(positions - positions.round(decimals)).max() < 1e-9:
+        if np.abs(positions - positions.round(decimals)).max() < _STORED_MM:
             return float(10.0**-decimals)
     return 0.0
 
@@ -191,7 +193,7 @@ def _row(positions: NDArray[np.float64], slices: NDArray[np.int64]) -> _Row | No
     if not 0 < half_mm <= _ROUNDED_SHARE * float(np.linalg.norm(step)):
         return None
     lines = [_line_through(numbers, slices) for numbers in positions.T]
-    if max(off for _, _, off in lines) > half_mm + 1e-6:
+    if max(off for _, _, off in lines) > half_mm + _STORED_MM:
         return None
     return _Row(np.array([begin for begin, _, _ in lines]), np.array([slope for _, slope, _ in lines]), depths)
 
