@@ -17,7 +17,8 @@ from volseg.cases.inspection import inspect
 
 import volseg
 from volseg.cases import find_dataset, find_inputs
-from volseg.config import AS_STATED, DicomRules, GeometryChoice, ReadingRules
+from volseg.cli.options import changes_of
+from volseg.config import AS_STATED, DicomRules, GeometryChoice, PartialConfig, ReadingRules
 from volseg.errors import ConfigError, DataError, GeometryError
 from volseg.image.geometry import Geometry
 from volseg.image.volume import Mask
@@ -435,3 +436,10 @@ def test_contradictions_are_named(name: str, said: str, real_data: Path) -> None
     (item,) = inspect(real_data / "nifti_contradictions" / f"{name}.nii.gz")
     assert said in item.remark
     assert item.status == ("odd" if "disagree" in name else "unusable")
+
+
+def test_the_option_is_a_key_of_the_configuration() -> None:
+    assert changes_of(None, "pixdim") == {"data": {"geometry": "pixdim"}}
+    keys = changes_of(["data.allow_gaps=true", "data.geometry=sform"], "qform")
+    assert PartialConfig.stated(None, keys).data == PartialConfig.stated(None, {"data.geometry": "qform"}, True).data
+    assert changes_of(["training.epochs=3"]) == {"training": {"epochs": 3}}
