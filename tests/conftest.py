@@ -113,7 +113,9 @@ def dataset(make_once: MakeOnce) -> Path:
 TINY = {
     "network": {"name": "unet", "channels": [8, 16], "strides": [[2, 2, 2]], "residual_units": 1},
     "patches": {"size": [16, 16, 16]},
-    "inference": {"overlap": 0.1, "batch_size": 16},
+    # Stated, since balls and boxes beside each other are planned like a left and a right structure.
+    "augmentation": {"flip_axes": ["left-right"]},
+    "inference": {"overlap": 0.1, "batch_size": 16, "mirror_axes": ["left-right"]},
     "training": {"epochs": 3, "steps_per_epoch": 10, "batch_size": 2, "workers": 0, "folds": 3, "warmup_steps": 2},
 }
 
