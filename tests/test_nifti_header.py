@@ -13,7 +13,6 @@ import SimpleITK as sitk  # noqa: N813  # the library's own short name
 from conftest import rotation
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from volseg.cases.inspection import inspect
 
 import volseg
 from volseg.cases import find_dataset, find_inputs
@@ -245,7 +244,7 @@ def test_two_places_in_two_spaces_are_told(
     assert read_volume(source).geometry.distance_mm(Geometry(SHAPE, PLAIN)) < 1e-4
     assert "disagree: they lie up to" in caplog.text
     assert "; the sform is used" in caplog.text
-    (item,) = inspect(source.path)
+    (item,) = volseg.inspect(source.path)
     assert item.status == "odd"
     assert "sform (" in item.remark
     assert "qform (" in item.remark
@@ -433,7 +432,7 @@ def test_an_image_in_memory_is_held_to_the_same(tmp_path: Path) -> None:
     ],
 )
 def test_contradictions_are_named(name: str, said: str, real_data: Path) -> None:
-    (item,) = inspect(real_data / "nifti_contradictions" / f"{name}.nii.gz")
+    (item,) = volseg.inspect(real_data / "nifti_contradictions" / f"{name}.nii.gz")
     assert said in item.remark
     assert item.status == ("odd" if "disagree" in name else "unusable")
 

@@ -229,3 +229,28 @@ def test_what_stands_where_a_folder_is_needed_is_said(tmp_path: Path) -> None:
     with pytest.raises(ItemOutputError, match="cannot write"), atomic_path(tmp_path / "file" / "mask.nii.gz"):
         pass
     assert shutil.disk_usage(tmp_path).free
+
+
+def test_a_row_with_an_impossible_path_costs_only_itself(trained_run: Path, tmp_path: Path) -> None:
+    write_volume(make_case(1)[0], tmp_path / "good.nii.gz")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to("loop")
+    rows = {"good": "good.nii.gz", "long": "x" * 300, "pipe": "pipe", "loop": "loop", "gone": "gone.nii.gz"}
+    text = "".join(f"{case_id},{path}\n" for case_id, path in rows.items())
+    (tmp_path / "list.csv").write_text(f"case_id,image\n{text}")
+    results = predict_folder(tmp_path / "list.csv", [trained_run], Request(tmp_path / "out"))
+    outcomes = {result.case_id: str(result.status) for result in results}
+    assert outcomes == {"good": "segmented", **dict.fromkeys(rows.keys() - {"good"}, "skipped")}
+    reasons = {result.case_id: result.reason for result in results}
+    assert "too long; shorten" in reasons["long"]
+    assert "is a named pipe" in reasons["pipe"]
+    assert "leads back to itself" in reasons["loop"]
+
+
+@pytest.mark.parametrize("verb", ["inspect", "plan", "predict"])
+def test_an_input_whose_path_is_too_long_is_a_usage_error(verb: str, trained_run: Path, volseg: RunCli) -> None:
+    more = {"inspect": [], "plan": ["--output", "plan.yaml"], "predict": ["--model", trained_run, "--output", "out"]}
+    code, _, err = volseg(verb, "x" * 300, *more[verb])
+    assert code == 2
+    assert "too long" in err
+    assert "hint: shorten" in err

@@ -35,6 +35,7 @@ from volseg.io import (
     image_suffix,
 )
 from volseg.io.own_results import without_result_folders, without_results
+from volseg.io.readable import check_there
 from volseg.progress import Progress, ignore_progress
 
 logger = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ def find_inputs(
     Raises:
         DataError: If there is nothing at `path`, or nothing in it that could be segmented.
     """
+    check_there(path)
     if is_manifest(path):
         dataset = _for_model(from_manifest(path, rules), channels, naming)
     elif is_datalist(path):

@@ -7,6 +7,7 @@ from pathlib import Path
 from volseg.config import DicomRules
 from volseg.errors import DataError
 from volseg.io import Source, file_source, image_suffix, single_source
+from volseg.io.readable import check_there
 
 
 def listed_source(folder: Path, entry: str, rules: DicomRules) -> Source:
@@ -21,6 +22,7 @@ def listed_source(folder: Path, entry: str, rules: DicomRules) -> Source:
         DataError: If there is none, or more than one.
     """
     path = listed_path(folder, entry)
+    check_there(path)
     if path.is_file() and image_suffix(path):
         return file_source(path, rules)
     return single_source(path, rules=rules)

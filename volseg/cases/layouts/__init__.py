@@ -23,6 +23,7 @@ from volseg.cases.stated_names import with_stated_names
 from volseg.config import NO_RULES, DicomRules
 from volseg.errors import DataError
 from volseg.io import image_files
+from volseg.io.readable import check_there
 from volseg.progress import Progress, ignore_progress
 
 logger = logging.getLogger(__name__)
@@ -42,8 +43,7 @@ def find_dataset(path: Path, rules: DicomRules = NO_RULES, progress: Progress = 
     Raises:
         DataError: If there is nothing at `path`, or no labelled case in it.
     """
-    if not path.exists():
-        raise DataError(f"{path} does not exist", hint="check the path")
+    check_there(path)
     dataset = _from_file(path, rules) if path.is_file() else _from_folder(path, rules, progress)
     known, equal = distinct(dataset.cases)
     dataset = replace(dataset, cases=known, set_aside=(*dataset.set_aside, *equal))
