@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import TINY, make_case, train_folder
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import ArrayLike
 
 import volseg
@@ -28,6 +30,7 @@ from volseg.cases import (
     read_reference,
     read_splits,
 )
+from volseg.cases.layouts.names import says_reference
 from volseg.config import TrainingConfig, merge
 from volseg.errors import ConfigError, DataError, GeometryError
 from volseg.image.geometry import AxisOrder, Geometry
@@ -945,3 +948,54 @@ def test_a_batch_of_which_nothing_can_be_segmented_ends_well(trained_run: Path, 
     rows = (tmp_path / "out" / "cases.csv").read_text().splitlines()
     assert len(rows) == 5
     assert all("skipped" in row for row in rows[1:])
+
+
+# Whatever lies beside a layout
+
+
+def bids_places(number: int) -> list[tuple[str, str]]:
+    """Where the image and the label map of a subject lie, and their suffixes."""
+    place = f"sub-0{number}/anat/sub-0{number}"
+    return [(place, "T1w"), (f"derivatives/x/{place}", "dseg")]
+
+
+NAMES = st.sampled_from(
+    ["p1", "p9", "Masks", "segmentations", "liver", "cyst", "p1_seg", "p9_seg", "p1_ct", "seg", "p1_t2", "ct", "scans"]
+)
+IDS = st.sampled_from(
+    ["sub-01", "sub-01_T2w", "sub-01_dseg", "derivatives", "p_0000", "p_0001", "gt", "s1", "s1_liver"]
+)
+TREES = st.lists(
+    st.tuples(st.lists(NAMES | IDS, max_size=3), NAMES | IDS, st.sampled_from([".nii", ".nrrd", ".seg.nrrd"])),
+    max_size=8,
+)
+LAYOUTS: Mapping[str, Sequence[str]] = {
+    "one binary mask per structure": [f"s{n}/{file}" for n in (1, 2, 3) for file in ("ct", "labels/liver")],
+    "images and references side by side": [f"p{n}{end}" for n in (1, 2, 3) for end in ("", "_seg")],
+    "one folder per case": [f"{case}/{file}" for case in ("a", "b", "c") for file in ("t1", "seg")],
+    "BIDS": [f"{place}_{end}" for n in (1, 2, 3) for place, end in bids_places(n)],
+}
+
+
+@settings(max_examples=60)
+@given(layout=st.sampled_from(sorted(LAYOUTS)), tree=TREES)
+def test_every_file_beside_a_layout_is_used_once_or_set_aside(
+    layout: str, tree: list[tuple[list[str], str, str]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    root = tmp_path_factory.mktemp("tree")
+    for name in LAYOUTS[layout]:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / f"{name}.nii.gz").touch()
+    for folders, name, kind in tree:
+        path = root.joinpath(*folders, name + kind)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    try:
+        dataset = find_dataset(root)
+    except DataError as error:
+        assert "holds no labelled case" in str(error) or "several kinds of label maps" in str(error)  # noqa: PT017
+        return
+    assert all_accounted(dataset, root)
+    assert dataset.layout == layout or tree
+    for case in dataset.cases:
+        assert not any(says_reference(source.place) for source in case.images.values())

@@ -9,7 +9,7 @@ from pathlib import Path
 from volseg.cases import source_names
 from volseg.cases.case import Case, Dataset, names_a_reference
 from volseg.cases.case_ids import case_id_of, path_name
-from volseg.cases.layouts.names import in_order
+from volseg.cases.layouts.names import in_order, is_of_slicer
 from volseg.cases.series import choose_in_folders, choose_series
 from volseg.cases.source_names import by_id, by_name, refused
 from volseg.config import DicomRules
@@ -61,7 +61,11 @@ def parts_of_case(
     free = not rules.series and len(marked) != 1
     sources, not_taken = choose_in_folders(discovery.sources, rules) if free else (discovery.sources, [])
     named, unclear = by_name(sources, folder)
-    references: list[Source] = [source for name, source in named.items() if names_a_reference(name.split("/")[-1])]
+    references: list[Source] = [
+        source
+        for name, source in named.items()
+        if names_a_reference(name.split("/")[-1]) or is_of_slicer(source.place)
+    ]
     others = {name: source for name, source in named.items() if source not in references}
     candidates = {name: source for name, source in others.items() if not is_result(source.place)}
     references += discovery.segments

@@ -38,7 +38,12 @@ def references_in(discovery: Discovery, root: Path) -> tuple[dict[str, Source], 
 
 def says_reference(path: Path) -> bool:
     """Whether the name of a file or folder says that it is a reference, as `p1_seg.nii.gz` and `p1.seg.nrrd` do."""
-    return path.name.lower().endswith(".seg.nrrd") or names_a_reference(stem(path))
+    return is_of_slicer(path) or names_a_reference(stem(path))
+
+
+def is_of_slicer(path: Path) -> bool:
+    """Whether a file has the suffix of 3D Slicer's segmentations, which its stem does not show."""
+    return path.name.lower().endswith(".seg.nrrd")
 
 
 def base_of(path: Path) -> str:
