@@ -171,7 +171,7 @@ def _without_masks(named: dict[str, Source], root: Path) -> list[SetAside]:
     folders = mask_folders(image_files(root), root)
     per_structure = {path: name for source in folders.values() for name, path in source.masks}
     reasons |= {
-        name: f"its name and place say that it is a mask of {per_structure[source.place]}: name the file itself to segment it"
+        name: f"by its name and place a mask of {per_structure[source.place]}: name the file itself to segment it"
         for name, source in named.items()
         if source.place in per_structure
     }
