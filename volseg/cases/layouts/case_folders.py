@@ -62,9 +62,7 @@ def parts_of_case(
     sources, not_taken = choose_in_folders(discovery.sources, rules) if free else (discovery.sources, [])
     named, unclear = by_name(sources, folder)
     references: list[Source] = [
-        source
-        for name, source in named.items()
-        if names_a_reference(name.split("/")[-1]) or is_of_slicer(source.place)
+        source for name, source in named.items() if names_a_reference(name.split("/")[-1]) or is_of_slicer(source.place)
     ]
     others = {name: source for name, source in named.items() if source not in references}
     candidates = {name: source for name, source in others.items() if not is_result(source.place)}
