@@ -809,7 +809,7 @@ class Fuzz:
 
     def _damage(self, source: Path, target: Path, rng: random.Random) -> tuple[str, str, tuple[str, ...]]:
         shutil.copytree(source, target, copy_function=os.link)
-        files = sorted(path for path in target.rglob("*") if path.is_file())
+        files = sorted(path for path in target.rglob("[!.]*") if path.is_file())
         kind = rng.choices(KINDS, _WEIGHTS)[0]
         if len(files) == 1 and kind in FILE_KINDS:
             kind = "number changed"

@@ -357,8 +357,8 @@ def test_only_the_header_of_its_own_image_is_copied(tmp_path: Path) -> None:
     own = Mask(np.ones(SHAPE, np.uint8), read_volume(source).geometry)
     write_mask(own, tmp_path / "own.nii.gz", source)
     assert nib.load(tmp_path / "own.nii.gz").header["sform_code"] == 4
-    write_mask(own, source.path, source)  # replaces what it would copy
-    assert nib.load(source.path).header["sform_code"] == 1
+    write_mask(own, tmp_path / "own.nii.gz", FileSource(tmp_path / "own.nii.gz"))  # replaces what it would copy
+    assert nib.load(tmp_path / "own.nii.gz").header["sform_code"] == 1
 
 
 # How a choice gets there
@@ -375,7 +375,10 @@ def test_a_choice_reaches_what_is_found(tmp_path: Path) -> None:
     assert single_source(image, rules=rules) == source
     assert single_source(image) == FileSource(image)
     (case,) = find_dataset(tmp_path, rules).cases
-    assert (case.images["image"], case.reference) == (source, FileSource(tmp_path / "labels/p1.nii.gz", None, "pixdim"))
+    assert (case.images["image"], case.reference) == (
+        source,
+        FileSource(tmp_path / "labels/p1.nii.gz", geometry="pixdim"),
+    )
     assert find_inputs(image.parent, ("image",), rules).cases[0].images["image"] == source
     assert digest([source], "") != digest([FileSource(image)], "")
     assert AS_STATED.geometry is None

@@ -30,6 +30,12 @@ ALLOWED = {
     ("cases/download.py", "_fetch", "truncate"): "the hidden archive that grows",
     ("cases/download.py", "_extract", "TemporaryDirectory"): "a new folder",
     ("io/files.py", "make_folder", "touch"): "a new hidden file",
+    ("io/itk_paths.py", "readable_path", "TemporaryDirectory"): "for links that ITK can follow",
+    ("io/itk_paths.py", "readable_path", "symlink_to"): "in a temporary folder",
+    ("io/itk_paths.py", "writable_path", "TemporaryDirectory"): "for a link that ITK can follow",
+    ("io/itk_paths.py", "writable_path", "symlink_to"): "in a temporary folder",
+    ("io/itk_paths.py", "writable_path", "replace"): "a file being written, onto its hidden name",
+    ("io/itk_paths.py", "writable_path", "unlink"): "a file being written",
     ("model/checkpoint.py", "save", "save"): "into memory",
     ("training/state.py", "save_last", "save"): "by the function of that name in checkpoint.py",
     ("model/checkpoint.py", "save_model", "save"): "by the function of that name",
@@ -58,7 +64,7 @@ def calls(tree: ast.AST, names: frozenset[str] = frozenset(), function: str = ""
                 if isinstance(item.optional_vars, ast.Name)
                 and isinstance(item.context_expr, ast.Call)
                 and isinstance(item.context_expr.func, ast.Name)
-                and item.context_expr.func.id in {"atomic_path", "new_path", "appearing"}
+                and item.context_expr.func.id in {"atomic_path", "new_path", "appearing", "writable_path"}
             ]
             around = names | frozenset(given)
             for item in node.items:

@@ -82,7 +82,8 @@ def find_inputs(
                 hint="name the folder that they are in, if they are to be segmented",
             )
         if folder != path and not has_usual_folders(path):  # of those everybody knows what lies beside the images
-            beside = [source for source in discover(path).sources if not source.place.is_relative_to(folder)]
+            around = without_results(discover(path, rules=rules), path).sources
+            beside = [source for source in around if not source.place.is_relative_to(folder)]
             more = tuple(SetAside(source.place, "a reference of the data set, no image") for source in beside)
             dataset = replace(dataset, set_aside=(*dataset.set_aside, *more))
     if not dataset.cases and not dataset.set_aside:
@@ -131,10 +132,12 @@ def _from_tree(
     set_aside += [SetAside(item.path, STRUCTURES) for item in discovery.segments]
     studies, sources, not_taken = _choose_series(discovery.sources, root, channels, rules)
     set_aside += not_taken
+    if root.is_dir():  # a single file is meant, whatever its name
+        masks = _masks_among(sources, root)
+        set_aside += [SetAside(source.place, reason) for source, reason in masks.items()]
+        sources = [source for source in sources if source not in masks]
     named, unclear = by_name(sources, root)
     set_aside += unclear
-    if root.is_dir():  # a single file is meant, whatever its name
-        set_aside += _without_masks(named, root)
     grouped, unclear, remarks = _grouped(named, root, channels)
     set_aside += unclear
     whole: list[tuple[str, dict[str, Source]]] = []
@@ -163,20 +166,19 @@ def _case_id(name: str, images: Mapping[str, Source], naming: CaseNaming) -> str
     return case_id_of(name) if naming == "series" else pseudonym(name)
 
 
-def _without_masks(named: dict[str, Source], root: Path) -> list[SetAside]:
-    """Take out what is a mask by its name or its folder."""
-    reasons = {}
+def _masks_among(sources: Sequence[Source], root: Path) -> dict[Source, str]:
+    """What is a mask by its name or its folder, and why that is no image."""
+    reasons = {source: MASK_BY_NAME for source in sources if says_reference(source.place)}
     if is_bids(root):
-        reasons = {name: why for name, source in named.items() if (why := why_no_image(source.place, root))}
+        reasons |= {source: why for source in sources if (why := why_no_image(source.place, root))}
     folders = mask_folders(image_files(root), root)
     per_structure = {path: name for source in folders.values() for name, path in source.masks}
     reasons |= {
-        name: f"by its name and place a mask of {per_structure[source.place]}: name the file itself to segment it"
-        for name, source in named.items()
+        source: f"it marks {per_structure[source.place]} in the image beside it: name the file itself to segment it"
+        for source in sources
         if source.place in per_structure
     }
-    reasons = {name: MASK_BY_NAME for name, source in named.items() if says_reference(source.place)} | reasons
-    return [SetAside(named.pop(name).place, reason) for name, reason in reasons.items()]
+    return reasons
 
 
 def _choose_series(

@@ -13,6 +13,7 @@ import typer
 
 from volseg.cli.console import print_line
 from volseg.cli.options import ConfigOption, GapsOption, GeometryOption, SetOption, changes_of, progress_shown
+from volseg.text import readable
 
 if TYPE_CHECKING:
     from volseg import InspectedItem, Inspection
@@ -56,7 +57,7 @@ def inspect(
         for line in _lines_of(item, width):
             print_line(line)
     for line in _totals(found):
-        print_line(textwrap.fill(line, width, subsequent_indent=_INDENT, break_on_hyphens=False))
+        print_line(textwrap.fill(readable(line), width, subsequent_indent=_INDENT, break_on_hyphens=False))
 
 
 def _lines_of(item: InspectedItem, width: int) -> Iterator[str]:
@@ -69,10 +70,11 @@ def _lines_of(item: InspectedItem, width: int) -> Iterator[str]:
     )
     columns = " ".join(cell.ljust(least) for cell, least in zip(grid, _WIDTHS, strict=True)).rstrip()
     room = max(10, width - sum(_WIDTHS) - len(_WIDTHS))
-    if len(item.path) <= room:
-        yield f"{item.path.ljust(room)} {columns}".rstrip()
+    path = readable(item.path)
+    if len(path) <= room:
+        yield f"{path.ljust(room)} {columns}".rstrip()
     else:
-        yield item.path
+        yield path
         yield f"{' ' * room} {columns}".rstrip()
     series = (item.modality, f"series {item.number}" if item.number is not None else "", item.description)
     about = (*series, item.orientation, item.image_type, f"{item.kind}" if "DICOM" in item.kind else "")
@@ -85,7 +87,7 @@ def _lines_of(item: InspectedItem, width: int) -> Iterator[str]:
     )
     for remark in filter(None, remarks):
         yield from textwrap.wrap(
-            remark, width, initial_indent=_INDENT, subsequent_indent=2 * _INDENT, break_on_hyphens=False
+            readable(remark), width, initial_indent=_INDENT, subsequent_indent=2 * _INDENT, break_on_hyphens=False
         )
 
 

@@ -15,7 +15,7 @@ from volseg.errors import ConfigError, DataError
 from volseg.image.geometry import Geometry
 from volseg.image.naming import values_by_name
 from volseg.image.volume import Label, Mask, Volume, label_values
-from volseg.io.readable import check_file
+from volseg.io.readable import check_file, special_kind
 from volseg.io.record import Role
 from volseg.io.source import FileSource, MasksSource, SegmentsSource, SeriesSource, Source
 
@@ -36,7 +36,7 @@ _ROUNDING = 1e-3
 
 def file_source(path: Path, rules: ReadingRules = AS_STATED) -> FileSource | SegmentsSource:
     """An image file, or, where its header names segments, what it marks."""
-    if path.suffix.lower() in {".nrrd", ".nhdr"}:
+    if path.suffix.lower() in {".nrrd", ".nhdr"} and not special_kind(path):
         from volseg.io.seg_nrrd import segments_in
 
         return segments_in(path) or FileSource(path)

@@ -69,8 +69,8 @@ def _entries(content: Any) -> Any:
     """The entries of a list, of a list with what it says of other values, or of {"1": "liver"}."""
     if not isinstance(content, dict):
         return content
-    if isinstance(content.get("labels"), list):
-        return content["labels"]
+    if isinstance(content.get("labels"), list) or set(content) == {"labels"}:
+        return _entries(content["labels"])
     return [_pair(key, value) for key, value in content.items()]
 
 

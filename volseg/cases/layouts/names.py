@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from volseg.cases.case import Case, Dataset, names_a_reference, reference_base, stem
 from volseg.cases.case_ids import case_id_of
-from volseg.cases.source_names import by_id, name_of, names_in, refused
-from volseg.io import Discovery, MasksSource, SetAside, Source
+from volseg.cases.source_names import name_of, names_in, refused
+from volseg.io import Discovery, MasksSource, SegmentsSource, SetAside, Source
 
 #: Of a refusal of a whole folder.
 HINT = "data/README.md shows every layout with a tree"
@@ -21,8 +21,8 @@ def references_in(discovery: Discovery, root: Path) -> tuple[dict[str, Source], 
     """Label maps and objects that mark structures below `root`.
 
     Returns:
-        Case id -> where its reference is read from: a lone object in a folder has the folder's name; and those that
-        have no id of their own.
+        Case id -> where its reference is read from: a lone object in a folder has the folder's name, and of files of
+        one name the one that says it is a reference counts; and those that have no id of their own.
     """
     lone = Counter(source.path.parent for source in discovery.segments)
     lone.update(source.place.parent for source in discovery.sources)
@@ -32,7 +32,14 @@ def references_in(discovery: Discovery, root: Path) -> tuple[dict[str, Source], 
         folder, _, last = name.rpartition("/")
         alone = folder and lone[source.path.parent] == 1 and (not source.has_grid or names_a_reference(last))
         named.append((folder if alone else name, source))
-    known, equal = by_id(((case_id_of(name), source) for name, source in named), key=str)
+    groups: defaultdict[str, list[Source]] = defaultdict(list)
+    for name, source in named:
+        groups[case_id_of(name)].append(source)
+    for case_id, group in groups.items():
+        says = [one for one in group if isinstance(one, SegmentsSource) or says_reference(one.place)]
+        groups[case_id] = says if len(says) == 1 else group
+    known = {case_id: group[0] for case_id, group in groups.items() if len(group) == 1}
+    equal = [group for group in groups.values() if len(group) > 1]
     return known, [item for group in equal for item in refused([source] for source in group)]
 
 
