@@ -55,7 +55,8 @@ def test_a_longer_name_that_may_mean_two_means_none(folders) -> None:
 
 
 def test_where_an_image_lay_says_whose_longer_name_it_is(folders, tmp_path: Path) -> None:
-    rows = ["case_id,status,source,series_uid", "p1_2_dicom,segmented,p1_2/dicom.nii.gz,"]
+    columns = "case_id,status,reason,seconds,windows,key,source,series_uid"
+    rows = [columns, "p1_2_dicom,segmented,,1,1,k,p1_2/dicom.nii.gz,"]
     write_text(tmp_path / "masks" / "cases.csv", "\n".join(rows))
     assert partners(folders(["p1_2_dicom"], ["p1", "p1_2"])) == {"p1": None, "p1_2": "p1_2_dicom.nii.gz"}
 

@@ -102,9 +102,8 @@ def _check_values_known(predictions: Path, made: StatedNames, wanted: StatedName
 def _labels_of_maps(pairs: Sequence[CasePair]) -> set[str]:
     """Names that label maps state; DICOM objects and masks per structure may mark anything: the couch, the body."""
     references = [pair.reference for pair in pairs]
-    own = [
-        one for one in references if isinstance(one, FileSource) or (isinstance(one, SegmentsSource) and one.has_grid)
-    ]
+    own: list[Source] = [one for one in references if isinstance(one, FileSource)]
+    own += [one for one in references if isinstance(one, SegmentsSource) and one.has_grid]
     return {plain_name(label.name) for source in own for label in stated_by(source)}
 
 

@@ -33,10 +33,10 @@ def references_in(discovery: Discovery, root: Path) -> tuple[dict[str, Source], 
         alone = folder and lone[source.path.parent] == 1 and (not source.has_grid or names_a_reference(last))
         named.append((folder if alone else name, source))
     groups: defaultdict[str, list[Source]] = defaultdict(list)
-    for name, source in named:
-        groups[case_id_of(name)].append(source)
+    for name, found in named:
+        groups[case_id_of(name)].append(found)
     for case_id, group in groups.items():
-        says = [one for one in group if isinstance(one, SegmentsSource) or says_reference(one.place)]
+        says: list[Source] = [one for one in group if isinstance(one, SegmentsSource) or says_reference(one.place)]
         groups[case_id] = says if len(says) == 1 else group
     known = {case_id: group[0] for case_id, group in groups.items() if len(group) == 1}
     equal = [group for group in groups.values() if len(group) > 1]
