@@ -94,7 +94,7 @@ def test_actions_are_pinned_to_a_commit() -> None:
 def imported_modules() -> set[str]:
     found: set[str] = set()
     for path in (ROOT / "volseg").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 found |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -147,5 +147,7 @@ def test_every_row_about_input_names_a_test_that_there_is() -> None:
 
 
 def test_no_module_has_grown_too_long() -> None:
-    lengths = {path.name: len(path.read_text().splitlines()) for path in (ROOT / "volseg").rglob("*.py")}
+    lengths = {
+        path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in (ROOT / "volseg").rglob("*.py")
+    }
     assert {name: length for name, length in lengths.items() if length > 400} == {}

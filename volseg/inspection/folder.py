@@ -17,6 +17,7 @@ from volseg.inspection.readiness import CaseReadiness, Readiness, prediction_rea
 from volseg.io import Discovery, FileSource, SegmentsSource, SeriesSource, Source, discover, stands_for
 from volseg.io.files import without_root
 from volseg.io.own_results import without_results
+from volseg.io.readable import check_there
 from volseg.progress import Progress, ignore_progress
 
 
@@ -66,6 +67,7 @@ def inspect_folder(
     Raises:
         DataError: If the path does not exist.
     """
+    check_there(path)
     path, rules = stands_for(path), model or given.data
     listed = path.is_file() and path.suffix.lower() == ".csv"
     found = Discovery((), ()) if listed else without_results(discover(path, progress, rules=rules), path)

@@ -155,7 +155,8 @@ def placement(stated: Transforms, choice: GeometryChoice | None = None) -> Place
     if not (stated.sform_code or stated.qform_code):
         # Voxel sizes alone (method 1 of the standard) leave it open which side is left.
         raise GeometryError(
-            f"{stated.path} does not say where its voxels lie (sform and qform codes are both 0)", hint=_BY_HAND
+            f"{stated.path} does not say where its voxels lie (sform and qform codes are both 0)",
+            hint="set one of them from the source of the image",
         )
     try:
         return _placement(stated, choice)
