@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _CASES, _TEST_CASES = 16, 4
 _CHANGES = {
     "data.labels": {label.name: label.value for label in LABELS},
+    "data.modality": "unknown",  # phantoms are of no modality, though DICOM must state one
     "network": {"name": "unet", "channels": [16, 32, 64, 128]},
     "training": {"folds": 8, "batch_size": 2},
     "postprocess": [{"label": "*", "keep_largest": True}],
