@@ -32,6 +32,8 @@ BATCH_TABLE, _EVALUATION_TABLE, _COMPARISON_TABLE, _RUN_CONFIG = (
     "config.yaml",
 )
 _PAGE = ("about.json", "report.html")
+#: Written before the masks: changed later, they are the user's.
+_SIDECARS = ("labels.json", "itksnap_labels.txt", "niivue_colormap.json")
 _OF_BATCH = (
     *("labels.json", "itksnap_labels.txt", "niivue_colormap.json", "review.csv", "volseg.log"),
     *(BATCH_TABLE, *_PAGE),
@@ -56,13 +58,23 @@ def is_batch_table(path: Path) -> bool:
     return _columns(path) >= _BATCH_COLUMNS
 
 
-def names_in(folder: Path) -> set[str]:
-    """The names of files in a folder that version 0.1.0 must have written; empty if it wrote nothing there."""
+def is_old_batch_table(path: Path) -> bool:
+    """Whether it is that of version 0.1.0; a later one lies beside a record, or was taken away from it."""
+    return is_batch_table(path) and "source" not in _columns(path)
+
+
+def names_in(folder: Path, is_table: Callable[[Path], bool] = is_old_batch_table) -> set[str]:
+    """The names of files in a folder that version 0.1.0 must have written; empty if it wrote nothing there.
+
+    Args:
+        folder: Where they lie.
+        is_table: Whether a cases.csv tells of them.
+    """
     names: set[str] = set()
     table = folder / BATCH_TABLE
-    if is_batch_table(table):
+    if is_table(table):
         masks = (f"{case_id}{suffix}" for case_id in _segmented(table) for suffix in _MASK_SUFFIXES)
-        names |= {*_OF_BATCH, *_older(folder, masks, table)}
+        names |= {*_OF_BATCH, *_older(folder, masks, table)} - ({*_SIDECARS} - _older(folder, _SIDECARS, table))
     if _is_evaluation(folder):
         names |= {*_OF_EVALUATION}
     if _columns(folder / _COMPARISON_TABLE) >= _COMPARISON_COLUMNS:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from volseg.errors import OutputError
-from volseg.io.earlier import names_below, names_in
+from volseg.io.earlier import is_batch_table, names_below, names_in
 
 #: Everything volseg keeps for itself in a folder begins so: the record, its lock, and files that are being written.
 OWN_PREFIX = ".volseg-"
@@ -129,6 +129,8 @@ def read_record(folder: Path) -> Record:
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
         return _of_earlier_version(folder)
+    except IsADirectoryError as error:
+        raise OutputError(f"{path} is a folder", hint="choose another --output, or move it away") from error
     try:
         return _parsed(json.loads(text))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -145,7 +147,12 @@ def written_names(folder: Path) -> dict[str, frozenset[int]]:
     except (OSError, OutputError):
         return {}
     results = {name: contents for name, contents in record.written.items() if name not in record.data}
-    return {name: frozenset(content.size for content in contents) for name, contents in results.items()}
+    sizes = {name: frozenset(content.size for content in contents) for name, contents in results.items()}
+    if sizes or (folder / RECORD_FILE).exists():
+        return sizes
+    # A batch that was copied without its record: its masks may not be replaced, and are no images either.
+    copied = ((name, folder / name) for name in names_in(folder, is_batch_table))
+    return {name: frozenset([path.stat().st_size]) for name, path in copied if path.is_file()}
 
 
 def as_text(record: Record) -> str:

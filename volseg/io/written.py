@@ -175,14 +175,14 @@ def put_where_nothing_is(temporary: Path, path: Path) -> None:
     temporary.replace(path)
 
 
-def remove_written(path: Path) -> None:
-    """Remove a file if volseg wrote it and nobody changed it since; anything else stays.
+def remove_written(path: Path, inputs: Inputs = NO_INPUTS) -> None:
+    """Remove a file if volseg wrote it and nobody changed it since; anything else stays, and so does any input.
 
     Raises:
         OutputError: If it cannot be removed.
     """
     try:
-        if path.name not in read_record(path.parent).written or not os.path.lexists(path):
+        if path.name not in read_record(path.parent).written or not os.path.lexists(path) or inputs.hold(path):
             return
         with locked(path.parent):
             record = read_record(path.parent)

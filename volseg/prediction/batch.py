@@ -16,7 +16,7 @@ from volseg.io.labels import LABELS_FILE, write_labels
 from volseg.io.written import claim
 from volseg.model.checkpoint import TrainedNetwork
 from volseg.parallel import helpers, pipeline
-from volseg.prediction.batch_inputs import BatchInputs
+from volseg.prediction.batch_inputs import KEY_FILE, BatchInputs
 from volseg.prediction.cases_csv import (
     CASES_FILE,
     CaseResult,
@@ -72,19 +72,21 @@ def segment_batch(
     data = predictor.data
     if output.resolve() == source.resolve():
         raise OutputError(f"{output} is the input, too", hint="choose an --output of its own, so that no image is lost")
-    claim(request.tables, inputs.files, overwrite=request.overwrite)
+    tables = [*request.tables, *([output / KEY_FILE] if inputs.naming == "hash" else [])]
+    claim(tables, inputs.files, overwrite=request.overwrite)
     make_folder(output)
     remove_leftovers(output)
     _write_sidecars(data, request)
     if inputs.naming == "hash":
         inputs.write_key(output)
     earlier = read_results(output / CASES_FILE, data)
-    results = {result.case_id: result for result in inputs.skipped}
+    origins = read_origins(output / CASES_FILE)
+    results = {result.case_id: result for result in inputs.skipped_beside(origins)}
     for case_id, result in results.items():
         logger.info("%s is skipped: %s", case_id, result.reason)
         if case_id in earlier:
-            remove_masks(output, case_id)
-    strangers = inputs.strangers(read_origins(output / CASES_FILE))
+            remove_masks(output, case_id, inputs.files)
+    strangers = inputs.strangers(origins)
     results |= {result.case_id: result for result in strangers.values()}
     cases = [case for case in inputs.dataset.cases if case.case_id not in strangers]
     stages = Stages(predictor, request, inputs, earlier, progress, len(cases))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -11,11 +12,20 @@ from pathlib import Path
 
 from volseg.cases import Case, Dataset, find_inputs
 from volseg.cases.case import stem
-from volseg.cases.case_ids import CaseNaming, case_id_of, lies_below, marked, path_name, pseudonym, same_on_any_disk
+from volseg.cases.case_ids import (
+    CaseNaming,
+    case_id_of,
+    lies_below,
+    marked,
+    path_name,
+    pseudonym,
+    same_on_any_disk,
+    short_hash,
+)
 from volseg.cases.content import refuse_label_maps
 from volseg.config import DataConfig
 from volseg.io import SeriesSource, SetAside, stands_for
-from volseg.io.files import without_root, write_private_text
+from volseg.io.files import locked_folder, without_root, write_private_text
 from volseg.io.tables import as_csv, read_table
 from volseg.io.written import Inputs
 from volseg.prediction.cases_csv import CaseResult, CaseStatus, Origin
@@ -58,18 +68,28 @@ class BatchInputs:
         cases = {case.case_id: self._origin_of(case) for case in self.dataset.cases}
         return cases | {case_id: self._origin(item.path, item.series_uid) for case_id, item in self._set_aside}
 
-    @property
-    def skipped(self) -> list[CaseResult]:
-        """A result for everything that was set aside."""
-        return [
-            self.described(CaseResult(case_id, CaseStatus.SKIPPED, item.reason)) for case_id, item in self._set_aside
-        ]
+    def skipped_beside(self, earlier: Mapping[str, Origin]) -> list[CaseResult]:
+        """A result for everything that was set aside, under ids that nobody has in an earlier batch.
+
+        Args:
+            earlier: Id -> origin of what was segmented into the same folder.
+        """
+        results = []
+        for case_id, item in self._set_aside:
+            result = self.described(CaseResult(case_id, CaseStatus.SKIPPED, item.reason))
+            before = earlier.get(case_id)
+            if before and self._told_origin(case_id).is_another_than(before):
+                result = replace(result, case_id=case_id_of(marked(case_id, result.series_uid or result.source)))
+            results.append(result)
+        return results
 
     def described(self, result: CaseResult) -> CaseResult:
         """A result with what may be told of where it comes from."""
         origin = self._told_origin(result.case_id)
         reason = self.tellable(result.reason)
-        return replace(result, reason=reason, source=origin.source, series_uid=origin.series_uid)
+        return replace(
+            result, reason=reason, source=origin.source, series_uid=origin.series_uid, input_hash=origin.input_hash
+        )
 
     def tellable(self, text: str) -> str:
         """A text without the paths that the user named, and with pseudonyms without any name below them."""
@@ -100,10 +120,11 @@ class BatchInputs:
         """
         path = output / KEY_FILE
         rows = {case_id: (case_id, origin.source, origin.series_uid) for case_id, origin in self.origins.items()}
-        if path.is_file():
-            table = read_table(path, ["case_id", "source", "series_uid"]).fillna("")
-            rows = {str(row["case_id"]): tuple(row.values()) for row in table.to_dict("records")} | rows
-        write_private_text(path, as_csv(sorted(rows.values()), ["case_id", "source", "series_uid"]))
+        with locked_folder(output):
+            if path.is_file():
+                table = read_table(path, ["case_id", "source", "series_uid"]).fillna("")
+                rows = {str(row["case_id"]): tuple(row.values()) for row in table.to_dict("records")} | rows
+            write_private_text(path, as_csv(sorted(rows.values()), ["case_id", "source", "series_uid"]))
 
     def _told_origin(self, case_id: str) -> Origin:
         return Origin() if self.naming == "hash" else self.origins[case_id]
@@ -114,13 +135,25 @@ class BatchInputs:
             f"choose another --output, or --case-id series"
         )
         own = case_id_of(marked(case_id, origin.series_uid or origin.source))
-        return CaseResult(own, CaseStatus.FAILED, reason, source=origin.source, series_uid=origin.series_uid)
+        return CaseResult(
+            own,
+            CaseStatus.FAILED,
+            reason,
+            source=origin.source,
+            series_uid=origin.series_uid,
+            input_hash=origin.input_hash,
+        )
 
     def _origin_of(self, case: Case) -> Origin:
         return self._origin(case.image.place, case.image.series_uid if isinstance(case.image, SeriesSource) else "")
 
     def _origin(self, place: Path, series_uid: str) -> Origin:
-        return Origin(readable(path_name(lies_below(place, self.root))), series_uid)
+        return Origin(readable(path_name(lies_below(place, self.root))), series_uid, self._input_hash)
+
+    @cached_property
+    def _input_hash(self) -> str:
+        """Tells one input folder from another, and does not say which it is."""
+        return short_hash(os.path.realpath(self.root))
 
     @cached_property
     def _set_aside(self) -> list[tuple[str, SetAside]]:
@@ -129,7 +162,7 @@ class BatchInputs:
         paths = [lies_below(item.path, self.root) for item in items]
         short = [path_name([*parts[:-1], stem(Path(parts[-1]))]) for parts in paths]
         long = [
-            marked(name, f"{path_name(parts)}\n{item.series_uid}")
+            marked(name, f"{'/'.join(parts)}\n{item.series_uid}")
             for name, parts, item in zip(short, paths, items, strict=True)
         ]
         longest = [marked(name, f"{name}\n{item.reason}") for name, item in zip(long, items, strict=True)]

@@ -71,15 +71,19 @@ class Origin:
     Attributes:
         source: Where its first channel lies below the input; empty if that is not known.
         series_uid: SeriesInstanceUID, of what is a DICOM series.
+        input_hash: Hash of the folder that was given as the input.
     """
 
     source: str = ""
     series_uid: str = ""
+    input_hash: str = ""
 
     def is_another_than(self, other: Origin) -> bool:
-        """Whether the two are known to be different patients: other series, or files of other names."""
+        """Whether the two may be different patients: other series, files of other names, or of another input."""
         if self.series_uid and other.series_uid:
             return self.series_uid != other.series_uid
+        if self.input_hash and other.input_hash and self.input_hash != other.input_hash:
+            return True
         names = [PurePosixPath(origin.source) for origin in (self, other) if origin.source]
         return len({name.with_name(stem(Path(name))) for name in names}) > 1
 
@@ -97,6 +101,7 @@ class CaseResult:
         key: Hash of the input, the models and the formats, by which a continued batch knows that a mask is up to date.
         source: Where its first channel lies below the input; empty where nobody is to know.
         series_uid: SeriesInstanceUID, of what is a DICOM series.
+        input_hash: Hash of the folder that was given as the input.
     """
 
     case_id: str
@@ -107,6 +112,7 @@ class CaseResult:
     key: str = ""
     source: str = ""
     series_uid: str = ""
+    input_hash: str = ""
 
 
 def probability_file(output: Path, case_id: str) -> Path:
@@ -157,6 +163,7 @@ def _row(result: CaseResult, data: DataConfig) -> dict[str, str]:
         "key": result.key,
         "source": result.source,
         "series_uid": result.series_uid,
+        "input_hash": result.input_hash,
     }
     return {name: _cell(value) for name, value in cells.items()}
 
@@ -202,7 +209,7 @@ def segmented_cases(path: Path) -> dict[str, Origin]:
     """
     table = read_table(path, ["case_id", "status"])
     segmented = table[table["status"] == CaseStatus.SEGMENTED].to_dict("records")
-    return {str(row["case_id"]): Origin(_text(row, "source"), _text(row, "series_uid")) for row in segmented}
+    return {str(row["case_id"]): _origin(row) for row in segmented}
 
 
 def read_origins(path: Path) -> dict[str, Origin]:
@@ -223,8 +230,12 @@ def _result(row: Mapping[str, str], data: DataConfig) -> CaseResult:
         float(row["peak_memory_mb"]),
     )
     volumes = {label.name: float(row[f"{label.name}_ml"]) for label in data.output_labels}
-    origin = row.get("source", ""), row.get("series_uid", "")
+    origin = (row.get(name, "") for name in ("source", "series_uid", "input_hash"))
     return CaseResult(row["case_id"], CaseStatus.SEGMENTED, row["reason"], effort, volumes, row["key"], *origin)
+
+
+def _origin(row: Mapping[Hashable, object]) -> Origin:
+    return Origin(_text(row, "source"), _text(row, "series_uid"), _text(row, "input_hash"))
 
 
 def _text(row: Mapping[Hashable, object], column: str) -> str:

@@ -134,7 +134,13 @@ class Stages:
         began = time.perf_counter()
         case_id = job.case.case_id
         mask = self.predictor.finish(job.segmented)
-        remove_masks(self.request.output, case_id, self.request.all_formats, probabilities=self.request.probabilities)
+        remove_masks(
+            self.request.output,
+            case_id,
+            self.inputs.files,
+            self.request.all_formats,
+            probabilities=self.request.probabilities,
+        )
         write_all(mask, self._image(job.case), self.request.paths(case_id), self.request.encoding)
         if job.segmented.probabilities is not None:
             path = probability_file(self.request.output, case_id)
@@ -167,7 +173,7 @@ class Stages:
             reason = f"a defect of volseg ({type(error).__name__}: {error}); see {LOG_FILE}"
             self._keep(f"case {job.case.case_id}\n{self.inputs.tellable(traceback.format_exc())}\n")
         try:
-            remove_masks(self.request.output, job.case.case_id)
+            remove_masks(self.request.output, job.case.case_id, self.inputs.files)
         except ItemOutputError as error:
             reason = f"{reason}; what an earlier batch left of it stays: {error}"
         reason = self.inputs.tellable(reason)
