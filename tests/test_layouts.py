@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 import logging
+import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -999,3 +1000,25 @@ def test_every_file_beside_a_layout_is_used_once_or_set_aside(
     assert dataset.layout == layout or tree
     for case in dataset.cases:
         assert not any(says_reference(source.place) for source in case.images.values())
+
+
+def test_two_cases_of_one_image_do_not_test_each_other(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        image(tmp_path / f"{name}.nrrd")
+        mask(tmp_path / f"{name}_seg.nrrd", 1)
+    rows = ["case_id,image,reference", "p1,a.nrrd,a_seg.nrrd", "p2,b.nrrd,b_seg.nrrd", "again,a.nrrd,b_seg.nrrd"]
+    (tmp_path / "list.csv").write_text("\n".join(rows))
+    dataset = find_dataset(tmp_path / "list.csv")
+    assert [case.case_id for case in dataset.cases] == ["p1", "p2"]
+    assert "another case has" in dataset.set_aside[0].reason
+
+
+def test_an_image_among_the_references_is_no_label_map(dataset: Path, tmp_path: Path) -> None:
+    shutil.copytree(dataset, tmp_path / "data")
+    scan, _ = make_case(2)
+    noise = np.random.default_rng(0).integers(0, 900, scan.geometry.shape).astype(np.float32)
+    path = tmp_path / "data" / "labels" / "case_2.nii.gz"
+    path.unlink()
+    write_volume(type(scan)(noise[np.newaxis], scan.geometry), path)
+    plan = volseg.plan(tmp_path / "data")
+    assert list(plan.config.data.labels.values()) == [1, 2]

@@ -444,3 +444,42 @@ def test_phantoms_are_made_in_an_empty_folder_only(tmp_path: Path) -> None:
     with pytest.raises(OutputExistsError):
         volseg.run_demo(tmp_path)
     assert state(tmp_path) == before
+
+
+def test_a_name_in_another_input_is_another_patient(model: Model, tmp_path: Path) -> None:
+    for folder, n in (("a", 0), ("b", 1)):
+        (tmp_path / folder).mkdir()
+        shutil.copy(OLD / "images" / f"case_{n}.nii.gz", tmp_path / folder / "ct.nii.gz")
+    model.predict_folder(tmp_path / "a", tmp_path / "o")
+    before = (tmp_path / "o" / "ct.nii.gz").read_bytes()
+    batch = model.predict_folder(tmp_path / "b", tmp_path / "o")
+    assert batch.count("failed") == 1
+    assert (tmp_path / "o" / "ct.nii.gz").read_bytes() == before
+    assert statuses(tmp_path / "o")["ct"] == "segmented"
+    again = model.predict_folder(tmp_path / "a", tmp_path / "o")
+    assert list(again) == ["ct"]
+
+
+def test_a_batch_that_was_copied_without_its_record_gives_no_mask_away(
+    model: Model, images: Path, tmp_path: Path
+) -> None:
+    model.predict_folder(images, tmp_path / "o")
+    (tmp_path / "copy").mkdir()
+    for path in (tmp_path / "o").glob("[!.]*"):
+        shutil.copy(path, tmp_path / "copy")
+    mask = tmp_path / "copy" / "case_0.nii.gz"
+    mask.write_bytes(mask.read_bytes() + b"corrected")
+    before = mask.read_bytes()
+    with pytest.raises(OutputError, match="volseg did not write it"):
+        model.predict_folder(images, tmp_path / "copy")
+    assert mask.read_bytes() == before
+
+
+def test_a_skipped_file_takes_no_mask_of_another_input_with_it(model: Model, images: Path, tmp_path: Path) -> None:
+    model.predict_folder(images, tmp_path / "o")
+    (tmp_path / "b").mkdir()
+    shutil.copy(images / "case_1.nii.gz", tmp_path / "b" / "other.nii.gz")
+    (tmp_path / "b" / "case_0.nii.gz").write_bytes(b"")
+    model.predict_folder(tmp_path / "b", tmp_path / "o")
+    assert (tmp_path / "o" / "case_0.nii.gz").is_file()
+    assert statuses(tmp_path / "o")["case_0"] == "segmented"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 import volseg
 from volseg.cases import find_dataset, read_images, read_reference
-from volseg.cases.stated_names import united
+from volseg.cases.stated_names import of_references, united
 from volseg.errors import ConfigError, DataError
 from volseg.exporting import write
 from volseg.image.geometry import Geometry
@@ -424,3 +424,11 @@ def test_labels_that_contradict_themselves_are_refused(stated: object, message: 
 
     with pytest.raises(DataError, match=message):
         stated_labels({"labels": stated})
+
+
+def test_a_list_above_the_folder_of_references_rules(tmp_path: Path) -> None:
+    (tmp_path / "Masks").mkdir()
+    (tmp_path / "labels.json").write_text('{"1": "liver"}')
+    assert [label.name for label in of_references(tmp_path / "Masks")] == ["liver"]
+    (tmp_path / "ward").mkdir()
+    assert of_references(tmp_path / "ward") == ()

@@ -51,7 +51,7 @@ class VoxelValues:
     alike: float = 0.0
 
     @classmethod
-    def of(cls, array: NDArray[np.floating]) -> VoxelValues:
+    def of(cls, array: NDArray[np.floating] | NDArray[np.unsignedinteger]) -> VoxelValues:
         """Look at (I, J, K) voxels; a sample of them first."""
         fault = _fault(array.ravel()[:: max(1, array.size // _SAMPLE)]) or _fault(array.ravel())
         if fault:
@@ -153,7 +153,7 @@ def _looked_at(sources: Sequence[Source]) -> Iterator[tuple[Source, VoxelValues]
             yield sources[number], VoxelValues.of(read_volume(sources[number]).array[0])
 
 
-def _fault(values: NDArray[np.floating]) -> str:
+def _fault(values: NDArray[np.floating] | NDArray[np.unsignedinteger]) -> str:
     """Why some values are those of no label map; empty if they may be."""
     low, high = float(values.min()), float(values.max())
     if not (np.isfinite(low) and np.isfinite(high)):

@@ -71,11 +71,20 @@ def from_manifest(path: Path, rules: DicomRules = NO_RULES) -> Dataset:
 def with_references(dataset: Dataset) -> Dataset:
     """What of a manifest can be trained on: the cases that have a reference."""
     cases = tuple(case for case in dataset.cases if case.reference is not None)
+    first = {source: case for case in reversed(cases) for source in case.images.values()}
+    twice = [case for case in cases if any(first[source] is not case for source in case.images.values())]
+    cases = tuple(case for case in cases if case not in twice)
     without = [case for case in dataset.cases if case.reference is None]
     set_aside = [
         SetAside(source.place, f"an image without a label: the manifest gives case {case.case_id} no reference")
         for case in without
         for source in case.images.values()
+    ]
+    set_aside += [
+        SetAside(
+            case.image.place, f"case {case.case_id} has an image that another case has, too: one would test the other"
+        )
+        for case in twice
     ]
     return Dataset(dataset.layout, cases, dataset.channels, set_aside=(*dataset.set_aside, *set_aside))
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from volseg.cases.case import Case, Dataset
+from volseg.cases.case import Case, Dataset, names_a_reference
 from volseg.cases.dataset_json import mask_labels, read_dataset_json, reference_labels
 from volseg.errors import DataError
 from volseg.image.naming import is_unnamed, matched, plain_name
@@ -60,14 +60,13 @@ class NamesBeside:
 
 
 def of_references(folder: Path) -> tuple[Label, ...]:
-    """What a folder says of the references in it: labels.json, or the dataset.json of the data set they belong to."""
-    if (folder / LABELS_FILE).is_file():
-        return read_labels(folder / LABELS_FILE)
-    beside = [folder / DATASET_FILE]
-    beside += [folder.parent / DATASET_FILE] if folder.name in _REFERENCE_FOLDERS else []
-    for path in beside:
-        if path.is_file():
-            return reference_labels(read_dataset_json(path))
+    """What a folder says of the references in it, or the data set that it is the folder of references of."""
+    above = folder.name in _REFERENCE_FOLDERS or names_a_reference(folder.name)
+    for place in (folder, folder.parent) if above else (folder,):
+        if (place / LABELS_FILE).is_file():
+            return read_labels(place / LABELS_FILE)
+        if (place / DATASET_FILE).is_file():
+            return reference_labels(read_dataset_json(place / DATASET_FILE))
     return ()
 
 

@@ -99,7 +99,8 @@ def transforms_of(path: Path, raw: nib.Nifti1Header, shape: tuple[int, int, int]
     sizes = pixdim[1:]
     axes = np.arange(3) < int(raw["dim"][0])
     vector = np.array([raw[f"quatern_{part}"] for part in "bcd"])
-    rotation = _rotation(vector, pixdim[0])
+    offset_mm = np.array([raw[f"qoffset_{axis}"] for axis in "xyz"], dtype=np.float64)
+    rotation = _rotation(vector, pixdim[0]) if np.isfinite(offset_mm).all() else None
     rest = 0.0 if rotation is None else max(1.0 - float(vector @ vector), 0.0)
     a = math.sqrt(rest) if rest >= _QUATERNION_ROUNDING else 0.0
     return Transforms(
@@ -112,7 +113,7 @@ def transforms_of(path: Path, raw: nib.Nifti1Header, shape: tuple[int, int, int]
         sform=np.array([*(raw[f"srow_{axis}"] for axis in "xyz"), (0, 0, 0, 1)], dtype=np.float64),
         qform_code=_code(raw["qform_code"]),
         rotation=rotation,
-        offset_mm=np.array([raw[f"qoffset_{axis}"] for axis in "xyz"], dtype=np.float64),
+        offset_mm=offset_mm,
         rounding=2 * (math.sqrt(rest + _QUATERNION_ROUNDING) - a),
     )
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.cases import Case, Dataset, check_others, read_images, read_reference
+from volseg.cases.content import VoxelValues
 from volseg.config import IGNORE, Others
 from volseg.config.section import Triple
 from volseg.errors import DataError
@@ -153,6 +154,11 @@ def look_at_case(
     """
     image = read_images(case, channels)
     mask = read_reference(case, image, labels, others)
+    if not labels and (why := VoxelValues.of(mask.array).why_no_labels):
+        raise DataError(
+            f"case {case.case_id}: {case.reference} holds an image, not labels: {why}",
+            hint="give its label map, or state data.labels",
+        )
     order = image.geometry.to_canonical
     geometry = image.geometry.reordered(order)
     ignored = [label.value for label in labels if label.name == IGNORE]

@@ -53,6 +53,8 @@ class _Entry:
             raise DataError(f"lists {len(label)} files as its 'label', one is needed")
         if label is not None and not isinstance(label, str):
             raise DataError(f"has the 'label' {label!r}, which is no path")
+        if (isinstance(fold, str) and fold.isdecimal()) or (isinstance(fold, float) and fold.is_integer()):
+            fold = int(fold)
         is_fold = isinstance(fold, int) and not isinstance(fold, bool) and fold >= 0
         return cls(tuple(images), label or None, fold if is_fold else None)
 
@@ -91,7 +93,7 @@ def is_datalist(path: Path) -> bool:
 def lists_cases(description: Mapping[str, Any]) -> bool:
     """Whether a JSON lists cases."""
     listed = description.get("training")
-    return isinstance(listed, list) and bool(listed) and isinstance(listed[0], dict)
+    return isinstance(listed, list) and any(isinstance(entry, dict) for entry in listed)
 
 
 def lists_channels(root: Path) -> bool:
@@ -119,7 +121,7 @@ def from_datalist(path: Path, rules: DicomRules) -> Dataset:
     if not lists_cases(description):
         raise DataError(f"{path} lists no cases: it has no list 'training' of image and label", hint=HINT)
     labels, regions = stated_labels(description)
-    found = [(part, entry) for part in ("training", "validation") for entry in _entries(path, description, part)]
+    found = [(part, entry) for part in ("validation", "training") for entry in _entries(path, description, part)]
     set_aside = [entry for _, entry in found if isinstance(entry, SetAside)]
     entries = [(part, entry) for part, entry in found if isinstance(entry, _Entry)]
     channels, wrong = _channels(description, [entry for _, entry in entries])
