@@ -143,10 +143,10 @@ def test_an_image_in_memory_is_not_changed(model: volseg.Model) -> None:
     [
         (np.zeros((4, 4, 4)), volseg.DataError, "an image cannot be a ndarray"),
         (3, volseg.DataError, "an image cannot be a int"),
-        ((np.zeros((4, 4)), np.eye(4)), volseg.DataError, r"got shape \(4, 4\)"),
+        ((np.zeros((4, 4)), np.eye(4)), volseg.DataError, r"of shape \(4, 4\)"),
         ((np.zeros((4, 4, 4)), np.zeros((4, 4))), volseg.GeometryError, "last row"),
-        ((np.zeros((2, 4, 4, 4)), np.eye(4)), volseg.DataError, "the image has 2 channels, the model needs image"),
-        ({"t1": "nothing.nii.gz"}, volseg.DataError, "needs channel image"),
+        ((np.zeros((2, 4, 4, 4)), np.eye(4)), volseg.DataError, "the image has 2 channels"),
+        ({"t1": "nothing.nii.gz"}, volseg.DataError, "lacks channels"),
         (nib.Nifti1Image(np.zeros((4, 4, 4)), None), volseg.GeometryError, "does not say where its voxels lie"),
         ("nowhere", volseg.DataError, "nowhere does not exist"),
     ],
@@ -315,7 +315,7 @@ def test_two_arrays_are_scored_in_their_millimetres() -> None:
     assert as_nibabel_gives_them.metrics["label"].tolist() == ["label_1", "label_3"]
     assert scores.folder is None
     assert scores.summary["dice_mean"].tolist() == pytest.approx([0.75, 0.75])
-    with pytest.raises(volseg.ConfigError, match="spacing_mm"):
+    with pytest.raises(volseg.ConfigError, match="voxel sizes"):
         volseg.evaluate(prediction, reference)
     with pytest.raises(volseg.DataError, match="whole numbers"):
         volseg.evaluate(prediction / 2, reference, spacing_mm=(1, 1, 1))

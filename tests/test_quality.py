@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
+from volseg import errors
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 #: Distributions whose modules have another name.
@@ -151,3 +153,28 @@ def test_no_module_has_grown_too_long() -> None:
         path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in (ROOT / "volseg").rglob("*.py")
     }
     assert {name: length for name, length in lengths.items() if length > 400} == {}
+
+
+#: What looks at the files, words and settings of people; beneath it, functions are given arrays by a program.
+ANSWERABLE = [
+    path
+    for path in sorted((ROOT / "volseg").rglob("*.py"))
+    if not {"image", "inference"} & set(path.relative_to(ROOT).parts)
+]
+#: What becomes a remark on a PET, which is then read in Bq/ml, and what gets its hint where it is caught.
+REMARKS = "suv.py", "_ContradictionError", "MemoryShortageError"
+
+
+def test_every_refusal_says_what_to_do() -> None:
+    bare = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in ANSWERABLE
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Raise)
+        and isinstance(node.exc, ast.Call)
+        and (name := ast.unparse(node.exc.func)).endswith("Error")
+        and (hasattr(errors, name) or name == "_ContradictionError")
+        and not any(keyword.arg == "hint" for keyword in node.exc.keywords)
+        and not {name, path.name} & set(REMARKS)
+    ]
+    assert bare == []

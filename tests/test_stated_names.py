@@ -432,3 +432,24 @@ def test_a_list_above_the_folder_of_references_rules(tmp_path: Path) -> None:
     assert [label.name for label in of_references(tmp_path / "Masks")] == ["liver"]
     (tmp_path / "ward").mkdir()
     assert of_references(tmp_path / "ward") == ()
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ('[{"value": -1, "name": "liver"}]', "has value -1"),
+        ('[{"value": true, "name": "liver"}]', "value True"),
+        ('[{"value": 1, "name": " "}]', "has no name"),
+        ('[{"value": 1, "name": "liver", "color": [1, 2, 900]}]', "not of 0 to 255"),
+        ('["liver"]', "no values and names"),
+        ("null", "no values and names"),
+        ('{"labels": 3}', "no values and names"),
+    ],
+)
+def test_a_list_of_labels_that_is_none_is_named_with_its_form(content: str, fault: str, tmp_path: Path) -> None:
+    path = tmp_path / "labels.json"
+    path.write_text(content)
+    with pytest.raises(DataError, match=fault) as refused:
+        read_labels(path)
+    assert str(path) in str(refused.value)
+    assert '{"value": 1, "name": "liver"}' in refused.value.hint

@@ -206,9 +206,9 @@ def evaluate(  # noqa: PLR0913  each is an option of the command
     if not (isinstance(predictions, str | PathLike) and isinstance(references, str | PathLike)):
         return evaluate_arrays(predictions, references, spacing_mm, conventions)
     if images and not report:
-        raise ConfigError("--images are those of the report: add --report")
+        raise ConfigError("--images are those of the report", hint="add --report")
     if report and output is None:
-        raise ConfigError("a report needs an output folder to be written to")
+        raise ConfigError("a report needs an output folder to be written to", hint="give output")
     from volseg.config import PartialConfig
     from volseg.evaluation.folder import FolderOptions
     from volseg.reporting.evaluations import evaluate_with_report

@@ -58,7 +58,9 @@ class Model:
             CheckpointError: If this is an ensemble; `networks` has them all.
         """
         if len(self.networks) > 1:
-            raise CheckpointError(f"the model is an ensemble of {len(self.networks)} networks, take one of `networks`")
+            raise CheckpointError(
+                f"the model is an ensemble of {len(self.networks)} networks", hint="take one of `networks`"
+            )
         return self.networks[0].network
 
     @property
@@ -202,7 +204,9 @@ class Model:
             return dataset.cases[0]
         if dataset.cases:
             raise DataError(f"{path} holds {len(dataset.cases)} cases", hint="name one, or take predict_folder")
-        raise DataError(f"{path} holds nothing to segment: {dataset.set_aside[0].reason}")
+        raise DataError(
+            f"{path} holds nothing to segment: {dataset.set_aside[0].reason}", hint="`volseg inspect` tells more"
+        )
 
     def _volume(self, image: InMemoryImage | Mapping[str, StrPath | InMemoryImage]) -> tuple[Volume, tuple[str, ...]]:
         """An image in memory with the model's channels, and what the files of each state its modality is."""
@@ -217,7 +221,7 @@ class Model:
             volume = volume_of(image)
         else:
             if missing := set(self.channels) - set(image):
-                raise DataError(f"the model needs channel {', '.join(sorted(missing))} as well")
+                raise DataError("the image lacks channels", hint=f"add {', '.join(sorted(missing))}")
             given = [image[channel] for channel in self.channels]
             rules = self.config.data
             items = [
@@ -233,7 +237,9 @@ class Model:
                     raise GeometryError(apart, hint="bring them onto one grid first")
             volume = Volume(np.concatenate([part.array for part in parts]), grid)
         if len(volume.array) != len(self.channels):
-            raise DataError(f"the image has {len(volume.array)} channels, the model needs {', '.join(self.channels)}")
+            raise DataError(
+                f"the image has {len(volume.array)} channels", hint=f"the model needs {', '.join(self.channels)}"
+            )
         return volume, modalities
 
 

@@ -139,7 +139,8 @@ class BatchCase:
         readable = [path for form, path in self.paths.items() if form in _READABLE]
         if not readable:
             raise DataError(
-                f"case {self.result.case_id} has no mask that can be read: {self.reason or ', '.join(self.paths)}"
+                f"case {self.result.case_id} has no mask that can be read: {self.reason or ', '.join(self.paths)}",
+                hint=f"predict again, in a format among {', '.join(_READABLE)}",
             )
         # The mask of an image whose header contradicts itself has the same header.
         geometry = self.image.geometry if isinstance(self.image, FileSource) else None

@@ -14,6 +14,8 @@ from volseg.image.terminology import lookup
 from volseg.image.volume import LARGEST_LABEL, Label
 from volseg.io.json_files import read_json
 
+_LABELS_HINT = 'for example "labels": {"background": 0, "liver": 1}'
+
 
 def read_dataset_json(path: Path) -> dict[str, Any]:
     """Read the `dataset.json` of the Medical Segmentation Decathlon or of nnU-Net.
@@ -34,7 +36,10 @@ def stated_channels(description: Mapping[str, Any]) -> tuple[str, ...]:
     """Channel names of a `dataset.json`, made into words that are keys and file names."""
     stated = description.get("channel_names") or description.get("modality") or {"0": "image"}
     if not isinstance(stated, dict):
-        raise DataError(f"dataset.json: the channels must be an object of index to name, got {stated!r}")
+        raise DataError(
+            f"dataset.json: the channels must be an object of index to name, got {stated!r}",
+            hint='for example "channel_names": {"0": "CT"}',
+        )
     keys = sorted(map(str, stated), key=lambda key: (len(key), key))  # "2" before "10"
     names = [re.sub(r"\W+", "_", str(stated[key])).strip("_").lower() or "channel" for key in keys]
     return tuple(name if names.count(name) == 1 else f"{name}_{n}" for n, name in enumerate(names))
@@ -53,18 +58,27 @@ def stated_labels(description: Mapping[str, Any]) -> tuple[dict[str, int], dict[
     """
     stated = description.get("labels", {})
     if not isinstance(stated, dict):
-        raise DataError(f"dataset.json: labels must be an object, got {stated!r}")
+        raise DataError(f"dataset.json: labels must be an object, got {stated!r}", hint=_LABELS_HINT)
     entries = [_Entry.of(key, value) for key, value in stated.items()]
     foreground = [entry for entry in entries if entry.values != (0,)]
     names = [entry.name for entry in foreground]
     for entry in foreground:
         if names.count(entry.name) > 1:
-            raise DataError(f"dataset.json gives {names.count(entry.name)} values one name, {entry.name!r}")
+            raise DataError(
+                f"dataset.json gives {names.count(entry.name)} values one name, {entry.name!r}",
+                hint="give each value a name of its own",
+            )
         if 0 in entry.values:
-            raise DataError(f"dataset.json: region {entry.name!r} includes 0, which is background")
+            raise DataError(
+                f"dataset.json: region {entry.name!r} includes 0, which is background",
+                hint="take 0 out of its list",
+            )
     labels = {entry.name: entry.values[0] for entry in foreground if not entry.is_list}
     if twice := [name for name, value in labels.items() if list(labels.values()).count(value) > 1]:
-        raise DataError(f"dataset.json gives {' and '.join(map(repr, twice[:2]))} one value, {labels[twice[0]]}")
+        raise DataError(
+            f"dataset.json gives {' and '.join(map(repr, twice[:2]))} one value, {labels[twice[0]]}",
+            hint="give each name a value of its own",
+        )
     if not any(entry.is_list for entry in foreground):
         return labels, {}
     regions = {entry.name: entry.values for entry in foreground if entry.name != IGNORE}
@@ -128,5 +142,7 @@ class _Entry:
         name, number = (value, key) if by_value else (str(key), value)
         values = number if isinstance(number, list) else [number]
         if not values or not all(str(part).isdecimal() for part in values):
-            raise DataError(f"dataset.json: label {name!r} has value {number!r}, which is not a whole number")
+            raise DataError(
+                f"dataset.json: label {name!r} has value {number!r}, which is not a whole number", hint=_LABELS_HINT
+            )
         return cls(name, tuple(dict.fromkeys(int(part) for part in values)), isinstance(number, list))

@@ -35,7 +35,7 @@ def listed_path(folder: Path, entry: str) -> Path:
         DataError: If nothing can be called so.
     """
     if "\0" in entry:
-        raise DataError(f"{entry!r} is no path")
+        raise DataError(f"{entry!r} is no path", hint="correct it in the list")
     path = folder / entry
     if "\\" not in entry:
         return path

@@ -91,7 +91,7 @@ def write_dataset(folder: Path, cases: int = 12, seed: int = 0, progress: Progre
     from volseg.io.dicom import write_series
 
     if cases < 1:
-        raise ConfigError(f"a data set needs at least one case, got {cases}")
+        raise ConfigError(f"{cases} cases are no data set", hint="ask for at least one")
     if folder.is_dir() and any(folder.iterdir()):
         raise OutputExistsError(f"{folder} is not empty", hint="choose another --output: no data is ever replaced")
     digits = max(2, len(str(cases)))
@@ -128,7 +128,9 @@ def make_phantom(
         ConfigError: If the shape is too small to hold anything.
     """
     if min(shape) < _SMALLEST_SIDE:
-        raise ConfigError(f"a phantom needs {_SMALLEST_SIDE} voxels along each axis, got {tuple(shape)}")
+        raise ConfigError(
+            f"a phantom of {tuple(shape)} voxels is too small", hint=f"give each axis {_SMALLEST_SIDE} voxels at least"
+        )
     rng = np.random.default_rng(seed)
     center_mm = rng.uniform(-30, 30, size=3)
     geometry = _tilted_grid(rng, shape, spacing_mm, center_mm)

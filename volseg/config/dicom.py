@@ -126,6 +126,8 @@ class StructureConfig(Section):
         if known is not None:
             return replace(known, color=self.color or known.color)
         if self.type is None:
-            raise ConfigError(f"the table of structures knows nothing like {self.like!r}")
+            raise ConfigError(
+                f"the table of structures knows nothing like {self.like!r}", hint="state its type as a code instead"
+            )
         modifier, region = (part.code if part else None for part in (self.modifier, self.region))
         return Structure(self.category.code, self.type.code, modifier, region, color=self.color)

@@ -19,6 +19,8 @@ from volseg.config.section import Section
 from volseg.config.yaml_words import load_yaml
 from volseg.errors import ConfigError
 
+_YAML_HINT = "write keys as `volseg plan` does, for example `training: {epochs: 100}`"
+
 
 class Config(Section):
     """Everything a run is made of."""
@@ -64,13 +66,15 @@ def read_overrides(path: Path) -> dict[str, Any]:
     try:
         content = load_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"cannot read the config {path}: {error.strerror}") from error
+        raise ConfigError(
+            f"cannot read the config {path}: {error.strerror}", hint="give the path of a YAML file"
+        ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}", hint=_YAML_HINT) from error
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise ConfigError(f"{path} holds {type(content).__name__}, not a mapping of keys to values")
+        raise ConfigError(f"{path} holds {type(content).__name__}, not a mapping of keys to values", hint=_YAML_HINT)
     return content
 
 
@@ -88,7 +92,10 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
         try:
             value = load_yaml(text)
         except yaml.YAMLError as error:
-            raise ConfigError(f"--set {assignment!r}: the value is not YAML: {' '.join(str(error).split())}") from error
+            raise ConfigError(
+                f"--set {assignment!r}: the value is not YAML: {' '.join(str(error).split())}",
+                hint="put quotes around text that has special characters",
+            ) from error
         tree = merge(tree, nest({key: value}))
     return tree
 
@@ -100,7 +107,7 @@ def one_of(what: str, name: str, known: Sequence[str]) -> Any:
         ConfigError: Names those that there are.
     """
     if name not in known:
-        raise ConfigError(f"there is no {what} {name!r}; there are {', '.join(known)}")
+        raise ConfigError(f"there is no {what} {name!r}", hint=f"choose one of {', '.join(known)}")
     return name
 
 

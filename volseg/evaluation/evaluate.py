@@ -79,12 +79,19 @@ class EvaluationSettings:
 
     def __post_init__(self) -> None:
         if not self.labels:
-            raise ConfigError("there are no labels to evaluate")
+            raise ConfigError(
+                "there are no labels to evaluate", hint="list them in a labels.json beside the references"
+            )
         twice = [value for value, times in Counter(label.value for label in self.labels).items() if times > 1]
         if twice:
-            raise ConfigError(f"two of the labels to evaluate have the value {twice[0]}")
+            raise ConfigError(
+                f"two of the labels to evaluate have the value {twice[0]}", hint="give each a value of its own"
+            )
         if self.ignored in {0, *(label.value for label in self.labels)}:
-            raise ConfigError(f"the value {self.ignored} cannot be ignored: it is background or a label to evaluate")
+            raise ConfigError(
+                f"the value {self.ignored} cannot be ignored: it is background or a label to evaluate",
+                hint="ignore another value",
+            )
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -197,7 +204,7 @@ def evaluate_arrays(
         GeometryError: If the shapes differ.
     """
     if spacing_mm is None:
-        raise ConfigError("two arrays need their spacing_mm, along i, j and k")
+        raise ConfigError("two arrays need their voxel sizes", hint="give spacing_mm along i, j and k")
     made, wanted = (mask_of(array, spacing_mm) for array in (prediction, reference))
     labels = {label.value: label for mask in (made, wanted) for label in mask.labels}
     return evaluate_masks(

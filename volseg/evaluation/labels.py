@@ -238,7 +238,8 @@ def _found_values(pairs: Sequence[CasePair], ignored: int | None) -> tuple[Label
                 faults.append(error)
             if len(values) > MOST_LABELS:
                 raise DataError(
-                    f"{source} holds an image rather than labels: more than {MOST_LABELS} values were found"
+                    f"{source} holds an image rather than labels: more than {MOST_LABELS} values were found",
+                    hint="give the folder of its label maps",
                 )
     values -= {0, ignored}
     if not values:

@@ -111,7 +111,9 @@ def export(request: Export) -> Exported:
     """
     suffix = SUFFIXES[request.form]
     if not request.output.name.endswith(suffix):
-        raise ConfigError(f"--output of --format {request.form} ends with {suffix}, given {request.output.name}")
+        raise ConfigError(
+            f"{request.output.name} is no name for --format {request.form}", hint=f"let it end with {suffix}"
+        )
     source = single_source(request.mask, rules=request.rules)
     labels = _labels_of(source, request)
     placed = _placed(source, labels, request)

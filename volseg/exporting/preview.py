@@ -43,7 +43,9 @@ def write_preview(mask: Mask, image: Volume, path: Path) -> None:
         OutputError: If it cannot be written.
     """
     if not mask.geometry.matches(image.geometry):
-        raise GeometryError(mask.geometry.mismatch(image.geometry, "the mask", "the image"))
+        raise GeometryError(
+            mask.geometry.mismatch(image.geometry, "the mask", "the image"), hint="name the image that it was made from"
+        )
     order = mask.geometry.to_canonical
     labels, greys = order.apply(mask.array), order.apply(grey_levels(image.array[0]))
     lengths_mm = np.array(labels.shape) * mask.geometry.reordered(order).spacing_mm

@@ -52,7 +52,7 @@ def save_mask(
     (form,) = parse_formats(form or format_of(path))
     suffix = SUFFIXES[form]
     if not path.name.endswith(suffix):
-        raise ConfigError(f"a file of format {form} ends with {suffix}, given {path.name}")
+        raise ConfigError(f"{path.name} is no name for format {form}", hint=f"let it end with {suffix}")
     if image is None and form in {*OF_DICOM, "png"}:
         raise DataError(f"{form} needs the images that the mask was made from", hint="name them with `images`")
     # A format that needs no image does not look at it.

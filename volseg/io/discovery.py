@@ -100,7 +100,7 @@ def single_source(path: Path, *, rules: ReadingRules = AS_STATED) -> Source:
     discovery = discover(path, rules=rules)
     sources = discovery.sources or discovery.segments
     if not sources and len(discovery.set_aside) == 1:
-        raise DataError(f"{path} holds no volume: {discovery.set_aside[0].reason}")
+        raise DataError(f"{path} holds no volume: {discovery.set_aside[0].reason}", hint="name another file or folder")
     if len(sources) != 1:
         raise DataError(f"{path} holds {len(sources)} volumes, one is needed", hint="`volseg inspect` shows them")
     return sources[0]

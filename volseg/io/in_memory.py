@@ -67,7 +67,7 @@ def _volume(array: NDArray[Any], affine: ArrayLike) -> Volume:
     if array.ndim == 3:
         array = array[np.newaxis]
     if array.ndim != 4:
-        raise DataError(f"an image has axes (I, J, K) or (C, I, J, K), got shape {array.shape}")
+        raise DataError(f"an array of shape {array.shape} is no image", hint="give it axes (I, J, K) or (C, I, J, K)")
     return Volume(np.array(array, dtype=np.float32), Geometry(array.shape[1:], np.asarray(affine, dtype=np.float64)))
 
 
@@ -99,7 +99,9 @@ def _from_simpleitk(image: Any) -> Volume:
     import SimpleITK as sitk  # noqa: N813  the name everybody uses
 
     if image.GetDimension() != 3:
-        raise DataError(f"a SimpleITK image has {image.GetDimension()} spatial axes, a volume has three")
+        raise DataError(
+            f"a volume has three axes, the SimpleITK image {image.GetDimension()}", hint="take one volume of it"
+        )
     array = sitk.GetArrayViewFromImage(image)  # (K, J, I) or (K, J, I, C)
     channels = array.transpose(3, 2, 1, 0) if array.ndim == 4 else array.transpose(2, 1, 0)[np.newaxis]
     direction = np.reshape(image.GetDirection(), (3, 3))

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 from volseg.config import Others
+from volseg.errors import VolsegError
 from volseg.image.terminology import Code, Structure, lookup
 from volseg.image.volume import LARGEST_LABEL, Label
 from volseg.io.json_files import read_json, write_json
 
 LABELS_FILE = "labels.json"
+_HINT = 'write it as [{"value": 1, "name": "liver"}], or rename it if it is about something else'
 _CODES = ("category", "type", "modifier", "region", "region_modifier")
 
 
@@ -41,8 +43,7 @@ def read_labels(path: Path) -> tuple[Label, ...]:
     Raises:
         DataError: If it is not of that form.
     """
-    hint = 'write it as [{"value": 1, "name": "liver"}], or rename it if it is about something else'
-    return read_json(path, lambda content: tuple(_labels(content)), "is no list of labels", hint)
+    return read_json(path, lambda content: tuple(_labels(content)), "is no list of labels", _HINT)
 
 
 def read_others(path: Path) -> Others:
@@ -51,7 +52,7 @@ def read_others(path: Path) -> Others:
     Raises:
         DataError: If it is not of that form.
     """
-    return read_json(path, _others, "is no list of labels")
+    return read_json(path, _others, "is no list of labels", _HINT)
 
 
 def _labels(content: Any) -> Iterator[Label]:
@@ -68,6 +69,8 @@ def _labels(content: Any) -> Iterator[Label]:
 def _entries(content: Any) -> Any:
     """The entries of a list, of a list with what it says of other values, or of {"1": "liver"}."""
     if not isinstance(content, dict):
+        if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
+            raise ValueError("it holds no values and names")
         return content
     if isinstance(content.get("labels"), list) or set(content) == {"labels"}:
         return _entries(content["labels"])
@@ -101,16 +104,19 @@ def _entry(label: Label) -> dict[str, Any]:
 
 def _label(entry: Mapping[str, Any]) -> Label:
     value, name = entry["value"], entry["name"]
-    if not isinstance(value, int) or not isinstance(name, str) or value > LARGEST_LABEL:
+    if type(value) is not int or not isinstance(name, str) or value > LARGEST_LABEL:
         raise ValueError(f"value {value!r} and name {name!r} are no label")
-    return Label(
-        value,
-        name,
-        color=_color(entry.get("color")),
-        parts=tuple(int(part) for part in entry.get("labels", ())),
-        structure=_structure(entry["structure"]) if "structure" in entry else lookup(name),
-        aliases=tuple(str(alias) for alias in entry.get("aliases", ())),
-    )
+    try:
+        return Label(
+            value,
+            name,
+            color=_color(entry.get("color")),
+            parts=tuple(int(part) for part in entry.get("labels", ())),
+            structure=_structure(entry["structure"]) if "structure" in entry else lookup(name),
+            aliases=tuple(str(alias) for alias in entry.get("aliases", ())),
+        )
+    except VolsegError as error:
+        raise ValueError(str(error)) from error
 
 
 def _structure(stated: Mapping[str, Any]) -> Structure:

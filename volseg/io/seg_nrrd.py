@@ -31,6 +31,7 @@ _TERMS = "TerminologyEntry:"
 _ANY_TISSUE = "85756007"
 #: More than the header of a thousand segments takes.
 _LONGEST_HEADER = 16_000_000
+_AGAIN = "save it again in 3D Slicer"
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,9 @@ def read_layers(path: Path) -> tuple[NDArray[np.generic], Geometry, tuple[Layere
     segments = _segments(path)
     for one in segments:
         if one.layer >= len(array):
-            raise DataError(f"{path} has {len(array)} layers, but segment {one.segment.name!r} is in layer {one.layer}")
+            raise DataError(
+                f"{path} has {len(array)} layers, but segment {one.segment.name!r} is in layer {one.layer}", hint=_AGAIN
+            )
     return array, geometry, segments
 
 
@@ -99,7 +102,7 @@ def _segments(path: Path) -> tuple[LayeredSegment, ...]:
     named = [fields[number] for number in sorted(fields) if fields[number].keys() & {"Name", "ID", "LabelValue"}]
     placed = [_place(one, number, len(named), path) for number, one in enumerate(named)]
     if len(set(placed)) < len(placed):
-        raise DataError(f"{path} gives two of its segments one value in one layer", hint="save it again in 3D Slicer")
+        raise DataError(f"{path} gives two of its segments one value in one layer", hint=_AGAIN)
     distinct = len({value for _, value in placed}) == len(placed)
     return tuple(
         _segment(one, value if distinct else number, layer, value)
@@ -143,10 +146,11 @@ def _place(fields: Mapping[str, str], number: int, count: int, path: Path) -> tu
     try:
         layer, value = int(fields.get("Layer", "0")), int(fields.get("LabelValue", "1"))
     except ValueError as error:
-        raise DataError(f"{path}: layer or value of segment {name!r} is no whole number") from error
+        raise DataError(f"{path}: layer or value of segment {name!r} is no whole number", hint=_AGAIN) from error
     if layer < 0 or not 1 <= value <= LARGEST_LABEL:
         raise DataError(
-            f"{path}: segment {name!r} has value {value} in layer {layer}; values go from 1 to {LARGEST_LABEL}"
+            f"{path}: segment {name!r} has value {value} in layer {layer}; values go from 1 to {LARGEST_LABEL}",
+            hint=_AGAIN,
         )
     return layer, value
 

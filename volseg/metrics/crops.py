@@ -78,7 +78,10 @@ def _boxes(array: NDArray[np.unsignedinteger], labels: Mapping[Label, tuple[int,
     unknown = sorted(boxes.keys() - {value for values in labels.values() for value in values})
     if unknown:
         known = ", ".join(f"{label.value} {label.name}" for label in labels)
-        raise DataError(f"the {role} holds {_few(unknown)}, which is none of the labels ({known})")
+        raise DataError(
+            f"the {role} holds {_few(unknown)}, which is none of the labels ({known})",
+            hint="list it in the labels.json beside it, or set it to 0",
+        )
     return boxes
 
 

@@ -24,6 +24,8 @@ from volseg.model.networks import build_network
 from volseg.model.usual_volumes import VolumeRange
 from volseg.version import __version__
 
+_ANOTHER = "name the folder of a run, or the model.pt in it"
+
 
 @dataclass(frozen=True, eq=False)
 class TrainedNetwork:
@@ -62,7 +64,7 @@ class TrainedNetwork:
             network.load_state_dict(self.weights)
         except RuntimeError as error:
             why = _first_lines(error)
-            raise CheckpointError(f"{self.origin}: the weights do not fit the network: {why}") from error
+            raise CheckpointError(f"{self.origin}: the weights do not fit the network: {why}", hint=_ANOTHER) from error
         layout = torch.channels_last_3d
         network.to(self.device, memory_format=layout)  # type: ignore[call-overload]  # its stub knows only 4D
         return network.eval()
@@ -155,7 +157,7 @@ def load_model(path: Path, device: torch.device) -> TrainedNetwork:
     file = _only_file(path)
     content = load(file)
     if not {"weights", "config"} <= set(content):
-        raise CheckpointError(f"{file} is no model of volseg: it lacks its weights or its config")
+        raise CheckpointError(f"{file} is no model of volseg: it lacks its weights or its config", hint=_ANOTHER)
     config = _stored_config(file, content["config"])
     volumes = {name: VolumeRange(**volume) for name, volume in content.get("volumes", {}).items()}
     return TrainedNetwork(content["weights"], config, volumes, device, str(file))
@@ -181,7 +183,7 @@ def load(path: Path) -> dict[str, Any]:
     """
     content = _unpickle(path)
     if "volseg" not in content:
-        raise CheckpointError(f"{path} is no model of volseg")
+        raise CheckpointError(f"{path} is no model of volseg", hint=_ANOTHER)
     return content
 
 
@@ -205,7 +207,7 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], Config | None]:
     tensors = [{key: value for key, value in part.items() if isinstance(value, Tensor)} for part in parts]
     weights = {str(key).removeprefix("module."): value for key, value in max(tensors, key=len).items()}
     if not weights:
-        raise CheckpointError(f"{file} holds no weights")
+        raise CheckpointError(f"{file} holds no weights", hint="name a file with a state dictionary")
     return weights, None
 
 
@@ -218,7 +220,7 @@ def _unpickle(path: Path) -> dict[str, Any]:
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, LookupError, TypeError) as error:
         raise damaged from error
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path} is no model of volseg")
+        raise CheckpointError(f"{path} is no model of volseg", hint=_ANOTHER)
     return content
 
 

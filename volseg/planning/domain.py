@@ -37,7 +37,9 @@ def plan_modality(fingerprint: Fingerprint, given: Sequence[str] = ()) -> tuple[
     channels = len(fingerprint.channels)
     stated = list(given) if len(given) > 1 else list(given or [UNKNOWN]) * channels
     if len(stated) != channels:
-        raise ConfigError(f"data.modality has {len(stated)} entries for {channels} channels")
+        raise ConfigError(
+            f"data.modality has {len(stated)} entries for {channels} channels", hint="give one, or one each"
+        )
     modalities, reasons = [], []
     for channel, (name, word) in enumerate(zip(fingerprint.channels, stated, strict=True)):
         modality, reason = (word, "given") if word != UNKNOWN else _find_modality(fingerprint, channel)

@@ -146,7 +146,7 @@ def report_batch(
         try:
             mask = _mask(masks.get(case_id), images[case_id], labels)
         except DataError as error:
-            raise DataError(inputs.tellable(str(error))) from error
+            raise DataError(inputs.tellable(str(error)), hint=inputs.tellable(error.hint)) from error
         return CaseView(None, mask, image_on(mask.geometry, images[case_id], case_id, inputs.tellable))
 
     draw_cases(view_of, _worst_first(findings), output, progress)
@@ -156,7 +156,7 @@ def report_batch(
 def _mask(source: Source | None, image: Source, labels: Sequence[Label]) -> Mask:
     """A mask that was written; a DICOM object has the grid of its images."""
     if source is None:
-        raise DataError("none of the files that were written is a mask; --format nifti makes one")
+        raise DataError("none of the files that were written is a mask", hint="--format nifti makes one")
     drawn = isinstance(source, SegmentsSource) and not source.has_grid
     return read_mask(source, labels, on=read_volume(image).geometry if drawn else None)
 

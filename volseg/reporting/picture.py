@@ -115,7 +115,9 @@ def draw(reference: Mask | None, prediction: Mask | None, image: Volume | None) 
     grid = known[0].geometry
     others = [mask.geometry for mask in known] + ([image.geometry] if image else [])
     if not all(grid.matches(other) for other in others):
-        raise GeometryError(f"a picture needs masks and image on one grid, {grid}")
+        raise GeometryError(
+            f"a picture needs masks and image on one grid, {grid}", hint="name the image they were made from"
+        )
     order = grid.to_canonical
     spacing_mm = grid.reordered(order).spacing_mm
     box = _surroundings([order.apply(mask.array) > 0 for mask in known], spacing_mm)

@@ -96,7 +96,10 @@ def prepare_cases(
             logger.warning("case %s is not used: %s", case.case_id, outcome.reason)
         progress("prepare", done, len(cases), case.case_id)
     if cases and not prepared:
-        raise DataError(f"none of the {len(cases)} cases can be used; the first: {problems[0].reason}")
+        raise DataError(
+            f"none of the {len(cases)} cases can be used; the first: {problems[0].reason}",
+            hint="`volseg inspect` shows what is wrong with each",
+        )
     return prepared, problems
 
 
@@ -157,7 +160,10 @@ def _check_annotated(case_id: str, annotated: frozenset[str] | None, config: Con
         )
     marked = {label.name for label in config.data.learned_labels if label.value in places} - annotated
     if marked:
-        raise DataError(f"the reference marks {', '.join(sorted(marked))}, which it is said not to annotate")
+        raise DataError(
+            f"the reference marks {', '.join(sorted(marked))}, which it is said not to annotate",
+            hint="add it to what is annotated, or correct the reference",
+        )
 
 
 def _key(case: Case, config: Config) -> str:

@@ -191,7 +191,10 @@ def _splits(
         write_splits(splits, path)
     folds = range(len(splits)) if settings.fold == "all" else [settings.fold]
     if max(folds) >= len(splits):
-        raise ConfigError(f"there is no fold {max(folds)}: {len(dataset.cases)} cases make {len(splits)} folds")
+        raise ConfigError(
+            f"there is no fold {max(folds)}: {len(dataset.cases)} cases make {len(splits)} folds",
+            hint=f"training.fold counts from 0 to {len(splits) - 1}",
+        )
     return {fold: _usable(splits[fold], prepared, fold) for fold in folds}
 
 
@@ -199,7 +202,10 @@ def _usable(split: Split, prepared: Mapping[str, PreparedCase], fold: int) -> Sp
     """A split without the cases that could not be prepared."""
     train, val = (tuple(case_id for case_id in ids if case_id in prepared) for ids in (split.train, split.val))
     if not train or not val:
-        raise ConfigError(f"fold {fold} has {len(train)} cases to learn from and {len(val)} held out")
+        raise ConfigError(
+            f"fold {fold} has {len(train)} cases to learn from and {len(val)} held out",
+            hint="not_used.csv says why others are not used; add cases, or choose another training.fold",
+        )
     return Split(train, val)
 
 

@@ -48,11 +48,13 @@ class _Entry:
         images = [images] if isinstance(images, str) else images
         label = label[0] if isinstance(label, list) and len(label) == 1 else label
         if not isinstance(images, list) or not images or not all(isinstance(image, str) and image for image in images):
-            raise DataError("has no 'image', a path or a list of one per channel")
+            raise DataError("has no 'image'", hint="give it a path, or a list of one per channel")
         if isinstance(label, list):
-            raise DataError(f"lists {len(label)} files as its 'label', one is needed")
+            raise DataError(
+                f"lists {len(label)} files as its 'label'", hint="put all labels into one file of its own values"
+            )
         if label is not None and not isinstance(label, str):
-            raise DataError(f"has the 'label' {label!r}, which is no path")
+            raise DataError(f"has the 'label' {label!r}, which is no path", hint="give the path of its label map")
         if (isinstance(fold, str) and fold.isdecimal()) or (isinstance(fold, float) and fold.is_integer()):
             fold = int(fold)
         is_fold = isinstance(fold, int) and not isinstance(fold, bool) and fold >= 0
@@ -182,12 +184,12 @@ def _layout(path: Path, description: Mapping[str, Any]) -> str:
 def _entries(path: Path, description: Mapping[str, Any], part: str) -> Iterator[_Entry | SetAside]:
     stated = description.get(part, [])
     if not isinstance(stated, list):
-        raise DataError(f"{path}: {part!r} is no list of cases")
+        raise DataError(f"{path}: {part!r} is no list of cases", hint=HINT)
     for number, entry in enumerate(stated, start=1):
         try:
             yield _Entry.of(entry)
         except DataError as error:
-            yield SetAside(path, f"entry {number} of {part!r} {error}")
+            yield SetAside(path, f"entry {number} of {part!r} {error.explanation}")
 
 
 def _channels(description: Mapping[str, Any], entries: Sequence[_Entry]) -> tuple[tuple[str, ...], dict[int, str]]:
@@ -206,7 +208,7 @@ def _channels(description: Mapping[str, Any], entries: Sequence[_Entry]) -> tupl
 
 def _check_count(entry: _Entry, wrong: Mapping[int, str]) -> None:
     if len(entry.images) in wrong:
-        raise DataError(wrong[len(entry.images)])
+        raise DataError(wrong[len(entry.images)], hint="list one file per channel, or one that holds all")
 
 
 def _case(
@@ -217,13 +219,13 @@ def _case(
     listed: set[Path],
 ) -> Case:
     if entry.label is None:
-        raise DataError("an image without a label: its entry has no 'label'")
+        raise DataError("an image without a label: its entry has no 'label'", hint="add the path of its label map")
     images = _images(root, entry, channels, rules)
     if any(source.place in listed for source in images.values()):
-        raise DataError(f"{', '.join(entry.images)} is listed twice; the second entry is not used")
+        raise DataError(f"{', '.join(entry.images)} is listed twice, and used once", hint="take one entry out")
     label = listed_path(root, entry.label)
     if not label.exists():
-        raise DataError(f"its reference {label.name} does not exist")
+        raise DataError(f"its reference {label.name} does not exist", hint="correct its path in the list")
     return Case(_case_id(root, entry), images, listed_source(root, entry.label, rules))
 
 

@@ -45,11 +45,16 @@ def write_series(volume: Volume, folder: Path, *, modality: str = "MR", series_d
         OutputError: If a file cannot be written.
     """
     if modality not in _SOP_CLASSES:
-        raise DataError(f"a series can be written as {' or '.join(_SOP_CLASSES)}, not {modality!r}")
+        raise DataError(f"a series cannot be written as {modality!r}", hint=f"write it as {' or '.join(_SOP_CLASSES)}")
     if len(series_description) > _LONGEST_DESCRIPTION:
-        raise DataError(f"a series description has at most {_LONGEST_DESCRIPTION} characters: {series_description!r}")
+        raise DataError(
+            f"a series description is too long for DICOM: {series_description!r}",
+            hint=f"use {_LONGEST_DESCRIPTION} characters at most",
+        )
     if volume.array.shape[0] != 1:
-        raise DataError(f"a DICOM series holds one channel, the volume has {volume.array.shape[0]}")
+        raise DataError(
+            f"a DICOM series holds one channel, the volume has {volume.array.shape[0]}", hint="write a series for each"
+        )
     stored, slope, intercept = _quantized(volume.array[0])
     template = _series_header(volume.geometry, modality, series_description)
     _describe_values(template, stored.dtype, slope, intercept)
@@ -63,7 +68,9 @@ def write_series(volume: Volume, folder: Path, *, modality: str = "MR", series_d
 def _quantized(array: NDArray[np.float32]) -> tuple[NDArray[np.integer], float, float]:
     """Integers of 16 bits, and the slope and intercept, as DICOM can state them, that give the values back."""
     if not np.isfinite(array).all():
-        raise DataError("the volume has values that are not finite, which DICOM cannot store")
+        raise DataError(
+            "the volume has values that are not finite, which DICOM cannot store", hint="replace them first"
+        )
     values = array.astype(np.float64)
     low, high = float(values.min()), float(values.max())
     whole = np.array_equal(values, np.rint(values))
