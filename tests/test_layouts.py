@@ -1022,3 +1022,26 @@ def test_an_image_among_the_references_is_no_label_map(dataset: Path, tmp_path: 
     write_volume(type(scan)(noise[np.newaxis], scan.geometry), path)
     plan = volseg.plan(tmp_path / "data")
     assert list(plan.config.data.labels.values()) == [1, 2]
+
+
+def test_what_is_annotated_is_checked_before_training(dataset: Path, tmp_path: Path) -> None:
+    rows = ["case_id,image,reference,annotated"]
+    for n in range(5):
+        image, reference = sorted(dataset.glob(f"*/case_{n}*"))
+        rows.append(f"case_{n},{image},{reference},{'spleen' if n == 3 else ''}")
+    (tmp_path / "list.csv").write_text("\n".join(rows))
+    inspection = volseg.inspect(tmp_path / "list.csv", changes={"data.labels": {"ball": 1, "box": 2}})
+    assert inspection.readiness is not None
+    assert inspection.readiness.usable == 4
+    with pytest.raises(ConfigError, match="case_3: annotated names spleen"):
+        volseg.plan(tmp_path / "list.csv")
+
+
+def test_one_structure_may_be_spelled_in_several_ways(tmp_path: Path) -> None:
+    for n, name in enumerate(("kidney_left", "Kidney-Left", "left kidney")):
+        image(tmp_path / f"s{n}" / "ct.nii.gz")
+        mask(tmp_path / f"s{n}" / "segmentations" / f"{name}.nii.gz", 1)
+        mask(tmp_path / f"s{n}" / "segmentations" / "liver.nii.gz", 1)
+    dataset = find_dataset(tmp_path)
+    assert len(dataset.labels) == 2
+    assert dataset.remarks == ()

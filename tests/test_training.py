@@ -423,7 +423,8 @@ def test_what_is_said_to_be_annotated_is_checked(dataset: Path, tmp_path: Path) 
     manifest = partly_labelled(dataset, tmp_path, annotated="box")
     once = {"training": {"epochs": 1, "steps_per_epoch": 1}}
     run = train_folder(manifest, tmp_path / "marked", merge(TINY, merge(BALL_AND_BOX, once)))
-    assert [item.reason for item in run.failed] == ["the reference marks ball, which it is said not to annotate"] * 3
+    reasons = [item.reason.split("; ")[0] for item in run.failed]
+    assert reasons == ["the reference marks ball, which it is said not to annotate"] * 3
 
 
 def test_a_time_budget_is_kept(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

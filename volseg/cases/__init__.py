@@ -1,6 +1,7 @@
 """Cases: which files belong together, found by what a folder holds."""
 
-from volseg.cases.case import Case, Dataset, annotated_labels, check_others, read_images, read_reference
+from volseg.cases.annotated import annotated_labels
+from volseg.cases.case import Case, Dataset, check_others, read_images, read_reference
 from volseg.cases.inputs import find_inputs
 from volseg.cases.layouts import find_dataset
 from volseg.cases.references import find_images, find_references, is_dataset

@@ -17,7 +17,6 @@ from volseg.errors import ConfigError, DataError, GeometryError
 from volseg.image.geometry import Geometry
 from volseg.image.volume import Label, Mask, Volume
 from volseg.io import (
-    MasksSource,
     SegmentsSource,
     SeriesSource,
     SetAside,
@@ -27,7 +26,6 @@ from volseg.io import (
     read_volume,
     resample,
 )
-from volseg.io.mask_per_label import label_of_file
 
 logger = logging.getLogger(__name__)
 
@@ -181,24 +179,6 @@ def check_others(dataset: Dataset, labels: Mapping[str, int], others: Others) ->
             "as background they would teach what is not known",
             hint=f"add {IGNORE}: {ignored} to data.labels",
         )
-
-
-def annotated_labels(case: Case, labels: Sequence[Label]) -> frozenset[str] | None:
-    """What was looked for when the reference of a case was drawn, by the names that the configuration gives it.
-
-    Masks per structure are called as their authors like, and may be of more structures than are wanted.
-
-    Args:
-        case: With a reference.
-        labels: Those of the configuration.
-
-    Returns:
-        Names; None if all labels were looked for.
-    """
-    if case.annotated is None or not isinstance(case.reference, MasksSource):
-        return case.annotated
-    meant = {label.name for name in case.annotated if (label := label_of_file(name, labels)) is not None}
-    return None if meant == {label.name for label in labels} else frozenset(meant)
 
 
 def place_reference(mask: Mask, geometry: Geometry, case_id: str) -> Mask:

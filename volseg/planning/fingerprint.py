@@ -11,7 +11,7 @@ import fastremap
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.cases import Case, Dataset, check_others, read_images, read_reference
+from volseg.cases import Case, Dataset, annotated_labels, check_others, read_images, read_reference
 from volseg.cases.content import VoxelValues
 from volseg.config import IGNORE, Others
 from volseg.config.section import Triple
@@ -150,7 +150,7 @@ def look_at_case(
 
     Raises:
         DataError: If image or reference cannot be used.
-        ConfigError: If the reference holds a value that no label has.
+        ConfigError: If the reference holds a value that no label has, or was drawn for what is no label.
     """
     image = read_images(case, channels)
     mask = read_reference(case, image, labels, others)
@@ -164,10 +164,11 @@ def look_at_case(
     ignored = [label.value for label in labels if label.name == IGNORE]
     taught = mask.array * ~np.isin(mask.array, ignored) if ignored else mask.array
     traits = ImageTraits.of(image, [stated_modality(case.images[channel]) for channel in channels])
+    voxels, centers_mm = _label_places(taught, image.geometry)
+    annotated_labels(case, labels, voxels)
     inside = np.flatnonzero(taught)
     chosen = np.random.default_rng(0).choice(inside, min(_SAMPLES, len(inside)), replace=False)
     values = image.array.reshape(len(channels), -1)[:, chosen]
-    voxels, centers_mm = _label_places(taught, image.geometry)
     return CasePrint(
         shape=geometry.shape,
         spacing_mm=geometry.spacing_mm,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,39 +130,25 @@ def _prepare(case: Case, config: Config, folder: Path) -> PreparedCase:
     with np.load(locations, allow_pickle=False) as stored:
         counts = stored["counts"]
         places = {int(value): stored[value] for value in stored.files if value != "counts"}
-    annotated = annotated_labels(case, config.data.reference_labels)
-    _check_annotated(case.case_id, annotated, config, places)
+    annotated = annotated_labels(case, config.data.reference_labels, places)
+    _check_sides(case.case_id, annotated, config)
     unknown = unknown_outputs(annotated, config.data)
     voxels = {value: int(counts[value]) for value in places}
     spacing_mm = config.preprocessing.spacing_mm
     return PreparedCase(case.case_id, image, reference, places, voxels, spacing_mm, unknown)
 
 
-def _check_annotated(case_id: str, annotated: frozenset[str] | None, config: Config, places: Collection[int]) -> None:
-    """Refuse a reference of which it is said that other labels were looked for than there are, or than it holds.
+def _check_sides(case_id: str, annotated: frozenset[str] | None, config: Config) -> None:
+    """Refuse a reference of one side of a pair that mirroring exchanges.
 
     Raises:
-        ConfigError: If an annotated label is not in `data.labels`, or only one side of a pair is annotated.
-        DataError: If there are voxels of a label that is not.
+        ConfigError: Names the pair.
     """
-    if annotated is None:
-        return
-    labels = config.data.labels
-    if strange := sorted(annotated - set(labels)):
-        raise ConfigError(
-            f"case {case_id}: annotated names {', '.join(strange)}; data.labels lists {', '.join(labels)}",
-            hint="correct the manifest, or give the labels their names in data.labels",
-        )
-    if halves := [pair for pair in config.augmentation.swap_labels if len(annotated & set(pair)) == 1]:
+    known = annotated or ()
+    if halves := [pair for pair in config.augmentation.swap_labels if len({*known} & {*pair}) == 1]:
         raise ConfigError(
             f"case {case_id}: only one of {' and '.join(halves[0])} is annotated, which mirroring exchanges",
             hint="--set augmentation.swap_labels=[] --set augmentation.flip_axes=[]",
-        )
-    marked = {label.name for label in config.data.learned_labels if label.value in places} - annotated
-    if marked:
-        raise DataError(
-            f"the reference marks {', '.join(sorted(marked))}, which it is said not to annotate",
-            hint="add it to what is annotated, or correct the reference",
         )
 
 

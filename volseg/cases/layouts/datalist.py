@@ -295,7 +295,8 @@ def _stated_splits(parts: Mapping[str, tuple[str, _Entry]]) -> tuple[tuple[Split
         ]
         what = f"a 'fold' in every entry, {len(splits)} in all"
     elif folds:
-        return (), ("some entries state a 'fold' and others none: cases are dealt into folds as if none did",)
+        why = "all state one 'fold'" if len(folds) == len(parts) else "some state a 'fold' and others none"
+        return (), (f"of the entries {why}: cases are dealt into folds as if none did",)
     else:
         return (), ()
     return tuple(splits), (f"the data set states its split, by {what}; --set training.split=dealt deals another",)

@@ -11,6 +11,8 @@ from pathlib import Path
 from volseg.cases.case import Case, Dataset, names_a_reference, reference_base, stem
 from volseg.cases.case_ids import case_id_of
 from volseg.cases.source_names import name_of, names_in, refused
+from volseg.image.naming import plain_name
+from volseg.image.terminology import lookup
 from volseg.io import Discovery, MasksSource, SegmentsSource, SetAside, Source
 
 #: Of a refusal of a whole folder.
@@ -65,8 +67,9 @@ def with_annotated(dataset: Dataset) -> Dataset:
     has a file without a voxel.
     """
     drawn = [case for case in dataset.cases if isinstance(case.reference, MasksSource)]
-    names = {name for case in drawn for name in _names_of(case)}
-    partly = {case.case_id: frozenset(_names_of(case)) for case in drawn if set(_names_of(case)) != names}
+    meant = {case.case_id: {lookup(name) or plain_name(name) for name in _names_of(case)} for case in drawn}
+    everything = set().union(*meant.values())
+    partly = {case.case_id: frozenset(_names_of(case)) for case in drawn if meant[case.case_id] != everything}
     if not partly:
         return dataset
     cases = tuple(replace(case, annotated=case.annotated or partly.get(case.case_id)) for case in dataset.cases)

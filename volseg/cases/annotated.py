@@ -1,0 +1,50 @@
+"""Which labels were looked for when the reference of a case was drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from volseg.cases.case import Case
+from volseg.config import IGNORE
+from volseg.errors import ConfigError, DataError
+from volseg.image.volume import Label
+from volseg.io import MasksSource
+from volseg.io.mask_per_label import label_of_file
+
+
+def annotated_labels(case: Case, labels: Sequence[Label], values: Collection[int]) -> frozenset[str] | None:
+    """What was looked for when the reference of a case was drawn, by the names of the labels.
+
+    Masks per structure are called as their authors like, and may be of more structures than are wanted.
+
+    Args:
+        case: With a reference.
+        labels: All that there are.
+        values: Of the labels that the reference marks.
+
+    Returns:
+        Names; None if all labels were looked for.
+
+    Raises:
+        ConfigError: If something was looked for that is no label.
+        DataError: If a label is marked that was not looked for.
+    """
+    if case.annotated is None:
+        return None
+    known = [label.name for label in labels]
+    if isinstance(case.reference, MasksSource):
+        meant = {label.name for name in case.annotated if (label := label_of_file(name, labels)) is not None}
+        return None if meant == set(known) else frozenset(meant)
+    if strange := sorted(case.annotated - set(known)):
+        listed = ", ".join(known) or "none"
+        raise ConfigError(
+            f"case {case.case_id}: annotated names {', '.join(strange)}; data.labels lists {listed}",
+            hint="correct the manifest, or give the labels their names in data.labels",
+        )
+    marked = {label.name for label in labels if label.value in values} - {*case.annotated, IGNORE}
+    if marked:
+        raise DataError(
+            f"the reference marks {', '.join(sorted(marked))}, which it is said not to annotate",
+            hint="add it to what is annotated, or correct the reference",
+        )
+    return case.annotated
