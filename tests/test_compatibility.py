@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
+from conftest import TINY, train_folder
 
 import volseg
-from volseg.config import PartialConfig, read_overrides
+from volseg.config import PartialConfig, merge, read_overrides
 from volseg.io import FileSource, read_mask
 from volseg.model.checkpoint import load, save
 from volseg.prediction.cases_csv import read_results
@@ -58,3 +60,29 @@ def test_a_model_of_a_version_with_other_keys_is_refused_with_the_way_out(tmp_pa
     with pytest.raises(volseg.CheckpointError, match=r"model\.pt was written by another version of volseg") as caught:
         volseg.load(tmp_path / "model.pt")
     assert "train anew" in caught.value.hint
+
+
+#: Keys that version 0.1.0 did not have.
+NEW_KEYS = {"data": {"geometry", "modality", "others"}, "training": {"split"}, "domain": None}
+
+
+def without_new_keys(text: str) -> str:
+    tree = yaml.safe_load(text)
+    for section, keys in NEW_KEYS.items():
+        for key in keys or ():
+            del tree[section][key]
+        if keys is None:
+            del tree[section]
+    return yaml.safe_dump(tree, sort_keys=False)
+
+
+def test_a_run_is_resumed(dataset: Path, tmp_path: Path) -> None:
+    tree = merge(TINY, {"training": {"epochs": 2, "steps_per_epoch": 2}})
+    run = train_folder(dataset, tmp_path / "run", tree)
+    last = run.folder / "last.pt"
+    state = load(last)
+    save(last, {**state, "config": without_new_keys(state["config"])})
+    config = run.folder / "config.yaml"
+    config.write_text(without_new_keys(config.read_text()))
+    again = train_folder(dataset, run.folder, tree, resume=True)
+    assert again.results[0].epochs == 2

@@ -134,7 +134,7 @@ def finalize_model(path: Path, decided: Config, volumes: Mapping[str, VolumeRang
         OutputError: If it cannot be written.
     """
     content = load(path)
-    config = _stored_config(path, content["config"])
+    config = stored_config(path, content["config"])
     config = config.model_copy(update={"data": decided.data, "postprocess": decided.postprocess})
     ranges = {name: asdict(volume) for name, volume in volumes.items()}
     save(path, {**content, "config": dump(config), "volumes": ranges})
@@ -158,7 +158,7 @@ def load_model(path: Path, device: torch.device) -> TrainedNetwork:
     content = load(file)
     if not {"weights", "config"} <= set(content):
         raise CheckpointError(f"{file} is no model of volseg: it lacks its weights or its config", hint=_ANOTHER)
-    config = _stored_config(file, content["config"])
+    config = stored_config(file, content["config"])
     volumes = {name: VolumeRange(**volume) for name, volume in content.get("volumes", {}).items()}
     return TrainedNetwork(content["weights"], config, volumes, device, str(file))
 
@@ -202,7 +202,7 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], Config | None]:
     file = _only_file(path)
     content = _unpickle(file)
     if {"volseg", "weights", "config"} <= set(content):
-        return content["weights"], _stored_config(file, content["config"])
+        return content["weights"], stored_config(file, content["config"])
     parts = [content, *(part for part in content.values() if isinstance(part, dict))]
     tensors = [{key: value for key, value in part.items() if isinstance(value, Tensor)} for part in parts]
     weights = {str(key).removeprefix("module."): value for key, value in max(tensors, key=len).items()}
@@ -238,7 +238,12 @@ def _only_file(path: Path) -> Path:
     return file
 
 
-def _stored_config(file: Path, text: str) -> Config:
+def stored_config(file: Path, text: str) -> Config:
+    """The configuration inside a file; keys that its version did not have are what they were by default.
+
+    Raises:
+        CheckpointError: If it has keys that there are no more.
+    """
     try:
         return validate(yaml.safe_load(text), f"the config inside {file}")
     except (yaml.YAMLError, ConfigError) as error:

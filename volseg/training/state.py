@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from volseg.config import Config, dump
 from volseg.errors import CheckpointError
-from volseg.model.checkpoint import load, save
+from volseg.model.checkpoint import load, save, stored_config
 from volseg.model.networks import build_network, training_layout
 from volseg.training.optimizers import build_optimizer
 from volseg.training.schedule import Clock
@@ -147,7 +147,7 @@ def restore(state: State, path: Path, config: Config) -> None:
         CheckpointError: If the file is damaged or belongs to another configuration.
     """
     content = load(path)
-    if content.get("config") != dump(config):
+    if stored_config(path, content.get("config", "")) != config:
         raise CheckpointError(
             f"{path} was made with another configuration", hint="resume with the same options, or use another --output"
         )
