@@ -112,3 +112,19 @@ def test_the_command_line_takes_a_model(volseg: Cli, trained_run: Path, dataset:
     code, out, _ = volseg("inspect", dataset / "images", "--model", trained_run)
     assert code == 0
     assert "predict would use 6 of 6 cases" in out
+
+
+def test_masks_per_structure_are_shown_with_their_case(tmp_path: Path) -> None:
+    scan, reference = make_case(0)
+    for n in range(2):
+        write_volume(scan, tmp_path / f"s{n}" / "ct.nii.gz")
+        for value, name in enumerate(("liver", "spleen"), start=1):
+            marked = Mask((reference.array == value).astype(np.uint8), reference.geometry)
+            write_mask(marked, tmp_path / f"s{n}" / "segmentations" / f"{name}.nii.gz")
+    rows = ["case_id,image,reference", *(f"s{n},s{n}/ct.nii.gz,s{n}/segmentations" for n in range(2))]
+    (tmp_path / "list.csv").write_text("\n".join(rows))
+    for path in (tmp_path, tmp_path / "list.csv"):
+        items = volseg.inspect(path)
+        assert [item.case_id for item in items] == ["s0"] * 3 + ["s1"] * 3
+        assert {item.status for item in items} == {"ok"}
+        assert [item.role for item in items[1:3]] == ["reference"] * 2

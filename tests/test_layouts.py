@@ -1045,3 +1045,19 @@ def test_one_structure_may_be_spelled_in_several_ways(tmp_path: Path) -> None:
     dataset = find_dataset(tmp_path)
     assert len(dataset.labels) == 2
     assert dataset.remarks == ()
+
+
+def test_a_list_may_name_a_folder_with_a_mask_per_structure(tmp_path: Path) -> None:
+    rows = ["case_id,image,reference"]
+    for n in range(3):
+        image(tmp_path / "scans" / f"s{n}.nii.gz")
+        for name in ("liver", "spleen"):
+            mask(tmp_path / "drawn" / f"s{n}" / f"s{n}_{name}.nii.gz", 1)
+        rows.append(f"s{n},scans/s{n}.nii.gz,drawn/s{n}")
+    (tmp_path / "list.csv").write_text("\n".join(rows))
+    training = [{"image": f"scans/s{n}.nii.gz", "label": f"drawn/s{n}"} for n in range(3)]
+    (tmp_path / "list.json").write_text(json.dumps({"training": training}))
+    for name in ("list.csv", "list.json"):
+        dataset = find_dataset(tmp_path / name)
+        assert list(dataset.labels) == ["liver", "spleen"]
+        assert len(dataset.cases) == 3

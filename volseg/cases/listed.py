@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from volseg.cases.mask_names import masks_of_folder
 from volseg.config import DicomRules
 from volseg.errors import DataError
 from volseg.io import Source, file_source, image_suffix, single_source
@@ -26,6 +27,13 @@ def listed_source(folder: Path, entry: str, rules: DicomRules) -> Source:
     if path.is_file() and image_suffix(path):
         return file_source(path, rules)
     return single_source(path, rules=rules)
+
+
+def listed_reference(folder: Path, entry: str, rules: DicomRules) -> Source:
+    """The reference at a path of a list: one volume, or a folder with a mask per structure."""
+    path = listed_path(folder, entry)
+    masks = masks_of_folder(path, rules) if path.is_dir() else None
+    return masks or listed_source(folder, entry, rules)
 
 
 def listed_path(folder: Path, entry: str) -> Path:

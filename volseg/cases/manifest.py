@@ -9,7 +9,7 @@ from pathlib import Path
 
 from volseg.cases.case import Case, Dataset
 from volseg.cases.case_ids import case_id_of, same_on_any_disk
-from volseg.cases.listed import listed_path, listed_source
+from volseg.cases.listed import listed_path, listed_reference, listed_source
 from volseg.cases.manifest_csv import Row, read_rows
 from volseg.config import NO_RULES, DicomRules
 from volseg.errors import DataError
@@ -137,7 +137,7 @@ def _case(
         name: _source(path, row.cells[column], rules) for name, column in zip(_named(channels), channels, strict=True)
     }
     stated = {meaning: row.cells[column] for meaning, column in meant.items()}
-    reference = _source(path, stated["reference"], rules) if stated.get("reference") else None
+    reference = listed_reference(path.parent, stated["reference"], rules) if stated.get("reference") else None
     return Case(case_id, images, reference, _annotated(stated.get("annotated", "")))
 
 

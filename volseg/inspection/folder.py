@@ -14,7 +14,7 @@ from volseg.cases.series import choose_series, studies_of
 from volseg.config import DataConfig, DicomRules, PartialConfig
 from volseg.inspection.items import InspectedItem, look_at, not_a_volume, own_results
 from volseg.inspection.readiness import CaseReadiness, Readiness, prediction_readiness, training_readiness
-from volseg.io import Discovery, FileSource, SegmentsSource, SeriesSource, Source, discover, stands_for
+from volseg.io import Discovery, FileSource, MasksSource, SegmentsSource, SeriesSource, Source, discover, stands_for
 from volseg.io.files import without_root
 from volseg.io.own_results import without_results
 from volseg.io.readable import check_there
@@ -94,10 +94,18 @@ def _files_of(readiness: Readiness) -> Discovery:
     """What a manifest lists."""
     if readiness.dataset is None:
         return Discovery((), ())
-    parts = [part for case in readiness.dataset.cases for part in (*case.images.values(), case.reference) if part]
+    cases = readiness.dataset.cases
+    parts = [part for case in cases for part in (*case.images.values(), *_one_by_one(case.reference))]
     sources = dict.fromkeys(part for part in parts if not isinstance(part, SegmentsSource))
     segments = dict.fromkeys(part for part in parts if isinstance(part, SegmentsSource))
     return Discovery(tuple(sources), readiness.dataset.set_aside, segments=tuple(segments))
+
+
+def _one_by_one(reference: Source | None) -> tuple[Source, ...]:
+    """What a reference is made of."""
+    if isinstance(reference, MasksSource):
+        return reference.each
+    return (reference,) if reference else ()
 
 
 def _items(
@@ -131,8 +139,8 @@ class _Roles:
         for one in readiness.cases if readiness else ():
             for channel, source in one.case.images.items():
                 self._add(one, channel, source)
-            if one.case.reference:
-                self._add(one, "reference", one.case.reference)
+            for source in _one_by_one(one.case.reference):
+                self._add(one, "reference", source)
         dataset = readiness.dataset if readiness else None
         self._not_used = {item.path: item.reason for item in dataset.set_aside} if dataset else {}
 

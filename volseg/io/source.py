@@ -174,6 +174,11 @@ class MasksSource:
         return tuple(name for name, _ in self.masks)
 
     @property
+    def each(self) -> tuple[FileSource, ...]:
+        """The masks one by one."""
+        return tuple(FileSource(path, geometry=self.geometry) for _, path in self.masks)
+
+    @property
     def place(self) -> Path:
         """Where it lies: the folder."""
         return self.folder

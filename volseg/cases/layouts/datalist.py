@@ -17,7 +17,7 @@ from volseg.cases.layouts.channels import as_channels
 from volseg.cases.layouts.equal_names import from_equal_names
 from volseg.cases.layouts.folders import is_called_images
 from volseg.cases.layouts.names import HINT
-from volseg.cases.listed import listed_path, listed_source
+from volseg.cases.listed import listed_path, listed_reference, listed_source
 from volseg.cases.source_names import distinct
 from volseg.cases.splits import Split
 from volseg.config import DicomRules
@@ -226,7 +226,7 @@ def _case(
     label = listed_path(root, entry.label)
     if not label.exists():
         raise DataError(f"its reference {label.name} does not exist", hint="correct its path in the list")
-    return Case(_case_id(root, entry), images, listed_source(root, entry.label, rules))
+    return Case(_case_id(root, entry), images, listed_reference(root, entry.label, rules))
 
 
 def _images(root: Path, entry: _Entry, channels: tuple[str, ...], rules: DicomRules) -> dict[str, Source]:
@@ -295,8 +295,12 @@ def _stated_splits(parts: Mapping[str, tuple[str, _Entry]]) -> tuple[tuple[Split
         ]
         what = f"a 'fold' in every entry, {len(splits)} in all"
     elif folds:
-        why = "all state one 'fold'" if len(folds) == len(parts) else "some state a 'fold' and others none"
-        return (), (f"of the entries {why}: cases are dealt into folds as if none did",)
+        why = (
+            "all entries state one 'fold'"
+            if len(folds) == len(parts)
+            else "some entries state a 'fold' and others none"
+        )
+        return (), (f"{why}: cases are dealt into folds as if none did",)
     else:
         return (), ()
     return tuple(splits), (f"the data set states its split, by {what}; --set training.split=dealt deals another",)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from volseg.cases.case import Case, Dataset, names_a_reference, reference_base, stem
+from volseg.cases.case import Case, Dataset, stem
 from volseg.cases.case_ids import case_id_of, path_name, why_equal
 from volseg.cases.layouts.case_folders import common_channels, parts_of_case, why_not
 from volseg.cases.layouts.folders import LABELS, plain
 from volseg.cases.layouts.names import in_order, says_reference
 from volseg.cases.layouts.side_by_side import paired_bases
+from volseg.cases.mask_names import masks_by_structure, without_prefix
 from volseg.cases.source_names import by_id
 from volseg.config import DicomRules
 from volseg.image.terminology import lookup
@@ -26,7 +26,6 @@ from volseg.progress import Progress
 logger = logging.getLogger(__name__)
 
 _FOLDERS = LABELS | {"organs", "rois", "structures"}
-_SAYS_MASK = re.compile(r"(labels?|seg|segmentations?|masks?)[-_. ]+(?=.)", re.IGNORECASE)
 
 #: Folder -> its image files, as `volseg.io.image_files` finds them.
 Files = Mapping[Path, Sequence[Path]]
@@ -135,17 +134,17 @@ def _case_id(folder: Path, root: Path) -> str:
 
 def _in_folder(folder: Path, paths: Sequence[Path], images: Collection[str]) -> dict[str, Path]:
     """The masks of a folder that is called so; none if they are called as the images around it: one per image."""
-    named = _named(paths, [folder.parent.name, *images])
+    named = masks_by_structure(paths, [folder.parent.name, *images])
     return named if len(named) == len(paths) and not set(images) & set(map(stem, paths)) else {}
 
 
 def _beside(folder: Path, paths: Sequence[Path]) -> dict[str, Path]:
     """The masks among the files of a folder: those called by structures, if the others are images."""
     marked = [path for path in paths if says_reference(path)]
-    known = [path for path in paths if path not in marked and lookup(_without(stem(path), [folder.name]))]
+    known = [path for path in paths if path not in marked and lookup(without_prefix(stem(path), [folder.name]))]
     images = [path for path in paths if path not in (*marked, *known)]
     stems = [folder.name, *(stem(path) for path in images)]
-    named = _named([*known, *marked], stems)
+    named = masks_by_structure([*known, *marked], stems)
     several = len(named) > 1 or any(map(lookup, named))
     if not images or not several or len(named) < len(known) + len(marked) or paired_bases(paths):
         return {}
@@ -154,25 +153,8 @@ def _beside(folder: Path, paths: Sequence[Path]) -> dict[str, Path]:
 
 def _all_known(folder: Path, paths: Sequence[Path]) -> dict[str, Path]:
     """The files of a folder, if all are called by structures."""
-    named = _named(paths, [folder.name])
+    named = masks_by_structure(paths, [folder.name])
     return named if len(named) == len(paths) and all(map(lookup, named)) else {}
-
-
-def _named(paths: Sequence[Path], prefixes: Sequence[str]) -> dict[str, Path]:
-    """Structure -> its file, of those whose names say one, and no other file the same."""
-    named: defaultdict[str, list[Path]] = defaultdict(list)
-    for path in paths:
-        name = stem(path)
-        name = reference_base(name) if names_a_reference(name) else name
-        name = _without(_SAYS_MASK.sub("", name, count=1) if _SAYS_MASK.match(name) else name, prefixes)
-        named[name].append(path)
-    return {name: found[0] for name, found in named.items() if name and len(found) == 1}
-
-
-def _without(name: str, prefixes: Sequence[str]) -> str:
-    """A name without that of the case or the image in front; nothing where it says no more."""
-    fitting = [prefix for prefix in prefixes if name == prefix or name.startswith(prefix)]
-    return name.removeprefix(max(fitting, key=len, default="")).strip("-_. ")
 
 
 def _same_spelling(found: Mapping[Path, Mapping[str, Path]]) -> dict[Path, MasksSource]:
