@@ -133,7 +133,7 @@ def test_what_the_decathlon_does_not_list_is_set_aside(tmp_path: Path) -> None:
     assert ids(dataset) == ["task_001"]
     assert reasons(dataset, tmp_path) == {
         "imagesTr/extra.nii.gz": "not listed in dataset.json",
-        "imagesTr/task_003.nii.gz": "its reference task_003.nii.gz does not exist",
+        "imagesTr/task_003.nii.gz": "its reference task_003.nii.gz does not exist; correct its path in the list",
     }
 
 
