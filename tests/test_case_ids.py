@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_dicom import edit, make_volume
 
@@ -41,6 +41,7 @@ NAMES = (
 
 
 @given(st.lists(NAMES, min_size=1, max_size=4))
+@example(["0\0"])
 def test_an_id_is_a_file_name_on_every_system(parts: list[str]) -> None:
     case_id = case_id_of(path_name(parts))
     assert len(case_id.encode()) <= LONGEST_BYTES  # no surrogates either

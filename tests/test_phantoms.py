@@ -117,7 +117,7 @@ def test_images_are_what_a_scanner_stores():
 
 @pytest.mark.parametrize("shape", [(7, 64, 64), (64, 64, 1)])
 def test_a_grid_too_small_is_refused(shape: tuple[int, int, int]):
-    with pytest.raises(ConfigError, match="8 voxels"):
+    with pytest.raises(ConfigError, match="too small"):
         make_phantom(0, shape)
 
 
@@ -170,7 +170,7 @@ def test_progress_counts_cases(tmp_path: Path):
 
 
 def test_no_cases_are_refused(tmp_path: Path):
-    with pytest.raises(ConfigError, match="at least one case"):
+    with pytest.raises(ConfigError, match="0 cases"):
         write_dataset(tmp_path, cases=0)
 
 

@@ -115,10 +115,9 @@ def lies_below(path: Path, root: Path) -> tuple[str, ...]:
 
 
 def _safe_part(part: str) -> str:
-    kept = "".join(char if _is_safe(char) else "\0" for char in part)
-    if kept == part:
+    if all(map(_is_safe, part)):
         return part
-    words = kept.split("\0")
+    words = "".join(char if _is_safe(char) else "\0" for char in part).split("\0")
     return marked("_".join([words[0], *filter(None, words[1:-1]), words[-1]]), part)
 
 
