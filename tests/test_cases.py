@@ -25,10 +25,11 @@ from volseg.cases import (
     write_splits,
 )
 from volseg.cases.case import names_a_reference, stem
+from volseg.cases.channel_names import match_channels
 from volseg.errors import ConfigError, DataError, GeometryError
 from volseg.image.geometry import AxisOrder, Geometry
 from volseg.image.volume import Label, Mask, Volume
-from volseg.io import FileSource, SeriesSource, Source, discover, write_mask, write_volume
+from volseg.io import FileSource, SeriesSource, Source, discover, stated_modality, write_mask, write_volume
 from volseg.io.dicom import write_series
 
 SHAPE = (4, 3, 2)
@@ -641,10 +642,66 @@ def test_a_manifest_names_channels_as_it_likes(tmp_path: Path) -> None:
         save_image(tmp_path / f"{name}.nii.gz")
     path = write_manifest(tmp_path / "cases.csv", "case_id,t2,t1\nanna,a.nii.gz,b.nii.gz\n")
     assert find_inputs(path, ("t1", "t2")).cases[0].images["t1"].place.name == "b.nii.gz"
-    assert find_inputs(path, ("flair", "dwi")).cases[0].images["flair"].place.name == "a.nii.gz"  # by position
-    for channels in (("t1",), ("t1", "flair"), ("t1", "t2", "flair")):  # half known is no case for guessing
+    for channels in (("t1",), ("t1", "flair"), ("t1", "t2", "flair"), ("flair", "dwi")):  # no case for guessing
         with pytest.raises(DataError, match="the manifest has channels t2, t1, the model needs"):
             find_inputs(path, channels)
+
+
+@pytest.mark.parametrize(
+    ("stated", "wanted", "expected"),
+    [
+        (("T2", "T1"), ("t1", "t2"), {"T2": "t2", "T1": "t1"}),
+        (("T2w", "T1-weighted"), ("t1", "t2"), {"T2w": "t2", "T1-weighted": "t1"}),
+        (("FLAIR", "T1Gd"), ("t1ce", "t2_flair"), {"FLAIR": "t2_flair", "T1Gd": "t1ce"}),
+        (("image", "image_2"), ("t1", "t2"), {"image": "t1", "image_2": "t2"}),
+        (("T1", "T2"), ("channel_0", "channel_1"), {"T1": "channel_0", "T2": "channel_1"}),
+        (("mri",), ("t1",), {"mri": "t1"}),
+        (("t1", "flair"), ("t1", "t2"), {}),
+        (("image", "flair"), ("t1", "t2"), {}),
+        (("t1", "T1w"), ("t1", "t2"), {}),
+        (("dwi", "adc"), ("t1", "t2"), {}),
+        (("t1",), ("t1", "t2"), {}),
+    ],
+)
+def test_channels_are_matched_by_name_and_by_order_only_without(
+    stated: tuple[str, ...], wanted: tuple[str, ...], expected: dict[str, str]
+) -> None:
+    assert match_channels(stated, wanted) == expected
+
+
+@pytest.mark.parametrize("folders", ["imagesTr labelsTr", "imagesTr imagesTs labelsTr", "imagesTs", "."])
+@pytest.mark.parametrize("named", [False, True], ids=["the data set", "its folder of images"])
+def test_numbered_channels_are_what_dataset_json_says(folders: str, named: bool, tmp_path: Path) -> None:
+    (tmp_path / "dataset.json").write_text('{"channel_names": {"0": "T2", "1": "T1"}, "labels": {"a": 1}}')
+    for folder in folders.split():
+        for name in ("anna", "anna_0000", "anna_0001"):
+            if ("labels" in folder) == (name == "anna"):
+                save_image(tmp_path / folder / f"{name}.nii.gz")
+    path = tmp_path / folders.split()[-2 if "labels" in folders else 0] if named else tmp_path
+    (case,) = find_inputs(path, ("t1", "t2")).cases
+    assert [case.images[name].place.name for name in ("t1", "t2")] == ["anna_0001.nii.gz", "anna_0000.nii.gz"]
+    assert stated_modality(case.images["t1"]) == "MR"
+    with pytest.raises(DataError, match=r"dataset\.json has channels t2, t1, the model needs t1, flair"):
+        find_inputs(path, ("t1", "flair"))
+
+
+def test_what_lists_an_image_may_say_its_modality(tmp_path: Path) -> None:
+    save_image(tmp_path / "bids" / "sub-1" / "anat" / "sub-1_T1w.nii.gz")
+    (tmp_path / "bids" / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.8.0"}')
+    write_manifest(tmp_path / "cases.csv", "case_id,mri\na,bids/sub-1/anat/sub-1_T1w.nii.gz\n")
+    write_manifest(tmp_path / "plain.csv", "case_id,image\na,bids/sub-1/anat/sub-1_T1w.nii.gz\n")
+    stated = [
+        stated_modality(find_inputs(tmp_path / name, ("ct",)).cases[0].images["ct"])
+        for name in ("bids", "cases.csv", "plain.csv")
+    ]
+    assert stated == ["MR", "MR", ""]
+
+
+def test_volumes_of_a_4d_file_are_what_dataset_json_says(tmp_path: Path) -> None:
+    (tmp_path / "dataset.json").write_text('{"modality": {"0": "T2", "1": "T1"}, "labels": {"1": "a"}}')
+    save_image(tmp_path / "imagesTs" / "anna.nii.gz", channels=2)
+    (case,) = find_inputs(tmp_path, ("t1", "t2")).cases
+    assert [source.frame for source in (case.images["t1"], case.images["t2"])] == [1, 0]  # type: ignore[union-attr]
 
 
 def test_a_data_set_is_found_again_as_input(tmp_path: Path) -> None:

@@ -45,6 +45,11 @@ def stated_channels(description: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(name if names.count(name) == 1 else f"{name}_{n}" for n, name in enumerate(names))
 
 
+def states_channels(description: Mapping[str, Any]) -> bool:
+    """Whether a `dataset.json` says which channels there are."""
+    return bool(description.get("channel_names") or description.get("modality"))
+
+
 def stated_labels(description: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, tuple[int, ...]]]:
     """Labels and regions of a `dataset.json`: Decathlon has value -> name, nnU-Net name -> value or list of values.
 

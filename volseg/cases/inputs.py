@@ -12,11 +12,13 @@ from pathlib import Path
 from volseg.cases import source_names
 from volseg.cases.case import Case, Dataset, stem
 from volseg.cases.case_ids import CaseNaming, case_id_of, lies_below, marked, path_name, pseudonym
+from volseg.cases.channel_names import called, match_channels
 from volseg.cases.content import MASK_BY_NAME, STRUCTURES
+from volseg.cases.dataset_json import read_dataset_json, stated_channels, states_channels
 from volseg.cases.layouts.bids import is_bids, why_no_image
 from volseg.cases.layouts.channels import are_cases, as_channels, group_channels, split_numbered
 from volseg.cases.layouts.datalist import inputs_of_datalist, is_datalist, lists_channels
-from volseg.cases.layouts.folders import has_usual_folders, image_and_label_folders
+from volseg.cases.layouts.folders import has_usual_folders, image_and_label_folders, is_called_images
 from volseg.cases.layouts.names import says_reference
 from volseg.cases.layouts.organ_masks import mask_folders
 from volseg.cases.manifest import from_manifest, is_manifest
@@ -72,10 +74,11 @@ def find_inputs(
         dataset = _for_model(inputs_of_datalist(path / "dataset.json", rules), channels, naming)
     else:
         folder = _images_of(path)
+        names = _stated_names(path, channels)
         found = without_results(discover(folder, progress, rules=rules), folder)
         if found.results:
             logger.info("%d files that volseg wrote below %s are no input", len(found.results), folder.name)
-        dataset = _from_tree(found, folder, channels, rules, naming)
+        dataset = _from_tree(found, folder, names or dict.fromkeys(channels, ""), rules, naming)
         if not dataset.cases and not dataset.set_aside and found.results:
             raise DataError(
                 f"{path} holds no image but {len(found.results)} files that volseg wrote into folders below it",
@@ -107,27 +110,61 @@ def _images_of(path: Path) -> Path:
 
 
 def _for_model(dataset: Dataset, channels: tuple[str, ...], naming: CaseNaming) -> Dataset:
-    """Give the channels of a list the names the model knows them by, when only the names differ."""
+    """Give the channels of a list the names the model knows them by."""
     if naming != "path":
         cases = tuple(replace(case, case_id=_case_id(case.case_id, case.images, naming)) for case in dataset.cases)
         dataset = replace(dataset, cases=cases)
-    if set(dataset.channels) == set(channels):
-        return dataset
-    if len(dataset.channels) != len(channels) or set(dataset.channels) & set(channels):
-        raise DataError(
-            f"the {dataset.layout} has channels {', '.join(dataset.channels)}, the model needs {', '.join(channels)}",
-            hint="call the channels as the model calls them",
-        )
-    renamed = dict(zip(dataset.channels, channels, strict=True))
+    renamed = _renamed(dataset.channels, channels, f"the {dataset.layout}")
     cases = tuple(
-        Case(case.case_id, {renamed[name]: source for name, source in case.images.items()}) for case in dataset.cases
+        Case(case.case_id, {renamed[name]: called(source, name) for name, source in case.images.items()})
+        for case in dataset.cases
     )
     return Dataset(dataset.layout, cases, channels, set_aside=dataset.set_aside)
 
 
+def _renamed(stated: tuple[str, ...], channels: tuple[str, ...], where: str) -> dict[str, str]:
+    """What is stated of the channels -> what the model calls them.
+
+    Raises:
+        DataError: If the names contradict.
+    """
+    renamed = match_channels(stated, channels)
+    if not renamed:
+        raise DataError(
+            f"{where} has channels {', '.join(stated)}, the model needs {', '.join(channels)}",
+            hint="call them as the model does, or image_1, image_2 ... where they are in its order",
+        )
+    return renamed
+
+
+def _stated_names(path: Path, channels: tuple[str, ...]) -> dict[str, str]:
+    """The model's channels in the order of a `dataset.json` beside the images, and what they are called there.
+
+    Raises:
+        DataError: If it states others.
+    """
+    folder = path if path.is_dir() else path.parent
+    folder = folder.parent if is_called_images(folder) else folder
+    description = read_dataset_json(folder / "dataset.json") if (folder / "dataset.json").is_file() else {}
+    stated = stated_channels(description)
+    if not states_channels(description) or len(stated) != len(channels):  # how many there are is told by the files
+        return {}
+    return {ours: name for name, ours in _renamed(stated, channels, f"{folder}/dataset.json").items()}
+
+
 def _from_tree(
-    discovery: Discovery, root: Path, channels: tuple[str, ...], rules: DicomRules, naming: CaseNaming
+    discovery: Discovery, root: Path, stated: Mapping[str, str], rules: DicomRules, naming: CaseNaming
 ) -> Dataset:
+    """The cases of a tree.
+
+    Args:
+        discovery: What is there.
+        root: Of the tree.
+        stated: The model's channels in the order of their numbers -> what the data set calls them, if it does.
+        rules: Which series of a DICOM study is meant.
+        naming: What cases are called by.
+    """
+    channels = tuple(stated)
     set_aside = list(discovery.set_aside)
     set_aside += [SetAside(item.path, STRUCTURES) for item in discovery.segments]
     studies, sources, not_taken = _choose_series(discovery.sources, root, channels, rules)
@@ -141,12 +178,16 @@ def _from_tree(
     grouped, unclear, remarks = _grouped(named, root, channels)
     set_aside += unclear
     whole: list[tuple[str, dict[str, Source]]] = []
+    bids = is_bids(root)  # which ends each name with what the image is
     for name, images in [*studies, *grouped]:
         if missing := [channel for channel in channels if channel not in images]:
             reason = f"the model needs channel {', '.join(missing)} as well, which is not there"
             set_aside += [SetAside(source.place, reason) for source in images.values()]
         else:
-            ordered = {channel: images[channel] for channel in channels}
+            ordered = {
+                channel: called(images[channel], name or (_last_word(images[channel]) if bids else ""))
+                for channel, name in stated.items()
+            }
             whole.append((_case_id(name, ordered, naming), ordered))
     found, equal = by_id(whole)
     for group in equal:
@@ -299,6 +340,10 @@ def _channel_called(name: str, channels: tuple[str, ...]) -> str | None:
     name = name.lower()
     fitting = [c for c in channels if name == c.lower() or name.endswith((f"_{c.lower()}", f"-{c.lower()}"))]
     return max(fitting, key=len, default=None)
+
+
+def _last_word(source: Source) -> str:
+    return stem(source.place).rsplit("_", 1)[-1]
 
 
 def _last_part(source: Source) -> str:

@@ -25,12 +25,14 @@ class FileSource:
         labels: What the values of a label map mean, where something beside it says so; which file is meant does not
             depend on it.
         geometry: What is right of a NIfTI header that contradicts itself; None where that is refused.
+        modality: What kind of image it is, in DICOM's word, where what lists it says so; empty where nothing does.
     """
 
     path: Path
     frame: int | None = None
     labels: tuple[Label, ...] = field(default=(), compare=False)
     geometry: GeometryChoice | None = None
+    modality: str = field(default="", compare=False)
 
     @property
     def place(self) -> Path:
@@ -197,7 +199,13 @@ Source = FileSource | SeriesSource | SegmentsSource | MasksSource
 
 def stated_modality(source: Source) -> str:
     """What a source says the image is, in DICOM's word ("CT", "MR"); empty if it does not say."""
-    return known_modality(source.traits.modality) if isinstance(source, SeriesSource) else ""
+    match source:
+        case SeriesSource(traits=traits):
+            return known_modality(traits.modality)
+        case FileSource(modality=modality):
+            return modality
+        case _:
+            return ""
 
 
 def digest(sources: Iterable[Source], settings: str) -> str:

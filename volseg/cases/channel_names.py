@@ -1,0 +1,53 @@
+"""Which stated channel is which of a model's: names decide, however they are spelled, and order only without them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from volseg.config import named_modality
+from volseg.io import FileSource, Source
+
+#: Names that say nothing of what a channel shows.
+_SAYS_NOTHING = re.compile(r"(image|img|channel|volume|vol|scan|input|file|series|ch|c)?s?\d*")
+#: One way of writing what people write in several, without blanks and punctuation.
+_SPELLINGS: Mapping[str, str] = {
+    **dict.fromkeys(("t1w", "t1n", "t1weighted", "t1native"), "t1"),
+    **dict.fromkeys(("t2w", "t2weighted"), "t2"),
+    **dict.fromkeys(("pdw", "pdweighted"), "pd"),
+    **dict.fromkeys(("t1c", "t1gd", "t1post", "t1gad", "t1contrast"), "t1ce"),
+    **dict.fromkeys(("t2f", "t2flair", "flairt2"), "flair"),
+    **dict.fromkeys(("mri",), "mr"),
+    **dict.fromkeys(("pet", "suv"), "pt"),
+}
+
+
+def match_channels(stated: Sequence[str], wanted: Sequence[str]) -> dict[str, str]:
+    """Find which channel of a model each stated one is.
+
+    Args:
+        stated: What a list, a table or a `dataset.json` calls the channels, in its order.
+        wanted: The channels of the model.
+
+    Returns:
+        Stated name -> the model's: by name; by their order where the names of one side say nothing ("image_2"), and
+        where there is only one that neither has to be another kind of image. Empty where the names contradict.
+    """
+    if len(stated) != len(wanted):
+        return {}
+    ours = {_spelled(name): name for name in wanted}
+    if len(ours) == len(wanted) and {_spelled(name) for name in stated} == set(ours):
+        return {name: ours[_spelled(name)] for name in stated}
+    nameless = any(all(_SAYS_NOTHING.fullmatch(_spelled(name)) for name in names) for names in (stated, wanted))
+    return dict(zip(stated, wanted, strict=True)) if nameless or len(wanted) == 1 else {}
+
+
+def called(source: Source, name: str) -> Source:
+    """A source with the modality that the name of its channel states, as "T1w" states MR; DICOM says it itself."""
+    return replace(source, modality=named_modality(name)) if isinstance(source, FileSource) else source
+
+
+def _spelled(name: str) -> str:
+    plain = re.sub(r"[\W_]+", "", name.casefold())
+    return _SPELLINGS.get(plain, plain)
