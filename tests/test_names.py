@@ -101,7 +101,11 @@ def test_the_name_of_a_patient_is_not_given_to_another(trained_run: Path, tmp_pa
     batch = model.predict_folder(tmp_path / "two", output, allow_mismatch=True)
     assert batch.count("failed") == len(batch) == 2
     assert all(name.startswith(("flat-", "a_b_c-")) for name in batch)
-    assert all("--case-id series" in case.reason for case in batch.values())
+    remedies = {name.partition("-")[0]: case.reason.rpartition("; ")[2] for name, case in batch.items()}
+    assert remedies == {
+        "flat": "choose another --output, or --case-id series",
+        "a_b_c": "choose another --output",  # a file has no series to be called by
+    }
     assert before == ((output / "a_b_c.nii.gz").read_bytes(), (output / "flat.nii.gz").read_bytes())
     assert rows(output)["flat"]["series_uid"] == "1.1.1"
     again = model.predict_folder(tmp_path / "two", output, case_id="series", allow_mismatch=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 import volseg
 from volseg.cases import find_dataset, read_images, read_reference
+from volseg.cases.case import check_label_values
 from volseg.cases.stated_names import of_references, united
 from volseg.errors import ConfigError, DataError
 from volseg.exporting import write
@@ -33,9 +35,11 @@ from volseg.io import (
     write_volume,
 )
 from volseg.io.dicom import write_series
+from volseg.io.images import named_mask
 from volseg.io.labels import read_labels
 from volseg.io.references import is_called
 from volseg.io.segments import Segment
+from volseg.metrics import score_masks
 
 Segments = Sequence[tuple[str, int, int]]
 
@@ -310,6 +314,21 @@ def test_labels_without_names_go_by_value() -> None:
     assert values_by_name([Label(1, "ovary"), Label(2, "label_2")], wanted, [1, 2]) == {1: 1, 2: 2}
     assert values_by_name([Label(1, "uterus"), Label(2, "ovary")], [Label(2, "uterus")], [1, 2]) == {1: 2, 2: 65535}
     assert values_by_name([Label(5, "ovary")], [Label(2, "uterus")], [5]) == {5: 5}
+
+
+def test_a_value_without_a_name_is_told_by_the_number_in_its_file() -> None:
+    array = np.zeros((3, 3, 3), np.uint8)
+    array[0, 0] = [1, 2, 3]
+    stated = Mask(array, Geometry((3, 3, 3), np.eye(4)), (Label(1, "uterus"), Label(3, "ovary")))
+    mask = named_mask(stated, [Label(2, "uterus"), Label(3, "bladder")])
+    with pytest.raises(ConfigError, match="marks ovary, which"):
+        check_label_values("a", mask, [Label(2, "uterus"), Label(3, "bladder")])
+    mask = named_mask(replace(stated, labels=(Label(1, "uterus"),)), [Label(2, "uterus"), Label(3, "bladder")])
+    with pytest.raises(ConfigError, match=r"holds label values 3 \(unnamed\), 2 \(unnamed\), which"):
+        check_label_values("a", mask, [Label(2, "uterus"), Label(3, "bladder")])
+    empty = Mask(np.zeros_like(mask.array), mask.geometry)
+    with pytest.raises(DataError, match=r"the reference holds 3 \(unnamed\), 2 \(unnamed\), which is none"):
+        score_masks(empty, mask, [Label(2, "uterus"), Label(3, "bladder")])
 
 
 def test_a_label_that_is_called_so_to_the_letter_comes_first() -> None:

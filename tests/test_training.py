@@ -4,6 +4,8 @@ import json
 import math
 import re
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -490,6 +492,22 @@ def test_a_run_is_not_overwritten_and_not_resumed_with_other_options(dataset: Pa
         train_folder(dataset, trained_run, TINY)
     with pytest.raises(ConfigError, match="another configuration"):
         train_folder(dataset, trained_run, {"training": {"learning_rate": 0.5}}, resume=True)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_two_runs_never_write_into_one_folder(resume: bool, dataset: Path, tmp_path: Path) -> None:
+    begin = "import sys, pathlib, volseg.io.files as files\n"
+    hold = "with files.owned_folder(pathlib.Path(sys.argv[1])): print(flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", begin + hold, str(tmp_path / "run")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(OutputError, match="another process is writing a run into"):
+            train_folder(dataset, tmp_path / "run", TINY, resume=resume)
+        assert not [path for path in (tmp_path / "run").iterdir() if not path.name.startswith(".")]
+        other.kill()
+    tree = merge(TINY, {"training": {"epochs": 1, "steps_per_epoch": 1}})
+    assert train_folder(dataset, tmp_path / "run", tree).results  # the lock went with its owner
 
 
 def test_a_case_that_cannot_be_used_is_listed_and_the_others_train(dataset: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from volseg.cases.splits import Split
 from volseg.config import IGNORE, Others
 from volseg.errors import ConfigError, DataError, GeometryError
 from volseg.image.geometry import Geometry
+from volseg.image.naming import shown_value
 from volseg.image.volume import Label, Mask, Volume
 from volseg.io import (
     SegmentsSource,
@@ -213,16 +214,16 @@ def check_label_values(case_id: str, mask: Mask, labels: Sequence[Label]) -> Non
 
     known = {0, *(label.value for label in labels)}
     if labels and (unknown := sorted(set(fastremap.unique(mask.array).tolist()) - known)):
-        called = {label.value: label.name for label in mask.labels}
-        names = [called[value] for value in unknown if value in called]
-        if names:
+        shown = [shown_value(value, mask.labels) for value in unknown]
+        named = {label.name for label in mask.labels if label.value in unknown}
+        if names := [name for name in shown if name in named]:
             raise ConfigError(
                 f"case {case_id}: the reference marks {', '.join(names[:8])}, which data.labels does not list: it has "
                 f"{', '.join(label.name for label in labels)}",
                 hint="add them to data.labels, or say in data.segments what else a label of it is called",
             )
         raise ConfigError(
-            f"case {case_id}: the reference holds {_listed(unknown)}, which data.labels does not list",
+            f"case {case_id}: the reference holds {_listed(shown)}, which data.labels does not list",
             hint="add them to data.labels, correct the reference, or --set data.others=background",
         )
 
@@ -286,6 +287,6 @@ def _share_a_space(one: Source, other: Source) -> bool:
     return len(spaces) == 2 and spaces[0] == spaces[1] != ""
 
 
-def _listed(values: Sequence[int]) -> str:
-    shown = ", ".join(str(value) for value in values[:8])
+def _listed(values: Sequence[str]) -> str:
+    shown = ", ".join(values[:8])
     return f"label value{'s' * (len(values) > 1)} {shown}{' ...' * (len(values) > 8)}"

@@ -283,11 +283,7 @@ def read_pair(pair: CasePair, settings: EvaluationSettings) -> tuple[Mask, Mask 
     region = _counted(pair, settings, reference)
     if region is None:
         return reference, prediction
-    return _inside(reference, region), None if prediction is None else _inside(prediction, region)
-
-
-def _inside(mask: Mask, region: NDArray[np.bool_]) -> Mask:
-    return Mask(np.where(region, mask.array, mask.array.dtype.type(0)), mask.geometry, mask.labels)
+    return reference.within(region), None if prediction is None else prediction.within(region)
 
 
 def _reference(pair: CasePair, settings: EvaluationSettings) -> Mask:

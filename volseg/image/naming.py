@@ -23,6 +23,13 @@ def is_unnamed(label: Label) -> bool:
     return label.name == f"label_{label.value}"
 
 
+def shown_value(value: int, labels: Sequence[Label]) -> str:
+    """A value of a mask as people know it: by its name, or the number it had in a file that names others but not it."""
+    name = next((label.name for label in labels if label.value == value), "")
+    number = name.removeprefix("label_")
+    return f"{number} (unnamed)" if number.isdecimal() else name or str(value)
+
+
 def short_names(labels: Sequence[Label], longest: int = LONGEST_NAME) -> dict[int, str]:
     """Label value -> short name; where two would be called alike, both are marked."""
     names = {label.value: short_name(label.name, longest) for label in labels}

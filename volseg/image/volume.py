@@ -106,6 +106,10 @@ class Mask:
 
         return Mask(fastremap.mask_except(self.array, [value for value in values if value]), self.geometry, self.labels)
 
+    def within(self, region: NDArray[np.bool_]) -> Mask:
+        """The mask with background wherever `region`, (I, J, K), is false."""
+        return Mask(np.where(region, self.array, self.array.dtype.type(0)), self.geometry, self.labels)
+
     def on(self, geometry: Geometry) -> Mask:
         """The same voxels in the storage order of another grid of the same places; nothing is resampled.
 

@@ -9,9 +9,10 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
+from volseg.errors import OutputError
 from volseg.io import written
 from volseg.io.disk_errors import output_error
-from volseg.io.record import Role, locked
+from volseg.io.record import Role, locked, owned
 from volseg.io.written import claim, discard, flush, put_in_place, put_where_nothing_is, unfinished
 
 logger = logging.getLogger(__name__)
@@ -145,6 +146,26 @@ def locked_folder(folder: Path) -> Iterator[None]:
             stack.enter_context(locked(folder))
         except OSError as error:
             raise output_error(folder, error) from error
+        yield
+
+
+@contextmanager
+def owned_folder(folder: Path) -> Iterator[None]:
+    """Make a folder this process's alone.
+
+    Raises:
+        OutputError: If another process or thread has it, or it cannot be written.
+    """
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            is_mine = stack.enter_context(owned(folder))
+        except OSError as error:
+            raise output_error(folder, error) from error
+        if not is_mine:
+            raise OutputError(
+                f"another process is writing a run into {folder}", hint="wait until it ends, or choose another --output"
+            )
         yield
 
 

@@ -122,7 +122,7 @@ def named_mask(mask: Mask, labels: Sequence[Label]) -> Mask:
         labels: What they are to mean; without any, the mask stays as it is.
 
     Returns:
-        The mask with the labels, and with those of its own that are none of them.
+        The mask with the labels, and with those of its own that are none of them, "label_2" for a value without a name.
 
     Raises:
         DataError: If two of its values have one name.
@@ -138,6 +138,8 @@ def named_mask(mask: Mask, labels: Sequence[Label]) -> Mask:
     known = {label.value for label in labels}
     others = [replace(label, value=new[label.value]) for label in mask.labels if label.value in new]
     strangers = [label for label in others if label.value not in known]
+    named = known | {label.value for label in strangers}
+    strangers += [Label(to, f"label_{value}") for value, to in new.items() if to not in named]
     array = table[mask.array] if any(value != kept for value, kept in new.items()) else mask.array
     dtype = np.uint8 if max(new.values(), default=0) <= 255 else np.uint16
     return Mask(array.astype(dtype), mask.geometry, (*labels, *strangers))

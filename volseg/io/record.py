@@ -23,6 +23,8 @@ from volseg.io.earlier import is_batch_table, names_below, names_in
 #: Everything volseg keeps for itself in a folder begins so: the record, its lock, and files that are being written.
 OWN_PREFIX = ".volseg-"
 RECORD_FILE, LOCK_FILE = f"{OWN_PREFIX}written", f"{OWN_PREFIX}lock"
+#: Held by a process for as long as the folder is its alone.
+_OWNER_FILE = f"{OWN_PREFIX}owner"
 #: A lock is held for as long as a table is read and written; who waits longer waits for a process that hangs.
 _PATIENCE_SECONDS = 300
 _ABOUT = "What volseg wrote into this folder. By it volseg tells its own files from yours, which it never replaces."
@@ -116,6 +118,30 @@ def locked(folder: Path) -> Iterator[None]:
     # Whoever may write into the folder may lock it.
     with FileLock(path, _PATIENCE_SECONDS, mode=0o666, is_singleton=True, poll_interval=0.005):
         yield
+
+
+@contextmanager
+def owned(folder: Path) -> Iterator[bool]:
+    """Make a folder this process's alone, for hours if need be; the operating system frees it when its owner dies.
+
+    Yields:
+        Whether it is: not while another process or thread has it.
+
+    Raises:
+        OSError: If the folder cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(Path(os.path.realpath(folder)) / _OWNER_FILE, mode=0o666)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 def read_record(folder: Path) -> Record:

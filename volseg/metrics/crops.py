@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from volseg.errors import DataError
 from volseg.image.box import Box
-from volseg.image.volume import Label
+from volseg.image.naming import shown_value
+from volseg.image.volume import Label, Mask
 
 _NOTHING = Box.whole((0, 0, 0))
 
@@ -32,14 +33,12 @@ class Crop:
     reference: NDArray[np.bool_]
 
 
-def label_crops(
-    prediction: NDArray[np.unsignedinteger], reference: NDArray[np.unsignedinteger], labels: Sequence[Label]
-) -> Iterator[Crop]:
+def label_crops(prediction: Mask, reference: Mask, labels: Sequence[Label]) -> Iterator[Crop]:
     """Cut each label out of two masks.
 
     Args:
-        prediction: (I, J, K), 0 where there is nothing.
-        reference: (I, J, K), the same shape.
+        prediction: What was made of a case.
+        reference: What is held to be right, of the same shape.
         labels: Which; they must cover all values of both. A region of several labels is the union of its parts in the
             reference, and in the prediction that of all regions that lie within it.
 
@@ -58,7 +57,9 @@ def label_crops(
         boxes += [reference_boxes[value] for value in united[label] if value in reference_boxes]
         # No margin: what is outside both masks has no part in any metric.
         box = boxes[0].union(*boxes[1:]) if boxes else _NOTHING
-        yield Crop(label, box, _inside(prediction[box], painted[label]), _inside(reference[box], united[label]))
+        yield Crop(
+            label, box, _inside(prediction.array[box], painted[label]), _inside(reference.array[box], united[label])
+        )
 
 
 def _painted_values(label: Label, labels: Sequence[Label]) -> tuple[int, ...]:
@@ -72,14 +73,15 @@ def _inside(array: NDArray[np.unsignedinteger], values: tuple[int, ...]) -> NDAr
     return array == values[0] if len(values) == 1 else np.isin(array, values)
 
 
-def _boxes(array: NDArray[np.unsignedinteger], labels: Mapping[Label, tuple[int, ...]], role: str) -> dict[int, Box]:
-    """The box around each value that the array holds."""
-    boxes = _boxes_of_values(array)
+def _boxes(mask: Mask, labels: Mapping[Label, tuple[int, ...]], role: str) -> dict[int, Box]:
+    """The box around each value that a mask holds."""
+    boxes = _boxes_of_values(mask.array)
     unknown = sorted(boxes.keys() - {value for values in labels.values() for value in values})
     if unknown:
         known = ", ".join(f"{label.value} {label.name}" for label in labels)
+        shown = [shown_value(value, mask.labels) for value in unknown]
         raise DataError(
-            f"the {role} holds {_few(unknown)}, which is none of the labels ({known})",
+            f"the {role} holds {_few(shown)}, which is none of the labels ({known})",
             hint="list it in the labels.json beside it, or set it to 0",
         )
     return boxes
@@ -95,6 +97,6 @@ def _boxes_of_values(array: NDArray[np.unsignedinteger]) -> dict[int, Box]:
     return {value: Box(*box).shifted(occupied.origin) for value, box in found if box is not None}
 
 
-def _few(values: list[int]) -> str:
+def _few(values: list[str]) -> str:
     more = f" and {len(values) - 5} more values" if len(values) > 5 else ""
-    return ", ".join(str(value) for value in values[:5]) + more
+    return ", ".join(values[:5]) + more

@@ -176,16 +176,16 @@ def score_masks(
     """
     if prediction is not None:
         _check_grids(prediction.geometry, reference.geometry)
-    arrays = [np.zeros_like(reference.array) if prediction is None else prediction.array, reference.array]
+    made = Mask(np.zeros_like(reference.array), reference.geometry) if prediction is None else prediction
     if within is not None:
-        arrays = [np.where(within, array, array.dtype.type(0)) for array in arrays]
+        made, reference = made.within(within), reference.within(within)
     voxels = reference.array.size if within is None else int(np.count_nonzero(within))
     scores = []
-    for number, crop in enumerate(label_crops(arrays[0], arrays[1], labels)):
+    for number, crop in enumerate(label_crops(made, reference, labels)):
         overlap = count_overlap(crop.prediction, crop.reference, voxels)
         status = LabelStatus.NOT_PREDICTED if prediction is None else _status(overlap)
         stated = None if probabilities is None else probabilities[..., number]
-        probability = None if stated is None else _score_probability(stated, crop.label, arrays[1], within)
+        probability = None if stated is None else _score_probability(stated, crop.label, reference.array, within)
         scores.append(_score(crop, status, overlap, reference.geometry, conventions, probability))
     return scores
 

@@ -130,9 +130,10 @@ class BatchInputs:
         return Origin() if self.naming == "hash" else self.origins[case_id]
 
     def _refused(self, case_id: str, origin: Origin) -> CaseResult:
+        by_series = ", or --case-id series" if origin.series_uid and self.naming != "series" else ""
         reason = (
             f"in this output {case_id} is another series or file, of an earlier batch, whose mask stays; "
-            f"choose another --output, or --case-id series"
+            f"choose another --output{by_series}"
         )
         own = case_id_of(marked(case_id, origin.series_uid or origin.source))
         return CaseResult(

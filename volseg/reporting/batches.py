@@ -187,13 +187,14 @@ def review(
         A finding per label.
     """
     order = mask.geometry.to_canonical
-    array = order.apply(mask.array)
-    for number, crop in enumerate(label_crops(array, np.zeros_like(array), labels)):
+    made = Mask(order.apply(mask.array), mask.geometry.reordered(order), mask.labels)
+    nothing = Mask(np.zeros_like(made.array), made.geometry)
+    for number, crop in enumerate(label_crops(made, nothing, labels)):
         name = crop.label.name
         volume_ml = float(np.count_nonzero(crop.prediction)) * mask.geometry.voxel_volume_ml
         usual = volumes.get(name)
         likely = None if probabilities is None else order.apply(probabilities[..., number])[crop.box]
-        reasons = [*_about_volume(volume_ml, usual), *_about_edges(crop.box, array.shape)]
+        reasons = [*_about_volume(volume_ml, usual), *_about_edges(crop.box, made.geometry.shape)]
         yield ReviewRow(
             case_id,
             name,

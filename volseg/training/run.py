@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from volseg.cases.stated_names import tell_of_names
 from volseg.config import Config, PartialConfig, dump, read_config, validate
 from volseg.errors import ConfigError, OutputError
 from volseg.io import SetAside
-from volseg.io.files import make_folder, without_root, write_text
+from volseg.io.files import make_folder, owned_folder, without_root, write_text
 from volseg.io.tables import write_table
 from volseg.io.written import NO_INPUTS, Inputs, claim, remove_scratch
 from volseg.model.checkpoint import finalize_model
@@ -107,33 +108,39 @@ def train_folder(
         VolsegError: In any of its kinds, for what can be wrong with input, configuration and output.
     """
     started = time.monotonic()
-    with group.leader_first():
-        going_on = resume or not group.is_leader
-        resumed = going_on and (output / CONFIG_FILE).is_file()
-        _check_output(output, resume=going_on)
+    with ExitStack() as stack:
+        with group.leader_first():
+            going_on = resume or not group.is_leader
+            resumed = going_on and (output / CONFIG_FILE).is_file()
+            _check_output(output, resume=going_on)
+            if group.is_leader:
+                stack.enter_context(owned_folder(output))
+                claim(_files_of_run(output, resumed=resumed), inputs, overwrite=overwrite)
+            dataset, config = _resolve(data, output, given, resumed=resumed, progress=progress)
+            check_patch(config)
+            check_others(dataset, config.data.labels, config.data.others)
+            prepared, failed = prepare_cases(dataset.cases, config, output / CACHE_FOLDER, progress)
+            splits = _splits(dataset, prepared, config, output, resumed=resumed)
+        not_used = (*dataset.set_aside, *failed, *_newcomers(dataset.cases, prepared, splits.values()))
         if group.is_leader:
-            claim(_files_of_run(output, resumed=resumed), inputs, overwrite=overwrite)
-        make_folder(output)
-        dataset, config = _resolve(data, output, given, resumed=resumed, progress=progress)
-        check_patch(config)
-        check_others(dataset, config.data.labels, config.data.others)
-        prepared, failed = prepare_cases(dataset.cases, config, output / CACHE_FOLDER, progress)
-        splits = _splits(dataset, prepared, config, output, resumed=resumed)
-    not_used = (*dataset.set_aside, *failed, *_newcomers(dataset.cases, prepared, splits.values()))
-    if group.is_leader:
-        _write_not_used(not_used, data, output / NOT_USED_FILE)
-    results = _train_folds(splits, prepared, config, output, started, resume=resume, progress=progress, group=group)
-    run = Run(output, config, tuple(splits.values()), not_used, tuple(failed), tuple(results), group.is_leader)
-    group.barrier()  # nobody needs the prepared cases any more
-    if group.is_leader:
-        write_validation(run.validation, output / VALIDATION_FILE)
-        write_about(made_now(), output)
-        decided, volumes = run.decided, _volumes(prepared.values(), config)
-        for result in run.results:
-            finalize_model(result.model, decided, volumes)
-        remove_scratch(output / CACHE_FOLDER)
-    group.barrier()  # whoever ends earlier is taken for lost, and the leader ended with it
-    return run
+            _write_not_used(not_used, data, output / NOT_USED_FILE)
+        results = _train_folds(splits, prepared, config, output, started, resume=resume, progress=progress, group=group)
+        run = Run(output, config, tuple(splits.values()), not_used, tuple(failed), tuple(results), group.is_leader)
+        group.barrier()  # nobody needs the prepared cases any more
+        if group.is_leader:
+            _finish(run, prepared)
+        group.barrier()  # whoever ends earlier is taken for lost, and the leader ended with it
+        return run
+
+
+def _finish(run: Run, prepared: Mapping[str, PreparedCase]) -> None:
+    """Write what the networks of a run have found together, and remove what nobody needs any more."""
+    write_validation(run.validation, run.folder / VALIDATION_FILE)
+    write_about(made_now(), run.folder)
+    decided, volumes = run.decided, _volumes(prepared.values(), run.config)
+    for result in run.results:
+        finalize_model(result.model, decided, volumes)
+    remove_scratch(run.folder / CACHE_FOLDER)
 
 
 def _volumes(cases: Iterable[PreparedCase], config: Config) -> dict[str, VolumeRange]:
