@@ -237,7 +237,7 @@ def test_the_series_is_referred_to_completely(folder: Path) -> None:
     dataset = pydicom.dcmread(folder / "rt.dcm")
     marks = marks_of(folder / "rt.dcm")
     assert marks.series_uids == (images[0].SeriesInstanceUID,)
-    assert marks.frame_of_reference_uid == images[0].FrameOfReferenceUID
+    assert marks.spaces == (images[0].FrameOfReferenceUID,)
     study = dataset.ReferencedFrameOfReferenceSequence[0].RTReferencedStudySequence[0]
     assert study.ReferencedSOPInstanceUID == dataset.StudyInstanceUID == images[0].StudyInstanceUID
     listed = study.RTReferencedSeriesSequence[0].ContourImageSequence
@@ -489,6 +489,7 @@ DAMAGE: dict[str, Callable[[Dataset], Any]] = {
     "an ROI without ROINumber": lambda d: delattr(d.StructureSetROISequence[1], "ROINumber"),
     "of the type 'CIRCLE'": lambda d: setattr(first_contour(d), "ContourGeometricType", "CIRCLE"),
     "states 77 points, but has": lambda d: setattr(first_contour(d), "NumberOfContourPoints", 77),
+    "structures and draws none": lambda d: delattr(d, "ROIContourSequence"),
 }
 
 
@@ -506,11 +507,17 @@ def test_a_code_that_is_none_does_not_cost_the_structure(structure_set: Path, ge
     assert array.any()
 
 
-def test_several_frames_of_reference_are_refused(structure_set: Path) -> None:
+def test_structures_of_another_frame_of_reference_cost_only_themselves(structure_set: Path, geometry: Geometry) -> None:
     edit(structure_set, lambda d: setattr(d.StructureSetROISequence[1], "ReferencedFrameOfReferenceUID", "1.2.3"))
-    found = discover(structure_set)
-    assert not found.segments
-    assert "lie in 2 frames of reference" in found.set_aside[0].reason
+    (marks,) = discover(structure_set).segments
+    assert marks.spaces[1:] == ("1.2.3",)
+    first, second, *_ = read_rtstruct(structure_set, geometry, marks.spaces[0])
+    assert first.voxels().any()
+    with pytest.raises(DataError, match="lies in another frame of reference"):
+        second.voxels()
+    for marked in read_rtstruct(structure_set, geometry):  # on images that do not say which of the two is theirs
+        with pytest.raises(DataError, match="as far as they state theirs"):
+            marked.voxels()
 
 
 def test_bytes_that_are_changed_never_crash(folder: Path, tmp_path: Path, geometry: Geometry) -> None:
@@ -621,7 +628,7 @@ def test_real_references(real_sets: Path, tmp_path: Path, caplog: pytest.LogCapt
     assert array.any(axis=(0, 1)).tolist() == [True, False]
     assert marks_of(mock / "rt.dcm").series_uids == (header.text("SeriesInstanceUID"),)
     # Drawn on other images than these two: a third slice, another frame of reference, or nobody knows.
-    assert marks_of(mock / "rt.dcm").frame_of_reference_uid != header.text("FrameOfReferenceUID")
+    assert header.text("FrameOfReferenceUID") not in marks_of(mock / "rt.dcm").spaces
     assert marks_of(mock / "non_existent_reference_rt.dcm").series_uids == ()
     _, array = next(filled(mock / "invalid_reference_rt.dcm", images.geometry))
     assert "ROI 'ROI-1'" in caplog.text

@@ -381,7 +381,7 @@ def test_what_is_copied_is_what_the_standard_asks_for(tmp_path: Path) -> None:
     for keyword in ("PatientName", "PatientID", "PatientSex", "StudyDate", "StudyTime", "StudyInstanceUID"):
         assert dataset[keyword].value == image[keyword].value
     (marks,) = discover(tmp_path / "mask.dcm").segments
-    assert dataset.FrameOfReferenceUID == image.FrameOfReferenceUID == marks.frame_of_reference_uid
+    assert dataset.FrameOfReferenceUID == image.FrameOfReferenceUID == marks.spaces[0]
     assert dataset.PatientBirthDate == ""  # 1950 had no 29th of February
     assert marks.series_uids == (image.SeriesInstanceUID,)
     assert b"SECRET" not in (tmp_path / "mask.dcm").read_bytes()

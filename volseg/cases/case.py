@@ -271,10 +271,10 @@ def _read_channel(case: Case, channel: str) -> Volume:
 
 def _check_space(case: Case, reference: Source) -> None:
     """Refuse a DICOM object whose positions mean other places than those of the images."""
-    stated = reference.frame_of_reference_uid if isinstance(reference, SegmentsSource) else ""
+    stated = reference.spaces if isinstance(reference, SegmentsSource) else ()
     for image in case.images.values():
         uid = image.traits.frame_of_reference_uid if isinstance(image, SeriesSource) else ""
-        if stated and uid and stated != uid:
+        if stated and uid and uid not in stated:
             raise GeometryError(
                 f"case {case.case_id}: {reference.place.name} states another frame of reference than its images",
                 hint="was it drawn on another series, or was one of them anonymised without the other?",

@@ -200,7 +200,9 @@ def _marked(source: SegmentsSource, geometry: Geometry) -> Iterator[Marked]:
         case "seg":
             return read_seg(source.path, geometry, _slices_of(source, geometry))
         case "rtstruct":
-            return read_rtstruct(source.path, geometry)
+            return read_rtstruct(
+                source.path, geometry, source.series.traits.frame_of_reference_uid if source.series else ""
+            )
         case "nrrd":
             raise ValueError(f"{source} has a grid of its own")
 

@@ -123,7 +123,7 @@ class SegmentsSource:
         path: The file.
         kind: Which of the three; only a segmentation of 3D Slicer ("nrrd") has a grid of its own.
         series_uids: SeriesInstanceUIDs of the images it refers to.
-        frame_of_reference_uid: The space its positions are in.
+        spaces: FrameOfReferenceUIDs of the spaces its positions are in: one, but for structures of several series.
         names: What its segments are called, in the order of their numbers.
         values: The values of their voxels, where no two segments have one; empty where names alone tell them apart.
         series: The images it lies on, where they are known.
@@ -132,7 +132,7 @@ class SegmentsSource:
     path: Path
     kind: Literal["seg", "rtstruct", "nrrd"]
     series_uids: tuple[str, ...] = ()
-    frame_of_reference_uid: str = ""
+    spaces: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     values: tuple[int, ...] = ()
     series: SeriesSource | None = None

@@ -243,25 +243,19 @@ def _segments(header: Header) -> SegmentsSource:
 
 
 def _segmentation(header: Header) -> SegmentsSource:
-    space_uid = header.text("FrameOfReferenceUID")
     segments = header.items("SegmentSequence")
     names = [  # number 0 is the background of a label map
         item.text("SegmentLabel") for item in segments if item.count("SegmentNumber") != 0
     ]
     series = header.items("ReferencedSeriesSequence")
-    return SegmentsSource(header.path, "seg", _series_uids(series), space_uid, tuple(names))
+    return SegmentsSource(header.path, "seg", _series_uids(series), header.words("FrameOfReferenceUID"), tuple(names))
 
 
 def _structure_set(header: Header) -> SegmentsSource:
     regions = header.items("StructureSetROISequence")
     spaces = header.items("ReferencedFrameOfReferenceSequence")
     everything = (header, *spaces, *regions)
-    stated = [uid for item in everything for keyword in _SPACES for uid in item.words(keyword)]
-    if len(set(stated)) > 1:
-        raise DataError(
-            f"the structures of {header.path} lie in {len(set(stated))} frames of reference",
-            hint="export the structures of each series in a structure set of their own",
-        )
+    stated = dict.fromkeys(uid for item in everything for keyword in _SPACES for uid in item.words(keyword))
     series = [
         item
         for space in spaces
@@ -269,7 +263,7 @@ def _structure_set(header: Header) -> SegmentsSource:
         for item in study.items("RTReferencedSeriesSequence")
     ]
     names = tuple(item.text("ROIName") for item in regions)
-    return SegmentsSource(header.path, "rtstruct", _series_uids(series), "".join(stated[:1]), names)
+    return SegmentsSource(header.path, "rtstruct", _series_uids(series), tuple(stated), names)
 
 
 def _series_uids(items: Iterable[Header]) -> tuple[str, ...]:

@@ -79,7 +79,7 @@ class _Contour:
         )
 
 
-def read_rtstruct(path: Path, geometry: Geometry) -> Iterator[Marked]:
+def read_rtstruct(path: Path, geometry: Geometry, space_uid: str = "") -> Iterator[Marked]:
     """Fill the contours of each ROI on a grid, each by itself.
 
     A voxel belongs to an ROI when its centre is inside an odd number of the ROI's contours in its slice, so that both
@@ -90,6 +90,7 @@ def read_rtstruct(path: Path, geometry: Geometry) -> Iterator[Marked]:
     Args:
         path: The structure set.
         geometry: The grid of the series it was drawn on; contours must lie in its slices.
+        space_uid: FrameOfReferenceUID of that series, where it is known: ROIs of other spaces lie on other images.
 
     Yields:
         Each ROI, in the order of the file. Its voxels are none where it has no contours, or points only. They raise
@@ -101,7 +102,7 @@ def read_rtstruct(path: Path, geometry: Geometry) -> Iterator[Marked]:
         DataError: If the file is damaged or no RT Structure Set.
     """
     with quiet_dicom():
-        rois = _rois(_structure_set(path))
+        rois = _rois(_structure_set(path), space_uid)
     to_index = np.linalg.inv(geometry.lps_affine).astype(np.float64)
     for roi in rois:
         yield Marked(roi.segment, partial(_voxels, roi, geometry, to_index))
@@ -114,13 +115,16 @@ def _structure_set(path: Path) -> Header:
     return header
 
 
-def _rois(header: Header) -> list[_Roi]:
+def _rois(header: Header, space_uid: str) -> list[_Roi]:
     listed = [(_number(item, "ROINumber"), item) for item in header.items("StructureSetROISequence")]
     drawn, observed = (
         _by_number(header.items(keyword)) for keyword in ("ROIContourSequence", "RTROIObservationsSequence")
     )
+    if listed and not drawn:
+        raise DataError(f"{header.path} lists {len(listed)} structures and draws none", hint="export it again")
     counts = Counter(number for number, _ in listed)
     lost = sorted(str(number or "without a number") for number in set(drawn) - set(counts))
+    spaces = {uid for _, item in listed for uid in item.words("ReferencedFrameOfReferenceUID")}
     rois = []
     for number, item in listed:
         name = _first_word(item, "ROIName")
@@ -132,6 +136,8 @@ def _rois(header: Header) -> list[_Roi]:
             fault = f"{place} is one of several ROIs of the same number"
         elif len(own) > 1:
             fault = f"{place} has contours in two places"
+        elif len(spaces) > 1 and item.words("ReferencedFrameOfReferenceUID") != (space_uid,):
+            fault = f"{place} lies in another frame of reference than the images, as far as they state theirs"
         elif lost and not own:
             fault = f"{place} has no contours, but there are contours of an ROI {lost[0]}, which it does not list"
         else:
