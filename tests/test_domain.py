@@ -145,6 +145,30 @@ def test_a_name_that_the_values_contradict_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("usual", "message"),
+    [
+        (lambda seed: ct(seed).clip(-150, 250), "not all of one modality: 3 are CT, but not in .*: a3$"),
+        (mr, "is stated to be CT, but no case of it is in Hounsfield units"),
+        (lambda seed: ct(seed) + 1024, "is stated to be CT, but no case of it is in Hounsfield units"),
+    ],
+    ids=["windowed", "mr", "no intercept"],
+)
+def test_a_channel_called_ct_must_be_in_hounsfield_units(
+    usual: Callable[[int], Array], message: str, tmp_path: Path
+) -> None:
+    for seed in range(4):
+        values = usual(seed) if seed < 3 else mr(seed)
+        write_volume(volume(values), tmp_path / "imagesTr" / f"a{seed}_0000.nii.gz")
+        write_mask(Mask(body(seed)[1], grid()), tmp_path / "labelsTr" / f"a{seed}.nii.gz")
+    stated = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "organ": 1}, "file_ending": ".nii.gz"}
+    (tmp_path / "dataset.json").write_text(json.dumps(stated))
+    with pytest.raises(DataError, match=message) as caught:
+        volseg.plan(tmp_path)
+    assert "data.modality=" in caught.value.hint
+    assert volseg.plan(tmp_path, changes={"data.modality": "CT"}).config.data.modality == ("CT",)
+
+
+@pytest.mark.parametrize(
     ("odd", "modality", "usual", "usual_modality"),
     [
         (mr, "", ct, ""),

@@ -45,6 +45,10 @@ def test_two_nameless_kidneys_are_not_mirrored_and_the_plan_asks_for_names() -> 
     assert "name them in data.labels" in reason
 
 
+def test_a_body_may_lie_off_the_middle_of_its_image() -> None:
+    assert flips(LABELS, kidneys(95), kidneys(99)) == ()
+
+
 def test_the_one_nearer_to_the_left_is_the_left_one() -> None:
     turned = {"first": 2, "second": 1}
     assert partners(LABELS, [kidneys()]) == [("label_1", "label_2")]

@@ -183,7 +183,9 @@ def test_air_is_passed_over_only_where_no_label_is_as_dark() -> None:
 
 def test_a_channel_is_ct_only_if_its_own_files_say_so() -> None:
     values = np.ones((2, 5), np.float32) * np.array([[40.0], [3.0]], np.float32) + np.arange(5, dtype=np.float32)
-    case = CasePrint((64, 64, 64), (1.0, 1.0, 1.0), ("CT", "PT"), (span(0.0, 50.0), span(0.0, 5.0)), values, {1: 1.0})
+    case = CasePrint(
+        (64, 64, 64), (1.0, 1.0, 1.0), ("CT", "PT"), (span(-900.0, 50.0), span(0.0, 5.0)), values, {1: 1.0}
+    )
     plan = make_plan(Fingerprint(("ct_scan", "pet"), {"a": 1}, {}, (case,)))
     assert [entry.method for entry in plan.config.preprocessing.normalization] == ["ct", "zscore"]
 

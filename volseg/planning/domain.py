@@ -68,7 +68,13 @@ def _find_modality(fingerprint: Fingerprint, channel: int) -> tuple[str, str]:
     if len(set(kinds) - {""}) > 1:
         raise _mixed(name, cases, [kind or "unknown" for kind in kinds])
     foreign = [seen.cannot_be_hounsfield for seen in intensities]
-    if set(kinds) <= {"CT", ""} and any(foreign) and any(seen.looks_like_ct for seen in intensities):
+    if set(kinds) == {"CT"} and all(foreign):
+        raise DataError(
+            f"channel {name} is stated to be CT, but no case of it is in Hounsfield units: they are of another "
+            "modality, or lack their rescale intercept",
+            hint=f"export them again, or {_hint('CT')}",
+        )
+    if set(kinds) <= {"CT", ""} and any(foreign) and (named or any(seen.looks_like_ct for seen in intensities)):
         raise _mixed(name, cases, ["not in Hounsfield units" if odd else "CT" for odd in foreign])
     stated = sum(bool(case.modalities[channel]) for case in cases)
     if stated:

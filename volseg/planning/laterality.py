@@ -45,7 +45,8 @@ def partners(labels: Mapping[str, int], cases: Sequence[CasePrint]) -> list[tupl
     """Find labels without a stated meaning that lie like a left and a right structure.
 
     That is in nearly every case: beside each other, always in the same order, further apart than they are thick, about
-    the middle of the image, and of similar volume. Parts of one structure (head and tail, core and edema) do not.
+    the middle of the image or a quarter of it apart (the body may lie off its middle), and of similar volume. Parts of
+    one structure (head and tail, core and edema) do not.
 
     Args:
         labels: Name -> value.
@@ -72,7 +73,8 @@ def _sides(one: int, other: int, cases: Sequence[CasePrint]) -> Iterator[int]:
         middle_mm = np.add(case.centers_mm[other], case.centers_mm[one])[0] / 2
         radius_mm = (max(case.label_ml[one], case.label_ml[other]) * 1000 * 3 / 4 / np.pi) ** (1 / 3)
         beside = abs(apart_mm[0]) >= max(radius_mm, float(np.hypot(*apart_mm[1:])))
-        about_the_middle = abs(middle_mm) <= case.shape[0] * case.spacing_mm[0] / 4
+        quarter_mm = case.shape[0] * case.spacing_mm[0] / 4
+        about_the_middle = abs(middle_mm) <= quarter_mm or abs(apart_mm[0]) >= quarter_mm
         yield int(np.sign(apart_mm[0])) if beside and about_the_middle else 0
 
 
