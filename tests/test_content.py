@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -108,6 +109,27 @@ def test_images_are_not_scored(wrong: str, dicom: bool, tmp_path: Path) -> None:
                 write_volume(image, tmp_path / folder / f"c{seed}.nii.gz")
     with pytest.raises(DataError, match=f"{wrong} holds images, not {wrong}: c0"):
         volseg.evaluate(tmp_path / "masks", tmp_path / "references")
+
+
+def test_images_are_no_regions_of_interest(tmp_path: Path) -> None:
+    image, mask = make_case(0)
+    write_mask(mask, tmp_path / "masks" / "c0.nii.gz")
+    write_volume(image, tmp_path / "within" / "c0.nii.gz")
+    with pytest.raises(DataError, match="within holds images, not regions of interest: c0"):
+        volseg.evaluate(tmp_path / "masks", tmp_path / "masks", within=tmp_path / "within")
+
+
+@pytest.mark.parametrize("form", ["nifti", "seg-nrrd"])
+def test_an_image_is_not_exported_as_a_mask(form: str, tmp_path: Path) -> None:
+    image, _ = make_case(0)
+    noise = np.random.default_rng(0).integers(0, 900, image.geometry.shape).astype(np.float32)
+    path = tmp_path / "image.nii.gz"
+    write_volume(replace(image, array=noise[np.newaxis]), path)
+    output = tmp_path / f"made.{'nii.gz' if form == 'nifti' else 'seg.nrrd'}"
+    with pytest.raises(DataError, match=r"holds an image, not a mask: it has 89\d values") as caught:
+        volseg.export(path, path, output, format=form)
+    assert "--reference" in caught.value.hint
+    assert not output.exists()
 
 
 def test_one_image_among_references_fails_alone(tmp_path: Path) -> None:

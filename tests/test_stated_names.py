@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 import volseg
 from volseg.cases import find_dataset, read_images, read_reference
 from volseg.cases.case import check_label_values
-from volseg.cases.stated_names import of_references, united
+from volseg.cases.stated_names import of_masks, of_references, united
 from volseg.errors import ConfigError, DataError
 from volseg.exporting import write
 from volseg.image.geometry import Geometry
@@ -449,6 +449,7 @@ def test_a_list_above_the_folder_of_references_rules(tmp_path: Path) -> None:
     (tmp_path / "Masks").mkdir()
     (tmp_path / "labels.json").write_text('{"1": "liver"}')
     assert [label.name for label in of_references(tmp_path / "Masks")] == ["liver"]
+    assert [label.name for label in of_masks(tmp_path / "Masks")] == ["liver"]  # a second reader's, judged like masks
     (tmp_path / "ward").mkdir()
     assert of_references(tmp_path / "ward") == ()
 

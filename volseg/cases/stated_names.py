@@ -71,11 +71,14 @@ def of_references(folder: Path) -> tuple[Label, ...]:
 
 
 def of_masks(folder: Path) -> tuple[Label, ...]:
-    """What a folder says of the masks in it: labels.json, or the dataset.json that nnU-Net puts there."""
+    """What a folder says of the masks in it: labels.json, or the dataset.json that nnU-Net puts there.
+
+    References of a data set may be judged like masks, as those of a second reader.
+    """
     if (folder / LABELS_FILE).is_file():
         return read_labels(folder / LABELS_FILE)
     path = folder / DATASET_FILE
-    return mask_labels(read_dataset_json(path)) if path.is_file() else ()
+    return mask_labels(read_dataset_json(path)) if path.is_file() else of_references(folder)
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,9 @@ def evaluate_folder(
     )
     refuse_images([pair.reference for pair in pairing.pairs], references, "references")
     refuse_images([pair.prediction for pair in pairing.pairs if pair.prediction is not None], predictions, "masks")
+    if options.within is not None:
+        regions = [pair.within for pair in pairing.pairs if pair.within is not None]
+        refuse_images(regions, options.within, "regions of interest")
     scored = scored_labels(predictions, pairing.pairs, calibrated=options.probabilities, ignored=options.ignored)
     stated = predictions / LABELS_FILE
     others = read_others(stated) if stated.is_file() else "refuse"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import fastremap
 
+from volseg.cases.content import VoxelValues
 from volseg.cases.series import choose_series, named
 from volseg.cases.stated_names import of_masks
 from volseg.config import AS_STATED, NO_RULES, ReadingRules
@@ -117,6 +118,10 @@ def export(request: Export) -> Exported:
     source = single_source(request.mask, rules=request.rules)
     labels = _labels_of(source, request)
     placed = _placed(source, labels, request)
+    if reason := VoxelValues.of(placed.mask.array).why_no_labels:
+        raise DataError(
+            f"{request.mask} holds an image, not a mask: {reason}", hint="name the mask; --reference is its image"
+        )
     inputs = Inputs.of(*request.inputs.paths, *source.files, *placed.image.files)
     paths = write_placed(
         placed, request.output, request.form, request.encoding, inputs=inputs, overwrite=request.overwrite
