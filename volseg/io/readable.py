@@ -63,6 +63,8 @@ def check_file(path: Path) -> None:
         mode = path.stat().st_mode
     except OSError as error:
         raise unreadable(path, error) from error
+    except ValueError as error:
+        raise DataError(f"{str(path)!r} has a NUL in it, which no path has", hint=COPY_AGAIN) from error
     refuse_special(path)
     if stat.S_ISDIR(mode):
         raise DataError(f"{path} is a folder, no file", hint="rename it, or give the file in it")

@@ -12,6 +12,7 @@ from volseg.config import known_modality
 from volseg.config.reading import GeometryChoice
 from volseg.image.volume import Label
 from volseg.io.archives import open_stored
+from volseg.io.itk_header import files_beside
 from volseg.io.readable import unreadable
 
 
@@ -39,9 +40,10 @@ class FileSource:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The file, and the file of its voxels where they are kept apart."""
+        """The file, and the files of its voxels where they are kept apart."""
         parts = (self.path.with_suffix(suffix) for suffix in (".img", ".raw", ".zraw"))
-        return (self.path, *(part for part in parts if part != self.path and part.is_file()))
+        apart = [part for part in parts if part != self.path and part.is_file()]
+        return tuple(dict.fromkeys((self.path, *apart, *files_beside(self.path))))
 
     def __str__(self) -> str:
         return str(self.path) if self.frame is None else f"{self.path}[{self.frame}]"
