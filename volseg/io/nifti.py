@@ -115,7 +115,8 @@ def write_mask(mask: Mask, path: Path, image: FileSource | None = None, *, role:
     """Write a mask: unsigned integers, intent "label".
 
     It states the transforms, codes and voxel sizes of the NIfTI image that it was made from, so that it lies on its
-    image in every reader, whichever of them that heeds; else sform and qform are equal.
+    image in every reader, whichever of them that heeds; else sform and qform are equal. On a sheared grid there is no
+    qform, and ITK opens no NIfTI file without a transform at right angles: that is said.
 
     Args:
         mask: What to write.
@@ -130,6 +131,12 @@ def write_mask(mask: Mask, path: Path, image: FileSource | None = None, *, role:
     written.header.set_intent("label")
     with atomic_path(path, role) as temporary:
         nib.save(written, temporary)
+    if not (written.header["qform_code"] or _fits_a_qform(mask.geometry)):
+        _log.warning(
+            "%s lies on a sheared grid, as its image does: viewers that are built on ITK do not open it as NIfTI; "
+            "--format nrrd writes what they open",
+            path,
+        )
 
 
 def write_volume(volume: Volume, path: Path) -> None:
@@ -239,11 +246,17 @@ def _image(array: NDArray[np.generic], geometry: Geometry, source: FileSource | 
     image = nib.Nifti1Image(array, geometry.affine)
     image.header.set_xyzt_units("mm")
     image.set_sform(geometry.affine, code="scanner")
-    image.set_qform(geometry.affine, code="scanner")
-    # A quaternion cannot express shear: rather no qform than one that says something else than the sform.
-    if not Geometry(geometry.shape, image.get_qform()).matches(geometry):
-        image.set_qform(None, code="unknown")
+    # Rather no qform than one that says something else than the sform.
+    fits = _fits_a_qform(geometry)
+    image.set_qform(geometry.affine if fits else None, code="scanner" if fits else "unknown")
     return image if source is None else _placed_like(image, geometry, source)
+
+
+def _fits_a_qform(geometry: Geometry) -> bool:
+    """Whether a quaternion and voxel sizes say where a grid lies: they cannot express shear."""
+    header = nib.Nifti1Header()
+    header.set_qform(geometry.affine)
+    return Geometry(geometry.shape, header.get_qform()).matches(geometry)
 
 
 def _placed_like(image: nib.Nifti1Image, geometry: Geometry, source: FileSource) -> nib.Nifti1Image:
