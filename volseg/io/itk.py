@@ -170,7 +170,7 @@ def _write(image: sitk.Image, geometry: Geometry, path: Path, role: Role) -> Non
         temporary.touch()  # where that fails the reason is known, which ITK does not tell
         try:
             sitk.WriteImage(image, reachable, useCompression=True)
-            sitk.ReadImage(reachable)  # ITK does not notice a disk that is full when it closes a NRRD file
+            _reader(path, reachable).Execute()  # ITK does not notice a disk that is full when it closes a NRRD file
         except RuntimeError as error:
             raise OutputError(f"cannot write {path}: {_last_line(error)}", hint="is the disk full?") from error
 

@@ -49,10 +49,12 @@ def readable_path(path: Path, beside: Iterable[Path] = ()) -> Iterator[str]:
 def writable_path(path: Path) -> Iterator[str]:
     """Give a path by which ITK can write a file, which is at `path` when the block succeeds.
 
+    Its suffix is in small letters: ITK puts the voxels of any other MetaImage file beside it.
+
     Raises:
         OSError: If it cannot be moved there.
     """
-    if (text := _as_utf8(path)) is not None:
+    if (text := _as_utf8(path)) is not None and path.suffix.islower():
         yield text
         return
     with tempfile.TemporaryDirectory(prefix="volseg-") as folder:
