@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from volseg.errors import DataError
 from volseg.image.volume import Volume
 from volseg.io import discover, read_volume
 from volseg.io.dicom import read_series, scan_dicom, write_series
+from volseg.io.dicom.series import read_instances
 from volseg.io.source import SeriesSource
 
 SHAPE = (4, 3, 5)
@@ -138,6 +139,36 @@ def test_without_numbers_nothing_is_guessed(tmp_path: Path) -> None:
     (source,) = scan(tmp_path)
     with pytest.raises(DataError, match="a 4D series: 2 images at each of 5 positions"):
         read_series(source)
+
+
+#: When an image was taken, differing from slice to slice of any volume.
+TIMES: dict[str, Callable[[int], dict[str, Any]]] = {
+    "numbers alone": lambda n: {},
+    "times": lambda n: {"AcquisitionTime": f"1015{n:02d}", "ContentTime": f"1015{n:02d}.5"},
+    "acquisitions": lambda n: {"AcquisitionNumber": n},
+}
+
+
+@pytest.mark.parametrize("times", TIMES)
+def test_slices_that_all_state_one_position_are_no_volumes_of_one_slice(times: str, tmp_path: Path) -> None:
+    for n, path in enumerate(write_series(make_volume(shape=SHAPE), tmp_path), start=1):
+        edit(path, ImagePositionPatient=[1, 2, 3], InstanceNumber=n, **TIMES[times](n))
+    (source,) = scan(tmp_path)
+    for read in (read_series, read_instances):
+        with pytest.raises(DataError, match=r"all 5 images of .* state one position") as caught:
+            read(source)
+        assert "position of each slice" in caught.value.hint
+
+
+@pytest.mark.parametrize("keyword", ["TriggerTime", "TemporalPositionIdentifier", "EchoTime"])
+def test_one_slice_whose_images_say_what_they_are_is_told_apart(keyword: str, tmp_path: Path) -> None:
+    """A cine of one slice."""
+    volumes = [make_volume(shape=(4, 3, 1), seed=seed) for seed in range(5)]
+    write_parts(tmp_path, *({keyword: 100 * n} for n in range(5)), volumes=volumes)
+    found = by_name(tmp_path)
+    for n, volume in enumerate(volumes, start=1):
+        (array,) = (each.array for name, each in found.items() if name.endswith(str(n)))
+        np.testing.assert_array_equal(array, volume.array)
 
 
 def test_names_do_not_depend_on_the_order_of_files(tmp_path: Path) -> None:

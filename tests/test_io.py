@@ -887,6 +887,34 @@ def test_image_suffixes(name: str, suffix: str) -> None:
     assert image_suffix(Path(name)) == suffix
 
 
+@pytest.mark.parametrize("name", ["A.Nii", "a.nII", "A.NII", "a.Nii.Gz", "a.NRRD", "a.Nrrd", "a.Mha"])
+def test_suffixes_count_in_any_letter_case(name: str, tmp_path: Path) -> None:
+    volume, mask = make_volume(), make_mask()
+    write_volume(volume, tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir() if path.name[0] != "."] == [name]
+    assert discover(tmp_path).sources == (FileSource(tmp_path / name),)
+    assert np.array_equal(read_volume(FileSource(tmp_path / name)).array, volume.array)
+    write_mask(mask, tmp_path / name)
+    assert np.array_equal(read_mask(FileSource(tmp_path / name)).array, mask.array)
+
+
+@pytest.mark.parametrize("kind", [nib.Nifti1Pair, nib.Nifti2Pair])
+@pytest.mark.parametrize(("header", "voxels"), [("A.HDR", "A.IMG"), ("a.Hdr", "a.Img"), ("a.hdr", "a.IMG")])
+def test_a_header_finds_its_voxels_in_any_letter_case(header: str, voxels: str, kind: type, tmp_path: Path) -> None:
+    image = kind(np.arange(60, dtype=np.int16).reshape(SHAPE), make_geometry().affine)
+    nib.save(image, tmp_path / "saved.hdr")
+    (tmp_path / "saved.hdr").rename(tmp_path / header)
+    (tmp_path / "saved.img").rename(tmp_path / voxels)
+    source = FileSource(tmp_path / header)
+    assert source.files == (tmp_path / header, tmp_path / voxels)
+    found = discover(tmp_path)
+    assert (found.sources, found.ignored) == ((source,), 0)
+    assert frame_count(source.path) == 1
+    assert np.array_equal(read_volume(source).array[0].ravel(), np.arange(60))
+    (tmp_path / voxels).unlink()
+    assert "does not exist; put it beside it" in refused(lambda: read_volume(source), source.path).explanation
+
+
 def test_everything_in_a_tree_is_found_or_counted(tmp_path: Path) -> None:
     write_volume(make_volume(), tmp_path / "b" / "image.nii.gz")
     write_volume(make_volume(), tmp_path / "a.nrrd")

@@ -348,6 +348,29 @@ def test_a_mask_lies_on_its_image_in_every_reader(name: str, kind: type, tmp_pat
     np.testing.assert_array_equal(nib.load(tmp_path / "likely.nii.gz").affine, other.affine)
 
 
+@pytest.mark.parametrize(
+    ("affine", "codes", "told"),
+    [(SHEARED, None, True), (SHEARED, (1, 0), True), (SHEARED, (1, 1), False), (PLAIN, None, False)],
+    ids=["sheared", "as its image is", "sheared beside a qform", "at right angles"],
+)
+def test_a_mask_that_viewers_do_not_open_is_told(
+    affine: np.ndarray, codes: tuple[int, int] | None, told: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    geometry = Geometry(SHAPE, affine)
+    source = save(tmp_path / "a.nii.gz", affine, PLAIN, codes) if codes else None
+    path = tmp_path / "mask.nii.gz"
+    mask = Mask(np.ones(SHAPE, np.uint8), geometry)
+    with caplog.at_level("WARNING", logger="volseg"):
+        write_mask(mask, path, source)
+        write_mask(mask, tmp_path / "mask.nrrd", source)
+    said = [record.getMessage() for record in caplog.records if "sheared grid" in record.getMessage()]
+    assert len(said) == told
+    assert all(str(path) in text and "--format nrrd" in text for text in said)
+    assert (itk_place(path) is None) is told
+    assert itk_place(tmp_path / "mask.nrrd") is not None
+    assert read_mask(FileSource(tmp_path / "mask.nrrd")).geometry.distance_mm(geometry) < 1e-4
+
+
 def test_only_the_header_of_its_own_image_is_copied(tmp_path: Path) -> None:
     source = save(tmp_path / "a.nii.gz", codes=(4, 4))
     elsewhere = Mask(np.ones(SHAPE, np.uint8), Geometry(SHAPE, moved(PLAIN, 1, 0, 0)))

@@ -9,6 +9,7 @@ from pathlib import Path
 from volseg.config.reading import AS_STATED, ReadingRules
 from volseg.errors import DataError
 from volseg.io.archives import is_archive, members
+from volseg.io.companions import companion
 from volseg.io.images import file_source, image_suffix
 from volseg.io.readable import check_there, special_kind
 from volseg.io.signatures import concerns_dicom
@@ -145,9 +146,7 @@ def _walk(root: Path, set_aside: list[SetAside]) -> Iterator[Path]:
 
 
 def _belongs_to_header(path: Path) -> bool:
-    if not path.name.lower().endswith(tuple(_VOXEL_SUFFIXES)):
-        return False
-    return any(path.with_suffix(suffix).exists() for suffix in _VOXEL_SUFFIXES[path.suffix.lower()])
+    return companion(path, *_VOXEL_SUFFIXES.get(path.suffix.lower(), ())) is not None
 
 
 def _order(source: Source) -> tuple[str, int, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,28 +15,19 @@ from volseg.image.geometry import Geometry
 from volseg.image.volume import Mask, Volume
 from volseg.io.archives import gzip_depth
 from volseg.io.files import atomic_path
+from volseg.io.itk_header import (
+    OPEN_POSITION,
+    ItkHeader,
+    check_position,
+    check_voxel_files,
+    is_nrrd,
+    read_header,
+    voxel_files,
+)
 from volseg.io.itk_paths import readable_path, writable_path
-from volseg.io.readable import COPY_AGAIN, refuse_special, unreadable
+from volseg.io.readable import COPY_AGAIN
 from volseg.io.record import Role
 from volseg.io.signatures import stands_in_for
-
-SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
-
-#: The patient spaces that ITK's NRRD reader turns into LPS; it takes any other as if it were LPS.
-_NRRD_SPACES = {"left-posterior-superior", "lps", "right-anterior-superior", "ras", "left-anterior-superior", "las"}
-#: What a NRRD header must state for the position not to be a default, and of how many vectors it is made.
-_NRRD_VECTORS = {"space directions": 3, "space origin": 1}
-_OPEN_POSITION = "export it again from a tool that writes the patient space"
-#: Fields that name a file of voxels apart from the header.
-_VOXEL_FILES = ("data file", "datafile", "elementdatafile")
-_VECTOR = re.compile(r"\([^)]*\)")
-#: What a MetaImage header must state, each under one of its names; ITK passes over keys in another case. ElementSize is
-#: the extent of a voxel, not the way to the next one, and may differ from ElementSpacing.
-_META_FIELDS = (
-    ("ElementSpacing", "ElementSize"),
-    ("TransformMatrix", "Orientation", "Rotation"),
-    ("Offset", "Position", "Origin"),
-)
 
 
 def read_array(path: Path) -> tuple[NDArray[np.generic], Geometry]:
@@ -53,12 +43,9 @@ def read_array(path: Path) -> tuple[NDArray[np.generic], Geometry]:
         DataError: If the file is damaged or holds complex numbers.
         GeometryError: If the header does not say where its voxels lie; ITK would assume unit spacing and direction.
     """
-    _check_content(path)
-    if _is_nrrd(path):
-        _check_nrrd(path)
-    else:
-        _check_meta(path)
-    with readable_path(path, _voxel_files(path)) as reachable:
+    header = _header(path)
+    check_position(header)
+    with readable_path(path, voxel_files(header)) as reachable:
         try:
             image = _reader(path, reachable).Execute()
         except RuntimeError as error:
@@ -71,7 +58,7 @@ def read_array(path: Path) -> tuple[NDArray[np.generic], Geometry]:
     try:
         geometry = Geometry.from_lps(image.GetSize(), image.GetOrigin(), direction, image.GetSpacing())
     except GeometryError as error:
-        raise GeometryError(f"{path} has a broken orientation: {error}", hint=_OPEN_POSITION) from error
+        raise GeometryError(f"{path} has a broken orientation: {error}", hint=OPEN_POSITION) from error
     array = sitk.GetArrayFromImage(image)  # (K, J, I) or (K, J, I, F)
     return array.transpose(3, 2, 1, 0) if array.ndim == 4 else array.transpose(2, 1, 0)[np.newaxis], geometry
 
@@ -115,7 +102,7 @@ def frame_count(path: Path) -> int:
     Raises:
         DataError: If the header is damaged.
     """
-    with readable_path(path, _voxel_files(path)) as reachable:
+    with readable_path(path, voxel_files(_header(path))) as reachable:
         reader = _reader(path, reachable)
         try:
             reader.ReadImageInformation()
@@ -183,106 +170,28 @@ def _write(image: sitk.Image, geometry: Geometry, path: Path, role: Role) -> Non
         temporary.touch()  # where that fails the reason is known, which ITK does not tell
         try:
             sitk.WriteImage(image, reachable, useCompression=True)
-            sitk.ReadImage(reachable)  # ITK does not notice a disk that is full when it closes a NRRD file
+            _reader(path, reachable).Execute()  # ITK does not notice a disk that is full when it closes a NRRD file
         except RuntimeError as error:
             raise OutputError(f"cannot write {path}: {_last_line(error)}", hint="is the disk full?") from error
-
-
-def _is_nrrd(path: Path) -> bool:
-    return path.suffix.lower() in {".nrrd", ".nhdr"}
 
 
 def _reader(path: Path, reachable: str) -> sitk.ImageFileReader:
     reader = sitk.ImageFileReader()
     reader.SetFileName(reachable)
     # ITK itself recognises a format by a suffix in lower case only.
-    reader.SetImageIO("NrrdImageIO" if _is_nrrd(path) else "MetaImageIO")
+    reader.SetImageIO("NrrdImageIO" if is_nrrd(path) else "MetaImageIO")
     return reader
 
 
-def _check_content(path: Path) -> None:
-    """Refuse what is no header at all, and a header whose voxels lie where nothing must be opened."""
+def _header(path: Path) -> ItkHeader:
+    """The header of a file, after a look at what must not be given to ITK."""
     if found := stands_in_for(path):
         raise found
     if gzip_depth(path):
         raise DataError(f"{path} is packed by gzip, which its name does not say", hint="unpack it")
-    fields = {key.lower(): value for key, value in _header(path, ":" if _is_nrrd(path) else "=").items()}
-    for key in _VOXEL_FILES:
-        refuse_special(path.parent / fields.get(key, ""))
-
-
-def _check_meta(path: Path) -> None:
-    """Refuse a MetaImage header that leaves the position open, or states it twice and not alike."""
-    stated = _fields(path, "=")
-    for names in _META_FIELDS:
-        given = [(name, value) for name, value in stated if name in names]
-        if not given:
-            raise _open_position(path, names[0])
-        (first, value), *others = [each for each in given if each[0] != "ElementSize"] or given
-        for other, its_value in others:
-            if its_value.split() != value.split():
-                raise GeometryError(
-                    f"{path} contradicts itself: {first!r} is {value!r}, but {other!r} is {its_value!r}",
-                    hint="find out which is right, and remove the other line",
-                )
-
-
-def _check_nrrd(path: Path) -> None:
-    """Refuse a NRRD header that leaves the position open, or states it in a space or a unit that ITK passes over."""
-    header = {key.lower(): value for key, value in _header(path, ":").items()}
-    space = header.get("space", "not stated")
-    if space.lower() not in _NRRD_SPACES:
-        raise GeometryError(
-            f"{path} is not in a patient space: 'space' is {space!r}",
-            hint="left-posterior-superior or right-anterior-superior can be read",
-        )
-    for name, count in _NRRD_VECTORS.items():
-        if name not in header:
-            raise _open_position(path, name)
-        vectors = _VECTOR.findall(header[name])
-        if len(vectors) != count or "nan" in header[name].lower():
-            raise GeometryError(
-                f"{path} does not say where its voxels lie: {name!r} is {header[name]!r}", hint=_OPEN_POSITION
-            )
-    if units := set(re.findall(r'"([^"]*)"', header.get("space units", ""))) - {"", "mm"}:
-        raise GeometryError(f"{path} states its positions in {min(units)}, volseg takes mm", hint="convert it to mm")
-
-
-def _voxel_files(path: Path) -> list[str]:
-    """Files beside a header that hold its voxels, as it names them."""
-    header = {key.lower(): value for key, value in _header(path, ":" if _is_nrrd(path) else "=").items()}
-    named = [header[key] for key in ("data file", "datafile", "elementdatafile") if key in header]
-    return [os.fsdecode(name.encode("latin-1")) for name in named if name not in {"LOCAL", "LIST"}]
-
-
-def _open_position(path: Path, field: str) -> GeometryError:
-    return GeometryError(
-        f"{path} does not say where its voxels lie: no {field!r} in its header",
-        hint=_OPEN_POSITION,
-    )
-
-
-def _header(path: Path, separator: str) -> dict[str, str]:
-    """The text fields at the head of a NRRD or MetaImage file, the last one of a name."""
-    return dict(_fields(path, separator))
-
-
-def _fields(path: Path, separator: str) -> list[tuple[str, str]]:
-    """The text fields at the head of a file, in order."""
-    fields: list[tuple[str, str]] = []
-    try:
-        with path.open("rb") as file:
-            for raw in file:
-                line = raw.decode("latin-1").strip()
-                key, found, value = line.partition(separator)
-                if found:
-                    fields.append((key.strip(), value.strip()))
-                # NRRD ends its header with an empty line, MetaImage with the place of the voxels.
-                if not line or key.strip() == "ElementDataFile" or len(fields) > 1000:
-                    break
-    except OSError as error:
-        raise unreadable(path, error) from error
-    return fields
+    header = read_header(path)
+    check_voxel_files(header)
+    return header
 
 
 def _damaged(path: Path, error: RuntimeError) -> DataError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,12 +17,12 @@ from volseg.io.written import TEMPORARY_PREFIX
 
 
 @contextmanager
-def readable_path(path: Path, beside: Sequence[str] = ()) -> Iterator[str]:
+def readable_path(path: Path, beside: Iterable[Path] = ()) -> Iterator[str]:
     """Give a path by which ITK can read a file.
 
     Args:
         path: The file.
-        beside: Names of files that its header refers to.
+        beside: Files that its header refers to.
 
     Yields:
         The path, or that of a link.
@@ -37,9 +37,9 @@ def readable_path(path: Path, beside: Sequence[str] = ()) -> Iterator[str]:
         try:
             link = Path(folder) / f"image{path.suffix.lower()}"
             link.symlink_to(path.absolute())
-            for name in beside:
-                if (path.parent / name).is_file() and Path(name).name == name:
-                    (Path(folder) / name).symlink_to((path.parent / name).absolute())
+            for other in beside:
+                if other.is_file() and other.parent == path.parent:
+                    (Path(folder) / other.name).symlink_to(other.absolute())
         except OSError as error:
             raise DataError(f"{path} has a name that is no UTF-8: {error.strerror}", hint="rename it") from error
         yield str(link)
@@ -49,10 +49,12 @@ def readable_path(path: Path, beside: Sequence[str] = ()) -> Iterator[str]:
 def writable_path(path: Path) -> Iterator[str]:
     """Give a path by which ITK can write a file, which is at `path` when the block succeeds.
 
+    Its suffix is in small letters: ITK puts the voxels of any other MetaImage file beside it.
+
     Raises:
         OSError: If it cannot be moved there.
     """
-    if (text := _as_utf8(path)) is not None:
+    if (text := _as_utf8(path)) is not None and path.suffix.islower():
         yield text
         return
     with tempfile.TemporaryDirectory(prefix="volseg-") as folder:

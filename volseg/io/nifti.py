@@ -5,12 +5,14 @@ from __future__ import annotations
 import gzip
 import logging
 import math
+import os
 import zlib
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
+from nibabel.fileholders import FileHolder
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
@@ -19,6 +21,7 @@ from volseg.errors import DataError, GeometryError
 from volseg.image.geometry import Geometry
 from volseg.image.volume import Mask, Volume
 from volseg.io.archives import gzip_depth, open_file, open_stored, read_head
+from volseg.io.companions import companion
 from volseg.io.files import atomic_path
 from volseg.io.gzip_files import unpack
 from volseg.io.nifti_header import Placement, placement, transforms_of
@@ -89,8 +92,6 @@ def frame_count(path: Path) -> int:
     Raises:
         DataError: If the file is damaged or is no NIfTI.
     """
-    if path.suffix.lower() == ".hdr":
-        return math.prod(_open(path).shape[3:])
     return math.prod(map(int, _whole_header(path).get_data_shape()[3:]))
 
 
@@ -115,7 +116,8 @@ def write_mask(mask: Mask, path: Path, image: FileSource | None = None, *, role:
     """Write a mask: unsigned integers, intent "label".
 
     It states the transforms, codes and voxel sizes of the NIfTI image that it was made from, so that it lies on its
-    image in every reader, whichever of them that heeds; else sform and qform are equal.
+    image in every reader, whichever of them that heeds; else sform and qform are equal. On a sheared grid there is no
+    qform, and ITK opens no NIfTI file without a transform at right angles: that is said.
 
     Args:
         mask: What to write.
@@ -129,7 +131,13 @@ def write_mask(mask: Mask, path: Path, image: FileSource | None = None, *, role:
     written = _image(mask.array, mask.geometry, image)
     written.header.set_intent("label")
     with atomic_path(path, role) as temporary:
-        nib.save(written, temporary)
+        _save(written, temporary)
+    if not (written.header["qform_code"] or _fits_a_qform(mask.geometry)):
+        _log.warning(
+            "%s lies on a sheared grid, as its image does: viewers that are built on ITK do not open it as NIfTI; "
+            "--format nrrd writes what they open",
+            path,
+        )
 
 
 def write_volume(volume: Volume, path: Path) -> None:
@@ -144,7 +152,7 @@ def write_volume(volume: Volume, path: Path) -> None:
     """
     array = volume.array[0] if len(volume.array) == 1 else np.moveaxis(volume.array, 0, -1)
     with atomic_path(path, role="data") as temporary:
-        nib.save(_image(array, volume.geometry), temporary)
+        _save(_image(array, volume.geometry), temporary)
 
 
 def write_probabilities(
@@ -173,38 +181,49 @@ def write_probabilities(
 
 def _load(path: Path) -> nib.Nifti1Pair:
     """The image of a file, however it is packed; what is packed is unpacked, and its checksum verified."""
-    image = _open(path)
-    if not isinstance(image, nib.Nifti1Pair):  # NIfTI-2 is a subclass; what remains is Analyze
-        raise GeometryError(
-            f"{path} is an Analyze header, which does not say where its voxels lie", hint="convert it to NIfTI"
-        )
-    return image
-
-
-def _open(path: Path) -> nib.filebasedimages.FileBasedImage:
-    apart = path.suffix.lower() == ".hdr"
-    refuse_special(path.with_suffix(".img") if apart else path)
+    apart = _is_apart(path)
+    voxels = companion(path, ".img") or path.with_suffix(".img") if apart else path
+    refuse_special(voxels)
     try:
         depth = 0 if apart else gzip_depth(path)
         with np.errstate(invalid="ignore"):  # an orientation that is not finite is refused by `Geometry`
             if depth or path.suffix.lower() == ".gz":
                 return _kind_of(path).from_bytes(_content(path, depth))
             # Not mapped: a file that is cut while its voxels are touched would end the process.
-            return nib.load(path, mmap=False)
+            return _kind_of(path).from_file_map(_file_map(path, voxels), mmap=False)
     except _BROKEN as error:
         raise _damaged(path, error) from error
 
 
-def _kind_of(path: Path) -> type[nib.Nifti1Image]:
-    """The version of a single file, by its first bytes.
+def _is_apart(path: Path) -> bool:
+    """Whether a file is a header whose voxels are in another one."""
+    return path.suffix.lower() == ".hdr"
+
+
+def _file_map(header: Path, voxels: Path) -> dict[str, FileHolder]:
+    """The files of an image in nibabel's words. Given a name it would look for it in small letters or capitals only."""
+    return {"header": FileHolder(os.fspath(header)), "image": FileHolder(os.fspath(voxels))}
+
+
+def _save(image: nib.Nifti1Image, path: Path) -> None:
+    image.to_file_map(_file_map(path, path))
+
+
+def _kind_of(path: Path) -> type[nib.Nifti1Pair]:
+    """The version of a file, by its first bytes, and whether its voxels are in another one.
 
     Raises:
         ImageFileError: If it is no NIfTI, packed or not.
+        GeometryError: If it is the header of an Analyze image.
     """
-    head = read_head(path, _HEAD_BYTES)
-    for kind in (nib.Nifti1Image, nib.Nifti2Image):
+    head, apart = read_head(path, _HEAD_BYTES), _is_apart(path)
+    for kind in (nib.Nifti1Pair, nib.Nifti2Pair) if apart else (nib.Nifti1Image, nib.Nifti2Image):
         if len(head) >= kind.header_class.sizeof_hdr and kind.header_class.may_contain_header(head):
             return kind
+    if apart and nib.AnalyzeHeader.may_contain_header(head):
+        raise GeometryError(
+            f"{path} is an Analyze header, which does not say where its voxels lie", hint="convert it to NIfTI"
+        )
     raise ImageFileError("there is no NIfTI header")
 
 
@@ -239,11 +258,17 @@ def _image(array: NDArray[np.generic], geometry: Geometry, source: FileSource | 
     image = nib.Nifti1Image(array, geometry.affine)
     image.header.set_xyzt_units("mm")
     image.set_sform(geometry.affine, code="scanner")
-    image.set_qform(geometry.affine, code="scanner")
-    # A quaternion cannot express shear: rather no qform than one that says something else than the sform.
-    if not Geometry(geometry.shape, image.get_qform()).matches(geometry):
-        image.set_qform(None, code="unknown")
+    # Rather no qform than one that says something else than the sform.
+    fits = _fits_a_qform(geometry)
+    image.set_qform(geometry.affine if fits else None, code="scanner" if fits else "unknown")
     return image if source is None else _placed_like(image, geometry, source)
+
+
+def _fits_a_qform(geometry: Geometry) -> bool:
+    """Whether a quaternion and voxel sizes say where a grid lies: they cannot express shear."""
+    header = nib.Nifti1Header()
+    header.set_qform(geometry.affine)
+    return Geometry(geometry.shape, header.get_qform()).matches(geometry)
 
 
 def _placed_like(image: nib.Nifti1Image, geometry: Geometry, source: FileSource) -> nib.Nifti1Image:

@@ -1,12 +1,13 @@
 """What can be opened at all: regular files and links to them.
 
-A named pipe would wait for ever, a device may do anything and has no end. They lie in folders of patients all the same:
-of viewers, of synchronisation, of containers.
+A named pipe would wait for ever, a device may do anything and has no end, and so may what Linux shows of itself as
+files without a size. They lie in folders of patients all the same: of viewers, of synchronisation, of containers.
 """
 
 from __future__ import annotations
 
 import errno
+import os
 import stat
 from pathlib import Path
 
@@ -21,21 +22,31 @@ _SPECIAL = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+#: Where Linux shows itself; what is read there is made while it is read.
+_OF_THE_KERNEL = (Path("/proc"), Path("/sys"))
 
 
 def special_kind(path: Path) -> str:
     """What a path is, if that must not be opened ("a named pipe"); empty for all else, also where nothing is."""
     try:
-        return _SPECIAL.get(stat.S_IFMT(path.stat().st_mode), "")
+        found = path.stat()
     except OSError:  # who opens it learns why it cannot be
         return ""
+    if stat.S_ISREG(found.st_mode) and not found.st_size and _is_of_the_kernel(path):
+        return "a file of the kernel"
+    return _SPECIAL.get(stat.S_IFMT(found.st_mode), "")
+
+
+def _is_of_the_kernel(path: Path) -> bool:
+    place = Path(os.path.realpath(path))
+    return any(place.is_relative_to(folder) for folder in _OF_THE_KERNEL)
 
 
 def refuse_special(path: Path) -> None:
     """Refuse what must not be opened.
 
     Raises:
-        DataError: If it is a named pipe, a socket or a device, or a link to one.
+        DataError: If it is a named pipe, a socket, a device or a file of the kernel, or a link to one.
     """
     if kind := special_kind(path):
         raise DataError(f"{path} is {kind}, no file", hint="store its content in a file, or take it out of the folder")
@@ -63,6 +74,8 @@ def check_file(path: Path) -> None:
         mode = path.stat().st_mode
     except OSError as error:
         raise unreadable(path, error) from error
+    except ValueError as error:
+        raise DataError(f"{str(path)!r} has a NUL in it, which no path has", hint=COPY_AGAIN) from error
     refuse_special(path)
     if stat.S_ISDIR(mode):
         raise DataError(f"{path} is a folder, no file", hint="rename it, or give the file in it")

@@ -12,6 +12,8 @@ from volseg.config import known_modality
 from volseg.config.reading import GeometryChoice
 from volseg.image.volume import Label
 from volseg.io.archives import open_stored
+from volseg.io.companions import companion
+from volseg.io.itk_header import files_beside
 from volseg.io.readable import unreadable
 
 
@@ -41,9 +43,10 @@ class FileSource:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The file, and the file of its voxels where they are kept apart."""
-        parts = (self.path.with_suffix(suffix) for suffix in (".img", ".raw", ".zraw"))
-        return (self.path, *(part for part in parts if part != self.path and part.is_file()))
+        """The file, and the files of its voxels where they are kept apart."""
+        voxels = companion(self.path, ".img") if self.path.suffix.lower() == ".hdr" else None
+        apart = (voxels,) if voxels and voxels.is_file() else files_beside(self.path)
+        return tuple(dict.fromkeys((self.path, *apart)))
 
     def __str__(self) -> str:
         return str(self.path) if self.frame is None else f"{self.path}[{self.frame}]"

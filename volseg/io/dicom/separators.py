@@ -37,14 +37,19 @@ STABLE = (
     Separator("direction", "DiffusionGradientOrientation", "MRDiffusionSequence", "DiffusionGradientDirectionSequence"),
     Separator("kernel", "ConvolutionKernel", "CTReconstructionSequence", "ConvolutionKernel"),
 )
+#: These say no more than when an image was taken. Of images that all state one position that tells nothing: slices of
+#: one volume whose positions are wrong differ in it as well as images of one slice.
+CLOCK = (
+    Separator("acquisition", "AcquisitionNumber", "FrameContentSequence", "FrameAcquisitionNumber"),
+    Separator("time", "AcquisitionTime", "FrameContentSequence", "FrameReferenceDateTime"),
+    Separator("time", "ContentTime"),
+)
 #: These may differ from slice to slice of one volume.
 VARYING = (
     Separator("time", "TemporalPositionIdentifier", "FrameContentSequence", "TemporalPositionIndex"),
     Separator("phase", "TriggerTime", "CardiacSynchronizationSequence", "NominalCardiacTriggerDelayTime"),
     Separator("phase", "", "CardiacSynchronizationSequence", "NominalPercentageOfCardiacPhase"),
-    Separator("acquisition", "AcquisitionNumber", "FrameContentSequence", "FrameAcquisitionNumber"),
-    Separator("time", "AcquisitionTime", "FrameContentSequence", "FrameReferenceDateTime"),
-    Separator("time", "ContentTime"),
+    *CLOCK,
 )
 SEPARATORS = (*STABLE, *VARYING)
 

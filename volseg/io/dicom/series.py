@@ -178,6 +178,11 @@ def _one_per_position(frames: Sequence[Frame], values: _Values, place: str) -> l
 
 def _not_3d(positions: Sequence[Sequence[Frame]], differing: Sequence[Frame], place: str) -> DataError:
     counts = {len(members) for members in positions}
+    if len(positions) == 1:
+        return DataError(
+            f"all {counts.pop()} images of {place} state one position, so where their slices lie is unknown",
+            hint="export it again with the position of each slice; if they show one slice several times, keep one",
+        )
     hint = "keep one image per position, for example one echo, phase or time point"
     if len(counts) == 1:
         return DataError(

@@ -11,7 +11,7 @@ from pathlib import Path
 from volseg.errors import GeometryError
 from volseg.io.dicom.frames import Plane
 from volseg.io.dicom.header import EXPORT_AGAIN
-from volseg.io.dicom.separators import SEPARATORS
+from volseg.io.dicom.separators import CLOCK, SEPARATORS, Separator
 from volseg.io.dicom.stack import by_position
 from volseg.io.source import SeriesTraits
 
@@ -72,7 +72,8 @@ def split(images: Sequence[Image]) -> list[Part]:
 
     Images that differ in matrix, pixel spacing, orientation or kind never share a volume. Where several images lie at
     one position, the first of `SEPARATORS` that tells them apart parts them, then the next, and last their order in
-    time by InstanceNumber. What is left at one position may be copies, which only the pixels can tell.
+    time by InstanceNumber. What is left at one position may be copies, which only the pixels can tell. So may images
+    that all state one position and differ in nothing but their time or number: they are never volumes of one slice.
 
     Args:
         images: With a plane each, of one SeriesInstanceUID.
@@ -85,7 +86,7 @@ def split(images: Sequence[Image]) -> list[Part]:
         originals, copies = _without_copies(group)
         volumes = [Part("", tuple(originals))]
         for number, separator in enumerate(SEPARATORS):
-            volumes = [piece for part in volumes for piece in _split_by_value(part, number, separator.word)]
+            volumes = [piece for part in volumes for piece in _split_by_value(part, number, separator)]
         volumes = [piece for part in volumes for piece in _split_by_number(part)]
         parts += [replace(part, images=(*part.images, *_copies_of(part.images, copies))) for part in volumes]
     return parts
@@ -124,12 +125,15 @@ def _copies_of(images: Iterable[Image], copies: Sequence[Image]) -> list[Image]:
     return [copy for copy in copies if copy.uid in uids]
 
 
-def _split_by_value(part: Part, separator: int, word: str) -> list[Part]:
+def _split_by_value(part: Part, number: int, separator: Separator) -> list[Part]:
     """Part by one property, if most of its values make a volume of their own."""
+    word = separator.word
     groups: defaultdict[str, list[Image]] = defaultdict(list)
     for image in part.images:
-        groups[image.values[separator]].append(image)
+        groups[image.values[number]].append(image)
     if len(groups) < 2 or not (word in _ALWAYS or _makes_volumes(part.images, groups.values())):
+        return [part]
+    if separator in CLOCK and len(_positions(part.images)) == 1:
         return [part]
     ordered = sorted(groups, key=_rank)
     names = [_value_name(value) if word in _NAMED_BY_VALUE else str(rank) for rank, value in enumerate(ordered, 1)]
@@ -165,7 +169,7 @@ def _split_by_number(part: Part) -> list[Part]:
     positions = _positions(part.images)
     repeats = {len(members) for members in positions}
     numbers = {image.number for image in part.images}
-    if len(repeats) != 1 or repeats == {1} or None in numbers or len(numbers) < len(part.images):
+    if len(positions) == 1 or len(repeats) != 1 or repeats == {1} or None in numbers or len(numbers) < len(part.images):
         return [part]
     in_time = [sorted(members, key=lambda image: image.number or 0) for members in positions]
     return [_piece(part, f"time{n}", [members[n - 1] for members in in_time]) for n in range(1, repeats.pop() + 1)]
