@@ -566,6 +566,28 @@ def test_a_json_that_lists_no_cases_is_refused_by_name(content: dict[str, object
         find_dataset(path)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_json_is_read_in_any_unicode_encoding(encoding: str, tmp_path: Path) -> None:
+    image(tmp_path / "imagesTr" / "p.nii.gz")
+    mask(tmp_path / "labelsTr" / "p.nii.gz", 1)
+    (tmp_path / "dataset.json").write_bytes('{"labels": {"Großhirn": 1}}'.encode(encoding))
+    assert find_dataset(tmp_path).labels == {"Großhirn": 1}
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['{"labels": {"Größe": 1}}'.encode("latin-1"), b'{"labels": {"a": 1},}', b"", b"null", b'["a"]', b"\xff\xfe\x00"],
+)
+def test_a_dataset_json_that_is_none_is_refused_with_the_form_it_has(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "imagesTr").mkdir()
+    (tmp_path / "labelsTr").mkdir()
+    (tmp_path / "dataset.json").write_bytes(content)
+    with pytest.raises(DataError, match=r"dataset\.json is no JSON object: ") as caught:
+        find_dataset(tmp_path)
+    assert '"labels": {"background": 0, "liver": 1}' in caught.value.hint
+    assert "codec" not in str(caught.value)
+
+
 def test_training_holds_out_what_the_list_says(tmp_path: Path) -> None:
     source = tmp_path / "data"
     entries = []

@@ -14,6 +14,7 @@ from volseg.image.terminology import lookup
 from volseg.image.volume import LARGEST_LABEL, Label
 from volseg.io.json_files import read_json
 
+_HINT = 'write it as {"channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1}}'
 _LABELS_HINT = 'for example "labels": {"background": 0, "liver": 1}'
 
 
@@ -23,12 +24,12 @@ def read_dataset_json(path: Path) -> dict[str, Any]:
     Raises:
         DataError: If it is no JSON object.
     """
-    return read_json(path, _object, "is no JSON object")
+    return read_json(path, _object, "is no JSON object", _HINT)
 
 
 def _object(content: Any) -> dict[str, Any]:
     if not isinstance(content, dict):
-        raise TypeError(f"it holds a {type(content).__name__}")
+        raise TypeError(f"it holds {'null' if content is None else f'a {type(content).__name__}'}")
     return content
 
 
