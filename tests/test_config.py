@@ -104,7 +104,11 @@ def test_what_contradicts_itself_is_refused(assignment: str, message: str) -> No
         ("trainig.epochs=3", "trainig", "did you mean 'training'?"),
         ("training.epoch=3", "training.epoch", "did you mean 'epochs'?"),
         ("network.chanels=[8]", "network.chanels", "did you mean 'channels'?"),
-        ("preprocessing.normalization=[{method: window, low: 0, hihg: 1}]", None, ""),
+        (
+            "preprocessing.normalization=[{method: window, low: 0, hihg: 1}]",
+            "preprocessing.normalization.0.hihg",
+            "did you mean 'high'?",
+        ),
         (
             "preprocessing.normalization=[{method: zscore, nonzeros: true}]",
             "preprocessing.normalization.0.nonzeros",
@@ -112,7 +116,7 @@ def test_what_contradicts_itself_is_refused(assignment: str, message: str) -> No
         ),
         ("postprocess=[{lable: liver}]", "postprocess.0.lable", "did you mean 'label'?"),
         ("patches.qqq=1", "patches.qqq", "allowed: size, foreground"),
-        ("data.labels.liver.x=1", None, ""),
+        ("data.labels.liver.x=1", None, "for example data.labels={liver: 1, spleen: 2}"),
     ],
 )
 def test_an_unknown_key_suggests_the_nearest(assignment: str, key: str | None, hint: str) -> None:
