@@ -16,10 +16,11 @@ from volseg.config.keys import explained
 from volseg.config.learning import LossConfig, PatchConfig, TrainingConfig
 from volseg.config.networks import NetworkConfig
 from volseg.config.section import Section
-from volseg.config.yaml_words import load_yaml
+from volseg.config.yaml_words import DoubledKeyError, load_yaml
 from volseg.errors import ConfigError
 
 _YAML_HINT = "write keys as `volseg plan` does, for example `training: {epochs: 100}`"
+_DOUBLED_HINT = "keep one of the two"
 
 
 class Config(Section):
@@ -61,15 +62,17 @@ def read_overrides(path: Path) -> dict[str, Any]:
     """Read a YAML file of some or all configuration keys.
 
     Raises:
-        ConfigError: If it is missing, is no YAML, or is not a mapping of keys.
+        ConfigError: If it is missing, is no YAML, is not a mapping of keys, or has a key twice.
     """
     try:
-        content = load_yaml(path.read_text(encoding="utf-8"))
+        content = load_yaml(path.read_bytes())
     except OSError as error:
         raise ConfigError(
             f"cannot read the config {path}: {error.strerror}", hint="give the path of a YAML file"
         ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except DoubledKeyError as error:
+        raise ConfigError(f"{path}: {error}", hint=_DOUBLED_HINT) from error
+    except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}", hint=_YAML_HINT) from error
     if content is None:
         return {}
@@ -82,7 +85,7 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
     """Turn `a.b=value` words into nested keys; values are YAML.
 
     Raises:
-        ConfigError: If a word is not of that form.
+        ConfigError: If a word is not of that form, or has a key twice in its value.
     """
     tree: dict[str, Any] = {}
     for assignment in assignments:
@@ -91,6 +94,8 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
             raise ConfigError(f"--set {assignment!r} is not of the form key=value", hint="--set training.epochs=100")
         try:
             value = load_yaml(text)
+        except DoubledKeyError as error:
+            raise ConfigError(f"--set {assignment!r}: {error}", hint=_DOUBLED_HINT) from error
         except yaml.YAMLError as error:
             raise ConfigError(
                 f"--set {assignment!r}: the value is not YAML: {' '.join(str(error).split())}",
