@@ -10,6 +10,7 @@ from typing import Any
 
 from volseg.config import IGNORE
 from volseg.errors import DataError
+from volseg.image.naming import plain_name, refuse_misplaced_background
 from volseg.image.terminology import lookup
 from volseg.image.volume import LARGEST_LABEL, Label
 from volseg.io.json_files import read_json
@@ -55,7 +56,7 @@ def stated_labels(description: Mapping[str, Any]) -> tuple[dict[str, int], dict[
         Label name -> value, of each value there is; region name -> values, empty if there are none.
 
     Raises:
-        DataError: If a value is no whole number, or a region includes the background.
+        DataError: If a value is no whole number, a region includes the background, or something else has its value.
     """
     stated = description.get("labels", {})
     if not isinstance(stated, dict):
@@ -141,9 +142,12 @@ class _Entry:
         # A name may look like a number: what stands for values is a number in nnU-Net, a name in the Decathlon.
         by_value = str(key).isdecimal() and isinstance(value, str)
         name, number = (value, key) if by_value else (str(key), value)
+        name = IGNORE if plain_name(name) == IGNORE else name
         values = number if isinstance(number, list) else [number]
         if not values or not all(str(part).isdecimal() for part in values):
             raise DataError(
                 f"dataset.json: label {name!r} has value {number!r}, which is not a whole number", hint=_LABELS_HINT
             )
+        if not isinstance(number, list):
+            refuse_misplaced_background(name, int(number), "dataset.json")
         return cls(name, tuple(dict.fromkeys(int(part) for part in values)), isinstance(number, list))

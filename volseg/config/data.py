@@ -21,6 +21,11 @@ IGNORE = "ignore"
 _OWN_NAME, _OWN_VALUE = "give each a name of its own", "give each a value of its own"
 
 
+def with_ignore(labels: Mapping[str, int]) -> dict[str, int]:
+    """Labels, of which that of what nobody looked at is called so however it is spelled: names have no case."""
+    return {IGNORE if plain_name(name) == IGNORE else name: value for name, value in labels.items()}
+
+
 def _told_apart(labels: dict[str, int]) -> dict[str, int]:
     """Refuse labels that masks and tables could not tell apart."""
     if not all(map(plain_name, labels)):
@@ -31,7 +36,7 @@ def _told_apart(labels: dict[str, int]) -> dict[str, int]:
         refuse_one_name_twice([Label(value, name) for name, value in labels.items()])
     except DataError as error:
         raise ContradictionError(f"{error}: case and underscores do not matter", hint=error.hint) from error
-    return labels
+    return with_ignore(labels)
 
 
 ChannelNames = Annotated[tuple[str, ...], Field(min_length=1)]
