@@ -523,6 +523,71 @@ def test_a_list_may_state_the_split(tmp_path: Path) -> None:
     assert "some entries state a 'fold'" in dataset.remarks[0]
 
 
+@pytest.mark.parametrize("validation", ["val", "valid", "validation"])
+def test_lists_go_by_any_of_their_usual_names(validation: str, tmp_path: Path) -> None:
+    entries = scans(tmp_path, "a", "b", "c", "d", channels=("ct",))
+    image(tmp_path / "new.nii.gz")
+    lists = {"train": entries[:2], "training": entries[2:3], validation: entries[3:], "test": ["new.nii.gz"]}
+    path = datalist(tmp_path / "list.json", **lists)
+    dataset = find_dataset(path)
+    assert dataset.splits == (Split(("a_a_ct", "b_b_ct", "c_c_ct"), ("d_d_ct",)),)
+    assert dataset.set_aside == ()
+    assert ids(find_inputs(path, ("ct",))) == ["new"]
+
+
+def test_cases_in_a_list_of_another_name_do_not_vanish(tmp_path: Path) -> None:
+    entries = scans(tmp_path, "a", "b", "c", channels=("ct",))
+    more = {
+        "holdout": entries[2:],
+        "unseen": ["new.nii.gz"],
+        "tags": ["ct", "abdomen"],
+        "val": 0.2,
+        "license": {"a": 1},
+    }
+    path = datalist(tmp_path / "list.json", training=entries[:2], **more)
+    for dataset in (find_dataset(path), find_inputs(path, ("ct",))):
+        assert ids(dataset) == ["a_a_ct", "b_b_ct"]
+        said = reasons(dataset, tmp_path)
+        assert set(said) == {"scans/c/c_ct.nii.gz", "new.nii.gz"}
+        assert "listed under 'holdout' in list.json; call that list training, " in said["scans/c/c_ct.nii.gz"]
+
+
+def test_files_that_nnunet_lists_by_case_are_its_cases(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        image(tmp_path / "imagesTr" / f"{name}_0000.nii.gz")
+        mask(tmp_path / "labelsTr" / f"{name}.nii.gz", 1)
+    far = image(tmp_path / "far" / "x.nii.gz")
+    listed = {
+        "a": {"images": ["imagesTr/a_0000.nii.gz"], "label": "labelsTr/a.nii.gz"},
+        "far_1": {"images": [str(far)], "label": "labelsTr/b.nii.gz"},
+        "no_label": {"images": ["imagesTr/b_0000.nii.gz"]},
+        "nothing": None,
+    }
+    datalist(tmp_path / "dataset.json", channel_names={"0": "CT"}, labels={"background": 0, "x": 1}, dataset=listed)
+    dataset = find_dataset(tmp_path)
+    assert pairs(dataset, tmp_path) == {
+        "a": ("imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz"),
+        "far_1": ("far/x.nii.gz", "labelsTr/b.nii.gz"),
+    }
+    said = reasons(dataset, tmp_path)
+    assert "not listed in dataset.json" in said["imagesTr/c_0000.nii.gz"]
+    assert "has no 'label'" in said["imagesTr/b_0000.nii.gz"]
+    assert "has no 'image'" in said["dataset.json"]
+    # A description of the data set under that key is no list.
+    datalist(tmp_path / "dataset.json", labels={"background": 0, "x": 1}, dataset={"name": "liver"})
+    assert ids(find_dataset(tmp_path)) == ["a", "b", "c"]
+
+
+def test_names_in_a_dataset_json_belong_to_any_folders_of_images_and_labels(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        image(tmp_path / "images" / f"{name}.nii.gz")
+        mask(tmp_path / "labels" / f"{name}.nii.gz", 1)
+    datalist(tmp_path / "dataset.json", channel_names={"0": "CT"}, labels={"background": 0, "liver": 1})
+    dataset = find_dataset(tmp_path)
+    assert (ids(dataset), dataset.channels, dataset.labels) == (["a", "b"], ("ct",), {"liver": 1})
+    assert ids(find_inputs(tmp_path, ("ct",))) == ["a", "b"]
+
+
 def test_entries_that_cannot_be_used_do_not_stop_the_others(tmp_path: Path) -> None:
     good, short, unlabelled, gone, twice = scans(tmp_path, "good", "short", "unlabelled", "gone", "other")
     short["image"] = "scans/short/short_t1.nii.gz"
