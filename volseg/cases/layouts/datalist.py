@@ -205,7 +205,7 @@ def inputs_of_datalist(path: Path, rules: DicomRules) -> Dataset:
 
 def _layout(path: Path, description: Mapping[str, Any]) -> str:
     listed = description["training"]
-    monai = {"validation", "testing"} & set(description) or any(
+    monai = "validation" in description or any(
         isinstance(entry, dict) and ("fold" in entry or isinstance(entry.get("image"), list)) for entry in listed
     )
     if path.name == "dataset.json" and not monai:
