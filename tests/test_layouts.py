@@ -8,6 +8,7 @@ import logging
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,10 @@ from numpy.typing import ArrayLike
 
 import volseg
 from volseg.cases import (
+    Case,
     Dataset,
     Split,
+    annotated_labels,
     check_others,
     choose_splits,
     find_dataset,
@@ -36,7 +39,7 @@ from volseg.config import TrainingConfig, merge
 from volseg.errors import ConfigError, DataError, GeometryError
 from volseg.image.geometry import AxisOrder, Geometry
 from volseg.image.volume import Label, Mask, Volume
-from volseg.io import MasksSource, discover, read_mask, write_mask, write_volume
+from volseg.io import FileSource, MasksSource, discover, read_mask, write_mask, write_volume
 
 SHAPE = (5, 4, 3)
 GRID = Geometry(SHAPE, np.diag([1.0, 1.5, 2.0, 1.0]))
@@ -1122,6 +1125,16 @@ def test_what_is_annotated_is_checked_before_training(dataset: Path, tmp_path: P
     assert inspection.readiness.usable == 4
     with pytest.raises(ConfigError, match="case_3: annotated names spleen"):
         volseg.plan(tmp_path / "list.csv")
+
+
+@pytest.mark.parametrize("spelling", ["Liver", "LIVER", "Leber"])
+def test_what_is_annotated_may_be_spelled_as_names_are_elsewhere(spelling: str, tmp_path: Path) -> None:
+    path = mask(tmp_path / "seg.nii.gz", 1)
+    labels = (Label(1, "liver", aliases=("Leber",)), Label(2, "left_kidney"))
+    case = Case("p", {"image": FileSource(path)}, FileSource(path), annotated=frozenset({spelling, "Left kidney"}))
+    assert annotated_labels(case, labels, {1, 2}) == {"liver", "left_kidney"}
+    with pytest.raises(ConfigError, match=r"annotated names Milz; data\.labels lists liver, left_kidney"):
+        annotated_labels(replace(case, annotated=frozenset({"Milz"})), labels, {1})
 
 
 def test_one_structure_may_be_spelled_in_several_ways(tmp_path: Path) -> None:
