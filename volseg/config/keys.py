@@ -42,7 +42,7 @@ _FORMS = {
     "mapping_type": "it is a dictionary",
     "union_tag_not_found": "it is a dictionary with a method",
 }
-#: Values of keys that hold several, where the default does not show them.
+#: Values of keys that hold several, or one of two kinds, where the default does not show them.
 EXAMPLES = {
     "data.channels": "[t1, flair]",
     "data.modality": "[MR, MR]",
@@ -56,6 +56,7 @@ EXAMPLES = {
     "patches.size": "[96, 96, 64]",
     "augmentation.flip_axes": "[left-right]",
     "augmentation.swap_labels": "[[left kidney, right kidney]]",
+    "training.fold": "all",
     "inference.mirror_axes": "[left-right]",
     "postprocess": "[{label: liver, keep_largest: true}]",
     "domain.intensities": "[{low: [-1024, -900], high: [200, 400]}]",
