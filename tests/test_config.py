@@ -94,8 +94,9 @@ def test_an_error_names_file_key_value_and_what_is_allowed(
     ],
 )
 def test_what_contradicts_itself_is_refused(assignment: str, message: str) -> None:
-    with pytest.raises(ConfigError, match=f"^plan.yaml: .*{message}"):
+    with pytest.raises(ConfigError, match=f"^plan.yaml: .*{message}") as caught:
         built(assignment)
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize(

@@ -111,13 +111,19 @@ class DataConfig(DicomRules):
         known = {"series": set(self.channels), "segments": set(self.labels), "structures": outputs}
         for key, names in known.items():
             if strange := set(getattr(self, key)) - names:
-                raise ValueError(f"{key} names {', '.join(sorted(strange))}; there are {', '.join(sorted(names))}")
+                raise ContradictionError(
+                    f"{key} names {', '.join(sorted(strange))}; there are {', '.join(sorted(names))}",
+                    hint=f"correct the name in data.{key}",
+                )
         return self
 
     @model_validator(mode="after")
     def _a_modality_for_each_channel(self) -> DataConfig:
         if len(self.modality) not in (0, 1, len(self.channels)):
-            raise ValueError(f"modality has {len(self.modality)} entries for {len(self.channels)} channels")
+            raise ContradictionError(
+                f"modality has {len(self.modality)} entries for {len(self.channels)} channels",
+                hint="give one for each channel, or one for all",
+            )
         return self
 
     @property

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 
-from volseg.config.section import Fraction, IntTriple, Section
+from volseg.config.section import ContradictionError, Fraction, IntTriple, Section
 
 #: Of a run that neither epochs nor minutes end.
 _EPOCHS = 200
@@ -119,11 +119,17 @@ class TrainingConfig(Section):
     @model_validator(mode="after")
     def _fold_exists(self) -> TrainingConfig:
         if self.fold != "all" and self.fold >= self.folds:
-            raise ValueError(f"fold {self.fold} does not exist: there are {self.folds}, counted from 0")
+            raise ContradictionError(
+                f"fold {self.fold} does not exist: there are {self.folds}, counted from 0",
+                hint=f"choose 0 to {self.folds - 1}, or all",
+            )
         return self
 
     @model_validator(mode="after")
     def _frozen_from_somewhere(self) -> TrainingConfig:
         if self.freeze_encoder and self.start_from is None:
-            raise ValueError("freeze_encoder keeps what was learned before: start_from says where")
+            raise ContradictionError(
+                "freeze_encoder keeps what was learned before: start_from says where",
+                hint="name a run or a model: training.start_from=RUN",
+            )
         return self

@@ -15,11 +15,12 @@ from volseg.config.inference import InferenceConfig, LabelRule
 from volseg.config.keys import explained
 from volseg.config.learning import LossConfig, PatchConfig, TrainingConfig
 from volseg.config.networks import NetworkConfig
-from volseg.config.section import Section
+from volseg.config.section import ContradictionError, Section
 from volseg.config.yaml_words import DoubledKeyError, load_yaml
 from volseg.errors import ConfigError
 
 _YAML_HINT = "write keys as `volseg plan` does, for example `training: {epochs: 100}`"
+_PER_CHANNEL = "give one for each channel"
 _DOUBLED_HINT = "keep one of the two"
 
 
@@ -46,15 +47,26 @@ class Config(Section):
     def _consistent(self) -> Config:
         channels, normalizations = len(self.data.channels), len(self.preprocessing.normalization)
         if channels != normalizations:
-            raise ValueError(f"preprocessing.normalization has {normalizations} entries for {channels} channels")
+            raise ContradictionError(
+                f"preprocessing.normalization has {normalizations} entries for {channels} channels", hint=_PER_CHANNEL
+            )
         if len(self.domain.intensities) not in (0, channels):
-            raise ValueError(f"domain.intensities has {len(self.domain.intensities)} entries for {channels} channels")
+            raise ContradictionError(
+                f"domain.intensities has {len(self.domain.intensities)} entries for {channels} channels",
+                hint=_PER_CHANNEL,
+            )
         names = {label.name for label in self.data.output_labels}
         for rule in self.rules:
             if rule.label != "*" and rule.label not in names:
-                raise ValueError(f"postprocess names label {rule.label!r}; there are {', '.join(sorted(names))}")
+                raise ContradictionError(
+                    f"postprocess names label {rule.label!r}; there are {', '.join(sorted(names))}",
+                    hint="correct the name, or write '*' for each label",
+                )
         if unknown := {name for pair in self.augmentation.swap_labels for name in pair} - set(self.data.labels):
-            raise ValueError(f"augmentation.swap_labels names {', '.join(sorted(unknown))}, not in data.labels")
+            raise ContradictionError(
+                f"augmentation.swap_labels names {', '.join(sorted(unknown))}, not in data.labels",
+                hint=f"correct the name; there are {', '.join(sorted(self.data.labels))}",
+            )
         return self
 
 

@@ -13,7 +13,7 @@ from volseg.image.volume import LARGEST_LABEL, Label
 
 #: What people call the voxels of no structure, beside names with "background" in them.
 _NOTHING = frozenset(
-    {"", "bg", "clear label", "empty", "exterior", "none", "nothing", "null", "outside", "unknown", "void"}
+    {"", "b", "bg", "bkg", "clear label", "empty", "exterior", "none", "nothing", "null", "outside", "unknown", "void"}
     | {"no label", "other", "others", "rest", "unassigned", "unlabeled", "unlabelled"}
 )
 
