@@ -524,7 +524,9 @@ def test_a_tree_of_patients(tmp_path: Path) -> None:
     (tmp_path / "ben" / "notes.txt").write_text("x")
     dataset = find_inputs(tmp_path, ("image",))
     assert ids(dataset) == ["anna_2024-03-01_CT", "ben_scan", "ben_x_scan"]
-    assert reasons(dataset, tmp_path) == {"ben/scan_seg.nii.gz": "its name says that it is a mask, not an image"}
+    assert reasons(dataset, tmp_path) == {
+        "ben/scan_seg.nii.gz": "its name says that it is a mask, not an image; name the file itself to segment it"
+    }
 
 
 def test_channels_are_known_by_name(tmp_path: Path) -> None:

@@ -94,8 +94,9 @@ def test_an_error_names_file_key_value_and_what_is_allowed(
     ],
 )
 def test_what_contradicts_itself_is_refused(assignment: str, message: str) -> None:
-    with pytest.raises(ConfigError, match=f"^plan.yaml: .*{message}"):
+    with pytest.raises(ConfigError, match=f"^plan.yaml: .*{message}") as caught:
         built(assignment)
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -104,7 +105,11 @@ def test_what_contradicts_itself_is_refused(assignment: str, message: str) -> No
         ("trainig.epochs=3", "trainig", "did you mean 'training'?"),
         ("training.epoch=3", "training.epoch", "did you mean 'epochs'?"),
         ("network.chanels=[8]", "network.chanels", "did you mean 'channels'?"),
-        ("preprocessing.normalization=[{method: window, low: 0, hihg: 1}]", None, ""),
+        (
+            "preprocessing.normalization=[{method: window, low: 0, hihg: 1}]",
+            "preprocessing.normalization.0.hihg",
+            "did you mean 'high'?",
+        ),
         (
             "preprocessing.normalization=[{method: zscore, nonzeros: true}]",
             "preprocessing.normalization.0.nonzeros",
@@ -112,7 +117,7 @@ def test_what_contradicts_itself_is_refused(assignment: str, message: str) -> No
         ),
         ("postprocess=[{lable: liver}]", "postprocess.0.lable", "did you mean 'label'?"),
         ("patches.qqq=1", "patches.qqq", "allowed: size, foreground"),
-        ("data.labels.liver.x=1", None, ""),
+        ("data.labels.liver.x=1", None, "for example data.labels={liver: 1, spleen: 2}"),
     ],
 )
 def test_an_unknown_key_suggests_the_nearest(assignment: str, key: str | None, hint: str) -> None:
@@ -120,6 +125,52 @@ def test_an_unknown_key_suggests_the_nearest(assignment: str, key: str | None, h
     if key is not None:
         assert str(error) == f"plan.yaml: there is no key {key!r}"
     assert error.hint == hint
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("data.labels={liver: 1, Liver: 2}", "the values 1 and 2 have one name, 'Liver'"),
+        ("data.labels={left_kidney: 1, left kidney: 2}", "the values 1 and 2 have one name, 'left kidney'"),
+        ("data.labels={liver: 1, spleen: 1}", "two labels have the same value"),
+        ("data.labels={'': 1}", "a label has no name"),
+        ("data.labels={_: 1}", "a label has no name"),
+        ("data.regions=[{name: x, labels: [1], value: 1}, {name: X, labels: [2], value: 2}]", "the same name"),
+    ],
+)
+def test_labels_that_cannot_be_told_apart_are_refused_with_the_way_out(assignment: str, message: str) -> None:
+    error = refused(assignment)
+    assert message in str(error)
+    assert error.hint
+    if "regions" not in assignment:
+        with pytest.raises(ConfigError, match=message):  # before a data set is looked at, too
+            PartialConfig.of(parse_assignments([assignment]))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("data:\n  labels: {liver: 1, liver: 2}\n", "the key 'liver' stands in line 2, and again in line 2"),
+        ("data: {allow_gaps: true}\ntraining: {}\ndata: {}\n", "the key 'data' stands in line 1, and again in line 3"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused_by_file_and_lines(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        read_overrides(path)
+    assert str(caught.value) == f"{path}: {message}"
+    assert caught.value.hint == "keep one of the two"
+    with pytest.raises(ConfigError, match=r"--set .*the key 'a' stands in line 1, and again"):
+        parse_assignments(["data.labels={a: 1, a: 2}"])
+    path.write_text("x: &base {a: 1}\ny: {<<: *base, a: 2}\n")  # what is laid over another is no second key
+    assert read_overrides(path)["y"] == {"a": 2}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_file_of_keys_is_read_in_any_encoding_of_yaml(encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_bytes("data: {labels: {Großhirn: 1}}".encode(encoding))
+    assert read_overrides(tmp_path / "config.yaml") == {"data": {"labels": {"Großhirn": 1}}}
 
 
 def test_a_missing_section_is_named() -> None:
@@ -266,7 +317,7 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
     [
         (b"a: [1, 2", "is not YAML"),
         (b"a:\n\t- b", "is not YAML"),
-        (b"\xff\xfe\x00a", "is not YAML"),
+        (b"a: \xff\xfe\x00", "is not YAML"),
         (b"- a\n- b", "holds list, not a mapping"),
         (b"just words", "holds str, not a mapping"),
         (b"!!python/object/apply:os.system ['true']", "is not YAML"),

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import volseg
-from volseg.config import Config, parse_assignments
-from volseg.config.keys import SYNONYMS, known_keys
+from volseg.config import Config, PartialConfig, parse_assignments
+from volseg.config.keys import EXAMPLES, SYNONYMS, known_keys
 from volseg.errors import ConfigError
 
 NOWHERE = Path("/there/is/no/such/folder")
@@ -74,6 +74,68 @@ def test_a_number_in_place_of_a_section_lists_its_keys() -> None:
     assert refused("patches=64").hint == "its keys are size, foreground"
     assert "did you mean" not in refused("network=resnet50").hint
     assert "[{method: zscore}]" in refused("preprocessing.normalization=zscore").hint
+
+
+@pytest.mark.parametrize(
+    "assignment",
+    [
+        "data.labels=[liver]",
+        "data.labels=liver",
+        "data.labels.liver=one",
+        "data.channels=t1",
+        "data.regions={whole: [1, 2]}",
+        "data.segments={liver: Leber}",
+        "data.series=CT",
+        "data.series.ct.slices=5",
+        "data.structures.liver={}",
+        "data.structures.liver.color=red",
+        "preprocessing.spacing_mm=1",
+        "preprocessing.normalization=[{}]",
+        "patches.size=64",
+        "patches.size=[64, 64]",
+        "patches.size=[64, 64, 64, 64]",
+        "augmentation.rotation_degrees=15",
+        "augmentation.gamma=1",
+        "network={name: unet, channels: 16}",
+        "network={name: dynunet, strides: 2}",
+        "inference.mirror_axes=true",
+        "postprocess={liver: 1}",
+        "domain.spacings_mm=1",
+    ],
+)
+def test_a_value_of_another_form_is_answered_with_one_of_the_right_form(assignment: str) -> None:
+    error = refused(assignment)
+    key = ".".join(assignment.partition("=")[0].split(".")[:2])
+    assert error.hint.startswith(f"for example {key}")
+    assert "tuple, given" not in str(error)
+    example = error.hint.removeprefix("for example ")
+    assert PartialConfig.of({"network": {"name": "unet"}}).laid_over_partial(parse_assignments([example])) is not None
+
+
+def test_every_example_is_allowed() -> None:
+    for key, example in EXAMPLES.items():
+        assert PartialConfig.of(parse_assignments([f"{key}={example}"])).states(key)
+
+
+@pytest.mark.parametrize("given", ["x", "-1", "1.5", "[0]"])
+def test_a_fold_that_is_none_is_told_of_numbers_and_all(given: str) -> None:
+    error = refused(f"training.fold={given}")
+    assert "training.fold: it is the number of a fold, from 0, or all; given " in str(error)
+    assert error.hint == "for example training.fold=all"
+
+
+@pytest.mark.parametrize(
+    ("assignment", "hint"),
+    [
+        ("data.structures.liver.lke=liver", "did you mean 'like'?"),
+        ("data.series.image.modalty=CT", "did you mean 'modality'?"),
+        ("data.series.ct.modalty=CT", "did you mean 'modality'?"),  # "ct" is a normalization, too
+        ("preprocessing.normalization=[{method: window, low: 0, hihg: 1}]", "did you mean 'high'?"),
+        ("data.structures.liver=liver", "its keys are like, type, category, modifier, region, color"),
+    ],
+)
+def test_a_wrong_key_inside_a_dictionary_or_a_list_names_the_one_that_was_meant(assignment: str, hint: str) -> None:
+    assert refused(assignment).hint == hint
 
 
 def test_keys_of_a_network_are_checked_before_the_data_set_is_read() -> None:

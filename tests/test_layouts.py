@@ -8,6 +8,7 @@ import logging
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,10 @@ from numpy.typing import ArrayLike
 
 import volseg
 from volseg.cases import (
+    Case,
     Dataset,
     Split,
+    annotated_labels,
     check_others,
     choose_splits,
     find_dataset,
@@ -36,7 +39,7 @@ from volseg.config import TrainingConfig, merge
 from volseg.errors import ConfigError, DataError, GeometryError
 from volseg.image.geometry import AxisOrder, Geometry
 from volseg.image.volume import Label, Mask, Volume
-from volseg.io import MasksSource, discover, read_mask, write_mask, write_volume
+from volseg.io import FileSource, MasksSource, discover, read_mask, write_mask, write_volume
 
 SHAPE = (5, 4, 3)
 GRID = Geometry(SHAPE, np.diag([1.0, 1.5, 2.0, 1.0]))
@@ -523,6 +526,71 @@ def test_a_list_may_state_the_split(tmp_path: Path) -> None:
     assert "some entries state a 'fold'" in dataset.remarks[0]
 
 
+@pytest.mark.parametrize("validation", ["val", "valid", "validation"])
+def test_lists_go_by_any_of_their_usual_names(validation: str, tmp_path: Path) -> None:
+    entries = scans(tmp_path, "a", "b", "c", "d", channels=("ct",))
+    image(tmp_path / "new.nii.gz")
+    lists = {"train": entries[:2], "training": entries[2:3], validation: entries[3:], "test": ["new.nii.gz"]}
+    path = datalist(tmp_path / "list.json", **lists)
+    dataset = find_dataset(path)
+    assert dataset.splits == (Split(("a_a_ct", "b_b_ct", "c_c_ct"), ("d_d_ct",)),)
+    assert dataset.set_aside == ()
+    assert ids(find_inputs(path, ("ct",))) == ["new"]
+
+
+def test_cases_in_a_list_of_another_name_do_not_vanish(tmp_path: Path) -> None:
+    entries = scans(tmp_path, "a", "b", "c", channels=("ct",))
+    more = {
+        "holdout": entries[2:],
+        "unseen": ["new.nii.gz"],
+        "tags": ["ct", "abdomen"],
+        "val": 0.2,
+        "license": {"a": 1},
+    }
+    path = datalist(tmp_path / "list.json", training=entries[:2], **more)
+    for dataset in (find_dataset(path), find_inputs(path, ("ct",))):
+        assert ids(dataset) == ["a_a_ct", "b_b_ct"]
+        said = reasons(dataset, tmp_path)
+        assert set(said) == {"scans/c/c_ct.nii.gz", "new.nii.gz"}
+        assert "listed under 'holdout' in list.json; call that list training, " in said["scans/c/c_ct.nii.gz"]
+
+
+def test_files_that_nnunet_lists_by_case_are_its_cases(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        image(tmp_path / "imagesTr" / f"{name}_0000.nii.gz")
+        mask(tmp_path / "labelsTr" / f"{name}.nii.gz", 1)
+    far = image(tmp_path / "far" / "x.nii.gz")
+    listed = {
+        "a": {"images": ["imagesTr/a_0000.nii.gz"], "label": "labelsTr/a.nii.gz"},
+        "far_1": {"images": [str(far)], "label": "labelsTr/b.nii.gz"},
+        "no_label": {"images": ["imagesTr/b_0000.nii.gz"]},
+        "nothing": None,
+    }
+    datalist(tmp_path / "dataset.json", channel_names={"0": "CT"}, labels={"background": 0, "x": 1}, dataset=listed)
+    dataset = find_dataset(tmp_path)
+    assert pairs(dataset, tmp_path) == {
+        "a": ("imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz"),
+        "far_1": ("far/x.nii.gz", "labelsTr/b.nii.gz"),
+    }
+    said = reasons(dataset, tmp_path)
+    assert "not listed in dataset.json" in said["imagesTr/c_0000.nii.gz"]
+    assert "has no 'label'" in said["imagesTr/b_0000.nii.gz"]
+    assert "has no 'image'" in said["dataset.json"]
+    # A description of the data set under that key is no list.
+    datalist(tmp_path / "dataset.json", labels={"background": 0, "x": 1}, dataset={"name": "liver"})
+    assert ids(find_dataset(tmp_path)) == ["a", "b", "c"]
+
+
+def test_names_in_a_dataset_json_belong_to_any_folders_of_images_and_labels(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        image(tmp_path / "images" / f"{name}.nii.gz")
+        mask(tmp_path / "labels" / f"{name}.nii.gz", 1)
+    datalist(tmp_path / "dataset.json", channel_names={"0": "CT"}, labels={"background": 0, "liver": 1})
+    dataset = find_dataset(tmp_path)
+    assert (ids(dataset), dataset.channels, dataset.labels) == (["a", "b"], ("ct",), {"liver": 1})
+    assert ids(find_inputs(tmp_path, ("ct",))) == ["a", "b"]
+
+
 def test_entries_that_cannot_be_used_do_not_stop_the_others(tmp_path: Path) -> None:
     good, short, unlabelled, gone, twice = scans(tmp_path, "good", "short", "unlabelled", "gone", "other")
     short["image"] = "scans/short/short_t1.nii.gz"
@@ -564,6 +632,28 @@ def test_a_json_that_lists_no_cases_is_refused_by_name(content: dict[str, object
     path = datalist(tmp_path / "some.json", **content)
     with pytest.raises(DataError, match=r"some\.json lists no cases"):
         find_dataset(path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_json_is_read_in_any_unicode_encoding(encoding: str, tmp_path: Path) -> None:
+    image(tmp_path / "imagesTr" / "p.nii.gz")
+    mask(tmp_path / "labelsTr" / "p.nii.gz", 1)
+    (tmp_path / "dataset.json").write_bytes('{"labels": {"Großhirn": 1}}'.encode(encoding))
+    assert find_dataset(tmp_path).labels == {"Großhirn": 1}
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['{"labels": {"Größe": 1}}'.encode("latin-1"), b'{"labels": {"a": 1},}', b"", b"null", b'["a"]', b"\xff\xfe\x00"],
+)
+def test_a_dataset_json_that_is_none_is_refused_with_the_form_it_has(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "imagesTr").mkdir()
+    (tmp_path / "labelsTr").mkdir()
+    (tmp_path / "dataset.json").write_bytes(content)
+    with pytest.raises(DataError, match=r"dataset\.json is no JSON object: ") as caught:
+        find_dataset(tmp_path)
+    assert '"labels": {"background": 0, "liver": 1}' in caught.value.hint
+    assert "codec" not in str(caught.value)
 
 
 def test_training_holds_out_what_the_list_says(tmp_path: Path) -> None:
@@ -1035,6 +1125,16 @@ def test_what_is_annotated_is_checked_before_training(dataset: Path, tmp_path: P
     assert inspection.readiness.usable == 4
     with pytest.raises(ConfigError, match="case_3: annotated names spleen"):
         volseg.plan(tmp_path / "list.csv")
+
+
+@pytest.mark.parametrize("spelling", ["Liver", "LIVER", "Leber"])
+def test_what_is_annotated_may_be_spelled_as_names_are_elsewhere(spelling: str, tmp_path: Path) -> None:
+    path = mask(tmp_path / "seg.nii.gz", 1)
+    labels = (Label(1, "liver", aliases=("Leber",)), Label(2, "left_kidney"))
+    case = Case("p", {"image": FileSource(path)}, FileSource(path), annotated=frozenset({spelling, "Left kidney"}))
+    assert annotated_labels(case, labels, {1, 2}) == {"liver", "left_kidney"}
+    with pytest.raises(ConfigError, match=r"annotated names Milz; data\.labels lists liver, left_kidney"):
+        annotated_labels(replace(case, annotated=frozenset({"Milz"})), labels, {1})
 
 
 def test_one_structure_may_be_spelled_in_several_ways(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import trimesh
 from conftest import rotation
 from numpy.typing import NDArray
 
+from volseg.cases.case_ids import is_case_id
 from volseg.exporting.mesh import write_glb, write_meshes
 from volseg.image.geometry import Geometry
 from volseg.image.volume import Label, Mask
@@ -291,6 +292,15 @@ def test_names_that_clash_or_are_not_allowed_get_files_of_their_own(tmp_path: Pa
     assert sorted((tmp_path / "case.1").glob("[!.]*")) == sorted(paths)
     for path, label in zip(paths, labels, strict=True):
         check(read_stl(path), mask, label.value)
+
+
+@pytest.mark.parametrize("name", ["CON", "nul", "com1.x", "LPT9", "aux"])
+def test_a_mesh_has_a_name_that_every_system_can_have(name: str, tmp_path: Path) -> None:
+    array = np.zeros((5, 5, 5), np.uint8)
+    array[1:4, 1:4, 1:4] = 1
+    (path,) = write_meshes(Mask(array, make_geometry(shape=array.shape), (Label(1, name),)), tmp_path, "stl")
+    assert is_case_id(path.stem)
+    assert path.stem.startswith(f"_{name}-")  # a hash tells it from a label that is called so
 
 
 def test_equal_names_are_two_nodes(tmp_path: Path) -> None:

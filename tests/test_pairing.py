@@ -113,6 +113,14 @@ def test_names_without_a_partner_are_shown(folders) -> None:
     assert caught.value.hint == "masks: a; references: b"
 
 
+def test_a_folder_without_masks_is_told_as_such(folders, tmp_path: Path) -> None:
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks" / "model.pt").write_bytes(b"")  # a run, where its predictions were meant
+    with pytest.raises(DataError, match=r"there is no mask in .*masks") as caught:
+        folders([], ["b"])
+    assert "the folder that `volseg predict` wrote" in caught.value.hint
+
+
 def test_probabilities_are_no_masks(tmp_path: Path) -> None:
     _, mask = make_case(0)
     for name in ("a", "a.probabilities"):

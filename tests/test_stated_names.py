@@ -445,6 +445,51 @@ def test_labels_that_contradict_themselves_are_refused(stated: object, message: 
         stated_labels({"labels": stated})
 
 
+@pytest.mark.parametrize(
+    ("stated", "message"),
+    [
+        ({"liver": 0, "spleen": 1}, "the value 0 is background, and 'liver' would be lost under it"),
+        ({"0": "liver", "1": "spleen"}, "the value 0 is background, and 'liver' would be lost under it"),
+        ({"spleen": 1, "background": 2}, "'background' has the value 2, and background is 0"),
+        ({"1": "spleen", "2": "Background"}, "'Background' has the value 2, and background is 0"),
+    ],
+)
+def test_zero_is_background_and_nothing_else_is(stated: Mapping[str, object], message: str, tmp_path: Path) -> None:
+    from volseg.cases.dataset_json import stated_labels
+    from volseg.cases.layouts.bids_names import _read_table
+
+    pairs = [(int(key), value) if key.isdecimal() else (value, key) for key, value in stated.items()]
+    (tmp_path / "labels.json").write_text(json.dumps([{"value": value, "name": name} for value, name in pairs]))
+    (tmp_path / "dseg.tsv").write_text("index\tname\n" + "".join(f"{value}\t{name}\n" for value, name in pairs))
+    for read in (
+        lambda: stated_labels({"labels": stated}),
+        lambda: read_labels(tmp_path / "labels.json"),
+        lambda: _read_table(tmp_path / "dseg.tsv"),
+    ):
+        with pytest.raises(DataError, match=message) as caught:
+            read()
+        assert "background" in caught.value.hint
+
+
+@pytest.mark.parametrize("nothing", ["background", "Background (air)", "Clear Label", "unlabelled", "other", ""])
+def test_zero_may_be_called_whatever_means_nothing(nothing: str) -> None:
+    from volseg.cases.dataset_json import stated_labels
+
+    assert stated_labels({"labels": {"0": nothing, "1": "liver"}}) == ({"liver": 1}, {})
+
+
+@pytest.mark.parametrize("spelling", ["Ignore", "IGNORE"])
+def test_what_nobody_looked_at_is_known_in_any_letter_case(spelling: str, data_set, tmp_path: Path) -> None:
+    from volseg.cases.dataset_json import stated_labels
+
+    for seed, mask in enumerate(data_set()):
+        write_mask(mask, tmp_path / "labels" / f"c{seed}.nii.gz")
+    stated(tmp_path / "labels", {"ball": 1, spelling: 2})
+    config = volseg.plan(tmp_path).config
+    assert (config.data.ignored_value, [label.name for label in config.data.output_labels]) == (2, ["ball"])
+    assert stated_labels({"labels": {"whole": [1, 2], spelling: 9}})[1] == {"whole": (1, 2)}
+
+
 def test_a_list_above_the_folder_of_references_rules(tmp_path: Path) -> None:
     (tmp_path / "Masks").mkdir()
     (tmp_path / "labels.json").write_text('{"1": "liver"}')

@@ -510,6 +510,18 @@ def test_two_runs_never_write_into_one_folder(resume: bool, dataset: Path, tmp_p
     assert train_folder(dataset, tmp_path / "run", tree).results  # the lock went with its owner
 
 
+def test_a_run_that_is_not_there_to_resume_is_told(
+    dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A path may be misspelled; a script may always ask to resume."""
+    too_small = merge(TINY, {"patches": {"size": [2, 2, 2]}})  # it ends before anything is prepared
+    for told in (True, False):
+        caplog.clear()
+        with pytest.raises(ConfigError, match="a single voxel"):
+            train_folder(dataset, tmp_path / "rum", too_small, resume=True)
+        assert (f"there is no run to resume in {tmp_path / 'rum'}: a new one begins" in caplog.text) is told
+
+
 def test_a_case_that_cannot_be_used_is_listed_and_the_others_train(dataset: Path, tmp_path: Path) -> None:
     data = shutil.copytree(dataset, tmp_path / "data")
     (data / "images" / "case_2.nii.gz").write_bytes((data / "images" / "case_2.nii.gz").read_bytes()[:200])

@@ -110,7 +110,7 @@ def train(  # noqa: PLR0913  each is an option of the command
         fold: Which fold is held out for validation, or "all", one network each.
         start_from: A run, a model or a file of weights to start with, as far as it fits.
         allow_gaps: Whether DICOM series with missing slices are bridged by interpolation.
-        resume: Go on with the interrupted run in `output`.
+        resume: Go on with the interrupted run in `output`; where there is none, one begins, with a warning.
         overwrite: Whether files of the user's that lie where those of the run are to be are given up; never a run.
         progress: Told per case and per step.
 

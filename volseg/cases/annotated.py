@@ -15,7 +15,8 @@ from volseg.io.mask_per_label import label_of_file
 def annotated_labels(case: Case, labels: Sequence[Label], values: Collection[int]) -> frozenset[str] | None:
     """What was looked for when the reference of a case was drawn, by the names of the labels.
 
-    Masks per structure are called as their authors like, and may be of more structures than are wanted.
+    A label may be called as in any other file: in another letter case, or as `data.segments` says. Masks per structure
+    may be of more structures than are wanted.
 
     Args:
         case: With a reference.
@@ -32,19 +33,20 @@ def annotated_labels(case: Case, labels: Sequence[Label], values: Collection[int
     if case.annotated is None:
         return None
     known = [label.name for label in labels]
+    called = {name: label_of_file(name, labels) for name in case.annotated}
+    annotated = frozenset(label.name for label in called.values() if label is not None)
     if isinstance(case.reference, MasksSource):
-        meant = {label.name for name in case.annotated if (label := label_of_file(name, labels)) is not None}
-        return None if meant == set(known) else frozenset(meant)
-    if strange := sorted(case.annotated - set(known)):
+        return None if annotated == set(known) else annotated
+    if strange := sorted(name for name, label in called.items() if label is None):
         listed = ", ".join(known) or "none"
         raise ConfigError(
             f"case {case.case_id}: annotated names {', '.join(strange)}; data.labels lists {listed}",
             hint="correct the manifest, or give the labels their names in data.labels",
         )
-    marked = {label.name for label in labels if label.value in values} - {*case.annotated, IGNORE}
+    marked = {label.name for label in labels if label.value in values} - {*annotated, IGNORE}
     if marked:
         raise DataError(
             f"the reference marks {', '.join(sorted(marked))}, which it is said not to annotate",
             hint="add it to what is annotated, or correct the reference",
         )
-    return case.annotated
+    return annotated

@@ -17,7 +17,7 @@ from volseg.image.volume import LARGEST_LABEL
 from volseg.io import FileSource, SegmentsSource, Source, read_volume
 
 #: Why a file of a folder is not segmented.
-MASK_BY_NAME = "its name says that it is a mask, not an image"
+MASK_BY_NAME = "its name says that it is a mask, not an image; name the file itself to segment it"
 STRUCTURES = "it marks structures in images, it is no image"
 
 #: The finest atlases name some hundred structures.

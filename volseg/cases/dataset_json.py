@@ -10,10 +10,12 @@ from typing import Any
 
 from volseg.config import IGNORE
 from volseg.errors import DataError
+from volseg.image.naming import plain_name, refuse_misplaced_background
 from volseg.image.terminology import lookup
 from volseg.image.volume import LARGEST_LABEL, Label
 from volseg.io.json_files import read_json
 
+_HINT = 'write it as {"channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1}}'
 _LABELS_HINT = 'for example "labels": {"background": 0, "liver": 1}'
 
 
@@ -23,12 +25,12 @@ def read_dataset_json(path: Path) -> dict[str, Any]:
     Raises:
         DataError: If it is no JSON object.
     """
-    return read_json(path, _object, "is no JSON object")
+    return read_json(path, _object, "is no JSON object", _HINT)
 
 
 def _object(content: Any) -> dict[str, Any]:
     if not isinstance(content, dict):
-        raise TypeError(f"it holds a {type(content).__name__}")
+        raise TypeError(f"it holds {'null' if content is None else f'a {type(content).__name__}'}")
     return content
 
 
@@ -59,7 +61,7 @@ def stated_labels(description: Mapping[str, Any]) -> tuple[dict[str, int], dict[
         Label name -> value, of each value there is; region name -> values, empty if there are none.
 
     Raises:
-        DataError: If a value is no whole number, or a region includes the background.
+        DataError: If a value is no whole number, a region includes the background, or something else has its value.
     """
     stated = description.get("labels", {})
     if not isinstance(stated, dict):
@@ -145,9 +147,12 @@ class _Entry:
         # A name may look like a number: what stands for values is a number in nnU-Net, a name in the Decathlon.
         by_value = str(key).isdecimal() and isinstance(value, str)
         name, number = (value, key) if by_value else (str(key), value)
+        name = IGNORE if plain_name(name) == IGNORE else name
         values = number if isinstance(number, list) else [number]
         if not values or not all(str(part).isdecimal() for part in values):
             raise DataError(
                 f"dataset.json: label {name!r} has value {number!r}, which is not a whole number", hint=_LABELS_HINT
             )
+        if not isinstance(number, list):
+            refuse_misplaced_background(name, int(number), "dataset.json")
         return cls(name, tuple(dict.fromkeys(int(part) for part in values)), isinstance(number, list))

@@ -89,7 +89,8 @@ def read_splits(path: Path) -> tuple[Split, ...]:
     Raises:
         DataError: If it is not of that form.
     """
-    return read_json(path, lambda entries: tuple(_split(entry) for entry in entries), "is no list of splits")
+    hint = 'write it as [{"train": ["p1", "p2"], "val": ["p3"]}], a split per fold, or train into a new --output'
+    return read_json(path, lambda entries: tuple(_split(entry) for entry in entries), "is no list of splits", hint)
 
 
 def _split(entry: Mapping[str, Any]) -> Split:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from volseg.cases.case import Case, Dataset, names_a_reference
 from volseg.cases.dataset_json import mask_labels, read_dataset_json, reference_labels
+from volseg.config import with_ignore
 from volseg.errors import DataError
 from volseg.image.naming import is_unnamed, matched, plain_name
 from volseg.image.terminology import Structure, lookup
@@ -183,9 +184,9 @@ def with_stated_names(dataset: Dataset, root: Path) -> Dataset:
         for case in dataset.cases
     )
     if dataset.labels:
-        return replace(dataset, cases=cases)
+        return replace(dataset, cases=cases, labels=with_ignore(dataset.labels))
     labels = {label.name: label.value for label in united(case.reference for case in cases).labels}
-    return replace(dataset, cases=cases, labels=labels)
+    return replace(dataset, cases=cases, labels=with_ignore(labels))
 
 
 def refuse_unclear_values(cases: Sequence[Case]) -> None:

@@ -16,6 +16,7 @@ from volseg.config.data import (
     Region,
     Window,
     ZScore,
+    with_ignore,
 )
 from volseg.config.dicom import NO_RULES, DicomRules, SeriesRule, StructureConfig
 from volseg.config.domain import DomainConfig, IntensityRange
@@ -87,4 +88,5 @@ __all__ = [
     "read_config",
     "read_overrides",
     "validate",
+    "with_ignore",
 ]

@@ -5,20 +5,45 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from volseg.config.dicom import DicomRules, StructureConfig
 from volseg.config.modality import UNKNOWN, Modalities
-from volseg.config.section import Axis, Fraction, Section, SpacingMm, Triple
+from volseg.config.section import Axis, ContradictionError, Fraction, Section, SpacingMm, Triple
+from volseg.errors import DataError
+from volseg.image.naming import plain_name, refuse_one_name_twice
 from volseg.image.terminology import lookup
 from volseg.image.volume import Label
 
 #: The label that says where a reference says nothing.
 IGNORE = "ignore"
 
+_OWN_NAME, _OWN_VALUE = "give each a name of its own", "give each a value of its own"
+
+
+def with_ignore(labels: Mapping[str, int]) -> dict[str, int]:
+    """Labels, of which that of what nobody looked at is called so however it is spelled: names have no case."""
+    return {IGNORE if plain_name(name) == IGNORE else name: value for name, value in labels.items()}
+
+
+def _told_apart(labels: dict[str, int]) -> dict[str, int]:
+    """Refuse labels that masks and tables could not tell apart."""
+    if not all(map(plain_name, labels)):
+        raise ContradictionError(f"a label has no name: {labels}", hint="name it, for example {liver: 1}")
+    if len(set(labels.values())) < len(labels):
+        raise ContradictionError(f"two labels have the same value: {labels}", hint=_OWN_VALUE)
+    try:
+        refuse_one_name_twice([Label(value, name) for name, value in labels.items()])
+    except DataError as error:
+        raise ContradictionError(f"{error}: case and underscores do not matter", hint=error.hint) from error
+    return with_ignore(labels)
+
+
 ChannelNames = Annotated[tuple[str, ...], Field(min_length=1)]
 Others = Literal["refuse", "background"]
-LabelValues = Annotated[dict[str, Annotated[int, Field(ge=1, le=65535)]], Field(min_length=1)]
+LabelValues = Annotated[
+    dict[str, Annotated[int, Field(ge=1, le=65535)]], Field(min_length=1), AfterValidator(_told_apart)
+]
 
 
 class Region(Section):
@@ -66,32 +91,39 @@ class DataConfig(DicomRules):
 
     @model_validator(mode="after")
     def _consistent(self) -> DataConfig:
-        values = list(self.labels.values())
-        if len(set(values)) != len(values):
-            raise ValueError(f"two labels have the same value: {self.labels}")
         if not self.learned_labels:
-            raise ValueError(f"{IGNORE!r} marks what cannot be learned from; there is no other label")
+            raise ContradictionError(
+                f"{IGNORE!r} marks what cannot be learned from; there is no other label", hint="list others, too"
+            )
         if len(set(self.channels)) != len(self.channels):
-            raise ValueError(f"two channels have the same name: {', '.join(self.channels)}")
-        for attribute in ("name", "value"):
-            if len({getattr(region, attribute) for region in self.regions}) != len(self.regions):
-                raise ValueError(f"two regions have the same {attribute}")
+            raise ContradictionError(f"two channels have the same name: {', '.join(self.channels)}", hint=_OWN_NAME)
+        if len({plain_name(region.name) for region in self.regions}) < len(self.regions):
+            raise ContradictionError("two regions have the same name", hint=_OWN_NAME)
+        if len({region.value for region in self.regions}) < len(self.regions):
+            raise ContradictionError("two regions have the same value", hint=_OWN_VALUE)
         for region in self.regions:
             if unknown := set(region.labels) - {label.value for label in self.learned_labels}:
-                raise ValueError(
-                    f"region {region.name!r} is made of labels {sorted(unknown)}, which are not in data.labels"
+                raise ContradictionError(
+                    f"region {region.name!r} is made of labels {sorted(unknown)}, which are not in data.labels",
+                    hint="correct the region, or list them in data.labels",
                 )
         outputs = {*self.labels, *(region.name for region in self.regions)}
         known = {"series": set(self.channels), "segments": set(self.labels), "structures": outputs}
         for key, names in known.items():
             if strange := set(getattr(self, key)) - names:
-                raise ValueError(f"{key} names {', '.join(sorted(strange))}; there are {', '.join(sorted(names))}")
+                raise ContradictionError(
+                    f"{key} names {', '.join(sorted(strange))}; there are {', '.join(sorted(names))}",
+                    hint=f"correct the name in data.{key}",
+                )
         return self
 
     @model_validator(mode="after")
     def _a_modality_for_each_channel(self) -> DataConfig:
         if len(self.modality) not in (0, 1, len(self.channels)):
-            raise ValueError(f"modality has {len(self.modality)} entries for {len(self.channels)} channels")
+            raise ContradictionError(
+                f"modality has {len(self.modality)} entries for {len(self.channels)} channels",
+                hint="give one for each channel, or one for all",
+            )
         return self
 
     @property

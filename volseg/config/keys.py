@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
+import types
 from collections.abc import Mapping, Sequence
-from typing import Any, get_args
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
@@ -33,6 +35,33 @@ _NORMALIZATIONS: Mapping[str, type[Section]] = {
 _UNION_MEMBERS = {**NETWORKS, **_NORMALIZATIONS}
 #: What pydantic calls it when something else stands where a section belongs.
 _NO_SECTION = {"model_type", "model_attributes_type"}
+#: What pydantic calls it when something else stands where several values belong.
+_FORMS = {
+    "tuple_type": "it is a list",
+    "dict_type": "it is a dictionary",
+    "mapping_type": "it is a dictionary",
+    "union_tag_not_found": "it is a dictionary with a method",
+}
+#: Values of keys that hold several, or one of two kinds, where the default does not show them.
+EXAMPLES = {
+    "data.channels": "[t1, flair]",
+    "data.modality": "[MR, MR]",
+    "data.labels": "{liver: 1, spleen: 2}",
+    "data.regions": "[{name: whole, labels: [1, 2], value: 1}]",
+    "data.series": "{image: {modality: CT, image_type: [ORIGINAL], slices: [20, 500]}}",
+    "data.segments": "{liver: [Leber, 'SCT:10200004']}",
+    "data.structures": "{graft: {like: liver, color: [180, 80, 60]}}",
+    "preprocessing.spacing_mm": "[1.0, 1.0, 2.5]",
+    "preprocessing.normalization": "[{method: window, low: -160, high: 240}]",
+    "patches.size": "[96, 96, 64]",
+    "augmentation.flip_axes": "[left-right]",
+    "augmentation.swap_labels": "[[left kidney, right kidney]]",
+    "training.fold": "all",
+    "inference.mirror_axes": "[left-right]",
+    "postprocess": "[{label: liver, keep_largest: true}]",
+    "domain.intensities": "[{low: [-1024, -900], high: [200, 400]}]",
+    "domain.spacings_mm": "[[0.7, 0.9], [0.7, 0.9], [1.0, 5.0]]",
+}
 
 #: What other programs call a key, without case and separators.
 SYNONYMS = {
@@ -82,14 +111,15 @@ _SLIP, _ALIKE = 0.8, 0.6
 
 
 def explained(error: ValidationError, origin: str, root: type[Section]) -> ConfigError:
-    """The first fault that pydantic found, as one line and a hint.
+    """The first fault that pydantic found, as one line and a hint; a key that is misspelled before one that is missing.
 
     Args:
         error: What pydantic says.
         origin: Where the keys came from.
         root: The whole configuration.
     """
-    return _fault(error.errors()[0], origin, root)
+    faults = error.errors()
+    return _fault(next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0]), origin, root)
 
 
 def check_network(keys: Mapping[str, Any], name: str | None, origin: str, root: type[Section]) -> None:
@@ -128,9 +158,11 @@ def _fault(first: Mapping[str, Any], origin: str, root: type[Section]) -> Config
 
 def _explain(first: Mapping[str, Any]) -> str:
     path = ".".join(str(part) for part in _key_path(first["loc"]))
-    message = first["msg"].removeprefix("Value error, ")
+    message = _FORMS.get(first["type"], first["msg"].removeprefix("Value error, "))
     if first["type"] == "extra_forbidden":
         return f"there is no key {path!r}"
+    if first["type"] == "missing" and isinstance(first["loc"][-1], int):
+        return f"{path.rpartition('.')[0]}: it has too few entries, given {first['input']!r}"
     if first["type"] == "missing":
         return f"key {path!r} is missing"
     if first["type"] == "literal_error":
@@ -146,7 +178,7 @@ def _hint(first: Mapping[str, Any], root: type[Section]) -> str:
     path = ".".join(str(part) for part in _key_path(location))
     if first["type"] == "extra_forbidden":
         *parents, wrong = location
-        allowed = list(getattr(_section_at(parents, root), "model_fields", {}))
+        allowed = keys_in(_section_at(parents, root), every_kind=False)
         return _meant(path.rpartition(".")[0], str(wrong), allowed, root)
     if first["type"] in _NO_SECTION:
         section = _section_at(location, root)
@@ -154,7 +186,18 @@ def _hint(first: Mapping[str, Any], root: type[Section]) -> str:
         return f"{meant}its keys are {', '.join(keys_in(section))}"
     if path == "preprocessing.normalization" and given in list(_NORMALIZATIONS):
         return f"did you mean '{path}=[{{method: {given}}}]'? there is one for each channel"
-    return ""
+    return getattr(first.get("ctx", {}).get("error"), "hint", "") or _example(path, root)
+
+
+def _example(path: str, root: type[Section]) -> str:
+    """What the key at a path, or the one that it lies in, may look like; empty for a key of one value."""
+    section, *below = path.split(".")
+    key = ".".join([section, *below[:1]])
+    if example := EXAMPLES.get(key, EXAMPLES.get(section, "")):
+        return f"for example {key if key in EXAMPLES else section}={example}"
+    kinds = [kind for kind in _kinds(_section_at((section,), root)) if below and below[0] in kind.model_fields]
+    default = kinds[0].model_fields[below[0]].default if kinds else None
+    return f"for example {key}={json.dumps(default)}" if isinstance(default, tuple) else ""
 
 
 def _meant(section: str, wrong: str, allowed: Sequence[str], root: type[Section]) -> str:
@@ -189,15 +232,18 @@ def known_keys(root: type[Section]) -> list[str]:
     """Every section, and every key in one: "training", "training.epochs" ..."""
     keys = []
     for name in root.model_fields:
-        inside = [] if name == "postprocess" else keys_in(_section_at((name,), root))  # that is a list of sections
-        keys += [name, *(_dotted(name, key) for key in inside)]
+        keys += [name, *(_dotted(name, key) for key in keys_in(_section_at((name,), root)))]
     return keys
 
 
-def keys_in(section: Any) -> list[str]:
+def keys_in(section: Any, *, every_kind: bool = True) -> list[str]:
     """The keys of a section; where it is one of several, as the network is, those of each."""
-    kinds = NETWORKS.values() if section in NETWORKS.values() else [section]
+    kinds = _kinds(section) if every_kind else [section]
     return list(dict.fromkeys(key for kind in kinds for key in getattr(kind, "model_fields", {})))
+
+
+def _kinds(section: Any) -> list[Any]:
+    return list(NETWORKS.values()) if section in NETWORKS.values() else [section]
 
 
 def _names_in(section: Any) -> list[str]:
@@ -213,17 +259,18 @@ def _dotted(section: str, key: str) -> str:
 
 
 def _section_at(location: Sequence[int | str], root: type[Section]) -> Any:
-    """The class of the section at a place that pydantic names."""
-    section: Any = root
+    """The class of the section, or the type of the value, at a place that pydantic names."""
+    kind: Any = root
     for part in location:
-        if part in _UNION_MEMBERS:
-            section = _UNION_MEMBERS[str(part)]
-        elif isinstance(part, str):
-            field = getattr(section, "model_fields", {}).get(part)
-            section = field.annotation if field is not None else None
-            while inner := get_args(section):  # the sections in a tuple that may be left out
-                section = inner[0]
-    return section
+        fields = getattr(kind, "model_fields", None)
+        if fields is None:  # what a list or a dictionary holds
+            held = [inner for inner in get_args(kind) if inner is not ...]
+            kind = held[-1] if held else None
+        else:
+            kind = fields[part].annotation if part in fields else _UNION_MEMBERS.get(str(part))
+        while get_origin(kind) in {Annotated, Union, types.UnionType}:  # what may be left out, or one of several
+            kind = get_args(kind)[0]
+    return kind
 
 
 def _key_path(location: Sequence[int | str]) -> list[int | str]:

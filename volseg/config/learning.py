@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 
-from volseg.config.section import Fraction, IntTriple, Section
+from volseg.config.section import ContradictionError, Fraction, IntTriple, Section
 
 #: Of a run that neither epochs nor minutes end.
 _EPOCHS = 200
+
+
+def _fold(given: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    """One fault for a value that is neither of the two; pydantic has one for each."""
+    try:
+        return check(given)
+    except ValidationError as error:
+        raise ValueError(f"it is the number of a fold, from 0, or all; given {given!r}") from error
+
+
+Fold = Annotated[Annotated[int, Field(ge=0)] | Literal["all"], WrapValidator(_fold)]
 
 
 class PatchConfig(Section):
@@ -91,7 +102,7 @@ class TrainingConfig(Section):
     validation_interval: Annotated[int, Field(ge=0)] = 0
     patience: Annotated[int, Field(ge=0)] = 0
     folds: Annotated[int, Field(ge=2)] = 5
-    fold: Annotated[int, Field(ge=0)] | Literal["all"] = 0
+    fold: Fold = 0
     holdout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     split: Literal["stated", "dealt"] = "stated"
     validation_cases: Annotated[int, Field(ge=1)] = 16
@@ -108,11 +119,17 @@ class TrainingConfig(Section):
     @model_validator(mode="after")
     def _fold_exists(self) -> TrainingConfig:
         if self.fold != "all" and self.fold >= self.folds:
-            raise ValueError(f"fold {self.fold} does not exist: there are {self.folds}, counted from 0")
+            raise ContradictionError(
+                f"fold {self.fold} does not exist: there are {self.folds}, counted from 0",
+                hint=f"choose 0 to {self.folds - 1}, or all",
+            )
         return self
 
     @model_validator(mode="after")
     def _frozen_from_somewhere(self) -> TrainingConfig:
         if self.freeze_encoder and self.start_from is None:
-            raise ValueError("freeze_encoder keeps what was learned before: start_from says where")
+            raise ContradictionError(
+                "freeze_encoder keeps what was learned before: start_from says where",
+                hint="name a run or a model: training.start_from=RUN",
+            )
         return self

@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from volseg.config.section import Fraction, IntTriple, Section
+from volseg.config.section import ContradictionError, Fraction, IntTriple, Section
+
+_STRIDES = "give one stride for each level but the first: network.strides=[[2, 2, 2], [2, 2, 2]] has three levels"
 
 
 class UNet(Section):
@@ -21,8 +23,9 @@ class UNet(Section):
     @model_validator(mode="after")
     def _levels(self) -> UNet:
         if len(self.strides) != len(self.channels) - 1:
-            raise ValueError(
-                f"{len(self.channels)} channels need {len(self.channels) - 1} strides, got {len(self.strides)}"
+            raise ContradictionError(
+                f"{len(self.channels)} channels need {len(self.channels) - 1} strides, got {len(self.strides)}",
+                hint=_STRIDES,
             )
         return self
 
@@ -53,11 +56,15 @@ class DynUNet(Section):
     @model_validator(mode="after")
     def _levels(self) -> DynUNet:
         if len(self.strides) != len(self.filters) - 1:
-            raise ValueError(
-                f"{len(self.filters)} filters need {len(self.filters) - 1} strides, got {len(self.strides)}"
+            raise ContradictionError(
+                f"{len(self.filters)} filters need {len(self.filters) - 1} strides, got {len(self.strides)}",
+                hint=_STRIDES,
             )
         if self.deep_supervision > len(self.strides) - 1:
-            raise ValueError(f"{len(self.strides)} strides leave {len(self.strides) - 1} levels for deep_supervision")
+            raise ContradictionError(
+                f"{len(self.strides)} strides leave {len(self.strides) - 1} levels for deep_supervision",
+                hint=f"set network.deep_supervision to {len(self.strides) - 1} or less",
+            )
         return self
 
 

@@ -15,11 +15,13 @@ from volseg.config.inference import InferenceConfig, LabelRule
 from volseg.config.keys import explained
 from volseg.config.learning import LossConfig, PatchConfig, TrainingConfig
 from volseg.config.networks import NetworkConfig
-from volseg.config.section import Section
-from volseg.config.yaml_words import load_yaml
+from volseg.config.section import ContradictionError, Section
+from volseg.config.yaml_words import DoubledKeyError, load_yaml
 from volseg.errors import ConfigError
 
 _YAML_HINT = "write keys as `volseg plan` does, for example `training: {epochs: 100}`"
+_PER_CHANNEL = "give one for each channel"
+_DOUBLED_HINT = "keep one of the two"
 
 
 class Config(Section):
@@ -45,15 +47,26 @@ class Config(Section):
     def _consistent(self) -> Config:
         channels, normalizations = len(self.data.channels), len(self.preprocessing.normalization)
         if channels != normalizations:
-            raise ValueError(f"preprocessing.normalization has {normalizations} entries for {channels} channels")
+            raise ContradictionError(
+                f"preprocessing.normalization has {normalizations} entries for {channels} channels", hint=_PER_CHANNEL
+            )
         if len(self.domain.intensities) not in (0, channels):
-            raise ValueError(f"domain.intensities has {len(self.domain.intensities)} entries for {channels} channels")
+            raise ContradictionError(
+                f"domain.intensities has {len(self.domain.intensities)} entries for {channels} channels",
+                hint=_PER_CHANNEL,
+            )
         names = {label.name for label in self.data.output_labels}
         for rule in self.rules:
             if rule.label != "*" and rule.label not in names:
-                raise ValueError(f"postprocess names label {rule.label!r}; there are {', '.join(sorted(names))}")
+                raise ContradictionError(
+                    f"postprocess names label {rule.label!r}; there are {', '.join(sorted(names))}",
+                    hint="correct the name, or write '*' for each label",
+                )
         if unknown := {name for pair in self.augmentation.swap_labels for name in pair} - set(self.data.labels):
-            raise ValueError(f"augmentation.swap_labels names {', '.join(sorted(unknown))}, not in data.labels")
+            raise ContradictionError(
+                f"augmentation.swap_labels names {', '.join(sorted(unknown))}, not in data.labels",
+                hint=f"correct the name; there are {', '.join(sorted(self.data.labels))}",
+            )
         return self
 
 
@@ -61,15 +74,17 @@ def read_overrides(path: Path) -> dict[str, Any]:
     """Read a YAML file of some or all configuration keys.
 
     Raises:
-        ConfigError: If it is missing, is no YAML, or is not a mapping of keys.
+        ConfigError: If it is missing, is no YAML, is not a mapping of keys, or has a key twice.
     """
     try:
-        content = load_yaml(path.read_text(encoding="utf-8"))
+        content = load_yaml(path.read_bytes())
     except OSError as error:
         raise ConfigError(
             f"cannot read the config {path}: {error.strerror}", hint="give the path of a YAML file"
         ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except DoubledKeyError as error:
+        raise ConfigError(f"{path}: {error}", hint=_DOUBLED_HINT) from error
+    except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}", hint=_YAML_HINT) from error
     if content is None:
         return {}
@@ -82,7 +97,7 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
     """Turn `a.b=value` words into nested keys; values are YAML.
 
     Raises:
-        ConfigError: If a word is not of that form.
+        ConfigError: If a word is not of that form, or has a key twice in its value.
     """
     tree: dict[str, Any] = {}
     for assignment in assignments:
@@ -91,6 +106,8 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
             raise ConfigError(f"--set {assignment!r} is not of the form key=value", hint="--set training.epochs=100")
         try:
             value = load_yaml(text)
+        except DoubledKeyError as error:
+            raise ConfigError(f"--set {assignment!r}: {error}", hint=_DOUBLED_HINT) from error
         except yaml.YAMLError as error:
             raise ConfigError(
                 f"--set {assignment!r}: the value is not YAML: {' '.join(str(error).split())}",

@@ -15,6 +15,19 @@ Axis = Literal["left-right", "posterior-anterior", "inferior-superior"]
 AXES: tuple[Axis, ...] = ("left-right", "posterior-anterior", "inferior-superior")
 
 
+class ContradictionError(ValueError):
+    """A value that is of the right form and yet cannot be meant; raised by validators, whose errors pydantic collects.
+
+    Args:
+        message: What is wrong.
+        hint: What the user can do about it.
+    """
+
+    def __init__(self, message: str, *, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
 class Section(BaseModel):
     """A part of the configuration: frozen, and strict about its keys."""
 

@@ -10,6 +10,10 @@ import yaml
 _STRING, _BOOL, _MERGE = (f"tag:yaml.org,2002:{kind}" for kind in ("str", "bool", "merge"))
 
 
+class DoubledKeyError(yaml.YAMLError):
+    """A key stands twice in one mapping, which YAML forbids and PyYAML takes for the last (YAML 1.2, 3.2.1.1)."""
+
+
 class _Loader(yaml.SafeLoader):
     """Keys are words as they stand there; true and false are the only words for a choice (YAML 1.2 section 10.3.2)."""
 
@@ -17,6 +21,15 @@ class _Loader(yaml.SafeLoader):
         first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOL]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        first: dict[str, yaml.ScalarNode] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE and first.setdefault(key.value, key) is not key:
+                lines = (first[key.value].start_mark.line + 1, key.start_mark.line + 1)
+                raise DoubledKeyError("the key {!r} stands in line {}, and again in line {}".format(key.value, *lines))
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         for key, _ in node.value:
@@ -28,11 +41,12 @@ class _Loader(yaml.SafeLoader):
 _Loader.add_implicit_resolver(_BOOL, re.compile(r"true|True|TRUE|false|False|FALSE"), list("tTfF"))
 
 
-def load_yaml(text: str) -> Any:
-    """The content of a YAML text, of plain types only.
+def load_yaml(text: str | bytes) -> Any:
+    """The content of a YAML text, of plain types only; bytes are UTF-8, or UTF-16 with its mark.
 
     Raises:
-        yaml.YAMLError: If it is none.
+        DoubledKeyError: If a key stands twice in one mapping.
+        yaml.YAMLError: If it is no YAML.
     """
     loader = _Loader(text)
     try:

@@ -68,6 +68,11 @@ def pair_cases(
     if is_batch_table(predictions / CASES_FILE):  # a mask that it does not tell of belongs to no case
         lay = {case_id: origin.source for case_id, origin in segmented_cases(predictions / CASES_FILE).items()}
         made = {case_id: made[case_id] for case_id in lay if case_id in made}
+    if not made:
+        raise DataError(
+            f"there is no mask in {predictions}",
+            hint="give the folder that `volseg predict` wrote, or another of masks",
+        )
     names = partners(wanted, made, lay)
     if not names:
         raise DataError(

@@ -22,6 +22,7 @@ from trimesh.util import append_faces
 from trimesh.visual import ColorVisuals, TextureVisuals
 from trimesh.visual.material import PBRMaterial
 
+from volseg.cases.case_ids import case_id_of
 from volseg.errors import OutputExistsError
 from volseg.exporting.sidecars import color_of
 from volseg.image.volume import Label, Mask
@@ -260,8 +261,9 @@ def _moments(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> tuple[f
 
 
 def _file_name(label: Label) -> str:
-    """The label's name without what a file system might refuse."""
-    return re.sub(r"[^\w.-]+", "_", label.name).strip("._")[:_LONGEST_FILE_NAME] or f"label_{label.value}"
+    """The label's name without what a file system might refuse: a file name on every system, as those of cases are."""
+    name = re.sub(r"[^\w.-]+", "_", label.name).strip("._")[:_LONGEST_FILE_NAME]
+    return case_id_of(name) if name else f"label_{label.value}"
 
 
 def _distinct(names: Sequence[str], labels: Sequence[Label]) -> Iterator[str]:

@@ -11,6 +11,12 @@ from volseg.image.short_names import LONGEST_NAME, cut_name, marked_name, short_
 from volseg.image.terminology import Structure, lookup
 from volseg.image.volume import LARGEST_LABEL, Label
 
+#: What people call the voxels of no structure, beside names with "background" in them.
+_NOTHING = frozenset(
+    {"", "b", "bg", "bkg", "clear label", "empty", "exterior", "none", "nothing", "null", "outside", "unknown", "void"}
+    | {"no label", "other", "others", "rest", "unassigned", "unlabeled", "unlabelled"}
+)
+
 
 @cache
 def plain_name(name: str) -> str:
@@ -128,6 +134,30 @@ def refuse_one_name_twice(labels: Sequence[Label]) -> None:
                 f"the values {other.value} and {label.value} have one name, {label.name!r}",
                 hint="give each value a name of its own",
             )
+
+
+def refuse_misplaced_background(name: str, value: int, where: str) -> None:
+    """Refuse a structure under 0, where it would be lost, and the background under another value, as a structure.
+
+    Args:
+        name: What a value is called.
+        value: It.
+        where: What says so.
+
+    Raises:
+        DataError: Names both.
+    """
+    plain = plain_name(name)
+    if value == 0 and plain not in _NOTHING and "background" not in plain:
+        raise DataError(
+            f"{where}: the value 0 is background, and {name!r} would be lost under it",
+            hint="number structures from 1, in the label maps, too; or call 0 background, if it is meant",
+        )
+    if value != 0 and plain in {"background", "bg"}:
+        raise DataError(
+            f"{where}: {name!r} has the value {value}, and background is 0",
+            hint="give background the value 0, in the label maps, too; or take it out of the list",
+        )
 
 
 def _spellings(label: Label) -> tuple[str, str, str]:

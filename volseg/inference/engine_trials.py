@@ -108,7 +108,8 @@ def trial_key(model: str, engines: Sequence[Engine], device: torch.device) -> st
 def remembered(key: str, engines: Sequence[Engine], cache: Path) -> Engine | None:
     """The engine that was chosen before, None if there is none among these."""
     try:
-        chosen = read_json(cache / f"{key}.json", lambda content: Engine(**content), "is no choice of an engine")
+        path = cache / f"{key}.json"
+        chosen = read_json(path, lambda content: Engine(**content), "is no choice of an engine", "delete it")
     except DataError:
         return None
     return chosen if chosen in engines else None

@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from volseg.config import Others
 from volseg.errors import VolsegError
+from volseg.image.naming import refuse_misplaced_background
 from volseg.image.terminology import Code, Structure, lookup
 from volseg.image.volume import LARGEST_LABEL, Label
 from volseg.io.json_files import read_json, write_json
@@ -38,12 +39,12 @@ def read_labels(path: Path) -> tuple[Label, ...]:
     """Read what `write_labels` wrote, or values and names alone: a list, or an object of either to the other.
 
     A label whose codes are not stated has those of the structure that its name stands for. The value 0 is background
-    and no label.
+    and no label, and nothing else is called so.
 
     Raises:
         DataError: If it is not of that form.
     """
-    return read_json(path, lambda content: tuple(_labels(content)), "is no list of labels", _HINT)
+    return read_json(path, lambda content: tuple(_labels(content, path)), "is no list of labels", _HINT)
 
 
 def read_others(path: Path) -> Others:
@@ -55,12 +56,14 @@ def read_others(path: Path) -> Others:
     return read_json(path, _others, "is no list of labels", _HINT)
 
 
-def _labels(content: Any) -> Iterator[Label]:
+def _labels(content: Any, path: Path) -> Iterator[Label]:
     names: dict[int, str] = {}
     for entry in _entries(content):
         if entry["value"] == 0:
+            refuse_misplaced_background(str(entry.get("name", "")), 0, str(path))
             continue
         label = _label(entry)
+        refuse_misplaced_background(label.name, label.value, str(path))
         if names.setdefault(label.value, label.name) != label.name:
             raise ValueError(f"value {label.value} is {names[label.value]} and {label.name}")
         yield label

@@ -95,7 +95,7 @@ def train_folder(
         data: A labelled data set in any layout.
         output: The run folder.
         given: Some or all configuration keys; what they leave open is planned.
-        resume: Go on with the run that is in `output`.
+        resume: Go on with the run that is in `output`; where there is none, one begins, and it is said.
         overwrite: Whether the user gave up files of his own that lie where those of the run are to be.
         inputs: What is never replaced.
         progress: Told per case and per step.
@@ -114,6 +114,8 @@ def train_folder(
             resumed = going_on and (output / CONFIG_FILE).is_file()
             _check_output(output, resume=going_on)
             if group.is_leader:
+                if resume and not resumed:  # a script may always ask for it; a path may be misspelled
+                    logger.warning("there is no run to resume in %s: a new one begins", output)
                 stack.enter_context(owned_folder(output))
                 claim(_files_of_run(output, resumed=resumed), inputs, overwrite=overwrite)
             dataset, config = _resolve(data, output, given, resumed=resumed, progress=progress)

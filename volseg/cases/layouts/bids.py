@@ -13,6 +13,7 @@ from pathlib import Path
 
 from volseg.cases.case import Case, Dataset
 from volseg.cases.case_ids import case_id_of, path_name
+from volseg.cases.content import MASK_BY_NAME
 from volseg.cases.layouts.bids_names import NO_ANATOMY, BidsFile, looked_up_names
 from volseg.cases.layouts.names import in_order
 from volseg.cases.source_names import name_of
@@ -40,7 +41,7 @@ def why_no_image(path: Path, root: Path) -> str:
     """Why a file of a BIDS data set is not to be segmented; empty if it is."""
     file = BidsFile.of(path, root)
     if file.is_label:
-        return "its name says that it is a mask, not an image"
+        return MASK_BY_NAME
     if not file.is_raw:
         return "a derivative, no image of the data set: give its own folder to segment it"
     return f"no volume of anatomy ({file.datatype})" if file.datatype in NO_ANATOMY else ""

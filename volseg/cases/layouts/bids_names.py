@@ -10,6 +10,7 @@ from pathlib import Path
 
 from volseg.cases.case import stem
 from volseg.errors import DataError
+from volseg.image.naming import refuse_misplaced_background
 
 #: Folders of data that are no volumes of anatomy.
 NO_ANATOMY = frozenset({"func", "fmap", "perf", "eeg", "meg", "ieeg", "nirs", "beh", "motion", "mrs"})
@@ -148,4 +149,6 @@ def _read_table(path: Path) -> dict[int, str]:
         raise DataError(
             f"{path} is no table of labels: {error!r}", hint="it needs the columns index and name"
         ) from error
+    for value, name in rows:
+        refuse_misplaced_background(name, value, str(path))
     return {value: name for value, name in rows if value > 0 and name}

@@ -15,15 +15,20 @@ from volseg.cases.case_ids import case_id_of, path_name
 from volseg.cases.dataset_json import read_dataset_json, stated_channels, stated_labels
 from volseg.cases.layouts.channels import as_channels
 from volseg.cases.layouts.equal_names import from_equal_names
-from volseg.cases.layouts.folders import is_called_images
+from volseg.cases.layouts.folders import image_and_label_folders, is_called_images
 from volseg.cases.layouts.names import HINT
 from volseg.cases.listed import listed_path, listed_reference, listed_source
 from volseg.cases.source_names import distinct
 from volseg.cases.splits import Split
 from volseg.config import DicomRules
 from volseg.errors import DataError
-from volseg.io import SetAside, Source
+from volseg.io import SetAside, Source, image_suffix
 from volseg.progress import Progress
+
+#: What the lists of cases are called here -> what else people call them.
+_CALLED = {"training": ("train",), "validation": ("val", "valid"), "testing": ("test",)}
+#: Under what an entry holds the name that nnU-Net gives its case; whatever else a list says of a case is not its name.
+_NAME = "key in the object 'dataset'"
 
 
 @dataclass(frozen=True)
@@ -34,11 +39,13 @@ class _Entry:
         images: Files, as they are listed: one per channel, or one that holds all.
         label: The reference as it is listed, None where there is none.
         fold: In which it is held out, None where that is not stated.
+        name: What nnU-Net calls the case; empty in other lists.
     """
 
     images: tuple[str, ...]
     label: str | None = None
     fold: int | None = None
+    name: str = ""
 
     @classmethod
     def of(cls, stated: object) -> _Entry:
@@ -58,33 +65,57 @@ class _Entry:
         if (isinstance(fold, str) and fold.isdecimal()) or (isinstance(fold, float) and fold.is_integer()):
             fold = int(fold)
         is_fold = isinstance(fold, int) and not isinstance(fold, bool) and fold >= 0
-        return cls(tuple(images), label or None, fold if is_fold else None)
+        return cls(tuple(images), label or None, fold if is_fold else None, str(entry.get(_NAME, "")))
+
+
+def read_datalist(path: Path) -> dict[str, Any]:
+    """Read a JSON, with its lists of cases under the names `training`, `validation` and `testing`.
+
+    nnU-Net's `dataset`, an object of case to files, is such a list, too.
+
+    Raises:
+        DataError: If it is no JSON object.
+    """
+    description = read_dataset_json(path)
+    for part, others in _CALLED.items():
+        for other in others:
+            known = description.get(part) or []
+            if isinstance(known, list) and isinstance(description.get(other), list):
+                description[part] = [*known, *description.pop(other)]
+    explicit = description.get("dataset")
+    if isinstance(explicit, dict) and any(isinstance(files, dict) and "images" in files for files in explicit.values()):
+        named = [(name, files if isinstance(files, dict) else {}) for name, files in description.pop("dataset").items()]
+        entries = [{_NAME: name, "image": files.get("images"), "label": files.get("label")} for name, files in named]
+        description["training"] = [*entries, *(description.get("training") or [])]
+    return description
 
 
 def from_dataset_json(root: Path, rules: DicomRules, progress: Progress) -> Dataset:
-    """The cases of a folder with a `dataset.json`: those that it lists, or those of the folders it describes.
+    """The cases of a folder with a `dataset.json`: those that it lists, or those of the folders beside it.
 
     nnU-Net's first version lists files by names that they do not have: without their number.
     """
     path = root / "dataset.json"
-    description = read_dataset_json(path)
+    description = read_datalist(path)
     labels, regions = stated_labels(description)
     channels = stated_channels(description)
 
     images, references = root / "imagesTr", root / "labelsTr"
-    folders = images.is_dir() and references.is_dir()
+    is_nnunet = images.is_dir() and references.is_dir()
+    folders = (images, references) if is_nnunet else image_and_label_folders(root)
     if lists_cases(description) and not (folders and _lists_nothing(root, description)):
         return from_datalist(path, rules)
     if not folders:
         raise DataError(f"{root} has a dataset.json, but no imagesTr/ and labelsTr/ beside it", hint=HINT)
-    paired = from_equal_names(images, references, rules, progress, channels)
+    paired = from_equal_names(*folders, rules, progress, channels)
     if paired.cases and len(paired.channels) != len(channels) and {"channel_names", "modality"} & set(description):
         raise DataError(
-            f"{root}: the files in {images.name}/ are numbered as {len(paired.channels)} channels, dataset.json states "
-            f"{len(channels)}",
+            f"{root}: the files in {folders[0].name}/ are numbered as {len(paired.channels)} channels, "
+            f"dataset.json states {len(channels)}",
             hint="correct its channel_names; if the numbers are those of cases, their labels must have them, too",
         )
-    return Dataset("nnU-Net", paired.cases, paired.channels, labels, regions, paired.set_aside, paired.remarks)
+    layout = "nnU-Net" if is_nnunet else paired.layout
+    return Dataset(layout, paired.cases, paired.channels, labels, regions, paired.set_aside, paired.remarks)
 
 
 def is_datalist(path: Path) -> bool:
@@ -103,7 +134,7 @@ def lists_channels(root: Path) -> bool:
     path = root / "dataset.json"
     if not path.is_file():
         return False
-    description = read_dataset_json(path)
+    description = read_datalist(path)
     if not lists_cases(description) or _lists_nothing(root, description):
         return False
     images = [entry["image"] for entry in description["training"] if isinstance(entry, dict) and "image" in entry]
@@ -119,7 +150,7 @@ def from_datalist(path: Path, rules: DicomRules) -> Dataset:
     Raises:
         DataError: If it is no such JSON.
     """
-    description = read_dataset_json(path)
+    description = read_datalist(path)
     if not lists_cases(description):
         raise DataError(f"{path} lists no cases: it has no list 'training' of image and label", hint=HINT)
     labels, regions = stated_labels(description)
@@ -139,7 +170,7 @@ def from_datalist(path: Path, rules: DicomRules) -> Dataset:
         else:
             cases.append((case, part, entry))
         listed.update([*paths, *([listed_path(path.parent, entry.label)] if entry.label else [])])
-    set_aside += _unlisted(path, description, listed)
+    set_aside += [*_unlisted(path, description, listed), *_under_other_keys(path, description)]
     known, equal = distinct(case for case, _, _ in cases)
     set_aside += equal
     kept = {case.case_id for case in known}
@@ -151,9 +182,9 @@ def from_datalist(path: Path, rules: DicomRules) -> Dataset:
 
 
 def inputs_of_datalist(path: Path, rules: DicomRules) -> Dataset:
-    """The images that a JSON lists under `testing` or `test`, or else all others, to be segmented."""
-    description = read_dataset_json(path)
-    parts = [part for part in ("testing", "test") if description.get(part)] or ["training", "validation"]
+    """The images that a JSON lists under `testing`, or else all others, to be segmented."""
+    description = read_datalist(path)
+    parts = ["testing"] if description.get("testing") else ["training", "validation"]
     found = [entry for part in parts for entry in _entries(path, description, part)]
     set_aside = [entry for entry in found if isinstance(entry, SetAside)]
     entries = [entry for entry in found if isinstance(entry, _Entry)]
@@ -168,12 +199,13 @@ def inputs_of_datalist(path: Path, rules: DicomRules) -> Dataset:
         else:
             cases.append(Case(_case_id(path.parent, entry), images))
     known, equal = distinct(cases)
-    return Dataset(f"list in {path.name}", known, channels, set_aside=(*set_aside, *equal))
+    set_aside += [*equal, *_under_other_keys(path, description)]
+    return Dataset(f"list in {path.name}", known, channels, set_aside=tuple(set_aside))
 
 
 def _layout(path: Path, description: Mapping[str, Any]) -> str:
     listed = description["training"]
-    monai = {"validation", "testing"} & set(description) or any(
+    monai = "validation" in description or any(
         isinstance(entry, dict) and ("fold" in entry or isinstance(entry.get("image"), list)) for entry in listed
     )
     if path.name == "dataset.json" and not monai:
@@ -235,7 +267,9 @@ def _images(root: Path, entry: _Entry, channels: tuple[str, ...], rules: DicomRu
 
 
 def _case_id(root: Path, entry: _Entry) -> str:
-    """By the path below the folder of images, or below the list, and what several names share."""
+    """As nnU-Net says, else by the path below the folder of images or below the list, and what several names share."""
+    if entry.name:
+        return case_id_of(entry.name)
     paths = [listed_path(root, image) for image in entry.images]
     parts = list(paths[0].relative_to(root).parts if paths[0].is_relative_to(root) else paths[0].parts[-2:])
     usual = [place for place, part in enumerate(parts[:-1]) if is_called_images(Path(part))]
@@ -260,9 +294,8 @@ def _lists_nothing(root: Path, description: Mapping[str, Any]) -> bool:
 
 def _unlisted(path: Path, description: Mapping[str, Any], listed: set[Path]) -> list[SetAside]:
     root = path.parent
-    testing = [
-        entry for part in ("test", "testing") if isinstance(description.get(part), list) for entry in description[part]
-    ]
+    stated_tests = description.get("testing")
+    testing = stated_tests if isinstance(stated_tests, list) else []
     tested = {
         listed_path(root, image)
         for stated in testing
@@ -272,6 +305,19 @@ def _unlisted(path: Path, description: Mapping[str, Any], listed: set[Path]) -> 
     files = [file for folder in ("imagesTr", "labelsTr") for file in sorted((root / folder).glob("[!.]*"))]
     where = ": neither under training nor under validation" if "validation" in description else ""
     return [SetAside(file, f"not listed in {path.name}{where}") for file in files if file not in listed | tested]
+
+
+def _under_other_keys(path: Path, description: Mapping[str, Any]) -> Iterator[SetAside]:
+    """Cases in lists whose names do not say what they are for."""
+    others = {key: stated for key, stated in description.items() if key not in _CALLED and isinstance(stated, list)}
+    for key, stated in others.items():
+        reason = f"listed under {key!r} in {path.name}; call that list {', '.join(_CALLED)} or leave it out"
+        images = [image for entry in stated if _looks_like_a_case(entry) for image in _images_stated(entry)]
+        yield from (SetAside(listed_path(path.parent, image), reason) for image in images)
+
+
+def _looks_like_a_case(entry: object) -> bool:
+    return isinstance(entry, dict) or (isinstance(entry, str) and bool(image_suffix(Path(entry))))
 
 
 def _images_stated(stated: str | dict[str, Any]) -> tuple[str, ...]:

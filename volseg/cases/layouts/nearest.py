@@ -6,8 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from volseg.cases.case import stem
-from volseg.cases.dataset_json import read_dataset_json
-from volseg.cases.layouts.datalist import lists_cases
+from volseg.cases.layouts.datalist import lists_cases, read_datalist
 from volseg.cases.layouts.folders import image_and_label_folders, is_called_images, is_called_labels
 from volseg.cases.layouts.names import HINT, base_of, says_reference
 from volseg.cases.manifest import has_case_ids, is_manifest
@@ -57,6 +56,6 @@ def _lists_cases(path: Path) -> bool:
     """Whether a file says which images and references belong together."""
     with suppress(DataError):
         if path.suffix.lower() == ".json":
-            return lists_cases(read_dataset_json(path))
+            return lists_cases(read_datalist(path))
         return is_manifest(path) and has_case_ids(path)
     return False
