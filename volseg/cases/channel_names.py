@@ -31,8 +31,8 @@ def match_channels(stated: Sequence[str], wanted: Sequence[str]) -> dict[str, st
         wanted: The channels of the model.
 
     Returns:
-        Stated name -> the model's: by name; by their order where the names of one side say nothing ("image_2"). A single
-        channel is that of the model, whatever it is called. Empty where the names contradict.
+        Stated name -> the model's: by name, or by their order where the names of one side say nothing ("image_2"). A
+        single channel is that of the model, whatever it is called. Empty where the names contradict.
     """
     if len(stated) != len(wanted):
         return {}
