@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +12,11 @@ import pytest
 
 import volseg
 from tests.conftest import make_case
+from volseg.errors import VolsegError
 from volseg.image.geometry import Geometry
 from volseg.image.volume import Mask
 from volseg.io import write_mask, write_volume
+from volseg.io.files import without_root
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -41,6 +43,129 @@ def test_labelled_data_is_shown_as_training_takes_it(dataset: Path) -> None:
     assert found.readiness.labels == {"label_1": 6, "label_2": 6}
     roles = {(item.case_id, item.role) for item in found}
     assert roles == {(f"case_{n}", role) for n in range(6) for role in ("image", "reference")}
+
+
+def drawn(folder: Path, values: Sequence[int] = (1, 2), stated: Mapping[str, int] | None = None) -> Path:
+    """A case whose reference has other values than its ball and its box, and says what they are called."""
+    image, mask = make_case(len(folder.name))
+    write_volume(image, folder / "img.nii.gz")
+    write_mask(Mask(np.array([0, *values], np.uint8)[mask.array], mask.geometry), folder / "seg.nii.gz")
+    if stated:
+        labels = [{"value": value, "name": name} for name, value in stated.items()]
+        (folder / "labels.json").write_text(json.dumps(labels))
+    return folder
+
+
+def some_names(root: Path) -> dict[str, object]:
+    """Names that differ beside a reference without any."""
+    for n in range(3):
+        drawn(root / f"c{n}", stated={"liver": 1 + n % 2, "spleen": 2 - n % 2})
+    drawn(root / "c3")
+    return {}
+
+
+def an_undeclared_value(root: Path) -> dict[str, object]:
+    for n in range(4):
+        drawn(root / f"c{n}", (1, 3) if n == 2 else (1, 2))
+    return {"data.labels": {"a": 1, "b": 2}}
+
+
+def empty_references(root: Path) -> dict[str, object]:
+    for n in range(4):
+        drawn(root / f"c{n}", (0, 0))
+    return {}
+
+
+def two_modalities(root: Path) -> dict[str, object]:
+    for n in range(4):
+        image, _ = make_case(0)
+        drawn(root / f"c{n}")
+        if n:
+            array = np.where(image.array > image.array.mean(), 900, -1000).astype(np.float32)
+            write_volume(type(image)(array, image.geometry), root / f"c{n}" / "img.nii.gz")
+    return {}
+
+
+def a_single_case(root: Path) -> dict[str, object]:
+    drawn(root / "c0")
+    return {}
+
+
+def no_such_fold(root: Path) -> dict[str, object]:
+    for n in range(4):
+        drawn(root / f"c{n}")
+    return {"training.fold": 4}
+
+
+def a_patch_that_does_not_fit(root: Path) -> dict[str, object]:
+    for n in range(4):
+        drawn(root / f"c{n}")
+    return {"patches.size": [17, 17, 17]}
+
+
+def no_case_that_can_be_read(root: Path) -> dict[str, object]:
+    for n in range(4):
+        (drawn(root / f"c{n}") / "img.nii.gz").write_bytes(b"damaged")
+    return {}
+
+
+def one_side_of_a_pair(root: Path) -> dict[str, object]:
+    rows = ["case_id,image,reference,annotated"]
+    for n in range(4):
+        drawn(root / f"c{n}", (1, 0) if n == 3 else (1, 2))
+        rows.append(f"c{n},c{n}/img.nii.gz,c{n}/seg.nii.gz,{'kidney_left' if n == 3 else ''}")
+    (root / "list.csv").write_text("\n".join(rows))
+    return {"data.labels": {"kidney_left": 1, "kidney_right": 2}}
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        some_names,
+        an_undeclared_value,
+        empty_references,
+        two_modalities,
+        a_single_case,
+        no_such_fold,
+        a_patch_that_does_not_fit,
+        no_case_that_can_be_read,
+        one_side_of_a_pair,
+    ],
+)
+def test_what_training_refuses_as_a_whole_is_said_as_training_says_it(
+    made: Callable[[Path], dict[str, object]], tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    changes = made(data)
+    data = data / "list.csv" if (data / "list.csv").is_file() else data
+    found = volseg.inspect(data, changes=changes)
+    with pytest.raises(VolsegError) as caught:
+        volseg.train(data, tmp_path / "run", changes=changes)
+    assert found.readiness is not None
+    assert found.readiness.dataset is not None
+    assert found.readiness.usable == 0
+    assert found.readiness.refusal == without_root(caught.value.explanation, data)
+
+
+def test_what_labels_are_called_in_references_is_known_to_inspect(tmp_path: Path) -> None:
+    for n in range(4):
+        drawn(tmp_path / f"c{n}", stated={"Leber": 1 + n % 2, "Milz": 2 - n % 2})
+    changes = {"data.labels": {"liver": 1, "spleen": 2}, "data.segments": {"liver": ["Leber"], "spleen": ["Milz"]}}
+    volseg.plan(tmp_path, changes=changes)
+    found = volseg.inspect(tmp_path, changes=changes)
+    assert found.readiness is not None
+    assert found.readiness.usable == 4
+    assert found.readiness.labels == {"liver": 4, "spleen": 4}
+
+
+def test_a_whole_configuration_is_checked_without_a_plan(tmp_path: Path) -> None:
+    for n in range(4):
+        drawn(tmp_path / f"c{n}")
+    config = volseg.plan(tmp_path).config.model_dump(mode="json")
+    drawn(tmp_path / "c1", (1, 3))
+    found = volseg.inspect(tmp_path, config=config)
+    assert found.readiness is not None
+    assert "case c1: the reference holds label value 3" in found.readiness.refusal
 
 
 def test_what_training_refuses_is_named_and_is_what_it_refuses(flawed: Path) -> None:

@@ -1032,7 +1032,8 @@ def test_what_is_annotated_is_checked_before_training(dataset: Path, tmp_path: P
     (tmp_path / "list.csv").write_text("\n".join(rows))
     inspection = volseg.inspect(tmp_path / "list.csv", changes={"data.labels": {"ball": 1, "box": 2}})
     assert inspection.readiness is not None
-    assert inspection.readiness.usable == 4
+    assert inspection.readiness.usable == 0
+    assert [one.case.case_id for one in inspection.readiness.cases if one.refusal] == ["case_3"]
     with pytest.raises(ConfigError, match="case_3: annotated names spleen"):
         volseg.plan(tmp_path / "list.csv")
 
