@@ -18,6 +18,7 @@ from volseg.image.volume import Mask
 from volseg.io import write_mask, write_volume
 from volseg.io.files import without_root
 
+PLACES = ("masks", "other", "other/deeper")
 Cli = Callable[..., tuple[int, str, str]]
 
 
@@ -253,3 +254,102 @@ def test_masks_per_structure_are_shown_with_their_case(tmp_path: Path) -> None:
         assert [item.case_id for item in items] == ["s0"] * 3 + ["s1"] * 3
         assert {item.status for item in items} == {"ok"}
         assert [item.role for item in items[1:3]] == ["reference"] * 2
+
+
+def listed_wrongly(root: Path) -> Path:
+    """A list of four cases, of which some entries name nothing."""
+    entries: list[object] = []
+    for n in range(4):
+        image, mask = make_case(n)
+        write_volume(image, root / "imagesTr" / f"p{n}.nii.gz")
+        write_mask(mask, root / "labelsTr" / f"p{n}.nii.gz")
+        entries.append({"image": f"imagesTr/p{n}.nii.gz", "label": f"labelsTr/p{n}.nii.gz"})
+    entries += [{"image": "imagesTr/zz.nii.gz", "label": "labelsTr/zz.nii.gz"}, entries[1], {"foo": 1}, None]
+    shutil.copytree(root / "imagesTr", root / "imagesTs")
+    shutil.copytree(root / "labelsTr", root / "other")
+    shutil.copy(root / "imagesTr" / "p0.nii.gz", root / "imagesTr" / "p9.nii.gz")
+    (root / "dataset.json").write_text(json.dumps({"training": entries, "test": ["imagesTs/p0.nii.gz"]}))
+    return root
+
+
+def masks_beside(root: Path) -> Path:
+    """Folders of images and labels, and others beside them."""
+    for n in range(3):
+        image, mask = make_case(n)
+        for place in ("images", "other", "other/deeper"):
+            write_volume(image, root / place / f"p{n}.nii.gz")
+        for place in ("labels", "masks"):
+            write_mask(mask, root / place / f"p{n}.nii.gz")
+    write_volume(image, root / "loose.nii.gz")
+    return root
+
+
+def rows_that_name_nothing(root: Path) -> Path:
+    """A manifest, in tabs, of which some rows cannot be used."""
+    masks_beside(root)
+    rows = [[f"p{n}", f"images/p{n}.nii.gz", f"labels/p{n}.nii.gz"] for n in range(3)]
+    rows += [["p8", "gone.nii.gz", "labels/p0.nii.gz"], ["again", *rows[0][1:]], ["p7", "loose.nii.gz", ""]]
+    lines = ["\t".join(row) for row in [["case_id", "image", "reference"], *rows]]
+    (root / "train.tsv").write_text("\n".join(lines))
+    return root / "train.tsv"
+
+
+@pytest.mark.parametrize("made", [listed_wrongly, masks_beside, rows_that_name_nothing])
+def test_nothing_disappears_without_a_reason(made: Callable[[Path], Path], tmp_path: Path) -> None:
+    path = made(tmp_path)
+    found = volseg.inspect(path)
+    assert found.readiness is not None
+    assert found.readiness.dataset is not None
+    assert all(item.case_id or item.refusal or item.remark for item in found)
+    said = [reason for item in found for reason in (item.refusal, item.remark) if reason]
+    set_aside = found.readiness.dataset.set_aside
+    assert len(set_aside) >= 3
+    assert all(any(without_root(item.reason, path) in text for text in said) for item in set_aside)
+
+
+def test_what_lies_beside_a_layout_is_told_with_its_reason(tmp_path: Path) -> None:
+    said = {item.path: item.refusal for item in volseg.inspect(masks_beside(tmp_path / "a")) if not item.case_id}
+    assert set(said) == {"loose.nii.gz", *(f"{place}/p{n}.nii.gz" for place in PLACES for n in range(3))}
+    assert set(said.values()) == {"it lies in neither images/ nor labels/"}
+    said = {item.path: item.refusal for item in volseg.inspect(listed_wrongly(tmp_path / "b")) if not item.case_id}
+    assert said["imagesTs/p0.nii.gz"] == "an image for testing"
+    assert said["imagesTs/p1.nii.gz"] == said["other/p1.nii.gz"] == "dataset.json does not list it"
+    assert "not listed in dataset.json" in said["imagesTr/p9.nii.gz"]
+
+
+def test_what_volseg_wrote_beside_a_layout_is_nobodys_input(trained_run: Path, dataset: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(dataset, tmp_path / "data")
+    volseg.load(trained_run).predict_folder(data / "images", data / "predicted")
+    found = volseg.inspect(data)
+    assert found.readiness is not None
+    assert found.readiness.dataset is not None
+    assert found.readiness.dataset.set_aside == ()
+    assert [item.status for item in found if not item.case_id] == ["result"]
+
+
+def a_list(root: Path) -> Path:
+    listed_wrongly(root)
+    (root / "dataset.json").rename(root / "list.json")
+    return root / "list.json"
+
+
+def structures_beside_images(root: Path) -> Path:
+    for n in range(4):
+        image, mask = make_case(n)
+        write_volume(image, root / f"p{n}" / "ct.nii.gz")
+        for value, name in enumerate(("Liver", "spleen"), start=1):
+            write_mask(Mask((mask.array == value).astype(np.uint8), mask.geometry), root / f"p{n}" / f"{name}.nii.gz")
+    return root
+
+
+@pytest.mark.parametrize("made", [a_list, rows_that_name_nothing, structures_beside_images, listed_wrongly])
+def test_what_plan_takes_as_labelled_is_shown_so(made: Callable[[Path], Path], tmp_path: Path) -> None:
+    path = made(tmp_path)
+    planned = volseg.plan(path).dataset
+    found = volseg.inspect(path)
+    assert planned is not None
+    assert found.readiness is not None
+    assert found.readiness.dataset is not None
+    assert found.readiness.dataset.layout == planned.layout
+    assert found.readiness.usable == len(planned.cases)
+    assert {item.case_id for item in found} - {""} == {case.case_id for case in planned.cases}

@@ -21,6 +21,7 @@ from volseg.cases import (
     usable_splits,
     write_splits,
 )
+from volseg.cases.source_names import by_reason
 from volseg.cases.stated_names import tell_of_names
 from volseg.config import Config, PartialConfig, dump, read_config, validate
 from volseg.errors import ConfigError, OutputError
@@ -268,6 +269,6 @@ def _files_of_run(output: Path, *, resumed: bool) -> list[Path]:
 
 def _write_not_used(items: Sequence[SetAside], data: Path, path: Path) -> None:
     rows = [{"path": without_root(str(item.path), data), "reason": without_root(item.reason, data)} for item in items]
-    for row in rows:
-        logger.warning("not used: %s: %s", row["path"], row["reason"])
+    for line in by_reason(items, data):
+        logger.warning("not used: %s", line)
     write_table(rows, path, ["path", "reason"])

@@ -16,6 +16,7 @@ from volseg.cases.layouts.folders import image_and_label_folders
 from volseg.cases.layouts.names import HINT, says_reference, with_annotated
 from volseg.cases.layouts.nearest import nearest_layout, what_is_there
 from volseg.cases.layouts.organ_masks import from_organ_masks, mask_folders
+from volseg.cases.layouts.rest import with_the_rest
 from volseg.cases.layouts.side_by_side import count_pairs, from_side_by_side
 from volseg.cases.manifest import from_manifest, is_manifest, with_references
 from volseg.cases.source_names import distinct
@@ -72,9 +73,11 @@ def _from_file(path: Path, rules: DicomRules) -> Dataset:
 
 def _from_folder(root: Path, rules: DicomRules, progress: Progress) -> Dataset:
     if (root / "dataset.json").is_file():
-        return from_dataset_json(root, rules, progress)
+        return with_the_rest(from_dataset_json(root, rules, progress), root, "dataset.json does not list it")
     if (folders := image_and_label_folders(root)) is not None:
-        return from_equal_names(*folders, rules, progress)
+        images, references = folders
+        dataset = from_equal_names(images, references, rules, progress)
+        return with_the_rest(dataset, root, f"it lies in neither {images.name}/ nor {references.name}/", folders)
     if is_bids(root):
         return from_bids(root, rules, progress)
     return _by_names(root, rules, progress)

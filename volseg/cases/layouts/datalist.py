@@ -271,7 +271,8 @@ def _unlisted(path: Path, description: Mapping[str, Any], listed: set[Path]) -> 
     }
     files = [file for folder in ("imagesTr", "labelsTr") for file in sorted((root / folder).glob("[!.]*"))]
     where = ": neither under training nor under validation" if "validation" in description else ""
-    return [SetAside(file, f"not listed in {path.name}{where}") for file in files if file not in listed | tested]
+    unlisted = [SetAside(file, f"not listed in {path.name}{where}") for file in files if file not in listed | tested]
+    return [*unlisted, *(SetAside(file, "an image for testing") for file in sorted(tested - listed) if file.exists())]
 
 
 def _images_stated(stated: str | dict[str, Any]) -> tuple[str, ...]:
