@@ -48,7 +48,8 @@ class _Entry:
         images = [images] if isinstance(images, str) else images
         label = label[0] if isinstance(label, list) and len(label) == 1 else label
         if not isinstance(images, list) or not images or not all(isinstance(image, str) and image for image in images):
-            raise DataError("has no 'image'", hint="give it a path, or a list of one per channel")
+            other = f" but {', '.join(map(repr, entry))}" if entry and "image" not in entry else ""
+            raise DataError(f"has no 'image'{other}", hint="give it a path, or a list of one per channel")
         if isinstance(label, list):
             raise DataError(
                 f"lists {len(label)} files as its 'label'", hint="put all labels into one file of its own values"

@@ -17,6 +17,8 @@ from volseg.io import Discovery, MasksSource, SegmentsSource, SetAside, Source
 
 #: Of a refusal of a whole folder.
 HINT = "data/README.md shows every layout with a tree"
+#: Of several references of one case.
+KEEP_ONE = "keep one, or say in a manifest which is meant (a CSV of case_id,image,reference)"
 
 
 def references_in(discovery: Discovery, root: Path) -> tuple[dict[str, Source], list[SetAside]]:
