@@ -38,6 +38,7 @@ from volseg.errors import ConfigError, DataError, GeometryError
 from volseg.image.geometry import AxisOrder, Geometry
 from volseg.image.volume import Label, Mask, Volume
 from volseg.io import MasksSource, discover, read_mask, write_mask, write_volume
+from volseg.io.dicom.write import write_series
 
 SHAPE = (5, 4, 3)
 GRID = Geometry(SHAPE, np.diag([1.0, 1.5, 2.0, 1.0]))
@@ -1063,6 +1064,21 @@ def test_a_layout_that_a_hint_names_is_one(made: Callable[[Path, str], None], tm
     assert len(find_dataset(tmp_path / "made").cases) == 1
 
 
+def test_a_folder_of_results_is_no_case(trained_run: Path) -> None:
+    message, hint = refusal(trained_run)
+    assert "no image files by name" in message
+    assert "itself" not in hint
+    assert "images/p1.nii.gz and labels/p1.nii.gz" in hint
+
+
+def test_folders_of_series_without_references_are_cases(tmp_path: Path) -> None:
+    for n in range(2):
+        write_series(make_case(n)[0], tmp_path / f"c{n}" / "series")
+    assert "c0/ with the images of a case and c0/seg.nii.gz" in refusal(tmp_path)[1]
+    mask(tmp_path / "c0" / "seg.nii.gz", 1)
+    assert ids(find_dataset(tmp_path)) == ["c0"]
+
+
 def test_masks_per_structure_are_pointed_to_their_layout(tmp_path: Path) -> None:
     for made in (structures_in_folders_of_cases, cases_in_folders_of_structures, structures_side_by_side):
         for case in ("c0", "c1"):
@@ -1082,6 +1098,11 @@ def test_a_list_with_other_keys_says_which_it_needs(keys: tuple[str, str], tmp_p
         _, hint = refusal(given_path)
         assert "itself" not in hint
         assert "needs the keys image and label" in hint
+    datalist(path, train=[entry])
+    for given_path in (tmp_path, path):
+        with pytest.raises(DataError) as caught:
+            find_dataset(given_path)
+        assert "needs the keys image and label" in caught.value.hint
     datalist(path, training=[entry])
     assert len(find_dataset(tmp_path).cases) == 1
 
@@ -1093,7 +1114,7 @@ def test_of_two_references_one_is_to_be_kept(tmp_path: Path) -> None:
             mask(tmp_path / f"c{n}" / f"{name}.nii.gz", 1)
     message, hint = refusal(tmp_path)
     assert "case c0 has 2 references: keep one" in message
-    assert "keep one" in hint
+    assert "keep one reference of each case" in hint
     (tmp_path / "c0" / "mask.nii.gz").unlink()
     assert ids(find_dataset(tmp_path)) == ["c0"]
 

@@ -42,7 +42,7 @@ def from_case_folders(root: Path, rules: DicomRules, progress: Progress) -> Data
         chosen = images if len(channels) > 1 else dict(zip(channels, images.values(), strict=False))
         reason = why_not(case_id, images, references, channels)
         if reason:
-            set_aside += [SetAside(source.place, reason) for source in [*images.values(), *references]]
+            set_aside += [source_names.set_aside(source, reason) for source in [*images.values(), *references]]
         else:
             cases.append(Case(case_id, {name: chosen[name] for name in channels}, references[0]))
     return Dataset("one folder per case", in_order(cases), channels, set_aside=tuple(set_aside))

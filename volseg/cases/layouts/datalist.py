@@ -16,7 +16,7 @@ from volseg.cases.dataset_json import read_dataset_json, stated_channels, stated
 from volseg.cases.layouts.channels import as_channels
 from volseg.cases.layouts.equal_names import from_equal_names
 from volseg.cases.layouts.folders import is_called_images
-from volseg.cases.layouts.names import HINT
+from volseg.cases.layouts.names import ENTRIES, HINT
 from volseg.cases.listed import listed_path, listed_reference, listed_source
 from volseg.cases.source_names import distinct
 from volseg.cases.splits import Split
@@ -77,7 +77,10 @@ def from_dataset_json(root: Path, rules: DicomRules, progress: Progress) -> Data
     if lists_cases(description) and not (folders and _lists_nothing(root, description)):
         return from_datalist(path, rules)
     if not folders:
-        raise DataError(f"{root} has a dataset.json, but no imagesTr/ and labelsTr/ beside it", hint=HINT)
+        raise DataError(
+            f"{root} has a dataset.json, but no imagesTr/ and labelsTr/ beside it",
+            hint=f"add them, or a list: {ENTRIES}",
+        )
     paired = from_equal_names(images, references, rules, progress, channels)
     if paired.cases and len(paired.channels) != len(channels) and {"channel_names", "modality"} & set(description):
         raise DataError(
@@ -122,7 +125,7 @@ def from_datalist(path: Path, rules: DicomRules) -> Dataset:
     """
     description = read_dataset_json(path)
     if not lists_cases(description):
-        raise DataError(f"{path} lists no cases: it has no list 'training' of image and label", hint=HINT)
+        raise DataError(f"{path} lists no cases: it has no list 'training' of image and label", hint=ENTRIES)
     labels, regions = stated_labels(description)
     found = [(part, entry) for part in ("validation", "training") for entry in _entries(path, description, part)]
     set_aside = [entry for _, entry in found if isinstance(entry, SetAside)]

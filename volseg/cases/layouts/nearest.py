@@ -13,17 +13,13 @@ from volseg.cases.case import Dataset, stem
 from volseg.cases.layouts.bids import is_bids, why_no_image
 from volseg.cases.layouts.bids_names import BidsFile
 from volseg.cases.layouts.folders import image_and_label_folders, is_called_images, is_called_labels
-from volseg.cases.layouts.names import HINT, KEEP_ONE, base_of, says_reference
+from volseg.cases.layouts.names import ENTRIES, HINT, KEEP_ONE, base_of, says_reference
 from volseg.io import image_files, image_suffix
 from volseg.io.discovery import UNPACK
 
 #: How many cases are found at a path.
 CasesAt = Callable[[Path], int]
 
-_ENTRIES = (
-    'each entry of "training" needs the keys image and label, {"image": "scan.nii.gz", "label": "mask.nii.gz"}, whose '
-    "paths are relative to the list or absolute"
-)
 _ROWS = "each row needs case_id, image and reference, whose paths are relative to the table or absolute"
 #: So many parts of a folder are tried.
 _TRIED = 8
@@ -41,7 +37,7 @@ def what_is_there(root: Path) -> str:
 
 def what_a_list_needs(path: Path) -> str:
     """What to do about a list of which no entry can be used."""
-    return f"{_ENTRIES if path.suffix.lower() == '.json' else _ROWS}; {HINT}"
+    return f"{ENTRIES if path.suffix.lower() == '.json' else _ROWS}; {HINT}"
 
 
 def nearest_layout(root: Path, dataset: Dataset, cases_at: CasesAt) -> str:
@@ -62,11 +58,11 @@ def nearest_layout(root: Path, dataset: Dataset, cases_at: CasesAt) -> str:
         more = f", or {', '.join(map(str, others))}; a manifest takes the cases of all" if others else ""
         return f"give {first} itself{more}: it says which images and labels belong together; {HINT}"
     if any(item.reason.endswith(KEEP_ONE) for item in dataset.set_aside):
-        return f"of the references of a case {KEEP_ONE}; {HINT}"
+        return f"keep one reference of each case, or name it in a manifest; {HINT}"
     if packed := [item.path for item in dataset.set_aside if item.reason == UNPACK]:
         archive = next(path for path in packed[0].parents if path.is_file())
         return f"unpack {archive.relative_to(root)}, and give the folder of what was in it; {HINT}"
-    return f"the nearest layout is {_tree(root)}; {HINT}"
+    return f"the nearest layout is {_tree(root, dataset)}; {HINT}"
 
 
 def _parts(root: Path, cases_at: CasesAt) -> list[Path]:
@@ -79,8 +75,8 @@ def _parts(root: Path, cases_at: CasesAt) -> list[Path]:
     return _parts(folders[0], cases_at) if not found and len(folders) == 1 else found
 
 
-def _tree(root: Path) -> str:
-    """An image and its reference as the nearest layout has them."""
+def _tree(root: Path, dataset: Dataset) -> str:
+    """An image and its reference as the nearest layout has them; DICOM is known by what was set aside."""
     images, masks = _images_and_masks(root)
     if is_bids(root):
         return _as_bids(root, images)
@@ -91,17 +87,17 @@ def _tree(root: Path) -> str:
             f"{case}/{image.name} and {case}/segmentations/{structure}{image_suffix(mask)}, "
             "a folder per case with a mask per structure"
         )
-    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     if images:
-        return _pair(root, images, masks, folders)
-    if masks or not folders:
-        return "images/p1.nii.gz and labels/p1.nii.gz"
-    case = folders[0].name
-    return f"{case}/ with the images of a case and {case}/seg.nii.gz, a folder per case"
+        return _pair(root, images, masks)
+    below = [item.path.relative_to(root).parts for item in dataset.set_aside if item.series_uid]
+    if case := next((parts[0] for parts in below if parts), ""):
+        return f"{case}/ with the images of a case and {case}/seg.nii.gz, a folder per case"
+    return "images/p1.nii.gz and labels/p1.nii.gz"
 
 
-def _pair(root: Path, images: Sequence[Path], masks: Sequence[Path], folders: Sequence[Path]) -> str:
+def _pair(root: Path, images: Sequence[Path], masks: Sequence[Path]) -> str:
     """An image and one label map for it, where images lie now."""
+    folders = [path for path in root.iterdir() if path.is_dir()]
     image = min(images, key=lambda path: (path.parent != root, path))
     suffix = image_suffix(masks[0] if masks else image)
     if image.parent == root and any(mask.parent == root for mask in masks):
