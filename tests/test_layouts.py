@@ -1014,6 +1014,12 @@ def names_apart(root: Path, case: str) -> None:
     mask(root / "Masks" / f"drawn{case}.nii.gz", 1)
 
 
+def nnunet_with_names_apart(root: Path, case: str) -> None:
+    image(root / "imagesTr" / f"{case}_0000.nii.gz")
+    mask(root / "labelsTr" / f"drawn{case}.nii.gz", 1)
+    datalist(root / "dataset.json", channel_names={"0": "MR"}, labels={"background": 0, "a": 1})
+
+
 def folders_without_masks(root: Path, case: str) -> None:
     image(root / case / "ct.nii")
 
@@ -1044,6 +1050,7 @@ def test_a_part_that_a_hint_names_is_a_data_set(made: Callable[[Path, str], None
         unknown_endings,
         double_endings,
         names_apart,
+        nnunet_with_names_apart,
         folders_without_masks,
         masks_alone,
     ],
@@ -1062,6 +1069,23 @@ def test_a_layout_that_a_hint_names_is_one(made: Callable[[Path, str], None], tm
     if "sub-" in scan.name:
         bids(tmp_path / "made")
     assert len(find_dataset(tmp_path / "made").cases) == 1
+
+
+def test_files_that_are_moved_as_a_hint_says_are_a_data_set(tmp_path: Path) -> None:
+    for n in range(2):
+        structures_in_folders_of_cases(tmp_path, f"c{n}")
+    assert "c0/segmentations/liver.nii.gz" in refusal(tmp_path)[1]
+    for n in range(2):
+        (tmp_path / f"c{n}").mkdir()
+        (tmp_path / "images" / f"c{n}.nii.gz").rename(tmp_path / f"c{n}" / f"c{n}.nii.gz")
+        (tmp_path / "labels" / f"c{n}").rename(tmp_path / f"c{n}" / "segmentations")
+    assert ids(find_dataset(tmp_path)) == ["c0", "c1"]
+
+
+def test_bids_without_anatomy_is_refused_like_any_other(tmp_path: Path) -> None:
+    bids(tmp_path)
+    image(tmp_path / "sub-01" / "func" / "sub-01_task-rest_bold.nii.gz")
+    assert "the nearest layout" in refusal(tmp_path)[1]
 
 
 def test_a_folder_of_results_is_no_case(trained_run: Path) -> None:

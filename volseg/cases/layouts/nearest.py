@@ -51,7 +51,7 @@ def nearest_layout(root: Path, dataset: Dataset, cases_at: CasesAt) -> str:
     Returns:
         A hint: a part of the folder that is a data set, else what its files lack, else the layout that is nearest.
     """
-    if (root / "dataset.json").is_file():
+    if (root / "dataset.json").is_file() and dataset.layout != "nnU-Net":  # which lists nothing
         return what_a_list_needs(root / "dataset.json")
     if parts := _parts(root, cases_at):
         first, *others = (part.relative_to(root) for part in parts)
@@ -59,7 +59,8 @@ def nearest_layout(root: Path, dataset: Dataset, cases_at: CasesAt) -> str:
         return f"give {first} itself{more}: it says which images and labels belong together; {HINT}"
     if any(item.reason.endswith(KEEP_ONE) for item in dataset.set_aside):
         return f"keep one reference of each case, or name it in a manifest; {HINT}"
-    if packed := [item.path for item in dataset.set_aside if item.reason == UNPACK]:
+    packed = [item.path for item in dataset.set_aside if item.reason == UNPACK]
+    if packed and not image_files(root):
         archive = next(path for path in packed[0].parents if path.is_file())
         return f"unpack {archive.relative_to(root)}, and give the folder of what was in it; {HINT}"
     return f"the nearest layout is {_tree(root, dataset)}; {HINT}"
@@ -78,8 +79,9 @@ def _parts(root: Path, cases_at: CasesAt) -> list[Path]:
 def _tree(root: Path, dataset: Dataset) -> str:
     """An image and its reference as the nearest layout has them; DICOM is known by what was set aside."""
     images, masks = _images_and_masks(root)
-    if is_bids(root):
-        return _as_bids(root, images)
+    anatomy = [path for path in images if not why_no_image(path, root)]
+    if is_bids(root) and anatomy:
+        return _as_bids(root, anatomy)
     if per_structure := next(_per_structure(images, masks), None):
         image, structure, mask = per_structure
         case = stem(image)
@@ -112,8 +114,7 @@ def _pair(root: Path, images: Sequence[Path], masks: Sequence[Path]) -> str:
 
 def _as_bids(root: Path, images: Sequence[Path]) -> str:
     """An image of BIDS and its label map; of several alike the one whose name says most, which means no other."""
-    fitting = [path for path in images if not why_no_image(path, root)]
-    image = max(fitting, key=lambda path: len(BidsFile.of(path, root).entities))
+    image = max(images, key=lambda path: len(BidsFile.of(path, root).entities))
     place = image.relative_to(root)
     return f"{place} and derivatives/labels/{place.parent}/{stem(image)}_dseg{image_suffix(image)}"
 
