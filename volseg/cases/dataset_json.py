@@ -23,7 +23,7 @@ def read_dataset_json(path: Path) -> dict[str, Any]:
     Raises:
         DataError: If it is no JSON object.
     """
-    return read_json(path, _object, "is no JSON object", "save it as UTF-8, as data/README.md shows it")
+    return read_json(path, _object, "is no JSON object", "write an object in UTF-8, as data/README.md shows it")
 
 
 def _object(content: Any) -> dict[str, Any]:
