@@ -109,7 +109,7 @@ def test_decathlon(tmp_path: Path) -> None:
     assert ids(dataset) == ["task_001", "task_003"]
     assert dataset.labels == {"Anterior": 1, "Posterior": 2}
     assert dataset.channels == ("mri",)
-    assert dataset.set_aside == ()
+    assert reasons(dataset, tmp_path) == {"imagesTs/task_002.nii.gz": "an image for testing"}
     assert dataset.cases[0].images == {"mri": FileSource(tmp_path / "imagesTr" / "task_001.nii.gz")}
     assert dataset.cases[0].reference == FileSource(tmp_path / "labelsTr" / "task_001.nii.gz")
 
@@ -135,6 +135,7 @@ def test_what_the_decathlon_does_not_list_is_set_aside(tmp_path: Path) -> None:
     assert reasons(dataset, tmp_path) == {
         "imagesTr/extra.nii.gz": "not listed in dataset.json",
         "imagesTr/task_003.nii.gz": "its reference task_003.nii.gz does not exist; correct its path in the list",
+        "imagesTs/task_002.nii.gz": "an image for testing",
     }
 
 

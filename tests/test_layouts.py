@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 import logging
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -34,12 +35,13 @@ from volseg.cases import (
     read_reference,
     read_splits,
 )
-from volseg.cases.layouts.names import says_reference
+from volseg.cases.layouts.names import KEEP_ONE, says_reference
 from volseg.config import TrainingConfig, merge
 from volseg.errors import ConfigError, DataError, GeometryError
 from volseg.image.geometry import AxisOrder, Geometry
 from volseg.image.volume import Label, Mask, Volume
 from volseg.io import FileSource, MasksSource, discover, read_mask, write_mask, write_volume
+from volseg.io.dicom.write import write_series
 
 SHAPE = (5, 4, 3)
 GRID = Geometry(SHAPE, np.diag([1.0, 1.5, 2.0, 1.0]))
@@ -202,7 +204,7 @@ def test_a_case_without_image_or_with_a_label_map_beside_its_masks_is_set_aside(
     assert ids(dataset) == ["a", "d"]
     said = reasons(dataset, tmp_path)
     assert said["b/segmentations/liver.nii.gz"] == "a label without an image in case b"
-    assert said["c/seg.nii.gz"] == "case c has 2 references; which one is meant is not clear"
+    assert said["c/seg.nii.gz"] == f"case c has 2 references: {KEEP_ONE}"
     assert said["e/ct.nii.gz"] == "it lies in no folder with a mask per structure"
     assert all_accounted(dataset, tmp_path)
 
@@ -534,7 +536,7 @@ def test_lists_go_by_any_of_their_usual_names(validation: str, tmp_path: Path) -
     path = datalist(tmp_path / "list.json", **lists)
     dataset = find_dataset(path)
     assert dataset.splits == (Split(("a_a_ct", "b_b_ct", "c_c_ct"), ("d_d_ct",)),)
-    assert dataset.set_aside == ()
+    assert [(item.path.name, item.reason) for item in dataset.set_aside] == [("new.nii.gz", "an image for testing")]
     assert ids(find_inputs(path, ("ct",))) == ["new"]
 
 
@@ -990,7 +992,7 @@ def refusal(root: Path) -> tuple[str, str]:
 
 def test_a_refusal_says_what_is_there_and_what_is_nearest(tmp_path: Path) -> None:
     message, hint = refusal(tmp_path)
-    assert "no image file by name" in message
+    assert "no image files by name" in message
     assert "images/p1.nii.gz and labels/p1.nii.gz" in hint
     image(tmp_path / "brain_a.nii.gz")
     message, hint = refusal(tmp_path)
@@ -999,7 +1001,7 @@ def test_a_refusal_says_what_is_there_and_what_is_nearest(tmp_path: Path) -> Non
     mask(tmp_path / "other_seg.nii.gz", 1)
     message, hint = refusal(tmp_path)
     assert "2 image files, 1 of them" in message
-    assert "other.nii.gz and other_seg.nii.gz side by side" in hint
+    assert "brain_a.nii.gz and brain_a_seg.nii.gz side by side" in hint
     assert "data/README.md" in hint
 
 
@@ -1012,14 +1014,246 @@ def test_a_part_that_is_a_data_set_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("mine.csv", "id;image;mask\na;x;y\n"), ("mine.json", '{"training": [{"image": "a", "label": "b"}]}')],
+    [
+        ("mine.csv", "id;image;mask\na;x.nii.gz;y.nii.gz\n"),
+        ("mine.json", '{"training": [{"image": "x.nii.gz", "label": "y.nii.gz"}]}'),
+    ],
 )
 def test_a_list_beside_the_images_is_named(name: str, text: str, tmp_path: Path) -> None:
     image(tmp_path / "x.nii.gz")
+    mask(tmp_path / "y.nii.gz", 1)
     (tmp_path / name).write_text(text)
     (tmp_path / "broken.json").write_text("{")
     (tmp_path / "numbers.csv").write_text("a,b\n1,2\n")
-    assert f"give {name} itself" in refusal(tmp_path)[1]
+    (tmp_path / "validation.csv").write_text("case_id,label,dice\nx,liver,0.9\n")
+    assert f"give {name} itself:" in refusal(tmp_path)[1]
+    assert len(find_dataset(tmp_path / name).cases) == 1
+
+
+# Whoever follows a hint gets a data set
+
+
+def wrapped(root: Path, case: str) -> None:
+    image(root / "data" / case / "img.nii.gz")
+    mask(root / "data" / case / "seg.nii.gz", 1)
+    (root / "__MACOSX").mkdir(exist_ok=True)
+
+
+def wrapped_twice(root: Path, case: str) -> None:
+    wrapped(root / "deep", case)
+    shutil.rmtree(root / "deep" / "__MACOSX")
+
+
+def sites(root: Path, case: str) -> None:
+    image(root / f"site_{int(case[1:]) % 2}" / case / "img.nii.gz")
+    mask(root / f"site_{int(case[1:]) % 2}" / case / "seg.nii.gz", 1)
+
+
+def visits(root: Path, case: str) -> None:
+    for visit in ("first", "second"):
+        image(root / case / visit / "img.nii.gz")
+        mask(root / case / visit / "seg.nii.gz", 1)
+
+
+def structures_in_folders_of_cases(root: Path, case: str) -> None:
+    image(root / "images" / f"{case}.nii.gz")
+    for name in ("liver", "spleen"):
+        mask(root / "labels" / case / f"{name}.nii.gz", 1)
+
+
+def cases_in_folders_of_structures(root: Path, case: str) -> None:
+    image(root / "images" / f"{case}.nrrd")
+    for name in ("liver", "spleen"):
+        mask(root / "labels" / name / f"{case}.nrrd", 1)
+
+
+def structures_side_by_side(root: Path, case: str) -> None:
+    image(root / f"{case}.nii.gz")
+    for name in ("liver", "spleen"):
+        mask(root / f"{case}_{name}_seg.nii.gz", 1)
+
+
+def bids_without_labels(root: Path, case: str) -> None:
+    bids(root, case)
+    image(root / bids_path(case, "acq-hires_T1w"))
+    image(root / bids_path(case, "FLAIR"))
+
+
+def bids_in_another_space(root: Path, case: str) -> None:
+    bids(root, case)
+    mask(root / bids_path(case, "space-MNI152NLin6Asym_dseg", "derivatives/seg"), 1)
+
+
+def images_to_test(root: Path, case: str) -> None:
+    image(root / f"{case}.nii.gz")
+    (root / "dicom").mkdir(exist_ok=True)
+
+
+def unknown_endings(root: Path, case: str) -> None:
+    image(root / f"{case}.nii.gz")
+    mask(root / f"{case}_contour.nii.gz", 1)
+
+
+def double_endings(root: Path, case: str) -> None:
+    image(root / f"{case}.nii.gz")
+    mask(root / f"{case}-segmentation-label.nii.gz", 1)
+
+
+def names_apart(root: Path, case: str) -> None:
+    image(root / "Scans" / f"{case}.mha")
+    mask(root / "Masks" / f"drawn{case}.nii.gz", 1)
+
+
+def nnunet_with_names_apart(root: Path, case: str) -> None:
+    image(root / "imagesTr" / f"{case}_0000.nii.gz")
+    mask(root / "labelsTr" / f"drawn{case}.nii.gz", 1)
+    datalist(root / "dataset.json", channel_names={"0": "MR"}, labels={"background": 0, "a": 1})
+
+
+def folders_without_masks(root: Path, case: str) -> None:
+    image(root / case / "ct.nii")
+
+
+def masks_alone(root: Path, case: str) -> None:
+    mask(root / f"{case}_seg.nii.gz", 1)
+
+
+@pytest.mark.parametrize("made", [wrapped, wrapped_twice, sites, visits])
+def test_a_part_that_a_hint_names_is_a_data_set(made: Callable[[Path, str], None], tmp_path: Path) -> None:
+    for n in range(4):
+        made(tmp_path, f"c{n}")
+    hint = refusal(tmp_path)[1]
+    part = re.match(r"give (\S+?) itself", hint)
+    assert part, hint
+    assert len(find_dataset(tmp_path / part[1]).cases) >= 2
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        structures_in_folders_of_cases,
+        cases_in_folders_of_structures,
+        structures_side_by_side,
+        bids_without_labels,
+        bids_in_another_space,
+        images_to_test,
+        unknown_endings,
+        double_endings,
+        names_apart,
+        nnunet_with_names_apart,
+        folders_without_masks,
+        masks_alone,
+    ],
+)
+def test_a_layout_that_a_hint_names_is_one(made: Callable[[Path, str], None], tmp_path: Path) -> None:
+    for n in range(3):
+        made(tmp_path / "data", f"c{n}")
+    hint = refusal(tmp_path / "data")[1]
+    found = re.match(r"the nearest layout is (\S+) and (\S+?)[ ,;]", hint)
+    assert found, hint
+    scan, reference = (tmp_path / "made" / name for name in found.groups())
+    there = [path for path in (tmp_path / "data").rglob("*") if path.name == scan.name]
+    assert there or made is masks_alone, "it names a file that is there"
+    image(scan)
+    mask(reference, 1)
+    if "sub-" in scan.name:
+        bids(tmp_path / "made")
+    assert len(find_dataset(tmp_path / "made").cases) == 1
+
+
+def test_files_that_are_moved_as_a_hint_says_are_a_data_set(tmp_path: Path) -> None:
+    for n in range(2):
+        structures_in_folders_of_cases(tmp_path, f"c{n}")
+    assert "c0/segmentations/liver.nii.gz" in refusal(tmp_path)[1]
+    for n in range(2):
+        (tmp_path / f"c{n}").mkdir()
+        (tmp_path / "images" / f"c{n}.nii.gz").rename(tmp_path / f"c{n}" / f"c{n}.nii.gz")
+        (tmp_path / "labels" / f"c{n}").rename(tmp_path / f"c{n}" / "segmentations")
+    assert ids(find_dataset(tmp_path)) == ["c0", "c1"]
+
+
+def test_bids_without_anatomy_is_refused_like_any_other(tmp_path: Path) -> None:
+    bids(tmp_path)
+    image(tmp_path / "sub-01" / "func" / "sub-01_task-rest_bold.nii.gz")
+    assert "the nearest layout" in refusal(tmp_path)[1]
+
+
+def test_a_folder_of_results_is_no_case(trained_run: Path) -> None:
+    message, hint = refusal(trained_run)
+    assert "no image files by name" in message
+    assert "itself" not in hint
+    assert "images/p1.nii.gz and labels/p1.nii.gz" in hint
+
+
+def test_folders_of_series_without_references_are_cases(tmp_path: Path) -> None:
+    for n in range(2):
+        write_series(make_case(n)[0], tmp_path / f"c{n}" / "series")
+    assert "c0/ with the images of a case and c0/seg.nii.gz" in refusal(tmp_path)[1]
+    mask(tmp_path / "c0" / "seg.nii.gz", 1)
+    assert ids(find_dataset(tmp_path)) == ["c0"]
+
+
+def test_masks_per_structure_are_pointed_to_their_layout(tmp_path: Path) -> None:
+    for made in (structures_in_folders_of_cases, cases_in_folders_of_structures, structures_side_by_side):
+        for case in ("c0", "c1"):
+            made(tmp_path / made.__name__, case)
+        message, hint = refusal(tmp_path / made.__name__)
+        assert "c0/segmentations/liver." in hint
+        assert "6 image files, 4 of them" in message
+
+
+@pytest.mark.parametrize("keys", [("t1", "label"), ("img", "mask"), ("Image", "Label"), ("image", "mask")])
+def test_a_list_with_other_keys_says_which_it_needs(keys: tuple[str, str], tmp_path: Path) -> None:
+    (entry,) = scans(tmp_path, "a", channels=("ct",))
+    entry = {"image": "scans/a/a_ct.nii.gz", "label": entry["label"]}
+    wrong = {keys[0]: entry["image"], keys[1]: entry["label"]}
+    path = datalist(tmp_path / "dataset.json", training=[wrong])
+    for given_path in (tmp_path, path):
+        _, hint = refusal(given_path)
+        assert "itself" not in hint
+        assert "needs the keys image and label" in hint
+    datalist(path, cases=[entry])
+    for given_path in (tmp_path, path):
+        with pytest.raises(DataError) as caught:
+            find_dataset(given_path)
+        assert "needs the keys image and label" in caught.value.hint
+    datalist(path, training=[entry])
+    assert len(find_dataset(tmp_path).cases) == 1
+
+
+def test_of_two_references_one_is_to_be_kept(tmp_path: Path) -> None:
+    for n in range(2):
+        image(tmp_path / f"c{n}" / "ct.nii.gz")
+        for name in ("seg", "mask"):
+            mask(tmp_path / f"c{n}" / f"{name}.nii.gz", 1)
+    message, hint = refusal(tmp_path)
+    assert "case c0 has 2 references: keep one" in message
+    assert "keep one reference of each case" in hint
+    (tmp_path / "c0" / "mask.nii.gz").unlink()
+    assert ids(find_dataset(tmp_path)) == ["c0"]
+
+
+def test_an_archive_is_to_be_unpacked(tmp_path: Path) -> None:
+    organs(tmp_path / "packed", "s1", "liver", "spleen")
+    (tmp_path / "data").mkdir()
+    shutil.make_archive(str(tmp_path / "data" / "all"), "zip", tmp_path / "packed")
+    message, hint = refusal(tmp_path / "data")
+    assert "only DICOM is read from an archive" in message
+    assert hint.startswith("unpack all.zip")
+    shutil.unpack_archive(tmp_path / "data" / "all.zip", tmp_path / "data" / "all")
+    assert len(find_dataset(tmp_path / "data" / "all").cases) == 1
+
+
+def test_a_label_map_that_is_called_a_mask_of_one_structure_is_to_be_renamed(tmp_path: Path) -> None:
+    bids(tmp_path, "01")
+    path = mask(tmp_path / bids_path("01", "label-liver_mask", "derivatives/x"), 1, 2)
+    (case,) = find_dataset(tmp_path).cases
+    with pytest.raises(DataError, match="no mask of one structure") as caught:
+        read_reference(case, read_images(case, ("T1w",)), [])
+    assert "..._dseg in BIDS" in caught.value.hint
+    path.rename(path.with_name("sub-01_dseg.nii.gz"))
+    (case,) = find_dataset(tmp_path).cases
+    assert read_reference(case, read_images(case, ("T1w",)), []).array.max() == 2
 
 
 def test_layers_that_nothing_names_are_no_reference(tmp_path: Path) -> None:
@@ -1122,7 +1356,8 @@ def test_what_is_annotated_is_checked_before_training(dataset: Path, tmp_path: P
     (tmp_path / "list.csv").write_text("\n".join(rows))
     inspection = volseg.inspect(tmp_path / "list.csv", changes={"data.labels": {"ball": 1, "box": 2}})
     assert inspection.readiness is not None
-    assert inspection.readiness.usable == 4
+    assert inspection.readiness.usable == 0
+    assert [one.case.case_id for one in inspection.readiness.cases if one.refusal] == ["case_3"]
     with pytest.raises(ConfigError, match="case_3: annotated names spleen"):
         volseg.plan(tmp_path / "list.csv")
 

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from volseg.cases import Dataset, find_dataset
-from volseg.config import CtNormalization, DynUNet, PartialConfig, ZScore, read_config
+from volseg.config import CtNormalization, DynUNet, PartialConfig, PartialData, ZScore, read_config
 from volseg.errors import ConfigError, DataError
 from volseg.image.intensities import Intensities
 from volseg.image.volume import Mask
@@ -58,7 +58,7 @@ def test_the_fingerprint_is_what_was_written(dataset: Path) -> None:
 
 def test_a_label_that_is_not_in_the_configuration_is_named(dataset: Path) -> None:
     with pytest.raises(ConfigError, match=r"case case_0: the reference holds label value 2, which data.labels"):
-        take_fingerprint(find_dataset(dataset), {"ball": 1})
+        take_fingerprint(find_dataset(dataset), PartialData(labels={"ball": 1}))
 
 
 def test_empty_references_teach_nothing(tmp_path: Path) -> None:

@@ -547,8 +547,11 @@ def test_several_references_are_no_choice(tmp_path: Path) -> None:
     write_series(make_volume(shape=SHAPE), tmp_path / "a" / "ct")
     for name in ("x", "y"):
         write_reference("seg", tmp_path / "a" / "ct", tmp_path / "a", name)
-    with pytest.raises(DataError, match="has 2 references; which one is meant is not clear"):
+    with pytest.raises(DataError, match="has 2 references: keep one") as caught:
         find_dataset(tmp_path)
+    assert "keep one reference of each case" in caught.value.hint
+    (tmp_path / "a" / "y.dcm").unlink()
+    assert len(find_dataset(tmp_path).cases) == 1
 
 
 def test_rules_and_references_in_case_folders(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 import torch
 from conftest import TINY, MakeOnce, predict_folder, train_folder
 
+from volseg.cases import make_splits
 from volseg.config import Config, LabelRule, PartialConfig, TrainingConfig, merge, read_config, validate
 from volseg.errors import CheckpointError, ConfigError, DataError, OutputError, TrainingError
 from volseg.image.volume import Mask, Volume
@@ -532,6 +533,15 @@ def test_a_case_that_cannot_be_used_is_listed_and_the_others_train(dataset: Path
     table = pd.read_csv(tmp_path / "run" / "not_used.csv")
     assert table["reason"].str.contains("damaged|without a label").all()
     assert len(run.splits[0].train) + len(run.splits[0].val) == 5
+
+
+def test_a_case_that_cannot_be_used_is_dealt_into_no_fold(dataset: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(dataset, tmp_path / "data")
+    (held_out,) = make_splits([f"case_{n}" for n in range(6)], 6, 0.0, 0)[0].val
+    (data / "labels" / f"{held_out}.nii.gz").write_bytes(b"damaged")
+    settings = {"training": {"epochs": 1, "steps_per_epoch": 1, "folds": 6}}
+    (split,) = train_folder(data, tmp_path / "run", merge(TINY, settings)).splits
+    assert (len(split.train), len(split.val)) == (4, 1)
 
 
 def test_prepared_cases_are_never_stale(dataset: Path, tmp_path: Path) -> None:

@@ -1,11 +1,11 @@
 """Cases: which files belong together, found by what a folder holds."""
 
-from volseg.cases.annotated import annotated_labels
+from volseg.cases.annotated import annotated_labels, check_sides
 from volseg.cases.case import Case, Dataset, check_others, read_images, read_reference
 from volseg.cases.inputs import find_inputs
 from volseg.cases.layouts import find_dataset
-from volseg.cases.references import find_images, find_references, is_dataset
-from volseg.cases.splits import Split, choose_splits, make_splits, read_splits, write_splits
+from volseg.cases.references import find_images, find_references, is_dataset, is_list
+from volseg.cases.splits import Split, choose_splits, make_splits, read_splits, usable_splits, write_splits
 
 __all__ = [
     "Case",
@@ -13,15 +13,18 @@ __all__ = [
     "Split",
     "annotated_labels",
     "check_others",
+    "check_sides",
     "choose_splits",
     "find_dataset",
     "find_images",
     "find_inputs",
     "find_references",
     "is_dataset",
+    "is_list",
     "make_splits",
     "read_images",
     "read_reference",
     "read_splits",
+    "usable_splits",
     "write_splits",
 ]

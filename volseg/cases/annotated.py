@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from volseg.cases.case import Case
 from volseg.config import IGNORE
@@ -50,3 +50,22 @@ def annotated_labels(case: Case, labels: Sequence[Label], values: Collection[int
             hint="add it to what is annotated, or correct the reference",
         )
     return annotated
+
+
+def check_sides(case_id: str, annotated: Collection[str] | None, pairs: Iterable[tuple[str, str]]) -> None:
+    """Refuse a reference of one side of a pair that mirroring exchanges.
+
+    Args:
+        case_id: For the message.
+        annotated: The labels that its reference was drawn for; None if all.
+        pairs: Labels that are exchanged.
+
+    Raises:
+        ConfigError: Names the pair.
+    """
+    known = set(annotated or ())
+    if halves := [pair for pair in pairs if len(known & {*pair}) == 1]:
+        raise ConfigError(
+            f"case {case_id}: only one of {' and '.join(halves[0])} is annotated, which mirroring exchanges",
+            hint="--set augmentation.swap_labels=[] --set augmentation.flip_axes=[]",
+        )

@@ -29,16 +29,6 @@ def is_manifest(path: Path) -> bool:
     return path.is_file() and path.suffix.lower() in {".csv", ".tsv"}
 
 
-def has_case_ids(path: Path) -> bool:
-    """Whether a CSV has columns as a manifest has them.
-
-    Raises:
-        DataError: If it cannot be read.
-    """
-    columns, _ = read_rows(path)
-    return {"case_id", "reference"} <= set(_meant(path, columns))
-
-
 def from_manifest(path: Path, rules: DicomRules = NO_RULES) -> Dataset:
     """Read a CSV of `case_id,image[,image_2...],reference[,annotated]`; paths are relative to it, or absolute.
 

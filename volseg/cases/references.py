@@ -16,11 +16,11 @@ from volseg.cases.layouts.names import references_in, says_reference
 from volseg.cases.layouts.organ_masks import lone_masks, mask_folders
 from volseg.cases.layouts.side_by_side import paired_bases
 from volseg.cases.manifest import from_manifest, is_manifest
+from volseg.cases.source_names import by_reason
 from volseg.cases.stated_names import NamesBeside, of_references, with_stated_names
 from volseg.config import NO_RULES, DicomRules
 from volseg.errors import DataError
 from volseg.io import SegmentsSource, SetAside, Source, discover, image_files
-from volseg.io.files import without_root
 from volseg.io.own_results import without_batches
 from volseg.progress import Progress, ignore_progress
 
@@ -85,6 +85,11 @@ def find_images(path: Path, rules: DicomRules = NO_RULES, progress: Progress = i
     return {case.case_id: next(iter(case.images.values())) for case in cases}
 
 
+def is_list(path: Path) -> bool:
+    """Whether a path names a list of cases: a manifest, or a JSON."""
+    return is_manifest(path) or is_datalist(path)
+
+
 def is_dataset(path: Path) -> bool:
     """Whether a folder says by its names that it holds images and references."""
     if not path.is_dir():
@@ -103,8 +108,8 @@ def _all_cases(path: Path, rules: DicomRules, progress: Progress) -> tuple[Case,
 
 
 def _say_not_scored(items: Iterable[SetAside], root: Path) -> None:
-    for item in items:
-        logger.warning("not scored: %s: %s", item.path.name, without_root(item.reason, root))
+    for line in by_reason(items, root):
+        logger.warning("not scored: %s", line)
 
 
 def _beside_images(found: dict[str, Source], root: Path) -> bool:

@@ -9,7 +9,8 @@ from typing import TypeVar
 
 from volseg.cases.case import Case, stem
 from volseg.cases.case_ids import lies_below, marked, path_name, same_on_any_disk, why_equal
-from volseg.io import SeriesSource, SetAside, Source
+from volseg.io import MasksSource, SeriesSource, SetAside, Source
+from volseg.io.files import without_root
 
 _Files = TypeVar("_Files")
 
@@ -85,9 +86,23 @@ def refused(cases: Iterable[Iterable[Source]]) -> Iterator[SetAside]:
     """What cases that would have one name are made of, the source that names each of them first."""
     known = [list(sources) for sources in cases]
     reason = why_equal(str(sources[0].place) for sources in known)
-    return (set_aside(source, reason) for source in {s.place: s for sources in known for s in sources}.values())
+    parts = (part for sources in known for source in sources for part in _parts_of(source))
+    return (set_aside(part, reason) for part in {part.place: part for part in parts}.values())
+
+
+def _parts_of(source: Source) -> tuple[Source, ...]:
+    return source.each if isinstance(source, MasksSource) else (source,)
 
 
 def set_aside(source: Source, reason: str) -> SetAside:
     """A source that is not used."""
     return SetAside(source.place, reason, source.series_uid if isinstance(source, SeriesSource) else "")
+
+
+def by_reason(items: Iterable[SetAside], root: Path) -> Iterator[str]:
+    """What is not used, a line per reason: "imagesTs/a.nii.gz and 47 more: an image for testing"."""
+    paths: defaultdict[str, list[str]] = defaultdict(list)
+    for item in items:
+        paths[without_root(item.reason, root)].append(without_root(str(item.path), root))
+    for reason, (first, *others) in paths.items():
+        yield f"{first}{f' and {len(others)} more' if others else ''}: {reason}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from volseg.config import TrainingConfig
-from volseg.errors import DataError
+from volseg.errors import ConfigError, DataError
 from volseg.io.json_files import read_json, write_json
 
 
@@ -72,6 +72,36 @@ def choose_splits(case_ids: Sequence[str], stated: Sequence[Split], settings: Tr
     if stated and settings.split == "stated" and not settings.holdout:
         return tuple(stated)
     return make_splits(case_ids, settings.folds, settings.holdout, settings.seed)
+
+
+def usable_splits(splits: Sequence[Split], case_ids: Collection[str], fold: int | str) -> dict[int, Split]:
+    """Fold -> its split, without the cases that cannot be used, for each fold that is to be trained.
+
+    Args:
+        splits: Of a run.
+        case_ids: Of the cases that can be used.
+        fold: The one that is to be trained, or "all".
+
+    Raises:
+        ConfigError: If there is no such fold, or no case is left in it to learn from or to hold out.
+    """
+    folds = range(len(splits)) if isinstance(fold, str) else [fold]
+    if max(folds) >= len(splits):
+        raise ConfigError(
+            f"there is no fold {max(folds)}: {len(case_ids)} cases make {len(splits)} folds",
+            hint=f"training.fold counts from 0 to {len(splits) - 1}",
+        )
+    return {number: _usable(splits[number], case_ids, number) for number in folds}
+
+
+def _usable(split: Split, case_ids: Collection[str], fold: int) -> Split:
+    train, val = (tuple(case_id for case_id in ids if case_id in case_ids) for ids in (split.train, split.val))
+    if not train or not val:
+        raise ConfigError(
+            f"fold {fold} has {len(train)} cases to learn from and {len(val)} held out",
+            hint="`volseg inspect` says why others cannot be used; add cases, or choose another training.fold",
+        )
+    return Split(train, val)
 
 
 def write_splits(splits: Sequence[Split], path: Path) -> None:

@@ -97,13 +97,15 @@ def _totals(found: Inspection) -> Iterator[str]:
     if found.readiness is None:
         return
     verb, dataset = found.readiness.verb, found.readiness.dataset
-    if dataset is None:
-        yield f"{verb} would refuse it: {found.readiness.refusal}"
-        return
-    yield f"layout: {dataset.layout}; channels: {', '.join(dataset.channels)}"
+    refusal = found.readiness.refusal
+    if dataset is not None:
+        yield f"layout: {dataset.layout}; channels: {', '.join(dataset.channels)}"
     if found.readiness.labels:
         yield "labels: " + ", ".join(f"{name} in {count}" for name, count in found.readiness.labels.items())
-    yield f"{verb} would use {found.readiness.usable} of {len(found.readiness.cases)} cases"
+    if refusal:
+        yield f"{verb} would refuse it: {refusal}"
+    else:
+        yield f"{verb} would use {found.readiness.usable} of {len(found.readiness.cases)} cases"
     for one in found.readiness.cases:
-        if one.refusal:
+        if one.refusal and one.refusal != refusal:
             yield f"{verb} would refuse case {one.case.case_id}: {one.refusal}"

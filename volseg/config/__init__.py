@@ -24,7 +24,7 @@ from volseg.config.inference import InferenceConfig, LabelRule
 from volseg.config.learning import LossConfig, TrainingConfig
 from volseg.config.modality import MIXED, UNKNOWN, known_modality, named_modality
 from volseg.config.networks import AttentionUnet, DynUNet, NetworkConfig, NetworkName, SegResNet, SwinUNETR, UNet, VNet
-from volseg.config.partial import PartialConfig
+from volseg.config.partial import PartialConfig, PartialData
 from volseg.config.reading import AS_STATED, GeometryChoice, ReadingRules
 from volseg.config.resolve import (
     Config,
@@ -65,6 +65,7 @@ __all__ = [
     "Normalization",
     "Others",
     "PartialConfig",
+    "PartialData",
     "Percentiles",
     "PreprocessingConfig",
     "ReadingRules",

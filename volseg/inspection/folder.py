@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import overload
 
-from volseg.cases import is_dataset
+from volseg.cases import is_dataset, is_list
 from volseg.cases.case import names_a_reference, stem
 from volseg.cases.series import choose_series, studies_of
 from volseg.config import DataConfig, DicomRules, PartialConfig
 from volseg.inspection.items import InspectedItem, look_at, not_a_volume, own_results
 from volseg.inspection.readiness import CaseReadiness, Readiness, prediction_readiness, training_readiness
-from volseg.io import Discovery, FileSource, MasksSource, SegmentsSource, SeriesSource, Source, discover, stands_for
+from volseg.io import (
+    Discovery,
+    FileSource,
+    MasksSource,
+    SegmentsSource,
+    SeriesSource,
+    SetAside,
+    Source,
+    discover,
+    stands_for,
+)
 from volseg.io.files import without_root
 from volseg.io.own_results import without_results
 from volseg.io.readable import check_there
@@ -69,13 +79,15 @@ def inspect_folder(
     """
     check_there(path)
     path, rules = stands_for(path), model or given.data
-    listed = path.is_file() and path.suffix.lower() == ".csv"
+    listed = is_list(path)
     found = Discovery((), ()) if listed else without_results(discover(path, progress, rules=rules), path)
-    readiness: Readiness | None = None
+    readiness: Readiness | None
     if model is not None:
         readiness = prediction_readiness(path, model, progress)
-    elif listed or _holds_references(found, path):
+    else:
         readiness = training_readiness(path, given, progress)
+        if not (listed or readiness.dataset or _holds_references(found, path)):
+            readiness = None  # nobody means to train on it
     if listed and readiness:
         path, found = path.parent, _files_of(readiness)
     channels = model.channels if model else tuple(rules.series) or ("image",)
@@ -83,7 +95,7 @@ def inspect_folder(
 
 
 def _holds_references(found: Discovery, root: Path) -> bool:
-    """Whether it is a data set by its names, objects mark structures, or files or folders are named as references."""
+    """Whether there are references, used or not: by names of files or folders, or as objects that mark structures."""
     if found.segments or is_dataset(root):
         return True
     parts = (source.place.relative_to(root).parts for source in found.sources if source.place.is_relative_to(root))
@@ -91,14 +103,14 @@ def _holds_references(found: Discovery, root: Path) -> bool:
 
 
 def _files_of(readiness: Readiness) -> Discovery:
-    """What a manifest lists."""
+    """What a list names."""
     if readiness.dataset is None:
         return Discovery((), ())
     cases = readiness.dataset.cases
     parts = [part for case in cases for part in (*case.images.values(), *_one_by_one(case.reference))]
     sources = dict.fromkeys(part for part in parts if not isinstance(part, SegmentsSource))
     segments = dict.fromkeys(part for part in parts if isinstance(part, SegmentsSource))
-    return Discovery(tuple(sources), readiness.dataset.set_aside, segments=tuple(segments))
+    return Discovery(tuple(sources), (), segments=tuple(segments))
 
 
 def _one_by_one(reference: Source | None) -> tuple[Source, ...]:
@@ -127,6 +139,7 @@ def _items(
         item = replace(item, taken=taken[source]) if isinstance(source, SeriesSource) else item
         items.append(roles.placed(item, source))
         progress("inspect", done, len(sources))
+    items += [not_a_volume(item, root) for item in roles.not_shown(found)]
     return tuple(sorted(items, key=lambda item: item.path))
 
 
@@ -141,8 +154,10 @@ class _Roles:
                 self._add(one, channel, source)
             for source in _one_by_one(one.case.reference):
                 self._add(one, "reference", source)
-        dataset = readiness.dataset if readiness else None
-        self._not_used = {item.path: item.reason for item in dataset.set_aside} if dataset else {}
+        self._set_aside = readiness.dataset.set_aside if readiness and readiness.dataset else ()
+        self._reasons: defaultdict[Path, list[str]] = defaultdict(list)
+        for item in self._set_aside:
+            self._reasons[item.path].append(item.reason)
 
     def _add(self, one: CaseReadiness, role: str, source: Source) -> None:
         for key in (source.path,) if isinstance(source, FileSource) else (source,):
@@ -162,5 +177,12 @@ class _Roles:
         """The item with its case."""
         one, roles = self._of(source)
         if one is None:
-            return replace(item, refusal=without_root(self._not_used.get(source.place, ""), self._root))
+            reasons = "; ".join(dict.fromkeys(self._reasons[source.place]))
+            return replace(item, refusal=without_root(reasons, self._root))
         return replace(item, case_id=one.case.case_id, role=", ".join(dict.fromkeys(roles)), refusal=one.refusal)
+
+    def not_shown(self, found: Discovery) -> list[SetAside]:
+        """What is set aside and was not found as a thing of its own, as an entry of a list is that names nothing."""
+        shown = {item.path for item in found.set_aside}
+        shown |= {source.place for source in (*found.sources, *found.segments) if self._of(source)[0] is None}
+        return [item for item in self._set_aside if item.path not in shown]

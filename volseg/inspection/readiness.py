@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from volseg.cases import Case, Dataset, find_dataset, find_inputs, read_images
-from volseg.config import DataConfig, PartialConfig
-from volseg.errors import ConfigError, DataError
-from volseg.image.volume import Label
+from volseg.cases import (
+    Case,
+    Dataset,
+    annotated_labels,
+    check_others,
+    check_sides,
+    choose_splits,
+    find_dataset,
+    find_inputs,
+    read_images,
+    usable_splits,
+)
+from volseg.config import Config, DataConfig, PartialConfig, validate
+from volseg.errors import ConfigError, DataError, VolsegError
 from volseg.io.files import without_root
 from volseg.parallel import side_by_side
-from volseg.planning.fingerprint import look_at_case
+from volseg.planning import CasePrint, check_patch
+from volseg.planning.fingerprint import Look, look_at_cases, usable_prints
+from volseg.planning.folder import plan_dataset, with_inherited
 from volseg.progress import Progress
 
 
@@ -38,9 +50,9 @@ class Readiness:
 
     Attributes:
         verb: "train" or "predict".
-        dataset: Layout, channels, labels, and what is not used; None if the verb would refuse the folder as a whole.
+        dataset: Layout, channels, labels, and what is not used; None if no cases are found.
         cases: Each case of the data set.
-        refusal: Why the folder as a whole would be refused; empty if it would not.
+        refusal: Why the folder as a whole would be refused, although it may hold cases; empty if it would not.
     """
 
     verb: str
@@ -51,7 +63,7 @@ class Readiness:
     @property
     def usable(self) -> int:
         """How many cases the verb would use."""
-        return sum(not one.refusal for one in self.cases)
+        return 0 if self.refusal else sum(not one.refusal for one in self.cases)
 
     @property
     def labels(self) -> dict[str, int]:
@@ -68,18 +80,46 @@ def training_readiness(path: Path, given: PartialConfig, progress: Progress) -> 
         progress: Told per case.
     """
     try:
+        given = with_inherited(given)
         dataset = find_dataset(path, given.data)
-    except DataError as error:
+    except VolsegError as error:
         return Readiness("train", refusal=error.explanation)
+    looks = list(look_at_cases(dataset, given.data, progress))
     names = {value: name for name, value in (given.data.labels or dataset.labels).items()}
-    known = tuple(Label(value, name) for value, name in names.items())
+    cases = tuple(_ready(case, look, names, path) for case, look in looks)
+    return Readiness("train", dataset, cases, without_root(_refusal(dataset, looks, given), path))
 
-    def look(case: Case) -> CaseReadiness:
-        print_of_case = look_at_case(case, dataset.channels, known, given.data.others)
-        found = print_of_case.label_ml.items()
-        return CaseReadiness(case, labels_ml={names.get(value, f"label_{value}"): ml for value, ml in found})
 
-    return Readiness("train", dataset, _each(dataset, path, look, progress))
+def _ready(case: Case, look: CasePrint | VolsegError, names: Mapping[int, str], root: Path) -> CaseReadiness:
+    if isinstance(look, VolsegError):
+        return CaseReadiness(case, without_root(look.explanation, root))
+    found = look.label_ml.items()
+    return CaseReadiness(case, labels_ml={names.get(value, f"label_{value}"): ml for value, ml in found})
+
+
+def _refusal(dataset: Dataset, looks: Sequence[Look], given: PartialConfig) -> str:
+    """Why `train` would refuse all of them, by the functions that it asks before it learns; empty if it would not."""
+    usable = {case.case_id: (case, look) for case, look in looks if isinstance(look, CasePrint)}
+    try:
+        config = _configuration(dataset, looks, given)
+        check_patch(config)
+        check_others(dataset, config.data.labels, config.data.others)
+        for case, look in usable.values():
+            annotated = annotated_labels(case, config.data.reference_labels, look.label_ml)
+            check_sides(case.case_id, annotated, config.augmentation.swap_labels)
+        splits = choose_splits(list(usable), dataset.splits, config.training)
+        usable_splits(splits, usable, config.training.fold)
+    except VolsegError as error:
+        return error.explanation
+    return ""
+
+
+def _configuration(dataset: Dataset, looks: Sequence[Look], given: PartialConfig) -> Config:
+    """That of the run: in full as given, or planned."""
+    if not given.is_complete:
+        return plan_dataset(dataset, looks, given).config
+    usable_prints(looks)
+    return validate(given.tree, "the configuration")
 
 
 def prediction_readiness(path: Path, data: DataConfig, progress: Progress) -> Readiness:

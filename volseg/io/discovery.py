@@ -16,6 +16,8 @@ from volseg.io.signatures import concerns_dicom
 from volseg.io.source import Discovery, SegmentsSource, SeriesSource, SetAside, Source
 from volseg.progress import Progress, ignore_progress
 
+#: Why a file of an archive is not used.
+UNPACK = "only DICOM is read from an archive: unpack it"
 # The voxels that a header of two-file formats refers to: part of the header's image, not files of their own.
 _VOXEL_SUFFIXES = {".img": (".hdr",), ".raw": (".nhdr", ".mhd"), ".zraw": (".mhd",)}
 
@@ -116,7 +118,7 @@ def _files_of(root: Path, set_aside: list[SetAside]) -> Iterator[Path]:
         try:
             for member in members(path):
                 if image_suffix(member) or member.suffix.lower() == path.suffix.lower():
-                    set_aside.append(SetAside(member, "only DICOM is read from an archive: unpack it"))
+                    set_aside.append(SetAside(member, UNPACK))
                 else:
                     yield member
         except DataError as error:

@@ -78,7 +78,8 @@ def _read_binary(source: FileSource, geometry: Geometry) -> NDArray[np.bool_]:
     if len(values) > 1:
         raise DataError(
             f"{source} is no mask of one structure: it holds the values {', '.join(map(str, values[:8]))}",
-            hint="a label map of several structures must be the only reference of its case",
+            hint="call a label map of several structures so, ..._dseg in BIDS and ..._seg elsewhere, and let it be the "
+            "only reference of its case",
         )
     try:
         return mask.on(geometry).array > 0

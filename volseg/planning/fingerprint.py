@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import cc3d
@@ -13,9 +14,9 @@ from numpy.typing import NDArray
 
 from volseg.cases import Case, Dataset, annotated_labels, check_others, read_images, read_reference
 from volseg.cases.content import VoxelValues
-from volseg.config import IGNORE, Others
+from volseg.config import IGNORE, Others, PartialData
 from volseg.config.section import Triple
-from volseg.errors import DataError
+from volseg.errors import ConfigError, DataError
 from volseg.image.geometry import Geometry
 from volseg.image.intensities import Intensities
 from volseg.image.volume import Label
@@ -28,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 #: Voxels per label and case whose intensities enter the statistics.
 _SAMPLES = 5_000
+#: Of a data set about which nobody has decided anything.
+_NOTHING_GIVEN = PartialData()
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +56,10 @@ class CasePrint:
     label_ml: Mapping[int, float]
     centers_mm: Mapping[int, Triple] = field(default_factory=dict)
     case_id: str = ""
+
+
+#: A case with what it looks like, or with why it cannot be used.
+Look = tuple[Case, CasePrint | DataError | ConfigError]
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,58 +90,107 @@ class Fingerprint:
 
 
 def take_fingerprint(
-    dataset: Dataset,
-    labels: Mapping[str, int] | None = None,
-    progress: Progress = ignore_progress,
-    aliases: Mapping[str, tuple[str, ...]] | None = None,
-    others: Others = "refuse",
+    dataset: Dataset, given: PartialData = _NOTHING_GIVEN, progress: Progress = ignore_progress
 ) -> Fingerprint:
     """Look at every case once.
 
     Args:
         dataset: Labelled cases.
-        labels: Name -> value where it is already decided; otherwise as the data set states it, else as found.
+        given: What labels mean where that is decided, and what becomes of other values.
         progress: Told per case.
-        aliases: Label name -> what else references call it.
-        others: Whether a value that no label has is refused, or is background.
 
     Returns:
         The fingerprint of all cases that can be read; the others are logged.
 
     Raises:
-        DataError: If none can be read.
+        DataError: If none can be read, or none has a label.
         ConfigError: If a reference holds a value that is not among the labels, or one that nobody has looked at would
             be background.
     """
-    labels = dict(labels or dataset.labels)
-    check_others(dataset, labels, others)
-    known = tuple(Label(value, name, aliases=(aliases or {}).get(name, ())) for name, value in labels.items())
+    with closing(look_at_cases(dataset, given, progress)) as looks:
+        return fingerprint_of(dataset, told(looks), given)
+
+
+def look_at_cases(
+    dataset: Dataset, given: PartialData, progress: Progress = ignore_progress
+) -> Generator[Look, None, None]:
+    """Look at every case once; whoever stops before the last one closes it, for the sake of its threads.
+
+    Args:
+        dataset: Labelled cases.
+        given: What labels mean where that is decided, and what becomes of other values.
+        progress: Told per case.
+
+    Yields:
+        Each case with what it looks like, or with why it cannot be used.
+    """
+    stated = _labels_of(dataset, given)
+    known = tuple(Label(value, name, aliases=given.segments.get(name, ())) for name, value in stated.items())
+
+    def attempt(case: Case) -> CasePrint | DataError | ConfigError:
+        try:
+            return look_at_case(case, dataset.channels, known, given.others)
+        except (DataError, ConfigError) as error:
+            return error
+
+    looks = side_by_side(attempt, dataset.cases)
+    for done, (case, look) in enumerate(zip(dataset.cases, looks, strict=True), start=1):
+        yield case, look
+        progress("look", done, len(dataset.cases), case.case_id)
+
+
+def told(looks: Iterable[Look]) -> Iterator[Look]:
+    """Looks, and a warning for each case that is left out."""
+    for case, look in looks:
+        if isinstance(look, DataError):
+            logger.warning("case %s is left out of the plan: %s", case.case_id, look.explanation)
+        yield case, look
+
+
+def _labels_of(dataset: Dataset, given: PartialData) -> dict[str, int]:
+    """Label name -> value: as it is decided, else as the data set states it."""
+    return dict(given.labels or dataset.labels)
+
+
+def usable_prints(looks: Iterable[Look]) -> tuple[CasePrint, ...]:
+    """What the cases look like that can be used.
+
+    Raises:
+        DataError: If none can be read.
+        ConfigError: If a case contradicts what labels are said to be, which concerns them all.
+    """
     prints: list[CasePrint] = []
     faults: list[DataError] = []
-    looks = side_by_side(lambda case: _attempt(case, dataset.channels, known, others), dataset.cases)
-    for done, (case, look) in enumerate(zip(dataset.cases, looks, strict=True), start=1):
-        if isinstance(look, CasePrint):
-            prints.append(look)
-        else:
-            faults.append(look)
-            logger.warning("case %s is left out of the plan: %s", case.case_id, look.explanation)
-        progress("look", done, len(dataset.cases), case.case_id)
+    for _, look in looks:
+        match look:
+            case CasePrint():
+                prints.append(look)
+            case DataError():
+                faults.append(look)
+            case _:
+                raise look
     if not prints:
         why = f"; the first: {faults[0]}" if faults else ""
         raise DataError(f"no case could be read{why}", hint=faults[0].hint if faults else "")
+    return tuple(prints)
+
+
+def fingerprint_of(dataset: Dataset, looks: Iterable[Look], given: PartialData) -> Fingerprint:
+    """The fingerprint of a data set whose cases were looked at.
+
+    Raises:
+        DataError: If no case can be read, or none has a label.
+        ConfigError: If a case contradicts what labels are said to be.
+    """
+    labels = _labels_of(dataset, given)
+    check_others(dataset, labels, given.others)
+    prints = usable_prints(looks)
     found = sorted({value for case in prints for value in case.label_ml})
     if not found:
         raise DataError("all references are empty, there is nothing to learn", hint="are these the label maps?")
     return Fingerprint(
-        dataset.channels, labels or {f"label_{value}": value for value in found}, dataset.regions, tuple(prints)
+        dataset.channels, labels or {f"label_{value}": value for value in found}, dataset.regions, prints
     )
-
-
-def _attempt(case: Case, channels: tuple[str, ...], labels: tuple[Label, ...], others: Others) -> CasePrint | DataError:
-    try:
-        return look_at_case(case, channels, labels, others)
-    except DataError as error:
-        return error
 
 
 def look_at_case(

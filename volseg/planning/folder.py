@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from volseg.cases import Dataset, choose_splits, find_dataset
 from volseg.cases.stated_names import refuse_unclear_values, tell_of_names
-from volseg.config import PartialConfig, TrainingConfig
+from volseg.config import NetworkName, PartialConfig, TrainingConfig
 from volseg.model.checkpoint import load_weights
-from volseg.planning.fingerprint import take_fingerprint
+from volseg.planning.fingerprint import Look, fingerprint_of, look_at_cases, told
 from volseg.planning.machine import this_machine
 from volseg.planning.plan import Plan
 from volseg.planning.rules import make_plan
@@ -18,6 +20,7 @@ from volseg.progress import Progress, ignore_progress
 
 #: A run that starts from another learns more slowly than that by this factor, so as not to forget.
 _FINE_TUNING = 0.3
+_NETWORK: NetworkName = "dynunet"
 
 
 def plan_folder(data: Path, given: PartialConfig, progress: Progress = ignore_progress) -> tuple[Dataset, Plan]:
@@ -36,23 +39,48 @@ def plan_folder(data: Path, given: PartialConfig, progress: Progress = ignore_pr
         ConfigError: If the keys do not go with each other or with what is planned.
         CheckpointError: If training is to start from a model that is not there.
     """
-    given = given.laid_over_partial(_inherited(given.training))
-    network = given.network.name or "dynunet"
-    given.network.check_keys(network)
+    given = with_inherited(given)
     dataset = find_dataset(data, given.data, progress)
+    with closing(look_at_cases(dataset, given.data, progress)) as looks:
+        return dataset, plan_dataset(dataset, told(looks), given)
+
+
+def plan_dataset(dataset: Dataset, looks: Iterable[Look], given: PartialConfig) -> Plan:
+    """Plan a configuration for cases that are looked at, or were.
+
+    Args:
+        dataset: Labelled cases.
+        looks: What came of looking at each.
+        given: Keys that are decided already.
+
+    Raises:
+        DataError: If no case can be used, nothing says what their labels are, or they are not all of one modality.
+        ConfigError: If the keys do not go with each other, the cases, or what is planned.
+    """
     if given.data.labels is None:
         refuse_unclear_values(dataset.cases)
     tell_of_names(dataset.cases, given.data.labels or dataset.labels)
-    fingerprint = take_fingerprint(dataset, given.data.labels, progress, given.data.segments, given.data.others)
     plan = make_plan(
-        fingerprint,
-        network,
+        fingerprint_of(dataset, looks, given.data),
+        given.network.name or _NETWORK,
         this_machine(),
         given.preprocessing.spacing_mm,
         _minutes_per_network(given.training, dataset),
         given.data.modality,
     )
-    return dataset, replace(plan, dataset=dataset).with_given(given)
+    return replace(plan, dataset=dataset).with_given(given)
+
+
+def with_inherited(given: PartialConfig) -> PartialConfig:
+    """The keys that are decided, with those of the model that training starts from below them.
+
+    Raises:
+        CheckpointError: If training is to start from a model that is not there.
+        ConfigError: If the keys of the network are not its own.
+    """
+    given = given.laid_over_partial(_inherited(given.training))
+    given.network.check_keys(given.network.name or _NETWORK)
+    return given
 
 
 def _inherited(training: TrainingConfig) -> dict[str, Any]:

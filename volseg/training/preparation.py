@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.cases import Case, annotated_labels
+from volseg.cases import Case, annotated_labels, check_sides
 from volseg.config import Config
-from volseg.errors import ConfigError, DataError, ItemOutputError
+from volseg.errors import DataError, ItemOutputError
 from volseg.io import SetAside
 from volseg.io.files import atomic_path, file_name, remove_leftovers
 from volseg.io.source import digest
@@ -131,25 +131,11 @@ def _prepare(case: Case, config: Config, folder: Path) -> PreparedCase:
         counts = stored["counts"]
         places = {int(value): stored[value] for value in stored.files if value != "counts"}
     annotated = annotated_labels(case, config.data.reference_labels, places)
-    _check_sides(case.case_id, annotated, config)
+    check_sides(case.case_id, annotated, config.augmentation.swap_labels)
     unknown = unknown_outputs(annotated, config.data)
     voxels = {value: int(counts[value]) for value in places}
     spacing_mm = config.preprocessing.spacing_mm
     return PreparedCase(case.case_id, image, reference, places, voxels, spacing_mm, unknown)
-
-
-def _check_sides(case_id: str, annotated: frozenset[str] | None, config: Config) -> None:
-    """Refuse a reference of one side of a pair that mirroring exchanges.
-
-    Raises:
-        ConfigError: Names the pair.
-    """
-    known = annotated or ()
-    if halves := [pair for pair in config.augmentation.swap_labels if len({*known} & {*pair}) == 1]:
-        raise ConfigError(
-            f"case {case_id}: only one of {' and '.join(halves[0])} is annotated, which mirroring exchanges",
-            hint="--set augmentation.swap_labels=[] --set augmentation.flip_axes=[]",
-        )
 
 
 def _key(case: Case, config: Config) -> str:

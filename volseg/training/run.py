@@ -11,7 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from volseg.about import ABOUT_FILE, made_now, write_about
-from volseg.cases import Case, Dataset, Split, check_others, choose_splits, find_dataset, read_splits, write_splits
+from volseg.cases import (
+    Case,
+    Dataset,
+    Split,
+    check_others,
+    choose_splits,
+    find_dataset,
+    read_splits,
+    usable_splits,
+    write_splits,
+)
+from volseg.cases.source_names import by_reason
 from volseg.cases.stated_names import tell_of_names
 from volseg.config import Config, PartialConfig, dump, read_config, validate
 from volseg.errors import ConfigError, OutputError
@@ -196,26 +207,9 @@ def _splits(
     if resumed and path.is_file():
         splits = read_splits(path)
     else:
-        splits = choose_splits([case.case_id for case in dataset.cases], dataset.splits, settings)
+        splits = choose_splits(list(prepared), dataset.splits, settings)
         write_splits(splits, path)
-    folds = range(len(splits)) if settings.fold == "all" else [settings.fold]
-    if max(folds) >= len(splits):
-        raise ConfigError(
-            f"there is no fold {max(folds)}: {len(dataset.cases)} cases make {len(splits)} folds",
-            hint=f"training.fold counts from 0 to {len(splits) - 1}",
-        )
-    return {fold: _usable(splits[fold], prepared, fold) for fold in folds}
-
-
-def _usable(split: Split, prepared: Mapping[str, PreparedCase], fold: int) -> Split:
-    """A split without the cases that could not be prepared."""
-    train, val = (tuple(case_id for case_id in ids if case_id in prepared) for ids in (split.train, split.val))
-    if not train or not val:
-        raise ConfigError(
-            f"fold {fold} has {len(train)} cases to learn from and {len(val)} held out",
-            hint="not_used.csv says why others are not used; add cases, or choose another training.fold",
-        )
-    return Split(train, val)
+    return usable_splits(splits, prepared, settings.fold)
 
 
 def _train_folds(
@@ -284,6 +278,6 @@ def _files_of_run(output: Path, *, resumed: bool) -> list[Path]:
 
 def _write_not_used(items: Sequence[SetAside], data: Path, path: Path) -> None:
     rows = [{"path": without_root(str(item.path), data), "reason": without_root(item.reason, data)} for item in items]
-    for row in rows:
-        logger.warning("not used: %s: %s", row["path"], row["reason"])
+    for line in by_reason(items, data):
+        logger.warning("not used: %s", line)
     write_table(rows, path, ["path", "reason"])

@@ -14,8 +14,9 @@ from volseg.cases.layouts.datalist import from_datalist, from_dataset_json
 from volseg.cases.layouts.equal_names import from_equal_names
 from volseg.cases.layouts.folders import image_and_label_folders
 from volseg.cases.layouts.names import HINT, says_reference, with_annotated
-from volseg.cases.layouts.nearest import nearest_layout, what_is_there
+from volseg.cases.layouts.nearest import nearest_layout, what_a_list_needs, what_is_there
 from volseg.cases.layouts.organ_masks import from_organ_masks, mask_folders
+from volseg.cases.layouts.rest import with_the_rest
 from volseg.cases.layouts.side_by_side import count_pairs, from_side_by_side
 from volseg.cases.manifest import from_manifest, is_manifest, with_references
 from volseg.cases.source_names import distinct
@@ -44,20 +45,39 @@ def find_dataset(path: Path, rules: DicomRules = NO_RULES, progress: Progress = 
         DataError: If there is nothing at `path`, or no labelled case in it.
     """
     check_there(path)
-    dataset = _from_file(path, rules) if path.is_file() else _from_folder(path, rules, progress)
-    known, equal = distinct(dataset.cases)
-    dataset = replace(dataset, cases=known, set_aside=(*dataset.set_aside, *equal))
+    dataset = _taken_for(path, rules, progress)
     if not dataset.cases:
-        reasons = Counter(item.reason for item in dataset.set_aside)
-        found = "; ".join(f"{reason} ({count} files)" for reason, count in reasons.most_common(3)) or "it has no images"
-        if path.is_file():
-            raise DataError(f"{path} holds no labelled case: {found}", hint=HINT)
-        there = what_is_there(path)
-        raise DataError(f"{path} holds no labelled case: {found}; there are {there}", hint=nearest_layout(path))
+        raise _refusal(path, dataset, rules)
     dataset = with_annotated(dataset)
     for remark in dataset.remarks:
         logger.warning("%s", remark)
     return with_stated_names(dataset, path if path.is_dir() else path.parent)
+
+
+def _taken_for(path: Path, rules: DicomRules, progress: Progress) -> Dataset:
+    """What a path is, whether it has cases or not."""
+    dataset = _from_file(path, rules) if path.is_file() else _from_folder(path, rules, progress)
+    known, equal = distinct(dataset.cases)
+    return replace(dataset, cases=known, set_aside=(*dataset.set_aside, *equal))
+
+
+def _refusal(path: Path, dataset: Dataset, rules: DicomRules) -> DataError:
+    """Why there is no case, and what to do."""
+    reasons = Counter(item.reason for item in dataset.set_aside)
+    found = "; ".join(f"{reason} ({count} files)" for reason, count in reasons.most_common(3)) or "it has no images"
+    if path.is_file():
+        return DataError(f"{path} holds no labelled case: {found}", hint=what_a_list_needs(path))
+
+    def cases_at(part: Path) -> int:
+        try:
+            return len(_taken_for(part, rules, ignore_progress).cases)
+        except DataError:
+            return 0
+
+    return DataError(
+        f"{path} holds no labelled case: {found}; there are {what_is_there(path)}",
+        hint=nearest_layout(path, dataset, cases_at),
+    )
 
 
 def _from_file(path: Path, rules: DicomRules) -> Dataset:
@@ -72,9 +92,11 @@ def _from_file(path: Path, rules: DicomRules) -> Dataset:
 
 def _from_folder(root: Path, rules: DicomRules, progress: Progress) -> Dataset:
     if (root / "dataset.json").is_file():
-        return from_dataset_json(root, rules, progress)
+        return with_the_rest(from_dataset_json(root, rules, progress), root, "dataset.json does not list it")
     if (folders := image_and_label_folders(root)) is not None:
-        return from_equal_names(*folders, rules, progress)
+        images, references = folders
+        dataset = from_equal_names(images, references, rules, progress)
+        return with_the_rest(dataset, root, f"it lies in neither {images.name}/ nor {references.name}/", folders)
     if is_bids(root):
         return from_bids(root, rules, progress)
     return _by_names(root, rules, progress)

@@ -9,7 +9,7 @@ from pathlib import Path
 from volseg.cases import source_names
 from volseg.cases.case import Case, Dataset, names_a_reference
 from volseg.cases.case_ids import case_id_of, path_name
-from volseg.cases.layouts.names import in_order, is_of_slicer
+from volseg.cases.layouts.names import KEEP_ONE, in_order, is_of_slicer
 from volseg.cases.series import choose_in_folders, choose_series
 from volseg.cases.source_names import by_id, by_name, refused
 from volseg.config import DicomRules
@@ -33,24 +33,27 @@ def from_case_folders(root: Path, rules: DicomRules, progress: Progress) -> Data
     found, equal = by_id(folders)
     for group in equal:
         set_aside += refused([*images.values(), *references] for images, references in group)
-    loose = [path for path in sorted(root.glob("[!.]*")) if path.is_file() and not is_result(path)]
-    loose = [path for path in loose if _holds_something(path)]
-    set_aside += [SetAside(path, "lies beside the case folders, not in one") for path in loose]
+    for path in sorted(root.glob("[!.]*")):
+        if path.is_file() and not is_result(path):
+            set_aside += _loose(path)
     channels = tuple(rules.series) or common_channels(images for images, _ in found.values())
     cases = []
     for case_id, (images, references) in found.items():
         chosen = images if len(channels) > 1 else dict(zip(channels, images.values(), strict=False))
         reason = why_not(case_id, images, references, channels)
         if reason:
-            set_aside += [SetAside(source.place, reason) for source in [*images.values(), *references]]
+            set_aside += [source_names.set_aside(source, reason) for source in [*images.values(), *references]]
         else:
             cases.append(Case(case_id, {name: chosen[name] for name in channels}, references[0]))
     return Dataset("one folder per case", in_order(cases), channels, set_aside=tuple(set_aside))
 
 
-def _holds_something(path: Path) -> bool:
+def _loose(path: Path) -> list[SetAside]:
+    """What lies beside the case folders is not used: a file, or what is wrong with it or in it."""
     discovery = discover(path)
-    return bool(discovery.sources or discovery.segments)
+    if discovery.sources or discovery.segments:
+        return [SetAside(path, "lies beside the case folders, not in one")]
+    return list(discovery.set_aside)
 
 
 def parts_of_case(
@@ -96,7 +99,7 @@ def why_not(case_id: str, images: Mapping[str, Source], references: list[Source]
     if not references:
         return f"an image without a label in case {case_id}"
     if len(references) > 1:
-        return f"case {case_id} has {len(references)} references; which one is meant is not clear"
+        return f"case {case_id} has {len(references)} references: {KEEP_ONE}"
     if len(channels) == 1 and len(images) == 1:
         return ""
     if set(images) != set(channels):

@@ -16,7 +16,7 @@ from volseg.cases.dataset_json import read_dataset_json, stated_channels, stated
 from volseg.cases.layouts.channels import as_channels
 from volseg.cases.layouts.equal_names import from_equal_names
 from volseg.cases.layouts.folders import image_and_label_folders, is_called_images
-from volseg.cases.layouts.names import HINT
+from volseg.cases.layouts.names import ENTRIES, HINT
 from volseg.cases.listed import listed_path, listed_reference, listed_source
 from volseg.cases.source_names import distinct
 from volseg.cases.splits import Split
@@ -55,7 +55,8 @@ class _Entry:
         images = [images] if isinstance(images, str) else images
         label = label[0] if isinstance(label, list) and len(label) == 1 else label
         if not isinstance(images, list) or not images or not all(isinstance(image, str) and image for image in images):
-            raise DataError("has no 'image'", hint="give it a path, or a list of one per channel")
+            other = f" but {', '.join(map(repr, entry))}" if entry and "image" not in entry else ""
+            raise DataError(f"has no 'image'{other}", hint="give it a path, or a list of one per channel")
         if isinstance(label, list):
             raise DataError(
                 f"lists {len(label)} files as its 'label'", hint="put all labels into one file of its own values"
@@ -106,7 +107,10 @@ def from_dataset_json(root: Path, rules: DicomRules, progress: Progress) -> Data
     if lists_cases(description) and not (folders and _lists_nothing(root, description)):
         return from_datalist(path, rules)
     if not folders:
-        raise DataError(f"{root} has a dataset.json, but no imagesTr/ and labelsTr/ beside it", hint=HINT)
+        raise DataError(
+            f"{root} has a dataset.json, but no imagesTr/ and labelsTr/ beside it",
+            hint=f"add them, or a list: {ENTRIES}",
+        )
     paired = from_equal_names(*folders, rules, progress, channels)
     if paired.cases and len(paired.channels) != len(channels) and {"channel_names", "modality"} & set(description):
         raise DataError(
@@ -152,7 +156,7 @@ def from_datalist(path: Path, rules: DicomRules) -> Dataset:
     """
     description = read_datalist(path)
     if not lists_cases(description):
-        raise DataError(f"{path} lists no cases: it has no list 'training' of image and label", hint=HINT)
+        raise DataError(f"{path} lists no cases: it has no list 'training' of image and label", hint=ENTRIES)
     labels, regions = stated_labels(description)
     found = [(part, entry) for part in ("validation", "training") for entry in _entries(path, description, part)]
     set_aside = [entry for _, entry in found if isinstance(entry, SetAside)]
@@ -304,7 +308,8 @@ def _unlisted(path: Path, description: Mapping[str, Any], listed: set[Path]) -> 
     }
     files = [file for folder in ("imagesTr", "labelsTr") for file in sorted((root / folder).glob("[!.]*"))]
     where = ": neither under training nor under validation" if "validation" in description else ""
-    return [SetAside(file, f"not listed in {path.name}{where}") for file in files if file not in listed | tested]
+    unlisted = [SetAside(file, f"not listed in {path.name}{where}") for file in files if file not in listed | tested]
+    return [*unlisted, *(SetAside(file, "an image for testing") for file in sorted(tested - listed) if file.exists())]
 
 
 def _under_other_keys(path: Path, description: Mapping[str, Any]) -> Iterator[SetAside]:

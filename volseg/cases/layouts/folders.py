@@ -64,7 +64,13 @@ def _usual(folders: list[Path]) -> tuple[Path, Path] | None:
 
 
 def _sub_folders(root: Path) -> list[Path]:
-    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    """The folders that hold anything; what was moved out of others may have left them."""
+    folders = (path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(path for path in folders if any(map(_is_no_folder, path.rglob("*"))))
+
+
+def _is_no_folder(path: Path) -> bool:
+    return path.is_symlink() or not path.is_dir()
 
 
 def _exact_first(folders: list[Path], name: str) -> Path:

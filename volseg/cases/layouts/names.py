@@ -17,6 +17,13 @@ from volseg.io import Discovery, MasksSource, SegmentsSource, SetAside, Source
 
 #: Of a refusal of a whole folder.
 HINT = "data/README.md shows every layout with a tree"
+#: Of a JSON that lists no case.
+ENTRIES = (
+    'each entry of "training" needs the keys image and label: '
+    '{"training": [{"image": "scan.nii.gz", "label": "mask.nii.gz"}]}, with paths relative to the list, or absolute'
+)
+#: Of several references of one case.
+KEEP_ONE = "keep one, or say in a manifest which is meant (a CSV of case_id,image,reference)"
 
 
 def references_in(discovery: Discovery, root: Path) -> tuple[dict[str, Source], list[SetAside]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from volseg.cases.case import Case, Dataset, stem
 from volseg.cases.case_ids import case_id_of, path_name
-from volseg.cases.layouts.names import base_of, in_order, other_names, says_reference
+from volseg.cases.layouts.names import KEEP_ONE, base_of, in_order, other_names, says_reference
 from volseg.cases.layouts.stems import match_stems
 from volseg.cases.source_names import name_of
 from volseg.config import DicomRules
@@ -53,7 +53,7 @@ def from_side_by_side(root: Path, rules: DicomRules, progress: Progress) -> Data
             images[f"{name}/{source}" if name in images else name] = source  # a second one of its name has no partner
     stems = match_stems(images, references)
     for base in [base for base, sources in references.items() if len(sources) > 1]:
-        reason = f"{len(references[base])} references are called {base}; which one is meant is not clear"
+        reason = f"{len(references[base])} references are called {base}: {KEEP_ONE}"
         unclear = [*references.pop(base), *stems.images.pop(base, {}).values()]
         set_aside += [SetAside(source.place, reason) for source in unclear]
     cases: list[Case] = []
