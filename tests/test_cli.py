@@ -17,6 +17,7 @@ import pytest
 import torch
 import yaml
 from conftest import TINY, make_case
+from nibabel.fileholders import FileHolder
 
 from volseg.image.geometry import AxisOrder, Geometry
 from volseg.image.volume import Mask
@@ -293,15 +294,16 @@ def test_a_full_disk_leaves_nothing_half_written(
     volseg: Volseg, dataset: Path, trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The writes of masks fail as on a full disk; what was written before is complete."""
-    real_save = nib.save
+    real_save = nib.Nifti1Image.to_file_map
 
-    def full(image: nib.Nifti1Image, path: Path) -> None:
-        if "case_3" in Path(path).name:
-            Path(path).write_bytes(b"half")
+    def full(image: nib.Nifti1Image, files: dict[str, FileHolder]) -> None:
+        path = Path(str(files["image"].filename))
+        if "case_3" in path.name:
+            path.write_bytes(b"half")
             raise OSError(28, os.strerror(28))
-        real_save(image, path)
+        real_save(image, files)
 
-    monkeypatch.setattr(nib, "save", full)
+    monkeypatch.setattr(nib.Nifti1Image, "to_file_map", full)
     code, _, err = volseg("predict", dataset, "--model", trained_run, "--output", tmp_path / "out")
     assert code == 2
     assert "case_3.nii.gz: No space left on device" in err
