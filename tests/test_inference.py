@@ -19,7 +19,9 @@ from volseg.config import (
     DynUNet,
     InferenceConfig,
     NetworkConfig,
+    PlainUNet,
     Region,
+    ResidualEncoderUNet,
     SegResNet,
     UNet,
     VNet,
@@ -333,6 +335,10 @@ NETWORKS: list[NetworkConfig] = [
     UNet(channels=(8, 16), strides=((2, 2, 1),), residual_units=0),
     VNet(),
     DynUNet(filters=(8, 16, 32), strides=((2, 2, 2), (2, 2, 1))),
+    PlainUNet(
+        filters=(8, 16), kernels=((3, 3, 1), (3, 3, 3)), strides=((2, 2, 1),), blocks=(2, 1), decoder_blocks=(2,)
+    ),
+    ResidualEncoderUNet(filters=(8, 16, 32), strides=((2, 2, 2),) * 2, blocks=(1, 2, 2), decoder_blocks=(1, 1)),
     SegResNet(initial_filters=8),
     AttentionUnet(channels=(8, 16, 32)),
 ]

@@ -9,7 +9,9 @@ from volseg.config import (
     DynUNet,
     LossConfig,
     NetworkConfig,
+    PlainUNet,
     Region,
+    ResidualEncoderUNet,
     SegResNet,
     SwinUNETR,
     UNet,
@@ -23,6 +25,14 @@ NETWORKS = [
     UNet(channels=(8, 16, 32), strides=((2, 2, 2), (2, 2, 1))),
     VNet(),
     DynUNet(filters=(8, 16, 16), strides=((2, 2, 1), (2, 2, 2))),
+    PlainUNet(
+        filters=(8, 12, 16),
+        kernels=((3, 3, 1), (3, 3, 3), (3, 3, 3)),
+        strides=((2, 2, 1), (2, 2, 2)),
+        blocks=(1, 2, 2),
+        decoder_blocks=(1, 2),
+    ),
+    ResidualEncoderUNet(filters=(8, 12, 16), strides=((2, 2, 1), (2, 2, 2)), blocks=(1, 2, 3), decoder_blocks=(1, 1)),
     SegResNet(initial_filters=8, blocks_down=(1, 1)),
     AttentionUnet(channels=(8, 16)),
     SwinUNETR(feature_size=12),
@@ -53,7 +63,7 @@ def test_vnet_takes_any_number_of_channels(channels: int) -> None:
         assert network(torch.rand(1, channels, 16, 16, 16)).shape == (1, 2, 16, 16, 16)
 
 
-@pytest.mark.parametrize("config", NETWORKS[:4], ids=lambda config: config.name)
+@pytest.mark.parametrize("config", NETWORKS[:6], ids=lambda config: config.name)
 def test_a_patch_that_is_not_divisible_does_not_fit(config: NetworkConfig) -> None:
     """The divisor is not larger than needed: half of it fails, so plans do not waste voxels."""
     network = build_network(config, 1, outputs=2).eval()

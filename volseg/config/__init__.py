@@ -23,7 +23,19 @@ from volseg.config.domain import DomainConfig, IntensityRange
 from volseg.config.inference import InferenceConfig, LabelRule
 from volseg.config.learning import LossConfig, TrainingConfig
 from volseg.config.modality import MIXED, UNKNOWN, known_modality, named_modality
-from volseg.config.networks import AttentionUnet, DynUNet, NetworkConfig, NetworkName, SegResNet, SwinUNETR, UNet, VNet
+from volseg.config.networks import (
+    AttentionUnet,
+    BlockUNetConfig,
+    DynUNet,
+    NetworkConfig,
+    NetworkName,
+    PlainUNet,
+    ResidualEncoderUNet,
+    SegResNet,
+    SwinUNETR,
+    UNet,
+    VNet,
+)
 from volseg.config.partial import PartialConfig, PartialData
 from volseg.config.reading import AS_STATED, GeometryChoice, ReadingRules
 from volseg.config.resolve import (
@@ -48,6 +60,7 @@ __all__ = [
     "UNKNOWN",
     "AttentionUnet",
     "AugmentationConfig",
+    "BlockUNetConfig",
     "Config",
     "CtNormalization",
     "DataConfig",
@@ -67,9 +80,11 @@ __all__ = [
     "PartialConfig",
     "PartialData",
     "Percentiles",
+    "PlainUNet",
     "PreprocessingConfig",
     "ReadingRules",
     "Region",
+    "ResidualEncoderUNet",
     "SegResNet",
     "SeriesRule",
     "StructureConfig",

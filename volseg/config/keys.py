@@ -12,7 +12,16 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import ValidationError
 
 from volseg.config.data import CtNormalization, MinMax, Percentiles, Window, ZScore
-from volseg.config.networks import AttentionUnet, DynUNet, SegResNet, SwinUNETR, UNet, VNet
+from volseg.config.networks import (
+    AttentionUnet,
+    DynUNet,
+    PlainUNet,
+    ResidualEncoderUNet,
+    SegResNet,
+    SwinUNETR,
+    UNet,
+    VNet,
+)
 from volseg.config.section import Section
 from volseg.errors import ConfigError
 
@@ -20,6 +29,8 @@ NETWORKS: Mapping[str, type[Section]] = {
     "unet": UNet,
     "vnet": VNet,
     "dynunet": DynUNet,
+    "plain_unet": PlainUNet,
+    "residual_encoder_unet": ResidualEncoderUNet,
     "segresnet": SegResNet,
     "attention_unet": AttentionUnet,
     "swin_unetr": SwinUNETR,
@@ -138,7 +149,7 @@ def check_network(keys: Mapping[str, Any], name: str | None, origin: str, root: 
     for key in keys:
         if key not in allowed:
             others = [other for other, kind in NETWORKS.items() if key in kind.model_fields]
-            hint = f"{' and '.join(others)} have it: network.name={others[0]}" if others else ""
+            hint = f"network.name={others[0]} has it{_also(others[1:])}" if others else ""
             hint = hint or _meant("network", key, allowed, root)
             raise ConfigError(f"{origin}: there is no key 'network.{key}'{f' of {name}' if name else ''}", hint=hint)
     if not name:
@@ -150,6 +161,10 @@ def check_network(keys: Mapping[str, Any], name: str | None, origin: str, root: 
         for fault in error.errors():
             if fault["loc"]:
                 raise _fault({**fault, "loc": ("network", *fault["loc"])}, origin, root) from error
+
+
+def _also(names: Sequence[str]) -> str:
+    return f", as have {', '.join(names)}" if names else ""
 
 
 def _fault(first: Mapping[str, Any], origin: str, root: type[Section]) -> ConfigError:

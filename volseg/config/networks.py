@@ -68,6 +68,61 @@ class DynUNet(Section):
         return self
 
 
+class BlockUNetConfig(Section):
+    """A U-Net that is described level by level, from the finest.
+
+    Attributes:
+        filters: Features of each level.
+        strides: By what each level but the first is coarser.
+        kernels: Sizes of the convolutions of each level; 3 x 3 x 3 where they are left out.
+        blocks: Of each level on the way down.
+        decoder_blocks: Convolutions of each level but the deepest on the way up.
+        deep_supervision: How many coarser levels answer, too, while training.
+    """
+
+    filters: Annotated[tuple[int, ...], Field(min_length=2)] = (32, 64, 128, 256)
+    strides: tuple[IntTriple, ...] = ((2, 2, 2), (2, 2, 2), (2, 2, 2))
+    kernels: tuple[IntTriple, ...] = ()
+    blocks: tuple[Annotated[int, Field(ge=1)], ...]
+    decoder_blocks: tuple[Annotated[int, Field(ge=1)], ...]
+    deep_supervision: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def kernels_of_levels(self) -> tuple[tuple[int, int, int], ...]:
+        """Sizes of the convolutions of each level."""
+        return self.kernels or ((3, 3, 3),) * len(self.filters)
+
+    @model_validator(mode="after")
+    def _levels(self) -> BlockUNetConfig:
+        levels = len(self.filters)
+        wanted = {"strides": levels - 1, "kernels": levels, "blocks": levels, "decoder_blocks": levels - 1}
+        for name, count in wanted.items():
+            given = len(getattr(self, name))
+            if given != count and (given or name != "kernels"):
+                raise ValueError(f"{levels} filters need {count} {name}, got {given}")
+        if any(size % 2 == 0 for kernel in self.kernels for size in kernel):
+            raise ValueError("kernels must be odd: an even one would move the image by half a voxel")
+        if self.deep_supervision > levels - 2:
+            raise ValueError(f"{levels - 1} strides leave {levels - 2} levels for deep_supervision")
+        return self
+
+
+class PlainUNet(BlockUNetConfig):
+    """The plain U-Net of nnU-Net (Isensee et al. 2021), whose blocks are convolutions."""
+
+    name: Literal["plain_unet"] = "plain_unet"
+    blocks: tuple[Annotated[int, Field(ge=1)], ...] = (2, 2, 2, 2)
+    decoder_blocks: tuple[Annotated[int, Field(ge=1)], ...] = (2, 2, 2)
+
+
+class ResidualEncoderUNet(BlockUNetConfig):
+    """The U-Net of nnU-Net with a residual encoder (Isensee et al. 2024), whose blocks are two convolutions."""
+
+    name: Literal["residual_encoder_unet"] = "residual_encoder_unet"
+    blocks: tuple[Annotated[int, Field(ge=1)], ...] = (1, 3, 4, 6)
+    decoder_blocks: tuple[Annotated[int, Field(ge=1)], ...] = (1, 1, 1)
+
+
 class SegResNet(Section):
     """MONAI's SegResNet (Myronenko 2018, without the autoencoder branch)."""
 
@@ -92,5 +147,10 @@ class SwinUNETR(Section):
     feature_size: Annotated[int, Field(ge=12, multiple_of=12)] = 24
 
 
-NetworkConfig = Annotated[UNet | VNet | DynUNet | SegResNet | AttentionUnet | SwinUNETR, Field(discriminator="name")]
-NetworkName = Literal["unet", "vnet", "dynunet", "segresnet", "attention_unet", "swin_unetr"]
+NetworkConfig = Annotated[
+    UNet | VNet | DynUNet | PlainUNet | ResidualEncoderUNet | SegResNet | AttentionUnet | SwinUNETR,
+    Field(discriminator="name"),
+]
+NetworkName = Literal[
+    "unet", "vnet", "dynunet", "plain_unet", "residual_encoder_unet", "segresnet", "attention_unet", "swin_unetr"
+]

@@ -1,4 +1,4 @@
-"""Networks: MONAI's, built from the configuration, all with one calling convention.
+"""Networks, built from the configuration, all with one calling convention.
 
 A network maps (B, C, R, A, S) float to logits (B, outputs, R, A, S); with deep supervision, while training, to
 (B, 1 + levels, outputs, R, A, S), the finest first.
@@ -11,7 +11,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from volseg.config import AttentionUnet, DynUNet, NetworkConfig, SegResNet, SwinUNETR, UNet, VNet
+from volseg.config import AttentionUnet, BlockUNetConfig, DynUNet, NetworkConfig, SegResNet, SwinUNETR, UNet, VNet
+from volseg.model.unets import BlockUNet
 
 #: MONAI's V-Net repeats its input to this many features, so the number of channels must divide it.
 _VNET_FEATURES = 16
@@ -45,14 +46,19 @@ def build_network(config: NetworkConfig, channels: int, outputs: int) -> nn.Modu
     Returns:
         The network.
     """
-    network = _build(config, channels, outputs)
+    if isinstance(config, BlockUNetConfig):
+        network: nn.Module = BlockUNet(config, channels, outputs)
+    else:
+        network = _build_with_monai(config, channels, outputs)
     for module in network.modules():
         if type(module) is nn.Conv3d:
             module.__class__ = GuardedConv3d  # same parameters and state, another forward
     return network
 
 
-def _build(config: NetworkConfig, channels: int, outputs: int) -> nn.Module:
+def _build_with_monai(
+    config: UNet | VNet | DynUNet | SegResNet | AttentionUnet | SwinUNETR, channels: int, outputs: int
+) -> nn.Module:
     from monai.networks import nets
 
     match config:
@@ -110,7 +116,7 @@ def _build(config: NetworkConfig, channels: int, outputs: int) -> nn.Module:
 def patch_divisor(config: NetworkConfig) -> tuple[int, int, int]:
     """By what each side of a patch must be divisible."""
     match config:
-        case UNet(strides=strides) | DynUNet(strides=strides):
+        case UNet(strides=strides) | DynUNet(strides=strides) | BlockUNetConfig(strides=strides):
             r, a, s = (math.prod(stride[axis] for stride in strides) for axis in range(3))
             return r, a, s
         case VNet():

@@ -23,6 +23,8 @@ _ENCODERS: Mapping[NetworkName, str] = MappingProxyType(
         "unet": r"model\.(?>(1\.submodule\.)*)(?!2\.)",
         "vnet": r"(0\.(weight|bias)|(1\.)?(in_tr|down_tr\d+)\.)",
         "dynunet": r"(input_block|downsamples|bottleneck)\.",
+        "plain_unet": r"(stem|encoder)\.",
+        "residual_encoder_unet": r"(stem|encoder)\.",
         "segresnet": r"(convInit|down_layers)\.",
         "attention_unet": r"model\.(?>(1\.submodule\.)*)(0|conv)\.",
         "swin_unetr": r"(swinViT|encoder\d+)\.",
