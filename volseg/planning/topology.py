@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,11 @@ _UNET_FEATURES = 32
 #: Coarser levels that answer, too, while a DynUNet learns.
 _SUPERVISED_LEVELS = 2
 _SMALLEST_FEATURE_MAP = 4
+_MOST_STRIDES = 5
+#: Of a level of a plain U-Net, on both ways.
+_CONVOLUTIONS = 2
+#: Of the levels of a residual encoder (Isensee et al. 2024).
+_RESIDUAL_BLOCKS = (1, 3, 4, 6, 6, 6)
 _LARGEST_WIDTH = 320
 #: Padding an axis by more than this share costs more than what cutting it off loses.
 _WASTE = 0.05
@@ -92,7 +97,7 @@ def _topology(
 ) -> dict[str, Any]:
     match network:
         case "unet":
-            strides = _strides(size, spacing_mm)
+            strides = _strides(size, spacing_mm) or [(1, 1, 1)]
             return {"name": network, "strides": strides, "channels": _widths(_UNET_FEATURES, len(strides) + 1)}
         case "dynunet":
             strides = _strides(size, spacing_mm)
@@ -104,22 +109,52 @@ def _topology(
                 "filters": _widths(features, levels + 1),
                 "deep_supervision": min(_SUPERVISED_LEVELS, levels - 1),
             }
+        case "plain_unet" | "residual_encoder_unet":
+            strides = _strides(size, spacing_mm) or [(1, 1, 1)]
+            levels = len(strides)
+            residual = network == "residual_encoder_unet"
+            return {
+                "name": network,
+                "strides": strides,
+                "kernels": _kernels(strides, spacing_mm),
+                "filters": _widths(features, levels + 1),
+                "blocks": [*_RESIDUAL_BLOCKS[: levels + 1]] if residual else [_CONVOLUTIONS] * (levels + 1),
+                "decoder_blocks": [1 if residual else _CONVOLUTIONS] * levels,
+                "deep_supervision": min(_SUPERVISED_LEVELS, levels - 1),
+            }
         case _:
             return {"name": network}
 
 
 def _strides(size: NDArray[np.float64], spacing_mm: tuple[float, float, float]) -> list[tuple[int, int, int]]:
-    """Halve an axis while enough voxels remain, coarse axes only once the fine ones have caught up."""
+    """Halve an axis while enough voxels remain, coarse axes only once the fine ones have caught up.
+
+    An axis that is too short to be halved again waits for nobody, and nobody for it.
+    """
     remaining, spacing = size.copy(), np.asarray(spacing_mm)
     strides: list[tuple[int, int, int]] = []
-    while len(strides) < 5:
-        fine = spacing < 2 * spacing.min()
-        r, a, s = np.where((remaining / 2 >= _SMALLEST_FEATURE_MAP) & fine, 2, 1).tolist()
-        if r * a * s == 1:
+    while len(strides) < _MOST_STRIDES:
+        long = remaining / 2 >= _SMALLEST_FEATURE_MAP
+        if not long.any():
             break
+        r, a, s = np.where(long & (spacing < 2 * spacing[long].min()), 2, 1).tolist()
         strides.append((r, a, s))
         remaining, spacing = remaining / (r, a, s), spacing * (r, a, s)
-    return strides or [(1, 1, 1)]
+    return strides
+
+
+def _kernels(
+    strides: Sequence[tuple[int, int, int]], spacing_mm: tuple[float, float, float]
+) -> list[tuple[int, int, int]]:
+    """Flat along an axis whose voxels are coarser than the others, until those have caught up."""
+    spacing, kernel = np.asarray(spacing_mm), np.ones(3, dtype=np.int64)
+    kernels = []
+    for stride in ((1, 1, 1), *strides):
+        spacing = spacing * stride
+        kernel = np.where(spacing < 2 * spacing.min(), 3, kernel)  # what has caught up once stays so
+        r, a, s = kernel.tolist()
+        kernels.append((r, a, s))
+    return kernels
 
 
 def _widths(first: int, levels: int) -> list[int]:
@@ -128,7 +163,7 @@ def _widths(first: int, levels: int) -> list[int]:
 
 def with_features(topology: Mapping[str, Any], features: int) -> dict[str, Any]:
     """A topology whose finest level has so many features, if it is one whose width is planned."""
-    if topology["name"] != "dynunet":
+    if "filters" not in topology:
         return dict(topology)
     return {**topology, "filters": _widths(features, len(topology["filters"]))}
 
