@@ -6,6 +6,7 @@ A module per verb. Heavy libraries are imported by the verb that needs them, so 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import tempfile
 import traceback
@@ -41,6 +42,7 @@ app = typer.Typer(
 def main() -> None:
     """Run the command; every error volseg expects becomes one line on stderr."""
     take_any_text()
+    _let_waiting_threads_sleep()
     try:
         app()
     except VolsegError as error:
@@ -96,6 +98,15 @@ for verb, example in (
     (download, "volseg download Task04_Hippocampus --output data"),
 ):
     app.command(epilog=f"Example: {example}")(verb)
+
+
+def _let_waiting_threads_sleep() -> None:
+    """Let the threads of a parallel loop sleep while they wait for the last of them, unless the user says otherwise.
+
+    By default they spin: on idle cores that is no quicker, and where another program needs a core the last thread waits
+    for one that the others spend on waiting (benchmarks/TRAINING.md). OpenMP reads this when a library loads it.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def _keep_traceback() -> Path:

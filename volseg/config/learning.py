@@ -67,7 +67,7 @@ class TrainingConfig(Section):
         learning_rate: At the peak of the schedule.
         weight_decay: As the optimiser defines it.
         schedule: How the learning rate falls after warm-up: half a cosine, or (1 - progress)^0.9.
-        warmup_steps: Steps over which it rises from zero.
+        warmup_steps: Steps over which it rises from zero, or a tenth of the run where that is less.
         gradient_clip: Largest norm of the gradient.
         ema_decay: Validated and saved weights are an exponential average of the trained ones; 0 takes them as they are.
         start_from: A run, a model file or a file of weights that the network starts with, as far as they fit.

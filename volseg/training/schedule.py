@@ -19,6 +19,8 @@ _LARGEST_RESERVE = 0.25
 _SAVING_SHARE = 0.03
 #: Validations of a run without a time budget.
 _VALIDATIONS = 20
+#: Largest share of a run that warm-up takes.
+_WARMUP_SHARE = 0.1
 
 
 @dataclass
@@ -33,6 +35,7 @@ class Clock:
         trial_seconds: Duration of the trials on one validation case; 0 until it is measured.
         reserve_seconds: Kept for the final validation.
         reached: The largest progress so far; progress by time would fall when the reserve does.
+        warm_from: Progress at the first step of the run: preparation takes a part of the time.
         started: `time.monotonic` at the start of this part.
         broadcast: Replaces a number by that of the leader, so that the clocks of all processes show the same time.
         elapsed_seconds: Time of the whole run up to the last `sample`.
@@ -46,6 +49,7 @@ class Clock:
     trial_seconds: float = 0.0
     reserve_seconds: float = 0.0
     reached: float = 0.0
+    warm_from: float = 0.0
     started: float = field(default_factory=time.monotonic)
     broadcast: Callable[[float], float] = float
     elapsed_seconds: float = field(init=False)
@@ -76,6 +80,8 @@ class Clock:
     def start_steps(self, step: int) -> None:
         """Note the time of the first step of this part: steps per second are measured from there."""
         self.origin = (self.elapsed_seconds, step)
+        if step == 0:
+            self.warm_from = self.progress(step)
 
     def seconds_left(self, step: int) -> float:
         """Estimate the time until the run is finished, the final validation included."""
@@ -116,18 +122,22 @@ class Clock:
         return self.validation_seconds <= _VALIDATION_SHARE * self.elapsed_seconds
 
 
-def learning_rate(config: TrainingConfig, step: int, progress: float) -> float:
+def learning_rate(config: TrainingConfig, step: int, progress: float, warm_from: float = 0.0) -> float:
     """The learning rate of a step: linear warm-up, then half a cosine or (1 - progress)^0.9.
 
     Args:
         config: Peak, warm-up and shape.
         step: Steps so far.
         progress: Finished share of training.
+        warm_from: The share that was finished before the first step.
 
     Returns:
         The learning rate.
     """
-    warmup = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
+    warmup = 1.0
+    if config.warmup_steps:
+        by_share = (progress - warm_from) / (_WARMUP_SHARE * (1.0 - warm_from)) if warm_from < 1.0 else 1.0
+        warmup = min(1.0, max((step + 1) / config.warmup_steps, by_share))
     match config.schedule:
         case "cosine":
             decay = 0.5 * (1.0 + math.cos(math.pi * progress))

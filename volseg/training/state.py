@@ -23,7 +23,7 @@ from volseg.training.transfer import freeze_encoder, load_matching_weights
 
 #: Numbers of a state that are saved as they are.
 _NUMBERS = ("epoch", "step", "best_dice", "best_epoch", "stale")
-_CLOCK_NUMBERS = ("validation_seconds", "saving_seconds", "trial_seconds", "reserve_seconds", "reached")
+_CLOCK_NUMBERS = ("validation_seconds", "saving_seconds", "trial_seconds", "reserve_seconds", "reached", "warm_from")
 
 logger = logging.getLogger(__name__)
 
@@ -159,7 +159,7 @@ def restore(state: State, path: Path, config: Config) -> None:
     for name in _NUMBERS:
         setattr(state, name, content["numbers"][name])
     for name in _CLOCK_NUMBERS:
-        setattr(state.clock, name, content["clock"][name])
+        setattr(state.clock, name, content["clock"].get(name, 0.0))  # version 0.1.0 knew less
     state.clock.spent_seconds = content["elapsed_seconds"]
     state.clock.sample()
     state.history = content["history"]

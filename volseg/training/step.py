@@ -91,7 +91,8 @@ class TrainingStep:
 
     def _set_learning_rate(self) -> float:
         state = self._state
-        rate = learning_rate(self._settings, state.step, state.clock.progress(state.step))
+        clock = state.clock
+        rate = learning_rate(self._settings, state.step, clock.progress(state.step), clock.warm_from)
         for group in state.optimizer.param_groups:
             group["lr"] = rate
         return rate
