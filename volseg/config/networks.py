@@ -99,11 +99,19 @@ class BlockUNetConfig(Section):
         for name, count in wanted.items():
             given = len(getattr(self, name))
             if given != count and (given or name != "kernels"):
-                raise ValueError(f"{levels} filters need {count} {name}, got {given}")
+                raise ContradictionError(
+                    f"{levels} filters need {count} {name}, got {given}",
+                    hint="filters, kernels and blocks have one for each level, strides and decoder_blocks one less",
+                )
         if any(size % 2 == 0 for kernel in self.kernels for size in kernel):
-            raise ValueError("kernels must be odd: an even one would move the image by half a voxel")
+            raise ContradictionError(
+                "kernels are odd: an even one moves the image by half a voxel", hint="make it 1 or 3"
+            )
         if self.deep_supervision > levels - 2:
-            raise ValueError(f"{levels - 1} strides leave {levels - 2} levels for deep_supervision")
+            raise ContradictionError(
+                f"{levels - 1} strides leave {levels - 2} levels for deep_supervision",
+                hint=f"set network.deep_supervision to {levels - 2} or less",
+            )
         return self
 
 
