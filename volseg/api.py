@@ -90,6 +90,7 @@ def train(  # noqa: PLR0913  each is an option of the command
     fold: int | str | None = None,
     start_from: StrPath | None = None,
     allow_gaps: bool = False,
+    validate_all: bool = False,
     resume: bool = False,
     overwrite: bool = False,
     progress: Progress = ignore_progress,
@@ -110,6 +111,7 @@ def train(  # noqa: PLR0913  each is an option of the command
         fold: Which fold is held out for validation, or "all", one network each.
         start_from: A run, a model or a file of weights to start with, as far as it fits.
         allow_gaps: Whether DICOM series with missing slices are bridged by interpolation.
+        validate_all: Whether all held-out cases are scored at the end, even where that exceeds a tenth of `minutes`.
         resume: Go on with the interrupted run in `output`; where there is none, one begins, with a warning.
         overwrite: Whether files of the user's that lie where those of the run are to be are given up; never a run.
         progress: Told per case and per step.
@@ -126,6 +128,7 @@ def train(  # noqa: PLR0913  each is an option of the command
 
     options: dict[str, Any] = {"minutes": minutes, "epochs": epochs, "target_dice": target_dice, "fold": fold}
     options["start_from"] = None if start_from is None else str(start_from)
+    options["validate_all"] = validate_all or None
     given = PartialConfig.stated(config, changes, allow_gaps, training=options)
     if plan is not None:
         given = given.laid_over_partial(plan.config.model_dump(mode="json"))

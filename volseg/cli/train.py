@@ -42,6 +42,9 @@ def train(  # noqa: PLR0913  each is an option
     ] = None,
     allow_gaps: GapsOption = False,
     geometry: GeometryOption = None,
+    validate_all: Annotated[
+        bool, typer.Option("--validate-all", help="Score all held-out cases at the end, however long it takes.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
     overwrite: OverwriteOption = False,
 ) -> None:
@@ -60,6 +63,7 @@ def train(  # noqa: PLR0913  each is an option
             fold=fold,
             start_from=start_from,
             allow_gaps=allow_gaps,
+            validate_all=validate_all,
             resume=resume,
             overwrite=overwrite,
             progress=progress,
@@ -76,6 +80,8 @@ def _print_run(run: Run) -> None:
     validation = run.validation
     rows = [(name, f"{dice:.4f}") for name, dice in zip(validation.labels, validation.per_label.tolist(), strict=True)]
     print_table(("label", "validation dice"), [*rows, ("mean", f"{validation.mean:.4f}")])
+    if validation.left_out:
+        print_line(f"of {len(validation.case_ids)} held-out cases; {len(validation.left_out)} were left out for time")
     for split, result in zip(run.splits, run.results, strict=True):
         print_line(f"\n{len(split.train)} cases taught, {len(split.val)} were held out, {len(run.not_used)} not used")
         print_line(f"best of {result.epochs} epochs: {result.best_epoch}; model: {result.model}")

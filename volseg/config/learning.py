@@ -79,7 +79,9 @@ class TrainingConfig(Section):
         fold: Which part is held out for validation, from 0; "all" trains a network for each.
         holdout: When above 0, one share of the cases is held out instead of a fold.
         split: Whether a split that the data set states is used where it does, or cases are dealt in any case.
-        validation_cases: At most this many held-out cases are used while training; all of them at the end.
+        validation_cases: At most this many held-out cases are used while training.
+        validate_all: Whether the final validation takes all held-out cases and views, however long that is; otherwise
+            it takes a tenth of `minutes` at most.
         workers: Threads that make patches ahead of the network; 0 makes them in between the steps.
         seed: Of splits, weights, patches and augmentation.
     """
@@ -106,6 +108,7 @@ class TrainingConfig(Section):
     holdout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     split: Literal["stated", "dealt"] = "stated"
     validation_cases: Annotated[int, Field(ge=1)] = 16
+    validate_all: bool = False
     workers: Annotated[int, Field(ge=0)] = 1
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 

@@ -27,7 +27,9 @@ def page_of_training(folder: Path) -> Report:
     """
     import pandas as pd
 
-    rows = read_table(folder / VALIDATION_FILE).assign(status="validated")
+    held_out = read_table(folder / VALIDATION_FILE)
+    rows = held_out if "views" not in held_out else held_out[held_out["views"] != 0].drop(columns="views")
+    rows = rows.assign(status="validated")
     config = read_config(folder / CONFIG_FILE)
     splits = read_splits(folder / SPLITS_FILE)
     trained = splits if config.training.fold == "all" else [splits[config.training.fold]]

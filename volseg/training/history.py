@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 
@@ -35,18 +37,31 @@ def write_history(rows: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 def write_validation(validation: Validation, path: Path) -> None:
-    """Write Dice per validation case and label; a cell is empty where there is nothing to compare.
+    """Write Dice per held-out case and label; a cell is empty where there is nothing to compare.
+
+    The column `views` says how many views of a case were averaged, itself and its mirror images: 0 of one that there
+    was no time for.
 
     Raises:
         OutputError: If it cannot be written.
     """
     columns = {"dice": validation.dice, **{f"dice_{name}": dice for name, dice in validation.dice_by_trial.items()}}
     rows = [
-        {"case_id": case_id, "label": label, **{name: dice[case, number] for name, dice in columns.items()}}
-        for case, case_id in enumerate(validation.case_ids)
+        {
+            "case_id": case_id,
+            "label": label,
+            "views": views,
+            **{name: dice[case, number] for name, dice in columns.items()},
+        }
+        for case, (case_id, views) in enumerate(zip_longest(validation.case_ids, validation.views))
         for number, label in enumerate(validation.labels)
     ]
-    write_table(rows, path, ["case_id", "label", *columns], float_format="%.6f")
+    rows += [
+        {"case_id": case_id, "label": label, "views": 0}
+        for case_id in validation.left_out
+        for label in validation.labels
+    ]
+    write_table(rows, path, ["case_id", "label", *columns, "views"], float_format="%.6f")
 
 
 def read_validation(path: Path) -> Validation:
@@ -56,12 +71,16 @@ def read_validation(path: Path) -> Validation:
         DataError: If it is not of that form.
     """
     table = read_table(path, ["case_id", "label", "dice"])
+    views = table.pop("views") if "views" in table else pd.Series(np.nan, table.index)  # version 0.1.0 took all
+    left_out = tuple(table["case_id"][views == 0].unique())
+    table, views = table[views != 0], views[views != 0]
     case_ids, labels = (tuple(table.pop(name).unique()) for name in ("case_id", "label"))
+    of_cases = tuple(int(number) for number in views[:: len(labels)].dropna())
     columns = {
         str(name).removeprefix("dice_"): values.to_numpy(np.float64).reshape(len(case_ids), len(labels))
         for name, values in table.items()
     }
-    return Validation(case_ids, labels, columns.pop("dice"), columns)
+    return Validation(case_ids, labels, columns.pop("dice"), columns, of_cases, left_out)
 
 
 class Board:

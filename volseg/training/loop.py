@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from volseg.training.history import (
 from volseg.training.postprocess_tuning import trials_for
 from volseg.training.preparation import PreparedCase
 from volseg.training.sampling import Patches, TrainingBatch, batches
-from volseg.training.schedule import Clock
+from volseg.training.schedule import Clock, FinalValidation
 from volseg.training.state import restore, save_last, start
 from volseg.training.step import TrainingStep
 from volseg.training.stopping import is_finished
@@ -202,16 +203,20 @@ class Trainer:
         self._clock.sample()
 
     def _reserve(self, seconds: float) -> None:
-        """Keep time for the validation of the last epoch and the final one of all cases, with mirroring and trials.
+        """Keep time for the validation of the last epoch and the final one, with mirroring and trials.
 
         Args:
             seconds: What the validation of this epoch took.
         """
-        clock, total = self._clock, len(self._cases.val)
+        clock = self._clock
         clock.validation_seconds += seconds
-        views = 2 ** len(self._config.inference.mirror_axes)
-        both = seconds * (1 + views * total / len(self._monitored))
-        clock.reserve_seconds = both + clock.trial_seconds * total / self._group.world_size
+        clock.view_seconds = seconds / len(self._monitored)
+        clock.reserve_seconds = seconds + self._final_validation(clock.final_seconds).seconds
+
+    def _final_validation(self, allowed_seconds: float) -> FinalValidation:
+        clock, views = self._clock, 2 ** len(self._config.inference.mirror_axes)
+        trial_seconds = clock.trial_seconds / self._group.world_size
+        return FinalValidation.within(allowed_seconds, len(self._cases.val), views, clock.view_seconds, trial_seconds)
 
     def _save_epoch(self) -> None:
         """Write the model if it is the best so far, the state if that is due, and the history."""
@@ -237,10 +242,22 @@ class Trainer:
         board.add_epoch(state.epoch, row)
 
     def _validate_best_model(self) -> Validation:
-        """Score the best model on all validation cases, and try what is left to be chosen on them."""
+        """Score the best model on the held-out cases there is time for, and try what is left to be chosen on them."""
         with self._group.leader_first():
             best = load_model(self._folder / MODEL_FILE, self._device)
-        return self._validator.validate(best.network, self._cases.val, trials_for(self._config), self._progress)
+        self._clock.sample()
+        whole, some = (self._final_validation(s) for s in (math.inf, self._clock.final_seconds_left))
+        if some != whole:
+            logger.warning(
+                "the final validation takes %d of %d held-out cases, in %d of %d views: all would take %.0f minutes "
+                "more; --validate-all takes them",
+                *(some.cases, whole.cases, some.views, whole.views, (whole.seconds - some.seconds) / 60),
+            )
+        validator = self._validator if some.views == whole.views else self._monitor
+        cases = _evenly_spaced(self._cases.val, some.cases)
+        left_out = tuple(case.case_id for case in self._cases.val if case not in cases)
+        found = validator.validate(best.network, cases, trials_for(self._config), self._progress)
+        return replace(found, views=(some.views,) * len(cases), left_out=left_out)
 
     def _is_finished(self) -> bool:
         return is_finished(self._state, self._config.training)

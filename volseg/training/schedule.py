@@ -13,14 +13,51 @@ from volseg.config import TrainingConfig
 _EPOCHS_OF_A_BUDGET = 40
 #: Share of a time budget that validation may take while training.
 _VALIDATION_SHARE = 0.08
-#: Largest share of a time budget that is kept for the final validation.
-_LARGEST_RESERVE = 0.25
+#: Share of a time budget that the final validation may take, and by how much it may miss that at the end.
+_FINAL_SHARE, _FINAL_SLACK = 0.1, 0.03
+#: Largest share of a time budget that is kept for the validation of the last epoch and the final one.
+_LARGEST_RESERVE = 0.5
 #: Share of the time that saving checkpoints may take.
 _SAVING_SHARE = 0.03
 #: Validations of a run without a time budget.
 _VALIDATIONS = 20
 #: Largest share of a run that warm-up takes.
 _WARMUP_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class FinalValidation:
+    """How the best model of a run is scored at its end.
+
+    Attributes:
+        cases: How many of the held-out cases.
+        views: Of each, itself and its mirror images.
+        seconds: What it is expected to take.
+    """
+
+    cases: int
+    views: int
+    seconds: float
+
+    @classmethod
+    def within(
+        cls, allowed_seconds: float, cases: int, views: int, view_seconds: float, trial_seconds: float
+    ) -> FinalValidation:
+        """All cases in all views if there is time, else in one view, else as many cases as there is time for.
+
+        Args:
+            allowed_seconds: What it may take.
+            cases: All held-out cases.
+            views: All views of a case.
+            view_seconds: Duration of one view of a case.
+            trial_seconds: What the trials add to each case.
+        """
+        for some in dict.fromkeys((views, 1)):
+            each = some * view_seconds + trial_seconds
+            if each * cases <= allowed_seconds:
+                return cls(cases, some, each * cases)
+        fitting = max(1, int(allowed_seconds / each))
+        return cls(fitting, 1, each * fitting)
 
 
 @dataclass
@@ -32,6 +69,7 @@ class Clock:
         spent_seconds: Duration of earlier, interrupted parts of the run.
         validation_seconds: Spent on validation so far.
         saving_seconds: Spent on saving checkpoints so far.
+        view_seconds: Duration of the last validation per case and view; 0 until it is measured.
         trial_seconds: Duration of the trials on one validation case; 0 until it is measured.
         reserve_seconds: Kept for the final validation.
         reached: The largest progress so far; progress by time would fall when the reserve does.
@@ -46,6 +84,7 @@ class Clock:
     spent_seconds: float = 0.0
     validation_seconds: float = 0.0
     saving_seconds: float = 0.0
+    view_seconds: float = 0.0
     trial_seconds: float = 0.0
     reserve_seconds: float = 0.0
     reached: float = 0.0
@@ -69,6 +108,21 @@ class Clock:
     def _budget_seconds(self) -> float:
         whole = (self.config.minutes or 0.0) * 60.0
         return whole - min(self.reserve_seconds, _LARGEST_RESERVE * whole)
+
+    @property
+    def final_seconds(self) -> float:
+        """What the final validation may take: a share of the time, unless all held-out cases are asked for."""
+        if self.config.minutes is None or self.config.validate_all:
+            return math.inf
+        return _FINAL_SHARE * 60.0 * self.config.minutes
+
+    @property
+    def final_seconds_left(self) -> float:
+        """What it may take when it begins."""
+        if math.isinf(self.final_seconds):
+            return math.inf
+        whole = 60.0 * (self.config.minutes or 0.0)
+        return whole * (1 + _FINAL_SLACK) - self.elapsed_seconds
 
     def progress(self, step: int) -> float:
         """The finished share of training after `step` steps, from 0 to 1; it never goes back."""

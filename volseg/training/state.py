@@ -23,7 +23,15 @@ from volseg.training.transfer import freeze_encoder, load_matching_weights
 
 #: Numbers of a state that are saved as they are.
 _NUMBERS = ("epoch", "step", "best_dice", "best_epoch", "stale")
-_CLOCK_NUMBERS = ("validation_seconds", "saving_seconds", "trial_seconds", "reserve_seconds", "reached", "warm_from")
+_CLOCK_NUMBERS = (
+    "validation_seconds",
+    "saving_seconds",
+    "view_seconds",
+    "trial_seconds",
+    "reserve_seconds",
+    "reached",
+    "warm_from",
+)
 
 logger = logging.getLogger(__name__)
 

@@ -57,12 +57,16 @@ class Validation:
         dice: (cases, labels); NaN where neither the reference nor the prediction has the label, or where it is not
             annotated.
         dice_by_trial: Name of a trial -> the same with it.
+        views: Of each case, itself and its mirror images, which were averaged; none where that is not known.
+        left_out: Held-out cases that there was no time for.
     """
 
     case_ids: tuple[str, ...]
     labels: tuple[str, ...]
     dice: NDArray[np.float64]
     dice_by_trial: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    views: tuple[int, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     @property
     def per_label(self) -> NDArray[np.float64]:
@@ -89,7 +93,11 @@ def joined(parts: Sequence[Validation]) -> Validation:
     """Concatenate the validations of several folds."""
     case_ids = tuple(case_id for part in parts for case_id in part.case_ids)
     by_trial = {name: np.concatenate([part.dice_by_trial[name] for part in parts]) for name in parts[0].dice_by_trial}
-    return Validation(case_ids, parts[0].labels, np.concatenate([part.dice for part in parts]), by_trial)
+    views = tuple(number for part in parts for number in part.views)
+    left_out = tuple(case_id for part in parts for case_id in part.left_out)
+    return Validation(
+        case_ids, parts[0].labels, np.concatenate([part.dice for part in parts]), by_trial, views, left_out
+    )
 
 
 class Validator:
