@@ -29,7 +29,7 @@ from volseg.training.epoch import EpochRecord
 from volseg.training.history import outlined_slice, read_validation
 from volseg.training.postprocess_tuning import RULES, choose_postprocessing, trials_for
 from volseg.training.preparation import PreparedCase
-from volseg.training.schedule import Clock, learning_rate
+from volseg.training.schedule import Clock, FinalValidation, learning_rate
 from volseg.training.state import _moving_average
 from volseg.training.step import StepResult
 from volseg.training.stopping import is_overfitting
@@ -609,6 +609,65 @@ def test_schedules() -> None:
     assert learning_rate(config, 100, 1.0) == pytest.approx(0.0)
     poly = config.model_copy(update={"schedule": "poly"})
     assert learning_rate(poly, 100, 0.5) == pytest.approx(0.5**0.9)
+
+
+def test_warm_up_is_a_tenth_of_a_short_run() -> None:
+    config = TrainingConfig(learning_rate=1.0, warmup_steps=50)
+    rates = [learning_rate(config, step, step / 100) for step in range(100)]
+    assert rates.index(max(rates)) == 10
+    assert max(rates) > 0.97
+    # Half of the time went by before the first step: the tenth is of what is left.
+    assert learning_rate(config, 0, 0.5, warm_from=0.5) == pytest.approx(0.02 * 0.5)
+    assert learning_rate(config, 3, 0.55, warm_from=0.5) == pytest.approx(0.5 * (1 + math.cos(0.55 * math.pi)))
+    long = [learning_rate(config, step, step / 10_000) for step in range(100)]
+    assert long.index(max(long)) == 49
+
+
+@pytest.mark.parametrize(
+    ("allowed", "expected"),
+    [
+        (math.inf, (40, 2, 120.0)),
+        (120.0, (40, 2, 120.0)),
+        (119.0, (40, 1, 80.0)),
+        (79.0, (39, 1, 78.0)),
+        (5.0, (2, 1, 4.0)),
+        (-3.0, (1, 1, 2.0)),
+    ],
+)
+def test_the_final_validation_is_what_there_is_time_for(allowed: float, expected: tuple[int, int, float]) -> None:
+    """Forty cases in two views of a second each, with trials of a second."""
+    found = FinalValidation.within(allowed, cases=40, views=2, view_seconds=1.0, trial_seconds=1.0)
+    assert (found.cases, found.views, found.seconds) == expected
+
+
+def test_the_final_validation_keeps_to_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = Watch(monkeypatch)
+    clock = Clock(TrainingConfig(minutes=10.0), started=0.0)
+    assert clock.final_seconds == 60.0
+    watch.now = 550.0
+    clock.sample()
+    assert clock.final_seconds_left == pytest.approx(50 + 18)
+    for config in (TrainingConfig(minutes=10.0, validate_all=True), TrainingConfig()):
+        unlimited = Clock(config, started=0.0)
+        assert unlimited.final_seconds == unlimited.final_seconds_left == math.inf
+
+
+def test_held_out_cases_that_there_was_no_time_for_are_told(dataset: Path, tmp_path: Path) -> None:
+    def none_left(clock: Clock) -> float:
+        return 0.0
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Clock, "final_seconds_left", property(none_left))
+        run = train_folder(dataset, tmp_path / "run", merge(TINY, {"training": {"folds": 2, "epochs": 1}}))
+    table = pd.read_csv(tmp_path / "run" / "validation.csv")
+    scored = table[table["views"] > 0]["case_id"].unique()
+    assert len(scored) == 1
+    assert table["case_id"].nunique() == 3
+    assert table[table["views"] == 0]["dice"].isna().all()
+    again = read_validation(tmp_path / "run" / "validation.csv")
+    assert (again.case_ids, again.views, again.left_out) == (
+        run.validation.case_ids, run.validation.views, run.validation.left_out
+    )  # fmt: skip
 
 
 def test_the_clock_of_a_resumed_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
+import torch
+
 from volseg.config import Config
 from volseg.model.checkpoint import load_model, save_model
 from volseg.model.files import MODEL_FILE
@@ -30,8 +32,9 @@ from volseg.training.preparation import PreparedCase
 from volseg.training.sampling import Patches, TrainingBatch, batches
 from volseg.training.schedule import Clock, FinalValidation
 from volseg.training.state import restore, save_last, start
-from volseg.training.step import TrainingStep
+from volseg.training.step import StepResult, TrainingStep
 from volseg.training.stopping import is_finished
+from volseg.training.threads import choice_for
 from volseg.training.validation import NO_TRIALS, Validation, Validator
 
 logger = logging.getLogger(__name__)
@@ -102,6 +105,7 @@ class Trainer:
         dtype = choose_precision(config.training.precision, self._device)
         self._state = start(config, self._device, dtype, clock)
         self._step = TrainingStep(self._state, config, dtype, group)
+        self._threads = choice_for(self._device, config.training.minutes)
         self._validator = Validator(config, dtype, group)
         self._monitor = Validator(_without_mirroring(config), dtype, group)
         self._monitored = _evenly_spaced(cases.val, config.training.validation_cases)
@@ -124,8 +128,12 @@ class Trainer:
             restore(self._state, self._folder / LAST_FILE, self._config)
             if self._is_finished() and (self._folder / VALIDATION_FILE).is_file():
                 return self._result(read_validation(self._folder / VALIDATION_FILE))
-        self._train()
-        validation = self._validate_best_model()
+        threads = torch.get_num_threads()
+        try:
+            self._train()
+            validation = self._validate_best_model()
+        finally:
+            torch.set_num_threads(threads)
         if self._group.is_leader:
             write_validation(validation, self._folder / VALIDATION_FILE)
         return self._result(validation)
@@ -167,12 +175,22 @@ class Trainer:
             asked = time.perf_counter()
             batch = next(source)
             waited = time.perf_counter() - asked
-            result = self._step(batch)
+            result = self._take_step(batch)
             clock.sample()
             epoch.add(result, waited)
             if result.is_finite:
                 self._progress("train", round(1000 * clock.progress(state.step)), 1000, self._note(epoch))
         return epoch
+
+    def _take_step(self, batch: TrainingBatch) -> StepResult:
+        """Take a step, with as many threads as are fastest just now."""
+        if self._threads is None:
+            return self._step(batch)
+        torch.set_num_threads(self._threads.threads)
+        began = time.perf_counter()
+        result = self._step(batch)
+        self._threads.took(time.perf_counter() - began)
+        return result
 
     def _note(self, epoch: EpochRecord) -> str:
         """What a person who waits wants to know."""
