@@ -139,9 +139,9 @@ def test_a_wrong_key_inside_a_dictionary_or_a_list_names_the_one_that_was_meant(
 
 
 def test_keys_of_a_network_are_checked_before_the_data_set_is_read() -> None:
-    error = refused("network.name=vnet", "network.filters=[8, 16, 32]")
-    assert str(error) == "the configuration: there is no key 'network.filters' of vnet"
-    assert error.hint == "network.name=dynunet has it, as have plain_unet, residual_encoder_unet"
+    error = refused("network.name=vnet", "network.residual=true")
+    assert str(error) == "the configuration: there is no key 'network.residual' of vnet"
+    assert error.hint == "network.name=dynunet has it"
     assert "less than or equal to 1" in str(refused("network.name=vnet", "network.dropout=7"))
     # The network that is planned where none is named has no such key either.
     assert "of dynunet" in str(refused("network.initial_filters=16"))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from monai.networks import nets
 
 from volseg.config import (
     AttentionUnet,
@@ -24,6 +25,7 @@ from volseg.training.losses import SegmentationLoss
 NETWORKS = [
     UNet(channels=(8, 16, 32), strides=((2, 2, 2), (2, 2, 1))),
     VNet(),
+    VNet(filters=4),
     DynUNet(filters=(8, 16, 16), strides=((2, 2, 1), (2, 2, 2))),
     PlainUNet(
         filters=(8, 12, 16),
@@ -56,14 +58,15 @@ def test_every_network_gives_logits_on_the_grid_of_its_input(config: NetworkConf
         assert network(torch.rand(1, channels, *size)).shape == (1, 3, *size)
 
 
+@pytest.mark.parametrize("filters", [4, 16])
 @pytest.mark.parametrize("channels", range(1, 8))
-def test_vnet_takes_any_number_of_channels(channels: int) -> None:
-    network = build_network(VNet(), channels, outputs=2).eval()
+def test_vnet_takes_any_number_of_channels(channels: int, filters: int) -> None:
+    network = build_network(VNet(filters=filters), channels, outputs=2).eval()
     with torch.no_grad():
         assert network(torch.rand(1, channels, 16, 16, 16)).shape == (1, 2, 16, 16, 16)
 
 
-@pytest.mark.parametrize("config", NETWORKS[:6], ids=lambda config: config.name)
+@pytest.mark.parametrize("config", NETWORKS[:7], ids=lambda config: config.name)
 def test_a_patch_that_is_not_divisible_does_not_fit(config: NetworkConfig) -> None:
     """The divisor is not larger than needed: half of it fails, so plans do not waste voxels."""
     network = build_network(config, 1, outputs=2).eval()
@@ -72,6 +75,17 @@ def test_a_patch_that_is_not_divisible_does_not_fit(config: NetworkConfig) -> No
     size[axis] += patch_divisor(config)[axis] // 2
     with torch.no_grad(), pytest.raises(RuntimeError):
         network(torch.rand(1, 1, *size))
+
+
+def test_a_vnet_of_the_papers_width_is_that_of_monai() -> None:
+    torch.manual_seed(0)
+    ours = build_network(VNet(), 1, outputs=2)
+    torch.manual_seed(0)
+    theirs = nets.VNet(3, 1, 2, dropout_prob_down=None, dropout_prob_up=(None, 0.0))
+    assert all(torch.equal(one, other) for one, other in zip(ours.parameters(), theirs.parameters(), strict=True))
+    narrow = build_network(VNet(filters=8), 1, outputs=2)
+    counts = [sum(parameter.numel() for parameter in each.parameters()) for each in (narrow, ours)]
+    assert 3.9 < counts[1] / counts[0] < 4.1
 
 
 def soil_memory() -> None:

@@ -14,9 +14,6 @@ from torch import Tensor, nn
 from volseg.config import AttentionUnet, BlockUNetConfig, DynUNet, NetworkConfig, SegResNet, SwinUNETR, UNet, VNet
 from volseg.model.unets import BlockUNet
 
-#: MONAI's V-Net repeats its input to this many features, so the number of channels must divide it.
-_VNET_FEATURES = 16
-
 
 class GuardedConv3d(nn.Conv3d):
     """A convolution that leaves bf16 on the CPU where its weight gradient would be undefined.
@@ -130,19 +127,13 @@ def patch_divisor(config: NetworkConfig) -> tuple[int, int, int]:
 
 
 def _build_vnet(config: VNet, channels: int, outputs: int) -> nn.Module:
-    from monai.networks import nets
+    from volseg.model.vnet import VNetOfWidth
 
-    network = nets.VNet(
-        spatial_dims=3,
-        in_channels=channels if _VNET_FEATURES % channels == 0 else _VNET_FEATURES,
-        out_channels=outputs,
-        dropout_prob_down=config.dropout or None,
-        dropout_prob_up=(config.dropout or None, config.dropout),
-    )
-    if _VNET_FEATURES % channels == 0:
-        return network
-    # Any other number of channels is first mixed into one feature map each that V-Net's input block expects.
-    return nn.Sequential(nn.Conv3d(channels, _VNET_FEATURES, kernel_size=1), network)
+    features = config.filters
+    # V-Net repeats its input to as many features; any number that does not divide them is mixed into them first.
+    divides = features % channels == 0
+    network = VNetOfWidth(features, channels if divides else features, outputs, config.dropout)
+    return network if divides else nn.Sequential(nn.Conv3d(channels, features, kernel_size=1), network)
 
 
 def choose_precision(precision: str, device: torch.device) -> torch.dtype:
