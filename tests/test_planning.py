@@ -8,14 +8,26 @@ import pytest
 from conftest import make_case
 from hypothesis import example, given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from volseg.cases import Dataset, find_dataset
-from volseg.config import CtNormalization, DynUNet, PartialConfig, PartialData, ZScore, read_config
+from volseg.config import (
+    Config,
+    CtNormalization,
+    DynUNet,
+    NetworkConfig,
+    NetworkName,
+    PartialConfig,
+    PartialData,
+    VNet,
+    ZScore,
+    read_config,
+)
 from volseg.errors import ConfigError, DataError
 from volseg.image.intensities import Intensities
 from volseg.image.volume import Mask
 from volseg.io import write_mask, write_volume
-from volseg.model.networks import patch_divisor
+from volseg.model.networks import build_network, patch_divisor
 from volseg.planning import (
     CPU,
     CasePrint,
@@ -28,6 +40,7 @@ from volseg.planning import (
     take_fingerprint,
     with_gpu,
 )
+from volseg.planning.topology import plan_patch
 
 
 def span(low: float, high: float) -> Intensities:
@@ -104,6 +117,35 @@ def test_anisotropic_data_keep_the_detail_of_fine_cases() -> None:
     assert plan.config.preprocessing.spacing_mm == (0.5, 0.5, 3.0)  # the 10th percentile of 2..12; the median is 7
 
 
+#: What a reader would call sensible: data -> its shape and voxel size; how often each axis is halved in a patch of
+#: 400,000 voxels, and how many levels have flat kernels along the last axis.
+_TOPOLOGIES = {
+    "a crop": ((35, 50, 36), (1.0, 1.0, 1.0), (3, 3, 3), 0),
+    "a whole body in CT": ((512, 512, 600), (0.8, 0.8, 1.5), (4, 4, 3), 0),
+    "a brain": ((182, 218, 182), (1.0, 1.0, 1.0), (4, 4, 4), 0),
+    "a thin isotropic slab": ((216, 256, 9), (1.0, 1.0, 1.0), (5, 5, 1), 0),
+    "twenty slices of a scanner": ((512, 512, 20), (0.8, 0.8, 1.0), (5, 5, 2), 0),
+    "a heart in thick slices": ((220, 260, 10), (1.56, 1.56, 10.0), (5, 5, 1), 2),
+    "a prostate": ((320, 320, 20), (0.6, 0.6, 3.6), (5, 5, 2), 2),
+    "a single slice": ((256, 256, 1), (1.0, 1.0, 5.0), (5, 5, 0), 2),
+    "a spine standing up": ((20, 20, 300), (1.0, 1.0, 1.0), (2, 2, 5), 0),
+    "nothing to halve": ((6, 6, 6), (1.0, 1.0, 1.0), (0, 0, 0), 0),
+}
+
+
+@pytest.mark.parametrize("data", _TOPOLOGIES)
+@pytest.mark.parametrize("network", ["plain_unet", "residual_encoder_unet"])
+def test_depth_follows_each_axis_that_can_still_be_halved(data: str, network: NetworkName) -> None:
+    shape, spacing_mm, halvings, flat = _TOPOLOGIES[data]
+    patch, topology = plan_patch(np.array(shape, float), spacing_mm, network, 4e5, features=16)
+    assert tuple(sum(stride[axis] == 2 for stride in topology["strides"]) for axis in range(3)) == halvings
+    assert [kernel[2] for kernel in topology["kernels"]] == [1] * flat + [3] * (len(topology["kernels"]) - flat)
+    assert all(kernel[:2] == (3, 3) for kernel in topology["kernels"])
+    assert math.prod(patch) <= 4e5
+    made = build_network(TypeAdapter(NetworkConfig).validate_python(topology), 1, 2)
+    assert sum(parameter.numel() for parameter in made.parameters()) > 1000
+
+
 @example((700, 183, 183), (1.5, 6.463, 0.3), "swin_unetr", 1.5)  # the longest side in mm cannot shrink any more
 @given(
     shape=st.tuples(*[st.integers(1, 700)] * 3),
@@ -114,7 +156,7 @@ def test_anisotropic_data_keep_the_detail_of_fine_cases() -> None:
 def test_every_plan_fits_its_network_and_the_memory(
     shape: tuple[int, int, int], spacing_mm: tuple[float, float, float], network: str, memory_gb: float
 ) -> None:
-    machine = Machine(16, 1e5, memory_gb, 1)
+    machine = Machine(16, 32, memory_gb, 1)
     config = make_plan(fingerprint(shape, spacing_mm), network, machine).config  # type: ignore[arg-type]
     divisor = patch_divisor(config.network)
     assert all(size % step == 0 for size, step in zip(config.patches.size, divisor, strict=True))
@@ -208,29 +250,77 @@ def test_a_gpu_gets_a_larger_network_and_its_cores_make_patches() -> None:
     assert (on_cpu.network.filters[0], on_gpu.network.filters[0]) == (16, 32)
     assert math.prod(on_gpu.patches.size) > 2 * math.prod(on_cpu.patches.size)
     assert (on_cpu.training.workers, on_gpu.training.workers) == (1, 8)
-    assert with_gpu(8.0, cores=2) == Machine(32, 0.0, pytest.approx(5.6), 1)
+    assert with_gpu(8.0, cores=2) == Machine(32, 32, pytest.approx(5.6), 1)
+
+
+def timed(config: Config) -> float:
+    """Seconds of a step on a machine that takes 0.4 s with 16 features, and 3.5 times as long with twice as many."""
+    assert isinstance(config.network, DynUNet | VNet)
+    filters = config.network.filters
+    return 0.4 * 3.5 ** math.log2((filters if isinstance(filters, int) else filters[0]) / 16)
 
 
 def test_a_network_is_wider_where_time_and_memory_allow_it() -> None:
     small, body = fingerprint((35, 50, 36)), fingerprint((320, 260, 120), (1.5, 1.5, 2.0))
-    plans = [make_plan(small, minutes=minutes) for minutes in (None, 5.0, 20.0)]
-    assert [plan.config.network.filters[0] for plan in plans] == [16, 16, 32]  # type: ignore[union-attr]
+    plans = [make_plan(small, minutes=minutes, timer=timed) for minutes in (None, 5.0, 15.0, 20.0)]
+    assert [plan.config.network.filters[0] for plan in plans] == [16, 16, 16, 32]  # type: ignore[union-attr]
     assert len({plan.config.patches.size for plan in plans}) == 1
-    assert ["as the time allows" in plan.reasons["network"] for plan in plans] == [False, False, True]
+    assert "a step takes 0.4 s here, so that 5 minutes are some 600 steps;" in plans[1].reasons["network"]
+    assert "with 32 features they would be 514, too few" in plans[2].reasons["network"]
+    assert "a step takes 1.4 s here, so that 20 minutes are some 686 steps" in plans[3].reasons["network"]
     # Twice the features in the largest patches that fit would take twice the memory.
-    assert make_plan(body, minutes=6000.0).config.network.filters[0] == 16  # type: ignore[union-attr]
-    assert make_plan(small, "unet", minutes=6000.0).config.network == make_plan(small, "unet").config.network
+    assert make_plan(body, minutes=6000.0, timer=timed).config.network.filters[0] == 16  # type: ignore[union-attr]
+    assert (
+        make_plan(small, "unet", minutes=6000.0, timer=timed).config.network == make_plan(small, "unet").config.network
+    )
+
+
+def test_a_slow_processor_gets_a_narrower_vnet() -> None:
+    small = fingerprint((35, 50, 36))
+    widths = []
+    for factor in (1, 4, 100):
+        plan = make_plan(small, "vnet", minutes=10.0, timer=lambda config, factor=factor: factor * timed(config))
+        assert isinstance(plan.config.network, VNet)
+        widths.append(plan.config.network.filters)
+    assert widths == [16, 8, 4]
+    assert "as in the paper" in make_plan(small, "vnet").reasons["network"]
+
+
+def test_a_width_that_is_out_of_reach_is_not_tried() -> None:
+    tried = []
+
+    def timer(config: Config) -> float:
+        tried.append(config.network.filters[0])  # type: ignore[union-attr]
+        return 10.0
+
+    make_plan(fingerprint((35, 50, 36)), minutes=5.0, timer=timer)
+    assert tried == [16]
 
 
 def test_folds_share_the_time_that_a_plan_is_made_for(dataset: Path) -> None:
     seen = []
     for dealt in ({"fold": 0}, {"fold": "all", "folds": 3}, {"fold": "all", "holdout": 0.3}):
-        plan = plan_folder(dataset, PartialConfig.of({"training": {"minutes": 3.0, **dealt}}))[1]
+        given = PartialConfig.of({"training": {"minutes": 20.0, **dealt}})
+        plan = plan_folder(dataset, given, timer=timed)[1]
         assert isinstance(plan.config.network, DynUNet)
         seen.append(plan.config.network.filters[0])
     assert seen == [32, 16, 32]
     with pytest.raises(ConfigError, match=r"training\.minutes"):
         PartialConfig.of({"training": {"minutes": "soon"}})
+
+
+def test_steps_are_timed_as_they_will_be_taken(dataset: Path) -> None:
+    sizes = []
+
+    def timer(config: Config) -> float:
+        sizes.append((config.patches.size, config.training.batch_size))
+        return 1.0
+
+    decided = {"patches": {"size": [16, 16, 16]}, "training": {"minutes": 1.0, "batch_size": 3}}
+    plan_folder(dataset, PartialConfig.of(decided), timer=timer)
+    assert sizes == [((16, 16, 16), 3)]
+    plan_folder(dataset, PartialConfig.of({**decided, "network": {"filters": [8, 8, 8]}}), timer=timer)
+    assert len(sizes) == 1  # nothing is left to choose
 
 
 def test_different_data_get_different_plans() -> None:

@@ -67,11 +67,12 @@ def plan(  # noqa: PLR0913  each is an option of the command
     from volseg.config import PartialConfig
     from volseg.io.written import claim
     from volseg.planning import plan_folder
+    from volseg.training.timing import step_seconds
 
     given = PartialConfig.stated(config, changes, allow_gaps, network=network, training={"minutes": minutes})
     inputs, written = _inputs(data, config), [] if output is None else [Path(output)]
     claim(written, inputs, overwrite=overwrite)
-    made = replace(plan_folder(Path(data), given, progress)[1], inputs=inputs)
+    made = replace(plan_folder(Path(data), given, progress, step_seconds)[1], inputs=inputs)
     for path in written:
         made.save(path)
     return made

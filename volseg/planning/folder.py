@@ -16,6 +16,7 @@ from volseg.planning.fingerprint import Look, fingerprint_of, look_at_cases, tol
 from volseg.planning.machine import this_machine
 from volseg.planning.plan import Plan
 from volseg.planning.rules import make_plan
+from volseg.planning.width import StepTimer
 from volseg.progress import Progress, ignore_progress
 
 #: A run that starts from another learns more slowly than that by this factor, so as not to forget.
@@ -23,13 +24,16 @@ _FINE_TUNING = 0.3
 _NETWORK: NetworkName = "dynunet"
 
 
-def plan_folder(data: Path, given: PartialConfig, progress: Progress = ignore_progress) -> tuple[Dataset, Plan]:
+def plan_folder(
+    data: Path, given: PartialConfig, progress: Progress = ignore_progress, timer: StepTimer | None = None
+) -> tuple[Dataset, Plan]:
     """Plan a configuration for a data set.
 
     Args:
         data: A labelled data set in any layout.
         given: Keys that are decided already; the plan fits itself to the labels and the network they name.
         progress: Told per case.
+        timer: Times a step of a network, for runs with a time limit.
 
     Returns:
         The data set, and the plan for it with the given keys laid over it.
@@ -42,16 +46,17 @@ def plan_folder(data: Path, given: PartialConfig, progress: Progress = ignore_pr
     given = with_inherited(given)
     dataset = find_dataset(data, given.data, progress)
     with closing(look_at_cases(dataset, given.data, progress)) as looks:
-        return dataset, plan_dataset(dataset, told(looks), given)
+        return dataset, plan_dataset(dataset, told(looks), given, timer)
 
 
-def plan_dataset(dataset: Dataset, looks: Iterable[Look], given: PartialConfig) -> Plan:
+def plan_dataset(dataset: Dataset, looks: Iterable[Look], given: PartialConfig, timer: StepTimer | None = None) -> Plan:
     """Plan a configuration for cases that are looked at, or were.
 
     Args:
         dataset: Labelled cases.
         looks: What came of looking at each.
         given: Keys that are decided already.
+        timer: Times a step of a network, for runs with a time limit.
 
     Raises:
         DataError: If no case can be used, nothing says what their labels are, or they are not all of one modality.
@@ -67,8 +72,16 @@ def plan_dataset(dataset: Dataset, looks: Iterable[Look], given: PartialConfig) 
         given.preprocessing.spacing_mm,
         _minutes_per_network(given.training, dataset),
         given.data.modality,
+        _timer_with(given, timer),
     )
     return replace(plan, dataset=dataset).with_given(given)
+
+
+def _timer_with(given: PartialConfig, timer: StepTimer | None) -> StepTimer | None:
+    """A timer of what a plan becomes with the given keys; none where these decide the width of the network."""
+    if timer is None or given.states("network.filters"):
+        return None
+    return lambda config: timer(given.laid_over(config))
 
 
 def with_inherited(given: PartialConfig) -> PartialConfig:

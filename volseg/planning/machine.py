@@ -12,8 +12,6 @@ _SHARE_OF_GPU = 0.7
 #: Patches beyond what this holds make a step longer and the network hardly better.
 _MOST_GPU_GB = 12.0
 _MOST_WORKERS = 8
-#: Steps after which twice the features had learned more in the runs compared (benchmarks/TRAINING.md: one seed).
-_STEPS_OF_A_WIDER_NETWORK = 600
 
 
 @dataclass(frozen=True)
@@ -22,31 +20,29 @@ class Machine:
 
     Attributes:
         features: Of the planned U-Net at full resolution.
-        voxels_per_second: Of patches that a network with twice the features learns from; 0 where it never pays.
+        most_features: Where there is time for them.
         memory_gb: What a training step may take.
         workers: Threads that make patches beside the network.
     """
 
     features: int
-    voxels_per_second: float
+    most_features: int
     memory_gb: float
     workers: int
 
-    def features_within(self, minutes: float | None, voxels: int, voxel_bytes: float) -> int:
-        """How many features pay: twice as many take four times the multiplications and twice the memory.
+    def features_that_fit(self, voxels: int, voxel_bytes: float) -> list[int]:
+        """The usual features, and twice as many where their activations fit into memory, too.
 
         Args:
-            minutes: Of the training, if it has a limit; without one the machine's usual features are taken.
             voxels: Of all patches of a step.
             voxel_bytes: Memory per voxel with the usual features.
         """
-        steps = 60.0 * (minutes or 0.0) * self.voxels_per_second / voxels
         fits = 2 * voxel_bytes * voxels <= 1e9 * self.memory_gb
-        return 2 * self.features if fits and steps >= _STEPS_OF_A_WIDER_NETWORK else self.features
+        return [self.features, self.most_features] if fits and self.most_features > self.features else [self.features]
 
 
-#: The network itself takes all cores (its rate is that of two); one thread makes patches faster than they are used up.
-CPU = Machine(features=16, voxels_per_second=1.25e5, memory_gb=4.0, workers=1)
+#: The network itself takes all cores; one thread makes patches faster than they are used up.
+CPU = Machine(features=16, most_features=32, memory_gb=4.0, workers=1)
 
 
 def this_machine() -> Machine:
@@ -63,4 +59,4 @@ def with_gpu(total_gb: float, cores: int) -> Machine:
         total_gb: Memory of the GPU.
         cores: Of the CPU.
     """
-    return Machine(32, 0.0, min(_SHARE_OF_GPU * total_gb, _MOST_GPU_GB), max(1, min(cores - 1, _MOST_WORKERS)))
+    return Machine(32, 32, min(_SHARE_OF_GPU * total_gb, _MOST_GPU_GB), max(1, min(cores - 1, _MOST_WORKERS)))

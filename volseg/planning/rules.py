@@ -20,6 +20,7 @@ from volseg.planning.laterality import lateral_pairs, partners
 from volseg.planning.machine import CPU, Machine
 from volseg.planning.plan import Plan
 from volseg.planning.topology import divisor_of, plan_patch, with_features
+from volseg.planning.width import StepTimer, choose_width
 
 #: An axis is coarse when its spacing exceeds the finest by more than this factor.
 _ANISOTROPY = 3.0
@@ -27,6 +28,8 @@ _ANISOTROPY = 3.0
 _BYTES_PER_VOXEL = {"unet": 2_500, "vnet": 5_000, "dynunet": 5_000, "segresnet": 4_000, "attention_unet": 4_000}
 _BYTES_PER_VOXEL_OTHER = 8_000
 _LARGEST_BATCH = 4
+#: Of a V-Net at full resolution: the paper's last, and what a slow processor has time for.
+_VNET_FEATURES = (4, 8, 16)
 #: V-Net answers from as many features as there are outputs: its few last weights have far to go.
 _LEARNING_RATE = {"vnet": 5e-3}
 #: Up to so many patches a case, being segmented twice is a small price.
@@ -42,6 +45,7 @@ def make_plan(
     given_spacing_mm: tuple[float, float, float] | None = None,
     minutes: float | None = None,
     given_modality: Sequence[str] = (),
+    timer: StepTimer | None = None,
 ) -> Plan:
     """Decide everything.
 
@@ -52,6 +56,7 @@ def make_plan(
         given_spacing_mm: The voxel size, if it is decided already.
         minutes: For training one network, if that is limited.
         given_modality: Of each channel or of all, if it is decided already.
+        timer: Times a step of a network; without it, or without a limit, the usual width is taken.
 
     Returns:
         The plan.
@@ -64,10 +69,9 @@ def make_plan(
     shape = np.median(fingerprint.shapes * fingerprint.spacings_mm / spacing_mm, axis=0)
     voxel_bytes = _BYTES_PER_VOXEL.get(network, _BYTES_PER_VOXEL_OTHER)
     voxels = machine.memory_gb * 1e9 / 2 / voxel_bytes
-    patch, topology = plan_patch(shape, spacing_mm, network, voxels, machine.features)
+    usual = _VNET_FEATURES[-1] if network == "vnet" else machine.features
+    patch, topology = plan_patch(shape, spacing_mm, network, voxels, usual)
     batch = int(np.clip(2 * voxels // math.prod(patch), 2, _LARGEST_BATCH))
-    features = machine.features_within(minutes, batch * math.prod(patch), voxel_bytes)
-    topology = with_features(topology, features)
     normalizations = [_plan_normalization(fingerprint, channel, word) for channel, word in enumerate(modalities)]
     flips, swaps, flip_reason = _plan_flips(fingerprint)
     mirrors, mirror_reason = _plan_mirrors(flips, shape, patch)
@@ -86,6 +90,17 @@ def make_plan(
         "inference": {"air": air, "mirror_axes": mirrors},
         "domain": plan_domain(fingerprint),
     }
+    config, width = validate(tree, "the plan"), _usual_width(network, usual)
+    if minutes and timer and "filters" in topology:
+        fitting = machine.features_that_fit(batch * math.prod(patch), voxel_bytes)
+        chosen, why = choose_width(
+            _VNET_FEATURES if network == "vnet" else fitting,
+            lambda features: validate({**tree, "network": with_features(topology, features)}, "the plan"),
+            timer,
+            minutes,
+        )
+        config = validate({**tree, "network": with_features(topology, chosen.features)}, "the plan")
+        width = f"{chosen.features} features at full resolution: {why}"
     median = " x ".join(f"{size:.0f}" for size in shape)
     reasons = {
         "data.modality": modality_reason,
@@ -94,8 +109,7 @@ def make_plan(
         "preprocessing.normalization": "; ".join(reason for _, reason in normalizations),
         "patches.size": f"the median volume is {median} voxels at this spacing; {machine.memory_gb:g} GB allow "
         f"{voxels:.2g} voxels in each of two patches; the network divides by {divisor_of(topology)}",
-        "network": f"{_kind(network, features, machine)}; an axis is halved while it keeps at least 4 "
-        "voxels and is not coarser than the others",
+        "network": f"{width}; an axis is halved while it keeps at least 4 voxels and is not coarser than the others",
         "augmentation.flip_axes": flip_reason,
         "inference.air": air_reason,
         "inference.mirror_axes": mirror_reason,
@@ -106,7 +120,7 @@ def make_plan(
         "postprocess": "null: training chooses for each label what raises the Dice of held-out cases; [] is none",
         "domain": "what the cases span; predict refuses images clearly outside (--allow-mismatch lifts it)",
     }
-    return Plan(validate(tree, "the plan"), reasons)
+    return Plan(config, reasons)
 
 
 def _plan_data(fingerprint: Fingerprint) -> dict[str, Any]:
@@ -205,8 +219,11 @@ def _volumes(fingerprint: Fingerprint) -> str:
     return ", ".join(parts)
 
 
-def _kind(network: NetworkName, features: int, machine: Machine) -> str:
-    if network != "dynunet":
-        return "chosen"
-    why = "as the time allows" if features > machine.features else "which learn most in little time on this machine"
-    return f"a U-Net with {features} features at full resolution, {why}"
+def _usual_width(network: NetworkName, features: int) -> str:
+    match network:
+        case "vnet":
+            return f"{features} features at full resolution, as in the paper"
+        case "dynunet" | "plain_unet" | "residual_encoder_unet":
+            return f"{features} features at full resolution, which learn most in little time"
+        case _:
+            return "chosen"

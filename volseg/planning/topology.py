@@ -122,6 +122,8 @@ def _topology(
                 "decoder_blocks": [1 if residual else _CONVOLUTIONS] * levels,
                 "deep_supervision": min(_SUPERVISED_LEVELS, levels - 1),
             }
+        case "vnet":
+            return {"name": network, "filters": features}
         case _:
             return {"name": network}
 
@@ -163,9 +165,12 @@ def _widths(first: int, levels: int) -> list[int]:
 
 def with_features(topology: Mapping[str, Any], features: int) -> dict[str, Any]:
     """A topology whose finest level has so many features, if it is one whose width is planned."""
-    if "filters" not in topology:
-        return dict(topology)
-    return {**topology, "filters": _widths(features, len(topology["filters"]))}
+    match topology:
+        case {"filters": [*levels]}:
+            return {**topology, "filters": _widths(features, len(levels))}
+        case {"filters": int()}:
+            return {**topology, "filters": features}
+    return dict(topology)
 
 
 def divisor_of(topology: Mapping[str, Any]) -> tuple[int, int, int]:

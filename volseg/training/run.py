@@ -51,6 +51,7 @@ from volseg.training.loop import FoldCases, Trainer, TrainingResult
 from volseg.training.postprocess_tuning import choose_postprocessing
 from volseg.training.preparation import PreparedCase, prepare_cases
 from volseg.training.schedule import Clock
+from volseg.training.timing import step_seconds
 from volseg.training.validation import Validation, joined
 
 logger = logging.getLogger(__name__)
@@ -183,7 +184,7 @@ def _resolve(
         tell_of_names(dataset.cases, config.data.labels)
         write_text(output / CONFIG_FILE, dump(config))
         return dataset, config
-    dataset, plan = plan_folder(data, given, progress)
+    dataset, plan = plan_folder(data, given, progress, step_seconds)
     plan.save(output / CONFIG_FILE)
     return dataset, plan.config
 
