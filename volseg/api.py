@@ -94,6 +94,7 @@ def train(  # noqa: PLR0913  each is an option of the command
     validate_all: bool = False,
     resume: bool = False,
     overwrite: bool = False,
+    began: float | None = None,
     progress: Progress = ignore_progress,
 ) -> Run:
     """Train a network; what is left open is planned.
@@ -115,6 +116,7 @@ def train(  # noqa: PLR0913  each is an option of the command
         validate_all: Whether all held-out cases are scored at the end, even where that exceeds a tenth of `minutes`.
         resume: Go on with the interrupted run in `output`; where there is none, one begins, with a warning.
         overwrite: Whether files of the user's that lie where those of the run are to be are given up; never a run.
+        began: `time.monotonic()` when `minutes` began to count; now, if it is left out.
         progress: Told per case and per step.
 
     Returns:
@@ -143,6 +145,7 @@ def train(  # noqa: PLR0913  each is an option of the command
             inputs=_inputs(data, config, start_from),
             progress=progress if group.is_leader else ignore_progress,
             group=group,
+            began=began,
         )
 
 

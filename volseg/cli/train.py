@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,6 +50,7 @@ def train(  # noqa: PLR0913  each is an option
     overwrite: OverwriteOption = False,
 ) -> None:
     """Train a network: a 3D U-Net fitted to the data unless the configuration says otherwise."""
+    began = time.monotonic()  # importing takes seconds
     import volseg
 
     with progress_shown() as progress:
@@ -66,6 +68,7 @@ def train(  # noqa: PLR0913  each is an option
             validate_all=validate_all,
             resume=resume,
             overwrite=overwrite,
+            began=began,
             progress=progress,
         )
     if not run.is_leader:

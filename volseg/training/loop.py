@@ -267,9 +267,10 @@ class Trainer:
         whole, some = (self._final_validation(s) for s in (math.inf, self._clock.final_seconds_left))
         if some != whole:
             logger.warning(
-                "the final validation takes %d of %d held-out cases, in %d of %d views: all would take %.0f minutes "
-                "more; --validate-all takes them",
-                *(some.cases, whole.cases, some.views, whole.views, (whole.seconds - some.seconds) / 60),
+                "the final validation takes %d of %d held-out cases, in %d of %d views: all would take %s longer; "
+                "--validate-all takes them",
+                *(some.cases, whole.cases, some.views, whole.views),
+                timedelta(seconds=round(whole.seconds - some.seconds)),
             )
         validator = self._validator if some.views == whole.views else self._monitor
         cases = _evenly_spaced(self._cases.val, some.cases)

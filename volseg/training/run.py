@@ -100,6 +100,7 @@ def train_folder(
     inputs: Inputs = NO_INPUTS,
     progress: Progress = ignore_progress,
     group: ProcessGroup = SINGLE_PROCESS,
+    began: float | None = None,
 ) -> Run:
     """Train on a data set.
 
@@ -112,6 +113,7 @@ def train_folder(
         inputs: What is never replaced.
         progress: Told per case and per step.
         group: The processes that train together, each of which calls this.
+        began: `time.monotonic()` when the time of the run began to count; now, if it is left out.
 
     Returns:
         The finished run.
@@ -119,7 +121,7 @@ def train_folder(
     Raises:
         VolsegError: In any of its kinds, for what can be wrong with input, configuration and output.
     """
-    started = time.monotonic()
+    started = time.monotonic() if began is None else began
     with ExitStack() as stack:
         with group.leader_first():
             going_on = resume or not group.is_leader
