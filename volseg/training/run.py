@@ -90,7 +90,7 @@ class Run:
         return choose_postprocessing(self.config, self.validation)
 
 
-def train_folder(
+def train_folder(  # noqa: PLR0913  most are options of the command
     data: Path,
     output: Path,
     given: PartialConfig,
