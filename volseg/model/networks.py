@@ -156,7 +156,9 @@ def choose_precision(precision: str, device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     supported = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()  # noqa: SLF001  no public name
-    return torch.bfloat16 if supported else torch.float32
+    # A processor may be told to do without (ATEN_CPU_CAPABILITY): then bf16 is imitated, and a hundred times slower.
+    used = torch.backends.cpu.get_cpu_capability() == "AVX512"
+    return torch.bfloat16 if supported and used else torch.float32
 
 
 def training_layout(device: torch.device) -> torch.memory_format:
