@@ -29,6 +29,9 @@ from volseg.cli.train import train
 from volseg.errors import VolsegError
 from volseg.version import __version__
 
+#: Some microseconds: about as long as the threads of a quiet machine wait for each other.
+_SPINS = 5000
+
 app = typer.Typer(
     name="volseg",
     help="3D segmentation of MRI and CT: a folder of labelled scans in, masks on the anatomy out.",
@@ -101,12 +104,14 @@ for verb, example in (
 
 
 def _let_waiting_threads_sleep() -> None:
-    """Let the threads of a parallel loop sleep while they wait for the last of them, unless the user says otherwise.
+    """Let the threads of a parallel loop wait awake for a moment only, unless the user says how they are to wait.
 
-    By default they spin: on idle cores that is no quicker, and where another program needs a core the last thread waits
-    for one that the others spend on waiting (benchmarks/TRAINING.md). OpenMP reads this when a library loads it.
+    By default they spin for a millisecond. Where another program takes a core, the last thread then waits for one that
+    the others spend on waiting for it, and a training step takes many times as long (benchmarks/TRAINING.md). GNU's
+    OpenMP, which PyTorch has on Linux, reads this when it is loaded.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
+        os.environ["GOMP_SPINCOUNT"] = str(_SPINS)
 
 
 def _keep_traceback() -> Path:
