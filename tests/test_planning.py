@@ -275,6 +275,17 @@ def test_a_network_is_wider_where_time_and_memory_allow_it() -> None:
     )
 
 
+def test_many_labels_leave_room_for_smaller_patches() -> None:
+    """Of 105 outputs, probabilities and gradients take as much memory as the features do."""
+    few, many = (
+        make_plan(fingerprint((320, 260, 120), (1.5, 1.5, 2.0), labels=tuple(f"part {n}" for n in range(count)))).config
+        for count in (3, 104)
+    )
+    ratio = math.prod(few.patches.size) / math.prod(many.patches.size)
+    assert 1.7 < ratio < 3
+    assert few.network == many.network
+
+
 def test_a_slow_processor_gets_a_narrower_vnet() -> None:
     small = fingerprint((35, 50, 36))
     widths = []

@@ -33,6 +33,7 @@ from volseg.training.schedule import Clock, FinalValidation, learning_rate
 from volseg.training.state import _moving_average
 from volseg.training.step import StepResult
 from volseg.training.stopping import is_overfitting
+from volseg.training.timing import step_seconds
 from volseg.training.validation import NO_TRIALS, Validation, Validator
 
 
@@ -609,6 +610,13 @@ def test_schedules() -> None:
     assert learning_rate(config, 100, 1.0) == pytest.approx(0.0)
     poly = config.model_copy(update={"schedule": "poly"})
     assert learning_rate(poly, 100, 0.5) == pytest.approx(0.5**0.9)
+
+
+def test_timing_a_step_disturbs_nothing(trained_run: Path) -> None:
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    assert 0 < step_seconds(read_config(trained_run / "config.yaml")) < 60
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_warm_up_is_a_tenth_of_a_short_run() -> None:

@@ -27,6 +27,8 @@ _ANISOTROPY = 3.0
 #: Memory of training per patch voxel: activations of the first level, forward and backward, in bytes.
 _BYTES_PER_VOXEL = {"unet": 2_500, "vnet": 5_000, "dynunet": 5_000, "segresnet": 4_000, "attention_unet": 4_000}
 _BYTES_PER_VOXEL_OTHER = 8_000
+#: Of each output beyond a few: logits on three levels, their probabilities, the reference, and their gradients.
+_BYTES_PER_OUTPUT, _FEW_OUTPUTS = 55, 8
 _LARGEST_BATCH = 4
 #: Of a V-Net at full resolution: the paper's last, and what a slow processor has time for.
 _VNET_FEATURES = (4, 8, 16)
@@ -67,7 +69,9 @@ def make_plan(
     modalities, modality_reason = plan_modality(fingerprint, given_modality)
     spacing_mm, spacing_reason = (given_spacing_mm, "given") if given_spacing_mm else _plan_spacing(fingerprint)
     shape = np.median(fingerprint.shapes * fingerprint.spacings_mm / spacing_mm, axis=0)
+    outputs = len(fingerprint.regions) or len(fingerprint.labels) + 1
     voxel_bytes = _BYTES_PER_VOXEL.get(network, _BYTES_PER_VOXEL_OTHER)
+    voxel_bytes += _BYTES_PER_OUTPUT * max(0, outputs - _FEW_OUTPUTS)
     voxels = machine.memory_gb * 1e9 / 2 / voxel_bytes
     usual = _VNET_FEATURES[-1] if network == "vnet" else machine.features
     patch, topology = plan_patch(shape, spacing_mm, network, voxels, usual)
@@ -93,14 +97,12 @@ def make_plan(
     config, width = validate(tree, "the plan"), _usual_width(network, usual)
     if minutes and timer and "filters" in topology:
         fitting = machine.features_that_fit(batch * math.prod(patch), voxel_bytes)
-        chosen, why = choose_width(
-            _VNET_FEATURES if network == "vnet" else fitting,
-            lambda features: validate({**tree, "network": with_features(topology, features)}, "the plan"),
-            timer,
-            minutes,
-        )
-        config = validate({**tree, "network": with_features(topology, chosen.features)}, "the plan")
-        width = f"{chosen.features} features at full resolution: {why}"
+        trees = {
+            features: {**tree, "network": with_features(topology, features)}
+            for features in (_VNET_FEATURES if network == "vnet" else fitting)
+        }
+        configs = {features: validate(each, "the plan") for features, each in trees.items()}
+        config, width = choose_width(configs, timer, minutes)
     median = " x ".join(f"{size:.0f}" for size in shape)
     reasons = {
         "data.modality": modality_reason,

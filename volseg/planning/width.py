@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from volseg.config import Config
@@ -38,30 +38,32 @@ class Width:
         return cls(features, seconds, round(_SHARE_OF_STEPS * 60.0 * minutes / seconds))
 
 
-def choose_width(
-    features: Sequence[int], config_of: Callable[[int], Config], timer: StepTimer, minutes: float
-) -> tuple[Width, str]:
-    """The most features of which there is time for enough steps, else the fewest.
+def choose_width(configs: Mapping[int, Config], timer: StepTimer, minutes: float) -> tuple[Config, str]:
+    """The widest network of which there is time for enough steps, else the narrowest.
 
     Args:
-        features: What may be chosen, from the fewest.
-        config_of: The configuration with so many features.
+        configs: Features at full resolution, from the fewest -> the configuration with as many.
         timer: Times a step.
         minutes: For training the network.
 
     Returns:
-        The width, and why it is this.
+        The configuration, and why it is this.
     """
-    chosen = Width.timed(features[0], timer(config_of(features[0])), minutes)
-    wider = None
-    for more in features[1:]:
+    narrowest, *others = configs
+    chosen = Width.timed(narrowest, timer(configs[narrowest]), minutes)
+    too_wide = None
+    for features in others:
         if chosen.steps < _LEAST_FACTOR * _STEPS_OF_A_WIDER_NETWORK:  # not worth the time of a trial
             break
-        wider = Width.timed(more, timer(config_of(more)), minutes)
+        wider = Width.timed(features, timer(configs[features]), minutes)
         if wider.steps < _STEPS_OF_A_WIDER_NETWORK:
+            too_wide = wider
             break
-        chosen, wider = wider, None
-    why = f"a step takes {chosen.seconds:.2g} s here, so that {minutes:g} minutes are some {chosen.steps} steps"
-    if wider:
-        why = f"{why}; with {wider.features} features they would be {wider.steps}, too few to make use of them"
-    return chosen, why
+        chosen = wider
+    why = (
+        f"{chosen.features} features at full resolution: a step takes {chosen.seconds:.2g} s here, so that "
+        f"{minutes:g} minutes are some {chosen.steps} steps"
+    )
+    if too_wide:
+        why = f"{why}; with {too_wide.features} features they would be {too_wide.steps}, too few to make use of them"
+    return configs[chosen.features], why
