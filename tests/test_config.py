@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from volseg.config import (
     Config,
     PartialConfig,
+    VNet,
     dump,
     merge,
     parse_assignments,
@@ -242,8 +243,8 @@ def test_merging_keeps_what_is_not_named() -> None:
 
 
 def test_another_network_replaces_the_whole_one() -> None:
-    assert built("network.name=vnet").network.model_dump() == {"name": "vnet", "dropout": 0.0}
-    assert built("network={name: vnet, dropout: 0.2}").network.model_dump() == {"name": "vnet", "dropout": 0.2}
+    assert built("network.name=vnet").network == VNet()
+    assert built("network={name: vnet, dropout: 0.2}").network == VNet(dropout=0.2)
     assert built("network.name=unet").network.dropout == 0.1  # the same one is only changed
 
 

@@ -283,7 +283,6 @@ def test_many_labels_leave_room_for_smaller_patches() -> None:
     )
     ratio = math.prod(few.patches.size) / math.prod(many.patches.size)
     assert 1.7 < ratio < 3
-    assert few.network == many.network
 
 
 def test_a_slow_processor_gets_a_narrower_vnet() -> None:
