@@ -49,7 +49,7 @@ def stated_channels(description: Mapping[str, Any]) -> tuple[str, ...]:
 
 def states_channels(description: Mapping[str, Any]) -> bool:
     """Whether a `dataset.json` says which channels there are."""
-    return bool(description.get("channel_names") or description.get("modality"))
+    return bool({"channel_names", "modality"} & set(description))
 
 
 def stated_labels(description: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, tuple[int, ...]]]:

@@ -11,6 +11,15 @@ from volseg.config.section import ContradictionError, Fraction, IntTriple, Secti
 _STRIDES = "give one stride for each level but the first: network.strides=[[2, 2, 2], [2, 2, 2]] has three levels"
 
 
+def _check_supervision(supervised: int, strides: int) -> None:
+    """Refuse more answering levels than there are between the finest and the deepest."""
+    if supervised > strides - 1:
+        raise ContradictionError(
+            f"{strides} strides leave {strides - 1} levels for deep_supervision",
+            hint=f"set network.deep_supervision to {strides - 1} or less",
+        )
+
+
 class UNet(Section):
     """MONAI's residual 3D U-Net (Kerfoot et al. 2018): strided convolutions down, transposed ones up."""
 
@@ -66,11 +75,7 @@ class DynUNet(Section):
                 f"{len(self.filters)} filters need {len(self.filters) - 1} strides, got {len(self.strides)}",
                 hint=_STRIDES,
             )
-        if self.deep_supervision > len(self.strides) - 1:
-            raise ContradictionError(
-                f"{len(self.strides)} strides leave {len(self.strides) - 1} levels for deep_supervision",
-                hint=f"set network.deep_supervision to {len(self.strides) - 1} or less",
-            )
+        _check_supervision(self.deep_supervision, len(self.strides))
         return self
 
 
@@ -113,11 +118,7 @@ class BlockUNetConfig(Section):
             raise ContradictionError(
                 "kernels are odd: an even one moves the image by half a voxel", hint="make it 1 or 3"
             )
-        if self.deep_supervision > levels - 2:
-            raise ContradictionError(
-                f"{levels - 1} strides leave {levels - 2} levels for deep_supervision",
-                hint=f"set network.deep_supervision to {levels - 2} or less",
-            )
+        _check_supervision(self.deep_supervision, len(self.strides))
         return self
 
 

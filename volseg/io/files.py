@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from volseg.errors import OutputError
 from volseg.io import written
 from volseg.io.disk_errors import output_error
 from volseg.io.record import Role, locked, owned
 from volseg.io.written import claim, discard, flush, put_in_place, put_where_nothing_is, unfinished
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -140,12 +143,7 @@ def locked_folder(folder: Path) -> Iterator[None]:
     Raises:
         OutputError: If the folder cannot be written, or another process hangs while it holds the lock.
     """
-    with ExitStack() as stack:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(locked(folder))
-        except OSError as error:
-            raise output_error(folder, error) from error
+    with _held(folder, locked):
         yield
 
 
@@ -156,17 +154,24 @@ def owned_folder(folder: Path) -> Iterator[None]:
     Raises:
         OutputError: If another process or thread has it, or it cannot be written.
     """
-    with ExitStack() as stack:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            is_mine = stack.enter_context(owned(folder))
-        except OSError as error:
-            raise output_error(folder, error) from error
+    with _held(folder, owned) as is_mine:
         if not is_mine:
             raise OutputError(
                 f"another process is writing a run into {folder}", hint="wait until it ends, or choose another --output"
             )
         yield
+
+
+@contextmanager
+def _held(folder: Path, lock: Callable[[Path], AbstractContextManager[T]]) -> Iterator[T]:
+    """Make a folder and hold a lock of it; only what the lock itself meets is an error of the output."""
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            held = stack.enter_context(lock(folder))
+        except OSError as error:
+            raise output_error(folder, error) from error
+        yield held
 
 
 def file_name(text: str) -> str:

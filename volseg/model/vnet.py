@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from monai.networks.nets import VNet
 from monai.networks.nets.vnet import DownTransition, InputTransition, OutputTransition, UpTransition
+from torch import nn
 
-#: Of the paper (Milletari et al. 2016), and of MONAI.
-_FEATURES = 16
 _ACTIVATION = ("elu", {"inplace": True})
 
 
 class VNetOfWidth(VNet):  # type: ignore[misc]  # MONAI ships no types
-    """A V-Net; with 16 features it is MONAI's, with the same random weights.
+    """A V-Net; with the 16 features of the paper (Milletari et al. 2016) it is MONAI's, random weights included.
 
     Args:
         features: At full resolution, twice as many on each level below; a multiple of `channels`.
@@ -21,11 +20,8 @@ class VNetOfWidth(VNet):  # type: ignore[misc]  # MONAI ships no types
     """
 
     def __init__(self, features: int, channels: int, outputs: int, dropout: float) -> None:
+        nn.Module.__init__(self)  # MONAI's would build parts of its own width
         down, up = dropout or None, (dropout or None, dropout)
-        own = features == _FEATURES
-        super().__init__(3, channels if own else 1, outputs, dropout_prob_down=down, dropout_prob_up=up)
-        if own:
-            return
         self.in_tr = InputTransition(3, channels, features, _ACTIVATION)
         self.down_tr32 = DownTransition(3, features, 1, _ACTIVATION)
         self.down_tr64 = DownTransition(3, 2 * features, 2, _ACTIVATION)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.config import IGNORE, InferenceConfig, NetworkName, TrainingConfig, validate
+from volseg.config import IGNORE, Config, InferenceConfig, NetworkName, TrainingConfig, validate
 from volseg.planning.domain import plan_domain, plan_modality
 from volseg.planning.fingerprint import Fingerprint
 from volseg.planning.laterality import lateral_pairs, partners
@@ -97,11 +97,7 @@ def make_plan(
     config, width = validate(tree, "the plan"), _usual_width(network, usual)
     if minutes and timer and "filters" in topology:
         fitting = machine.features_that_fit(batch * math.prod(patch), voxel_bytes)
-        trees = {
-            features: {**tree, "network": with_features(topology, features)}
-            for features in (_VNET_FEATURES if network == "vnet" else fitting)
-        }
-        configs = {features: validate(each, "the plan") for features, each in trees.items()}
+        configs = _by_width(tree, _VNET_FEATURES if network == "vnet" else fitting)
         config, width = choose_width(configs, timer, minutes)
     median = " x ".join(f"{size:.0f}" for size in shape)
     reasons = {
@@ -219,6 +215,12 @@ def _volumes(fingerprint: Fingerprint) -> str:
         shown = f"median {np.median(volumes):.3g} ml in {len(volumes)}" if volumes else "in no case"
         parts.append(f"{name} {shown}")
     return ", ".join(parts)
+
+
+def _by_width(tree: Mapping[str, Any], widths: Sequence[int]) -> dict[int, Config]:
+    """Features at full resolution -> the configuration with as many."""
+    trees = {features: {**tree, "network": with_features(tree["network"], features)} for features in widths}
+    return {features: validate(each, "the plan") for features, each in trees.items()}
 
 
 def _usual_width(network: NetworkName, features: int) -> str:

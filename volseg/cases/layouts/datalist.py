@@ -12,7 +12,7 @@ from typing import Any
 
 from volseg.cases.case import Case, Dataset, stem
 from volseg.cases.case_ids import case_id_of, path_name
-from volseg.cases.dataset_json import read_dataset_json, stated_channels, stated_labels
+from volseg.cases.dataset_json import read_dataset_json, stated_channels, stated_labels, states_channels
 from volseg.cases.layouts.channels import as_channels
 from volseg.cases.layouts.equal_names import from_equal_names
 from volseg.cases.layouts.folders import image_and_label_folders, is_called_images
@@ -112,7 +112,7 @@ def from_dataset_json(root: Path, rules: DicomRules, progress: Progress) -> Data
             hint=f"add them, or a list: {ENTRIES}",
         )
     paired = from_equal_names(*folders, rules, progress, channels)
-    if paired.cases and len(paired.channels) != len(channels) and {"channel_names", "modality"} & set(description):
+    if paired.cases and len(paired.channels) != len(channels) and states_channels(description):
         raise DataError(
             f"{root}: the files in {folders[0].name}/ are numbered as {len(paired.channels)} channels, "
             f"dataset.json states {len(channels)}",
@@ -231,10 +231,9 @@ def _entries(path: Path, description: Mapping[str, Any], part: str) -> Iterator[
 def _channels(description: Mapping[str, Any], entries: Sequence[_Entry]) -> tuple[tuple[str, ...], dict[int, str]]:
     """The channels, and how many files an entry must not list, with the reason."""
     stated = stated_channels(description)
-    explicit = bool({"channel_names", "modality"} & set(description))
     counts = Counter(len(entry.images) for entry in entries)
     usual = max(counts, key=lambda count: (counts[count], count), default=1)
-    if explicit and len(stated) > 1:
+    if states_channels(description) and len(stated) > 1:
         right = {1, len(stated)}
         reasons = {count: f"it lists {count} files, {len(stated)} channels are stated" for count in counts}
         return stated, {count: why for count, why in reasons.items() if count not in right}
