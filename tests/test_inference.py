@@ -32,14 +32,15 @@ from volseg.image.box import Box
 from volseg.image.geometry import Geometry
 from volseg.image.resampling import resample_linear
 from volseg.inference.engine_trials import Trial, fastest_engine, remember, remembered, trial_key, try_engines
-from volseg.inference.engines import Engine, allowed, averaged, mirrored, mirrorings, split_on_oom, start
+from volseg.inference.engines import Engine, allowed, averaged, split_on_oom, start
+from volseg.inference.mirroring import in_turns, mirrored, passes, views
 from volseg.inference.network_input import NetworkInput
 from volseg.inference.network_rewriting import PackedConv3d, PackedUpsampling3d, rewrite, rewrite_for_torch
 from volseg.inference.restore import find_targets, restore
 from volseg.inference.segmentation import Limits, Network, Work, segment
 from volseg.inference.sliding import Course, Slab, slide, sliding_window
 from volseg.inference.tissue import find_tissue
-from volseg.inference.windows import lay
+from volseg.inference.windows import importance, lay
 from volseg.model.label_encoding import winners
 from volseg.model.networks import build_network
 
@@ -92,7 +93,7 @@ def whole(network: nn.Module, network_input: NetworkInput, data: DataConfig) -> 
 
 def segmented(network: nn.Module, network_input: NetworkInput, data: DataConfig, memory_gb: float = 3.0) -> np.ndarray:
     numbers = np.zeros(network_input.array.shape[1:], np.uint8)
-    told = Network(network, torch.float32, PATCH, 0.5, 4, CPU)
+    told = Network(network, torch.float32, PATCH, 0.5, (), 4, CPU)
     for box, part in segment(
         [told], [network_input], None, lambda logits: winners(logits, data), Limits(2, memory_gb), Work()
     ):
@@ -149,7 +150,7 @@ def test_few_and_many_labels(outputs: int) -> None:
     network = nn.Conv3d(1, outputs, 3, padding=1).eval().requires_grad_(requires_grad=False)
     data = DataConfig(labels={f"label_{n}": n for n in range(1, outputs)})
     network_input = network_input_of((30, 40, 26), (1.0, 1.0, 2.0), (1.4, 1.4, 1.4))
-    told = Network(network, torch.float32, PATCH, 0.5, outputs, CPU)
+    told = Network(network, torch.float32, PATCH, 0.5, (), outputs, CPU)
     numbers = np.zeros((30, 40, 26), np.uint8)
     for box, part in segment([told], [network_input], None, lambda each: winners(each, data), Limits(1, 1.0), Work()):
         numbers[box] = part
@@ -161,7 +162,7 @@ def test_one_region_alone() -> None:
     data = DataConfig(labels={"a": 1}, regions=(Region(name="whole", labels=(1,), value=1),))
     network = nn.Conv3d(1, 1, 3, padding=1).eval().requires_grad_(requires_grad=False)
     network_input = network_input_of((30, 40, 26), (1.0, 1.0, 2.0), (1.4, 1.4, 1.4))
-    told = Network(network, torch.float32, PATCH, 0.5, 1, CPU)
+    told = Network(network, torch.float32, PATCH, 0.5, (), 1, CPU)
     numbers = np.zeros((30, 40, 26), np.uint8)
     for box, part in segment([told], [network_input], None, lambda each: winners(each, data), LIMITS, Work()):
         numbers[box] = part
@@ -190,7 +191,7 @@ def test_networks_of_other_voxel_sizes_are_averaged_on_the_grid_of_the_volume(ne
         answer = sliding_window_inference(image[None], PATCH, 1, network, overlap=0.5, mode="gaussian")[0]
         logits.append(resample_linear(answer, network_input.network_spacing_mm, (40, 44, 36), network_input.spacing_mm))
     wanted = winners((sum(logits) / 2).movedim(0, -1), DATA).numpy()  # type: ignore[union-attr]
-    both = [Network(network, torch.float32, PATCH, 0.5, 4, CPU)] * 2
+    both = [Network(network, torch.float32, PATCH, 0.5, (), 4, CPU)] * 2
     numbers = np.full((40, 44, 36), 99, np.uint8)
     for box, part in segment(both, inputs, None, lambda each: winners(each, DATA), LIMITS, Work()):
         numbers[box] = part
@@ -202,8 +203,9 @@ def test_networks_of_other_voxel_sizes_are_averaged_on_the_grid_of_the_volume(ne
 def test_sliding_window_equals_the_whole_volume(shape: Triple, axes: tuple[str, ...]) -> None:
     """The answer at a voxel depends on that voxel alone, so that tiling and mirroring cannot change it."""
     image = torch.rand(1, *shape)
-    run = mirrored(lambda patches: patches * torch.tensor([2.0, -1.0]).reshape(1, 2, 1, 1, 1), axes)
-    logits = sliding_window(run, 2, image, (8, 8, 8), 0.5)
+    windows = lay(shape, (8, 8, 8), 0.5)
+    run, turns = in_turns(lambda patches: patches * torch.tensor([2.0, -1.0]).reshape(1, 2, 1, 1, 1), axes, windows)
+    logits = sliding_window(run, 2, image, windows, turns)
     torch.testing.assert_close(logits, torch.cat([2 * image, -image]), rtol=1e-5, atol=1e-5)
 
 
@@ -216,11 +218,44 @@ def test_mirroring_averages_over_all_combinations() -> None:
     assert (mirrored(sided, ("left-right",))(torch.zeros(1, 1, 8, 8, 8)) == 3.5).all()
 
 
-def test_mirrorings_are_all_non_empty_subsets() -> None:
-    assert mirrorings(()) == []
-    assert sorted(mirrorings(("left-right", "posterior-anterior", "inferior-superior"))) == [
-        (2,), (2, 3), (2, 3, 4), (2, 4), (3,), (3, 4), (4,),
+def test_views_are_a_volume_and_its_mirror_images_along_all_subsets_of_the_axes() -> None:
+    assert views(()) == [()]
+    assert sorted(views(("left-right", "posterior-anterior", "inferior-superior"))) == [
+        (), (0,), (0, 1), (0, 1, 2), (0, 2), (1,), (1, 2), (2,),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("shape", "overlap", "axes", "expected"),
+    [
+        ((8, 8, 8), 0.5, ("left-right",), 2),  # one window sees both views
+        ((9, 8, 8), 0.5, ("left-right",), 1),
+        ((8, 8, 30), 0.5, ("left-right",), 1),
+        ((8, 8, 30), 0.25, ("left-right",), 2),  # half of the voxels would be seen in one view only
+        ((9, 8, 8), 0.5, ("left-right", "posterior-anterior"), 4),  # two windows, four views
+        ((9, 9, 9), 0.5, ("left-right", "posterior-anterior"), 1),
+        ((9, 9, 9), 0.0, (), 1),
+    ],
+)
+def test_windows_that_share_halves_take_turns(
+    shape: Triple, overlap: float, axes: tuple[str, ...], expected: int
+) -> None:
+    assert passes(axes, lay(shape, (8, 8, 8), overlap)) == expected
+
+
+def test_windows_in_turns_average_over_the_views() -> None:
+    """A network that adds where in the window a voxel lies: both views of two windows that share all but one voxel."""
+    rise = torch.arange(8.0).reshape(1, 1, -1, 1, 1)
+    windows = lay((9, 8, 8), (8, 8, 8), 0.5)
+    run, turns = in_turns(lambda patches: patches + rise, ("left-right",), windows)
+    logits = sliding_window(run, 1, torch.zeros(1, 9, 8, 8), windows, turns)[0, :, 4, 4]
+    shares = importance((8, 8, 8))[:, 4, 4]
+    first, second = shares, shares  # of the windows at 0 and at 1; the second is seen mirrored
+    wanted = [
+        (float(first[n]) * n if n < 8 else 0.0) + (float(second[n - 1]) * (8 - n) if n > 0 else 0.0) for n in range(9)
+    ]
+    weights = [(float(first[n]) if n < 8 else 0.0) + (float(second[n - 1]) if n > 0 else 0.0) for n in range(9)]
+    torch.testing.assert_close(logits, torch.tensor(wanted) / torch.tensor(weights), rtol=1e-5, atol=1e-6)
 
 
 def test_networks_of_one_kind_are_averaged() -> None:
@@ -305,7 +340,7 @@ def test_nothing_is_computed_for_air_and_tissue_keeps_its_labels(network: nn.Mod
         seen.append(len(patches))
         return network(patches)
 
-    told = Network(counting, torch.float32, PATCH, 0.5, 4, CPU)
+    told = Network(counting, torch.float32, PATCH, 0.5, (), 4, CPU)
     numbers, work = np.zeros((60, 70, 80), np.uint8), Work()
     for box, part in segment([told], [network_input], tissue, lambda each: winners(each, DATA), LIMITS, work):
         numbers[box] = part
@@ -325,7 +360,7 @@ def test_a_volume_of_air_is_background(network: nn.Module) -> None:
     array = np.full((1, 30, 30, 30), -1000, np.float32)
     array[0, 0, 0, 0] = -999
     network_input = NetworkInput(array, (1.0, 1.0, 1.0), (30, 30, 30), (1.0, 1.0, 1.0))
-    told = Network(network, torch.float32, PATCH, 0.5, 4, CPU)
+    told = Network(network, torch.float32, PATCH, 0.5, (), 4, CPU)
     tissue = find_tissue(array, [CT], 0.02)
     assert not list(segment([told], [network_input], tissue, lambda each: winners(each, DATA), LIMITS, Work()))
 

@@ -644,8 +644,13 @@ def test_warm_up_is_a_tenth_of_a_short_run() -> None:
 )
 def test_the_final_validation_is_what_there_is_time_for(allowed: float, expected: tuple[int, int, float]) -> None:
     """Forty cases in two views of a second each, with trials of a second."""
-    found = FinalValidation.within(allowed, cases=40, views=2, view_seconds=1.0, trial_seconds=1.0)
+    found = FinalValidation.within(allowed, cases=40, seconds_by_views={2: 2.0, 1: 1.0}, trial_seconds=1.0)
     assert (found.cases, found.views, found.seconds) == expected
+
+
+def test_mirror_images_that_cost_nothing_are_kept_when_time_is_short() -> None:
+    found = FinalValidation.within(79.0, cases=40, seconds_by_views={2: 1.0}, trial_seconds=1.0)
+    assert (found.cases, found.views, found.seconds) == (39, 2, 78.0)
 
 
 def test_the_final_validation_keeps_to_its_share(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from volseg.config import AXES, InferenceConfig
+from volseg.config import InferenceConfig
 from volseg.errors import ConfigError, MemoryShortageError
 from volseg.inference.network_input import Triple
 from volseg.inference.network_rewriting import rewrite, rewrite_for_torch
@@ -121,28 +121,6 @@ def subtract_cutoffs(run: InferFn, cutoffs: Sequence[float]) -> InferFn:
     return above
 
 
-def mirrored(run: InferFn, axes: Sequence[str]) -> InferFn:
-    """Average the answers to a patch and to all its mirror images along some axes."""
-    images = mirrorings(axes)
-    if not images:
-        return run
-
-    @torch.inference_mode()  # what a network answers in this mode can be added to only in this mode
-    def average(patches: torch.Tensor) -> torch.Tensor:
-        total = run(patches).float()
-        for dimensions in images:
-            total += torch.flip(run(torch.flip(patches, dimensions)), dimensions)
-        return total / (1 + len(images))
-
-    return average
-
-
-def mirrorings(axes: Sequence[str]) -> list[tuple[int, ...]]:
-    """All non-empty combinations of the axes, as dimensions of a (B, C, R, A, S) tensor."""
-    dimensions = [AXES.index(axis) + 2 for axis in axes]
-    return [tuple(d for n, d in enumerate(dimensions) if bits >> n & 1) for bits in range(1, 2 ** len(dimensions))]
-
-
 def averaged(runs: Sequence[InferFn]) -> InferFn:
     """Average the answers of several networks."""
     if len(runs) == 1:
@@ -241,5 +219,7 @@ def _openvino_core() -> openvino.Core:
     try:
         import openvino
     except ImportError:
-        raise ConfigError("OpenVINO is not installed", hint='pip install "volseg[openvino]"') from None
+        raise ConfigError(
+            "OpenVINO is not installed", hint="pip install openvino, or set inference.backend=torch"
+        ) from None
     return openvino.Core()

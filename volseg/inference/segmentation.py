@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from volseg.image.box import Box
+from volseg.inference.mirroring import in_turns
 from volseg.inference.network_input import NetworkInput, Triple
 from volseg.inference.restore import Decide, Target, find_targets, interpolate, restore
 from volseg.inference.sliding import Course, InferFn, Slab, slide
@@ -40,6 +41,7 @@ class Network:
         sums_dtype: In what its answers are added up.
         patch: Voxels of a patch.
         overlap: Share of a patch that neighbouring ones have in common.
+        mirror_axes: Axes along which what it sees is also mirrored.
         outputs: Logits per voxel.
         device: Where it runs.
     """
@@ -48,6 +50,7 @@ class Network:
     sums_dtype: torch.dtype
     patch: Triple
     overlap: float
+    mirror_axes: Sequence[str]
     outputs: int
     device: torch.device
 
@@ -137,8 +140,9 @@ def segment(
     def slabs(n: int, target: Target) -> Iterator[Slab]:
         network = networks[n]
         batch = limits.batch_size if network.device.type != "cpu" else 1
-        course = Course(axis, target.source, batch, network.sums_dtype, network.device)
-        return slide(work.watched(network.run), network.outputs, inputs[n], laid[n], course)
+        run, views = in_turns(network.run, network.mirror_axes, laid[n])
+        course = Course(axis, target.source, batch, network.sums_dtype, network.device, views)
+        return slide(work.watched(run), network.outputs, inputs[n], laid[n], course)
 
     if len(networks) == 1 and keep is None:
         for target in parts[0]:

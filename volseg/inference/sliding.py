@@ -5,7 +5,7 @@ A slab of sums is all that is held, however long the volume is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -14,10 +14,12 @@ from torch.nn import functional
 
 from volseg.image.box import Box
 from volseg.inference.network_input import NetworkInput, Triple
-from volseg.inference.windows import Windows, importance, lay
+from volseg.inference.windows import Windows, importance
 
 #: Patches (B, C, *patch) float32 -> logits (B, outputs, *patch); fastest with the outputs of a voxel side by side.
 InferFn = Callable[[torch.Tensor], torch.Tensor]
+#: The axes R, A, S (0, 1, 2) along which a mirror image is reversed.
+Flip = tuple[int, ...]
 
 #: So many numbers of a window are added at once: they stay in the processor's cache.
 _NUMBERS_AT_ONCE = 4_000_000
@@ -50,6 +52,7 @@ class Course:
         batch: Patches that go through the network at once.
         dtype: Of the sums.
         device: Where the sums are kept.
+        views: Mirror images that windows take turns among.
     """
 
     axis: int
@@ -57,6 +60,7 @@ class Course:
     batch: int
     dtype: torch.dtype
     device: torch.device
+    views: Sequence[Flip] = ((),)
 
 
 def slide(run: InferFn, outputs: int, network_input: NetworkInput, windows: Windows, course: Course) -> Iterator[Slab]:
@@ -82,9 +86,11 @@ def slide(run: InferFn, outputs: int, network_input: NetworkInput, windows: Wind
             seen = first.union(*others)
             image = network_input.read(seen)
             for chunk in (places[n : n + course.batch] for n in range(0, len(places), course.batch)):
-                answers = run(torch.stack([_cut(image, seen, windows, place) for place in chunk]))
-                for place, answer in zip(chunk, answers, strict=True):
-                    sums.add(answer, windows, place)
+                flips = [course.views[sum(place) % len(course.views)] for place in chunk]
+                patches = [_cut(image, seen, windows, place) for place in chunk]
+                answers = run(torch.stack([_mirror(*each) for each in zip(patches, flips, strict=True)]))
+                for place, answer, flip in zip(chunk, answers, flips, strict=True):
+                    sums.add(_mirror(answer, flip), windows, place)
         yield sums.finished(windows.next_row(axis, row))
 
 
@@ -98,8 +104,8 @@ def sliding_window(
     run: InferFn,
     outputs: int,
     image: torch.Tensor,
-    patch: Triple,
-    shared: float,
+    windows: Windows,
+    views: Sequence[Flip] = ((),),
     device: torch.device = _CPU,
     batch: int = 1,
 ) -> torch.Tensor:
@@ -109,8 +115,8 @@ def sliding_window(
         run: The network.
         outputs: Logits per voxel.
         image: (C, R, A, S) float32, on the CPU, at the network's voxel size.
-        patch: Voxels of a window.
-        shared: Share of a window that neighbours have in common.
+        windows: Where it looks.
+        views: Mirror images that windows take turns among.
         device: Where the logits of overlapping windows are added, a slab at a time.
         batch: Patches that go through the network at once.
 
@@ -119,8 +125,7 @@ def sliding_window(
     """
     _, *shape = image.shape
     network_input = NetworkInput.at_network_spacing(image.numpy())
-    windows = lay(network_input.network_shape, patch, shared)
-    course = Course(0, windows.covered, batch, torch.float32, device)
+    course = Course(0, windows.covered, batch, torch.float32, device, views)
     logits = torch.empty(*shape, outputs)
     for slab in slide(run, outputs, network_input, windows, course):
         logits[slab.box.i].copy_(slab.sums / slab.weights[..., None])
@@ -176,6 +181,11 @@ def _spread(patch: Triple, outputs: int, dtype: torch.dtype, device: torch.devic
     if weights.numel() * outputs > _NUMBERS_AT_ONCE:
         return weights
     return weights.expand(*patch, outputs).contiguous()
+
+
+def _mirror(volume: torch.Tensor, flip: Flip) -> torch.Tensor:
+    """(C, R, A, S) reversed along axes; a copy only where there are any."""
+    return volume.flip([axis + 1 for axis in flip]) if flip else volume
 
 
 def _cut(image: torch.Tensor, seen: Box, windows: Windows, place: Triple) -> torch.Tensor:

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from volseg.config import IGNORE, Config, InferenceConfig, NetworkName, TrainingConfig, validate
 from volseg.planning.domain import plan_domain, plan_modality
@@ -34,8 +33,6 @@ _LARGEST_BATCH = 4
 _VNET_FEATURES = (4, 8, 16)
 #: V-Net answers from as many features as there are outputs: its few last weights have far to go.
 _LEARNING_RATE = {"vnet": 5e-3}
-#: Up to so many patches a case, being segmented twice is a small price.
-_FEW_PATCHES = 8
 #: Labels of which more than this share is as dark as air may be air.
 _DARK_LABELS = 0.05
 
@@ -78,7 +75,7 @@ def make_plan(
     batch = int(np.clip(2 * voxels // math.prod(patch), 2, _LARGEST_BATCH))
     normalizations = [_plan_normalization(fingerprint, channel, word) for channel, word in enumerate(modalities)]
     flips, swaps, flip_reason = _plan_flips(fingerprint)
-    mirrors, mirror_reason = _plan_mirrors(flips, shape, patch)
+    mirrors, mirror_reason = _plan_mirrors(flips)
     air, air_reason = _plan_air(fingerprint, [entry for entry, _ in normalizations])
     tree: dict[str, Any] = {
         "data": {**_plan_data(fingerprint), "modality": modalities},
@@ -194,16 +191,11 @@ def _plan_flips(fingerprint: Fingerprint) -> tuple[list[str], list[tuple[str, st
     return ["left-right"], [], "no label states a side; up and down, front and back look different in a patient"
 
 
-def _plan_mirrors(
-    flips: Sequence[str], shape: NDArray[np.float64], patch: tuple[int, int, int]
-) -> tuple[list[str], str]:
-    """Whether cases are segmented mirrored, too, which takes as long again."""
-    patches = math.prod(math.ceil(length / size) for length, size in zip(shape, patch, strict=True))
+def _plan_mirrors(flips: Sequence[str]) -> tuple[list[str], str]:
+    """Along which axes cases are segmented mirrored, too."""
     if not flips:
         return [], "none: training does not mirror"
-    if patches > _FEW_PATCHES:
-        return [], f"none: it would double the time, and a case is {patches} patches"
-    return list(flips), f"as in training; averaging both views costs little where a case is {patches} patches or fewer"
+    return list(flips), "as in training; it costs nothing where a case is several windows, which then take turns"
 
 
 def _volumes(fingerprint: Fingerprint) -> str:

@@ -30,7 +30,6 @@ from volseg.inference.engines import (
     available,
     averaged,
     is_shortage,
-    mirrored,
     split_on_oom,
     start,
     subtract_cutoffs,
@@ -284,9 +283,10 @@ class Predictor:
             start(engine, model.network, len(self.data.channels), patch, device)
             for engine, model in zip(engines, kind, strict=True)
         ]
-        run = split_on_oom(subtract_cutoffs(mirrored(averaged(runs), config.inference.mirror_axes), self._cutoffs))
+        run = split_on_oom(subtract_cutoffs(averaged(runs), self._cutoffs))
         finest = max((engine.sums_dtype for engine in engines), key=lambda dtype: dtype.itemsize)
-        return Network(run, finest, patch, config.inference.overlap, self.data.outputs, device)
+        inference = config.inference
+        return Network(run, finest, patch, inference.overlap, inference.mirror_axes, self.data.outputs, device)
 
     def _choose_engine(self, model: TrainedNetwork, network_input: NetworkInput, device: torch.device) -> Engine:
         """The one that the configuration names, or that was chosen before, or the best of those that are tried out."""

@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
+from statistics import fmean
 
 import torch
 
@@ -107,7 +108,8 @@ class Trainer:
         self._step = TrainingStep(self._state, config, dtype, group)
         self._threads = choice_for(self._device, config.training.minutes)
         self._validator = Validator(config, dtype, group)
-        self._monitor = Validator(_without_mirroring(config), dtype, group)
+        self._passes = fmean(self._validator.passes(case) for case in cases.val)
+        self._monitor = self._validator if self._passes == 1 else Validator(_without_mirroring(config), dtype, group)
         self._monitored = _evenly_spaced(cases.val, config.training.validation_cases)
 
     def run(self, *, resume: bool = False) -> TrainingResult:
@@ -233,8 +235,11 @@ class Trainer:
 
     def _final_validation(self, allowed_seconds: float) -> FinalValidation:
         clock, views = self._clock, 2 ** len(self._config.inference.mirror_axes)
+        by_views = {views: self._passes * clock.view_seconds}
+        if self._passes > 1:
+            by_views[1] = clock.view_seconds
         trial_seconds = clock.trial_seconds / self._group.world_size
-        return FinalValidation.within(allowed_seconds, len(self._cases.val), views, clock.view_seconds, trial_seconds)
+        return FinalValidation.within(allowed_seconds, len(self._cases.val), by_views, trial_seconds)
 
     def _save_epoch(self) -> None:
         """Write the model if it is the best so far, the state if that is due, and the history."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from volseg.config import TrainingConfig
@@ -41,23 +41,22 @@ class FinalValidation:
 
     @classmethod
     def within(
-        cls, allowed_seconds: float, cases: int, views: int, view_seconds: float, trial_seconds: float
+        cls, allowed_seconds: float, cases: int, seconds_by_views: Mapping[int, float], trial_seconds: float
     ) -> FinalValidation:
         """All cases in all views if there is time, else in one view, else as many cases as there is time for.
 
         Args:
             allowed_seconds: What it may take.
             cases: All held-out cases.
-            views: All views of a case.
-            view_seconds: Duration of one view of a case.
+            seconds_by_views: Numbers of views, the largest first -> duration of a case in so many.
             trial_seconds: What the trials add to each case.
         """
-        for some in dict.fromkeys((views, 1)):
-            each = some * view_seconds + trial_seconds
+        for views, seconds in seconds_by_views.items():
+            each = seconds + trial_seconds
             if each * cases <= allowed_seconds:
-                return cls(cases, some, each * cases)
+                return cls(cases, views, each * cases)
         fitting = max(1, int(allowed_seconds / each))
-        return cls(fitting, 1, each * fitting)
+        return cls(fitting, views, each * fitting)
 
 
 @dataclass

@@ -17,8 +17,10 @@ from torch import nn
 from volseg.config import Config, LabelRule
 from volseg.image.geometry import Geometry
 from volseg.image.volume import Mask
-from volseg.inference.engines import Engine, mirrored, start, subtract_cutoffs
+from volseg.inference.engines import Engine, start, subtract_cutoffs
+from volseg.inference.mirroring import in_turns, passes
 from volseg.inference.sliding import InferFn, sliding_window
+from volseg.inference.windows import Windows, lay
 from volseg.model.label_encoding import cutoffs, decide, encode, label_values, winners
 from volseg.prediction.postprocess import postprocess
 from volseg.progress import Progress, ignore_progress
@@ -142,6 +144,10 @@ class Validator:
         by_trial = {name: dice[:, place] for place, name in enumerate(trials.names, start=1)}
         return Validation(tuple(case.case_id for case in cases), labels, dice[:, 0], by_trial)
 
+    def passes(self, case: PreparedCase) -> int:
+        """How often a network sees each window of a case, its mirror images included."""
+        return passes(self._config.inference.mirror_axes, self._windows(case))
+
     def logits(self, network: nn.Module, case: PreparedCase) -> torch.Tensor:
         """(outputs, R, A, S) float32 logits of a case, on the CPU."""
         return next(self._predict(network, [case]))
@@ -158,19 +164,24 @@ class Validator:
         """Yield the logits of each case: (outputs, R, A, S) float32 on the CPU."""
         data, device = self._config.data, next(network.parameters()).device
         run = start(Engine.of(self._dtype), network, len(data.channels), self._config.patches.size, device)
-        run = mirrored(subtract_cutoffs(run, cutoffs(data)), self._config.inference.mirror_axes)
+        run = subtract_cutoffs(run, cutoffs(data))
         for case in cases:
             yield self._slide(run, case, device)
 
     def _slide(self, run: InferFn, case: PreparedCase, device: torch.device) -> torch.Tensor:
         """Run a network over a case, with the sums beside it on a GPU as far as they fit there."""
-        outputs, patch, inference = self._config.data.outputs, self._config.patches.size, self._config.inference
-        image = torch.from_numpy(np.array(case.image))
-        slide = partial(sliding_window, run, outputs, image, patch, inference.overlap)
+        image, inference = torch.from_numpy(np.array(case.image)), self._config.inference
+        windows = self._windows(case)
+        run, turns = in_turns(run, inference.mirror_axes, windows)
+        slide = partial(sliding_window, run, self._config.data.outputs, image, windows, turns)
         if device.type == "cuda":
             with suppress(torch.OutOfMemoryError):  # sums of many labels may be larger than what a training step takes
                 return slide(device, inference.batch_size)
         return slide()
+
+    def _windows(self, case: PreparedCase) -> Windows:
+        _, r, a, s = case.image.shape
+        return lay((r, a, s), self._config.patches.size, self._config.inference.overlap)
 
     def _score(self, logits: torch.Tensor, case: PreparedCase, trials: Trials) -> list[list[float]]:
         """Dice per label or region: of the prediction as it is, then of each trial."""
