@@ -7,6 +7,7 @@ along its path holds. A container usually sees its own group alone, mounted wher
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -46,15 +47,13 @@ def read_limits(root: Path = Path("/")) -> Limits:
 
 def _groups(root: Path) -> Iterator[Path]:
     """The folders of the groups that this process is in, with those above them, of either version."""
-    for line in _text(
-        root / "proc/self/cgroup"
-    ).splitlines():  # number:controllers:path; version 2 names no controllers
-        _, controllers, path = ("", *line.split(":", 2))[-3:]
+    # A line is "number:controllers:path"; version 2 names no controllers.
+    for controllers, path in re.findall(r"^\d+:([^:\n]*):(.+)$", _text(root / "proc/self/cgroup"), re.MULTILINE):
         names = ("", "unified") if not controllers else (controllers, *controllers.split(","))
         below = PurePosixPath(path.lstrip("/"))
         # Seen from within a container, a group of the host has a path that leads out of what is mounted.
-        inside = () if ".." in below.parts else (str(below), *map(str, below.parents))
-        yield from (root / _MOUNT / name / group for name in names for group in (*inside, ""))
+        inside = [PurePosixPath()] if ".." in below.parts else [below, *below.parents]
+        yield from (root / _MOUNT / name / group for name in names for group in inside)
 
 
 def _cpus(group: Path) -> float | None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
+from volseg.memory import total_gb
 from volseg.parallel import allowed_threads
 
 #: Of a GPU's memory, the rest is for what libraries keep and for other programs.
 _SHARE_OF_GPU = 0.7
+#: Of the memory of a small machine or container, the rest is for PyTorch itself, the cases and other programs.
+_SHARE_OF_MEMORY = 0.5
 #: Patches beyond what this holds make a step longer and the network hardly better.
 _MOST_GPU_GB = 12.0
 _MOST_WORKERS = 8
@@ -53,7 +56,7 @@ def this_machine(device: torch.device) -> Machine:
             return with_gpu(torch.cuda.get_device_properties(device).total_memory / 1e9, allowed_threads())
         case "mps":
             return with_gpu(torch.mps.recommended_max_memory() / 1e9, allowed_threads())
-    return CPU
+    return replace(CPU, memory_gb=round(min(CPU.memory_gb, _SHARE_OF_MEMORY * total_gb()), 1))
 
 
 def with_gpu(total_gb: float, cores: int) -> Machine:
