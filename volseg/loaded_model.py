@@ -154,7 +154,7 @@ class Model:
             executor: Reads and writes the cases; two threads unless another is given.
             case_id: What cases are called by: their "path" below `source`, their DICOM "series" (files by their path),
                 or a "hash" of these: a pseudonym. Whose it is stands in pseudonyms.csv alone, which only its owner may
-                read; who guesses a name can compute its pseudonym.
+                read (on Windows, who may read the folder); who guesses a name can compute its pseudonym.
 
         Returns:
             What became of each discovered case.

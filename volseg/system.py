@@ -12,6 +12,7 @@ from typing import IO
 
 from volseg.cgroups import read_limits
 
+_ON_WINDOWS = os.name == "nt"
 #: Where Linux shows itself; what is read there is made while it is read.
 _OF_THE_KERNEL = (Path("/proc"), Path("/sys"))
 
@@ -50,7 +51,10 @@ def is_running(process: int) -> bool:
     """Whether there is a process of this number."""
     import psutil
 
-    return bool(psutil.pid_exists(process))
+    try:
+        return bool(psutil.pid_exists(process))
+    except OverflowError:  # no system has so many
+        return False
 
 
 def flush(path: Path) -> None:
@@ -61,10 +65,9 @@ def flush(path: Path) -> None:
     Raises:
         OSError: If it cannot be written.
     """
-    on_windows = os.name == "nt"
-    if on_windows and path.is_dir():
+    if _ON_WINDOWS and path.is_dir():
         return
-    descriptor = os.open(path, os.O_RDWR if on_windows else os.O_RDONLY)  # Windows flushes what may be written
+    descriptor = os.open(path, os.O_RDWR if _ON_WINDOWS else os.O_RDONLY)  # Windows flushes what may be written
     try:
         os.fsync(descriptor)
     finally:
