@@ -178,6 +178,7 @@ def quota(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A container with time for one core on a machine of many."""
     threads = torch.get_num_threads()
     monkeypatch.setattr(parallel, "usable_cores", lambda: 1)
+    monkeypatch.setattr(parallel, "_asked", None)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     torch.set_num_threads(3)
     yield

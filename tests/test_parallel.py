@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from volseg.errors import ConfigError
-from volseg.parallel import allowed_threads, use_threads
+from volseg.parallel import use_threads
 from volseg.system import usable_cores
 
 ALONE = "import torch; print(torch.get_num_threads())"
@@ -42,11 +42,11 @@ def test_helpers_keep_to_one_core_and_leave_the_others_theirs() -> None:
 NUMBERS = """
 import os, sys
 import volseg
-from volseg.parallel import allowed_threads, thread_count
+from volseg.parallel import _thread_count, allowed_threads
 
 {before}
 volseg.use_threads({count})
-counts = [allowed_threads(), thread_count()]
+counts = [allowed_threads(), _thread_count()]
 import torch
 counts += [torch.get_num_threads(), int(os.environ["OMP_NUM_THREADS"])]
 print(*counts)
@@ -67,10 +67,19 @@ def test_no_threads_at_all_are_refused(count: int) -> None:
         use_threads(count)
 
 
+STATED = """
+from volseg.parallel import _thread_count, allowed_threads
+print(_thread_count(), allowed_threads())
+"""
+
+
 @pytest.mark.parametrize(("stated", "count"), [("3", 3), ("5,2", 5), ("0", None), ("many", None), ("", None)])
-def test_what_the_environment_states_holds(stated: str, count: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_environment_states_is_for_what_one_thread_divides(
+    stated: str, count: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The threads that make patches are others: `torchrun` states 1, and each of its GPUs wants many."""
     monkeypatch.setenv("OMP_NUM_THREADS", stated)
-    assert allowed_threads() == (count or usable_cores())
+    assert run(STATED) == [str(count or usable_cores()), str(usable_cores())]
 
 
 BOUND = """

@@ -24,6 +24,7 @@ _Result = TypeVar("_Result")
 _MOST_THREADS = 4
 #: What PyTorch, NumPy and the rest ask when they are loaded, in this process and in those that it starts.
 _STATED = "OMP_NUM_THREADS"
+_asked: int | None = None
 
 
 def use_threads(count: int | None = None) -> None:
@@ -39,31 +40,39 @@ def use_threads(count: int | None = None) -> None:
     Raises:
         ConfigError: If it is less than one.
     """
+    global _asked  # noqa: PLW0603  what PyTorch keeps for itself is the process's, too
     torch = sys.modules.get("torch")
     if count is None:
         taken = cores() if torch is None else torch.get_num_threads()
         if os.environ.get(_STATED) or taken <= usable_cores():
             return
         count = usable_cores()
-    if count < 1:
+    elif count < 1:
         raise ConfigError(
             f"threads: {count} threads compute nothing", hint="give 1 or more, or leave it out for all there are"
         )
+    else:
+        _asked = count
     os.environ[_STATED] = str(count)
     if torch is not None:
         torch.set_num_threads(count)
 
 
 def allowed_threads() -> int:
-    """How many threads this process may compute with, the same in all of them: as stated, else all usable cores."""
+    """How many threads of one core each may be busy: as many as `use_threads` was asked for, else all usable cores.
+
+    OMP_NUM_THREADS does not count: it is about what one thread divides among others, and `torchrun` sets it to 1.
+    """
+    return _asked or usable_cores()
+
+
+def _thread_count() -> int:
+    """How many threads this one computes with: what PyTorch was told where it is loaded, else what it would take."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        return int(torch.get_num_threads())
     stated = os.environ.get(_STATED, "").partition(",")[0].strip()  # of nested regions the outermost
     return int(stated) if stated.isdecimal() and int(stated) else usable_cores()
-
-
-def thread_count() -> int:
-    """How many threads this thread computes with: what PyTorch was told where it is loaded, else what it would take."""
-    torch = sys.modules.get("torch")
-    return allowed_threads() if torch is None else int(torch.get_num_threads())
 
 
 @contextmanager
@@ -101,7 +110,7 @@ def side_by_side(work: Callable[[_Item], _Result], items: Iterable[_Item]) -> It
     Yields:
         The results in the order of the items.
     """
-    with helpers(min(thread_count(), _MOST_THREADS)) as executor:
+    with helpers(min(_thread_count(), _MOST_THREADS)) as executor:
         yield from executor.map(work, items)
 
 
