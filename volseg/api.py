@@ -1,10 +1,9 @@
 """The public calls: what the command line, the demo and every server are made of.
 
-Four arguments mean the same everywhere: `config` is a YAML file of some keys of the configuration, or the keys
+Some arguments mean the same everywhere: `config` is a YAML file of some keys of the configuration, or the keys
 themselves; `changes` are keys laid over those; `allow_gaps` bridges missing slices of DICOM series by interpolation;
-`overwrite` gives up files in the way that volseg did not write, or that were changed since; an input never is.
-`threads` is how many threads this process computes with from then on, and `device` where networks run ("cpu", "cuda",
-"cuda:1", "mps"), as `use_threads` and `choose_device` take them.
+`overwrite` gives up files in the way that volseg did not write, or that were changed since; an input never is;
+`threads` is the number of threads of this process from then on, and `device` where networks run.
 Long work reports to a `progress` callback, and ends when that raises `Cancelled`. Wrong input raises a `VolsegError`
 of the kind that fits: `ConfigError`, `DataError`, `GeometryError`, `CheckpointError`, `OutputError`, `TrainingError`.
 """
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from volseg.evaluation import Comparison, Evaluation
     from volseg.exporting import Encoding, Exported, Format
     from volseg.inspection import Inspection
-    from volseg.io.written import Inputs
     from volseg.metrics import Hd95, Nsd
     from volseg.planning import Plan
     from volseg.training.run import Run
@@ -62,7 +60,7 @@ def plan(  # noqa: PLR0913  each is an option of the command
         output: The YAML file to write; without it nothing is written.
         overwrite: Whether a file there is given up.
         threads: How many threads this process computes with; unless given, those that it may use.
-        device: What the plan is made for: "cpu", "cuda", "cuda:1", "mps"; unless given, a CUDA device if there is one.
+        device: What it is made for: "cpu", "cuda", "cuda:1", "mps"; unless given, a CUDA device if there is one.
         progress: Told per case.
 
     Returns:
@@ -73,7 +71,7 @@ def plan(  # noqa: PLR0913  each is an option of the command
         ConfigError: If a key is unknown or its value not allowed, or there is no such device.
     """
     from volseg.config import PartialConfig
-    from volseg.io.written import claim
+    from volseg.io.written import Inputs, claim
     from volseg.model.devices import choose_device
     from volseg.parallel import use_threads
     from volseg.planning import plan_folder
@@ -82,7 +80,7 @@ def plan(  # noqa: PLR0913  each is an option of the command
     use_threads(threads)
     chosen = choose_device(device)
     given = PartialConfig.stated(config, changes, allow_gaps, network=network, training={"minutes": minutes})
-    inputs, written = _inputs(data, config), [] if output is None else [Path(output)]
+    inputs, written = Inputs.of(data, config), [] if output is None else [Path(output)]
     claim(written, inputs, overwrite=overwrite)
     timer = partial(step_seconds, device=chosen)
     made = replace(plan_folder(Path(data), given, progress, timer, chosen)[1], inputs=inputs)
@@ -133,8 +131,7 @@ def train(  # noqa: PLR0913  each is an option of the command
         overwrite: Whether files of the user's that lie where those of the run are to be are given up; never a run.
         began: `time.monotonic()` when `minutes` began to count; now, if it is left out.
         threads: How many threads this process computes with; unless given, those that it may use.
-        device: "cpu", "cuda", "cuda:1", "mps"; unless given, a CUDA device if there is one. Under `torchrun` each
-            process has a CUDA device of its own, and none can be named.
+        device: "cpu", "cuda", "cuda:1" (not under `torchrun`), "mps"; unless given, a CUDA device if there is one.
         progress: Told per case and per step.
 
     Returns:
@@ -144,6 +141,7 @@ def train(  # noqa: PLR0913  each is an option of the command
         VolsegError: In any of its kinds, for what can be wrong with data, configuration and output.
     """
     from volseg.config import PartialConfig
+    from volseg.io.written import Inputs
     from volseg.model.devices import choose_device
     from volseg.parallel import use_threads
     from volseg.training.distributed import join_process_group, was_restarted
@@ -152,8 +150,7 @@ def train(  # noqa: PLR0913  each is an option of the command
     use_threads(threads)
     chosen = choose_device(device)
     options: dict[str, Any] = {"minutes": minutes, "epochs": epochs, "target_dice": target_dice, "fold": fold}
-    options["start_from"] = None if start_from is None else str(start_from)
-    options["validate_all"] = validate_all or None
+    options |= {"start_from": None if start_from is None else str(start_from), "validate_all": validate_all or None}
     given = PartialConfig.stated(config, changes, allow_gaps, training=options)
     if plan is not None:
         given = given.laid_over_partial(plan.config.model_dump(mode="json"))
@@ -164,7 +161,7 @@ def train(  # noqa: PLR0913  each is an option of the command
             given,
             resume=resume or was_restarted(),
             overwrite=overwrite,
-            inputs=_inputs(data, config, start_from),
+            inputs=Inputs.of(data, config, start_from),
             progress=progress if group.is_leader else ignore_progress,
             group=group,
             began=began,
@@ -400,10 +397,3 @@ def download(
     from volseg.cases.download import download as fetch
 
     return fetch(task, Path(output), url=url, md5=md5, progress=progress)
-
-
-def _inputs(*given: object) -> Inputs:
-    """What a call reads, as far as it is given as a path."""
-    from volseg.io.written import Inputs
-
-    return Inputs.of(*(path for path in given if isinstance(path, str | PathLike)))

@@ -58,9 +58,9 @@ class Inputs:
     paths: tuple[Path, ...] = ()
 
     @classmethod
-    def of(cls, *paths: str | os.PathLike[str] | None) -> Inputs:
-        """From paths, as far as they are given."""
-        return cls(tuple(Path(path) for path in paths if path is not None))
+    def of(cls, *given: object) -> Inputs:
+        """From what a call was given, as far as that is paths."""
+        return cls(tuple(Path(path) for path in given if isinstance(path, str | os.PathLike)))
 
     def hold(self, path: Path) -> bool:
         """Whether a file is one of them."""
