@@ -27,6 +27,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pandas as pd
+import psutil
 import torch
 from numpy.typing import NDArray
 
@@ -288,7 +289,7 @@ def take_part(options: argparse.Namespace) -> None:
 
 def race(options: argparse.Namespace) -> None:
     """Let all take part at the same time and print what became of them."""
-    cores = sorted(os.sched_getaffinity(0))
+    cores = psutil.Process().cpu_affinity()
     if len(cores) < len(options.contenders):
         sys.exit(f"{len(options.contenders)} contenders need a core each, there are {len(cores)}")
     processes = []

@@ -17,7 +17,7 @@ from volseg.training.distributed import join_process_group
 """
 
 LEAVES = """
-with join_process_group() as group:
+with join_process_group(torch.device('cpu')) as group:
     group.distribute(torch.nn.Linear(2, 2))(torch.ones(1, 2)).sum().backward()
     assert group.gather([group.rank]) == [0, 1]
     group.barrier()
@@ -29,7 +29,7 @@ Path(sys.argv[1], str(rank)).write_text(" ".join(threads))
 IS_LOST = """
 signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun ends those that are left
 try:
-    with join_process_group() as group:
+    with join_process_group(torch.device('cpu')) as group:
         group.barrier()
         if group.rank == 1:
             os.abort()

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from volseg.image.volume import Label, Mask, Volume
     from volseg.inspection import InspectedItem, Inspection
     from volseg.loaded_model import Model, load
+    from volseg.parallel import use_threads
     from volseg.planning import Plan
     from volseg.prediction.cases_csv import CaseResult, CaseStatus
     from volseg.progress import Cancelled, Progress
@@ -64,6 +65,7 @@ _PUBLIC = {
     "volseg.image.volume": "Label Mask Volume",
     "volseg.inspection": "InspectedItem Inspection",
     "volseg.loaded_model": "Model load",
+    "volseg.parallel": "use_threads",
     "volseg.planning": "Plan",
     "volseg.prediction.cases_csv": "CaseResult CaseStatus",
     "volseg.progress": "Cancelled Progress",
@@ -114,6 +116,7 @@ __all__ = [
     "run_demo",
     "train",
     "transforms",
+    "use_threads",
 ]
 
 

@@ -1,8 +1,9 @@
 """The public calls: what the command line, the demo and every server are made of.
 
-Four arguments mean the same everywhere: `config` is a YAML file of some keys of the configuration, or the keys
+Some arguments mean the same everywhere: `config` is a YAML file of some keys of the configuration, or the keys
 themselves; `changes` are keys laid over those; `allow_gaps` bridges missing slices of DICOM series by interpolation;
-`overwrite` gives up files in the way that volseg did not write, or that were changed since; an input never is.
+`overwrite` gives up files in the way that volseg did not write, or that were changed since; an input never is;
+`threads` is the number of threads of this process from then on, and `device` where networks run.
 Long work reports to a `progress` callback, and ends when that raises `Cancelled`. Wrong input raises a `VolsegError`
 of the kind that fits: `ConfigError`, `DataError`, `GeometryError`, `CheckpointError`, `OutputError`, `TrainingError`.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,13 +22,13 @@ from volseg.loaded_model import Changes, StrPath, load
 from volseg.progress import Progress, ignore_progress
 
 if TYPE_CHECKING:
+    import torch
     from numpy.typing import NDArray
 
     from volseg.config import GeometryChoice, NetworkName
     from volseg.evaluation import Comparison, Evaluation
     from volseg.exporting import Encoding, Exported, Format
     from volseg.inspection import Inspection
-    from volseg.io.written import Inputs
     from volseg.metrics import Hd95, Nsd
     from volseg.planning import Plan
     from volseg.training.run import Run
@@ -42,6 +44,8 @@ def plan(  # noqa: PLR0913  each is an option of the command
     allow_gaps: bool = False,
     output: StrPath | None = None,
     overwrite: bool = False,
+    threads: int | None = None,
+    device: str | torch.device | None = None,
     progress: Progress = ignore_progress,
 ) -> Plan:
     """Look at a labelled data set and plan a complete configuration, with a reason beside every choice.
@@ -55,6 +59,8 @@ def plan(  # noqa: PLR0913  each is an option of the command
         allow_gaps: Whether DICOM series with missing slices are bridged by interpolation.
         output: The YAML file to write; without it nothing is written.
         overwrite: Whether a file there is given up.
+        threads: How many threads this process computes with; unless given, those that it may use.
+        device: What it is made for: "cpu", "cuda", "cuda:1", "mps"; unless given, a CUDA device if there is one.
         progress: Told per case.
 
     Returns:
@@ -62,17 +68,22 @@ def plan(  # noqa: PLR0913  each is an option of the command
 
     Raises:
         DataError: If there is no labelled case.
-        ConfigError: If a key is unknown or its value not allowed.
+        ConfigError: If a key is unknown or its value not allowed, or there is no such device.
     """
     from volseg.config import PartialConfig
-    from volseg.io.written import claim
+    from volseg.io.written import Inputs, claim
+    from volseg.model.devices import choose_device
+    from volseg.parallel import use_threads
     from volseg.planning import plan_folder
     from volseg.training.timing import step_seconds
 
+    use_threads(threads)
+    chosen = choose_device(device)
     given = PartialConfig.stated(config, changes, allow_gaps, network=network, training={"minutes": minutes})
-    inputs, written = _inputs(data, config), [] if output is None else [Path(output)]
+    inputs, written = Inputs.of(data, config), [] if output is None else [Path(output)]
     claim(written, inputs, overwrite=overwrite)
-    made = replace(plan_folder(Path(data), given, progress, step_seconds)[1], inputs=inputs)
+    timer = partial(step_seconds, device=chosen)
+    made = replace(plan_folder(Path(data), given, progress, timer, chosen)[1], inputs=inputs)
     for path in written:
         made.save(path)
     return made
@@ -95,6 +106,8 @@ def train(  # noqa: PLR0913  each is an option of the command
     resume: bool = False,
     overwrite: bool = False,
     began: float | None = None,
+    threads: int | None = None,
+    device: str | torch.device | None = None,
     progress: Progress = ignore_progress,
 ) -> Run:
     """Train a network; what is left open is planned.
@@ -117,6 +130,8 @@ def train(  # noqa: PLR0913  each is an option of the command
         resume: Go on with the interrupted run in `output`; where there is none, one begins, with a warning.
         overwrite: Whether files of the user's that lie where those of the run are to be are given up; never a run.
         began: `time.monotonic()` when `minutes` began to count; now, if it is left out.
+        threads: How many threads this process computes with; unless given, those that it may use.
+        device: "cpu", "cuda", "cuda:1" (not under `torchrun`), "mps"; unless given, a CUDA device if there is one.
         progress: Told per case and per step.
 
     Returns:
@@ -126,26 +141,31 @@ def train(  # noqa: PLR0913  each is an option of the command
         VolsegError: In any of its kinds, for what can be wrong with data, configuration and output.
     """
     from volseg.config import PartialConfig
+    from volseg.io.written import Inputs
+    from volseg.model.devices import choose_device
+    from volseg.parallel import use_threads
     from volseg.training.distributed import join_process_group, was_restarted
     from volseg.training.run import train_folder
 
+    use_threads(threads)
+    chosen = choose_device(device)
     options: dict[str, Any] = {"minutes": minutes, "epochs": epochs, "target_dice": target_dice, "fold": fold}
-    options["start_from"] = None if start_from is None else str(start_from)
-    options["validate_all"] = validate_all or None
+    options |= {"start_from": None if start_from is None else str(start_from), "validate_all": validate_all or None}
     given = PartialConfig.stated(config, changes, allow_gaps, training=options)
     if plan is not None:
         given = given.laid_over_partial(plan.config.model_dump(mode="json"))
-    with join_process_group() as group:
+    with join_process_group(chosen) as group:
         return train_folder(
             Path(data),
             Path(output),
             given,
             resume=resume or was_restarted(),
             overwrite=overwrite,
-            inputs=_inputs(data, config, start_from),
+            inputs=Inputs.of(data, config, start_from),
             progress=progress if group.is_leader else ignore_progress,
             group=group,
             began=began,
+            device=chosen,
         )
 
 
@@ -171,6 +191,7 @@ def evaluate(  # noqa: PLR0913  each is an option of the command
     report: bool = False,
     images: StrPath | None = None,
     overwrite: bool = False,
+    threads: int | None = None,
     progress: Progress = ignore_progress,
 ) -> Evaluation:
     """Compare masks with references, case by case and label by label; or two arrays.
@@ -196,6 +217,7 @@ def evaluate(  # noqa: PLR0913  each is an option of the command
         report: Whether report.html is written, with pictures.
         images: Images for the report, if `references` is not a whole data set.
         overwrite: Whether files that lie where the tables are to be are given up.
+        threads: How many threads this process computes with; unless given, those that it may use.
         progress: Told after each case.
 
     Returns:
@@ -208,7 +230,9 @@ def evaluate(  # noqa: PLR0913  each is an option of the command
     """
     from volseg.evaluation import evaluate_arrays
     from volseg.metrics import parse_conventions
+    from volseg.parallel import use_threads
 
+    use_threads(threads)
     conventions = parse_conventions(tolerance_mm, hd95, nsd, lesion_iou, lesions=lesions, centerline=centerline)
     if not (isinstance(predictions, str | PathLike) and isinstance(references, str | PathLike)):
         return evaluate_arrays(predictions, references, spacing_mm, conventions)
@@ -373,10 +397,3 @@ def download(
     from volseg.cases.download import download as fetch
 
     return fetch(task, Path(output), url=url, md5=md5, progress=progress)
-
-
-def _inputs(*given: object) -> Inputs:
-    """What a call reads, as far as it is given as a path."""
-    from volseg.io.written import Inputs
-
-    return Inputs.of(*(path for path in given if isinstance(path, str | PathLike)))

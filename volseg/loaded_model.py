@@ -154,7 +154,7 @@ class Model:
             executor: Reads and writes the cases; two threads unless another is given.
             case_id: What cases are called by: their "path" below `source`, their DICOM "series" (files by their path),
                 or a "hash" of these: a pseudonym. Whose it is stands in pseudonyms.csv alone, which only its owner may
-                read; who guesses a name can compute its pseudonym.
+                read (on Windows, who may read the folder); who guesses a name can compute its pseudonym.
 
         Returns:
             What became of each discovered case.
@@ -250,36 +250,38 @@ def load(
     config: StrPath | Changes | None = None,
     changes: Changes | None = None,
     allow_gaps: bool = False,
+    threads: int | None = None,
 ) -> Model:
     """Load a trained model.
 
     Args:
         model: A run folder or a model file; several, or a run of all folds, make an ensemble whose logits are averaged.
-        device: Where it runs; a GPU if there is one.
+        device: Where it runs: "cpu", "cuda", "cuda:1", "mps"; unless given, a CUDA device if there is one.
         config: A YAML file of keys of `inference`, `postprocess` and DICOM reading that shall be others.
         changes: Such keys, laid over those.
         allow_gaps: Whether DICOM series with missing slices are bridged by interpolation.
+        threads: How many threads this process computes with from now on; unless given, those that it may use.
 
     Returns:
         The model, ready to predict.
 
     Raises:
         CheckpointError: If there is none, it is damaged, or several do not go with each other.
-        ConfigError: If a key cannot be changed after training.
+        ConfigError: If a key cannot be changed after training, or there is no such device.
     """
-    import torch
-
     from volseg.config import PartialConfig
     from volseg.model.checkpoint import check_changes, load_model, reconfigured
+    from volseg.model.devices import choose_device
     from volseg.model.files import model_files
-    from volseg.model.networks import choose_device
+    from volseg.parallel import use_threads
     from volseg.prediction.predictor import check_ensemble
 
+    use_threads(threads)
+    chosen = choose_device(device)
     given = PartialConfig.stated(config, changes, allow_gaps)
     check_changes(given)
     paths = [model] if isinstance(model, str | PathLike) else model
     files = [file for path in paths for file in model_files(Path(path))]
-    chosen = choose_device() if device is None else torch.device(device)
     networks = [reconfigured(load_model(file, chosen), given) for file in files]
     check_ensemble(networks)
     return Model(tuple(networks), tuple(files))

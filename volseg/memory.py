@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import os
+import sys
 from pathlib import Path
+
+from volseg.cgroups import read_limits
+
+_STATUS = Path("/proc/self/status")
+_RESET = Path("/proc/self/clear_refs")
 
 
 def reset_peak() -> None:
     """Let the kernel measure the peak anew (Linux: proc(5), clear_refs); elsewhere it is the peak since the start."""
     try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        _RESET.write_text("5", encoding="ascii")
     except OSError:
         return
 
@@ -17,15 +22,32 @@ def reset_peak() -> None:
 def peak_mb() -> float:
     """The most memory that this process took since `reset_peak`."""
     try:
-        status = Path("/proc/self/status").read_text(encoding="ascii")
+        status = _STATUS.read_text(encoding="ascii")
     except OSError:
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        return _peak_since_start_mb()
     line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
     return int(line.split()[1]) / 1024
 
 
-def total_gb() -> float:
-    """The memory of this machine."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+def total_gb(root: Path = Path("/")) -> float:
+    """The memory that this process may take: the machine's, or what its container is given of it.
+
+    Args:
+        root: Below which Linux's proc/ and sys/ lie.
+    """
+    import psutil
+
+    physical: int = psutil.virtual_memory().total
+    return min(physical, read_limits(root).memory_bytes or physical) / 1e9
+
+
+def _peak_since_start_mb() -> float:
+    import psutil
+
+    memory = psutil.Process().memory_info()
+    if hasattr(memory, "peak_wset"):  # Windows
+        return float(memory.peak_wset) / 2**20
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)  # getrusage(2): bytes on macOS, else kilobytes

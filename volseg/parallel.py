@@ -1,4 +1,7 @@
-"""Threads beside the main one, for what libraries do without holding Python's lock: reading, resampling, drawing."""
+"""How many threads this process computes with; and those beside the main one.
+
+The latter are for what libraries do without holding Python's lock: reading, resampling, drawing.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,66 @@ from contextlib import contextmanager
 from itertools import zip_longest
 from typing import TypeVar
 
+from volseg.errors import ConfigError
+from volseg.system import cores, usable_cores
+
 _Item = TypeVar("_Item")
 _Job = TypeVar("_Job")
 _Result = TypeVar("_Result")
 
 #: Each thread may hold a whole scan.
 _MOST_THREADS = 4
+#: What PyTorch, NumPy and the rest ask when they are loaded, in this process and in those that it starts.
+_STATED = "OMP_NUM_THREADS"
+_asked: int | None = None
+
+
+def use_threads(count: int | None = None) -> None:
+    """Let this process compute with a number of threads, from now on.
+
+    It bounds what PyTorch and OpenVINO take for a network, the threads that make patches, and the cases that are looked
+    at side by side.
+
+    Args:
+        count: How many; may be more than there are cores. Without it nothing changes, unless nobody stated a number and
+            the container has less processor time than there are cores: then as many as it has time for.
+
+    Raises:
+        ConfigError: If it is less than one.
+    """
+    global _asked  # noqa: PLW0603  what PyTorch keeps for itself is the process's, too
+    torch = sys.modules.get("torch")
+    if count is None:
+        taken = cores() if torch is None else torch.get_num_threads()
+        if os.environ.get(_STATED) or taken <= usable_cores():
+            return
+        count = usable_cores()
+    elif count < 1:
+        raise ConfigError(
+            f"threads: {count} threads compute nothing", hint="give 1 or more, or leave it out for all there are"
+        )
+    else:
+        _asked = count
+    os.environ[_STATED] = str(count)
+    if torch is not None:
+        torch.set_num_threads(count)
+
+
+def allowed_threads() -> int:
+    """How many threads of one core each may be busy: as many as `use_threads` was asked for, else all usable cores.
+
+    OMP_NUM_THREADS does not count: it is about what one thread divides among others, and `torchrun` sets it to 1.
+    """
+    return _asked or usable_cores()
+
+
+def _thread_count() -> int:
+    """How many threads this one computes with: what PyTorch was told where it is loaded, else what it would take."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        return int(torch.get_num_threads())
+    stated = os.environ.get(_STATED, "").partition(",")[0].strip()  # of nested regions the outermost
+    return int(stated) if stated.isdecimal() and int(stated) else usable_cores()
 
 
 @contextmanager
@@ -43,15 +100,6 @@ def helpers(count: int) -> Iterator[ThreadPoolExecutor]:
             torch.set_num_threads(own)
 
 
-def _cores() -> int:
-    """How many cores this process is to use: what PyTorch was told where it is loaded, else what it would take."""
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        return int(torch.get_num_threads())
-    stated = os.environ.get("OMP_NUM_THREADS", "")
-    return int(stated) if stated.isdecimal() else len(os.sched_getaffinity(0))
-
-
 def side_by_side(work: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
     """Do the same work on several items at a time.
 
@@ -62,7 +110,7 @@ def side_by_side(work: Callable[[_Item], _Result], items: Iterable[_Item]) -> It
     Yields:
         The results in the order of the items.
     """
-    with helpers(min(_cores(), _MOST_THREADS)) as executor:
+    with helpers(min(_thread_count(), _MOST_THREADS)) as executor:
         yield from executor.map(work, items)
 
 

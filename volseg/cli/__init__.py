@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+import volseg
 from volseg.cli.console import OneLine, say, take_any_text
 from volseg.cli.demo import demo
 from volseg.cli.download import download
@@ -46,6 +47,7 @@ def main() -> None:
     """Run the command; every error volseg expects becomes one line on stderr."""
     take_any_text()
     _let_waiting_threads_sleep()
+    volseg.use_threads()  # no more than the container has time for, which libraries ask for when they are loaded
     try:
         app()
     except VolsegError as error:

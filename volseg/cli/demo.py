@@ -8,18 +8,21 @@ from typing import Annotated
 import typer
 
 from volseg.cli.console import print_line, print_summary
-from volseg.cli.options import progress_shown
+from volseg.cli.options import DeviceOption, ThreadsOption, progress_shown
 
 
 def demo(
     output: Annotated[Path, typer.Option("--output", help="New folder for everything it makes.")] = Path("volseg-demo"),
     minutes: Annotated[float, typer.Option("--minutes", min=0.1, help="Time for training.")] = 3.0,
+    *,
+    threads: ThreadsOption = None,
+    device: DeviceOption = None,
 ) -> None:
     """Make phantoms, train on them, segment held-out ones, score them. Takes minutes on a laptop."""
     import volseg
 
     with progress_shown() as progress:
-        made = volseg.run_demo(output, minutes, progress)
+        made = volseg.run_demo(output, minutes, progress, threads=threads, device=device)
     print_summary(made.evaluation.summary)
     print_line(f"\nphantoms  {output / 'train'}, {output / 'test'}")
     print_line(f"model     {made.run.results[0].model}")

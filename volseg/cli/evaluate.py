@@ -13,6 +13,7 @@ from volseg.cli.options import (
     GapsOption,
     GeometryOption,
     OverwriteOption,
+    ThreadsOption,
     only,
     progress_shown,
 )
@@ -69,6 +70,7 @@ def evaluate(  # noqa: PLR0913  each is an option
         Path | None, typer.Option("--images", help="Images for the report, if REFERENCES is not a whole data set.")
     ] = None,
     overwrite: OverwriteOption = False,
+    threads: ThreadsOption = None,
     compare: Annotated[
         bool, typer.Option("--compare", help="Compare two folders of scores of the same references, case by case.")
     ] = False,
@@ -101,6 +103,7 @@ def evaluate(  # noqa: PLR0913  each is an option
             report=report,
             images=images,
             overwrite=overwrite,
+            threads=threads,
             progress=progress,
         )
     _print_evaluation(result, report=report)

@@ -34,6 +34,14 @@ GeometryOption = Annotated[
     typer.Option("--geometry", help="What is right of NIfTI headers that contradict themselves: sform, qform, pixdim."),
 ]
 
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option("--threads", help="CPU threads to compute with, rather than all that machine and container allow."),
+]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option("--device", help="Where networks run: cpu, cuda, cuda:N or mps, rather than CUDA if there is any."),
+]
 
 OverwriteOption = Annotated[
     bool,

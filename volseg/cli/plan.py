@@ -10,16 +10,18 @@ import typer
 from volseg.cli.console import print_line
 from volseg.cli.options import (
     ConfigOption,
+    DeviceOption,
     GapsOption,
     GeometryOption,
     OverwriteOption,
     SetOption,
+    ThreadsOption,
     changes_of,
     progress_shown,
 )
 
 
-def plan(
+def plan(  # noqa: PLR0913  each is an option
     data: Annotated[Path, typer.Argument(help="A labelled data set; data/README.md shows the layouts.")],
     output: Annotated[Path, typer.Option("--output", help="The YAML file to write.")],
     *,
@@ -28,6 +30,8 @@ def plan(
     allow_gaps: GapsOption = False,
     geometry: GeometryOption = None,
     overwrite: OverwriteOption = False,
+    threads: ThreadsOption = None,
+    device: DeviceOption = None,
 ) -> None:
     """Look at a data set and write a complete, commented configuration."""
     import volseg
@@ -40,6 +44,8 @@ def plan(
             allow_gaps=allow_gaps,
             output=output,
             overwrite=overwrite,
+            threads=threads,
+            device=device,
             progress=progress,
         )
     found = made.dataset

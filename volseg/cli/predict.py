@@ -11,12 +11,14 @@ from volseg.cli.console import print_line, say
 from volseg.cli.options import (
     EXIT_SOME_FAILED,
     ConfigOption,
+    DeviceOption,
     EncodingOption,
     FormatOption,
     GapsOption,
     GeometryOption,
     OverwriteOption,
     SetOption,
+    ThreadsOption,
     changes_of,
     progress_shown,
 )
@@ -60,6 +62,8 @@ def predict(  # noqa: PLR0913  each is an option
         bool, typer.Option("--report", help="Also write report.html: what somebody should look at, with pictures.")
     ] = False,
     overwrite: OverwriteOption = False,
+    threads: ThreadsOption = None,
+    device: DeviceOption = None,
 ) -> None:
     """Segment every case in a folder. An interrupted batch goes on with the same command."""
     import volseg
@@ -69,7 +73,10 @@ def predict(  # noqa: PLR0913  each is an option
             say(f"{one.case_id}: {one.effort}")
 
     with progress_shown() as progress:
-        loaded = volseg.load(model, config=config, changes=changes_of(assignments, geometry), allow_gaps=allow_gaps)
+        changes = changes_of(assignments, geometry)
+        loaded = volseg.load(
+            model, device=device, config=config, changes=changes, allow_gaps=allow_gaps, threads=threads
+        )
         batch = loaded.predict_folder(
             source,
             output,

@@ -12,10 +12,12 @@ from volseg.cli.console import print_line, print_table
 from volseg.cli.options import (
     EXIT_SOME_FAILED,
     ConfigOption,
+    DeviceOption,
     GapsOption,
     GeometryOption,
     OverwriteOption,
     SetOption,
+    ThreadsOption,
     changes_of,
     progress_shown,
 )
@@ -48,6 +50,8 @@ def train(  # noqa: PLR0913  each is an option
     ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
     overwrite: OverwriteOption = False,
+    threads: ThreadsOption = None,
+    device: DeviceOption = None,
 ) -> None:
     """Train a network: a 3D U-Net fitted to the data unless the configuration says otherwise."""
     began = time.monotonic()  # importing takes seconds
@@ -69,6 +73,8 @@ def train(  # noqa: PLR0913  each is an option
             resume=resume,
             overwrite=overwrite,
             began=began,
+            threads=threads,
+            device=device,
             progress=progress,
         )
     if not run.is_leader:

@@ -8,7 +8,6 @@ import importlib.util
 import json
 import logging
 import os
-import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ from volseg.errors import ConfigError, DataError, OutputError
 from volseg.inference.engines import Engine
 from volseg.inference.sliding import InferFn
 from volseg.io.json_files import read_json, write_json
+from volseg.system import processor_name
 from volseg.version import __version__
 
 #: An engine that changes a larger share of the labels than this is not used.
@@ -98,7 +98,7 @@ def trial_key(model: str, engines: Sequence[Engine], device: torch.device) -> st
     versions = [__version__, torch.__version__]
     if importlib.util.find_spec("openvino") is not None:
         versions.append(importlib.metadata.version("openvino"))
-    machine = [_processor(), torch.get_num_threads(), str(device)]
+    machine = [f"{processor_name()} x {os.cpu_count()}", torch.get_num_threads(), str(device)]
     if device.type == "cuda":
         machine.append(torch.cuda.get_device_name(device))
     content = json.dumps([model, [asdict(engine) for engine in engines], versions, machine])
@@ -132,13 +132,3 @@ def _seconds(run: InferFn, patch: torch.Tensor) -> float:
     began = time.perf_counter()
     run(patch).cpu()
     return time.perf_counter() - began
-
-
-def _processor() -> str:
-    """Name of the processor; Linux keeps it in /proc/cpuinfo."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor()} x {os.cpu_count()}"

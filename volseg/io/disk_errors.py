@@ -11,6 +11,8 @@ from volseg.errors import ItemOutputError, OutputError
 
 #: A disk with less room than this is full, whatever a library says of its failed write.
 _FULL_BYTES = 1_000_000
+#: Access denied and sharing violation: Windows replaces and removes no file that a viewer or a spreadsheet has open.
+_HELD_OPEN = (5, 32)
 
 
 def output_error(path: Path, error: OSError) -> OutputError:
@@ -28,7 +30,9 @@ def output_error(path: Path, error: OSError) -> OutputError:
         case errno.ENOSPC | errno.EDQUOT:
             hint = "free some space or choose another --output; what is already there is complete"
         case errno.EACCES | errno.EPERM if os.access(path.parent, os.W_OK | os.X_OK):
-            kind, hint = ItemOutputError, "it is protected: choose an --output that you may write to"
+            held = getattr(error, "winerror", None) in _HELD_OPEN
+            why = "close the program that has it open, or" if held else "it is protected:"
+            kind, hint = ItemOutputError, f"{why} choose an --output that you may write to"
         case errno.EACCES | errno.EPERM | errno.EROFS:
             hint = "choose an --output that you may write to"
         case errno.ENOTDIR | errno.EEXIST:

@@ -14,7 +14,8 @@ from volseg.errors import OutputError
 from volseg.io import written
 from volseg.io.disk_errors import output_error
 from volseg.io.record import Role, locked, owned
-from volseg.io.written import claim, discard, flush, put_in_place, put_where_nothing_is, unfinished
+from volseg.io.written import claim, discard, put_in_place, put_where_nothing_is, unfinished
+from volseg.system import flush
 
 T = TypeVar("T")
 
@@ -82,6 +83,8 @@ def write_text(path: Path, text: str) -> None:
 
 def write_private_text(path: Path, text: str) -> None:
     """Write a whole UTF-8 text file that nobody but its owner may read, not even while it is written.
+
+    Windows knows no such mode: there the rights of the folder hold.
 
     Raises:
         OutputError: If it cannot be written.

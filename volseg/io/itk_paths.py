@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from volseg.errors import DataError
@@ -57,11 +57,13 @@ def writable_path(path: Path) -> Iterator[str]:
     if (text := _as_utf8(path)) is not None and path.suffix.islower():
         yield text
         return
-    with tempfile.TemporaryDirectory(prefix="volseg-") as folder:
-        link = Path(folder) / "output"
-        link.symlink_to(path.parent.absolute(), target_is_directory=True)
+    with ExitStack() as stack:
+        folder = path.parent
+        if text is None:  # by a link, which Windows, whose names are all UTF-8, lets few users make
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="volseg-"))) / "output"
+            folder.symlink_to(path.parent.absolute(), target_is_directory=True)
         suffix = ".seg.nrrd" if path.name.lower().endswith(".seg.nrrd") else path.suffix.lower()
-        written = link / f"{TEMPORARY_PREFIX}{os.getpid()}-itk{suffix}"
+        written = folder / f"{TEMPORARY_PREFIX}{os.getpid()}-itk{suffix}"
         try:
             yield str(written)
             written.replace(path)

@@ -7,11 +7,11 @@ files without a size. They lie in folders of patients all the same: of viewers, 
 from __future__ import annotations
 
 import errno
-import os
 import stat
 from pathlib import Path
 
 from volseg.errors import DataError
+from volseg.system import is_of_the_kernel
 
 #: What can be done about a file that is not as it was written.
 COPY_AGAIN = "copy or export the file again"
@@ -22,8 +22,6 @@ _SPECIAL = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
-#: Where Linux shows itself; what is read there is made while it is read.
-_OF_THE_KERNEL = (Path("/proc"), Path("/sys"))
 
 
 def special_kind(path: Path) -> str:
@@ -32,14 +30,9 @@ def special_kind(path: Path) -> str:
         found = path.stat()
     except OSError:  # who opens it learns why it cannot be
         return ""
-    if stat.S_ISREG(found.st_mode) and not found.st_size and _is_of_the_kernel(path):
+    if stat.S_ISREG(found.st_mode) and not found.st_size and is_of_the_kernel(path):
         return "a file of the kernel"
     return _SPECIAL.get(stat.S_IFMT(found.st_mode), "")
-
-
-def _is_of_the_kernel(path: Path) -> bool:
-    place = Path(os.path.realpath(path))
-    return any(place.is_relative_to(folder) for folder in _OF_THE_KERNEL)
 
 
 def refuse_special(path: Path) -> None:

@@ -33,6 +33,7 @@ from volseg.io.record import (
     read_record,
     written_names,
 )
+from volseg.system import flush, is_running
 
 #: Marks files that are being written. Discovery never sees hidden files, and a killed run's leftovers are recognised.
 TEMPORARY_PREFIX = f"{OWN_PREFIX}part-"
@@ -57,9 +58,9 @@ class Inputs:
     paths: tuple[Path, ...] = ()
 
     @classmethod
-    def of(cls, *paths: str | os.PathLike[str] | None) -> Inputs:
-        """From paths, as far as they are given."""
-        return cls(tuple(Path(path) for path in paths if path is not None))
+    def of(cls, *given: object) -> Inputs:
+        """From what a call was given, as far as that is paths."""
+        return cls(tuple(Path(path) for path in given if isinstance(path, str | os.PathLike)))
 
     def hold(self, path: Path) -> bool:
         """Whether a file is one of them."""
@@ -275,7 +276,7 @@ def remove_leftovers(folder: Path) -> int:
             continue
         if writer["machine"] not in {None, _machine()}:
             elsewhere += 1
-        elif not _is_alive(int(writer["process"])):
+        elif not is_running(int(writer["process"])):
             try:
                 discard(leftover)
             except OSError as error:
@@ -316,15 +317,6 @@ def _save(record: Record, folder: Path) -> None:
                 _save(known, folder / name)
 
 
-def flush(path: Path) -> None:
-    """Wait until a file, or what a folder lists, is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _remove_if_empty(folder: Path) -> None:
     """Remove a folder that holds nothing but its record, which then tells of nothing."""
     try:
@@ -337,18 +329,6 @@ def _remove_if_empty(folder: Path) -> None:
         return
     except OSError as error:
         raise output_error(folder, error) from error
-
-
-def _is_alive(process: int) -> bool:
-    if os.name == "nt":  # where asking would end it
-        return True
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # it is somebody else's
-        return True
-    return True
 
 
 def _machine() -> str:

@@ -154,7 +154,10 @@ def choose_precision(precision: str, device: torch.device) -> torch.dtype:
         case "fp16":
             return torch.float16
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        with torch.cuda.device(device):
+            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    if device.type != "cpu":
+        return torch.float32
     supported = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()  # noqa: SLF001  no public name
     # A processor may be told to do without (ATEN_CPU_CAPABILITY): then bf16 is imitated, and a hundred times slower.
     used = torch.backends.cpu.get_cpu_capability() == "AVX512"
@@ -164,8 +167,3 @@ def choose_precision(precision: str, device: torch.device) -> torch.dtype:
 def training_layout(device: torch.device) -> torch.memory_format:
     """How activations lie in memory while training: channels last is fastest on GPUs and gains nothing on CPUs."""
     return torch.channels_last_3d if device.type == "cuda" else torch.contiguous_format
-
-
-def choose_device() -> torch.device:
-    """A CUDA device where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

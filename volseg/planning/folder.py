@@ -8,10 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from volseg.cases import Dataset, choose_splits, find_dataset
 from volseg.cases.stated_names import refuse_unclear_values, tell_of_names
 from volseg.config import NetworkName, PartialConfig, TrainingConfig
 from volseg.model.checkpoint import load_weights
+from volseg.model.devices import choose_device
 from volseg.planning.fingerprint import Look, fingerprint_of, look_at_cases, told
 from volseg.planning.machine import this_machine
 from volseg.planning.plan import Plan
@@ -25,7 +28,11 @@ _NETWORK: NetworkName = "dynunet"
 
 
 def plan_folder(
-    data: Path, given: PartialConfig, progress: Progress = ignore_progress, timer: StepTimer | None = None
+    data: Path,
+    given: PartialConfig,
+    progress: Progress = ignore_progress,
+    timer: StepTimer | None = None,
+    device: torch.device | None = None,
 ) -> tuple[Dataset, Plan]:
     """Plan a configuration for a data set.
 
@@ -34,6 +41,7 @@ def plan_folder(
         given: Keys that are decided already; the plan fits itself to the labels and the network they name.
         progress: Told per case.
         timer: Times a step of a network, for runs with a time limit.
+        device: Where training will run; on a CUDA device, if there is one and none is named.
 
     Returns:
         The data set, and the plan for it with the given keys laid over it.
@@ -46,10 +54,16 @@ def plan_folder(
     given = with_inherited(given)
     dataset = find_dataset(data, given.data, progress)
     with closing(look_at_cases(dataset, given.data, progress)) as looks:
-        return dataset, plan_dataset(dataset, told(looks), given, timer)
+        return dataset, plan_dataset(dataset, told(looks), given, timer, device)
 
 
-def plan_dataset(dataset: Dataset, looks: Iterable[Look], given: PartialConfig, timer: StepTimer | None = None) -> Plan:
+def plan_dataset(
+    dataset: Dataset,
+    looks: Iterable[Look],
+    given: PartialConfig,
+    timer: StepTimer | None = None,
+    device: torch.device | None = None,
+) -> Plan:
     """Plan a configuration for cases that are looked at, or were.
 
     Args:
@@ -57,6 +71,7 @@ def plan_dataset(dataset: Dataset, looks: Iterable[Look], given: PartialConfig, 
         looks: What came of looking at each.
         given: Keys that are decided already.
         timer: Times a step of a network, for runs with a time limit.
+        device: Where training will run; on a CUDA device, if there is one and none is named.
 
     Raises:
         DataError: If no case can be used, nothing says what their labels are, or they are not all of one modality.
@@ -68,7 +83,7 @@ def plan_dataset(dataset: Dataset, looks: Iterable[Look], given: PartialConfig, 
     plan = make_plan(
         fingerprint_of(dataset, looks, given.data),
         given.network.name or _NETWORK,
-        this_machine(),
+        this_machine(choose_device(device)),
         given.preprocessing.spacing_mm,
         _minutes_per_network(given.training, dataset),
         given.data.modality,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
+from volseg.memory import total_gb
+from volseg.parallel import allowed_threads
+
 #: Of a GPU's memory, the rest is for what libraries keep and for other programs.
 _SHARE_OF_GPU = 0.7
+#: Of the memory of a small machine or container, the rest is for PyTorch itself, the cases and other programs.
+_SHARE_OF_MEMORY = 0.5
 #: Patches beyond what this holds make a step longer and the network hardly better.
 _MOST_GPU_GB = 12.0
 _MOST_WORKERS = 8
@@ -45,11 +49,14 @@ class Machine:
 CPU = Machine(features=16, most_features=32, memory_gb=4.0, workers=1)
 
 
-def this_machine() -> Machine:
-    """The machine this runs on."""
-    if not torch.cuda.is_available():
-        return CPU
-    return with_gpu(torch.cuda.get_device_properties(0).total_memory / 1e9, os.cpu_count() or 1)
+def this_machine(device: torch.device) -> Machine:
+    """The machine this runs on, as far as training on one of its devices may take it."""
+    match device.type:
+        case "cuda":
+            return with_gpu(torch.cuda.get_device_properties(device).total_memory / 1e9, allowed_threads())
+        case "mps":
+            return with_gpu(torch.mps.recommended_max_memory() / 1e9, allowed_threads())
+    return replace(CPU, memory_gb=round(min(CPU.memory_gb, _SHARE_OF_MEMORY * total_gb()), 1))
 
 
 def with_gpu(total_gb: float, cores: int) -> Machine:
@@ -57,6 +64,6 @@ def with_gpu(total_gb: float, cores: int) -> Machine:
 
     Args:
         total_gb: Memory of the GPU.
-        cores: Of the CPU.
+        cores: Of the CPU, as far as they may be used.
     """
     return Machine(32, 32, min(_SHARE_OF_GPU * total_gb, _MOST_GPU_GB), max(1, min(cores - 1, _MOST_WORKERS)))

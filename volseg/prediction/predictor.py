@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,6 +44,7 @@ from volseg.model.checkpoint import TrainedNetwork
 from volseg.model.domain import ImageTraits, mismatches
 from volseg.model.label_encoding import cutoffs, label_values, probabilities, winners
 from volseg.prediction.postprocess import postprocess
+from volseg.system import take_room
 
 #: Patches on which engines are tried out.
 _TRIAL_PATCHES = 2
@@ -327,8 +327,8 @@ def _on_disk(shape: tuple[int, ...], dtype: np.dtype[_Scalar], room: Path | None
     """
     try:
         with tempfile.TemporaryFile(dir=room) as file:
-            if room is not None and hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, math.prod(shape) * dtype.itemsize)
+            if room is not None:
+                take_room(file, room, math.prod(shape) * dtype.itemsize)
             return np.memmap(file, dtype, "w+", shape=shape, order="F")
     except OSError as error:
         raise output_error(room or Path(tempfile.gettempdir()), error) from error

@@ -24,7 +24,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from volseg.errors import ConfigError, TrainingError
-from volseg.model.networks import choose_device
+from volseg.model.devices import choose_device
 
 _Item = TypeVar("_Item")
 
@@ -93,7 +93,8 @@ class ProcessGroup:
         """Replace a number by the leader's."""
         if self.world_size == 1:
             return value
-        number = torch.tensor([value], dtype=torch.float64, device=choose_device())
+        device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
+        number = torch.tensor([value], dtype=torch.float64, device=device)
         distributed.broadcast(number, 0)
         return number.item()
 
@@ -125,18 +126,27 @@ SINGLE_PROCESS = ProcessGroup()
 
 
 @contextmanager
-def join_process_group() -> Iterator[ProcessGroup]:
+def join_process_group(device: torch.device) -> Iterator[ProcessGroup]:
     """Join the processes that `torchrun` started together with this one, until the block ends.
 
+    Args:
+        device: What they compute on: "cpu", or "cuda", which is a device of its own for each.
+
     Raises:
+        ConfigError: If they cannot share the device, or there are too few of them.
         TrainingError: If another process is lost meanwhile.
     """
     if not distributed.is_torchelastic_launched():
         yield SINGLE_PROCESS
         return
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    if str(device) not in {"cpu", "cuda"}:
+        raise ConfigError(
+            f"{device}: several processes train on CPUs, or on a CUDA device each",
+            hint="take cuda or cpu; CUDA_VISIBLE_DEVICES says which devices torchrun may use",
+        )
+    if device.type == "cuda":
+        torch.cuda.set_device(choose_device(f"cuda:{os.environ['LOCAL_RANK']}"))
+    backend = "nccl" if device.type == "cuda" else "gloo"
     store, rank, world_size = next(rendezvous("env://"))
     # After a restart the store still holds the addresses of the processes before.
     store = PrefixStore(f"attempt {_restarts()}", store)

@@ -16,8 +16,9 @@ import torch
 
 from volseg.config import Config
 from volseg.model.checkpoint import load_model, save_model
+from volseg.model.devices import choose_device
 from volseg.model.files import MODEL_FILE
-from volseg.model.networks import choose_device, choose_precision
+from volseg.model.networks import choose_precision
 from volseg.progress import Progress, ignore_progress
 from volseg.training.distributed import SINGLE_PROCESS, ProcessGroup
 from volseg.training.epoch import EpochRecord
@@ -81,6 +82,7 @@ class Trainer:
         clock: Started when the run began, so that a time budget includes what came before.
         group: The processes that train together, each with a trainer of its own; only the leader's writes.
         progress: Told per step, in thousandths of the whole.
+        device: Where the network is trained; on a CUDA device, if there is one and none is named.
 
     Raises:
         CheckpointError: If the run should start from a model that is not there or does not fit.
@@ -95,6 +97,7 @@ class Trainer:
         clock: Clock,
         group: ProcessGroup = SINGLE_PROCESS,
         progress: Progress = ignore_progress,
+        device: torch.device | None = None,
     ) -> None:
         self._config = config
         self._cases = cases
@@ -102,7 +105,7 @@ class Trainer:
         self._clock = clock
         self._group = group
         self._progress = progress
-        self._device = choose_device()
+        self._device = choose_device(device)
         dtype = choose_precision(config.training.precision, self._device)
         self._state = start(config, self._device, dtype, clock)
         self._step = TrainingStep(self._state, config, dtype, group)

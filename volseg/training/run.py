@@ -8,7 +8,10 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+import torch
 
 from volseg.about import ABOUT_FILE, made_now, write_about
 from volseg.cases import (
@@ -101,6 +104,7 @@ def train_folder(  # noqa: PLR0913  most are options of the command
     progress: Progress = ignore_progress,
     group: ProcessGroup = SINGLE_PROCESS,
     began: float | None = None,
+    device: torch.device | None = None,
 ) -> Run:
     """Train on a data set.
 
@@ -114,6 +118,7 @@ def train_folder(  # noqa: PLR0913  most are options of the command
         progress: Told per case and per step.
         group: The processes that train together, each of which calls this.
         began: `time.monotonic()` when the time of the run began to count; now, if it is left out.
+        device: Where networks are trained; on a CUDA device, if there is one and none is named.
 
     Returns:
         The finished run.
@@ -132,7 +137,7 @@ def train_folder(  # noqa: PLR0913  most are options of the command
                     logger.warning("there is no run to resume in %s: a new one begins", output)
                 stack.enter_context(owned_folder(output))
                 claim(_files_of_run(output, resumed=resumed), inputs, overwrite=overwrite)
-            dataset, config = _resolve(data, output, given, resumed=resumed, progress=progress)
+            dataset, config = _resolve(data, output, given, resumed=resumed, progress=progress, device=device)
             check_patch(config)
             check_others(dataset, config.data.labels, config.data.others)
             prepared, failed = prepare_cases(dataset.cases, config, output / CACHE_FOLDER, progress)
@@ -140,7 +145,9 @@ def train_folder(  # noqa: PLR0913  most are options of the command
         not_used = (*dataset.set_aside, *failed, *_newcomers(dataset.cases, prepared, splits.values()))
         if group.is_leader:
             _write_not_used(not_used, data, output / NOT_USED_FILE)
-        results = _train_folds(splits, prepared, config, output, started, resume=resume, progress=progress, group=group)
+        results = _train_folds(
+            splits, prepared, config, output, started, resume=resume, progress=progress, group=group, device=device
+        )
         run = Run(output, config, tuple(splits.values()), not_used, tuple(failed), tuple(results), group.is_leader)
         group.barrier()  # nobody needs the prepared cases any more
         if group.is_leader:
@@ -174,7 +181,13 @@ def _volumes(cases: Iterable[PreparedCase], config: Config) -> dict[str, VolumeR
 
 
 def _resolve(
-    data: Path, output: Path, given: PartialConfig, *, resumed: bool, progress: Progress
+    data: Path,
+    output: Path,
+    given: PartialConfig,
+    *,
+    resumed: bool,
+    progress: Progress,
+    device: torch.device | None,
 ) -> tuple[Dataset, Config]:
     """The data set and the configuration: of the run that goes on, as given in full, or planned."""
     if resumed:
@@ -186,7 +199,7 @@ def _resolve(
         tell_of_names(dataset.cases, config.data.labels)
         write_text(output / CONFIG_FILE, dump(config))
         return dataset, config
-    dataset, plan = plan_folder(data, given, progress, step_seconds)
+    dataset, plan = plan_folder(data, given, progress, partial(step_seconds, device=device), device)
     plan.save(output / CONFIG_FILE)
     return dataset, plan.config
 
@@ -215,7 +228,7 @@ def _splits(
     return usable_splits(splits, prepared, settings.fold)
 
 
-def _train_folds(
+def _train_folds(  # noqa: PLR0913  each is what all folds share
     splits: Mapping[int, Split],
     prepared: Mapping[str, PreparedCase],
     config: Config,
@@ -225,6 +238,7 @@ def _train_folds(
     resume: bool,
     progress: Progress,
     group: ProcessGroup,
+    device: torch.device | None,
 ) -> Iterator[TrainingResult]:
     """Train a network per fold, in the run's folder itself if it is the only one."""
     every = config.training.fold == "all"
@@ -237,7 +251,7 @@ def _train_folds(
         cases = FoldCases([prepared[name] for name in split.train], [prepared[name] for name in split.val])
         clock = Clock(own.training, started=time.monotonic() - preparing, broadcast=group.broadcast)
         told = _named(progress, f", fold {fold}") if every else progress
-        yield Trainer(own, cases, folders[fold], clock, group, told).run(resume=resume)
+        yield Trainer(own, cases, folders[fold], clock, group, told, device).run(resume=resume)
 
 
 def _of_fold(config: Config, fold: int, folds: int) -> Config:

@@ -17,7 +17,7 @@ from monai.data import set_track_meta
 from monai.transforms import Compose
 
 from volseg.config import Config
-from volseg.parallel import helpers
+from volseg.parallel import allowed_threads, helpers
 from volseg.training.patches import cut, draw_corner
 from volseg.training.preparation import PreparedCase
 from volseg.transforms import IMAGE, REFERENCE, build_augmentation
@@ -104,7 +104,7 @@ def batches(patches: Patches, workers: int, first_step: int) -> Generator[Traini
 
     Args:
         patches: Makes them.
-        workers: Number of threads; without any, each batch is made on demand.
+        workers: Number of threads, as far as the process may use as many; without any, each batch is made on demand.
         first_step: The step that a resumed run continues with.
 
     Yields:
@@ -114,7 +114,7 @@ def batches(patches: Patches, workers: int, first_step: int) -> Generator[Traini
     try:
         if not workers:
             yield from map(patches.batch, count(first_step))
-        with helpers(workers) as pool:
+        with helpers(min(workers, allowed_threads())) as pool:
             ahead = _BATCHES_AHEAD * workers
             pending = deque(pool.submit(patches.batch, first_step + n) for n in range(ahead))
             for step in count(first_step + ahead):

@@ -7,7 +7,8 @@ import time
 import torch
 
 from volseg.config import Config
-from volseg.model.networks import choose_device, choose_precision
+from volseg.model.devices import choose_device
+from volseg.model.networks import choose_precision
 from volseg.training.distributed import SINGLE_PROCESS
 from volseg.training.sampling import TrainingBatch
 from volseg.training.schedule import Clock
@@ -18,11 +19,12 @@ from volseg.training.step import TrainingStep
 _TIMED_STEPS = 2
 
 
-def step_seconds(config: Config) -> float:
+def step_seconds(config: Config, device: torch.device | None = None) -> float:
     """Time a step with patches of noise.
 
     Args:
         config: Network, patches, labels and everything else.
+        device: Where; on a CUDA device, if there is one and none is named.
 
     Returns:
         Seconds, without making the patches, which goes on beside it.
@@ -30,7 +32,7 @@ def step_seconds(config: Config) -> float:
     Raises:
         TrainingError: If a step does not fit into memory.
     """
-    device = choose_device()
+    device = choose_device(device)
     dtype = choose_precision(config.training.precision, device)
     training = config.training.model_copy(update={"start_from": None, "freeze_encoder": False})
     config = config.model_copy(update={"training": training})

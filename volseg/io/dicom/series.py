@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,11 +19,12 @@ from volseg.io.dicom.instances import Instances
 from volseg.io.dicom.quiet import quiet_dicom
 from volseg.io.dicom.stack import Stack, by_position, differing, in_order, stack
 from volseg.io.source import SeriesSource
+from volseg.parallel import allowed_threads
 
 _log = logging.getLogger("volseg")
 
 #: More threads than this wait for the disk or for each other.
-_THREADS = min(4, os.cpu_count() or 1)
+_MOST_THREADS = 4
 
 #: Factors of the images of one series that differ by less are rounded differently.
 _SAME_FACTOR = 1e-6
@@ -117,7 +117,9 @@ def _read_all(source: SeriesSource, place: str) -> tuple[list[Frame], NDArray[np
         for n, number in enumerate(chosen):
             first.rescale(number, slices[n])
         return [first.frames[number] for number in chosen], slices
-    with ThreadPoolExecutor(_THREADS) as pool:  # reading and rescaling leave Python, so threads do them side by side
+    with ThreadPoolExecutor(
+        min(_MOST_THREADS, allowed_threads())
+    ) as pool:  # reading and rescaling leave Python, so threads do them side by side
         frames = list(pool.map(lambda n: _read_slice(source.files[n], slices[n], place), range(len(source.files))))
     return frames, slices
 

@@ -1,0 +1,68 @@
+"""Where a network runs: the device that is asked for, if it is there."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+
+from volseg.errors import ConfigError
+
+_CPU_HINT = "leave it out, or take cpu"
+
+
+def choose_device(asked: str | torch.device | None = None) -> torch.device:
+    """Choose the device of a network.
+
+    Args:
+        asked: "cpu", "cuda", one of several as in "cuda:1", or "mps" (GPUs of Apple); "auto" or nothing stands for a
+            CUDA device where there is one, else the CPU.
+
+    Returns:
+        A device of this machine.
+
+    Raises:
+        ConfigError: If there is no such device; it says what there is.
+    """
+    name = "auto" if asked is None else str(asked)
+    found = re.fullmatch(r"(auto)|(cpu)(?::0)?|(cuda)(?::(\d+))?|(mps)(?::0)?", name)
+    if found is None:
+        raise ConfigError(f"{name}: volseg runs on no such device", hint="take cpu, cuda, cuda:N, mps or auto")
+    automatic, cpu, cuda, number, _ = found.groups()
+    if cpu or (automatic and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if automatic:
+        return torch.device("cuda")
+    if cuda:
+        _check_cuda(name, int(number or 0))
+        return torch.device(name)
+    _check_mps()
+    return torch.device("mps")
+
+
+def _check_cuda(name: str, number: int) -> None:
+    if not torch.backends.cuda.is_built():  # type: ignore[no-untyped-call]  # PyTorch has no types here
+        raise ConfigError(
+            f"{name}: this is a CPU build of PyTorch ({torch.__version__})",
+            hint=f"install a build with CUDA (pytorch.org tells how), or {_CPU_HINT}",
+        )
+    if not torch.cuda.is_available():
+        raise ConfigError(
+            f"{name}: PyTorch finds no CUDA device on this machine",
+            hint=f"see whether nvidia-smi shows one, and in a container whether it was given one; or {_CPU_HINT}",
+        )
+    count = torch.cuda.device_count()
+    if number >= count:
+        there = "one CUDA device, cuda:0" if count == 1 else f"{count} CUDA devices, cuda:0 to cuda:{count - 1}"
+        raise ConfigError(f"{name}: this machine has {there}", hint="take one that is there")
+
+
+def _check_mps() -> None:
+    if not torch.backends.mps.is_built():
+        raise ConfigError(
+            "mps needs macOS on an Apple processor, and PyTorch's build for it; this is another one "
+            f"({torch.__version__})",
+            hint="take cuda where there is one, or cpu",
+        )
+    if not torch.backends.mps.is_available():
+        raise ConfigError("mps: PyTorch finds no GPU of Apple on this machine", hint=f"update macOS, or {_CPU_HINT}")

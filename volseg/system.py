@@ -1,0 +1,97 @@
+"""What each operating system does in its own way: cores, processes, files."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import platform
+import shutil
+from pathlib import Path
+from typing import IO
+
+from volseg.cgroups import read_limits
+
+_ON_WINDOWS = os.name == "nt"
+#: Where Linux shows itself; what is read there is made while it is read.
+_OF_THE_KERNEL = (Path("/proc"), Path("/sys"))
+
+
+def cores() -> int:
+    """How many cores this process may run on, each of which may be busy with others."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    import psutil
+
+    process = psutil.Process()
+    return len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else os.cpu_count() or 1
+
+
+def usable_cores(root: Path = Path("/")) -> int:
+    """How many cores this process can keep busy: its own, as far as its container has processor time for them.
+
+    Args:
+        root: Below which Linux's proc/ and sys/ lie.
+    """
+    cpus = read_limits(root).cpus
+    return cores() if cpus is None else max(1, min(cores(), math.ceil(cpus)))
+
+
+def processor_name() -> str:
+    """Name of the processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def is_running(process: int) -> bool:
+    """Whether there is a process of this number."""
+    import psutil
+
+    try:
+        return bool(psutil.pid_exists(process))
+    except OverflowError:  # no system has so many
+        return False
+
+
+def flush(path: Path) -> None:
+    """Wait until a file, or what a folder lists, is on the disk.
+
+    Windows flushes no folders: its disks keep a journal of them.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    if _ON_WINDOWS and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDWR if _ON_WINDOWS else os.O_RDONLY)  # Windows flushes what may be written
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def take_room(file: IO[bytes], folder: Path, size: int) -> None:
+    """Take the room that a new file will need, or, where a system cannot, make sure that it is there just now.
+
+    Args:
+        file: Open for writing.
+        folder: On the same disk.
+        size: In bytes.
+
+    Raises:
+        OSError: If there is less.
+    """
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, size)
+    elif shutil.disk_usage(folder).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def is_of_the_kernel(path: Path) -> bool:
+    """Whether a path leads to where Linux shows itself as files, which have neither size nor end."""
+    place = Path(os.path.realpath(path))
+    return any(place.is_relative_to(folder) for folder in _OF_THE_KERNEL)
