@@ -23,6 +23,8 @@ COMPETITOR = "import torch; torch.set_num_threads(1); a = torch.randn(1500, 1500
 
 def time_steps() -> None:
     """Print the seconds of some steps of the planned network for small crops."""
+    import torch
+
     from volseg.config import validate
     from volseg.training.timing import step_seconds
 
@@ -32,7 +34,8 @@ def time_steps() -> None:
         "network": {"name": "dynunet", "filters": [16, 32, 64, 128], "deep_supervision": 2},
     }
     config = validate(tree, "the benchmark")
-    print(" ".join(str(step_seconds(config)) for _ in range(STEPS)))
+    threads = [torch.get_num_threads()]
+    print(" ".join(str(step_seconds(config, torch.device("cpu"), threads)) for _ in range(STEPS)))
 
 
 def seconds_of_a_step(spins: int | None) -> float:

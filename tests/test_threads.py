@@ -29,28 +29,28 @@ def busy(threads: int) -> float:
 
 
 def test_each_number_is_tried_and_the_fastest_is_kept() -> None:
-    choice = ThreadChoice(8)
+    choice = ThreadChoice([8, 4, 2, 1])
     assert take(choice, 8, quiet) == [8, 8, 4, 4, 2, 2, 1, 1]
     assert set(take(choice, 50, quiet)) == {8}
-    assert set(take(ThreadChoice(8), 60, busy)[8:]) == {1}
+    assert set(take(ThreadChoice([8, 4, 2, 1]), 60, busy)[8:]) == {1}
 
 
 def test_a_machine_that_becomes_busy_and_quiet_again_is_followed() -> None:
-    choice = ThreadChoice(2)
+    choice = ThreadChoice([2, 1])
     assert take(choice, 20, quiet)[-1] == 2
     assert take(choice, 20, busy)[-1] == 1  # three slow steps are enough
     assert take(choice, 120, quiet)[-1] == 2  # and nothing tells of idle cores but a trial
 
 
 def test_one_slow_step_is_no_reason() -> None:
-    choice = ThreadChoice(2)
+    choice = ThreadChoice([2, 1])
     take(choice, 10, quiet)
     choice.took(100.0)
     assert set(take(choice, 20, quiet)) == {2}
 
 
 def test_a_single_core_leaves_no_choice() -> None:
-    assert set(take(ThreadChoice(1), 300, busy)) == {1}
+    assert set(take(ThreadChoice([1]), 300, busy)) == {1}
 
 
 @pytest.mark.parametrize(("device", "minutes"), [("cpu", None), ("cuda", 5.0)])

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from volseg.training.schedule import Clock, FinalValidation, learning_rate
 from volseg.training.state import _moving_average
 from volseg.training.step import StepResult
 from volseg.training.stopping import is_overfitting
-from volseg.training.timing import step_seconds
+from volseg.training.timing import StepTimer, step_seconds
 from volseg.training.validation import NO_TRIALS, Validation, Validator
 
 
@@ -612,10 +613,32 @@ def test_schedules() -> None:
     assert learning_rate(poly, 100, 0.5) == pytest.approx(0.5**0.9)
 
 
+def test_a_step_is_timed_again_where_the_machine_is_not_what_it_was(
+    trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two configurations: on a quiet machine, again on it, and on a busy one."""
+    one = read_config(trained_run / "config.yaml")
+    other = one.model_copy(update={"training": one.training.model_copy(update={"memory_format": "channels_last"})})
+    timed: list[float] = []
+    speed = [1.0]
+
+    def step(config: Config, device: torch.device, threads: Sequence[int]) -> float:
+        timed.append(speed[0])
+        return speed[0]
+
+    monkeypatch.setattr("volseg.training.timing.step_seconds", step)
+    seen = []
+    for speed[0] in (1.0, 1.1, 2.0, 2.0):
+        timer = StepTimer(torch.device("cpu"), tmp_path)
+        seen.append([timer(one), timer(other)])
+    assert seen == [[1.0, 1.0], [1.1, 1.0], [2.0, 2.0], [2.0, 2.0]]
+    assert timed == [1.0, 1.0, 1.1, 2.0, 2.0, 2.0]
+
+
 def test_timing_a_step_disturbs_nothing(trained_run: Path) -> None:
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    assert 0 < step_seconds(read_config(trained_run / "config.yaml")) < 60
+    assert 0 < step_seconds(read_config(trained_run / "config.yaml"), torch.device("cpu"), [2, 1]) < 60
     assert torch.equal(torch.get_rng_state(), before)
 
 

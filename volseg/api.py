@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,15 +74,14 @@ def plan(  # noqa: PLR0913  each is an option of the command
     from volseg.model.devices import choose_device
     from volseg.parallel import use_threads
     from volseg.planning import plan_folder
-    from volseg.training.timing import step_seconds
+    from volseg.training.timing import StepTimer
 
     use_threads(threads)
     chosen = choose_device(device)
     given = PartialConfig.stated(config, changes, allow_gaps, network=network, training={"minutes": minutes})
     inputs, written = Inputs.of(data, config), [] if output is None else [Path(output)]
     claim(written, inputs, overwrite=overwrite)
-    timer = partial(step_seconds, device=chosen)
-    made = replace(plan_folder(Path(data), given, progress, timer, chosen)[1], inputs=inputs)
+    made = replace(plan_folder(Path(data), given, progress, StepTimer(chosen), chosen)[1], inputs=inputs)
     for path in written:
         made.save(path)
     return made

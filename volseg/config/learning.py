@@ -8,9 +8,6 @@ from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapV
 
 from volseg.config.section import ContradictionError, Fraction, IntTriple, Section
 
-#: Of a run that neither epochs nor minutes end.
-_EPOCHS = 200
-
 
 def _fold(given: Any, check: ValidatorFunctionWrapHandler) -> Any:
     """One fault for a value that is neither of the two; pydantic has one for each."""
@@ -58,9 +55,10 @@ class TrainingConfig(Section):
 
     Attributes:
         epochs: Rounds of `steps_per_epoch` steps, each followed by a checkpoint; when left out, as many as `minutes`
-            allow, or 200.
+            allow.
         steps_per_epoch: Optimiser steps in an epoch.
         minutes: Time for the whole run, reading and validation included; the schedule is fitted to it.
+        default_steps: Optimiser steps of a run that neither `epochs` nor `minutes` limit.
         target_dice: The run ends with the first validation whose Dice is at least this.
         batch_size: Patches in a step.
         optimizer: Muon (with AdamW where it is not defined), AdamW, or SGD with Nesterov momentum 0.99.
@@ -73,6 +71,7 @@ class TrainingConfig(Section):
         start_from: A run, a model file or a file of weights that the network starts with, as far as they fit.
         freeze_encoder: Whether only the way up learns, and layers of the way down that could not be taken over.
         precision: Of the network's arithmetic; auto is bf16 or fp16 where the machine is faster with it.
+        memory_format: How feature maps lie in memory; auto is channels_last on a GPU and contiguous on a CPU.
         validation_interval: Epochs between validations; 0 lets it follow from the time they take.
         patience: Validations without a better Dice after which training stops; 0 never stops early.
         folds: Parts the cases are dealt into; one is held out.
@@ -89,6 +88,7 @@ class TrainingConfig(Section):
     epochs: Annotated[int, Field(ge=1)] | None = None
     steps_per_epoch: Annotated[int, Field(ge=1)] = 50
     minutes: Annotated[float, Field(gt=0)] | None = None
+    default_steps: Annotated[int, Field(ge=1)] = 10_000
     target_dice: Fraction | None = None
     batch_size: Annotated[int, Field(ge=1)] = 4
     optimizer: Literal["muon", "adamw", "sgd"] = "muon"
@@ -101,6 +101,7 @@ class TrainingConfig(Section):
     start_from: str | None = None
     freeze_encoder: bool = False
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
     validation_interval: Annotated[int, Field(ge=0)] = 0
     patience: Annotated[int, Field(ge=0)] = 0
     folds: Annotated[int, Field(ge=2)] = 5
@@ -115,9 +116,9 @@ class TrainingConfig(Section):
     @property
     def steps(self) -> int | None:
         """Steps of the whole run; None where only time ends it."""
-        if self.epochs is None and self.minutes is not None:
-            return None
-        return (_EPOCHS if self.epochs is None else self.epochs) * self.steps_per_epoch
+        if self.epochs is not None:
+            return self.epochs * self.steps_per_epoch
+        return self.default_steps if self.minutes is None else None
 
     @model_validator(mode="after")
     def _fold_exists(self) -> TrainingConfig:

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
-import importlib.util
-import json
 import logging
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -15,12 +10,11 @@ from pathlib import Path
 
 import torch
 
-from volseg.errors import ConfigError, DataError, OutputError
+from volseg.errors import ConfigError
 from volseg.inference.engines import Engine
 from volseg.inference.sliding import InferFn
-from volseg.io.json_files import read_json, write_json
-from volseg.system import processor_name
-from volseg.version import __version__
+from volseg.io.measurements import cache_folder, keep, measurement_key, recall
+from volseg.model.devices import compute_resources
 
 #: An engine that changes a larger share of the labels than this is not used.
 TOLERATED_SHARE = 0.001
@@ -94,38 +88,24 @@ def fastest_engine(trials: Sequence[Trial]) -> Engine:
 
 
 def trial_key(model: str, engines: Sequence[Engine], device: torch.device) -> str:
-    """A hash of all that a choice depends on: model, machine, and versions."""
-    versions = [__version__, torch.__version__]
-    if importlib.util.find_spec("openvino") is not None:
-        versions.append(importlib.metadata.version("openvino"))
-    machine = [f"{processor_name()} x {os.cpu_count()}", torch.get_num_threads(), str(device)]
-    if device.type == "cuda":
-        machine.append(torch.cuda.get_device_name(device))
-    content = json.dumps([model, [asdict(engine) for engine in engines], versions, machine])
-    return hashlib.sha256(content.encode()).hexdigest()[:32]
+    """A hash of all that a choice depends on: model, engines, machine, and versions."""
+    return measurement_key(model, [asdict(engine) for engine in engines], *compute_resources(device))
 
 
 def remembered(key: str, engines: Sequence[Engine], cache: Path) -> Engine | None:
     """The engine that was chosen before, None if there is none among these."""
-    try:
-        path = cache / f"{key}.json"
-        chosen = read_json(path, lambda content: Engine(**content), "is no choice of an engine", "delete it")
-    except DataError:
-        return None
+    chosen = recall(cache, key, lambda content: Engine(**content))
     return chosen if chosen in engines else None
 
 
 def remember(key: str, engine: Engine, cache: Path) -> None:
-    """Keep a choice, so that the next batch is segmented alike; a machine without room for it does without."""
-    try:
-        write_json(cache / f"{key}.json", asdict(engine))
-    except OutputError as error:
-        logger.warning("the choice of %s cannot be remembered: %s", engine, error)
+    """Keep a choice, so that the next batch is segmented alike."""
+    keep(cache, key, asdict(engine))
 
 
 def default_cache() -> Path:
     """Where choices are remembered unless somebody says otherwise."""
-    return Path.home() / ".cache" / "volseg" / "engines"
+    return cache_folder("engines")
 
 
 def _seconds(run: InferFn, patch: torch.Tensor) -> float:

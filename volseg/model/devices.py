@@ -66,3 +66,10 @@ def _check_mps() -> None:
         )
     if not torch.backends.mps.is_available():
         raise ConfigError("mps: PyTorch finds no GPU of Apple on this machine", hint=f"update macOS, or {_CPU_HINT}")
+
+
+def compute_resources(device: torch.device) -> tuple[str | int, ...]:
+    """Name what computes on a device as far as speed depends on it: a GPU, or threads and instructions of a CPU."""
+    if device.type == "cuda":
+        return str(device), torch.cuda.get_device_name(device)
+    return str(device), torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()

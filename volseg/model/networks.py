@@ -164,6 +164,12 @@ def choose_precision(precision: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if supported and used else torch.float32
 
 
-def training_layout(device: torch.device) -> torch.memory_format:
-    """How activations lie in memory while training: channels last is fastest on GPUs and gains nothing on CPUs."""
-    return torch.channels_last_3d if device.type == "cuda" else torch.contiguous_format
+def choose_memory_format(memory_format: str, device: torch.device) -> torch.memory_format:
+    """How feature maps lie in memory while training.
+
+    Args:
+        memory_format: "auto", "contiguous" or "channels_last".
+        device: Where the network runs: channels last is usually fastest on GPUs and slower on CPUs.
+    """
+    last = memory_format == "channels_last" or (memory_format == "auto" and device.type == "cuda")
+    return torch.channels_last_3d if last else torch.contiguous_format

@@ -18,8 +18,8 @@ from volseg.model.devices import choose_device
 from volseg.planning.fingerprint import Look, fingerprint_of, look_at_cases, told
 from volseg.planning.machine import this_machine
 from volseg.planning.plan import Plan
-from volseg.planning.rules import make_plan
-from volseg.planning.width import StepTimer
+from volseg.planning.rules import by_width, make_plan
+from volseg.planning.trials import StepTimer, fit_to_time
 from volseg.progress import Progress, ignore_progress
 
 #: A run that starts from another learns more slowly than that by this factor, so as not to forget.
@@ -40,7 +40,7 @@ def plan_folder(
         data: A labelled data set in any layout.
         given: Keys that are decided already; the plan fits itself to the labels and the network they name.
         progress: Told per case.
-        timer: Times a step of a network, for runs with a time limit.
+        timer: Times a step of a network; without it, or where epochs are given, the usual network is taken.
         device: Where training will run; on a CUDA device, if there is one and none is named.
 
     Returns:
@@ -54,7 +54,10 @@ def plan_folder(
     given = with_inherited(given)
     dataset = find_dataset(data, given.data, progress)
     with closing(look_at_cases(dataset, given.data, progress)) as looks:
-        return dataset, plan_dataset(dataset, told(looks), given, timer, device)
+        plan = plan_dataset(dataset, told(looks), given, timer, device)
+    if plan.outlook:
+        progress("plan", 1, 1, plan.outlook)
+    return dataset, plan
 
 
 def plan_dataset(
@@ -70,7 +73,7 @@ def plan_dataset(
         dataset: Labelled cases.
         looks: What came of looking at each.
         given: Keys that are decided already.
-        timer: Times a step of a network, for runs with a time limit.
+        timer: Times a step of a network; without it, or where epochs are given, the usual network is taken.
         device: Where training will run; on a CUDA device, if there is one and none is named.
 
     Raises:
@@ -80,22 +83,22 @@ def plan_dataset(
     if given.data.labels is None:
         refuse_unclear_values(dataset.cases)
     tell_of_names(dataset.cases, given.data.labels or dataset.labels)
+    machine = this_machine(choose_device(device))
     plan = make_plan(
         fingerprint_of(dataset, looks, given.data),
         given.network.name or _NETWORK,
-        this_machine(choose_device(device)),
+        machine,
         given.preprocessing.spacing_mm,
-        _minutes_per_network(given.training, dataset),
         given.data.modality,
-        _timer_with(given, timer),
     )
+    if timer and not given.states("training.epochs"):
+        minutes, widths = _minutes_per_network(given.training, dataset), by_width(plan.config, machine)
+        plan = fit_to_time(plan, widths, machine.alternatives, _timer_with(given, timer), minutes)
     return replace(plan, dataset=dataset).with_given(given)
 
 
-def _timer_with(given: PartialConfig, timer: StepTimer | None) -> StepTimer | None:
-    """A timer of what a plan becomes with the given keys; none where these decide the width of the network."""
-    if timer is None or given.states("network.filters"):
-        return None
+def _timer_with(given: PartialConfig, timer: StepTimer) -> StepTimer:
+    """A timer of what a plan becomes with the given keys."""
     return lambda config: timer(given.laid_over(config))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from volseg.memory import total_gb
+from volseg.model.networks import choose_precision
 from volseg.parallel import allowed_threads
 
 #: Of a GPU's memory, the rest is for what libraries keep and for other programs.
@@ -27,12 +28,14 @@ class Machine:
         most_features: Where there is time for them.
         memory_gb: What a training step may take.
         workers: Threads that make patches beside the network.
+        alternatives: Keys of `training` and values that may make a step faster than what they are by default.
     """
 
     features: int
     most_features: int
     memory_gb: float
     workers: int
+    alternatives: tuple[tuple[str, str], ...] = ()
 
     def features_that_fit(self, voxels: int, voxel_bytes: float) -> list[int]:
         """The usual features, and twice as many where their activations fit into memory, too.
@@ -56,7 +59,11 @@ def this_machine(device: torch.device) -> Machine:
             return with_gpu(torch.cuda.get_device_properties(device).total_memory / 1e9, allowed_threads())
         case "mps":
             return with_gpu(torch.mps.recommended_max_memory() / 1e9, allowed_threads())
-    return replace(CPU, memory_gb=round(min(CPU.memory_gb, _SHARE_OF_MEMORY * total_gb()), 1))
+    alternatives = [("memory_format", "channels_last")]
+    if choose_precision("auto", device) is torch.bfloat16:
+        alternatives.append(("precision", "fp32"))
+    memory_gb = round(min(CPU.memory_gb, _SHARE_OF_MEMORY * total_gb()), 1)
+    return replace(CPU, memory_gb=memory_gb, alternatives=tuple(alternatives))
 
 
 def with_gpu(total_gb: float, cores: int) -> Machine:
@@ -66,4 +73,5 @@ def with_gpu(total_gb: float, cores: int) -> Machine:
         total_gb: Memory of the GPU.
         cores: Of the CPU, as far as they may be used.
     """
-    return Machine(32, 32, min(_SHARE_OF_GPU * total_gb, _MOST_GPU_GB), max(1, min(cores - 1, _MOST_WORKERS)))
+    memory_gb, workers = min(_SHARE_OF_GPU * total_gb, _MOST_GPU_GB), max(1, min(cores - 1, _MOST_WORKERS))
+    return Machine(32, 32, memory_gb, workers, (("memory_format", "contiguous"),))

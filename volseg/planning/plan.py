@@ -26,12 +26,14 @@ class Plan:
     Attributes:
         config: Complete and valid.
         reasons: Key path -> why it has its value, for the comments of the written file.
+        outlook: How long a run takes, or what there is time for; empty where no step was timed.
         dataset: What it was made for, where that is known.
         inputs: What it was made from, which it never replaces.
     """
 
     config: Config
     reasons: Mapping[str, str]
+    outlook: str = ""
     dataset: Dataset | None = None
     inputs: Inputs = NO_INPUTS
 

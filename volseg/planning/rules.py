@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from volseg.config import IGNORE, Config, InferenceConfig, NetworkName, TrainingConfig, validate
 from volseg.planning.domain import plan_domain, plan_modality
@@ -19,7 +20,6 @@ from volseg.planning.laterality import lateral_pairs, partners
 from volseg.planning.machine import CPU, Machine
 from volseg.planning.plan import Plan
 from volseg.planning.topology import divisor_of, plan_patch, with_features
-from volseg.planning.width import StepTimer, choose_width
 
 #: An axis is coarse when its spacing exceeds the finest by more than this factor.
 _ANISOTROPY = 3.0
@@ -31,6 +31,8 @@ _BYTES_PER_OUTPUT, _FEW_OUTPUTS = 55, 8
 _LARGEST_BATCH = 4
 #: Of a V-Net at full resolution: the paper's last, and what a slow processor has time for.
 _VNET_FEATURES = (4, 8, 16)
+#: Of a run without a limit: how often training sees everything, and the fewest and most steps that this may come to.
+_PASSES, _FEWEST_STEPS, _MOST_STEPS = 40, 2_000, 20_000
 #: V-Net answers from as many features as there are outputs: its few last weights have far to go.
 _LEARNING_RATE = {"vnet": 5e-3}
 #: Labels of which more than this share is as dark as air may be air.
@@ -42,9 +44,7 @@ def make_plan(
     network: NetworkName = "dynunet",
     machine: Machine = CPU,
     given_spacing_mm: tuple[float, float, float] | None = None,
-    minutes: float | None = None,
     given_modality: Sequence[str] = (),
-    timer: StepTimer | None = None,
 ) -> Plan:
     """Decide everything.
 
@@ -53,9 +53,7 @@ def make_plan(
         network: Which network.
         machine: What training will run on.
         given_spacing_mm: The voxel size, if it is decided already.
-        minutes: For training one network, if that is limited.
         given_modality: Of each channel or of all, if it is decided already.
-        timer: Times a step of a network; without it, or without a limit, the usual width is taken.
 
     Returns:
         The plan.
@@ -67,12 +65,10 @@ def make_plan(
     spacing_mm, spacing_reason = (given_spacing_mm, "given") if given_spacing_mm else _plan_spacing(fingerprint)
     shape = np.median(fingerprint.shapes * fingerprint.spacings_mm / spacing_mm, axis=0)
     outputs = len(fingerprint.regions) or len(fingerprint.labels) + 1
-    voxel_bytes = _BYTES_PER_VOXEL.get(network, _BYTES_PER_VOXEL_OTHER)
-    voxel_bytes += _BYTES_PER_OUTPUT * max(0, outputs - _FEW_OUTPUTS)
-    voxels = machine.memory_gb * 1e9 / 2 / voxel_bytes
-    usual = _VNET_FEATURES[-1] if network == "vnet" else machine.features
-    patch, topology = plan_patch(shape, spacing_mm, network, voxels, usual)
+    voxels = machine.memory_gb * 1e9 / 2 / _voxel_bytes(network, outputs)
+    patch, topology = plan_patch(shape, spacing_mm, network, voxels, _usual_features(network, machine))
     batch = int(np.clip(2 * voxels // math.prod(patch), 2, _LARGEST_BATCH))
+    steps, length_reason = _plan_steps(len(fingerprint.cases), shape, patch, batch)
     normalizations = [_plan_normalization(fingerprint, channel, word) for channel, word in enumerate(modalities)]
     flips, swaps, flip_reason = _plan_flips(fingerprint)
     mirrors, mirror_reason = _plan_mirrors(flips)
@@ -86,16 +82,12 @@ def make_plan(
         "training": {
             "batch_size": batch,
             "learning_rate": _LEARNING_RATE.get(network, TrainingConfig().learning_rate),
+            "default_steps": steps,
             "workers": machine.workers,
         },
         "inference": {"air": air, "mirror_axes": mirrors},
         "domain": plan_domain(fingerprint),
     }
-    config, width = validate(tree, "the plan"), _usual_width(network, usual)
-    if minutes and timer and "filters" in topology:
-        fitting = machine.features_that_fit(batch * math.prod(patch), voxel_bytes)
-        configs = _by_width(tree, _VNET_FEATURES if network == "vnet" else fitting)
-        config, width = choose_width(configs, timer, minutes)
     median = " x ".join(f"{size:.0f}" for size in shape)
     reasons = {
         "data.modality": modality_reason,
@@ -104,18 +96,57 @@ def make_plan(
         "preprocessing.normalization": "; ".join(reason for _, reason in normalizations),
         "patches.size": f"the median volume is {median} voxels at this spacing; {machine.memory_gb:g} GB allow "
         f"{voxels:.2g} voxels in each of two patches; the network divides by {divisor_of(topology)}",
-        "network": f"{width}; an axis is halved while it keeps at least 4 voxels and is not coarser than the others",
+        "network.filters": _usual_width(network, machine),
+        "network": "an axis is halved while it keeps at least 4 voxels and is not coarser than the others",
         "augmentation.flip_axes": flip_reason,
         "inference.air": air_reason,
         "inference.mirror_axes": mirror_reason,
         "training.batch_size": f"as many patches as fit, from 2 to {_LARGEST_BATCH}",
         "training.optimizer": "in the runs compared it came to a Dice sooner than AdamW (benchmarks/TRAINING.md)",
         "training.learning_rate": "larger for V-Net, whose few last weights have far to go",
+        "training.default_steps": length_reason,
         "training.workers": "threads that make patches: one, and a GPU leaves them the other cores",
         "postprocess": "null: training chooses for each label what raises the Dice of held-out cases; [] is none",
         "domain": "what the cases span; predict refuses images clearly outside (--allow-mismatch lifts it)",
     }
-    return Plan(config, reasons)
+    return Plan(validate(tree, "the plan"), reasons)
+
+
+def by_width(config: Config, machine: Machine) -> dict[int, Config]:
+    """Features at full resolution, from the fewest -> the configuration with as many, as far as memory holds them."""
+    network = config.network.model_dump(mode="json")
+    usual = _usual_features(config.network.name, machine)
+    if "filters" not in network:
+        return {usual: config}
+    fitting: Sequence[int] = _VNET_FEATURES
+    if config.network.name != "vnet":
+        voxel_bytes = _voxel_bytes(config.network.name, config.data.outputs)
+        fitting = machine.features_that_fit(config.training.batch_size * math.prod(config.patches.size), voxel_bytes)
+    tree = config.model_dump(mode="json")
+    trees = {features: {**tree, "network": with_features(network, features)} for features in fitting}
+    return {features: validate(each, "the plan") for features, each in trees.items()}
+
+
+def _usual_features(network: NetworkName, machine: Machine) -> int:
+    """At full resolution, if time is no matter."""
+    return _VNET_FEATURES[-1] if network == "vnet" else machine.features
+
+
+def _voxel_bytes(network: NetworkName, outputs: int) -> float:
+    """What training takes per voxel of all patches, with the usual features."""
+    voxel_bytes = _BYTES_PER_VOXEL.get(network, _BYTES_PER_VOXEL_OTHER)
+    return voxel_bytes + _BYTES_PER_OUTPUT * max(0, outputs - _FEW_OUTPUTS)
+
+
+def _plan_steps(cases: int, shape: NDArray[np.float64], patch: Sequence[int], batch: int) -> tuple[int, str]:
+    """Steps of a run without a limit, and why."""
+    patches = cases * max(1.0, math.prod(shape) / math.prod(patch))
+    steps = int(np.clip(_PASSES * patches / batch, _FEWEST_STEPS, _MOST_STEPS))
+    rounded = math.ceil(steps / 50) * 50
+    return rounded, (
+        f"without a limit, {_PASSES} times as many patches as cover all {cases} cases, "
+        f"but from {_FEWEST_STEPS} to {_MOST_STEPS} steps"
+    )
 
 
 def _plan_data(fingerprint: Fingerprint) -> dict[str, Any]:
@@ -209,17 +240,6 @@ def _volumes(fingerprint: Fingerprint) -> str:
     return ", ".join(parts)
 
 
-def _by_width(tree: Mapping[str, Any], widths: Sequence[int]) -> dict[int, Config]:
-    """Features at full resolution -> the configuration with as many."""
-    trees = {features: {**tree, "network": with_features(tree["network"], features)} for features in widths}
-    return {features: validate(each, "the plan") for features, each in trees.items()}
-
-
-def _usual_width(network: NetworkName, features: int) -> str:
-    match network:
-        case "vnet":
-            return f"{features} features at full resolution, as in the paper"
-        case "dynunet" | "plain_unet" | "residual_encoder_unet":
-            return f"{features} features at full resolution, which learn most in little time"
-        case _:
-            return "chosen"
+def _usual_width(network: NetworkName, machine: Machine) -> str:
+    width = f"{_usual_features(network, machine)} features at full resolution"
+    return f"{width}, as in the paper" if network == "vnet" else f"{width}, which learn most in little time"

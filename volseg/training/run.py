@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -54,7 +53,7 @@ from volseg.training.loop import FoldCases, Trainer, TrainingResult
 from volseg.training.postprocess_tuning import choose_postprocessing
 from volseg.training.preparation import PreparedCase, prepare_cases
 from volseg.training.schedule import Clock
-from volseg.training.timing import step_seconds
+from volseg.training.timing import StepTimer
 from volseg.training.validation import Validation, joined
 
 logger = logging.getLogger(__name__)
@@ -199,7 +198,7 @@ def _resolve(
         tell_of_names(dataset.cases, config.data.labels)
         write_text(output / CONFIG_FILE, dump(config))
         return dataset, config
-    dataset, plan = plan_folder(data, given, progress, partial(step_seconds, device=device), device)
+    dataset, plan = plan_folder(data, given, progress, StepTimer(device), device)
     plan.save(output / CONFIG_FILE)
     return dataset, plan.config
 

@@ -11,7 +11,7 @@ from torch import nn
 from volseg.config import Config
 from volseg.errors import TrainingError
 from volseg.inference.engines import is_shortage
-from volseg.model.networks import training_layout
+from volseg.model.networks import choose_memory_format
 from volseg.training.distributed import ProcessGroup
 from volseg.training.losses import SegmentationLoss
 from volseg.training.sampling import TrainingBatch
@@ -100,7 +100,7 @@ class TrainingStep:
     def _forward(self, batch: TrainingBatch) -> torch.Tensor:
         """The loss of the batch of all processes, a scalar."""
         device = next(self._state.network.parameters()).device
-        image = batch.image.to(device, memory_format=training_layout(device))
+        image = batch.image.to(device, memory_format=choose_memory_format(self._settings.memory_format, device))
         with torch.autocast(device.type, dtype=self._dtype, enabled=self._dtype != torch.float32):
             logits = self._network(image)
         shards = (logits, batch.reference.to(device), batch.unknown.to(device))

@@ -21,11 +21,11 @@ class ThreadChoice:
     fewer threads may be done sooner.
 
     Args:
-        most: The largest number; half of it, and so on down to one, are tried as well.
+        numbers: Those to try.
     """
 
-    def __init__(self, most: int) -> None:
-        self._numbers = _halved(most)
+    def __init__(self, numbers: Sequence[int]) -> None:
+        self._numbers = numbers
         self._untried: list[int] = []
         self._seconds: dict[int, list[float]] = {}
         self._since_trial = self._slow = 0
@@ -60,9 +60,10 @@ class ThreadChoice:
         self._since_trial = self._slow = 0
 
 
-def _halved(most: int) -> Sequence[int]:
-    numbers = [most]
-    while numbers[-1] > 1:
+def numbers_of_threads(device: torch.device) -> list[int]:
+    """The numbers that are tried on a device: of a CPU as many as there may be, half of them, and so on down to one."""
+    numbers = [torch.get_num_threads()]
+    while device.type == "cpu" and numbers[-1] > 1:
         numbers.append(numbers[-1] // 2)
     return numbers
 
@@ -71,4 +72,4 @@ def choice_for(device: torch.device, minutes: float | None) -> ThreadChoice | No
     """A choice for a run on a CPU that follows the clock; what other runs compute must not depend on what else runs."""
     if device.type != "cpu" or minutes is None:
         return None
-    return ThreadChoice(torch.get_num_threads())
+    return ThreadChoice(numbers_of_threads(device))

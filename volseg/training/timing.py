@@ -3,28 +3,65 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
 from volseg.config import Config
-from volseg.model.devices import choose_device
+from volseg.io.measurements import cache_folder, keep, measurement_key, recall
+from volseg.model.devices import choose_device, compute_resources
 from volseg.model.networks import choose_precision
 from volseg.training.distributed import SINGLE_PROCESS
 from volseg.training.sampling import TrainingBatch
 from volseg.training.schedule import Clock
 from volseg.training.state import start
 from volseg.training.step import TrainingStep
+from volseg.training.threads import numbers_of_threads
 
-#: Steps that are timed after one that gets everything ready; the fastest of them counts.
+#: Steps that are timed with each number of threads, after one that gets everything ready; the fastest of them counts.
 _TIMED_STEPS = 2
+#: Where a step takes as long as it did before, but for this share, so do those of other configurations.
+_LIKE_BEFORE = 0.15
 
 
-def step_seconds(config: Config, device: torch.device | None = None) -> float:
+class StepTimer:
+    """Times training steps; what was measured before counts as long as the machine is as fast as it was then.
+
+    Args:
+        device: Where; on a CUDA device, if there is one and none is named.
+        cache: Folder of earlier measurements; by default one of the user's.
+    """
+
+    def __init__(self, device: torch.device | None = None, cache: Path | None = None) -> None:
+        self._device = choose_device(device)
+        self._cache = cache or cache_folder("steps")
+        self._like_before: bool | None = None
+
+    def __call__(self, config: Config) -> float:
+        """Time a step of a configuration, in seconds: always of the first one, and of others where that differs.
+
+        Raises:
+            TrainingError: If a step does not fit into memory.
+        """
+        key = _key(config, self._device)
+        known = recall(self._cache, key, lambda content: float(content["seconds"]))
+        if known is not None and self._like_before:
+            return known
+        seconds = step_seconds(config, self._device, numbers_of_threads(self._device))
+        if self._like_before is None:
+            self._like_before = known is not None and abs(seconds / known - 1) <= _LIKE_BEFORE
+        keep(self._cache, key, {"seconds": seconds})
+        return seconds
+
+
+def step_seconds(config: Config, device: torch.device, threads: Sequence[int]) -> float:
     """Time a step with patches of noise.
 
     Args:
         config: Network, patches, labels and everything else.
-        device: Where; on a CUDA device, if there is one and none is named.
+        device: Where.
+        threads: Numbers of threads to try; the fastest counts.
 
     Returns:
         Seconds, without making the patches, which goes on beside it.
@@ -32,19 +69,40 @@ def step_seconds(config: Config, device: torch.device | None = None) -> float:
     Raises:
         TrainingError: If a step does not fit into memory.
     """
-    device = choose_device(device)
     dtype = choose_precision(config.training.precision, device)
     training = config.training.model_copy(update={"start_from": None, "freeze_encoder": False})
     config = config.model_copy(update={"training": training})
+    own = torch.get_num_threads()
     with torch.random.fork_rng(devices=[]):
         step = TrainingStep(start(config, device, dtype, Clock(training)), config, dtype, SINGLE_PROCESS)
         batch = _noise(config)
-        seconds = []
-        for _ in range(1 + _TIMED_STEPS):
-            began = time.perf_counter()
-            step(batch)
-            seconds.append(time.perf_counter() - began)
-    return min(seconds[1:])
+        step(batch)
+        try:
+            return min(_seconds(step, batch, number) for number in threads)
+        finally:
+            torch.set_num_threads(own)
+
+
+def _seconds(step: TrainingStep, batch: TrainingBatch, threads: int) -> float:
+    torch.set_num_threads(threads)
+    seconds = []
+    for _ in range(_TIMED_STEPS):
+        began = time.perf_counter()
+        step(batch)
+        seconds.append(time.perf_counter() - began)
+    return min(seconds)
+
+
+def _key(config: Config, device: torch.device) -> str:
+    """Of all that the time of a step depends on."""
+    training, data = config.training, config.data
+    return measurement_key(
+        config.network.model_dump(mode="json"),
+        config.patches.size,
+        [training.batch_size, training.precision, training.memory_format, training.optimizer, config.loss.name],
+        [len(data.channels), data.outputs],
+        compute_resources(device),
+    )
 
 
 def _noise(config: Config) -> TrainingBatch:

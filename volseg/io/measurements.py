@@ -1,0 +1,66 @@
+"""What was measured on this machine, kept between runs: in a file per thing in the user's cache folder."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from volseg.errors import DataError, OutputError
+from volseg.io.json_files import read_json, write_json
+from volseg.system import processor_name
+from volseg.version import __version__
+
+_Result = TypeVar("_Result")
+
+logger = logging.getLogger(__name__)
+
+
+def cache_folder(kind: str) -> Path:
+    """Where measurements of a kind are kept unless somebody says otherwise."""
+    return Path.home() / ".cache" / "volseg" / kind
+
+
+def measurement_key(*circumstances: Any) -> str:
+    """Hash all that a measurement depends on: the circumstances, the processor, and versions of what computes.
+
+    Args:
+        circumstances: What JSON can hold.
+    """
+    versions = [__version__, importlib.metadata.version("torch")]
+    if importlib.util.find_spec("openvino") is not None:
+        versions.append(importlib.metadata.version("openvino"))
+    machine = f"{processor_name()} x {os.cpu_count()}"
+    content = json.dumps([circumstances, versions, machine])
+    return hashlib.sha256(content.encode()).hexdigest()[:32]
+
+
+def recall(folder: Path, key: str, make: Callable[[dict[str, Any]], _Result]) -> _Result | None:
+    """Read what was measured before.
+
+    Args:
+        folder: Where measurements of its kind are kept.
+        key: Of the measurement.
+        make: Makes it from the content of the file.
+
+    Returns:
+        What was measured; None if there is nothing, or nothing that can be read.
+    """
+    try:
+        return read_json(folder / f"{key}.json", make, "is no measurement", "delete it")
+    except DataError:
+        return None
+
+
+def keep(folder: Path, key: str, content: dict[str, Any]) -> None:
+    """Write down what was measured; a machine without room for it does without."""
+    try:
+        write_json(folder / f"{key}.json", content)
+    except OutputError as error:
+        logger.warning("a measurement cannot be kept for the next time: %s", error)

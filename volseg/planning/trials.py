@@ -1,0 +1,142 @@
+"""Which network to train in the time there is, and how to compute it: by steps that were timed on this machine."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from volseg.config import Config
+from volseg.planning.plan import Plan
+
+#: The seconds that a training step takes with a configuration, measured.
+StepTimer = Callable[[Config], float]
+
+#: Of a run, what its steps take beside preparation and validation.
+_SHARE_OF_STEPS = 0.8
+#: What trials may take: a share of the time limit, and never more than so many seconds.
+_SHARE_OF_TRIALS, _LONGEST_TRIALS = 0.03, 20.0
+#: Steps after which twice the features had learned more in the runs compared (benchmarks/TRAINING.md).
+_STEPS_OF_A_WIDER_NETWORK = 600
+#: Twice the features take four times the multiplications, and at least so many times as long.
+_LEAST_FACTOR, _FACTOR = 2.5, 4.0
+#: Another way to compute a step must be so much faster: less is within what a busy machine makes of one measurement.
+_WORTHWHILE = 1.05
+#: With fewer steps networks learned next to nothing; with so many they were of use (benchmarks/TRAINING.md).
+_LEAST_STEPS, _USEFUL_STEPS = 50, 150
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A configuration whose steps were timed.
+
+    Attributes:
+        config: Complete.
+        seconds: Of a step.
+        steps: That there is time for.
+        reasons: Key -> why it is as it is.
+    """
+
+    config: Config
+    seconds: float
+    steps: int
+    reasons: Mapping[str, str] = field(default_factory=dict)
+
+
+class Trials:
+    """Times configurations for as long as that may take.
+
+    Args:
+        timer: Times a step.
+        minutes: For training the network.
+    """
+
+    def __init__(self, timer: StepTimer, minutes: float) -> None:
+        self._timer = timer
+        self._minutes = minutes
+        self._end = time.monotonic() + min(_SHARE_OF_TRIALS * 60.0 * minutes, _LONGEST_TRIALS)
+        self._longest = 0.0
+
+    def run(self, config: Config) -> Trial:
+        """Time a step."""
+        began = time.monotonic()
+        seconds = self._timer(config)
+        self._longest = max(self._longest, time.monotonic() - began)
+        return Trial(config, seconds, round(_SHARE_OF_STEPS * 60.0 * self._minutes / seconds))
+
+    def has_time(self, factor: float = 1.0) -> bool:
+        """Whether there is time for a trial that takes `factor` times as long as the longest one so far."""
+        return time.monotonic() + factor * self._longest <= self._end
+
+
+def fit_to_time(
+    plan: Plan,
+    widths: Mapping[int, Config],
+    alternatives: Sequence[tuple[str, str]],
+    timer: StepTimer,
+    minutes: float | None,
+) -> Plan:
+    """Choose how to compute a step, then the widest network of which there is time for enough steps.
+
+    Args:
+        plan: With the usual network.
+        widths: Features at full resolution, from the fewest -> the configuration with as many.
+        alternatives: Keys of `training` and values that may make a step faster.
+        timer: Times a step.
+        minutes: For training the network; without a limit the usual network stays, and only how long it will take is
+            told.
+
+    Returns:
+        The plan with what was chosen among all that there was time to try.
+    """
+    if minutes is None:
+        steps = plan.config.training.default_steps
+        seconds = timer(plan.config)
+        told = f"{steps} steps of {seconds:.2g} s take some {_minutes(steps, seconds)} here"
+        return replace(plan, outlook=told)
+    (features, narrowest), *others = widths.items()
+    trials = Trials(timer, minutes)
+    best = trials.run(narrowest)
+    for key, value in alternatives:
+        if trials.has_time():
+            best = _faster(best, trials.run(_with(best.config, {key: value})), key, value)
+    computed = {key: getattr(best.config.training, key) for key, _ in alternatives}
+    too_wide = ""
+    for wider, config in others:
+        if best.steps < _LEAST_FACTOR * _STEPS_OF_A_WIDER_NETWORK or not trials.has_time(_FACTOR):
+            break
+        trial = trials.run(_with(config, computed))
+        if trial.steps < _STEPS_OF_A_WIDER_NETWORK:
+            too_wide = f"; with {wider} they would be {trial.steps}, too few to make use of them"
+            break
+        features, best = wider, replace(trial, reasons=best.reasons)
+    told = f"{minutes:g} min are some {best.steps} steps of {best.seconds:.2g} s here"
+    if best.steps < _LEAST_STEPS:
+        needed = _minutes(_USEFUL_STEPS, best.seconds)
+        logger.warning("%s, too few to learn from: give it %s or more", told, needed)
+    reasons = {**plan.reasons, **best.reasons, "network": f"{told}; {plan.reasons['network']}"}
+    if others:
+        reasons["network.filters"] = f"{features} features at full resolution, as many as there is time for{too_wide}"
+    return replace(plan, config=best.config, reasons=reasons, outlook=told)
+
+
+def _faster(trial: Trial, other: Trial, key: str, value: str) -> Trial:
+    """The faster one, and why."""
+    better = other.seconds * _WORTHWHILE < trial.seconds
+    usual = getattr(trial.config.training, key)
+    why = f"a step takes {trial.seconds:.2g} s here; with {value} instead of {usual}, {other.seconds:.2g} s"
+    return replace(other if better else trial, reasons={**trial.reasons, f"training.{key}": why})
+
+
+def _with(config: Config, changes: Mapping[str, str]) -> Config:
+    """A configuration whose training is computed in another way."""
+    return config.model_copy(update={"training": config.training.model_copy(update=changes)})
+
+
+def _minutes(steps: int, seconds: float) -> str:
+    """How long a run of so many steps takes, for people."""
+    minutes = steps * seconds / _SHARE_OF_STEPS / 60
+    return f"{minutes:.2g} min" if minutes < 90 else f"{minutes / 60:.2g} h"
