@@ -82,7 +82,8 @@ def slide(run: InferFn, outputs: int, network_input: NetworkInput, windows: Wind
             seen = first.union(*others)
             image = network_input.read(seen)
             for chunk in (places[n : n + course.batch] for n in range(0, len(places), course.batch)):
-                answers = run(torch.stack([_cut(image, seen, windows, place) for place in chunk]))
+                patches = torch.stack([_cut(image, seen, windows, place) for place in chunk])
+                answers = run(patches.to(course.device))  # once, however often they are mirrored there
                 for place, answer in zip(chunk, answers, strict=True):
                     sums.add(answer, windows, place)
         yield sums.finished(windows.next_row(axis, row))
@@ -147,7 +148,7 @@ class _Sums:
         for n in range(0, len(logits), planes):
             few = slice(n, n + planes)
             target[few].addcmul_(logits[few].to(target.dtype), weights[few].expand_as(logits[few]).contiguous())
-        self.weights[inside] += importance(windows.patch).to(self.weights.device)[window]
+        self.weights[inside] += _importance_on(self.weights.device, windows.patch)[window]
 
     def finished(self, end: int) -> Slab:
         """What lies before `end` along the axis."""
@@ -167,6 +168,12 @@ class _Sums:
                 tensor.select(self.axis, n).copy_(tensor.select(self.axis, n + step))
             tensor.narrow(self.axis, max(0, thickness - step), min(step, thickness)).zero_()
         self.box = self.box.with_side(self.axis, slice(begin, begin + thickness))
+
+
+@cache
+def _importance_on(device: torch.device, patch: Triple) -> torch.Tensor:
+    """The weights of a window, copied to a GPU only once: every copy waits for what the GPU is doing."""
+    return importance(patch).to(device)
 
 
 @cache

@@ -154,7 +154,9 @@ def choose_precision(precision: str, device: torch.device) -> torch.dtype:
         case "fp16":
             return torch.float16
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        # Older GPUs only imitate bf16, slower than they multiply float32.
+        multiplies = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if multiplies else torch.float16
     supported = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()  # noqa: SLF001  no public name
     # A processor may be told to do without (ATEN_CPU_CAPABILITY): then bf16 is imitated, and a hundred times slower.
     used = torch.backends.cpu.get_cpu_capability() == "AVX512"

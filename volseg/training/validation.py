@@ -20,7 +20,6 @@ from volseg.image.volume import Mask
 from volseg.inference.engines import Engine, mirrored, start, subtract_cutoffs
 from volseg.inference.sliding import InferFn, sliding_window
 from volseg.model.label_encoding import cutoffs, decide, encode, label_values, winners
-from volseg.prediction.postprocess import postprocess
 from volseg.progress import Progress, ignore_progress
 from volseg.training.distributed import SINGLE_PROCESS, ProcessGroup
 from volseg.training.preparation import PreparedCase
@@ -183,6 +182,8 @@ class Validator:
         by_threshold = [logits > math.log(p / (1 - p)) for p in trials.thresholds.values()]
         if not trials.rules:
             return by_threshold
+        from volseg.prediction.postprocess import postprocess
+
         values = label_values(data)
         array = values[winners(logits.movedim(0, -1), data).numpy()]
         mask = Mask(array, Geometry(array.shape, np.diag([*case.spacing_mm, 1.0])), data.output_labels)
