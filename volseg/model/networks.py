@@ -73,7 +73,9 @@ def _build_with_monai(
             return _build_vnet(config, channels, outputs)
         case DynUNet():
             strides = ((1, 1, 1), *config.strides)
-            return nets.DynUNet(
+            from volseg.model.dynunet import CopyableDynUNet
+
+            return CopyableDynUNet(
                 spatial_dims=3,
                 in_channels=channels,
                 out_channels=outputs,
