@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -90,3 +93,69 @@ def test_the_gpu_benchmark_says_that_there_is_no_gpu(tmp_path: Path) -> None:
     done = run_gpu_benchmark(tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert "no GPU" in done.stderr
+
+
+def race(module: ModuleType, data: Path, output: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run benchmarks/training.py for a few seconds."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, module.__file__, str(data), "--minutes", "0.2", "--output", str(output), *words]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def training() -> ModuleType:
+    """benchmarks/training.py, which is no package."""
+    spec = importlib.util.spec_from_file_location("training_race", ROOT / "benchmarks" / "training.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look for their annotations
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_results_of_a_race_are_kept_and_compared_seed_by_seed(training: ModuleType, tmp_path: Path) -> None:
+    reached = {("volseg", 0): 0.8, ("volseg", 1): 0.6, ("monai", 0): 0.4}
+    for (contender, seed), dice in reached.items():
+        own = training.Score(6.0, 5, {1: 0.1, 3: 0.3}, "validation")
+        last = training.Score(12.0, 9, {1: dice - 0.1, 3: dice + 0.1})
+        training.keep(training.Result(training.Entry("livers", contender, seed, 0.2), ["a.b=1"], [own, last]), tmp_path)
+    results = training.kept(tmp_path)
+    assert {(each.entry.contender, each.entry.seed): each.scores[-1].mean for each in results} == pytest.approx(reached)
+    assert training.table(results).splitlines()[2:] == [
+        "| livers | 0.2 | monai | 1 | 0.4000 | 0.4000, 0.4000 | 2.000 |",
+        "| livers | 0.2 | volseg | 2 | 0.7000 | 0.6000, 0.8000 |  |",
+    ]
+    rows = training.curves(results)
+    assert rows[["contender", "seed", "cases", "steps"]].to_numpy().tolist()[:2] == [
+        ["monai", 0, "validation", 5],
+        ["monai", 0, "held out", 9],
+    ]
+    assert rows["dice_3"].tolist()[:2] == pytest.approx([0.3, 0.5])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("taskset") is None, reason="taskset gives each contender a core, on Linux")
+def test_a_race_goes_on_where_it_ended(training: ModuleType, dataset: Path, tmp_path: Path) -> None:
+    output = tmp_path / "race"
+    tiny = ["network.name=unet", "network.channels=[8,16]", "network.strides=[[2,2,2]]", "patches.size=[16,16,16]"]
+    words = ["--contenders", "volseg", *(word for setting in tiny for word in ("--set", setting))]
+    done = race(training, dataset, output, *words, "--within", "0")
+    assert done.returncode == 0, done.stderr
+    assert "1 of 1 runs are left; the same command goes on" in done.stdout
+    assert not [*output.glob("*.json")]
+    done = race(training, dataset, output, *words)
+    assert done.returncode == 0, done.stderr
+    (file,) = output.glob("*.json")
+    before = file.stat().st_mtime_ns
+    assert f"| {dataset.name} | 0.2 | volseg | 1 | " in done.stdout
+    assert (
+        (output / "dice.csv")
+        .read_text()
+        .startswith("data,contender,seed,minutes,cases,seconds,steps,dice,dice_1,dice_2")
+    )
+    again = race(training, dataset, output, *words)
+    assert (again.returncode, again.stdout, file.stat().st_mtime_ns) == (0, done.stdout, before)
+    other = race(training, dataset, output, "--contenders", "volseg")
+    assert other.returncode == 1
+    assert "other --set" in other.stderr
