@@ -413,7 +413,8 @@ def measure_group(bench: Bench) -> Measured:
         timeout=max(30.0, bench.seconds_left),
     )  # fmt: skip
     if done.returncode:
-        raise WrongError(f"torchrun ended with {done.returncode}: {last_line(done.stderr)}")
+        reasons = [line for line in done.stderr.splitlines() if "Error: " in line]  # torchrun's own report comes after
+        raise WrongError(f"torchrun ended with {done.returncode}: {first_line((reasons or [done.stderr])[0])}")
     said = json.loads(last_line(done.stdout))
     return Measured(f"{said['milliseconds']:.1f} ms", "", f"{said['backend']}, a sum of ones is {said['sum']:g}")
 
@@ -527,9 +528,10 @@ def measure_equality(bench: Bench) -> Measured:
 
 def measure_validation(bench: Bench) -> Measured:
     """The validation of whole phantoms, and that of the small network beside the CPU's."""
+    planned = bench.network
     with bench.peak() as peak:
         validator, cases = Validator(bench.planned.config, bench.dtype), bench.planned.cases
-        seconds = bench.seconds(lambda: validator.validate(bench.network, cases)) / len(cases)
+        seconds = bench.seconds(lambda: validator.validate(planned, cases)) / len(cases)
         memory = peak()
     small, cpu = bench.small, torch.device("cpu")
     network = bench.on_cpu.state.network
