@@ -1,10 +1,13 @@
 """volseg's training beside MONAI's tutorial and nnU-Net, each on a core of its own at the same time, on one split.
 
-Run it with `python benchmarks/training.py DATA --minutes M`; `--help` shows what can be changed. DATA is a data set of
-one channel whose voxels are used at their own size. Every contender has M minutes from the raw folder on; the table
-shows the Dice of the held-out cases, on the grid of their images, after parts of that time. All of them are given the
-same folder of cases to learn from, in nnU-Net's layout; volseg holds some of these back to choose its model, and
-cannot be stopped halfway: its rows before the last are what it measured on some of those itself.
+Run it with `python benchmarks/training.py DATA --minutes M`; `--help` shows what can be changed. DATA is any labelled
+data set of one channel that volseg finds; voxels are used at their own size. Every contender has M minutes from the raw
+folder on; each is scored by the Dice of the held-out cases, on the grid of their images, after parts of that time. All
+of them are given the same folder of cases to learn from, in nnU-Net's layout; volseg holds some of these back to choose
+its model, and cannot be stopped halfway: its scores before the last are what it measured on some of those itself.
+
+What a contender reached with a seed is kept in the output folder and is not run again: the same command goes on where a
+race was interrupted, or where `--within` ended it.
 """
 
 from __future__ import annotations
@@ -13,16 +16,17 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
@@ -31,7 +35,9 @@ import psutil
 import torch
 from numpy.typing import NDArray
 
-from volseg.cases import Case, find_dataset, make_splits
+from volseg.cases import find_dataset, make_splits, read_images, read_reference
+from volseg.image.volume import Mask
+from volseg.io import write_mask, write_volume
 
 #: Parts of the time after which contenders that can be stopped are scored; scoring does not count as their time.
 MARKS = (0.25, 0.5, 0.75, 1.0)
@@ -46,7 +52,7 @@ class Task:
     Attributes:
         train: Image and reference of the cases to learn from.
         held_out: Image and reference of the others.
-        labels: Values to score.
+        labels: Values to score, from 1.
         minutes: Time.
         seed: Of everything random.
         settings: What volseg is told with --set.
@@ -60,21 +66,87 @@ class Task:
     settings: list[str]
 
 
-def make_task(options: argparse.Namespace) -> Task:
-    """Split the data as volseg does."""
-    cases = {case.case_id: case for case in find_dataset(options.data).cases}
-    split = make_splits(list(cases), folds=5, holdout=0.0, seed=options.seed)[0]
-    train, held_out = ([files_of(cases[case_id]) for case_id in ids] for ids in (split.train, split.val))
-    values = {int(value) for _, reference in train[:20] for value in np.unique(read(reference))}
-    return Task(train, held_out, sorted(values - {0}), options.minutes, options.seed, options.settings or [])
+@dataclass(frozen=True)
+class Score:
+    """What a contender has reached.
+
+    Attributes:
+        seconds: Of its time.
+        steps: Of its optimiser.
+        dice: Mean over the cases of each label.
+        cases: Those that no contender has seen, or those that volseg holds back itself.
+    """
+
+    seconds: float
+    steps: int
+    dice: dict[int, float]
+    cases: Literal["held out", "validation"] = "held out"
+
+    @property
+    def mean(self) -> float:
+        """Over the labels."""
+        return fmean(self.dice.values())
 
 
-def files_of(case: Case) -> tuple[Path, Path]:
-    """Image and reference."""
-    (image,) = case.images.values()
-    if case.reference is None:
-        raise ValueError(f"{case.case_id} has no reference")
-    return image.place, case.reference.place
+@dataclass(frozen=True)
+class Entry:
+    """One contender with one seed.
+
+    Attributes:
+        data: Name of the data set.
+        contender: Who.
+        seed: Of the split and of everything else.
+        minutes: It has.
+    """
+
+    data: str
+    contender: str
+    seed: int
+    minutes: float
+
+    def file(self, folder: Path) -> Path:
+        """Where its result is kept."""
+        return folder / f"{self.data}-{self.contender}-seed{self.seed}-{self.minutes:g}min.json"
+
+
+@dataclass(frozen=True)
+class Result:
+    """An entry, what volseg was told, and what was reached, the last score on the held-out cases at its end."""
+
+    entry: Entry
+    settings: list[str]
+    scores: list[Score]
+
+
+def write_cases(data: Path, folder: Path) -> None:
+    """Write the cases of a data set as NIfTI with labels from 1, whatever they come as; not twice."""
+    if (folder / "cases.json").is_file():
+        return
+    dataset = find_dataset(data)
+    if len(dataset.channels) != 1:
+        sys.exit(f"{data}: its images have {len(dataset.channels)} channels, the contenders here take one")
+    masks = {}
+    for case in dataset.cases:
+        image = read_images(case, dataset.channels)
+        write_volume(image, folder / "images" / f"{case.case_id}.nii.gz")
+        masks[case.case_id] = read_reference(case, image, ())
+    values = np.unique(np.concatenate([[0], *(np.unique(mask.array) for mask in masks.values())]))
+    for case_id, mask in masks.items():
+        numbers = np.searchsorted(values, mask.array).astype(np.uint8)  # the first value is background, 0
+        write_mask(Mask(numbers, mask.geometry), folder / "labels" / f"{case_id}.nii.gz")
+    description = {"cases": list(masks), "labels": list(range(1, len(values)))}
+    (folder / "cases.json").write_text(json.dumps(description))
+
+
+def make_task(folder: Path, seed: int, minutes: float, settings: list[str]) -> Task:
+    """Split the cases that were written, as volseg does."""
+    description = json.loads((folder / "cases.json").read_text())
+    split = make_splits(description["cases"], folds=5, holdout=0.0, seed=seed)[0]
+    train, held_out = (
+        [(folder / "images" / f"{case_id}.nii.gz", folder / "labels" / f"{case_id}.nii.gz") for case_id in ids]
+        for ids in (split.train, split.val)
+    )
+    return Task(train, held_out, description["labels"], minutes, seed, settings)
 
 
 def read(path: Path) -> NDArray[np.integer]:
@@ -82,7 +154,7 @@ def read(path: Path) -> NDArray[np.integer]:
     return np.asarray(nib.load(path).dataobj).astype(np.int64)
 
 
-def score(segment: Segment, task: Task) -> dict[int, float]:
+def mean_dice(segment: Segment, task: Task) -> dict[int, float]:
     """Mean Dice per label over the held-out cases."""
     rows: dict[int, list[float]] = {label: [] for label in task.labels}
     for image, reference in task.held_out:
@@ -108,7 +180,7 @@ def write_raw(task: Task, folder: Path) -> None:
     (folder / "dataset.json").write_text(json.dumps(description))
 
 
-def train_volseg(task: Task) -> Iterator[tuple[float, dict[int, float]]]:
+def train_volseg(task: Task) -> Iterator[Score]:
     """Through the command line, as a user would."""
     with tempfile.TemporaryDirectory() as folder:
         data, run, masks = (Path(folder) / name for name in ("Dataset001_Task", "run", "masks"))
@@ -119,25 +191,25 @@ def train_volseg(task: Task) -> Iterator[tuple[float, dict[int, float]]]:
         began = time.monotonic()
         subprocess.run(command, check=True, capture_output=True)
         seconds = time.monotonic() - began
-        yield from validated(pd.read_csv(run / "history.csv"), task)
+        history = pd.read_csv(run / "history.csv")
+        yield from validated(history, task)
         for image, _ in task.held_out:
             (Path(folder) / "images").mkdir(exist_ok=True)
             (Path(folder) / "images" / image.name).symlink_to(image.resolve())
         command = [sys.executable, "-m", "volseg", "predict", f"{folder}/images", "--model", str(run)]
         subprocess.run([*command, "--output", str(masks)], check=True, capture_output=True)
-        yield seconds, score(lambda image: read(masks / image.name), task)
+        dice = mean_dice(lambda image: read(masks / image.name), task)
+        yield Score(seconds, int(history["step"].iloc[-1]), dice)
 
 
-def validated(history: pd.DataFrame, task: Task) -> Iterator[tuple[float, dict[int, float]]]:
+def validated(history: pd.DataFrame, task: Task) -> Iterator[Score]:
     """What volseg itself measured meanwhile, on cases it held back and without mirror images."""
-    rows = history.dropna(subset="dice").set_index("seconds").filter(regex="^dice_")
-    for mark in MARKS[:-1]:
-        before = rows[rows.index <= 60 * task.minutes * mark]
-        if len(before):
-            yield before.index[-1], dict(zip(task.labels, before.iloc[-1].tolist(), strict=True))
+    for row in history.dropna(subset="dice").to_dict("records"):
+        values = [value for column, value in row.items() if column.startswith("dice_")]
+        yield Score(row["seconds"], row["step"], dict(zip(task.labels, values, strict=True)), "validation")
 
 
-def train_monai(task: Task) -> Iterator[tuple[float, dict[int, float]]]:
+def train_monai(task: Task) -> Iterator[Score]:
     """The loop of MONAI's spleen tutorial, with patches that fit the data and z-scores instead of CT numbers."""
     from monai import transforms as mt
     from monai.data import CacheDataset, DataLoader
@@ -175,24 +247,23 @@ def train_monai(task: Task) -> Iterator[tuple[float, dict[int, float]]]:
             logits = sliding_window_inference(simple(image)[None], patch, 4, network)
         return logits[0].argmax(0).numpy()
 
-    marks, spent = list(MARKS), 0.0
+    marks, spent, steps = list(MARKS), 0.0, 0
     while marks:
         for batch in loader:
             network.train()
             optimizer.zero_grad()
             loss(network(batch["image"]), batch["label"]).backward()
             optimizer.step()
+            steps += 1
             seconds = time.monotonic() - began - spent
             if marks and seconds >= 60 * task.minutes * marks[0]:
                 marks.pop(0)
                 network.eval()
-                yield seconds, score(segment, task)
+                yield Score(seconds, steps, mean_dice(segment, task))
                 spent = time.monotonic() - began - seconds
 
 
-def train_nnunet(
-    task: Task, adapt: Callable[[torch.nn.Module], None] | None = None
-) -> Iterator[tuple[float, dict[int, float]]]:
+def train_nnunet(task: Task, adapt: Callable[[torch.nn.Module], None] | None = None) -> Iterator[Score]:
     """nnU-Net's own plan, preprocessing, augmentation, network and loss; the schedule fits the time.
 
     Args:
@@ -207,7 +278,7 @@ def train_nnunet(
         trainer = make_nnunet_trainer(Path(folder) / "preprocessed" / "Dataset001_Task")
         os.environ.update(nnUNet_n_proc_DA="0")  # patches are made in this process; planning takes no 0
         source, _ = trainer.get_dataloaders()
-        network, marks, spent = trainer.network, list(MARKS), 0.0
+        network, marks, spent, steps = trainer.network, list(MARKS), 0.0, 0
         if adapt is not None:
             adapt(network)
         while marks:
@@ -217,10 +288,11 @@ def train_nnunet(
                 group["lr"] = rate
             network.train()
             trainer.train_step(next(source))
+            steps += 1
             seconds = time.monotonic() - began - spent
             if seconds >= 60 * task.minutes * marks[0]:
                 marks.pop(0)
-                yield seconds, score(nnunet_segment(trainer), task)
+                yield Score(seconds, steps, mean_dice(nnunet_segment(trainer), task))
                 trainer.set_deep_supervision_enabled(True)
                 spent = time.monotonic() - began - seconds
 
@@ -281,56 +353,156 @@ CONTENDERS = {
 
 def take_part(options: argparse.Namespace) -> None:
     """Train one contender in this process, on one core, and print a line of JSON per score."""
-    task, answers = make_task(options), sys.stdout
+    task, answers = make_task(options.data, options.seeds[0], options.minutes, options.settings), sys.stdout
     with contextlib.redirect_stdout(sys.stderr):  # nnU-Net talks
-        for seconds, dice in CONTENDERS[options.contender](task):
-            print(json.dumps({"seconds": round(seconds), "dice": dice}), file=answers, flush=True)
+        for score in CONTENDERS[options.contender](task):
+            print(json.dumps(asdict(score)), file=answers, flush=True)
 
 
-def race(options: argparse.Namespace) -> None:
-    """Let all take part at the same time and print what became of them."""
-    cores = psutil.Process().cpu_affinity()
-    if len(cores) < len(options.contenders):
-        sys.exit(f"{len(options.contenders)} contenders need a core each, there are {len(cores)}")
-    processes = []
-    for core, name in zip(cores, options.contenders, strict=False):
-        words = [str(options.data), "--minutes", str(options.minutes), "--seed", str(options.seed), "--contender", name]
-        words += [word for setting in options.settings or [] for word in ("--set", setting)]
-        command = ["taskset", "--cpu-list", str(core), sys.executable, "-W", "ignore", __file__, *words]
-        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
-    print(f"{'':10}{'seconds':>8}{'mean':>8}  per label")
-    last: dict[str, float] = {}
-    for name, process in zip(options.contenders, processes, strict=True):
-        lines = process.communicate()[0].splitlines()
-        for line in lines:
-            found = json.loads(line)
-            last[name] = fmean(found["dice"].values())
-            labels = "  ".join(f"{label} {dice:.4f}" for label, dice in found["dice"].items())
-            print(f"{name:10}{found['seconds']:8}{last[name]:8.4f}  {labels}")
-    for name, dice in last.items():
-        print(f"volseg - {name}: {last['volseg'] - dice:+.4f}" if name != "volseg" and "volseg" in last else "")
+def race(options: argparse.Namespace) -> int:
+    """Let all take part who have no result yet, as many at the same time as there are cores.
+
+    Returns:
+        How many of them failed.
+    """
+    deadline = time.monotonic() + 60 * options.within
+    folder: Path = options.output
+    cases = folder / "data" / options.data.name
+    write_cases(options.data, cases)
+    entries = [
+        Entry(options.data.name, contender, seed, options.minutes)
+        for seed in options.seeds
+        for contender in options.contenders
+    ]
+    waiting, failed = [entry for entry in entries if not entry.file(folder).exists()], 0
+    cores = sorted(psutil.Process().cpu_affinity())
+    while waiting:
+        if time.monotonic() + 60 * (options.minutes + options.overhead) > deadline:
+            print(f"{len(waiting)} of {len(entries)} runs are left; the same command goes on\n")
+            break
+        group, waiting = waiting[: len(cores)], waiting[len(cores) :]
+        failed += run_side_by_side(group, cores, cases, options)
+    return failed
+
+
+def run_side_by_side(group: Sequence[Entry], cores: Sequence[int], cases: Path, options: argparse.Namespace) -> int:
+    """Run some entries, a core each, and keep their results.
+
+    Returns:
+        How many of them failed, or took longer than they may.
+    """
+    ends, failed = time.monotonic() + 60 * (options.minutes + options.overhead), 0
+    processes = [start(entry, core, cases, options.settings) for core, entry in zip(cores, group, strict=False)]
+    try:
+        for entry, process in zip(group, processes, strict=True):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                lines = process.communicate(timeout=max(0.0, ends - time.monotonic()))[0].splitlines()
+            if process.returncode == 0:
+                scores = [as_score(json.loads(line)) for line in lines]
+                keep(Result(entry, options.settings, scores), options.output)
+            else:
+                failed += 1
+                why = "took too long" if process.returncode is None else f"ended with {process.returncode}"
+                print(f"{entry.contender}, seed {entry.seed}: no result, it {why}", file=sys.stderr)
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)  # what it has started, too
+    return failed
+
+
+def start(entry: Entry, core: int, cases: Path, settings: Sequence[str]) -> subprocess.Popen[str]:
+    """Start a contender on a core."""
+    words = [str(cases), "--minutes", str(entry.minutes), "--seeds", str(entry.seed), "--contender", entry.contender]
+    words += [word for setting in settings for word in ("--set", setting)]
+    command = ["taskset", "--cpu-list", str(core), sys.executable, "-W", "ignore", __file__, *words]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def as_score(content: dict[str, Any]) -> Score:
+    """A score that was JSON, whose keys are always text."""
+    return Score(**{**content, "dice": {int(label): dice for label, dice in content["dice"].items()}})
+
+
+def keep(result: Result, folder: Path) -> None:
+    """Write a result, whole or not at all."""
+    file = result.entry.file(folder)
+    unfinished = file.with_suffix(".tmp")
+    unfinished.write_text(json.dumps(asdict(result)))
+    unfinished.replace(file)
+
+
+def kept(folder: Path) -> list[Result]:
+    """All results of a folder."""
+    contents = [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
+    return [
+        Result(Entry(**content["entry"]), content["settings"], [as_score(score) for score in content["scores"]])
+        for content in contents
+    ]
+
+
+def curves(results: Sequence[Result]) -> pd.DataFrame:
+    """A row per score: Dice over steps and minutes."""
+    return pd.DataFrame(
+        {
+            **asdict(result.entry), "cases": score.cases, "seconds": round(score.seconds, 1), "steps": score.steps,
+            "dice": score.mean, **{f"dice_{label}": dice for label, dice in score.dice.items()},
+        }
+        for result in results
+        for score in result.scores
+    )  # fmt: skip
+
+
+def table(results: Sequence[Result]) -> str:
+    """Markdown: the Dice of the held-out cases at the end, over the seeds, and volseg's beside it on the same seeds."""
+    last = {result.entry: result.scores[-1].mean for result in results}
+    lines = ["| data | minutes | contender | seeds | Dice | from, to | volseg / it |", "| --- " * 7 + "|"]
+    for data, minutes, contender in dict.fromkeys((each.data, each.minutes, each.contender) for each in last):
+        own = {
+            each: dice
+            for each, dice in last.items()
+            if (each.data, each.minutes, each.contender) == (data, minutes, contender)
+        }
+        pairs = {each: last.get(Entry(data, "volseg", each.seed, minutes)) for each in own}
+        ratios = [volseg / own[each] for each, volseg in pairs.items() if volseg and own[each]]
+        ratio = f"{fmean(ratios):.3f}" if ratios and contender != "volseg" else ""
+        spread = f"{min(own.values()):.4f}, {max(own.values()):.4f}"
+        lines.append(
+            f"| {data} | {minutes:g} | {contender} | {len(own)} | {fmean(own.values()):.4f} | {spread} | {ratio} |"
+        )
+    return "\n".join(lines)
 
 
 def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description="Train volseg beside others and compare the Dice of held-out cases.")
     parser.add_argument("data", type=Path)
-    parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=10.0, help="for each contender and seed")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--contenders", nargs="+", choices=list(CONTENDERS), default=["volseg", "monai"])
-    parser.add_argument("--set", dest="settings", action="append", help="for volseg, such as training.batch_size=2")
+    parser.add_argument("--set", dest="settings", action="append", default=[], help="for volseg: training.batch_size=2")
+    parser.add_argument("--output", type=Path, default=Path("race"), help="results, and what an earlier race has left")
+    parser.add_argument("--within", type=float, default=float("inf"), help="minutes for the whole command")
+    parser.add_argument("--overhead", type=float, default=15.0, help="minutes that scoring may take beside --minutes")
     parser.add_argument("--contender", help=argparse.SUPPRESS)
     return parser.parse_args(words)
 
 
-def main() -> None:
-    """Take part or let others."""
+def main() -> int:
+    """Take part or let others, and show what all races in the folder have come to."""
     options = parse()
     if options.contender:
         take_part(options)
-    else:
-        race(options)
+        return 0
+    for result in kept(options.output):
+        if result.entry.contender == "volseg" and result.settings != options.settings:
+            sys.exit(f"{options.output} holds results of volseg with other --set: use another --output")
+    failed = race(options)
+    if results := kept(options.output):
+        curves(results).to_csv(options.output / "dice.csv", index=False)
+        print(table(results))
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -36,6 +36,12 @@ STORAGE_ORDERS = [
 ]
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a GPU where there is none."""
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("there is no CUDA device")
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real images beside the checkout."""

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -32,7 +34,7 @@ from volseg.image.box import Box
 from volseg.image.geometry import Geometry
 from volseg.image.resampling import resample_linear
 from volseg.inference.engine_trials import Trial, fastest_engine, remember, remembered, trial_key, try_engines
-from volseg.inference.engines import Engine, allowed, averaged, split_on_oom, start
+from volseg.inference.engines import Engine, allowed, averaged, is_shortage, split_on_oom, start
 from volseg.inference.mirroring import in_turns, mirrored, passes, views
 from volseg.inference.network_input import NetworkInput
 from volseg.inference.network_rewriting import PackedConv3d, PackedUpsampling3d, rewrite, rewrite_for_torch
@@ -453,7 +455,7 @@ import os, signal, threading
 import torch
 from volseg.inference.engines import Engine, start
 
-runs = [start(Engine("openvino", "fp32"), torch.nn.Conv3d(1, 2, 3), 1, (8, 8, 8), torch.device("cpu"))]
+runs = [start(Engine("openvino", "fp32"), torch.nn.Tanh(), 1, (8, 8, 8), torch.device("cpu"))]
 signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
 thread = threading.Thread(target=runs.clear)
 thread.start()
@@ -482,6 +484,44 @@ def test_a_batch_that_does_not_fit_is_halved() -> None:
     patches = torch.arange(5.0).reshape(5, 1, 1, 1, 1)
     assert torch.equal(split_on_oom(narrow)(patches), 2 * patches)
     assert sizes == [5, 3, 2, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CUDA error: out of memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+    ],
+)
+def test_what_libraries_of_a_gpu_say_of_its_memory_is_understood(words: str) -> None:
+    assert is_shortage(RuntimeError(words))
+
+
+COMPILES = """
+import torch
+from volseg.errors import ConfigError
+from volseg.inference.engines import Engine, start
+
+class Network(torch.nn.Module):
+    def forward(self, image):
+        return torch.tanh(image) + 1
+
+try:
+    start(Engine("compile", "fp32"), Network(), 1, (8, 8, 8), torch.device("cpu"))
+except ConfigError as error:
+    print(error, "|", error.hint)
+"""
+
+
+@pytest.mark.slow
+def test_a_machine_without_a_compiler_runs_another_engine(tmp_path: Path) -> None:
+    """PyTorch notices with the first patch; while engines are tried out, that must not end the case."""
+    environment = {"PATH": "", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    words = [sys.executable, "-c", COMPILES]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("PyTorch cannot compile this network: ")
+    assert done.stdout.endswith("| set inference.backend=torch\n")
 
 
 def test_a_patch_that_does_not_fit_fails_its_case_alone() -> None:

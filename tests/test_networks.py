@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from monai.networks import nets
@@ -115,6 +117,15 @@ def test_every_convolution_of_a_network_is_guarded() -> None:
     convolutions = [module for module in network.modules() if isinstance(module, torch.nn.Conv3d)]
     assert convolutions
     assert all(type(module) is GuardedConv3d for module in convolutions)
+
+
+def test_a_network_that_has_learned_something_can_be_copied() -> None:
+    """MONAI's DynUNet keeps the answers of its coarser levels, which PyTorch refuses to copy."""
+    network = build_network(DynUNet(strides=((2, 2, 2),) * 2, filters=(2, 4, 8), deep_supervision=1), 1, outputs=2)
+    network(torch.zeros(1, 1, 8, 8, 16)).sum().backward()
+    copied = copy.deepcopy(network).eval()
+    image = torch.randn(1, 1, 8, 8, 16)
+    assert torch.equal(copied(image), network.eval()(image))
 
 
 def test_precision_is_what_was_asked_for() -> None:

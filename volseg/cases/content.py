@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import fastremap
 import numpy as np
 from numpy.typing import NDArray
 
@@ -56,6 +55,8 @@ class VoxelValues:
         fault = _fault(array.ravel()[:: max(1, array.size // _SAMPLE)]) or _fault(array.ravel())
         if fault:
             return cls(fault)
+        import fastremap
+
         values = np.asarray(array, np.uint16)
         one, other = values[1:], values[:-1]
         marked = (one != 0) | (other != 0)

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 Library = Literal["torch", "compile", "openvino"]
 Precision = Literal["fp32", "bf16", "fp16"]
 
+#: What PyTorch says without an exception of its own: its CPU allocator, CUDA, and cuBLAS and cuDNN on their status.
+_SHORTAGE = ("allocate memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
+
 _DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -101,8 +104,10 @@ def start(engine: Engine, network: nn.Module, channels: int, patch: Triple, devi
     """
     lean = rewrite(network, channels, patch)
     match engine.library:
-        case "torch" | "compile":
+        case "torch":
             return _start_torch(engine, lean, device)
+        case "compile":
+            return _start_compiled(engine, lean, (1, channels, *patch), device)
         case "openvino":
             return _start_openvino(engine, lean, (1, channels, *patch))
 
@@ -159,14 +164,12 @@ def split_on_oom(run: InferFn) -> InferFn:
 
 
 def is_shortage(error: BaseException) -> bool:
-    """Whether an error says that memory is used up."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
+    """Whether an error says that memory is used up: that of the machine, or that of a GPU."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in str(error) for words in _SHORTAGE)
 
 
 def _start_torch(engine: Engine, network: nn.Module, device: torch.device) -> InferFn:
     lean = (rewrite_for_torch(network) if device.type == "cpu" else network).to(device, engine.dtype)
-    if engine.library == "compile":
-        lean.compile()
 
     def run(patches: torch.Tensor) -> torch.Tensor:
         with torch.inference_mode():
@@ -174,6 +177,20 @@ def _start_torch(engine: Engine, network: nn.Module, device: torch.device) -> In
             answer: torch.Tensor = lean(ordered)
             return answer
 
+    return run
+
+
+def _start_compiled(engine: Engine, network: nn.Module, shape: tuple[int, ...], device: torch.device) -> InferFn:
+    """Compile now: it takes a compiler that not every machine has, and what it lacks shows with the first patch."""
+    network.compile()
+    run = _start_torch(engine, network, device)
+    try:
+        run(torch.zeros(shape))
+    except Exception as error:  # of any kind: it says what the compiler cannot do, and the next engine is tried
+        if is_shortage(error):
+            raise
+        what = str(error).strip().partition("\n")[0]
+        raise ConfigError(f"PyTorch cannot compile this network: {what}", hint="set inference.backend=torch") from error
     return run
 
 

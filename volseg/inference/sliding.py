@@ -88,7 +88,8 @@ def slide(run: InferFn, outputs: int, network_input: NetworkInput, windows: Wind
             for chunk in (places[n : n + course.batch] for n in range(0, len(places), course.batch)):
                 flips = [course.views[sum(place) % len(course.views)] for place in chunk]
                 patches = [_cut(image, seen, windows, place) for place in chunk]
-                answers = run(torch.stack([_mirror(*each) for each in zip(patches, flips, strict=True)]))
+                mirrored = torch.stack([_mirror(*each) for each in zip(patches, flips, strict=True)])
+                answers = run(mirrored.to(course.device))
                 for place, answer, flip in zip(chunk, answers, flips, strict=True):
                     sums.add(_mirror(answer, flip), windows, place)
         yield sums.finished(windows.next_row(axis, row))
@@ -152,7 +153,7 @@ class _Sums:
         for n in range(0, len(logits), planes):
             few = slice(n, n + planes)
             target[few].addcmul_(logits[few].to(target.dtype), weights[few].expand_as(logits[few]).contiguous())
-        self.weights[inside] += importance(windows.patch).to(self.weights.device)[window]
+        self.weights[inside] += _importance_on(self.weights.device, windows.patch)[window]
 
     def finished(self, end: int) -> Slab:
         """What lies before `end` along the axis."""
@@ -172,6 +173,12 @@ class _Sums:
                 tensor.select(self.axis, n).copy_(tensor.select(self.axis, n + step))
             tensor.narrow(self.axis, max(0, thickness - step), min(step, thickness)).zero_()
         self.box = self.box.with_side(self.axis, slice(begin, begin + thickness))
+
+
+@cache
+def _importance_on(device: torch.device, patch: Triple) -> torch.Tensor:
+    """The weights of a window, copied to a GPU only once: every copy waits for what the GPU is doing."""
+    return importance(patch).to(device)
 
 
 @cache

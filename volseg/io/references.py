@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 
-import fastremap
 import numpy as np
 from numpy.typing import NDArray
 
@@ -152,6 +151,8 @@ def _renumbered(
     stored: NDArray[np.unsignedinteger], own: Mapping[int, int], *, keep: bool
 ) -> tuple[NDArray[np.unsignedinteger], list[int]]:
     """A layer with its segments' labels for values; what no segment names stays or becomes background, and is told."""
+    import fastremap
+
     present = fastremap.unique(stored).tolist()
     nameless = [value for value in present if value and value not in own]
     table = np.arange(max([*present, *own, 0]) + 1, dtype=np.uint16)

@@ -73,7 +73,9 @@ def _build_with_monai(
             return _build_vnet(config, channels, outputs)
         case DynUNet():
             strides = ((1, 1, 1), *config.strides)
-            return nets.DynUNet(
+            from volseg.model.dynunet import CopyableDynUNet
+
+            return CopyableDynUNet(
                 spatial_dims=3,
                 in_channels=channels,
                 out_channels=outputs,
@@ -154,8 +156,10 @@ def choose_precision(precision: str, device: torch.device) -> torch.dtype:
         case "fp16":
             return torch.float16
     if device.type == "cuda":
+        # Older GPUs only imitate bf16, slower than they multiply float32.
         with torch.cuda.device(device):
-            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+            multiplies = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if multiplies else torch.float16
     if device.type != "cpu":
         return torch.float32
     supported = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()  # noqa: SLF001  no public name

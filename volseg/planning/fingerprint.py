@@ -7,8 +7,6 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 
-import cc3d
-import fastremap
 import numpy as np
 from numpy.typing import NDArray
 
@@ -244,6 +242,9 @@ def _label_places(array: NDArray[np.unsignedinteger], geometry: Geometry) -> tup
         array: (I, J, K) label values.
         geometry: Its grid.
     """
+    import cc3d
+    import fastremap
+
     # cc3d counts only values below the number of voxels, so they are numbered through first.
     compact, numbers = fastremap.renumber(array)
     found = cc3d.statistics(compact, no_slice_conversion=True)

@@ -42,13 +42,15 @@ class SegmentationLoss(nn.Module):
         Returns:
             A scalar.
         """
+        if unknown is not None and not unknown.any():  # asked once, since a GPU finishes all its work to answer
+            unknown = None
         if logits.ndim > reference.ndim:
             levels = logits.unbind(1)
             weights = [0.5**level for level in range(len(levels))]
             losses = [weight * self(level, reference, unknown) for weight, level in zip(weights, levels, strict=True)]
             return torch.stack(losses).sum() / sum(weights)
         logits, target = logits.float(), encode(reference, self.data).float()
-        if unknown is not None and unknown.any():
+        if unknown is not None:
             logits, target = self._mask_unknown(logits, target, unknown[(..., *[None] * (logits.ndim - 2))])
         if self.data.ignored_value is None:
             loss: torch.Tensor = self.loss(logits, target)

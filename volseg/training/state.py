@@ -115,7 +115,8 @@ def _moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor
     """An exponential moving average whose decay rises to `decay`: it spans about a tenth of the steps so far."""
 
     def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
-        keep = min(decay, (1 + int(count)) / (10 + int(count)))
+        number = int(count)  # read once: PyTorch keeps it where the weights are
+        keep = min(decay, (1 + number) / (10 + number))
         for mean, value in zip(averaged, current, strict=True):
             if mean.is_floating_point():
                 mean.lerp_(value, 1 - keep)

@@ -22,7 +22,6 @@ from volseg.inference.mirroring import in_turns, passes
 from volseg.inference.sliding import InferFn, sliding_window
 from volseg.inference.windows import Windows, lay
 from volseg.model.label_encoding import cutoffs, decide, encode, label_values, winners
-from volseg.prediction.postprocess import postprocess
 from volseg.progress import Progress, ignore_progress
 from volseg.training.distributed import SINGLE_PROCESS, ProcessGroup
 from volseg.training.preparation import PreparedCase
@@ -194,6 +193,8 @@ class Validator:
         by_threshold = [logits > math.log(p / (1 - p)) for p in trials.thresholds.values()]
         if not trials.rules:
             return by_threshold
+        from volseg.prediction.postprocess import postprocess
+
         values = label_values(data)
         array = values[winners(logits.movedim(0, -1), data).numpy()]
         mask = Mask(array, Geometry(array.shape, np.diag([*case.spacing_mm, 1.0])), data.output_labels)
