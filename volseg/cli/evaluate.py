@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from volseg.cli.console import print_comparison, print_line, print_summary, say
+from volseg.cli.console import print_comparison, print_line, print_summary, progress_shown, say
 from volseg.cli.options import (
     EXIT_SOME_FAILED,
     GapsOption,
     GeometryOption,
     OverwriteOption,
     only,
-    progress_shown,
 )
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def evaluate(  # noqa: PLR0913  each is an option
 
 def _print_evaluation(result: Evaluation, *, report: bool) -> None:
     for failure in result.failures:
-        say(f"failed: {failure.case_id}: {failure.reason}")
+        say(f"failed: {failure.case_id}: {failure.reason}", logging.WARNING)
     for remark in result.remarks:
         say(f"note: {remark}")
     print_summary(result.summary)

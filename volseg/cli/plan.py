@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from volseg.cli.console import print_line
+from volseg.cli.console import print_line, progress_shown
 from volseg.cli.options import (
     ConfigOption,
     GapsOption,
@@ -15,7 +15,6 @@ from volseg.cli.options import (
     OverwriteOption,
     SetOption,
     changes_of,
-    progress_shown,
 )
 
 
