@@ -73,6 +73,7 @@ def test_what_cannot_be_read_is_told_every_night_until_somebody_has_mended_it(ni
     code, line, err = night()
     assert (code, line) == (3, f"{counts}; 0 new, 1 unchanged")
     assert "failed: bad: " in err  # it was tried again
+    (incoming / "bad.nii.gz").unlink()
     write_volume(make_case(1)[0], incoming / "bad.nii.gz")
     assert night()[:2] == (0, "2 segmented, 0 skipped, 0 failed of 2 discovered; 1 new, 1 unchanged")
 

@@ -114,6 +114,29 @@ def test_a_training_that_is_ended_is_resumed_as_if_it_had_not_been(dataset: Path
 
 
 @pytest.mark.slow
+def test_a_team_that_is_ended_is_resumed(dataset: Path, tmp_path: Path) -> None:
+    """The agent of torchrun passes SIGTERM on to the processes that train."""
+    config, run = tmp_path / "tiny.yaml", tmp_path / "run"
+    config.write_text(yaml.safe_dump(TINY))
+    team = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "volseg"]
+    words = [*team, "train", str(dataset), "--config", str(config), "--epochs", "8", "--output", str(run)]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as agent:
+        while not (run / "last.pt").exists():
+            assert agent.poll() is None, agent.communicate()[1]
+            time.sleep(0.01)
+        began = time.monotonic()
+        agent.terminate()
+        _, err = agent.communicate(timeout=PATIENCE_SECONDS)
+    assert agent.returncode != 0
+    assert time.monotonic() - began < 30  # after which it would kill them
+    assert err.count(INTERRUPTED) == 2
+    assert unfinished(run) == []
+    resumed = subprocess.run([*words, "--resume"], check=False, capture_output=True, text=True)
+    assert resumed.returncode == 0, resumed.stderr
+    assert (run / "validation.csv").is_file()
+
+
+@pytest.mark.slow
 def test_an_evaluation_that_is_ended_leaves_nothing_and_starts_again(dataset: Path, tmp_path: Path) -> None:
     labels, scores = dataset / "labels", tmp_path / "scores"
     words = ["evaluate", labels, labels, "--output", scores, "--log", tmp_path / "log", "--centerline", "--lesions"]

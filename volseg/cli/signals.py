@@ -38,7 +38,8 @@ def stop_is_requested() -> bool:
 def ended_by_signals() -> Iterator[None]:
     """Raise KeyboardInterrupt in a block when a signal asks the process to end.
 
-    Signals that whoever started the process has ignored stay so: SIGHUP under nohup, SIGINT behind a shell's `&`.
+    Signals that whoever started the process has ignored stay so: SIGHUP under nohup, SIGINT behind a shell's `&`. After
+    one that ended the block all are ignored, until the process has ended, too.
     """
     _stop.is_requested = False
     if threading.current_thread() is not threading.main_thread():  # no other may handle signals
@@ -53,4 +54,4 @@ def ended_by_signals() -> Iterator[None]:
         yield
     finally:
         for number in handled:
-            signal.signal(number, earlier[number])
+            signal.signal(number, signal.SIG_IGN if _stop.is_requested else earlier[number])

@@ -27,6 +27,9 @@ READ = frozenset(
     {"data", "folder", "images", "mask", "path", "predictions", "reference", "references", "source", "within"}
 )
 
+#: Of the last line of a log, by the exit code that it states; any other is an error.
+_LEVELS = {EXIT_OK: logging.INFO, EXIT_SOME_FAILED: logging.WARNING, EXIT_INTERRUPTED: logging.WARNING}
+
 _LogOption = Annotated[
     Path | None, typer.Option("--log", help="File to which all that is said is appended, a line each, with the time.")
 ]
@@ -58,8 +61,13 @@ def _run_logged(verb: Callable[..., None], options: dict[str, Any], log: Path | 
         try:
             code = _exit_code(lambda: verb(**options))
         finally:
-            level = {EXIT_OK: logging.INFO, EXIT_SOME_FAILED: logging.WARNING}.get(code, logging.ERROR)
-            printed.log(level, "%s ends: exit code %d after %.1f s", verb.__name__, code, time.monotonic() - began)
+            printed.log(
+                _LEVELS.get(code, logging.ERROR),
+                "%s ends: exit code %d after %.1f s",
+                verb.__name__,
+                code,
+                time.monotonic() - began,
+            )
     return code
 
 

@@ -90,7 +90,7 @@ class Unused:
         series_uid: Its SeriesInstanceUID, empty when that cannot be read.
         suspect: Whether it may be a damaged slice, rather than something that says of itself to be something else.
         a_slice: Whether it says to be one, so that it is damaged for sure.
-        may_be_image: Whether it may hold an image for all that it says: a report says that it does not.
+        may_be_image: Whether it may hold an image for all that it says, which can be nothing; a report says what it is.
     """
 
     path: Path
@@ -129,7 +129,7 @@ def classify(header: Header) -> Found:
             return Unused(header.path, reason, series_uid, suspect=False)
         if reason := _no_slice(header, sop_class):
             a_slice = sop_class in _SLICE_CLASSES
-            return Unused(header.path, reason, series_uid, a_slice=a_slice, may_be_image=a_slice)
+            return Unused(header.path, reason, series_uid, a_slice=a_slice, may_be_image=a_slice or not sop_class)
         return tuple(_images(header, series_uid))
     except DataError as error:
         return Unused(header.path, error.explanation)
