@@ -264,8 +264,7 @@ def _grouped(
     numbered, rest = split_numbered(named)
     remarks: tuple[str, ...] = ()
     if len(channels) == 1 and numbered and (rest or are_cases(numbered)):
-        some = ", ".join(sorted(numbered)[:3]) + " ..." * (len(numbered) > 3)
-        remarks = (f"the model has one channel, so the numbers of {some} are taken for those of cases",)
+        remarks = (f"the model has one channel, so the numbers that end {len(numbered)} names are those of cases",)
         numbered, rest = {}, named
     grouped, names = group_channels(numbered, channels)
     set_aside: list[SetAside] = []

@@ -50,4 +50,4 @@ def only(context: typer.Context, names: Collection[str], otherwise: str) -> None
     for name in context.params:
         source = context.get_parameter_source(name)
         if name not in names and source is not None and source.name == "COMMANDLINE":
-            raise ConfigError(f"--{name.replace('_', '-')} {otherwise}")
+            raise ConfigError(f"--{name.replace('_', '-')} {otherwise}", hint="leave one of them out")
