@@ -494,8 +494,10 @@ def test_what_holds_no_labelled_case_is_refused_with_the_reasons(tmp_path: Path)
     with pytest.raises(DataError, match=r"an image without a label in case anna \(1 files\)"):
         find_dataset(tmp_path)
     (tmp_path / "empty").mkdir()
+    assert find_inputs(tmp_path / "empty", ("image",)).cases == ()
+    (tmp_path / "notes.txt").write_text("no image")
     with pytest.raises(DataError, match="holds no image"):
-        find_inputs(tmp_path / "empty", ("image",))
+        find_inputs(tmp_path / "notes.txt", ("image",))
 
 
 # Inputs

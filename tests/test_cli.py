@@ -229,7 +229,11 @@ BAD = {
         ["predict", "{data}", "--model", "{tmp}/broken.yaml", "--output", "{tmp}/o"],
         "damaged or no model",
     ),
-    "nothing to predict": (["predict", "{tmp}/empty", "--model", "{run}", "--output", "{tmp}/o"], "holds no image"),
+    "nothing to predict": (["predict", "{tmp}/no", "--model", "{run}", "--output", "{tmp}/o"], "does not exist"),
+    "no image to predict": (
+        ["predict", "{tmp}/broken.yaml", "--model", "{run}", "--output", "{tmp}/o"],
+        "holds no image",
+    ),
     "output of predict is a file": (
         ["predict", "{data}", "--model", "{run}", "--output", "{tmp}/broken.yaml"],
         "cannot write",

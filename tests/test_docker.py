@@ -71,6 +71,18 @@ def test_runs_volseg_as_a_user_without_privileges(path: Path) -> None:
     assert [json.loads(arguments) for arguments in arguments_of(path, "ENTRYPOINT")] == [["volseg"]]
 
 
+@each_dockerfile
+def test_docker_stop_reaches_volseg(path: Path) -> None:
+    """No shell in between, which would keep the signal to itself; tests/test_signals.py has volseg as first process."""
+    assert arguments_of(path, "STOPSIGNAL") == ["SIGTERM"]
+    assert all(arguments_of(path, keyword)[-1].startswith("[") for keyword in ("ENTRYPOINT", "CMD"))
+
+
+@each_dockerfile
+def test_home_can_be_written_by_any_user(path: Path) -> None:
+    assert any(re.search(r"\bHOME=/tmp\b", setting) for setting in arguments_of(path, "ENV"))
+
+
 def test_the_readme_builds_every_image() -> None:
     readme = (ROOT / "docker" / "README.md").read_text()
     for path in DOCKERFILES:

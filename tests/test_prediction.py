@@ -242,8 +242,10 @@ def test_a_defect_in_one_case_is_kept_in_the_log(
 
 def test_nothing_to_segment(trained_run: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="holds no image"):
-        segment(tmp_path / "empty", [trained_run], tmp_path / "out")
+    assert segment(tmp_path / "empty", [trained_run], tmp_path / "out") == []
+    assert rows(tmp_path / "out").empty
+    with pytest.raises(DataError, match="does not exist"):
+        segment(tmp_path / "nothing", [trained_run], tmp_path / "out")
 
 
 @pytest.mark.real_data

@@ -157,10 +157,10 @@ class Model:
                 read (on Windows, who may read the folder); who guesses a name can compute its pseudonym.
 
         Returns:
-            What became of each discovered case.
+            What became of each discovered case; nothing, of a folder that holds none yet.
 
         Raises:
-            DataError: If there is nothing to segment.
+            DataError: If there is nothing at `source`, or it holds masks alone.
             ConfigError: If a format or a `case_id` is not known.
             OutputExistsError: If there is a table that volseg did not write or that was changed since.
             OutputError: If the output cannot be written; what is finished is in cases.csv.
@@ -204,9 +204,8 @@ class Model:
             return dataset.cases[0]
         if dataset.cases:
             raise DataError(f"{path} holds {len(dataset.cases)} cases", hint="name one, or take predict_folder")
-        raise DataError(
-            f"{path} holds nothing to segment: {dataset.set_aside[0].reason}", hint="`volseg inspect` tells more"
-        )
+        reason = dataset.set_aside[0].reason if dataset.set_aside else "there is no image in it"
+        raise DataError(f"{path} holds nothing to segment: {reason}", hint="`volseg inspect` tells more")
 
     def _volume(self, image: InMemoryImage | Mapping[str, StrPath | InMemoryImage]) -> tuple[Volume, tuple[str, ...]]:
         """An image in memory with the model's channels, and what the files of each state its modality is."""

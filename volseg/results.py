@@ -122,6 +122,16 @@ class BatchCase:
         return self.result.reason
 
     @property
+    def is_unchanged(self) -> bool:
+        """Whether its mask is that of an earlier batch, since neither the image nor the model has changed."""
+        return self.result.is_unchanged
+
+    @property
+    def is_fault(self) -> bool:
+        """Whether it was skipped although it may be an image: unreadable, not whole, or not told from another."""
+        return self.result.is_fault
+
+    @property
     def volumes_ml(self) -> Mapping[str, float]:
         """Label name -> volume in millilitres."""
         return self.result.volumes_ml

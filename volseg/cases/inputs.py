@@ -60,10 +60,11 @@ def find_inputs(
         naming: What cases are called by. A list names its cases itself, unless they are to have pseudonyms.
 
     Returns:
-        The cases, and everything else that was found with the reason why it is not segmented.
+        The cases, and everything else that was found with the reason why it is not segmented; nothing, of a folder
+        that holds nothing yet.
 
     Raises:
-        DataError: If there is nothing at `path`, or nothing in it that could be segmented.
+        DataError: If there is nothing at `path`, it is a file that holds no image, or a folder of results alone.
     """
     check_there(path)
     if is_manifest(path):
@@ -89,7 +90,7 @@ def find_inputs(
             beside = [source for source in around if not source.place.is_relative_to(folder)]
             more = tuple(SetAside(source.place, "a reference of the data set, no image") for source in beside)
             dataset = replace(dataset, set_aside=(*dataset.set_aside, *more))
-    if not dataset.cases and not dataset.set_aside:
+    if not dataset.cases and not dataset.set_aside and not path.is_dir():
         raise DataError(f"{path} holds no image", hint="volseg reads NIfTI, NRRD, MetaImage and DICOM")
     for remark in dataset.remarks:
         logger.warning("%s", remark)
@@ -182,7 +183,7 @@ def _from_tree(
     for name, images in [*studies, *grouped]:
         if missing := [channel for channel in channels if channel not in images]:
             reason = f"the model needs channel {', '.join(missing)} as well, which is not there"
-            set_aside += [SetAside(source.place, reason) for source in images.values()]
+            set_aside += [SetAside(source.place, reason, is_fault=True) for source in images.values()]
         else:
             ordered = {
                 channel: called(images[channel], name or (_last_word(images[channel]) if bids else ""))
@@ -263,8 +264,7 @@ def _grouped(
     numbered, rest = split_numbered(named)
     remarks: tuple[str, ...] = ()
     if len(channels) == 1 and numbered and (rest or are_cases(numbered)):
-        some = ", ".join(sorted(numbered)[:3]) + " ..." * (len(numbered) > 3)
-        remarks = (f"the model has one channel, so the numbers of {some} are taken for those of cases",)
+        remarks = (f"the model has one channel, so the numbers that end {len(numbered)} names are those of cases",)
         numbered, rest = {}, named
     grouped, names = group_channels(numbered, channels)
     set_aside: list[SetAside] = []
@@ -273,7 +273,7 @@ def _grouped(
             f"files are numbered as {len(names)} channels, the model has {len(channels)}; if the numbers are those of "
             "cases, say so in a manifest (CSV of case_id,image) or rename the files"
         )
-        grouped, set_aside = {}, [SetAside(source.place, reason) for source in numbered.values()]
+        grouped, set_aside = {}, [SetAside(source.place, reason, is_fault=True) for source in numbered.values()]
     whole = {name: source for name, source in rest.items() if len(channels) == 1 or _is_4d(source)}
     cases = [*grouped.items(), *((name, as_channels(source, channels)) for name, source in whole.items())]
     apart = {name: source for name, source in rest.items() if name not in whole}
@@ -316,7 +316,7 @@ def _by_folder(
             grouped += [(path_name([*below, beginning]), images) for beginning, images in several.items()]
         elif twice:
             reason = f"its folder has channel {', '.join(twice)} more than once; which one is meant is not clear"
-            set_aside += [SetAside(source.place, reason) for sources in found.values() for source in sources]
+            set_aside += [SetAside(s.place, reason, is_fault=True) for sources in found.values() for s in sources]
         else:
             images = {channel: sources[0] for channel, sources in found.items()}
             grouped.append((path_name(below or [folder.name]), images))

@@ -54,7 +54,7 @@ def from_manifest(path: Path, rules: DicomRules = NO_RULES) -> Dataset:
             cases[case_id] = _case(path, row, case_id, meant, channels, rules)
         except DataError as error:
             place = path.parent / case_id_of(case_id) if case_id else path
-            set_aside.append(SetAside(place, f"line {row.line}: {error.explanation}"))
+            set_aside.append(SetAside(place, f"line {row.line}: {error.explanation}", is_fault=True))
     return Dataset("manifest", tuple(cases.values()), _named(channels), set_aside=tuple(set_aside))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -87,7 +88,7 @@ def refused(cases: Iterable[Iterable[Source]]) -> Iterator[SetAside]:
     known = [list(sources) for sources in cases]
     reason = why_equal(str(sources[0].place) for sources in known)
     parts = (part for sources in known for source in sources for part in _parts_of(source))
-    return (set_aside(part, reason) for part in {part.place: part for part in parts}.values())
+    return (replace(set_aside(part, reason), is_fault=True) for part in {part.place: part for part in parts}.values())
 
 
 def _parts_of(source: Source) -> tuple[Source, ...]:

@@ -1,6 +1,7 @@
-"""The command line: parse, call, print; and the one place where an error becomes a line and an exit code.
+"""The command line: parse, call, print.
 
-A module per verb. Heavy libraries are imported by the verb that needs them, so that `volseg --help` is instant.
+A module per verb; `verb` has what all of them share. Heavy libraries are imported by the verb that needs them, so that
+`volseg --help` is instant.
 """
 
 from __future__ import annotations
@@ -8,26 +9,22 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import tempfile
-import traceback
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 import volseg
-from volseg.cli.console import OneLine, say, take_any_text
+from volseg.cli.console import OneLine, take_any_text
 from volseg.cli.demo import demo
 from volseg.cli.download import download
 from volseg.cli.evaluate import evaluate
 from volseg.cli.export import export
 from volseg.cli.inspect import inspect
-from volseg.cli.options import EXIT_DEFECT, EXIT_INTERRUPTED, EXIT_USAGE, InterruptedByUserError
 from volseg.cli.plan import plan
 from volseg.cli.predict import predict
 from volseg.cli.report import report
 from volseg.cli.train import train
-from volseg.errors import VolsegError
+from volseg.cli.verb import command
 from volseg.version import __version__
 
 #: Some microseconds: about as long as the threads of a quiet machine wait for each other.
@@ -44,26 +41,11 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Run the command; every error volseg expects becomes one line on stderr."""
+    """Run the command, and exit with its code."""
     take_any_text()
     _let_waiting_threads_sleep()
     volseg.use_threads()  # no more than the container has time for, which libraries ask for when they are loaded
-    try:
-        app()
-    except VolsegError as error:
-        say(f"error: {error}")
-        if error.hint:
-            say(f"  hint: {error.hint}")
-        code = EXIT_USAGE
-    except InterruptedByUserError:
-        say("interrupted; what was finished is complete, and the same command goes on (train: with --resume)")
-        code = EXIT_INTERRUPTED
-    except Exception as error:  # noqa: BLE001  the edge: a defect of ours is kept in a file, not thrown at the user
-        notes = "".join(f", {note}" for note in getattr(error, "__notes__", ()))
-        say(f"error: a defect of volseg: {type(error).__name__}: {error}{notes}")
-        say(f"  hint: please report it with {_keep_traceback()}")
-        code = EXIT_DEFECT
-    sys.exit(code)
+    app()
 
 
 def _version(*, shown: bool) -> None:
@@ -86,9 +68,10 @@ def set_up(
     """What holds for every verb."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLine("%(levelname)s: %(message)s"))
+    handler.setLevel(logging.INFO if verbose else logging.WARNING)
     logger = logging.getLogger("volseg")
     logger.addHandler(handler)
-    logger.setLevel(logging.INFO if verbose else logging.WARNING)
+    logger.setLevel(logging.INFO)  # for a log, which has all of it
 
 
 for verb, example in (
@@ -102,7 +85,7 @@ for verb, example in (
     (export, "volseg export masks/p1.nii.gz --reference dicom/p1 --format dicom-seg --output p1.seg.dcm"),
     (download, "volseg download Task04_Hippocampus --output data"),
 ):
-    app.command(epilog=f"Example: {example}")(verb)
+    app.command(epilog=f"Example: {example}")(command(verb))
 
 
 def _let_waiting_threads_sleep() -> None:
@@ -114,11 +97,3 @@ def _let_waiting_threads_sleep() -> None:
     """
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
         os.environ["GOMP_SPINCOUNT"] = str(_SPINS)
-
-
-def _keep_traceback() -> Path:
-    with tempfile.NamedTemporaryFile(
-        "w", prefix="volseg-", suffix=".log", delete=False, encoding="utf-8", errors="backslashreplace"
-    ) as file:
-        file.write(f"volseg {__version__}, Python {sys.version}\n{' '.join(sys.argv)}\n\n{traceback.format_exc()}")
-        return Path(file.name)

@@ -7,9 +7,10 @@ import io
 import logging
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from volseg.cli.signals import stop_is_requested
 from volseg.progress import Progress
 from volseg.text import readable
 
@@ -17,11 +18,27 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+#: All that is printed, for --log. What the library remarks is in its own logger, "volseg".
+printed = logging.getLogger("volseg.printed")
+printed.propagate = False
+printed.setLevel(logging.INFO)
+printed.addHandler(logging.NullHandler())
+
+
 @contextlib.contextmanager
-def show_progress() -> Iterator[Progress]:
-    """A bar per stage on a terminal, now and then a line elsewhere."""
-    with _bar() if sys.stderr.isatty() else contextlib.nullcontext(_PlainProgress()) as progress:
-        yield progress
+def progress_shown() -> Iterator[Progress]:
+    """A bar per stage on a terminal, now and then a line elsewhere and in the log."""
+    if not sys.stderr.isatty():
+        yield _PlainProgress(say)
+        return
+    logged = _PlainProgress(printed.info)
+    with _bar() as bar:
+
+        def update(stage: str, done: int, total: int, note: str = "") -> None:
+            bar(stage, done, total, note)
+            logged(stage, done, total, note)
+
+        yield update
 
 
 @contextlib.contextmanager
@@ -55,14 +72,17 @@ class _PlainProgress:
 
     _EVERY_SECONDS = 15.0
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
         self._last = time.monotonic()
 
     def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
+        if stop_is_requested():  # and code that cannot raise, a destructor say, has swallowed it
+            raise KeyboardInterrupt
         now = time.monotonic()
         if now - self._last >= self._EVERY_SECONDS or (done == total and total > 0):
             self._last = now
-            say(f"{stage} {done}/{total or '?'} {note}".rstrip())
+            self._tell(f"{stage} {done}/{total or '?'} {note}".rstrip())
 
 
 def print_summary(summary: pd.DataFrame) -> None:
@@ -97,17 +117,25 @@ def print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Non
     rows = [tuple(map(readable, row)) for row in rows]
     widths = [max(len(row[n]) for row in [header, *rows]) for n in range(len(header))]
     for row in [header, *rows]:
-        print_line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        print_text("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def print_line(text: str) -> None:
-    """A result."""
+    """A result in a line, which the log has, too."""
+    print_text(text)
+    printed.info("%s", text.strip())
+
+
+def print_text(text: str) -> None:
+    """A result that is too much for a log: tables, JSON."""
     print(text)  # noqa: T201  results go to stdout
 
 
-def say(text: str) -> None:
+def say(text: str, level: int = logging.INFO) -> None:
     """Anything else, in one line."""
-    print(readable(text), file=sys.stderr)  # noqa: T201  everything else goes to stderr
+    printed.log(level, "%s", text)
+    with contextlib.suppress(OSError):  # of a terminal that was closed; what is in the log is not lost
+        print(readable(text), file=sys.stderr)  # noqa: T201  everything else goes to stderr
 
 
 def take_any_text() -> None:

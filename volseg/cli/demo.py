@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from volseg.cli.console import print_line, print_summary
-from volseg.cli.options import DeviceOption, ThreadsOption, progress_shown
+from volseg.cli.console import print_line, print_summary, progress_shown
+from volseg.cli.options import DeviceOption, ThreadsOption
 
 
 def demo(

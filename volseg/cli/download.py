@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from volseg.cli.console import print_line
-from volseg.cli.options import progress_shown
+from volseg.cli.console import print_line, progress_shown
 
 
 def download(

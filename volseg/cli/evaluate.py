@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from volseg.cli.console import print_comparison, print_line, print_summary, say
+from volseg.cli.console import print_comparison, print_line, print_summary, progress_shown, say
 from volseg.cli.options import (
     EXIT_SOME_FAILED,
     GapsOption,
@@ -15,7 +16,6 @@ from volseg.cli.options import (
     OverwriteOption,
     ThreadsOption,
     only,
-    progress_shown,
 )
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def evaluate(  # noqa: PLR0913  each is an option
 
 def _print_evaluation(result: Evaluation, *, report: bool) -> None:
     for failure in result.failures:
-        say(f"failed: {failure.case_id}: {failure.reason}")
+        say(f"failed: {failure.case_id}: {failure.reason}", logging.WARNING)
     for remark in result.remarks:
         say(f"note: {remark}")
     print_summary(result.summary)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from volseg.cli.console import print_line
-from volseg.cli.options import ConfigOption, GapsOption, GeometryOption, SetOption, changes_of, progress_shown
+from volseg.cli.console import print_text, printed, progress_shown
+from volseg.cli.options import ConfigOption, GapsOption, GeometryOption, SetOption, changes_of
 from volseg.text import readable
 
 if TYPE_CHECKING:
@@ -50,14 +50,15 @@ def inspect(
             progress=progress,
         )
     if as_json:
-        print_line(json.dumps([asdict(item) for item in found], indent=1))
+        print_text(json.dumps([asdict(item) for item in found], indent=1))
         return
     width = shutil.get_terminal_size().columns
     for item in found:
         for line in _lines_of(item, width):
-            print_line(line)
+            print_text(line)
     for line in _totals(found):
-        print_line(textwrap.fill(readable(line), width, subsequent_indent=_INDENT, break_on_hyphens=False))
+        print_text(textwrap.fill(readable(line), width, subsequent_indent=_INDENT, break_on_hyphens=False))
+        printed.info("%s", line)
 
 
 def _lines_of(item: InspectedItem, width: int) -> Iterator[str]:

@@ -1,20 +1,16 @@
-"""What several verbs share: options, what they stand for, progress, and exit codes."""
+"""What several verbs share: options, what they stand for, and exit codes."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from volseg.cli.console import show_progress
+from volseg.errors import ConfigError
 
-if TYPE_CHECKING:
-    from volseg import Progress
-
-EXIT_DEFECT, EXIT_USAGE, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 1, 2, 3, 130
+EXIT_OK, EXIT_DEFECT, EXIT_USAGE, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="YAML file of some or all configuration keys.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="One key, such as training.epochs=100. Repeatable.")]
@@ -49,10 +45,6 @@ OverwriteOption = Annotated[
 ]
 
 
-class InterruptedByUserError(Exception):
-    """Ctrl-C, taken out of the hands of typer, which would only say that it aborted."""
-
-
 def changes_of(assignments: list[str] | None, geometry: str | None = None) -> dict[str, Any]:
     """The keys of `--set`, and of `--geometry`."""
     from volseg.config import merge, parse_assignments
@@ -66,14 +58,4 @@ def only(context: typer.Context, names: Collection[str], otherwise: str) -> None
     for name in context.params:
         source = context.get_parameter_source(name)
         if name not in names and source is not None and source.name == "COMMANDLINE":
-            raise typer.BadParameter(f"--{name.replace('_', '-')} {otherwise}")
-
-
-@contextlib.contextmanager
-def progress_shown() -> Iterator[Progress]:
-    """Progress for as long as a verb works, and its end when it is interrupted."""
-    try:
-        with show_progress() as progress:
-            yield progress
-    except KeyboardInterrupt:
-        raise InterruptedByUserError from None
+            raise ConfigError(f"--{name.replace('_', '-')} {otherwise}", hint="leave one of them out")

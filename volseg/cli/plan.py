@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from volseg.cli.console import print_line
+from volseg.cli.console import print_line, progress_shown
 from volseg.cli.options import (
     ConfigOption,
     DeviceOption,
@@ -17,7 +17,6 @@ from volseg.cli.options import (
     SetOption,
     ThreadsOption,
     changes_of,
-    progress_shown,
 )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from volseg.cli.console import print_line, say
+from volseg.cli.console import print_line, progress_shown, say
 from volseg.cli.options import (
     EXIT_SOME_FAILED,
     ConfigOption,
@@ -20,7 +21,6 @@ from volseg.cli.options import (
     SetOption,
     ThreadsOption,
     changes_of,
-    progress_shown,
 )
 
 if TYPE_CHECKING:
@@ -92,11 +92,14 @@ def predict(  # noqa: PLR0913  each is an option
         )
     for name, case in batch.items():
         if case.reason:
-            say(f"{'warning' if case.status == 'segmented' else case.status}: {name}: {case.reason}")
+            say(f"{'warning' if case.status == 'segmented' else case.status}: {name}: {case.reason}", logging.WARNING)
+    if not batch:
+        say(f"{source} holds nothing to segment yet")
     segmented, skipped, failed = (batch.count(status) for status in ("segmented", "skipped", "failed"))
+    unchanged = sum(case.is_unchanged for case in batch.values())
     print_line(
         f"{segmented} segmented, {skipped} skipped, {failed} failed of {len(batch)} discovered; "
-        f"see {output / 'cases.csv'}"
+        f"{segmented - unchanged} new, {unchanged} unchanged; see {output / 'cases.csv'}"
     )
-    if failed or not segmented:
+    if failed or any(case.is_fault for case in batch.values()) or (batch and not segmented):
         raise typer.Exit(EXIT_SOME_FAILED)

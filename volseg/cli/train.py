@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from volseg.cli.console import print_line, print_table
+from volseg.cli.console import print_line, print_table, progress_shown
 from volseg.cli.options import (
     EXIT_SOME_FAILED,
     ConfigOption,
@@ -19,7 +19,6 @@ from volseg.cli.options import (
     SetOption,
     ThreadsOption,
     changes_of,
-    progress_shown,
 )
 
 if TYPE_CHECKING:

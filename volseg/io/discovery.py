@@ -68,7 +68,7 @@ def _sort_in(
     try:
         source = file_source(path, rules)
     except DataError as error:
-        set_aside.append(SetAside(path, error.explanation))
+        set_aside.append(SetAside(path, error.explanation, is_fault=True))
         return
     if isinstance(source, SegmentsSource):
         segments.append(source)
@@ -122,7 +122,7 @@ def _files_of(root: Path, set_aside: list[SetAside]) -> Iterator[Path]:
                 else:
                     yield member
         except DataError as error:
-            set_aside.append(SetAside(path, error.explanation))
+            set_aside.append(SetAside(path, error.explanation, is_fault=True))
 
 
 def _walk(root: Path, set_aside: list[SetAside]) -> Iterator[Path]:
@@ -131,7 +131,7 @@ def _walk(root: Path, set_aside: list[SetAside]) -> Iterator[Path]:
 
     def closed(error: OSError) -> None:
         reason = f"cannot look into the folder: {error.strerror}; give yourself the right to read it"
-        set_aside.append(SetAside(Path(error.filename), reason))
+        set_aside.append(SetAside(Path(error.filename), reason, is_fault=True))
 
     for folder, folders, files in os.walk(root, followlinks=True, onerror=closed):
         place = os.path.realpath(folder)
@@ -140,9 +140,8 @@ def _walk(root: Path, set_aside: list[SetAside]) -> Iterator[Path]:
             continue
         entered.add(place)
         if not folders and not files and image_suffix(Path(folder)):
-            set_aside.append(
-                SetAside(Path(folder), "an empty folder that is called like an image; fetch the file again")
-            )
+            reason = "an empty folder that is called like an image; fetch the file again"
+            set_aside.append(SetAside(Path(folder), reason, is_fault=True))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(folder, name) for name in sorted(files) if not name.startswith("."))
 

@@ -251,11 +251,14 @@ class SetAside:
         path: The file, or the folder of the series.
         reason: Why, in words a user understands.
         series_uid: SeriesInstanceUID, of what is a series.
+        is_fault: Whether somebody should look at it, since it may be an image: it cannot be read, is not whole, or
+            cannot be told from another. What is something else of itself, or not asked for, is none.
     """
 
     path: Path
     reason: str
     series_uid: str = ""
+    is_fault: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)

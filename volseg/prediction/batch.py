@@ -56,7 +56,7 @@ def segment_batch(
         models: Their answers are averaged.
         request: What is made of each case.
         progress: Told per case and window; what it raises ends the batch, which can be continued.
-        on_case_done: Gets each result as the case is done.
+        on_case_done: Gets each result as the case is done; none of a case whose mask is up to date.
         executor: Reads and writes cases; two threads unless another is given.
 
     Returns:
@@ -93,13 +93,9 @@ def segment_batch(
     with nullcontext(executor) if executor else helpers(2) as workers:
         done = pipeline(cases, stages.read, stages.segment, stages.write, workers, stages.leaves_room)
         for result in done:
-            results[result.case_id] = inputs.described(result)
-            if result is earlier.get(result.case_id):
-                continue
-            # Rows of cases that are still waiting stay as they are, should this end here.
-            merge_results([results[result.case_id]], data, output / CASES_FILE)
-            if on_case_done:
-                on_case_done(results[result.case_id])
+            results[result.case_id] = result
+            if on_case_done and not result.is_unchanged:
+                on_case_done(result)
     progress("predict", len(cases), len(cases))
     merge_results(list(results.values()), data, output / CASES_FILE)
     return sorted(results.values(), key=lambda result: result.case_id)

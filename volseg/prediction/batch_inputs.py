@@ -76,7 +76,7 @@ class BatchInputs:
         """
         results = []
         for case_id, item in self._set_aside:
-            result = self.described(CaseResult(case_id, CaseStatus.SKIPPED, item.reason))
+            result = self.described(CaseResult(case_id, CaseStatus.SKIPPED, item.reason, is_fault=item.is_fault))
             before = earlier.get(case_id)
             if before and self._told_origin(case_id).is_another_than(before):
                 result = replace(result, case_id=case_id_of(marked(case_id, result.series_uid or result.source)))
@@ -209,7 +209,7 @@ def find_batch(
         naming: What cases are called by.
 
     Raises:
-        DataError: If there is nothing to segment, or all of it is masks.
+        DataError: If there is nothing at `source`, or all of it is masks.
     """
     source = stands_for(source)
     dataset = find_inputs(source, data.channels, data, progress, naming)

@@ -102,6 +102,8 @@ class CaseResult:
         source: Where its first channel lies below the input; empty where nobody is to know.
         series_uid: SeriesInstanceUID, of what is a DICOM series.
         input_hash: Hash of the folder that was given as the input.
+        is_unchanged: Whether its mask is that of an earlier batch, since nothing changed; no column of the table.
+        is_fault: Whether it was skipped although it may be an image, and somebody should look; no column either.
     """
 
     case_id: str
@@ -113,6 +115,8 @@ class CaseResult:
     source: str = ""
     series_uid: str = ""
     input_hash: str = ""
+    is_unchanged: bool = False
+    is_fault: bool = False
 
 
 def probability_file(output: Path, case_id: str) -> Path:
@@ -141,7 +145,8 @@ def merge_results(results: Sequence[CaseResult], data: DataConfig, path: Path) -
                 f"another batch writes masks with other labels into {path.parent}", hint="choose another --output"
             )
         rows = [*new, *(row for row in read_rows(path) if row["case_id"] not in known)]
-        columns = dict.fromkeys(name for row in [*new, *rows] for name in row)
+        header = _row(CaseResult("", CaseStatus.SKIPPED), data)  # of a table that has no row yet
+        columns = dict.fromkeys(name for row in [*new, *rows, header] for name in row)
         write_table(sorted(rows, key=lambda row: row["case_id"]), path, list(columns))
 
 
@@ -230,8 +235,17 @@ def _result(row: Mapping[str, str], data: DataConfig) -> CaseResult:
         float(row["peak_memory_mb"]),
     )
     volumes = {label.name: float(row[f"{label.name}_ml"]) for label in data.output_labels}
-    origin = (row.get(name, "") for name in ("source", "series_uid", "input_hash"))
-    return CaseResult(row["case_id"], CaseStatus.SEGMENTED, row["reason"], effort, volumes, row["key"], *origin)
+    return CaseResult(
+        row["case_id"],
+        CaseStatus.SEGMENTED,
+        row["reason"],
+        effort,
+        volumes,
+        row["key"],
+        row.get("source", ""),
+        row.get("series_uid", ""),
+        row.get("input_hash", ""),
+    )
 
 
 def _origin(row: Mapping[Hashable, object]) -> Origin:

@@ -17,7 +17,14 @@ from volseg.io.files import append_text
 from volseg.io.source import digest
 from volseg.memory import peak_mb, reset_peak
 from volseg.prediction.batch_inputs import BatchInputs
-from volseg.prediction.cases_csv import CaseResult, CaseStatus, Effort, probability_file
+from volseg.prediction.cases_csv import (
+    CASES_FILE,
+    CaseResult,
+    CaseStatus,
+    Effort,
+    merge_results,
+    probability_file,
+)
 from volseg.prediction.outdated import remove_masks
 from volseg.prediction.predictor import IN_SPITE, Predictor, Prepared, Segmented
 from volseg.prediction.request import Request
@@ -93,11 +100,17 @@ class Stages:
         return job
 
     def write(self, job: _Job) -> CaseResult:
-        """Write the masks of a case."""
+        """Write the masks of a case and its row: in one thread, so that Ctrl-C, which ends another, cannot part them.
+
+        Rows of cases that are still waiting stay as they are.
+        """
         job = self._attempt(self._write, job)
         if job.result is None:
             raise RuntimeError(f"case {job.case.case_id} went through all stages without a result")
-        return job.result
+        result = self.inputs.described(job.result)
+        if not result.is_unchanged:
+            merge_results([result], self.predictor.data, self.request.output / CASES_FILE)
+        return result
 
     def leaves_room(self, job: _Job) -> bool:
         """Whether another case of its size fits into memory beside it."""
@@ -109,7 +122,7 @@ class Stages:
         allowed = earlier is not None and (self.request.allow_mismatch or IN_SPITE not in earlier.reason)
         if earlier and allowed and earlier.key == key and self.request.are_there(job.case.case_id, earlier):
             logger.info("case %s is up to date", job.case.case_id)
-            return replace(job, result=earlier)
+            return replace(job, result=replace(earlier, is_unchanged=True))
         check_formats(self._image(job.case), self.request.all_formats)
         self.request.claim(job.case.case_id, self.predictor.data.output_labels, self.inputs.files)
         began = time.perf_counter()

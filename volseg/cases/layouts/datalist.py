@@ -199,7 +199,8 @@ def inputs_of_datalist(path: Path, rules: DicomRules) -> Dataset:
             _check_count(entry, wrong)
             images = _images(path.parent, entry, channels, rules)
         except DataError as error:
-            set_aside += [SetAside(listed_path(path.parent, image), error.explanation) for image in entry.images]
+            missed = [listed_path(path.parent, image) for image in entry.images]
+            set_aside += [SetAside(image, error.explanation, is_fault=True) for image in missed]
         else:
             cases.append(Case(_case_id(path.parent, entry), images))
     known, equal = distinct(cases)
@@ -225,7 +226,7 @@ def _entries(path: Path, description: Mapping[str, Any], part: str) -> Iterator[
         try:
             yield _Entry.of(entry)
         except DataError as error:
-            yield SetAside(path, f"entry {number} of {part!r} {error.explanation}")
+            yield SetAside(path, f"entry {number} of {part!r} {error.explanation}", is_fault=True)
 
 
 def _channels(description: Mapping[str, Any], entries: Sequence[_Entry]) -> tuple[tuple[str, ...], dict[int, str]]:

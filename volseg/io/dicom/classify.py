@@ -90,6 +90,7 @@ class Unused:
         series_uid: Its SeriesInstanceUID, empty when that cannot be read.
         suspect: Whether it may be a damaged slice, rather than something that says of itself to be something else.
         a_slice: Whether it says to be one, so that it is damaged for sure.
+        may_be_image: Whether it may hold an image for all that it says, which can be nothing; a report says what it is.
     """
 
     path: Path
@@ -97,6 +98,12 @@ class Unused:
     series_uid: str = ""
     suspect: bool = True
     a_slice: bool = False
+    may_be_image: bool = True
+
+    @property
+    def is_fault(self) -> bool:
+        """Whether it may be an image that cannot be read."""
+        return self.suspect and self.may_be_image
 
 
 Found = tuple[Image, ...] | SegmentsSource | Unused
@@ -121,7 +128,8 @@ def classify(header: Header) -> Found:
         if reason := _special(header):
             return Unused(header.path, reason, series_uid, suspect=False)
         if reason := _no_slice(header, sop_class):
-            return Unused(header.path, reason, series_uid, a_slice=sop_class in _SLICE_CLASSES)
+            a_slice = sop_class in _SLICE_CLASSES
+            return Unused(header.path, reason, series_uid, a_slice=a_slice, may_be_image=a_slice or not sop_class)
         return tuple(_images(header, series_uid))
     except DataError as error:
         return Unused(header.path, error.explanation)

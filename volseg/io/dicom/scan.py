@@ -79,7 +79,10 @@ def scan_dicom(files: Iterable[Path], progress: Progress = ignore_progress, *, f
     return Scan(
         tuple(series),
         tuple(sorted(segments, key=lambda source: source.path)),
-        tuple(sorted((SetAside(item.path, item.reason) for item in unused), key=lambda item: item.path)),
+        tuple(
+            SetAside(item.path, item.reason, is_fault=item.is_fault)
+            for item in sorted(unused, key=lambda item: item.path)
+        ),
         len(others) - len(lost),
     )
 

@@ -1,0 +1,115 @@
+"""What every verb has around its work: a log, an end by signals, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from volseg.cli.console import printed, say
+from volseg.cli.log_file import logged
+from volseg.cli.options import EXIT_DEFECT, EXIT_INTERRUPTED, EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE
+from volseg.cli.signals import ended_by_signals, stop_is_requested
+from volseg.errors import VolsegError
+from volseg.version import __version__
+
+#: What parameters are called that name what a verb reads.
+READ = frozenset(
+    {"data", "folder", "images", "mask", "path", "predictions", "reference", "references", "source", "within"}
+)
+
+#: Of the last line of a log, by the exit code that it states; any other is an error.
+_LEVELS = {EXIT_OK: logging.INFO, EXIT_SOME_FAILED: logging.WARNING, EXIT_INTERRUPTED: logging.WARNING}
+
+_LogOption = Annotated[
+    Path | None, typer.Option("--log", help="File to which all that is said is appended, a line each, with the time.")
+]
+
+
+def command(verb: Callable[..., None]) -> Callable[..., None]:
+    """Make a command of a verb: with `--log`, ended by signals, and an exit code whatever becomes of it."""
+
+    @functools.wraps(verb)
+    def run(*, log: Path | None = None, **options: Any) -> None:
+        with ended_by_signals():
+            code = _exit_code(lambda: _run_logged(verb, options, log))
+        raise typer.Exit(code)
+
+    signature = inspect.signature(verb, eval_str=True)
+    option = inspect.Parameter("log", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_LogOption)
+    signature = signature.replace(parameters=[*signature.parameters.values(), option])
+    run.__signature__ = signature  # type: ignore[attr-defined]  # what typer makes options of
+    run.__annotations__ = {**verb.__annotations__, "log": _LogOption}
+    return run
+
+
+def _run_logged(verb: Callable[..., None], options: dict[str, Any], log: Path | None) -> int:
+    """Run a verb, with its beginning and its end in the log."""
+    began, code = time.monotonic(), EXIT_DEFECT
+    read = [value for name, value in options.items() if name in READ and isinstance(value, Path)]
+    with logged(log, read):
+        printed.info("%s begins: volseg %s", verb.__name__, __version__)
+        try:
+            code = _exit_code(lambda: verb(**options))
+        finally:
+            printed.log(
+                _LEVELS.get(code, logging.ERROR),
+                "%s ends: exit code %d after %.1f s",
+                verb.__name__,
+                code,
+                time.monotonic() - began,
+            )
+    return code
+
+
+def _exit_code(work: Callable[[], int | None]) -> int:
+    """Do something; every error that volseg expects becomes one line on stderr."""
+    try:
+        return work() or EXIT_OK
+    except typer.Exit as end:
+        return end.exit_code
+    except KeyboardInterrupt:
+        return _interrupted()
+    except Exception as error:  # noqa: BLE001  the edge: a defect of ours is kept in a file, not thrown at the user
+        if stop_is_requested():  # which a library has put into words of its own, or what it meant to others of a group
+            return _interrupted()
+        return _failed(error)
+
+
+def _interrupted() -> int:
+    say(
+        "interrupted; what was finished is complete, and the same command goes on (train: with --resume)",
+        logging.WARNING,
+    )
+    return EXIT_INTERRUPTED
+
+
+def _failed(error: Exception) -> int:
+    if isinstance(error, BrokenPipeError):  # who read what is printed has left, and wants no more of it
+        raise error
+    if isinstance(error, VolsegError):
+        say(f"error: {error}", logging.ERROR)
+        if error.hint:
+            say(f"  hint: {error.hint}", logging.ERROR)
+        return EXIT_USAGE
+    notes = "".join(f", {note}" for note in getattr(error, "__notes__", ()))
+    say(f"error: a defect of volseg: {type(error).__name__}: {error}{notes}", logging.ERROR)
+    say(f"  hint: please report it with {_keep_traceback()}", logging.ERROR)
+    return EXIT_DEFECT
+
+
+def _keep_traceback() -> Path:
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="volseg-", suffix=".log", delete=False, encoding="utf-8", errors="backslashreplace"
+    ) as file:
+        file.write(f"volseg {__version__}, Python {sys.version}\n{' '.join(sys.argv)}\n\n{traceback.format_exc()}")
+        return Path(file.name)
