@@ -16,7 +16,6 @@ import argparse
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -407,7 +406,9 @@ def run_side_by_side(group: Sequence[Entry], cores: Sequence[int], cases: Path, 
     finally:
         for process in processes:
             if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)  # what it has started, too
+                for each in psutil.Process(process.pid).children(recursive=True):
+                    each.kill()
+                process.kill()
     return failed
 
 

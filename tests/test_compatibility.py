@@ -33,7 +33,8 @@ def test_a_model_gives_the_masks_it_gave(tmp_path: Path) -> None:
     for case_id in CASES:
         mask = model.predict(OLD / "images" / f"{case_id}.nii.gz").mask
         before = read_mask(FileSource(OLD / "masks" / f"{case_id}.nii.gz")).array
-        assert np.count_nonzero(mask.array != before) <= 2  # other processors round differently
+        # Windows take turns among mirror images now, and other processors round differently.
+        assert np.count_nonzero(mask.array != before) <= 0.01 * np.count_nonzero(before)
     assert model.networks[0].volumes["label_2"].cases == 6
 
 

@@ -16,8 +16,6 @@ from volseg.config import Config, PartialConfig, read_overrides
 from volseg.model.label_encoding import encode, label_values, winners
 from volseg.model.networks import build_network, patch_divisor
 from volseg.planning import lateral_pairs
-from volseg.progress import ignore_progress
-from volseg.training.run import _resolve
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 CHANNELS = {"hippocampus": ("image",), "abdomen_ct": ("image",), "brain_tumour": ("flair", "t1w", "t1gd", "t2w")}
@@ -91,8 +89,9 @@ def resolved(folders: dict[str, Path]) -> dict[str, tuple[Dataset, Config]]:
 
 
 def resolve(data: Path, config: Path) -> tuple[Dataset, Config]:
-    """What `volseg train` makes of a data set and a config."""
-    return _resolve(data, data, PartialConfig.of(read_overrides(config)), resumed=False, progress=ignore_progress)
+    """What `volseg train` makes of a data set and a config, but for what it times."""
+    dataset, plan = plan_folder(data, PartialConfig.of(read_overrides(config)))
+    return dataset, plan.config
 
 
 def topic(path: Path) -> str:

@@ -22,7 +22,7 @@ _WRITING = """
 REMOVING, WRITING = frozenset(_REMOVING.split()), frozenset(_WRITING.split())
 #: Where one of them is something else, or touches nothing that anybody has.
 ALLOWED = {
-    ("cli/__init__.py", "_keep_traceback", "NamedTemporaryFile"): "a new file among the temporary ones",
+    ("cli/verb.py", "_keep_traceback", "NamedTemporaryFile"): "a new file among the temporary ones",
     ("memory.py", "reset_peak", "write_text"): "a switch of the kernel",
     ("prediction/predictor.py", "_on_disk", "TemporaryFile"): "it has no name",
     ("prediction/predictor.py", "_on_disk", "memmap"): "in the file without a name",

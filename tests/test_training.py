@@ -288,7 +288,7 @@ def test_a_run_gives_its_models_the_post_processing_that_it_chose(
 
 
 def test_folds_share_the_time_of_a_run(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    watch = Watch(monkeypatch, seconds_per_look=50)
+    watch = Watch(monkeypatch, seconds_per_look=20)
     train_folder(dataset, tmp_path / "run", merge(TINY, {"training": {"fold": "all", "minutes": 90, "epochs": None}}))
     assert 0.7 * 5400 < watch.now < 1.1 * 5400
     for fold in range(3):

@@ -19,6 +19,7 @@ from volseg.planning.fingerprint import Look, fingerprint_of, look_at_cases, tol
 from volseg.planning.machine import this_machine
 from volseg.planning.plan import Plan
 from volseg.planning.rules import by_width, make_plan
+from volseg.planning.topology import check_patch
 from volseg.planning.trials import StepTimer, fit_to_time
 from volseg.progress import Progress, ignore_progress
 
@@ -92,6 +93,7 @@ def plan_dataset(
         given.data.modality,
     )
     if timer and not given.states("training.epochs"):
+        check_patch(given.laid_over(plan.config))
         minutes, widths = _minutes_per_network(given.training, dataset), by_width(plan.config, machine)
         plan = fit_to_time(plan, widths, machine.alternatives, _timer_with(given, timer), minutes)
     return replace(plan, dataset=dataset).with_given(given)

@@ -19,8 +19,8 @@ from volseg.training.state import start
 from volseg.training.step import TrainingStep
 from volseg.training.threads import numbers_of_threads
 
-#: Steps that are timed with each number of threads, after one that gets everything ready; the fastest of them counts.
-_TIMED_STEPS = 2
+#: Steps that are timed with each number of threads after a first one, and for how long; the fastest of all counts.
+_TIMED_STEPS, _LONGEST_SECONDS = 2, 6.0
 #: Where a step takes as long as it did before, but for this share, so do those of other configurations.
 _LIKE_BEFORE = 0.15
 
@@ -76,20 +76,17 @@ def step_seconds(config: Config, device: torch.device, threads: Sequence[int]) -
     with torch.random.fork_rng(devices=[]):
         step = TrainingStep(start(config, device, dtype, Clock(training)), config, dtype, SINGLE_PROCESS)
         batch = _noise(config)
-        step(batch)
+        seconds: list[float] = []
         try:
-            return min(_seconds(step, batch, number) for number in threads)
+            for number in (own, *(number for number in threads for _ in range(_TIMED_STEPS))):
+                if sum(seconds) > _LONGEST_SECONDS:
+                    break
+                torch.set_num_threads(number)
+                began = time.perf_counter()
+                step(batch)
+                seconds.append(time.perf_counter() - began)
         finally:
             torch.set_num_threads(own)
-
-
-def _seconds(step: TrainingStep, batch: TrainingBatch, threads: int) -> float:
-    torch.set_num_threads(threads)
-    seconds = []
-    for _ in range(_TIMED_STEPS):
-        began = time.perf_counter()
-        step(batch)
-        seconds.append(time.perf_counter() - began)
     return min(seconds)
 
 
