@@ -15,7 +15,7 @@ from volseg.cases import Dataset
 from volseg.config import Config, PartialConfig, read_overrides
 from volseg.model.label_encoding import encode, label_values, winners
 from volseg.model.networks import build_network, patch_divisor
-from volseg.planning import lateral_pairs
+from volseg.planning import lateral_pairs, plan_folder
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 CHANNELS = {"hippocampus": ("image",), "abdomen_ct": ("image",), "brain_tumour": ("flair", "t1w", "t1gd", "t2w")}
