@@ -425,8 +425,8 @@ def measure_group(bench: Bench) -> Measured:
 
 def take_part() -> None:
     """Be the one process of that group: train a little, and say so in JSON."""
-    with join_process_group() as group, tempfile.TemporaryDirectory() as folder:
-        device = choose_device()
+    device = choose_device()
+    with join_process_group(device) as group, tempfile.TemporaryDirectory() as folder:
         ones = torch.ones(1, device=device)
         distributed.all_reduce(ones)
         task = make_task(SMALL, SMALL_MACHINE, Path(folder))

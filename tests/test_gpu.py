@@ -127,7 +127,7 @@ import torch
 from torch import distributed
 from volseg.training.distributed import join_process_group
 
-with join_process_group() as group:
+with join_process_group(torch.device("cuda")) as group:
     ones = torch.ones(1, device="cuda")
     distributed.all_reduce(ones)
     print(distributed.get_backend(), group.world_size, ones.item())
