@@ -23,6 +23,14 @@ INTERRUPTED = "interrupted; what was finished is complete, and the same command 
 #: What volseg keeps in a folder of results besides the results.
 HIDDEN = {".volseg-written", ".volseg-lock", ".volseg-owner"}
 PATIENCE_SECONDS = 300
+#: Signals as they are in a terminal: whoever runs the tests in the background has some of them ignored.
+UNTOUCHED = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+"""
+#: So many that the last one is not finished when a signal after the first one arrives.
+SCANS = 24
 Words = Sequence[object]
 
 
@@ -35,7 +43,7 @@ def started(words: Words, before: str = "") -> subprocess.Popen[str]:
 
 def ended(words: Words, number: int, when: Callable[[], bool], times: int = 1) -> str:
     """Send a signal to a command as soon as something is so; what it says on stderr as it ends by that."""
-    process = started(words)
+    process = started(words, UNTOUCHED)
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not when():
         assert process.poll() is None, process.communicate()[1]
@@ -64,7 +72,7 @@ def unfinished(folder: Path) -> list[Path]:
 
 @pytest.fixture
 def scans(tmp_path: Path) -> Path:
-    for number in range(8):
+    for number in range(SCANS):
         write_volume(make_case(number)[0], tmp_path / "scans" / f"p{number}.nii.gz")
     return tmp_path / "scans"
 
@@ -90,8 +98,8 @@ def test_a_batch_that_is_ended_has_a_row_for_every_mask_and_goes_on(
     stamps = {path: path.stat().st_mtime_ns for path in output.glob("p*.nii.gz")}
     done = finished(words)
     assert done.returncode == 0, done.stderr
-    counts = f"{8 - len(masks)} new, {len(masks)} unchanged"
-    assert done.stdout == f"8 segmented, 0 skipped, 0 failed of 8 discovered; {counts}; see {output / 'cases.csv'}\n"
+    counts = f"{SCANS - len(masks)} new, {len(masks)} unchanged"
+    assert done.stdout == f"{SCANS} segmented, 0 skipped, 0 failed of {SCANS} discovered; {counts}; see {output / 'cases.csv'}\n"
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
     said = (tmp_path / "log").read_text()
     assert f": {INTERRUPTED}\n" in said
