@@ -21,7 +21,7 @@ from volseg.config.data import (
 from volseg.config.dicom import NO_RULES, DicomRules, SeriesRule, StructureConfig
 from volseg.config.domain import DomainConfig, IntensityRange
 from volseg.config.inference import InferenceConfig, LabelRule
-from volseg.config.learning import LossConfig, TrainingConfig
+from volseg.config.learning import LossConfig, OptimizerName, TrainingConfig
 from volseg.config.modality import MIXED, UNKNOWN, known_modality, named_modality
 from volseg.config.networks import (
     AttentionUnet,
@@ -76,6 +76,7 @@ __all__ = [
     "NetworkConfig",
     "NetworkName",
     "Normalization",
+    "OptimizerName",
     "Others",
     "PartialConfig",
     "PartialData",

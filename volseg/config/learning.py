@@ -17,6 +17,7 @@ def _fold(given: Any, check: ValidatorFunctionWrapHandler) -> Any:
         raise ValueError(f"it is the number of a fold, from 0, or all; given {given!r}") from error
 
 
+OptimizerName = Literal["muon", "adamw", "sgd"]
 Fold = Annotated[Annotated[int, Field(ge=0)] | Literal["all"], WrapValidator(_fold)]
 
 
@@ -91,7 +92,7 @@ class TrainingConfig(Section):
     default_steps: Annotated[int, Field(ge=1)] = 10_000
     target_dice: Fraction | None = None
     batch_size: Annotated[int, Field(ge=1)] = 4
-    optimizer: Literal["muon", "adamw", "sgd"] = "muon"
+    optimizer: OptimizerName = "muon"
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     schedule: Literal["cosine", "poly"] = "cosine"

@@ -91,6 +91,7 @@ def plan_dataset(
         machine,
         given.preprocessing.spacing_mm,
         given.data.modality,
+        given.training.optimizer,
     )
     if timer and not given.states("training.epochs"):
         check_patch(given.laid_over(plan.config))

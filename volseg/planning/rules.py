@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.config import IGNORE, Config, InferenceConfig, NetworkName, TrainingConfig, validate
+from volseg.config import IGNORE, Config, InferenceConfig, NetworkName, OptimizerName, TrainingConfig, validate
 from volseg.planning.domain import plan_domain, plan_modality
 from volseg.planning.fingerprint import Fingerprint
 from volseg.planning.laterality import lateral_pairs, partners
@@ -33,8 +33,8 @@ _LARGEST_BATCH = 4
 _VNET_FEATURES = (4, 8, 16)
 #: Of a run without a limit: how often training sees everything, and the fewest and most steps that this may come to.
 _PASSES, _FEWEST_STEPS, _MOST_STEPS = 40, 2_000, 20_000
-#: V-Net answers from as many features as there are outputs: its few last weights have far to go.
-_LEARNING_RATE = {"vnet": 5e-3}
+#: The best of the runs compared (benchmarks/TRAINING.md).
+_LEARNING_RATE_OF_MUON = 8e-3
 #: Labels of which more than this share is as dark as air may be air.
 _DARK_LABELS = 0.05
 
@@ -45,6 +45,7 @@ def make_plan(
     machine: Machine = CPU,
     given_spacing_mm: tuple[float, float, float] | None = None,
     given_modality: Sequence[str] = (),
+    optimizer: OptimizerName = "muon",
 ) -> Plan:
     """Decide everything.
 
@@ -54,6 +55,7 @@ def make_plan(
         machine: What training will run on.
         given_spacing_mm: The voxel size, if it is decided already.
         given_modality: Of each channel or of all, if it is decided already.
+        optimizer: What learns.
 
     Returns:
         The plan.
@@ -81,7 +83,8 @@ def make_plan(
         "augmentation": {"flip_axes": flips, "swap_labels": swaps},
         "training": {
             "batch_size": batch,
-            "learning_rate": _LEARNING_RATE.get(network, TrainingConfig().learning_rate),
+            "optimizer": optimizer,
+            "learning_rate": _LEARNING_RATE_OF_MUON if optimizer == "muon" else TrainingConfig().learning_rate,
             "default_steps": steps,
             "workers": machine.workers,
         },
@@ -103,7 +106,7 @@ def make_plan(
         "inference.mirror_axes": mirror_reason,
         "training.batch_size": f"as many patches as fit, from 2 to {_LARGEST_BATCH}",
         "training.optimizer": "in the runs compared it came to a Dice sooner than AdamW (benchmarks/TRAINING.md)",
-        "training.learning_rate": "larger for V-Net, whose few last weights have far to go",
+        "training.learning_rate": "the best of those compared (benchmarks/TRAINING.md)",
         "training.default_steps": length_reason,
         "training.workers": "threads that make patches: one, and a GPU leaves them the other cores",
         "postprocess": "null: training chooses for each label what raises the Dice of held-out cases; [] is none",
