@@ -99,7 +99,10 @@ def test_a_batch_that_is_ended_has_a_row_for_every_mask_and_goes_on(
     done = finished(words)
     assert done.returncode == 0, done.stderr
     counts = f"{SCANS - len(masks)} new, {len(masks)} unchanged"
-    assert done.stdout == f"{SCANS} segmented, 0 skipped, 0 failed of {SCANS} discovered; {counts}; see {output / 'cases.csv'}\n"
+    assert (
+        done.stdout
+        == f"{SCANS} segmented, 0 skipped, 0 failed of {SCANS} discovered; {counts}; see {output / 'cases.csv'}\n"
+    )
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
     said = (tmp_path / "log").read_text()
     assert f": {INTERRUPTED}\n" in said
