@@ -45,7 +45,7 @@ from volseg.planning import (
 )
 from volseg.planning.rules import by_width
 from volseg.planning.topology import plan_patch
-from volseg.planning.trials import fit_to_time
+from volseg.planning.trials import fit_to_time, tell_time
 
 
 def span(low: float, high: float) -> Intensities:
@@ -356,9 +356,7 @@ def test_a_run_without_a_limit_is_as_long_as_its_data_need() -> None:
     }
     assert steps[1] == 2000
     assert steps[100] == pytest.approx(40 * 300 * (35 * 50 * 36) / (32 * 48 * 32) / 4, abs=50)
-    seen = fingerprint((35, 50, 36))
-    plan = make_plan(seen)
-    told = fit_to_time(plan, by_width(plan.config, CPU), (), timed, None)
+    told = tell_time(make_plan(fingerprint((35, 50, 36))), 2000, timed)
     assert told.outlook == "2000 steps of 0.4 s take some 17 min here"
 
 

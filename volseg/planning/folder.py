@@ -20,7 +20,7 @@ from volseg.planning.machine import this_machine
 from volseg.planning.plan import Plan
 from volseg.planning.rules import by_width, make_plan
 from volseg.planning.topology import check_patch
-from volseg.planning.trials import StepTimer, fit_to_time
+from volseg.planning.trials import StepTimer, fit_to_time, tell_time
 from volseg.progress import Progress, ignore_progress
 
 #: A run that starts from another learns more slowly than that by this factor, so as not to forget.
@@ -94,9 +94,13 @@ def plan_dataset(
         given.training.optimizer,
     )
     if timer and not given.states("training.epochs"):
-        check_patch(given.laid_over(plan.config))
-        minutes, widths = _minutes_per_network(given.training, dataset), by_width(plan.config, machine)
-        plan = fit_to_time(plan, widths, machine.alternatives, _timer_with(given, timer), minutes)
+        stated = given.laid_over(plan.config)
+        check_patch(stated)
+        timer, minutes = _timer_with(given, timer), _minutes_per_network(given.training, dataset)
+        if minutes is None:
+            plan = tell_time(plan, stated.training.default_steps, timer)
+        else:
+            plan = fit_to_time(plan, by_width(plan.config, machine), machine.alternatives, timer, minutes)
     return replace(plan, dataset=dataset).with_given(given)
 
 

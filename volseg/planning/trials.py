@@ -77,7 +77,7 @@ def fit_to_time(
     widths: Mapping[int, Config],
     alternatives: Sequence[tuple[str, str]],
     timer: StepTimer,
-    minutes: float | None,
+    minutes: float,
 ) -> Plan:
     """Choose how to compute a step, then the widest network of which there is time for enough steps.
 
@@ -86,17 +86,11 @@ def fit_to_time(
         widths: Features at full resolution, from the fewest -> the configuration with as many.
         alternatives: Keys of `training` and values that may make a step faster.
         timer: Times a step.
-        minutes: For training the network; without a limit the usual network stays, and only how long it will take is
-            told.
+        minutes: For training the network.
 
     Returns:
         The plan with what was chosen among all that there was time to try.
     """
-    if minutes is None:
-        steps = plan.config.training.default_steps
-        seconds = timer(plan.config)
-        told = f"{steps} steps of {seconds:.2g} s take some {_minutes(steps, seconds)} here"
-        return replace(plan, outlook=told)
     (features, narrowest), *others = widths.items()
     trials = Trials(timer, minutes)
     best = trials.run(narrowest)
@@ -121,6 +115,18 @@ def fit_to_time(
     if others:
         reasons["network.filters"] = f"{features} features at full resolution, as many as there is time for{too_wide}"
     return replace(plan, config=best.config, reasons=reasons, outlook=told)
+
+
+def tell_time(plan: Plan, steps: int, timer: StepTimer) -> Plan:
+    """Tell how long a network takes without a limit of time.
+
+    Args:
+        plan: With the network.
+        steps: Of its training.
+        timer: Times a step.
+    """
+    seconds = timer(plan.config)
+    return replace(plan, outlook=f"{steps} steps of {seconds:.2g} s take some {_minutes(steps, seconds)} here")
 
 
 def _faster(trial: Trial, other: Trial, key: str, value: str) -> Trial:
