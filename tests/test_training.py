@@ -631,6 +631,7 @@ def test_a_step_is_timed_again_where_the_machine_is_not_what_it_was(
     for speed[0] in (1.0, 1.1, 2.0, 2.0):
         timer = StepTimer(torch.device("cpu"), tmp_path)
         seen.append([timer(one), timer(other)])
+        assert timer(one) == seen[-1][0]  # not timed twice
     assert seen == [[1.0, 1.0], [1.1, 1.0], [2.0, 2.0], [2.0, 2.0]]
     assert timed == [1.0, 1.0, 1.1, 2.0, 2.0, 2.0]
 
