@@ -426,11 +426,12 @@ def test_a_packed_upsampling_is_the_transposed_convolution(bias: bool) -> None:
     torch.testing.assert_close(PackedUpsampling3d(plain)(features), plain(features))
 
 
+@pytest.mark.parametrize("config", NETWORKS, ids=lambda config: config.name)
 @pytest.mark.parametrize("engine", [Engine("torch", "bf16"), Engine("openvino", "fp32")], ids=str)
-def test_engines_agree_with_the_network(engine: Engine) -> None:
+def test_engines_agree_with_the_network(engine: Engine, config: NetworkConfig) -> None:
     if engine.library == "openvino":
         pytest.importorskip("openvino")
-    before = trained(NETWORKS[0], 1, 4)
+    before = trained(config, 1, 4)
     patches = torch.randn(2, 1, 16, 16, 32)
     wanted = before(patches)
     got = start(engine, before, 1, (16, 16, 32), CPU)(patches).float()

@@ -139,7 +139,7 @@ _TOPOLOGIES = {
 
 
 @pytest.mark.parametrize("data", _TOPOLOGIES)
-@pytest.mark.parametrize("network", ["plain_unet", "residual_encoder_unet"])
+@pytest.mark.parametrize("network", ["dynunet", "plain_unet", "residual_encoder_unet"])
 def test_depth_follows_each_axis_that_can_still_be_halved(data: str, network: NetworkName) -> None:
     shape, spacing_mm, halvings, flat = _TOPOLOGIES[data]
     patch, topology = plan_patch(np.array(shape, float), spacing_mm, network, 4e5, features=16)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from volseg.config.section import ContradictionError, Fraction, IntTriple, Section
 
+_LEVELS = "filters, kernels and blocks have one for each level, strides and decoder_blocks one less"
 _STRIDES = "give one stride for each level but the first: network.strides=[[2, 2, 2], [2, 2, 2]] has three levels"
 
 
@@ -52,50 +53,19 @@ class VNet(Section):
     dropout: Fraction = 0.0
 
 
-class DynUNet(Section):
-    """MONAI's DynUNet, the topology of nnU-Net (Isensee et al. 2021).
-
-    Attributes:
-        filters: Features of each level, from the finest.
-        strides: By what each level but the first is coarser.
-        residual: Whether blocks add their input.
-        deep_supervision: How many coarser levels answer, too, while training.
-    """
-
-    name: Literal["dynunet"] = "dynunet"
-    filters: Annotated[tuple[int, ...], Field(min_length=3)] = (32, 64, 128, 256)
-    strides: tuple[IntTriple, ...] = ((2, 2, 2), (2, 2, 2), (2, 2, 2))
-    residual: bool = False
-    deep_supervision: Annotated[int, Field(ge=0)] = 0
-
-    @model_validator(mode="after")
-    def _levels(self) -> DynUNet:
-        if len(self.strides) != len(self.filters) - 1:
-            raise ContradictionError(
-                f"{len(self.filters)} filters need {len(self.filters) - 1} strides, got {len(self.strides)}",
-                hint=_STRIDES,
-            )
-        _check_supervision(self.deep_supervision, len(self.strides))
-        return self
-
-
-class BlockUNetConfig(Section):
+class LevelsConfig(Section):
     """A U-Net that is described level by level, from the finest.
 
     Attributes:
         filters: Features of each level.
         strides: By what each level but the first is coarser.
         kernels: Sizes of the convolutions of each level; 3 x 3 x 3 where they are left out.
-        blocks: Of each level on the way down.
-        decoder_blocks: Convolutions of each level but the deepest on the way up.
         deep_supervision: How many coarser levels answer, too, while training.
     """
 
     filters: Annotated[tuple[int, ...], Field(min_length=2)] = (32, 64, 128, 256)
     strides: tuple[IntTriple, ...] = ((2, 2, 2), (2, 2, 2), (2, 2, 2))
     kernels: tuple[IntTriple, ...] = ()
-    blocks: tuple[Annotated[int, Field(ge=1)], ...]
-    decoder_blocks: tuple[Annotated[int, Field(ge=1)], ...]
     deep_supervision: Annotated[int, Field(ge=0)] = 0
 
     @property
@@ -104,21 +74,51 @@ class BlockUNetConfig(Section):
         return self.kernels or ((3, 3, 3),) * len(self.filters)
 
     @model_validator(mode="after")
-    def _levels(self) -> BlockUNetConfig:
-        levels = len(self.filters)
-        wanted = {"strides": levels - 1, "kernels": levels, "blocks": levels, "decoder_blocks": levels - 1}
-        for name, count in wanted.items():
-            given = len(getattr(self, name))
-            if given != count and (given or name != "kernels"):
-                raise ContradictionError(
-                    f"{levels} filters need {count} {name}, got {given}",
-                    hint="filters, kernels and blocks have one for each level, strides and decoder_blocks one less",
-                )
+    def _one_for_each_level(self) -> Self:
+        self._check_count("strides", len(self.filters) - 1)
+        if self.kernels:
+            self._check_count("kernels", len(self.filters))
         if any(size % 2 == 0 for kernel in self.kernels for size in kernel):
             raise ContradictionError(
                 "kernels are odd: an even one moves the image by half a voxel", hint="make it 1 or 3"
             )
         _check_supervision(self.deep_supervision, len(self.strides))
+        return self
+
+    def _check_count(self, name: str, count: int) -> None:
+        if (given := len(getattr(self, name))) != count:
+            raise ContradictionError(f"{len(self.filters)} filters need {count} {name}, got {given}", hint=_LEVELS)
+
+
+class DynUNet(LevelsConfig):
+    """MONAI's DynUNet, the topology of nnU-Net (Isensee et al. 2021).
+
+    On the way up, a level has the kernels of the next coarser one.
+
+    Attributes:
+        residual: Whether blocks add their input.
+    """
+
+    name: Literal["dynunet"] = "dynunet"
+    filters: Annotated[tuple[int, ...], Field(min_length=3)] = (32, 64, 128, 256)
+    residual: bool = False
+
+
+class BlockUNetConfig(LevelsConfig):
+    """A U-Net whose blocks are counted.
+
+    Attributes:
+        blocks: Of each level on the way down.
+        decoder_blocks: Convolutions of each level but the deepest on the way up.
+    """
+
+    blocks: tuple[Annotated[int, Field(ge=1)], ...]
+    decoder_blocks: tuple[Annotated[int, Field(ge=1)], ...]
+
+    @model_validator(mode="after")
+    def _blocks_for_each_level(self) -> Self:
+        self._check_count("blocks", len(self.filters))
+        self._check_count("decoder_blocks", len(self.filters) - 1)
         return self
 
 

@@ -79,7 +79,7 @@ def _build_with_monai(
                 spatial_dims=3,
                 in_channels=channels,
                 out_channels=outputs,
-                kernel_size=[3] * len(strides),
+                kernel_size=config.kernels_of_levels,
                 strides=strides,
                 upsample_kernel_size=strides[1:],
                 filters=config.filters,

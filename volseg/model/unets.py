@@ -49,6 +49,14 @@ class Convolution(nn.Module):
         return result
 
 
+class Average(nn.AvgPool3d):
+    """Averages blocks of voxels, in float32: PyTorch has no average of bf16 on CPUs."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, R, A, S) -> (B, C, ...), each side divided by the stride, in the type of the features."""
+        return super().forward(features.float()).to(features.dtype)
+
+
 class ResidualBlock(nn.Module):
     """Two convolutions whose result is added to their input; where it shrinks, the input is averaged."""
 
@@ -58,7 +66,7 @@ class ResidualBlock(nn.Module):
         self.conv2 = Convolution(outputs, outputs, kernel, activated=False)
         self.shortcut = nn.Sequential()
         if stride != _ONE:
-            self.shortcut.append(nn.AvgPool3d(stride, stride))
+            self.shortcut.append(Average(stride, stride))
         if inputs != outputs:
             self.shortcut.append(Convolution(inputs, outputs, _ONE, bias=False, activated=False))
         self.activation = nn.LeakyReLU(_SLOPE, inplace=True)

@@ -106,6 +106,7 @@ def _topology(
             return {
                 "name": network,
                 "strides": strides,
+                "kernels": _kernels(strides, spacing_mm),
                 "filters": _widths(features, levels + 1),
                 "deep_supervision": min(_SUPERVISED_LEVELS, levels - 1),
             }
