@@ -34,8 +34,8 @@ from torch.nn import functional
 from volseg.cases.phantoms import FIELD_OF_VIEW_MM, LABELS, make_phantom
 from volseg.config import Config
 from volseg.image.intensities import Intensities
+from volseg.image.resampled import ResampledVolume
 from volseg.inference.engines import Engine, split_on_oom, start
-from volseg.inference.network_input import NetworkInput
 from volseg.inference.segmentation import Limits, Network, Work, segment
 from volseg.inference.sliding import sliding_window
 from volseg.inference.windows import lay
@@ -91,7 +91,7 @@ class Size:
 CT = Size((512, 512, 300), (0.8, 0.8, 1.0), (160, 140, 128), (512, 512, 256), 32)
 SMALL = Size((40, 36, 32), (4.0, 4.0, 4.0), (40, 36, 32), (40, 36, 32), 20)
 #: What the small network is planned for, whatever the machine.
-SMALL_MACHINE = Machine(features=8, most_features=8, memory_gb=0.05, workers=1)
+SMALL_MACHINE = Machine(features=8, most_features=8, memory_gb=0.05, workers=1, most_patches=4)
 
 
 @dataclass(frozen=True)
@@ -486,7 +486,7 @@ def segment_with_volseg(bench: Bench, network: Network, volume: NDArray[np.float
     config = bench.planned.config
     labels = np.zeros(volume.shape[1:], np.uint8)
     limits = Limits(config.inference.batch_size, MEMORY_GB)
-    seen = NetworkInput.at_network_spacing(volume)
+    seen = ResampledVolume.as_it_is(volume)
     for box, numbers in segment([network], [seen], None, lambda each: winners(each, config.data), limits, Work()):
         labels[box] = numbers
     return labels

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from volseg.config import DataConfig
 from volseg.image.box import Box
-from volseg.inference.network_input import NetworkInput
+from volseg.image.resampled import ResampledVolume, Resampling
 from volseg.inference.restore import find_targets, restore
 from volseg.inference.sliding import Slab
 from volseg.model.label_encoding import label_values, winners
@@ -42,10 +42,10 @@ def with_volseg(logits: NDArray[np.float32], shape: tuple[int, int, int]) -> Cal
     sums = torch.from_numpy(np.ascontiguousarray(np.moveaxis(logits, 0, -1)))
     spacing_mm = tuple(many / few for many, few in zip(shape, size, strict=True))
     scan = np.broadcast_to(np.float32(0), (1, *shape))
-    network_input = NetworkInput(scan, (1.0, 1.0, 1.0), tuple(size), spacing_mm)
+    network_input = ResampledVolume(scan, Resampling(tuple(shape), (1.0, 1.0, 1.0), tuple(size), spacing_mm))
     box = Box.whole(size)
     slab = Slab(box, sums, torch.ones(*size))
-    (target,) = find_targets(network_input.native_positions, box, 1, 1)
+    (target,) = find_targets(network_input.resampling.positions_back, box, 1, 1)
     values = label_values(data)
 
     def work() -> Labels:

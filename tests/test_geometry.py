@@ -6,6 +6,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from conftest import STORAGE_ORDERS
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -334,3 +335,21 @@ def test_a_part_of_a_grid_is_known_by_its_voxels() -> None:
 def test_corners_are_in_index_order() -> None:
     corners = Geometry((2, 3, 4), np.eye(4)).corners_mm
     assert corners.tolist() == [list(corner) for corner in product((0, 1), (0, 2), (0, 3))]
+
+
+@given(geometries, st.sampled_from(STORAGE_ORDERS))
+def test_axes_run_where_they_are_wanted(geometry: Geometry, order: AxisOrder) -> None:
+    codes = geometry.reordered(geometry.to_canonical).reordered(order).axis_codes
+    towards = geometry.order_towards(codes)
+    assert geometry.reordered(towards).axis_codes == codes
+    array = np.arange(np.prod(geometry.shape)).reshape(geometry.shape)
+    np.testing.assert_array_equal(towards.apply(array), order.apply(geometry.to_canonical.apply(array)))
+
+
+@given(geometries, st.data())
+def test_a_part_lies_where_it_was_cut_out(geometry: Geometry, data: st.DataObject) -> None:
+    ends = [sorted(data.draw(st.tuples(*[st.integers(0, size - 1)] * 2))) for size in geometry.shape]
+    box = [slice(low, high + 1) for low, high in ends]
+    part = geometry.part(box)
+    np.testing.assert_allclose(part.world((0, 0, 0)), geometry.world([low for low, _ in ends]), atol=1e-6)
+    assert part.first_in(geometry) == tuple(low for low, _ in ends)

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from monai.inferers import sliding_window_inference
+from scipy.ndimage import gaussian_filter
 from torch import nn
 
 from volseg.config import (
@@ -32,11 +33,11 @@ from volseg.config import (
 from volseg.errors import ConfigError, MemoryShortageError
 from volseg.image.box import Box
 from volseg.image.geometry import Geometry
-from volseg.image.resampling import resample_linear
+from volseg.image.resampled import ResampledVolume, Resampling
+from volseg.image.resampling import interpolate_axis, resample_linear
 from volseg.inference.engine_trials import Trial, fastest_engine, remember, remembered, trial_key, try_engines
 from volseg.inference.engines import Engine, allowed, averaged, is_shortage, split_on_oom, start
-from volseg.inference.mirroring import in_turns, mirrored, passes, views
-from volseg.inference.network_input import NetworkInput
+from volseg.inference.mirroring import Mirroring, mirrored
 from volseg.inference.network_rewriting import PackedConv3d, PackedUpsampling3d, rewrite, rewrite_for_torch
 from volseg.inference.restore import find_targets, restore
 from volseg.inference.segmentation import Limits, Network, Work, segment
@@ -72,30 +73,29 @@ def network() -> nn.Module:
 
 def network_input_of(
     shape: Triple, spacing_mm: tuple[float, ...], network_mm: tuple[float, ...], seed: int = 0
-) -> NetworkInput:
+) -> ResampledVolume:
     rng = np.random.default_rng(seed)
     coarse = torch.from_numpy(rng.normal(size=(1, 1, *(max(1, size // 4) for size in shape))).astype(np.float32))
     array = nn.functional.interpolate(coarse, size=shape, mode="trilinear")[0].numpy()
     new = Geometry(shape, np.diag([*spacing_mm, 1.0])).respaced(network_mm)  # type: ignore[arg-type]
-    return NetworkInput(array, spacing_mm, new.shape, network_mm)  # type: ignore[arg-type]
+    return ResampledVolume(array, Resampling(shape, spacing_mm, new.shape, network_mm))  # type: ignore[arg-type]
 
 
-def whole(network: nn.Module, network_input: NetworkInput, data: DataConfig) -> np.ndarray:
+def whole(network: nn.Module, network_input: ResampledVolume, data: DataConfig) -> np.ndarray:
     """The same, straightforwardly: everything resampled, MONAI's windows, everything resampled back, decided."""
     image = torch.from_numpy(np.ascontiguousarray(network_input.array))
-    image = resample_linear(
-        image, network_input.spacing_mm, network_input.network_shape, network_input.network_spacing_mm
-    )
+    way = network_input.resampling
+    image = resample_linear(image, way.spacing_mm, way.new_shape, way.new_spacing_mm)
     logits = sliding_window_inference(image[None], PATCH, 1, network, overlap=0.5, mode="gaussian")[0]
-    native = resample_linear(
-        logits, network_input.network_spacing_mm, network_input.array.shape[1:], network_input.spacing_mm
-    )  # type: ignore[arg-type]
+    native = resample_linear(logits, way.new_spacing_mm, way.shape, way.spacing_mm)
     return winners(native.movedim(0, -1), data).numpy()
 
 
-def segmented(network: nn.Module, network_input: NetworkInput, data: DataConfig, memory_gb: float = 3.0) -> np.ndarray:
+def segmented(
+    network: nn.Module, network_input: ResampledVolume, data: DataConfig, memory_gb: float = 3.0
+) -> np.ndarray:
     numbers = np.zeros(network_input.array.shape[1:], np.uint8)
-    told = Network(network, torch.float32, PATCH, 0.5, (), 4, CPU)
+    told = Network(network, torch.float32, PATCH, 0.5, Mirroring(), 4, CPU)
     for box, part in segment(
         [told], [network_input], None, lambda logits: winners(logits, data), Limits(2, memory_gb), Work()
     ):
@@ -129,9 +129,9 @@ def test_neither_the_course_of_windows_nor_the_strips_change_a_label(
     network: nn.Module, axis: int, strips: int
 ) -> None:
     network_input = network_input_of((33, 47, 40), (1.0, 1.2, 2.0), (1.3, 0.8, 1.5))
-    windows = lay(network_input.network_shape, PATCH, 0.5)
+    windows = lay(network_input.shape, PATCH, 0.5)
     numbers = np.full(network_input.array.shape[1:], 99, np.uint8)
-    for target in find_targets(network_input.native_positions, windows.covered, (axis + 1) % 3, strips):
+    for target in find_targets(network_input.resampling.positions_back, windows.covered, (axis + 1) % 3, strips):
         slabs = slide(network, 4, network_input, windows, Course(axis, target.source, 3, torch.float32, CPU))
         for box, part in restore(slabs, target, axis, lambda logits: winners(logits, DATA)):
             assert (numbers[box] == 99).all()  # no voxel is decided twice
@@ -152,7 +152,7 @@ def test_few_and_many_labels(outputs: int) -> None:
     network = nn.Conv3d(1, outputs, 3, padding=1).eval().requires_grad_(requires_grad=False)
     data = DataConfig(labels={f"label_{n}": n for n in range(1, outputs)})
     network_input = network_input_of((30, 40, 26), (1.0, 1.0, 2.0), (1.4, 1.4, 1.4))
-    told = Network(network, torch.float32, PATCH, 0.5, (), outputs, CPU)
+    told = Network(network, torch.float32, PATCH, 0.5, Mirroring(), outputs, CPU)
     numbers = np.zeros((30, 40, 26), np.uint8)
     for box, part in segment([told], [network_input], None, lambda each: winners(each, data), Limits(1, 1.0), Work()):
         numbers[box] = part
@@ -164,7 +164,7 @@ def test_one_region_alone() -> None:
     data = DataConfig(labels={"a": 1}, regions=(Region(name="whole", labels=(1,), value=1),))
     network = nn.Conv3d(1, 1, 3, padding=1).eval().requires_grad_(requires_grad=False)
     network_input = network_input_of((30, 40, 26), (1.0, 1.0, 2.0), (1.4, 1.4, 1.4))
-    told = Network(network, torch.float32, PATCH, 0.5, (), 1, CPU)
+    told = Network(network, torch.float32, PATCH, 0.5, Mirroring(), 1, CPU)
     numbers = np.zeros((30, 40, 26), np.uint8)
     for box, part in segment([told], [network_input], None, lambda each: winners(each, data), LIMITS, Work()):
         numbers[box] = part
@@ -176,7 +176,7 @@ def test_labels_of_noise_are_the_same_too(network: nn.Module) -> None:
     """Where nearly every voxel lies between labels, all are interpolated in rows."""
     rng = np.random.default_rng(3)
     array = rng.normal(size=(1, 30, 30, 30)).astype(np.float32)
-    network_input = NetworkInput(array, (1.0, 1.0, 1.0), (20, 20, 20), (1.5, 1.5, 1.5))
+    network_input = ResampledVolume(array, Resampling((30, 30, 30), (1.0, 1.0, 1.0), (20, 20, 20), (1.5, 1.5, 1.5)))
     np.testing.assert_array_equal(segmented(network, network_input, DATA), whole(network, network_input, DATA))
 
 
@@ -184,16 +184,14 @@ def test_networks_of_other_voxel_sizes_are_averaged_on_the_grid_of_the_volume(ne
     inputs = [network_input_of((40, 44, 36), (1.0, 1.0, 1.5), mm) for mm in ((1.0, 1.0, 1.5), (1.4, 1.2, 1.0))]
     logits = []
     for network_input in inputs:
+        way = network_input.resampling
         image = resample_linear(
-            torch.from_numpy(network_input.array),
-            network_input.spacing_mm,
-            network_input.network_shape,
-            network_input.network_spacing_mm,
+            torch.from_numpy(network_input.array), way.spacing_mm, way.new_shape, way.new_spacing_mm
         )
         answer = sliding_window_inference(image[None], PATCH, 1, network, overlap=0.5, mode="gaussian")[0]
-        logits.append(resample_linear(answer, network_input.network_spacing_mm, (40, 44, 36), network_input.spacing_mm))
+        logits.append(resample_linear(answer, way.new_spacing_mm, way.shape, way.spacing_mm))
     wanted = winners((sum(logits) / 2).movedim(0, -1), DATA).numpy()  # type: ignore[union-attr]
-    both = [Network(network, torch.float32, PATCH, 0.5, (), 4, CPU)] * 2
+    both = [Network(network, torch.float32, PATCH, 0.5, Mirroring(), 4, CPU)] * 2
     numbers = np.full((40, 44, 36), 99, np.uint8)
     for box, part in segment(both, inputs, None, lambda each: winners(each, DATA), LIMITS, Work()):
         numbers[box] = part
@@ -201,14 +199,58 @@ def test_networks_of_other_voxel_sizes_are_averaged_on_the_grid_of_the_volume(ne
 
 
 @pytest.mark.parametrize("shape", [(9, 20, 33), (3, 5, 7), (1, 30, 2)])
-@pytest.mark.parametrize("axes", [(), ("left-right", "inferior-superior")])
-def test_sliding_window_equals_the_whole_volume(shape: Triple, axes: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("axes", [(), (0, 2)])
+def test_sliding_window_equals_the_whole_volume(shape: Triple, axes: tuple[int, ...]) -> None:
     """The answer at a voxel depends on that voxel alone, so that tiling and mirroring cannot change it."""
     image = torch.rand(1, *shape)
     windows = lay(shape, (8, 8, 8), 0.5)
-    run, turns = in_turns(lambda patches: patches * torch.tensor([2.0, -1.0]).reshape(1, 2, 1, 1, 1), axes, windows)
+    double = torch.tensor([2.0, -1.0]).reshape(1, 2, 1, 1, 1)
+    run, turns = Mirroring(axes).applied(lambda patches: patches * double, windows)
     logits = sliding_window(run, 2, image, windows, turns)
     torch.testing.assert_close(logits, torch.cat([2 * image, -image]), rtol=1e-5, atol=1e-5)
+
+
+def test_even_steps_are_those_of_nnunet() -> None:
+    """Its own example: 110 voxels, windows of 64, half of them shared: 0, 23, 46."""
+    windows = lay((110, 64, 30), (64, 64, 64), 0.5, steps="even")
+    assert windows.starts == ((0, 23, 46), (0,), (-17,))
+    assert lay((110, 64, 30), (64, 64, 64), 0.5).starts == ((0, 32, 46), (0,), (-17,))
+
+
+@given(st.integers(1, 300), st.integers(1, 64), st.sampled_from([0.0, 0.25, 0.5, 0.8]))
+def test_even_steps_cover_a_volume(size: int, side: int, overlap: float) -> None:
+    (starts, _, _) = lay((size, 1, 1), (side, 1, 1), overlap, steps="even").starts
+    assert starts[-1] == max(size - side, -((side - size) // 2))
+    assert all(0 < step <= max(1, side * (1 - overlap) + 1) for step in np.diff(starts))
+
+
+@pytest.mark.parametrize("patch", [(8, 12, 7), (48, 40, 16), (1, 9, 3)], ids=str)
+def test_the_cut_gaussian_is_that_of_nnunet(patch: Triple) -> None:
+    impulse = np.zeros(patch)
+    impulse[tuple(side // 2 for side in patch)] = 1
+    wanted = gaussian_filter(impulse, [side / 8 for side in patch], 0, mode="constant", cval=0)
+    wanted = (wanted / wanted.max() * 10).astype(np.float16)
+    wanted[wanted == 0] = wanted[wanted > 0].min()
+    np.testing.assert_allclose(importance(patch, "cut_gaussian").numpy(), wanted, rtol=1e-3)
+
+
+@pytest.mark.parametrize("rules", [{"grid": "extent", "interpolation": "cubic"}, {"coarse": "nearest"}], ids=str)
+def test_labels_come_back_by_the_same_rules(network: nn.Module, rules: dict[str, Any]) -> None:
+    """Everything at once, straightforwardly, and in slabs."""
+    seen = network_input_of((30, 41, 26), (1.0, 1.0, 4.0), (1.4, 0.9, 2.6))
+    way = Resampling.towards(Geometry((30, 41, 26), np.diag([1.0, 1.0, 4.0, 1.0])), (1.4, 0.9, 2.6), **rules)
+    volume = ResampledVolume(seen.array, way)
+    image = volume.read(Box.whole(volume.shape))
+    windows = lay(volume.shape, PATCH, 0.5, steps="even", weights="cut_gaussian")
+    logits = sliding_window(network, 4, image, windows)
+    for axis, positions in enumerate(way.positions_back):
+        logits = interpolate_axis(logits, axis + 1, positions)
+    told = Network(network, torch.float32, PATCH, 0.5, Mirroring(), 4, CPU, "even", "cut_gaussian")
+    numbers = np.zeros((30, 41, 26), np.uint8)
+    for box, part in segment([told], [volume], None, lambda each: winners(each, DATA), Limits(1, 0.01), Work()):
+        numbers[box] = part
+    assert (numbers != winners(logits.movedim(0, -1), DATA).numpy()).mean() < 1e-3
+    assert (way.nearest_back == 2) == (rules.get("coarse") == "nearest")
 
 
 def test_mirroring_averages_over_all_combinations() -> None:
@@ -217,12 +259,12 @@ def test_mirroring_averages_over_all_combinations() -> None:
     def sided(patches: torch.Tensor) -> torch.Tensor:
         return patches + torch.arange(patches.shape[2], dtype=torch.float32).reshape(1, 1, -1, 1, 1)
 
-    assert (mirrored(sided, ("left-right",))(torch.zeros(1, 1, 8, 8, 8)) == 3.5).all()
+    assert (mirrored(sided, [(), (0,)])(torch.zeros(1, 1, 8, 8, 8)) == 3.5).all()
 
 
 def test_views_are_a_volume_and_its_mirror_images_along_all_subsets_of_the_axes() -> None:
-    assert views(()) == [()]
-    assert sorted(views(("left-right", "posterior-anterior", "inferior-superior"))) == [
+    assert Mirroring().views == [()]
+    assert sorted(Mirroring((0, 1, 2)).views) == [
         (), (0,), (0, 1), (0, 1, 2), (0, 2), (1,), (1, 2), (2,),
     ]  # fmt: skip
 
@@ -230,26 +272,27 @@ def test_views_are_a_volume_and_its_mirror_images_along_all_subsets_of_the_axes(
 @pytest.mark.parametrize(
     ("shape", "overlap", "axes", "expected"),
     [
-        ((8, 8, 8), 0.5, ("left-right",), 2),  # one window sees both views
-        ((9, 8, 8), 0.5, ("left-right",), 1),
-        ((8, 8, 30), 0.5, ("left-right",), 1),
-        ((8, 8, 30), 0.25, ("left-right",), 2),  # half of the voxels would be seen in one view only
-        ((9, 8, 8), 0.5, ("left-right", "posterior-anterior"), 4),  # two windows, four views
-        ((9, 9, 9), 0.5, ("left-right", "posterior-anterior"), 1),
+        ((8, 8, 8), 0.5, (0,), 2),  # one window sees both views
+        ((9, 8, 8), 0.5, (0,), 1),
+        ((8, 8, 30), 0.5, (0,), 1),
+        ((8, 8, 30), 0.25, (0,), 2),  # half of the voxels would be seen in one view only
+        ((9, 8, 8), 0.5, (0, 1), 4),  # two windows, four views
+        ((9, 9, 9), 0.5, (0, 1), 1),
         ((9, 9, 9), 0.0, (), 1),
     ],
 )
 def test_windows_that_share_halves_take_turns(
-    shape: Triple, overlap: float, axes: tuple[str, ...], expected: int
+    shape: Triple, overlap: float, axes: tuple[int, ...], expected: int
 ) -> None:
-    assert passes(axes, lay(shape, (8, 8, 8), overlap)) == expected
+    assert Mirroring(axes).passes(lay(shape, (8, 8, 8), overlap)) == expected
+    assert Mirroring(axes, in_turns=False).passes(lay(shape, (8, 8, 8), overlap)) == 2 ** len(axes)
 
 
 def test_windows_in_turns_average_over_the_views() -> None:
     """A network that adds where in the window a voxel lies: both views of two windows that share all but one voxel."""
     rise = torch.arange(8.0).reshape(1, 1, -1, 1, 1)
     windows = lay((9, 8, 8), (8, 8, 8), 0.5)
-    run, turns = in_turns(lambda patches: patches + rise, ("left-right",), windows)
+    run, turns = Mirroring((0,)).applied(lambda patches: patches + rise, windows)
     logits = sliding_window(run, 1, torch.zeros(1, 9, 8, 8), windows, turns)[0, :, 4, 4]
     shares = importance((8, 8, 8))[:, 4, 4]
     first, second = shares, shares  # of the windows at 0 and at 1; the second is seen mirrored
@@ -335,14 +378,14 @@ def test_one_channel_with_tissue_is_enough() -> None:
 def test_nothing_is_computed_for_air_and_tissue_keeps_its_labels(network: nn.Module) -> None:
     array = body()
     tissue = find_tissue(array, [CT], 0.02)
-    network_input = NetworkInput(np.clip((array + 100) / 300, 0, 1), (1.0, 1.0, 1.0), (60, 70, 80), (1.0, 1.0, 1.0))
+    network_input = ResampledVolume.as_it_is(np.clip((array + 100) / 300, 0, 1))
     seen: list[int] = []
 
     def counting(patches: torch.Tensor) -> torch.Tensor:
         seen.append(len(patches))
         return network(patches)
 
-    told = Network(counting, torch.float32, PATCH, 0.5, (), 4, CPU)
+    told = Network(counting, torch.float32, PATCH, 0.5, Mirroring(), 4, CPU)
     numbers, work = np.zeros((60, 70, 80), np.uint8), Work()
     for box, part in segment([told], [network_input], tissue, lambda each: winners(each, DATA), LIMITS, work):
         numbers[box] = part
@@ -352,17 +395,15 @@ def test_nothing_is_computed_for_air_and_tissue_keeps_its_labels(network: nn.Mod
     box = tissue.box((60, 70, 80))
     assert box is not None
     covered = lay((60, 70, 80), PATCH, 0.5, box).covered
-    alone = NetworkInput(
-        np.ascontiguousarray(network_input.array[:, *covered]), (1.0, 1.0, 1.0), covered.shape, (1.0, 1.0, 1.0)
-    )
+    alone = ResampledVolume.as_it_is(np.ascontiguousarray(network_input.array[:, *covered]))
     np.testing.assert_array_equal(numbers[covered][4:-4, 4:-4, 4:-4], whole(network, alone, DATA)[4:-4, 4:-4, 4:-4])
 
 
 def test_a_volume_of_air_is_background(network: nn.Module) -> None:
     array = np.full((1, 30, 30, 30), -1000, np.float32)
     array[0, 0, 0, 0] = -999
-    network_input = NetworkInput(array, (1.0, 1.0, 1.0), (30, 30, 30), (1.0, 1.0, 1.0))
-    told = Network(network, torch.float32, PATCH, 0.5, (), 4, CPU)
+    network_input = ResampledVolume.as_it_is(array)
+    told = Network(network, torch.float32, PATCH, 0.5, Mirroring(), 4, CPU)
     tissue = find_tissue(array, [CT], 0.02)
     assert not list(segment([told], [network_input], tissue, lambda each: winners(each, DATA), LIMITS, Work()))
 
@@ -447,7 +488,7 @@ def test_answers_of_networks_can_be_averaged(precision: Literal["fp32", "bf16"])
     both = averaged(runs)(patches)
     torch.testing.assert_close(both, (runs[0](patches).float() + runs[1](patches).float()) / 2)
     flipped = runs[0](patches.flip(2)).float().flip(2)
-    twice = mirrored(runs[0], ("left-right",))(patches)
+    twice = mirrored(runs[0], [(), (0,)])(patches)
     torch.testing.assert_close(twice, (runs[0](patches).float() + flipped) / 2)
 
 

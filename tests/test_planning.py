@@ -161,7 +161,7 @@ def test_depth_follows_each_axis_that_can_still_be_halved(data: str, network: Ne
 def test_every_plan_fits_its_network_and_the_memory(
     shape: tuple[int, int, int], spacing_mm: tuple[float, float, float], network: str, memory_gb: float
 ) -> None:
-    machine = Machine(16, 32, memory_gb, 1)
+    machine = Machine(16, 32, memory_gb, 1, 4)
     config = make_plan(fingerprint(shape, spacing_mm), network, machine).config  # type: ignore[arg-type]
     divisor = patch_divisor(config.network)
     assert all(size % step == 0 for size, step in zip(config.patches.size, divisor, strict=True))
@@ -252,7 +252,7 @@ def test_a_gpu_gets_a_larger_network_and_its_cores_make_patches() -> None:
     assert (on_cpu.network.filters[0], on_gpu.network.filters[0]) == (16, 32)
     assert math.prod(on_gpu.patches.size) > 2 * math.prod(on_cpu.patches.size)
     assert (on_cpu.training.workers, on_gpu.training.workers) == (1, 8)
-    assert with_gpu(8.0, cores=2) == Machine(32, 32, pytest.approx(5.6), 1, (("memory_format", "contiguous"),))
+    assert with_gpu(8.0, cores=2) == Machine(32, 32, pytest.approx(5.6), 1, 4, (("memory_format", "contiguous"),))
 
 
 def timed(config: Config) -> float:
@@ -276,12 +276,12 @@ def fitted(
 
 def test_a_network_is_wider_where_time_and_memory_allow_it() -> None:
     small, body = fingerprint((35, 50, 36)), fingerprint((320, 260, 120), (1.5, 1.5, 2.0))
-    plans = [make_plan(small), *(fitted(small, minutes) for minutes in (5.0, 15.0, 20.0))]
+    plans = [make_plan(small), *(fitted(small, minutes) for minutes in (5.0, 30.0, 40.0))]
     assert [plan.config.network.filters[0] for plan in plans] == [16, 16, 16, 32]  # type: ignore[union-attr]
     assert len({plan.config.patches.size for plan in plans}) == 1
     assert "5 min are some 600 steps of 0.4 s here;" in plans[1].reasons["network"]
-    assert "with 32 they would be 514, too few" in plans[2].reasons["network.filters"]
-    assert "20 min are some 686 steps of 1.4 s here" in plans[3].reasons["network"]
+    assert "with 32 they would be 1029, too few" in plans[2].reasons["network.filters"]
+    assert "40 min are some 1371 steps of 1.4 s here" in plans[3].reasons["network"]
     # Twice the features in the largest patches that fit would take twice the memory.
     assert fitted(body, 6000.0).config.network.filters[0] == 16  # type: ignore[union-attr]
     assert fitted(small, 6000.0, "unet", lambda _: 1.0).config.network == make_plan(small, "unet").config.network
@@ -300,7 +300,7 @@ def test_many_labels_leave_room_for_smaller_patches() -> None:
 def test_a_slow_processor_gets_a_narrower_vnet() -> None:
     small = fingerprint((35, 50, 36))
     widths = []
-    for factor in (1, 4, 100):
+    for factor in (1, 3, 100):
         plan = fitted(small, 10.0, "vnet", lambda config, factor=factor: factor * timed(config))
         assert isinstance(plan.config.network, VNet)
         widths.append(plan.config.network.filters)
@@ -318,7 +318,7 @@ def test_a_step_is_computed_in_the_way_that_is_fastest() -> None:
         )
 
     ways = (("memory_format", "channels_last"), ("precision", "fp32"))
-    plan = fitted(fingerprint((35, 50, 36)), 10.0, timer=timer, alternatives=ways)
+    plan = fitted(fingerprint((35, 50, 36)), 20.0, timer=timer, alternatives=ways)
     assert (plan.config.training.memory_format, plan.config.training.precision) == ("channels_last", "auto")
     assert plan.config.network.filters[0] == 32  # type: ignore[union-attr]  # which is timed in that way, too
     assert plan.reasons["training.memory_format"] == (
@@ -343,7 +343,7 @@ def test_trials_keep_to_their_share_of_the_time(monkeypatch: pytest.MonkeyPatch)
 
 def test_time_that_teaches_nothing_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
     fitted(fingerprint((35, 50, 36)), 1.0, timer=lambda _: 2.0)
-    assert "1 min are some 24 steps of 2 s here, too few to learn from: give it 6.2 min or more" in caplog.text
+    assert "1 min are some 24 steps of 2 s here, too few to learn from: give it 8.3 min or more" in caplog.text
     caplog.clear()
     fitted(fingerprint((35, 50, 36)), 5.0, timer=lambda _: 2.0)
     assert not caplog.text
@@ -355,7 +355,7 @@ def test_a_run_without_a_limit_is_as_long_as_its_data_need() -> None:
         for count, seen in ((1, fingerprint((35, 50, 36))), (100, fingerprint((35, 50, 36))))
     }
     assert steps[1] == 2000
-    assert steps[100] == pytest.approx(40 * 300 * (35 * 50 * 36) / (32 * 48 * 32) / 4, abs=50)
+    assert steps[100] == pytest.approx(40 * 300 * (35 * 50 * 36) / (32 * 48 * 32) / 2, abs=50)
     told = tell_time(make_plan(fingerprint((35, 50, 36))), 2000, timed)
     assert told.outlook == "2000 steps of 0.4 s take some 17 min here"
 
@@ -374,7 +374,7 @@ def test_a_width_that_is_out_of_reach_is_not_tried() -> None:
 def test_folds_share_the_time_that_a_plan_is_made_for(dataset: Path) -> None:
     seen = []
     for dealt in ({"fold": 0}, {"fold": "all", "folds": 3}, {"fold": "all", "holdout": 0.3}):
-        given = PartialConfig.of({"training": {"minutes": 20.0, **dealt}})
+        given = PartialConfig.of({"training": {"minutes": 40.0, **dealt}})
         plan = plan_folder(dataset, given, timer=timed)[1]
         assert isinstance(plan.config.network, DynUNet)
         seen.append(plan.config.network.filters[0])

@@ -6,10 +6,12 @@ import SimpleITK as sitk  # noqa: N813  # the library's own short name
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.ndimage import map_coordinates
+from scipy.ndimage import map_coordinates, zoom
 
+from volseg.image.box import Box
 from volseg.image.geometry import Geometry
-from volseg.image.resampling import interpolate_axis, resample_linear, resample_nearest, sample_positions
+from volseg.image.resampled import ResampledVolume, Resampling
+from volseg.image.resampling import coarse_axis, interpolate_axis, resample_linear, resample_nearest, sample_positions
 
 shapes = st.tuples(*[st.integers(1, 7)] * 3)
 spacings_mm = st.tuples(*[st.floats(0.4, 4)] * 3)
@@ -157,3 +159,80 @@ def test_a_single_voxel_is_spread() -> None:
     array = torch.tensor([7.0]).reshape(1, 1, 1, 1)
     assert (resample_linear(array, (5, 5, 5), (5, 5, 5), (1, 1, 1)) == 7).all()
     assert (resample_nearest(array, (5, 5, 5), (5, 5, 5), (1, 1, 1)) == 7).all()
+
+
+# Splines
+
+
+@given(
+    st.tuples(*[st.integers(1, 12)] * 3),
+    st.tuples(*[st.integers(1, 20)] * 3),
+    st.integers(0, 99),
+)
+def test_splines_are_those_of_scipy(shape: tuple[int, int, int], new: tuple[int, int, int], seed: int) -> None:
+    """As scikit-image resizes with them: SciPy's zoom from edge to edge, and nothing beyond the range of the voxels."""
+    array = np.random.default_rng(seed).normal(size=(2, *shape)).astype(np.float32)
+    way = Resampling.towards(
+        grid_of(shape, (1, 1, 1)), tuple(o / n for o, n in zip(shape, new, strict=True)), "extent", "cubic"
+    )  # type: ignore[arg-type]
+    assert way.new_shape == new
+    found = ResampledVolume(array, way).read(Box.whole(new)).numpy()
+    for ours, channel in zip(found, array, strict=True):
+        factors = [many / few for many, few in zip(new, shape, strict=True)]
+        theirs = zoom(channel.astype(np.float64), factors, order=3, mode="nearest", grid_mode=True)
+        np.testing.assert_allclose(ours, theirs.clip(channel.min(), channel.max()), atol=2e-5)
+
+
+def test_along_a_coarse_axis_planes_are_copied() -> None:
+    """Each plane is resized by itself, and the nearest taken: nothing of its neighbours is in it."""
+    rng = np.random.default_rng(0)
+    array = rng.normal(size=(1, 14, 12, 5)).astype(np.float32)
+    array[..., 3] *= 100  # would ring into its neighbours
+    way = Resampling.towards(grid_of((14, 12, 5), (1, 1, 5)), (1.4, 0.8, 3.1), "extent", "cubic", "nearest")
+    assert (way.nearest, way.new_shape) == (2, (10, 15, 8))
+    found = ResampledVolume(array, way).read(Box.whole(way.new_shape))[0].numpy()
+    planes = [
+        zoom(plane.astype(float), (10 / 14, 15 / 12), order=3, mode="nearest", grid_mode=True)
+        for plane in array[0].T.swapaxes(1, 2)
+    ]
+    for n, plane in enumerate(np.moveaxis(found, -1, 0)):
+        source = int(np.floor((n + 0.5) * 5 / 8))
+        wanted = planes[source].clip(array[0, ..., source].min(), array[0, ..., source].max())
+        np.testing.assert_allclose(plane, wanted, atol=1e-4 * np.abs(wanted).max())
+
+
+@given(st.tuples(*[st.integers(2, 40)] * 3), spacings_mm, st.sampled_from(["linear", "cubic"]), st.data())
+def test_a_part_is_a_part_of_the_whole(
+    shape: tuple[int, int, int], new_mm: tuple[float, float, float], interpolation: str, data: st.DataObject
+) -> None:
+    array = np.random.default_rng(1).normal(size=(1, *shape)).astype(np.float32)
+    volume = ResampledVolume(array, Resampling.towards(grid_of(shape, (1, 1, 2)), new_mm, "spacing", interpolation))  # type: ignore[arg-type]
+    ends = [sorted(data.draw(st.tuples(st.integers(0, size - 1), st.integers(0, size - 1)))) for size in volume.shape]
+    box = Box(*(slice(low, high + 1) for low, high in ends))
+    whole = volume.read(Box.whole(volume.shape))
+    assert torch.equal(volume.read(box), whole[:, *box])
+
+
+@pytest.mark.parametrize(
+    ("spacings_mm", "expected"),
+    [
+        ([(1, 1, 3)], None),  # not more than three times
+        ([(1, 1, 3.1)], 2),
+        ([(4, 1, 1)], 0),
+        ([(4, 4, 1)], None),  # two
+        ([(4, 4, 1), (1, 1, 5)], None),  # the first decides
+        ([(1, 1, 1), (1, 5, 1)], 1),
+    ],
+)
+def test_an_axis_is_coarse_by_itself(spacings_mm: list[tuple[float, float, float]], expected: int | None) -> None:
+    assert coarse_axis(*spacings_mm) == expected
+
+
+@given(shapes, spacings_mm, spacings_mm)
+def test_a_grid_that_is_fitted_has_the_same_extent(
+    shape: tuple[int, int, int], spacing_mm: tuple[float, float, float], wanted_mm: tuple[float, float, float]
+) -> None:
+    grid = grid_of(shape, spacing_mm)
+    fitted = grid.refitted(wanted_mm)
+    np.testing.assert_allclose(np.multiply(fitted.shape, fitted.spacing_mm), np.multiply(shape, spacing_mm))
+    np.testing.assert_allclose(fitted.corners_mm.mean(axis=0), grid.corners_mm.mean(axis=0), atol=1e-9)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from volseg.config import (
     Normalization,
     Percentiles,
     PreprocessingConfig,
+    Unchanged,
     Window,
     ZScore,
     validate,
@@ -223,6 +225,54 @@ NORMALIZATIONS = (
 )
 
 
+RULES: list[dict[str, Any]] = [
+    {"axes": "stored"},
+    {"axes": "PIL", "grid": "extent"},
+    {"crop": "nonzero", "interpolation": "cubic"},
+    {"interpolation": "cubic", "coarse_axis": "nearest", "spacing_mm": (0.8, 0.7, 4.1)},
+    {"axes": "stored", "crop": "nonzero", "grid": "extent", "interpolation": "cubic", "coarse_axis": "nearest"},
+    {"spacing_mm": (0.9, None, None), "interpolation": "cubic"},
+]
+
+
+@pytest.mark.parametrize("rules", RULES, ids=str)
+def test_prediction_follows_the_rules_that_training_followed(rules: dict[str, Any], tmp_path: Path) -> None:
+    image, _ = make_case(0)
+    image.array[..., :3] = 0
+    order = STORAGE_ORDERS[11]
+    grid = image.geometry.reordered(order)
+    write_volume(Volume(np.ascontiguousarray(order.apply(image.array)), grid), tmp_path / "c0.nii.gz")
+    case = Case("case", {"c0": FileSource(tmp_path / "c0.nii.gz")})
+    config = config_of(("c0",), ZScore(fill_holes=True), (1.3, 0.8, 2.0))
+    tree = config.model_dump(mode="json")
+    config = validate({**tree, "preprocessing": {**tree["preprocessing"], **rules}}, "the test")
+    sample = preprocess(case, config.data, config.preprocessing, reference=False)
+    network = build_network(config.network, 1, config.data.outputs).eval()
+    prepared = Predictor([TrainedNetwork.of(network, config)]).prepare(case)
+    (seen,) = prepared.inputs
+    np.testing.assert_array_equal(seen.read(Box.whole(seen.shape)).numpy(), sample[IMAGE].numpy())
+    # Both lie where the part of the volume lies that networks see.
+    part = prepared.geometry.reordered(prepared.order).part(prepared.box)
+    centre = [np.mean(each.corners_mm, axis=0) for each in (part, geometry_of(sample[IMAGE]))]
+    np.testing.assert_allclose(*centre, atol=1e-4)
+    whole = Box.whole(prepared.geometry.reordered(prepared.order).shape)
+    assert ("nonzero" in rules.values()) == (prepared.box != whole)
+
+
+def test_zeros_outside_are_left_out_of_a_zscore_and_zeros_inside_are_not() -> None:
+    """One row: nothing, 3, a hole, 5, nothing; the mean of 3, 0 and 5 is 8 / 3."""
+    array = np.zeros((2, 5, 3, 3), np.float32)
+    array[0, 1:4] = 1
+    array[0, 1, 1, 1], array[0, 2, 1, 1], array[0, 3, 1, 1] = 3, 0, 5
+    array[1, 0, 0, 0] = 7  # another channel is not zero there, so that the corner is inside
+    values = np.append(array[0, 1:4].ravel(), 0.0)
+    normalize(array, [ZScore(fill_holes=True), Unchanged()])
+    assert array[0, 2, 1, 1] == pytest.approx((0 - values.mean()) / values.std(), rel=1e-5)
+    assert array[0, 0, 0, 0] == pytest.approx((0 - values.mean()) / values.std(), rel=1e-5)
+    assert array[0, 4].max() == array[0, 4].min() == 0
+    assert array[1, 0, 0, 0] == 7
+
+
 @pytest.mark.parametrize("spacing_mm", [(1.0, 1.1, 2.0), (1.0, 1.0, 1.0), (0.7, 1.9, 3.1)], ids=str)
 @pytest.mark.parametrize("channels", [1, 2, 3])
 @pytest.mark.parametrize("normalization", NORMALIZATIONS, ids=lambda each: f"{each.method}-{each.model_dump()}")
@@ -244,8 +294,8 @@ def test_prediction_shows_the_network_what_training_showed_it(
     trained = preprocess(case, config.data, config.preprocessing, reference=False)[IMAGE].numpy()
     network = build_network(config.network, channels, config.data.outputs).eval()
     (network_input,) = Predictor([TrainedNetwork.of(network, config)]).prepare(case).inputs
-    np.testing.assert_array_equal(network_input.read(Box.whole(network_input.network_shape)).numpy(), trained)
-    assert trained.shape == (channels, *network_input.network_shape)
+    np.testing.assert_array_equal(network_input.read(Box.whole(network_input.shape)).numpy(), trained)
+    assert trained.shape == (channels, *network_input.shape)
 
 
 def config_of(channels: tuple[str, ...], normalization: Normalization, spacing_mm: tuple[float, ...]) -> Config:

@@ -34,7 +34,8 @@ def facts_of_models(files: Sequence[Path]) -> Facts:
 def facts_of_config(config: Config) -> Facts:
     """What a person asks first about a training."""
     training = config.training
-    spacing = " x ".join(f"{size:g}" for size in config.preprocessing.spacing_mm)
+    sizes = config.preprocessing.spacing_mm
+    spacing = " x ".join("as it is" if size is None else f"{size:g}" for size in sizes)
     limits = {"minutes": training.minutes, "epochs": training.epochs, "target Dice": training.target_dice}
     return (
         ("network", config.network.name),

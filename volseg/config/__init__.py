@@ -13,14 +13,16 @@ from volseg.config.data import (
     Others,
     Percentiles,
     PreprocessingConfig,
+    PreprocessingRules,
     Region,
+    Unchanged,
     Window,
     ZScore,
     with_ignore,
 )
 from volseg.config.dicom import NO_RULES, DicomRules, SeriesRule, StructureConfig
 from volseg.config.domain import DomainConfig, IntensityRange
-from volseg.config.inference import InferenceConfig, LabelRule
+from volseg.config.inference import InferenceConfig, LabelRule, Steps, Weights
 from volseg.config.learning import LossConfig, OptimizerName, TrainingConfig
 from volseg.config.modality import MIXED, UNKNOWN, known_modality, named_modality
 from volseg.config.networks import (
@@ -49,7 +51,7 @@ from volseg.config.resolve import (
     read_overrides,
     validate,
 )
-from volseg.config.section import AXES
+from volseg.config.section import AXES, STORED, axis_number
 
 __all__ = [
     "AS_STATED",
@@ -57,6 +59,7 @@ __all__ = [
     "IGNORE",
     "MIXED",
     "NO_RULES",
+    "STORED",
     "UNKNOWN",
     "AttentionUnet",
     "AugmentationConfig",
@@ -83,18 +86,23 @@ __all__ = [
     "Percentiles",
     "PlainUNet",
     "PreprocessingConfig",
+    "PreprocessingRules",
     "ReadingRules",
     "Region",
     "ResidualEncoderUNet",
     "SegResNet",
     "SeriesRule",
+    "Steps",
     "StructureConfig",
     "SwinUNETR",
     "TrainingConfig",
     "UNet",
+    "Unchanged",
     "VNet",
+    "Weights",
     "Window",
     "ZScore",
+    "axis_number",
     "dump",
     "known_modality",
     "merge",

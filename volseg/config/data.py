@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from volseg.config.dicom import DicomRules, StructureConfig
 from volseg.config.modality import UNKNOWN, Modalities
-from volseg.config.section import Axis, ContradictionError, Fraction, Section, SpacingMm, Triple
+from volseg.config.section import Axis, ContradictionError, Fraction, Orientation, Section, SpacingMm, Triple
 from volseg.errors import DataError
 from volseg.image.naming import plain_name, refuse_one_name_twice
 from volseg.image.terminology import lookup
@@ -167,10 +167,16 @@ class DataConfig(DicomRules):
 
 
 class ZScore(Section):
-    """Per volume: subtract the mean, divide by the standard deviation, both over nonzero voxels if asked for."""
+    """Per volume: subtract the mean, divide by the standard deviation, both over nonzero voxels if asked for.
+
+    Attributes:
+        nonzero: Leave out voxels that are 0.
+        fill_holes: Of these, leave out only those that lie outside: not enclosed by voxels where any channel is not 0.
+    """
 
     method: Literal["zscore"] = "zscore"
     nonzero: bool = True
+    fill_holes: bool = False
 
 
 class _Range(Section):
@@ -215,17 +221,46 @@ class MinMax(Section):
     method: Literal["minmax"] = "minmax"
 
 
-Normalization = Annotated[ZScore | CtNormalization | Window | Percentiles | MinMax, Field(discriminator="method")]
+class Unchanged(Section):
+    """Intensities as they are."""
+
+    method: Literal["none"] = "none"
+
+
+Normalization = Annotated[
+    ZScore | CtNormalization | Window | Percentiles | MinMax | Unchanged, Field(discriminator="method")
+]
 
 
 Normalizations = Annotated[tuple[Normalization, ...], Field(min_length=1)]
 
 
-class PreprocessingConfig(Section):
-    """How every volume is brought to one form. The axes always become R, A, S (a permutation and flips, no resampling).
+class PreprocessingRules(Section):
+    """How every volume is brought to one form, but for what depends on the data.
 
     Attributes:
-        spacing_mm: Voxel size along R, A, S to which volumes are resampled (linear; references keep their labels).
+        axes: What networks see (a permutation and flips, no resampling): the direction of each axis, or `stored`, as
+            the file has them. Everything that is given per axis is given in this order.
+        crop: Leave out what lies outside the box of all voxels that are not 0 in some channel; it is background.
+        grid: How many voxels there are: `spacing` has exactly the voxel size that is asked for; `extent` fills the
+            volume exactly, with a voxel size as close to it as that allows.
+        interpolation: Of images, along straight lines or cubic splines; references keep their labels.
+        coarse_axis: Along the one axis whose voxels are more than three times as long as the others': `interpolated` as
+            along the others, or `nearest`, images as well as answers.
+    """
+
+    axes: Orientation = "RAS"
+    crop: Literal["none", "nonzero"] = "none"
+    grid: Literal["spacing", "extent"] = "spacing"
+    interpolation: Literal["linear", "cubic"] = "linear"
+    coarse_axis: Literal["interpolated", "nearest"] = "interpolated"
+
+
+class PreprocessingConfig(PreprocessingRules):
+    """How every volume is brought to one form.
+
+    Attributes:
+        spacing_mm: Voxel size along each axis to which volumes are resampled; null leaves it as it is.
         normalization: One entry per channel.
     """
 

@@ -8,14 +8,22 @@ from pydantic import Field
 
 from volseg.config.section import Axis, Section
 
+Steps = Literal["fixed", "even"]
+Weights = Literal["gaussian", "cut_gaussian"]
+
 
 class InferenceConfig(Section):
     """How a volume is segmented.
 
     Attributes:
-        overlap: Share of a patch that neighbouring patches have in common.
+        overlap: Share of a patch that neighbouring patches have in common, at least.
+        steps: Where patches lie: a `fixed` step apart, the last one at the end, as MONAI has them; or at `even`
+            distances, as nnU-Net has them.
+        weights: How much a patch counts away from its middle: a `gaussian` that never falls below a thousandth, as
+            MONAI's; or a `cut_gaussian`, which nnU-Net cuts after four deviations.
         batch_size: Patches that go through the network at once; on a CPU it is one.
         mirror_axes: Axes along which the volume is also mirrored and the answers averaged.
+        mirroring: Whether patches that share halves take `turns` among the mirror images, or `each` is seen in all.
         precision: Numbers that the network multiplies; auto takes the fastest that keeps the labels of fp32.
         backend: What runs the network: PyTorch, PyTorch compiled, or OpenVINO; auto takes the fastest on this machine.
         air: Blocks of 4 x 4 x 4 voxels no brighter than the darkest by this share of the range of intensities are air,
@@ -24,8 +32,11 @@ class InferenceConfig(Section):
     """
 
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    steps: Steps = "fixed"
+    weights: Weights = "gaussian"
     batch_size: Annotated[int, Field(ge=1)] = 2
     mirror_axes: tuple[Axis, ...] = ()
+    mirroring: Literal["turns", "each"] = "turns"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     backend: Literal["auto", "torch", "compile", "openvino"] = "auto"
     air: Annotated[float, Field(ge=0, lt=1)] | None = 0.02

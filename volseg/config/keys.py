@@ -11,7 +11,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
-from volseg.config.data import CtNormalization, MinMax, Percentiles, Window, ZScore
+from volseg.config.data import CtNormalization, MinMax, Percentiles, Unchanged, Window, ZScore
 from volseg.config.networks import (
     AttentionUnet,
     DynUNet,
@@ -41,6 +41,7 @@ _NORMALIZATIONS: Mapping[str, type[Section]] = {
     "window": Window,
     "percentiles": Percentiles,
     "minmax": MinMax,
+    "none": Unchanged,
 }
 #: What pydantic calls the members of the two unions in the place of an error.
 _UNION_MEMBERS = {**NETWORKS, **_NORMALIZATIONS}

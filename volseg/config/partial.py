@@ -9,7 +9,15 @@ from typing import Any, Self
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from volseg.config.data import AugmentationConfig, ChannelNames, LabelValues, Normalizations, Others, Region
+from volseg.config.data import (
+    AugmentationConfig,
+    ChannelNames,
+    LabelValues,
+    Normalizations,
+    Others,
+    PreprocessingRules,
+    Region,
+)
 from volseg.config.dicom import DicomRules, StructureConfig
 from volseg.config.domain import DomainConfig
 from volseg.config.inference import InferenceConfig, LabelRule
@@ -37,7 +45,7 @@ class PartialData(DicomRules):
     structures: Mapping[str, StructureConfig] = Field(default_factory=dict)
 
 
-class PartialPreprocessing(Section):
+class PartialPreprocessing(PreprocessingRules):
     """`PreprocessingConfig`, every key optional."""
 
     spacing_mm: SpacingMm | None = None

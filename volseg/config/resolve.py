@@ -15,7 +15,7 @@ from volseg.config.inference import InferenceConfig, LabelRule
 from volseg.config.keys import explained
 from volseg.config.learning import LossConfig, PatchConfig, TrainingConfig
 from volseg.config.networks import NetworkConfig
-from volseg.config.section import ContradictionError, Section
+from volseg.config.section import AXES, ContradictionError, Section, axis_number
 from volseg.config.yaml_words import DoubledKeyError, load_yaml
 from volseg.errors import ConfigError
 
@@ -54,6 +54,14 @@ class Config(Section):
             raise ContradictionError(
                 f"domain.intensities has {len(self.domain.intensities)} entries for {channels} channels",
                 hint=_PER_CHANNEL,
+            )
+        for axis in (*self.augmentation.flip_axes, *self.inference.mirror_axes):
+            axis_number(axis, self.preprocessing.axes)
+        if self.augmentation.swap_labels and (unsided := set(self.augmentation.flip_axes) - set(AXES)):
+            raise ContradictionError(
+                f"augmentation.flip_axes names {', '.join(sorted(unsided))}, which may be left-right, and swap_labels "
+                "names labels of two sides",
+                hint="name axes of the body in flip_axes, or none",
             )
         names = {label.name for label in self.data.output_labels}
         for rule in self.rules:

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Triple = tuple[float, float, float]
 IntTriple = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
-SpacingMm = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
+_SizeMm = Annotated[float, Field(gt=0)] | None
+#: Voxel size along each axis; null leaves it as it is.
+SpacingMm = tuple[_SizeMm, _SizeMm, _SizeMm]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Axis = Literal["left-right", "posterior-anterior", "inferior-superior"]
-#: The axes of a preprocessed volume, which is stored R, A, S.
+#: An axis by what it is in the body, or by its place among those that networks see.
+Axis = Literal["left-right", "posterior-anterior", "inferior-superior", "i", "j", "k"]
+#: The axes of the body, in the order R, A, S.
 AXES: tuple[Axis, ...] = ("left-right", "posterior-anterior", "inferior-superior")
+#: The axes that networks see as files have them, whatever they are in the body.
+STORED = "stored"
+_PLACES: tuple[Axis, ...] = ("i", "j", "k")
+_POSITIVE, _NEGATIVE = "RAS", "LPI"
 
 
 class ContradictionError(ValueError):
@@ -26,6 +33,40 @@ class ContradictionError(ValueError):
     def __init__(self, message: str, *, hint: str) -> None:
         super().__init__(message)
         self.hint = hint
+
+
+def _known_axes(value: str) -> str:
+    """A validator of the axes that networks see."""
+    letters = {_NEGATIVE[_POSITIVE.index(letter)] if letter in _POSITIVE else letter for letter in value}
+    if value != STORED and (len(value) != 3 or letters != set(_NEGATIVE)):
+        raise ContradictionError(
+            f"{value!r} names no axes", hint="three letters, one each of R or L, A or P, S or I, as RAS; or stored"
+        )
+    return value
+
+
+#: The direction of each axis that networks see, as "RAS" or "LPS", or `STORED`.
+Orientation = Annotated[str, AfterValidator(_known_axes)]
+
+
+def axis_number(axis: Axis, orientation: str) -> int:
+    """The place of an axis among those that networks see.
+
+    Args:
+        axis: Its name.
+        orientation: Of what networks see.
+
+    Raises:
+        ContradictionError: If it is an axis of the body, and nobody knows where that lies.
+    """
+    if axis in _PLACES:
+        return _PLACES.index(axis)
+    if orientation == STORED:
+        raise ContradictionError(
+            f"{axis} may be any axis where preprocessing.axes is {STORED}", hint="name i, j or k instead"
+        )
+    number = AXES.index(axis)
+    return next(n for n, letter in enumerate(orientation) if letter in (_POSITIVE[number], _NEGATIVE[number]))
 
 
 class Section(BaseModel):

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+Triple = tuple[int, int, int]
+
 
 class Box(NamedTuple):
     """A part of a grid: `array[box]` is what lies within, of a NumPy array as of a tensor.

@@ -7,6 +7,7 @@ exists nowhere else.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import permutations
@@ -171,8 +172,19 @@ class Geometry:
     @property
     def to_canonical(self) -> AxisOrder:
         """The storage order in which the axes run as close to R, A, S as a permutation and flips can bring them."""
-        axes = tuple(self._world_axes.index(world) for world in range(3))
-        flips = tuple(self.axis_codes[axis] in _NEGATIVE_CODES for axis in axes)
+        return self.order_towards(_POSITIVE_CODES)
+
+    def order_towards(self, codes: str) -> AxisOrder:
+        """The storage order in which the axes run as close to some directions as a permutation and flips bring them.
+
+        Args:
+            codes: Three letters, one for each new axis, of R or L, A or P, and S or I: "LPS".
+        """
+        worlds = [
+            _POSITIVE_CODES.index(code) if code in _POSITIVE_CODES else _NEGATIVE_CODES.index(code) for code in codes
+        ]
+        axes = tuple(self._world_axes.index(world) for world in worlds)
+        flips = tuple(self.axis_codes[axis] != code for axis, code in zip(axes, codes, strict=True))
         return AxisOrder(axes, flips)  # type: ignore[arg-type]  # three each
 
     def reordered(self, order: AxisOrder) -> Geometry:
@@ -195,11 +207,39 @@ class Geometry:
             The new grid; its voxel count per axis is the extent over the new spacing, rounded, at least 1.
         """
         ratio = np.asarray(spacing_mm, dtype=np.float64) / np.asarray(self.spacing_mm)
-        shape = np.maximum(1, np.round(np.asarray(self.shape) / ratio)).astype(int)
+        i, j, k = np.maximum(1, np.round(np.asarray(self.shape) / ratio)).astype(int).tolist()
+        return self.about_centre((i, j, k), spacing_mm)
+
+    def refitted(self, spacing_mm: tuple[float, float, float]) -> Geometry:
+        """A grid with the same axes that fills the same extent exactly, with whole voxels.
+
+        Args:
+            spacing_mm: Spacing along i, j, k that is wanted; the new one is as close to it as that allows.
+        """
+        ratio = np.asarray(self.spacing_mm) / np.asarray(spacing_mm, dtype=np.float64)
+        i, j, k = np.maximum(1, np.round(ratio * np.asarray(self.shape))).astype(int).tolist()
+        sizes = zip(self.spacing_mm, self.shape, (i, j, k), strict=True)
+        fitted_mm = [size_mm * size / new for size_mm, size, new in sizes]
+        return self.about_centre((i, j, k), (fitted_mm[0], fitted_mm[1], fitted_mm[2]))
+
+    def about_centre(self, shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]) -> Geometry:
+        """A grid with the same axes and the same centre, other voxels."""
+        ratio = np.asarray(spacing_mm, dtype=np.float64) / np.asarray(self.spacing_mm)
         # Voxel n of the new grid lies at old index  offset + n * ratio; the centres of both grids coincide.
         index = np.diag([*ratio, 1.0])
-        index[:3, 3] = (np.asarray(self.shape) - 1) / 2 - (shape - 1) / 2 * ratio
-        return Geometry(tuple(shape.tolist()), self.affine @ index)
+        index[:3, 3] = (np.asarray(self.shape) - 1) / 2 - (np.asarray(shape) - 1) / 2 * ratio
+        return Geometry(shape, self.affine @ index)
+
+    def part(self, box: Sequence[slice]) -> Geometry:
+        """The grid of a part that is cut out.
+
+        Args:
+            box: Of each axis which voxels.
+        """
+        shift = np.eye(4)
+        shift[:3, 3] = [side.start for side in box]
+        i, j, k = (side.stop - side.start for side in box)
+        return Geometry((i, j, k), self.affine @ shift)
 
     def world(self, index: ArrayLike) -> NDArray[np.float64]:
         """(..., 3) voxel indices -> (..., 3) RAS+ mm."""

@@ -12,15 +12,18 @@ import numpy as np
 
 #: A voxel this close to another, in voxels, is at its place.
 _ROUNDING = 0.02
+#: An axis is coarse when its voxels are longer than the shortest by more than this factor (nnU-Net, Isensee et al.).
+_ANISOTROPY = 3.0
 
 if TYPE_CHECKING:
     import torch
 
-    Triple = tuple[float, float, float]
     Shape = tuple[int, int, int]
 
+Spacing = tuple[float, float, float]
 
-def resample_linear(array: torch.Tensor, spacing_mm: Triple, shape: Shape, new_spacing_mm: Triple) -> torch.Tensor:
+
+def resample_linear(array: torch.Tensor, spacing_mm: Spacing, shape: Shape, new_spacing_mm: Spacing) -> torch.Tensor:
     """Interpolate linearly along each axis; beyond the outermost voxel centres the value stays.
 
     Args:
@@ -38,7 +41,7 @@ def resample_linear(array: torch.Tensor, spacing_mm: Triple, shape: Shape, new_s
     return array
 
 
-def resample_nearest(array: torch.Tensor, spacing_mm: Triple, shape: Shape, new_spacing_mm: Triple) -> torch.Tensor:
+def resample_nearest(array: torch.Tensor, spacing_mm: Spacing, shape: Shape, new_spacing_mm: Spacing) -> torch.Tensor:
     """Take the nearest voxel: no value appears that was not there.
 
     Args and result as `resample_linear`, for any dtype.
@@ -47,22 +50,50 @@ def resample_nearest(array: torch.Tensor, spacing_mm: Triple, shape: Shape, new_
 
     for axis in range(3):
         positions = sample_positions(array.shape[axis + 1], spacing_mm[axis], shape[axis], new_spacing_mm[axis])
-        nearest = np.minimum(np.floor(positions + 0.5).astype(np.int64), array.shape[axis + 1] - 1)
-        array = array.index_select(axis + 1, torch.from_numpy(nearest))
+        nearest = nearest_positions(positions, array.shape[axis + 1])
+        array = array.index_select(axis + 1, torch.from_numpy(nearest.astype(np.int64)))
     return array
 
 
-def sample_positions(size: int, spacing_mm: float, new_size: int, new_spacing_mm: float) -> np.ndarray:
+def sample_positions(
+    size: int, spacing_mm: float, new_size: int, new_spacing_mm: float, beyond: float = 0.0
+) -> np.ndarray:
     """Where the voxels of the new grid lie along one axis of the old.
+
+    Args:
+        size: Voxels of the old grid.
+        spacing_mm: Its spacing.
+        new_size: Voxels of the new one.
+        new_spacing_mm: Its spacing.
+        beyond: How many voxels outside the outermost centres they may lie.
 
     Returns:
         (new_size,) float64 indices of the old grid, clamped to it. Where all are whole but for what rounding a voxel
         size to four digits makes of them, they are whole, so that voxels are copied and not resampled.
     """
     step = new_spacing_mm / spacing_mm
-    positions = np.clip((size - 1) / 2 + (np.arange(new_size) - (new_size - 1) / 2) * step, 0.0, size - 1.0)
+    positions = (size - 1) / 2 + (np.arange(new_size) - (new_size - 1) / 2) * step
+    positions = np.clip(positions, -beyond, size - 1.0 + beyond)
     whole = np.rint(positions)
-    return whole if np.abs(positions - whole).max() < _ROUNDING else positions
+    return np.clip(whole, 0.0, size - 1.0) if np.abs(positions - whole).max() < _ROUNDING else positions
+
+
+def nearest_positions(positions: np.ndarray, size: int) -> np.ndarray:
+    """(N,) places along an axis -> the voxels they lie in, as float64 indices of the grid."""
+    return np.clip(np.floor(positions + 0.5), 0.0, size - 1.0)
+
+
+def coarse_axis(*spacings_mm: Spacing) -> int | None:
+    """The axis along which voxels are more than three times as long as the shortest, if there is only one.
+
+    Args:
+        spacings_mm: Voxel sizes along each axis of several grids; the first that has long voxels decides.
+    """
+    for spacing_mm in spacings_mm:
+        if max(spacing_mm) / min(spacing_mm) > _ANISOTROPY:
+            longest = [axis for axis, size_mm in enumerate(spacing_mm) if size_mm == max(spacing_mm)]
+            return longest[0] if len(longest) == 1 else None
+    return None
 
 
 def interpolate_axis(array: torch.Tensor, axis: int, positions: np.ndarray) -> torch.Tensor:

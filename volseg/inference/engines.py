@@ -16,7 +16,7 @@ from torch import nn
 
 from volseg.config import InferenceConfig
 from volseg.errors import ConfigError, MemoryShortageError
-from volseg.inference.network_input import Triple
+from volseg.image.box import Triple
 from volseg.inference.network_rewriting import rewrite, rewrite_for_torch
 from volseg.inference.sliding import InferFn
 from volseg.model.networks import choose_precision

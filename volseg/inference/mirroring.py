@@ -3,18 +3,73 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from volseg.config import AXES
+from volseg.config import Config, axis_number
 from volseg.inference.sliding import Flip, InferFn
 from volseg.inference.windows import Windows
 
 
-def mirrored(run: InferFn, axes: Sequence[str]) -> InferFn:
-    """Average the answers to a patch and to all its mirror images along some axes."""
-    _, *images = views(axes)
+@dataclass(frozen=True)
+class Mirroring:
+    """The mirror images that are looked at, too.
+
+    Attributes:
+        axes: The axes 0, 1, 2 along which there are any.
+        in_turns: Whether windows may take turns among them; otherwise each is seen in all.
+    """
+
+    axes: tuple[int, ...] = ()
+    in_turns: bool = True
+
+    @classmethod
+    def of(cls, config: Config) -> Mirroring:
+        """What a configuration wants."""
+        axes = tuple(axis_number(axis, config.preprocessing.axes) for axis in config.inference.mirror_axes)
+        return cls(axes, config.inference.mirroring == "turns")
+
+    @property
+    def views(self) -> list[Flip]:
+        """The volume and all its mirror images: of each, the axes that are reversed."""
+        return [tuple(axis for n, axis in enumerate(self.axes) if bits >> n & 1) for bits in range(2 ** len(self.axes))]
+
+    def passes(self, windows: Windows) -> int:
+        """Count how often a network sees each window: once where windows take turns among the mirror images.
+
+        Where neighbours share at least half of their voxels, several windows see each voxel. When they take turns, all
+        mirror images have a say and mirroring costs nothing (benchmarks/TRAINING.md). Otherwise each window is seen in
+        all.
+        """
+        images = 2 ** len(self.axes)
+        steps = [
+            (step, side)
+            for starts, side in zip(windows.starts, windows.patch, strict=True)
+            for step in np.diff(starts).tolist()
+        ]
+        share_halves = all(2 * step <= side for step, side in steps)
+        return 1 if self.in_turns and share_halves and 1 + len(steps) >= images else images
+
+    def applied(self, run: InferFn, windows: Windows) -> tuple[InferFn, list[Flip]]:
+        """Average over mirror images: one of them in each window where windows take turns, else all of them.
+
+        Args:
+            run: The network.
+            windows: Where it looks.
+
+        Returns:
+            What to run in each window, and the views that windows take turns among.
+        """
+        if self.passes(windows) == 1:
+            return run, self.views
+        return mirrored(run, self.views), [()]
+
+
+def mirrored(run: InferFn, views: Sequence[Flip]) -> InferFn:
+    """Average the answers to a patch and to its mirror images; the first view is the patch itself."""
+    _, *images = views
     if not images:
         return run
 
@@ -24,44 +79,6 @@ def mirrored(run: InferFn, axes: Sequence[str]) -> InferFn:
         for flip in images:
             dimensions = [axis + 2 for axis in flip]
             total += torch.flip(run(torch.flip(patches, dimensions)), dimensions)
-        return total / (1 + len(images))
+        return total / len(views)
 
     return average
-
-
-def views(axes: Sequence[str]) -> list[Flip]:
-    """A volume and all its mirror images along some axes: of each, the axes R, A, S (0, 1, 2) that are reversed."""
-    numbers = [AXES.index(axis) for axis in axes]
-    return [tuple(axis for n, axis in enumerate(numbers) if bits >> n & 1) for bits in range(2 ** len(numbers))]
-
-
-def passes(axes: Sequence[str], windows: Windows) -> int:
-    """Count how often a network sees each window: once where windows take turns among the mirror images.
-
-    Where neighbours share at least half of their voxels, several windows see each voxel. When they take turns, all
-    mirror images have a say and mirroring costs nothing (benchmarks/TRAINING.md). Otherwise each window is seen in all.
-    """
-    images = 2 ** len(axes)
-    steps = [
-        (step, side)
-        for starts, side in zip(windows.starts, windows.patch, strict=True)
-        for step in np.diff(starts).tolist()
-    ]
-    share_halves = all(2 * step <= side for step, side in steps)
-    return 1 if share_halves and 1 + len(steps) >= images else images
-
-
-def in_turns(run: InferFn, axes: Sequence[str], windows: Windows) -> tuple[InferFn, list[Flip]]:
-    """Average over mirror images: one of them in each window where windows overlap enough, else all of them.
-
-    Args:
-        run: The network.
-        axes: To mirror along.
-        windows: Where it looks.
-
-    Returns:
-        What to run in each window, and the views that windows take turns among.
-    """
-    if passes(axes, windows) == 1:
-        return run, views(axes)
-    return mirrored(run, axes), [()]

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from volseg.image.box import Box
-from volseg.inference.mirroring import in_turns
-from volseg.inference.network_input import NetworkInput, Triple
+from volseg.config import Steps, Weights
+from volseg.image.box import Box, Triple
+from volseg.image.resampled import ResampledVolume
+from volseg.inference.mirroring import Mirroring
 from volseg.inference.restore import Decide, Target, find_targets, interpolate, restore
 from volseg.inference.sliding import Course, InferFn, Slab, slide
 from volseg.inference.tissue import Tissue
@@ -41,18 +42,22 @@ class Network:
         sums_dtype: In what its answers are added up.
         patch: Voxels of a patch.
         overlap: Share of a patch that neighbouring ones have in common.
-        mirror_axes: Axes along which what it sees is also mirrored.
+        mirroring: Which mirror images it sees, too.
         outputs: Logits per voxel.
         device: Where it runs.
+        steps: How far patches are apart.
+        weights: How much their voxels count.
     """
 
     run: InferFn
     sums_dtype: torch.dtype
     patch: Triple
     overlap: float
-    mirror_axes: Sequence[str]
+    mirroring: Mirroring
     outputs: int
     device: torch.device
+    steps: Steps = "fixed"
+    weights: Weights = "gaussian"
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,7 @@ class Work:
 
 def segment(
     networks: Sequence[Network],
-    inputs: Sequence[NetworkInput],
+    inputs: Sequence[ResampledVolume],
     tissue: Tissue | None,
     decide: Decide,
     limits: Limits,
@@ -130,7 +135,7 @@ def segment(
     axis, across = _axes(laid[0])
     strips = _count_strips(networks, laid, axis, across, limits.memory_gb)
     parts = [
-        find_targets(network_input.native_positions, windows.covered, across, strips)
+        find_targets(network_input.resampling.positions_back, windows.covered, across, strips)
         for network_input, windows in zip(inputs, laid, strict=True)
     ]
     work.windows = sum(
@@ -140,7 +145,7 @@ def segment(
     def slabs(n: int, target: Target) -> Iterator[Slab]:
         network = networks[n]
         batch = limits.batch_size if network.device.type != "cpu" else 1
-        run, views = in_turns(network.run, network.mirror_axes, laid[n])
+        run, views = network.mirroring.applied(network.run, laid[n])
         course = Course(axis, target.source, batch, network.sums_dtype, network.device, views)
         return slide(work.watched(run), network.outputs, inputs[n], laid[n], course)
 
@@ -167,9 +172,10 @@ def default_memory_gb() -> float:
     return min(_LARGEST_DEFAULT_GB, total_gb() / 2)
 
 
-def _lay(network: Network, network_input: NetworkInput, tissue: Tissue | None, *, crop: bool) -> Windows:
-    shape = network_input.network_shape
-    windows = lay(shape, network.patch, network.overlap, tissue.box(shape) if tissue and crop else None)
+def _lay(network: Network, network_input: ResampledVolume, tissue: Tissue | None, *, crop: bool) -> Windows:
+    shape = network_input.shape
+    box = tissue.box(shape) if tissue and crop else None
+    windows = lay(shape, network.patch, network.overlap, box, network.steps, network.weights)
     if tissue is None:
         return windows
     wanted = np.zeros_like(windows.wanted)

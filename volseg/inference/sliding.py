@@ -12,8 +12,9 @@ from functools import cache
 import torch
 from torch.nn import functional
 
-from volseg.image.box import Box
-from volseg.inference.network_input import NetworkInput, Triple
+from volseg.config import Weights
+from volseg.image.box import Box, Triple
+from volseg.image.resampled import ResampledVolume
 from volseg.inference.windows import Windows, importance
 
 #: Patches (B, C, *patch) float32 -> logits (B, outputs, *patch); fastest with the outputs of a voxel side by side.
@@ -63,7 +64,9 @@ class Course:
     views: Sequence[Flip] = ((),)
 
 
-def slide(run: InferFn, outputs: int, network_input: NetworkInput, windows: Windows, course: Course) -> Iterator[Slab]:
+def slide(
+    run: InferFn, outputs: int, network_input: ResampledVolume, windows: Windows, course: Course
+) -> Iterator[Slab]:
     """Run a network over a part of a volume.
 
     Args:
@@ -95,7 +98,7 @@ def slide(run: InferFn, outputs: int, network_input: NetworkInput, windows: Wind
         yield sums.finished(windows.next_row(axis, row))
 
 
-def look(network_input: NetworkInput, windows: Windows, place: Triple) -> torch.Tensor:
+def look(network_input: ResampledVolume, windows: Windows, place: Triple) -> torch.Tensor:
     """(C, *patch) what the network sees in one window."""
     seen = windows.box(place)
     return _cut(network_input.read(seen), seen, windows, place)
@@ -125,7 +128,7 @@ def sliding_window(
         (outputs, R, A, S) float32 logits on the CPU.
     """
     _, *shape = image.shape
-    network_input = NetworkInput.at_network_spacing(image.numpy())
+    network_input = ResampledVolume.as_it_is(image.numpy())
     course = Course(0, windows.covered, batch, torch.float32, device, views)
     logits = torch.empty(*shape, outputs)
     for slab in slide(run, outputs, network_input, windows, course):
@@ -148,12 +151,12 @@ class _Sums:
         shared = windows.box(place).intersection(self.box)
         inside, window = shared.seen_from(self.box.origin), shared.seen_from(windows.corner(place))
         logits, target = answer.to(self.sums.device).movedim(0, -1)[window], self.sums[inside]
-        weights = _spread(windows.patch, len(answer), target.dtype, target.device)[window]
+        weights = _spread(windows.patch, windows.weights, len(answer), target.dtype, target.device)[window]
         planes = max(1, _NUMBERS_AT_ONCE // logits[0].numel())
         for n in range(0, len(logits), planes):
             few = slice(n, n + planes)
             target[few].addcmul_(logits[few].to(target.dtype), weights[few].expand_as(logits[few]).contiguous())
-        self.weights[inside] += _importance_on(self.weights.device, windows.patch)[window]
+        self.weights[inside] += _importance_on(self.weights.device, windows.patch, windows.weights)[window]
 
     def finished(self, end: int) -> Slab:
         """What lies before `end` along the axis."""
@@ -176,18 +179,18 @@ class _Sums:
 
 
 @cache
-def _importance_on(device: torch.device, patch: Triple) -> torch.Tensor:
+def _importance_on(device: torch.device, patch: Triple, weights: Weights) -> torch.Tensor:
     """The weights of a window, copied to a GPU only once: every copy waits for what the GPU is doing."""
-    return importance(patch).to(device)
+    return importance(patch, weights).to(device)
 
 
 @cache
-def _spread(patch: Triple, outputs: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+def _spread(patch: Triple, weights: Weights, outputs: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """(*patch, outputs or 1) the weights of a window, spread over the outputs where that takes little memory."""
-    weights = importance(patch)[..., None].to(device, dtype)
-    if weights.numel() * outputs > _NUMBERS_AT_ONCE:
-        return weights
-    return weights.expand(*patch, outputs).contiguous()
+    spread = importance(patch, weights)[..., None].to(device, dtype)
+    if spread.numel() * outputs > _NUMBERS_AT_ONCE:
+        return spread
+    return spread.expand(*patch, outputs).contiguous()
 
 
 def _mirror(volume: torch.Tensor, flip: Flip) -> torch.Tensor:

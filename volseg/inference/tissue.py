@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.config import CtNormalization, Normalization, Window
-from volseg.image.box import Box
-from volseg.inference.network_input import Triple
+from volseg.image.box import Box, Triple
 
 #: Voxels along each side of the blocks whose mean is looked at: noise averages out, and thin things still show.
 _BLOCK = 4

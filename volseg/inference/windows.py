@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -10,11 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from volseg.image.box import Box
-from volseg.inference.network_input import Triple
+from volseg.config import Steps, Weights
+from volseg.image.box import Box, Triple
 
 #: Standard deviation of the Gaussian that weighs a window's voxels, as a share of its side (nnU-Net, Isensee et al.).
 _SIGMA = 0.125
+#: Of nnU-Net's Gaussian, which is a float16: what its smallest number is counts where it is cut.
+_LARGEST_WEIGHT = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,12 +29,14 @@ class Windows:
         patch: Voxels of a window; where the volume is shorter, windows reach beyond both of its ends alike.
         starts: Per axis the first voxels of the windows, ascending; negative where windows reach beyond the volume.
         wanted: (len(starts[0]), len(starts[1]), len(starts[2])) which of them are computed.
+        weights: How much their voxels count.
     """
 
     shape: Triple
     patch: Triple
     starts: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
     wanted: NDArray[np.bool_]
+    weights: Weights = "gaussian"
 
     @property
     def count(self) -> int:
@@ -79,44 +84,76 @@ class Windows:
         )
 
 
-def lay(shape: Triple, patch: Triple, overlap: float, box: Box | None = None) -> Windows:
+def lay(
+    shape: Triple,
+    patch: Triple,
+    overlap: float,
+    box: Box | None = None,
+    steps: Steps = "fixed",
+    weights: Weights = "gaussian",
+) -> Windows:
     """Lay the fewest windows that cover a box and overlap by no less than asked for.
 
     Args:
         shape: Voxels of the volume.
         patch: Voxels of a window.
         overlap: Share of a window that neighbours have in common, at least.
-        box: What must be covered; all of the volume if not given. Without it the windows are where MONAI's
-            `sliding_window_inference` has them.
+        box: What must be covered; all of the volume if not given. Without it, and with fixed steps, the windows are
+            where MONAI's `sliding_window_inference` has them; with even ones, where nnU-Net has them.
+        steps: How far they are apart.
+        weights: How much their voxels count.
 
     Returns:
         The windows, all wanted.
     """
     r, a, s = (
-        _starts(side.start, side.stop, size, length, overlap)
+        _starts(side.start, side.stop, size, length, overlap, steps)
         for side, size, length in zip(box or Box.whole(shape), shape, patch, strict=True)
     )
-    return Windows(shape, patch, (r, a, s), np.ones((len(r), len(a), len(s)), dtype=bool))
+    return Windows(shape, patch, (r, a, s), np.ones((len(r), len(a), len(s)), dtype=bool), weights)
 
 
 @cache
-def importance(patch: Triple) -> torch.Tensor:
-    """(R, A, S) float32: how much a window's voxels count, a Gaussian about its middle that never falls below 0.001.
+def importance(patch: Triple, weights: Weights = "gaussian") -> torch.Tensor:
+    """(R, A, S) float32: how much a window's voxels count, a Gaussian about its middle.
 
-    It is MONAI's, so that both give the same answer.
+    It is MONAI's or nnU-Net's, so that both give the same answer.
     """
-    from monai.data.utils import compute_importance_map  # MONAI takes seconds to import
+    match weights:
+        case "gaussian":
+            from monai.data.utils import compute_importance_map  # MONAI takes seconds to import
 
-    weights: torch.Tensor = compute_importance_map(patch, mode="gaussian", sigma_scale=_SIGMA)
-    return weights.reshape(patch)
+            found: torch.Tensor = compute_importance_map(patch, mode="gaussian", sigma_scale=_SIGMA)
+            return found.reshape(patch)
+        case "cut_gaussian":
+            return _cut_gaussian(patch)
 
 
-def _starts(begin: int, end: int, size: int, length: int, overlap: float) -> tuple[int, ...]:
+def _cut_gaussian(patch: Triple) -> torch.Tensor:
+    """A Gaussian about the voxel behind the middle, cut after four deviations; beyond, the least that is above 0."""
+    from scipy import ndimage
+
+    gaussian = np.ones((1, 1, 1))
+    for axis, side in enumerate(patch):
+        impulse = np.zeros(side)
+        impulse[side // 2] = 1.0
+        line = ndimage.gaussian_filter1d(impulse, side * _SIGMA, mode="constant")
+        gaussian = gaussian * line.reshape([-1 if n == axis else 1 for n in range(3)])
+    weights = torch.from_numpy(gaussian / gaussian.max() * _LARGEST_WEIGHT).to(torch.float16).float()
+    weights[weights == 0] = weights[weights > 0].min()
+    return weights
+
+
+def _starts(begin: int, end: int, size: int, length: int, overlap: float, steps: Steps) -> tuple[int, ...]:
     if size <= length:
         return (-((length - size) // 2),)
     # A box shorter than a window is seen with what lies around it.
     begin = min(begin, max(0, (begin + end - length) // 2)) if end - begin < length else begin
     begin = min(begin, size - length)
-    step = max(1, int(length * (1 - overlap)))
     last = max(begin, min(end, size) - length)
-    return (*range(begin, last, step), last)
+    match steps:
+        case "fixed":
+            return (*range(begin, last, max(1, int(length * (1 - overlap)))), last)
+        case "even":
+            count = math.ceil((last - begin) / (length * (1 - overlap)))
+            return tuple(dict.fromkeys(round(begin + (last - begin) / max(count, 1) * n) for n in range(count + 1)))

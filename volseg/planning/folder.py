@@ -12,7 +12,7 @@ import torch
 
 from volseg.cases import Dataset, choose_splits, find_dataset
 from volseg.cases.stated_names import refuse_unclear_values, tell_of_names
-from volseg.config import NetworkName, PartialConfig, TrainingConfig
+from volseg.config import NetworkName, PartialConfig, PreprocessingRules, TrainingConfig
 from volseg.model.checkpoint import load_weights
 from volseg.model.devices import choose_device
 from volseg.planning.fingerprint import Look, fingerprint_of, look_at_cases, told
@@ -131,7 +131,7 @@ def _inherited(training: TrainingConfig) -> dict[str, Any]:
     tree = config.model_dump(mode="json")
     return {
         "network": tree["network"],
-        "preprocessing": {"spacing_mm": tree["preprocessing"]["spacing_mm"]},
+        "preprocessing": {key: tree["preprocessing"][key] for key in ("spacing_mm", *PreprocessingRules.model_fields)},
         "training": {
             "optimizer": tree["training"]["optimizer"],
             "learning_rate": _FINE_TUNING * tree["training"]["learning_rate"],

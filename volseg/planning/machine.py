@@ -16,6 +16,7 @@ _SHARE_OF_GPU = 0.7
 _SHARE_OF_MEMORY = 0.5
 #: Patches beyond what this holds make a step longer and the network hardly better.
 _MOST_GPU_GB = 12.0
+_MOST_GPU_PATCHES = 4
 _MOST_WORKERS = 8
 
 
@@ -28,6 +29,7 @@ class Machine:
         most_features: Where there is time for them.
         memory_gb: What a training step may take.
         workers: Threads that make patches beside the network.
+        most_patches: In a step.
         alternatives: Keys of `training` and values that may make a step faster than what they are by default.
     """
 
@@ -35,6 +37,7 @@ class Machine:
     most_features: int
     memory_gb: float
     workers: int
+    most_patches: int
     alternatives: tuple[tuple[str, str], ...] = ()
 
     def features_that_fit(self, voxels: int, voxel_bytes: float) -> list[int]:
@@ -48,8 +51,9 @@ class Machine:
         return [self.features, self.most_features] if fits and self.most_features > self.features else [self.features]
 
 
-#: The network itself takes all cores; one thread makes patches faster than they are used up.
-CPU = Machine(features=16, most_features=32, memory_gb=4.0, workers=1)
+#: The network itself takes all cores; one thread makes patches faster than they are used up. A step takes as long as
+#: its patches together, and twice as many steps of two taught more than steps of four (benchmarks/TRAINING.md).
+CPU = Machine(features=16, most_features=32, memory_gb=4.0, workers=1, most_patches=2)
 
 
 def this_machine(device: torch.device) -> Machine:
@@ -74,4 +78,4 @@ def with_gpu(total_gb: float, cores: int) -> Machine:
         cores: Of the CPU, as far as they may be used.
     """
     memory_gb, workers = min(_SHARE_OF_GPU * total_gb, _MOST_GPU_GB), max(1, min(cores - 1, _MOST_WORKERS))
-    return Machine(32, 32, memory_gb, workers, (("memory_format", "contiguous"),))
+    return Machine(32, 32, memory_gb, workers, _MOST_GPU_PATCHES, (("memory_format", "contiguous"),))

@@ -28,7 +28,8 @@ _BYTES_PER_VOXEL = {"unet": 2_500, "vnet": 5_000, "dynunet": 5_000, "segresnet":
 _BYTES_PER_VOXEL_OTHER = 8_000
 #: Of each output beyond a few: logits on three levels, their probabilities, the reference, and their gradients.
 _BYTES_PER_OUTPUT, _FEW_OUTPUTS = 55, 8
-_LARGEST_BATCH = 4
+#: Steps have at least so many patches, which half of the memory each must hold.
+_FEWEST_PATCHES = 2
 #: Of a V-Net at full resolution: the paper's last, and what a slow processor has time for.
 _VNET_FEATURES = (4, 8, 16)
 #: Of a run without a limit: how often training sees everything, and the fewest and most steps that this may come to.
@@ -43,7 +44,7 @@ def make_plan(
     fingerprint: Fingerprint,
     network: NetworkName = "dynunet",
     machine: Machine = CPU,
-    given_spacing_mm: tuple[float, float, float] | None = None,
+    given_spacing_mm: tuple[float | None, float | None, float | None] | None = None,
     given_modality: Sequence[str] = (),
     optimizer: OptimizerName = "muon",
 ) -> Plan:
@@ -53,7 +54,7 @@ def make_plan(
         fingerprint: Of the data.
         network: Which network.
         machine: What training will run on.
-        given_spacing_mm: The voxel size, if it is decided already.
+        given_spacing_mm: The voxel size, if it is decided already; along axes where it is None volumes keep their own.
         given_modality: Of each channel or of all, if it is decided already.
         optimizer: What learns.
 
@@ -64,12 +65,17 @@ def make_plan(
         DataError: If the cases are not all of one modality, and nobody said what they are.
     """
     modalities, modality_reason = plan_modality(fingerprint, given_modality)
-    spacing_mm, spacing_reason = (given_spacing_mm, "given") if given_spacing_mm else _plan_spacing(fingerprint)
+    spacing_mm, spacing_reason = _plan_spacing(fingerprint)
+    if given_spacing_mm:
+        r, a, s = (
+            planned if given is None else given for given, planned in zip(given_spacing_mm, spacing_mm, strict=True)
+        )
+        spacing_mm, spacing_reason = (r, a, s), "given"
     shape = np.median(fingerprint.shapes * fingerprint.spacings_mm / spacing_mm, axis=0)
     outputs = len(fingerprint.regions) or len(fingerprint.labels) + 1
-    voxels = machine.memory_gb * 1e9 / 2 / _voxel_bytes(network, outputs)
+    voxels = machine.memory_gb * 1e9 / _FEWEST_PATCHES / _voxel_bytes(network, outputs)
     patch, topology = plan_patch(shape, spacing_mm, network, voxels, _usual_features(network, machine))
-    batch = int(np.clip(2 * voxels // math.prod(patch), 2, _LARGEST_BATCH))
+    batch = int(np.clip(_FEWEST_PATCHES * voxels // math.prod(patch), _FEWEST_PATCHES, machine.most_patches))
     steps, length_reason = _plan_steps(len(fingerprint.cases), shape, patch, batch)
     normalizations = [_plan_normalization(fingerprint, channel, word) for channel, word in enumerate(modalities)]
     flips, swaps, flip_reason = _plan_flips(fingerprint)
@@ -77,7 +83,10 @@ def make_plan(
     air, air_reason = _plan_air(fingerprint, [entry for entry, _ in normalizations])
     tree: dict[str, Any] = {
         "data": {**_plan_data(fingerprint), "modality": modalities},
-        "preprocessing": {"spacing_mm": spacing_mm, "normalization": [entry for entry, _ in normalizations]},
+        "preprocessing": {
+            "spacing_mm": given_spacing_mm or spacing_mm,
+            "normalization": [entry for entry, _ in normalizations],
+        },
         "patches": {"size": patch},
         "network": topology,
         "augmentation": {"flip_axes": flips, "swap_labels": swaps},
@@ -104,7 +113,8 @@ def make_plan(
         "augmentation.flip_axes": flip_reason,
         "inference.air": air_reason,
         "inference.mirror_axes": mirror_reason,
-        "training.batch_size": f"as many patches as fit, from 2 to {_LARGEST_BATCH}",
+        "training.batch_size": f"as many patches as fit, from {_FEWEST_PATCHES} to {machine.most_patches}; on a CPU "
+        "time is better spent on more steps of few (benchmarks/TRAINING.md)",
         "training.optimizer": "in the runs compared it came to a Dice sooner than AdamW (benchmarks/TRAINING.md)",
         "training.learning_rate": "the best of those compared (benchmarks/TRAINING.md)",
         "training.default_steps": length_reason,

@@ -18,13 +18,13 @@ _SHARE_OF_STEPS = 0.8
 #: What trials may take: a share of the time limit, and never more than so many seconds.
 _SHARE_OF_TRIALS, _LONGEST_TRIALS = 0.03, 20.0
 #: Steps after which twice the features had learned more in the runs compared (benchmarks/TRAINING.md).
-_STEPS_OF_A_WIDER_NETWORK = 600
+_STEPS_OF_A_WIDER_NETWORK = 1_200
 #: Twice the features take four times the multiplications, and at least so many times as long.
 _LEAST_FACTOR, _FACTOR = 2.5, 4.0
 #: Another way to compute a step must be so much faster: less is within what a busy machine makes of one measurement.
 _WORTHWHILE = 1.05
 #: With fewer steps networks learned next to nothing; with so many they were of use (benchmarks/TRAINING.md).
-_LEAST_STEPS, _USEFUL_STEPS = 50, 150
+_LEAST_STEPS, _USEFUL_STEPS = 100, 200
 
 logger = logging.getLogger(__name__)
 

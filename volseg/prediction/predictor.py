@@ -18,9 +18,11 @@ import torch
 from numpy.typing import NDArray
 
 from volseg.cases import Case, read_images
-from volseg.config import DataConfig, dump
+from volseg.config import STORED, DataConfig, dump
 from volseg.errors import CheckpointError, DataError, MemoryShortageError
-from volseg.image.geometry import Geometry
+from volseg.image.box import Box
+from volseg.image.geometry import AxisOrder, Geometry
+from volseg.image.resampled import ResampledVolume
 from volseg.image.volume import Mask, Volume
 from volseg.inference.engine_trials import default_cache, fastest_engine, remember, remembered, trial_key, try_engines
 from volseg.inference.engines import (
@@ -33,12 +35,12 @@ from volseg.inference.engines import (
     start,
     subtract_cutoffs,
 )
-from volseg.inference.network_input import Box, NetworkInput
+from volseg.inference.mirroring import Mirroring
 from volseg.inference.segmentation import Limits, Network, OnWindow, Work, default_memory_gb, ignore_windows, segment
 from volseg.inference.sliding import look
 from volseg.inference.tissue import Tissue, find_tissue
 from volseg.inference.windows import lay
-from volseg.io import stated_modality
+from volseg.io import SeriesSource, stated_modality
 from volseg.io.disk_errors import output_error
 from volseg.model.checkpoint import TrainedNetwork
 from volseg.model.domain import ImageTraits, mismatches
@@ -65,13 +67,17 @@ class Prepared:
 
     Attributes:
         geometry: The grid of its first channel, as it was stored.
+        order: To the axes that networks see.
+        box: The part that they see, in that order.
         inputs: For each kind of preprocessing among the models.
         tissue: Where there is anything but air; None if everything is to be looked at.
         mismatches: How it lies clearly outside what the models were trained on.
     """
 
     geometry: Geometry
-    inputs: tuple[NetworkInput, ...]
+    order: AxisOrder
+    box: Box
+    inputs: tuple[ResampledVolume, ...]
     tissue: Tissue | None
     mismatches: tuple[str, ...] = ()
 
@@ -129,7 +135,7 @@ class Predictor:
         cache: Folder in which it is remembered how a model runs fastest; by default one of the user's.
 
     Raises:
-        CheckpointError: If the models differ in channels, labels or regions.
+        CheckpointError: If the models differ in channels, labels or regions, or in the part of a volume that they see.
     """
 
     def __init__(self, models: Sequence[TrainedNetwork], cache: Path | None = None) -> None:
@@ -156,9 +162,23 @@ class Predictor:
             DataError: If the images cannot be used.
             GeometryError: If they do not say where they lie, or do not lie on one grid.
         """
+        if self._models[0].config.preprocessing.axes == STORED:
+            self._refuse_series(case)
         volume = read_images(case, self.data.channels)
         modalities = [stated_modality(case.images[channel]) for channel in self.data.channels]
         return self.prepare_volume(volume, f"case {case.case_id}", modalities)
+
+    def _refuse_series(self, case: Case) -> None:
+        """Refuse images that are stored slice by slice, in no order of three axes.
+
+        Raises:
+            DataError: Names the case.
+        """
+        if any(isinstance(source, SeriesSource) for source in case.images.values()):
+            raise DataError(
+                f"case {case.case_id} is DICOM, and the model sees axes in the order in which other files store them",
+                hint="import the model again and say which axes that were: volseg import --axes RAS, or LPS ...",
+            )
 
     def prepare_volume(self, volume: Volume, name: str, modalities: Sequence[str] = ()) -> Prepared:
         """Bring a volume to the form that the networks see.
@@ -168,26 +188,34 @@ class Predictor:
             name: What the log calls it.
             modalities: What the files of each channel state; nothing is known where it is left out.
         """
-        from volseg.transforms import fill_non_finite, normalize  # MONAI takes seconds to import
+        from volseg.transforms import (  # MONAI takes seconds to import
+            fill_non_finite,
+            network_order,
+            network_resampling,
+            nonzero_box,
+            normalize,
+        )
 
         traits = ImageTraits.of(volume, modalities)
         found = tuple(dict.fromkeys(each for model in self._models for each in mismatches(traits, model.config)))
         array = np.require(volume.array, requirements="W")
         fill_non_finite(array, name)
-        order = volume.geometry.to_canonical
-        canonical = volume.geometry.reordered(order)
         preprocessings = [kind[0].config.preprocessing for kind in self._kinds]
+        order = network_order(volume.geometry, preprocessings[0].axes)
+        seen = order.apply(array)
+        box = nonzero_box(seen) if preprocessings[0].crop == "nonzero" else Box.whole(seen.shape[1:])
+        geometry = volume.geometry.reordered(order).part(box)
         share = self.inference.air
         # What normalisation makes of air depends on the volume, so it is looked for before.
-        tissue = None if share is None else find_tissue(order.apply(array), preprocessings[0].normalization, share)
+        tissue = None if share is None else find_tissue(seen[:, *box], preprocessings[0].normalization, share)
         inputs = []
         for n, preprocessing in enumerate(preprocessings):
             own = array if n == len(preprocessings) - 1 else array.copy(order="K")
-            view = order.apply(own)
+            view = order.apply(own)[:, *box]
             normalize(view, preprocessing.normalization)
-            shape = canonical.respaced(preprocessing.spacing_mm).shape
-            inputs.append(NetworkInput(view, canonical.spacing_mm, shape, preprocessing.spacing_mm))
-        return Prepared(volume.geometry, tuple(inputs), tissue, found)
+            way = network_resampling(geometry, preprocessing.spacing_mm, preprocessing)
+            inputs.append(ResampledVolume(view, way))
+        return Prepared(volume.geometry, order, box, tuple(inputs), tissue, found)
 
     def segment(self, prepared: Prepared, on_window: OnWindow = ignore_windows, room: Path | None = None) -> Segmented:
         """Ask the networks about every voxel: of one case at a time, whichever threads ask.
@@ -247,11 +275,10 @@ class Predictor:
     ) -> None:
         """Fill the mask and, where there are any, the probabilities."""
         values = label_values(self.data)
-        order = prepared.geometry.to_canonical
-        canonical = order.apply(mask)  # a view: what is written there is in the mask
+        seen = prepared.order.apply(mask)[prepared.box]  # a view: what is written there is in the mask
         keep = None
         if likely is not None:
-            by_label = order.apply(np.moveaxis(likely, -1, 0))
+            by_label = prepared.order.apply(np.moveaxis(likely, -1, 0))[:, *prepared.box]
 
             def keep(box: Box, logits: torch.Tensor) -> None:
                 raised = logits + torch.tensor(self._cutoffs).to(logits)
@@ -262,7 +289,7 @@ class Predictor:
             self._networks, prepared.inputs, prepared.tissue, lambda each: winners(each, self.data), limits, work, keep
         )
         for box, numbers in decided:
-            canonical[box] = values[numbers]
+            seen[box] = values[numbers]
 
     def finish(self, segmented: Segmented) -> Mask:
         """Post-process, in the order of the patient's axes, so that it does not depend on how a case is stored."""
@@ -274,7 +301,7 @@ class Predictor:
         stored = order.inverse().apply(postprocess(canonical, self.rules).array)
         return Mask(np.ascontiguousarray(stored), geometry, labels)
 
-    def _start(self, kind: Sequence[TrainedNetwork], network_input: NetworkInput) -> Network:
+    def _start(self, kind: Sequence[TrainedNetwork], network_input: ResampledVolume) -> Network:
         config = kind[0].config
         patch = config.patches.size
         device = next(kind[0].network.parameters()).device
@@ -285,10 +312,20 @@ class Predictor:
         ]
         run = split_on_oom(subtract_cutoffs(averaged(runs), self._cutoffs))
         finest = max((engine.sums_dtype for engine in engines), key=lambda dtype: dtype.itemsize)
-        inference = config.inference
-        return Network(run, finest, patch, inference.overlap, inference.mirror_axes, self.data.outputs, device)
+        inference, mirroring = config.inference, Mirroring.of(config)
+        return Network(
+            run,
+            finest,
+            patch,
+            inference.overlap,
+            mirroring,
+            self.data.outputs,
+            device,
+            inference.steps,
+            inference.weights,
+        )
 
-    def _choose_engine(self, model: TrainedNetwork, network_input: NetworkInput, device: torch.device) -> Engine:
+    def _choose_engine(self, model: TrainedNetwork, network_input: ResampledVolume, device: torch.device) -> Engine:
         """The one that the configuration names, or that was chosen before, or the best of those that are tried out."""
         engines = allowed(model.config.inference, available(device))
         if len(engines) == 1:
@@ -297,7 +334,7 @@ class Predictor:
         key = trial_key(model.fingerprint, engines, device)
         if (known := remembered(key, engines, self._cache)) is not None:
             return known
-        windows = lay(network_input.network_shape, patch, model.config.inference.overlap)
+        windows = lay(network_input.shape, patch, model.config.inference.overlap)
         places = windows.places()
         chosen = {places[len(places) * (2 * n + 1) // (2 * _TRIAL_PATCHES)] for n in range(_TRIAL_PATCHES)}
         trials = try_engines(
@@ -338,9 +375,17 @@ def check_ensemble(models: Sequence[TrainedNetwork]) -> None:
     """Refuse models whose answers cannot be averaged.
 
     Raises:
-        CheckpointError: If their channels, labels or regions differ.
+        CheckpointError: If their channels, labels or regions differ, or the part of a volume that they see.
     """
+    first = models[0].config.preprocessing
     for model in models[1:]:
+        own = model.config.preprocessing
+        if (own.axes, own.crop) != (first.axes, first.crop):
+            raise CheckpointError(
+                "the models differ in preprocessing.axes or preprocessing.crop, so that they do not see the same part "
+                "of a volume",
+                hint="predict with each of them on its own",
+            )
         if _answered(model) != _answered(models[0]):
             raise CheckpointError(
                 "the models differ in channels, labels or regions, so their answers cannot be averaged",

@@ -26,7 +26,7 @@ from volseg.model.label_encoding import unknown_outputs
 from volseg.parallel import side_by_side
 from volseg.progress import Progress, ignore_progress
 from volseg.training.patches import find_locations
-from volseg.transforms import IMAGE, REFERENCE, preprocess
+from volseg.transforms import IMAGE, REFERENCE, geometry_of, preprocess
 from volseg.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -126,16 +126,17 @@ def _prepare(case: Case, config: Config, folder: Path) -> PreparedCase:
         with atomic_path(locations) as temporary:
             taught = labels if config.data.ignored_value is None else labels * (labels != config.data.ignored_value)
             found = {str(value): places for value, places in find_locations(taught, seed=0).items()}
-            np.savez(temporary, allow_pickle=False, counts=np.bincount(taught.ravel()), **found)
+            counts, spacing_mm = np.bincount(taught.ravel()), geometry_of(sample[IMAGE]).spacing_mm
+            np.savez(temporary, allow_pickle=False, counts=counts, spacing_mm=spacing_mm, **found)
     with np.load(locations, allow_pickle=False) as stored:
         counts = stored["counts"]
-        places = {int(value): stored[value] for value in stored.files if value != "counts"}
+        r, a, s = stored["spacing_mm"].tolist()
+        places = {int(value): stored[value] for value in stored.files if value.isdecimal()}
     annotated = annotated_labels(case, config.data.reference_labels, places)
     check_sides(case.case_id, annotated, config.augmentation.swap_labels)
     unknown = unknown_outputs(annotated, config.data)
     voxels = {value: int(counts[value]) for value in places}
-    spacing_mm = config.preprocessing.spacing_mm
-    return PreparedCase(case.case_id, image, reference, places, voxels, spacing_mm, unknown)
+    return PreparedCase(case.case_id, image, reference, places, voxels, (r, a, s), unknown)
 
 
 def _key(case: Case, config: Config) -> str:

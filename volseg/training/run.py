@@ -167,11 +167,13 @@ def _finish(run: Run, prepared: Mapping[str, PreparedCase]) -> None:
 
 def _volumes(cases: Iterable[PreparedCase], config: Config) -> dict[str, VolumeRange]:
     """Label name -> how large it is in the cases that have it."""
-    voxel_ml = math.prod(config.preprocessing.spacing_mm) / 1000
     known = list(cases)
     volumes_ml = {
         label.name: [
-            voxel_ml * sum(case.voxels.get(value, 0) for value in label.parts or (label.value,)) for case in known
+            math.prod(case.spacing_mm)
+            / 1000
+            * sum(case.voxels.get(value, 0) for value in label.parts or (label.value,))
+            for case in known
         ]
         for label in config.data.output_labels
     }

@@ -89,7 +89,9 @@ class Patches:
         """The transforms of this thread."""
         if not hasattr(self._local, "augment"):
             config = self._config
-            self._local.augment = build_augmentation(config.augmentation, config.data.labels, config.patches.size)
+            self._local.augment = build_augmentation(
+                config.augmentation, config.data.labels, config.patches.size, config.preprocessing.axes
+            )
         return self._local.augment
 
     def _case(self, index: int) -> PreparedCase:

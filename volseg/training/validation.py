@@ -18,7 +18,7 @@ from volseg.config import Config, LabelRule
 from volseg.image.geometry import Geometry
 from volseg.image.volume import Mask
 from volseg.inference.engines import Engine, start, subtract_cutoffs
-from volseg.inference.mirroring import in_turns, passes
+from volseg.inference.mirroring import Mirroring
 from volseg.inference.sliding import InferFn, sliding_window
 from volseg.inference.windows import Windows, lay
 from volseg.model.label_encoding import cutoffs, decide, encode, label_values, winners
@@ -145,7 +145,7 @@ class Validator:
 
     def passes(self, case: PreparedCase) -> int:
         """How often a network sees each window of a case, its mirror images included."""
-        return passes(self._config.inference.mirror_axes, self._windows(case))
+        return Mirroring.of(self._config).passes(self._windows(case))
 
     def logits(self, network: nn.Module, case: PreparedCase) -> torch.Tensor:
         """(outputs, R, A, S) float32 logits of a case, on the CPU."""
@@ -171,7 +171,7 @@ class Validator:
         """Run a network over a case, with the sums beside it on a GPU as far as they fit there."""
         image, inference = torch.from_numpy(np.array(case.image)), self._config.inference
         windows = self._windows(case)
-        run, turns = in_turns(run, inference.mirror_axes, windows)
+        run, turns = Mirroring.of(self._config).applied(run, windows)
         slide = partial(sliding_window, run, self._config.data.outputs, image, windows, turns)
         if device.type == "cuda":
             with suppress(torch.OutOfMemoryError):  # sums of many labels may be larger than what a training step takes
@@ -180,7 +180,10 @@ class Validator:
 
     def _windows(self, case: PreparedCase) -> Windows:
         _, r, a, s = case.image.shape
-        return lay((r, a, s), self._config.patches.size, self._config.inference.overlap)
+        inference = self._config.inference
+        return lay(
+            (r, a, s), self._config.patches.size, inference.overlap, steps=inference.steps, weights=inference.weights
+        )
 
     def _score(self, logits: torch.Tensor, case: PreparedCase, trials: Trials) -> list[list[float]]:
         """Dice per label or region: of the prediction as it is, then of each trial."""

@@ -8,7 +8,14 @@ from volseg.transforms.keys import CASE, GEOMETRY, IMAGE, REFERENCE, Sample
 from volseg.transforms.normalization import FillNonFinited, Normalized, build_normalization, fill_non_finite, normalize
 from volseg.transforms.preprocessing import build_preprocessing, preprocess
 from volseg.transforms.reading import LoadCased, LoadVolumed, geometry_of
-from volseg.transforms.spatial import Canonicald, Respaced
+from volseg.transforms.spatial import (
+    Canonicald,
+    CroppedToNonzerod,
+    Respaced,
+    network_order,
+    network_resampling,
+    nonzero_box,
+)
 
 __all__ = [
     "CASE",
@@ -16,6 +23,7 @@ __all__ = [
     "IMAGE",
     "REFERENCE",
     "Canonicald",
+    "CroppedToNonzerod",
     "FillNonFinited",
     "LoadCased",
     "LoadVolumed",
@@ -28,6 +36,9 @@ __all__ = [
     "build_preprocessing",
     "fill_non_finite",
     "geometry_of",
+    "network_order",
+    "network_resampling",
+    "nonzero_box",
     "normalize",
     "preprocess",
 ]

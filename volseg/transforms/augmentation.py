@@ -21,7 +21,7 @@ from monai.transforms import (
     RandSimulateLowResolutiond,
 )
 
-from volseg.config import AXES, AugmentationConfig
+from volseg.config import AugmentationConfig, axis_number
 from volseg.transforms.keys import IMAGE, REFERENCE, Sample
 
 
@@ -31,10 +31,11 @@ class RandFlipSided(RandFlipd):  # type: ignore[misc]
     Args:
         probability: Of a flip.
         pairs: Label values that change places.
+        axis: Which axis of the patch runs from left to right or back.
     """
 
-    def __init__(self, probability: float, pairs: Sequence[tuple[int, int]]) -> None:
-        super().__init__((IMAGE, REFERENCE), prob=probability, spatial_axis=0)
+    def __init__(self, probability: float, pairs: Sequence[tuple[int, int]], axis: int = 0) -> None:
+        super().__init__((IMAGE, REFERENCE), prob=probability, spatial_axis=axis)
         self.pairs = tuple(pairs)
 
     def __call__(self, data: Sample, lazy: bool | None = None) -> dict[Hashable, Any]:
@@ -50,23 +51,26 @@ class RandFlipSided(RandFlipd):  # type: ignore[misc]
         return sample
 
 
-def build_augmentation(config: AugmentationConfig, labels: Mapping[str, int], patch: tuple[int, int, int]) -> Compose:
+def build_augmentation(
+    config: AugmentationConfig, labels: Mapping[str, int], patch: tuple[int, int, int], axes: str = "RAS"
+) -> Compose:
     """The chain of random changes of a training patch.
 
     Args:
         config: What is changed, how often and how much.
         labels: Label name -> value, for the labels that a left-right flip exchanges.
-        patch: Voxels of a patch along R, A, S.
+        patch: Voxels of a patch along each axis.
+        axes: Directions of these axes, or "stored".
 
     Returns:
         A chain for `{"image": (C, *patch), "reference": (1, *patch)}`, to be seeded with `set_random_state`.
     """
     # MONAI's lazy mode stays off: it resamples references with the interpolation of the images.
-    return Compose([*_spatial_changes(config, labels, patch), *_intensity_changes(config)], lazy=False)
+    return Compose([*_spatial_changes(config, labels, patch, axes), *_intensity_changes(config)], lazy=False)
 
 
 def _spatial_changes(
-    config: AugmentationConfig, labels: Mapping[str, int], patch: tuple[int, int, int]
+    config: AugmentationConfig, labels: Mapping[str, int], patch: tuple[int, int, int], axes: str
 ) -> list[RandomizableTransform]:
     both: dict[str, Any] = {
         "keys": (IMAGE, REFERENCE),
@@ -100,10 +104,11 @@ def _spatial_changes(
         )
     pairs = [(labels[left], labels[right]) for left, right in config.swap_labels]
     for axis in config.flip_axes:
+        number = axis_number(axis, axes)
         if axis == "left-right" and pairs:
-            changes.append(RandFlipSided(config.flip_probability, pairs))
+            changes.append(RandFlipSided(config.flip_probability, pairs, number))
         else:
-            changes.append(RandFlipd((IMAGE, REFERENCE), prob=config.flip_probability, spatial_axis=AXES.index(axis)))
+            changes.append(RandFlipd((IMAGE, REFERENCE), prob=config.flip_probability, spatial_axis=number))
     return changes
 
 

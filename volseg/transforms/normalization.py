@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.transforms import MapTransform, NormalizeIntensity, ScaleIntensityRange, Transform
+from monai.transforms import Identity, MapTransform, NormalizeIntensity, ScaleIntensityRange, Transform
 from numpy.typing import NDArray
 
-from volseg.config import CtNormalization, MinMax, Normalization, Percentiles, Window, ZScore
+from volseg.config import CtNormalization, MinMax, Normalization, Percentiles, Unchanged, Window, ZScore
 from volseg.transforms.keys import CASE, IMAGE, Sample
 
 #: Planes that are normalised at once.
@@ -82,14 +82,33 @@ def normalize(array: NDArray[np.float32], normalizations: Sequence[Normalization
         array: (C, R, A, S) finite, a view in any storage order: the numbers do not depend on it.
         normalizations: One per channel.
     """
+    inside = None
+    if any(isinstance(each, ZScore) and each.nonzero and each.fill_holes for each in normalizations):
+        from scipy import ndimage
+
+        inside = ndimage.binary_fill_holes((array != 0).any(axis=0))
     for channel, normalization in zip(array, normalizations, strict=True):
-        transform = build_normalization(normalization, channel)
-        for slab in _slabs(channel):
-            slab[...] = np.asarray(transform(torch.from_numpy(np.ascontiguousarray(slab)[np.newaxis])))[0]
+        match normalization:
+            case ZScore(nonzero=True, fill_holes=True) if inside is not None:
+                _standardize(channel, inside)
+            case _:
+                transform = build_normalization(normalization, channel)
+                for slab in _slabs(channel):
+                    slab[...] = np.asarray(transform(torch.from_numpy(np.ascontiguousarray(slab)[np.newaxis])))[0]
+
+
+def _standardize(channel: NDArray[np.float32], inside: NDArray[np.bool_]) -> None:
+    """Subtract the mean of the voxels inside and divide by their standard deviation, there alone."""
+    values = channel[inside]
+    if values.size:
+        mean = np.float32(values.mean(dtype=np.float64))
+        values -= mean
+        values /= np.float32(math.sqrt(np.square(values).mean(dtype=np.float64)) or 1.0)
+        channel[inside] = values
 
 
 def build_normalization(normalization: Normalization, channel: NDArray[np.float32]) -> Transform:
-    """The MONAI transform of one channel, which changes each voxel by itself.
+    """The MONAI transform of one channel, which changes each voxel by itself, whatever lies around it.
 
     Args:
         normalization: What is wanted.
@@ -111,6 +130,8 @@ def build_normalization(normalization: Normalization, channel: NDArray[np.float3
             return ScaleIntensityRange(float(bounds[0]), float(bounds[1]), 0.0, 1.0, clip=True)
         case MinMax():
             return ScaleIntensityRange(float(channel.min()), float(channel.max()), 0.0, 1.0)
+        case Unchanged():
+            return Identity()
 
 
 def _slabs(channel: NDArray[np.float32]) -> list[NDArray[np.float32]]:

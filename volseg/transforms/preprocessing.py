@@ -16,7 +16,7 @@ from volseg.errors import VolsegError
 from volseg.transforms.keys import CASE
 from volseg.transforms.normalization import FillNonFinited, Normalized
 from volseg.transforms.reading import LoadCased
-from volseg.transforms.spatial import Canonicald, Respaced
+from volseg.transforms.spatial import Canonicald, CroppedToNonzerod, Respaced
 
 
 def build_preprocessing(data: DataConfig, preprocessing: PreprocessingConfig, *, reference: bool) -> Compose:
@@ -34,9 +34,10 @@ def build_preprocessing(data: DataConfig, preprocessing: PreprocessingConfig, *,
         [
             LoadCased(data.channels, data.reference_labels, reference=reference, others=data.others),
             FillNonFinited(),
-            Canonicald(),
+            Canonicald(axes=preprocessing.axes),
+            *([CroppedToNonzerod()] if preprocessing.crop == "nonzero" else []),
             Normalized(preprocessing.normalization),
-            Respaced(preprocessing.spacing_mm),
+            Respaced(preprocessing.spacing_mm, rules=preprocessing),
         ]
     )
 

@@ -1,4 +1,4 @@
-"""Axes and voxel size of samples: canonical axes without loss, then one spacing."""
+"""Axes, extent and voxel size of samples: axes without loss, what is not zero, then one spacing."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 from monai.transforms import MapTransform
+from numpy.typing import NDArray
 
-from volseg.image.resampling import resample_linear, resample_nearest
+from volseg.config import STORED, PreprocessingRules
+from volseg.image.box import Box
+from volseg.image.geometry import AxisOrder, Geometry
+from volseg.image.resampled import ResampledVolume, Resampling
+from volseg.image.resampling import resample_nearest
 from volseg.transforms.keys import IMAGE, REFERENCE, Sample
 from volseg.transforms.reading import geometry_of, with_geometry
 
@@ -21,19 +26,43 @@ class Canonicald(MapTransform):  # type: ignore[misc]  # MONAI ships no types
 
     Args:
         keys: What is reordered; keys that a sample lacks are passed over.
+        axes: Other directions of the axes, as "LPS"; "stored" leaves them as they are.
     """
 
-    def __init__(self, keys: str | Sequence[str] = (IMAGE, REFERENCE)) -> None:
+    def __init__(self, keys: str | Sequence[str] = (IMAGE, REFERENCE), axes: str = "RAS") -> None:
         super().__init__(keys, allow_missing_keys=True)
+        self.axes = axes
 
     def __call__(self, data: Sample) -> dict[Hashable, Any]:
         """Reorder each key of a sample."""
         sample = dict(data)
         for key in self.key_iterator(sample):
             geometry = geometry_of(sample[key])
-            order = geometry.to_canonical
+            order = network_order(geometry, self.axes)
             array = np.ascontiguousarray(order.apply(sample[key].numpy()))
             sample[key] = with_geometry(torch.from_numpy(array), geometry.reordered(order))
+        return sample
+
+
+class CroppedToNonzerod(MapTransform):  # type: ignore[misc]
+    """Cut all away that lies outside the box of the voxels that are not 0 in some channel of an image.
+
+    Args:
+        keys: What is cut; keys that a sample lacks are passed over.
+        image: The key of the image.
+    """
+
+    def __init__(self, keys: str | Sequence[str] = (IMAGE, REFERENCE), image: str = IMAGE) -> None:
+        super().__init__(keys, allow_missing_keys=True)
+        self.image = image
+
+    def __call__(self, data: Sample) -> dict[Hashable, Any]:
+        """Cut each key of a sample."""
+        sample = dict(data)
+        box = nonzero_box(sample[self.image].numpy())
+        for key in self.key_iterator(sample):
+            part = geometry_of(sample[key]).part(box)
+            sample[key] = with_geometry(sample[key].as_tensor()[:, *box].contiguous(), part)
         return sample
 
 
@@ -44,25 +73,53 @@ class Respaced(MapTransform):  # type: ignore[misc]
         spacing_mm: The voxel size.
         keys: What is resampled; keys that a sample lacks are passed over.
         mask_keys: Those of them that are label maps.
+        rules: How it is done otherwise, where it is.
     """
 
     def __init__(
         self,
-        spacing_mm: tuple[float, float, float],
+        spacing_mm: tuple[float | None, float | None, float | None],
         keys: str | Sequence[str] = (IMAGE, REFERENCE),
         mask_keys: str | Sequence[str] = REFERENCE,
+        rules: PreprocessingRules = PreprocessingRules(),  # noqa: B008  frozen
     ) -> None:
         super().__init__(keys, allow_missing_keys=True)
         self.spacing_mm = spacing_mm
         self.mask_keys = {mask_keys} if isinstance(mask_keys, str) else set(mask_keys)
+        self.rules = rules
 
     def __call__(self, data: Sample) -> dict[Hashable, Any]:
         """Resample each key of a sample."""
         sample = dict(data)
         for key in self.key_iterator(sample):
             old = geometry_of(sample[key])
-            new = old.respaced(self.spacing_mm)
-            resample = resample_nearest if key in self.mask_keys else resample_linear
-            array = resample(sample[key].as_tensor(), old.spacing_mm, new.shape, self.spacing_mm)
-            sample[key] = with_geometry(array, new)
+            way = network_resampling(old, self.spacing_mm, self.rules)
+            array = sample[key].as_tensor()
+            if key in self.mask_keys:
+                array = resample_nearest(array, way.spacing_mm, way.new_shape, way.new_spacing_mm)
+            else:
+                array = ResampledVolume(array.numpy(), way).read(Box.whole(way.new_shape))
+            sample[key] = with_geometry(array, old.about_centre(way.new_shape, way.new_spacing_mm))
         return sample
+
+
+def network_order(geometry: Geometry, axes: str) -> AxisOrder:
+    """From the storage order of a volume to that in which networks see it.
+
+    Args:
+        geometry: Of the volume.
+        axes: Directions of the network's axes, or "stored".
+    """
+    return AxisOrder((0, 1, 2), (False, False, False)) if axes == STORED else geometry.order_towards(axes)
+
+
+def nonzero_box(array: NDArray[np.float32]) -> Box:
+    """The box of all voxels of a volume (C, I, J, K) that are not 0 in some channel; all of it where there are none."""
+    return Box.around((array != 0).any(axis=0)) or Box.whole(array.shape[1:])
+
+
+def network_resampling(
+    geometry: Geometry, spacing_mm: tuple[float | None, float | None, float | None], rules: PreprocessingRules
+) -> Resampling:
+    """From the grid of a volume to that on which networks see it."""
+    return Resampling.towards(geometry, spacing_mm, rules.grid, rules.interpolation, rules.coarse_axis)

@@ -1,0 +1,175 @@
+"""A volume on another grid, brought there part by part: what a network sees, and the way back for what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from volseg.image.box import Box, Triple
+from volseg.image.geometry import Geometry
+from volseg.image.resampling import Spacing, coarse_axis, interpolate_axis, nearest_positions, sample_positions
+from volseg.image.splines import BEYOND, Spline
+
+#: Planes that are resampled at once: what lies between one axis and the next takes memory.
+_PLANES = 16
+
+Positions = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """From one grid to another that has the same axes and the same centre, and back.
+
+    Attributes:
+        shape: Voxels of the volume.
+        spacing_mm: Their size.
+        new_shape: Voxels of the other grid.
+        new_spacing_mm: Their size.
+        interpolation: Between the voxels of the volume; on the way back it is always linear.
+        nearest: The axis along which nothing is interpolated, if there is one.
+        nearest_back: The same on the way back.
+    """
+
+    shape: Triple
+    spacing_mm: Spacing
+    new_shape: Triple
+    new_spacing_mm: Spacing
+    interpolation: Literal["linear", "cubic"] = "linear"
+    nearest: int | None = None
+    nearest_back: int | None = None
+
+    @classmethod
+    def towards(
+        cls,
+        geometry: Geometry,
+        spacing_mm: tuple[float | None, float | None, float | None],
+        grid: Literal["spacing", "extent"] = "spacing",
+        interpolation: Literal["linear", "cubic"] = "linear",
+        coarse: Literal["interpolated", "nearest"] = "interpolated",
+    ) -> Resampling:
+        """To another voxel size.
+
+        Args:
+            geometry: Of the volume.
+            spacing_mm: Voxel size that is wanted along each axis; None leaves it as it is.
+            grid: Whether it has exactly that voxel size, or fills the volume exactly.
+            interpolation: Between the voxels of the volume.
+            coarse: What is done along the one axis whose voxels are more than three times as long as the others'.
+        """
+        own = geometry.spacing_mm
+        i, j, k = (size if wanted is None else wanted for wanted, size in zip(spacing_mm, own, strict=True))
+        wanted_mm = (i, j, k)
+        match grid:
+            case "spacing":
+                new_shape, new_spacing_mm = geometry.respaced(wanted_mm).shape, wanted_mm
+            case "extent":
+                new_shape = geometry.refitted(wanted_mm).shape
+                sizes = zip(own, geometry.shape, new_shape, strict=True)
+                i, j, k = (size_mm * size / new for size_mm, size, new in sizes)
+                new_spacing_mm = (i, j, k)
+        nearest = nearest_back = None
+        if coarse == "nearest":
+            nearest, nearest_back = coarse_axis(own, wanted_mm), coarse_axis(wanted_mm, own)
+        return cls(geometry.shape, own, new_shape, new_spacing_mm, interpolation, nearest, nearest_back)
+
+    @cached_property
+    def positions(self) -> list[Positions]:
+        """Per axis where the voxels of the other grid lie among those of the volume."""
+        beyond = BEYOND if self.interpolation == "cubic" else 0.0
+        return [
+            _places(*sizes, beyond=0.0 if axis == self.nearest else beyond, nearest=axis == self.nearest)
+            for axis, sizes in enumerate(
+                zip(self.shape, self.spacing_mm, self.new_shape, self.new_spacing_mm, strict=True)
+            )
+        ]
+
+    @cached_property
+    def positions_back(self) -> list[Positions]:
+        """Per axis where the voxels of the volume lie among those of the other grid."""
+        return [
+            _places(*sizes, nearest=axis == self.nearest_back)
+            for axis, sizes in enumerate(
+                zip(self.new_shape, self.new_spacing_mm, self.shape, self.spacing_mm, strict=True)
+            )
+        ]
+
+    @property
+    def splined(self) -> tuple[int, ...]:
+        """The axes along which voxels are interpolated by splines: those along which they do not keep their places."""
+        if self.interpolation == "linear":
+            return ()
+        return tuple(
+            axis
+            for axis, places in enumerate(self.positions)
+            if axis != self.nearest and not np.array_equal(places, np.arange(self.shape[axis]))
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class ResampledVolume:
+    """A volume on another grid; only the parts that are read are computed.
+
+    Attributes:
+        array: (C, I, J, K) float32, a view in any storage order; it is never copied as a whole where it is interpolated
+            linearly.
+        resampling: To the other grid.
+    """
+
+    array: NDArray[np.float32]
+    resampling: Resampling
+
+    @classmethod
+    def as_it_is(cls, array: NDArray[np.float32]) -> ResampledVolume:
+        """A volume that is on the other grid already."""
+        i, j, k = array.shape[1:]
+        return cls(array, Resampling((i, j, k), (1.0, 1.0, 1.0), (i, j, k), (1.0, 1.0, 1.0)))
+
+    @property
+    def shape(self) -> Triple:
+        """Voxels of the other grid."""
+        return self.resampling.new_shape
+
+    @cached_property
+    def _spline(self) -> Spline | None:
+        axes = self.resampling.splined
+        return Spline.through(self.array, axes, self.resampling.nearest) if axes else None
+
+    def read(self, box: Box) -> torch.Tensor:
+        """Resample a part, the same numbers as if the whole were resampled.
+
+        Args:
+            box: Voxels of the other grid, none of them beyond it.
+
+        Returns:
+            (C, *box) float32, contiguous.
+        """
+        result = torch.empty(len(self.array), *box.shape)
+        for begin in range(box.k.start, box.k.stop, _PLANES):
+            few = slice(begin, min(begin + _PLANES, box.k.stop))
+            places = [every[side] for every, side in zip(self.resampling.positions, box.with_side(2, few), strict=True)]
+            part = self._spline.sample(places) if self._spline else _sample_linear(self.array, places)
+            result[..., begin - box.k.start : few.stop - box.k.start] = part
+        return result
+
+
+def _places(
+    size: int, spacing_mm: float, new_size: int, new_spacing_mm: float, *, beyond: float = 0.0, nearest: bool
+) -> Positions:
+    places = sample_positions(size, spacing_mm, new_size, new_spacing_mm, beyond)
+    return nearest_positions(places, size) if nearest else places
+
+
+def _sample_linear(array: NDArray[np.float32], positions: Sequence[Positions]) -> torch.Tensor:
+    """(C, I, J, K) -> (C, len(positions[0]), ...), interpolated linearly along each axis."""
+    lows = [int(each[0]) for each in positions]
+    i, j, k = (slice(low, int(np.ceil(each[-1])) + 1) for low, each in zip(lows, positions, strict=True))
+    part = torch.from_numpy(np.ascontiguousarray(array[:, i, j, k]))
+    for axis, (low, each) in enumerate(zip(lows, positions, strict=True)):
+        part = interpolate_axis(part, axis + 1, each - low)
+    return part
