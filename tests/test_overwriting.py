@@ -37,6 +37,7 @@ ALLOWED = {
     ("io/itk_paths.py", "writable_path", "replace"): "a file being written, onto its hidden name",
     ("io/itk_paths.py", "writable_path", "unlink"): "a file being written",
     ("model/checkpoint.py", "save", "save"): "into memory",
+    ("importing/folder.py", "import_model", "save"): "by the function of that name in checkpoint.py",
     ("training/state.py", "save_last", "save"): "by the function of that name in checkpoint.py",
     ("model/checkpoint.py", "save_model", "save"): "by the function of that name",
     ("model/checkpoint.py", "finalize_model", "save"): "by the function of that name",

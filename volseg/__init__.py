@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from volseg.evaluation import Comparison, Evaluation
     from volseg.image.geometry import Geometry
     from volseg.image.volume import Label, Mask, Volume
+    from volseg.importing import import_model
     from volseg.inspection import InspectedItem, Inspection
     from volseg.loaded_model import Model, load
     from volseg.parallel import use_threads
@@ -63,6 +64,7 @@ _PUBLIC = {
     "volseg.evaluation": "Comparison Evaluation",
     "volseg.image.geometry": "Geometry",
     "volseg.image.volume": "Label Mask Volume",
+    "volseg.importing": "import_model",
     "volseg.inspection": "InspectedItem Inspection",
     "volseg.loaded_model": "Model load",
     "volseg.parallel": "use_threads",
@@ -109,6 +111,7 @@ __all__ = [
     "download",
     "evaluate",
     "export",
+    "import_model",
     "inspect",
     "load",
     "plan",

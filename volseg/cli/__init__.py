@@ -19,6 +19,7 @@ from volseg.cli.demo import demo
 from volseg.cli.download import download
 from volseg.cli.evaluate import evaluate
 from volseg.cli.export import export
+from volseg.cli.import_model import import_model
 from volseg.cli.inspect import inspect
 from volseg.cli.plan import plan
 from volseg.cli.predict import predict
@@ -74,18 +75,19 @@ def set_up(
     logger.setLevel(logging.INFO)  # for a log, which has all of it
 
 
-for verb, example in (
-    (demo, "volseg demo --output volseg-demo"),
-    (inspect, "volseg inspect patients/ --json"),
-    (plan, "volseg plan data/Task04_Hippocampus --output config.yaml"),
-    (train, "volseg train data/Task04_Hippocampus --output runs/hippocampus --minutes 10"),
-    (predict, "volseg predict patients/ --model runs/hippocampus --output masks/"),
-    (evaluate, "volseg evaluate masks/ data/labels --output scores/"),
-    (report, "volseg report scores/"),
-    (export, "volseg export masks/p1.nii.gz --reference dicom/p1 --format dicom-seg --output p1.seg.dcm"),
-    (download, "volseg download Task04_Hippocampus --output data"),
+for name, verb, example in (
+    ("demo", demo, "volseg demo --output volseg-demo"),
+    ("inspect", inspect, "volseg inspect patients/ --json"),
+    ("plan", plan, "volseg plan data/Task04_Hippocampus --output config.yaml"),
+    ("train", train, "volseg train data/Task04_Hippocampus --output runs/hippocampus --minutes 10"),
+    ("predict", predict, "volseg predict patients/ --model runs/hippocampus --output masks/"),
+    ("evaluate", evaluate, "volseg evaluate masks/ data/labels --output scores/"),
+    ("report", report, "volseg report scores/"),
+    ("export", export, "volseg export masks/p1.nii.gz --reference dicom/p1 --format dicom-seg --output p1.seg.dcm"),
+    ("import", import_model, "volseg import nnUNetTrainer__nnUNetPlans__3d_fullres/ --output runs/imported"),
+    ("download", download, "volseg download Task04_Hippocampus --output data"),
 ):
-    app.command(epilog=f"Example: {example}")(command(verb))
+    app.command(name, epilog=f"Example: {example}")(command(verb))
 
 
 def _let_waiting_threads_sleep() -> None:

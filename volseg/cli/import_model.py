@@ -1,0 +1,35 @@
+"""`volseg import`: a model of another program in, a run out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from volseg.cli.console import print_line
+from volseg.cli.options import OverwriteOption
+
+
+def import_model(
+    source: Annotated[Path, typer.Argument(help="A model folder of nnU-Net v2: plans.json, dataset.json, fold_0 ...")],
+    output: Annotated[Path, typer.Option("--output", help="The run folder.")],
+    *,
+    axes: Annotated[
+        str | None,
+        typer.Option(
+            "--axes", help="Axes the network was trained on: RAS, LPS ..., or stored. By default what its plan says."
+        ),
+    ] = None,
+    folds: Annotated[
+        list[str] | None, typer.Option("--fold", help="One of its folds; may be repeated. By default all there are.")
+    ] = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Make a run of a model that nnU-Net has trained: the same masks, and nothing in it is executed."""
+    import volseg
+
+    run = volseg.import_model(source, output, axes=axes, folds=folds or (), overwrite=overwrite)
+    model = volseg.load(run)
+    labels = ", ".join(label.name for label in model.labels)
+    print_line(f"wrote {run}: {len(model.networks)} networks for {', '.join(model.channels)} -> {labels}")

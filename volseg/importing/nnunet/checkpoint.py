@@ -1,0 +1,103 @@
+"""A checkpoint of nnU-Net: the weights of one fold, and what prediction needs beside the plan."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from volseg.errors import CheckpointError
+
+#: What a checkpoint holds beside tensors and plain values: numbers of NumPy, which are no code. Nothing else is loaded.
+_SCALAR = np._core.multiarray.scalar  # type: ignore[attr-defined]  # noqa: SLF001  NumPy has no other name for it
+_HARMLESS: list[Any] = [
+    (_SCALAR, "numpy.core.multiarray.scalar"),
+    (_SCALAR, "numpy._core.multiarray.scalar"),
+    np.dtype,
+    *(type(np.dtype(name)) for name in ("f2", "f4", "f8", "i4", "i8", "bool")),
+]
+#: Weights that nnU-Net's networks list a second time.
+_LISTED_TWICE = (".all_modules.", "decoder.encoder.")
+#: Where the weights of several GPUs, and of a compiled network, stand.
+_WRAPPERS = ("module.", "_orig_mod.")
+_COPY = "copy it again from where it was trained"
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """What a file `checkpoint_final.pth` holds of use.
+
+    Attributes:
+        weights: Name -> tensor, each once.
+        configuration: Of the plan: "3d_fullres"; empty where it is not stated.
+        trainer: Its name.
+        mirror_axes: Axes of the network along which it may be mirrored.
+    """
+
+    weights: Mapping[str, Tensor]
+    configuration: str
+    trainer: str
+    mirror_axes: tuple[int, ...]
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint; no code in it is executed.
+
+    Raises:
+        CheckpointError: If it is damaged, is no checkpoint of nnU-Net, or holds anything but tensors and plain values.
+    """
+    content = _load(path)
+    stated = content.get("network_weights")
+    weights = stated if isinstance(stated, dict) else {}
+    weights = {_plain(name): value for name, value in weights.items() if isinstance(value, Tensor)}
+    weights = {name: value for name, value in weights.items() if not any(part in name for part in _LISTED_TWICE)}
+    if not weights:
+        raise CheckpointError(f"{path} is no checkpoint of nnU-Net: it has no network_weights", hint=_COPY)
+    begun_with = content.get("init_args")
+    configuration = begun_with.get("configuration") if isinstance(begun_with, dict) else None
+    axes = content.get("inference_allowed_mirroring_axes")
+    return Checkpoint(
+        weights,
+        configuration if isinstance(configuration, str) else "",
+        str(content.get("trainer_name", "")),
+        tuple(int(axis) for axis in axes or () if isinstance(axis, int) and 0 <= axis <= 2),
+    )
+
+
+def _load(path: Path) -> dict[str, Any]:
+    if not zipfile.is_zipfile(path):  # what torch.save writes; anything else would be fed to an unpickler
+        raise CheckpointError(f"{path} is damaged or no checkpoint of nnU-Net", hint=_COPY)
+    try:
+        with torch.serialization.safe_globals(_HARMLESS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} holds more than weights: {_what(error)}; that could be code, and is not loaded",
+            hint="ask whoever made it for a checkpoint as nnU-Net saves it",
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} is damaged or no checkpoint of nnU-Net", hint=_COPY) from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} is no checkpoint of nnU-Net: it holds no dictionary", hint=_COPY)
+    return content
+
+
+def _what(error: pickle.UnpicklingError) -> str:
+    """The name of what is not loaded, from PyTorch's long explanation."""
+    words = [word.strip(".,:`'\"") for word in str(error).replace("GLOBAL", "").split()]
+    names = [word for word in words if "." in word and word.replace(".", "").replace("_", "").isalnum()]
+    return next((name for name in names if not name.startswith("torch.")), "something unknown")
+
+
+def _plain(name: object) -> str:
+    plain = str(name)
+    for wrapper in _WRAPPERS:
+        plain = plain.removeprefix(wrapper)
+    return plain

@@ -1,0 +1,289 @@
+"""A plan and a checkpoint of nnU-Net -> a configuration and weights of volseg.
+
+nnU-Net sees the axes of a file backwards (k, j, i), and its plan may reorder them once more. Here weights, strides and
+all else that goes along axes are put into the order i, j, k instead, so that a run of volseg knows nothing of that.
+Slices that are looked at one by one are patches of one voxel along the axis of the slices.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from volseg.cases.dataset_json import mask_labels, stated_channels, stated_labels
+from volseg.config import named_modality, validate
+from volseg.errors import CheckpointError
+from volseg.importing.nnunet.checkpoint import Checkpoint
+from volseg.importing.nnunet.plans import Configuration, Plans
+from volseg.model.checkpoint import TrainedNetwork
+from volseg.model.networks import build_network
+
+#: Readers of nnU-Net that give voxels in the order of the file, and one that turns them to R, A, S first.
+_AS_STORED, _TURNED = ("SimpleITKIO", "NibabelIO"), "NibabelIOWithReorient"
+#: Trainers whose networks are others than the plan's, by a word in their names.
+_OTHER_NETWORKS = ("bn", "primus", "mednext", "mamba", "swin", "relu", "transformer")
+#: How nnU-Net calls its layers -> how volseg does.
+_NAMES = (
+    (r"^encoder\.stem\.convs\.0\.", "stem."),
+    (r"^encoder\.stages\.(\d+)\.(?:0\.convs|blocks)\.(\d+)\.", r"encoder.\1.\2."),
+    (r"^decoder\.transpconvs\.", "decoder.upsamplings."),
+    (r"^decoder\.stages\.(\d+)\.convs\.", r"decoder.stages.\1."),
+    (r"\.skip\.", ".shortcut."),
+)
+_HINT = "docs/import.md lists what is understood"
+
+_Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True)
+class AxisNumbers:
+    """Which axis of a file each axis of the network is.
+
+    Attributes:
+        of_network: The axes i, j, k (0, 1, 2) of the file, in the order of the network's.
+    """
+
+    of_network: tuple[int, int, int]
+
+    @classmethod
+    def of(cls, plans: Plans) -> AxisNumbers:
+        """As a plan reorders them.
+
+        Raises:
+            CheckpointError: If its transposition is none.
+        """
+        if sorted(plans.transpose_forward) != [0, 1, 2]:
+            raise CheckpointError(
+                f"transpose_forward is {plans.transpose_forward}, which is no order of three axes", hint=_HINT
+            )
+        first, second, third = (2 - axis for axis in plans.transpose_forward)
+        return cls((first, second, third))
+
+    def in_order(self, values: Sequence[_Value]) -> list[_Value]:
+        """Values along the network's axes -> along those of the file."""
+        return [values[self.of_network.index(axis)] for axis in range(3)]
+
+    def weights(self, kernel: Tensor) -> Tensor:
+        """(O, I, network's axes) -> (O, I, axes of the file)."""
+        return kernel.permute(0, 1, *(2 + self.of_network.index(axis) for axis in range(3))).contiguous()
+
+
+def convert(
+    plans: Plans, wanted: Configuration, dataset: Mapping[str, Any], checkpoint: Checkpoint, axes: str, origin: str
+) -> TrainedNetwork:
+    """Rebuild the model of one fold.
+
+    Args:
+        plans: Of the data set.
+        wanted: The configuration that was trained.
+        dataset: `dataset.json`.
+        checkpoint: Of the fold.
+        axes: Directions of the axes that the network shall see, or "stored", or "" for what the plan says.
+        origin: What errors call it.
+
+    Returns:
+        The model, whose weights fit its network.
+
+    Raises:
+        CheckpointError: If anything is not understood, or does not fit.
+    """
+    if (word := _other_network(checkpoint.trainer)) is not None:
+        raise CheckpointError(f"{origin}: trainer {checkpoint.trainer!r} makes another network ({word})", hint=_HINT)
+    if wanted.previous_stage is not None:
+        raise CheckpointError(
+            f"{origin}: it is the second network of a cascade, which sees the masks of {wanted.previous_stage}",
+            hint="import that configuration, or 3d_fullres",
+        )
+    order = AxisNumbers.of(plans)
+    tree = {
+        "data": _data(dataset),
+        "preprocessing": _preprocessing(plans, wanted, order, axes or _axes(plans)),
+        "patches": {"size": order.in_order(_three(wanted.patch_size, 1))},
+        "network": _network(wanted, order),
+        "inference": {
+            "overlap": 0.5,
+            "steps": "even",
+            "weights": "cut_gaussian",
+            "mirror_axes": _mirrors(checkpoint.mirror_axes, wanted, order),
+            "mirroring": "each",
+            "precision": "fp32",
+            "air": None,
+        },
+        "augmentation": {"flip_axes": []},
+        "postprocess": [],
+    }
+    config = validate(tree, origin)
+    model = TrainedNetwork(_weights(checkpoint.weights, wanted, order), config, origin=origin)
+    _check_fit(model)
+    return model
+
+
+def _other_network(trainer: str) -> str | None:
+    """The word by which the name of a trainer says that its network is not the plan's."""
+    if not trainer.startswith("nnUNetTrainer"):
+        return "no trainer of nnU-Net"
+    words = trainer.removeprefix("nnUNetTrainer").lower()
+    return next((word for word in _OTHER_NETWORKS if word in words), None)
+
+
+def _axes(plans: Plans) -> str:
+    """The axes that the plan's reader gives.
+
+    Raises:
+        CheckpointError: If it is one of flat images, or unknown.
+    """
+    if plans.image_reader_writer == _TURNED:
+        return "RAS"
+    if plans.image_reader_writer in _AS_STORED:
+        return "stored"
+    raise CheckpointError(f"images were read with {plans.image_reader_writer!r}, which is not understood", hint=_HINT)
+
+
+def _data(dataset: Mapping[str, Any]) -> dict[str, Any]:
+    channels = stated_channels(dataset)
+    labels, regions = stated_labels(dataset)
+    painted = {label.name: label.value for label in mask_labels(dataset)}
+    if regions and set(painted) != set(regions):
+        raise CheckpointError(
+            "dataset.json: regions_class_order does not name a value for each region", hint="it is as long as labels"
+        )
+    modality = [named_modality(channel) or "unknown" for channel in channels]
+    return {
+        "channels": channels,
+        "labels": labels,
+        "modality": modality,
+        "regions": [
+            {"name": name, "labels": values, "value": painted[name], "threshold": 0.5}
+            for name, values in regions.items()
+        ],
+    }
+
+
+def _preprocessing(plans: Plans, wanted: Configuration, order: AxisNumbers, axes: str) -> dict[str, Any]:
+    data, back = wanted.resampling_fn_data_kwargs, wanted.resampling_fn_probabilities_kwargs
+    if back.order != 1 or data.force_separate_z != back.force_separate_z:
+        raise CheckpointError("images and logits are resampled in ways that do not belong together", hint=_HINT)
+    spacing_mm: list[float | None] = _three(wanted.spacing, None)
+    return {
+        "axes": axes,
+        "crop": "nonzero",
+        "grid": "extent",
+        "interpolation": "cubic" if data.order == 3 else "linear",
+        "coarse_axis": "interpolated" if data.force_separate_z is False else "nearest",
+        "spacing_mm": order.in_order(spacing_mm),
+        "normalization": [
+            _normalization(plans, wanted, channel) for channel in range(len(wanted.normalization_schemes))
+        ],
+    }
+
+
+def _normalization(plans: Plans, wanted: Configuration, channel: int) -> dict[str, Any]:
+    match wanted.normalization_schemes[channel]:
+        case "ZScoreNormalization":
+            inside = wanted.use_mask_for_norm[channel : channel + 1] == [True]
+            return {"method": "zscore", "nonzero": inside, "fill_holes": inside}
+        case "CTNormalization":
+            seen = plans.foreground_intensity_properties_per_channel.get(str(channel))
+            if seen is None:
+                raise CheckpointError(f"the plan has no intensities of channel {channel}, a CT", hint=_HINT)
+            return {
+                "method": "ct",
+                "low": seen.percentile_00_5,
+                "high": seen.percentile_99_5,
+                "mean": seen.mean,
+                "std": max(seen.std, 1e-8),
+            }
+        case "RescaleTo01Normalization":
+            return {"method": "minmax"}
+        case "RGBTo01Normalization":
+            return {"method": "window", "low": 0, "high": 255}
+        case "NoNormalization":
+            return {"method": "none"}
+
+
+def _network(wanted: Configuration, order: AxisNumbers) -> dict[str, Any]:
+    told, residual = wanted.architecture.arch_kwargs, wanted.architecture.is_residual
+    blocks = (told.n_blocks_per_stage if residual else told.n_conv_per_stage) or []
+    levels = [len(told.features_per_stage), len(told.kernel_sizes), len(told.strides), len(blocks)]
+    if levels != [told.n_stages] * 4 or len(told.n_conv_per_stage_decoder) != told.n_stages - 1:
+        raise CheckpointError(f"the plan does not describe each of its {told.n_stages} levels", hint=_HINT)
+    dimensions = len(wanted.patch_size)
+    kernels, strides = (
+        [order.in_order(_three([one] * dimensions if isinstance(one, int) else one, 1)) for one in sizes]
+        for sizes in (told.kernel_sizes, told.strides)
+    )
+    if strides[0] != [1, 1, 1]:
+        raise CheckpointError(f"the finest level is strided by {strides[0]}, which is not understood", hint=_HINT)
+    return {
+        "name": "residual_encoder_unet" if residual else "plain_unet",
+        "filters": told.features_per_stage,
+        "kernels": kernels,
+        "strides": strides[1:],
+        "blocks": blocks,
+        "decoder_blocks": told.n_conv_per_stage_decoder[::-1],
+        "deep_supervision": told.n_stages - 2,
+    }
+
+
+def _mirrors(axes: Sequence[int], wanted: Configuration, order: AxisNumbers) -> list[str]:
+    first = 1 if wanted.is_flat else 0
+    return sorted("ijk"[order.of_network[first + axis]] for axis in axes if first + axis < 3)
+
+
+def _weights(stated: Mapping[str, Tensor], wanted: Configuration, order: AxisNumbers) -> dict[str, Tensor]:
+    deepest = wanted.architecture.arch_kwargs.n_stages - 2
+    weights = {}
+    for name, tensor in stated.items():
+        values = tensor.float()
+        if values.ndim == 4:  # of a slice
+            values = values.unsqueeze(2)
+        weights[_renamed(name, deepest)] = order.weights(values) if values.ndim == 5 else values
+    return weights
+
+
+def _renamed(name: str, deepest: int) -> str:
+    """nnU-Net counts the levels of the way up from the deepest, volseg its answers from the finest."""
+    if head := re.match(r"^decoder\.seg_layers\.(\d+)\.(.+)", name):
+        return f"heads.{deepest - int(head[1])}.{head[2]}"
+    for theirs, ours in _NAMES:
+        name = re.sub(theirs, ours, name)
+    return name
+
+
+def _check_fit(model: TrainedNetwork) -> None:
+    """Refuse weights that are not those of the network, before it takes any memory.
+
+    Raises:
+        CheckpointError: Names the first that does not fit.
+    """
+    if any("running_mean" in name for name in model.weights):
+        raise CheckpointError(
+            f"{model.origin}: the network has batch normalisation, which is not in its plan", hint=_HINT
+        )
+    config = model.config
+    with torch.device("meta"):
+        network = build_network(config.network, len(config.data.channels), config.data.outputs)
+    shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    for name, shape in shapes.items():
+        own = tuple(model.weights[name].shape) if name in model.weights else None
+        if own != shape:
+            raise CheckpointError(
+                f"{model.origin}: {name} is {_shown(own)}; plan, channels and labels make it {_shown(shape)}",
+                hint="plans.json, dataset.json and the checkpoint must be of one training",
+            )
+    if strange := [name for name in model.weights if name not in shapes]:
+        raise CheckpointError(f"{model.origin}: {strange[0]} is in no network of the plan", hint=_HINT)
+
+
+def _shown(shape: tuple[int, ...] | None) -> str:
+    return "missing" if shape is None else " x ".join(map(str, shape))
+
+
+def _three(values: Sequence[_Value], of_slices: _Value) -> list[_Value]:
+    """Values along the axes of a volume, from those of a volume or of a slice."""
+    return [of_slices, *values] if len(values) == 2 else list(values)
