@@ -103,7 +103,7 @@ def plans_of(*, residual: bool = False, flat: bool = False, **changes: Any) -> d
 DATASET = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1, "spleen": 2}, "file_ending": ".nii.gz"}
 
 
-def weights_of(plans: dict[str, Any], outputs: int, seed: int = 0) -> dict[str, torch.Tensor]:
+def weights_of(plans: dict[str, Any], outputs: int, seed: int = 0, channels: int = 1) -> dict[str, torch.Tensor]:
     """Random weights under the names of nnU-Net's layers, those that it lists twice included."""
     made = torch.Generator().manual_seed(seed)
     told = plans["configurations"]["base"]["architecture"]["arch_kwargs"]
@@ -120,9 +120,9 @@ def weights_of(plans: dict[str, Any], outputs: int, seed: int = 0) -> dict[str, 
         weights[f"{name}.norm.bias"] = torch.randn(after, generator=made) / 4
         weights[f"{name}.all_modules.0.weight"] = weights[f"{name}.conv.weight"]
 
-    before = 1
+    before = channels
     if residual:
-        convolve("encoder.stem.convs.0", 1, features[0], kernels[0])
+        convolve("encoder.stem.convs.0", before, features[0], kernels[0])
         before = features[0]
     for level, after in enumerate(features):
         for block in range((told.get("n_blocks_per_stage") or told["n_conv_per_stage"])[level]):
@@ -155,6 +155,7 @@ def write_model(
     dataset: dict[str, Any] | None = None,
     *,
     outputs: int = 3,
+    channels: int = 1,
     folds: tuple[str, ...] = ("0",),
     **told: Any,
 ) -> Path:
@@ -166,7 +167,7 @@ def write_model(
     for seed, fold in enumerate(folds):
         (folder / f"fold_{fold}").mkdir()
         content = {
-            "network_weights": weights_of(plans, outputs, seed),
+            "network_weights": weights_of(plans, outputs, seed, channels),
             "_best_ema": np.float32(0.5),
             "current_epoch": 1000,
             "init_args": {"configuration": "ours", "fold": fold},
@@ -256,6 +257,36 @@ def test_regions_are_painted_in_their_order(tmp_path: Path) -> None:
     ]  # fmt: skip
     write_image(tmp_path / "image.nii.gz")
     assert volseg.load(tmp_path / "run").predict(tmp_path / "image.nii.gz").mask.array.any()
+
+
+def test_the_second_network_of_a_cascade_sees_the_mask_of_the_first(tmp_path: Path) -> None:
+    plans = plans_of()
+    plans["configurations"]["low"] = {"inherits_from": "base", "spacing": [3.1, 2.2, 1.9]}
+    plans["configurations"]["ours"]["previous_stage"] = "low"
+    name = "nnUNetTrainer__nnUNetPlans"
+    second = write_model(tmp_path / "models" / f"{name}__ours", plans, channels=3)
+    with pytest.raises(CheckpointError, match=f"the first, low, is not at .*{name}__low"):
+        import_model(second, tmp_path / "run")
+    with pytest.raises(CheckpointError, match="is of a cascade, too"):
+        import_model(second, tmp_path / "run", previous=second)
+    first = write_model(tmp_path / "models" / f"{name}__low", plans, init_args={"configuration": "low"})
+    runs = [import_model(second, tmp_path / "beside"), import_model(second, tmp_path / "named", previous=first)]
+    write_image(tmp_path / "image.nii.gz")
+    masks = [volseg.load(run).predict(tmp_path / "image.nii.gz").mask.array for run in runs]
+    assert np.array_equal(*masks)
+    alone = volseg.load(import_model(first, tmp_path / "first"))
+    before = alone.predict(tmp_path / "image.nii.gz").mask.array
+    assert np.array_equal(volseg.load(runs[0] / "previous").predict(tmp_path / "image.nii.gz").mask.array, before)
+    # Where the first network says something else, so does the second.
+    file = runs[1] / "previous" / "model.pt"
+    content = torch.load(file, weights_only=True)
+    content["weights"]["heads.0.bias"] += torch.tensor([0.0, 0.0, 50.0])
+    torch.save(content, file)
+    changed = volseg.load(runs[1]).predict(tmp_path / "image.nii.gz").mask.array
+    assert (changed != masks[0]).any()
+    (runs[1] / "previous" / "model.pt").unlink()
+    with pytest.raises(CheckpointError, match="previous"):
+        volseg.load(runs[1])
 
 
 @pytest.mark.parametrize("axes", ["RAS", "LPS", "SAR"])
@@ -350,10 +381,6 @@ def _nobody(plans: dict[str, Any]) -> None:
     plans["configurations"]["ours"]["inherits_from"] = "nobody"
 
 
-def _cascade(plans: dict[str, Any]) -> None:
-    plans["configurations"]["base"]["previous_stage"] = "3d_lowres"
-
-
 def _circle(plans: dict[str, Any]) -> None:
     plans["configurations"]["base"]["inherits_from"] = "ours"
 
@@ -368,7 +395,6 @@ def _circle(plans: dict[str, Any]) -> None:
         (_reader, "NaturalImage2DIO"),
         (_nobody, "nobody"),
         (_circle, "ours"),
-        (_cascade, "3d_lowres"),
     ],
 )
 def test_what_is_not_understood_is_named(change: Any, named: str, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from scipy.ndimage import map_coordinates, zoom
 
 from volseg.image.box import Box
 from volseg.image.geometry import Geometry
-from volseg.image.resampled import ResampledVolume, Resampling
+from volseg.image.resampled import ResampledVolume, ResampledWithLabels, Resampling
 from volseg.image.resampling import coarse_axis, interpolate_axis, resample_linear, resample_nearest, sample_positions
 
 shapes = st.tuples(*[st.integers(1, 7)] * 3)
@@ -211,6 +211,28 @@ def test_a_part_is_a_part_of_the_whole(
     box = Box(*(slice(low, high + 1) for low, high in ends))
     whole = volume.read(Box.whole(volume.shape))
     assert torch.equal(volume.read(box), whole[:, *box])
+
+
+@given(st.tuples(*[st.integers(2, 9)] * 3), st.tuples(*[st.integers(1, 14)] * 3), st.integers(0, 99))
+def test_labels_go_where_they_take_most(shape: tuple[int, int, int], new: tuple[int, int, int], seed: int) -> None:
+    """By SciPy's own interpolation of each value; where two are equal, the nearest."""
+    rng = np.random.default_rng(seed)
+    values = rng.integers(-1, 3, shape)
+    i, j, k = (old / many for old, many in zip(shape, new, strict=True))
+    way = Resampling.towards(grid_of(shape, (1, 1, 1)), (i, j, k), "extent", "cubic")
+    image = rng.normal(size=(1, *shape)).astype(np.float32)
+    found = ResampledWithLabels(image, way, values, (1, 2)).read(Box.whole(new)).numpy()
+    factors = [many / few for many, few in zip(new, shape, strict=True)]
+    present = np.unique(values)
+    shares = [
+        zoom((values == value).astype(float), factors, order=1, mode="nearest", grid_mode=True) for value in present
+    ]
+    winner = present[np.argmax(shares, axis=0)]
+    clear = np.sort(shares, axis=0)[-1] - (np.sort(shares, axis=0)[-2] if len(present) > 1 else 0) > 1e-9
+    for label, ours in zip((1, 2), found[1:], strict=True):
+        np.testing.assert_array_equal(ours[clear], (winner == label)[clear])
+    np.testing.assert_array_equal(found[:1], ResampledVolume(image, way).read(Box.whole(new)).numpy())
+    assert set(np.unique(found[1:])) <= {0.0, 1.0}
 
 
 @pytest.mark.parametrize(

@@ -24,12 +24,16 @@ def import_model(
     folds: Annotated[
         list[str] | None, typer.Option("--fold", help="One of its folds; may be repeated. By default all there are.")
     ] = None,
+    previous: Annotated[
+        Path | None,
+        typer.Option("--previous", help="Of a cascade, the folder of its first network. By default the one beside."),
+    ] = None,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Make a run of a model that nnU-Net has trained: the same masks, and nothing in it is executed."""
     import volseg
 
-    run = volseg.import_model(source, output, axes=axes, folds=folds or (), overwrite=overwrite)
+    run = volseg.import_model(source, output, axes=axes, folds=folds or (), previous=previous, overwrite=overwrite)
     model = volseg.load(run)
     labels = ", ".join(label.name for label in model.labels)
     print_line(f"wrote {run}: {len(model.networks)} networks for {', '.join(model.channels)} -> {labels}")

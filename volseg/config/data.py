@@ -79,6 +79,8 @@ class DataConfig(DicomRules):
             "SCT:10200004". A segment that has the label's own name, or the code of the structure that name stands for,
             is found without.
         structures: For each label or region what it marks, where volseg's own table does not know its name.
+        previous_labels: Of a cascade: the values in the masks of the network before this one that are further channels
+            of what this one sees.
     """
 
     channels: ChannelNames = ("image",)
@@ -88,6 +90,7 @@ class DataConfig(DicomRules):
     others: Others = "refuse"
     segments: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
     structures: Mapping[str, StructureConfig] = Field(default_factory=dict)
+    previous_labels: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> DataConfig:
@@ -159,6 +162,11 @@ class DataConfig(DicomRules):
     def _label(self, name: str, value: int, parts: tuple[int, ...] = ()) -> Label:
         structure = self.structures[name].structure if name in self.structures else lookup(name)
         return Label(value, name, parts=parts, structure=structure, aliases=self.segments.get(name, ()))
+
+    @property
+    def inputs(self) -> int:
+        """How many channels the network sees: those of the image, and of a cascade one per label."""
+        return len(self.channels) + len(self.previous_labels)
 
     @property
     def outputs(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from typing import Literal
 
 import numpy as np
@@ -156,6 +157,71 @@ class ResampledVolume:
             part = self._spline.sample(places) if self._spline else _sample_linear(self.array, places)
             result[..., begin - box.k.start : few.stop - box.k.start] = part
         return result
+
+
+@dataclass(frozen=True, eq=False)
+class ResampledWithLabels(ResampledVolume):
+    """A volume on another grid, and behind its channels one for each of some labels: 1 where a voxel has it, else 0.
+
+    A voxel of the other grid has the value that takes most of what lies about it; of several the nearest, if it is one
+    of them, else the smallest.
+
+    Attributes:
+        values: (I, J, K) integers on the grid of the volume: labels, and others.
+        labels: Those that are channels.
+    """
+
+    values: NDArray[np.integer]
+    labels: tuple[int, ...]
+
+    def read(self, box: Box) -> torch.Tensor:
+        """Resample a part.
+
+        Args:
+            box: Voxels of the other grid, none of them beyond it.
+
+        Returns:
+            (C + labels, *box) float32, contiguous.
+        """
+        places = [every[side] for every, side in zip(self._places, box, strict=True)]
+        corners = [_corners(each) for each in places]
+        nearest = self.values[
+            np.ix_(*(_nearest(each, size) for each, size in zip(places, self.values.shape, strict=True)))
+        ]
+        around = [
+            (self.values[np.ix_(i, j, k)], of_i[:, None, None], of_j[:, None], of_k)
+            for (i, of_i), (j, of_j), (k, of_k) in product(*corners)
+        ]
+        best, of_nearest, winner = np.zeros(box.shape), np.zeros(box.shape), np.zeros(box.shape, dtype=np.int64)
+        for value in np.unique(np.concatenate([np.unique(corner) for corner, *_ in around])):
+            share = np.zeros(box.shape)
+            for corner, of_i, of_j, of_k in around:
+                share += (corner == value) * of_i * of_j * of_k
+            winner = np.where(share > best, value, winner)
+            best, of_nearest = np.maximum(share, best), np.where(nearest == value, share, of_nearest)
+        winner = np.where(of_nearest == best, nearest, winner)
+        ones = [torch.from_numpy(winner == label) for label in self.labels]
+        return torch.cat([super().read(box), torch.stack(ones).float()])
+
+    @cached_property
+    def _places(self) -> list[Positions]:
+        """Where the voxels of the other grid lie, to the bit where SciPy finds them: values may share one equally."""
+        way, found = self.resampling, []
+        for axis, (size, new) in enumerate(zip(way.shape, way.new_shape, strict=True)):
+            places = np.clip((np.arange(new) + 0.5) * (size / new) - 0.5, 0.0, size - 1.0)
+            found.append(nearest_positions(places, size) if axis == way.nearest else places)
+        return found
+
+
+def _nearest(places: Positions, size: int) -> NDArray[np.int64]:
+    return nearest_positions(places, size).astype(np.int64)
+
+
+def _corners(places: Positions) -> list[tuple[NDArray[np.int64], Positions]]:
+    """The two voxels between which each place lies along an axis, and how much each counts."""
+    low = np.floor(places)
+    first, second = low.astype(np.int64), np.ceil(places).astype(np.int64)
+    return [(first, 1 - (places - low)), (second, places - low)]
 
 
 def _places(

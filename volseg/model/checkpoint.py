@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from volseg.config import Config, DicomRules, PartialConfig, dump, validate
 from volseg.errors import CheckpointError, ConfigError
 from volseg.io.files import atomic_path
-from volseg.model.files import model_files
+from volseg.model.files import model_files, previous_folder
 from volseg.model.identity import fingerprint
 from volseg.model.networks import build_network
 from volseg.model.usual_volumes import VolumeRange
@@ -37,6 +37,7 @@ class TrainedNetwork:
         volumes: Label name -> how large it was in the cases of the run; none in a model that does not know.
         device: Where the network runs.
         origin: What errors call it.
+        previous: Of a cascade the networks before it, whose mask it sees.
     """
 
     weights: Mapping[str, Tensor]
@@ -44,6 +45,7 @@ class TrainedNetwork:
     volumes: Mapping[str, VolumeRange] = field(default_factory=dict)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     origin: str = "the model"
+    previous: tuple[TrainedNetwork, ...] = ()
 
     @classmethod
     def of(cls, network: nn.Module, config: Config) -> TrainedNetwork:
@@ -59,7 +61,7 @@ class TrainedNetwork:
         Raises:
             CheckpointError: If the weights do not fit the configuration.
         """
-        network = build_network(self.config.network, len(self.config.data.channels), self.config.data.outputs)
+        network = build_network(self.config.network, self.config.data.inputs, self.config.data.outputs)
         try:
             network.load_state_dict(self.weights)
         except RuntimeError as error:
@@ -86,7 +88,10 @@ def reconfigured(model: TrainedNetwork, given: PartialConfig) -> TrainedNetwork:
         ConfigError: If other keys are given, or a value is not valid.
     """
     check_changes(given)
-    return replace(model, config=given.laid_over(model.config)) if given.model_fields_set else model
+    if not given.model_fields_set:
+        return model
+    previous = tuple(reconfigured(each, given) for each in model.previous)
+    return replace(model, config=given.laid_over(model.config), previous=previous)
 
 
 def check_changes(given: PartialConfig) -> None:
@@ -151,8 +156,8 @@ def load_model(path: Path, device: torch.device) -> TrainedNetwork:
         The model.
 
     Raises:
-        CheckpointError: If there is none or more than one, or it is damaged. Whether its weights fit its own
-            configuration turns out when its network is needed.
+        CheckpointError: If there is none or more than one, or it is damaged, or it is of a cascade and the networks
+            before it are not there. Whether its weights fit its own configuration turns out when its network is needed.
     """
     file = _only_file(path)
     content = load(file)
@@ -160,7 +165,10 @@ def load_model(path: Path, device: torch.device) -> TrainedNetwork:
         raise CheckpointError(f"{file} is no model of volseg: it lacks its weights or its config", hint=_ANOTHER)
     config = stored_config(file, content["config"])
     volumes = {name: VolumeRange(**volume) for name, volume in content.get("volumes", {}).items()}
-    return TrainedNetwork(content["weights"], config, volumes, device, str(file))
+    previous: tuple[TrainedNetwork, ...] = ()
+    if config.data.previous_labels:
+        previous = tuple(load_model(each, device) for each in model_files(previous_folder(file)))
+    return TrainedNetwork(content["weights"], config, volumes, device, str(file), previous)
 
 
 def save(path: Path, content: Mapping[str, Any]) -> None:

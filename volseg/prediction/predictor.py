@@ -6,7 +6,7 @@ import logging
 import math
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from threading import Lock
@@ -22,7 +22,7 @@ from volseg.config import STORED, DataConfig, dump
 from volseg.errors import CheckpointError, DataError, MemoryShortageError
 from volseg.image.box import Box
 from volseg.image.geometry import AxisOrder, Geometry
-from volseg.image.resampled import ResampledVolume
+from volseg.image.resampled import ResampledVolume, ResampledWithLabels
 from volseg.image.volume import Mask, Volume
 from volseg.inference.engine_trials import default_cache, fastest_engine, remember, remembered, trial_key, try_engines
 from volseg.inference.engines import (
@@ -53,6 +53,9 @@ _TRIAL_PATCHES = 2
 #: With less than this, strips are as narrow as they get: a case that still runs out of memory is given up.
 _LEAST_MEMORY_GB = 1.0
 
+#: What is neither label nor background in the mask that the second network of a cascade sees, as nnU-Net has it.
+_OUTSIDE = -1
+
 #: How the warning of a mask begins that was allowed.
 IN_SPITE = "segmented in spite of a mismatch with the training cases"
 
@@ -72,6 +75,8 @@ class Prepared:
         inputs: For each kind of preprocessing among the models.
         tissue: Where there is anything but air; None if everything is to be looked at.
         mismatches: How it lies clearly outside what the models were trained on.
+        previous: As the networks before these see it, in a cascade.
+        outside: In a cascade whose volumes are cropped: voxels of the part, outside of all that is not 0.
     """
 
     geometry: Geometry
@@ -80,6 +85,8 @@ class Prepared:
     inputs: tuple[ResampledVolume, ...]
     tissue: Tissue | None
     mismatches: tuple[str, ...] = ()
+    previous: Prepared | None = None
+    outside: NDArray[np.bool_] | None = None
 
     def refuse_mismatch(self) -> None:
         """Refuse a case that the models were not made for.
@@ -103,7 +110,8 @@ class Prepared:
     @property
     def gigabytes(self) -> float:
         """What its voxels take."""
-        return sum(network_input.array.nbytes for network_input in self.inputs) / 1e9
+        earlier = self.previous.gigabytes if self.previous else 0.0
+        return earlier + sum(network_input.array.nbytes for network_input in self.inputs) / 1e9
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,11 +157,13 @@ class Predictor:
         self._cutoffs = tuple(map(fmean, zip(*(cutoffs(model.config.data) for model in models), strict=True)))
         self._networks: list[Network] = []
         self._running = Lock()
+        self._previous = Predictor(models[0].previous, cache) if models[0].previous else None
 
     @property
     def identity(self) -> list[str]:
         """What the masks depend on beside the images: a hash of each model, its settings included."""
-        return [f"{model.fingerprint} {dump(model.config)}" for model in self._models]
+        own = [f"{model.fingerprint} {dump(model.config)}" for model in self._models]
+        return own + (self._previous.identity if self._previous else [])
 
     def prepare(self, case: Case) -> Prepared:
         """Read a case and normalise it.
@@ -190,12 +200,17 @@ class Predictor:
         """
         from volseg.transforms import (  # MONAI takes seconds to import
             fill_non_finite,
+            filled_nonzero,
             network_order,
             network_resampling,
             nonzero_box,
             normalize,
         )
 
+        previous = None
+        if self._previous:  # it changes voxels, too
+            copied = Volume(volume.array.copy(order="K"), volume.geometry)
+            previous = self._previous.prepare_volume(copied, name, modalities)
         traits = ImageTraits.of(volume, modalities)
         found = tuple(dict.fromkeys(each for model in self._models for each in mismatches(traits, model.config)))
         array = np.require(volume.array, requirements="W")
@@ -205,6 +220,7 @@ class Predictor:
         seen = order.apply(array)
         box = nonzero_box(seen) if preprocessings[0].crop == "nonzero" else Box.whole(seen.shape[1:])
         geometry = volume.geometry.reordered(order).part(box)
+        outside = ~filled_nonzero(seen[:, *box]) if previous and preprocessings[0].crop == "nonzero" else None
         share = self.inference.air
         # What normalisation makes of air depends on the volume, so it is looked for before.
         tissue = None if share is None else find_tissue(seen[:, *box], preprocessings[0].normalization, share)
@@ -215,7 +231,7 @@ class Predictor:
             normalize(view, preprocessing.normalization)
             way = network_resampling(geometry, preprocessing.spacing_mm, preprocessing)
             inputs.append(ResampledVolume(view, way))
-        return Prepared(volume.geometry, order, box, tuple(inputs), tissue, found)
+        return Prepared(volume.geometry, order, box, tuple(inputs), tissue, found, previous, outside)
 
     def segment(self, prepared: Prepared, on_window: OnWindow = ignore_windows, room: Path | None = None) -> Segmented:
         """Ask the networks about every voxel: of one case at a time, whichever threads ask.
@@ -229,6 +245,9 @@ class Predictor:
             DataError: If it needs more memory than there is.
         """
         with self._running:
+            if self._previous and prepared.previous:
+                earlier = self._previous.finish(self._previous.segment(prepared.previous, on_window))
+                prepared = _with_labels(prepared, earlier, self.data.previous_labels)
             return self._segment(prepared, on_window, room)
 
     def _segment(self, prepared: Prepared, on_window: OnWindow, room: Path | None) -> Segmented:
@@ -307,7 +326,7 @@ class Predictor:
         device = next(kind[0].network.parameters()).device
         engines = [self._choose_engine(model, network_input, device) for model in kind]
         runs = [
-            start(engine, model.network, len(self.data.channels), patch, device)
+            start(engine, model.network, self.data.inputs, patch, device)
             for engine, model in zip(engines, kind, strict=True)
         ]
         run = split_on_oom(subtract_cutoffs(averaged(runs), self._cutoffs))
@@ -339,13 +358,22 @@ class Predictor:
         chosen = {places[len(places) * (2 * n + 1) // (2 * _TRIAL_PATCHES)] for n in range(_TRIAL_PATCHES)}
         trials = try_engines(
             engines,
-            lambda engine: start(engine, model.network, len(self.data.channels), patch, device),
+            lambda engine: start(engine, model.network, self.data.inputs, patch, device),
             [look(network_input, windows, place)[None] for place in sorted(chosen)],
             lambda logits: winners(logits.movedim(0, -1), self.data),
         )
         best = fastest_engine(trials)
         remember(key, best, self._cache)
         return best
+
+
+def _with_labels(prepared: Prepared, mask: Mask, labels: tuple[int, ...]) -> Prepared:
+    """A case as the networks of a cascade see it that come after the first."""
+    seen = prepared.order.apply(mask.array)[prepared.box].astype(np.int32)
+    if prepared.outside is not None:
+        seen[(seen == 0) & prepared.outside] = _OUTSIDE
+    inputs = [ResampledWithLabels(each.array, each.resampling, seen, labels) for each in prepared.inputs]
+    return replace(prepared, inputs=tuple(inputs))
 
 
 def blank_mask(shape: tuple[int, int, int], dtype: np.dtype[np.unsignedinteger]) -> NDArray[np.unsignedinteger]:
@@ -378,7 +406,13 @@ def check_ensemble(models: Sequence[TrainedNetwork]) -> None:
         CheckpointError: If their channels, labels or regions differ, or the part of a volume that they see.
     """
     first = models[0].config.preprocessing
+    before = [each.fingerprint for each in models[0].previous]
     for model in models[1:]:
+        if [each.fingerprint for each in model.previous] != before:
+            raise CheckpointError(
+                "the models belong to different cascades, so their answers cannot be averaged",
+                hint="predict with each of them on its own",
+            )
         own = model.config.preprocessing
         if (own.axes, own.crop) != (first.axes, first.crop):
             raise CheckpointError(

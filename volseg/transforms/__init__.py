@@ -5,7 +5,14 @@ They are how training loads its data, and can be put into anybody's `monai.trans
 
 from volseg.transforms.augmentation import RandFlipSided, build_augmentation
 from volseg.transforms.keys import CASE, GEOMETRY, IMAGE, REFERENCE, Sample
-from volseg.transforms.normalization import FillNonFinited, Normalized, build_normalization, fill_non_finite, normalize
+from volseg.transforms.normalization import (
+    FillNonFinited,
+    Normalized,
+    build_normalization,
+    fill_non_finite,
+    filled_nonzero,
+    normalize,
+)
 from volseg.transforms.preprocessing import build_preprocessing, preprocess
 from volseg.transforms.reading import LoadCased, LoadVolumed, geometry_of
 from volseg.transforms.spatial import (
@@ -35,6 +42,7 @@ __all__ = [
     "build_normalization",
     "build_preprocessing",
     "fill_non_finite",
+    "filled_nonzero",
     "geometry_of",
     "network_order",
     "network_resampling",

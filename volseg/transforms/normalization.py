@@ -84,9 +84,7 @@ def normalize(array: NDArray[np.float32], normalizations: Sequence[Normalization
     """
     inside = None
     if any(isinstance(each, ZScore) and each.nonzero and each.fill_holes for each in normalizations):
-        from scipy import ndimage
-
-        inside = ndimage.binary_fill_holes((array != 0).any(axis=0))
+        inside = filled_nonzero(array)
     for channel, normalization in zip(array, normalizations, strict=True):
         match normalization:
             case ZScore(nonzero=True, fill_holes=True) if inside is not None:
@@ -95,6 +93,14 @@ def normalize(array: NDArray[np.float32], normalizations: Sequence[Normalization
                 transform = build_normalization(normalization, channel)
                 for slab in _slabs(channel):
                     slab[...] = np.asarray(transform(torch.from_numpy(np.ascontiguousarray(slab)[np.newaxis])))[0]
+
+
+def filled_nonzero(array: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """(C, I, J, K) -> (I, J, K) the voxels that are not 0 in some channel, and what they enclose."""
+    from scipy import ndimage
+
+    filled: NDArray[np.bool_] = ndimage.binary_fill_holes((array != 0).any(axis=0))
+    return filled
 
 
 def _standardize(channel: NDArray[np.float32], inside: NDArray[np.bool_]) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from volseg.cases.dataset_json import mask_labels, stated_channels, stated_labels
-from volseg.config import named_modality, validate
+from volseg.config import IGNORE, named_modality, validate
 from volseg.errors import CheckpointError
 from volseg.importing.nnunet.checkpoint import Checkpoint
 from volseg.importing.nnunet.plans import Configuration, Plans
@@ -94,14 +94,9 @@ def convert(
     """
     if (word := _other_network(checkpoint.trainer)) is not None:
         raise CheckpointError(f"{origin}: trainer {checkpoint.trainer!r} makes another network ({word})", hint=_HINT)
-    if wanted.previous_stage is not None:
-        raise CheckpointError(
-            f"{origin}: it is the second network of a cascade, which sees the masks of {wanted.previous_stage}",
-            hint="import that configuration, or 3d_fullres",
-        )
     order = AxisNumbers.of(plans)
     tree = {
-        "data": _data(dataset),
+        "data": _data(dataset, cascade=wanted.previous_stage is not None),
         "preprocessing": _preprocessing(plans, wanted, order, axes or _axes(plans)),
         "patches": {"size": order.in_order(_three(wanted.patch_size, 1))},
         "network": _network(wanted, order),
@@ -144,9 +139,10 @@ def _axes(plans: Plans) -> str:
     raise CheckpointError(f"images were read with {plans.image_reader_writer!r}, which is not understood", hint=_HINT)
 
 
-def _data(dataset: Mapping[str, Any]) -> dict[str, Any]:
+def _data(dataset: Mapping[str, Any], *, cascade: bool) -> dict[str, Any]:
     channels = stated_channels(dataset)
     labels, regions = stated_labels(dataset)
+    previous = sorted(value for name, value in labels.items() if name != IGNORE) if cascade else []
     painted = {label.name: label.value for label in mask_labels(dataset)}
     if regions and set(painted) != set(regions):
         raise CheckpointError(
@@ -157,6 +153,7 @@ def _data(dataset: Mapping[str, Any]) -> dict[str, Any]:
         "channels": channels,
         "labels": labels,
         "modality": modality,
+        "previous_labels": previous,
         "regions": [
             {"name": name, "labels": values, "value": painted[name], "threshold": 0.5}
             for name, values in regions.items()
@@ -267,7 +264,7 @@ def _check_fit(model: TrainedNetwork) -> None:
         )
     config = model.config
     with torch.device("meta"):
-        network = build_network(config.network, len(config.data.channels), config.data.outputs)
+        network = build_network(config.network, config.data.inputs, config.data.outputs)
     shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     for name, shape in shapes.items():
         own = tuple(model.weights[name].shape) if name in model.weights else None
