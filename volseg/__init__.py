@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from volseg.planning import Plan
     from volseg.prediction.cases_csv import CaseResult, CaseStatus
     from volseg.progress import Cancelled, Progress
+    from volseg.reporting.card import card
     from volseg.results import Batch, BatchCase, Prediction
     from volseg.training.run import Run
 
@@ -71,6 +72,7 @@ _PUBLIC = {
     "volseg.planning": "Plan",
     "volseg.prediction.cases_csv": "CaseResult CaseStatus",
     "volseg.progress": "Cancelled Progress",
+    "volseg.reporting.card": "card",
     "volseg.results": "Batch BatchCase Prediction",
     "volseg.training.run": "Run",
 }
@@ -107,6 +109,7 @@ __all__ = [
     "VolsegError",
     "Volume",
     "__version__",
+    "card",
     "compare",
     "download",
     "evaluate",

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 import volseg
+from volseg.cli.card import card
 from volseg.cli.console import OneLine, take_any_text
 from volseg.cli.demo import demo
 from volseg.cli.download import download
@@ -83,6 +84,7 @@ for name, verb, example in (
     ("predict", predict, "volseg predict patients/ --model runs/hippocampus --output masks/"),
     ("evaluate", evaluate, "volseg evaluate masks/ data/labels --output scores/"),
     ("report", report, "volseg report scores/"),
+    ("card", card, "volseg card runs/hippocampus --licence 'CC BY 4.0'"),
     ("export", export, "volseg export masks/p1.nii.gz --reference dicom/p1 --format dicom-seg --output p1.seg.dcm"),
     ("import", import_model, "volseg import nnUNetTrainer__nnUNetPlans__3d_fullres/ --output runs/imported"),
     ("download", download, "volseg download Task04_Hippocampus --output data"),

@@ -1,0 +1,238 @@
+"""What somebody should know of a model before using it: a card (Mitchell et al. 2019, arXiv 1810.03993) of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from os import PathLike
+from pathlib import Path
+
+from volseg.about import Facts, facts_of_config, facts_of_models, read_about
+from volseg.cases import read_splits
+from volseg.config import Config
+from volseg.io.files import write_text
+from volseg.io.json_files import write_json
+from volseg.io.tables import read_table
+from volseg.io.written import claim
+from volseg.model.checkpoint import TrainedNetwork, load_model
+from volseg.model.devices import choose_device
+from volseg.model.files import model_files
+from volseg.training.files import SPLITS_FILE, VALIDATION_FILE
+
+CARD_FILE, CARD_TABLE_FILE = "MODEL_CARD.md", "model_card.json"
+_NOT_STATED = "not stated"
+_LIMITS = (
+    "It is a research tool, not a medical device: a person must look at every mask before anything depends on it.",
+    "Dice on cases of one source says little of images of another scanner, protocol, age or disease.",
+    "Images clearly outside of what it was trained on are refused, as far as the card says what that was.",
+)
+
+
+@dataclass(frozen=True)
+class LabelCard:
+    """One label or region.
+
+    Attributes:
+        value: In masks.
+        name: What it is called.
+        structure: What it marks, with its code; empty where that is not known.
+        dice: Mean over the held-out cases that were scored; None where nothing is known.
+        cases: How many those are.
+        median_ml: Of its volume in the cases of the run; None where it is not known.
+    """
+
+    value: int
+    name: str
+    structure: str
+    dice: float | None
+    cases: int
+    median_ml: float | None
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """A card.
+
+    Attributes:
+        channels: Name -> modality.
+        labels: What it segments.
+        spacings_mm: Smallest and largest voxel size of the training cases along R, A, S; empty where unknown.
+        intensities: Name of a channel -> range of intensities of the training cases.
+        networks: How many there are, whose answers are averaged.
+        taught: How many cases taught each; empty where unknown.
+        licence: Under which it may be used.
+        recipe: How it was trained.
+        about: What made it, and what tells it from others.
+    """
+
+    channels: Mapping[str, str]
+    labels: tuple[LabelCard, ...]
+    spacings_mm: tuple[tuple[float, float], ...]
+    intensities: Mapping[str, tuple[float, float]]
+    networks: int
+    taught: tuple[int, ...]
+    licence: str
+    recipe: Facts
+    about: Facts
+
+    @property
+    def markdown(self) -> str:
+        """For people."""
+        sections = [
+            f"# {', '.join(label.name for label in self.labels)} in {', '.join(sorted(set(self.channels.values())))}",
+            f"A segmentation model of volseg. Licence: {self.licence}.",
+            "## What it segments",
+            _table(("value", "label", "structure", "Dice", "cases scored", "median ml"), self._rows),
+            self._evidence,
+            "## What it was made for",
+            _table(("channel", "modality", "intensities of the training cases"), self._seen),
+            f"Voxels of the training cases: {self._spacing}.",
+            "## How it was trained",
+            _table(("", ""), self.recipe),
+            "## Limits",
+            "\n".join(f"- {limit}" for limit in _LIMITS),
+            "## Which one it is",
+            _table(("", ""), self.about),
+        ]
+        return "\n\n".join(sections) + "\n"
+
+    @property
+    def _rows(self) -> list[Sequence[str]]:
+        return [
+            [
+                str(label.value),
+                label.name,
+                label.structure,
+                _shown(label.dice, ".3f"),
+                str(label.cases or ""),
+                _shown(label.median_ml, ".3g"),
+            ]
+            for label in self.labels
+        ]
+
+    @property
+    def _evidence(self) -> str:
+        if not any(label.cases for label in self.labels):
+            return "Nothing is known of its Dice on cases that it had not seen."
+        taught = " and ".join(map(str, sorted(set(self.taught))))
+        folds = "each held-out case by the network that never saw it" if self.networks > 1 else "on held-out cases"
+        return (
+            f"Dice at the voxel size of the network, {folds}; {taught} cases taught. Held-out cases also chose the "
+            "epoch and the post-processing: expect a little less elsewhere."
+        )
+
+    @property
+    def _seen(self) -> list[tuple[str, str, str]]:
+        ranges = {name: f"{low:.4g} to {high:.4g}" for name, (low, high) in self.intensities.items()}
+        return [(name, modality, ranges.get(name, "unknown")) for name, modality in self.channels.items()]
+
+    @property
+    def _spacing(self) -> str:
+        if not self.spacings_mm:
+            return "unknown"
+        return " x ".join(f"{low:.3g} to {high:.3g}" for low, high in self.spacings_mm) + " mm (R x A x S)"
+
+
+def make_card(run: Path, licence: str = "") -> ModelCard:
+    """Gather what a run says of its model; no case is named.
+
+    Args:
+        run: A run folder, or a model file.
+        licence: Under which the model may be used.
+
+    Raises:
+        CheckpointError: If it holds no model.
+        DataError: If its tables are damaged.
+    """
+    files = model_files(run)
+    folder = run if run.is_dir() else run.parent
+    model = load_model(files[0], choose_device("cpu"))
+    config, dice = model.config, _dice(folder)
+    splits = read_splits(folder / SPLITS_FILE) if (folder / SPLITS_FILE).is_file() else ()
+    fold = config.training.fold
+    trained = splits if fold == "all" or not splits else [splits[fold]]
+    domain = config.domain
+    return ModelCard(
+        channels=dict(zip(config.data.channels, config.data.modalities, strict=True)),
+        labels=_labels(model, dice),
+        spacings_mm=tuple((low, high) for low, high in domain.spacings_mm or ()),
+        intensities={
+            name: (seen.low[0], seen.high[1])
+            for name, seen in zip(config.data.channels, domain.intensities, strict=False)
+        },
+        networks=len(files),
+        taught=tuple(len(split.train) for split in trained),
+        licence=licence or _NOT_STATED,
+        recipe=_recipe(config, known=bool(splits)),
+        about=(*read_about(folder), *facts_of_models(files)),
+    )
+
+
+def card(
+    model: str | PathLike[str],
+    output: str | PathLike[str] | None = None,
+    *,
+    licence: str = "",
+    overwrite: bool = False,
+) -> Path:
+    """Write the card of a model, as Markdown for people and as JSON for programs.
+
+    Args:
+        model: A run folder, or a model file.
+        output: Folder; unless given, that of the run.
+        licence: Under which the model may be used.
+        overwrite: Whether files there are given up that volseg did not write.
+
+    Returns:
+        The Markdown file.
+
+    Raises:
+        CheckpointError: If there is no model.
+        OutputError: If the card cannot be written.
+    """
+    run = Path(model)
+    made = make_card(run, licence)
+    folder = Path(output) if output is not None else run if run.is_dir() else run.parent
+    text, table = folder / CARD_FILE, folder / CARD_TABLE_FILE
+    claim([text, table], overwrite=overwrite)
+    write_text(text, made.markdown)
+    write_json(table, asdict(made))
+    return text
+
+
+def _labels(model: TrainedNetwork, dice: Mapping[str, tuple[float, int]]) -> tuple[LabelCard, ...]:
+    found = []
+    for label in model.config.data.output_labels:
+        value, cases = dice.get(label.name, (None, 0))
+        structure, volume = label.structure, model.volumes.get(label.name)
+        marks = ""
+        if structure is not None:
+            side = f", {structure.modifier.meaning}" if structure.modifier else ""
+            marks = f"{structure.type.meaning}{side} ({structure.type.scheme} {structure.type.value})"
+        found.append(LabelCard(label.value, label.name, marks, value, cases, volume.median_ml if volume else None))
+    return tuple(found)
+
+
+def _dice(folder: Path) -> dict[str, tuple[float, int]]:
+    """Label name -> mean Dice of the held-out cases that were scored, and how many they are."""
+    if not (folder / VALIDATION_FILE).is_file():
+        return {}
+    rows = read_table(folder / VALIDATION_FILE).dropna(subset="dice")
+    return {str(name): (float(part["dice"].mean()), len(part)) for name, part in rows.groupby("label", sort=False)}
+
+
+def _recipe(config: Config, *, known: bool) -> Facts:
+    """What the configuration says of the training; of a model of another program it says nothing."""
+    facts = facts_of_config(config)
+    return facts if known else tuple(fact for fact in facts if fact[0] in {"network", "voxel size"})
+
+
+def _shown(value: float | None, form: str) -> str:
+    return "" if value is None else f"{value:{form}}"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown; bars and line ends in names cannot break it."""
+    lines = [header, ["---"] * len(header), *rows]
+    cells = [[" ".join(cell.replace("|", "\\|").split()) for cell in line] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
