@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         train,
     )
     from volseg.config import Config
+    from volseg.converting import convert
     from volseg.demo import Demo, run_demo
     from volseg.errors import (
         CheckpointError,
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "volseg.api": "compare download evaluate export inspect plan report train",
     "volseg.config": "Config",
+    "volseg.converting": "convert",
     "volseg.demo": "Demo run_demo",
     "volseg.errors": "CheckpointError ConfigError DataError GeometryError MemoryShortageError OutputError "
     "OutputExistsError TrainingError VolsegError",
@@ -111,6 +113,7 @@ __all__ = [
     "__version__",
     "card",
     "compare",
+    "convert",
     "download",
     "evaluate",
     "export",

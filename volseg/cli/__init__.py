@@ -16,6 +16,7 @@ import typer
 import volseg
 from volseg.cli.card import card
 from volseg.cli.console import OneLine, take_any_text
+from volseg.cli.convert import convert
 from volseg.cli.demo import demo
 from volseg.cli.download import download
 from volseg.cli.evaluate import evaluate
@@ -87,6 +88,7 @@ for name, verb, example in (
     ("card", card, "volseg card runs/hippocampus --licence 'CC BY 4.0'"),
     ("export", export, "volseg export masks/p1.nii.gz --reference dicom/p1 --format dicom-seg --output p1.seg.dcm"),
     ("import", import_model, "volseg import nnUNetTrainer__nnUNetPlans__3d_fullres/ --output runs/imported"),
+    ("convert", convert, "volseg convert runs/hippocampus --to onnx --output hippocampus-onnx"),
     ("download", download, "volseg download Task04_Hippocampus --output data"),
 ):
     app.command(name, epilog=f"Example: {example}")(command(verb))

@@ -1,0 +1,5 @@
+"""Models of volseg -> what other programs run: ONNX and OpenVINO, each with what it takes to use them."""
+
+from volseg.converting.convert import convert
+
+__all__ = ["convert"]

@@ -1,0 +1,56 @@
+"""What whoever runs a converted model must know: contract.json."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from volseg.config import Config
+from volseg.inference.mirroring import Mirroring
+from volseg.model.label_encoding import cutoffs
+from volseg.version import __version__
+
+#: Of the contract's form; it changes where a program that reads it must.
+_FORM = 1
+
+
+def contract_of(config: Config, networks: list[str], window_weights: str) -> dict[str, Any]:
+    """The contract of one or more networks of one configuration.
+
+    Args:
+        config: Theirs.
+        networks: Names of their files.
+        window_weights: Name of the file that says how much each voxel of a patch counts.
+
+    Returns:
+        Plain values. Everything along axes is in the order of `preprocessing.axes`.
+    """
+    preprocessing, inference, data = config.preprocessing, config.inference, config.data
+    mirroring = Mirroring.of(config)
+    outputs = [{"name": label.name, "value": label.value} for label in data.output_labels]
+    if not data.regions:
+        outputs.insert(0, {"name": "background", "value": 0})
+    return {
+        "form": _FORM,
+        "made_by": f"volseg {__version__}",
+        "networks": networks,
+        "input": {"name": "image", "type": "float32", "shape": [1, data.inputs, *config.patches.size]},
+        "channels": [
+            {"name": name, "modality": modality, "normalization": normalization.model_dump(mode="json")}
+            for name, modality, normalization in zip(
+                data.channels, data.modalities, preprocessing.normalization, strict=True
+            )
+        ],
+        "preprocessing": preprocessing.model_dump(mode="json", exclude={"normalization"}),
+        "order": ["turn the axes", "crop", "normalize each channel", "resample"],
+        "patch": list(config.patches.size),
+        "overlap": inference.overlap,
+        "steps": inference.steps,
+        "window_weights": window_weights,
+        "mirror_axes": list(mirroring.axes),
+        "mirroring": inference.mirroring,
+        "views": len(mirroring.views),
+        "output": {"name": "logits", "type": "float32", "shape": [1, data.outputs, *config.patches.size]},
+        "activation": "sigmoid" if data.regions else "softmax",
+        "outputs": [{**output, "cutoff": cutoff} for output, cutoff in zip(outputs, cutoffs(data), strict=True)],
+        "postprocess": [rule.model_dump(mode="json") for rule in config.rules],
+    }

@@ -1,0 +1,123 @@
+"""The verb: the networks of a run in another form, with their contract and a script that runs them."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import tempfile
+import warnings
+from importlib.resources import files
+from os import PathLike
+from pathlib import Path
+from typing import Literal, cast, get_args
+
+import numpy as np
+import torch
+from torch import nn
+
+from volseg.config import one_of
+from volseg.converting.contract import contract_of
+from volseg.errors import CheckpointError, ConfigError
+from volseg.inference.windows import importance
+from volseg.io.files import atomic_path, write_text
+from volseg.io.json_files import write_json
+from volseg.io.written import Inputs, claim
+from volseg.model.checkpoint import TrainedNetwork, load_model
+from volseg.model.devices import choose_device
+from volseg.model.files import model_files
+
+Form = Literal["onnx", "openvino"]
+#: Runtimes of the last years know it.
+_OPSET = 20
+_CONTRACT_FILE, _WEIGHTS_FILE, _SCRIPT = "contract.json", "window_weights.npy", "run_model.py"
+
+
+def convert(model: str | PathLike[str], output: str | PathLike[str], *, to: Form, overwrite: bool = False) -> Path:
+    """Write the networks of a run in another form.
+
+    Beside them lie contract.json, which says how images are prepared and what the answers mean, and run_model.py, which
+    runs them without volseg.
+
+    Args:
+        model: A run folder, or a model file; of a run of several folds all are converted.
+        output: The folder to write.
+        to: "onnx" (opset 20) or "openvino" (its intermediate representation).
+        overwrite: Whether files there are given up that volseg did not write.
+
+    Returns:
+        The folder.
+
+    Raises:
+        CheckpointError: If there is no model, or it is a cascade.
+        ConfigError: If the form is not known, or what it takes to write it is not installed.
+        OutputError: If it cannot be written.
+    """
+    form = cast("Form", one_of("form", to, get_args(Form)))
+    run, folder = Path(model), Path(output)
+    models = [load_model(file, choose_device("cpu")) for file in model_files(run)]
+    config = models[0].config
+    if config.data.previous_labels:
+        raise CheckpointError(f"{run} is a cascade, which no single file can hold", hint=f"convert {run}/previous")
+    names = [f"network_{n}" for n in range(len(models))] if len(models) > 1 else ["network"]
+    ends = _ends(form)
+    written = [folder / f"{name}{end}" for name in names for end in ends]
+    others = [folder / name for name in (_CONTRACT_FILE, _WEIGHTS_FILE, _SCRIPT)]
+    claim([*written, *others], Inputs.of(run), overwrite=overwrite)
+    for name, each in zip(names, models, strict=True):
+        _write_network(each, folder / name, form)
+    with atomic_path(folder / _WEIGHTS_FILE) as temporary:
+        weights = io.BytesIO()
+        np.save(weights, importance(config.patches.size, config.inference.weights).numpy())
+        temporary.write_bytes(weights.getbuffer())
+    write_text(folder / _SCRIPT, files("volseg.converting").joinpath(_SCRIPT).read_text(encoding="utf-8"))
+    write_json(folder / _CONTRACT_FILE, contract_of(config, [f"{name}{ends[0]}" for name in names], _WEIGHTS_FILE))
+    return folder
+
+
+def _ends(form: Form) -> tuple[str, ...]:
+    """Of the files of a network; the first is the one that is opened."""
+    match form:
+        case "onnx":
+            return (".onnx",)
+        case "openvino":
+            return (".xml", ".bin")
+
+
+def _write_network(model: TrainedNetwork, base: Path, form: Form) -> None:
+    """Write one network, whole or not at all."""
+    write = _write_onnx if form == "onnx" else _write_openvino
+    patch = torch.zeros(1, model.config.data.inputs, *model.config.patches.size)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporters, about their own use of PyTorch
+        write(model.network, patch, Path(folder))
+        for end in _ends(form):
+            with atomic_path(base.with_name(base.name + end)) as temporary:
+                temporary.write_bytes((Path(folder) / f"network{end}").read_bytes())
+
+
+def _write_onnx(network: nn.Module, patch: torch.Tensor, folder: Path) -> None:
+    if missing := [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]:
+        raise ConfigError(f"ONNX takes {' and '.join(missing)}", hint="pip install 'volseg[onnx]'")
+    program = torch.onnx.export(
+        network,
+        (patch,),
+        dynamo=True,
+        opset_version=_OPSET,
+        input_names=["image"],
+        output_names=["logits"],
+        verbose=False,
+    )
+    if program is None:
+        raise CheckpointError("PyTorch has no ONNX for this network", hint="convert it --to openvino")
+    program.save(folder / "network.onnx")
+
+
+def _write_openvino(network: nn.Module, patch: torch.Tensor, folder: Path) -> None:
+    if importlib.util.find_spec("openvino") is None:
+        raise ConfigError("OpenVINO is not installed", hint="pip install openvino")
+    import openvino
+
+    converted = openvino.convert_model(network, example_input=patch, input=[tuple(patch.shape)])
+    converted.inputs[0].get_tensor().set_names({"image"})
+    converted.outputs[0].get_tensor().set_names({"logits"})
+    openvino.save_model(converted, folder / "network.xml", compress_to_fp16=False)
