@@ -41,6 +41,7 @@ def _told_apart(labels: dict[str, int]) -> dict[str, int]:
 
 ChannelNames = Annotated[tuple[str, ...], Field(min_length=1)]
 Others = Literal["refuse", "background"]
+PreviousLabels = tuple[Annotated[int, Field(ge=1, le=65535)], ...]
 LabelValues = Annotated[
     dict[str, Annotated[int, Field(ge=1, le=65535)]], Field(min_length=1), AfterValidator(_told_apart)
 ]
@@ -90,7 +91,7 @@ class DataConfig(DicomRules):
     others: Others = "refuse"
     segments: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
     structures: Mapping[str, StructureConfig] = Field(default_factory=dict)
-    previous_labels: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = ()
+    previous_labels: PreviousLabels = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> DataConfig:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from volseg.config.section import Axis, Section
+from volseg.config.section import Axis, IntTriple, Section
 
 Steps = Literal["fixed", "even"]
 Weights = Literal["gaussian", "cut_gaussian"]
@@ -16,14 +16,16 @@ class InferenceConfig(Section):
     """How a volume is segmented.
 
     Attributes:
-        overlap: Share of a patch that neighbouring patches have in common, at least.
-        steps: Where patches lie: a `fixed` step apart, the last one at the end, as MONAI has them; or at `even`
+        window: Voxels that are looked at, at once; null takes a patch. Where volumes are much longer than patches,
+            training tries larger windows on held-out cases, and keeps them if they are as good.
+        overlap: Share of a window that neighbouring ones have in common, at least.
+        steps: Where windows lie: a `fixed` step apart, the last one at the end, as MONAI has them; or at `even`
             distances, as nnU-Net has them.
-        weights: How much a patch counts away from its middle: a `gaussian` that never falls below a thousandth, as
+        weights: How much a window counts away from its middle: a `gaussian` that never falls below a thousandth, as
             MONAI's; or a `cut_gaussian`, which nnU-Net cuts after four deviations.
         batch_size: Patches that go through the network at once; on a CPU it is one.
         mirror_axes: Axes along which the volume is also mirrored and the answers averaged.
-        mirroring: Whether patches that share halves take `turns` among the mirror images, or `each` is seen in all.
+        mirroring: Whether windows that share halves take `turns` among the mirror images, or `each` is seen in all.
         precision: Numbers that the network multiplies; auto takes the fastest that keeps the labels of fp32.
         backend: What runs the network: PyTorch, PyTorch compiled, or OpenVINO; auto takes the fastest on this machine.
         air: Blocks of 4 x 4 x 4 voxels no brighter than the darkest by this share of the range of intensities are air,
@@ -31,6 +33,7 @@ class InferenceConfig(Section):
         memory_gb: What segmenting may take beside the network and the volume; null lets the machine decide.
     """
 
+    window: IntTriple | None = None
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
     steps: Steps = "fixed"
     weights: Weights = "gaussian"

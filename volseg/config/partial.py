@@ -16,6 +16,7 @@ from volseg.config.data import (
     Normalizations,
     Others,
     PreprocessingRules,
+    PreviousLabels,
     Region,
 )
 from volseg.config.dicom import DicomRules, StructureConfig
@@ -43,6 +44,7 @@ class PartialData(DicomRules):
     others: Others = "refuse"
     segments: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
     structures: Mapping[str, StructureConfig] = Field(default_factory=dict)
+    previous_labels: PreviousLabels = ()
 
 
 class PartialPreprocessing(PreprocessingRules):

@@ -43,6 +43,11 @@ class Config(Section):
         """The post-processing: none until training has chosen it."""
         return self.postprocess or ()
 
+    @property
+    def window(self) -> tuple[int, int, int]:
+        """Voxels that a network looks at, at once, when it segments a volume."""
+        return self.inference.window or self.patches.size
+
     @model_validator(mode="after")
     def _consistent(self) -> Config:
         channels, normalizations = len(self.data.channels), len(self.preprocessing.normalization)

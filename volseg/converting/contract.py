@@ -33,7 +33,7 @@ def contract_of(config: Config, networks: list[str], window_weights: str) -> dic
         "form": _FORM,
         "made_by": f"volseg {__version__}",
         "networks": networks,
-        "input": {"name": "image", "type": "float32", "shape": [1, data.inputs, *config.patches.size]},
+        "input": {"name": "image", "type": "float32", "shape": [1, data.inputs, *config.window]},
         "channels": [
             {"name": name, "modality": modality, "normalization": normalization.model_dump(mode="json")}
             for name, modality, normalization in zip(
@@ -42,14 +42,14 @@ def contract_of(config: Config, networks: list[str], window_weights: str) -> dic
         ],
         "preprocessing": preprocessing.model_dump(mode="json", exclude={"normalization"}),
         "order": ["turn the axes", "crop", "normalize each channel", "resample"],
-        "patch": list(config.patches.size),
+        "patch": list(config.window),
         "overlap": inference.overlap,
         "steps": inference.steps,
         "window_weights": window_weights,
         "mirror_axes": list(mirroring.axes),
         "mirroring": inference.mirroring,
         "views": len(mirroring.views),
-        "output": {"name": "logits", "type": "float32", "shape": [1, data.outputs, *config.patches.size]},
+        "output": {"name": "logits", "type": "float32", "shape": [1, data.outputs, *config.window]},
         "activation": "sigmoid" if data.regions else "softmax",
         "outputs": [{**output, "cutoff": cutoff} for output, cutoff in zip(outputs, cutoffs(data), strict=True)],
         "postprocess": [rule.model_dump(mode="json") for rule in config.rules],

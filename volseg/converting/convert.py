@@ -67,7 +67,7 @@ def convert(model: str | PathLike[str], output: str | PathLike[str], *, to: Form
         _write_network(each, folder / name, form)
     with atomic_path(folder / _WEIGHTS_FILE) as temporary:
         weights = io.BytesIO()
-        np.save(weights, importance(config.patches.size, config.inference.weights).numpy())
+        np.save(weights, importance(config.window, config.inference.weights).numpy())
         temporary.write_bytes(weights.getbuffer())
     write_text(folder / _SCRIPT, files("volseg.converting").joinpath(_SCRIPT).read_text(encoding="utf-8"))
     write_json(folder / _CONTRACT_FILE, contract_of(config, [f"{name}{ends[0]}" for name in names], _WEIGHTS_FILE))
@@ -86,7 +86,7 @@ def _ends(form: Form) -> tuple[str, ...]:
 def _write_network(model: TrainedNetwork, base: Path, form: Form) -> None:
     """Write one network, whole or not at all."""
     write = _write_onnx if form == "onnx" else _write_openvino
-    patch = torch.zeros(1, model.config.data.inputs, *model.config.patches.size)
+    patch = torch.zeros(1, model.config.data.inputs, *model.config.window)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporters, about their own use of PyTorch
         write(model.network, patch, Path(folder))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -111,6 +112,21 @@ def lay(
         for side, size, length in zip(box or Box.whole(shape), shape, patch, strict=True)
     )
     return Windows(shape, patch, (r, a, s), np.ones((len(r), len(a), len(s)), dtype=bool), weights)
+
+
+def wide_window(patch: Triple, shapes: Sequence[Sequence[int]]) -> Triple | None:
+    """A window of twice a patch along each axis where volumes are that long; None if there is none.
+
+    Larger windows see more, and fewer of them cover a volume. Where a volume is only a little longer than a patch they
+    do harm: where it ends tells a network where it is (benchmarks/TRAINING.md).
+
+    Args:
+        patch: What the network has learned from.
+        shapes: Voxels of some volumes; their median decides.
+    """
+    lengths = np.median(np.asarray(shapes), axis=0)
+    r, a, s = (2 * side if length >= 2 * side else side for side, length in zip(patch, lengths, strict=True))
+    return None if (r, a, s) == patch else (r, a, s)
 
 
 @cache

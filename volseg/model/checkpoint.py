@@ -20,7 +20,7 @@ from volseg.errors import CheckpointError, ConfigError
 from volseg.io.files import atomic_path
 from volseg.model.files import model_files, previous_folder
 from volseg.model.identity import fingerprint
-from volseg.model.networks import build_network
+from volseg.model.networks import build_network, patch_divisor
 from volseg.model.usual_volumes import VolumeRange
 from volseg.version import __version__
 
@@ -90,8 +90,9 @@ def reconfigured(model: TrainedNetwork, given: PartialConfig) -> TrainedNetwork:
     check_changes(given)
     if not given.model_fields_set:
         return model
-    previous = tuple(reconfigured(each, given) for each in model.previous)
-    return replace(model, config=given.laid_over(model.config), previous=previous)
+    config = given.laid_over(model.config)
+    check_window(config)
+    return replace(model, config=config, previous=tuple(reconfigured(each, given) for each in model.previous))
 
 
 def check_changes(given: PartialConfig) -> None:
@@ -143,6 +144,34 @@ def finalize_model(path: Path, decided: Config, volumes: Mapping[str, VolumeRang
     config = config.model_copy(update={"data": decided.data, "postprocess": decided.postprocess})
     ranges = {name: asdict(volume) for name, volume in volumes.items()}
     save(path, {**content, "config": dump(config), "volumes": ranges})
+
+
+def set_window(path: Path, window: tuple[int, int, int]) -> None:
+    """Let the network in a model file look at so many voxels at once.
+
+    Raises:
+        CheckpointError: If it is damaged.
+        OutputError: If it cannot be written.
+    """
+    content = load(path)
+    config = stored_config(path, content["config"])
+    inference = config.inference.model_copy(update={"window": window})
+    save(path, {**content, "config": dump(config.model_copy(update={"inference": inference}))})
+
+
+def check_window(config: Config) -> None:
+    """Refuse windows that the network cannot halve as often as it wants to.
+
+    Raises:
+        ConfigError: Names the sides.
+    """
+    steps = patch_divisor(config.network)
+    if config.inference.window and any(size % step for size, step in zip(config.window, steps, strict=True)):
+        raise ConfigError(
+            f"inference.window: {list(config.window)} does not fit network {config.network.name}, "
+            f"whose windows must be divisible by {list(steps)}",
+            hint="change it, or set it to null for windows as large as patches",
+        )
 
 
 def load_model(path: Path, device: torch.device) -> TrainedNetwork:

@@ -322,7 +322,7 @@ class Predictor:
 
     def _start(self, kind: Sequence[TrainedNetwork], network_input: ResampledVolume) -> Network:
         config = kind[0].config
-        patch = config.patches.size
+        patch = config.window
         device = next(kind[0].network.parameters()).device
         engines = [self._choose_engine(model, network_input, device) for model in kind]
         runs = [
@@ -349,7 +349,7 @@ class Predictor:
         engines = allowed(model.config.inference, available(device))
         if len(engines) == 1:
             return engines[0]
-        patch = model.config.patches.size
+        patch = model.config.window
         key = trial_key(model.fingerprint, engines, device)
         if (known := remembered(key, engines, self._cache)) is not None:
             return known

@@ -15,7 +15,8 @@ from statistics import fmean
 import torch
 
 from volseg.config import Config
-from volseg.model.checkpoint import load_model, save_model
+from volseg.inference.windows import wide_window
+from volseg.model.checkpoint import TrainedNetwork, load_model, save_model, set_window
 from volseg.model.devices import choose_device
 from volseg.model.files import MODEL_FILE
 from volseg.model.networks import choose_precision
@@ -38,6 +39,9 @@ from volseg.training.step import StepResult, TrainingStep
 from volseg.training.stopping import is_finished
 from volseg.training.threads import choice_for
 from volseg.training.validation import NO_TRIALS, Validation, Validator
+
+#: Of the final validation, what trying larger windows may take, and on how many cases at most.
+_SHARE_OF_WINDOWS, _MOST_WINDOW_CASES = 0.5, 3
 
 logger = logging.getLogger(__name__)
 
@@ -110,10 +114,11 @@ class Trainer:
         self._state = start(config, self._device, dtype, clock)
         self._step = TrainingStep(self._state, config, dtype, group)
         self._threads = choice_for(self._device, config.training.minutes)
-        self._validator = Validator(config, dtype, group)
-        self._passes = fmean(self._validator.passes(case) for case in cases.val)
-        self._monitor = self._validator if self._passes == 1 else Validator(_without_mirroring(config), dtype, group)
+        self._dtype = dtype
+        self._score_with(config)
         self._monitored = _evenly_spaced(cases.val, config.training.validation_cases)
+        shapes = [case.image.shape[1:] for case in self._monitored]
+        self._wide = None if config.inference.window else wide_window(config.patches.size, shapes)
 
     def run(self, *, resume: bool = False) -> TrainingResult:
         """Train until the schedule, the target Dice or the patience ends it.
@@ -197,6 +202,13 @@ class Trainer:
         self._threads.took(time.perf_counter() - began)
         return result
 
+    def _score_with(self, config: Config) -> None:
+        """Validate with the windows of a configuration: in all views at the end, in one meanwhile."""
+        self._validator = Validator(config, self._dtype, self._group)
+        self._passes = fmean(self._validator.passes(case) for case in self._cases.val)
+        alone = self._passes == 1
+        self._monitor = self._validator if alone else Validator(_without_mirroring(config), self._dtype, self._group)
+
     def _note(self, epoch: EpochRecord) -> str:
         """What a person who waits wants to know."""
         state = self._state
@@ -234,7 +246,32 @@ class Trainer:
         clock = self._clock
         clock.validation_seconds += seconds
         clock.view_seconds = seconds / len(self._monitored)
-        clock.reserve_seconds = seconds + self._final_validation(clock.final_seconds).seconds
+        trial_seconds = 2 * self._window_cases * clock.view_seconds if self._wide else 0.0
+        clock.reserve_seconds = seconds + self._final_validation(clock.final_seconds).seconds + trial_seconds
+
+    @property
+    def _window_cases(self) -> int:
+        """On how many held-out cases larger windows are tried, each beside patches."""
+        seconds = _SHARE_OF_WINDOWS * self._clock.final_seconds / max(2 * self._clock.view_seconds, 1e-3)
+        return int(max(1, min(_MOST_WINDOW_CASES, len(self._cases.val), seconds)))
+
+    def _choose_window(self, best: TrainedNetwork) -> None:
+        """Try windows larger than patches, where volumes are that long, and keep them if they are as good."""
+        if self._wide is None:
+            return
+        cases = _evenly_spaced(self._cases.val, self._window_cases)
+        inference = self._config.inference.model_copy(update={"window": self._wide})
+        wide = self._config.model_copy(update={"inference": inference})
+        as_patches = self._monitor.validate(best.network, cases).mean
+        larger = Validator(_without_mirroring(wide), self._dtype, self._group).validate(best.network, cases).mean
+        logger.info(
+            "windows of %s voxels: Dice %.4f on %d held-out cases, as large as patches: %.4f",
+            " x ".join(map(str, self._wide)), larger, len(cases), as_patches,
+        )  # fmt: skip
+        if larger >= as_patches:
+            self._score_with(wide)
+            if self._group.is_leader:
+                set_window(self._folder / MODEL_FILE, self._wide)
 
     def _final_validation(self, allowed_seconds: float) -> FinalValidation:
         clock, views = self._clock, 2 ** len(self._config.inference.mirror_axes)
@@ -271,6 +308,7 @@ class Trainer:
         """Score the best model on the held-out cases there is time for, and try what is left to be chosen on them."""
         with self._group.leader_first():
             best = load_model(self._folder / MODEL_FILE, self._device)
+        self._choose_window(best)
         self._clock.sample()
         whole, some = (self._final_validation(s) for s in (math.inf, self._clock.final_seconds_left))
         if some != whole:

@@ -32,7 +32,7 @@ from volseg.io import SetAside
 from volseg.io.files import make_folder, owned_folder, without_root, write_text
 from volseg.io.tables import write_table
 from volseg.io.written import NO_INPUTS, Inputs, claim, remove_scratch
-from volseg.model.checkpoint import finalize_model
+from volseg.model.checkpoint import check_window, finalize_model
 from volseg.model.files import FOLD_FOLDER, MODEL_FILE
 from volseg.model.usual_volumes import VolumeRange
 from volseg.planning import check_patch, plan_folder
@@ -138,6 +138,8 @@ def train_folder(  # noqa: PLR0913  most are options of the command
                 claim(_files_of_run(output, resumed=resumed), inputs, overwrite=overwrite)
             dataset, config = _resolve(data, output, given, resumed=resumed, progress=progress, device=device)
             check_patch(config)
+            check_window(config)
+            _refuse_cascade(config)
             check_others(dataset, config.data.labels, config.data.others)
             prepared, failed = prepare_cases(dataset.cases, config, output / CACHE_FOLDER, progress)
             splits = _splits(dataset, prepared, config, output, resumed=resumed)
@@ -153,6 +155,16 @@ def train_folder(  # noqa: PLR0913  most are options of the command
             _finish(run, prepared)
         group.barrier()  # whoever ends earlier is taken for lost, and the leader ended with it
         return run
+
+
+def _refuse_cascade(config: Config) -> None:
+    """Refuse what only prediction can do.
+
+    Raises:
+        ConfigError: If the network were to see the mask of another one.
+    """
+    if config.data.previous_labels:
+        raise ConfigError("the second network of a cascade cannot be trained", hint="leave data.previous_labels out")
 
 
 def _finish(run: Run, prepared: Mapping[str, PreparedCase]) -> None:

@@ -162,7 +162,7 @@ class Validator:
     def _predict(self, network: nn.Module, cases: Sequence[PreparedCase]) -> Iterator[torch.Tensor]:
         """Yield the logits of each case: (outputs, R, A, S) float32 on the CPU."""
         data, device = self._config.data, next(network.parameters()).device
-        run = start(Engine.of(self._dtype), network, len(data.channels), self._config.patches.size, device)
+        run = start(Engine.of(self._dtype), network, len(data.channels), self._config.window, device)
         run = subtract_cutoffs(run, cutoffs(data))
         for case in cases:
             yield self._slide(run, case, device)
@@ -181,9 +181,7 @@ class Validator:
     def _windows(self, case: PreparedCase) -> Windows:
         _, r, a, s = case.image.shape
         inference = self._config.inference
-        return lay(
-            (r, a, s), self._config.patches.size, inference.overlap, steps=inference.steps, weights=inference.weights
-        )
+        return lay((r, a, s), self._config.window, inference.overlap, steps=inference.steps, weights=inference.weights)
 
     def _score(self, logits: torch.Tensor, case: PreparedCase, trials: Trials) -> list[list[float]]:
         """Dice per label or region: of the prediction as it is, then of each trial."""
