@@ -16,7 +16,8 @@ from volseg.cases import Case
 from volseg.image.volume import Volume
 from volseg.io import FileSource, discover, read_mask, write_volume
 from volseg.io.dicom import write_series
-from volseg.prediction.predictor import Predictor, Prepared
+from volseg.prediction.predictor import Predictor
+from volseg.prediction.prepared import Prepared
 
 Volseg = Callable[..., tuple[int, str, str]]
 Night = Callable[[], tuple[int, str, str]]

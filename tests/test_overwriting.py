@@ -45,6 +45,7 @@ ALLOWED = {
     ("training/state.py", "save_last", "save"): "by the function of that name in checkpoint.py",
     ("model/checkpoint.py", "save_model", "save"): "by the function of that name",
     ("model/checkpoint.py", "finalize_model", "save"): "by the function of that name",
+    ("model/checkpoint.py", "set_window", "save"): "by the function of that name",
     ("reporting/picture.py", "_jpeg", "save"): "into memory",
     ("api.py", "plan", "save"): "by the method of a plan",
     ("training/run.py", "_resolve", "save"): "by the method of a plan",

@@ -45,7 +45,7 @@ from volseg.planning import (
 )
 from volseg.planning.rules import by_width
 from volseg.planning.topology import plan_patch
-from volseg.planning.trials import fit_to_time, tell_time
+from volseg.planning.trials import FEWEST_VOXELS, fit_to_time, tell_time, voxels_in_time
 
 
 def span(low: float, high: float) -> Intensities:
@@ -285,6 +285,23 @@ def test_a_network_is_wider_where_time_and_memory_allow_it() -> None:
     # Twice the features in the largest patches that fit would take twice the memory.
     assert fitted(body, 6000.0).config.network.filters[0] == 16  # type: ignore[union-attr]
     assert fitted(small, 6000.0, "unet", lambda _: 1.0).config.network == make_plan(small, "unet").config.network
+
+
+def test_patches_are_smaller_where_there_is_time_for_few_steps() -> None:
+    body = fingerprint((320, 260, 120), (1.5, 1.5, 2.0))
+    small, usual = make_plan(body, most_voxels=FEWEST_VOXELS), make_plan(body)
+
+    def timer(config: Config) -> float:
+        return math.prod(config.patches.size) / 1e5
+
+    voxels = {minutes: voxels_in_time(small.config, timer, minutes) for minutes in (1.0, 30.0, 600.0)}
+    assert voxels == {1.0: FEWEST_VOXELS, 30.0: pytest.approx(0.8 * 1800 / 500 * 1e5), 600.0: pytest.approx(5.76e6)}
+    patches = [make_plan(body, most_voxels=most).config.patches.size for most in voxels.values()]
+    sizes = [math.prod(patch) for patch in patches]
+    assert 0.5 * FEWEST_VOXELS < sizes[0] <= FEWEST_VOXELS < sizes[1] <= voxels[30.0] < sizes[2]
+    assert patches[2] == usual.config.patches.size
+    assert "there is time for enough steps of 1e+05 voxels" in small.reasons["patches.size"]
+    assert "4 GB allow 4e+05 voxels" in usual.reasons["patches.size"]
 
 
 def test_many_labels_leave_room_for_smaller_patches() -> None:

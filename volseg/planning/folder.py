@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from volseg.planning.machine import this_machine
 from volseg.planning.plan import Plan
 from volseg.planning.rules import by_width, make_plan
 from volseg.planning.topology import check_patch
-from volseg.planning.trials import StepTimer, fit_to_time, tell_time
+from volseg.planning.trials import FEWEST_VOXELS, StepTimer, fit_to_time, tell_time, voxels_in_time
 from volseg.progress import Progress, ignore_progress
 
 #: A run that starts from another learns more slowly than that by this factor, so as not to forget.
@@ -85,7 +86,8 @@ def plan_dataset(
         refuse_unclear_values(dataset.cases)
     tell_of_names(dataset.cases, given.data.labels or dataset.labels)
     machine = this_machine(choose_device(device))
-    plan = make_plan(
+    make = partial(
+        make_plan,
         fingerprint_of(dataset, looks, given.data),
         given.network.name or _NETWORK,
         machine,
@@ -93,6 +95,7 @@ def plan_dataset(
         given.data.modality,
         given.training.optimizer,
     )
+    plan = make()
     if timer and not given.states("training.epochs"):
         stated = given.laid_over(plan.config)
         check_patch(stated)
@@ -100,6 +103,9 @@ def plan_dataset(
         if minutes is None:
             plan = tell_time(plan, stated.training.default_steps, timer)
         else:
+            small = make(most_voxels=FEWEST_VOXELS)
+            if small.config.patches != plan.config.patches and not given.states("patches.size"):
+                plan = make(most_voxels=voxels_in_time(small.config, timer, minutes))
             plan = fit_to_time(plan, by_width(plan.config, machine), machine.alternatives, timer, minutes)
     return replace(plan, dataset=dataset).with_given(given)
 

@@ -47,6 +47,7 @@ def make_plan(
     given_spacing_mm: tuple[float | None, float | None, float | None] | None = None,
     given_modality: Sequence[str] = (),
     optimizer: OptimizerName = "muon",
+    most_voxels: float = math.inf,
 ) -> Plan:
     """Decide everything.
 
@@ -57,6 +58,7 @@ def make_plan(
         given_spacing_mm: The voxel size, if it is decided already; along axes where it is None volumes keep their own.
         given_modality: Of each channel or of all, if it is decided already.
         optimizer: What learns.
+        most_voxels: Of a patch, where there is no time for more.
 
     Returns:
         The plan.
@@ -73,9 +75,10 @@ def make_plan(
         spacing_mm, spacing_reason = (r, a, s), "given"
     shape = np.median(fingerprint.shapes * fingerprint.spacings_mm / spacing_mm, axis=0)
     outputs = len(fingerprint.regions) or len(fingerprint.labels) + 1
-    voxels = machine.memory_gb * 1e9 / _FEWEST_PATCHES / _voxel_bytes(network, outputs)
+    fitting = machine.memory_gb * 1e9 / _FEWEST_PATCHES / _voxel_bytes(network, outputs)
+    voxels = min(fitting, most_voxels)
     patch, topology = plan_patch(shape, spacing_mm, network, voxels, _usual_features(network, machine))
-    batch = int(np.clip(_FEWEST_PATCHES * voxels // math.prod(patch), _FEWEST_PATCHES, machine.most_patches))
+    batch = int(np.clip(_FEWEST_PATCHES * fitting // math.prod(patch), _FEWEST_PATCHES, machine.most_patches))
     steps, length_reason = _plan_steps(len(fingerprint.cases), shape, patch, batch)
     normalizations = [_plan_normalization(fingerprint, channel, word) for channel, word in enumerate(modalities)]
     flips, swaps, flip_reason = _plan_flips(fingerprint)
@@ -106,8 +109,9 @@ def make_plan(
         "data.labels": f"{len(fingerprint.cases)} cases; volumes: {_volumes(fingerprint)}",
         "preprocessing.spacing_mm": spacing_reason,
         "preprocessing.normalization": "; ".join(reason for _, reason in normalizations),
-        "patches.size": f"the median volume is {median} voxels at this spacing; {machine.memory_gb:g} GB allow "
-        f"{voxels:.2g} voxels in each of two patches; the network divides by {divisor_of(topology)}",
+        "patches.size": f"the median volume is {median} voxels at this spacing; "
+        + (f"{machine.memory_gb:g} GB allow" if voxels == fitting else "there is time for enough steps of")
+        + f" {voxels:.2g} voxels in each of two patches; the network divides by {divisor_of(topology)}",
         "network.filters": _usual_width(network, machine),
         "network": "an axis is halved while it keeps at least 4 voxels and is not coarser than the others",
         "augmentation.flip_axes": flip_reason,

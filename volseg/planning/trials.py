@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,8 @@ _SHARE_OF_STEPS = 0.8
 _SHARE_OF_TRIALS, _LONGEST_TRIALS = 0.03, 20.0
 #: Steps after which twice the features had learned more in the runs compared (benchmarks/TRAINING.md).
 _STEPS_OF_A_WIDER_NETWORK = 1_200
+#: More steps of smaller patches taught more, as long as there were fewer; and what the smallest hold that were tried.
+_STEPS_OF_LARGE_PATCHES, FEWEST_VOXELS = 500, 100_000
 #: Twice the features take four times the multiplications, and at least so many times as long.
 _LEAST_FACTOR, _FACTOR = 2.5, 4.0
 #: Another way to compute a step must be so much faster: less is within what a busy machine makes of one measurement.
@@ -115,6 +118,18 @@ def fit_to_time(
     if others:
         reasons["network.filters"] = f"{features} features at full resolution, as many as there is time for{too_wide}"
     return replace(plan, config=best.config, reasons=reasons, outlook=told)
+
+
+def voxels_in_time(config: Config, timer: StepTimer, minutes: float) -> float:
+    """How many voxels a patch may have if there is to be time for enough steps.
+
+    Args:
+        config: With small patches, of which a step is timed; the time grows with their voxels.
+        timer: Times a step.
+        minutes: For training the network.
+    """
+    seconds = _SHARE_OF_STEPS * 60.0 * minutes / _STEPS_OF_LARGE_PATCHES
+    return max(FEWEST_VOXELS, math.prod(config.patches.size) * seconds / timer(config))
 
 
 def tell_time(plan: Plan, steps: int, timer: StepTimer) -> Plan:

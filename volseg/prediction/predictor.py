@@ -6,7 +6,7 @@ import logging
 import math
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from threading import Lock
@@ -21,8 +21,7 @@ from volseg.cases import Case, read_images
 from volseg.config import STORED, DataConfig, dump
 from volseg.errors import CheckpointError, DataError, MemoryShortageError
 from volseg.image.box import Box
-from volseg.image.geometry import AxisOrder, Geometry
-from volseg.image.resampled import ResampledVolume, ResampledWithLabels
+from volseg.image.resampled import ResampledVolume
 from volseg.image.volume import Mask, Volume
 from volseg.inference.engine_trials import default_cache, fastest_engine, remember, remembered, trial_key, try_engines
 from volseg.inference.engines import (
@@ -38,7 +37,6 @@ from volseg.inference.engines import (
 from volseg.inference.mirroring import Mirroring
 from volseg.inference.segmentation import Limits, Network, OnWindow, Work, default_memory_gb, ignore_windows, segment
 from volseg.inference.sliding import look
-from volseg.inference.tissue import Tissue, find_tissue
 from volseg.inference.windows import lay
 from volseg.io import SeriesSource, stated_modality
 from volseg.io.disk_errors import output_error
@@ -46,6 +44,7 @@ from volseg.model.checkpoint import TrainedNetwork
 from volseg.model.domain import ImageTraits, mismatches
 from volseg.model.label_encoding import cutoffs, label_values, probabilities, winners
 from volseg.prediction.postprocess import postprocess
+from volseg.prediction.prepared import Prepared
 from volseg.system import take_room
 
 #: Patches on which engines are tried out.
@@ -53,65 +52,9 @@ _TRIAL_PATCHES = 2
 #: With less than this, strips are as narrow as they get: a case that still runs out of memory is given up.
 _LEAST_MEMORY_GB = 1.0
 
-#: What is neither label nor background in the mask that the second network of a cascade sees, as nnU-Net has it.
-_OUTSIDE = -1
-
-#: How the warning of a mask begins that was allowed.
-IN_SPITE = "segmented in spite of a mismatch with the training cases"
-
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class Prepared:
-    """A case as the networks see it.
-
-    Attributes:
-        geometry: The grid of its first channel, as it was stored.
-        order: To the axes that networks see.
-        box: The part that they see, in that order.
-        inputs: For each kind of preprocessing among the models.
-        tissue: Where there is anything but air; None if everything is to be looked at.
-        mismatches: How it lies clearly outside what the models were trained on.
-        previous: As the networks before these see it, in a cascade.
-        outside: In a cascade whose volumes are cropped: voxels of the part, outside of all that is not 0.
-    """
-
-    geometry: Geometry
-    order: AxisOrder
-    box: Box
-    inputs: tuple[ResampledVolume, ...]
-    tissue: Tissue | None
-    mismatches: tuple[str, ...] = ()
-    previous: Prepared | None = None
-    outside: NDArray[np.bool_] | None = None
-
-    def refuse_mismatch(self) -> None:
-        """Refuse a case that the models were not made for.
-
-        Raises:
-            DataError: Says how it differs from the training cases, and what lifts the refusal.
-        """
-        if self.mismatches:
-            raise DataError(
-                f"the model was not made for such an image: {'; '.join(self.mismatches)}",
-                hint="take a model of such images, or segment it anyway: --allow-mismatch (allow_mismatch=True)",
-            )
-
-    @property
-    def warning(self) -> str:
-        """What a mask is told with that is made in spite of mismatches; empty where there are none."""
-        if not self.mismatches:
-            return ""
-        return f"{IN_SPITE}: {'; '.join(self.mismatches)}"
-
-    @property
-    def gigabytes(self) -> float:
-        """What its voxels take."""
-        earlier = self.previous.gigabytes if self.previous else 0.0
-        return earlier + sum(network_input.array.nbytes for network_input in self.inputs) / 1e9
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,40 +141,14 @@ class Predictor:
             name: What the log calls it.
             modalities: What the files of each channel state; nothing is known where it is left out.
         """
-        from volseg.transforms import (  # MONAI takes seconds to import
-            fill_non_finite,
-            filled_nonzero,
-            network_order,
-            network_resampling,
-            nonzero_box,
-            normalize,
-        )
-
         previous = None
         if self._previous:  # it changes voxels, too
             copied = Volume(volume.array.copy(order="K"), volume.geometry)
             previous = self._previous.prepare_volume(copied, name, modalities)
         traits = ImageTraits.of(volume, modalities)
         found = tuple(dict.fromkeys(each for model in self._models for each in mismatches(traits, model.config)))
-        array = np.require(volume.array, requirements="W")
-        fill_non_finite(array, name)
         preprocessings = [kind[0].config.preprocessing for kind in self._kinds]
-        order = network_order(volume.geometry, preprocessings[0].axes)
-        seen = order.apply(array)
-        box = nonzero_box(seen) if preprocessings[0].crop == "nonzero" else Box.whole(seen.shape[1:])
-        geometry = volume.geometry.reordered(order).part(box)
-        outside = ~filled_nonzero(seen[:, *box]) if previous and preprocessings[0].crop == "nonzero" else None
-        share = self.inference.air
-        # What normalisation makes of air depends on the volume, so it is looked for before.
-        tissue = None if share is None else find_tissue(seen[:, *box], preprocessings[0].normalization, share)
-        inputs = []
-        for n, preprocessing in enumerate(preprocessings):
-            own = array if n == len(preprocessings) - 1 else array.copy(order="K")
-            view = order.apply(own)[:, *box]
-            normalize(view, preprocessing.normalization)
-            way = network_resampling(geometry, preprocessing.spacing_mm, preprocessing)
-            inputs.append(ResampledVolume(view, way))
-        return Prepared(volume.geometry, order, box, tuple(inputs), tissue, found, previous, outside)
+        return Prepared.of(volume, name, preprocessings, self.inference.air, found, previous)
 
     def segment(self, prepared: Prepared, on_window: OnWindow = ignore_windows, room: Path | None = None) -> Segmented:
         """Ask the networks about every voxel: of one case at a time, whichever threads ask.
@@ -247,7 +164,7 @@ class Predictor:
         with self._running:
             if self._previous and prepared.previous:
                 earlier = self._previous.finish(self._previous.segment(prepared.previous, on_window))
-                prepared = _with_labels(prepared, earlier, self.data.previous_labels)
+                prepared = prepared.beside(earlier, self.data.previous_labels)
             return self._segment(prepared, on_window, room)
 
     def _segment(self, prepared: Prepared, on_window: OnWindow, room: Path | None) -> Segmented:
@@ -365,15 +282,6 @@ class Predictor:
         best = fastest_engine(trials)
         remember(key, best, self._cache)
         return best
-
-
-def _with_labels(prepared: Prepared, mask: Mask, labels: tuple[int, ...]) -> Prepared:
-    """A case as the networks of a cascade see it that come after the first."""
-    seen = prepared.order.apply(mask.array)[prepared.box].astype(np.int32)
-    if prepared.outside is not None:
-        seen[(seen == 0) & prepared.outside] = _OUTSIDE
-    inputs = [ResampledWithLabels(each.array, each.resampling, seen, labels) for each in prepared.inputs]
-    return replace(prepared, inputs=tuple(inputs))
 
 
 def blank_mask(shape: tuple[int, int, int], dtype: np.dtype[np.unsignedinteger]) -> NDArray[np.unsignedinteger]:

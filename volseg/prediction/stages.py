@@ -26,7 +26,8 @@ from volseg.prediction.cases_csv import (
     probability_file,
 )
 from volseg.prediction.outdated import remove_masks
-from volseg.prediction.predictor import IN_SPITE, Predictor, Prepared, Segmented
+from volseg.prediction.predictor import Predictor, Segmented
+from volseg.prediction.prepared import IN_SPITE, Prepared
 from volseg.prediction.request import Request
 from volseg.progress import Cancelled, Progress
 from volseg.version import __version__

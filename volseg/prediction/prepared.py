@@ -1,0 +1,135 @@
+"""A case as networks see it, before they have seen it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.config import PreprocessingConfig
+from volseg.errors import DataError
+from volseg.image.box import Box
+from volseg.image.geometry import AxisOrder, Geometry
+from volseg.image.resampled import ResampledVolume, ResampledWithLabels
+from volseg.image.volume import Mask, Volume
+from volseg.inference.tissue import Tissue, find_tissue
+
+#: What is neither label nor background in the mask that the second network of a cascade sees, as nnU-Net has it.
+_OUTSIDE = -1
+
+#: How the warning of a mask begins that was allowed.
+IN_SPITE = "segmented in spite of a mismatch with the training cases"
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A case as the networks see it.
+
+    Attributes:
+        geometry: The grid of its first channel, as it was stored.
+        order: To the axes that networks see.
+        box: The part that they see, in that order.
+        inputs: For each kind of preprocessing among the models.
+        tissue: Where there is anything but air; None if everything is to be looked at.
+        mismatches: How it lies clearly outside what the models were trained on.
+        previous: As the networks before these see it, in a cascade.
+        outside: In a cascade whose volumes are cropped: voxels of the part, outside of all that is not 0.
+    """
+
+    geometry: Geometry
+    order: AxisOrder
+    box: Box
+    inputs: tuple[ResampledVolume, ...]
+    tissue: Tissue | None
+    mismatches: tuple[str, ...] = ()
+    previous: Prepared | None = None
+    outside: NDArray[np.bool_] | None = None
+
+    def refuse_mismatch(self) -> None:
+        """Refuse a case that the models were not made for.
+
+        Raises:
+            DataError: Says how it differs from the training cases, and what lifts the refusal.
+        """
+        if self.mismatches:
+            raise DataError(
+                f"the model was not made for such an image: {'; '.join(self.mismatches)}",
+                hint="take a model of such images, or segment it anyway: --allow-mismatch (allow_mismatch=True)",
+            )
+
+    @property
+    def warning(self) -> str:
+        """What a mask is told with that is made in spite of mismatches; empty where there are none."""
+        if not self.mismatches:
+            return ""
+        return f"{IN_SPITE}: {'; '.join(self.mismatches)}"
+
+    @property
+    def gigabytes(self) -> float:
+        """What its voxels take."""
+        earlier = self.previous.gigabytes if self.previous else 0.0
+        return earlier + sum(network_input.array.nbytes for network_input in self.inputs) / 1e9
+
+    @classmethod
+    def of(
+        cls,
+        volume: Volume,
+        name: str,
+        preprocessings: Sequence[PreprocessingConfig],
+        air: float | None,
+        mismatches: tuple[str, ...] = (),
+        previous: Prepared | None = None,
+    ) -> Prepared:
+        """Bring a volume to the form that networks see.
+
+        Args:
+            volume: Its channels in the order of the models'; its voxels are changed where they can be.
+            name: What the log calls it.
+            preprocessings: Of each kind of model; all see the same part of the volume, along the same axes.
+            air: How far above the darkest, as a share of the range, is still air; None looks at everything.
+            mismatches: How it lies clearly outside what the models were trained on.
+            previous: As the networks before these see it, in a cascade.
+        """
+        from volseg.transforms import (  # MONAI takes seconds to import
+            fill_non_finite,
+            filled_nonzero,
+            network_order,
+            network_resampling,
+            nonzero_box,
+            normalize,
+        )
+
+        array = np.require(volume.array, requirements="W")
+        fill_non_finite(array, name)
+        first, *_ = preprocessings
+        order = network_order(volume.geometry, first.axes)
+        seen = order.apply(array)
+        cropped = first.crop == "nonzero"
+        box = nonzero_box(seen) if cropped else Box.whole(seen.shape[1:])
+        geometry = volume.geometry.reordered(order).part(box)
+        outside = ~filled_nonzero(seen[:, *box]) if previous and cropped else None
+        # What normalisation makes of air depends on the volume, so it is looked for before.
+        tissue = None if air is None else find_tissue(seen[:, *box], first.normalization, air)
+        inputs = []
+        for n, preprocessing in enumerate(preprocessings):
+            own = array if n == len(preprocessings) - 1 else array.copy(order="K")
+            view = order.apply(own)[:, *box]
+            normalize(view, preprocessing.normalization)
+            way = network_resampling(geometry, preprocessing.spacing_mm, preprocessing)
+            inputs.append(ResampledVolume(view, way))
+        return cls(volume.geometry, order, box, tuple(inputs), tissue, mismatches, previous, outside)
+
+    def beside(self, mask: Mask, labels: tuple[int, ...]) -> Prepared:
+        """The case as the networks of a cascade see it that come after the first.
+
+        Args:
+            mask: What the first said.
+            labels: Those of its values that are channels.
+        """
+        seen = self.order.apply(mask.array)[self.box].astype(np.int32)
+        if self.outside is not None:
+            seen[(seen == 0) & self.outside] = _OUTSIDE
+        inputs = [ResampledWithLabels(each.array, each.resampling, seen, labels) for each in self.inputs]
+        return replace(self, inputs=tuple(inputs))
