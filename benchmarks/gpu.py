@@ -36,6 +36,7 @@ from volseg.config import Config
 from volseg.image.intensities import Intensities
 from volseg.image.resampled import ResampledVolume
 from volseg.inference.engines import Engine, split_on_oom, start
+from volseg.inference.mirroring import Mirroring
 from volseg.inference.segmentation import Limits, Network, Work, segment
 from volseg.inference.sliding import sliding_window
 from volseg.inference.windows import lay
@@ -441,7 +442,13 @@ def measure_volume(bench: Bench, dtype: torch.dtype) -> Measured:
     engine = Engine.of(dtype)
     run = split_on_oom(start(engine, network, 1, config.patches.size, bench.device))
     with_volseg = Network(
-        run, engine.sums_dtype, config.patches.size, config.inference.overlap, (), config.data.outputs, bench.device
+        run,
+        engine.sums_dtype,
+        config.patches.size,
+        config.inference.overlap,
+        Mirroring(),
+        config.data.outputs,
+        bench.device,
     )
     volume = fitting_volume(bench, run)
     r, a, s = config.patches.size
