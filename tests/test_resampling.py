@@ -235,6 +235,19 @@ def test_labels_go_where_they_take_most(shape: tuple[int, int, int], new: tuple[
     assert set(np.unique(found[1:])) <= {0.0, 1.0}
 
 
+def test_labels_lie_where_the_image_lies_on_a_grid_that_does_not_fill_the_volume() -> None:
+    """Five voxels of 1 mm, seen in two of 3 mm: at 0.5 and 3.5; two that fill the volume lie at 0.75 and 3.25."""
+    values = np.array([0, 0, 0, 1, 2]).reshape(5, 1, 1)
+    way = Resampling.towards(grid_of((5, 1, 1), (1, 1, 1)), (3.0, 1.0, 1.0))
+    assert way.positions[0].tolist() == [0.5, 3.5]
+    found = ResampledWithLabels(values[np.newaxis].astype(np.float32), way, values, (1, 2)).read(Box.whole((2, 1, 1)))
+    assert found[:, :, 0, 0].tolist() == [
+        [0.0, 1.5],
+        [0.0, 0.0],
+        [0.0, 1.0],
+    ]  # of two that are equal the nearest, above
+
+
 @pytest.mark.parametrize(
     ("spacings_mm", "expected"),
     [

@@ -205,11 +205,17 @@ class ResampledWithLabels(ResampledVolume):
 
     @cached_property
     def _places(self) -> list[Positions]:
-        """Where the voxels of the other grid lie, to the bit where SciPy finds them: values may share one equally."""
+        """Where the voxels of the other grid lie: on one that fills the volume, to the bit where SciPy finds them.
+
+        Values may share a voxel equally, and then the last bit decides which has it.
+        """
         way, found = self.resampling, []
-        for axis, (size, new) in enumerate(zip(way.shape, way.new_shape, strict=True)):
-            places = np.clip((np.arange(new) + 0.5) * (size / new) - 0.5, 0.0, size - 1.0)
-            found.append(nearest_positions(places, size) if axis == way.nearest else places)
+        for axis, places in enumerate(way.positions):
+            size, new = way.shape[axis], way.new_shape[axis]
+            filling = (np.arange(new) + 0.5) * (size / new) - 0.5
+            exact = filling if np.allclose(places, filling, rtol=0, atol=1e-6) else places
+            exact = np.clip(exact, 0.0, size - 1.0)
+            found.append(nearest_positions(exact, size) if axis == way.nearest else exact)
         return found
 
 
