@@ -31,9 +31,9 @@ from volseg.training.history import outlined_slice, read_validation
 from volseg.training.postprocess_tuning import RULES, choose_postprocessing, trials_for
 from volseg.training.preparation import PreparedCase
 from volseg.training.schedule import Clock, FinalValidation, learning_rate
-from volseg.training.state import _moving_average
+from volseg.training.state import State, _moving_average
 from volseg.training.step import StepResult
-from volseg.training.stopping import is_overfitting
+from volseg.training.stopping import is_finished, is_overfitting
 from volseg.training.timing import StepTimer, step_seconds
 from volseg.training.validation import NO_TRIALS, Validation, Validator
 
@@ -320,6 +320,18 @@ def test_a_run_that_overfits_ends(dice: list[float], ended: bool) -> None:
     for value in dice:
         history += [{"dice": value}, {"loss": 0.1}]
     assert is_overfitting(history) == ended
+
+
+@pytest.mark.parametrize(("step", "ended"), [(7, False), (8, True), (16, True)])
+def test_a_dice_that_dips_while_a_network_learns_ends_nothing(step: int, ended: bool) -> None:
+    """One label is learned, and another lost for a while: that is no overfitting in the first half of a run."""
+    settings = TrainingConfig(epochs=16, steps_per_epoch=1)
+    state = State(
+        torch.nn.Identity(), None, torch.optim.SGD([torch.zeros(1)]), torch.amp.GradScaler("cpu"), Clock(settings)
+    )
+    state.epoch, state.step = step, step
+    state.history += [{"dice": dice} for dice in (0.1, 0.27, 0.23, 0.23, 0.23, 0.23, 0.23)]
+    assert is_finished(state, settings) == ended
 
 
 def test_the_time_that_is_left_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

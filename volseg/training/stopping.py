@@ -8,8 +8,9 @@ from typing import Any
 from volseg.config import TrainingConfig
 from volseg.training.state import State
 
-#: So many validations in a row that are worse than the best by this much end the run.
-_WORSE_VALIDATIONS, _WORSE_DICE = 5, 0.02
+#: So many validations in a row that are worse than the best by this much end the run, in its second half: in the first,
+#: a network that learns one label may lose another for a while.
+_WORSE_VALIDATIONS, _WORSE_DICE, _FROM_PROGRESS = 5, 0.02, 0.5
 
 
 def is_finished(state: State, settings: TrainingConfig) -> bool:
@@ -23,8 +24,9 @@ def is_finished(state: State, settings: TrainingConfig) -> bool:
         return False
     out_of_patience = 0 < settings.patience <= state.stale
     on_target = settings.target_dice is not None and state.best_dice >= settings.target_dice
-    scheduled = state.clock.progress(state.step) >= 1.0
-    return scheduled or on_target or out_of_patience or is_overfitting(state.history)
+    progress = state.clock.progress(state.step)
+    overfitting = progress >= _FROM_PROGRESS and is_overfitting(state.history)
+    return progress >= 1.0 or on_target or out_of_patience or overfitting
 
 
 def is_overfitting(history: Sequence[Mapping[str, Any]]) -> bool:
