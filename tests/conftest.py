@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from volseg.cases import Case
 from volseg.config import PartialConfig
 from volseg.image.geometry import AxisOrder, Geometry
+from volseg.image.resampling import interpolate_axis, sample_positions
 from volseg.image.volume import Mask, Volume
 from volseg.io import write_mask, write_volume
 from volseg.model.checkpoint import TrainedNetwork
@@ -49,6 +50,29 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real images at {folder}")
     return folder
+
+
+def resample_linear(
+    array: torch.Tensor,
+    spacing_mm: tuple[float, float, float],
+    shape: tuple[int, int, int],
+    new_spacing_mm: tuple[float, float, float],
+) -> torch.Tensor:
+    """Interpolate linearly along each axis; beyond the outermost voxel centres the value stays.
+
+    Args:
+        array: (C, I, J, K) floating point.
+        spacing_mm: Its spacing.
+        shape: Voxels of the result along each axis.
+        new_spacing_mm: tuple[float, float, float] of the result.
+
+    Returns:
+        (C, *shape) of the same dtype.
+    """
+    for axis in range(3):
+        positions = sample_positions(array.shape[axis + 1], spacing_mm[axis], shape[axis], new_spacing_mm[axis])
+        array = interpolate_axis(array, axis + 1, positions)
+    return array
 
 
 def rotation(axis: int, degrees: float) -> NDArray[np.float64]:

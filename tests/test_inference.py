@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
+from conftest import resample_linear
 from hypothesis import given
 from hypothesis import strategies as st
 from monai.inferers import sliding_window_inference
@@ -34,7 +35,7 @@ from volseg.errors import ConfigError, MemoryShortageError
 from volseg.image.box import Box
 from volseg.image.geometry import Geometry
 from volseg.image.resampled import ResampledVolume, Resampling
-from volseg.image.resampling import interpolate_axis, resample_linear
+from volseg.image.resampling import interpolate_axis
 from volseg.inference.engine_trials import Trial, fastest_engine, remember, remembered, trial_key, try_engines
 from volseg.inference.engines import Engine, allowed, averaged, is_shortage, split_on_oom, start
 from volseg.inference.mirroring import Mirroring, mirrored

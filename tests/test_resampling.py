@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813  # the library's own short name
 import torch
+from conftest import resample_linear
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates, zoom
@@ -11,7 +12,7 @@ from scipy.ndimage import map_coordinates, zoom
 from volseg.image.box import Box
 from volseg.image.geometry import Geometry
 from volseg.image.resampled import ResampledVolume, ResampledWithLabels, Resampling
-from volseg.image.resampling import coarse_axis, interpolate_axis, resample_linear, resample_nearest, sample_positions
+from volseg.image.resampling import coarse_axis, interpolate_axis, resample_nearest, sample_positions
 
 shapes = st.tuples(*[st.integers(1, 7)] * 3)
 spacings_mm = st.tuples(*[st.floats(0.4, 4)] * 3)

@@ -48,6 +48,10 @@ class Config(Section):
         """Voxels that a network looks at, at once, when it segments a volume."""
         return self.inference.window or self.patches.size
 
+    def inferring(self, **changes: Any) -> Config:
+        """The same configuration with other values of keys of `inference`."""
+        return self.model_copy(update={"inference": self.inference.model_copy(update=changes)})
+
     @model_validator(mode="after")
     def _consistent(self) -> Config:
         channels, normalizations = len(self.data.channels), len(self.preprocessing.normalization)

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from volseg.image.geometry import world_axis
+
 Triple = tuple[float, float, float]
 IntTriple = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
 _SizeMm = Annotated[float, Field(gt=0)] | None
@@ -19,7 +21,6 @@ AXES: tuple[Axis, ...] = ("left-right", "posterior-anterior", "inferior-superior
 #: The axes that networks see as files have them, whatever they are in the body.
 STORED = "stored"
 _PLACES: tuple[Axis, ...] = ("i", "j", "k")
-_POSITIVE, _NEGATIVE = "RAS", "LPI"
 
 
 class ContradictionError(ValueError):
@@ -37,8 +38,11 @@ class ContradictionError(ValueError):
 
 def _known_axes(value: str) -> str:
     """A validator of the axes that networks see."""
-    letters = {_NEGATIVE[_POSITIVE.index(letter)] if letter in _POSITIVE else letter for letter in value}
-    if value != STORED and (len(value) != 3 or letters != set(_NEGATIVE)):
+    try:
+        known = value == STORED or sorted(map(world_axis, value)) == [0, 1, 2]
+    except ValueError:
+        known = False
+    if not known:
         raise ContradictionError(
             f"{value!r} names no axes", hint="three letters, one each of R or L, A or P, S or I, as RAS; or stored"
         )
@@ -65,8 +69,7 @@ def axis_number(axis: Axis, orientation: str) -> int:
         raise ContradictionError(
             f"{axis} may be any axis where preprocessing.axes is {STORED}", hint="name i, j or k instead"
         )
-    number = AXES.index(axis)
-    return next(n for n, letter in enumerate(orientation) if letter in (_POSITIVE[number], _NEGATIVE[number]))
+    return [world_axis(letter) for letter in orientation].index(AXES.index(axis))
 
 
 class Section(BaseModel):

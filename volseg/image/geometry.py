@@ -32,6 +32,15 @@ _NEGATIVE_CODES = "LPI"
 _SMALLEST_DETERMINANT = 1e-3
 
 
+def world_axis(code: str) -> int:
+    """The world axis x, y or z (0, 1, 2) along which a letter points: R and L 0, A and P 1, S and I 2.
+
+    Raises:
+        ValueError: If it is none of these letters.
+    """
+    return (_POSITIVE_CODES if code in _POSITIVE_CODES else _NEGATIVE_CODES).index(code)
+
+
 def flip_lps_ras(affine: NDArray[np.float64]) -> NDArray[np.float64]:
     """Turn an LPS+ affine into a RAS+ one, or back: the same flip of x and y serves both ways.
 
@@ -180,10 +189,7 @@ class Geometry:
         Args:
             codes: Three letters, one for each new axis, of R or L, A or P, and S or I: "LPS".
         """
-        worlds = [
-            _POSITIVE_CODES.index(code) if code in _POSITIVE_CODES else _NEGATIVE_CODES.index(code) for code in codes
-        ]
-        axes = tuple(self._world_axes.index(world) for world in worlds)
+        axes = tuple(self._world_axes.index(world_axis(code)) for code in codes)
         flips = tuple(self.axis_codes[axis] != code for axis, code in zip(axes, codes, strict=True))
         return AxisOrder(axes, flips)  # type: ignore[arg-type]  # three each
 

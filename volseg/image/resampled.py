@@ -70,10 +70,8 @@ class Resampling:
             case "spacing":
                 new_shape, new_spacing_mm = geometry.respaced(wanted_mm).shape, wanted_mm
             case "extent":
-                new_shape = geometry.refitted(wanted_mm).shape
-                sizes = zip(own, geometry.shape, new_shape, strict=True)
-                i, j, k = (size_mm * size / new for size_mm, size, new in sizes)
-                new_spacing_mm = (i, j, k)
+                fitted = geometry.refitted(wanted_mm)
+                new_shape, new_spacing_mm = fitted.shape, fitted.spacing_mm
         nearest = nearest_back = None
         if coarse == "nearest":
             nearest, nearest_back = coarse_axis(own, wanted_mm), coarse_axis(wanted_mm, own)
@@ -183,7 +181,7 @@ class ResampledWithLabels(ResampledVolume):
         Returns:
             (C + labels, *box) float32, contiguous.
         """
-        places = [every[side] for every, side in zip(self._places, box, strict=True)]
+        places = [every[side] for every, side in zip(self._exact_positions, box, strict=True)]
         corners = [_corners(each) for each in places]
         nearest = self.values[
             np.ix_(*(_nearest(each, size) for each, size in zip(places, self.values.shape, strict=True)))
@@ -204,7 +202,7 @@ class ResampledWithLabels(ResampledVolume):
         return torch.cat([super().read(box), torch.stack(ones).float()])
 
     @cached_property
-    def _places(self) -> list[Positions]:
+    def _exact_positions(self) -> list[Positions]:
         """Where the voxels of the other grid lie: on one that fills the volume, to the bit where SciPy finds them.
 
         Values may share a voxel equally, and then the last bit decides which has it.

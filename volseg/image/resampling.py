@@ -23,28 +23,17 @@ if TYPE_CHECKING:
 Spacing = tuple[float, float, float]
 
 
-def resample_linear(array: torch.Tensor, spacing_mm: Spacing, shape: Shape, new_spacing_mm: Spacing) -> torch.Tensor:
-    """Interpolate linearly along each axis; beyond the outermost voxel centres the value stays.
+def resample_nearest(array: torch.Tensor, spacing_mm: Spacing, shape: Shape, new_spacing_mm: Spacing) -> torch.Tensor:
+    """Take the nearest voxel: no value appears that was not there.
 
     Args:
-        array: (C, I, J, K) floating point.
+        array: (C, I, J, K) of any dtype.
         spacing_mm: Its spacing.
         shape: Voxels of the result along each axis.
         new_spacing_mm: Spacing of the result.
 
     Returns:
         (C, *shape) of the same dtype.
-    """
-    for axis in range(3):
-        positions = sample_positions(array.shape[axis + 1], spacing_mm[axis], shape[axis], new_spacing_mm[axis])
-        array = interpolate_axis(array, axis + 1, positions)
-    return array
-
-
-def resample_nearest(array: torch.Tensor, spacing_mm: Spacing, shape: Shape, new_spacing_mm: Spacing) -> torch.Tensor:
-    """Take the nearest voxel: no value appears that was not there.
-
-    Args and result as `resample_linear`, for any dtype.
     """
     import torch
 

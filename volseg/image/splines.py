@@ -64,9 +64,8 @@ class Spline:
             margin[axis + 1] = (_CONTINUED, _CONTINUED)
             continued = np.pad(coefficients, margin, mode="edge")
             found = ndimage.spline_filter1d(continued, 3, axis + 1, output=np.float32, mode="mirror")
-            coefficients = np.moveaxis(
-                np.moveaxis(found, axis + 1, 0)[_CONTINUED - _MARGIN : _MARGIN - _CONTINUED], 0, axis + 1
-            )
+            kept = slice(_CONTINUED - _MARGIN, _MARGIN - _CONTINUED)
+            coefficients = found[(slice(None),) * (axis + 1) + (kept,)]
         return cls(coefficients, tuple(axes), low, high)
 
     def sample(self, positions: Sequence[NDArray[np.float64]]) -> torch.Tensor:

@@ -50,10 +50,11 @@ def import_model(
         OutputError: If the run cannot be written.
     """
     folder, run = Path(source), Path(output)
-    models = _read(folder, axes or "", folds)
+    models, stage = _read(folder, axes or "", folds)
     earlier: dict[str, TrainedNetwork] = {}
-    if _first(models).config.data.previous_labels:
-        earlier = _read_previous(folder, None if previous is None else Path(previous), axes or "", folds)
+    if stage is not None:
+        beside = folder.parent / f"{folder.name.rpartition('__')[0]}__{stage}"
+        earlier = _read_previous(folder, stage, beside if previous is None else Path(previous), axes or "", folds)
     places = _places(models, run) | _places(earlier, run / PREVIOUS_FOLDER)
     config_file = run / "config.yaml"
     claim([*places, config_file], Inputs.of(folder), overwrite=overwrite)
@@ -75,43 +76,47 @@ def _places(models: Mapping[str, TrainedNetwork], run: Path) -> dict[Path, Train
     return {run / f"{FOLD_FOLDER}{n}" / MODEL_FILE: model for n, model in enumerate(models.values())}
 
 
-def _read_previous(folder: Path, stated: Path | None, axes: str, folds: Sequence[str]) -> dict[str, TrainedNetwork]:
-    """The networks before those of a cascade: where they are stated to be, or in the folder beside.
+def _read_previous(
+    folder: Path, stage: str, earlier: Path, axes: str, folds: Sequence[str]
+) -> dict[str, TrainedNetwork]:
+    """The networks before those of a cascade.
+
+    Args:
+        folder: Of the cascade.
+        stage: The configuration of those before.
+        earlier: Where they are.
+        axes: As for all.
+        folds: As for all.
 
     Raises:
         CheckpointError: If they are not there, or are of a cascade themselves.
     """
-    plans = read_plans(folder / _PLANS)
-    checkpoint = read_checkpoint(folder / _folds(folder, folds)[0] / _CHECKPOINT)
-    wanted = configuration_of(plans, _configuration(checkpoint, folder), folder / _PLANS)
-    beside = folder.parent / f"{folder.name.rpartition('__')[0]}__{wanted.previous_stage}"
-    earlier = stated or beside
     if not earlier.is_dir():
         raise CheckpointError(
-            f"{folder} is the second network of a cascade, and the first, {wanted.previous_stage}, is not at {earlier}",
+            f"{folder} is the second network of a cascade, and the first, {stage}, is not at {earlier}",
             hint="name its folder: --previous FOLDER",
         )
-    models = _read(earlier, axes, folds)
-    if _first(models).config.data.previous_labels:
+    models, before = _read(earlier, axes, folds)
+    if before is not None:
         raise CheckpointError(f"{earlier} is of a cascade, too, and cannot be the first of one", hint=_HINT)
     return models
 
 
-def _read(folder: Path, axes: str, folds: Sequence[str]) -> dict[str, TrainedNetwork]:
-    """The name of each fold -> its model."""
+def _read(folder: Path, axes: str, folds: Sequence[str]) -> tuple[dict[str, TrainedNetwork], str | None]:
+    """The name of each fold -> its model; and of a cascade the configuration of the networks before."""
     for name in (_PLANS, _DATASET):
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder} is no model of nnU-Net: it has no {name}", hint=_HINT)
     plans, dataset = read_plans(folder / _PLANS), read_dataset_json(folder / _DATASET)
-    models = {}
+    models, stage = {}, None
     for name in _folds(folder, folds):
         path = folder / name / _CHECKPOINT
         checkpoint = read_checkpoint(path)
         wanted = configuration_of(plans, _configuration(checkpoint, folder), folder / _PLANS)
-        models[name] = convert(plans, wanted, dataset, checkpoint, axes, str(path))
+        models[name], stage = convert(plans, wanted, dataset, checkpoint, axes, str(path)), wanted.previous_stage
     if any(model.config != _first(models).config for model in models.values()):
         raise CheckpointError(f"the folds of {folder} differ in more than their weights", hint="import each by itself")
-    return models
+    return models, stage
 
 
 def _folds(folder: Path, stated: Sequence[str]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from volseg.errors import CheckpointError, ConfigError
 from volseg.io.files import atomic_path
 from volseg.model.files import model_files, previous_folder
 from volseg.model.identity import fingerprint
-from volseg.model.networks import build_network, patch_divisor
+from volseg.model.networks import build_network, check_divisible
 from volseg.model.usual_volumes import VolumeRange
 from volseg.version import __version__
 
@@ -154,9 +154,8 @@ def set_window(path: Path, window: tuple[int, int, int]) -> None:
         OutputError: If it cannot be written.
     """
     content = load(path)
-    config = stored_config(path, content["config"])
-    inference = config.inference.model_copy(update={"window": window})
-    save(path, {**content, "config": dump(config.model_copy(update={"inference": inference}))})
+    config = stored_config(path, content["config"]).inferring(window=window)
+    save(path, {**content, "config": dump(config)})
 
 
 def check_window(config: Config) -> None:
@@ -165,13 +164,9 @@ def check_window(config: Config) -> None:
     Raises:
         ConfigError: Names the sides.
     """
-    steps = patch_divisor(config.network)
-    if config.inference.window and any(size % step for size, step in zip(config.window, steps, strict=True)):
-        raise ConfigError(
-            f"inference.window: {list(config.window)} does not fit network {config.network.name}, "
-            f"whose windows must be divisible by {list(steps)}",
-            hint="change it, or set it to null for windows as large as patches",
-        )
+    if config.inference.window:
+        hint = "change it, or set it to null for windows as large as patches"
+        check_divisible(config.network, config.window, "inference.window", "windows", hint)
 
 
 def load_model(path: Path, device: torch.device) -> TrainedNetwork:
@@ -248,14 +243,31 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], Config | None]:
     return weights, None
 
 
-def _unpickle(path: Path) -> dict[str, Any]:
-    damaged = CheckpointError(f"{path} is damaged or no model of volseg", hint="copy it again or train anew")
+def load_plain(path: Path, harmless: Sequence[Any] = ()) -> Any:
+    """Load what `torch.save` wrote, as far as that is tensors and plain values; nothing in the file is executed.
+
+    Args:
+        path: The file, which need not be of volseg.
+        harmless: What else may be in it, as `torch.serialization.safe_globals` takes it.
+
+    Raises:
+        pickle.UnpicklingError: If it holds anything else.
+        ValueError: If it is damaged, or no archive of `torch.save`.
+    """
     if not zipfile.is_zipfile(path):  # what torch.save writes; anything else would be fed to an unpickler
-        raise damaged
+        raise ValueError("it is no archive")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, LookupError, TypeError) as error:
-        raise damaged from error
+        with torch.serialization.safe_globals(list(harmless)):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ValueError("it is damaged") from error
+
+
+def _unpickle(path: Path) -> dict[str, Any]:
+    try:
+        content = load_plain(path)
+    except (pickle.UnpicklingError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged or no model of volseg", hint="copy it again or train anew") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} is no model of volseg", hint=_ANOTHER)
     return content

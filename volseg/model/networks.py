@@ -7,11 +7,13 @@ A network maps (B, C, R, A, S) float to logits (B, outputs, R, A, S); with deep 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from volseg.config import AttentionUnet, BlockUNetConfig, DynUNet, NetworkConfig, SegResNet, SwinUNETR, UNet, VNet
+from volseg.errors import ConfigError
 from volseg.model.unets import BlockUNet
 
 
@@ -126,6 +128,28 @@ def patch_divisor(config: NetworkConfig) -> tuple[int, int, int]:
             return (2 ** (len(channels) - 1),) * 3
         case SwinUNETR():
             return 32, 32, 32
+
+
+def check_divisible(network: NetworkConfig, sizes: Sequence[int], key: str, what: str, hint: str) -> None:
+    """Refuse sides that a network cannot halve as often as it wants to.
+
+    Args:
+        network: Which.
+        sizes: Voxels along each axis.
+        key: Of the configuration, that states them.
+        what: What they are the sides of: "patches".
+        hint: What to do about it.
+
+    Raises:
+        ConfigError: Names the sides and the steps.
+    """
+    steps = patch_divisor(network)
+    if any(size % step for size, step in zip(sizes, steps, strict=True)):
+        raise ConfigError(
+            f"{key}: {list(sizes)} does not fit network {network.name}, "
+            f"whose {what} must be divisible by {list(steps)}",
+            hint=hint,
+        )
 
 
 def _build_vnet(config: VNet, channels: int, outputs: int) -> nn.Module:

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from volseg.config import Config, NetworkConfig, NetworkName
 from volseg.errors import ConfigError
-from volseg.model.networks import patch_divisor
+from volseg.model.networks import check_divisible, patch_divisor
 
 _NETWORK: TypeAdapter[NetworkConfig] = TypeAdapter(NetworkConfig)
 #: Features of the planned strided U-Net, whose finest level works at half the resolution.
@@ -66,13 +66,8 @@ def check_patch(config: Config) -> None:
     Raises:
         ConfigError: Names the side and the step.
     """
-    for size, step in zip(config.patches.size, patch_divisor(config.network), strict=True):
-        if size % step:
-            raise ConfigError(
-                f"patches.size: {list(config.patches.size)} does not fit network {config.network.name}, "
-                f"whose patches must be divisible by {list(patch_divisor(config.network))}",
-                hint="change patches.size, or leave it out to have it planned",
-            )
+    hint = "change patches.size, or leave it out to have it planned"
+    check_divisible(config.network, config.patches.size, "patches.size", "patches", hint)
     if tuple(config.patches.size) == patch_divisor(config.network) != (1, 1, 1):
         raise ConfigError(
             f"patches.size: {list(config.patches.size)} leaves network {config.network.name} a single voxel at its "

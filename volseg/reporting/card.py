@@ -145,7 +145,7 @@ def make_card(run: Path, licence: str = "") -> ModelCard:
         DataError: If its tables are damaged.
     """
     files = model_files(run)
-    folder = run if run.is_dir() else run.parent
+    folder = _folder(run)
     model = load_model(files[0], choose_device("cpu"))
     config, dice = model.config, _dice(folder)
     splits = read_splits(folder / SPLITS_FILE) if (folder / SPLITS_FILE).is_file() else ()
@@ -192,12 +192,17 @@ def card(
     """
     run = Path(model)
     made = make_card(run, licence)
-    folder = Path(output) if output is not None else run if run.is_dir() else run.parent
+    folder = _folder(run) if output is None else Path(output)
     text, table = folder / CARD_FILE, folder / CARD_TABLE_FILE
     claim([text, table], overwrite=overwrite)
     write_text(text, made.markdown)
     write_json(table, asdict(made))
     return text
+
+
+def _folder(run: Path) -> Path:
+    """Of a run that may be named by a model file in it."""
+    return run if run.is_dir() else run.parent
 
 
 def _labels(model: TrainedNetwork, dice: Mapping[str, tuple[float, int]]) -> tuple[LabelCard, ...]:

@@ -260,8 +260,7 @@ class Trainer:
         if self._wide is None:
             return
         cases = _evenly_spaced(self._cases.val, self._window_cases)
-        inference = self._config.inference.model_copy(update={"window": self._wide})
-        wide = self._config.model_copy(update={"inference": inference})
+        wide = self._config.inferring(window=self._wide)
         as_patches = self._monitor.validate(best.network, cases).mean
         larger = Validator(_without_mirroring(wide), self._dtype, self._group).validate(best.network, cases).mean
         logger.info(
@@ -333,8 +332,7 @@ class Trainer:
 
 def _without_mirroring(config: Config) -> Config:
     """A configuration whose validation does not take as many times as long as there are mirror images."""
-    inference = config.inference.model_copy(update={"mirror_axes": ()})
-    return config.model_copy(update={"inference": inference})
+    return config.inferring(mirror_axes=())
 
 
 def _evenly_spaced(cases: Sequence[PreparedCase], count: int) -> list[PreparedCase]:

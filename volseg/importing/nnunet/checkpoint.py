@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import pickle
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from volseg.errors import CheckpointError
+from volseg.model.checkpoint import load_plain
 
 #: What a checkpoint holds beside tensors and plain values: numbers of NumPy, which are no code. Nothing else is loaded.
 _SCALAR = np._core.multiarray.scalar  # type: ignore[attr-defined]  # noqa: SLF001  NumPy has no other name for it
@@ -72,17 +71,14 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    if not zipfile.is_zipfile(path):  # what torch.save writes; anything else would be fed to an unpickler
-        raise CheckpointError(f"{path} is damaged or no checkpoint of nnU-Net", hint=_COPY)
     try:
-        with torch.serialization.safe_globals(_HARMLESS):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_plain(path, _HARMLESS)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} holds more than weights: {_what(error)}; that could be code, and is not loaded",
             hint="ask whoever made it for a checkpoint as nnU-Net saves it",
         ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except ValueError as error:
         raise CheckpointError(f"{path} is damaged or no checkpoint of nnU-Net", hint=_COPY) from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} is no checkpoint of nnU-Net: it holds no dictionary", hint=_COPY)
