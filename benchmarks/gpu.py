@@ -39,7 +39,7 @@ from volseg.inference.engines import Engine, split_on_oom, start
 from volseg.inference.mirroring import Mirroring
 from volseg.inference.segmentation import Limits, Network, Work, segment
 from volseg.inference.sliding import sliding_window
-from volseg.inference.windows import lay
+from volseg.inference.windows import SlidingWindow, lay
 from volseg.model.devices import choose_device
 from volseg.model.label_encoding import winners
 from volseg.model.networks import build_network, choose_memory_format, choose_precision
@@ -444,8 +444,7 @@ def measure_volume(bench: Bench, dtype: torch.dtype) -> Measured:
     with_volseg = Network(
         run,
         engine.sums_dtype,
-        config.patches.size,
-        config.inference.overlap,
+        SlidingWindow(config.patches.size, config.inference.overlap),
         Mirroring(),
         config.data.outputs,
         bench.device,
@@ -520,7 +519,7 @@ def measure_equality(bench: Bench) -> Measured:
 
     def logits(device: torch.device) -> torch.Tensor:
         run = start(Engine("torch", "fp32"), network, 1, config.patches.size, device)
-        windows = lay(image.shape[1:], config.patches.size, config.inference.overlap)
+        windows = lay(image.shape[1:], SlidingWindow(config.patches.size, config.inference.overlap))
         return sliding_window(run, config.data.outputs, image, windows, device=device)
 
     wanted = logits(cpu)

@@ -415,7 +415,7 @@ def test_what_is_not_understood_is_named(change: Any, named: str, tmp_path: Path
         ({"trainer_name": "nnUNetTrainerUMambaBot"}, "mamba"),
         ({"init_args": {"configuration": "2d"}}, "no configuration '2d'"),
         ({"network_weights": {}}, "no network_weights"),
-        ({"outputs": 5}, "heads.0.weight is 5 x 4 x 1 x 1 x 1; .* make it 3 x 4 x 1 x 1 x 1"),
+        ({"outputs": 5}, "heads.0.weight is 5 x 4 x 1 x 1 x 1; .* makes it 3 x 4 x 1 x 1 x 1"),
     ],
 )
 def test_a_checkpoint_that_does_not_fit_is_refused(told: dict[str, Any], named: str, tmp_path: Path) -> None:

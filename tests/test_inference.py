@@ -44,7 +44,7 @@ from volseg.inference.restore import find_targets, restore
 from volseg.inference.segmentation import Limits, Network, Work, segment
 from volseg.inference.sliding import Course, Slab, slide, sliding_window
 from volseg.inference.tissue import find_tissue
-from volseg.inference.windows import importance, lay
+from volseg.inference.windows import SlidingWindow, importance, lay
 from volseg.model.label_encoding import winners
 from volseg.model.networks import build_network
 
@@ -96,7 +96,7 @@ def segmented(
     network: nn.Module, network_input: ResampledVolume, data: DataConfig, memory_gb: float = 3.0
 ) -> np.ndarray:
     numbers = np.zeros(network_input.array.shape[1:], np.uint8)
-    told = Network(network, torch.float32, PATCH, 0.5, Mirroring(), 4, CPU)
+    told = Network(network, torch.float32, SlidingWindow(PATCH), Mirroring(), 4, CPU)
     for box, part in segment(
         [told], [network_input], None, lambda logits: winners(logits, data), Limits(2, memory_gb), Work()
     ):
@@ -130,7 +130,7 @@ def test_neither_the_course_of_windows_nor_the_strips_change_a_label(
     network: nn.Module, axis: int, strips: int
 ) -> None:
     network_input = network_input_of((33, 47, 40), (1.0, 1.2, 2.0), (1.3, 0.8, 1.5))
-    windows = lay(network_input.shape, PATCH, 0.5)
+    windows = lay(network_input.shape, SlidingWindow(PATCH))
     numbers = np.full(network_input.array.shape[1:], 99, np.uint8)
     for target in find_targets(network_input.resampling.positions_back, windows.covered, (axis + 1) % 3, strips):
         slabs = slide(network, 4, network_input, windows, Course(axis, target.source, 3, torch.float32, CPU))
@@ -153,7 +153,7 @@ def test_few_and_many_labels(outputs: int) -> None:
     network = nn.Conv3d(1, outputs, 3, padding=1).eval().requires_grad_(requires_grad=False)
     data = DataConfig(labels={f"label_{n}": n for n in range(1, outputs)})
     network_input = network_input_of((30, 40, 26), (1.0, 1.0, 2.0), (1.4, 1.4, 1.4))
-    told = Network(network, torch.float32, PATCH, 0.5, Mirroring(), outputs, CPU)
+    told = Network(network, torch.float32, SlidingWindow(PATCH), Mirroring(), outputs, CPU)
     numbers = np.zeros((30, 40, 26), np.uint8)
     for box, part in segment([told], [network_input], None, lambda each: winners(each, data), Limits(1, 1.0), Work()):
         numbers[box] = part
@@ -165,7 +165,7 @@ def test_one_region_alone() -> None:
     data = DataConfig(labels={"a": 1}, regions=(Region(name="whole", labels=(1,), value=1),))
     network = nn.Conv3d(1, 1, 3, padding=1).eval().requires_grad_(requires_grad=False)
     network_input = network_input_of((30, 40, 26), (1.0, 1.0, 2.0), (1.4, 1.4, 1.4))
-    told = Network(network, torch.float32, PATCH, 0.5, Mirroring(), 1, CPU)
+    told = Network(network, torch.float32, SlidingWindow(PATCH), Mirroring(), 1, CPU)
     numbers = np.zeros((30, 40, 26), np.uint8)
     for box, part in segment([told], [network_input], None, lambda each: winners(each, data), LIMITS, Work()):
         numbers[box] = part
@@ -192,7 +192,7 @@ def test_networks_of_other_voxel_sizes_are_averaged_on_the_grid_of_the_volume(ne
         answer = sliding_window_inference(image[None], PATCH, 1, network, overlap=0.5, mode="gaussian")[0]
         logits.append(resample_linear(answer, way.new_spacing_mm, way.shape, way.spacing_mm))
     wanted = winners((sum(logits) / 2).movedim(0, -1), DATA).numpy()  # type: ignore[union-attr]
-    both = [Network(network, torch.float32, PATCH, 0.5, Mirroring(), 4, CPU)] * 2
+    both = [Network(network, torch.float32, SlidingWindow(PATCH), Mirroring(), 4, CPU)] * 2
     numbers = np.full((40, 44, 36), 99, np.uint8)
     for box, part in segment(both, inputs, None, lambda each: winners(each, DATA), LIMITS, Work()):
         numbers[box] = part
@@ -204,7 +204,7 @@ def test_networks_of_other_voxel_sizes_are_averaged_on_the_grid_of_the_volume(ne
 def test_sliding_window_equals_the_whole_volume(shape: Triple, axes: tuple[int, ...]) -> None:
     """The answer at a voxel depends on that voxel alone, so that tiling and mirroring cannot change it."""
     image = torch.rand(1, *shape)
-    windows = lay(shape, (8, 8, 8), 0.5)
+    windows = lay(shape, SlidingWindow((8, 8, 8)))
     double = torch.tensor([2.0, -1.0]).reshape(1, 2, 1, 1, 1)
     run, turns = Mirroring(axes).applied(lambda patches: patches * double, windows)
     logits = sliding_window(run, 2, image, windows, turns)
@@ -213,14 +213,14 @@ def test_sliding_window_equals_the_whole_volume(shape: Triple, axes: tuple[int, 
 
 def test_even_steps_are_those_of_nnunet() -> None:
     """Its own example: 110 voxels, windows of 64, half of them shared: 0, 23, 46."""
-    windows = lay((110, 64, 30), (64, 64, 64), 0.5, steps="even")
+    windows = lay((110, 64, 30), SlidingWindow((64, 64, 64), steps="even"))
     assert windows.starts == ((0, 23, 46), (0,), (-17,))
-    assert lay((110, 64, 30), (64, 64, 64), 0.5).starts == ((0, 32, 46), (0,), (-17,))
+    assert lay((110, 64, 30), SlidingWindow((64, 64, 64))).starts == ((0, 32, 46), (0,), (-17,))
 
 
 @given(st.integers(1, 300), st.integers(1, 64), st.sampled_from([0.0, 0.25, 0.5, 0.8]))
 def test_even_steps_cover_a_volume(size: int, side: int, overlap: float) -> None:
-    (starts, _, _) = lay((size, 1, 1), (side, 1, 1), overlap, steps="even").starts
+    (starts, _, _) = lay((size, 1, 1), SlidingWindow((side, 1, 1), overlap, "even")).starts
     assert starts[-1] == max(size - side, -((side - size) // 2))
     assert all(0 < step <= max(1, side * (1 - overlap) + 1) for step in np.diff(starts))
 
@@ -242,16 +242,18 @@ def test_labels_come_back_by_the_same_rules(network: nn.Module, rules: dict[str,
     way = Resampling.towards(Geometry((30, 41, 26), np.diag([1.0, 1.0, 4.0, 1.0])), (1.4, 0.9, 2.6), **rules)
     volume = ResampledVolume(seen.array, way)
     image = volume.read(Box.whole(volume.shape))
-    windows = lay(volume.shape, PATCH, 0.5, steps="even", weights="cut_gaussian")
+    windows = lay(volume.shape, SlidingWindow(PATCH, steps="even", weights="cut_gaussian"))
     logits = sliding_window(network, 4, image, windows)
     for axis, positions in enumerate(way.positions_back):
         logits = interpolate_axis(logits, axis + 1, positions)
-    told = Network(network, torch.float32, PATCH, 0.5, Mirroring(), 4, CPU, "even", "cut_gaussian")
+    told = Network(
+        network, torch.float32, SlidingWindow(PATCH, steps="even", weights="cut_gaussian"), Mirroring(), 4, CPU
+    )
     numbers = np.zeros((30, 41, 26), np.uint8)
     for box, part in segment([told], [volume], None, lambda each: winners(each, DATA), Limits(1, 0.01), Work()):
         numbers[box] = part
     assert (numbers != winners(logits.movedim(0, -1), DATA).numpy()).mean() < 1e-3
-    assert (way.nearest_back == 2) == (rules.get("coarse") == "nearest")
+    assert (way.nearest_back == (2,)) == (rules.get("coarse") == "nearest")
 
 
 def test_mirroring_averages_over_all_combinations() -> None:
@@ -285,14 +287,14 @@ def test_views_are_a_volume_and_its_mirror_images_along_all_subsets_of_the_axes(
 def test_windows_that_share_halves_take_turns(
     shape: Triple, overlap: float, axes: tuple[int, ...], expected: int
 ) -> None:
-    assert Mirroring(axes).passes(lay(shape, (8, 8, 8), overlap)) == expected
-    assert Mirroring(axes, in_turns=False).passes(lay(shape, (8, 8, 8), overlap)) == 2 ** len(axes)
+    assert Mirroring(axes).passes(lay(shape, SlidingWindow((8, 8, 8), overlap))) == expected
+    assert Mirroring(axes, in_turns=False).passes(lay(shape, SlidingWindow((8, 8, 8), overlap))) == 2 ** len(axes)
 
 
 def test_windows_in_turns_average_over_the_views() -> None:
     """A network that adds where in the window a voxel lies: both views of two windows that share all but one voxel."""
     rise = torch.arange(8.0).reshape(1, 1, -1, 1, 1)
-    windows = lay((9, 8, 8), (8, 8, 8), 0.5)
+    windows = lay((9, 8, 8), SlidingWindow((8, 8, 8)))
     run, turns = Mirroring((0,)).applied(lambda patches: patches + rise, windows)
     logits = sliding_window(run, 1, torch.zeros(1, 9, 8, 8), windows, turns)[0, :, 4, 4]
     shares = importance((8, 8, 8))[:, 4, 4]
@@ -314,7 +316,7 @@ sides = st.integers(1, 60)
 
 @given(shape=st.tuples(sides, sides, sides), patch=st.tuples(*[st.integers(1, 24)] * 3), overlap=st.floats(0, 0.9))
 def test_windows_cover_every_voxel_and_stay_within(shape: Triple, patch: Triple, overlap: float) -> None:
-    windows = lay(shape, patch, overlap)
+    windows = lay(shape, SlidingWindow(patch, overlap))
     for axis in range(3):
         starts, side, size = windows.starts[axis], patch[axis], shape[axis]
         assert list(starts) == sorted(set(starts))
@@ -336,7 +338,7 @@ def test_windows_over_a_box_cover_it(data: st.DataObject, shape: Triple, patch: 
     for size in shape:
         begin = data.draw(st.integers(0, size - 1))
         box.append(slice(begin, data.draw(st.integers(begin + 1, size))))
-    windows = lay(shape, patch, 0.5, Box(*box))
+    windows = lay(shape, SlidingWindow(patch), Box(*box))
     for wanted, covered, starts, side, size in zip(box, windows.covered, windows.starts, patch, shape, strict=True):
         assert covered.start <= wanted.start
         assert covered.stop >= wanted.stop
@@ -386,16 +388,16 @@ def test_nothing_is_computed_for_air_and_tissue_keeps_its_labels(network: nn.Mod
         seen.append(len(patches))
         return network(patches)
 
-    told = Network(counting, torch.float32, PATCH, 0.5, Mirroring(), 4, CPU)
+    told = Network(counting, torch.float32, SlidingWindow(PATCH), Mirroring(), 4, CPU)
     numbers, work = np.zeros((60, 70, 80), np.uint8), Work()
     for box, part in segment([told], [network_input], tissue, lambda each: winners(each, DATA), LIMITS, work):
         numbers[box] = part
-    everything = lay((60, 70, 80), PATCH, 0.5)
+    everything = lay((60, 70, 80), SlidingWindow(PATCH))
     assert sum(seen) == work.done == work.windows < everything.count / 4
     # a voxel in tissue is seen by all windows that would see it, laid over the box that was looked at
     box = tissue.box((60, 70, 80))
     assert box is not None
-    covered = lay((60, 70, 80), PATCH, 0.5, box).covered
+    covered = lay((60, 70, 80), SlidingWindow(PATCH), box).covered
     alone = ResampledVolume.as_it_is(np.ascontiguousarray(network_input.array[:, *covered]))
     np.testing.assert_array_equal(numbers[covered][4:-4, 4:-4, 4:-4], whole(network, alone, DATA)[4:-4, 4:-4, 4:-4])
 
@@ -404,7 +406,7 @@ def test_a_volume_of_air_is_background(network: nn.Module) -> None:
     array = np.full((1, 30, 30, 30), -1000, np.float32)
     array[0, 0, 0, 0] = -999
     network_input = ResampledVolume.as_it_is(array)
-    told = Network(network, torch.float32, PATCH, 0.5, Mirroring(), 4, CPU)
+    told = Network(network, torch.float32, SlidingWindow(PATCH), Mirroring(), 4, CPU)
     tissue = find_tissue(array, [CT], 0.02)
     assert not list(segment([told], [network_input], tissue, lambda each: winners(each, DATA), LIMITS, Work()))
 

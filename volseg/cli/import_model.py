@@ -12,13 +12,18 @@ from volseg.cli.options import OverwriteOption
 
 
 def import_model(
-    source: Annotated[Path, typer.Argument(help="A model folder of nnU-Net v2: plans.json, dataset.json, fold_0 ...")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="A model folder of nnU-Net v2 (plans.json, dataset.json, fold_0 ...), or a bundle of MONAI."
+        ),
+    ],
     output: Annotated[Path, typer.Option("--output", help="The run folder.")],
     *,
     axes: Annotated[
         str | None,
         typer.Option(
-            "--axes", help="Axes the network was trained on: RAS, LPS ..., or stored. By default what its plan says."
+            "--axes", help="Axes the network was trained on: RAS, LPS ..., or stored. By default what the model says."
         ),
     ] = None,
     folds: Annotated[
@@ -28,12 +33,18 @@ def import_model(
         Path | None,
         typer.Option("--previous", help="Of a cascade, the folder of its first network. By default the one beside."),
     ] = None,
+    paint: Annotated[
+        list[str] | None,
+        typer.Option("--paint", help="An output of a bundle, in the order of painting where they may overlap."),
+    ] = None,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Make a run of a model that nnU-Net has trained: the same masks, and nothing in it is executed."""
+    """Make a run of a model of nnU-Net or MONAI: the same masks, and nothing in it is executed."""
     import volseg
 
-    run = volseg.import_model(source, output, axes=axes, folds=folds or (), previous=previous, overwrite=overwrite)
+    run = volseg.import_model(
+        source, output, axes=axes, folds=folds or (), previous=previous, paint=paint or (), overwrite=overwrite
+    )
     model = volseg.load(run)
     labels = ", ".join(label.name for label in model.labels)
     print_line(f"wrote {run}: {len(model.networks)} networks for {', '.join(model.channels)} -> {labels}")

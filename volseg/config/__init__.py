@@ -5,6 +5,7 @@ A plan is a complete `Config` written as YAML. Precedence: defaults < plan < YAM
 
 from volseg.config.data import (
     IGNORE,
+    Answers,
     AugmentationConfig,
     CtNormalization,
     DataConfig,
@@ -15,6 +16,9 @@ from volseg.config.data import (
     PreprocessingConfig,
     PreprocessingRules,
     Region,
+    SingleNormalization,
+    Standardized,
+    Successive,
     Unchanged,
     Window,
     ZScore,
@@ -22,7 +26,7 @@ from volseg.config.data import (
 )
 from volseg.config.dicom import NO_RULES, DicomRules, SeriesRule, StructureConfig
 from volseg.config.domain import DomainConfig, IntensityRange
-from volseg.config.inference import InferenceConfig, LabelRule, Steps, Weights
+from volseg.config.inference import InferenceConfig, LabelRule, Padding, Steps, Weights
 from volseg.config.learning import LossConfig, OptimizerName, TrainingConfig
 from volseg.config.modality import MIXED, UNKNOWN, known_modality, named_modality
 from volseg.config.networks import (
@@ -61,6 +65,7 @@ __all__ = [
     "NO_RULES",
     "STORED",
     "UNKNOWN",
+    "Answers",
     "AttentionUnet",
     "AugmentationConfig",
     "BlockUNetConfig",
@@ -81,6 +86,7 @@ __all__ = [
     "Normalization",
     "OptimizerName",
     "Others",
+    "Padding",
     "PartialConfig",
     "PartialData",
     "Percentiles",
@@ -92,8 +98,11 @@ __all__ = [
     "ResidualEncoderUNet",
     "SegResNet",
     "SeriesRule",
+    "SingleNormalization",
+    "Standardized",
     "Steps",
     "StructureConfig",
+    "Successive",
     "SwinUNETR",
     "TrainingConfig",
     "UNet",

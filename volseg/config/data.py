@@ -41,6 +41,8 @@ def _told_apart(labels: dict[str, int]) -> dict[str, int]:
 
 ChannelNames = Annotated[tuple[str, ...], Field(min_length=1)]
 Others = Literal["refuse", "background"]
+Grid = Literal["spacing", "extent", "monai"]
+Answers = Literal["logits", "probabilities", "labels"]
 PreviousLabels = tuple[Annotated[int, Field(ge=1, le=65535)], ...]
 LabelValues = Annotated[
     dict[str, Annotated[int, Field(ge=1, le=65535)]], Field(min_length=1), AfterValidator(_told_apart)
@@ -53,7 +55,8 @@ class Region(Section):
     Attributes:
         name: What people call it.
         labels: The reference labels whose union it is.
-        value: What its voxels get in the mask; regions are painted in order, later ones over earlier ones.
+        value: What its voxels get in the mask; regions are painted in order, later ones over earlier ones, unless
+            `data.painted` brings them into another.
         threshold: A voxel belongs to it when that is more likely than this. Left out, training chooses what gives
             held-out cases the best Dice, and one half where nothing is better.
     """
@@ -74,6 +77,7 @@ class DataConfig(DicomRules):
         labels: Name and value of every label of the references; background (0) is not listed. A label with the name
             "ignore" marks voxels that nobody has looked at: they teach nothing and are not scored.
         regions: When given, the network answers one yes or no per region instead of one label per voxel.
+        painted: Names of all regions in the order in which they are painted, where that is not their own.
         others: Whether a value of a reference that no label has is refused, or is background: then some labels of a
             data set can be learned without the rest.
         segments: For each label what else references call it that name their structures: names, or codes as in
@@ -88,6 +92,7 @@ class DataConfig(DicomRules):
     modality: Modalities = ()
     labels: LabelValues
     regions: tuple[Region, ...] = ()
+    painted: tuple[str, ...] = ()
     others: Others = "refuse"
     segments: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
     structures: Mapping[str, StructureConfig] = Field(default_factory=dict)
@@ -111,6 +116,12 @@ class DataConfig(DicomRules):
                     f"region {region.name!r} is made of labels {sorted(unknown)}, which are not in data.labels",
                     hint="correct the region, or list them in data.labels",
                 )
+        if self.painted and sorted(self.painted) != sorted(region.name for region in self.regions):
+            raise ContradictionError(
+                f"painted names {', '.join(self.painted)}; there are the regions "
+                f"{', '.join(region.name for region in self.regions) or 'none'}",
+                hint="name each region once, or leave it out",
+            )
         outputs = {*self.labels, *(region.name for region in self.regions)}
         known = {"series": set(self.channels), "segments": set(self.labels), "structures": outputs}
         for key, names in known.items():
@@ -159,6 +170,12 @@ class DataConfig(DicomRules):
         if self.regions:
             return tuple(self._label(region.name, region.value, region.labels) for region in self.regions)
         return self.learned_labels
+
+    @property
+    def paint_order(self) -> tuple[int, ...]:
+        """The places of the regions among `output_labels`, what is painted first first."""
+        names = [region.name for region in self.regions]
+        return tuple(names.index(name) for name in self.painted or names)
 
     def _label(self, name: str, value: int, parts: tuple[int, ...] = ()) -> Label:
         structure = self.structures[name].structure if name in self.structures else lookup(name)
@@ -225,9 +242,19 @@ class Percentiles(_Range):
 
 
 class MinMax(Section):
-    """Per volume: scale the range of values to 0..1."""
+    """Per volume: scale the range of values to another, 0..1 unless given."""
 
     method: Literal["minmax"] = "minmax"
+    low: float = 0.0
+    high: float = 1.0
+
+
+class Standardized(Section):
+    """Subtract a fixed number and divide by another."""
+
+    method: Literal["fixed"] = "fixed"
+    mean: float
+    std: Annotated[float, Field(gt=0)]
 
 
 class Unchanged(Section):
@@ -236,8 +263,21 @@ class Unchanged(Section):
     method: Literal["none"] = "none"
 
 
+SingleNormalization = Annotated[
+    ZScore | CtNormalization | Window | Percentiles | MinMax | Standardized | Unchanged, Field(discriminator="method")
+]
+
+
+class Successive(Section):
+    """One after the other."""
+
+    method: Literal["successive"] = "successive"
+    steps: Annotated[tuple[SingleNormalization, ...], Field(min_length=1)]
+
+
 Normalization = Annotated[
-    ZScore | CtNormalization | Window | Percentiles | MinMax | Unchanged, Field(discriminator="method")
+    ZScore | CtNormalization | Window | Percentiles | MinMax | Standardized | Unchanged | Successive,
+    Field(discriminator="method"),
 ]
 
 
@@ -251,18 +291,25 @@ class PreprocessingRules(Section):
         axes: What networks see (a permutation and flips, no resampling): the direction of each axis, or `stored`, as
             the file has them. Everything that is given per axis is given in this order.
         crop: Leave out what lies outside the box of all voxels that are not 0 in some channel; it is background.
-        grid: How many voxels there are: `spacing` has exactly the voxel size that is asked for; `extent` fills the
-            volume exactly, with a voxel size as close to it as that allows.
+        normalize: Whether intensities are normalised `before_resampling`, as they were measured, or
+            `after_resampling`.
+        grid: How many voxels there are and where: `spacing` has exactly the voxel size that is asked for, about the
+            centre of the volume; `monai` has it, too, mostly from the first voxel on, as MONAI's Spacingd;
+            `extent` fills the volume exactly, with a voxel size as close to it as that allows, as nnU-Net does.
         interpolation: Of images, along straight lines or cubic splines; references keep their labels.
         coarse_axis: Along the one axis whose voxels are more than three times as long as the others': `interpolated` as
             along the others, or `nearest`, images as well as answers.
+        answers: What is interpolated on the way back to the grid of the volume: `logits` or `probabilities`; or
+            `labels`, of which the nearest is taken.
     """
 
     axes: Orientation = "RAS"
     crop: Literal["none", "nonzero"] = "none"
-    grid: Literal["spacing", "extent"] = "spacing"
+    normalize: Literal["before_resampling", "after_resampling"] = "before_resampling"
+    grid: Grid = "spacing"
     interpolation: Literal["linear", "cubic"] = "linear"
     coarse_axis: Literal["interpolated", "nearest"] = "interpolated"
+    answers: Answers = "logits"
 
 
 class PreprocessingConfig(PreprocessingRules):

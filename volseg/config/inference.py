@@ -9,7 +9,8 @@ from pydantic import Field
 from volseg.config.section import Axis, IntTriple, Section
 
 Steps = Literal["fixed", "even"]
-Weights = Literal["gaussian", "cut_gaussian"]
+Weights = Literal["gaussian", "cut_gaussian", "constant"]
+Padding = Literal["zeros", "edge"]
 
 
 class InferenceConfig(Section):
@@ -22,7 +23,8 @@ class InferenceConfig(Section):
         steps: Where windows lie: a `fixed` step apart, the last one at the end, as MONAI has them; or at `even`
             distances, as nnU-Net has them.
         weights: How much a window counts away from its middle: a `gaussian` that never falls below a thousandth, as
-            MONAI's; or a `cut_gaussian`, which nnU-Net cuts after four deviations.
+            MONAI's; or a `cut_gaussian`, which nnU-Net cuts after four deviations; or `constant`.
+        padding: What a window sees beyond a volume that is shorter: `zeros`, or the voxels at its `edge` repeated.
         batch_size: Patches that go through the network at once; on a CPU it is one.
         mirror_axes: Axes along which the volume is also mirrored and the answers averaged.
         mirroring: Whether windows that share halves take `turns` among the mirror images, or `each` is seen in all.
@@ -37,6 +39,7 @@ class InferenceConfig(Section):
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
     steps: Steps = "fixed"
     weights: Weights = "gaussian"
+    padding: Padding = "zeros"
     batch_size: Annotated[int, Field(ge=1)] = 2
     mirror_axes: tuple[Axis, ...] = ()
     mirroring: Literal["turns", "each"] = "turns"

@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 
 from volseg.config.section import ContradictionError, Fraction, IntTriple, Section
 
+#: Of features, or of blocks; no machine holds more.
+_Count = Annotated[int, Field(ge=1, le=8192)]
 _LEVELS = "filters, kernels and blocks have one for each level, strides and decoder_blocks one less"
 _STRIDES = "give one stride for each level but the first: network.strides=[[2, 2, 2], [2, 2, 2]] has three levels"
 
@@ -25,9 +27,10 @@ class UNet(Section):
     """MONAI's residual 3D U-Net (Kerfoot et al. 2018): strided convolutions down, transposed ones up."""
 
     name: Literal["unet"] = "unet"
-    channels: Annotated[tuple[int, ...], Field(min_length=2)] = (32, 64, 128, 256)
+    channels: Annotated[tuple[_Count, ...], Field(min_length=2)] = (32, 64, 128, 256)
     strides: tuple[IntTriple, ...] = ((2, 2, 2), (2, 2, 2), (2, 2, 2))
     residual_units: Annotated[int, Field(ge=0)] = 2
+    norm: Literal["instance", "batch"] = "instance"
     dropout: Fraction = 0.0
 
     @model_validator(mode="after")
@@ -49,7 +52,7 @@ class VNet(Section):
     """
 
     name: Literal["vnet"] = "vnet"
-    filters: Annotated[int, Field(ge=2, multiple_of=2)] = 16
+    filters: Annotated[int, Field(ge=2, le=8192, multiple_of=2)] = 16
     dropout: Fraction = 0.0
 
 
@@ -63,7 +66,7 @@ class LevelsConfig(Section):
         deep_supervision: How many coarser levels answer, too, while training.
     """
 
-    filters: Annotated[tuple[int, ...], Field(min_length=2)] = (32, 64, 128, 256)
+    filters: Annotated[tuple[_Count, ...], Field(min_length=2)] = (32, 64, 128, 256)
     strides: tuple[IntTriple, ...] = ((2, 2, 2), (2, 2, 2), (2, 2, 2))
     kernels: tuple[IntTriple, ...] = ()
     deep_supervision: Annotated[int, Field(ge=0)] = 0
@@ -100,7 +103,7 @@ class DynUNet(LevelsConfig):
     """
 
     name: Literal["dynunet"] = "dynunet"
-    filters: Annotated[tuple[int, ...], Field(min_length=3)] = (32, 64, 128, 256)
+    filters: Annotated[tuple[_Count, ...], Field(min_length=3)] = (32, 64, 128, 256)
     residual: bool = False
 
 
@@ -112,8 +115,8 @@ class BlockUNetConfig(LevelsConfig):
         decoder_blocks: Convolutions of each level but the deepest on the way up.
     """
 
-    blocks: tuple[Annotated[int, Field(ge=1)], ...]
-    decoder_blocks: tuple[Annotated[int, Field(ge=1)], ...]
+    blocks: tuple[_Count, ...]
+    decoder_blocks: tuple[_Count, ...]
 
     @model_validator(mode="after")
     def _blocks_for_each_level(self) -> Self:
@@ -126,24 +129,24 @@ class PlainUNet(BlockUNetConfig):
     """The plain U-Net of nnU-Net (Isensee et al. 2021), whose blocks are convolutions."""
 
     name: Literal["plain_unet"] = "plain_unet"
-    blocks: tuple[Annotated[int, Field(ge=1)], ...] = (2, 2, 2, 2)
-    decoder_blocks: tuple[Annotated[int, Field(ge=1)], ...] = (2, 2, 2)
+    blocks: tuple[_Count, ...] = (2, 2, 2, 2)
+    decoder_blocks: tuple[_Count, ...] = (2, 2, 2)
 
 
 class ResidualEncoderUNet(BlockUNetConfig):
     """The U-Net of nnU-Net with a residual encoder (Isensee et al. 2024), whose blocks are two convolutions."""
 
     name: Literal["residual_encoder_unet"] = "residual_encoder_unet"
-    blocks: tuple[Annotated[int, Field(ge=1)], ...] = (1, 3, 4, 6)
-    decoder_blocks: tuple[Annotated[int, Field(ge=1)], ...] = (1, 1, 1)
+    blocks: tuple[_Count, ...] = (1, 3, 4, 6)
+    decoder_blocks: tuple[_Count, ...] = (1, 1, 1)
 
 
 class SegResNet(Section):
     """MONAI's SegResNet (Myronenko 2018, without the autoencoder branch)."""
 
     name: Literal["segresnet"] = "segresnet"
-    initial_filters: Annotated[int, Field(ge=8, multiple_of=8)] = 16
-    blocks_down: Annotated[tuple[int, ...], Field(min_length=2)] = (1, 2, 2, 4)
+    initial_filters: Annotated[int, Field(ge=8, le=8192, multiple_of=8)] = 16
+    blocks_down: Annotated[tuple[_Count, ...], Field(min_length=2)] = (1, 2, 2, 4)
     dropout: Fraction = 0.0
 
 
@@ -151,7 +154,7 @@ class AttentionUnet(Section):
     """MONAI's Attention U-Net (Oktay et al. 2018)."""
 
     name: Literal["attention_unet"] = "attention_unet"
-    channels: Annotated[tuple[int, ...], Field(min_length=2)] = (16, 32, 64, 128)
+    channels: Annotated[tuple[_Count, ...], Field(min_length=2)] = (16, 32, 64, 128)
     dropout: Fraction = 0.0
 
 
@@ -159,7 +162,7 @@ class SwinUNETR(Section):
     """MONAI's SwinUNETR (Hatamizadeh et al. 2022); it halves every axis five times."""
 
     name: Literal["swin_unetr"] = "swin_unetr"
-    feature_size: Annotated[int, Field(ge=12, multiple_of=12)] = 24
+    feature_size: Annotated[int, Field(ge=12, le=8184, multiple_of=12)] = 24
 
 
 NetworkConfig = Annotated[

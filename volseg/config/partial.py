@@ -41,6 +41,7 @@ class PartialData(DicomRules):
     modality: Modalities = ()
     labels: LabelValues | None = None
     regions: tuple[Region, ...] = ()
+    painted: tuple[str, ...] = ()
     others: Others = "refuse"
     segments: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
     structures: Mapping[str, StructureConfig] = Field(default_factory=dict)

@@ -46,11 +46,13 @@ def contract_of(config: Config, networks: list[str], window_weights: str) -> dic
         "overlap": inference.overlap,
         "steps": inference.steps,
         "window_weights": window_weights,
+        "padding": inference.padding,
         "mirror_axes": list(mirroring.axes),
         "mirroring": inference.mirroring,
         "views": len(mirroring.views),
         "output": {"name": "logits", "type": "float32", "shape": [1, data.outputs, *config.window]},
         "activation": "sigmoid" if data.regions else "softmax",
         "outputs": [{**output, "cutoff": cutoff} for output, cutoff in zip(outputs, cutoffs(data), strict=True)],
+        "paint_order": list(data.paint_order),
         "postprocess": [rule.model_dump(mode="json") for rule in config.rules],
     }

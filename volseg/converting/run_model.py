@@ -57,7 +57,7 @@ def logits_of(
     views = [[a for n, a in enumerate(contract["mirror_axes"]) if bits >> n & 1] for bits in range(contract["views"])]
     missing = [max(0, side - size) for size, side in zip(shape, patch, strict=True)]
     margins = [(count // 2, count - count // 2) for count in missing]
-    padded = np.pad(volume, [(0, 0), *margins])
+    padded = np.pad(volume, [(0, 0), *margins], mode="constant" if contract["padding"] == "zeros" else "edge")
     cutoffs = np.array([output["cutoff"] for output in contract["outputs"]], np.float32)[:, None, None, None]
     sums = np.zeros((len(cutoffs), *padded.shape[1:]), np.float32)
     places = [
@@ -88,13 +88,13 @@ def takes_turns(contract: dict[str, Any], places: Sequence[Sequence[int]]) -> bo
 
 
 def decide(logits: np.ndarray, contract: dict[str, Any]) -> np.ndarray:
-    """Logits -> values: the label with the largest, or the last region whose logit is above its cutoff."""
+    """Logits -> values: the label with the largest, or the region painted last whose logit is above its cutoff."""
     outputs = contract["outputs"]
     if contract["activation"] == "softmax":
         return np.array([output["value"] for output in outputs], np.uint16)[logits.argmax(axis=0)]
     labels = np.zeros(logits.shape[1:], np.uint16)
-    for region, output in zip(logits, outputs, strict=True):
-        labels[region > 0] = output["value"]
+    for n in contract["paint_order"]:
+        labels[logits[n] > 0] = outputs[n]["value"]
     return labels
 
 

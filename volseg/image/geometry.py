@@ -236,6 +236,45 @@ class Geometry:
         index[:3, 3] = (np.asarray(self.shape) - 1) / 2 - (np.asarray(shape) - 1) / 2 * ratio
         return Geometry(shape, self.affine @ index)
 
+    def spaced_by_monai(
+        self, spacing_mm: tuple[float, float, float]
+    ) -> tuple[tuple[int, int, int], tuple[float, float, float]]:
+        """The grid that MONAI's `Spacingd` makes (`monai.data.utils.compute_shape_offset`).
+
+        It begins at the first voxel. But where the axes are not perpendicular, if only because the affine was rounded,
+        MONAI finds no first corner and takes a grid about the centre instead, which it believes to be at half of the
+        shape.
+
+        Args:
+            spacing_mm: New spacing along i, j, k.
+
+        Returns:
+            Its shape, and where its first voxel lies among those of this grid.
+        """
+        ratio = np.asarray(spacing_mm, dtype=np.float64) / np.asarray(self.spacing_mm)
+        shape = np.asarray(self.shape)
+        new = np.round((shape - 1) / ratio + 1).astype(int)
+        axes = self.affine[:3, :3]
+        skew = np.linalg.cholesky(axes.T @ axes).T / np.asarray(spacing_mm)[:, np.newaxis]
+        before_first = np.minimum(skew * (shape - 1), 0.0).sum(axis=1)
+        first = np.zeros(3) if np.allclose(before_first, 0.0) else shape / 2 - new / 2 * ratio
+        (i, j, k), (x, y, z) = new.tolist(), first.tolist()
+        return (i, j, k), (x, y, z)
+
+    def from_voxel(
+        self, first: tuple[float, float, float], shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]
+    ) -> Geometry:
+        """A grid with the same axes that begins somewhere else, with other voxels.
+
+        Args:
+            first: Index of its first voxel in this grid.
+            shape: Voxels along i, j, k.
+            spacing_mm: Their size.
+        """
+        index = np.diag([*(np.asarray(spacing_mm, dtype=np.float64) / np.asarray(self.spacing_mm)), 1.0])
+        index[:3, 3] = first
+        return Geometry(shape, self.affine @ index)
+
     def part(self, box: Sequence[slice]) -> Geometry:
         """The grid of a part that is cut out.
 

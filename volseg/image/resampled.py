@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from volseg.image.box import Box, Triple
 from volseg.image.geometry import Geometry
-from volseg.image.resampling import Spacing, coarse_axis, interpolate_axis, nearest_positions, sample_positions
+from volseg.image.resampling import Place, Spacing, coarse_axis, interpolate_axis, nearest_positions, sample_positions
 from volseg.image.splines import BEYOND, Spline
 
 #: Planes that are resampled at once: what lies between one axis and the next takes memory.
@@ -25,7 +25,7 @@ Positions = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Resampling:
-    """From one grid to another that has the same axes and the same centre, and back.
+    """From one grid to another that has the same axes, and back.
 
     Attributes:
         shape: Voxels of the volume.
@@ -34,7 +34,8 @@ class Resampling:
         new_spacing_mm: Their size.
         interpolation: Between the voxels of the volume; on the way back it is always linear.
         nearest: The axis along which nothing is interpolated, if there is one.
-        nearest_back: The same on the way back.
+        nearest_back: The axes along which nothing is on the way back.
+        first: Where the first voxel of the other grid lies; None where both have one centre.
     """
 
     shape: Triple
@@ -43,60 +44,80 @@ class Resampling:
     new_spacing_mm: Spacing
     interpolation: Literal["linear", "cubic"] = "linear"
     nearest: int | None = None
-    nearest_back: int | None = None
+    nearest_back: tuple[int, ...] = ()
+    first: Place | None = None
 
     @classmethod
     def towards(
         cls,
         geometry: Geometry,
         spacing_mm: tuple[float | None, float | None, float | None],
-        grid: Literal["spacing", "extent"] = "spacing",
+        grid: Literal["spacing", "extent", "monai"] = "spacing",
         interpolation: Literal["linear", "cubic"] = "linear",
         coarse: Literal["interpolated", "nearest"] = "interpolated",
+        answers: Literal["logits", "probabilities", "labels"] = "logits",
     ) -> Resampling:
         """To another voxel size.
 
         Args:
             geometry: Of the volume.
             spacing_mm: Voxel size that is wanted along each axis; None leaves it as it is.
-            grid: Whether it has exactly that voxel size, or fills the volume exactly.
+            grid: Whether it has exactly that voxel size, about the centre or as MONAI has it, or fills the volume
+                exactly.
             interpolation: Between the voxels of the volume.
             coarse: What is done along the one axis whose voxels are more than three times as long as the others'.
+            answers: What comes back; of labels the nearest are taken.
         """
         own = geometry.spacing_mm
         i, j, k = (size if wanted is None else wanted for wanted, size in zip(spacing_mm, own, strict=True))
         wanted_mm = (i, j, k)
+        first = None
         match grid:
             case "spacing":
                 new_shape, new_spacing_mm = geometry.respaced(wanted_mm).shape, wanted_mm
+            case "monai":
+                (new_shape, first), new_spacing_mm = geometry.spaced_by_monai(wanted_mm), wanted_mm
             case "extent":
                 fitted = geometry.refitted(wanted_mm)
                 new_shape, new_spacing_mm = fitted.shape, fitted.spacing_mm
-        nearest = nearest_back = None
+        nearest: int | None = None
+        nearest_back: tuple[int, ...] = (0, 1, 2) if answers == "labels" else ()
         if coarse == "nearest":
-            nearest, nearest_back = coarse_axis(own, wanted_mm), coarse_axis(wanted_mm, own)
-        return cls(geometry.shape, own, new_shape, new_spacing_mm, interpolation, nearest, nearest_back)
+            nearest, coarse_back = coarse_axis(own, wanted_mm), coarse_axis(wanted_mm, own)
+            nearest_back = nearest_back or (() if coarse_back is None else (coarse_back,))
+        return cls(geometry.shape, own, new_shape, new_spacing_mm, interpolation, nearest, nearest_back, first)
+
+    def of_geometry(self, geometry: Geometry) -> Geometry:
+        """The other grid of a volume."""
+        if self.first is not None:
+            return geometry.from_voxel(self.first, self.new_shape, self.new_spacing_mm)
+        return geometry.about_centre(self.new_shape, self.new_spacing_mm)
 
     @cached_property
     def positions(self) -> list[Positions]:
         """Per axis where the voxels of the other grid lie among those of the volume."""
-        beyond = BEYOND if self.interpolation == "cubic" else 0.0
-        return [
-            _places(*sizes, beyond=0.0 if axis == self.nearest else beyond, nearest=axis == self.nearest)
-            for axis, sizes in enumerate(
-                zip(self.shape, self.spacing_mm, self.new_shape, self.new_spacing_mm, strict=True)
-            )
-        ]
+        found = []
+        for axis, sizes in enumerate(
+            zip(self.shape, self.spacing_mm, self.new_shape, self.new_spacing_mm, strict=True)
+        ):
+            beyond = BEYOND if self.interpolation == "cubic" and axis != self.nearest else 0.0
+            first = None if self.first is None else self.first[axis]
+            places = sample_positions(*sizes, beyond, first)
+            found.append(nearest_positions(places, self.shape[axis]) if axis == self.nearest else places)
+        return found
 
     @cached_property
     def positions_back(self) -> list[Positions]:
         """Per axis where the voxels of the volume lie among those of the other grid."""
-        return [
-            _places(*sizes, nearest=axis == self.nearest_back)
-            for axis, sizes in enumerate(
-                zip(self.new_shape, self.new_spacing_mm, self.shape, self.spacing_mm, strict=True)
-            )
-        ]
+        found = []
+        for axis, sizes in enumerate(
+            zip(self.new_shape, self.new_spacing_mm, self.shape, self.spacing_mm, strict=True)
+        ):
+            step = self.spacing_mm[axis] / self.new_spacing_mm[axis]
+            first = None if self.first is None else -self.first[axis] * step
+            places = sample_positions(*sizes, first=first)
+            found.append(nearest_positions(places, self.new_shape[axis]) if axis in self.nearest_back else places)
+        return found
 
     @property
     def splined(self) -> tuple[int, ...]:
@@ -155,6 +176,28 @@ class ResampledVolume:
             part = self._spline.sample(places) if self._spline else _sample_linear(self.array, places)
             result[..., begin - box.k.start : few.stop - box.k.start] = part
         return result
+
+
+@dataclass(frozen=True, eq=False)
+class ReadyVolume(ResampledVolume):
+    """A volume that lies on the other grid already.
+
+    Attributes:
+        ready: (C, I, J, K) float32 on the other grid.
+    """
+
+    ready: NDArray[np.float32]
+
+    def read(self, box: Box) -> torch.Tensor:
+        """A part of it.
+
+        Args:
+            box: Voxels of the other grid, none of them beyond it.
+
+        Returns:
+            (C, *box) float32, contiguous.
+        """
+        return torch.from_numpy(np.ascontiguousarray(self.ready[:, *box]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,13 +269,6 @@ def _corners(places: Positions) -> list[tuple[NDArray[np.int64], Positions]]:
     low = np.floor(places)
     first, second = low.astype(np.int64), np.ceil(places).astype(np.int64)
     return [(first, 1 - (places - low)), (second, places - low)]
-
-
-def _places(
-    size: int, spacing_mm: float, new_size: int, new_spacing_mm: float, *, beyond: float = 0.0, nearest: bool
-) -> Positions:
-    places = sample_positions(size, spacing_mm, new_size, new_spacing_mm, beyond)
-    return nearest_positions(places, size) if nearest else places
 
 
 def _sample_linear(array: NDArray[np.float32], positions: Sequence[Positions]) -> torch.Tensor:

@@ -21,9 +21,13 @@ if TYPE_CHECKING:
     Shape = tuple[int, int, int]
 
 Spacing = tuple[float, float, float]
+#: Where the first voxel of a grid lies among those of another, along each axis.
+Place = tuple[float, float, float]
 
 
-def resample_nearest(array: torch.Tensor, spacing_mm: Spacing, shape: Shape, new_spacing_mm: Spacing) -> torch.Tensor:
+def resample_nearest(
+    array: torch.Tensor, spacing_mm: Spacing, shape: Shape, new_spacing_mm: Spacing, first: Place | None = None
+) -> torch.Tensor:
     """Take the nearest voxel: no value appears that was not there.
 
     Args:
@@ -31,6 +35,7 @@ def resample_nearest(array: torch.Tensor, spacing_mm: Spacing, shape: Shape, new
         spacing_mm: Its spacing.
         shape: Voxels of the result along each axis.
         new_spacing_mm: Spacing of the result.
+        first: Where its first voxel lies; unless given, both grids have one centre.
 
     Returns:
         (C, *shape) of the same dtype.
@@ -38,14 +43,16 @@ def resample_nearest(array: torch.Tensor, spacing_mm: Spacing, shape: Shape, new
     import torch
 
     for axis in range(3):
-        positions = sample_positions(array.shape[axis + 1], spacing_mm[axis], shape[axis], new_spacing_mm[axis])
-        nearest = nearest_positions(positions, array.shape[axis + 1])
+        size = array.shape[axis + 1]
+        begin = None if first is None else first[axis]
+        positions = sample_positions(size, spacing_mm[axis], shape[axis], new_spacing_mm[axis], first=begin)
+        nearest = nearest_positions(positions, size)
         array = array.index_select(axis + 1, torch.from_numpy(nearest.astype(np.int64)))
     return array
 
 
 def sample_positions(
-    size: int, spacing_mm: float, new_size: int, new_spacing_mm: float, beyond: float = 0.0
+    size: int, spacing_mm: float, new_size: int, new_spacing_mm: float, beyond: float = 0.0, first: float | None = None
 ) -> np.ndarray:
     """Where the voxels of the new grid lie along one axis of the old.
 
@@ -55,13 +62,17 @@ def sample_positions(
         new_size: Voxels of the new one.
         new_spacing_mm: Its spacing.
         beyond: How many voxels outside the outermost centres they may lie.
+        first: Where the first lies; unless given, both grids have one centre.
 
     Returns:
         (new_size,) float64 indices of the old grid, clamped to it. Where all are whole but for what rounding a voxel
         size to four digits makes of them, they are whole, so that voxels are copied and not resampled.
     """
     step = new_spacing_mm / spacing_mm
-    positions = (size - 1) / 2 + (np.arange(new_size) - (new_size - 1) / 2) * step
+    if first is None:
+        positions = (size - 1) / 2 + (np.arange(new_size) - (new_size - 1) / 2) * step
+    else:
+        positions = first + np.arange(new_size) * step
     positions = np.clip(positions, -beyond, size - 1.0 + beyond)
     whole = np.rint(positions)
     return np.clip(whole, 0.0, size - 1.0) if np.abs(positions - whole).max() < _ROUNDING else positions

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from volseg.config import Answers, DataConfig
 from volseg.image.box import Box
 from volseg.image.resampling import interpolate_axis
 from volseg.inference.sliding import Slab
@@ -27,6 +28,44 @@ Positions = NDArray[np.float64]
 
 #: At most so many logits and so many voxels are worked on at once.
 _LOGITS_AT_ONCE, _VOXELS_AT_ONCE = 8_000_000, 2_000_000
+
+
+@dataclass(frozen=True)
+class Form:
+    """In which form answers are interpolated; before and after that they are logits.
+
+    Attributes:
+        of_logits: Logits (..., outputs) -> that form.
+        to_logits: The way back.
+    """
+
+    of_logits: Callable[[torch.Tensor], torch.Tensor]
+    to_logits: Callable[[torch.Tensor], torch.Tensor]
+
+
+def _unchanged(logits: torch.Tensor) -> torch.Tensor:
+    return logits
+
+
+LOGITS = Form(_unchanged, _unchanged)
+
+
+def form_of(answers: Answers, data: DataConfig, cutoffs: Sequence[float]) -> Form:
+    """The form that a configuration wants.
+
+    Args:
+        answers: What is interpolated; labels are taken from the nearest logits, which stay as they are.
+        data: Labels or regions.
+        cutoffs: What has been taken from the logits of each output.
+    """
+    if answers != "probabilities":
+        return LOGITS
+    if not data.regions:
+        return Form(lambda logits: logits.softmax(dim=-1), torch.log)
+    taken = torch.tensor(cutoffs)
+    return Form(
+        lambda logits: torch.sigmoid(logits + taken.to(logits)), lambda shares: torch.logit(shares) - taken.to(shares)
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +134,7 @@ def find_targets(positions: Sequence[Positions], covered: Box, across: int, stri
 
 
 def restore(
-    slabs: Iterable[Slab], target: Target, axis: int, decide: Decide
+    slabs: Iterable[Slab], target: Target, axis: int, decide: Decide, form: Form = LOGITS
 ) -> Iterator[tuple[Box, NDArray[np.integer]]]:
     """Decide on the grid of the volume.
 
@@ -104,6 +143,7 @@ def restore(
         target: What is decided.
         axis: Along which the slabs follow each other.
         decide: What logits mean.
+        form: In which answers are interpolated.
 
     Yields:
         Boxes of the volume, together the target, and the numbers of their labels.
@@ -112,26 +152,29 @@ def restore(
         yield from _decide_in_place(slabs, target, decide)
         return
     second, third = (each for n, each in enumerate(target.positions) if n != axis)
-    for box, logits in _rows(slabs, target, axis):
-        numbers = _decide_plane(logits, second, third, decide)
+    for box, answers in _rows(slabs, target, axis, form):
+        numbers = _decide_plane(answers, second, third, lambda each: decide(form.to_logits(each)))
         yield box, np.moveaxis(numbers.cpu().numpy(), 0, axis)
 
 
-def interpolate(slabs: Iterable[Slab], target: Target, axis: int, rows: int) -> Iterator[tuple[Box, torch.Tensor]]:
+def interpolate(
+    slabs: Iterable[Slab], target: Target, axis: int, form: Form, rows: int
+) -> Iterator[tuple[Box, torch.Tensor]]:
     """Logits on the grid of the volume.
 
     Args:
         slabs: As for `restore`.
         target: What is wanted.
         axis: Along which the slabs follow each other.
+        form: In which answers are interpolated.
         rows: How many planes are given out at once.
 
     Yields:
         Boxes of the volume, and (rows, other two axes, outputs) float32 logits, the axis of the slabs first.
     """
     second, third = (each for n, each in enumerate(target.positions) if n != axis)
-    for box, logits in _rows(slabs, target, axis, rows):
-        yield box, _interpolate_plane(logits, second, third)
+    for box, answers in _rows(slabs, target, axis, form, rows):
+        yield box, form.to_logits(_interpolate_plane(answers, second, third))
 
 
 def _decide_in_place(
@@ -148,9 +191,9 @@ def _decide_in_place(
 
 
 def _rows(
-    slabs: Iterable[Slab], target: Target, axis: int, rows: int | None = None
+    slabs: Iterable[Slab], target: Target, axis: int, form: Form, rows: int | None = None
 ) -> Iterator[tuple[Box, torch.Tensor]]:
-    """Mean logits of planes of the volume: interpolated along the axis, (n, other two axes of the source, outputs)."""
+    """Mean answers for planes of the volume, interpolated along the axis: (n, other axes of the source, outputs)."""
     positions = target.positions[axis]
     held, done = None, 0  # planes that the next rows need and the next slab does not have
     for slab in slabs:
@@ -161,7 +204,7 @@ def _rows(
             low, high = int(chunk[0]), math.ceil(chunk[-1]) + 1
             if high > end:
                 break
-            planes = _means(slab, axis, slice(max(low - begin, 0), high - begin))
+            planes = _means(slab, axis, slice(max(low - begin, 0), high - begin), form)
             if low < begin and held is not None:
                 planes = torch.cat([held[low - begin :], planes])
             first = target.box[axis].start + done
@@ -170,16 +213,17 @@ def _rows(
             done += len(chunk)
         if done < len(positions):
             low = int(positions[done])
-            rest = _means(slab, axis, slice(max(low - begin, 0), end - begin))
+            rest = _means(slab, axis, slice(max(low - begin, 0), end - begin), form)
             held = torch.cat([held[low - begin :], rest]) if held is not None and low < begin else rest
 
 
-def _means(slab: Slab, axis: int, planes: slice) -> torch.Tensor:
+def _means(slab: Slab, axis: int, planes: slice, form: Form) -> torch.Tensor:
     """(n, other two axes, outputs) float32, contiguous."""
     sums = slab.sums.narrow(axis, planes.start, planes.stop - planes.start).movedim(axis, 0)
     weights = slab.weights.narrow(axis, planes.start, planes.stop - planes.start).movedim(axis, 0)
     result = torch.empty(sums.shape, device=sums.device)
-    return torch.div(sums, weights.clamp(min=torch.finfo(torch.float32).tiny)[..., None], out=result)
+    torch.div(sums, weights.clamp(min=torch.finfo(torch.float32).tiny)[..., None], out=result)
+    return form.of_logits(result)
 
 
 def _decide_plane(logits: torch.Tensor, second: Positions, third: Positions, decide: Decide) -> torch.Tensor:

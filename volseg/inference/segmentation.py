@@ -11,14 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from volseg.config import Steps, Weights
-from volseg.image.box import Box, Triple
+from volseg.image.box import Box
 from volseg.image.resampled import ResampledVolume
 from volseg.inference.mirroring import Mirroring
-from volseg.inference.restore import Decide, Target, find_targets, interpolate, restore
+from volseg.inference.restore import LOGITS, Decide, Form, Target, find_targets, interpolate, restore
 from volseg.inference.sliding import Course, InferFn, Slab, slide
 from volseg.inference.tissue import Tissue
-from volseg.inference.windows import Windows, lay
+from volseg.inference.windows import SlidingWindow, Windows, lay
 from volseg.memory import total_gb
 
 #: What is taken beside the sums: patches, feature maps, logits on their way to the volume's grid.
@@ -40,24 +39,20 @@ class Network:
     Attributes:
         run: Patches in, logits out.
         sums_dtype: In what its answers are added up.
-        patch: Voxels of a patch.
-        overlap: Share of a patch that neighbouring ones have in common.
+        window: What it sees at once.
         mirroring: Which mirror images it sees, too.
         outputs: Logits per voxel.
         device: Where it runs.
-        steps: How far patches are apart.
-        weights: How much their voxels count.
+        form: In which its answers are interpolated.
     """
 
     run: InferFn
     sums_dtype: torch.dtype
-    patch: Triple
-    overlap: float
+    window: SlidingWindow
     mirroring: Mirroring
     outputs: int
     device: torch.device
-    steps: Steps = "fixed"
-    weights: Weights = "gaussian"
+    form: Form = LOGITS
 
 
 @dataclass(frozen=True)
@@ -151,13 +146,15 @@ def segment(
 
     if len(networks) == 1 and keep is None:
         for target in parts[0]:
-            yield from restore(slabs(0, target), target, axis, decide)
+            yield from restore(slabs(0, target), target, axis, decide, networks[0].form)
         return
     for targets in zip(*parts, strict=True):
         rows = min(
             target.full_rows_at_once(axis, network.outputs) for target, network in zip(targets, networks, strict=True)
         )
-        answers = [interpolate(slabs(n, target), target, axis, rows) for n, target in enumerate(targets)]
+        answers = [
+            interpolate(slabs(n, target), target, axis, networks[n].form, rows) for n, target in enumerate(targets)
+        ]
         for several in zip(*answers, strict=True):
             box = several[0][0]
             mean = several[0][1] if len(several) == 1 else torch.stack([each for _, each in several]).mean(dim=0)
@@ -175,7 +172,7 @@ def default_memory_gb() -> float:
 def _lay(network: Network, network_input: ResampledVolume, tissue: Tissue | None, *, crop: bool) -> Windows:
     shape = network_input.shape
     box = tissue.box(shape) if tissue and crop else None
-    windows = lay(shape, network.patch, network.overlap, box, network.steps, network.weights)
+    windows = lay(shape, network.window, box)
     if tissue is None:
         return windows
     wanted = np.zeros_like(windows.wanted)

@@ -151,12 +151,12 @@ class _Sums:
         shared = windows.box(place).intersection(self.box)
         inside, window = shared.seen_from(self.box.origin), shared.seen_from(windows.corner(place))
         logits, target = answer.to(self.sums.device).movedim(0, -1)[window], self.sums[inside]
-        weights = _spread(windows.patch, windows.weights, len(answer), target.dtype, target.device)[window]
+        weights = _spread(windows.patch, windows.window.weights, len(answer), target.dtype, target.device)[window]
         planes = max(1, _NUMBERS_AT_ONCE // logits[0].numel())
         for n in range(0, len(logits), planes):
             few = slice(n, n + planes)
             target[few].addcmul_(logits[few].to(target.dtype), weights[few].expand_as(logits[few]).contiguous())
-        self.weights[inside] += _importance_on(self.weights.device, windows.patch, windows.weights)[window]
+        self.weights[inside] += _importance_on(self.weights.device, windows.patch, windows.window.weights)[window]
 
     def finished(self, end: int) -> Slab:
         """What lies before `end` along the axis."""
@@ -199,10 +199,12 @@ def _mirror(volume: torch.Tensor, flip: Flip) -> torch.Tensor:
 
 
 def _cut(image: torch.Tensor, seen: Box, windows: Windows, place: Triple) -> torch.Tensor:
-    """(C, *patch) of one window; what lies beyond the volume is 0."""
+    """(C, *patch) of one window; what lies beyond the volume is 0, or what its last voxels are."""
     box, corner = windows.box(place), windows.corner(place)
     patch = image[:, *box.seen_from(seen.origin)]
     margins = []
     for side, begin, length in zip(reversed(box), reversed(corner), reversed(windows.patch), strict=True):
         margins += [side.start - begin, begin + length - side.stop]
-    return functional.pad(patch, margins) if any(margins) else patch
+    if not any(margins):
+        return patch
+    return functional.pad(patch, margins, "constant" if windows.window.padding == "zeros" else "replicate")

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from volseg.config import Steps, Weights
+from volseg.config import Config, Padding, Steps, Weights
 from volseg.image.box import Box, Triple
 
 #: Standard deviation of the Gaussian that weighs a window's voxels, as a share of its side (nnU-Net, Isensee et al.).
@@ -21,23 +21,51 @@ _SIGMA = 0.125
 _LARGEST_WEIGHT = 10.0
 
 
+@dataclass(frozen=True)
+class SlidingWindow:
+    """The window that slides over a volume.
+
+    Attributes:
+        patch: Its voxels.
+        overlap: Share of it that neighbours have in common, at least.
+        steps: How far they are apart.
+        weights: How much its voxels count.
+        padding: What it sees beyond a volume that is shorter.
+    """
+
+    patch: Triple
+    overlap: float = 0.5
+    steps: Steps = "fixed"
+    weights: Weights = "gaussian"
+    padding: Padding = "zeros"
+
+    @classmethod
+    def of(cls, config: Config) -> SlidingWindow:
+        """As a configuration has it."""
+        inference = config.inference
+        return cls(config.window, inference.overlap, inference.steps, inference.weights, inference.padding)
+
+
 @dataclass(frozen=True, eq=False)
 class Windows:
     """Boxes over a volume: all combinations of the places along each axis, but for those that nobody wants.
 
     Attributes:
         shape: Voxels of the volume along R, A, S.
-        patch: Voxels of a window; where the volume is shorter, windows reach beyond both of its ends alike.
+        window: What each is; where the volume is shorter, windows reach beyond both of its ends alike.
         starts: Per axis the first voxels of the windows, ascending; negative where windows reach beyond the volume.
         wanted: (len(starts[0]), len(starts[1]), len(starts[2])) which of them are computed.
-        weights: How much their voxels count.
     """
 
     shape: Triple
-    patch: Triple
+    window: SlidingWindow
     starts: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
     wanted: NDArray[np.bool_]
-    weights: Weights = "gaussian"
+
+    @property
+    def patch(self) -> Triple:
+        """Voxels of a window."""
+        return self.window.patch
 
     @property
     def count(self) -> int:
@@ -85,33 +113,23 @@ class Windows:
         )
 
 
-def lay(
-    shape: Triple,
-    patch: Triple,
-    overlap: float,
-    box: Box | None = None,
-    steps: Steps = "fixed",
-    weights: Weights = "gaussian",
-) -> Windows:
+def lay(shape: Triple, window: SlidingWindow, box: Box | None = None) -> Windows:
     """Lay the fewest windows that cover a box and overlap by no less than asked for.
 
     Args:
         shape: Voxels of the volume.
-        patch: Voxels of a window.
-        overlap: Share of a window that neighbours have in common, at least.
+        window: What each of them is.
         box: What must be covered; all of the volume if not given. Without it, and with fixed steps, the windows are
             where MONAI's `sliding_window_inference` has them; with even ones, where nnU-Net has them.
-        steps: How far they are apart.
-        weights: How much their voxels count.
 
     Returns:
         The windows, all wanted.
     """
     r, a, s = (
-        _starts(side.start, side.stop, size, length, overlap, steps)
-        for side, size, length in zip(box or Box.whole(shape), shape, patch, strict=True)
+        _starts(side.start, side.stop, size, length, window.overlap, window.steps)
+        for side, size, length in zip(box or Box.whole(shape), shape, window.patch, strict=True)
     )
-    return Windows(shape, patch, (r, a, s), np.ones((len(r), len(a), len(s)), dtype=bool), weights)
+    return Windows(shape, window, (r, a, s), np.ones((len(r), len(a), len(s)), dtype=bool))
 
 
 def wide_window(patch: Triple, shapes: Sequence[Sequence[int]]) -> Triple | None:
@@ -131,7 +149,7 @@ def wide_window(patch: Triple, shapes: Sequence[Sequence[int]]) -> Triple | None
 
 @cache
 def importance(patch: Triple, weights: Weights = "gaussian") -> torch.Tensor:
-    """(R, A, S) float32: how much a window's voxels count, a Gaussian about its middle.
+    """(R, A, S) float32: how much a window's voxels count, mostly a Gaussian about its middle.
 
     It is MONAI's or nnU-Net's, so that both give the same answer.
     """
@@ -143,6 +161,8 @@ def importance(patch: Triple, weights: Weights = "gaussian") -> torch.Tensor:
             return found.reshape(patch)
         case "cut_gaussian":
             return _cut_gaussian(patch)
+        case "constant":
+            return torch.ones(patch)
 
 
 def _cut_gaussian(patch: Triple) -> torch.Tensor:

@@ -41,5 +41,5 @@ def read_json(path: Path, parse: Callable[[Any], _Content], problem: str, hint: 
         raise DataError(f"{path} {problem}: it is no Unicode text", hint=f"save it as UTF-8; {hint}") from error
     except KeyError as error:
         raise DataError(f"{path} {problem}: an entry has no {error}", hint=hint) from error
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{path} {problem}: {error}", hint=hint) from error

@@ -82,15 +82,15 @@ def winners(logits: torch.Tensor, data: DataConfig) -> torch.Tensor:
 
     Returns:
         (...) uint8, or int16 where there are more: the place of the winner in `data.output_labels`, counted from 1, or
-        0 for background. Of overlapping regions the last one listed wins. It is the same for logits times a positive
-        number.
+        0 for background. Of overlapping regions the one that is painted last wins. It is the same for logits times a
+        positive number.
     """
     dtype = torch.uint8 if len(data.output_labels) <= 255 else torch.int16
     if not data.regions:
         return logits.argmax(dim=-1).to(dtype)
     numbers = torch.zeros(logits.shape[:-1], dtype=dtype, device=logits.device)
-    for number, inside in enumerate((logits > 0).unbind(dim=-1), start=1):
-        numbers.masked_fill_(inside, number)
+    for output in data.paint_order:
+        numbers.masked_fill_(logits[..., output] > 0, output + 1)
     return numbers
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from volseg.config import AttentionUnet, BlockUNetConfig, DynUNet, NetworkConfig, SegResNet, SwinUNETR, UNet, VNet
 from volseg.errors import ConfigError
+from volseg.model.monai_networks import statement_of
 from volseg.model.unets import BlockUNet
 
 
@@ -45,73 +46,30 @@ def build_network(config: NetworkConfig, channels: int, outputs: int) -> nn.Modu
     Returns:
         The network.
     """
-    if isinstance(config, BlockUNetConfig):
-        network: nn.Module = BlockUNet(config, channels, outputs)
-    else:
-        network = _build_with_monai(config, channels, outputs)
+    match config:
+        case BlockUNetConfig():
+            network: nn.Module = BlockUNet(config, channels, outputs)
+        case VNet():
+            network = _build_vnet(config, channels, outputs)
+        case _:
+            network = _build_with_monai(config, channels, outputs)
     for module in network.modules():
         if type(module) is nn.Conv3d:
             module.__class__ = GuardedConv3d  # same parameters and state, another forward
     return network
 
 
-def _build_with_monai(
-    config: UNet | VNet | DynUNet | SegResNet | AttentionUnet | SwinUNETR, channels: int, outputs: int
-) -> nn.Module:
+def _build_with_monai(config: NetworkConfig, channels: int, outputs: int) -> nn.Module:
     from monai.networks import nets
 
-    match config:
-        case UNet():
-            return nets.UNet(
-                spatial_dims=3,
-                in_channels=channels,
-                out_channels=outputs,
-                channels=config.channels,
-                strides=config.strides,
-                num_res_units=config.residual_units,
-                dropout=config.dropout,
-            )
-        case VNet():
-            return _build_vnet(config, channels, outputs)
-        case DynUNet():
-            strides = ((1, 1, 1), *config.strides)
-            from volseg.model.dynunet import CopyableDynUNet
+    from volseg.model.dynunet import CopyableDynUNet
 
-            return CopyableDynUNet(
-                spatial_dims=3,
-                in_channels=channels,
-                out_channels=outputs,
-                kernel_size=config.kernels_of_levels,
-                strides=strides,
-                upsample_kernel_size=strides[1:],
-                filters=config.filters,
-                res_block=config.residual,
-                deep_supervision=config.deep_supervision > 0,
-                deep_supr_num=max(1, config.deep_supervision),
-            )
-        case SegResNet():
-            return nets.SegResNet(
-                spatial_dims=3,
-                in_channels=channels,
-                out_channels=outputs,
-                init_filters=config.initial_filters,
-                blocks_down=config.blocks_down,
-                blocks_up=(1,) * (len(config.blocks_down) - 1),
-                dropout_prob=config.dropout or None,
-            )
-        case AttentionUnet():
-            return nets.AttentionUnet(
-                spatial_dims=3,
-                in_channels=channels,
-                out_channels=outputs,
-                channels=config.channels,
-                strides=(2,) * (len(config.channels) - 1),
-                dropout=config.dropout,
-            )
-        case SwinUNETR():
-            return nets.SwinUNETR(
-                in_channels=channels, out_channels=outputs, feature_size=config.feature_size, spatial_dims=3
-            )
+    stated = statement_of(config, channels, outputs)
+    if stated is None:
+        raise ConfigError(f"MONAI has no network {config.name}", hint="name another network")
+    build = CopyableDynUNet if stated.name == "DynUNet" else getattr(nets, stated.name)
+    network: nn.Module = build(**stated.arguments)
+    return network
 
 
 def patch_divisor(config: NetworkConfig) -> tuple[int, int, int]:

@@ -35,9 +35,10 @@ from volseg.inference.engines import (
     subtract_cutoffs,
 )
 from volseg.inference.mirroring import Mirroring
+from volseg.inference.restore import form_of
 from volseg.inference.segmentation import Limits, Network, OnWindow, Work, default_memory_gb, ignore_windows, segment
 from volseg.inference.sliding import look
-from volseg.inference.windows import lay
+from volseg.inference.windows import SlidingWindow, lay
 from volseg.io import SeriesSource, stated_modality
 from volseg.io.disk_errors import output_error
 from volseg.model.checkpoint import TrainedNetwork
@@ -248,18 +249,9 @@ class Predictor:
         ]
         run = split_on_oom(subtract_cutoffs(averaged(runs), self._cutoffs))
         finest = max((engine.sums_dtype for engine in engines), key=lambda dtype: dtype.itemsize)
-        inference, mirroring = config.inference, Mirroring.of(config)
-        return Network(
-            run,
-            finest,
-            patch,
-            inference.overlap,
-            mirroring,
-            self.data.outputs,
-            device,
-            inference.steps,
-            inference.weights,
-        )
+        form = form_of(config.preprocessing.answers, self.data, self._cutoffs)
+        window, mirroring = SlidingWindow.of(config), Mirroring.of(config)
+        return Network(run, finest, window, mirroring, self.data.outputs, device, form)
 
     def _choose_engine(self, model: TrainedNetwork, network_input: ResampledVolume, device: torch.device) -> Engine:
         """The one that the configuration names, or that was chosen before, or the best of those that are tried out."""
@@ -270,7 +262,7 @@ class Predictor:
         key = trial_key(model.fingerprint, engines, device)
         if (known := remembered(key, engines, self._cache)) is not None:
             return known
-        windows = lay(network_input.shape, patch, model.config.inference.overlap)
+        windows = lay(network_input.shape, SlidingWindow(patch, model.config.inference.overlap))
         places = windows.places()
         chosen = {places[len(places) * (2 * n + 1) // (2 * _TRIAL_PATCHES)] for n in range(_TRIAL_PATCHES)}
         trials = try_engines(

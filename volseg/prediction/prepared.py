@@ -12,7 +12,7 @@ from volseg.config import PreprocessingConfig
 from volseg.errors import DataError
 from volseg.image.box import Box
 from volseg.image.geometry import AxisOrder, Geometry
-from volseg.image.resampled import ResampledVolume, ResampledWithLabels
+from volseg.image.resampled import ReadyVolume, ResampledVolume, ResampledWithLabels
 from volseg.image.volume import Mask, Volume
 from volseg.inference.tissue import Tissue, find_tissue
 
@@ -112,13 +112,19 @@ class Prepared:
         outside = ~filled_nonzero(seen[:, *box]) if previous and cropped else None
         # What normalisation makes of air depends on the volume, so it is looked for before.
         tissue = None if air is None else find_tissue(seen[:, *box], first.normalization, air)
-        inputs = []
+        inputs: list[ResampledVolume] = []
         for n, preprocessing in enumerate(preprocessings):
             own = array if n == len(preprocessings) - 1 else array.copy(order="K")
             view = order.apply(own)[:, *box]
-            normalize(view, preprocessing.normalization)
             way = network_resampling(geometry, preprocessing.spacing_mm, preprocessing)
-            inputs.append(ResampledVolume(view, way))
+            match preprocessing.normalize:
+                case "before_resampling":
+                    normalize(view, preprocessing.normalization)
+                    inputs.append(ResampledVolume(view, way))
+                case "after_resampling":  # statistics are of all voxels, so that all must be there
+                    ready = ResampledVolume(view, way).read(Box.whole(way.new_shape)).numpy()
+                    normalize(ready, preprocessing.normalization)
+                    inputs.append(ReadyVolume(view, way, ready))
         return cls(volume.geometry, order, box, tuple(inputs), tissue, mismatches, previous, outside)
 
     def beside(self, mask: Mask, labels: tuple[int, ...]) -> Prepared:

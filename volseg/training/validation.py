@@ -20,7 +20,7 @@ from volseg.image.volume import Mask
 from volseg.inference.engines import Engine, start, subtract_cutoffs
 from volseg.inference.mirroring import Mirroring
 from volseg.inference.sliding import InferFn, sliding_window
-from volseg.inference.windows import Windows, lay
+from volseg.inference.windows import SlidingWindow, Windows, lay
 from volseg.model.label_encoding import cutoffs, decide, encode, label_values, winners
 from volseg.progress import Progress, ignore_progress
 from volseg.training.distributed import SINGLE_PROCESS, ProcessGroup
@@ -180,8 +180,7 @@ class Validator:
 
     def _windows(self, case: PreparedCase) -> Windows:
         _, r, a, s = case.image.shape
-        inference = self._config.inference
-        return lay((r, a, s), self._config.window, inference.overlap, steps=inference.steps, weights=inference.weights)
+        return lay((r, a, s), SlidingWindow.of(self._config))
 
     def _score(self, logits: torch.Tensor, case: PreparedCase, trials: Trials) -> list[list[float]]:
         """Dice per label or region: of the prediction as it is, then of each trial."""

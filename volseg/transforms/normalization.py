@@ -12,7 +12,18 @@ import torch
 from monai.transforms import Identity, MapTransform, NormalizeIntensity, ScaleIntensityRange, Transform
 from numpy.typing import NDArray
 
-from volseg.config import CtNormalization, MinMax, Normalization, Percentiles, Unchanged, Window, ZScore
+from volseg.config import (
+    CtNormalization,
+    MinMax,
+    Normalization,
+    Percentiles,
+    SingleNormalization,
+    Standardized,
+    Successive,
+    Unchanged,
+    Window,
+    ZScore,
+)
 from volseg.transforms.keys import CASE, IMAGE, Sample
 
 #: Planes that are normalised at once.
@@ -83,16 +94,24 @@ def normalize(array: NDArray[np.float32], normalizations: Sequence[Normalization
         normalizations: One per channel.
     """
     inside = None
-    if any(isinstance(each, ZScore) and each.nonzero and each.fill_holes for each in normalizations):
+    steps = [each.steps if isinstance(each, Successive) else (each,) for each in normalizations]
+    if any(isinstance(each, ZScore) and each.nonzero and each.fill_holes for few in steps for each in few):
         inside = filled_nonzero(array)
-    for channel, normalization in zip(array, normalizations, strict=True):
-        match normalization:
-            case ZScore(nonzero=True, fill_holes=True) if inside is not None:
-                _standardize(channel, inside)
-            case _:
-                transform = build_normalization(normalization, channel)
-                for slab in _slabs(channel):
-                    slab[...] = np.asarray(transform(torch.from_numpy(np.ascontiguousarray(slab)[np.newaxis])))[0]
+    for channel, few in zip(array, steps, strict=True):
+        for each in few:
+            _normalize_channel(channel, each, inside)
+
+
+def _normalize_channel(
+    channel: NDArray[np.float32], normalization: SingleNormalization, inside: NDArray[np.bool_] | None
+) -> None:
+    match normalization:
+        case ZScore(nonzero=True, fill_holes=True) if inside is not None:
+            _standardize(channel, inside)
+        case _:
+            transform = build_normalization(normalization, channel)
+            for slab in _slabs(channel):
+                slab[...] = np.asarray(transform(torch.from_numpy(np.ascontiguousarray(slab)[np.newaxis])))[0]
 
 
 def filled_nonzero(array: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -113,7 +132,9 @@ def _standardize(channel: NDArray[np.float32], inside: NDArray[np.bool_]) -> Non
         channel[inside] = values
 
 
-def build_normalization(normalization: Normalization, channel: NDArray[np.float32]) -> Transform:
+def build_normalization(  # noqa: PLR0911  one for each method
+    normalization: SingleNormalization, channel: NDArray[np.float32]
+) -> Transform:
     """The MONAI transform of one channel, which changes each voxel by itself, whatever lies around it.
 
     Args:
@@ -125,8 +146,7 @@ def build_normalization(normalization: Normalization, channel: NDArray[np.float3
     """
     match normalization:
         case ZScore(nonzero=nonzero):
-            mean, deviation = _moments(channel, nonzero=nonzero)
-            return NormalizeIntensity(mean, deviation, nonzero=nonzero)
+            return NormalizeIntensity(*_moments(channel, nonzero=nonzero), nonzero=nonzero)
         case CtNormalization(low=low, high=high, mean=mean, std=std):
             return ScaleIntensityRange(low, high, (low - mean) / std, (high - mean) / std, clip=True)
         case Window(low=low, high=high):
@@ -134,8 +154,10 @@ def build_normalization(normalization: Normalization, channel: NDArray[np.float3
         case Percentiles(low=low, high=high):
             bounds = np.percentile(channel, (low, high))
             return ScaleIntensityRange(float(bounds[0]), float(bounds[1]), 0.0, 1.0, clip=True)
-        case MinMax():
-            return ScaleIntensityRange(float(channel.min()), float(channel.max()), 0.0, 1.0)
+        case MinMax(low=low, high=high):
+            return ScaleIntensityRange(float(channel.min()), float(channel.max()), low, high)
+        case Standardized(mean=mean, std=std):
+            return NormalizeIntensity(mean, std)
         case Unchanged():
             return Identity()
 

@@ -96,10 +96,10 @@ class Respaced(MapTransform):  # type: ignore[misc]
             way = network_resampling(old, self.spacing_mm, self.rules)
             array = sample[key].as_tensor()
             if key in self.mask_keys:
-                array = resample_nearest(array, way.spacing_mm, way.new_shape, way.new_spacing_mm)
+                array = resample_nearest(array, way.spacing_mm, way.new_shape, way.new_spacing_mm, way.first)
             else:
                 array = ResampledVolume(array.numpy(), way).read(Box.whole(way.new_shape))
-            sample[key] = with_geometry(array, old.about_centre(way.new_shape, way.new_spacing_mm))
+            sample[key] = with_geometry(array, way.of_geometry(old))
         return sample
 
 
@@ -122,4 +122,4 @@ def network_resampling(
     geometry: Geometry, spacing_mm: tuple[float | None, float | None, float | None], rules: PreprocessingRules
 ) -> Resampling:
     """From the grid of a volume to that on which networks see it."""
-    return Resampling.towards(geometry, spacing_mm, rules.grid, rules.interpolation, rules.coarse_axis)
+    return Resampling.towards(geometry, spacing_mm, rules.grid, rules.interpolation, rules.coarse_axis, rules.answers)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from volseg.errors import CheckpointError
-from volseg.model.checkpoint import load_plain
+from volseg.importing.weights import plain_name, read_dictionary
 
 #: What a checkpoint holds beside tensors and plain values: numbers of NumPy, which are no code. Nothing else is loaded.
 _SCALAR = np._core.multiarray.scalar  # type: ignore[attr-defined]  # noqa: SLF001  NumPy has no other name for it
@@ -24,8 +23,6 @@ _HARMLESS: list[Any] = [
 ]
 #: Weights that nnU-Net's networks list a second time.
 _LISTED_TWICE = (".all_modules.", "decoder.encoder.")
-#: Where the weights of several GPUs, and of a compiled network, stand.
-_WRAPPERS = ("module.", "_orig_mod.")
 _COPY = "copy it again from where it was trained"
 
 
@@ -52,10 +49,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: If it is damaged, is no checkpoint of nnU-Net, or holds anything but tensors and plain values.
     """
-    content = _load(path)
+    content = read_dictionary(path, "checkpoint of nnU-Net", _HARMLESS)
     stated = content.get("network_weights")
     weights = stated if isinstance(stated, dict) else {}
-    weights = {_plain(name): value for name, value in weights.items() if isinstance(value, Tensor)}
+    weights = {plain_name(name): value for name, value in weights.items() if isinstance(value, Tensor)}
     weights = {name: value for name, value in weights.items() if not any(part in name for part in _LISTED_TWICE)}
     if not weights:
         raise CheckpointError(f"{path} is no checkpoint of nnU-Net: it has no network_weights", hint=_COPY)
@@ -68,32 +65,3 @@ def read_checkpoint(path: Path) -> Checkpoint:
         str(content.get("trainer_name", "")),
         tuple(int(axis) for axis in axes or () if isinstance(axis, int) and 0 <= axis <= 2),
     )
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        content = load_plain(path, _HARMLESS)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path} holds more than weights: {_what(error)}; that could be code, and is not loaded",
-            hint="ask whoever made it for a checkpoint as nnU-Net saves it",
-        ) from error
-    except ValueError as error:
-        raise CheckpointError(f"{path} is damaged or no checkpoint of nnU-Net", hint=_COPY) from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} is no checkpoint of nnU-Net: it holds no dictionary", hint=_COPY)
-    return content
-
-
-def _what(error: pickle.UnpicklingError) -> str:
-    """The name of what is not loaded, from PyTorch's long explanation."""
-    words = [word.strip(".,:`'\"") for word in str(error).replace("GLOBAL", "").split()]
-    names = [word for word in words if "." in word and word.replace(".", "").replace("_", "").isalnum()]
-    return next((name for name in names if not name.startswith("torch.")), "something unknown")
-
-
-def _plain(name: object) -> str:
-    plain = str(name)
-    for wrapper in _WRAPPERS:
-        plain = plain.removeprefix(wrapper)
-    return plain

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import torch
 from torch import Tensor
 
 from volseg.cases.dataset_json import mask_labels, stated_channels, stated_labels
@@ -20,8 +19,8 @@ from volseg.config import IGNORE, named_modality, validate
 from volseg.errors import CheckpointError
 from volseg.importing.nnunet.checkpoint import Checkpoint
 from volseg.importing.nnunet.plans import Configuration, Plans
+from volseg.importing.weights import check_fit
 from volseg.model.checkpoint import TrainedNetwork
-from volseg.model.networks import build_network
 
 #: Readers of nnU-Net that give voxels in the order of the file, and one that turns them to R, A, S first.
 _AS_STORED, _TURNED = ("SimpleITKIO", "NibabelIO"), "NibabelIOWithReorient"
@@ -114,7 +113,9 @@ def convert(
     }
     config = validate(tree, origin)
     model = TrainedNetwork(_weights(checkpoint.weights, wanted, order), config, origin=origin)
-    _check_fit(model)
+    if any("running_mean" in name for name in model.weights):
+        raise CheckpointError(f"{origin}: the network has batch normalisation, which is not in its plan", hint=_HINT)
+    check_fit(model, "plans.json, dataset.json and the checkpoint must be of one training")
     return model
 
 
@@ -250,35 +251,6 @@ def _renamed(name: str, deepest: int) -> str:
     for theirs, ours in _NAMES:
         name = re.sub(theirs, ours, name)
     return name
-
-
-def _check_fit(model: TrainedNetwork) -> None:
-    """Refuse weights that are not those of the network, before it takes any memory.
-
-    Raises:
-        CheckpointError: Names the first that does not fit.
-    """
-    if any("running_mean" in name for name in model.weights):
-        raise CheckpointError(
-            f"{model.origin}: the network has batch normalisation, which is not in its plan", hint=_HINT
-        )
-    config = model.config
-    with torch.device("meta"):
-        network = build_network(config.network, config.data.inputs, config.data.outputs)
-    shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    for name, shape in shapes.items():
-        own = tuple(model.weights[name].shape) if name in model.weights else None
-        if own != shape:
-            raise CheckpointError(
-                f"{model.origin}: {name} is {_shown(own)}; plan, channels and labels make it {_shown(shape)}",
-                hint="plans.json, dataset.json and the checkpoint must be of one training",
-            )
-    if strange := [name for name in model.weights if name not in shapes]:
-        raise CheckpointError(f"{model.origin}: {strange[0]} is in no network of the plan", hint=_HINT)
-
-
-def _shown(shape: tuple[int, ...] | None) -> str:
-    return "missing" if shape is None else " x ".join(map(str, shape))
 
 
 def _three(values: Sequence[_Value], of_slices: _Value) -> list[_Value]:

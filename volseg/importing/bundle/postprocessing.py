@@ -1,0 +1,170 @@
+"""The transforms behind the network -> what its outputs mean, and what is done to labels."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from volseg.errors import CheckpointError
+from volseg.importing.bundle import components
+from volseg.importing.bundle.components import Component, read_chain
+from volseg.importing.bundle.content import HINT, Code
+
+Chain = Sequence[tuple[str, Component]]
+_WITHOUT_EFFECT = (components.Save, components.AsItIs)
+_DECISIONS = (components.AsDiscrete, components.PaintRegions)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What is done to labels.
+
+    Attributes:
+        key: Of a `LabelRule`: "keep_largest".
+        values: Which labels; None for all.
+    """
+
+    key: str
+    values: tuple[int, ...] | None
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a bundle makes of the answers of its network.
+
+    Attributes:
+        interpolated: What is brought back to the grid of the image.
+        regions: Value and threshold of each output in the order in which they are painted, by its number; none where
+            outputs exclude each other.
+        rules: What is done to labels.
+    """
+
+    interpolated: str
+    regions: tuple[tuple[int, int, float], ...]
+    rules: tuple[Rule, ...]
+
+
+def read_answers(stated: Any, where: str, names: Sequence[str], paint: Sequence[str]) -> Answers:
+    """Read the chain.
+
+    Args:
+        stated: What the bundle says.
+        where: How errors name it.
+        names: Of the outputs.
+        paint: Names of those that may overlap, in the order in which they are painted.
+
+    Raises:
+        CheckpointError: If anything in it is not understood.
+    """
+    chain = [each for each in read_chain(stated, where) if not isinstance(each[1], _WITHOUT_EFFECT)]
+    decisions = [n for n, (_, component) in enumerate(chain) if isinstance(component, _DECISIONS)]
+    if len(decisions) != 1:
+        raise CheckpointError(f"{where} decides {len(decisions)} times (AsDiscreted), not once", hint=HINT)
+    n = decisions[0]
+    activation, interpolated = _before(chain[:n])
+    painted, rules, inverted = _behind(chain[n + 1 :])
+    if inverted and interpolated:
+        raise CheckpointError(f"{where} inverts twice", hint=HINT)
+    place, decision = chain[n]
+    match decision:
+        case components.PaintRegions(values=values, thresholds=thresholds) if (
+            len(values) == len(thresholds) == len(names)
+        ):
+            regions = tuple(zip(range(len(names)), values, thresholds, strict=True))
+        case components.AsDiscrete(argmax=True, threshold=None) if activation != "sigmoid" and not painted:
+            regions = ()
+        case components.AsDiscrete(argmax=False, threshold=float(threshold)) if activation == "sigmoid":
+            order = _painted(*painted, len(names)) if painted else _in_order(names, paint, where)
+            regions = tuple((output, value, threshold) for output, value in order)
+        case _:
+            raise CheckpointError(f"{place} is not understood there", hint=HINT)
+    return Answers(interpolated or "labels", regions, rules)
+
+
+def _before(chain: Chain) -> tuple[str, str]:
+    """What is done to logits before they are decided: the activation, and what is interpolated; empty where nothing."""
+    activation = interpolated = ""
+    for place, component in chain:
+        match component:
+            case components.Activations(softmax=True, sigmoid=False) if not activation:
+                activation = "softmax"
+            case components.Activations(softmax=False, sigmoid=True) if not activation:
+                activation = "sigmoid"
+            case components.Invert(nearest_interp=True | [True]) if not interpolated:
+                interpolated = "labels"
+            case components.Invert() if not interpolated:
+                interpolated = "probabilities" if activation else "logits"
+            case _:
+                raise CheckpointError(f"{place} is not understood there", hint=HINT)
+    return activation, interpolated
+
+
+def _behind(chain: Chain) -> tuple[tuple[str, str] | None, tuple[Rule, ...], bool]:
+    """What is done to labels: the code that paints them and its place, rules, and whether they are inverted."""
+    painted, inverted = None, False
+    rules: list[Rule] = []
+    for place, component in chain:
+        match component:
+            case components.Lambda(func=Code(text=text)) if painted is None:
+                painted = (text, place)
+            case components.Invert() if not inverted:
+                inverted = True
+            case components.KeepLargest(applied_labels=labels):
+                rules.append(Rule("keep_largest", _values(labels)))
+            case components.FillHoles(applied_labels=labels):
+                rules.append(Rule("fill_holes", _values(labels)))
+            case _:
+                raise CheckpointError(f"{place} is not understood there", hint=HINT)
+    return painted, tuple(rules), inverted
+
+
+def _values(labels: list[int] | int | None) -> tuple[int, ...] | None:
+    return (labels,) if isinstance(labels, int) else tuple(labels) if labels else None
+
+
+def _painted(text: str, place: str, count: int) -> tuple[tuple[int, int], ...]:
+    """The painting of `lambda x: torch.where(x[[2]] > 0, 4, torch.where(x[[0]] > 0, 1, ... 0))`, read and not run.
+
+    Returns:
+        Output and value, what is painted first first.
+    """
+    try:
+        node: ast.expr = ast.parse(text.removeprefix("$").strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        node = ast.Constant(None)
+    found: list[tuple[int, int]] = []
+    node = node.body if isinstance(node, ast.Lambda) else node
+    while True:
+        match node:
+            case ast.Call(
+                func=ast.Attribute(value=ast.Name(id="torch"), attr="where"),
+                args=[
+                    ast.Compare(
+                        left=ast.Subscript(value=ast.Name(), slice=ast.List(elts=[ast.Constant(value=int(output))])),
+                        ops=[ast.Gt()],
+                        comparators=[ast.Constant(value=0)],
+                    ),
+                    ast.Constant(value=int(value)),
+                    rest,
+                ],
+                keywords=[],
+            ) if 0 <= output < count and 1 <= value <= 65535:
+                found.append((output, value))
+                node = rest
+            case ast.Constant(value=0) if sorted(output for output, *_ in found) == list(range(count)):
+                return tuple(reversed(found))
+            case _:
+                raise CheckpointError(f"{place} is the code {text[:60]!r}, which is not run", hint=HINT)
+
+
+def _in_order(names: Sequence[str], paint: Sequence[str], where: str) -> tuple[tuple[int, int], ...]:
+    """Regions that nothing but the caller brings into an order."""
+    order = list(paint) if paint or len(names) > 1 else list(names)
+    if sorted(order) != sorted(names):
+        raise CheckpointError(
+            f"{where}: the outputs {', '.join(names)} may overlap, and nothing says which is painted over which",
+            hint="name all of them in the order of painting, the largest first: --paint NAME --paint NAME",
+        )
+    return tuple((names.index(name), names.index(name) + 1) for name in order)

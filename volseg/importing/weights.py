@@ -1,0 +1,109 @@
+"""Weights of other programs: loaded without running anything, and held against the network that they shall be of."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from volseg.config import SwinUNETR
+from volseg.errors import CheckpointError
+from volseg.model.checkpoint import TrainedNetwork, load_plain
+from volseg.model.networks import build_network
+
+_COPY = "copy it again from where it was trained"
+#: Where the weights of several GPUs, and of a compiled network, stand.
+_WRAPPERS = ("module.", "_orig_mod.")
+
+
+def read_dictionary(path: Path, what: str, harmless: Sequence[Any] = ()) -> dict[str, Any]:
+    """Read a file that `torch.save` wrote; no code in it is executed.
+
+    Args:
+        path: The file.
+        what: It should be: "checkpoint of nnU-Net".
+        harmless: What may be in it beside tensors and plain values, as `torch.serialization.safe_globals` takes it.
+
+    Raises:
+        CheckpointError: If it is damaged, or holds anything else.
+    """
+    try:
+        content = load_plain(path, harmless)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} holds more than weights: {_culprit(error)}; that could be code, and is not loaded",
+            hint="ask whoever made it for the weights alone",
+        ) from error
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged or no {what}", hint=_COPY) from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} is no {what}: it holds no dictionary", hint=_COPY)
+    return content
+
+
+def weights_in(content: dict[str, Any], path: Path) -> dict[str, Tensor]:
+    """The weights in a dictionary, by themselves or under one key: names without wrappers, numbers in float32.
+
+    Raises:
+        CheckpointError: If there are none.
+    """
+    parts = [content, *(part for part in content.values() if isinstance(part, dict))]
+    tensors = [{key: value for key, value in part.items() if isinstance(value, Tensor)} for part in parts]
+    largest = max(tensors, key=len)
+    if not largest:
+        raise CheckpointError(f"{path} holds no weights", hint=_COPY)
+    return {plain_name(name): value.float() if value.is_floating_point() else value for name, value in largest.items()}
+
+
+def plain_name(name: object) -> str:
+    """The name of a weight without what wrapped its network."""
+    plain = str(name)
+    for wrapper in _WRAPPERS:
+        plain = plain.removeprefix(wrapper)
+    return plain
+
+
+def check_fit(model: TrainedNetwork, hint: str) -> None:
+    """Refuse weights that are not those of the network, before it takes any memory.
+
+    Args:
+        model: Weights and configuration.
+        hint: What to do about it.
+
+    Raises:
+        CheckpointError: Names the first that does not fit.
+    """
+    config = model.config
+    # Without memory, but for the one network that computes with numbers while it is built.
+    place = "cpu" if isinstance(config.network, SwinUNETR) else "meta"
+    try:
+        with torch.device(place):
+            network = build_network(config.network, config.data.inputs, config.data.outputs)
+    except (RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{model.origin}: such a network cannot be built", hint=hint) from error
+    shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    for name, shape in shapes.items():
+        own = tuple(model.weights[name].shape) if name in model.weights else None
+        if own != shape:
+            raise CheckpointError(
+                f"{model.origin}: {name} is {_shown(own)}; what is stated of network, channels and labels makes it "
+                f"{_shown(shape)}",
+                hint=hint,
+            )
+    if strange := [name for name in model.weights if name not in shapes]:
+        raise CheckpointError(f"{model.origin}: {strange[0]} is in no such network", hint=hint)
+
+
+def _shown(shape: tuple[int, ...] | None) -> str:
+    return "missing" if shape is None else " x ".join(map(str, shape)) or "a number"
+
+
+def _culprit(error: pickle.UnpicklingError) -> str:
+    """The name of what is not loaded, from PyTorch's long explanation."""
+    words = [word.strip(".,:`'\"") for word in str(error).replace("GLOBAL", "").split()]
+    names = [word for word in words if "." in word and word.replace(".", "").replace("_", "").isalnum()]
+    return next((name for name in names if not name.startswith("torch.")), "something unknown")
