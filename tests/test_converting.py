@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,12 +16,13 @@ import torch
 from test_importing import DATASET, plans_of, write_image, write_model
 
 import volseg
-from volseg.config import validate
+from volseg.config import dump, validate
 from volseg.errors import CheckpointError, ConfigError, OutputExistsError
 from volseg.image.box import Box
 from volseg.io import read_volume, single_source
 from volseg.loaded_model import Model
 from volseg.model.checkpoint import TrainedNetwork, save
+from volseg.model.networks import build_network
 from volseg.prediction.predictor import Predictor
 
 RULES: dict[str, dict[str, Any]] = {
@@ -68,8 +71,6 @@ def test_the_script_gives_the_labels_that_volseg_gives(form: Any, rules: str, re
             model = Model((TrainedNetwork(network.weights, config),))
         run = tmp_path / "changed"
         run.mkdir()
-        from volseg.config import dump
-
         save(run / "model.pt", {"weights": dict(network.weights), "config": dump(config)})
     write_image(tmp_path / "image.nii.gz")
     folder = volseg.convert(run, tmp_path / "converted", to=form)
@@ -83,6 +84,63 @@ def test_the_script_gives_the_labels_that_volseg_gives(form: Any, rules: str, re
     assert labels.shape == mask[box].shape
     assert (labels != mask[box]).mean() <= 1e-4
     assert len(np.unique(labels)) > 1
+
+
+def test_onnx_runtime_in_javascript_gives_the_labels_too(tmp_path: Path) -> None:
+    if (node := shutil.which("node")) is None or (npm := shutil.which("npm")) is None:
+        pytest.skip("Node.js is not installed")
+    modules = subprocess.run([npm, "root", "--global"], check=True, capture_output=True, text=True).stdout.strip()
+    if not (Path(modules) / "onnxruntime-web").is_dir():
+        pytest.skip("onnxruntime-web is not installed: npm install --global onnxruntime-web")
+    pytest.importorskip("onnxscript")
+    plans = plans_of(spacing=[2.3, 0.9, 1.1])
+    run = volseg.import_model(write_model(tmp_path / "model", plans), tmp_path / "run")
+    folder = volseg.convert(run, tmp_path / "converted", to="onnx")
+    write_image(tmp_path / "image.nii.gz")
+    model = volseg.load(run, changes={"inference.mirror_axes": []})
+    volume = seen_by_the_network(model, tmp_path / "image.nii.gz")
+    np.ascontiguousarray(volume, dtype="<f4").tofile(tmp_path / "volume.bin")
+    command = [node, str(Path(__file__).with_name("run_model.js")), str(folder), str(tmp_path / "volume.bin")]
+    command += [",".join(map(str, volume.shape)), str(tmp_path / "labels.bin")]
+    subprocess.run(command, check=True, env={**os.environ, "NODE_PATH": modules})
+    labels = np.fromfile(tmp_path / "labels.bin", np.uint8).reshape(volume.shape[1:])
+    contract = json.loads((folder / "contract.json").read_text())
+    (folder / "contract.json").write_text(json.dumps({**contract, "mirror_axes": [], "views": 1}))
+    wanted = run_elsewhere(folder, volume, tmp_path)
+    assert (labels == wanted).mean() >= 0.9999
+    assert len(np.unique(labels)) > 1
+
+
+NETWORKS: dict[str, dict[str, Any]] = {
+    "unet": {"name": "unet", "channels": [4, 8], "strides": [[2, 2, 2]]},
+    "dynunet": {"name": "dynunet", "filters": [4, 8, 8], "strides": [[2, 2, 1], [2, 2, 2]]},
+    "segresnet": {"name": "segresnet", "initial_filters": 8, "blocks_down": [1, 1]},
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_in_onnx_take_other_sizes(name: str, tmp_path: Path) -> None:
+    """Any whose sides the network can halve; the contract says which."""
+    runtime = pytest.importorskip("onnxruntime")
+    tree = {
+        "data": {"labels": {"ball": 1}},
+        "preprocessing": {"spacing_mm": [1, 1, 1], "normalization": [{"method": "zscore"}]},
+        "patches": {"size": [16, 16, 8]},
+        "network": NETWORKS[name],
+    }
+    config = validate(tree, "the test")
+    network = build_network(config.network, 1, 2).eval()
+    (tmp_path / "run").mkdir()
+    save(tmp_path / "run" / "model.pt", {"weights": network.state_dict(), "config": dump(config)})
+    folder = volseg.convert(tmp_path / "run", tmp_path / "out", to="onnx")
+    steps = json.loads((folder / "contract.json").read_text())["other_sides"]
+    session = runtime.InferenceSession(folder / "network.onnx", providers=["CPUExecutionProvider"])
+    for counts in ((4, 4, 4), (5, 3, 6), (9, 4, 5)):
+        image = torch.randn(1, 1, *(count * step for count, step in zip(counts, steps, strict=True)))
+        with torch.inference_mode():
+            wanted = network(image)
+        found = torch.from_numpy(session.run(["logits"], {"image": image.numpy()})[0])
+        torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
 
 
 def test_the_contract_says_what_goes_in_and_out(trained_run: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Models of volseg -> what other programs run: ONNX and OpenVINO, each with what it takes to use them."""
+"""Models of volseg -> bundles of MONAI, ONNX and OpenVINO, each with what it takes to use them."""
 
 from volseg.converting.convert import convert
 

@@ -4,28 +4,50 @@ from __future__ import annotations
 
 from typing import Any
 
-from volseg.config import Config
+from volseg.config import Config, SwinUNETR
 from volseg.inference.mirroring import Mirroring
 from volseg.model.label_encoding import cutoffs
+from volseg.model.networks import patch_divisor
 from volseg.version import __version__
 
 #: Of the contract's form; it changes where a program that reads it must.
 _FORM = 1
 
 
-def contract_of(config: Config, networks: list[str], window_weights: str) -> dict[str, Any]:
+Steps = tuple[int | None, int | None, int | None]
+
+
+def onnx_steps(config: Config) -> Steps:
+    """By what each side of an image must be divisible that a network in ONNX takes; None where its side is fixed.
+
+    SwinUNETR shifts windows about numbers of its own that are worked out when it is converted; a side of one voxel is
+    that of slices which are looked at one by one.
+    """
+    if isinstance(config.network, SwinUNETR):
+        return None, None, None
+    i, j, k = (
+        None if side == 1 else step for side, step in zip(config.window, patch_divisor(config.network), strict=True)
+    )
+    return i, j, k
+
+
+def contract_of(config: Config, networks: list[str], window_weights: str, steps: Steps) -> dict[str, Any]:
     """The contract of one or more networks of one configuration.
 
     Args:
         config: Theirs.
         networks: Names of their files.
         window_weights: Name of the file that says how much each voxel of a patch counts.
+        steps: By what each side of other images must be divisible that a network takes; None where it takes no other.
 
     Returns:
         Plain values. Everything along axes is in the order of `preprocessing.axes`.
     """
     preprocessing, inference, data = config.preprocessing, config.inference, config.data
     mirroring = Mirroring.of(config)
+    last_steps = ["normalize each channel", "resample"]
+    if preprocessing.normalize == "after_resampling":
+        last_steps.reverse()
     outputs = [{"name": label.name, "value": label.value} for label in data.output_labels]
     if not data.regions:
         outputs.insert(0, {"name": "background", "value": 0})
@@ -34,6 +56,7 @@ def contract_of(config: Config, networks: list[str], window_weights: str) -> dic
         "made_by": f"volseg {__version__}",
         "networks": networks,
         "input": {"name": "image", "type": "float32", "shape": [1, data.inputs, *config.window]},
+        "other_sides": list(steps),
         "channels": [
             {"name": name, "modality": modality, "normalization": normalization.model_dump(mode="json")}
             for name, modality, normalization in zip(
@@ -41,7 +64,7 @@ def contract_of(config: Config, networks: list[str], window_weights: str) -> dic
             )
         ],
         "preprocessing": preprocessing.model_dump(mode="json", exclude={"normalization"}),
-        "order": ["turn the axes", "crop", "normalize each channel", "resample"],
+        "order": ["turn the axes", "crop", *last_steps],
         "patch": list(config.window),
         "overlap": inference.overlap,
         "steps": inference.steps,
@@ -51,6 +74,7 @@ def contract_of(config: Config, networks: list[str], window_weights: str) -> dic
         "mirroring": inference.mirroring,
         "views": len(mirroring.views),
         "output": {"name": "logits", "type": "float32", "shape": [1, data.outputs, *config.window]},
+        "interpolated_back": preprocessing.answers,
         "activation": "sigmoid" if data.regions else "softmax",
         "outputs": [{**output, "cutoff": cutoff} for output, cutoff in zip(outputs, cutoffs(data), strict=True)],
         "paint_order": list(data.paint_order),

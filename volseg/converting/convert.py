@@ -6,6 +6,7 @@ import importlib.util
 import io
 import tempfile
 import warnings
+from collections.abc import Sequence
 from importlib.resources import files
 from os import PathLike
 from pathlib import Path
@@ -13,10 +14,10 @@ from typing import Literal, cast, get_args
 
 import numpy as np
 import torch
-from torch import nn
 
 from volseg.config import one_of
-from volseg.converting.contract import contract_of
+from volseg.converting.bundle import BUNDLE_FILES, check_bundle, write_bundle
+from volseg.converting.contract import contract_of, onnx_steps
 from volseg.errors import CheckpointError, ConfigError
 from volseg.inference.windows import importance
 from volseg.io.files import atomic_path, write_text
@@ -25,43 +26,78 @@ from volseg.io.written import Inputs, claim
 from volseg.model.checkpoint import TrainedNetwork, load_model
 from volseg.model.devices import choose_device
 from volseg.model.files import model_files
+from volseg.reporting.card import CARD_FILES, ModelCard, card, make_card
 
-Form = Literal["onnx", "openvino"]
+Form = Literal["bundle", "onnx", "openvino"]
 #: Runtimes of the last years know it.
 _OPSET = 20
 _CONTRACT_FILE, _WEIGHTS_FILE, _SCRIPT = "contract.json", "window_weights.npy", "run_model.py"
 
 
-def convert(model: str | PathLike[str], output: str | PathLike[str], *, to: Form, overwrite: bool = False) -> Path:
-    """Write the networks of a run in another form.
+def convert(
+    model: str | PathLike[str],
+    output: str | PathLike[str],
+    *,
+    to: Form,
+    licence: str = "",
+    overwrite: bool = False,
+) -> Path:
+    """Write the networks of a run in another form, and the card of the model.
 
-    Beside them lie contract.json, which says how images are prepared and what the answers mean, and run_model.py, which
-    runs them without volseg.
+    ONNX and OpenVINO come with contract.json, which says how images are prepared and what the answers mean, and with
+    run_model.py, which runs them without volseg. A bundle says all of that itself.
 
     Args:
-        model: A run folder, or a model file; of a run of several folds all are converted.
+        model: A run folder, or a model file; of a run of several folds all are converted, but to a bundle only one.
         output: The folder to write.
-        to: "onnx" (opset 20) or "openvino" (its intermediate representation).
+        to: "bundle" (of MONAI), "onnx" (opset 20) or "openvino" (its intermediate representation).
+        licence: Under which the model may be used.
         overwrite: Whether files there are given up that volseg did not write.
 
     Returns:
         The folder.
 
     Raises:
-        CheckpointError: If there is no model, or it is a cascade.
+        CheckpointError: If there is no model, or none that the form can hold.
         ConfigError: If the form is not known, or what it takes to write it is not installed.
         OutputError: If it cannot be written.
     """
     form = cast("Form", one_of("form", to, get_args(Form)))
     run, folder = Path(model), Path(output)
     models = [load_model(file, choose_device("cpu")) for file in model_files(run)]
-    config = models[0].config
-    if config.data.previous_labels:
+    if models[0].config.data.previous_labels:
         raise CheckpointError(f"{run} is a cascade, which no single file can hold", hint=f"convert {run}/previous")
+    made = make_card(run, licence)
+    if form == "bundle":
+        _convert_to_bundle(run, models, folder, made, overwrite=overwrite)
+    else:
+        _convert_networks(run, models, folder, form, overwrite=overwrite)
+    card(run, folder, licence=licence, overwrite=overwrite)
+    return folder
+
+
+def _convert_to_bundle(
+    run: Path, models: Sequence[TrainedNetwork], folder: Path, made: ModelCard, *, overwrite: bool
+) -> None:
+    model, *others = models
+    if others:
+        raise CheckpointError(
+            f"{run} holds {len(models)} networks, a bundle only one", hint=f"name one: {model.origin}"
+        )
+    check_bundle(model)
+    claim([folder / name for name in (*BUNDLE_FILES, *CARD_FILES)], Inputs.of(run), overwrite=overwrite)
+    dice = {label.name: label.dice for label in made.labels if label.dice is not None}
+    write_bundle(model, folder, made.licence, dice)
+
+
+def _convert_networks(
+    run: Path, models: Sequence[TrainedNetwork], folder: Path, form: Form, *, overwrite: bool
+) -> None:
+    config = models[0].config
     names = [f"network_{n}" for n in range(len(models))] if len(models) > 1 else ["network"]
     ends = _ends(form)
     written = [folder / f"{name}{end}" for name in names for end in ends]
-    others = [folder / name for name in (_CONTRACT_FILE, _WEIGHTS_FILE, _SCRIPT)]
+    others = [folder / name for name in (_CONTRACT_FILE, _WEIGHTS_FILE, _SCRIPT, *CARD_FILES)]
     claim([*written, *others], Inputs.of(run), overwrite=overwrite)
     for name, each in zip(names, models, strict=True):
         _write_network(each, folder / name, form)
@@ -70,8 +106,9 @@ def convert(model: str | PathLike[str], output: str | PathLike[str], *, to: Form
         np.save(weights, importance(config.window, config.inference.weights).numpy())
         temporary.write_bytes(weights.getbuffer())
     write_text(folder / _SCRIPT, files("volseg.converting").joinpath(_SCRIPT).read_text(encoding="utf-8"))
-    write_json(folder / _CONTRACT_FILE, contract_of(config, [f"{name}{ends[0]}" for name in names], _WEIGHTS_FILE))
-    return folder
+    steps = onnx_steps(config) if form == "onnx" else (None, None, None)
+    contract = contract_of(config, [f"{name}{ends[0]}" for name in names], _WEIGHTS_FILE, steps)
+    write_json(folder / _CONTRACT_FILE, contract)
 
 
 def _ends(form: Form) -> tuple[str, ...]:
@@ -79,32 +116,39 @@ def _ends(form: Form) -> tuple[str, ...]:
     match form:
         case "onnx":
             return (".onnx",)
-        case "openvino":
+        case _:
             return (".xml", ".bin")
 
 
 def _write_network(model: TrainedNetwork, base: Path, form: Form) -> None:
     """Write one network, whole or not at all."""
-    write = _write_onnx if form == "onnx" else _write_openvino
-    patch = torch.zeros(1, model.config.data.inputs, *model.config.window)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporters, about their own use of PyTorch
-        write(model.network, patch, Path(folder))
+        if form == "onnx":
+            _write_onnx(model, Path(folder))
+        else:
+            _write_openvino(model, Path(folder))
         for end in _ends(form):
             with atomic_path(base.with_name(base.name + end)) as temporary:
                 temporary.write_bytes((Path(folder) / f"network{end}").read_bytes())
 
 
-def _write_onnx(network: nn.Module, patch: torch.Tensor, folder: Path) -> None:
+def _write_onnx(model: TrainedNetwork, folder: Path) -> None:
     if missing := [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]:
         raise ConfigError(f"ONNX takes {' and '.join(missing)}", hint="pip install 'volseg[onnx]'")
+    config = model.config
+    steps = onnx_steps(config)
+    # PyTorch takes sides for fixed that are as long as one step: the example has two, at least.
+    sides = [side if step is None else max(side, 2 * step) for side, step in zip(config.window, steps, strict=True)]
+    free = {2 + n: step * torch.export.Dim(f"n{n}", min=1) for n, step in enumerate(steps) if step is not None}
     program = torch.onnx.export(
-        network,
-        (patch,),
+        model.network,
+        (torch.zeros(1, config.data.inputs, *sides),),
         dynamo=True,
         opset_version=_OPSET,
         input_names=["image"],
         output_names=["logits"],
+        dynamic_shapes=(free,),
         verbose=False,
     )
     if program is None:
@@ -112,12 +156,13 @@ def _write_onnx(network: nn.Module, patch: torch.Tensor, folder: Path) -> None:
     program.save(folder / "network.onnx")
 
 
-def _write_openvino(network: nn.Module, patch: torch.Tensor, folder: Path) -> None:
+def _write_openvino(model: TrainedNetwork, folder: Path) -> None:
     if importlib.util.find_spec("openvino") is None:
         raise ConfigError("OpenVINO is not installed", hint="pip install openvino")
     import openvino
 
-    converted = openvino.convert_model(network, example_input=patch, input=[tuple(patch.shape)])
+    patch = torch.zeros(1, model.config.data.inputs, *model.config.window)
+    converted = openvino.convert_model(model.network, example_input=patch, input=[tuple(patch.shape)])
     converted.inputs[0].get_tensor().set_names({"image"})
     converted.outputs[0].get_tensor().set_names({"logits"})
     openvino.save_model(converted, folder / "network.xml", compress_to_fp16=False)

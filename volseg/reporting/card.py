@@ -20,6 +20,7 @@ from volseg.model.files import model_files
 from volseg.training.files import SPLITS_FILE, VALIDATION_FILE
 
 CARD_FILE, CARD_TABLE_FILE = "MODEL_CARD.md", "model_card.json"
+CARD_FILES = (CARD_FILE, CARD_TABLE_FILE)
 _NOT_STATED = "not stated"
 _LIMITS = (
     "It is a research tool, not a medical device: a person must look at every mask before anything depends on it.",

@@ -152,6 +152,7 @@ class PaintRegions(_Transform):
 
     values: Annotated[list[Annotated[int, Field(ge=1, le=65535)]], Field(min_length=1)]
     thresholds: Annotated[list[Annotated[_Number, Field(gt=0, lt=1)]], Field(min_length=1)]
+    order: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 
 
 class KeepLargest(_Transform):
@@ -159,7 +160,7 @@ class KeepLargest(_Transform):
 
     applied_labels: list[int] | int | None = None
     independent: Literal[True] = True
-    connectivity: Literal[3] | None = None
+    connectivity: Literal[1, 2, 3] | None = None
     is_onehot: Literal[False] | None = None
     num_components: Literal[1] = 1
 
@@ -168,7 +169,7 @@ class FillHoles(_Transform):
     """Fills what each label encloses."""
 
     applied_labels: list[int] | int | None = None
-    connectivity: Literal[1, 3] | None = None
+    connectivity: Literal[1]
 
 
 class Lambda(_Transform):

@@ -116,12 +116,12 @@ def _inference(window: components.SlidingWindow) -> dict[str, Any]:
 
 def _rules(answers: Answers, names: Sequence[str]) -> list[dict[str, Any]]:
     named = {value: names[output] for output, value, _ in answers.regions} or dict(enumerate(names[1:], start=1))
-    rules: dict[str, dict[str, Any]] = {}
-    for rule in answers.rules:
-        for value in named if rule.values is None else rule.values:
-            if value in named:
-                rules.setdefault(named[value], {"label": named[value]})[rule.key] = True
-    return list(rules.values())
+    return [
+        {"label": named[value], rule.key: True, "connectivity": rule.connectivity}
+        for rule in answers.rules
+        for value in (named if rule.values is None else rule.values)
+        if value in named
+    ]
 
 
 def _weights_file(bundle: Bundle) -> Path:

@@ -14,6 +14,8 @@ from volseg.importing.bundle.content import HINT, Code
 
 Chain = Sequence[tuple[str, Component]]
 _WITHOUT_EFFECT = (components.Save, components.AsItIs)
+#: MONAI's connectivity -> how many neighbours a voxel has.
+_NEIGHBOURS = {1: 6, 2: 18, 3: 26}
 _DECISIONS = (components.AsDiscrete, components.PaintRegions)
 
 
@@ -24,10 +26,12 @@ class Rule:
     Attributes:
         key: Of a `LabelRule`: "keep_largest".
         values: Which labels; None for all.
+        connectivity: How many neighbours a voxel has.
     """
 
     key: str
     values: tuple[int, ...] | None
+    connectivity: int = 26
 
 
 @dataclass(frozen=True)
@@ -69,10 +73,12 @@ def read_answers(stated: Any, where: str, names: Sequence[str], paint: Sequence[
         raise CheckpointError(f"{where} inverts twice", hint=HINT)
     place, decision = chain[n]
     match decision:
-        case components.PaintRegions(values=values, thresholds=thresholds) if (
-            len(values) == len(thresholds) == len(names)
+        case components.PaintRegions(values=values, thresholds=thresholds, order=painting) if (
+            activation == "sigmoid"
+            and len(values) == len(thresholds) == len(names)
+            and sorted(painting) == list(range(len(names)))
         ):
-            regions = tuple(zip(range(len(names)), values, thresholds, strict=True))
+            regions = tuple((output, values[output], thresholds[output]) for output in painting)
         case components.AsDiscrete(argmax=True, threshold=None) if activation != "sigmoid" and not painted:
             regions = ()
         case components.AsDiscrete(argmax=False, threshold=float(threshold)) if activation == "sigmoid":
@@ -111,8 +117,8 @@ def _behind(chain: Chain) -> tuple[tuple[str, str] | None, tuple[Rule, ...], boo
                 painted = (text, place)
             case components.Invert() if not inverted:
                 inverted = True
-            case components.KeepLargest(applied_labels=labels):
-                rules.append(Rule("keep_largest", _values(labels)))
+            case components.KeepLargest(applied_labels=labels, connectivity=connectivity):
+                rules.append(Rule("keep_largest", _values(labels), _NEIGHBOURS[connectivity or 3]))
             case components.FillHoles(applied_labels=labels):
                 rules.append(Rule("fill_holes", _values(labels)))
             case _:
