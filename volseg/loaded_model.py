@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from volseg.io.in_memory import InMemoryImage
     from volseg.model.checkpoint import TrainedNetwork
     from volseg.prediction.cases_csv import CaseResult
-    from volseg.prediction.predictor import Predictor
+    from volseg.prediction.parts import CasePredictor
 
 StrPath = str | PathLike[str]
 #: Keys of the configuration, dotted or nested: {"training.epochs": 50}.
@@ -72,6 +72,13 @@ class Model:
     def channels(self) -> tuple[str, ...]:
         """Names of the image channels, in order."""
         return self.config.data.channels
+
+    @property
+    def licence(self) -> str:
+        """Under which the weights may be used, where the program that they come from says so; else empty."""
+        from volseg.about import read_about
+
+        return dict(read_about(self.files[0].parent)).get("licence", "") if self.files else ""
 
     @property
     def labels(self) -> tuple[Label, ...]:
@@ -186,11 +193,11 @@ class Model:
         return Batch.of(results, request, images, self.labels, page)
 
     @cached_property
-    def _predictor(self) -> Predictor:
+    def _predictor(self) -> CasePredictor:
         """Kept, since starting an engine takes as long as several small images."""
-        from volseg.prediction.predictor import Predictor
+        from volseg.prediction.parts import predictor_of
 
-        return Predictor(self.networks)
+        return predictor_of(self.networks)
 
     def __getstate__(self) -> dict[str, object]:
         """What goes to another process: started engines stay in this one."""

@@ -15,7 +15,8 @@ def import_model(
     source: Annotated[
         Path,
         typer.Argument(
-            help="A model folder of nnU-Net v2 (plans.json, dataset.json, fold_0 ...), or a bundle of MONAI."
+            help="A model folder of nnU-Net v2 (plans.json, dataset.json, fold_0 ...), a bundle of MONAI, or the "
+            "folder of TotalSegmentator's weights."
         ),
     ],
     output: Annotated[Path, typer.Option("--output", help="The run folder.")],
@@ -37,14 +38,31 @@ def import_model(
         list[str] | None,
         typer.Option("--paint", help="An output of a bundle, in the order of painting where they may overlap."),
     ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            "--task", help="Of TotalSegmentator, in the folder of its weights: total, total_fast, total_mr ..."
+        ),
+    ] = None,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Make a run of a model of nnU-Net or MONAI: the same masks, and nothing in it is executed."""
     import volseg
 
     run = volseg.import_model(
-        source, output, axes=axes, folds=folds or (), previous=previous, paint=paint or (), overwrite=overwrite
+        source,
+        output,
+        axes=axes,
+        folds=folds or (),
+        previous=previous,
+        paint=paint or (),
+        task=task,
+        overwrite=overwrite,
     )
     model = volseg.load(run)
     labels = ", ".join(label.name for label in model.labels)
-    print_line(f"wrote {run}: {len(model.networks)} networks for {', '.join(model.channels)} -> {labels}")
+    parts = len(model.networks[0].parts)
+    made = f"{parts} parts" if parts else f"{len(model.networks)} networks"
+    print_line(f"wrote {run}: {made} for {', '.join(model.channels)} -> {labels}")
+    if model.licence:
+        print_line(f"licence of the weights: {model.licence}")

@@ -41,7 +41,7 @@ def _told_apart(labels: dict[str, int]) -> dict[str, int]:
 
 ChannelNames = Annotated[tuple[str, ...], Field(min_length=1)]
 Others = Literal["refuse", "background"]
-Grid = Literal["spacing", "extent", "monai"]
+Grid = Literal["spacing", "extent", "corners", "monai"]
 Answers = Literal["logits", "probabilities", "labels"]
 PreviousLabels = tuple[Annotated[int, Field(ge=1, le=65535)], ...]
 LabelValues = Annotated[
@@ -292,10 +292,11 @@ class PreprocessingRules(Section):
             the file has them. Everything that is given per axis is given in this order.
         crop: Leave out what lies outside the box of all voxels that are not 0 in some channel; it is background.
         normalize: Whether intensities are normalised `before_resampling`, as they were measured, or
-            `after_resampling`.
+            `after_resampling`; what is cropped away is decided at the same time.
         grid: How many voxels there are and where: `spacing` has exactly the voxel size that is asked for, about the
             centre of the volume; `monai` has it, too, mostly from the first voxel on, as MONAI's Spacingd;
-            `extent` fills the volume exactly, with a voxel size as close to it as that allows, as nnU-Net does.
+            `extent` fills the volume exactly, with a voxel size as close to it as that allows, as nnU-Net does;
+            `corners` keeps the first and the last voxel of each axis in their places, as TotalSegmentator does.
         interpolation: Of images, along straight lines or cubic splines; references keep their labels.
         coarse_axis: Along the one axis whose voxels are more than three times as long as the others': `interpolated` as
             along the others, or `nearest`, images as well as answers.

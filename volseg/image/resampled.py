@@ -52,7 +52,7 @@ class Resampling:
         cls,
         geometry: Geometry,
         spacing_mm: tuple[float | None, float | None, float | None],
-        grid: Literal["spacing", "extent", "monai"] = "spacing",
+        grid: Literal["spacing", "extent", "corners", "monai"] = "spacing",
         interpolation: Literal["linear", "cubic"] = "linear",
         coarse: Literal["interpolated", "nearest"] = "interpolated",
         answers: Literal["logits", "probabilities", "labels"] = "logits",
@@ -63,7 +63,7 @@ class Resampling:
             geometry: Of the volume.
             spacing_mm: Voxel size that is wanted along each axis; None leaves it as it is.
             grid: Whether it has exactly that voxel size, about the centre or as MONAI has it, or fills the volume
-                exactly.
+                exactly, up to the outer sides of its voxels or to their centres.
             interpolation: Between the voxels of the volume.
             coarse: What is done along the one axis whose voxels are more than three times as long as the others'.
             answers: What comes back; of labels the nearest are taken.
@@ -75,6 +75,13 @@ class Resampling:
         match grid:
             case "spacing":
                 new_shape, new_spacing_mm = geometry.respaced(wanted_mm).shape, wanted_mm
+            case "corners":
+                new_shape = geometry.respaced(wanted_mm).shape
+                i, j, k = (
+                    size_mm * (old - 1) / (new - 1) if min(old, new) > 1 else wanted
+                    for size_mm, old, new, wanted in zip(own, geometry.shape, new_shape, wanted_mm, strict=True)
+                )
+                new_spacing_mm, first = (i, j, k), (0.0, 0.0, 0.0)
             case "monai":
                 (new_shape, first), new_spacing_mm = geometry.spaced_by_monai(wanted_mm), wanted_mm
             case "extent":
@@ -155,6 +162,11 @@ class ResampledVolume:
         """Voxels of the other grid."""
         return self.resampling.new_shape
 
+    @property
+    def positions_back(self) -> list[Positions]:
+        """Per axis where the voxels of the volume lie among those of the other grid."""
+        return self.resampling.positions_back
+
     @cached_property
     def _spline(self) -> Spline | None:
         axes = self.resampling.splined
@@ -180,13 +192,26 @@ class ResampledVolume:
 
 @dataclass(frozen=True, eq=False)
 class ReadyVolume(ResampledVolume):
-    """A volume that lies on the other grid already.
+    """A volume that lies on the other grid already, or what is left of it after the rest was cut away.
 
     Attributes:
         ready: (C, I, J, K) float32 on the other grid.
+        origin: The first voxel of that grid that is left.
     """
 
     ready: NDArray[np.float32]
+    origin: Triple = (0, 0, 0)
+
+    @property
+    def shape(self) -> Triple:
+        """Voxels of what is left."""
+        i, j, k = self.ready.shape[1:]
+        return i, j, k
+
+    @property
+    def positions_back(self) -> list[Positions]:
+        """Per axis where the voxels of the volume lie among those that are left, or beside them."""
+        return [places - begin for places, begin in zip(self.resampling.positions_back, self.origin, strict=True)]
 
     def read(self, box: Box) -> torch.Tensor:
         """A part of it.

@@ -72,7 +72,8 @@ def sample_positions(
     if first is None:
         positions = (size - 1) / 2 + (np.arange(new_size) - (new_size - 1) / 2) * step
     else:
-        positions = first + np.arange(new_size) * step
+        # Rounded, because what lies half-way between two voxels must stay there: the nearest is the one behind it.
+        positions = np.round(first + np.arange(new_size) * step, 9)
     positions = np.clip(positions, -beyond, size - 1.0 + beyond)
     whole = np.rint(positions)
     return np.clip(whole, 0.0, size - 1.0) if np.abs(positions - whole).max() < _ROUNDING else positions

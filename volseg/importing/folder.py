@@ -12,10 +12,11 @@ from volseg.errors import CheckpointError
 from volseg.importing.bundle.content import is_bundle, read_bundle
 from volseg.importing.bundle.convert import convert_bundle
 from volseg.importing.nnunet.folder import read_folds
+from volseg.importing.totalsegmentator.convert import read_task, whole
 from volseg.io.files import write_text
 from volseg.io.written import Inputs, claim
 from volseg.model.checkpoint import TrainedNetwork, save
-from volseg.model.files import FOLD_FOLDER, MODEL_FILE, PREVIOUS_FOLDER
+from volseg.model.files import COARSE_FOLDER, FOLD_FOLDER, MODEL_FILE, PARTS_FOLDER, PREVIOUS_FOLDER
 
 
 def import_model(
@@ -26,21 +27,25 @@ def import_model(
     folds: Sequence[str] = (),
     previous: str | PathLike[str] | None = None,
     paint: Sequence[str] = (),
+    task: str | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Make a run of volseg from a model of nnU-Net v2, or a bundle of MONAI, which gives the same masks.
+    """Make a run of volseg from a model of nnU-Net v2 or TotalSegmentator, or a bundle of MONAI.
+
+    It gives the same masks.
 
     Nothing in it is executed.
 
     Args:
         source: The folder that holds plans.json, dataset.json and fold_*/checkpoint_final.pth of nnU-Net; or the folder
-            of a bundle, with configs/metadata.json.
+            of a bundle, with configs/metadata.json; or, with `task`, the folder of TotalSegmentator's weights.
         output: The run folder.
         axes: Directions of the axes that the network was trained on, as "RAS" or "LPS"; "stored" takes them as files
             have them. Unless given, what the model says: as stored, unless it turns images.
         folds: Those to take, as "0" or "all"; every one there is unless given.
         previous: Of a cascade the folder of the networks before; unless given, the one beside `source`.
         paint: Of a bundle whose outputs may overlap, their names in the order in which they are painted.
+        task: Of TotalSegmentator: "total", "total_fast", "lung_vessels" ...
         overwrite: Whether files there are given up that volseg did not write.
 
     Returns:
@@ -51,6 +56,8 @@ def import_model(
         OutputError: If the run cannot be written.
     """
     folder, run = Path(source), Path(output)
+    if task is not None:
+        return _import_task(folder, task, run, overwrite=overwrite)
     earlier: dict[str, TrainedNetwork] = {}
     if is_bundle(folder):
         if folds or previous is not None:
@@ -70,6 +77,28 @@ def import_model(
         save(place, {"weights": dict(model.weights), "config": dump(model.config)})
     write_text(config_file, dump(_first(models).config))
     write_about((*made_now(), ("imported from", origin)), run)
+    return run
+
+
+def _import_task(folder: Path, name: str, run: Path, *, overwrite: bool) -> Path:
+    """A run whose parts are runs themselves: their networks lie in its folders, its own file says what they make."""
+    models, config_file = read_task(folder, name), run / "config.yaml"
+    config = whole(models)
+    places = [_places(folds, run / PARTS_FOLDER / str(n)) for n, folds in enumerate(models.parts)]
+    places += [_places(models.coarse, run / COARSE_FOLDER)] if models.coarse else []
+    claim(
+        [*(file for each in places for file in each), run / MODEL_FILE, config_file],
+        Inputs.of(folder),
+        overwrite=overwrite,
+    )
+    for file, model in (pair for each in places for pair in each.items()):
+        save(file, {"weights": dict(model.weights), "config": dump(model.config)})
+    around = {"labels": list(models.inside), "margin_mm": models.task.margin_mm}
+    content = {"weights": {}, "config": dump(config), "parts": len(models.parts)}
+    save(run / MODEL_FILE, content | ({"around": around} if models.coarse else {}))
+    write_text(config_file, dump(config))
+    facts = (("imported from", f"TotalSegmentator, task {name}"), ("licence", models.task.licence))
+    write_about((*made_now(), *facts), run)
     return run
 
 

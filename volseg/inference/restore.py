@@ -213,6 +213,9 @@ def _rows(
             done += len(chunk)
         if done < len(positions):
             low = int(positions[done])
+            if low >= end:  # the voxels of the volume are far apart: the next lies beyond this slab
+                held = None
+                continue
             rest = _means(slab, axis, slice(max(low - begin, 0), end - begin), form)
             held = torch.cat([held[low - begin :], rest]) if held is not None and low < begin else rest
 

@@ -130,7 +130,7 @@ def segment(
     axis, across = _axes(laid[0])
     strips = _count_strips(networks, laid, axis, across, limits.memory_gb)
     parts = [
-        find_targets(network_input.resampling.positions_back, windows.covered, across, strips)
+        find_targets(network_input.positions_back, windows.covered, across, strips)
         for network_input, windows in zip(inputs, laid, strict=True)
     ]
     work.windows = sum(

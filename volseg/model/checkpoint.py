@@ -18,13 +18,28 @@ from torch import Tensor, nn
 from volseg.config import Config, DicomRules, PartialConfig, dump, validate
 from volseg.errors import CheckpointError, ConfigError
 from volseg.io.files import atomic_path
-from volseg.model.files import model_files, previous_folder
+from volseg.model.files import COARSE_FOLDER, PARTS_FOLDER, model_files, previous_folder
 from volseg.model.identity import fingerprint
 from volseg.model.networks import build_network, check_divisible
 from volseg.model.usual_volumes import VolumeRange
 from volseg.version import __version__
 
 _ANOTHER = "name the folder of a run, or the model.pt in it"
+
+
+@dataclass(frozen=True, eq=False)
+class Surroundings:
+    """Where a model looks: around what a coarse one has found.
+
+    Attributes:
+        models: The folds of the coarse one.
+        labels: Values of its labels.
+        margin_mm: Around them, along each axis.
+    """
+
+    models: tuple[TrainedNetwork, ...]
+    labels: tuple[int, ...]
+    margin_mm: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +53,9 @@ class TrainedNetwork:
         device: Where the network runs.
         origin: What errors call it.
         previous: Of a cascade the networks before it, whose mask it sees.
+        parts: Of a model made of parts, which has no weights itself: the folds of each, in the order in which their
+            labels are painted.
+        around: Where its parts look; None for everywhere.
     """
 
     weights: Mapping[str, Tensor]
@@ -46,6 +64,8 @@ class TrainedNetwork:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     origin: str = "the model"
     previous: tuple[TrainedNetwork, ...] = ()
+    parts: tuple[tuple[TrainedNetwork, ...], ...] = ()
+    around: Surroundings | None = None
 
     @classmethod
     def of(cls, network: nn.Module, config: Config) -> TrainedNetwork:
@@ -59,8 +79,10 @@ class TrainedNetwork:
         """In evaluation mode; built when it is first needed, since importing its parts takes seconds.
 
         Raises:
-            CheckpointError: If the weights do not fit the configuration.
+            CheckpointError: If the weights do not fit the configuration, or it is made of parts.
         """
+        if self.parts:
+            raise CheckpointError(f"{self.origin} is made of parts", hint=f"take one of those in {PARTS_FOLDER}/")
         network = build_network(self.config.network, self.config.data.inputs, self.config.data.outputs)
         try:
             network.load_state_dict(self.weights)
@@ -92,7 +114,15 @@ def reconfigured(model: TrainedNetwork, given: PartialConfig) -> TrainedNetwork:
         return model
     config = given.laid_over(model.config)
     check_window(config)
-    return replace(model, config=config, previous=tuple(reconfigured(each, given) for each in model.previous))
+    inner = PartialConfig.of({key: value for key, value in given.tree.items() if key != "postprocess"})
+    around = model.around
+    return replace(
+        model,
+        config=config,
+        previous=tuple(reconfigured(each, given) for each in model.previous),
+        parts=tuple(tuple(reconfigured(fold, inner) for fold in part) for part in model.parts),
+        around=around and replace(around, models=tuple(reconfigured(each, inner) for each in around.models)),
+    )
 
 
 def check_changes(given: PartialConfig) -> None:
@@ -192,7 +222,16 @@ def load_model(path: Path, device: torch.device) -> TrainedNetwork:
     previous: tuple[TrainedNetwork, ...] = ()
     if config.data.previous_labels:
         previous = tuple(load_model(each, device) for each in model_files(previous_folder(file)))
-    return TrainedNetwork(content["weights"], config, volumes, device, str(file), previous)
+    run = file.parent
+    parts = tuple(
+        tuple(load_model(fold, device) for fold in model_files(run / PARTS_FOLDER / str(n)))
+        for n in range(content.get("parts", 0))
+    )
+    around = None
+    if "around" in content:
+        coarse = tuple(load_model(each, device) for each in model_files(run / COARSE_FOLDER))
+        around = Surroundings(coarse, tuple(content["around"]["labels"]), content["around"]["margin_mm"])
+    return TrainedNetwork(content["weights"], config, volumes, device, str(file), previous, parts, around)
 
 
 def save(path: Path, content: Mapping[str, Any]) -> None:

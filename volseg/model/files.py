@@ -9,6 +9,8 @@ MODEL_FILE = "model.pt"
 FOLD_FOLDER = "fold_"
 #: In the run of a cascade: the run of the networks before it.
 PREVIOUS_FOLDER = "previous"
+#: In the run of a model made of parts: a run for each, by number, and that of the model that finds where they look.
+PARTS_FOLDER, COARSE_FOLDER = "parts", "coarse"
 
 
 def model_files(path: Path) -> list[Path]:

@@ -26,7 +26,7 @@ from volseg.prediction.cases_csv import (
     read_results,
 )
 from volseg.prediction.outdated import remove_masks
-from volseg.prediction.predictor import Predictor
+from volseg.prediction.parts import predictor_of
 from volseg.prediction.request import ITKSNAP_FILE, NIIVUE_FILE, Request
 from volseg.prediction.stages import Stages
 from volseg.progress import Progress, ignore_progress
@@ -68,7 +68,7 @@ def segment_batch(
         OutputError: If the output cannot be written (the results so far are in cases.csv).
     """
     source, output = inputs.source, request.output
-    predictor = Predictor(models)
+    predictor = predictor_of(models)
     data = predictor.data
     if output.resolve() == source.resolve():
         raise OutputError(f"{output} is the input, too", hint="choose an --output of its own, so that no image is lost")

@@ -52,6 +52,16 @@ def postprocess(mask: Mask, rules: Sequence[LabelRule]) -> Mask:
     return Mask(array, mask.geometry, mask.labels)
 
 
+def postprocess_as_it_lies(mask: Mask, rules: Sequence[LabelRule]) -> Mask:
+    """The same in the order of the patient's axes, so that it does not depend on how a case is stored."""
+    if not rules:
+        return mask
+    order = mask.geometry.to_canonical
+    canonical = Mask(order.apply(mask.array), mask.geometry.reordered(order), mask.labels)
+    stored = order.inverse().apply(postprocess(canonical, rules).array)
+    return Mask(np.ascontiguousarray(stored), mask.geometry, mask.labels)
+
+
 def _values_of(rule: LabelRule, mask: Mask) -> set[int] | None:
     """The values a rule is about, None for all."""
     if rule.label == "*":

@@ -44,7 +44,7 @@ from volseg.io.disk_errors import output_error
 from volseg.model.checkpoint import TrainedNetwork
 from volseg.model.domain import ImageTraits, mismatches
 from volseg.model.label_encoding import cutoffs, label_values, probabilities, winners
-from volseg.prediction.postprocess import postprocess
+from volseg.prediction.postprocess import postprocess_as_it_lies
 from volseg.prediction.prepared import Prepared
 from volseg.system import take_room
 
@@ -229,14 +229,8 @@ class Predictor:
             seen[box] = values[numbers]
 
     def finish(self, segmented: Segmented) -> Mask:
-        """Post-process, in the order of the patient's axes, so that it does not depend on how a case is stored."""
-        if not self.rules:
-            return segmented.mask
-        geometry, labels = segmented.mask.geometry, segmented.mask.labels
-        order = geometry.to_canonical
-        canonical = Mask(order.apply(segmented.mask.array), geometry.reordered(order), labels)
-        stored = order.inverse().apply(postprocess(canonical, self.rules).array)
-        return Mask(np.ascontiguousarray(stored), geometry, labels)
+        """Post-process."""
+        return postprocess_as_it_lies(segmented.mask, self.rules)
 
     def _start(self, kind: Sequence[TrainedNetwork], network_input: ResampledVolume) -> Network:
         config = kind[0].config

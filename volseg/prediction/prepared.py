@@ -23,6 +23,27 @@ _OUTSIDE = -1
 IN_SPITE = "segmented in spite of a mismatch with the training cases"
 
 
+def refuse_mismatches(found: Sequence[str]) -> None:
+    """Refuse a case that a model was not made for.
+
+    Args:
+        found: How it lies clearly outside what the model was trained on; nothing is refused where there is nothing.
+
+    Raises:
+        DataError: Says how it differs from the training cases, and what lifts the refusal.
+    """
+    if found:
+        raise DataError(
+            f"the model was not made for such an image: {'; '.join(found)}",
+            hint="take a model of such images, or segment it anyway: --allow-mismatch (allow_mismatch=True)",
+        )
+
+
+def warning_of(found: Sequence[str]) -> str:
+    """What a mask is told with that is made in spite of mismatches; empty where there are none."""
+    return f"{IN_SPITE}: {'; '.join(found)}" if found else ""
+
+
 @dataclass(frozen=True, eq=False)
 class Prepared:
     """A case as the networks see it.
@@ -53,18 +74,12 @@ class Prepared:
         Raises:
             DataError: Says how it differs from the training cases, and what lifts the refusal.
         """
-        if self.mismatches:
-            raise DataError(
-                f"the model was not made for such an image: {'; '.join(self.mismatches)}",
-                hint="take a model of such images, or segment it anyway: --allow-mismatch (allow_mismatch=True)",
-            )
+        refuse_mismatches(self.mismatches)
 
     @property
     def warning(self) -> str:
         """What a mask is told with that is made in spite of mismatches; empty where there are none."""
-        if not self.mismatches:
-            return ""
-        return f"{IN_SPITE}: {'; '.join(self.mismatches)}"
+        return warning_of(self.mismatches)
 
     @property
     def gigabytes(self) -> float:
@@ -106,7 +121,7 @@ class Prepared:
         first, *_ = preprocessings
         order = network_order(volume.geometry, first.axes)
         seen = order.apply(array)
-        cropped = first.crop == "nonzero"
+        cropped = first.crop == "nonzero" and first.normalize == "before_resampling"
         box = nonzero_box(seen) if cropped else Box.whole(seen.shape[1:])
         geometry = volume.geometry.reordered(order).part(box)
         outside = ~filled_nonzero(seen[:, *box]) if previous and cropped else None
@@ -123,8 +138,10 @@ class Prepared:
                     inputs.append(ResampledVolume(view, way))
                 case "after_resampling":  # statistics are of all voxels, so that all must be there
                     ready = ResampledVolume(view, way).read(Box.whole(way.new_shape)).numpy()
+                    left = nonzero_box(ready) if preprocessing.crop == "nonzero" else Box.whole(way.new_shape)
+                    ready = ready[:, *left]
                     normalize(ready, preprocessing.normalization)
-                    inputs.append(ReadyVolume(view, way, ready))
+                    inputs.append(ReadyVolume(view, way, ready, left.origin))
         return cls(volume.geometry, order, box, tuple(inputs), tissue, mismatches, previous, outside)
 
     def beside(self, mask: Mask, labels: tuple[int, ...]) -> Prepared:

@@ -26,7 +26,8 @@ from volseg.prediction.cases_csv import (
     probability_file,
 )
 from volseg.prediction.outdated import remove_masks
-from volseg.prediction.predictor import Predictor, Segmented
+from volseg.prediction.parts import CasePredictor, PreparedVolume
+from volseg.prediction.predictor import Segmented
 from volseg.prediction.prepared import IN_SPITE, Prepared
 from volseg.prediction.request import Request
 from volseg.progress import Cancelled, Progress
@@ -54,7 +55,7 @@ class _Job:
 
     case: Case
     key: str = ""
-    prepared: Prepared | None = None
+    prepared: Prepared | PreparedVolume | None = None
     read_seconds: float = 0.0
     segmented: Segmented | None = None
     warning: str = ""
@@ -76,7 +77,7 @@ class Stages:
 
     def __init__(
         self,
-        predictor: Predictor,
+        predictor: CasePredictor,
         request: Request,
         inputs: BatchInputs,
         earlier: Mapping[str, CaseResult],

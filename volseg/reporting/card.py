@@ -163,7 +163,7 @@ def make_card(run: Path, licence: str = "") -> ModelCard:
         },
         networks=len(files),
         taught=tuple(len(split.train) for split in trained),
-        licence=licence or _NOT_STATED,
+        licence=licence or dict(read_about(folder)).get("licence", _NOT_STATED),
         recipe=_recipe(config, known=bool(splits)),
         about=(*read_about(folder), *facts_of_models(files)),
     )

@@ -30,17 +30,17 @@ def build_preprocessing(data: DataConfig, preprocessing: PreprocessingConfig, *,
     Returns:
         A chain for `{"case": Case}`.
     """
-    normalized = Normalized(preprocessing.normalization)
+    cropped = [CroppedToNonzerod()] if preprocessing.crop == "nonzero" else []
+    last = [*cropped, Normalized(preprocessing.normalization)]
     after = preprocessing.normalize == "after_resampling"
     return Compose(
         [
             LoadCased(data.channels, data.reference_labels, reference=reference, others=data.others),
             FillNonFinited(),
             Canonicald(axes=preprocessing.axes),
-            *([CroppedToNonzerod()] if preprocessing.crop == "nonzero" else []),
-            *([] if after else [normalized]),
+            *([] if after else last),
             Respaced(preprocessing.spacing_mm, rules=preprocessing),
-            *([normalized] if after else []),
+            *(last if after else []),
         ]
     )
 
