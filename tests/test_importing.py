@@ -22,7 +22,7 @@ from volseg.errors import CheckpointError, DataError, OutputExistsError, VolsegE
 from volseg.image.geometry import Geometry
 from volseg.image.volume import Volume
 from volseg.importing import import_model
-from volseg.io import write_volume
+from volseg.io import read_mask, single_source, write_volume
 from volseg.io.dicom import write_series
 from volseg.model.files import model_files
 
@@ -314,6 +314,21 @@ def test_dicom_has_no_stored_axes(tmp_path: Path) -> None:
     order = other.geometry.order_towards(one.geometry.axis_codes)
     assert (order.apply(other.array) != one.array).mean() < 0.001  # DICOM holds whole numbers
     assert one.array.any()
+
+
+def test_the_segmentation_of_a_series_is_the_mask_of_the_file(tmp_path: Path) -> None:
+    """DICOM in and a Segmentation out say what NIfTI in and NIfTI out say."""
+    image, _ = make_case(3)
+    whole = Volume(np.rint(image.array), image.geometry)  # DICOM holds whole numbers
+    write_volume(whole, tmp_path / "image.nii.gz")
+    write_series(whole, tmp_path / "series", modality="CT")
+    model = volseg.load(import_model(write_model(tmp_path / "model"), tmp_path / "run", axes="RAS"))
+    wanted = model.predict(tmp_path / "image.nii.gz").mask
+    batch = model.predict_folder(tmp_path / "series", tmp_path / "out", formats=("dicom-seg",))
+    (case,) = batch.values()
+    found = read_mask(single_source(case.paths["dicom-seg"]), model.labels, image.geometry)
+    np.testing.assert_array_equal(found.array, wanted.array)
+    assert len(np.unique(wanted.array)) == 3
 
 
 def test_a_run_that_was_imported_is_fine_tuned(dataset: Path, tmp_path: Path) -> None:
