@@ -167,6 +167,7 @@ SEGRESNET = {
     "blocks_down": [1, 2],
     "blocks_up": [1],
     "dropout_prob": 0.2,
+    "norm_name": "group",
 }
 SWIN = {"_target_": "SwinUNETR", "spatial_dims": 3, "in_channels": 1, "out_channels": 3, "feature_size": 12}
 WINDOW = {"_target_": "SlidingWindowInferer", "roi_size": [16, 16, 8]}

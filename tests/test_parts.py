@@ -20,6 +20,7 @@ from volseg.image.volume import Volume
 from volseg.importing import import_model
 from volseg.io import write_volume
 from volseg.io.dicom import write_series
+from volseg.model.checkpoint import load_weights
 
 NAMES = {
     291: ("spleen", "liver", "stomach"),
@@ -142,6 +143,11 @@ def test_a_folder_of_patients_dicom_included(weights: Path, tmp_path: Path) -> N
     with pytest.raises(CheckpointError, match="made of parts"):
         _ = model.network
     assert "Apache" in model.licence
+    with pytest.raises(CheckpointError, match="made of parts"):
+        volseg.convert(run, tmp_path / "converted", to="onnx")
+    with pytest.raises(CheckpointError, match="made of parts"):
+        load_weights(run)
+    assert "Apache" in volseg.card(run, tmp_path / "card").read_text()
 
 
 def test_what_is_not_there_is_named(weights: Path, tmp_path: Path) -> None:

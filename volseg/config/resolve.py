@@ -64,6 +64,11 @@ class Config(Section):
                 f"domain.intensities has {len(self.domain.intensities)} entries for {channels} channels",
                 hint=_PER_CHANNEL,
             )
+        if self.data.previous_labels and self.preprocessing.normalize == "after_resampling":
+            raise ContradictionError(
+                "the second network of a cascade sees intensities that are normalised before resampling",
+                hint="set preprocessing.normalize to before_resampling",
+            )
         for axis in (*self.augmentation.flip_axes, *self.inference.mirror_axes):
             axis_number(axis, self.preprocessing.axes)
         if self.augmentation.swap_labels and (unsided := set(self.augmentation.flip_axes) - set(AXES)):

@@ -26,7 +26,7 @@ from volseg.io.written import Inputs, claim
 from volseg.model.checkpoint import TrainedNetwork, load_model
 from volseg.model.devices import choose_device
 from volseg.model.files import model_files
-from volseg.reporting.card import CARD_FILES, ModelCard, card, make_card
+from volseg.reporting.card import CARD_FILES, ModelCard, make_card, write_card
 
 Form = Literal["bundle", "onnx", "openvino"]
 #: Runtimes of the last years know it.
@@ -67,12 +67,14 @@ def convert(
     models = [load_model(file, choose_device("cpu")) for file in model_files(run)]
     if models[0].config.data.previous_labels:
         raise CheckpointError(f"{run} is a cascade, which no single file can hold", hint=f"convert {run}/previous")
+    if models[0].parts:
+        raise CheckpointError(f"{run} is made of parts, which no single file can hold", hint=f"convert {run}/parts/0")
     made = make_card(run, licence)
     if form == "bundle":
         _convert_to_bundle(run, models, folder, made, overwrite=overwrite)
     else:
         _convert_networks(run, models, folder, form, overwrite=overwrite)
-    card(run, folder, licence=licence, overwrite=overwrite)
+    write_card(made, folder)
     return folder
 
 

@@ -272,6 +272,8 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], Config | None]:
     """
     file = _only_file(path)
     content = _unpickle(file)
+    if content.get("parts"):
+        raise CheckpointError(f"{file} is made of parts", hint=f"name one of those in {file.parent / PARTS_FOLDER}")
     if {"volseg", "weights", "config"} <= set(content):
         return content["weights"], stored_config(file, content["config"])
     parts = [content, *(part for part in content.values() if isinstance(part, dict))]

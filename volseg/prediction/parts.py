@@ -132,18 +132,18 @@ class PartsPredictor:
             raise DataError(
                 "the model is made of parts, which have no probabilities together", hint="leave out --probabilities"
             )
-        began, work = perf_counter(), []
-        volume, mask = prepared.volume, blank_mask(prepared.geometry.shape, label_values(self.data).dtype)
-        box: Box | None = Box.whole(prepared.geometry.shape)
+        began, shape = perf_counter(), prepared.geometry.shape
+        mask = blank_mask(shape, label_values(self.data).dtype)
+        work: list[Segmented] = []
+        box: Box | None = Box.whole(shape)
         if self._coarse and self._around:
-            found = _ask(self._coarse, prepared, Box.whole(prepared.geometry.shape), on_window)
-            work.append(found)
-            box = surroundings(self._coarse.finish(found), self._around)
-        for part in self._parts if box else ():
-            answered = _ask(part, prepared, box or Box.whole(volume.geometry.shape), on_window)
-            work.append(answered)
-            labels = part.finish(answered).array
-            np.copyto(mask[box], labels, where=labels != 0, casting="unsafe")
+            work.append(_ask(self._coarse, prepared, Box.whole(shape), on_window))
+            box = surroundings(self._coarse.finish(work[0]), self._around)
+        if box is not None:
+            for part in self._parts:
+                work.append(_ask(part, prepared, box, on_window))
+                labels = part.finish(work[-1]).array
+                np.copyto(mask[box], labels, where=labels != 0, casting="unsafe")
         seconds = sum(each.network_seconds for each in work)
         windows = sum(each.windows for each in work)
         painted = Mask(mask, prepared.geometry, self.data.output_labels)

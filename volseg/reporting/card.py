@@ -194,11 +194,22 @@ def card(
     run = Path(model)
     made = make_card(run, licence)
     folder = _folder(run) if output is None else Path(output)
-    text, table = folder / CARD_FILE, folder / CARD_TABLE_FILE
-    claim([text, table], overwrite=overwrite)
-    write_text(text, made.markdown)
-    write_json(table, asdict(made))
-    return text
+    claim([folder / name for name in CARD_FILES], overwrite=overwrite)
+    return write_card(made, folder)
+
+
+def write_card(made: ModelCard, folder: Path) -> Path:
+    """Write a card into a folder where its files have been claimed.
+
+    Returns:
+        The Markdown file.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    write_text(folder / CARD_FILE, made.markdown)
+    write_json(folder / CARD_TABLE_FILE, asdict(made))
+    return folder / CARD_FILE
 
 
 def _folder(run: Path) -> Path:

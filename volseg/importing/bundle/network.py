@@ -56,6 +56,8 @@ def read_network(stated: Any, where: str) -> tuple[NetworkConfig, int, int]:
     if name not in _NETWORKS:
         raise CheckpointError(f"{where} is {name}, which volseg does not have", hint=HINT)
     told = {_OLD_NAMES.get(key, key): value for key, value in arguments_of(stated).items()}
+    if name == "SegResNet" and _plain(told.get("norm_name")) == "group":
+        del told["norm_name"]  # as older bundles state the default
     wanted = {**_defaults(name), **told}
     channels, outputs = wanted.get("in_channels"), wanted.get("out_channels")
     if (

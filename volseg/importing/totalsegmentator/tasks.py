@@ -8,8 +8,6 @@ from volseg.errors import CheckpointError
 
 Spacing = tuple[float, float, float]
 
-#: Around what the coarse model finds.
-_MARGIN_MM = 20.0
 _OPEN = "Apache-2.0"
 _LICENSED = "free for non-commercial use alone, with a licence of TotalSegmentator; see its web page"
 _LUNGS = (
@@ -34,6 +32,7 @@ class Task:
         inside: Labels of that task, around which they look.
         step: By which share of a window windows are apart.
         licence: Of the weights.
+        margin_mm: Around what the coarse task finds.
     """
 
     datasets: tuple[int, ...]
@@ -43,11 +42,7 @@ class Task:
     inside: tuple[str, ...] = ()
     step: float = 0.5
     licence: str = _OPEN
-
-    @property
-    def margin_mm(self) -> float:
-        """Around what the coarse task finds."""
-        return _MARGIN_MM
+    margin_mm: float = 20.0
 
 
 def _cube(size_mm: float) -> Spacing:
