@@ -74,7 +74,6 @@ def contract_of(config: Config, networks: list[str], window_weights: str, steps:
         "mirroring": inference.mirroring,
         "views": len(mirroring.views),
         "output": {"name": "logits", "type": "float32", "shape": [1, data.outputs, *config.window]},
-        "interpolated_back": preprocessing.answers,
         "activation": "sigmoid" if data.regions else "softmax",
         "outputs": [{**output, "cutoff": cutoff} for output, cutoff in zip(outputs, cutoffs(data), strict=True)],
         "paint_order": list(data.paint_order),

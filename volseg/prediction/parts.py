@@ -24,11 +24,11 @@ from volseg.model.domain import ImageTraits, mismatches
 from volseg.model.label_encoding import label_values
 from volseg.prediction.postprocess import postprocess_as_it_lies
 from volseg.prediction.predictor import Predictor, Segmented, blank_mask
-from volseg.prediction.prepared import refuse_mismatches, warning_of
+from volseg.prediction.prepared import Checked
 
 
 @dataclass(frozen=True, eq=False)
-class PreparedVolume:
+class PreparedVolume(Checked):
     """A case as it was read: each part brings it to its own form, one after the other, so that memory holds one.
 
     Attributes:
@@ -47,19 +47,6 @@ class PreparedVolume:
     def geometry(self) -> Geometry:
         """Its grid."""
         return self.volume.geometry
-
-    def refuse_mismatch(self) -> None:
-        """Refuse a case that the model was not made for.
-
-        Raises:
-            DataError: Says how it differs from the training cases, and what lifts the refusal.
-        """
-        refuse_mismatches(self.mismatches)
-
-    @property
-    def warning(self) -> str:
-        """What a mask is told with that is made in spite of mismatches; empty where there are none."""
-        return warning_of(self.mismatches)
 
     @property
     def gigabytes(self) -> float:

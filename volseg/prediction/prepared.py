@@ -23,29 +23,35 @@ _OUTSIDE = -1
 IN_SPITE = "segmented in spite of a mismatch with the training cases"
 
 
-def refuse_mismatches(found: Sequence[str]) -> None:
-    """Refuse a case that a model was not made for.
+class Checked:
+    """A case that was held against what the models were trained on.
 
-    Args:
-        found: How it lies clearly outside what the model was trained on; nothing is refused where there is nothing.
-
-    Raises:
-        DataError: Says how it differs from the training cases, and what lifts the refusal.
+    Attributes:
+        mismatches: How it lies clearly outside.
     """
-    if found:
-        raise DataError(
-            f"the model was not made for such an image: {'; '.join(found)}",
-            hint="take a model of such images, or segment it anyway: --allow-mismatch (allow_mismatch=True)",
-        )
 
+    mismatches: tuple[str, ...]
 
-def warning_of(found: Sequence[str]) -> str:
-    """What a mask is told with that is made in spite of mismatches; empty where there are none."""
-    return f"{IN_SPITE}: {'; '.join(found)}" if found else ""
+    def refuse_mismatch(self) -> None:
+        """Refuse a case that the models were not made for.
+
+        Raises:
+            DataError: Says how it differs from the training cases, and what lifts the refusal.
+        """
+        if self.mismatches:
+            raise DataError(
+                f"the model was not made for such an image: {'; '.join(self.mismatches)}",
+                hint="take a model of such images, or segment it anyway: --allow-mismatch (allow_mismatch=True)",
+            )
+
+    @property
+    def warning(self) -> str:
+        """What a mask is told with that is made in spite of mismatches; empty where there are none."""
+        return f"{IN_SPITE}: {'; '.join(self.mismatches)}" if self.mismatches else ""
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class Prepared(Checked):
     """A case as the networks see it.
 
     Attributes:
@@ -67,19 +73,6 @@ class Prepared:
     mismatches: tuple[str, ...] = ()
     previous: Prepared | None = None
     outside: NDArray[np.bool_] | None = None
-
-    def refuse_mismatch(self) -> None:
-        """Refuse a case that the models were not made for.
-
-        Raises:
-            DataError: Says how it differs from the training cases, and what lifts the refusal.
-        """
-        refuse_mismatches(self.mismatches)
-
-    @property
-    def warning(self) -> str:
-        """What a mask is told with that is made in spite of mismatches; empty where there are none."""
-        return warning_of(self.mismatches)
 
     @property
     def gigabytes(self) -> float:
