@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from itertools import permutations, product
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what needs a GPU where there is none."""
     if item.get_closest_marker("gpu") and not torch.cuda.is_available():
         pytest.skip("there is no CUDA device")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Names of files that are no UTF-8 may be logged; workers cannot send them, and would end all tests instead."""
+    report = yield
+    report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -207,9 +216,14 @@ def volseg_cli(volseg: Callable[..., tuple[int, str, str]]) -> Callable[..., tup
 
 
 @pytest.fixture
-def volseg(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
+def volseg(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., tuple[int, str, str]]]:
     """Run the command line in this process: exit code, stdout, stderr."""
     from volseg.cli import main
+
+    logger = logging.getLogger("volseg")
+    level = logger.level
 
     def run(*words: object) -> tuple[int, str, str]:
         monkeypatch.setattr("sys.argv", ["volseg", *(str(word) for word in words)])
@@ -218,7 +232,8 @@ def volseg(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -
         out, err = capfd.readouterr()
         return int(exit_.value.code or 0), out, err
 
-    return run
+    yield run
+    logger.setLevel(level)  # the command line lets everything be logged; tests after it shall not
 
 
 @pytest.fixture
