@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,7 @@ import psutil
 import torch
 
 from volseg.config import dump, validate
+from volseg.memory import peak_mb
 from volseg.model.checkpoint import save
 from volseg.model.networks import build_network
 
@@ -207,8 +207,7 @@ def main() -> None:
         name, folder = options.take_part
         began = time.perf_counter()
         CONTENDERS[name](Path(folder))
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-        print(json.dumps({"seconds": time.perf_counter() - began, "peak_gb": peak}))
+        print(json.dumps({"seconds": time.perf_counter() - began, "peak_gb": peak_mb() / 1e3}))
         return
     print(f"{' x '.join(str(size // options.scale) for size in SHAPE)} voxels, {OUTPUTS} outputs\n")
     print("| | seconds | peak GB |\n| --- | --- | --- |")
