@@ -62,7 +62,8 @@ def import_model(
     model = volseg.load(run)
     labels = ", ".join(label.name for label in model.labels)
     parts = len(model.networks[0].parts)
-    made = f"{parts} parts" if parts else f"{len(model.networks)} networks"
+    count, thing = (parts, "part") if parts else (len(model.networks), "network")
+    made = f"{count} {thing}{'s' if count > 1 else ''}"
     print_line(f"wrote {run}: {made} for {', '.join(model.channels)} -> {labels}")
     if model.licence:
         print_line(f"licence of the weights: {model.licence}")
