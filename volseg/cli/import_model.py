@@ -46,7 +46,7 @@ def import_model(
     ] = None,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Make a run of a model of nnU-Net or MONAI: the same masks, and nothing in it is executed."""
+    """Make a run of a model of nnU-Net, MONAI or TotalSegmentator: the same masks; nothing in it is executed."""
     import volseg
 
     run = volseg.import_model(

@@ -41,33 +41,25 @@ _HINT = "convert it --to onnx, whose contract says all of it"
 _CONNECTIVITY = {6: 1, 18: 2, 26: None}
 
 
-def write_bundle(model: TrainedNetwork, folder: Path, licence: str, dice: dict[str, float]) -> None:
+def write_bundle(
+    model: TrainedNetwork, inference: dict[str, Any], folder: Path, licence: str, dice: dict[str, float]
+) -> None:
     """Write a bundle.
 
     Args:
         model: What becomes of it.
+        inference: Its file for inference.
         folder: Its files have been claimed.
         licence: Under which the model may be used.
         dice: Label -> mean Dice on held-out cases, where it is known.
     """
-    stated = _stated(model)
-    inference = _inference(model, stated)
     write_json(folder / _INFERENCE, inference)
-    write_json(folder / _METADATA, _metadata(model, stated, licence, dice))
+    write_json(folder / _METADATA, _metadata(model, licence, dice))
     write_text(folder / _PACKAGE, "")
     script = files("volseg.converting").joinpath(_SCRIPT.name).read_text(encoding="utf-8")
     write_text(folder / _SCRIPT, script)
     _write(folder / _WEIGHTS, lambda written: torch.save(dict(model.weights), written))
     _write(folder / _SCRIPTED, lambda written: _script(model, folder, written))
-
-
-def check_bundle(model: TrainedNetwork) -> None:
-    """Refuse a model that no bundle can hold, before anything is written.
-
-    Raises:
-        CheckpointError: Names what MONAI has no component for.
-    """
-    _inference(model, _stated(model))
 
 
 def _write(path: Path, write: Any) -> None:
@@ -95,8 +87,16 @@ def _stated(model: TrainedNetwork) -> Statement:
     return stated
 
 
-def _inference(model: TrainedNetwork, stated: Statement) -> dict[str, Any]:
-    config = model.config
+def inference_of(model: TrainedNetwork) -> dict[str, Any]:
+    """A bundle's file for inference.
+
+    Args:
+        model: What becomes a bundle.
+
+    Raises:
+        CheckpointError: If no bundle can hold it; names what MONAI has no component for.
+    """
+    config, stated = model.config, _stated(model)
     several = config.data.inputs > 1
     cases = "sorted(glob.glob(@dataset_dir + '/*/'))" if several else "sorted(glob.glob(@dataset_dir + '/*.nii.gz'))"
     image = "sorted(glob.glob(case + '*.nii.gz'))" if several else "case"
@@ -273,7 +273,7 @@ def _rule(rule: LabelRule, values: dict[str, int], model: TrainedNetwork) -> lis
     return [*([largest] if rule.keep_largest else []), *([filled] if rule.fill_holes else [])]
 
 
-def _metadata(model: TrainedNetwork, stated: Statement, licence: str, dice: dict[str, float]) -> dict[str, Any]:
+def _metadata(model: TrainedNetwork, licence: str, dice: dict[str, float]) -> dict[str, Any]:
     config, data = model.config, model.config.data
     names = [label.name for label in data.output_labels]
     defined = names if data.regions else ["background", *names]
@@ -292,7 +292,7 @@ def _metadata(model: TrainedNetwork, stated: Statement, licence: str, dice: dict
         },
         "name": f"{', '.join(names)} in {modality}",
         "task": f"segmentation of {', '.join(names)}",
-        "description": f"A {stated.name} that volseg has trained; MODEL_CARD.md says more.",
+        "description": f"A {_stated(model).name} that volseg has trained; MODEL_CARD.md says more.",
         "authors": "see MODEL_CARD.md",
         "copyright": licence,
         "intended_use": "Research. It is no medical device: a person must look at every mask.",

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from volseg.config import one_of
-from volseg.converting.bundle import BUNDLE_FILES, check_bundle, write_bundle
+from volseg.converting.bundle import BUNDLE_FILES, inference_of, write_bundle
 from volseg.converting.contract import contract_of, onnx_steps
 from volseg.errors import CheckpointError, ConfigError
 from volseg.inference.windows import importance
@@ -86,10 +86,10 @@ def _convert_to_bundle(
         raise CheckpointError(
             f"{run} holds {len(models)} networks, a bundle only one", hint=f"name one: {model.origin}"
         )
-    check_bundle(model)
+    inference = inference_of(model)  # before anything is written: it refuses what no bundle can hold
     claim([folder / name for name in (*BUNDLE_FILES, *CARD_FILES)], Inputs.of(run), overwrite=overwrite)
     dice = {label.name: label.dice for label in made.labels if label.dice is not None}
-    write_bundle(model, folder, made.licence, dice)
+    write_bundle(model, inference, folder, made.licence, dice)
 
 
 def _convert_networks(

@@ -231,10 +231,8 @@ class Geometry:
     def about_centre(self, shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]) -> Geometry:
         """A grid with the same axes and the same centre, other voxels."""
         ratio = np.asarray(spacing_mm, dtype=np.float64) / np.asarray(self.spacing_mm)
-        # Voxel n of the new grid lies at old index  offset + n * ratio; the centres of both grids coincide.
-        index = np.diag([*ratio, 1.0])
-        index[:3, 3] = (np.asarray(self.shape) - 1) / 2 - (np.asarray(shape) - 1) / 2 * ratio
-        return Geometry(shape, self.affine @ index)
+        i, j, k = ((np.asarray(self.shape) - 1) / 2 - (np.asarray(shape) - 1) / 2 * ratio).tolist()
+        return self.from_voxel((i, j, k), shape, spacing_mm)
 
     def spaced_by_monai(
         self, spacing_mm: tuple[float, float, float]
@@ -271,6 +269,7 @@ class Geometry:
             shape: Voxels along i, j, k.
             spacing_mm: Their size.
         """
+        # Voxel n of the new grid lies at old index  first + n * ratio.
         index = np.diag([*(np.asarray(spacing_mm, dtype=np.float64) / np.asarray(self.spacing_mm)), 1.0])
         index[:3, 3] = first
         return Geometry(shape, self.affine @ index)

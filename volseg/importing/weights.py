@@ -12,7 +12,7 @@ from torch import Tensor
 
 from volseg.config import SwinUNETR
 from volseg.errors import CheckpointError
-from volseg.model.checkpoint import TrainedNetwork, load_plain
+from volseg.model.checkpoint import TrainedNetwork, load_plain, tensors_in
 from volseg.model.networks import build_network
 
 _COPY = "copy it again from where it was trained"
@@ -51,12 +51,10 @@ def weights_in(content: dict[str, Any], path: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: If there are none.
     """
-    parts = [content, *(part for part in content.values() if isinstance(part, dict))]
-    tensors = [{key: value for key, value in part.items() if isinstance(value, Tensor)} for part in parts]
-    largest = max(tensors, key=len)
-    if not largest:
+    tensors = tensors_in(content)
+    if not tensors:
         raise CheckpointError(f"{path} holds no weights", hint=_COPY)
-    return {plain_name(name): value.float() if value.is_floating_point() else value for name, value in largest.items()}
+    return {plain_name(name): value.float() if value.is_floating_point() else value for name, value in tensors.items()}
 
 
 def plain_name(name: object) -> str:

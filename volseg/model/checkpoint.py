@@ -276,12 +276,16 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], Config | None]:
         raise CheckpointError(f"{file} is made of parts", hint=f"name one of those in {file.parent / PARTS_FOLDER}")
     if {"volseg", "weights", "config"} <= set(content):
         return content["weights"], stored_config(file, content["config"])
-    parts = [content, *(part for part in content.values() if isinstance(part, dict))]
-    tensors = [{key: value for key, value in part.items() if isinstance(value, Tensor)} for part in parts]
-    weights = {str(key).removeprefix("module."): value for key, value in max(tensors, key=len).items()}
+    weights = {str(key).removeprefix("module."): value for key, value in tensors_in(content).items()}
     if not weights:
         raise CheckpointError(f"{file} holds no weights", hint="name a file with a state dictionary")
     return weights, None
+
+
+def tensors_in(content: Mapping[Any, Any]) -> dict[Any, Tensor]:
+    """The tensors of a file: those by themselves, or under one key, whichever are the most."""
+    parts = [content, *(part for part in content.values() if isinstance(part, dict))]
+    return max(({key: each for key, each in part.items() if isinstance(each, Tensor)} for part in parts), key=len)
 
 
 def load_plain(path: Path, harmless: Sequence[Any] = ()) -> Any:

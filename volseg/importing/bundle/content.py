@@ -72,6 +72,13 @@ class Bundle:
         except RecursionError as error:
             raise CheckpointError(f"{self.where(key)} is nested too deeply", hint=HINT) from error
 
+    def described(self, *keys: str) -> Any:
+        """What the metadata say of data: ("inputs", "image", "modality"); None where they say nothing."""
+        value: Any = self.metadata.get("network_data_format")
+        for key in keys:
+            value = value.get(key) if isinstance(value, dict) else None
+        return value
+
     def where(self, key: str) -> str:
         """A part, as errors name it."""
         return f"{self.file}: {key}"
@@ -125,7 +132,7 @@ class Bundle:
 
 
 def _plain_value(node: ast.expr, values: Mapping[str, Any]) -> Any:
-    """The value of constants, lists, sums of texts or lists, and choices between them.
+    """The value of constants, lists, sums of texts, and choices between them.
 
     Raises:
         ValueError: If there is anything else in it.

@@ -67,9 +67,7 @@ def convert_bundle(bundle: Bundle, axes: str, paint: Sequence[str]) -> TrainedNe
 
 def _named(bundle: Bundle, side: str, count: int) -> list[str]:
     """What the channels of the image, or the outputs, are called."""
-    stated = bundle.metadata.get("network_data_format")
-    for part in (side, "image" if side == "inputs" else "pred", "channel_def"):
-        stated = stated.get(part) if isinstance(stated, dict) else None
+    stated = bundle.described(side, "image" if side == "inputs" else "pred", "channel_def")
     defined = stated if isinstance(stated, dict) else {}
     names = [str(defined.get(str(n), "")).strip() for n in range(count)]
     word = "channel" if side == "inputs" else "label"
@@ -78,9 +76,7 @@ def _named(bundle: Bundle, side: str, count: int) -> list[str]:
 
 
 def _data(bundle: Bundle, channels: int, names: Sequence[str], answers: Answers) -> dict[str, Any]:
-    stated = bundle.metadata.get("network_data_format")
-    for part in ("inputs", "image", "modality"):
-        stated = stated.get(part) if isinstance(stated, dict) else None
+    stated = bundle.described("inputs", "image", "modality")
     modality = named_modality(stated) if isinstance(stated, str) else None
     tree = {"channels": _named(bundle, "inputs", channels), "modality": [modality or "unknown"] * channels}
     if not answers.regions:
