@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import volseg
 from volseg.cases import find_dataset, find_inputs
 from volseg.cli.options import changes_of
-from volseg.config import AS_STATED, DicomRules, GeometryChoice, PartialConfig, ReadingRules
+from volseg.config import AS_STATED, DicomRules, FileRules, GeometryChoice, PartialConfig, ReadingRules
 from volseg.errors import ConfigError, DataError, GeometryError
 from volseg.image.geometry import Geometry
 from volseg.image.volume import Mask
@@ -75,7 +75,7 @@ def save(
 
 
 def with_choice(source: FileSource, choice: GeometryChoice | None) -> FileSource:
-    return FileSource(source.path, geometry=choice)
+    return FileSource(source.path, rules=FileRules(geometry=choice))
 
 
 def refused(source: FileSource) -> GeometryError:
@@ -330,7 +330,7 @@ def test_a_mask_lies_on_its_image_in_every_reader(name: str, kind: type, tmp_pat
     mask = Mask(np.random.default_rng(1).integers(0, 3, SHAPE).astype(np.uint8), geometry)
     path = tmp_path / "mask.nii.gz"
     write_mask(mask, path, source)
-    again = read_mask(FileSource(path, geometry=choice))
+    again = read_mask(FileSource(path, rules=FileRules(geometry=choice)))
     assert again.geometry.distance_mm(geometry) < 1e-4
     assert np.array_equal(again.array, mask.array)
     one, other = nib.load(source.path), nib.load(path)
@@ -394,13 +394,13 @@ def test_a_choice_reaches_what_is_found(tmp_path: Path) -> None:
         save(tmp_path / folder / "p1.nii.gz", codes=(1, 0), pixdim={3: 9.0})
     image = tmp_path / "images" / "p1.nii.gz"
     (source,) = discover(image, rules=ReadingRules(geometry="pixdim")).sources
-    assert source == FileSource(image, geometry="pixdim")
+    assert source == FileSource(image, rules=FileRules(geometry="pixdim"))
     assert single_source(image, rules=rules) == source
     assert single_source(image) == FileSource(image)
     (case,) = find_dataset(tmp_path, rules).cases
     assert (case.images["image"], case.reference) == (
         source,
-        FileSource(tmp_path / "labels/p1.nii.gz", geometry="pixdim"),
+        FileSource(tmp_path / "labels/p1.nii.gz", rules=FileRules(geometry="pixdim")),
     )
     assert find_inputs(image.parent, ("image",), rules).cases[0].images["image"] == source
     assert digest([source], "") != digest([FileSource(image)], "")

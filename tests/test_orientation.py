@@ -302,7 +302,7 @@ STRAIGHT_ONLY = {
 
 
 def test_every_format_is_judged() -> None:
-    assert {*VOXEL_READERS, "rtstruct", "dicom-sr", "stl", "ply", "glb", "png"} == {*FORMATS}
+    assert {*VOXEL_READERS, "rtstruct", "dicom-sr", "stl", "ply", "glb", "png", "overlay"} == {*FORMATS}
     assert len(ACQUISITIONS) >= 24
     assert {*ACQUISITIONS} > QUICK
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from volseg.exporting.sidecars import color_of, write_itksnap_labels, write_niivue_colormap
+from volseg.exporting.sidecars import write_itksnap_labels, write_niivue_colormap
 from volseg.image.terminology import Code, Structure, default_color
 from volseg.image.volume import Label
 
@@ -46,11 +46,11 @@ def niivue_lut(colormap: dict) -> dict[int, tuple]:
 
 
 def test_colours_come_from_the_label_then_its_structure_then_its_value() -> None:
-    assert color_of(Label(3, "x", (1, 2, 3), structure=KIDNEY)) == (1, 2, 3)
-    assert color_of(Label(3, "x", (0, 0, 0), structure=KIDNEY)) == (0, 0, 0)
-    assert color_of(Label(3, "x", structure=KIDNEY)) == (185, 102, 83)
-    assert color_of(Label(3, "x", structure=Structure(KIDNEY.category, KIDNEY.type))) == default_color(3)
-    assert color_of(Label(3, "x")) == default_color(3)
+    assert Label(3, "x", (1, 2, 3), structure=KIDNEY).display_color == (1, 2, 3)
+    assert Label(3, "x", (0, 0, 0), structure=KIDNEY).display_color == (0, 0, 0)
+    assert Label(3, "x", structure=KIDNEY).display_color == (185, 102, 83)
+    assert Label(3, "x", structure=Structure(KIDNEY.category, KIDNEY.type)).display_color == default_color(3)
+    assert Label(3, "x").display_color == default_color(3)
 
 
 def test_itksnap_reads_names_and_colours(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_itksnap_columns_are_those_it_writes_itself(tmp_path: Path) -> None:
 def test_niivue_reads_names_and_colours(labels: tuple[Label, ...], tmp_path: Path) -> None:
     write_niivue_colormap(labels, tmp_path / "colormap.json")
     colormap = json.loads((tmp_path / "colormap.json").read_text(encoding="utf-8"))
-    expected = {label.value: (*color_of(label), 255, label.name) for label in labels}
+    expected = {label.value: (*label.display_color, 255, label.name) for label in labels}
     assert niivue_lut(colormap) == {0: (0, 0, 0, 0, "background")} | expected
 
 

@@ -132,7 +132,7 @@ class Model:
         source: StrPath,
         output: StrPath,
         *,
-        formats: Format | Sequence[Format] = ("nifti",),
+        formats: Format | Sequence[Format] | None = None,
         encoding: Encoding = "binary",
         probabilities: bool = False,
         report: bool = False,
@@ -148,7 +148,7 @@ class Model:
         Args:
             source: A data set, a file, a DICOM folder, or a tree of these.
             output: Folder for the masks, cases.csv and labels.json.
-            formats: Of the masks.
+            formats: Of the masks; by default PNG of pictures, and NIfTI of all else.
             encoding: Of DICOM Segmentations: "binary", or "labelmap".
             probabilities: Whether it is also written how likely each label is, as NIfTI of four axes.
             report: Whether the masks are reviewed, in report.html and review.csv.
@@ -173,15 +173,16 @@ class Model:
             OutputError: If the output cannot be written; what is finished is in cases.csv.
         """
         from volseg.cases.case_ids import parse_naming
-        from volseg.exporting import parse_encoding, parse_formats
+        from volseg.exporting import parse_encoding, parse_formats, usual_formats
         from volseg.prediction.batch import segment_batch
         from volseg.prediction.batch_inputs import find_batch
         from volseg.prediction.request import Request
         from volseg.reporting.batches import claim_report, describe_batch, report_batch
 
-        kinds, coding = parse_formats(formats), parse_encoding(encoding)
-        request = Request(Path(output), kinds, coding, probabilities, allow_mismatch, overwrite)
+        kinds, coding = parse_formats(formats or ()), parse_encoding(encoding)
         inputs = find_batch(Path(source), self.config.data, progress, parse_naming(case_id))
+        kinds = kinds or usual_formats([case.image for case in inputs.dataset.cases])
+        request = Request(Path(output), kinds, coding, probabilities, allow_mismatch, overwrite)
         if report:
             claim_report(inputs, request.output, overwrite=overwrite)
         results = segment_batch(inputs, self.networks, request, progress, on_case_done, executor)

@@ -143,8 +143,8 @@ class BatchCase:
         Raises:
             DataError: If there is none, or none of its formats can be read back.
         """
-        from volseg.config import ReadingRules
-        from volseg.io import FileSource, SegmentsSource, read_mask, read_volume, single_source
+        from volseg.config import AS_IT_IS, ReadingRules
+        from volseg.io import FileSource, SegmentsSource, read_grid, read_mask, single_source
 
         readable = [path for form, path in self.paths.items() if form in _READABLE]
         if not readable:
@@ -153,14 +153,14 @@ class BatchCase:
                 hint=f"predict again, in a format among {', '.join(_READABLE)}",
             )
         # The mask of an image whose header contradicts itself has the same header.
-        geometry = self.image.geometry if isinstance(self.image, FileSource) else None
-        source = single_source(readable[0], rules=ReadingRules(geometry=geometry))
+        rules = self.image.rules if isinstance(self.image, FileSource) else AS_IT_IS
+        source = single_source(readable[0], rules=ReadingRules(geometry=rules.geometry, pixel_mm=rules.pixel_mm))
         drawn = isinstance(source, SegmentsSource) and not source.has_grid
-        return read_mask(source, self.labels, on=read_volume(self.image).geometry if drawn and self.image else None)
+        return read_mask(source, self.labels, on=read_grid(self.image) if drawn and self.image else None)
 
 
 #: Formats that masks are read back from, the plainest first.
-_READABLE = ("nifti", "nrrd", "mha", "seg-nrrd", "dicom-seg", "rtstruct")
+_READABLE = ("nifti", "nrrd", "mha", "seg-nrrd", "dicom-seg", "rtstruct", "png")
 
 
 class Batch(Mapping[str, BatchCase]):

@@ -23,8 +23,9 @@ from volseg.io import (
     SetAside,
     Source,
     image_suffix,
+    is_picture,
+    read_channels,
     read_mask,
-    read_volume,
     resample,
 )
 
@@ -114,7 +115,7 @@ def read_images(case: Case, channels: Sequence[str]) -> Volume:
         DataError: If a channel is missing or damaged, has no finite voxel, or is the same everywhere.
         GeometryError: If a channel does not lie on the grid of the first, or has no place in common with it.
     """
-    volumes = [_read_channel(case, channel) for channel in channels]
+    volumes = _read_channels(case, channels)
     for n, channel in enumerate(channels[1:], start=1):
         volume = volumes[n]
         if volume.geometry.matches(volumes[0].geometry):
@@ -245,13 +246,28 @@ def reference_base(name: str) -> str:
     return ((found["base"] or "") if found else name).rstrip("-_. ")
 
 
-def _read_channel(case: Case, channel: str) -> Volume:
-    if channel not in case.images:
+def _read_channels(case: Case, channels: Sequence[str]) -> list[Volume]:
+    if missing := [channel for channel in channels if channel not in case.images]:
         raise DataError(
-            f"case {case.case_id} has no channel {channel!r}, it has {', '.join(case.images)}",
+            f"case {case.case_id} has no channel {missing[0]!r}, it has {', '.join(case.images)}",
             hint="add the file of that channel, or leave the case out",
         )
-    volume = read_volume(case.images[channel])
+    volumes = read_channels([case.images[channel] for channel in channels])
+    limits = [_limits(case, channel, volume) for channel, volume in zip(channels, volumes, strict=True)]
+    for channel, (low, high) in zip(channels, limits, strict=True):
+        source = case.images[channel]
+        beside = [each for name, each in zip(channels, limits, strict=True) if case.images[name].place == source.place]
+        # Of a picture one colour may be the same everywhere.
+        if low == high and (not is_picture(source.place) or all(least == most for least, most in beside)):
+            raise DataError(
+                f"case {case.case_id}: {source} is empty: it has the same value everywhere ({low:g})",
+                hint="is it the right file? export it again",
+            )
+    return volumes
+
+
+def _limits(case: Case, channel: str, volume: Volume) -> tuple[float, float]:
+    """The smallest and the largest finite value of a channel."""
     low, high = volume.array.min(), volume.array.max()
     if not (np.isfinite(low) and np.isfinite(high)):
         finite = volume.array[np.isfinite(volume.array)]
@@ -261,12 +277,7 @@ def _read_channel(case: Case, channel: str) -> Volume:
                 hint="is it the right file? export it again",
             )
         low, high = finite.min(), finite.max()
-    if low == high:
-        raise DataError(
-            f"case {case.case_id}: {case.images[channel]} is empty: it has the same value everywhere ({low:g})",
-            hint="is it the right file? export it again",
-        )
-    return volume
+    return float(low), float(high)
 
 
 def _check_space(case: Case, reference: Source) -> None:

@@ -45,7 +45,18 @@ _DEVICES = frozenset(
 )
 #: A case called so would be written where another form of another case is: the `.seg.nrrd` of `p1` is the `.nrrd` of
 #: `p1.seg`.
-_OUR_ENDINGS = (".probabilities", ".seg", ".rtstruct", ".sr", ".dcm", ".glb", ".png", ".gz", *IMAGE_SUFFIXES)
+_OUR_ENDINGS = (
+    ".probabilities",
+    ".overlay",
+    ".seg",
+    ".rtstruct",
+    ".sr",
+    ".dcm",
+    ".glb",
+    ".png",
+    ".gz",
+    *IMAGE_SUFFIXES,
+)
 
 
 def parse_naming(name: str) -> CaseNaming:

@@ -16,7 +16,7 @@ from volseg.cases.channel_names import called, match_channels
 from volseg.cases.content import MASK_BY_NAME, STRUCTURES
 from volseg.cases.dataset_json import read_dataset_json, stated_channels, states_channels
 from volseg.cases.layouts.bids import is_bids, why_no_image
-from volseg.cases.layouts.channels import are_cases, as_channels, group_channels, split_numbered
+from volseg.cases.layouts.channels import COLORS, are_cases, as_channels, group_channels, split_numbered
 from volseg.cases.layouts.datalist import inputs_of_datalist, is_datalist, lists_channels
 from volseg.cases.layouts.folders import has_usual_folders, image_and_label_folders, is_called_images
 from volseg.cases.layouts.names import says_reference
@@ -274,7 +274,8 @@ def _grouped(
             "cases, say so in a manifest (CSV of case_id,image) or rename the files"
         )
         grouped, set_aside = {}, [SetAside(source.place, reason, is_fault=True) for source in numbered.values()]
-    whole = {name: source for name, source in rest.items() if len(channels) == 1 or _is_4d(source)}
+    alone = len(channels) == 1 or channels == COLORS
+    whole = {name: source for name, source in rest.items() if alone or _is_4d(source)}
     cases = [*grouped.items(), *((name, as_channels(source, channels)) for name, source in whole.items())]
     apart = {name: source for name, source in rest.items() if name not in whole}
     by_folder, unclear = _by_folder(apart, root, channels)
@@ -287,7 +288,7 @@ def _is_4d(source: Source) -> bool:
     if not isinstance(source, FileSource):
         return False
     try:
-        return frame_count(source.path) > 1
+        return frame_count(source.path, source.rules) > 1
     except DataError:  # it will fail by name when it is read
         return True
 

@@ -24,7 +24,7 @@ def masks_of_folder(folder: Path, rules: DicomRules) -> MasksSource | None:
     masks = masks_by_structure(paths, [folder.parent.name, folder.name])
     if len(paths) < 2 or len(masks) < len(paths):
         return None
-    return MasksSource(folder, tuple(sorted(masks.items())), geometry=rules.geometry)
+    return MasksSource(folder, tuple(sorted(masks.items())), rules=rules.of_files)
 
 
 def masks_by_structure(paths: Sequence[Path], prefixes: Sequence[str]) -> dict[str, Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from volseg.cases.case import Case
@@ -20,7 +21,7 @@ from volseg.cases.source_names import by_reason
 from volseg.cases.stated_names import NamesBeside, of_references, with_stated_names
 from volseg.config import NO_RULES, DicomRules
 from volseg.errors import DataError
-from volseg.io import SegmentsSource, SetAside, Source, discover, image_files
+from volseg.io import FileSource, SegmentsSource, SetAside, Source, discover, image_files, is_picture
 from volseg.io.own_results import without_batches
 from volseg.progress import Progress, ignore_progress
 
@@ -82,7 +83,12 @@ def find_images(path: Path, rules: DicomRules = NO_RULES, progress: Progress = i
         cases = find_dataset(path, rules, progress).cases
     else:
         cases = find_inputs(path, ("image",), rules, progress).cases
-    return {case.case_id: next(iter(case.images.values())) for case in cases}
+    return {case.case_id: _first_channel(case.image) for case in cases}
+
+
+def _first_channel(image: Source) -> Source:
+    """Of a picture the first of its channels, whose number a data set without a model does not state."""
+    return replace(image, frame=0) if isinstance(image, FileSource) and is_picture(image.path) else image
 
 
 def is_list(path: Path) -> bool:

@@ -88,7 +88,8 @@ class _PlainProgress:
 def print_summary(summary: pd.DataFrame) -> None:
     """The summary of an evaluation, without what needs more room."""
     counts = ["scored", "missed", "false_alarm", "absent", "not_predicted", "failed"]
-    means = ["dice_mean", "hd95_mm_mean", "assd_mm_mean", "nsd_mean"]
+    wanted = ("dice_mean", "hd95_mm_mean", "hd95_px_mean", "assd_mm_mean", "assd_px_mean", "nsd_mean")
+    means = [name for name in wanted if name in summary]
     rows = [
         (str(row["label"]), *(f"{row[name]:.0f}" for name in counts), *(f"{row[name]:.4g}" for name in means))
         for row in summary.to_dict("records")
@@ -100,7 +101,7 @@ def print_comparison(comparison: pd.DataFrame) -> None:
     """Two evaluations against each other, for the metrics that are looked at first."""
     numbers = ["first_mean", "second_mean", "difference_mean", "ci95_low", "ci95_high", "p_value"]
     counts = ["n", "missing", "better", "worse", "equal"]
-    shown = comparison[comparison["metric"].isin(["dice", "hd95_mm", "assd_mm", "nsd"])]
+    shown = comparison[comparison["metric"].isin(["dice", "hd95_mm", "hd95_px", "assd_mm", "assd_px", "nsd"])]
     rows = [
         (
             *(str(row[name]) for name in ("label", "metric")),

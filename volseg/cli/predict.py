@@ -80,7 +80,7 @@ def predict(  # noqa: PLR0913  each is an option
         batch = loaded.predict_folder(
             source,
             output,
-            formats=formats or ["nifti"],  # type: ignore[arg-type]  # the library refuses what is none
+            formats=formats or None,  # type: ignore[arg-type]  # the library refuses what is none
             encoding=encoding,  # type: ignore[arg-type]
             probabilities=probabilities,
             report=report,

@@ -26,13 +26,19 @@ from volseg.config.data import (
 )
 from volseg.config.dicom import NO_RULES, DicomRules, SeriesRule, StructureConfig
 from volseg.config.domain import DomainConfig, IntensityRange
+from volseg.config.encoders import EncoderConfig, EncoderName
 from volseg.config.inference import InferenceConfig, LabelRule, Padding, Steps, Weights
 from volseg.config.learning import LossConfig, OptimizerName, TrainingConfig
 from volseg.config.modality import MIXED, UNKNOWN, known_modality, named_modality
 from volseg.config.networks import (
+    FCN,
     AttentionUnet,
     BlockUNetConfig,
+    DeepLab,
+    DimensionalConfig,
     DynUNet,
+    EncodedConfig,
+    EncoderUNet,
     NetworkConfig,
     NetworkName,
     PlainUNet,
@@ -43,7 +49,7 @@ from volseg.config.networks import (
     VNet,
 )
 from volseg.config.partial import PartialConfig, PartialData
-from volseg.config.reading import AS_STATED, GeometryChoice, ReadingRules
+from volseg.config.reading import AS_IT_IS, AS_STATED, FileRules, GeometryChoice, Pages, ReadingRules, Values
 from volseg.config.resolve import (
     Config,
     dump,
@@ -58,8 +64,10 @@ from volseg.config.resolve import (
 from volseg.config.section import AXES, STORED, axis_number
 
 __all__ = [
+    "AS_IT_IS",
     "AS_STATED",
     "AXES",
+    "FCN",
     "IGNORE",
     "MIXED",
     "NO_RULES",
@@ -72,9 +80,16 @@ __all__ = [
     "Config",
     "CtNormalization",
     "DataConfig",
+    "DeepLab",
     "DicomRules",
+    "DimensionalConfig",
     "DomainConfig",
     "DynUNet",
+    "EncodedConfig",
+    "EncoderConfig",
+    "EncoderName",
+    "EncoderUNet",
+    "FileRules",
     "GeometryChoice",
     "InferenceConfig",
     "IntensityRange",
@@ -87,6 +102,7 @@ __all__ = [
     "OptimizerName",
     "Others",
     "Padding",
+    "Pages",
     "PartialConfig",
     "PartialData",
     "Percentiles",
@@ -108,6 +124,7 @@ __all__ = [
     "UNet",
     "Unchanged",
     "VNet",
+    "Values",
     "Weights",
     "Window",
     "ZScore",

@@ -7,10 +7,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from volseg.config.dicom import DicomRules, StructureConfig
+from volseg.config.dicom import Byte, DicomRules, StructureConfig
 from volseg.config.modality import UNKNOWN, Modalities
 from volseg.config.section import Axis, ContradictionError, Fraction, Orientation, Section, SpacingMm, Triple
 from volseg.errors import DataError
+from volseg.image.geometry import Unit
 from volseg.image.naming import plain_name, refuse_one_name_twice
 from volseg.image.terminology import lookup
 from volseg.image.volume import Label
@@ -43,6 +44,7 @@ ChannelNames = Annotated[tuple[str, ...], Field(min_length=1)]
 Others = Literal["refuse", "background"]
 Grid = Literal["spacing", "extent", "corners", "monai"]
 Answers = Literal["logits", "probabilities", "labels"]
+Color = tuple[Byte, Byte, Byte]
 PreviousLabels = tuple[Annotated[int, Field(ge=1, le=65535)], ...]
 LabelValues = Annotated[
     dict[str, Annotated[int, Field(ge=1, le=65535)]], Field(min_length=1), AfterValidator(_told_apart)
@@ -74,6 +76,7 @@ class DataConfig(DicomRules):
         channels: Names of the image channels, in the order the network sees them.
         modality: Of each channel, or one for all: CT, MR, PT ... as in DICOM; "unknown" where nothing says so, "mixed"
             where a network learns from several on purpose.
+        unit: What images are measured in: "mm", or "px" of pictures that state no size.
         labels: Name and value of every label of the references; background (0) is not listed. A label with the name
             "ignore" marks voxels that nobody has looked at: they teach nothing and are not scored.
         regions: When given, the network answers one yes or no per region instead of one label per voxel.
@@ -84,18 +87,22 @@ class DataConfig(DicomRules):
             "SCT:10200004". A segment that has the label's own name, or the code of the structure that name stands for,
             is found without.
         structures: For each label or region what it marks, where volseg's own table does not know its name.
+        colors: The colour of labels or regions, red, green, blue of 0 to 255: in which they are shown, and which
+            references have where data.values says so.
         previous_labels: Of a cascade: the values in the masks of the network before this one that are further channels
             of what this one sees.
     """
 
     channels: ChannelNames = ("image",)
     modality: Modalities = ()
+    unit: Unit = "mm"
     labels: LabelValues
     regions: tuple[Region, ...] = ()
     painted: tuple[str, ...] = ()
     others: Others = "refuse"
     segments: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
     structures: Mapping[str, StructureConfig] = Field(default_factory=dict)
+    colors: Mapping[str, Color] = Field(default_factory=dict)
     previous_labels: PreviousLabels = ()
 
     @model_validator(mode="after")
@@ -123,7 +130,7 @@ class DataConfig(DicomRules):
                 hint="name each region once, or leave it out",
             )
         outputs = {*self.labels, *(region.name for region in self.regions)}
-        known = {"series": set(self.channels), "segments": set(self.labels), "structures": outputs}
+        known = {"series": set(self.channels), "segments": set(self.labels), "structures": outputs, "colors": outputs}
         for key, names in known.items():
             if strange := set(getattr(self, key)) - names:
                 raise ContradictionError(
@@ -179,7 +186,8 @@ class DataConfig(DicomRules):
 
     def _label(self, name: str, value: int, parts: tuple[int, ...] = ()) -> Label:
         structure = self.structures[name].structure if name in self.structures else lookup(name)
-        return Label(value, name, parts=parts, structure=structure, aliases=self.segments.get(name, ()))
+        color = self.colors.get(name)
+        return Label(value, name, color, parts=parts, structure=structure, aliases=self.segments.get(name, ()))
 
     @property
     def inputs(self) -> int:
@@ -326,7 +334,12 @@ class PreprocessingConfig(PreprocessingRules):
 
 
 class AugmentationConfig(Section):
-    """Random changes of training patches. Every `*_probability` is per patch; 0 switches the change off."""
+    """Random changes of training patches. Every `*_probability` is per patch; 0 switches the change off.
+
+    Of what has three numbers, the first concerns the first axis that networks see: flat patches are turned about it and
+    stay in their plane. `channelwise` changes brightness and contrast of each channel by itself, which of a picture are
+    its colours.
+    """
 
     affine_probability: Fraction = 0.35
     rotation_degrees: Triple = (15.0, 15.0, 15.0)
@@ -346,6 +359,7 @@ class AugmentationConfig(Section):
     brightness: Annotated[float, Field(ge=0, lt=1)] = 0.25
     contrast_probability: Fraction = 0.15
     contrast: Annotated[float, Field(ge=0, lt=1)] = 0.25
+    channelwise: bool = False
     gamma_probability: Fraction = 0.15
     gamma: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (0.7, 1.5)
     bias_field_probability: Fraction = 0.0

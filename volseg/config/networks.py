@@ -6,12 +6,14 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from volseg.config.encoders import EncoderConfig
 from volseg.config.section import ContradictionError, Fraction, IntTriple, Section
 
 #: Of features, or of blocks; no machine holds more.
 _Count = Annotated[int, Field(ge=1, le=8192)]
 _LEVELS = "filters, kernels and blocks have one for each level, strides and decoder_blocks one less"
 _STRIDES = "give one stride for each level but the first: network.strides=[[2, 2, 2], [2, 2, 2]] has three levels"
+_FLAT_STRIDES = "begin each with 1: network.strides=[[1, 2, 2], [1, 2, 2]], or set network.dimensions=3"
 
 
 def _check_supervision(supervised: int, strides: int) -> None:
@@ -23,8 +25,23 @@ def _check_supervision(supervised: int, strides: int) -> None:
         )
 
 
-class UNet(Section):
-    """MONAI's residual 3D U-Net (Kerfoot et al. 2018): strided convolutions down, transposed ones up."""
+class DimensionalConfig(Section):
+    """A network that there is for volumes and for planes.
+
+    Attributes:
+        dimensions: 3, or 2 of one that sees each plane of the second and the third axis by itself.
+    """
+
+    name: str
+    dimensions: Literal[2, 3] = 3
+
+    def over_planes(self, sizes: tuple[int, int, int]) -> tuple[int, int, int]:
+        """Sizes along three axes; 1 along the first where planes are seen by themselves."""
+        return sizes if self.dimensions == 3 else (1, sizes[1], sizes[2])
+
+
+class UNet(DimensionalConfig):
+    """MONAI's residual U-Net (Kerfoot et al. 2018): strided convolutions down, transposed ones up."""
 
     name: Literal["unet"] = "unet"
     channels: Annotated[tuple[_Count, ...], Field(min_length=2)] = (32, 64, 128, 256)
@@ -40,19 +57,26 @@ class UNet(Section):
                 f"{len(self.channels)} channels need {len(self.channels) - 1} strides, got {len(self.strides)}",
                 hint=_STRIDES,
             )
+        if self.dimensions == 2 and any(first > 1 for first, _, _ in self.strides):
+            raise ContradictionError("a network of planes has no stride along the first axis", hint=_FLAT_STRIDES)
         return self
 
 
-class VNet(Section):
-    """MONAI's V-Net (Milletari et al. 2016); it halves every axis four times.
+class VNet(DimensionalConfig):
+    """V-Net (Milletari et al. 2016, arXiv 1606.04797); it halves every axis four times.
 
     Attributes:
+        design: The layers of the `paper`, or those of `monai`, which has fewer convolutions, exponential units instead
+            of PReLU, and batch normalisation.
         filters: Features at full resolution. The paper has 16; half as many take a quarter of the time.
+        norm: What follows the convolutions of the paper's, which has none; MONAI's is always "batch".
         dropout: Share of the features that a step leaves out, in the deeper levels.
     """
 
     name: Literal["vnet"] = "vnet"
+    design: Literal["monai", "paper"] = "monai"
     filters: Annotated[int, Field(ge=2, le=8192, multiple_of=2)] = 16
+    norm: Literal["none", "instance", "batch"] = "batch"
     dropout: Fraction = 0.0
 
 
@@ -141,7 +165,7 @@ class ResidualEncoderUNet(BlockUNetConfig):
     decoder_blocks: tuple[_Count, ...] = (1, 1, 1)
 
 
-class SegResNet(Section):
+class SegResNet(DimensionalConfig):
     """MONAI's SegResNet (Myronenko 2018, without the autoencoder branch)."""
 
     name: Literal["segresnet"] = "segresnet"
@@ -150,7 +174,7 @@ class SegResNet(Section):
     dropout: Fraction = 0.0
 
 
-class AttentionUnet(Section):
+class AttentionUnet(DimensionalConfig):
     """MONAI's Attention U-Net (Oktay et al. 2018)."""
 
     name: Literal["attention_unet"] = "attention_unet"
@@ -158,17 +182,100 @@ class AttentionUnet(Section):
     dropout: Fraction = 0.0
 
 
-class SwinUNETR(Section):
+class SwinUNETR(DimensionalConfig):
     """MONAI's SwinUNETR (Hatamizadeh et al. 2022); it halves every axis five times."""
 
     name: Literal["swin_unetr"] = "swin_unetr"
     feature_size: Annotated[int, Field(ge=12, le=8184, multiple_of=12)] = 24
 
 
+class EncodedConfig(DimensionalConfig):
+    """A network with one of the encoders of `config.encoders`.
+
+    Attributes:
+        encoder: The way down.
+    """
+
+    encoder: EncoderConfig = EncoderConfig()
+
+    @model_validator(mode="after")
+    def _photographs_are_flat(self) -> Self:
+        if self.encoder.weights and self.dimensions == 3:
+            raise ContradictionError(
+                "weights that were learned from photographs are of planes", hint="set network.dimensions to 2"
+            )
+        return self
+
+
+class EncoderUNet(EncodedConfig):
+    """A U-Net (Ronneberger et al. 2015) on an encoder; each level up has two convolutions.
+
+    Attributes:
+        filters: Features of the levels on the way up, from the finest.
+    """
+
+    name: Literal["encoder_unet"] = "encoder_unet"
+    filters: Annotated[tuple[_Count, ...], Field(min_length=5, max_length=5)] = (16, 32, 64, 128, 256)
+
+
+class FCN(EncodedConfig):
+    """A fully convolutional network (Long, Shelhamer and Darrell 2015): FCN-8s, 16s or 32s.
+
+    Attributes:
+        stride: How coarse the finest feature map is that answers.
+        features: Of the layer that takes the place of the fully connected ones; the paper has 4096.
+        dropout: Share of them that a step leaves out.
+    """
+
+    name: Literal["fcn"] = "fcn"
+    encoder: EncoderConfig = EncoderConfig(name="vgg16_bn")
+    stride: Literal[8, 16, 32] = 8
+    features: _Count = 512
+    dropout: Fraction = 0.5
+
+
+class DeepLab(EncodedConfig):
+    """DeepLabV3+ (Chen et al. 2018).
+
+    Attributes:
+        stride: How coarse the last feature map of the encoder is (output stride); dilation takes the place of further
+            strides.
+        features: Of the atrous spatial pyramid and of the decoder.
+        skip_features: Of the finer feature map, beside them.
+        dropout: Share of the features of the pyramid that a step leaves out.
+    """
+
+    name: Literal["deeplabv3plus"] = "deeplabv3plus"
+    stride: Literal[8, 16] = 16
+    features: _Count = 256
+    skip_features: _Count = 48
+    dropout: Fraction = 0.1
+
+
 NetworkConfig = Annotated[
-    UNet | VNet | DynUNet | PlainUNet | ResidualEncoderUNet | SegResNet | AttentionUnet | SwinUNETR,
+    UNet
+    | VNet
+    | DynUNet
+    | PlainUNet
+    | ResidualEncoderUNet
+    | SegResNet
+    | AttentionUnet
+    | SwinUNETR
+    | EncoderUNet
+    | FCN
+    | DeepLab,
     Field(discriminator="name"),
 ]
 NetworkName = Literal[
-    "unet", "vnet", "dynunet", "plain_unet", "residual_encoder_unet", "segresnet", "attention_unet", "swin_unetr"
+    "unet",
+    "vnet",
+    "dynunet",
+    "plain_unet",
+    "residual_encoder_unet",
+    "segresnet",
+    "attention_unet",
+    "swin_unetr",
+    "encoder_unet",
+    "fcn",
+    "deeplabv3plus",
 ]

@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from volseg.config.data import (
     AugmentationConfig,
     ChannelNames,
+    Color,
     LabelValues,
     Normalizations,
     Others,
@@ -29,6 +30,7 @@ from volseg.config.networks import NetworkName
 from volseg.config.resolve import Config, merge, nest, read_overrides, validate
 from volseg.config.section import Fraction, IntTriple, Section, SpacingMm
 from volseg.errors import ConfigError
+from volseg.image.geometry import Unit
 
 #: What a plan would decide if it were left open.
 _PLANNED = ("data.channels", "data.labels", "preprocessing.spacing_mm", "preprocessing.normalization", "patches.size")
@@ -39,12 +41,14 @@ class PartialData(DicomRules):
 
     channels: ChannelNames | None = None
     modality: Modalities = ()
+    unit: Unit = "mm"
     labels: LabelValues | None = None
     regions: tuple[Region, ...] = ()
     painted: tuple[str, ...] = ()
     others: Others = "refuse"
     segments: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
     structures: Mapping[str, StructureConfig] = Field(default_factory=dict)
+    colors: Mapping[str, Color] = Field(default_factory=dict)
     previous_labels: PreviousLabels = ()
 
 

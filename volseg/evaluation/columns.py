@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
 
+from volseg.evaluation.units import PER_ML
+from volseg.image.geometry import Unit
 from volseg.metrics import Conventions, Hd95, LabelScore, Lesions, Nsd, ProbabilityScore
 
 
@@ -47,21 +50,24 @@ class Column:
         match self.better:
             case Better.HIGHER:
                 return 0.0
-            case Better.LOWER if self.name.endswith("_mm"):
+            case Better.LOWER if self.name.endswith(("_mm", "_px")):
                 return diagonal_mm
-            case Better.LOWER if not self.name.endswith("_ml"):
+            case Better.LOWER if not self.name.endswith(("_ml", "_px2")):
                 return 1.0
             case _:
                 return None
 
 
-def columns_of(conventions: Conventions, *, calibrated: bool = False, within: bool = False) -> tuple[Column, ...]:
+def columns_of(
+    conventions: Conventions, *, calibrated: bool = False, within: bool = False, unit: Unit = "mm"
+) -> tuple[Column, ...]:
     """The columns of an evaluation.
 
     Args:
         conventions: What is measured, and how.
         calibrated: Whether there are probabilities.
         within: Whether there are regions of interest, outside of which nothing counts.
+        unit: Of the grids.
 
     Returns:
         In their order in the file.
@@ -75,9 +81,26 @@ def columns_of(conventions: Conventions, *, calibrated: bool = False, within: bo
         *(_CALIBRATION if calibrated else ()),
         *_VOXELS,
     )
+    if unit == "px":
+        columns = tuple(map(_in_pixels, columns))
     if not within:
         return columns
     return tuple(replace(column, definition=f"{column.definition}; in the region of interest") for column in columns)
+
+
+def _in_pixels(column: Column) -> Column:
+    """The same number of a picture, whose pixels are called millimetres where it is computed."""
+    name = re.sub(r"(?<=[\d_])mm$", "px", column.name)
+    definition = column.definition.replace(" mm ", " px ").replace("volume", "area").replace("voxel", "pixel")
+    if not name.endswith("_ml"):
+        return replace(column, name=name, definition=definition)
+    name = name.removesuffix("_ml").replace("volume", "area") + "_px2"
+    return replace(column, name=name, definition=definition, value=partial(_pixels, column.value))
+
+
+def _pixels(volume_ml: Callable[[LabelScore], float | int | None], score: LabelScore) -> float | None:
+    value = volume_ml(score)
+    return None if value is None else round(PER_ML * value, 3)
 
 
 _HD95: dict[Hd95, str] = {

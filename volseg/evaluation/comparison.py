@@ -15,6 +15,7 @@ from volseg.errors import DataError
 from volseg.evaluation.columns import Better
 from volseg.evaluation.evaluate import METRICS_FILE, STATISTICS_FILE, CasePair
 from volseg.evaluation.summary import bootstrap_means, interval
+from volseg.evaluation.units import Units
 from volseg.image.naming import is_unnamed, matched
 from volseg.image.volume import Label
 from volseg.io import FileSource
@@ -70,7 +71,13 @@ def compare(first: Path, second: Path, output: Path, *, overwrite: bool = False)
     """
     paths = [output / COMPARISON_FILE, output / DIFFERENCES_FILE]
     claim(paths, Inputs.of(first, second), overwrite=overwrite)
-    tables = [read_table(folder / METRICS_FILE, [*_KEY, "status", "reference_ml"]) for folder in (first, second)]
+    tables = [read_table(folder / METRICS_FILE, [*_KEY, "status"]) for folder in (first, second)]
+    units = [Units.of_columns(table.columns) for table in tables]
+    if units[0] != units[1]:
+        raise DataError(
+            f"{first} is measured in {units[0].length}, {second} in {units[1].length}",
+            hint="evaluate both alike: data.pixel_mm says what a pixel is",
+        )
     tables = list(_with_common_labels(tables[0], tables[1], same=_same_references(first, second)))
     numbers = [read_table(folder / STATISTICS_FILE, ["metric", "definition", "better"]) for folder in (first, second)]
     directions = _directions(*numbers)
@@ -236,12 +243,14 @@ def _differences(first: pd.DataFrame, second: pd.DataFrame, metrics: Sequence[st
 
 def _check_references(first: pd.DataFrame, second: pd.DataFrame) -> None:
     """Refuse references of different volumes; a case that failed has none."""
-    both = first.merge(second, on=_KEY).dropna(subset=["reference_ml_x", "reference_ml_y"])
-    other = both[~np.isclose(both["reference_ml_x"], both["reference_ml_y"], rtol=1e-5)]
+    unit = Units.of_columns(first.columns).size
+    one_size, other_size = (f"reference_{unit}_{side}" for side in "xy")
+    both = first.merge(second, on=_KEY).dropna(subset=[one_size, other_size])
+    other = both[~np.isclose(both[one_size], both[other_size], rtol=1e-5)]
     if len(other):
         row = other.iloc[0]
         raise DataError(
-            f"label {row['label']} of case {row['case_id']} has {row['reference_ml_x']:g} ml in the reference of one "
-            f"evaluation and {row['reference_ml_y']:g} ml in that of the other",
+            f"label {row['label']} of case {row['case_id']} has {row[one_size]:g} {unit} in the reference of one "
+            f"evaluation and {row[other_size]:g} {unit} in that of the other",
             hint="compare evaluations of the same references",
         )

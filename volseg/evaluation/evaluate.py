@@ -18,7 +18,7 @@ from volseg.errors import ConfigError, DataError, GeometryError
 from volseg.evaluation.columns import Column, columns_of
 from volseg.evaluation.metrics_csv import failed_row, metrics_table, score_row
 from volseg.evaluation.summary import statistics, summarise
-from volseg.image.geometry import Geometry
+from volseg.image.geometry import Geometry, Unit
 from volseg.image.volume import Label, Mask, mask_of
 from volseg.io import FileSource, MasksSource, SegmentsSource, Source, read_mask, read_probabilities, resample_mask
 from volseg.io.files import make_folder, without_root
@@ -66,6 +66,7 @@ class EvaluationSettings:
         resample: Whether a mask on another grid is brought onto that of its reference, instead of refused.
         lacking: How many of the last labels the predictions do not have: their probability is 0 everywhere.
         others: Whether a value of a reference that no label has is refused, or is background.
+        unit: Of the grids; a case whose grid is of another fails.
     """
 
     labels: tuple[Label, ...]
@@ -76,6 +77,7 @@ class EvaluationSettings:
     resample: bool = False
     lacking: int = 0
     others: Others = "refuse"
+    unit: Unit = "mm"
 
     def __post_init__(self) -> None:
         if not self.labels:
@@ -96,7 +98,7 @@ class EvaluationSettings:
     @property
     def columns(self) -> tuple[Column, ...]:
         """Of metrics.csv."""
-        return columns_of(self.conventions, calibrated=self.calibrated, within=self.within)
+        return columns_of(self.conventions, calibrated=self.calibrated, within=self.within, unit=self.unit)
 
 
 @dataclass(frozen=True)
@@ -179,6 +181,7 @@ def evaluate_masks(
         GeometryError: If they lie on different grids.
         DataError: If one holds a value that is no label.
     """
+    settings = replace(settings, unit=reference.geometry.unit)
     scores = score_masks(prediction, reference, settings.labels, settings.conventions)
     rows = [score_row(case_id, score, settings.columns, reference.geometry) for score in scores]
     return _summed_up(rows, [], settings)
@@ -240,6 +243,7 @@ def _evaluate_case(pair: CasePair, settings: EvaluationSettings) -> tuple[list[d
     try:
         reference = _reference(pair, settings)
         grid = reference.geometry  # known even where the prediction cannot be read
+        _check_unit(grid, settings)
         reference, prediction = _on_one_grid(reference, pair, settings)
         grid = reference.geometry
         within = _counted(pair, settings, reference)
@@ -253,6 +257,14 @@ def _evaluate_case(pair: CasePair, settings: EvaluationSettings) -> tuple[list[d
         return rows, Failure(pair.case_id, reason)
     known = _looked_for(pair.reference, settings.labels)
     return [score_row(pair.case_id, score, columns, grid) for score in scores if score.label in known], None
+
+
+def _check_unit(grid: Geometry, settings: EvaluationSettings) -> None:
+    if grid.unit != settings.unit:
+        raise DataError(
+            f"its reference is measured in {grid.unit}, those of other cases in {settings.unit}",
+            hint="evaluate the two kinds apart, or say what a pixel is (data.pixel_mm)",
+        )
 
 
 def _looked_for(reference: Source, labels: Sequence[Label]) -> list[Label]:
@@ -344,7 +356,7 @@ def _probabilities(pair: CasePair, settings: EvaluationSettings, grid: Geometry)
     """How likely each label is at each voxel of the reference."""
     if pair.probabilities is None:
         raise DataError("there are no probabilities of this case", hint="`volseg predict --probabilities` writes them")
-    choice = pair.prediction.geometry if isinstance(pair.prediction, FileSource) else None
+    choice = pair.prediction.rules.geometry if isinstance(pair.prediction, FileSource) else None
     shares, geometry = read_probabilities(pair.probabilities, choice)
     known = len(settings.labels) - settings.lacking
     if not geometry.matches(grid) or shares.shape[-1] != known:

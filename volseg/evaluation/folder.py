@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from volseg.evaluation.evaluate import (
 )
 from volseg.evaluation.labels import scored_labels
 from volseg.evaluation.pairing import pair_cases
+from volseg.image.geometry import Unit
+from volseg.io import FileSource, Source, is_picture
 from volseg.io.labels import LABELS_FILE, read_others
 from volseg.io.written import Inputs, claim
 from volseg.metrics import Conventions
@@ -104,6 +107,14 @@ def evaluate_folder(
         resample=options.resample,
         lacking=scored.lacking if others == "refuse" else 0,
         others=others,
+        unit=_unit_of([pair.reference for pair in scored.pairs]),
     )
     evaluation = evaluate(scored.pairs, settings, output, progress)
     return replace(evaluation, remarks=(*pairing.remarks, *scored.remarks)), scored.pairs, settings
+
+
+def _unit_of(references: Sequence[Source]) -> Unit:
+    """In what the grids of most references are measured: those of pictures are in pixels unless somebody says more."""
+    pictures = [one for one in references if isinstance(one, FileSource) and is_picture(one.path)]
+    in_pixels = sum(one.rules.pixel_mm is None for one in pictures)
+    return "px" if 2 * in_pixels > len(references) else "mm"

@@ -22,6 +22,8 @@ from volseg.io.files import without_root
 from volseg.prediction.cases_csv import CASES_FILE, PROBABILITIES, segmented_cases
 
 _ENDING = f"{PROBABILITIES}.nii.gz"
+#: What volseg writes beside masks under their names.
+_NO_MASKS = (PROBABILITIES, ".overlay")
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +119,7 @@ def masks_in(folder: Path, rules: DicomRules = NO_RULES) -> dict[str, Source]:
     if per_structure := lone_masks(found, folder, rules):
         return per_structure
     named = dict(names_in(reversed([*found.sources, *found.segments]), folder))
-    masks = ((case_id_of(name), source) for name, source in named.items() if not name.endswith(PROBABILITIES))
+    masks = ((case_id_of(name), source) for name, source in named.items() if not name.endswith(_NO_MASKS))
     known, equal = by_id(masks, key=str)
     for group in equal:
         logger.warning("not used: %s", without_root(why_equal(str(source.place) for source in group), folder))

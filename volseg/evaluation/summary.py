@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.evaluation.columns import Better, Column
+from volseg.evaluation.units import Units
 from volseg.metrics import LabelStatus
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ MEAN_ROW = "mean"
 _COUNTS = ["cases", "scored", "ok", "missed", "false_alarm", "absent", "not_predicted", "failed"]
 #: Averaged cases drawn with replacement, for the confidence intervals.
 _RESAMPLES = 2000
+#: How much larger a structure is said to be, in either unit.
+_DIFFERENCES = ("volume_difference_ml", "area_difference_px2")
 _WORST_CASES = 3
 _NO_INTERVAL = (float("nan"), float("nan"))
 
@@ -142,6 +145,9 @@ def _counts(rows: pd.DataFrame) -> dict[str, int]:
 
 
 def _summarise_label(label: str, rows: pd.DataFrame) -> dict[str, object]:
+    units = Units.of_columns(rows.columns)
+    hd95, assd = f"hd95_{units.length}", f"assd_{units.length}"
+    difference = next(name for name in rows.columns if name in _DIFFERENCES)
     return {
         "label": label,
         **_counts(rows),
@@ -150,13 +156,13 @@ def _summarise_label(label: str, rows: pd.DataFrame) -> dict[str, object]:
         "dice_median": rows["dice"].median(),
         "dice_min": rows["dice"].min(),
         "iou_mean": rows["iou"].mean(),
-        "hd95_mm_mean": rows["hd95_mm"].mean(),
-        "hd95_mm_median": rows["hd95_mm"].median(),
-        "assd_mm_mean": rows["assd_mm"].mean(),
+        f"{hd95}_mean": rows[hd95].mean(),
+        f"{hd95}_median": rows[hd95].median(),
+        f"{assd}_mean": rows[assd].mean(),
         "nsd_mean": rows["nsd"].mean(),
         "sensitivity_mean": rows["sensitivity"].mean(),
         "precision_mean": rows["precision"].mean(),
-        "volume_difference_ml_mean": rows["volume_difference_ml"].mean(),
+        f"{difference}_mean": rows[difference].mean(),
     }
 
 

@@ -14,6 +14,7 @@ from volseg.exporting.formats import (
     output_path,
     parse_encoding,
     parse_formats,
+    usual_formats,
     warn_of_private_codes,
     with_needed,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "parse_encoding",
     "parse_formats",
     "save_mask",
+    "usual_formats",
     "warn_of_private_codes",
     "with_needed",
     "write",

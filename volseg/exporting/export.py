@@ -28,7 +28,7 @@ from volseg.exporting.write import claim_masks, write_all
 from volseg.image.geometry import Geometry
 from volseg.image.terminology import lookup
 from volseg.image.volume import Label, Mask
-from volseg.io import SegmentsSource, SeriesSource, Source, discover, read_mask, read_volume, single_source
+from volseg.io import SegmentsSource, SeriesSource, Source, discover, read_grid, read_mask, single_source
 from volseg.io.labels import read_labels
 from volseg.io.own_results import without_results
 from volseg.io.written import Inputs, remove_written_in
@@ -203,9 +203,7 @@ def place(
     for image in without_results(discover(path, rules=rules), path).sources:
         try:
             instances = _instances_of(image)  # the pixels of a DICOM series are not read
-            fitting[image] = Placed(
-                on(instances.geometry if instances else read_volume(image).geometry), image, instances
-            )
+            fitting[image] = Placed(on(instances.geometry if instances else read_grid(image)), image, instances)
         except DataError as error:
             faults.append(error)
     if fitting:

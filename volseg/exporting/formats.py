@@ -11,10 +11,12 @@ from volseg.config import one_of
 from volseg.errors import ConfigError, DataError
 from volseg.image.terminology import is_private, private
 from volseg.image.volume import Label
-from volseg.io import SeriesSource, Source
+from volseg.io import FileSource, SeriesSource, Source, is_picture
 from volseg.io.files import file_name
 
-Format = Literal["nifti", "nrrd", "mha", "seg-nrrd", "dicom-seg", "rtstruct", "dicom-sr", "stl", "ply", "glb", "png"]
+Format = Literal[
+    "nifti", "nrrd", "mha", "seg-nrrd", "dicom-seg", "rtstruct", "dicom-sr", "stl", "ply", "glb", "png", "overlay"
+]
 #: How a DICOM Segmentation holds its voxels: a bit per segment, or a number per voxel.
 Encoding = Literal["binary", "labelmap"]
 
@@ -33,6 +35,7 @@ SUFFIXES: dict[Format, str] = {
     "ply": "",
     "glb": ".glb",
     "png": ".png",
+    "overlay": ".overlay.png",
 }
 #: Formats that are a folder of files, one per label with voxels.
 MESHES: tuple[Format, ...] = ("stl", "ply")
@@ -40,6 +43,16 @@ MESHES: tuple[Format, ...] = ("stl", "ply")
 OF_DICOM: tuple[Format, ...] = ("dicom-seg", "rtstruct", "dicom-sr")
 
 logger = logging.getLogger(__name__)
+
+
+def usual_formats(images: Sequence[Source]) -> tuple[Format, ...]:
+    """What masks of some images are written in unless somebody says otherwise: PNG if all are flat pictures."""
+    return ("png",) if images and all(map(is_flat_picture, images)) else ("nifti",)
+
+
+def is_flat_picture(image: Source) -> bool:
+    """Whether an image is a picture of one plane, whose mask is one, too."""
+    return isinstance(image, FileSource) and is_picture(image.path) and image.rules.pages != "slices"
 
 
 def output_path(folder: Path, case_id: str, form: Format) -> Path:

@@ -24,7 +24,6 @@ from trimesh.visual.material import PBRMaterial
 
 from volseg.cases.case_ids import case_id_of
 from volseg.errors import OutputExistsError
-from volseg.exporting.sidecars import color_of
 from volseg.image.volume import Label, Mask
 from volseg.io.files import atomic_path
 from volseg.io.written import NO_INPUTS, Inputs, claim, is_result
@@ -149,7 +148,7 @@ def _stl(surface: LabelSurface) -> bytes:
 
 
 def _ply(surface: LabelSurface) -> bytes:
-    look = ColorVisuals(vertex_colors=np.tile([*color_of(surface.label), 255], (len(surface.vertices), 1)))
+    look = ColorVisuals(vertex_colors=np.tile([*surface.label.display_color, 255], (len(surface.vertices), 1)))
     mesh = trimesh.Trimesh(surface.vertices, surface.faces, process=False, visual=look)
     magic, encoding, rest = export_ply(mesh, vertex_normal=False).split(b"\n", 2)
     return b"\n".join([magic, encoding, b"comment coordinates in mm", b"comment " + _SPACE, rest])
@@ -157,7 +156,7 @@ def _ply(surface: LabelSurface) -> bytes:
 
 def _material(label: Label) -> PBRMaterial:
     """A dull surface in the label's colour."""
-    coded = np.array(color_of(label)) / 255.0
+    coded = np.array(label.display_color) / 255.0
     # glTF wants light, not the sRGB code of it (glTF 2.0 section 3.9.2; the curve is that of IEC 61966-2-1).
     light = np.where(coded <= 0.04045, coded / 12.92, ((coded + 0.055) / 1.055) ** 2.4)
     return PBRMaterial(name=label.name, baseColorFactor=[*light, 1.0], metallicFactor=0.0, roughnessFactor=0.8)

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from volseg.errors import GeometryError
-from volseg.exporting.sidecars import color_of
+from volseg.exporting.overlay import painted
 from volseg.image.views import VIEWS, fullest_planes, grey_levels
-from volseg.image.volume import Label, Mask, Volume
+from volseg.image.volume import Mask, Volume
 from volseg.io.files import atomic_path
 
 #: The longest side of the volume takes this many pixels.
 LONGEST_SIDE = 384
 #: Black pixels between the cuts.
 GAP = 8
-_OPACITY = 0.4
+_Scalar = TypeVar("_Scalar", bound=np.generic)
 _LETTER_PIXELS = 14
 _LETTER_COLOR = (255, 255, 160)
 
@@ -56,27 +57,15 @@ def write_preview(mask: Mask, image: Volume, path: Path) -> None:
         size = int(sides[view.across]), int(sides[view.up])
         grey = _resized(view.cut(greys, position[view.through]), size, Image.Resampling.BILINEAR)
         values = _resized(view.cut(labels, position[view.through]).astype(np.int32), size, Image.Resampling.NEAREST)
-        cuts.append(_lettered(_painted(grey, values, mask.labels), view.letters))
+        greys_of_cut = np.repeat(np.round(grey)[..., np.newaxis], 3, axis=2)
+        cut = Image.fromarray(painted(greys_of_cut, values, mask.labels))
+        cuts.append(_lettered(cut, view.letters))
     with atomic_path(path) as temporary:
         _side_by_side(cuts).save(temporary, format="PNG")
 
 
-def _resized(plane: NDArray[np.generic], size: tuple[int, int], how: Image.Resampling) -> NDArray[np.generic]:
+def _resized(plane: NDArray[_Scalar], size: tuple[int, int], how: Image.Resampling) -> NDArray[_Scalar]:
     return np.asarray(Image.fromarray(np.ascontiguousarray(plane)).resize(size, how))
-
-
-def _painted(grey: NDArray[np.generic], values: NDArray[np.generic], labels: tuple[Label, ...]) -> Image.Image:
-    """Labels over grey levels: a tint within, the full colour where the value changes."""
-    picture = np.repeat(grey[..., np.newaxis].astype(np.float32), 3, axis=2)
-    outline = np.zeros(values.shape, bool)
-    padded = np.pad(values, 1, mode="edge")
-    for neighbour in (padded[2:, 1:-1], padded[:-2, 1:-1], padded[1:-1, 2:], padded[1:-1, :-2]):
-        outline |= neighbour != values
-    for label in labels:
-        inside = values == label.value
-        opacity = np.where(outline[inside], 1.0, _OPACITY)[:, np.newaxis]
-        picture[inside] += opacity * (np.array(color_of(label)) - picture[inside])
-    return Image.fromarray(np.round(picture).astype(np.uint8))
 
 
 def _lettered(picture: Image.Image, letters: str) -> Image.Image:

@@ -27,7 +27,6 @@ from volseg.exporting.dicom_metadata import (
     reference,
     study_header,
 )
-from volseg.exporting.sidecars import color_of
 from volseg.image.contours import Polygon, fill, trace, with_keyholes
 from volseg.image.naming import short_names
 from volseg.image.terminology import Structure
@@ -148,7 +147,7 @@ def _roi_contours(mask: Mask, labels: Sequence[Label], instances: Instances) -> 
 def _roi_contour(label: Label, slices: NDArray[np.unsignedinteger], instances: Instances) -> Dataset:
     item = Dataset()
     item.ReferencedROINumber = label.value
-    item.ROIDisplayColor = list(color_of(label))
+    item.ROIDisplayColor = list(label.display_color)
     contours = list(_contours(label.value, slices, instances))
     if contours:
         item.ContourSequence = contours

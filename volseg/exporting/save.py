@@ -53,7 +53,7 @@ def save_mask(
     suffix = SUFFIXES[form]
     if not path.name.endswith(suffix):
         raise ConfigError(f"{path.name} is no name for format {form}", hint=f"let it end with {suffix}")
-    if image is None and form in {*OF_DICOM, "png"}:
+    if image is None and (form in {*OF_DICOM, "overlay"} or (form == "png" and not mask.geometry.is_flat)):
         raise DataError(f"{form} needs the images that the mask was made from", hint="name them with `images`")
     # A format that needs no image does not look at it.
     placed = place(mask.on, image) if isinstance(image, Path) else Placed(mask, image or FileSource(path))

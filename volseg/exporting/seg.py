@@ -27,7 +27,6 @@ from volseg.exporting.dicom_metadata import (
     without_own_time,
 )
 from volseg.exporting.formats import Encoding
-from volseg.exporting.sidecars import color_of
 from volseg.exporting.uids import derived_uid
 from volseg.image.naming import short_names
 from volseg.image.volume import Label, Mask
@@ -127,7 +126,7 @@ def _described(number: int, label: Label, name: str, instance_uid: str) -> Segme
         tracking_uid=tracking_uid(number, instance_uid),
         tracking_id=name,
         anatomic_regions=None if structure.region is None else [coded(structure.region)],
-        display_color=CIELabColor.from_rgb(*color_of(label)),
+        display_color=CIELabColor.from_rgb(*label.display_color),
     )
     if structure.modifier is not None:
         kind = description.SegmentedPropertyTypeCodeSequence[0]

@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from volseg.image.terminology import default_color
 from volseg.image.volume import Label
 from volseg.io.files import write_text
 
@@ -29,18 +28,6 @@ _ITKSNAP_HEADER = """\
 """
 
 
-def color_of(label: Label) -> tuple[int, int, int]:
-    """The colour a label is shown in, (red, green, blue) of 0 to 255.
-
-    Its own, else the one recommended for the structure it marks, else one that depends on its value alone.
-    """
-    if label.color is not None:
-        return label.color
-    if label.structure is not None and label.structure.color is not None:
-        return label.structure.color
-    return default_color(label.value)
-
-
 def write_itksnap_labels(labels: Sequence[Label], path: Path) -> None:
     """Write names and colours for ITK-SNAP ("Import label descriptions").
 
@@ -58,7 +45,7 @@ def write_itksnap_labels(labels: Sequence[Label], path: Path) -> None:
 
 
 def _itksnap_row(label: Label) -> str:
-    red, green, blue = color_of(label)
+    red, green, blue = label.display_color
     name = " ".join(label.name.replace('"', "'").split())
     return f'{label.value:5}   {red:3}  {green:3}  {blue:3}        1  1  1    "{name}"\n'
 
@@ -79,7 +66,7 @@ def write_niivue_colormap(labels: Sequence[Label], path: Path) -> None:
         OutputError: If it cannot be written.
     """
     ordered = _by_value(labels)
-    red, green, blue = zip((0, 0, 0), *map(color_of, ordered), strict=True)
+    red, green, blue = zip((0, 0, 0), *(label.display_color for label in ordered), strict=True)
     colormap = {
         "R": red,
         "G": green,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from volseg.exporting.formats import MESHES, OF_DICOM, Encoding, Format, check_formats
+from volseg.exporting.formats import MESHES, OF_DICOM, Encoding, Format, check_formats, is_flat_picture
 from volseg.image.volume import Label, Mask
 from volseg.io import SeriesSource, Source, read_volume, write_mask
 from volseg.io.written import NO_INPUTS, Inputs, claim
@@ -45,7 +45,7 @@ def write_all(
         OutputError: If it cannot be written.
     """
     check_formats(image, list(paths))
-    if isinstance(image, SeriesSource) and set(paths) & {*OF_DICOM, "png"}:
+    if isinstance(image, SeriesSource) and set(paths) & {*OF_DICOM, "png", "overlay"}:
         from volseg.io.dicom import read_instances
         from volseg.io.dicom.quiet import quiet_dicom
 
@@ -113,7 +113,11 @@ def _write_file(mask: Mask, image: Source, path: Path, form: Format) -> None:
             from volseg.exporting.mesh import write_glb
 
             write_glb(mask, path)
-        case "png":
+        case "overlay" if is_flat_picture(image):
+            from volseg.exporting.overlay import write_overlay
+
+            write_overlay(mask, image, path)
+        case "png" | "overlay" if not is_flat_picture(image):
             from volseg.exporting.preview import write_preview
 
             write_preview(mask, read_volume(image), path)

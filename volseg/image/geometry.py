@@ -8,10 +8,10 @@ exists nowhere else.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import permutations
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +23,9 @@ from volseg.errors import GeometryError
 #: DICOM position of two decimals by less than 0.01 mm. That is 5 % of a voxel of 0.2 mm, and few are finer. What lies
 #: elsewhere lies further off: half a voxel where a program took the edge of a voxel for its centre.
 GRID_TOLERANCE = 0.05
+
+#: In what a grid is measured: millimetres, or, of a picture that states none, its own pixels.
+Unit = Literal["mm", "px"]
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
@@ -86,6 +89,8 @@ class Geometry:
         shape: Voxels along (i, j, k), each at least 1.
         affine: (4, 4) float64, homogeneous voxel index -> RAS+ mm of the voxel's centre. Columns may be oblique and
             sheared (gantry tilt); they must span space.
+        unit: What the affine counts. A picture that states no size has no millimetres: there every length that is
+            called so is in pixels, and whoever shows one says so.
 
     Raises:
         GeometryError: If the shape or the affine is not one a volume can have.
@@ -93,6 +98,7 @@ class Geometry:
 
     shape: tuple[int, int, int]
     affine: NDArray[np.float64]
+    unit: Unit = "mm"
 
     def __post_init__(self) -> None:
         shape = tuple(int(size) for size in self.shape)
@@ -129,6 +135,26 @@ class Geometry:
         affine[:3, :3] = np.asarray(direction, dtype=np.float64) * np.asarray(spacing_mm, dtype=np.float64)
         affine[:3, 3] = origin_mm
         return cls(shape, flip_lps_ras(affine))
+
+    @classmethod
+    def of_picture(
+        cls, columns: int, rows: int, pixel_mm: tuple[float, float] | None = None, *, slices: int = 1
+    ) -> Geometry:
+        """The grid of a picture, as ITK places it: columns run towards L, rows towards P, the first pixel lies at 0.
+
+        Args:
+            columns: Pixels in a row, along i.
+            rows: Pixels in a column, along j.
+            pixel_mm: Distance of columns and of rows; where it is left out, the grid is in pixels.
+            slices: Along k; they are 1 apart, in the unit of the grid.
+        """
+        grid = cls.from_lps((columns, rows, slices), (0, 0, 0), np.eye(3), (*(pixel_mm or (1.0, 1.0)), 1.0))
+        return grid if pixel_mm else replace(grid, unit="px")
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether it has a single slice."""
+        return self.shape[2] == 1
 
     @property
     def lps_affine(self) -> NDArray[np.float64]:
@@ -201,7 +227,7 @@ class Geometry:
             index[old, new] = -1.0 if flip else 1.0
             index[old, 3] = self.shape[old] - 1 if flip else 0.0
         shape = tuple(self.shape[old] for old in order.axes)
-        return Geometry(shape, self.affine @ index)  # type: ignore[arg-type]  # three axes
+        return Geometry(shape, self.affine @ index, self.unit)  # type: ignore[arg-type]  # three axes
 
     def respaced(self, spacing_mm: tuple[float, float, float]) -> Geometry:
         """A grid with the same axes and the same centre, other spacing, and as much of the field of view as fits.
@@ -272,7 +298,7 @@ class Geometry:
         # Voxel n of the new grid lies at old index  first + n * ratio.
         index = np.diag([*(np.asarray(spacing_mm, dtype=np.float64) / np.asarray(self.spacing_mm)), 1.0])
         index[:3, 3] = first
-        return Geometry(shape, self.affine @ index)
+        return Geometry(shape, self.affine @ index, self.unit)
 
     def part(self, box: Sequence[slice]) -> Geometry:
         """The grid of a part that is cut out.
@@ -283,7 +309,7 @@ class Geometry:
         shift = np.eye(4)
         shift[:3, 3] = [side.start for side in box]
         i, j, k = (side.stop - side.start for side in box)
-        return Geometry((i, j, k), self.affine @ shift)
+        return Geometry((i, j, k), self.affine @ shift, self.unit)
 
     def world(self, index: ArrayLike) -> NDArray[np.float64]:
         """(..., 3) voxel indices -> (..., 3) RAS+ mm."""
@@ -324,16 +350,21 @@ class Geometry:
             mine: What lies on this one: "the mask".
             its: What lies on the other.
         """
+        if "px" in (self.unit, other.unit):
+            return f"{mine} has {self}, but {its} has {other}: different grids"
         distance_mm = self.reordered(self.to_canonical).distance_mm(other.reordered(other.to_canonical))
         voxels = distance_mm / min(self.spacing_mm)
-        apart = f", up to {distance_mm:.3g} mm apart ({voxels:.2g} voxels)" if np.isfinite(distance_mm) else ""
+        apart = f", up to {distance_mm:.3g} {self.unit} apart ({voxels:.2g} voxels)" if np.isfinite(distance_mm) else ""
         return f"{mine} has {self}, but {its} has {other}: different grids{apart}"
 
     def is_part_of(self, whole: Geometry) -> bool:
         """Whether this grid was cut out of another one, or reaches beyond it: the same voxels, but not all of them.
 
-        A grid of equal shape that lies whole voxels off is no part: there an origin is wrong.
+        A grid of equal shape that lies whole voxels off is no part: there an origin is wrong. Pictures in pixels all
+        begin at 0, so that nothing tells where in another one lies.
         """
+        if "px" in (self.unit, whole.unit):
+            return False
         part, rest = self.reordered(self.to_canonical), whole.reordered(whole.to_canonical)
         return part.shape != rest.shape and part.first_in(rest) is not None
 
@@ -356,6 +387,8 @@ class Geometry:
         return (i, j, k) if self.matches(Geometry(self.shape, whole.affine @ shift)) else None
 
     def __str__(self) -> str:
+        if self.unit == "px":
+            return "x".join(str(size) for size in self.shape[: 2 if self.is_flat else 3]) + " pixels"
         shape = "x".join(str(size) for size in self.shape)
         spacing = " x ".join(f"{size:.4g}" for size in self.spacing_mm)
         return f"{shape} voxels of {spacing} mm, {self.axis_codes}"

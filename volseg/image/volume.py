@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from volseg.errors import DataError, GeometryError
 from volseg.image.geometry import Geometry
-from volseg.image.terminology import Structure
+from volseg.image.terminology import Structure, default_color
 from volseg.text import is_text
 
 #: The largest label value a mask can hold.
@@ -47,6 +47,18 @@ class Label:
             raise DataError(f"the label of value {self.value} has no name")
         if not is_text(self.name):
             raise DataError(f"label {self.name!r} is no text that a file could hold", hint="give it another name")
+
+    @property
+    def display_color(self) -> tuple[int, int, int]:
+        """The colour it is shown in, (red, green, blue) of 0 to 255.
+
+        Its own, else the one recommended for the structure it marks, else one that depends on its value alone.
+        """
+        if self.color is not None:
+            return self.color
+        if self.structure is not None and self.structure.color is not None:
+            return self.structure.color
+        return default_color(self.value)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +105,7 @@ class Mask:
 
     @property
     def volumes_ml(self) -> dict[str, float]:
-        """Label name -> volume in millilitres, 0 for a label without voxels."""
+        """Label name -> volume in millilitres, 0 for a label without voxels; of pictures in thousands of pixels."""
         import fastremap
 
         values, counts = fastremap.unique(self.array, return_counts=True)

@@ -11,8 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from volseg.model.networks import arranged
+
 #: Processors with 512-bit registers work on this many output channels at once, needed or not.
 _LANES = 16
+_TRANSPOSED = (nn.ConvTranspose2d, nn.ConvTranspose3d)
+_CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, *_TRANSPOSED)
 #: A convolution is packed where that saves at least this share of its multiplications.
 _WORTHWHILE = 0.3
 
@@ -129,8 +133,9 @@ def rewrite(network: nn.Module, channels: int, patch: tuple[int, int, int]) -> n
     """
     lean = copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
     for module in lean.modules():
-        if isinstance(module, nn.Conv3d):
-            module.__class__ = nn.Conv3d  # training guards its gradients; there are none here
+        for plain in (nn.Conv2d, nn.Conv3d):
+            if isinstance(module, plain):
+                module.__class__ = plain  # training guards its gradients; there are none here
     _fold_batch_norms(lean)
     _pack_convolutions(lean, channels, patch)
     return lean
@@ -155,7 +160,7 @@ def rewrite_for_torch(network: nn.Module) -> nn.Module:
             network.set_submodule(name, InstanceNorm3d(module))
         elif isinstance(module, nn.ConvTranspose3d) and _is_packed_faster(module):
             network.set_submodule(name, PackedUpsampling3d(module))
-    return network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # its stub knows only 4D
+    return arranged(network, torch.channels_last_3d)
 
 
 def _fold_batch_norms(network: nn.Module) -> None:
@@ -164,8 +169,8 @@ def _fold_batch_norms(network: nn.Module) -> None:
         if not isinstance(module, nn.Sequential):
             continue
         for (_, one), (name, other) in pairwise(_leaves(module)):
-            if isinstance(one, nn.Conv3d | nn.ConvTranspose3d) and isinstance(other, nn.BatchNorm3d):
-                fused = fuse_conv_bn_eval(one, other, transpose=isinstance(one, nn.ConvTranspose3d))
+            if isinstance(one, _CONVOLUTIONS) and isinstance(other, nn.BatchNorm2d | nn.BatchNorm3d):
+                fused = fuse_conv_bn_eval(one, other, transpose=isinstance(one, _TRANSPOSED))
                 one.weight, one.bias = fused.weight, fused.bias
                 module.set_submodule(name, nn.Identity())
 

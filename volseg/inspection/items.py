@@ -19,7 +19,7 @@ from volseg.io import (
     header_remark,
     image_suffix,
     read_mask,
-    read_volume,
+    read_shown,
 )
 from volseg.io.files import without_root
 
@@ -147,11 +147,13 @@ def _look_at_layers(source: SegmentsSource, name: str, marks: str, root: Path) -
 def _look_at_volume(source: Source, root: Path) -> InspectedItem:
     name, kind = _relative(source.place, root), _kind_of(source)
     try:
-        volume = read_volume(source)
+        volume = read_shown(source)
     except DataError as error:
         return InspectedItem(name, kind, "unusable", without_root(error.explanation, root))
     geometry = volume.geometry
-    remark = "; ".join(text for text in (_doubts(source, geometry), _oddities(volume.array)) if text)
+    remark = "; ".join(
+        text for text in (_doubts(source, geometry), _oddities(volume.array, flat=geometry.unit == "px")) if text
+    )
     status = "odd" if remark else "ok"
     return InspectedItem(name, kind, status, remark, geometry.shape, geometry.spacing_mm, geometry.axis_codes)
 
@@ -171,7 +173,7 @@ def _kind_of(source: Source) -> str:
     return f"DICOM series of {len(source.files)} files" + (f", {source.volume}" if source.volume else "")
 
 
-def _oddities(array: np.ndarray) -> str:
+def _oddities(array: np.ndarray, *, flat: bool) -> str:
     finite = np.isfinite(array)
     remarks = []
     if broken := array.size - int(finite.sum()):
@@ -179,7 +181,7 @@ def _oddities(array: np.ndarray) -> str:
     values = array[finite]
     if values.size and values.min() == values.max():
         remarks.append(f"every voxel is {values.flat[0]:g}")
-    if 1 in array.shape[1:]:
+    if 1 in array.shape[1:] and not flat:
         remarks.append("only one voxel along an axis")
     return "; ".join(remarks)
 

@@ -10,10 +10,10 @@ from volseg.config.reading import AS_STATED, ReadingRules
 from volseg.errors import DataError
 from volseg.io.archives import is_archive, members
 from volseg.io.companions import companion
-from volseg.io.images import file_source, image_suffix
+from volseg.io.images import PROBABILITIES_SUFFIX, VOLUME_SUFFIXES, file_source, image_suffix, is_picture
 from volseg.io.readable import check_there, special_kind
 from volseg.io.signatures import concerns_dicom
-from volseg.io.source import Discovery, SegmentsSource, SeriesSource, SetAside, Source
+from volseg.io.source import Discovery, FileSource, SegmentsSource, SeriesSource, SetAside, Source
 from volseg.progress import Progress, ignore_progress
 
 #: Why a file of an archive is not used.
@@ -39,26 +39,36 @@ def discover(root: Path, progress: Progress = ignore_progress, *, rules: Reading
     check_there(root)
     root = stands_for(root)
     images: list[Source] = []
+    pictures: list[Path] = []
     segments: list[SegmentsSource] = []
     candidates: list[Path] = []
     set_aside: list[SetAside] = []
     for path in _files_of(root, set_aside):
-        if image_suffix(path):
+        if is_picture(path):
+            pictures.append(path)
+        elif image_suffix(path):
             _sort_in(path, rules, images, segments, set_aside)
         elif not _belongs_to_header(path):
             candidates.append(path)
+    ignored = len(candidates)
     if not any(map(concerns_dicom, candidates)):
         if candidates:
             progress("scan", len(candidates), len(candidates))
-        return Discovery(
-            tuple(sorted(images, key=_order)), _by_path(set_aside), len(candidates), tuple(sorted(segments, key=_order))
-        )
-    from volseg.io.dicom import scan_dicom
+    else:
+        from volseg.io.dicom import scan_dicom
 
-    scan = scan_dicom(candidates, progress, fill_gaps=rules.allow_gaps)
-    sources = sorted([*images, *scan.series], key=_order)
-    marked = tuple(sorted([*segments, *scan.segments], key=_order))
-    return Discovery(tuple(sources), _by_path([*set_aside, *scan.set_aside]), scan.ignored, marked)
+        scan = scan_dicom(candidates, progress, fill_gaps=rules.allow_gaps)
+        images += scan.series
+        segments += scan.segments
+        set_aside += scan.set_aside
+        ignored = scan.ignored
+    if segments or any(map(_is_a_volume, (source.place for source in images))):
+        ignored += len(pictures)  # previews of volumes, icons of viewers, photographs of a screen
+    else:
+        images += [FileSource(path, rules=rules.of_files) for path in pictures]
+    return Discovery(
+        tuple(sorted(images, key=_order)), _by_path(set_aside), ignored, tuple(sorted(segments, key=_order))
+    )
 
 
 def _sort_in(
@@ -77,12 +87,23 @@ def _sort_in(
 
 
 def image_files(root: Path) -> dict[Path, list[Path]]:
-    """The image files below a folder, by their names alone: folder -> files; nothing is opened."""
-    found: dict[Path, list[Path]] = {}
+    """The image files below a folder, by their names alone: folder -> files; nothing is opened.
+
+    Pictures count where there are no volumes.
+    """
+    volumes: dict[Path, list[Path]] = {}
+    pictures: dict[Path, list[Path]] = {}
     for path in _walk(root, []):
         if image_suffix(path):
-            found.setdefault(path.parent, []).append(path)
-    return found
+            (pictures if is_picture(path) else volumes).setdefault(path.parent, []).append(path)
+    if any(_is_a_volume(path) for paths in volumes.values() for path in paths):
+        return volumes
+    return {folder: [*volumes.get(folder, []), *pictures.get(folder, [])] for folder in {**volumes, **pictures}}
+
+
+def _is_a_volume(path: Path) -> bool:
+    """Whether pictures beside a file are not meant; beside a picture's probabilities, which only NIfTI holds, it is."""
+    return not path.name.lower().endswith(PROBABILITIES_SUFFIX)
 
 
 def stands_for(path: Path) -> Path:
@@ -117,7 +138,7 @@ def _files_of(root: Path, set_aside: list[SetAside]) -> Iterator[Path]:
             continue
         try:
             for member in members(path):
-                if image_suffix(member) or member.suffix.lower() == path.suffix.lower():
+                if member.name.lower().endswith((*VOLUME_SUFFIXES, path.suffix.lower())):
                     set_aside.append(SetAside(member, UNPACK))
                 else:
                     yield member

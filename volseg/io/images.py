@@ -10,7 +10,7 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.config.reading import AS_STATED, GeometryChoice, ReadingRules
+from volseg.config.reading import AS_IT_IS, AS_STATED, FileRules, GeometryChoice, ReadingRules
 from volseg.errors import ConfigError, DataError
 from volseg.image.geometry import Geometry
 from volseg.image.naming import values_by_name
@@ -20,10 +20,14 @@ from volseg.io.record import Role
 from volseg.io.source import FileSource, MasksSource, SegmentsSource, SeriesSource, Source
 
 #: What is recognised as an image by its name; DICOM is recognised by its content.
-IMAGE_SUFFIXES = (".nii.gz", ".nii", ".hdr", ".nrrd", ".nhdr", ".mha", ".mhd")
+VOLUME_SUFFIXES = (".nii.gz", ".nii", ".hdr", ".nrrd", ".nhdr", ".mha", ".mhd")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".bmp")
+IMAGE_SUFFIXES = (*VOLUME_SUFFIXES, *PICTURE_SUFFIXES)
 #: What is written.
 _NIFTI = {".nii", ".nii.gz", ".hdr"}
-WRITTEN_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
+WRITTEN_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".png")
+#: How the name of a file of probabilities ends.
+PROBABILITIES_SUFFIX = ".probabilities.nii.gz"
 #: What to do about a file of several volumes.
 _ONE_IMAGE = "split it, or describe its volumes as channels in a dataset.json"
 _ONE_MASK = (
@@ -39,8 +43,8 @@ def file_source(path: Path, rules: ReadingRules = AS_STATED) -> FileSource | Seg
     if path.suffix.lower() in {".nrrd", ".nhdr"} and not special_kind(path):
         from volseg.io.seg_nrrd import segments_in
 
-        return segments_in(path) or FileSource(path)
-    return FileSource(path, geometry=rules.geometry)
+        return segments_in(path) or FileSource(path, rules=rules.of_files)
+    return FileSource(path, rules=rules.of_files)
 
 
 def image_suffix(path: Path) -> str:
@@ -49,6 +53,11 @@ def image_suffix(path: Path) -> str:
     if not name.endswith(IMAGE_SUFFIXES):
         return ""
     return next(suffix for suffix in IMAGE_SUFFIXES if name.endswith(suffix))
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file is a picture by its name, and not of a format for volumes."""
+    return path.name.lower().endswith(PICTURE_SUFFIXES)
 
 
 def read_volume(source: Source) -> Volume:
@@ -64,15 +73,54 @@ def read_volume(source: Source) -> Volume:
         DataError: If it is damaged or is no single 3D volume.
         GeometryError: If it does not say where its voxels lie.
     """
+    return read_channels([source])[0]
+
+
+def read_channels(sources: Sequence[Source]) -> list[Volume]:
+    """Read several images; a file that several are parts of is read once. See `read_volume`."""
+    files: dict[tuple[Path, FileRules], tuple[NDArray[np.generic], Geometry]] = {}
+    volumes = []
+    for source in sources:
+        if not isinstance(source, FileSource):
+            volumes.append(_read_other(source))
+            continue
+        key = source.path, source.rules
+        files[key] = files.get(key) or _read_file(source)
+        array, geometry = _frame(source, *files[key])
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, as if the file had it so
+            volumes.append(Volume(np.asarray(array, dtype=np.float32)[np.newaxis], geometry))
+    return volumes
+
+
+def read_shown(source: Source) -> Volume:
+    """Read an image to look at it: a colour picture in its three channels, of all else the channel that is meant.
+
+    Raises:
+        DataError: If it is damaged.
+        GeometryError: If it does not say where its voxels lie.
+    """
+    if isinstance(source, FileSource) and is_picture(source.path):
+        array, geometry = _read_file(source)
+        return Volume(np.asarray(array[: 3 if len(array) >= 3 else 1], dtype=np.float32), geometry)
+    return read_volume(source)
+
+
+def _read_other(source: SeriesSource | SegmentsSource | MasksSource) -> Volume:
     if isinstance(source, SegmentsSource | MasksSource):
         raise DataError(f"{source} marks structures in images, it is no image", hint="give the images themselves")
-    if isinstance(source, SeriesSource):
-        from volseg.io.dicom import read_series
+    from volseg.io.dicom import read_series
 
-        return read_series(source)
-    array, geometry = _read_frame(source)
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, as if the file had it so
-        return Volume(np.asarray(array, dtype=np.float32)[np.newaxis], geometry)
+    return read_series(source)
+
+
+def read_grid(source: Source) -> Geometry:
+    """Read on which grid an image lies, whatever channels it has.
+
+    Raises:
+        DataError: If it is damaged.
+        GeometryError: If it does not say where its voxels lie.
+    """
+    return _read_file(source)[1] if isinstance(source, FileSource) else read_volume(source).geometry
 
 
 def read_mask(source: Source, labels: Sequence[Label] = (), on: Geometry | None = None) -> Mask:
@@ -105,9 +153,9 @@ def read_mask(source: Source, labels: Sequence[Label] = (), on: Geometry | None 
             volume = read_volume(source)
             array, geometry = volume.array[0], volume.geometry
         case FileSource():
-            array, geometry = _read_frame(source, _ONE_MASK)
-            step = _value_step(source) if np.issubdtype(array.dtype, np.floating) else 0.0
-            values = label_values(array, source, step)
+            values, geometry = _read_values(source, labels)
+            if source.rules.values == "objects":
+                values = _as_one_label(values, source, labels)
             if source.labels:
                 return named_mask(Mask(values, geometry, source.labels), labels)
             return Mask(values, geometry, tuple(labels))
@@ -173,7 +221,7 @@ def read_probabilities(path: Path, choice: GeometryChoice | None = None) -> tupl
         DataError: If it is damaged, or a voxel is not from 0 to 1.
         GeometryError: If it does not say where its voxels lie.
     """
-    array, geometry = _read_file(FileSource(path, geometry=choice))
+    array, geometry = _read_file(FileSource(path, rules=FileRules(geometry=choice)))
     shares = np.moveaxis(np.asarray(array, np.float32), 0, -1)
     if not (shares.min() >= -_ROUNDING and shares.max() <= 1 + _ROUNDING):
         raise DataError(
@@ -242,16 +290,20 @@ def header_remark(source: Source) -> str:
         return ""
     from volseg.io import nifti
 
-    return nifti.header_remark(source.path, source.geometry)
+    return nifti.header_remark(source.path, source.rules.geometry)
 
 
-def frame_count(path: Path) -> int:
-    """How many 3D volumes a file holds, by its header.
+def frame_count(path: Path, rules: FileRules = AS_IT_IS) -> int:
+    """How many 3D volumes a file holds, or channels a picture has, by its header.
 
     Raises:
         DataError: If it is damaged.
     """
     check_file(path)
+    if is_picture(path):
+        from volseg.io.pictures import channel_count
+
+        return channel_count(path, rules)
     count: int = _library(path).frame_count(path)
     return count
 
@@ -262,6 +314,10 @@ def _library(path: Path) -> ModuleType:
         from volseg.io import nifti
 
         return nifti
+    if is_picture(path):
+        from volseg.io import pictures
+
+        return pictures
     from volseg.io import itk
 
     return itk
@@ -287,14 +343,51 @@ def _read_file(source: FileSource) -> tuple[NDArray[np.generic], Geometry]:
     check_file(path)
     if not image_suffix(path):
         raise DataError(f"{path} is no image volseg can read", hint=f"it reads {', '.join(IMAGE_SUFFIXES)} and DICOM")
-    library = _library(path)
-    given = [source.geometry] if image_suffix(path) in _NIFTI else []
-    content: tuple[NDArray[np.generic], Geometry] = library.read_array(path, *given)
+    given: list[object] = []
+    if image_suffix(path) in _NIFTI:
+        given = [source.rules.geometry]
+    elif is_picture(path):
+        given = [source.rules]
+    content: tuple[NDArray[np.generic], Geometry] = _library(path).read_array(path, *given)
     return content
 
 
-def _read_frame(source: FileSource, hint: str = _ONE_IMAGE) -> tuple[NDArray[np.generic], Geometry]:
-    array, geometry = _read_file(source)
+def _read_values(source: FileSource, labels: Sequence[Label]) -> tuple[NDArray[np.unsignedinteger], Geometry]:
+    if is_picture(source.path):
+        from volseg.io.pictures import read_values
+
+        check_file(source.path)
+        pixels, geometry = read_values(source.path, source.rules, labels)
+        return label_values(pixels, source), geometry
+    array, geometry = _frame(source, *_read_file(source), _ONE_MASK)
+    step = _value_step(source) if np.issubdtype(array.dtype, np.floating) else 0.0
+    return label_values(array, source, step), geometry
+
+
+def _as_one_label(
+    values: NDArray[np.unsignedinteger], source: FileSource, labels: Sequence[Label]
+) -> NDArray[np.unsignedinteger]:
+    """Numbers of objects -> the value of the label that all of them have.
+
+    Raises:
+        DataError: If there are several labels.
+    """
+    if len(labels) > 1:
+        raise DataError(
+            f"{source} holds numbers of objects, and nothing says which of {len(labels)} labels each has",
+            hint="list the one label in data.labels, or leave out data.values",
+        )
+    value = labels[0].value if labels else 1
+    return np.where(values > 0, value, 0).astype(np.uint8 if value <= 255 else np.uint16)
+
+
+def _frame(
+    source: FileSource, array: NDArray[np.generic], geometry: Geometry, hint: str = _ONE_IMAGE
+) -> tuple[NDArray[np.generic], Geometry]:
+    if is_picture(source.path):
+        from volseg.io.pictures import frame_of
+
+        return frame_of(array, source.frame, source.path), geometry
     if source.frame is None and len(array) != 1:
         raise DataError(
             f"{source.path} is 4D: it holds {len(array)} volumes of {geometry}, not one",
@@ -311,8 +404,8 @@ def _read_frame(source: FileSource, hint: str = _ONE_IMAGE) -> tuple[NDArray[np.
 
 def _writing_library(path: Path) -> ModuleType:
     """The module that writes files of the path's suffix."""
-    if image_suffix(path) not in WRITTEN_SUFFIXES:
+    if not path.name.lower().endswith(WRITTEN_SUFFIXES):
         raise ConfigError(
-            f"cannot write {path}: no format is known by that name", hint="use .nii.gz, .nii, .nrrd or .mha"
+            f"cannot write {path}: no format is known by that name", hint="use .nii.gz, .nii, .nrrd, .mha or .png"
         )
     return _library(path)

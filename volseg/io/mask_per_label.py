@@ -44,10 +44,10 @@ def read_masks(source: MasksSource, labels: Sequence[Label] = ()) -> Mask:
             f"no mask in {source.folder} is called by a label: there are {_some(source.names)}",
             hint="say in data.segments which name is which label",
         )
-    first = read_mask(FileSource(chosen[0][1], geometry=source.geometry))
+    first = read_mask(FileSource(chosen[0][1], rules=source.rules))
     found: dict[int, NDArray[np.bool_]] = {}
     for value, path in chosen:
-        where = _read_binary(FileSource(path, geometry=source.geometry), first.geometry)
+        where = _read_binary(FileSource(path, rules=source.rules), first.geometry)
         found[value] = found[value] | where if value in found else where
     return Mask(_painted(found, source), first.geometry, tuple(labels))
 

@@ -273,7 +273,7 @@ def _fits_a_qform(geometry: Geometry) -> bool:
 
 def _placed_like(image: nib.Nifti1Image, geometry: Geometry, source: FileSource) -> nib.Nifti1Image:
     """An image with all that the header of another file on the same grid says of where it lies."""
-    if _placed(source.path, source.geometry).geometry.distance_mm(geometry) > _COPIED_MM:
+    if _placed(source.path, source.rules.geometry).geometry.distance_mm(geometry) > _COPIED_MM:
         return image
     raw = _whole_header(source.path)
     header = image.header

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from volseg.config import known_modality
-from volseg.config.reading import GeometryChoice
+from volseg.config.reading import AS_IT_IS, FileRules
 from volseg.image.volume import Label
 from volseg.io.archives import open_stored
 from volseg.io.companions import companion
@@ -19,21 +19,22 @@ from volseg.io.readable import unreadable
 
 @dataclass(frozen=True)
 class FileSource:
-    """One image file: NIfTI, NRRD or MetaImage.
+    """One image file: NIfTI, NRRD, MetaImage, or a picture.
 
     Attributes:
         path: The file.
-        frame: Which 3D volume of a 4D file is meant, from 0; None for a file that must hold exactly one.
+        frame: Which 3D volume of a 4D file is meant, or which channel of a picture, from 0; None for a file that must
+            hold exactly one.
         labels: What the values of a label map mean, where something beside it says so; which file is meant does not
             depend on it.
-        geometry: What is right of a NIfTI header that contradicts itself; None where that is refused.
+        rules: How it is read where it leaves a choice.
         modality: What kind of image it is, in DICOM's word, where what lists it says so; empty where nothing does.
     """
 
     path: Path
     frame: int | None = None
     labels: tuple[Label, ...] = field(default=(), compare=False)
-    geometry: GeometryChoice | None = None
+    rules: FileRules = AS_IT_IS
     modality: str = field(default="", compare=False)
 
     @property
@@ -166,12 +167,12 @@ class MasksSource:
     Attributes:
         folder: Where they lie.
         masks: What is marked, and the file that marks it, in the order of the names.
-        geometry: What is right of NIfTI headers that contradict themselves; None where that is refused.
+        rules: How each is read where it leaves a choice.
     """
 
     folder: Path
     masks: tuple[tuple[str, Path], ...]
-    geometry: GeometryChoice | None = None
+    rules: FileRules = AS_IT_IS
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -181,7 +182,7 @@ class MasksSource:
     @property
     def each(self) -> tuple[FileSource, ...]:
         """The masks one by one."""
-        return tuple(FileSource(path, geometry=self.geometry) for _, path in self.masks)
+        return tuple(FileSource(path, rules=self.rules) for _, path in self.masks)
 
     @property
     def place(self) -> Path:
@@ -232,15 +233,20 @@ def digest(sources: Iterable[Source], settings: str) -> str:
 def _part(source: Source) -> str:
     """What of the files is meant."""
     match source:
-        case FileSource(frame=frame, labels=labels, geometry=geometry):
+        case FileSource(frame=frame, labels=labels, rules=rules):
             stated = (f"{label.value}={label.name}" for label in labels)
-            return " ".join([str(frame), *stated, *([geometry] if geometry else [])])
+            return " ".join([str(frame), *stated, *_chosen(rules)])
         case SeriesSource(frames=frames, fill_gaps=fill_gaps):
             return f"series {frames} {fill_gaps}"
         case SegmentsSource(series=series):
             return f"segments on {series.series_uid if series else None}"
-        case MasksSource(masks=masks, geometry=geometry):
-            return f"masks {[(name, path.name) for name, path in masks]} {geometry}"
+        case MasksSource(masks=masks, rules=rules):
+            return f"masks {[(name, path.name) for name, path in masks]} {' '.join(_chosen(rules)) or None}"
+
+
+def _chosen(rules: FileRules) -> list[str]:
+    """What is not left to the file."""
+    return [str(choice) for choice in rules.model_dump(exclude_defaults=True).values()]
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from volseg.errors import CheckpointError, ConfigError
 from volseg.io.files import atomic_path
 from volseg.model.files import COARSE_FOLDER, PARTS_FOLDER, model_files, previous_folder
 from volseg.model.identity import fingerprint
-from volseg.model.networks import build_network, check_divisible
+from volseg.model.networks import arranged, build_network, check_divisible
 from volseg.model.usual_volumes import VolumeRange
 from volseg.version import __version__
 
@@ -89,8 +89,7 @@ class TrainedNetwork:
         except RuntimeError as error:
             why = _first_lines(error)
             raise CheckpointError(f"{self.origin}: the weights do not fit the network: {why}", hint=_ANOTHER) from error
-        layout = torch.channels_last_3d
-        network.to(self.device, memory_format=layout)  # type: ignore[call-overload]  # its stub knows only 4D
+        arranged(network, torch.channels_last_3d, self.device)
         return network.eval()
 
     @cached_property

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from volseg.config import MIXED, UNKNOWN, Config, IntensityRange
 from volseg.config.section import AXES
+from volseg.image.geometry import Unit
 from volseg.image.intensities import DARK_HU, Intensities
 from volseg.image.volume import Volume
 
@@ -28,11 +29,13 @@ class ImageTraits:
         modalities: Per channel what it states, in DICOM's words; empty where it does not.
         intensities: Per channel.
         spacing_mm: Voxel size along R, A, S.
+        unit: What it is measured in.
     """
 
     modalities: tuple[str, ...]
     intensities: tuple[Intensities, ...]
     spacing_mm: tuple[float, float, float]
+    unit: Unit = "mm"
 
     @classmethod
     def of(cls, volume: Volume, modalities: Sequence[str] = ()) -> ImageTraits:
@@ -47,6 +50,7 @@ class ImageTraits:
             tuple(modalities) or ("",) * len(volume.array),
             tuple(Intensities.of(order.apply(channel)) for channel in volume.array),
             volume.geometry.reordered(order).spacing_mm,
+            volume.geometry.unit,
         )
 
 
@@ -68,6 +72,8 @@ def mismatches(traits: ImageTraits, config: Config) -> list[str]:
         difference = _other_modality(stated, modality) or _other_values(seen, stated, modality, trained)
         if difference:
             found.append(difference if len(config.data.channels) == 1 else f"{name}: {difference}")
+    if traits.unit != config.data.unit:
+        return [*found, f"it is measured in {traits.unit}, the training cases were in {config.data.unit}"]
     return found + _other_spacing(traits.spacing_mm, config)
 
 

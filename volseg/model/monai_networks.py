@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from volseg.config import AttentionUnet, DynUNet, NetworkConfig, SegResNet, SwinUNETR, UNet, VNet
+from volseg.config import AttentionUnet, DimensionalConfig, DynUNet, NetworkConfig, SegResNet, SwinUNETR, UNet, VNet
 
 #: Features of MONAI's V-Net at full resolution.
 _VNET_FEATURES = 16
@@ -36,12 +36,13 @@ def statement_of(config: NetworkConfig, channels: int, outputs: int) -> Statemen
     Returns:
         The statement; None if MONAI has no class of that network.
     """
-    ends = {"spatial_dims": 3, "in_channels": channels, "out_channels": outputs}
+    dimensions = config.dimensions if isinstance(config, DimensionalConfig) else 3
+    ends = {"spatial_dims": dimensions, "in_channels": channels, "out_channels": outputs}
     match config:
         case UNet():
             own: dict[str, Any] = {
                 "channels": config.channels,
-                "strides": config.strides,
+                "strides": tuple(stride[-dimensions:] for stride in config.strides),
                 "num_res_units": config.residual_units,
                 "norm": config.norm,
                 "dropout": config.dropout,
@@ -71,7 +72,7 @@ def statement_of(config: NetworkConfig, channels: int, outputs: int) -> Statemen
             }
         case SwinUNETR():
             own = {"feature_size": config.feature_size}
-        case VNet(filters=filters) if filters == _VNET_FEATURES and filters % channels == 0:
+        case VNet(filters=filters, design="monai") if filters == _VNET_FEATURES and filters % channels == 0:
             own = {
                 "dropout_prob_down": config.dropout or None,
                 "dropout_prob_up": (config.dropout or None, config.dropout),

@@ -12,13 +12,50 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from volseg.config import AttentionUnet, BlockUNetConfig, DynUNet, NetworkConfig, SegResNet, SwinUNETR, UNet, VNet
+from volseg.config import (
+    FCN,
+    AttentionUnet,
+    BlockUNetConfig,
+    DeepLab,
+    DimensionalConfig,
+    DynUNet,
+    EncodedConfig,
+    EncoderUNet,
+    NetworkConfig,
+    SegResNet,
+    SwinUNETR,
+    UNet,
+    VNet,
+)
 from volseg.errors import ConfigError
+from volseg.model import deeplab, encoder_unet, fcn
+from volseg.model.encoders.pretrained import load_pretrained
 from volseg.model.monai_networks import statement_of
 from volseg.model.unets import BlockUNet
 
 
-class GuardedConv3d(nn.Conv3d):
+class Planes(nn.Module):
+    """A network of two dimensions, which sees each plane of a volume by itself.
+
+    Args:
+        network: (B, C, A, S) -> (B, outputs, A, S).
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, volume: Tensor) -> Tensor:
+        """(B, C, R, A, S) -> (B, outputs, R, A, S)."""
+        batch, channels, planes, *size = volume.shape
+        if planes == 1:
+            alone: Tensor = self.network(volume.squeeze(2)).unsqueeze(2)
+            return alone
+        answers: Tensor = self.network(volume.transpose(1, 2).reshape(batch * planes, channels, *size))
+        return answers.reshape(batch, planes, -1, *size).transpose(1, 2)
+
+
+class _Guarded:
     """A convolution that leaves bf16 on the CPU where its weight gradient would be undefined.
 
     With PyTorch 2.13 on CPUs that multiply bf16, the weight gradient of a bf16 convolution is wrong, often not even
@@ -26,13 +63,23 @@ class GuardedConv3d(nn.Conv3d):
     of V-Net below 5 voxels). Forward results and input gradients are right.
     """
 
+    kernel_size: tuple[int, ...]
+
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  PyTorch's name
         """Convolve, in float32 where bf16 cannot be trusted."""
         narrow = any(size < kernel for size, kernel in zip(input.shape[2:], self.kernel_size, strict=True))
         if narrow and torch.is_grad_enabled() and input.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
             with torch.autocast("cpu", enabled=False):
-                return super().forward(input.float())
-        return super().forward(input)
+                return super().forward(input.float())  # type: ignore[misc]
+        return super().forward(input)  # type: ignore[misc]
+
+
+class GuardedConv3d(_Guarded, nn.Conv3d):
+    """A convolution of volumes whose weight gradients are right."""
+
+
+class GuardedConv2d(_Guarded, nn.Conv2d):
+    """A convolution of planes whose weight gradients are right."""
 
 
 def build_network(config: NetworkConfig, channels: int, outputs: int) -> nn.Module:
@@ -51,12 +98,30 @@ def build_network(config: NetworkConfig, channels: int, outputs: int) -> nn.Modu
             network: nn.Module = BlockUNet(config, channels, outputs)
         case VNet():
             network = _build_vnet(config, channels, outputs)
+        case EncoderUNet():
+            network = encoder_unet.EncoderUNet(config, channels, outputs)
+        case FCN():
+            network = fcn.FCN(config, channels, outputs)
+        case DeepLab():
+            network = deeplab.DeepLab(config, channels, outputs)
         case _:
             network = _build_with_monai(config, channels, outputs)
     for module in network.modules():
         if type(module) is nn.Conv3d:
             module.__class__ = GuardedConv3d  # same parameters and state, another forward
-    return network
+        elif type(module) is nn.Conv2d:
+            module.__class__ = GuardedConv2d
+    return Planes(network) if isinstance(config, DimensionalConfig) and config.dimensions == 2 else network
+
+
+def begin_with_pretrained(network: nn.Module, config: NetworkConfig) -> None:
+    """Let the encoder of a network begin with the weights that its configuration names, if it names any.
+
+    Raises:
+        CheckpointError: If the file cannot be read, or its weights are not those of the encoder.
+    """
+    if isinstance(config, EncodedConfig) and config.encoder.weights is not None:
+        load_pretrained(network.get_submodule("network.encoder"), config.encoder)  # type: ignore[arg-type]
 
 
 def _build_with_monai(config: NetworkConfig, channels: int, outputs: int) -> nn.Module:
@@ -79,13 +144,16 @@ def patch_divisor(config: NetworkConfig) -> tuple[int, int, int]:
             r, a, s = (math.prod(stride[axis] for stride in strides) for axis in range(3))
             return r, a, s
         case VNet():
-            return 16, 16, 16
+            step = 16
         case SegResNet(blocks_down=blocks):
-            return (2 ** (len(blocks) - 1),) * 3
+            step = 2 ** (len(blocks) - 1)
         case AttentionUnet(channels=channels):
-            return (2 ** (len(channels) - 1),) * 3
-        case SwinUNETR():
-            return 32, 32, 32
+            step = 2 ** (len(channels) - 1)
+        case SwinUNETR() | EncoderUNet() | FCN():
+            step = 32
+        case DeepLab(stride=stride):
+            step = stride
+    return config.over_planes((step, step, step))
 
 
 def check_divisible(network: NetworkConfig, sizes: Sequence[int], key: str, what: str, hint: str) -> None:
@@ -111,13 +179,18 @@ def check_divisible(network: NetworkConfig, sizes: Sequence[int], key: str, what
 
 
 def _build_vnet(config: VNet, channels: int, outputs: int) -> nn.Module:
-    from volseg.model.vnet import VNetOfWidth
+    from volseg.model.vnet import MonaiVNet, PaperVNet
 
     features = config.filters
     # V-Net repeats its input to as many features; any number that does not divide them is mixed into them first.
     divides = features % channels == 0
-    network = VNetOfWidth(features, channels if divides else features, outputs, config.dropout)
-    return network if divides else nn.Sequential(nn.Conv3d(channels, features, kernel_size=1), network)
+    inputs = channels if divides else features
+    if config.design == "paper":
+        network: nn.Module = PaperVNet(config, inputs, outputs)
+    else:
+        network = MonaiVNet(features, inputs, outputs, config.dropout, config.dimensions)
+    mix = nn.Conv3d if config.dimensions == 3 else nn.Conv2d
+    return network if divides else nn.Sequential(mix(channels, features, kernel_size=1), network)
 
 
 def choose_precision(precision: str, device: torch.device) -> torch.dtype:
@@ -148,6 +221,13 @@ def choose_precision(precision: str, device: torch.device) -> torch.dtype:
     # A processor may be told to do without (ATEN_CPU_CAPABILITY): then bf16 is imitated, and a hundred times slower.
     used = torch.backends.cpu.get_cpu_capability() == "AVX512"
     return torch.bfloat16 if supported and used else torch.float32
+
+
+def arranged(network: nn.Module, layout: torch.memory_format, device: torch.device | None = None) -> nn.Module:
+    """Bring the weights of a network into a memory format for volumes, and to a device; of planes, into its like."""
+    if layout is torch.channels_last_3d and isinstance(network, Planes):
+        layout = torch.channels_last
+    return network.to(device, memory_format=layout)  # type: ignore[call-overload]
 
 
 def choose_memory_format(memory_format: str, device: torch.device) -> torch.memory_format:

@@ -1,34 +1,141 @@
-"""MONAI's V-Net with as many features as are asked for; its own are fixed."""
+"""V-Net: as the paper has it, and as MONAI has it with as many features as are asked for.
+
+    image -> five stages down, each at half the resolution of the one before -> four stages up -> logits
+
+A stage is a few convolutions of 5 x 5 x 5 to whose result its input is added (Milletari, Navab and Ahmadi 2016, "V-Net:
+Fully Convolutional Neural Networks for Volumetric Medical Image Segmentation", arXiv 1606.04797, figure 2 and table 1).
+"""
 
 from __future__ import annotations
 
+import torch
 from monai.networks.nets import VNet
 from monai.networks.nets.vnet import DownTransition, InputTransition, OutputTransition, UpTransition
-from torch import nn
+from torch import Tensor, nn
+
+from volseg.config import VNet as VNetConfig
 
 _ACTIVATION = ("elu", {"inplace": True})
+#: Convolutions of each stage, from the finest down, and of each on the way up, from the deepest.
+_DOWN, _UP = (1, 2, 3, 3, 3), (3, 3, 2, 1)
+_KERNEL, _STEP = 5, 2
 
 
-class VNetOfWidth(VNet):  # type: ignore[misc]  # MONAI ships no types
-    """A V-Net; with the 16 features of the paper (Milletari et al. 2016) it is MONAI's, random weights included.
+class MonaiVNet(VNet):  # type: ignore[misc]  # MONAI ships no types
+    """MONAI's V-Net of any width; with 16 features it is MONAI's own, random weights included.
 
     Args:
         features: At full resolution, twice as many on each level below; a multiple of `channels`.
         channels: Of the image.
         outputs: Logits per voxel.
         dropout: Share of the features that are left out in training, in the deeper levels.
+        dimensions: 2 or 3.
     """
 
-    def __init__(self, features: int, channels: int, outputs: int, dropout: float) -> None:
+    def __init__(self, features: int, channels: int, outputs: int, dropout: float, dimensions: int = 3) -> None:
         nn.Module.__init__(self)  # MONAI's would build parts of its own width
-        down, up = dropout or None, (dropout or None, dropout)
-        self.in_tr = InputTransition(3, channels, features, _ACTIVATION)
-        self.down_tr32 = DownTransition(3, features, 1, _ACTIVATION)
-        self.down_tr64 = DownTransition(3, 2 * features, 2, _ACTIVATION)
-        self.down_tr128 = DownTransition(3, 4 * features, 3, _ACTIVATION, dropout_prob=down)
-        self.down_tr256 = DownTransition(3, 8 * features, 2, _ACTIVATION, dropout_prob=down)
-        self.up_tr256 = UpTransition(3, 16 * features, 16 * features, 2, _ACTIVATION, dropout_prob=up)
-        self.up_tr128 = UpTransition(3, 16 * features, 8 * features, 2, _ACTIVATION, dropout_prob=up)
-        self.up_tr64 = UpTransition(3, 8 * features, 4 * features, 1, _ACTIVATION)
-        self.up_tr32 = UpTransition(3, 4 * features, 2 * features, 1, _ACTIVATION)
-        self.out_tr = OutputTransition(3, 2 * features, outputs, _ACTIVATION)
+        down, up, d = dropout or None, (dropout or None, dropout), dimensions
+        self.in_tr = InputTransition(d, channels, features, _ACTIVATION)
+        self.down_tr32 = DownTransition(d, features, 1, _ACTIVATION)
+        self.down_tr64 = DownTransition(d, 2 * features, 2, _ACTIVATION)
+        self.down_tr128 = DownTransition(d, 4 * features, 3, _ACTIVATION, dropout_prob=down)
+        self.down_tr256 = DownTransition(d, 8 * features, 2, _ACTIVATION, dropout_prob=down)
+        self.up_tr256 = UpTransition(d, 16 * features, 16 * features, 2, _ACTIVATION, dropout_prob=up)
+        self.up_tr128 = UpTransition(d, 16 * features, 8 * features, 2, _ACTIVATION, dropout_prob=up)
+        self.up_tr64 = UpTransition(d, 8 * features, 4 * features, 1, _ACTIVATION)
+        self.up_tr32 = UpTransition(d, 4 * features, 2 * features, 1, _ACTIVATION)
+        self.out_tr = OutputTransition(d, 2 * features, outputs, _ACTIVATION)
+
+
+class PaperVNet(nn.Module):
+    """V-Net as in the paper; only what follows convolutions beside PReLU may be added to it.
+
+    Args:
+        config: Features, normalisation and dropout.
+        channels: Of the image; a divisor of the features, as it is repeated to as many.
+        outputs: Logits per voxel.
+    """
+
+    def __init__(self, config: VNetConfig, channels: int, outputs: int) -> None:
+        super().__init__()
+        widths = [config.filters * 2**level for level in range(len(_DOWN))]
+        self.repeats = config.filters // channels
+        self.down = nn.ModuleList()  # from one stage to the next
+        self.encoder = nn.ModuleList([_Stage(config, channels, widths[0], _DOWN[0])])
+        for before, width, convolutions in zip(widths, widths[1:], _DOWN[1:], strict=False):
+            self.down.append(_layer(config, before, width, _STEP, _STEP))
+            self.encoder.append(_Stage(config, width, width, convolutions))
+        self.up, self.decoder = nn.ModuleList(), nn.ModuleList()
+        below = widths[-1]
+        for width, convolutions in zip(reversed(widths[:-1]), _UP, strict=True):
+            self.up.append(_layer(config, below, width, _STEP, _STEP, transposed=True))
+            self.decoder.append(_Stage(config, 2 * width, 2 * width, convolutions))
+            below = 2 * width
+        self.dropout = nn.Dropout(config.dropout)
+        self.head = _convolution(config)(below, outputs, kernel_size=1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, channels, ...) -> (B, outputs, ...)."""
+        first, *stages = self.encoder
+        features = first(image, image.repeat_interleave(self.repeats, dim=1))
+        levels = [features]
+        for shrink, stage in zip(self.down, stages, strict=True):
+            features = shrink(features)
+            features = stage(features, features)
+            levels.append(features)
+        features = self.dropout(levels.pop())
+        for enlarge, stage, skip in zip(self.up, self.decoder, reversed(levels), strict=True):
+            features = torch.cat((enlarge(features), skip), dim=1)
+            features = stage(features, features)
+        logits: Tensor = self.head(features)
+        return logits
+
+
+class _Stage(nn.Module):
+    """Convolutions, each with its PReLU; the last one's comes after the input was added."""
+
+    def __init__(self, config: VNetConfig, inputs: int, outputs: int, count: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            *(_layer(config, inputs if n == 0 else outputs, outputs, _KERNEL) for n in range(count - 1)),
+            _layer(config, inputs if count == 1 else outputs, outputs, _KERNEL, activated=False),
+        )
+        self.activation = nn.PReLU(outputs)
+
+    def forward(self, features: Tensor, shortcut: Tensor) -> Tensor:
+        result: Tensor = self.activation(self.layers(features) + shortcut)
+        return result
+
+
+def _layer(
+    config: VNetConfig,
+    inputs: int,
+    outputs: int,
+    kernel: int,
+    stride: int = 1,
+    *,
+    transposed: bool = False,
+    activated: bool = True,
+) -> nn.Sequential:
+    padding = kernel // 2 if stride == 1 else 0
+    layer = nn.Sequential(_convolution(config, transposed=transposed)(inputs, outputs, kernel, stride, padding))
+    match config.norm, config.dimensions:
+        case "instance", 2:
+            layer.append(nn.InstanceNorm2d(outputs, affine=True))
+        case "instance", _:
+            layer.append(nn.InstanceNorm3d(outputs, affine=True))
+        case "batch", 2:
+            layer.append(nn.BatchNorm2d(outputs))
+        case "batch", _:
+            layer.append(nn.BatchNorm3d(outputs))
+    if activated:
+        layer.append(nn.PReLU(outputs))
+    return layer
+
+
+def _convolution(
+    config: VNetConfig, *, transposed: bool = False
+) -> type[nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d]:
+    if config.dimensions == 2:
+        return nn.ConvTranspose2d if transposed else nn.Conv2d
+    return nn.ConvTranspose3d if transposed else nn.Conv3d

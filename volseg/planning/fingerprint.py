@@ -15,7 +15,7 @@ from volseg.cases.content import VoxelValues
 from volseg.config import IGNORE, Others, PartialData
 from volseg.config.section import Triple
 from volseg.errors import ConfigError, DataError
-from volseg.image.geometry import Geometry
+from volseg.image.geometry import Geometry, Unit
 from volseg.image.intensities import Intensities
 from volseg.image.volume import Label
 from volseg.io import stated_modality
@@ -44,6 +44,7 @@ class CasePrint:
         label_ml: Label value -> volume in millilitres.
         centers_mm: Label value -> its centroid along R, A, S from the centre of the image.
         case_id: The case.
+        unit: In what it is measured; of pictures, what is called mm is pixels.
     """
 
     shape: tuple[int, int, int]
@@ -54,6 +55,7 @@ class CasePrint:
     label_ml: Mapping[int, float]
     centers_mm: Mapping[int, Triple] = field(default_factory=dict)
     case_id: str = ""
+    unit: Unit = "mm"
 
 
 #: A case with what it looks like, or with why it cannot be used.
@@ -80,6 +82,28 @@ class Fingerprint:
     def spacings_mm(self) -> NDArray[np.float64]:
         """(N, 3) voxel sizes."""
         return np.array([case.spacing_mm for case in self.cases])
+
+    @property
+    def unit(self) -> Unit:
+        """In what its cases are measured.
+
+        Raises:
+            DataError: If some are in pixels, others in millimetres.
+        """
+        units = {case.unit for case in self.cases}
+        if len(units) > 1:
+            odd = [case.case_id for case in self.cases if case.unit == "px"]
+            raise DataError(
+                f"{len(odd)} of {len(self.cases)} cases are pictures in pixels, {odd[0]} for one, the others state "
+                "millimetres",
+                hint="--set data.pixel_mm=0.5 says what a pixel is, or take one kind alone",
+            )
+        return units.pop()
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether every case has a single slice."""
+        return all(case.shape[2] == 1 for case in self.cases)
 
     @property
     def shapes(self) -> NDArray[np.int64]:
@@ -123,7 +147,10 @@ def look_at_cases(
         Each case with what it looks like, or with why it cannot be used.
     """
     stated = _labels_of(dataset, given)
-    known = tuple(Label(value, name, aliases=given.segments.get(name, ())) for name, value in stated.items())
+    known = tuple(
+        Label(value, name, given.colors.get(name), aliases=given.segments.get(name, ()))
+        for name, value in stated.items()
+    )
 
     def attempt(case: Case) -> CasePrint | DataError | ConfigError:
         try:
@@ -147,7 +174,7 @@ def told(looks: Iterable[Look]) -> Iterator[Look]:
 
 def _labels_of(dataset: Dataset, given: PartialData) -> dict[str, int]:
     """Label name -> value: as it is decided, else as the data set states it."""
-    return dict(given.labels or dataset.labels)
+    return dict(given.labels or dataset.labels or {name: value for value, name in enumerate(given.colors, start=1)})
 
 
 def usable_prints(looks: Iterable[Look]) -> tuple[CasePrint, ...]:
@@ -232,6 +259,7 @@ def look_at_case(
         label_ml={value: float(count) * geometry.voxel_volume_ml for value, count in voxels.items()},
         centers_mm=centers_mm,
         case_id=case.case_id,
+        unit=geometry.unit,
     )
 
 

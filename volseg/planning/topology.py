@@ -49,7 +49,7 @@ def plan_patch(
     Returns:
         The patch and the configuration of the network.
     """
-    size = np.maximum(shape, _SMALLEST_FEATURE_MAP)
+    size = np.maximum(shape, np.where(shape == 1, 1, _SMALLEST_FEATURE_MAP))  # what is flat stays flat
     while True:
         topology = _topology(network, size, spacing_mm, features)
         r, a, s = (_round_to(length, step) for length, step in zip(size, divisor_of(topology), strict=True))
@@ -90,10 +90,12 @@ def _more_than_one_voxel(
 def _topology(
     network: NetworkName, size: NDArray[np.float64], spacing_mm: tuple[float, float, float], features: int
 ) -> dict[str, Any]:
+    dimensions = 2 if size[0] == 1 else 3
     match network:
         case "unet":
             strides = _strides(size, spacing_mm) or [(1, 1, 1)]
-            return {"name": network, "strides": strides, "channels": _widths(_UNET_FEATURES, len(strides) + 1)}
+            widths = _widths(_UNET_FEATURES, len(strides) + 1)
+            return {"name": network, "dimensions": dimensions, "strides": strides, "channels": widths}
         case "dynunet":
             strides = _strides(size, spacing_mm)
             strides += [(1, 1, 1)] * (2 - len(strides))  # MONAI's takes no fewer
@@ -101,7 +103,7 @@ def _topology(
             return {
                 "name": network,
                 "strides": strides,
-                "kernels": _kernels(strides, spacing_mm),
+                "kernels": _kernels(strides, size, spacing_mm),
                 "filters": _widths(features, levels + 1),
                 "deep_supervision": min(_SUPERVISED_LEVELS, levels - 1),
             }
@@ -112,16 +114,16 @@ def _topology(
             return {
                 "name": network,
                 "strides": strides,
-                "kernels": _kernels(strides, spacing_mm),
+                "kernels": _kernels(strides, size, spacing_mm),
                 "filters": _widths(features, levels + 1),
                 "blocks": [*_RESIDUAL_BLOCKS[: levels + 1]] if residual else [_CONVOLUTIONS] * (levels + 1),
                 "decoder_blocks": [1 if residual else _CONVOLUTIONS] * levels,
                 "deep_supervision": min(_SUPERVISED_LEVELS, levels - 1),
             }
         case "vnet":
-            return {"name": network, "filters": features}
+            return {"name": network, "dimensions": dimensions, "design": "paper", "filters": features}
         case _:
-            return {"name": network}
+            return {"name": network, "dimensions": dimensions}
 
 
 def _strides(size: NDArray[np.float64], spacing_mm: tuple[float, float, float]) -> list[tuple[int, int, int]]:
@@ -142,14 +144,15 @@ def _strides(size: NDArray[np.float64], spacing_mm: tuple[float, float, float]) 
 
 
 def _kernels(
-    strides: Sequence[tuple[int, int, int]], spacing_mm: tuple[float, float, float]
+    strides: Sequence[tuple[int, int, int]], size: NDArray[np.float64], spacing_mm: tuple[float, float, float]
 ) -> list[tuple[int, int, int]]:
-    """Flat along an axis whose voxels are coarser than the others, until those have caught up."""
+    """Flat along an axis whose voxels are coarser than the others, until those have caught up, or that has only one."""
     spacing, kernel = np.asarray(spacing_mm), np.ones(3, dtype=np.int64)
     kernels = []
     for stride in ((1, 1, 1), *strides):
         spacing = spacing * stride
-        kernel = np.where(spacing < 2 * spacing.min(), 3, kernel)  # what has caught up once stays so
+        near = (spacing < 2 * spacing.min()) & (size > 1)
+        kernel = np.where(near, 3, kernel)  # what has caught up once stays so
         r, a, s = kernel.tolist()
         kernels.append((r, a, s))
     return kernels

@@ -21,6 +21,8 @@ from volseg.io.written import is_unchanged
 CASES_FILE = "cases.csv"
 #: What the name of a file of probabilities has behind the case id.
 PROBABILITIES = ".probabilities"
+#: What is called a cubic millimetre of pictures is a pixel.
+_PIXELS_PER_ML = 1000
 
 
 class CaseStatus(StrEnum):
@@ -152,7 +154,7 @@ def merge_results(results: Sequence[CaseResult], data: DataConfig, path: Path) -
 
 def _row(result: CaseResult, data: DataConfig) -> dict[str, str]:
     """A result as it stands in the table."""
-    effort = result.effort
+    effort, names = result.effort, [label.name for label in data.output_labels]
     cells = {
         "case_id": result.case_id,
         "status": str(result.status),
@@ -164,13 +166,23 @@ def _row(result: CaseResult, data: DataConfig) -> dict[str, str]:
         "write_seconds": round(effort.write_seconds, 2),
         "windows": effort.windows,
         "peak_memory_mb": round(effort.peak_memory_mb),
-        **{f"{label.name}_ml": result.volumes_ml.get(label.name) for label in data.output_labels},
+        **{_size_column(name, data): _size(result, name, data) for name in names},
         "key": result.key,
         "source": result.source,
         "series_uid": result.series_uid,
         "input_hash": result.input_hash,
     }
     return {name: _cell(value) for name, value in cells.items()}
+
+
+def _size_column(label: str, data: DataConfig) -> str:
+    """Of the volume of a label, or of its area in pixels."""
+    return f"{label}_px2" if data.unit == "px" else f"{label}_ml"
+
+
+def _size(result: CaseResult, label: str, data: DataConfig) -> float | None:
+    volume_ml = result.volumes_ml.get(label)
+    return round(_PIXELS_PER_ML * volume_ml) if data.unit == "px" and volume_ml is not None else volume_ml
 
 
 def _cell(value: str | float | None) -> str:
@@ -234,7 +246,8 @@ def _result(row: Mapping[str, str], data: DataConfig) -> CaseResult:
         int(row["windows"]),
         float(row["peak_memory_mb"]),
     )
-    volumes = {label.name: float(row[f"{label.name}_ml"]) for label in data.output_labels}
+    per_size = _PIXELS_PER_ML if data.unit == "px" else 1
+    volumes = {label.name: float(row[_size_column(label.name, data)]) / per_size for label in data.output_labels}
     return CaseResult(
         row["case_id"],
         CaseStatus.SEGMENTED,

@@ -19,7 +19,7 @@ from volseg.errors import DataError
 from volseg.evaluation.pairing import masks_in
 from volseg.image.box import Box
 from volseg.image.volume import Label, Mask
-from volseg.io import SegmentsSource, Source, read_mask, read_probabilities, read_volume
+from volseg.io import SegmentsSource, Source, read_grid, read_mask, read_probabilities
 from volseg.io.files import without_root
 from volseg.io.tables import read_table, write_table
 from volseg.io.written import claim, remove_written
@@ -158,7 +158,7 @@ def _mask(source: Source | None, image: Source, labels: Sequence[Label]) -> Mask
     if source is None:
         raise DataError("none of the files that were written is a mask", hint="--format nifti makes one")
     drawn = isinstance(source, SegmentsSource) and not source.has_grid
-    return read_mask(source, labels, on=read_volume(image).geometry if drawn else None)
+    return read_mask(source, labels, on=read_grid(image) if drawn else None)
 
 
 def _worst_first(findings: Sequence[ReviewRow]) -> list[str]:

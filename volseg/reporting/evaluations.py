@@ -15,6 +15,7 @@ from volseg.evaluation.evaluate import METRICS_FILE, STATISTICS_FILE, SUMMARY_FI
 from volseg.evaluation.folder import FolderOptions, evaluate_folder
 from volseg.evaluation.pairing import images_of
 from volseg.evaluation.summary import MEAN_ROW
+from volseg.evaluation.units import Units
 from volseg.io import Source
 from volseg.io.tables import read_table
 from volseg.io.written import Inputs, claim
@@ -27,8 +28,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 #: What the tables of a page show of all that was measured, where it was.
-_SHOWN = ("dice", "hd95_mm", "assd_mm", "nsd", "volume_difference_ml", "lesion_f1", "centerline_dice", "auroc")
-_MEANS = ("dice_mean", "hd95_mm_mean", "assd_mm_mean", "nsd_mean", "volume_difference_ml_mean")
+_SHOWN = (
+    *("dice", "hd95_mm", "hd95_px", "assd_mm", "assd_px", "nsd", "volume_difference_ml", "area_difference_px2"),
+    *("lesion_f1", "centerline_dice", "auroc"),
+)
+_MEANS = tuple(f"{name}_mean" for name in _SHOWN)
 
 
 def evaluate_with_report(
@@ -138,14 +142,12 @@ def report_evaluation(
 def _facts(evaluation: Evaluation, settings: EvaluationSettings) -> Facts:
     """How many cases were evaluated, and how."""
     conventions = settings.conventions
+    tolerances = ", ".join(f"{length:g}" for length in conventions.tolerances_mm)
     return (
         ("cases", str(evaluation.metrics["case_id"].nunique())),
         ("labels", ", ".join(f"{label.name} ({label.value})" for label in settings.labels)),
         ("HD95", conventions.hd95.replace("_", " ")),
-        (
-            "NSD",
-            f"{conventions.nsd.replace('_', ' ')}, at {', '.join(f'{mm:g}' for mm in conventions.tolerances_mm)} mm",
-        ),
+        ("NSD", f"{conventions.nsd.replace('_', ' ')}, at {tolerances} {settings.unit}"),
         *((("measured", "within regions of interest"),) if settings.within else ()),
         *((("ignored", f"what references mark {settings.ignored}"),) if settings.ignored is not None else ()),
         *((("other values", "background"),) if settings.others == "background" else ()),
@@ -186,10 +188,11 @@ def page_of_evaluation(folder: Path) -> Report:
 def _tiles(summary: pd.DataFrame) -> tuple[Tile, ...]:
     """What is seen first: the mean of the labels' means, and everything that went wrong."""
     overall = summary[summary["label"] == MEAN_ROW].iloc[-1]
+    length = Units.of_columns(summary.columns).length
     wrong = [name for name in ("missed", "false_alarm", "not_predicted", "failed") if overall[name]]
     return (
         Tile("mean Dice", f"{overall['dice_mean']:.3f}"),
-        Tile("mean HD95", f"{overall['hd95_mm_mean']:.2f} mm"),
+        Tile("mean HD95", f"{overall[f'hd95_{length}_mean']:.2f} {length}"),
         Tile("mean NSD", f"{overall['nsd_mean']:.3f}"),
         Tile("structures scored", f"{overall['scored']:.0f}"),
         *(Tile(name.replace("_", " "), f"{overall[name]:.0f}", alarm=True) for name in wrong),

@@ -12,7 +12,7 @@ from typing import Any
 from volseg.errors import DataError
 from volseg.image.geometry import Geometry
 from volseg.image.volume import Mask, Volume
-from volseg.io import Source, read_volume
+from volseg.io import Source, read_shown
 from volseg.io.files import file_name, make_folder, write_text
 from volseg.io.json_files import read_json
 from volseg.io.written import is_result, remove_written, remove_written_in
@@ -94,7 +94,7 @@ def image_on(
     if source is None:
         return None
     try:
-        image = read_volume(source)
+        image = read_shown(source)
     except DataError as error:
         logger.warning("drawn without its image: %s: %s", case_id, tellable(str(error)))
         return None

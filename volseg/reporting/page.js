@@ -37,7 +37,9 @@ function shown(value, name = "") {
   return size >= 1000 ? value.toFixed(0) : size >= 100 ? value.toFixed(1) : size >= 10 ? value.toFixed(2) : value.toFixed(3);
 }
 
-const readable = (name) => name.replace(/_(mm|ml)$/, " [$1]").replaceAll("_", " ");
+const readable = (name) => name.replace(/_(mm|ml|px|px2)$/, " [$1]").replaceAll("_", " ");
+// Structures of volumes are measured in ml, those of pictures in pixels.
+const SIZE = DATA.rows.some((row) => "reference_px2" in row) ? "px2" : "ml";
 const isGood = (status) => ["ok", "both_empty", "segmented", "validated"].includes(status);
 
 // ---- the upper part
@@ -128,20 +130,20 @@ function showBox() {
 
 function showAgreement() {
   const label = byId("agreement-label").value;
-  const rows = DATA.rows.filter((row) => row.label === label && typeof row.reference_ml === "number" && typeof row.predicted_ml === "number" && !["not_predicted", "both_empty"].includes(row.status));
-  const differences = rows.map((row) => row.predicted_ml - row.reference_ml);
+  const rows = DATA.rows.filter((row) => row.label === label && typeof row[`reference_${SIZE}`] === "number" && typeof row[`predicted_${SIZE}`] === "number" && !["not_predicted", "both_empty"].includes(row.status));
+  const differences = rows.map((row) => row[`predicted_${SIZE}`] - row[`reference_${SIZE}`]);
   const mean = differences.reduce((sum, value) => sum + value, 0) / differences.length;
   const variance = differences.reduce((sum, value) => sum + (value - mean) ** 2, 0) / Math.max(1, differences.length - 1);
   const limit = 1.96 * Math.sqrt(variance);
   const lines = [[mean, "mean"], [mean - limit, "-1.96 sd"], [mean + limit, "+1.96 sd"]];
   const color = colorOf(LABELS.indexOf(label));
   const trace = {
-    type: "scatter", mode: "markers", x: rows.map((row) => (row.predicted_ml + row.reference_ml) / 2), y: differences,
+    type: "scatter", mode: "markers", x: rows.map((row) => (row[`predicted_${SIZE}`] + row[`reference_${SIZE}`]) / 2), y: differences,
     text: rows.map((row) => row.case_id), marker: { color, size: 7, opacity: 0.75 },
-    hovertemplate: "%{text}<br>mean %{x:.4g} ml, difference %{y:.4g} ml<extra></extra>",
+    hovertemplate: `%{text}<br>mean %{x:.4g} ${SIZE}, difference %{y:.4g} ${SIZE}<extra></extra>`,
   };
   Plotly.react("agreement", [trace], layout({
-    xaxis: { title: { text: `${label}: mean of both volumes [ml]` } }, yaxis: { title: { text: "predicted - reference [ml]" } },
+    xaxis: { title: { text: `${label}: mean of both [${SIZE}]` } }, yaxis: { title: { text: `predicted - reference [${SIZE}]` } },
     shapes: lines.map(([y], n) => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: y, y1: y, line: { color, width: 1.5, dash: n ? "dash" : "solid" } })),
     annotations: lines.map(([y, text]) => ({ xref: "paper", x: 1, xanchor: "right", y, yanchor: "bottom", text: `${text} ${shown(y)}`, showarrow: false })),
   }), OPTIONS);
@@ -180,7 +182,7 @@ function showCharts() {
     for (const label of LABELS) byId("agreement-label").append(element("option", {}, label));
     byId("agreement-label").addEventListener("change", showAgreement);
   }
-  byId("agreement-figure").hidden = !DATA.rows.some((row) => typeof row.reference_ml === "number");
+  byId("agreement-figure").hidden = !DATA.rows.some((row) => typeof row[`reference_${SIZE}`] === "number");
   showBox();
   if (!byId("agreement-figure").hidden) showAgreement();
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 
 import numpy as np
@@ -26,6 +26,8 @@ _MARGIN_MM = 20.0
 _MOST_FACES, _FINEST = 2500, 160
 #: Of so many, thinning out takes too long.
 _TOO_MANY_FACES = 300_000
+#: What is flat is shown as it is looked at: its columns run towards the left, its rows towards the back (`of_picture`).
+_OF_A_PICTURE = replace(VIEWS[0], name="picture", letters="")
 #: fast_simplification 0.2 keeps the mesh it works on in one place for all threads.
 _SIMPLIFYING = Lock()
 
@@ -120,12 +122,16 @@ def draw(reference: Mask | None, prediction: Mask | None, image: Volume | None) 
         )
     order = grid.to_canonical
     spacing_mm = grid.reordered(order).spacing_mm
-    box = _surroundings([order.apply(mask.array) > 0 for mask in known], spacing_mm)
+    marked = [order.apply(mask.array) > 0 for mask in known]
+    box = Box.whole(marked[0].shape) if grid.is_flat else _surroundings(marked, spacing_mm)
     wanted, made = (None if mask is None else order.apply(mask.array)[box] for mask in (reference, prediction))
     # What is shown decides how light and dark are dealt out.
-    grey = None if image is None else grey_levels(order.apply(image.array[0])[box])
+    grey = None if image is None else np.stack([grey_levels(order.apply(one)[box]) for one in image.array], axis=-1)
     position = _position(wanted, made, spacing_mm)
-    slices = tuple(_slice(view, position[view.through], grey, wanted, made, spacing_mm) for view in VIEWS)
+    views = (_OF_A_PICTURE,) if grid.is_flat else VIEWS
+    slices = tuple(_slice(view, position[view.through], grey, wanted, made, spacing_mm) for view in views)
+    if grid.is_flat:
+        return Picture(slices, None, None)
     return Picture(slices, *(None if side is None else _surface(side, spacing_mm) for side in (wanted, made)))
 
 
@@ -172,7 +178,7 @@ def _slice(
         rows=shape[0],
         column_mm=size_mm[0],
         row_mm=size_mm[1],
-        image="" if grey is None else _jpeg(view.cut(grey, plane), size_mm),
+        image="" if grey is None else _jpeg([view.cut(one, plane) for one in np.moveaxis(grey, -1, 0)], size_mm),
         reference=_outlines(right),
         prediction=_outlines(found),
         missed=_path((right > 0) & (found == 0)) if compared else "",
@@ -199,14 +205,16 @@ def _path(marked: NDArray[np.bool_]) -> str:
     return "".join(parts)
 
 
-def _jpeg(grey: NDArray[np.float32], size_mm: tuple[float, float]) -> str:
-    """A slice with square pixels."""
+def _jpeg(channels: Sequence[NDArray[np.float32]], size_mm: tuple[float, float]) -> str:
+    """A slice with square pixels; three channels are its colours."""
     from PIL import Image
 
-    width_mm, height_mm = grey.shape[1] * size_mm[0], grey.shape[0] * size_mm[1]
+    rows, columns = channels[0].shape
+    width_mm, height_mm = columns * size_mm[0], rows * size_mm[1]
     scale = _LONGEST_SIDE / max(width_mm, height_mm)
     size = max(1, round(width_mm * scale)), max(1, round(height_mm * scale))
-    picture = Image.fromarray(np.round(grey).astype(np.uint8)).resize(size, Image.Resampling.BILINEAR)
+    shown = np.round(np.stack(channels, axis=-1) if len(channels) == 3 else channels[0]).astype(np.uint8)
+    picture = Image.fromarray(shown).resize(size, Image.Resampling.BILINEAR)
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=_JPEG_QUALITY)
     return base64.b64encode(file.getvalue()).decode("ascii")

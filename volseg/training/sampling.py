@@ -14,7 +14,7 @@ from itertools import count
 import numpy as np
 import torch
 from monai.data import set_track_meta
-from monai.transforms import Compose
+from monai.transforms import Compose, Randomizable
 
 from volseg.config import Config
 from volseg.parallel import allowed_threads, helpers
@@ -81,7 +81,8 @@ class Patches:
         augment = self._augmentation()
         state = np.random.RandomState(int(rng.integers(2**32)))
         for transform in augment.transforms:  # one for all: seeding each takes as long as most transforms do
-            transform.set_random_state(state=state)
+            if isinstance(transform, Randomizable):
+                transform.set_random_state(state=state)
         sample = augment({IMAGE: image, REFERENCE: reference})
         return torch.as_tensor(sample[IMAGE]), torch.as_tensor(sample[REFERENCE]).to(torch.int32)
 

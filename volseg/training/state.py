@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 from volseg.config import Config, dump
 from volseg.errors import CheckpointError
 from volseg.model.checkpoint import load, save, stored_config
-from volseg.model.networks import build_network, choose_memory_format
+from volseg.model.networks import arranged, begin_with_pretrained, build_network, choose_memory_format
 from volseg.training.optimizers import build_optimizer
 from volseg.training.schedule import Clock
 from volseg.training.transfer import freeze_encoder, load_matching_weights
@@ -97,12 +97,13 @@ def start(config: Config, device: torch.device, dtype: torch.dtype, clock: Clock
     settings = config.training
     torch.manual_seed(settings.seed)
     network = build_network(config.network, len(config.data.channels), config.data.outputs)
+    begin_with_pretrained(network, config.network)
     if settings.start_from is not None:
         loaded = load_matching_weights(network, config, Path(settings.start_from))
         if settings.freeze_encoder:
             freeze_encoder(network, config.network.name, loaded)
     memory_format = choose_memory_format(settings.memory_format, device)
-    network.to(device, memory_format=memory_format)  # type: ignore[call-overload]  # its stub knows only 4D
+    arranged(network, memory_format, device)
     average = None
     if settings.ema_decay:
         average = AveragedModel(network, multi_avg_fn=_moving_average(settings.ema_decay), use_buffers=True)

@@ -28,6 +28,7 @@ _ENCODERS: Mapping[NetworkName, str] = MappingProxyType(
         "segresnet": r"(convInit|down_layers)\.",
         "attention_unet": r"model\.(?>(1\.submodule\.)*)(0|conv)\.",
         "swin_unetr": r"(swinViT|encoder\d+)\.",
+        **dict.fromkeys(("encoder_unet", "fcn", "deeplabv3plus"), r"encoder\."),
     }
 )
 
@@ -73,7 +74,7 @@ def load_matching_weights(network: nn.Module, config: Config, source: Path) -> s
 def freeze_encoder(network: nn.Module, name: NetworkName, loaded: Collection[str]) -> None:
     """Freeze the loaded weights of the encoder; the decoder and layers with new weights stay trainable."""
     for key, parameter in network.named_parameters():
-        if key in loaded and re.match(_ENCODERS[name], key):
+        if key in loaded and re.match(_ENCODERS[name], key.removeprefix("network.")):
             parameter.requires_grad = False
 
 

@@ -6,8 +6,11 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from monai.transforms import (
     Compose,
+    Lambdad,
+    Rand2DElasticd,
     Rand3DElasticd,
     RandAdjustContrastd,
     RandAffined,
@@ -19,10 +22,16 @@ from monai.transforms import (
     RandScaleIntensityFixedMeand,
     RandShiftIntensityd,
     RandSimulateLowResolutiond,
+    SqueezeDimd,
+    Transform,
 )
 
 from volseg.config import AugmentationConfig, axis_number
 from volseg.transforms.keys import IMAGE, REFERENCE, Sample
+
+_BOTH = (IMAGE, REFERENCE)
+#: Of planes: pixels between the points that an elastic change moves, and by which share of the magnitude of volumes.
+_ELASTIC_SPACING, _ELASTIC_OF_PLANES = (24, 24), 50.0
 
 
 class RandFlipSided(RandFlipd):  # type: ignore[misc]
@@ -35,7 +44,7 @@ class RandFlipSided(RandFlipd):  # type: ignore[misc]
     """
 
     def __init__(self, probability: float, pairs: Sequence[tuple[int, int]], axis: int = 0) -> None:
-        super().__init__((IMAGE, REFERENCE), prob=probability, spatial_axis=axis)
+        super().__init__(_BOTH, prob=probability, spatial_axis=axis)
         self.pairs = tuple(pairs)
 
     def __call__(self, data: Sample, lazy: bool | None = None) -> dict[Hashable, Any]:
@@ -65,60 +74,79 @@ def build_augmentation(
     Returns:
         A chain for `{"image": (C, *patch), "reference": (1, *patch)}`, to be seeded with `set_random_state`.
     """
+    flat = patch[0] == 1
+    spatial = [*_deformations(config, patch), *_flips(config, labels, axes, flat=flat)]
     # MONAI's lazy mode stays off: it resamples references with the interpolation of the images.
-    return Compose([*_spatial_changes(config, labels, patch, axes), *_intensity_changes(config)], lazy=False)
+    if flat:
+        spatial = [SqueezeDimd(_BOTH, dim=1), *spatial, Lambdad(_BOTH, _deepened)] if spatial else []
+    return Compose([*spatial, *_intensity_changes(config)], lazy=False)
 
 
-def _spatial_changes(
-    config: AugmentationConfig, labels: Mapping[str, int], patch: tuple[int, int, int], axes: str
-) -> list[RandomizableTransform]:
+def _deepened(plane: torch.Tensor) -> torch.Tensor:
+    """(C, A, S) -> (C, 1, A, S)."""
+    return plane.unsqueeze(1)
+
+
+def _deformations(config: AugmentationConfig, patch: tuple[int, int, int]) -> list[Transform]:
+    """Affine and elastic changes of patches; of flat ones, in their plane, whose third dimension is left out."""
+    size = patch if patch[0] > 1 else patch[1:]
+    turns = config.rotation_degrees if patch[0] > 1 else config.rotation_degrees[:1]
     both: dict[str, Any] = {
-        "keys": (IMAGE, REFERENCE),
+        "keys": _BOTH,
         "mode": ("bilinear", "nearest"),
         "padding_mode": ("border", "zeros"),
+        "spatial_size": size,
     }
-    changes: list[RandomizableTransform] = []
+    changes: list[Transform] = []
     if config.affine_probability:
         changes.append(
             RandAffined(
                 prob=config.affine_probability,
-                rotate_range=[np.deg2rad(degrees) for degrees in config.rotation_degrees],
-                scale_range=[config.scaling] * 3,
-                shear_range=[config.shear] * 6,
-                translate_range=[config.translation_fraction * size for size in patch],
+                rotate_range=[np.deg2rad(degrees) for degrees in turns],
+                scale_range=[config.scaling] * len(size),
+                shear_range=[config.shear] * (len(size) * (len(size) - 1)),
+                translate_range=[config.translation_fraction * side for side in size],
                 cache_grid=True,
-                spatial_size=patch,
                 **both,
             )
         )
     if config.elastic_probability:
         magnitude = (0.5 * config.elastic_magnitude, config.elastic_magnitude)
-        changes.append(
-            Rand3DElasticd(
-                prob=config.elastic_probability,
-                sigma_range=(5, 8),
-                magnitude_range=magnitude,
-                spatial_size=patch,
-                **both,
+        if len(size) == 3:
+            elastic = Rand3DElasticd(
+                prob=config.elastic_probability, sigma_range=(5, 8), magnitude_range=magnitude, **both
             )
-        )
+        else:  # whose magnitude is the distance in pixels, of points so far apart, before it is smoothed between them
+            limits = tuple(each / _ELASTIC_OF_PLANES for each in magnitude)
+            elastic = Rand2DElasticd(
+                prob=config.elastic_probability, spacing=_ELASTIC_SPACING, magnitude_range=limits, **both
+            )
+        changes.append(elastic)
+    return changes
+
+
+def _flips(config: AugmentationConfig, labels: Mapping[str, int], axes: str, *, flat: bool) -> list[Transform]:
+    changes: list[Transform] = []
     pairs = [(labels[left], labels[right]) for left, right in config.swap_labels]
     for axis in config.flip_axes:
-        number = axis_number(axis, axes)
+        number = axis_number(axis, axes) - flat
+        if number < 0:  # of a plane there is nothing to reverse along what it lacks
+            continue
         if axis == "left-right" and pairs:
             changes.append(RandFlipSided(config.flip_probability, pairs, number))
         else:
-            changes.append(RandFlipd((IMAGE, REFERENCE), prob=config.flip_probability, spatial_axis=number))
+            changes.append(RandFlipd(_BOTH, prob=config.flip_probability, spatial_axis=number))
     return changes
 
 
 def _intensity_changes(config: AugmentationConfig) -> list[RandomizableTransform]:
+    channels = {"channel_wise": config.channelwise}
     blur = (0.5 * config.blur_sigma, config.blur_sigma)
     changes = [
         RandGaussianNoised(IMAGE, prob=config.noise_probability, std=config.noise_std),
         RandGaussianSmoothd(IMAGE, prob=config.blur_probability, sigma_x=blur, sigma_y=blur, sigma_z=blur),
-        RandShiftIntensityd(IMAGE, prob=config.brightness_probability, offsets=config.brightness),
-        RandScaleIntensityFixedMeand(IMAGE, prob=config.contrast_probability, factors=config.contrast),
+        RandShiftIntensityd(IMAGE, prob=config.brightness_probability, offsets=config.brightness, **channels),
+        RandScaleIntensityFixedMeand(IMAGE, prob=config.contrast_probability, factors=config.contrast, **channels),
         RandSimulateLowResolutiond(
             IMAGE, prob=config.low_resolution_probability, zoom_range=config.low_resolution_zoom
         ),

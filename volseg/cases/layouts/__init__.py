@@ -10,6 +10,7 @@ from pathlib import Path
 from volseg.cases.case import Dataset
 from volseg.cases.layouts.bids import from_bids, is_bids
 from volseg.cases.layouts.case_folders import from_case_folders
+from volseg.cases.layouts.channels import with_colors
 from volseg.cases.layouts.datalist import from_datalist, from_dataset_json
 from volseg.cases.layouts.equal_names import from_equal_names
 from volseg.cases.layouts.folders import image_and_label_folders
@@ -48,7 +49,7 @@ def find_dataset(path: Path, rules: DicomRules = NO_RULES, progress: Progress = 
     dataset = _taken_for(path, rules, progress)
     if not dataset.cases:
         raise _refusal(path, dataset, rules)
-    dataset = with_annotated(dataset)
+    dataset = with_colors(with_annotated(dataset))
     for remark in dataset.remarks:
         logger.warning("%s", remark)
     return with_stated_names(dataset, path if path.is_dir() else path.parent)

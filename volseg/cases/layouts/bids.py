@@ -170,8 +170,7 @@ def _cases(
         else:
             taken.update(paths)
             sources: dict[str, Source] = {
-                channel: FileSource(path, geometry=rules.geometry)
-                for channel, path in zip(channels, paths, strict=True)
+                channel: FileSource(path, rules=rules.of_files) for channel, path in zip(channels, paths, strict=True)
             }
             cases.append(Case(case_id_of(_name(paths, root, channels)), sources, _reference(labels, rules)))
     return cases
@@ -191,6 +190,6 @@ def _name(paths: Sequence[Path], root: Path, channels: Sequence[str]) -> str:
 
 def _reference(labels: _Labels, rules: DicomRules) -> Source:
     if not labels[0].marks:
-        return FileSource(labels[0].path, geometry=rules.geometry)
+        return FileSource(labels[0].path, rules=rules.of_files)
     masks = tuple((file.marks, file.path) for file in labels)
-    return MasksSource(labels[0].path.parent, masks, rules.geometry)
+    return MasksSource(labels[0].path.parent, masks, rules.of_files)

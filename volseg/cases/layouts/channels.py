@@ -7,8 +7,12 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
 
-from volseg.io import FileSource, Source
+from volseg.cases.case import Case, Dataset
+from volseg.errors import DataError
+from volseg.io import FileSource, Source, frame_count, is_picture
 
+#: The channels of a colour picture.
+COLORS = ("red", "green", "blue")
 _CHANNEL_SUFFIX = re.compile(r"(.+)_(\d{4})")
 
 
@@ -62,3 +66,29 @@ def as_channels(source: Source, names: tuple[str, ...]) -> dict[str, Source]:
     if len(names) == 1 or not isinstance(source, FileSource):
         return {names[0]: source}
     return {name: replace(source, frame=frame) for frame, name in enumerate(names)}
+
+
+def with_colors(dataset: Dataset) -> Dataset:
+    """A data set of pictures whose channels are those of the pictures: red, green and blue if any has colours."""
+    pictures = [source for case in dataset.cases if (source := _picture_of(case))]
+    if not pictures or len(pictures) < len(dataset.cases):
+        return dataset
+    count = max(map(_channel_count, pictures))
+    if count == 1:
+        return dataset
+    names = COLORS if count == len(COLORS) else tuple(f"channel_{n}" for n in range(count))
+    cases = tuple(replace(case, images=as_channels(case.image, names)) for case in dataset.cases)
+    return replace(dataset, cases=cases, channels=names)
+
+
+def _picture_of(case: Case) -> FileSource | None:
+    """The file of a case that is one picture."""
+    one = case.image if len(case.images) == 1 else None
+    return one if isinstance(one, FileSource) and is_picture(one.path) and one.frame is None else None
+
+
+def _channel_count(source: FileSource) -> int:
+    try:
+        return frame_count(source.path, source.rules)
+    except DataError:  # it fails by name when it is read
+        return 1

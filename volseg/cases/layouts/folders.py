@@ -30,8 +30,9 @@ def image_and_label_folders(root: Path) -> tuple[Path, Path] | None:
     labels = [folder for folder in folders if plain(folder.name) in LABELS]
     if len(images) != 1 or len(labels) != 1:
         return None
+    found = {folder.relative_to(root).parts[:1] for folder in image_files(root)}
     others = [folder for folder in folders if folder not in (*images, *labels)]
-    return None if any(image_files(folder) for folder in others) else (images[0], labels[0])
+    return None if any((folder.name,) in found for folder in others) else (images[0], labels[0])
 
 
 def has_usual_folders(root: Path) -> bool:

@@ -103,7 +103,7 @@ def from_organ_masks(root: Path, folders: Mapping[Path, MasksSource], rules: Dic
     cases: list[Case] = []
     for folder, found in images.items():
         case_id = _case_id(folder, root)
-        reference = replace(folders[folder], geometry=rules.geometry)
+        reference = replace(folders[folder], rules=rules.of_files)
         chosen = found if len(channels) > 1 else dict(zip(channels, found.values(), strict=False))
         if reason := why_not(case_id, found, [*more[folder], reference], channels):
             set_aside += [SetAside(source.place, reason) for source in (*found.values(), *more[folder])]
@@ -120,9 +120,7 @@ def lone_masks(discovery: Discovery, root: Path, rules: DicomRules) -> dict[str,
     masks = {path for source in folders.values() for _, path in source.masks}
     if discovery.segments or any(source.place not in masks for source in discovery.sources):
         return {}
-    known, equal = by_id(
-        (_case_id(folder, root), replace(folders[folder], geometry=rules.geometry)) for folder in folders
-    )
+    known, equal = by_id((_case_id(folder, root), replace(folders[folder], rules=rules.of_files)) for folder in folders)
     for group in equal:
         logger.warning("not used: %s", without_root(why_equal(str(source.folder) for source in group), root))
     return dict(known)

@@ -1,0 +1,65 @@
+"""A picture with its mask on it, pixel by pixel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from volseg.image.views import grey_levels
+from volseg.image.volume import Label, Mask
+from volseg.io import Source, read_shown
+from volseg.io.files import atomic_path
+
+_OPACITY = 0.4
+
+
+def write_overlay(mask: Mask, image: Source, path: Path) -> None:
+    """Write a PNG of the size of a picture: its colours, and labels half-transparent with an outline.
+
+    Args:
+        mask: What to show. Values without a label are not.
+        image: The picture that it was made from.
+        path: The .png file.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    picture = Image.fromarray(painted(_colors_of(image), mask.array[..., 0].T, mask.labels))
+    with atomic_path(path) as temporary:
+        picture.save(temporary, format="PNG")
+
+
+def painted(
+    colors: NDArray[np.uint8] | NDArray[np.float32], values: NDArray[np.integer], labels: tuple[Label, ...]
+) -> NDArray[np.uint8]:
+    """Labels over a picture: a tint within, the full colour where the value changes.
+
+    Args:
+        colors: (rows, columns, 3), from 0 to 255.
+        values: (rows, columns).
+        labels: What is shown of them.
+
+    Returns:
+        (rows, columns, 3).
+    """
+    picture = colors.astype(np.float32)
+    outline = np.zeros(values.shape, bool)
+    padded = np.pad(values, 1, mode="edge")
+    for neighbour in (padded[2:, 1:-1], padded[:-2, 1:-1], padded[1:-1, 2:], padded[1:-1, :-2]):
+        outline |= neighbour != values
+    for label in labels:
+        inside = values == label.value
+        opacity = np.where(outline[inside], 1.0, _OPACITY)[:, np.newaxis]
+        picture[inside] += opacity * (np.array(label.display_color) - picture[inside])
+    return np.round(picture).astype(np.uint8)
+
+
+def _colors_of(image: Source) -> NDArray[np.uint8]:
+    """(rows, columns, 3): bytes as they are, other values as bright as they are seen."""
+    channels = read_shown(image).array[..., 0].transpose(2, 1, 0)
+    if channels.min() < 0 or channels.max() > 255 or channels.max() <= 1:
+        channels = np.stack([grey_levels(channel) for channel in np.moveaxis(channels, -1, 0)], axis=-1)
+    return np.round(np.broadcast_to(channels, (*channels.shape[:2], 3))).astype(np.uint8)

@@ -1,0 +1,112 @@
+"""A picture as a volume of one slice: its channels, and its grid in pixels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.config.reading import AS_IT_IS, FileRules
+from volseg.errors import DataError, GeometryError
+from volseg.image.geometry import Geometry
+from volseg.io.pictures.decode import Picture, decode, sample_count
+
+#: Of a colour picture: red, green and blue.
+_COLORS = 3
+
+
+def read_array(path: Path, rules: FileRules = AS_IT_IS) -> tuple[NDArray[np.generic], Geometry]:
+    """Read a picture.
+
+    Args:
+        path: The file.
+        rules: How it is read where it leaves a choice.
+
+    Returns:
+        (channels, columns, rows, slices) in the type of the file, one channel of grey or three of colours; transparency
+        is left out. And the grid.
+
+    Raises:
+        DataError: If it is damaged, or nothing says what its pages are.
+        GeometryError: If millimetres are asked for that it does not state.
+    """
+    picture = decode(path, rules.pages)
+    pixels = picture.pixels
+    if picture.palette is not None:
+        pixels = looked_up(picture)
+        if (pixels == pixels[:1]).all():
+            pixels = pixels[:1]
+    return pixels, grid_of(picture, path, rules)
+
+
+def looked_up(picture: Picture) -> NDArray[np.uint8]:
+    """(3, columns, rows, slices) the colours of the numbers of a palette; black where it has none."""
+    if picture.palette is None:
+        raise DataError("a picture without a palette has no numbers", hint="read its samples")
+    table = np.zeros((max(len(picture.palette), int(picture.pixels.max(initial=0)) + 1), 3), np.uint8)
+    table[: len(picture.palette)] = picture.palette
+    return np.moveaxis(table[picture.pixels[0]], -1, 0)
+
+
+def grid_of(picture: Picture, path: Path, rules: FileRules) -> Geometry:
+    """The grid of a picture, in pixels or in the millimetres that are given or stated.
+
+    Raises:
+        GeometryError: If they are to be stated and are not.
+    """
+    _, columns, rows, slices = picture.pixels.shape
+    match rules.pixel_mm:
+        case None:
+            return Geometry.of_picture(columns, rows, slices=slices)
+        case "stated":
+            if picture.pixel_mm is None:
+                raise GeometryError(
+                    f"{path} states no resolution", hint="--set data.pixel_mm=0.5 gives that of all pictures"
+                )
+            return Geometry.of_picture(columns, rows, picture.pixel_mm, slices=slices)
+        case size_mm:
+            return Geometry.of_picture(columns, rows, (size_mm, size_mm), slices=slices)
+
+
+def channel_count(path: Path, rules: FileRules = AS_IT_IS) -> int:
+    """How many channels a picture has, by its header: 1 of grey, 3 of colours.
+
+    Raises:
+        DataError: If it is damaged, or nothing says what its pages are.
+    """
+    return sample_count(path, rules.pages)
+
+
+def frame_of(array: NDArray[np.generic], frame: int | None, path: Path) -> NDArray[np.generic]:
+    """One channel: a grey picture has the same in all three colours, and one of three equal channels is grey.
+
+    Args:
+        array: (channels, ...).
+        frame: Which; None for the only one.
+        path: For the message.
+
+    Raises:
+        DataError: If there is no such channel, or several and none is named.
+    """
+    if frame is None:
+        if len(array) > 1 and (array != array[:1]).any():
+            raise DataError(
+                f"{path} is a colour picture, where one channel is wanted",
+                hint="convert all to grey, or train on colour pictures",
+            )
+        return array[0]
+    if len(array) == 1 and frame < _COLORS:
+        return array[0]
+    return channel_of(array, frame, path)
+
+
+def channel_of(array: NDArray[np.generic], frame: int, path: Path) -> NDArray[np.generic]:
+    """A channel by its number, from 0.
+
+    Raises:
+        DataError: If there is none.
+    """
+    if frame >= len(array):
+        raise DataError(f"{path} has {len(array)} channels, there is no number {frame}", hint="is it the right file?")
+    return array[frame]

@@ -1,0 +1,286 @@
+"""The bytes of a picture -> its pixels, as they were stored.
+
+What a file is, its first bytes say, whatever its name. Of Pillow only the formats that are meant are asked, and its
+limit on the number of pixels gives way to the memory of the machine.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile
+
+from volseg.config.reading import Pages
+from volseg.errors import DataError
+from volseg.io.archives import open_stored
+from volseg.io.readable import COPY_AGAIN, unreadable
+from volseg.io.signatures import stands_in_for
+from volseg.memory import total_gb
+
+#: Pillow's names of the formats, apart from TIFF.
+_FORMATS = ("PNG", "JPEG", "GIF", "BMP")
+_TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_HEAD_BYTES = 32
+#: Bits per sample and kind of colour of a PNG (PNG specification, section 11.2.1).
+_DEEP_GREY_WITH_ALPHA = (16, 4)
+#: Of the memory of the machine; more does not go into a picture whose every pixel becomes a number of four bytes.
+_MOST_OF_MEMORY = 0.5
+_NUMBER_BYTES = 4
+#: Errors by which Pillow and tifffile tell that a file is not whole.
+_BROKEN = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, MemoryError, struct.error, zlib.error)
+#: Samples of a pixel of each of Pillow's modes, transparency left out; what is not here is refused by name.
+_SAMPLES = {"1": 1, "L": 1, "LA": 1, "I": 1, "I;16": 1, "I;16B": 1, "F": 1, "P": 1, "PA": 1, "RGB": 3, "RGBA": 3}
+_SAMPLES |= {"RGBX": 3, "YCbCr": 3}
+#: Tag of EXIF and of TIFF by which a picture is turned: 1 as it is, then how rows and columns lie (TIFF 6.0, p. 36).
+ORIENTATION = 0x0112
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """What a file holds.
+
+    Attributes:
+        pixels: (samples, columns, rows, slices) in the type of the file, turned upright.
+        palette: (N, 3) the colours, 0 to 255, that pixels are numbers of; None where they are brightness.
+        pixel_mm: Distance of columns and of rows, where the file states it.
+        is_lossy: Whether its values are only about those that were stored.
+    """
+
+    pixels: NDArray[np.generic]
+    palette: NDArray[np.uint8] | None = None
+    pixel_mm: tuple[float, float] | None = None
+    is_lossy: bool = False
+
+
+def decode(path: Path, pages: Pages | None = None) -> Picture:
+    """Read a picture.
+
+    Args:
+        path: The file.
+        pages: What several pages are, where the file does not say.
+
+    Raises:
+        DataError: If it is damaged, no picture, of several pages and nothing says what they are, of inks (CMYK), or
+            larger than memory.
+    """
+    with _opened(path) as (file, head):
+        if head.startswith(_TIFF_HEADS):
+            from volseg.io.pictures.tiff import decode_tiff
+
+            return decode_tiff(file, path, pages)
+        return _decode(_picture_in(file, head, path), file, path, pages)
+
+
+def sample_count(path: Path, pages: Pages | None = None) -> int:
+    """How many samples a pixel has, transparency left out, by the header: 3 of a colour picture.
+
+    Raises:
+        DataError: As `decode`.
+    """
+    with _opened(path) as (file, head):
+        if head.startswith(_TIFF_HEADS):
+            from volseg.io.pictures.tiff import sample_count_of_tiff
+
+            return sample_count_of_tiff(file, path, pages)
+        picture = _picture_in(file, head, path)
+        frames = _frame_count(picture)
+        grey = picture.format == "PNG" and _depth_and_kind(file) == _DEEP_GREY_WITH_ALPHA
+        samples = 3 if _has_colors(picture) else 1 if grey else _samples(picture.mode, path)
+        return samples * (frames if pages == "channels" else 1)
+
+
+def check_size(path: Path, samples: int) -> None:
+    """Refuse a picture of which memory does not hold the numbers.
+
+    Args:
+        path: For the message.
+        samples: Of all pixels.
+
+    Raises:
+        DataError: Says how much it would take.
+    """
+    needed_gb = samples * _NUMBER_BYTES / 1e9
+    if needed_gb > _MOST_OF_MEMORY * total_gb():
+        raise DataError(
+            f"{path} is too large: its numbers would take {needed_gb:.3g} GB, more than half of the memory there is",
+            hint="cut it into parts",
+        )
+
+
+def refuse_pages(path: Path, count: int) -> DataError:
+    """Say that nothing tells what the pages of a file are."""
+    return DataError(
+        f"{path} holds {count} pictures, and nothing says whether they are slices or channels",
+        hint="--set data.pages=slices, or channels; or keep one of them",
+    )
+
+
+def refuse_inks(path: Path) -> DataError:
+    """Say that CMYK has no colours."""
+    return DataError(
+        f"{path} holds inks (CMYK), whose colours depend on a printer",
+        hint="convert it to RGB, by the profile that it was made with",
+    )
+
+
+def say_transparency(path: Path, alpha: NDArray[np.generic]) -> None:
+    """Say that transparency is left out, where there is any."""
+    if alpha.size and alpha.min() != alpha.max():
+        logger.warning("%s: its transparency is left out", path)
+
+
+def upright(picture: Picture, orientation: int) -> Picture:
+    """Turn a picture as its tag of orientation says."""
+    pixels = picture.pixels
+    turned = {
+        2: lambda: pixels[:, ::-1],
+        3: lambda: pixels[:, ::-1, ::-1],
+        4: lambda: pixels[:, :, ::-1],
+        5: lambda: pixels.swapaxes(1, 2),
+        6: lambda: pixels.swapaxes(1, 2)[:, ::-1],
+        7: lambda: pixels.swapaxes(1, 2)[:, ::-1, ::-1],
+        8: lambda: pixels.swapaxes(1, 2)[:, :, ::-1],
+    }
+    if orientation not in turned:
+        return picture
+    sizes = picture.pixel_mm[::-1] if picture.pixel_mm and orientation >= 5 else picture.pixel_mm
+    return replace(picture, pixels=turned[orientation](), pixel_mm=sizes)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[io.BufferedIOBase, bytes]]:
+    """An open file and its first bytes; what goes wrong in the block becomes one line about the file."""
+    try:
+        with open_stored(path) as file:
+            head = file.read(_HEAD_BYTES)
+            file.seek(0)
+            yield file, head  # type: ignore[misc]  # both of its kinds are buffered
+    except DataError:
+        raise
+    except (FileNotFoundError, PermissionError) as error:
+        raise unreadable(path, error) from error
+    except MemoryError as error:
+        raise DataError(f"{path} does not fit into memory", hint="cut it into parts") from error
+    except _BROKEN as error:
+        raise stands_in_for(path) or DataError(f"{path} is damaged: {_reason(error)}", hint=COPY_AGAIN) from error
+
+
+def _reason(error: BaseException) -> str:
+    """What a library says of a file, as one line without its address in memory."""
+    words = " ".join(str(error).split())
+    return words.split("<")[0].strip() or type(error).__name__
+
+
+def _picture_in(file: io.BufferedIOBase, head: bytes, path: Path) -> ImageFile.ImageFile:
+    Image.preinit()
+    for name in _FORMATS:
+        make, accepts = Image.OPEN[name]
+        if accepts is None or accepts(head):
+            picture: ImageFile.ImageFile = make(file, str(path))  # type: ignore[arg-type]
+            return picture
+    raise stands_in_for(path) or DataError(
+        f"{path} is no picture: it begins as no PNG, JPEG, TIFF, GIF or BMP", hint="export it again as one of these"
+    )
+
+
+def _decode(picture: ImageFile.ImageFile, file: io.BufferedIOBase, path: Path, pages: Pages | None) -> Picture:
+    count = _frame_count(picture)
+    if count > 1 and pages is None:
+        raise refuse_pages(path, count)
+    samples = _samples(picture.mode, path)
+    check_size(path, math.prod(picture.size) * count * samples)
+    dpi = picture.info.get("dpi")
+    pixel_mm = (25.4 / float(dpi[0]), 25.4 / float(dpi[1])) if dpi and all(dpi) else None
+    match _depth_and_kind(file) if picture.format == "PNG" else (8, 0):
+        case depth_and_kind if depth_and_kind == _DEEP_GREY_WITH_ALPHA:
+            samples, arrays = 1, [_deep_grey_with_alpha(picture)]  # Pillow calls it coloured
+        case (16, 2 | 6):
+            arrays = [_deep_colors(path)]
+        case _:
+            arrays = [_frame(picture, number) for number in range(count)]
+    for array in arrays:
+        if array.shape[2] > samples and picture.mode != "RGBX":
+            say_transparency(path, array[..., samples:])
+    stack = np.stack([array[..., :samples] for array in arrays], axis=-1)  # (rows, columns, samples, frames)
+    if pages == "channels":
+        stack = stack.reshape(*stack.shape[:2], -1, 1)
+    palette = None
+    if picture.mode in {"P", "PA"}:
+        palette = np.array(picture.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    whole = Picture(stack.transpose(2, 1, 0, 3), palette, pixel_mm, picture.format == "JPEG")
+    return upright(whole, int(picture.getexif().get(ORIENTATION, 1)))
+
+
+def _frame(picture: ImageFile.ImageFile, number: int) -> NDArray[np.generic]:
+    """(rows, columns, samples) of one frame; frames of a GIF that change colours are colours all."""
+    if number or _frame_count(picture) > 1:
+        picture.seek(number)
+        array = np.asarray(picture.convert("L" if picture.mode == "L" else "RGB"))
+    elif picture.mode == "YCbCr":
+        array = np.asarray(picture.convert("RGB"))
+    else:
+        array = np.asarray(picture)
+    if array.dtype == bool:
+        array = array.astype(np.uint8)
+    return array.reshape(*array.shape[:2], -1)
+
+
+def _frame_count(picture: ImageFile.ImageFile) -> int:
+    """Of an animation; what a camera keeps beside a JPEG is none."""
+    return int(getattr(picture, "n_frames", 1)) if picture.format in {"GIF", "PNG"} else 1
+
+
+def _samples(mode: str, path: Path) -> int:
+    if mode == "CMYK":
+        raise refuse_inks(path)
+    if mode not in _SAMPLES:
+        raise DataError(f"{path} holds pixels of the kind {mode}", hint="convert it to grey or RGB")
+    return _SAMPLES[mode]
+
+
+def _has_colors(picture: ImageFile.ImageFile) -> bool:
+    """Whether a palette, if there is one, holds more than grey."""
+    if _frame_count(picture) > 1 and picture.format == "GIF":
+        return True
+    if picture.mode not in {"P", "PA"}:
+        return False
+    palette = np.array(picture.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    return bool((palette != palette[:, :1]).any())
+
+
+def _depth_and_kind(file: io.BufferedIOBase) -> tuple[int, int]:
+    """Of a PNG; of 16 bits Pillow drops the lower half where there are several samples."""
+    file.seek(24)
+    depth, kind = file.read(2)
+    return depth, kind
+
+
+def _deep_grey_with_alpha(picture: ImageFile.ImageFile) -> NDArray[np.generic]:
+    """(rows, columns, 2) uint16: two samples of two bytes are unpacked as four of one."""
+    picture._mode = "RGBA"  # noqa: SLF001  what Pillow itself chose drops half of the bits
+    picture.tile = [tile._replace(args="RGBA") for tile in picture.tile]
+    return np.ascontiguousarray(picture).view(">u2").astype(np.uint16)
+
+
+def _deep_colors(path: Path) -> NDArray[np.generic]:
+    import SimpleITK as sitk  # noqa: N813
+
+    from volseg.io.itk_paths import readable_path
+
+    with readable_path(path, ()) as reachable:
+        image = sitk.ReadImage(str(reachable))
+    array: NDArray[np.generic] = sitk.GetArrayFromImage(image)
+    rows, columns = image.GetSize()[1], image.GetSize()[0]
+    return array.reshape(rows, columns, -1)

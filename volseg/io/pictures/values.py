@@ -1,0 +1,120 @@
+"""What the pixels of a reference mean: numbers of labels, black and white, or colours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.config.reading import AS_IT_IS, FileRules
+from volseg.errors import DataError
+from volseg.image.geometry import Geometry
+from volseg.image.volume import Label
+from volseg.io.pictures.channels import grid_of, looked_up
+from volseg.io.pictures.decode import Picture, decode
+
+_WHITE = 255
+_SHOWN = 8
+
+
+def read_values(
+    path: Path, rules: FileRules = AS_IT_IS, labels: Sequence[Label] = ()
+) -> tuple[NDArray[np.generic], Geometry]:
+    """Read a picture that is a label map.
+
+    Black and white, 0 and 255 alone, are 0 and 1, unless a label has the value 255. Of a palette the numbers count,
+    unless `rules` says that references hold colours.
+
+    Args:
+        path: The file.
+        rules: How it is read where it leaves a choice.
+        labels: What the values are to mean; where references hold colours, those of these labels.
+
+    Returns:
+        (columns, rows, slices) in the type of the file, and the grid.
+
+    Raises:
+        DataError: If it is damaged, a JPEG, coloured and nothing says what colours mean, or holds a colour that no
+            label has.
+        GeometryError: If millimetres are asked for that it does not state.
+    """
+    picture = decode(path, rules.pages)
+    if picture.is_lossy:
+        raise DataError(
+            f"{path} is a JPEG, which blurs the values of labels into each other",
+            hint="export the mask again as PNG or TIFF; one that was only ever a JPEG must be drawn anew at its edges",
+        )
+    grid = grid_of(picture, path, rules)
+    if rules.values == "colors":
+        return _by_color(picture, path, labels), grid
+    pixels = picture.pixels
+    if len(pixels) > 1 and (pixels == pixels[:1]).all():
+        pixels = pixels[:1]
+    if len(pixels) > 1:
+        raise DataError(
+            f"{path} is coloured ({_listed(_colors_in(pixels))}), and nothing says what the colours mean",
+            hint="--set data.values=colors and data.colors={NAME: [R, G, B], ...}",
+        )
+    values = pixels[0]
+    if picture.palette is None and not any(label.value == _WHITE for label in labels) and _is_black_and_white(values):
+        values = values // values.dtype.type(_WHITE)
+    return values, grid
+
+
+def _is_black_and_white(values: NDArray[np.generic]) -> bool:
+    if not np.issubdtype(values.dtype, np.unsignedinteger) or values.max(initial=0) != _WHITE:
+        return False
+    return bool(((values == 0) | (values == _WHITE)).all())
+
+
+def _by_color(picture: Picture, path: Path, labels: Sequence[Label]) -> NDArray[np.unsignedinteger]:
+    """The values of the labels that have the colours; black is background, unless a label has it."""
+    pixels = looked_up(picture) if picture.palette is not None else picture.pixels
+    pixels = np.repeat(pixels, 3, axis=0) if len(pixels) == 1 else pixels
+    table = {(0, 0, 0): 0} | {label.color: label.value for label in labels if label.color}
+    if len(table) == 1:
+        raise DataError(
+            f"nothing says what colours mean; {path} has {_listed(_colors_in(pixels))}",
+            hint="--set data.colors={NAME: [R, G, B], ...}",
+        )
+    coded = _coded(pixels)
+    values = np.zeros(coded.shape, np.uint16)
+    known = np.zeros(coded.shape, bool)
+    for color, value in table.items():
+        here = coded == _code(color)
+        values[here], known = value, known | here
+    if strangers := int(np.count_nonzero(~known)):
+        raise DataError(
+            f"{path} has colours that no label has in {strangers} pixels: {_listed(_colors_of(coded[~known]))}",
+            hint="add them to data.colors; colours in between come of smoothing, which label maps must not have",
+        )
+    return values
+
+
+def _coded(pixels: NDArray[np.generic]) -> NDArray[np.int64]:
+    """One number for each colour (3, ...)."""
+    red, green, blue = pixels.astype(np.int64)
+    coded: NDArray[np.int64] = (red << 32) | (green << 16) | blue
+    return coded
+
+
+def _code(color: tuple[int, int, int]) -> int:
+    red, green, blue = color
+    return (red << 32) | (green << 16) | blue
+
+
+def _colors_in(pixels: NDArray[np.generic]) -> list[tuple[int, ...]]:
+    return _colors_of(_coded(pixels)) if len(pixels) == 3 else []
+
+
+def _colors_of(coded: NDArray[np.int64]) -> list[tuple[int, ...]]:
+    """The colours, those of most pixels first."""
+    found, counts = np.unique(coded, return_counts=True)
+    return [(code >> 32, code >> 16 & 0xFFFF, code & 0xFFFF) for code in found[np.argsort(-counts)].tolist()]
+
+
+def _listed(colors: Sequence[tuple[int, ...]]) -> str:
+    shown = ", ".join(str(list(color)) for color in colors[:_SHOWN])
+    return f"{shown} ..." if len(colors) > _SHOWN else shown or "of many samples"

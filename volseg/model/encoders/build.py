@@ -1,0 +1,37 @@
+"""An encoder by its name."""
+
+from __future__ import annotations
+
+from volseg.config import EncoderConfig
+from volseg.model.encoders.efficientnet import EfficientNet
+from volseg.model.encoders.encoder import Encoder
+from volseg.model.encoders.resnet import ResNet
+from volseg.model.encoders.vgg import VGG
+from volseg.model.layers import Dimensions
+
+#: No encoder makes feature maps that are coarser.
+COARSEST = 32
+
+
+def build_encoder(config: EncoderConfig, channels: int, dimensions: Dimensions, limit: int = COARSEST) -> Encoder:
+    """Build an encoder with random weights.
+
+    Args:
+        config: Which.
+        channels: Of the image.
+        dimensions: 2 or 3.
+        limit: How coarse feature maps may become; where a stride would exceed it, dilation takes its place.
+    """
+    match config.name:
+        case "vgg16" | "vgg16_bn":
+            batch_norm = config.name == "vgg16_bn"
+            return VGG(channels, config.width, batch_norm=batch_norm, limit=limit, dimensions=dimensions)
+        case "resnet18":
+            return ResNet(18, channels, config.width, limit=limit, dimensions=dimensions)
+        case "resnet34":
+            return ResNet(34, channels, config.width, limit=limit, dimensions=dimensions)
+        case "resnet50":
+            return ResNet(50, channels, config.width, limit=limit, dimensions=dimensions)
+        case "efficientnet_b0" | "efficientnet_lite0":
+            lite = config.name == "efficientnet_lite0"
+            return EfficientNet(channels, config.width, lite=lite, limit=limit, dimensions=dimensions)

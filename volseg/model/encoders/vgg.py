@@ -1,0 +1,77 @@
+"""VGG of 16 layers, without or with batch normalisation; layers are numbered as in torchvision and timm.
+
+Simonyan and Zisserman 2015, "Very Deep Convolutional Networks for Large-Scale Image Recognition", arXiv 1409.1556,
+table 1, configuration D.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from volseg.model.encoders.encoder import Encoder, scaled, stride_and_dilation
+from volseg.model.layers import Dimensions, layers_of
+
+#: Features and convolutions of each block; behind each, feature maps are halved.
+_BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
+
+
+class VGG(Encoder):
+    """Five blocks of convolutions; a feature map is what the last convolution of a block makes, then what is pooled.
+
+    Args:
+        channels: Of the image.
+        width: Share of the usual features.
+        batch_norm: Whether it follows each convolution.
+        limit: How coarse feature maps may become.
+        dimensions: 2 or 3.
+    """
+
+    def __init__(self, channels: int, width: float, *, batch_norm: bool, limit: int, dimensions: Dimensions) -> None:
+        super().__init__()
+        layers = layers_of(dimensions)
+        self.features = nn.Sequential()
+        widths, strides, before, so_far, dilation = [], [], channels, 1, 1
+        for features, count in _BLOCKS:
+            for _ in range(count):
+                convolution = layers.convolution(
+                    before, scaled(features, width), 3, padding=dilation, dilation=dilation
+                )
+                self.features.append(convolution)
+                if batch_norm:
+                    self.features.append(layers.batch_norm(scaled(features, width)))
+                self.features.append(nn.ReLU(inplace=True))
+                before = scaled(features, width)
+            widths.append(before)
+            strides.append(so_far)
+            stride, dilation, so_far = stride_and_dilation(so_far, dilation, 2, limit)
+            self.features.append(layers.max_pool(2, 2) if stride == 2 else nn.Identity())
+        if so_far > strides[-1]:
+            widths.append(before)
+            strides.append(so_far)
+        self.widths, self.strides = tuple(widths), tuple(strides)
+        self._ends = [n for n, layer in enumerate(self.features) if isinstance(layer, layers.max_pool | nn.Identity)]
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """(B, channels, ...) -> feature maps, from the finest: before each pooling, and behind the last."""
+        maps, pooled = self._blocks(image)
+        return [*maps, pooled[-1]] if len(self.widths) > len(maps) else maps
+
+    def pooled(self, image: Tensor) -> list[Tensor]:
+        """What is pooled three, four and five times."""
+        return self._blocks(image)[1][-3:]
+
+    @property
+    def pooled_widths(self) -> tuple[int, ...]:
+        """Features of what is pooled three, four and five times."""
+        return self.widths[2:5]
+
+    def _blocks(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """What each block makes, and what is left of it when it is pooled."""
+        features, maps, pooled = image, [], []
+        begin = 0
+        for end in self._ends:
+            features = self.features[begin:end](features)
+            maps.append(features)
+            features, begin = self.features[end](features), end + 1
+            pooled.append(features)
+        return maps, pooled
