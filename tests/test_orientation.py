@@ -301,8 +301,12 @@ STRAIGHT_ONLY = {
 }
 
 
+#: What flat pictures alone are written in; tests/test_outlines.py judges it.
+FLAT = ("geojson", "coco", "svg")
+
+
 def test_every_format_is_judged() -> None:
-    assert {*VOXEL_READERS, "rtstruct", "dicom-sr", "stl", "ply", "glb", "png", "overlay"} == {*FORMATS}
+    assert {*VOXEL_READERS, "rtstruct", "dicom-sr", "stl", "ply", "glb", "png", "overlay", *FLAT} == {*FORMATS}
     assert len(ACQUISITIONS) >= 24
     assert {*ACQUISITIONS} > QUICK
 

@@ -35,7 +35,7 @@ from volseg.io import (
     write_volume,
 )
 from volseg.io.dicom import write_series
-from volseg.io.images import named_mask
+from volseg.io.label_maps import named_mask
 from volseg.io.labels import read_labels
 from volseg.io.references import is_called
 from volseg.io.segments import Segment

@@ -26,6 +26,7 @@ from volseg.io.files import write_text
 from volseg.model.checkpoint import finalize_model, load, load_model, save
 from volseg.prediction.request import Request
 from volseg.training import loop
+from volseg.training.agreement import Agreement
 from volseg.training.epoch import EpochRecord
 from volseg.training.history import outlined_slice, read_validation
 from volseg.training.postprocess_tuning import RULES, choose_postprocessing, trials_for
@@ -591,10 +592,13 @@ def test_prepared_cases_are_never_stale(dataset: Path, tmp_path: Path) -> None:
 
 def test_steps_that_are_not_finite_are_counted_and_left_out_of_the_means() -> None:
     epoch = EpochRecord(10.0)
+    one = Agreement(torch.tensor([3]), torch.tensor([8]), torch.tensor(15), torch.tensor(20))
     for loss in (1.0, math.nan, 2.0):
-        epoch.add(StepResult(loss, 4.0, 0.01, voxels=100), waited_seconds=0.5)
+        epoch.add(StepResult(loss, 4.0, 0.01, 100, one), waited_seconds=0.5)
     row = epoch.history_row(13.0)
     assert (row["loss"], row["gradient_norm"], row["skipped_steps"]) == (1.5, 4.0, 1)
+    assert (row["train_accuracy"], row["train_dice"]) == (0.75, 0.75)  # of two steps alike
+    assert row["train_iou"] == pytest.approx(0.6)
     assert (row["steps_per_second"], row["voxels_per_second"], row["data_wait_share"]) == (1.0, 100, 0.5)
 
 

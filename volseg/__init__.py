@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from volseg import transforms
     from volseg.api import (
         compare,
-        download,
         evaluate,
         export,
         inspect,
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
         report,
         train,
     )
+    from volseg.cases.download import download
     from volseg.config import Config
     from volseg.converting import convert
     from volseg.demo import Demo, run_demo
@@ -58,7 +58,8 @@ if TYPE_CHECKING:
 
 #: Module -> the public names that are loaded from it when somebody asks for them.
 _PUBLIC = {
-    "volseg.api": "compare download evaluate export inspect plan report train",
+    "volseg.api": "compare evaluate export inspect plan report train",
+    "volseg.cases.download": "download",
     "volseg.config": "Config",
     "volseg.converting": "convert",
     "volseg.demo": "Demo run_demo",

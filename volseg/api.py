@@ -10,7 +10,7 @@ of the kind that fits: `ConfigError`, `DataError`, `GeometryError`, `CheckpointE
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -107,6 +107,7 @@ def train(  # noqa: PLR0913  each is an option of the command
     threads: int | None = None,
     device: str | torch.device | None = None,
     progress: Progress = ignore_progress,
+    on_epoch_done: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> Run:
     """Train a network; what is left open is planned.
 
@@ -131,6 +132,7 @@ def train(  # noqa: PLR0913  each is an option of the command
         threads: How many threads this process computes with; unless given, those that it may use.
         device: "cpu", "cuda", "cuda:1" (not under `torchrun`), "mps"; unless given, a CUDA device if there is one.
         progress: Told per case and per step.
+        on_epoch_done: Gets the row of history.csv of each epoch.
 
     Returns:
         The finished run.
@@ -143,6 +145,7 @@ def train(  # noqa: PLR0913  each is an option of the command
     from volseg.model.devices import choose_device
     from volseg.parallel import use_threads
     from volseg.training.distributed import join_process_group, was_restarted
+    from volseg.training.loop import ignore_epochs
     from volseg.training.run import train_folder
 
     use_threads(threads)
@@ -161,6 +164,7 @@ def train(  # noqa: PLR0913  each is an option of the command
             overwrite=overwrite,
             inputs=Inputs.of(data, config, start_from),
             progress=progress if group.is_leader else ignore_progress,
+            on_epoch_done=on_epoch_done or ignore_epochs,
             group=group,
             began=began,
             device=chosen,
@@ -182,8 +186,10 @@ def evaluate(  # noqa: PLR0913  each is an option of the command
     probabilities: bool = False,
     within: StrPath | None = None,
     ignore: int | None = None,
+    threshold: float | None = None,
     resample: bool = False,
     only_predicted: bool = False,
+    changes: Changes | None = None,
     allow_gaps: bool = False,
     geometry: GeometryChoice | None = None,
     report: bool = False,
@@ -208,8 +214,11 @@ def evaluate(  # noqa: PLR0913  each is an option of the command
         probabilities: Whether the probabilities beside the masks are judged.
         within: A folder of masks, one per case, outside of which nothing counts.
         ignore: Value of references where nothing is known and nothing counts.
+        threshold: Masks say how likely the one label is, from 0 to 1 or in whole steps up to the most that a file can
+            hold; what is above this has it.
         resample: Whether masks on another grid are brought onto that of their reference, instead of refused.
         only_predicted: Whether references without a prediction are left out, instead of scoring 0.
+        changes: Keys of `data` that say how files are read: "data.values", "data.pixel_mm" ...
         allow_gaps: Whether DICOM series with missing slices are bridged by interpolation.
         geometry: What is right of NIfTI headers that contradict themselves: "sform", "qform" or "pixdim".
         report: Whether report.html is written, with pictures.
@@ -233,7 +242,7 @@ def evaluate(  # noqa: PLR0913  each is an option of the command
     use_threads(threads)
     conventions = parse_conventions(tolerance_mm, hd95, nsd, lesion_iou, lesions=lesions, centerline=centerline)
     if not (isinstance(predictions, str | PathLike) and isinstance(references, str | PathLike)):
-        return evaluate_arrays(predictions, references, spacing_mm, conventions)
+        return evaluate_arrays(predictions, references, spacing_mm, conventions, threshold)
     if images and not report:
         raise ConfigError("--images are those of the report", hint="add --report")
     if report and output is None:
@@ -242,9 +251,10 @@ def evaluate(  # noqa: PLR0913  each is an option of the command
     from volseg.evaluation.folder import FolderOptions
     from volseg.reporting.evaluations import evaluate_with_report
 
-    rules = PartialConfig.stated(None, {"data.geometry": geometry}, allow_gaps).data
+    stated = {} if geometry is None else {"data.geometry": geometry}
+    rules = PartialConfig.stated(None, {**(changes or {}), **stated}, allow_gaps).data
     region = None if within is None else Path(within)
-    options = FolderOptions(probabilities, region, ignore, resample, only_predicted, rules, overwrite)
+    options = FolderOptions(probabilities, region, ignore, resample, only_predicted, rules, overwrite, threshold)
     shown, target = (None if path is None else Path(path) for path in (images, output))
     folders = Path(predictions), Path(references), target
     return evaluate_with_report(*folders, conventions, options, shown, report=report, progress=progress)
@@ -365,33 +375,3 @@ def export(  # noqa: PLR0913  each is an option of the command
     paths, stated = (Path(mask), Path(reference), Path(output)), None if labels is None else Path(labels)
     rules = PartialConfig.stated(None, {"data.geometry": geometry}, allow_gaps).data
     return export_mask(Export(*paths, form, stated, parse_encoding(encoding), rules, overwrite))
-
-
-def download(
-    task: str,
-    output: StrPath = "data",
-    *,
-    url: str | None = None,
-    md5: str | None = None,
-    progress: Progress = ignore_progress,
-) -> Path:
-    """Fetch a data set of the Medical Segmentation Decathlon, checked and resumable.
-
-    Args:
-        task: Its name, such as "Task04_Hippocampus".
-        output: Folder in which the task's folder is made.
-        url: Another address of the archive.
-        md5: Checksum of the archive, if it is not the known one.
-        progress: Told the bytes that are there.
-
-    Returns:
-        The task's folder.
-
-    Raises:
-        ConfigError: If the task is not known and no address is given.
-        DataError: If the transfer breaks off or the archive is not what it should be.
-        OutputError: If the folder cannot be written.
-    """
-    from volseg.cases.download import download as fetch
-
-    return fetch(task, Path(output), url=url, md5=md5, progress=progress)

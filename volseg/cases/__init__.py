@@ -5,6 +5,7 @@ from volseg.cases.case import Case, Dataset, check_others, read_images, read_ref
 from volseg.cases.inputs import find_inputs
 from volseg.cases.layouts import find_dataset
 from volseg.cases.references import find_images, find_references, is_dataset, is_list
+from volseg.cases.regions import read_region
 from volseg.cases.splits import Split, choose_splits, make_splits, read_splits, usable_splits, write_splits
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "make_splits",
     "read_images",
     "read_reference",
+    "read_region",
     "read_splits",
     "usable_splits",
     "write_splits",

@@ -40,7 +40,7 @@ _REFERENCE_NAME = re.compile(
 #: An entity of BIDS by which a mask says what it marks.
 _LABEL_ENTITY = re.compile(r"(.*_)?label-[A-Za-z0-9]+(_.*)?")
 #: Endings of objects that mark structures, as volseg writes them, and of any other DICOM file.
-_MARKED_ENDINGS = (".seg.dcm", ".rtstruct.dcm", ".sr.dcm", ".dcm", ".seg.nrrd")
+_MARKED_ENDINGS = (".seg.dcm", ".rtstruct.dcm", ".sr.dcm", ".dcm", ".seg.nrrd", ".geojson", ".coco.json")
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,14 @@ class Case:
         images: Channel name -> where that channel is read from.
         reference: Where the reference is read from, None if there is none.
         annotated: Names of the labels that were looked for when the reference was drawn; None if all were.
+        region: Where its field of view is read from, None if that is all of the image.
     """
 
     case_id: str
     images: dict[str, Source]
     reference: Source | None = None
     annotated: frozenset[str] | None = None
+    region: Source | None = None
 
     @property
     def image(self) -> Source:

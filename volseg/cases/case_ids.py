@@ -48,6 +48,9 @@ _DEVICES = frozenset(
 _OUR_ENDINGS = (
     ".probabilities",
     ".overlay",
+    ".geojson",
+    ".coco.json",
+    ".svg",
     ".seg",
     ".rtstruct",
     ".sr",

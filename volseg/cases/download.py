@@ -55,29 +55,35 @@ class _Stream:
 
 
 def download(
-    task: str, folder: Path, *, url: str | None = None, md5: str | None = None, progress: Progress = ignore_progress
+    task: str,
+    output: str | os.PathLike[str] = "data",
+    *,
+    url: str | None = None,
+    md5: str | None = None,
+    progress: Progress = ignore_progress,
 ) -> Path:
-    """Fetch a data set and unpack it; what is already there is not fetched again.
+    """Fetch a data set of the Medical Segmentation Decathlon, checked; what is already there is not fetched again.
 
     The archive grows in a hidden file beside the data and a broken transfer is resumed by the next call. It is unpacked
     whole or not at all, and removed afterwards.
 
     Args:
         task: Name of the task, such as "Task04_Hippocampus", and of the folder it becomes.
-        folder: Where that folder will lie.
+        output: Where that folder will lie.
         url: Another address of the archive (http, https or file): a mirror, or a data set that MONAI does not list.
         md5: The archive's checksum, hexadecimal; None takes MONAI's for this task. An archive of a task that MONAI
             does not list is not checked without one, and a broken transfer of it starts anew.
         progress: Told the bytes that are there (stage "download"), then that they are unpacked (stage "extract").
 
     Returns:
-        The folder `folder / task`.
+        The folder `output / task`.
 
     Raises:
         ConfigError: If MONAI does not list the task and no `url` is given, or the address is of another kind.
         DataError: If the transfer breaks off, the checksum is wrong or the archive is unsafe or damaged.
-        OutputError: If `folder` cannot be written.
+        OutputError: If `output` cannot be written.
     """
+    folder = Path(output)
     url, md5 = _address(task, url, md5)
     target = folder / task
     if target.is_dir() and any(target.iterdir()):

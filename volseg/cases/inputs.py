@@ -22,6 +22,7 @@ from volseg.cases.layouts.folders import has_usual_folders, image_and_label_fold
 from volseg.cases.layouts.names import says_reference
 from volseg.cases.layouts.organ_masks import mask_folders
 from volseg.cases.manifest import from_manifest, is_manifest
+from volseg.cases.regions import with_regions_if_there
 from volseg.cases.series import choose_series, studies_of
 from volseg.cases.source_names import by_id, by_name, refused
 from volseg.config import NO_RULES, DicomRules
@@ -94,7 +95,7 @@ def find_inputs(
         raise DataError(f"{path} holds no image", hint="volseg reads NIfTI, NRRD, MetaImage and DICOM")
     for remark in dataset.remarks:
         logger.warning("%s", remark)
-    return dataset
+    return with_regions_if_there(dataset, path, rules)
 
 
 def _images_of(path: Path) -> Path:

@@ -14,7 +14,9 @@ from volseg.cli.options import (
     GapsOption,
     GeometryOption,
     OverwriteOption,
+    SetOption,
     ThreadsOption,
+    changes_of,
     only,
 )
 
@@ -56,6 +58,12 @@ def evaluate(  # noqa: PLR0913  each is an option
     ignore: Annotated[
         int | None, typer.Option("--ignore", help="Value of references where nothing is known and nothing counts.")
     ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            "--threshold", min=0, max=1, help="Masks say how likely the one label is: above this they have it."
+        ),
+    ] = None,
     resample: Annotated[
         bool, typer.Option("--resample", help="Bring masks onto the grid of their reference instead of refusing.")
     ] = False,
@@ -63,6 +71,7 @@ def evaluate(  # noqa: PLR0913  each is an option
         bool,
         typer.Option("--only-predicted", help="Leave out references that have no prediction, instead of scoring 0."),
     ] = False,
+    assignments: SetOption = None,
     allow_gaps: GapsOption = False,
     geometry: GeometryOption = None,
     report: Annotated[bool, typer.Option("--report", help="Also write report.html, with pictures.")] = False,
@@ -96,6 +105,8 @@ def evaluate(  # noqa: PLR0913  each is an option
             probabilities=probabilities,
             within=within,
             ignore=ignore,
+            threshold=threshold,
+            changes=changes_of(assignments),
             resample=resample,
             only_predicted=only_predicted,
             allow_gaps=allow_gaps,

@@ -15,7 +15,10 @@ EXIT_OK, EXIT_DEFECT, EXIT_USAGE, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 0, 1, 2, 
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="YAML file of some or all configuration keys.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="One key, such as training.epochs=100. Repeatable.")]
 #: Written out, because importing them from `volseg.exporting` would make --help slow.
-FORMATS = "nifti, nrrd, mha, seg-nrrd, dicom-seg, rtstruct, dicom-sr, stl, ply, glb or png."
+FORMATS = (
+    "nifti, nrrd, mha, seg-nrrd, dicom-seg, rtstruct, dicom-sr, stl, ply, glb, png or overlay; of pictures geojson, "
+    "coco or svg, too."
+)
 FormatOption = Annotated[list[str] | None, typer.Option("--format", help=f"{FORMATS} Repeatable.")]
 EncodingOption = Annotated[
     str, typer.Option("--encoding", help="Of dicom-seg: binary (every viewer) or labelmap (small, DICOM of 2024).")

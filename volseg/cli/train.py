@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from volseg.cli.console import print_line, print_table, progress_shown
+from volseg.cli.epoch_lines import EpochLines
 from volseg.cli.options import (
     EXIT_SOME_FAILED,
     ConfigOption,
@@ -47,12 +48,15 @@ def train(  # noqa: PLR0913  each is an option
     validate_all: Annotated[
         bool, typer.Option("--validate-all", help="Score all held-out cases at the end, however long it takes.")
     ] = False,
+    show_epochs: Annotated[
+        bool, typer.Option("--show-epochs", help="Print each epoch: its loss as a bar, accuracy, Dice and IoU.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
     overwrite: OverwriteOption = False,
     threads: ThreadsOption = None,
     device: DeviceOption = None,
 ) -> None:
-    """Train a network: a 3D U-Net fitted to the data unless the configuration says otherwise."""
+    """Train a network: a U-Net fitted to the data unless the configuration says otherwise."""
     began = time.monotonic()  # importing takes seconds
     import volseg
 
@@ -75,6 +79,7 @@ def train(  # noqa: PLR0913  each is an option
             threads=threads,
             device=device,
             progress=progress,
+            on_epoch_done=EpochLines() if show_epochs else None,
         )
     if not run.is_leader:
         return

@@ -28,7 +28,7 @@ from volseg.config.dicom import NO_RULES, DicomRules, SeriesRule, StructureConfi
 from volseg.config.domain import DomainConfig, IntensityRange
 from volseg.config.encoders import EncoderConfig, EncoderName
 from volseg.config.inference import InferenceConfig, LabelRule, Padding, Steps, Weights
-from volseg.config.learning import LossConfig, OptimizerName, TrainingConfig
+from volseg.config.learning import LossConfig, LossName, OptimizerName, TrainingConfig
 from volseg.config.modality import MIXED, UNKNOWN, known_modality, named_modality
 from volseg.config.networks import (
     FCN,
@@ -95,6 +95,7 @@ __all__ = [
     "IntensityRange",
     "LabelRule",
     "LossConfig",
+    "LossName",
     "MinMax",
     "NetworkConfig",
     "NetworkName",

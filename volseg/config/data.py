@@ -168,8 +168,10 @@ class DataConfig(DicomRules):
 
     @property
     def ignored_value(self) -> int | None:
-        """What references hold where they say nothing; None if they always say something."""
-        return self.labels.get(IGNORE)
+        """What references hold where they say nothing, outside of fields of view too; None if they always do."""
+        if self.roi is None or IGNORE in self.labels:
+            return self.labels.get(IGNORE)
+        return max(self.labels.values()) + 1
 
     @property
     def output_labels(self) -> tuple[Label, ...]:

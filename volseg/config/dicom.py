@@ -62,13 +62,16 @@ class SeriesRule(Section):
 
 
 class DicomRules(ReadingRules):
-    """How images are read, and which of the series of a DICOM study are meant.
+    """How images are read, which of the series of a DICOM study are meant, and which part of them.
 
     Attributes:
         series: For each channel what its series must be, where a study holds several; the best that fits is taken.
+        roi: A folder of masks called as the images, in the data set or beside its images: fields of view, outside of
+            which nothing is learned or segmented.
     """
 
     series: Mapping[str, SeriesRule] = Field(default_factory=dict)
+    roi: str | None = None
 
 
 #: Any series will do; gaps and contradictions are refused.

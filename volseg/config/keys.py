@@ -12,28 +12,13 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import ValidationError
 
 from volseg.config.data import CtNormalization, MinMax, Percentiles, Unchanged, Window, ZScore
-from volseg.config.networks import (
-    AttentionUnet,
-    DynUNet,
-    PlainUNet,
-    ResidualEncoderUNet,
-    SegResNet,
-    SwinUNETR,
-    UNet,
-    VNet,
-)
+from volseg.config.networks import NetworkConfig, UNet
 from volseg.config.section import Section
 from volseg.errors import ConfigError
 
+#: Name -> section of every network.
 NETWORKS: Mapping[str, type[Section]] = {
-    "unet": UNet,
-    "vnet": VNet,
-    "dynunet": DynUNet,
-    "plain_unet": PlainUNet,
-    "residual_encoder_unet": ResidualEncoderUNet,
-    "segresnet": SegResNet,
-    "attention_unet": AttentionUnet,
-    "swin_unetr": SwinUNETR,
+    section.model_fields["name"].default: section for section in get_args(get_args(NetworkConfig)[0])
 }
 _NORMALIZATIONS: Mapping[str, type[Section]] = {
     "zscore": ZScore,

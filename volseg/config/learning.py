@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator, model_validator
@@ -17,6 +18,7 @@ def _fold(given: Any, check: ValidatorFunctionWrapHandler) -> Any:
         raise ValueError(f"it is the number of a fold, from 0, or all; given {given!r}") from error
 
 
+LossName = Literal["dice_ce", "dice", "dice_focal", "tversky", "generalized_dice", "jaccard", "ce", "focal"]
 OptimizerName = Literal["muon", "adamw", "sgd"]
 Fold = Annotated[Annotated[int, Field(ge=0)] | Literal["all"], WrapValidator(_fold)]
 
@@ -37,18 +39,28 @@ class LossConfig(Section):
     """What training minimises.
 
     Attributes:
-        name: Which loss.
+        name: Which loss; "ce" is cross-entropy, and "mixture" the sum of `terms`.
+        terms: Of a mixture: loss and weight, as in {dice: 1, focal: 0.5}.
         batch: Whether overlaps are summed over the batch before the ratio is taken (steadier for small structures).
         background: Whether background counts as a class of the overlap losses.
         tversky_alpha: Weight of false positives (Tversky only).
         tversky_beta: Weight of false negatives (Tversky only).
     """
 
-    name: Literal["dice_ce", "dice", "dice_focal", "tversky", "generalized_dice", "jaccard"] = "dice_ce"
+    name: LossName | Literal["mixture"] = "dice_ce"
+    terms: Mapping[LossName, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     batch: bool = True
     background: bool = False
     tversky_alpha: Fraction = 0.3
     tversky_beta: Fraction = 0.7
+
+    @model_validator(mode="after")
+    def _terms_of_a_mixture(self) -> LossConfig:
+        if bool(self.terms) != (self.name == "mixture"):
+            raise ContradictionError(
+                "a mixture has terms, and no other loss has", hint="loss.name=mixture loss.terms={dice: 1, focal: 0.5}"
+            )
+        return self
 
 
 class TrainingConfig(Section):

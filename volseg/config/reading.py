@@ -29,12 +29,15 @@ class FileRules(Section):
             say; several pages are refused unless this is given.
         values: What references hold: numbers of `labels`; numbers of `objects`, which all are of the one label there
             is; or `colors`, those of data.colors.
+        threshold: Above which a voxel has the one label, in files that say how likely that is, from 0 to 1 or in whole
+            steps up to the most that their type holds.
     """
 
     geometry: GeometryChoice | None = None
     pixel_mm: Annotated[float, Field(gt=0)] | Literal["stated"] | None = None
     pages: Pages | None = None
     values: Values = "labels"
+    threshold: Annotated[float, Field(ge=0, lt=1)] | None = None
 
 
 class ReadingRules(FileRules):

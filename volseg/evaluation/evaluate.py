@@ -192,14 +192,16 @@ def evaluate_arrays(
     reference: Any,
     spacing_mm: tuple[float, float, float] | None,
     conventions: Conventions,
+    threshold: float | None = None,
 ) -> Evaluation:
     """Score two arrays of label values on one grid; nothing is written.
 
     Args:
-        prediction: (I, J, K) whole numbers, 0 is background.
+        prediction: (I, J, K) whole numbers, 0 is background; or, with a threshold, how likely label 1 is.
         reference: The same shape.
         spacing_mm: Along i, j, k.
         conventions: How to measure.
+        threshold: Above which the prediction has label 1.
 
     Raises:
         ConfigError: If the spacing is missing, or no voxel has a label.
@@ -208,7 +210,8 @@ def evaluate_arrays(
     """
     if spacing_mm is None:
         raise ConfigError("two arrays need their voxel sizes", hint="give spacing_mm along i, j and k")
-    made, wanted = (mask_of(array, spacing_mm) for array in (prediction, reference))
+    decided = prediction if threshold is None else np.asarray(prediction) > threshold
+    made, wanted = (mask_of(array, spacing_mm) for array in (decided, reference))
     labels = {label.value: label for mask in (made, wanted) for label in mask.labels}
     return evaluate_masks(
         made, wanted, EvaluationSettings(tuple(labels[value] for value in sorted(labels)), conventions)

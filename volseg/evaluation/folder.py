@@ -40,6 +40,7 @@ class FolderOptions:
         only_predicted: Whether references without a prediction are left out, instead of scoring 0.
         rules: How DICOM references are read.
         overwrite: Whether the user gave up files that lie where the tables are to be; never the masks.
+        threshold: Above which the masks, which say how likely the one label is, have it; None of label maps.
     """
 
     probabilities: bool = False
@@ -49,6 +50,7 @@ class FolderOptions:
     only_predicted: bool = False
     rules: DicomRules = NO_RULES
     overwrite: bool = False
+    threshold: float | None = None
 
 
 def evaluate_folder(
@@ -88,9 +90,12 @@ def evaluate_folder(
         only_predicted=options.only_predicted,
         rules=options.rules,
         within=options.within,
+        threshold=options.threshold,
     )
     refuse_images([pair.reference for pair in pairing.pairs], references, "references")
-    refuse_images([pair.prediction for pair in pairing.pairs if pair.prediction is not None], predictions, "masks")
+    if options.threshold is None:
+        made = [pair.prediction for pair in pairing.pairs if pair.prediction is not None]
+        refuse_images(made, predictions, "masks")
     if options.within is not None:
         regions = [pair.within for pair in pairing.pairs if pair.within is not None]
         refuse_images(regions, options.within, "regions of interest")

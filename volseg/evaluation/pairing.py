@@ -48,6 +48,7 @@ def pair_cases(
     only_predicted: bool,
     rules: DicomRules = NO_RULES,
     within: Path | None = None,
+    threshold: float | None = None,
 ) -> Pairing:
     """Pair masks and references by case id.
 
@@ -57,6 +58,7 @@ def pair_cases(
         only_predicted: Whether references without a prediction are left out.
         rules: How DICOM references are read.
         within: A folder of masks, one per case, outside of which nothing counts.
+        threshold: Above which predictions that say how likely the one label is have it; None of label maps.
 
     Returns:
         The pairs.
@@ -65,7 +67,7 @@ def pair_cases(
         DataError: If there are no references, or no prediction belongs to any.
     """
     wanted = find_references(references, rules)
-    made = masks_in(predictions, rules)
+    made = masks_in(predictions, rules.model_copy(update={"threshold": threshold}))
     lay: dict[str, str] = {}
     if is_batch_table(predictions / CASES_FILE):  # a mask that it does not tell of belongs to no case
         lay = {case_id: origin.source for case_id, origin in segmented_cases(predictions / CASES_FILE).items()}

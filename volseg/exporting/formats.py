@@ -15,7 +15,21 @@ from volseg.io import FileSource, SeriesSource, Source, is_picture
 from volseg.io.files import file_name
 
 Format = Literal[
-    "nifti", "nrrd", "mha", "seg-nrrd", "dicom-seg", "rtstruct", "dicom-sr", "stl", "ply", "glb", "png", "overlay"
+    "nifti",
+    "nrrd",
+    "mha",
+    "seg-nrrd",
+    "dicom-seg",
+    "rtstruct",
+    "dicom-sr",
+    "stl",
+    "ply",
+    "glb",
+    "png",
+    "overlay",
+    "geojson",
+    "coco",
+    "svg",
 ]
 #: How a DICOM Segmentation holds its voxels: a bit per segment, or a number per voxel.
 Encoding = Literal["binary", "labelmap"]
@@ -36,6 +50,9 @@ SUFFIXES: dict[Format, str] = {
     "glb": ".glb",
     "png": ".png",
     "overlay": ".overlay.png",
+    "geojson": ".geojson",
+    "coco": ".coco.json",
+    "svg": ".svg",
 }
 #: Formats that are a folder of files, one per label with voxels.
 MESHES: tuple[Format, ...] = ("stl", "ply")

@@ -113,6 +113,18 @@ def _write_file(mask: Mask, image: Source, path: Path, form: Format) -> None:
             from volseg.exporting.mesh import write_glb
 
             write_glb(mask, path)
+        case "geojson":
+            from volseg.exporting.outlines import write_geojson
+
+            write_geojson(mask, path)
+        case "coco":
+            from volseg.exporting.outlines import write_coco
+
+            write_coco(mask, image.place.name, path)
+        case "svg":
+            from volseg.exporting.outlines import write_svg
+
+            write_svg(mask, path)
         case "overlay" if is_flat_picture(image):
             from volseg.exporting.overlay import write_overlay
 

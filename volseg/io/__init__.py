@@ -12,8 +12,6 @@ from volseg.io.images import (
     is_picture,
     read_channels,
     read_grid,
-    read_mask,
-    read_probabilities,
     read_shown,
     read_volume,
     resample,
@@ -22,6 +20,7 @@ from volseg.io.images import (
     write_probabilities,
     write_volume,
 )
+from volseg.io.label_maps import read_mask, read_probabilities
 from volseg.io.source import (
     Discovery,
     FileSource,

@@ -11,6 +11,7 @@ from volseg.errors import DataError
 from volseg.io.archives import is_archive, members
 from volseg.io.companions import companion
 from volseg.io.images import PROBABILITIES_SUFFIX, VOLUME_SUFFIXES, file_source, image_suffix, is_picture
+from volseg.io.outlines import outline_suffix
 from volseg.io.readable import check_there, special_kind
 from volseg.io.signatures import concerns_dicom
 from volseg.io.source import Discovery, FileSource, SegmentsSource, SeriesSource, SetAside, Source
@@ -46,7 +47,7 @@ def discover(root: Path, progress: Progress = ignore_progress, *, rules: Reading
     for path in _files_of(root, set_aside):
         if is_picture(path):
             pictures.append(path)
-        elif image_suffix(path):
+        elif image_suffix(path) or outline_suffix(path):
             _sort_in(path, rules, images, segments, set_aside)
         elif not _belongs_to_header(path):
             candidates.append(path)
@@ -62,7 +63,8 @@ def discover(root: Path, progress: Progress = ignore_progress, *, rules: Reading
         segments += scan.segments
         set_aside += scan.set_aside
         ignored = scan.ignored
-    if segments or any(map(_is_a_volume, (source.place for source in images))):
+    drawn_in_volumes = any(not source.is_of_a_picture for source in segments)
+    if drawn_in_volumes or any(map(_is_a_volume, (source.place for source in images))):
         ignored += len(pictures)  # previews of volumes, icons of viewers, photographs of a screen
     else:
         images += [FileSource(path, rules=rules.of_files) for path in pictures]

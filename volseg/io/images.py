@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.config.reading import AS_IT_IS, AS_STATED, FileRules, GeometryChoice, ReadingRules
+from volseg.config.reading import AS_IT_IS, AS_STATED, FileRules, ReadingRules
 from volseg.errors import ConfigError, DataError
 from volseg.image.geometry import Geometry
-from volseg.image.naming import values_by_name
-from volseg.image.volume import Label, Mask, Volume, label_values
+from volseg.image.volume import Mask, Volume
 from volseg.io.readable import check_file, special_kind
 from volseg.io.record import Role
 from volseg.io.source import FileSource, MasksSource, SegmentsSource, SeriesSource, Source
@@ -24,22 +22,21 @@ VOLUME_SUFFIXES = (".nii.gz", ".nii", ".hdr", ".nrrd", ".nhdr", ".mha", ".mhd")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".bmp")
 IMAGE_SUFFIXES = (*VOLUME_SUFFIXES, *PICTURE_SUFFIXES)
 #: What is written.
-_NIFTI = {".nii", ".nii.gz", ".hdr"}
+NIFTI_SUFFIXES = {".nii", ".nii.gz", ".hdr"}
 WRITTEN_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".png")
 #: How the name of a file of probabilities ends.
 PROBABILITIES_SUFFIX = ".probabilities.nii.gz"
 #: What to do about a file of several volumes.
 _ONE_IMAGE = "split it, or describe its volumes as channels in a dataset.json"
-_ONE_MASK = (
-    "a mask is one volume: 3D Slicer stores segments that overlap as layers; export one file per segment, or keep "
-    "their names (.seg.nrrd, DICOM Segmentation)"
-)
-#: By how much probabilities that were stored scaled may leave the range from 0 to 1.
-_ROUNDING = 1e-3
 
 
 def file_source(path: Path, rules: ReadingRules = AS_STATED) -> FileSource | SegmentsSource:
-    """An image file, or, where its header names segments, what it marks."""
+    """An image file, or, where its header names segments or it is one of outlines, what it marks."""
+    if not special_kind(path):
+        from volseg.io.outlines import outline_suffix, outlines_in
+
+        if outline_suffix(path):
+            return outlines_in(path)
     if path.suffix.lower() in {".nrrd", ".nhdr"} and not special_kind(path):
         from volseg.io.seg_nrrd import segments_in
 
@@ -85,8 +82,8 @@ def read_channels(sources: Sequence[Source]) -> list[Volume]:
             volumes.append(_read_other(source))
             continue
         key = source.path, source.rules
-        files[key] = files.get(key) or _read_file(source)
-        array, geometry = _frame(source, *files[key])
+        files[key] = files.get(key) or read_file(source)
+        array, geometry = frame_in(source, *files[key])
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, as if the file had it so
             volumes.append(Volume(np.asarray(array, dtype=np.float32)[np.newaxis], geometry))
     return volumes
@@ -100,7 +97,7 @@ def read_shown(source: Source) -> Volume:
         GeometryError: If it does not say where its voxels lie.
     """
     if isinstance(source, FileSource) and is_picture(source.path):
-        array, geometry = _read_file(source)
+        array, geometry = read_file(source)
         return Volume(np.asarray(array[: 3 if len(array) >= 3 else 1], dtype=np.float32), geometry)
     return read_volume(source)
 
@@ -120,77 +117,7 @@ def read_grid(source: Source) -> Geometry:
         DataError: If it is damaged.
         GeometryError: If it does not say where its voxels lie.
     """
-    return _read_file(source)[1] if isinstance(source, FileSource) else read_volume(source).geometry
-
-
-def read_mask(source: Source, labels: Sequence[Label] = (), on: Geometry | None = None) -> Mask:
-    """Read a label map.
-
-    Args:
-        source: A file or a DICOM series whose voxels are whole numbers, stored in any type; a file that marks named
-            structures; or a binary mask per structure.
-        labels: What the values are to mean. Where the source states names, its voxels get the values of the labels of
-            these names; a name that is no label keeps its value where no label has it, else gets one that is free.
-        on: The grid of the image, for an object that has none of its own.
-
-    Returns:
-        The mask, uint8 or uint16.
-
-    Raises:
-        DataError: If it is damaged, or a voxel is not a whole number from 0 to 65535.
-        GeometryError: If it does not say where its voxels lie.
-    """
-    match source:
-        case SegmentsSource():
-            from volseg.io.references import read_segments
-
-            return read_segments(source, labels, on)
-        case MasksSource():
-            from volseg.io.mask_per_label import read_masks
-
-            return read_masks(source, labels)
-        case SeriesSource():
-            volume = read_volume(source)
-            array, geometry = volume.array[0], volume.geometry
-        case FileSource():
-            values, geometry = _read_values(source, labels)
-            if source.rules.values == "objects":
-                values = _as_one_label(values, source, labels)
-            if source.labels:
-                return named_mask(Mask(values, geometry, source.labels), labels)
-            return Mask(values, geometry, tuple(labels))
-    return Mask(label_values(array, source), geometry, tuple(labels))
-
-
-def named_mask(mask: Mask, labels: Sequence[Label]) -> Mask:
-    """A mask that states names, with the values that some labels have.
-
-    Args:
-        mask: With what its values mean.
-        labels: What they are to mean; without any, the mask stays as it is.
-
-    Returns:
-        The mask with the labels, and with those of its own that are none of them, "label_2" for a value without a name.
-
-    Raises:
-        DataError: If two of its values have one name.
-    """
-    if not labels:
-        return mask
-    import fastremap
-
-    present = fastremap.unique(mask.array).tolist()
-    new = values_by_name(mask.labels, labels, [value for value in present if value])
-    table = np.zeros(max(present) + 1, np.uint16)
-    table[list(new)] = list(new.values())
-    known = {label.value for label in labels}
-    others = [replace(label, value=new[label.value]) for label in mask.labels if label.value in new]
-    strangers = [label for label in others if label.value not in known]
-    named = known | {label.value for label in strangers}
-    strangers += [Label(to, f"label_{value}") for value, to in new.items() if to not in named]
-    array = table[mask.array] if any(value != kept for value, kept in new.items()) else mask.array
-    dtype = np.uint8 if max(new.values(), default=0) <= 255 else np.uint16
-    return Mask(array.astype(dtype), mask.geometry, (*labels, *strangers))
+    return read_file(source)[1] if isinstance(source, FileSource) else read_volume(source).geometry
 
 
 def resample(volume: Volume, geometry: Geometry) -> Volume:
@@ -205,30 +132,6 @@ def resample_mask(mask: Mask, geometry: Geometry) -> Mask:
     from volseg.io.itk import resample_mask as itk_resample_mask
 
     return itk_resample_mask(mask, geometry)
-
-
-def read_probabilities(path: Path, choice: GeometryChoice | None = None) -> tuple[NDArray[np.float32], Geometry]:
-    """Read what `write_probabilities` wrote, or another image of four axes.
-
-    Args:
-        path: The file.
-        choice: What is right of its header if that contradicts itself.
-
-    Returns:
-        (I, J, K, labels) float32 and the grid of the first three axes.
-
-    Raises:
-        DataError: If it is damaged, or a voxel is not from 0 to 1.
-        GeometryError: If it does not say where its voxels lie.
-    """
-    array, geometry = _read_file(FileSource(path, rules=FileRules(geometry=choice)))
-    shares = np.moveaxis(np.asarray(array, np.float32), 0, -1)
-    if not (shares.min() >= -_ROUNDING and shares.max() <= 1 + _ROUNDING):
-        raise DataError(
-            f"{path} holds no probabilities: some voxels are not from 0 to 1",
-            hint="`volseg predict --probabilities` writes some",
-        )
-    return np.clip(shares, 0, 1), geometry
 
 
 def write_mask(mask: Mask, path: Path, image: Source | None = None, *, role: Role = "data") -> None:
@@ -286,7 +189,7 @@ def header_remark(source: Source) -> str:
         DataError: If it is damaged.
         GeometryError: If it does not say where its voxels lie, or contradicts itself.
     """
-    if not (isinstance(source, FileSource) and image_suffix(source.path) in _NIFTI):
+    if not (isinstance(source, FileSource) and image_suffix(source.path) in NIFTI_SUFFIXES):
         return ""
     from volseg.io import nifti
 
@@ -310,7 +213,7 @@ def frame_count(path: Path, rules: FileRules = AS_IT_IS) -> int:
 
 def _library(path: Path) -> ModuleType:
     """The module that knows the format of an image file; each loads its library only when it is needed."""
-    if image_suffix(path) in _NIFTI:
+    if image_suffix(path) in NIFTI_SUFFIXES:
         from volseg.io import nifti
 
         return nifti
@@ -327,24 +230,22 @@ def _nifti_image(image: Source | None, path: Path) -> FileSource | None:
     """The image of a mask, if both are NIfTI: a mask that is replaced is no image."""
     if not isinstance(image, FileSource) or image.path == path or not image.path.is_file():
         return None
-    return image if {image_suffix(image.path), image_suffix(path)} <= _NIFTI else None
+    return image if {image_suffix(image.path), image_suffix(path)} <= NIFTI_SUFFIXES else None
 
 
-def _value_step(source: FileSource) -> float:
-    if image_suffix(source.path) not in _NIFTI:
-        return 0.0
-    from volseg.io import nifti
+def read_file(source: FileSource) -> tuple[NDArray[np.generic], Geometry]:
+    """Read all that a file holds: (frames, I, J, K) in its own type, and the grid.
 
-    return nifti.value_step(source.path)
-
-
-def _read_file(source: FileSource) -> tuple[NDArray[np.generic], Geometry]:
+    Raises:
+        DataError: If it is damaged, or of no format that is known.
+        GeometryError: If it does not say where its voxels lie.
+    """
     path = source.path
     check_file(path)
     if not image_suffix(path):
         raise DataError(f"{path} is no image volseg can read", hint=f"it reads {', '.join(IMAGE_SUFFIXES)} and DICOM")
     given: list[object] = []
-    if image_suffix(path) in _NIFTI:
+    if image_suffix(path) in NIFTI_SUFFIXES:
         given = [source.rules.geometry]
     elif is_picture(path):
         given = [source.rules]
@@ -352,38 +253,20 @@ def _read_file(source: FileSource) -> tuple[NDArray[np.generic], Geometry]:
     return content
 
 
-def _read_values(source: FileSource, labels: Sequence[Label]) -> tuple[NDArray[np.unsignedinteger], Geometry]:
-    if is_picture(source.path):
-        from volseg.io.pictures import read_values
-
-        check_file(source.path)
-        pixels, geometry = read_values(source.path, source.rules, labels)
-        return label_values(pixels, source), geometry
-    array, geometry = _frame(source, *_read_file(source), _ONE_MASK)
-    step = _value_step(source) if np.issubdtype(array.dtype, np.floating) else 0.0
-    return label_values(array, source, step), geometry
-
-
-def _as_one_label(
-    values: NDArray[np.unsignedinteger], source: FileSource, labels: Sequence[Label]
-) -> NDArray[np.unsignedinteger]:
-    """Numbers of objects -> the value of the label that all of them have.
-
-    Raises:
-        DataError: If there are several labels.
-    """
-    if len(labels) > 1:
-        raise DataError(
-            f"{source} holds numbers of objects, and nothing says which of {len(labels)} labels each has",
-            hint="list the one label in data.labels, or leave out data.values",
-        )
-    value = labels[0].value if labels else 1
-    return np.where(values > 0, value, 0).astype(np.uint8 if value <= 255 else np.uint16)
-
-
-def _frame(
+def frame_in(
     source: FileSource, array: NDArray[np.generic], geometry: Geometry, hint: str = _ONE_IMAGE
 ) -> tuple[NDArray[np.generic], Geometry]:
+    """The frame of a file that is meant, (I, J, K).
+
+    Args:
+        source: The file, and which frame.
+        array: What it holds.
+        geometry: Its grid, which is returned beside the frame.
+        hint: What to do where it has several and none is named.
+
+    Raises:
+        DataError: If there is no such frame, or none is named of several.
+    """
     if is_picture(source.path):
         from volseg.io.pictures import frame_of
 

@@ -14,7 +14,7 @@ from volseg.image.geometry import Geometry
 from volseg.image.naming import label_called
 from volseg.image.terminology import lookup
 from volseg.image.volume import Label, Mask
-from volseg.io.images import read_mask
+from volseg.io.label_maps import read_mask
 from volseg.io.source import FileSource, MasksSource
 
 logger = logging.getLogger(__name__)

@@ -16,6 +16,7 @@ from volseg.image.volume import LARGEST_LABEL, Label, Mask, label_values
 from volseg.io.dicom.rtstruct import read_rtstruct
 from volseg.io.dicom.seg import read_seg
 from volseg.io.dicom.series import read_instances, read_series
+from volseg.io.outlines import read_outlines
 from volseg.io.seg_nrrd import read_layers
 from volseg.io.segments import Marked, Segment
 from volseg.io.source import SegmentsSource
@@ -24,7 +25,7 @@ _log = logging.getLogger("volseg")
 
 
 def read_segments(source: SegmentsSource, labels: Sequence[Label] = (), on: Geometry | None = None) -> Mask:
-    """Read a Segmentation, a Structure Set or a segmentation of 3D Slicer as a mask.
+    """Read a Segmentation, a Structure Set, a segmentation of 3D Slicer or outlines in a picture as a mask.
 
     A segment belongs to the label of its name, of one of the label's aliases, or of the structure its code says it is.
     Only those that are a label are looked at. Where they overlap, the label with the larger value is painted over the
@@ -81,6 +82,8 @@ def unusable_segments(source: SegmentsSource) -> list[str]:
     Raises:
         DataError: If the object or the series is damaged, or the series is not known.
     """
+    if source.is_of_a_picture:
+        return []
     if source.series is None:
         raise _unknown_grid(source)
     faults = []
@@ -181,7 +184,7 @@ def _grid_of(source: SegmentsSource) -> Geometry:
 def _unknown_grid(source: SegmentsSource) -> DataError:
     return DataError(
         f"the images that {source} refers to are not beside it, so its grid is not known",
-        hint="put the series into the same folder",
+        hint="name the picture" if source.is_of_a_picture else "put the series into the same folder",
     )
 
 
@@ -204,6 +207,8 @@ def _marked(source: SegmentsSource, geometry: Geometry) -> Iterator[Marked]:
             return read_rtstruct(
                 source.path, geometry, source.series.traits.frame_of_reference_uid if source.series else ""
             )
+        case "geojson" | "coco":
+            return read_outlines(source.path, source.kind, geometry)
         case "nrrd":
             raise ValueError(f"{source} has a grid of its own")
 

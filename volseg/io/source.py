@@ -121,11 +121,13 @@ class SeriesSource:
 
 @dataclass(frozen=True)
 class SegmentsSource:
-    """A file that marks named structures: a DICOM Segmentation, an RT Structure Set, or a segmentation of 3D Slicer.
+    """A file that marks named structures.
+
+    A DICOM Segmentation, an RT Structure Set, a segmentation of 3D Slicer, or outlines in a picture.
 
     Attributes:
         path: The file.
-        kind: Which of the three; only a segmentation of 3D Slicer ("nrrd") has a grid of its own.
+        kind: Which of them; only a segmentation of 3D Slicer ("nrrd") has a grid of its own.
         series_uids: SeriesInstanceUIDs of the images it refers to.
         spaces: FrameOfReferenceUIDs of the spaces its positions are in: one, but for structures of several series.
         names: What its segments are called, in the order of their numbers.
@@ -134,7 +136,7 @@ class SegmentsSource:
     """
 
     path: Path
-    kind: Literal["seg", "rtstruct", "nrrd"]
+    kind: Literal["seg", "rtstruct", "nrrd", "geojson", "coco"]
     series_uids: tuple[str, ...] = ()
     spaces: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
@@ -155,6 +157,11 @@ class SegmentsSource:
     def has_grid(self) -> bool:
         """Whether it says itself which voxels there are."""
         return self.kind == "nrrd"
+
+    @property
+    def is_of_a_picture(self) -> bool:
+        """Whether it is drawn in a picture."""
+        return self.kind in {"geojson", "coco"}
 
     def __str__(self) -> str:
         return str(self.path)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.cases import Case, Dataset, annotated_labels, check_others, read_images, read_reference
+from volseg.cases import Case, Dataset, annotated_labels, check_others, read_images, read_reference, read_region
 from volseg.cases.content import VoxelValues
 from volseg.config import IGNORE, Others, PartialData
 from volseg.config.section import Triple
@@ -235,6 +235,8 @@ def look_at_case(
     """
     image = read_images(case, channels)
     mask = read_reference(case, image, labels, others)
+    region = read_region(case, image.geometry)
+    mask = mask if region is None else mask.within(region)
     if not labels and (why := VoxelValues.of(mask.array).why_no_labels):
         raise DataError(
             f"case {case.case_id}: {case.reference} holds an image, not labels: {why}",

@@ -106,7 +106,8 @@ def plan_dataset(
             small = make(most_voxels=FEWEST_VOXELS)
             if small.config.patches != plan.config.patches and not given.states("patches.size"):
                 plan = make(most_voxels=voxels_in_time(small.config, timer, minutes))
-            plan = fit_to_time(plan, by_width(plan.config, machine), machine.alternatives, timer, minutes)
+            widths = by_width(given.laid_over(plan.config), machine)
+            plan = fit_to_time(plan, widths, machine.alternatives, timer, minutes)
     return replace(plan, dataset=dataset).with_given(given)
 
 

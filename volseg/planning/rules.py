@@ -13,7 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.config import IGNORE, Config, InferenceConfig, NetworkName, OptimizerName, TrainingConfig, validate
+from volseg.config import (
+    IGNORE,
+    Config,
+    EncodedConfig,
+    InferenceConfig,
+    NetworkName,
+    OptimizerName,
+    TrainingConfig,
+    validate,
+)
 from volseg.image.geometry import world_axis
 from volseg.planning.domain import plan_domain, plan_modality
 from volseg.planning.fingerprint import Fingerprint
@@ -33,6 +42,9 @@ _BYTES_PER_OUTPUT, _FEW_OUTPUTS = 55, 8
 _FEWEST_PATCHES = 2
 #: Of a V-Net at full resolution: the paper's last, and what a slow processor has time for.
 _VNET_FEATURES = (4, 8, 16)
+#: Of encoders at full resolution: what is tried, and what the papers have.
+_ENCODED, _ENCODER_FEATURES = (16, 32, 64), 64
+_ENCODED_NETWORKS = ("encoder_unet", "fcn", "deeplabv3plus")
 #: Of a run without a limit: how often training sees everything, and the fewest and most steps that this may come to.
 _PASSES, _FEWEST_STEPS, _MOST_STEPS = 40, 2_000, 20_000
 #: The best of the runs compared (benchmarks/TRAINING.md).
@@ -141,19 +153,25 @@ def by_width(config: Config, machine: Machine) -> dict[int, Config]:
     """Features at full resolution, from the fewest -> the configuration with as many, as far as memory holds them."""
     network = config.network.model_dump(mode="json")
     usual = _usual_features(config.network.name, machine)
-    if "filters" not in network:
+    tree = config.model_dump(mode="json")
+    if isinstance(config.network, EncodedConfig) and config.network.encoder.weights is None:
+        shares = {features: {**network["encoder"], "width": features / _ENCODER_FEATURES} for features in _ENCODED}
+        encoded = {each: {**tree, "network": {**network, "encoder": encoder}} for each, encoder in shares.items()}
+        return {features: validate(each, "the plan") for features, each in encoded.items()}
+    if "filters" not in network or isinstance(config.network, EncodedConfig):
         return {usual: config}
     fitting: Sequence[int] = _VNET_FEATURES
     if config.network.name != "vnet":
         voxel_bytes = _voxel_bytes(config.network.name, config.data.outputs)
         fitting = machine.features_that_fit(config.training.batch_size * math.prod(config.patches.size), voxel_bytes)
-    tree = config.model_dump(mode="json")
     trees = {features: {**tree, "network": with_features(network, features)} for features in fitting}
     return {features: validate(each, "the plan") for features, each in trees.items()}
 
 
 def _usual_features(network: NetworkName, machine: Machine) -> int:
     """At full resolution, if time is no matter."""
+    if network in _ENCODED_NETWORKS:
+        return _ENCODER_FEATURES
     return _VNET_FEATURES[-1] if network == "vnet" else machine.features
 
 

@@ -6,7 +6,7 @@ import logging
 import math
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from threading import Lock
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from volseg.cases import Case, read_images
+from volseg.cases import Case, read_images, read_region
 from volseg.config import STORED, DataConfig, dump
 from volseg.errors import CheckpointError, DataError, MemoryShortageError
 from volseg.image.box import Box
@@ -120,7 +120,8 @@ class Predictor:
             self._refuse_series(case)
         volume = read_images(case, self.data.channels)
         modalities = [stated_modality(case.images[channel]) for channel in self.data.channels]
-        return self.prepare_volume(volume, f"case {case.case_id}", modalities)
+        region = read_region(case, volume.geometry)
+        return replace(self.prepare_volume(volume, f"case {case.case_id}", modalities), region=region)
 
     def _refuse_series(self, case: Case) -> None:
         """Refuse images that are stored slice by slice, in no order of three axes.
@@ -194,6 +195,10 @@ class Predictor:
                     ) from error
                 memory_gb /= 2  # narrower strips
                 logger.warning("memory ran short; going on with %.2g GB", memory_gb)
+        if prepared.region is not None:
+            for found in (mask, likely):
+                if found is not None:
+                    found[~prepared.region] = 0
         return Segmented(
             Mask(mask, prepared.geometry, self.data.output_labels),
             work.network_seconds,

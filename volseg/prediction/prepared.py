@@ -63,6 +63,7 @@ class Prepared(Checked):
         mismatches: How it lies clearly outside what the models were trained on.
         previous: As the networks before these see it, in a cascade.
         outside: In a cascade whose volumes are cropped: voxels of the part, outside of all that is not 0.
+        region: The field of view, as it was stored; None if that is all of it.
     """
 
     geometry: Geometry
@@ -73,6 +74,7 @@ class Prepared(Checked):
     mismatches: tuple[str, ...] = ()
     previous: Prepared | None = None
     outside: NDArray[np.bool_] | None = None
+    region: NDArray[np.bool_] | None = None
 
     @property
     def gigabytes(self) -> float:

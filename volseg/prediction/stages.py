@@ -120,7 +120,8 @@ class Stages:
 
     def _read(self, job: _Job) -> _Job:
         earlier = self.earlier.get(job.case.case_id)
-        key = digest(job.case.images.values(), self.settings)
+        region = [job.case.region] if job.case.region else []
+        key = digest([*job.case.images.values(), *region], self.settings)
         allowed = earlier is not None and (self.request.allow_mismatch or IN_SPITE not in earlier.reason)
         if earlier and allowed and earlier.key == key and self.request.are_there(job.case.case_id, earlier):
             logger.info("case %s is up to date", job.case.case_id)

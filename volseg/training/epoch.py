@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from volseg.errors import TrainingError
+from volseg.training.agreement import Agreement
 from volseg.training.step import StepResult
 
 #: So many steps in a row with a loss that is not finite end the run.
@@ -26,6 +27,7 @@ class EpochRecord:
         skipped_in_a_row: Those at the end.
         voxels: Trained on in all processes.
         waited_seconds: Spent on waiting for patches.
+        agreement: Of the answers with the references, of all steps that were taken.
     """
 
     start_seconds: float
@@ -36,6 +38,7 @@ class EpochRecord:
     skipped_in_a_row: int = 0
     voxels: int = 0
     waited_seconds: float = 0.0
+    agreement: Agreement | None = None
 
     @property
     def steps(self) -> int:
@@ -58,6 +61,7 @@ class EpochRecord:
         self.waited_seconds += waited_seconds
         if result.is_finite:
             self.losses.append(result.loss)
+            self.agreement = result.agreement if self.agreement is None else self.agreement + result.agreement
             self.gradient_norms.append(result.gradient_norm)
             self.skipped_in_a_row = 0
             return
@@ -80,6 +84,7 @@ class EpochRecord:
             "seconds": round(seconds, 2),
             "learning_rate": self.learning_rate,
             "loss": fmean(self.losses),
+            **(self.agreement.columns if self.agreement else {}),
             "gradient_norm": fmean(self.gradient_norms),
             "skipped_steps": self.skipped,
             "steps_per_second": round(self.steps / trained, 3),

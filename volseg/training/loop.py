@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import torch
 
@@ -43,7 +44,14 @@ from volseg.training.validation import NO_TRIALS, Validation, Validator
 #: Of the final validation, what trying larger windows may take, and on how many cases at most.
 _SHARE_OF_WINDOWS, _MOST_WINDOW_CASES = 0.5, 3
 
+#: Gets the row of history.csv of an epoch.
+OnEpochDone = Callable[[Mapping[str, Any]], None]
+
 logger = logging.getLogger(__name__)
+
+
+def ignore_epochs(row: Mapping[str, Any]) -> None:
+    """Nobody wants to know."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +95,7 @@ class Trainer:
         group: The processes that train together, each with a trainer of its own; only the leader's writes.
         progress: Told per step, in thousandths of the whole.
         device: Where the network is trained; on a CUDA device, if there is one and none is named.
+        on_epoch_done: Gets the row of history.csv of each epoch.
 
     Raises:
         CheckpointError: If the run should start from a model that is not there or does not fit.
@@ -102,7 +111,9 @@ class Trainer:
         group: ProcessGroup = SINGLE_PROCESS,
         progress: Progress = ignore_progress,
         device: torch.device | None = None,
+        on_epoch_done: OnEpochDone = ignore_epochs,
     ) -> None:
+        self._on_epoch_done = on_epoch_done
         self._config = config
         self._cases = cases
         self._folder = folder
@@ -302,6 +313,7 @@ class Trainer:
         if "dice" in row:
             board.add_slices(state.epoch, case, self._validator.logits(state.eval_network, case))
         board.add_epoch(state.epoch, row)
+        self._on_epoch_done(row)
 
     def _validate_best_model(self) -> Validation:
         """Score the best model on the held-out cases there is time for, and try what is left to be chosen on them."""

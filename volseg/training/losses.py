@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
-from volseg.config import DataConfig, LossConfig
+from volseg.config import DataConfig, LossConfig, LossName
 from volseg.model.label_encoding import encode
 
 #: The logit of a probability of 0, but finite, so that 0 times its logarithm is 0.
@@ -106,7 +107,31 @@ class DiceBCELoss(nn.Module):
         return total
 
 
+class Mixture(nn.Module):
+    """The sum of several losses, each times its weight.
+
+    Args:
+        terms: Losses and weights.
+    """
+
+    def __init__(self, terms: Sequence[tuple[nn.Module, float]]) -> None:
+        super().__init__()
+        self.losses = nn.ModuleList(loss for loss, _ in terms)
+        self.weights = [weight for _, weight in terms]
+
+    def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Compute the loss between logits (B, outputs, ...) and zeros and ones of the same shape."""
+        each = [weight * loss(logits, target) for loss, weight in zip(self.losses, self.weights, strict=True)]
+        return torch.stack(each).sum()
+
+
 def _build(config: LossConfig, *, sigmoid: bool) -> nn.Module:
+    if config.name == "mixture":
+        return Mixture([(_one(name, config, sigmoid=sigmoid), weight) for name, weight in config.terms.items()])
+    return _one(config.name, config, sigmoid=sigmoid)
+
+
+def _one(name: LossName, config: LossConfig, *, sigmoid: bool) -> nn.Module:  # noqa: PLR0911  one for each name
     from monai import losses
 
     # The first of several regions is not background and is never left out.
@@ -116,7 +141,7 @@ def _build(config: LossConfig, *, sigmoid: bool) -> nn.Module:
         "softmax": not sigmoid,
         "batch": config.batch,
     }
-    match config.name:
+    match name:
         case "dice":
             return losses.DiceLoss(**overlap)
         case "jaccard":
@@ -129,3 +154,7 @@ def _build(config: LossConfig, *, sigmoid: bool) -> nn.Module:
             return losses.GeneralizedDiceLoss(**overlap)
         case "tversky":
             return losses.TverskyLoss(alpha=config.tversky_alpha, beta=config.tversky_beta, **overlap)
+        case "ce":
+            return nn.BCEWithLogitsLoss() if sigmoid else nn.CrossEntropyLoss()
+        case "focal":
+            return losses.FocalLoss(include_background=True, use_softmax=not sigmoid)

@@ -143,7 +143,7 @@ def _key(case: Case, config: Config) -> str:
     """A hash of everything the prepared case depends on."""
     settings = [config.data.model_dump(mode="json"), config.preprocessing.model_dump(mode="json")]
     versions = [__version__, np.__version__]
-    sources = [*case.images.values(), *([case.reference] if case.reference else [])]
+    sources = [*case.images.values(), *(each for each in (case.reference, case.region) if each)]
     return digest(sources, json.dumps([versions, settings], sort_keys=True))
 
 

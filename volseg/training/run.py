@@ -49,7 +49,7 @@ from volseg.training.files import (
     VALIDATION_FILE,
 )
 from volseg.training.history import write_validation
-from volseg.training.loop import FoldCases, Trainer, TrainingResult
+from volseg.training.loop import FoldCases, OnEpochDone, Trainer, TrainingResult, ignore_epochs
 from volseg.training.postprocess_tuning import choose_postprocessing
 from volseg.training.preparation import PreparedCase, prepare_cases
 from volseg.training.schedule import Clock
@@ -104,6 +104,7 @@ def train_folder(  # noqa: PLR0913  most are options of the command
     group: ProcessGroup = SINGLE_PROCESS,
     began: float | None = None,
     device: torch.device | None = None,
+    on_epoch_done: OnEpochDone = ignore_epochs,
 ) -> Run:
     """Train on a data set.
 
@@ -118,6 +119,7 @@ def train_folder(  # noqa: PLR0913  most are options of the command
         group: The processes that train together, each of which calls this.
         began: `time.monotonic()` when the time of the run began to count; now, if it is left out.
         device: Where networks are trained; on a CUDA device, if there is one and none is named.
+        on_epoch_done: Gets the row of history.csv of each epoch.
 
     Returns:
         The finished run.
@@ -147,7 +149,16 @@ def train_folder(  # noqa: PLR0913  most are options of the command
         if group.is_leader:
             _write_not_used(not_used, data, output / NOT_USED_FILE)
         results = _train_folds(
-            splits, prepared, config, output, started, resume=resume, progress=progress, group=group, device=device
+            splits,
+            prepared,
+            config,
+            output,
+            started,
+            resume=resume,
+            progress=progress,
+            group=group,
+            device=device,
+            on_epoch_done=on_epoch_done,
         )
         run = Run(output, config, tuple(splits.values()), not_used, tuple(failed), tuple(results), group.is_leader)
         group.barrier()  # nobody needs the prepared cases any more
@@ -252,6 +263,7 @@ def _train_folds(  # noqa: PLR0913  each is what all folds share
     progress: Progress,
     group: ProcessGroup,
     device: torch.device | None,
+    on_epoch_done: OnEpochDone,
 ) -> Iterator[TrainingResult]:
     """Train a network per fold, in the run's folder itself if it is the only one."""
     every = config.training.fold == "all"
@@ -264,7 +276,7 @@ def _train_folds(  # noqa: PLR0913  each is what all folds share
         cases = FoldCases([prepared[name] for name in split.train], [prepared[name] for name in split.val])
         clock = Clock(own.training, started=time.monotonic() - preparing, broadcast=group.broadcast)
         told = _named(progress, f", fold {fold}") if every else progress
-        yield Trainer(own, cases, folders[fold], clock, group, told, device).run(resume=resume)
+        yield Trainer(own, cases, folders[fold], clock, group, told, device, on_epoch_done).run(resume=resume)
 
 
 def _of_fold(config: Config, fold: int, folds: int) -> Config:

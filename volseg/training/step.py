@@ -12,6 +12,7 @@ from volseg.config import Config
 from volseg.errors import TrainingError
 from volseg.inference.engines import is_shortage
 from volseg.model.networks import choose_memory_format
+from volseg.training.agreement import Agreement
 from volseg.training.distributed import ProcessGroup
 from volseg.training.losses import SegmentationLoss
 from volseg.training.sampling import TrainingBatch
@@ -28,12 +29,14 @@ class StepResult:
         gradient_norm: Before clipping.
         learning_rate: The step was taken with.
         voxels: Of the batch of all processes.
+        agreement: Of the answers with the references.
     """
 
     loss: float
     gradient_norm: float
     learning_rate: float
     voxels: int
+    agreement: Agreement
 
     @property
     def is_finite(self) -> bool:
@@ -58,6 +61,7 @@ class TrainingStep:
         self._group = group
         self._network = group.distribute(state.network)
         self._loss = SegmentationLoss(config.loss, config.data)
+        self._data = config.data
 
     def __call__(self, batch: TrainingBatch) -> StepResult:
         """Take a step, or skip it where its loss or its gradient is not finite.
@@ -82,9 +86,10 @@ class TrainingStep:
         rate = self._set_learning_rate()
         # Dropout of a resumed run must equal that of an undisturbed one.
         torch.manual_seed((self._settings.seed << 32) + self._state.step)
-        loss = self._forward(batch)
+        loss, agreement = self._forward(batch)
         norm = self._backward(loss)
-        result = StepResult(loss.item(), norm.item(), rate, batch.reference.numel() * self._group.world_size)
+        voxels = batch.reference.numel() * self._group.world_size
+        result = StepResult(loss.item(), norm.item(), rate, voxels, agreement)
         self._update(finite=result.is_finite)
         self._state.step += 1
         return result
@@ -97,15 +102,16 @@ class TrainingStep:
             group["lr"] = rate
         return rate
 
-    def _forward(self, batch: TrainingBatch) -> torch.Tensor:
-        """The loss of the batch of all processes, a scalar."""
+    def _forward(self, batch: TrainingBatch) -> tuple[torch.Tensor, Agreement]:
+        """The loss of the batch of all processes, a scalar, and how well answers and references agree."""
         device = next(self._state.network.parameters()).device
         image = batch.image.to(device, memory_format=choose_memory_format(self._settings.memory_format, device))
         with torch.autocast(device.type, dtype=self._dtype, enabled=self._dtype != torch.float32):
             logits = self._network(image)
         shards = (logits, batch.reference.to(device), batch.unknown.to(device))
-        loss: torch.Tensor = self._loss(*(self._group.gather_batch(shard) for shard in shards))
-        return loss
+        answers, reference, unknown = (self._group.gather_batch(shard) for shard in shards)
+        loss: torch.Tensor = self._loss(answers, reference, unknown)
+        return loss, Agreement.of(answers, reference, self._data)
 
     def _backward(self, loss: torch.Tensor) -> torch.Tensor:
         """Compute and clip the gradient.

@@ -60,6 +60,7 @@ class Validation:
         dice_by_trial: Name of a trial -> the same with it.
         views: Of each case, itself and its mirror images, which were averaged; none where that is not known.
         left_out: Held-out cases that there was no time for.
+        accuracy: (cases,) share of the annotated voxels at which every label is right; empty where it is not known.
     """
 
     case_ids: tuple[str, ...]
@@ -68,26 +69,38 @@ class Validation:
     dice_by_trial: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     views: tuple[int, ...] = ()
     left_out: tuple[str, ...] = ()
+    accuracy: tuple[float, ...] = ()
 
     @property
     def per_label(self) -> NDArray[np.float64]:
         """(labels,) mean over the cases that were scored; NaN for a label that none has."""
-        scored = ~np.isnan(self.dice)
-        count = scored.sum(axis=0)
-        total = np.where(scored, self.dice, 0.0).sum(axis=0)
-        return np.divide(total, count, out=np.full(len(self.labels), np.nan), where=count > 0)
+        return _per_label(self.dice)
 
     @property
     def mean(self) -> float:
         """Mean over the labels; 0 if none was scored."""
-        values = self.per_label[~np.isnan(self.per_label)]
-        return float(values.mean()) if values.size else 0.0
+        return _mean(self.per_label)
 
     @property
     def history_columns(self) -> dict[str, float]:
-        """What history.csv says of it: the mean Dice and that of each label."""
+        """What history.csv says of it: mean Dice, IoU and accuracy, and the Dice of each label."""
         by_label = zip(self.labels, self.per_label.tolist(), strict=True)
-        return {"dice": self.mean, **{f"dice_{label}": dice for label, dice in by_label}}
+        iou = _mean(_per_label(self.dice / (2 - self.dice)))  # of one case and label that is an identity
+        accuracy = {"accuracy": float(np.mean(self.accuracy))} if self.accuracy else {}
+        return {"dice": self.mean, "iou": iou, **accuracy, **{f"dice_{label}": dice for label, dice in by_label}}
+
+
+def _per_label(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(cases, labels) -> (labels,) the mean of those that are numbers."""
+    scored = ~np.isnan(numbers)
+    count = scored.sum(axis=0)
+    total = np.where(scored, numbers, 0.0).sum(axis=0)
+    return np.divide(total, count, out=np.full(numbers.shape[1], np.nan), where=count > 0)
+
+
+def _mean(per_label: NDArray[np.float64]) -> float:
+    values = per_label[~np.isnan(per_label)]
+    return float(values.mean()) if values.size else 0.0
 
 
 def joined(parts: Sequence[Validation]) -> Validation:
@@ -139,9 +152,12 @@ class Validator:
             rows.append(self._score(logits, case, trials))
             progress("validate", done, len(own), case.case_id)
         labels = tuple(label.name for label in self._config.data.output_labels)
-        dice = np.array(self._group.gather(rows)).reshape(len(cases), 1 + len(trials.names), len(labels))
+        gathered = self._group.gather(rows)
+        accuracy = tuple(share for _, share in gathered)
+        dice = np.array([each for each, _ in gathered]).reshape(len(cases), 1 + len(trials.names), len(labels))
         by_trial = {name: dice[:, place] for place, name in enumerate(trials.names, start=1)}
-        return Validation(tuple(case.case_id for case in cases), labels, dice[:, 0], by_trial)
+        case_ids = tuple(case.case_id for case in cases)
+        return Validation(case_ids, labels, dice[:, 0], by_trial, accuracy=accuracy)
 
     def passes(self, case: PreparedCase) -> int:
         """How often a network sees each window of a case, its mirror images included."""
@@ -182,10 +198,25 @@ class Validator:
         _, r, a, s = case.image.shape
         return lay((r, a, s), SlidingWindow.of(self._config))
 
-    def _score(self, logits: torch.Tensor, case: PreparedCase, trials: Trials) -> list[list[float]]:
-        """Dice per label or region: of the prediction as it is, then of each trial."""
+    def _score(self, logits: torch.Tensor, case: PreparedCase, trials: Trials) -> tuple[list[list[float]], float]:
+        """Dice per label or region: of the prediction as it is, then of each trial; and its accuracy."""
         predictions = [decide(logits, self._config.data), *self._apply(trials, logits, case)]
-        return [self._dice(prediction, case) for prediction in predictions]
+        return [self._dice(prediction, case) for prediction in predictions], self._accuracy(predictions[0], case)
+
+    def _accuracy(self, prediction: torch.Tensor, case: PreparedCase) -> float:
+        """The share of the annotated voxels at which every label is right."""
+        reference, target = self._wanted(case)
+        known = torch.ones_like(prediction[0])
+        if self._config.data.ignored_value is not None:
+            known = reference != self._config.data.ignored_value
+        right = known & (prediction == target).all(dim=0)
+        return int(right.sum()) / max(1, int(known.sum()))
+
+    def _wanted(self, case: PreparedCase) -> tuple[torch.Tensor, torch.Tensor]:
+        """(R, A, S) label values, and (labels, R, A, S) the voxels of each label or region."""
+        reference = torch.from_numpy(case.reference.astype(np.int32))
+        target = encode(reference[None, None], self._config.data)[0]
+        return reference, target if self._config.data.regions else target[1:]
 
     def _apply(self, trials: Trials, logits: torch.Tensor, case: PreparedCase) -> list[torch.Tensor]:
         """The prediction of each trial, (labels, R, A, S) bool: the voxels of each label or region."""
@@ -205,9 +236,7 @@ class Validator:
     def _dice(self, prediction: torch.Tensor, case: PreparedCase) -> list[float]:
         """Dice per label or region over the annotated voxels; NaN where there is nothing to compare."""
         data = self._config.data
-        reference = torch.from_numpy(case.reference.astype(np.int32))
-        target = encode(reference[None, None], data)[0]
-        target = target if data.regions else target[1:]
+        reference, target = self._wanted(case)
         if data.ignored_value is not None:
             prediction = prediction & (reference != data.ignored_value)
         dice = []

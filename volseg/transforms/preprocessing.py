@@ -32,10 +32,11 @@ def build_preprocessing(data: DataConfig, preprocessing: PreprocessingConfig, *,
     """
     cropped = [CroppedToNonzerod()] if preprocessing.crop == "nonzero" else []
     last = [*cropped, Normalized(preprocessing.normalization)]
+    outside = data.ignored_value or 0
     after = preprocessing.normalize == "after_resampling"
     return Compose(
         [
-            LoadCased(data.channels, data.reference_labels, reference=reference, others=data.others),
+            LoadCased(data.channels, data.reference_labels, reference=reference, others=data.others, outside=outside),
             FillNonFinited(),
             Canonicald(axes=preprocessing.axes),
             *([] if after else last),

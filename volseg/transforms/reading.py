@@ -12,7 +12,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
-from volseg.cases import Case, read_images, read_reference
+from volseg.cases import Case, read_images, read_reference, read_region
 from volseg.config import Others
 from volseg.image.geometry import Geometry
 from volseg.image.volume import Label, Mask, Volume
@@ -52,6 +52,7 @@ class LoadCased(MapTransform):  # type: ignore[misc]
         labels: What the values of the reference mean; any value is accepted if empty.
         reference: Whether the reference is read too.
         others: Whether a value that no label has is refused, or is background.
+        outside: The value of the reference outside of the field of view, where there is one.
     """
 
     def __init__(
@@ -61,12 +62,14 @@ class LoadCased(MapTransform):  # type: ignore[misc]
         *,
         reference: bool = False,
         others: Others = "refuse",
+        outside: int = 0,
     ) -> None:
         super().__init__(CASE)
         self.channels = tuple(channels)
         self.labels = tuple(labels)
         self.reference = reference
         self.others: Others = others
+        self.outside = outside
 
     def __call__(self, data: Sample) -> dict[Hashable, Any]:
         """Add "image" (C, I, J, K) float32, its "geometry", and "reference" (1, I, J, K) int32 if asked for."""
@@ -76,7 +79,12 @@ class LoadCased(MapTransform):  # type: ignore[misc]
         sample[GEOMETRY] = volume.geometry
         sample[IMAGE] = image_tensor(volume)
         if self.reference:
-            sample[REFERENCE] = mask_tensor(read_reference(case, volume, self.labels, self.others))
+            reference = read_reference(case, volume, self.labels, self.others)
+            region = read_region(case, volume.geometry)
+            if region is not None:
+                array = np.where(region, reference.array, np.uint16(self.outside))
+                reference = Mask(array, reference.geometry, reference.labels)
+            sample[REFERENCE] = mask_tensor(reference)
         return sample
 
 

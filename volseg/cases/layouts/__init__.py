@@ -20,6 +20,7 @@ from volseg.cases.layouts.organ_masks import from_organ_masks, mask_folders
 from volseg.cases.layouts.rest import with_the_rest
 from volseg.cases.layouts.side_by_side import count_pairs, from_side_by_side
 from volseg.cases.manifest import from_manifest, is_manifest, with_references
+from volseg.cases.regions import with_regions
 from volseg.cases.source_names import distinct
 from volseg.cases.stated_names import with_stated_names
 from volseg.config import NO_RULES, DicomRules
@@ -49,7 +50,7 @@ def find_dataset(path: Path, rules: DicomRules = NO_RULES, progress: Progress = 
     dataset = _taken_for(path, rules, progress)
     if not dataset.cases:
         raise _refusal(path, dataset, rules)
-    dataset = with_colors(with_annotated(dataset))
+    dataset = with_regions(with_colors(with_annotated(dataset)), path, rules)
     for remark in dataset.remarks:
         logger.warning("%s", remark)
     return with_stated_names(dataset, path if path.is_dir() else path.parent)

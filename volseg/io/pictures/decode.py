@@ -36,6 +36,8 @@ _DEEP_GREY_WITH_ALPHA = (16, 4)
 #: Of the memory of the machine; more does not go into a picture whose every pixel becomes a number of four bytes.
 _MOST_OF_MEMORY = 0.5
 _NUMBER_BYTES = 4
+#: Asking how much memory there is takes longer than to read a small picture.
+_ALWAYS_FITS_GB = 0.05
 #: Errors by which Pillow and tifffile tell that a file is not whole.
 _BROKEN = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, MemoryError, struct.error, zlib.error)
 #: Samples of a pixel of each of Pillow's modes, transparency left out; what is not here is refused by name.
@@ -112,7 +114,7 @@ def check_size(path: Path, samples: int) -> None:
         DataError: Says how much it would take.
     """
     needed_gb = samples * _NUMBER_BYTES / 1e9
-    if needed_gb > _MOST_OF_MEMORY * total_gb():
+    if needed_gb > _ALWAYS_FITS_GB and needed_gb > _MOST_OF_MEMORY * total_gb():
         raise DataError(
             f"{path} is too large: its numbers would take {needed_gb:.3g} GB, more than half of the memory there is",
             hint="cut it into parts",

@@ -1,0 +1,156 @@
+"""Flat masks as outlines, and back: GeoJSON, COCO and SVG."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from numpy.typing import NDArray
+from PIL import Image
+from shapely.geometry import shape  # type: ignore[import-untyped]
+
+from volseg.cases import find_dataset, read_images, read_reference
+from volseg.errors import DataError, GeometryError
+from volseg.exporting.outlines import write_coco, write_geojson, write_svg
+from volseg.image.geometry import Geometry
+from volseg.image.outlines import areas_of
+from volseg.image.volume import Label, Mask
+from volseg.io import SegmentsSource, discover, read_mask
+from volseg.io.outlines import outlines_in
+
+LABELS = (Label(1, "cell"), Label(7, "nucleus"))
+
+
+def mask_of(values: NDArray[np.integer]) -> Mask:
+    """(columns, rows) -> a mask of a picture."""
+    array = np.array([0, 1, 7], np.uint8)[values % 3]
+    return Mask(array[..., np.newaxis], Geometry.of_picture(*values.shape), LABELS)
+
+
+MASKS = arrays.arrays(
+    np.uint8, arrays.array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.integers(0, 2), fill=st.nothing()
+).map(mask_of)
+
+
+@given(mask=MASKS)
+def test_outlines_are_read_back_pixel_by_pixel(mask: Mask, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("outlines")
+    write_geojson(mask, folder / "a.geojson")
+    write_coco(mask, "a.png", folder / "a.coco.json")
+    for name in ("a.geojson", "a.coco.json"):
+        source = outlines_in(folder / name)
+        if not mask.array.any() and name == "a.geojson":
+            assert not source.names
+            continue
+        assert set(source.names) <= {"cell", "nucleus"}
+        back = read_mask(source, LABELS, on=mask.geometry)
+        assert np.array_equal(back.array, mask.array), name
+        assert np.array_equal(read_mask(source, on=mask.geometry).array, mask.array), name  # values are stated, too
+
+
+@given(mask=MASKS)
+def test_areas_are_those_of_an_independent_library(mask: Mask, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("geojson") / "a.geojson"
+    write_geojson(mask, path)
+    features = json.loads(path.read_text())["features"]
+    for label in LABELS:
+        polygons = [shape(each["geometry"]) for each in features if each["properties"]["name"] == label.name]
+        assert all(polygon.is_valid for polygon in polygons)
+        assert sum(polygon.area for polygon in polygons) == np.count_nonzero(mask.array == label.value)
+
+
+def test_a_pixel_is_the_square_between_its_corners(tmp_path: Path) -> None:
+    values = np.zeros((4, 3), np.uint8)
+    values[2, 1] = 1  # the third column, the second row
+    mask = mask_of(values)
+    (area,) = areas_of(mask)
+    assert sorted(map(tuple, area.rings[0].tolist())) == [(2, 1), (2, 2), (3, 1), (3, 2)]
+    write_coco(mask, "p.png", tmp_path / "a.coco.json")
+    content = json.loads((tmp_path / "a.coco.json").read_text())
+    assert content["images"] == [{"id": 1, "file_name": "p.png", "width": 4, "height": 3}]
+    (annotation,) = content["annotations"]
+    assert (annotation["bbox"], annotation["area"], annotation["category_id"]) == ([2, 1, 1, 1], 1, 1)
+
+
+def test_svg_paths_enclose_the_pixels_of_each_label(tmp_path: Path) -> None:
+    values = np.zeros((9, 8), np.uint8)
+    values[1:6, 1:7] = 1
+    values[3, 3] = 0  # a hole
+    values[7, 2] = 2
+    write_svg(mask_of(values), tmp_path / "a.svg")
+    root = ET.fromstring((tmp_path / "a.svg").read_text())
+    assert (root.get("width"), root.get("height"), root.get("viewBox")) == ("9", "8", "0 0 9 8")
+    first, second = root
+    assert first.get("id") == "cell"
+    assert first.get("d", "").count("M") == 2  # the outer ring and the hole
+    assert second.get("d") == "M7 2L8 2L8 3L7 3Z"
+
+
+def test_run_lengths_of_coco_are_read(tmp_path: Path) -> None:
+    # Columns first: of 3 rows and 4 columns, pixels 4 to 6 are the second column from its second row on, and one more.
+    def annotated(counts: object) -> Path:
+        content = {
+            "images": [{"id": 5, "file_name": "p.png", "width": 4, "height": 3}],
+            "categories": [{"id": 2, "name": "cell"}],
+            "annotations": [
+                {"id": 1, "image_id": 5, "category_id": 2, "segmentation": {"counts": counts, "size": [3, 4]}}
+            ],
+        }
+        (tmp_path / "a.coco.json").write_text(json.dumps(content))
+        return tmp_path / "a.coco.json"
+
+    expected = np.zeros((4, 3), bool)
+    expected.ravel()[4:7] = True
+    for counts in ([4, 3, 5], "435"):  # as characters, each is a digit above "0"
+        mask = read_mask(outlines_in(annotated(counts)), on=Geometry.of_picture(4, 3))
+        assert np.array_equal(mask.array[..., 0] == 2, expected)
+    with pytest.raises(GeometryError, match="4x3 pixels"):
+        read_mask(outlines_in(annotated([4, 3, 5])), on=Geometry.of_picture(5, 3))
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]x", '{"features": [{"geometry": {"type": "Point", "coordinates": [1, 2]}}]}', '{"features": 3}']
+)
+def test_what_is_no_outline_is_one_clear_line(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.geojson"
+    path.write_text(content)
+    with pytest.raises(DataError) as caught:
+        outlines_in(path)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_outlines_of_qupath_are_references(tmp_path: Path) -> None:
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    picture = np.random.default_rng(0).integers(0, 255, (6, 8, 3), dtype=np.uint8)
+    Image.fromarray(picture).save(tmp_path / "images" / "p1.png")
+    ring = [[1, 1], [5, 1], [5, 4], [1, 4], [1, 1]]
+    feature = {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "properties": {"objectType": "annotation", "classification": {"name": "Tumor", "color": [200, 0, 0]}},
+    }
+    (tmp_path / "labels" / "p1.geojson").write_text(json.dumps([feature]))
+    dataset = find_dataset(tmp_path)
+    (case,) = dataset.cases
+    assert isinstance(case.reference, SegmentsSource)
+    image = read_images(case, dataset.channels)
+    mask = read_reference(case, image, [Label(3, "tumor")])
+    expected = np.zeros((8, 6), bool)
+    expected[1:5, 1:4] = True
+    assert np.array_equal(mask.array[..., 0] == 3, expected)
+    assert [source.place.name for source in discover(tmp_path / "images").sources] == ["p1.png"]
+
+
+def test_outlines_are_of_one_slice(tmp_path: Path) -> None:
+    volume = Mask(np.zeros((2, 2, 2), np.uint8), Geometry((2, 2, 2), np.eye(4)), LABELS)
+    for write in (write_geojson, write_svg):
+        with pytest.raises(DataError, match="one slice"):
+            write(volume, tmp_path / "a")

@@ -1,0 +1,33 @@
+"""A line per epoch of a training: its loss as a bar, and how well answers and references agree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from volseg.cli.console import print_line
+
+_LENGTH = 24
+_NUMBERS = (("accuracy", "accuracy"), ("dice", "Dice"), ("iou", "IoU"))
+
+
+class EpochLines:
+    """Prints the rows of history.csv as they come; the bar of the largest loss so far is full."""
+
+    def __init__(self) -> None:
+        self._largest = 0.0
+
+    def __call__(self, row: Mapping[str, Any]) -> None:
+        """Print an epoch."""
+        loss = float(row["loss"])
+        self._largest = max(self._largest, loss)
+        filled = round(_LENGTH * loss / self._largest) if self._largest > 0 else 0
+        bar = "#" * max(0, filled) + "." * (_LENGTH - max(0, filled))
+        line = f"epoch {row['epoch']}: loss {loss:.4f} [{bar}]{_told(row, 'train_')}"
+        validated = _told(row, "")
+        print_line(f"{line}; validation:{validated}" if validated else line)
+
+
+def _told(row: Mapping[str, Any], beginning: str) -> str:
+    known = ((words, row.get(f"{beginning}{name}")) for name, words in _NUMBERS)
+    return "".join(f" {words} {number:.4f}" for words, number in known if number is not None)

@@ -1,0 +1,177 @@
+"""Reading label maps and probabilities in any format: what voxels hold, and what it means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.config.reading import FileRules, GeometryChoice
+from volseg.errors import DataError
+from volseg.image.geometry import Geometry
+from volseg.image.naming import values_by_name
+from volseg.image.volume import Label, Mask, label_values
+from volseg.io.images import NIFTI_SUFFIXES, frame_in, image_suffix, is_picture, read_file, read_volume
+from volseg.io.readable import check_file
+from volseg.io.source import FileSource, MasksSource, SegmentsSource, SeriesSource, Source
+
+_ONE_MASK = (
+    "a mask is one volume: 3D Slicer stores segments that overlap as layers; export one file per segment, or keep "
+    "their names (.seg.nrrd, DICOM Segmentation)"
+)
+#: By how much probabilities that were stored scaled may leave the range from 0 to 1.
+_ROUNDING = 1e-3
+
+
+def read_mask(source: Source, labels: Sequence[Label] = (), on: Geometry | None = None) -> Mask:
+    """Read a label map.
+
+    Args:
+        source: A file or a DICOM series whose voxels are whole numbers, stored in any type; a file that marks named
+            structures; or a binary mask per structure.
+        labels: What the values are to mean. Where the source states names, its voxels get the values of the labels of
+            these names; a name that is no label keeps its value where no label has it, else gets one that is free.
+        on: The grid of the image, for an object that has none of its own.
+
+    Returns:
+        The mask, uint8 or uint16.
+
+    Raises:
+        DataError: If it is damaged, or a voxel is not a whole number from 0 to 65535.
+        GeometryError: If it does not say where its voxels lie.
+    """
+    match source:
+        case SegmentsSource():
+            from volseg.io.references import read_segments
+
+            return read_segments(source, labels, on)
+        case MasksSource():
+            from volseg.io.mask_per_label import read_masks
+
+            return read_masks(source, labels)
+        case SeriesSource():
+            volume = read_volume(source)
+            array, geometry = volume.array[0], volume.geometry
+        case FileSource():
+            values, geometry = _read_values(source, labels)
+            if source.rules.values == "objects" or source.rules.threshold is not None:
+                values = _as_one_label(values, source, labels)
+            if source.labels:
+                return named_mask(Mask(values, geometry, source.labels), labels)
+            return Mask(values, geometry, tuple(labels))
+    return Mask(label_values(array, source), geometry, tuple(labels))
+
+
+def named_mask(mask: Mask, labels: Sequence[Label]) -> Mask:
+    """A mask that states names, with the values that some labels have.
+
+    Args:
+        mask: With what its values mean.
+        labels: What they are to mean; without any, the mask stays as it is.
+
+    Returns:
+        The mask with the labels, and with those of its own that are none of them, "label_2" for a value without a name.
+
+    Raises:
+        DataError: If two of its values have one name.
+    """
+    if not labels:
+        return mask
+    import fastremap
+
+    present = fastremap.unique(mask.array).tolist()
+    new = values_by_name(mask.labels, labels, [value for value in present if value])
+    table = np.zeros(max(present) + 1, np.uint16)
+    table[list(new)] = list(new.values())
+    known = {label.value for label in labels}
+    others = [replace(label, value=new[label.value]) for label in mask.labels if label.value in new]
+    strangers = [label for label in others if label.value not in known]
+    named = known | {label.value for label in strangers}
+    strangers += [Label(to, f"label_{value}") for value, to in new.items() if to not in named]
+    array = table[mask.array] if any(value != kept for value, kept in new.items()) else mask.array
+    dtype = np.uint8 if max(new.values(), default=0) <= 255 else np.uint16
+    return Mask(array.astype(dtype), mask.geometry, (*labels, *strangers))
+
+
+def read_probabilities(path: Path, choice: GeometryChoice | None = None) -> tuple[NDArray[np.float32], Geometry]:
+    """Read what `write_probabilities` wrote, or another image of four axes.
+
+    Args:
+        path: The file.
+        choice: What is right of its header if that contradicts itself.
+
+    Returns:
+        (I, J, K, labels) float32 and the grid of the first three axes.
+
+    Raises:
+        DataError: If it is damaged, or a voxel is not from 0 to 1.
+        GeometryError: If it does not say where its voxels lie.
+    """
+    array, geometry = read_file(FileSource(path, rules=FileRules(geometry=choice)))
+    shares = np.moveaxis(np.asarray(array, np.float32), 0, -1)
+    if not (shares.min() >= -_ROUNDING and shares.max() <= 1 + _ROUNDING):
+        raise DataError(
+            f"{path} holds no probabilities: some voxels are not from 0 to 1",
+            hint="`volseg predict --probabilities` writes some",
+        )
+    return np.clip(shares, 0, 1), geometry
+
+
+def _read_values(source: FileSource, labels: Sequence[Label]) -> tuple[NDArray[np.unsignedinteger], Geometry]:
+    if source.rules.threshold is not None:
+        array, geometry = frame_in(source, *read_file(source), _ONE_MASK)
+        return (_shares(array, source) > source.rules.threshold).astype(np.uint8), geometry
+    if is_picture(source.path):
+        from volseg.io.pictures import read_values
+
+        check_file(source.path)
+        pixels, geometry = read_values(source.path, source.rules, labels)
+        return label_values(pixels, source), geometry
+    array, geometry = frame_in(source, *read_file(source), _ONE_MASK)
+    step = _value_step(source) if np.issubdtype(array.dtype, np.floating) else 0.0
+    return label_values(array, source, step), geometry
+
+
+def _shares(array: NDArray[np.generic], source: FileSource) -> NDArray[np.floating]:
+    """How likely something is, from 0 to 1: as it is stored, or in whole steps up to the most that the type holds.
+
+    Raises:
+        DataError: If a value is neither.
+    """
+    if np.issubdtype(array.dtype, np.unsignedinteger):
+        return np.asarray(array, np.float32) / np.iinfo(array.dtype).max  # type: ignore[type-var]  # an integer
+    shares = np.asarray(array, np.float32)
+    if not (shares.min() >= -_ROUNDING and shares.max() <= 1 + _ROUNDING):
+        raise DataError(
+            f"{source} does not say how likely anything is: its values go from {shares.min():g} to {shares.max():g}",
+            hint="a threshold is for probabilities, from 0 to 1 or in whole steps (0 to 255)",
+        )
+    return shares
+
+
+def _as_one_label(
+    values: NDArray[np.unsignedinteger], source: FileSource, labels: Sequence[Label]
+) -> NDArray[np.unsignedinteger]:
+    """Numbers of objects -> the value of the label that all of them have.
+
+    Raises:
+        DataError: If there are several labels.
+    """
+    if len(labels) > 1:
+        raise DataError(
+            f"{source} is of one label, and nothing says which of {len(labels)} it is",
+            hint="list the one label in data.labels, or leave out data.values and the threshold",
+        )
+    value = labels[0].value if labels else 1
+    return np.where(values > 0, value, 0).astype(np.uint8 if value <= 255 else np.uint16)
+
+
+def _value_step(source: FileSource) -> float:
+    if image_suffix(source.path) not in NIFTI_SUFFIXES:
+        return 0.0
+    from volseg.io import nifti
+
+    return nifti.value_step(source.path)

@@ -1,0 +1,69 @@
+"""How well the answers to training patches agree with their references: what courses print beside the loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from volseg.config import DataConfig
+from volseg.model.label_encoding import decide, encode
+
+
+@dataclass(frozen=True, eq=False)
+class Agreement:
+    """Counts of voxels, added up over patches.
+
+    Attributes:
+        shared: (labels,) in answer and reference.
+        marked: (labels,) in either, those in both twice.
+        right: Voxels at which every label is as in the reference.
+        known: Voxels of which the reference says anything.
+    """
+
+    shared: torch.Tensor
+    marked: torch.Tensor
+    right: torch.Tensor
+    known: torch.Tensor
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, logits: torch.Tensor, reference: torch.Tensor, data: DataConfig) -> Agreement:
+        """Compare answers with references.
+
+        Args:
+            logits: (B, outputs, R, A, S), or (B, levels, outputs, R, A, S), of which the first level counts.
+            reference: (B, 1, R, A, S) label values.
+            data: Meaning of the outputs.
+        """
+        finest = logits[:, 0] if logits.ndim > reference.ndim else logits
+        predicted = decide(finest.movedim(1, 0), data)
+        wanted = encode(reference, data).movedim(1, 0)
+        wanted = wanted if data.regions else wanted[1:]
+        known = torch.ones_like(predicted[0])
+        if data.ignored_value is not None:
+            known = reference[:, 0] != data.ignored_value
+            predicted, wanted = predicted & known, wanted & known
+        others = tuple(range(1, predicted.ndim))
+        right = known & (predicted == wanted).all(dim=0)
+        return cls(
+            (predicted & wanted).sum(dim=others),
+            predicted.sum(dim=others) + wanted.sum(dim=others),
+            right.sum(),
+            known.sum(),
+        )
+
+    def __add__(self, other: Agreement) -> Agreement:
+        """The counts of both."""
+        return Agreement(
+            self.shared + other.shared, self.marked + other.marked, self.right + other.right, self.known + other.known
+        )
+
+    @property
+    def columns(self) -> dict[str, float]:
+        """Accuracy, and mean Dice and IoU of the labels that answers or references have, as history.csv calls them."""
+        seen = self.marked > 0
+        dice = 2 * self.shared[seen] / self.marked[seen]
+        iou = self.shared[seen] / (self.marked[seen] - self.shared[seen])
+        numbers = {"accuracy": self.right / self.known.clamp(min=1), "dice": dice.mean(), "iou": iou.mean()}
+        return {f"train_{name}": float(value) for name, value in numbers.items() if not torch.isnan(value)}
