@@ -118,7 +118,7 @@ def test_what_contradicts_itself_is_refused(assignment: str, message: str) -> No
             "did you mean 'nonzero'?",
         ),
         ("postprocess=[{lable: liver}]", "postprocess.0.lable", "did you mean 'label'?"),
-        ("patches.qqq=1", "patches.qqq", "allowed: size, foreground"),
+        ("patches.qqq=1", "patches.qqq", "allowed: size, foreground, planes"),
         ("data.labels.liver.x=1", None, "for example data.labels={liver: 1, spleen: 2}"),
     ],
 )

@@ -47,7 +47,7 @@ def refused(*assignments: str) -> ConfigError:
         ("Training.epochs=5", "did you mean 'training'?"),
         ("network.base_filters=16", "did you mean 'filters'?"),
         ("network.chanels=[8, 16]", "did you mean 'channels'?"),
-        ("patches.qqq=1", "allowed: size, foreground"),
+        ("patches.qqq=1", "allowed: size, foreground, planes"),
     ],
 )
 def test_a_wrong_key_names_the_one_that_was_meant(assignment: str, hint: str) -> None:
@@ -71,7 +71,7 @@ def test_a_name_in_place_of_a_section_names_its_key(assignment: str, meant: str)
 
 
 def test_a_number_in_place_of_a_section_lists_its_keys() -> None:
-    assert refused("patches=64").hint == "its keys are size, foreground"
+    assert refused("patches=64").hint == "its keys are size, foreground, planes"
     assert "did you mean" not in refused("network=resnet50").hint
     assert "[{method: zscore}]" in refused("preprocessing.normalization=zscore").hint
 

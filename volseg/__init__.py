@@ -19,6 +19,7 @@ from volseg.version import __version__
 if TYPE_CHECKING:
     from volseg import transforms
     from volseg.api import (
+        choose_dimensions,
         compare,
         evaluate,
         export,
@@ -54,11 +55,12 @@ if TYPE_CHECKING:
     from volseg.progress import Cancelled, Progress
     from volseg.reporting.card import card
     from volseg.results import Batch, BatchCase, Prediction
+    from volseg.training.choice import Choice
     from volseg.training.run import Run
 
 #: Module -> the public names that are loaded from it when somebody asks for them.
 _PUBLIC = {
-    "volseg.api": "compare evaluate export inspect plan report train",
+    "volseg.api": "choose_dimensions compare evaluate export inspect plan report train",
     "volseg.cases.download": "download",
     "volseg.config": "Config",
     "volseg.converting": "convert",
@@ -77,6 +79,7 @@ _PUBLIC = {
     "volseg.progress": "Cancelled Progress",
     "volseg.reporting.card": "card",
     "volseg.results": "Batch BatchCase Prediction",
+    "volseg.training.choice": "Choice",
     "volseg.training.run": "Run",
 }
 _MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names.split()}
@@ -88,6 +91,7 @@ __all__ = [
     "CaseResult",
     "CaseStatus",
     "CheckpointError",
+    "Choice",
     "Comparison",
     "Config",
     "ConfigError",
@@ -113,6 +117,7 @@ __all__ = [
     "Volume",
     "__version__",
     "card",
+    "choose_dimensions",
     "compare",
     "convert",
     "download",

@@ -16,7 +16,14 @@ from volseg.cases.channel_names import called, match_channels
 from volseg.cases.content import MASK_BY_NAME, STRUCTURES
 from volseg.cases.dataset_json import read_dataset_json, stated_channels, states_channels
 from volseg.cases.layouts.bids import is_bids, why_no_image
-from volseg.cases.layouts.channels import COLORS, are_cases, as_channels, group_channels, split_numbered
+from volseg.cases.layouts.channels import (
+    COLORS,
+    are_cases,
+    as_channels,
+    as_the_model_sees,
+    group_channels,
+    split_numbered,
+)
 from volseg.cases.layouts.datalist import inputs_of_datalist, is_datalist, lists_channels
 from volseg.cases.layouts.folders import has_usual_folders, image_and_label_folders, is_called_images
 from volseg.cases.layouts.names import says_reference
@@ -116,6 +123,7 @@ def _for_model(dataset: Dataset, channels: tuple[str, ...], naming: CaseNaming) 
     if naming != "path":
         cases = tuple(replace(case, case_id=_case_id(case.case_id, case.images, naming)) for case in dataset.cases)
         dataset = replace(dataset, cases=cases)
+    dataset = as_the_model_sees(dataset, channels)
     renamed = _renamed(dataset.channels, channels, f"the {dataset.layout}")
     cases = tuple(
         Case(case.case_id, {renamed[name]: called(source, name) for name, source in case.images.items()})

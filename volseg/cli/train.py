@@ -20,13 +20,21 @@ from volseg.cli.options import (
     SetOption,
     ThreadsOption,
     changes_of,
+    only,
 )
 
 if TYPE_CHECKING:
-    from volseg import Run
+    from volseg import Choice, Run
+
+#: Options of `--compare`.
+_OF_A_COMPARISON = {
+    *("data", "output", "config", "assignments", "minutes", "epochs", "compare", "show_epochs", "resume"),
+    *("overwrite", "threads", "device"),
+}
 
 
 def train(  # noqa: PLR0913  each is an option
+    context: typer.Context,
     data: Annotated[Path, typer.Argument(help="A labelled data set; data/README.md shows the layouts.")],
     output: Annotated[Path, typer.Option("--output", help="The run folder.")],
     *,
@@ -42,6 +50,10 @@ def train(  # noqa: PLR0913  each is an option
     ] = None,
     start_from: Annotated[
         str | None, typer.Option("--from", help="A run, model or file of weights to start with, as far as it fits.")
+    ] = None,
+    compare: Annotated[
+        str | None,
+        typer.Option("--compare", help="2d,3d: train both for all folds, slice by slice and in volumes."),
     ] = None,
     allow_gaps: GapsOption = False,
     geometry: GeometryOption = None,
@@ -60,6 +72,26 @@ def train(  # noqa: PLR0913  each is an option
     began = time.monotonic()  # importing takes seconds
     import volseg
 
+    if compare is not None:
+        only(context, _OF_A_COMPARISON, "does not go with --compare")
+        with progress_shown() as progress:
+            choice = volseg.choose_dimensions(
+                data,
+                output,
+                compare,
+                config=config,
+                changes=changes_of(assignments),
+                minutes=minutes,
+                epochs=epochs,
+                resume=resume,
+                overwrite=overwrite,
+                threads=threads,
+                device=device,
+                progress=progress,
+                on_epoch_done=EpochLines() if show_epochs else None,
+            )
+        _print_choice(choice)
+        return
     with progress_shown() as progress:
         run = volseg.train(
             data,
@@ -86,6 +118,16 @@ def train(  # noqa: PLR0913  each is an option
     _print_run(run)
     if run.failed:
         raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def _print_choice(choice: Choice) -> None:
+    """What networks of planes and of volumes came to."""
+    rows = [
+        (str(row["kind"]), f"{row['dice_mean']:.4f}", f"{row['low']:.4f} to {row['high']:.4f}")
+        for row in choice.summary.to_dict("records")
+    ]
+    print_table(("networks", "dice of cases they never saw", "95 % interval"), rows)
+    print_line(f"\nchosen: {' and '.join(choice.chosen)}; predict with --model {choice.folder}")
 
 
 def _print_run(run: Run) -> None:

@@ -64,6 +64,7 @@ class PartialPatches(Section):
 
     size: IntTriple | None = None
     foreground: Fraction = 0.67
+    planes: bool = False
 
 
 class PartialNetwork(Section):

@@ -90,11 +90,11 @@ def columns_of(
 
 def _in_pixels(column: Column) -> Column:
     """The same number of a picture, whose pixels are called millimetres where it is computed."""
-    name = re.sub(r"(?<=[\d_])mm$", "px", column.name)
+    name = re.sub(r"(?<=[\d_])mm$", "px", column.name).replace("volume", "area")
     definition = column.definition.replace(" mm ", " px ").replace("volume", "area").replace("voxel", "pixel")
     if not name.endswith("_ml"):
         return replace(column, name=name, definition=definition)
-    name = name.removesuffix("_ml").replace("volume", "area") + "_px2"
+    name = f"{name.removesuffix('_ml')}_px2"
     return replace(column, name=name, definition=definition, value=partial(_pixels, column.value))
 
 

@@ -14,7 +14,6 @@ from volseg.about import Facts, read_about
 from volseg.errors import DataError
 from volseg.evaluation.columns import Better
 from volseg.evaluation.evaluate import METRICS_FILE, STATISTICS_FILE, CasePair
-from volseg.evaluation.summary import bootstrap_means, interval
 from volseg.evaluation.units import Units
 from volseg.image.naming import is_unnamed, matched
 from volseg.image.volume import Label
@@ -24,6 +23,7 @@ from volseg.io.source import digest
 from volseg.io.tables import read_table, write_table
 from volseg.io.written import Inputs, claim
 from volseg.metrics import LabelStatus
+from volseg.metrics.bootstrap import bootstrap_means, interval
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from volseg.evaluation.columns import Better, Column
 from volseg.evaluation.units import Units
 from volseg.metrics import LabelStatus
+from volseg.metrics.bootstrap import NO_INTERVAL, bootstrap_means, interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,12 +24,9 @@ POLICY = (
 MEAN_ROW = "mean"
 
 _COUNTS = ["cases", "scored", "ok", "missed", "false_alarm", "absent", "not_predicted", "failed"]
-#: Averaged cases drawn with replacement, for the confidence intervals.
-_RESAMPLES = 2000
 #: How much larger a structure is said to be, in either unit.
 _DIFFERENCES = ("volume_difference_ml", "area_difference_px2")
 _WORST_CASES = 3
-_NO_INTERVAL = (float("nan"), float("nan"))
 
 
 def summarise(metrics: pd.DataFrame) -> pd.DataFrame:
@@ -86,32 +83,6 @@ def statistics(metrics: pd.DataFrame, columns: Sequence[Column]) -> pd.DataFrame
     return pd.DataFrame(rows)
 
 
-def bootstrap_means(values: NDArray[np.float64], seed: int = 0) -> NDArray[np.float64]:
-    """Means of cases drawn with replacement, the same cases for all columns (Efron 1979).
-
-    Args:
-        values: (cases, columns) float64; NaN is no part of a mean.
-        seed: Of the draws.
-
-    Returns:
-        (2000, columns) float64; NaN where a draw has no number.
-    """
-    cases = len(values)
-    times = np.random.default_rng(seed).multinomial(cases, np.full(cases, 1 / cases), size=_RESAMPLES)
-    known = np.isfinite(values)
-    with np.errstate(invalid="ignore"):
-        return (times @ np.where(known, values, 0.0)) / (times @ known)
-
-
-def interval(means: NDArray[np.float64]) -> tuple[float, float]:
-    """The 2.5th and 97.5th percentile of resampled means; NaN where there are none."""
-    known = means[np.isfinite(means)]
-    if not known.size:
-        return _NO_INTERVAL
-    low, high = np.percentile(known, [2.5, 97.5])
-    return float(low), float(high)
-
-
 def _by_label(metrics: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """Labels by their value: two may share a name."""
     return [(str(label), rows) for (_, label), rows in metrics.groupby(["value", "label"], sort=True)]
@@ -121,11 +92,11 @@ def _intervals(metrics: pd.DataFrame, name: str) -> tuple[list[float], list[floa
     """The confidence limits of each label's mean, low and high, and those of the mean over the labels."""
     table = metrics.astype({name: float}).pivot_table(name, "case_id", "value", dropna=False)
     means = bootstrap_means(table.to_numpy())
-    limits = [interval(means[:, n]) if table.iloc[:, n].count() > 1 else _NO_INTERVAL for n in range(table.shape[1])]
+    limits = [interval(means[:, n]) if table.iloc[:, n].count() > 1 else NO_INTERVAL for n in range(table.shape[1])]
     known = np.isfinite(means)
     with np.errstate(invalid="ignore"):
         overall = np.where(known, means, 0.0).sum(axis=1) / known.sum(axis=1)
-    whole = interval(overall) if table.notna().any(axis=1).sum() > 1 else _NO_INTERVAL
+    whole = interval(overall) if table.notna().any(axis=1).sum() > 1 else NO_INTERVAL
     return [low for low, _ in limits], [high for _, high in limits], whole
 
 

@@ -94,6 +94,8 @@ def plan_dataset(
         given.preprocessing.spacing_mm,
         given.data.modality,
         given.training.optimizer,
+        given_axes=given.preprocessing.axes if given.states("preprocessing.axes") else None,
+        planes=given.patches.planes,
     )
     plan = make()
     if timer and not given.states("training.epochs"):

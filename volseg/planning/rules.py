@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from volseg.config import (
     IGNORE,
+    STORED,
     Config,
     EncodedConfig,
     InferenceConfig,
@@ -53,7 +54,7 @@ _LEARNING_RATE_OF_MUON = 8e-3
 _DARK_LABELS = 0.05
 
 
-def make_plan(
+def make_plan(  # noqa: PLR0913  what is decided already
     fingerprint: Fingerprint,
     network: NetworkName = "dynunet",
     machine: Machine = CPU,
@@ -61,6 +62,9 @@ def make_plan(
     given_modality: Sequence[str] = (),
     optimizer: OptimizerName = "muon",
     most_voxels: float = math.inf,
+    given_axes: str | None = None,
+    *,
+    planes: bool = False,
 ) -> Plan:
     """Decide everything.
 
@@ -72,6 +76,8 @@ def make_plan(
         given_modality: Of each channel or of all, if it is decided already.
         optimizer: What learns.
         most_voxels: Of a patch, where there is no time for more.
+        given_axes: Directions of the axes that networks see, if they are decided already.
+        planes: Whether volumes are learned slice by slice.
 
     Returns:
         The plan.
@@ -80,9 +86,11 @@ def make_plan(
         DataError: If the cases are not all of one modality, and nobody said what they are.
     """
     modalities, modality_reason = plan_modality(fingerprint, given_modality)
-    axes, axes_reason = _plan_axes(fingerprint)
-    order = [world_axis(letter) for letter in axes]
+    axes, axes_reason = (given_axes, "given") if given_axes else _plan_axes(fingerprint, planes=planes)
+    order = [world_axis(letter) for letter in axes] if axes != STORED else [0, 1, 2]
     spacing_mm, spacing_reason = _plan_spacing(fingerprint, order)
+    if planes:  # slices stay what they are
+        given_spacing_mm = given_spacing_mm or (None, *spacing_mm[1:])
     if fingerprint.unit == "px":
         given_spacing_mm = given_spacing_mm or (None, None, None)
     if given_spacing_mm:
@@ -95,9 +103,11 @@ def make_plan(
     outputs = len(fingerprint.regions) or len(fingerprint.labels) + 1
     fitting = machine.memory_gb * 1e9 / _FEWEST_PATCHES / _voxel_bytes(network, outputs)
     voxels = min(fitting, most_voxels)
-    patch, topology = plan_patch(shape, spacing_mm, network, voxels, _usual_features(network, machine))
+    seen = np.array([1.0, *shape[1:]]) if planes else shape
+    patch, topology = plan_patch(seen, spacing_mm, network, voxels, _usual_features(network, machine))
     batch = int(np.clip(_FEWEST_PATCHES * fitting // math.prod(patch), _FEWEST_PATCHES, machine.most_patches))
     steps, length_reason = _plan_steps(len(fingerprint.cases), shape, patch, batch)
+    slices = f"; {_thick_slices(spacing_mm)}" if not planes and max(spacing_mm) > _ANISOTROPY * min(spacing_mm) else ""
     normalizations = [_plan_normalization(fingerprint, channel, word) for channel, word in enumerate(modalities)]
     flips, swaps, flip_reason = _plan_flips(fingerprint)
     mirrors, mirror_reason = _plan_mirrors(flips)
@@ -109,7 +119,7 @@ def make_plan(
             "spacing_mm": given_spacing_mm or spacing_mm,
             "normalization": [entry for entry, _ in normalizations],
         },
-        "patches": {"size": patch},
+        "patches": {"size": patch, "planes": planes},
         "network": topology,
         "augmentation": {"flip_axes": flips, "swap_labels": swaps},
         "training": {
@@ -131,7 +141,7 @@ def make_plan(
         "preprocessing.normalization": "; ".join(reason for _, reason in normalizations),
         "patches.size": f"the median volume is {median} voxels at this spacing; "
         + (f"{machine.memory_gb:g} GB allow" if voxels == fitting else "there is time for enough steps of")
-        + f" {voxels:.2g} voxels in each of two patches; the network divides by {divisor_of(topology)}",
+        + f" {voxels:.2g} voxels in each of two patches; the network divides by {divisor_of(topology)}{slices}",
         "network.filters": _usual_width(network, machine),
         "network": "an axis is halved while it keeps at least 4 voxels and is not coarser than the others",
         "augmentation.flip_axes": flip_reason,
@@ -204,10 +214,21 @@ def _plan_data(fingerprint: Fingerprint) -> dict[str, Any]:
     }
 
 
-def _plan_axes(fingerprint: Fingerprint) -> tuple[str, str]:
+def _thick_slices(spacing_mm: Sequence[float]) -> str:
+    return (
+        f"slices are {max(spacing_mm) / min(spacing_mm):.2g} times as thick as pixels: `volseg train --compare 2d,3d` "
+        "finds out whether they are better learned one by one"
+    )
+
+
+def _plan_axes(fingerprint: Fingerprint, *, planes: bool) -> tuple[str, str]:
     """The order in which networks see axes: a kernel of 1 x 3 x 3 is two times as fast as one of 3 x 3 x 1."""
     if fingerprint.is_flat:
         return "SPL", "a picture as it is looked at: one slice, its rows from the top, its columns from the left"
+    if planes:
+        across = int(np.median(fingerprint.spacings_mm, axis=0).argmax())
+        first, second, third = "RAS"[across], *("RAS"[n] for n in range(3) if n != across)
+        return first + second + third, "slice after slice: the first axis runs across them"
     return "RAS", "towards the patient's right, front and head"
 
 

@@ -81,6 +81,15 @@ def with_colors(dataset: Dataset) -> Dataset:
     return replace(dataset, cases=cases, channels=names)
 
 
+def as_the_model_sees(dataset: Dataset, channels: tuple[str, ...]) -> Dataset:
+    """A data set of pictures, one file for each case, with the channels of a model of several."""
+    pictures = [source for case in dataset.cases if (source := _picture_of(case))]
+    if len(channels) == 1 or not pictures or len(pictures) < len(dataset.cases):
+        return dataset
+    cases = tuple(replace(case, images=as_channels(case.image, channels)) for case in dataset.cases)
+    return replace(dataset, cases=cases, channels=channels)
+
+
 def _picture_of(case: Case) -> FileSource | None:
     """The file of a case that is one picture."""
     one = case.image if len(case.images) == 1 else None

@@ -1,0 +1,36 @@
+"""How far means may be off: means of cases that are drawn again and again."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Averaged cases drawn with replacement, for the confidence intervals.
+_RESAMPLES = 2000
+NO_INTERVAL = (float("nan"), float("nan"))
+
+
+def bootstrap_means(values: NDArray[np.float64], seed: int = 0) -> NDArray[np.float64]:
+    """Means of cases drawn with replacement, the same cases for all columns (Efron 1979).
+
+    Args:
+        values: (cases, columns) float64; NaN is no part of a mean.
+        seed: Of the draws.
+
+    Returns:
+        (2000, columns) float64; NaN where a draw has no number.
+    """
+    cases = len(values)
+    times = np.random.default_rng(seed).multinomial(cases, np.full(cases, 1 / cases), size=_RESAMPLES)
+    known = np.isfinite(values)
+    with np.errstate(invalid="ignore"):
+        return (times @ np.where(known, values, 0.0)) / (times @ known)
+
+
+def interval(means: NDArray[np.float64]) -> tuple[float, float]:
+    """The 2.5th and 97.5th percentile of resampled means; NaN where there are none."""
+    known = means[np.isfinite(means)]
+    if not known.size:
+        return NO_INTERVAL
+    low, high = np.percentile(known, [2.5, 97.5])
+    return float(low), float(high)

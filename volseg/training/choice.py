@@ -1,0 +1,199 @@
+"""Planes or volumes: a network of either kind for each fold, judged on the cases that it never saw."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import pandas as pd
+import torch
+
+from volseg.cases import Case, Dataset, find_dataset, read_images, read_reference
+from volseg.config import Config, PartialConfig, one_of
+from volseg.errors import ConfigError
+from volseg.io.files import make_folder
+from volseg.io.json_files import write_json
+from volseg.io.tables import write_table
+from volseg.io.written import NO_INPUTS, Inputs
+from volseg.metrics.bootstrap import bootstrap_means, interval
+from volseg.metrics.overlap import ratio
+from volseg.model.checkpoint import load_model
+from volseg.model.devices import choose_device
+from volseg.model.files import CHOICE_FILE
+from volseg.prediction.predictor import Predictor
+from volseg.progress import Progress, ignore_progress
+from volseg.training.loop import OnEpochDone, ignore_epochs
+from volseg.training.run import Run, train_folder
+
+#: Networks that see slices by themselves, and networks that see volumes.
+Dimensions = Literal["2d", "3d"]
+#: What both say together: the mean of their logits.
+AVERAGE = "average"
+COMPARISON_FILE = "comparison.csv"
+#: Of the time, what the networks have; the rest is for judging them on every case.
+_SHARE_OF_TRAINING = 0.9
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """What was chosen, and why.
+
+    Attributes:
+        folder: Holds a run for each kind, comparison.csv and choice.json; `predict` takes it for what was chosen.
+        runs: Kind -> its run.
+        dice: A row per case and label, a column for each kind and for their average; NaN where nothing is to be found.
+        chosen: The kinds whose networks are averaged from now on: one, or both.
+    """
+
+    folder: Path
+    runs: Mapping[str, Run]
+    dice: pd.DataFrame
+    chosen: tuple[str, ...]
+
+    @property
+    def summary(self) -> pd.DataFrame:
+        """A row per kind: the mean of the labels' mean Dice, and its 95 % interval over cases."""
+        return _summary(self.dice)
+
+
+def parse_dimensions(words: str | Sequence[str]) -> tuple[Dimensions, ...]:
+    """The kinds that are to be compared, by name: "2d,3d".
+
+    Raises:
+        ConfigError: If one is not known, or there are fewer than two.
+    """
+    names = words.split(",") if isinstance(words, str) else words
+    found = tuple(dict.fromkeys(one_of("dimensions", name.strip().lower(), get_args(Dimensions)) for name in names))
+    if len(found) < 2:
+        raise ConfigError("one kind alone has nothing to be compared with", hint="2d,3d compares both")
+    return found
+
+
+def choose_dimensions(  # noqa: PLR0913  most are options of the command
+    data: Path,
+    output: Path,
+    given: PartialConfig,
+    among: Sequence[Dimensions] = ("2d", "3d"),
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    inputs: Inputs = NO_INPUTS,
+    progress: Progress = ignore_progress,
+    device: torch.device | None = None,
+    on_epoch_done: OnEpochDone = ignore_epochs,
+) -> Choice:
+    """Train networks of planes and of volumes for all folds, and choose what gives the held-out cases the best Dice.
+
+    Every case is segmented by the networks that never saw it, on its own grid, without post-processing. The average of
+    both is chosen where it is better than either.
+
+    Args:
+        data: A labelled data set in any layout.
+        output: Gets a run for each kind, the table and the choice.
+        given: Some or all configuration keys of both.
+        among: What is compared.
+        resume: Go on with what was interrupted.
+        overwrite: Whether the user gave up files of his own that lie where those of the runs are to be.
+        inputs: What is never replaced.
+        progress: Told per case and per step.
+        device: Where networks are trained.
+        on_epoch_done: Gets the row of history.csv of each epoch.
+
+    Returns:
+        What was chosen.
+
+    Raises:
+        VolsegError: As `train_folder`.
+    """
+    make_folder(output)
+    runs: dict[str, Run] = {}
+    axes: str | None = None
+    for kind in among:
+        own = given.laid_over_partial(_keys_of(kind, given, len(among), axes))
+        told = _named(progress, kind)
+        runs[kind] = train_folder(
+            data,
+            output / kind,
+            own,
+            resume=resume,
+            overwrite=overwrite,
+            inputs=inputs,
+            progress=told,
+            device=device,
+            on_epoch_done=on_epoch_done,
+        )
+        axes = runs[kind].config.preprocessing.axes  # answers are averaged along the same axes
+    dataset = find_dataset(data, runs[among[0]].config.data)
+    dice = _out_of_fold(dataset, runs, progress, device)
+    chosen = _best(_summary(dice), tuple(among))
+    write_table(dice, output / COMPARISON_FILE, float_format="%.6f")
+    means = {str(row["kind"]): round(float(row["dice_mean"]), 6) for row in _summary(dice).to_dict("records")}
+    write_json(output / CHOICE_FILE, {"models": list(chosen), "out_of_fold_dice": means})
+    return Choice(output, runs, dice, chosen)
+
+
+def _keys_of(kind: Dimensions, given: PartialConfig, kinds: int, axes: str | None) -> dict[str, object]:
+    minutes = given.training.minutes
+    training: dict[str, object] = {"fold": "all"}
+    if minutes is not None:
+        training["minutes"] = _SHARE_OF_TRAINING * minutes / kinds
+    preprocessing = {} if axes is None else {"preprocessing": {"axes": axes}}
+    return {"patches": {"planes": kind == "2d"}, "training": training, **preprocessing}
+
+
+def _named(progress: Progress, kind: str) -> Progress:
+    return lambda stage, done, total, note="": progress(f"{kind}: {stage}", done, total, note)
+
+
+def _out_of_fold(
+    dataset: Dataset, runs: Mapping[str, Run], progress: Progress, device: torch.device | None
+) -> pd.DataFrame:
+    """Dice of every case and label by the networks that never saw it, of each kind and of all together."""
+    cases = {case.case_id: case for case in dataset.cases}
+    first = next(iter(runs.values()))
+    total = sum(len(split.val) for split in first.splits)
+    rows: list[dict[str, object]] = []
+    for fold, split in enumerate(first.splits):
+        models = {kind: load_model(run.results[fold].model, choose_device(device)) for kind, run in runs.items()}
+        predictors = {kind: Predictor([model]) for kind, model in models.items()}
+        predictors[AVERAGE] = Predictor([*models.values()])
+        for case_id in split.val:
+            rows += _dice_of(cases[case_id], predictors, first.config)
+            progress("compare", len({row["case_id"] for row in rows}), total, case_id)
+    return pd.DataFrame(rows)
+
+
+def _dice_of(case: Case, predictors: Mapping[str, Predictor], config: Config) -> Iterator[dict[str, object]]:
+    data = config.data
+    image = read_images(case, data.channels)
+    reference = read_reference(case, image, data.reference_labels, data.others).array
+    masks = {kind: predictor.segment(predictor.prepare(case)).mask.array for kind, predictor in predictors.items()}
+    for label in data.output_labels:
+        wanted = np.isin(reference, label.parts or (label.value,))
+        row: dict[str, object] = {"case_id": case.case_id, "label": label.name}
+        for kind, mask in masks.items():
+            made = mask == label.value
+            row[kind] = ratio(2 * int((made & wanted).sum()), int(made.sum()) + int(wanted.sum()))
+        yield row
+
+
+def _summary(dice: pd.DataFrame) -> pd.DataFrame:
+    kinds = [name for name in dice.columns if name not in {"case_id", "label"}]
+    rows = []
+    for kind in kinds:
+        by_case = dice.pivot_table(kind, "case_id", "label", dropna=False).to_numpy(np.float64)
+        low, high = interval(np.nanmean(bootstrap_means(by_case), axis=1))
+        rows.append({"kind": kind, "dice_mean": np.nanmean(np.nanmean(by_case, axis=0)), "low": low, "high": high})
+    return pd.DataFrame(rows)
+
+
+def _best(summary: pd.DataFrame, among: tuple[str, ...]) -> tuple[str, ...]:
+    means = summary.set_index("kind")["dice_mean"]
+    best = str(means[list(among)].idxmax())
+    return among if means[AVERAGE] > means[best] else (best,)
