@@ -10,17 +10,20 @@ import numpy as np
 import onnxruntime
 import pandas as pd
 import pytest
+import tifffile
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 import volseg
-from volseg.cases import find_dataset
+from volseg.cases import find_dataset, find_inputs
 from volseg.cases.phantoms import write_dataset
 from volseg.config import DataConfig, PartialConfig, PartialData
 from volseg.errors import DataError
 from volseg.io import read_shown, write_mask, write_volume
 from volseg.planning.folder import plan_folder
+from volseg.prediction.predictor import Predictor
+from volseg.prediction.streamed import StreamedInput
 from volseg.training.agreement import Agreement
 from volseg.transforms import IMAGE, REFERENCE, build_augmentation
 
@@ -273,6 +276,25 @@ def test_agreement_is_counted_by_hand() -> None:
     assert columns["train_accuracy"] == pytest.approx(3 / 5)
     assert columns["train_dice"] == pytest.approx((2 / 3 + 2 / 4) / 2)
     assert columns["train_iou"] == pytest.approx((1 / 2 + 1 / 3) / 2)
+
+
+@pytest.mark.parametrize("colored", [True, False])
+def test_a_large_picture_is_segmented_part_by_part_as_it_is_whole(run: Path, tmp_path: Path, *, colored: bool) -> None:
+    rng = np.random.default_rng(3)
+    drawn = np.tile(disc(rng), (4, 3))
+    picture = rng.normal(90, 12, (*drawn.shape, 3))
+    picture[..., 2] += 90 * drawn
+    stored = picture.clip(0, 255).astype(np.uint8) if colored else picture[..., 2].clip(0, 255).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", stored, tile=(48, 32), photometric="rgb" if colored else "minisblack")
+    model = volseg.load(run)
+    whole = model.predict(tmp_path / "a.tif").mask
+    assert model.config.inference.air is None
+    parts = volseg.load(run, changes={"inference.memory_gb": 1e-4})
+    prepared = Predictor(parts.networks).prepare(find_inputs(tmp_path / "a.tif", model.channels).cases[0])
+    assert isinstance(prepared.inputs[0], StreamedInput)
+    part_by_part = parts.predict(tmp_path / "a.tif").mask
+    assert whole.array.any()
+    assert (whole.array != part_by_part.array).mean() < 1e-3  # rounding of the mean and the deviation
 
 
 # Fields of view

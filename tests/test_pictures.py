@@ -19,12 +19,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from volseg.cases import find_dataset, find_inputs, read_images, read_reference
-from volseg.config import FileRules, ReadingRules
+from volseg.config import FileRules, MinMax, Percentiles, ReadingRules, Unchanged, ZScore
 from volseg.errors import DataError, GeometryError
 from volseg.image.geometry import Geometry
+from volseg.image.histogram import Histogram
 from volseg.image.volume import Label, Mask, Volume
 from volseg.io import FileSource, discover, read_channels, read_mask, read_shown, read_volume, write_mask, write_volume
 from volseg.io.pictures import read_array
+from volseg.io.pictures.streamed import streamed
+from volseg.transforms import normalize, of_whole_numbers
 
 RNG = np.random.default_rng(0)
 #: (rows, columns, 3): no two axes alike, so that none can be taken for another.
@@ -495,3 +498,63 @@ def test_rules_of_a_data_set_reach_its_files(tmp_path: Path) -> None:
 def test_a_grid_in_pixels_counts_pixels(columns: int, rows: int) -> None:
     mask = Mask(np.ones((columns, rows, 1), np.uint8), Geometry.of_picture(columns, rows), (Label(1, "all"),))
     assert mask.volumes_ml["all"] * 1000 == pytest.approx(columns * rows)
+
+
+# Large pictures
+
+
+TIFFS: dict[str, dict[str, object]] = {
+    "tiles": {"tile": (64, 96)},
+    "strips": {"rowsperstrip": 17},
+    "one strip": {},
+    "deflated tiles": {"tile": (64, 64), "compression": "zlib"},
+    "differences": {"rowsperstrip": 31, "compression": "zlib", "predictor": True},
+    "planes of tiles": {"planarconfig": "separate", "tile": (64, 64)},
+    "planes of strips": {"planarconfig": "separate", "rowsperstrip": 9},
+}
+
+
+@pytest.mark.parametrize("kind", TIFFS)
+def test_parts_of_a_tiff_are_those_of_the_whole(kind: str, tmp_path: Path) -> None:
+    array = RNG.integers(0, 256, (203, 317, 3), dtype=np.uint8)
+    stored = array.transpose(2, 0, 1) if kind.startswith("planes") else array
+    tifffile.imwrite(tmp_path / "a.tif", stored, photometric="rgb", **TIFFS[kind])  # type: ignore[arg-type]
+    picture = streamed(tmp_path / "a.tif", FileRules())
+    assert picture is not None
+    whole, grid = read_array(tmp_path / "a.tif")
+    assert picture.geometry.matches(grid)
+    for columns, rows in (
+        (slice(0, 317), slice(0, 203)),
+        (slice(50, 301), slice(33, 77)),
+        (slice(96, 97), slice(202, 203)),
+    ):
+        assert np.array_equal(picture.read(columns, rows), whole[:, columns, rows])
+    for histogram, channel in zip(picture.histograms, whole, strict=True):
+        assert histogram.mean == pytest.approx(channel.mean())
+        assert histogram.deviation == pytest.approx(channel.std())
+        assert (histogram.low, histogram.high) == (channel.min(), channel.max())
+        for share in (0, 0.5, 37.3, 99, 100):
+            assert histogram.percentile(share) == pytest.approx(np.percentile(channel, share))
+
+
+def test_what_cannot_be_read_in_parts_is_read_as_a_whole(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "float.tif", DEEP.astype(np.float32))
+    tifffile.imwrite(tmp_path / "white.tif", GREYS, photometric="miniswhite")
+    tifffile.imwrite(tmp_path / "turned.tif", GREYS, extratags=[(274, "H", 1, 6, False)])
+    tifffile.imwrite(tmp_path / "pages.tif", np.stack([GREYS] * 3), photometric="minisblack")
+    saved(COLORS, tmp_path / "a.png")
+    for path in tmp_path.iterdir():
+        assert streamed(path, FileRules()) is None, path.name
+
+
+def test_normalisation_by_a_histogram_is_that_by_all_values() -> None:
+    channel = RNG.integers(3, 200, (1, 40, 50, 1)).astype(np.float32)
+    histogram = Histogram(np.bincount(channel.astype(int).ravel(), minlength=256))
+    for normalization in (ZScore(nonzero=False), Percentiles(), MinMax(), MinMax(low=-1, high=1), Unchanged()):
+        expected, got = channel.copy(), channel.copy()
+        fixed = of_whole_numbers(normalization, histogram)
+        assert fixed is not None
+        normalize(expected, [normalization])
+        normalize(got, [fixed])
+        assert np.allclose(expected, got, atol=1e-5), normalization
+    assert of_whole_numbers(ZScore(nonzero=True), histogram) is None

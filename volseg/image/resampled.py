@@ -163,6 +163,11 @@ class ResampledVolume:
         return self.resampling.new_shape
 
     @property
+    def along(self) -> int | None:
+        """The axis along which it is best read, part after part; None if it does not matter."""
+        return None
+
+    @property
     def positions_back(self) -> list[Positions]:
         """Per axis where the voxels of the volume lie among those of the other grid."""
         return self.resampling.positions_back

@@ -127,7 +127,7 @@ def segment(
     ]
     if not all(windows.count for windows in laid):
         return
-    axis, across = _axes(laid[0])
+    axis, across = _axes(laid[0], inputs[0].along)
     strips = _count_strips(networks, laid, axis, across, limits.memory_gb)
     parts = [
         find_targets(network_input.positions_back, windows.covered, across, strips)
@@ -181,14 +181,14 @@ def _lay(network: Network, network_input: ResampledVolume, tissue: Tissue | None
     return replace(windows, wanted=wanted)
 
 
-def _axes(windows: Windows) -> tuple[int, int]:
-    """The axis along which windows run, so that slabs are small, and the longer one of the others."""
+def _axes(windows: Windows, along: int | None) -> tuple[int, int]:
+    """The axis along which windows run, so that slabs are small or as a volume is read, and the longer other one."""
     sizes = windows.covered.shape
 
     def slab_voxels(axis: int) -> int:
         return math.prod(sizes) // sizes[axis] * min(windows.patch[axis], sizes[axis])
 
-    axis = min((2, 1, 0), key=slab_voxels)
+    axis = min((2, 1, 0), key=slab_voxels) if along is None else along
     across = max((n for n in range(3) if n != axis), key=lambda n: sizes[n])
     return axis, across
 

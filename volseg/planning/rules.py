@@ -262,6 +262,8 @@ def _plan_normalization(fingerprint: Fingerprint, channel: int, modality: str) -
 
 def _plan_air(fingerprint: Fingerprint, normalizations: Sequence[Mapping[str, Any]]) -> tuple[float | None, str]:
     """Whether what is as dark as air may be passed over: not where labels are that dark."""
+    if fingerprint.unit == "px":
+        return None, "everything is computed: black is a colour of pictures, and no air"
     share = InferenceConfig().air or 0.0
     dark = []
     for channel, normalization in enumerate(normalizations):

@@ -46,12 +46,15 @@ from volseg.model.domain import ImageTraits, mismatches
 from volseg.model.label_encoding import cutoffs, label_values, probabilities, winners
 from volseg.prediction.postprocess import postprocess_as_it_lies
 from volseg.prediction.prepared import Prepared
+from volseg.prediction.streamed import prepare_streamed
 from volseg.system import take_room
 
 #: Patches on which engines are tried out.
 _TRIAL_PATCHES = 2
 #: With less than this, strips are as narrow as they get: a case that still runs out of memory is given up.
 _LEAST_MEMORY_GB = 1.0
+#: A picture whose numbers take more of the memory than one part of so many is read part by part.
+_SHARE_OF_A_PICTURE = 2
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
@@ -118,8 +121,11 @@ class Predictor:
         """
         if self._models[0].config.preprocessing.axes == STORED:
             self._refuse_series(case)
-        volume = read_images(case, self.data.channels)
         modalities = [stated_modality(case.images[channel]) for channel in self.data.channels]
+        configs = [model.config for model in self._models]
+        if large := prepare_streamed(case, configs, modalities, self.memory_gb / _SHARE_OF_A_PICTURE):
+            return large
+        volume = read_images(case, self.data.channels)
         region = read_region(case, volume.geometry)
         return replace(self.prepare_volume(volume, f"case {case.case_id}", modalities), region=region)
 

@@ -12,6 +12,7 @@ from volseg.transforms.normalization import (
     fill_non_finite,
     filled_nonzero,
     normalize,
+    of_whole_numbers,
 )
 from volseg.transforms.preprocessing import build_preprocessing, preprocess
 from volseg.transforms.reading import LoadCased, LoadVolumed, geometry_of
@@ -48,5 +49,6 @@ __all__ = [
     "network_resampling",
     "nonzero_box",
     "normalize",
+    "of_whole_numbers",
     "preprocess",
 ]

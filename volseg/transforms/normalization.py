@@ -24,6 +24,7 @@ from volseg.config import (
     Window,
     ZScore,
 )
+from volseg.image.histogram import Histogram
 from volseg.transforms.keys import CASE, IMAGE, Sample
 
 #: Planes that are normalised at once.
@@ -100,6 +101,30 @@ def normalize(array: NDArray[np.float32], normalizations: Sequence[Normalization
     for channel, few in zip(array, steps, strict=True):
         for each in few:
             _normalize_channel(channel, each, inside)
+
+
+def of_whole_numbers(normalization: Normalization, histogram: Histogram) -> Normalization | None:
+    """What a normalisation is for one image: fixed numbers, by which parts of it can be normalised one by one.
+
+    Args:
+        normalization: What is wanted.
+        histogram: Of all values of the channel.
+
+    Returns:
+        None where what becomes of a voxel depends on others, too.
+    """
+    match normalization:
+        case ZScore(nonzero=False):
+            return Standardized(mean=histogram.mean, std=histogram.deviation or 1.0)
+        case Percentiles(low=low, high=high) if histogram.percentile(low) < histogram.percentile(high):
+            return Window(low=histogram.percentile(low), high=histogram.percentile(high))
+        case MinMax(low=low, high=high) if histogram.low < histogram.high and low < high:
+            step = (histogram.high - histogram.low) / (high - low)
+            return Standardized(mean=histogram.low - low * step, std=step)
+        case CtNormalization() | Window() | Standardized() | Unchanged():
+            return normalization
+        case _:
+            return None
 
 
 def _normalize_channel(

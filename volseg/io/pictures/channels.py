@@ -37,7 +37,7 @@ def read_array(path: Path, rules: FileRules = AS_IT_IS) -> tuple[NDArray[np.gene
         pixels = looked_up(picture)
         if (pixels == pixels[:1]).all():
             pixels = pixels[:1]
-    return pixels, grid_of(picture, path, rules)
+    return pixels, grid_of_picture(picture, path, rules)
 
 
 def looked_up(picture: Picture) -> NDArray[np.uint8]:
@@ -49,22 +49,36 @@ def looked_up(picture: Picture) -> NDArray[np.uint8]:
     return np.moveaxis(table[picture.pixels[0]], -1, 0)
 
 
-def grid_of(picture: Picture, path: Path, rules: FileRules) -> Geometry:
+def grid_of_picture(picture: Picture, path: Path, rules: FileRules) -> Geometry:
+    """The grid of a picture that was read; see `grid_of`."""
+    _, columns, rows, slices = picture.pixels.shape
+    return grid_of((columns, rows, slices), picture.pixel_mm, path, rules)
+
+
+def grid_of(
+    size: tuple[int, int, int], stated_mm: tuple[float, float] | None, path: Path, rules: FileRules
+) -> Geometry:
     """The grid of a picture, in pixels or in the millimetres that are given or stated.
+
+    Args:
+        size: Columns, rows and slices.
+        stated_mm: Distance of columns and of rows, where the file states it.
+        path: For the message.
+        rules: Which of them count.
 
     Raises:
         GeometryError: If they are to be stated and are not.
     """
-    _, columns, rows, slices = picture.pixels.shape
+    columns, rows, slices = size
     match rules.pixel_mm:
         case None:
             return Geometry.of_picture(columns, rows, slices=slices)
         case "stated":
-            if picture.pixel_mm is None:
+            if stated_mm is None:
                 raise GeometryError(
                     f"{path} states no resolution", hint="--set data.pixel_mm=0.5 gives that of all pictures"
                 )
-            return Geometry.of_picture(columns, rows, picture.pixel_mm, slices=slices)
+            return Geometry.of_picture(columns, rows, stated_mm, slices=slices)
         case size_mm:
             return Geometry.of_picture(columns, rows, (size_mm, size_mm), slices=slices)
 

@@ -51,7 +51,7 @@ def decode_tiff(file: io.BufferedIOBase, path: Path, pages: Pages | None) -> Pic
             pixels = pixels.astype(np.uint8)
         is_lossy = page.compression in {6, 7, 33003, 33004, 33005, 34712} and palette is None
         orientation = page.tags.get(ORIENTATION)
-        picture = Picture(pixels, palette, _pixel_mm(tiff, page), is_lossy)
+        picture = Picture(pixels, palette, pixel_mm_of(tiff, page), is_lossy)
         return upright(picture, int(orientation.value) if orientation else 1)
 
 
@@ -142,7 +142,7 @@ def _through_itk(series: tifffile.TiffPageSeries, path: Path) -> NDArray[np.gene
     return array.reshape(series.shape)
 
 
-def _pixel_mm(tiff: tifffile.TiffFile, page: tifffile.TiffPage) -> tuple[float, float] | None:
+def pixel_mm_of(tiff: tifffile.TiffFile, page: tifffile.TiffPage) -> tuple[float, float] | None:
     """The distance of columns and of rows: by the unit that ImageJ writes, else by the tag (TIFF 6.0, p. 38)."""
     try:
         (x, x_parts), (y, y_parts) = (page.tags[name].value for name in ("XResolution", "YResolution"))

@@ -12,7 +12,7 @@ from volseg.config.reading import AS_IT_IS, FileRules
 from volseg.errors import DataError
 from volseg.image.geometry import Geometry
 from volseg.image.volume import Label
-from volseg.io.pictures.channels import grid_of, looked_up
+from volseg.io.pictures.channels import grid_of_picture, looked_up
 from volseg.io.pictures.decode import Picture, decode
 
 _WHITE = 255
@@ -46,7 +46,7 @@ def read_values(
             f"{path} is a JPEG, which blurs the values of labels into each other",
             hint="export the mask again as PNG or TIFF; one that was only ever a JPEG must be drawn anew at its edges",
         )
-    grid = grid_of(picture, path, rules)
+    grid = grid_of_picture(picture, path, rules)
     if rules.values == "colors":
         return _by_color(picture, path, labels), grid
     pixels = picture.pixels
