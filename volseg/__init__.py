@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         inspect,
         plan,
         report,
+        show,
         train,
     )
     from volseg.cases.download import download
@@ -60,7 +61,7 @@ if TYPE_CHECKING:
 
 #: Module -> the public names that are loaded from it when somebody asks for them.
 _PUBLIC = {
-    "volseg.api": "choose_dimensions compare evaluate export inspect plan report train",
+    "volseg.api": "choose_dimensions compare evaluate export inspect plan report show train",
     "volseg.cases.download": "download",
     "volseg.config": "Config",
     "volseg.converting": "convert",
@@ -129,6 +130,7 @@ __all__ = [
     "plan",
     "report",
     "run_demo",
+    "show",
     "train",
     "transforms",
     "use_threads",

@@ -168,6 +168,45 @@ def inspect(
     return inspect_folder(Path(path), given, data, progress)
 
 
+def show(
+    data: StrPath,
+    output: StrPath,
+    *,
+    config: StrPath | Changes | None = None,
+    changes: Changes | None = None,
+    allow_gaps: bool = False,
+    overwrite: bool = False,
+    progress: Progress = ignore_progress,
+) -> Path:
+    """Write one HTML file about a labelled data set.
+
+    It has a picture of each case with its labels, histograms of values, shares of labels, and patches as training
+    changes them.
+
+    Args:
+        data: A labelled data set in any layout, or a manifest.
+        output: The file.
+        config: A YAML file of some keys, or the keys themselves.
+        changes: Keys that are laid over those.
+        allow_gaps: Whether DICOM series with missing slices are bridged by interpolation.
+        overwrite: Whether a file there is given up.
+        progress: Told per case.
+
+    Returns:
+        The file.
+
+    Raises:
+        DataError: If there is no labelled case.
+        ConfigError: If a key is unknown or its value not allowed.
+        OutputError: If it cannot be written.
+    """
+    from volseg.config import PartialConfig
+    from volseg.reporting.exploration import show_dataset
+
+    given = PartialConfig.stated(config, changes, allow_gaps)
+    return show_dataset(Path(data), Path(output), given, overwrite=overwrite, progress=progress)
+
+
 def report(folder: StrPath, *, overwrite: bool = False) -> Path:
     """Write report.html again from a folder of results: a run, an evaluation, or a reviewed batch.
 

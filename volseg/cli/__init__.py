@@ -26,6 +26,7 @@ from volseg.cli.inspect import inspect
 from volseg.cli.plan import plan
 from volseg.cli.predict import predict
 from volseg.cli.report import report
+from volseg.cli.show import show
 from volseg.cli.train import train
 from volseg.cli.verb import command
 from volseg.version import __version__
@@ -35,7 +36,7 @@ _SPINS = 5000
 
 app = typer.Typer(
     name="volseg",
-    help="3D segmentation of MRI and CT: a folder of labelled scans in, masks on the anatomy out.",
+    help="Segmentation of MRI, CT and pictures: a folder of labelled scans in, masks on the anatomy out.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -80,6 +81,7 @@ def set_up(
 for name, verb, example in (
     ("demo", demo, "volseg demo --output volseg-demo"),
     ("inspect", inspect, "volseg inspect patients/ --json"),
+    ("show", show, "volseg show data/Task04_Hippocampus --output hippocampus.html"),
     ("plan", plan, "volseg plan data/Task04_Hippocampus --output config.yaml"),
     ("train", train, "volseg train data/Task04_Hippocampus --output runs/hippocampus --minutes 10"),
     ("predict", predict, "volseg predict patients/ --model runs/hippocampus --output masks/"),
