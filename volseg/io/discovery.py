@@ -6,11 +6,12 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from volseg.config import known_modality
 from volseg.config.reading import AS_STATED, ReadingRules
 from volseg.errors import DataError
 from volseg.io.archives import is_archive, members
 from volseg.io.companions import companion
-from volseg.io.images import PROBABILITIES_SUFFIX, VOLUME_SUFFIXES, file_source, image_suffix, is_picture
+from volseg.io.images import PROBABILITIES_SUFFIX, VOLUME_SUFFIXES, file_source, has_picture_suffix, image_suffix
 from volseg.io.outlines import outline_suffix
 from volseg.io.readable import check_there, special_kind
 from volseg.io.signatures import concerns_dicom
@@ -41,11 +42,12 @@ def discover(root: Path, progress: Progress = ignore_progress, *, rules: Reading
     root = stands_for(root)
     images: list[Source] = []
     pictures: list[Path] = []
+    flat: list[FileSource] = []
     segments: list[SegmentsSource] = []
     candidates: list[Path] = []
     set_aside: list[SetAside] = []
     for path in _files_of(root, set_aside):
-        if is_picture(path):
+        if has_picture_suffix(path):
             pictures.append(path)
         elif image_suffix(path) or outline_suffix(path):
             _sort_in(path, rules, images, segments, set_aside)
@@ -62,12 +64,14 @@ def discover(root: Path, progress: Progress = ignore_progress, *, rules: Reading
         images += scan.series
         segments += scan.segments
         set_aside += scan.set_aside
+        flat += [FileSource(path, rules=rules.of_files, modality=known_modality(word)) for path, word in scan.flat]
         ignored = scan.ignored
     drawn_in_volumes = any(not source.is_of_a_picture for source in segments)
     if drawn_in_volumes or any(map(_is_a_volume, (source.place for source in images))):
         ignored += len(pictures)  # previews of volumes, icons of viewers, photographs of a screen
     else:
-        images += [FileSource(path, rules=rules.of_files) for path in pictures]
+        images += [*flat, *(FileSource(path, rules=rules.of_files) for path in pictures)]
+        set_aside = [item for item in set_aside if item.path not in {source.path for source in flat}]
     return Discovery(
         tuple(sorted(images, key=_order)), _by_path(set_aside), ignored, tuple(sorted(segments, key=_order))
     )
@@ -97,7 +101,7 @@ def image_files(root: Path) -> dict[Path, list[Path]]:
     pictures: dict[Path, list[Path]] = {}
     for path in _walk(root, []):
         if image_suffix(path):
-            (pictures if is_picture(path) else volumes).setdefault(path.parent, []).append(path)
+            (pictures if has_picture_suffix(path) else volumes).setdefault(path.parent, []).append(path)
     if any(_is_a_volume(path) for paths in volumes.values() for path in paths):
         return volumes
     return {folder: [*volumes.get(folder, []), *pictures.get(folder, [])] for folder in {**volumes, **pictures}}

@@ -15,6 +15,7 @@ from volseg.image.geometry import Geometry
 from volseg.image.volume import Mask, Volume
 from volseg.io.readable import check_file, special_kind
 from volseg.io.record import Role
+from volseg.io.signatures import is_dicom
 from volseg.io.source import FileSource, MasksSource, SegmentsSource, SeriesSource, Source
 
 #: What is recognised as an image by its name; DICOM is recognised by its content.
@@ -52,9 +53,19 @@ def image_suffix(path: Path) -> str:
     return next(suffix for suffix in IMAGE_SUFFIXES if name.endswith(suffix))
 
 
-def is_picture(path: Path) -> bool:
+def has_picture_suffix(path: Path) -> bool:
     """Whether a file is a picture by its name, and not of a format for volumes."""
     return path.name.lower().endswith(PICTURE_SUFFIXES)
+
+
+def is_picture(path: Path) -> bool:
+    """Whether an image file is flat: a picture by its name, or DICOM, of which volumes are series."""
+    return has_picture_suffix(path) or is_flat_dicom(path)
+
+
+def is_flat_dicom(path: Path) -> bool:
+    """Whether an image file is DICOM: one of these alone is an image of one plane."""
+    return not image_suffix(path) and is_dicom(path)
 
 
 def read_volume(source: Source) -> Volume:
@@ -204,6 +215,10 @@ def frame_count(path: Path, rules: FileRules = AS_IT_IS) -> int:
     """
     check_file(path)
     if is_picture(path):
+        if is_flat_dicom(path):
+            from volseg.io.dicom import flat
+
+            return flat.channel_count(path)
         from volseg.io.pictures import channel_count
 
         return channel_count(path, rules)
@@ -217,6 +232,10 @@ def _library(path: Path) -> ModuleType:
         from volseg.io import nifti
 
         return nifti
+    if is_flat_dicom(path):
+        from volseg.io.dicom import flat
+
+        return flat
     if is_picture(path):
         from volseg.io import pictures
 
@@ -242,7 +261,7 @@ def read_file(source: FileSource) -> tuple[NDArray[np.generic], Geometry]:
     """
     path = source.path
     check_file(path)
-    if not image_suffix(path):
+    if not (image_suffix(path) or is_flat_dicom(path)):
         raise DataError(f"{path} is no image volseg can read", hint=f"it reads {', '.join(IMAGE_SUFFIXES)} and DICOM")
     given: list[object] = []
     if image_suffix(path) in NIFTI_SUFFIXES:

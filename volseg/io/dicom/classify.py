@@ -11,6 +11,7 @@ from pydicom.datadict import tag_for_keyword
 
 from volseg.errors import DataError
 from volseg.io.dicom.dataset import read_header
+from volseg.io.dicom.flat import flat_modality
 from volseg.io.dicom.frames import frames_of, plane_of
 from volseg.io.dicom.header import EXPORT_AGAIN, Header
 from volseg.io.dicom.mosaic import is_mosaic, tiles_of
@@ -91,6 +92,7 @@ class Unused:
         suspect: Whether it may be a damaged slice, rather than something that says of itself to be something else.
         a_slice: Whether it says to be one, so that it is damaged for sure.
         may_be_image: Whether it may hold an image for all that it says, which can be nothing; a report says what it is.
+        flat_modality: Of an image of one plane, a radiograph or a photograph, its modality; empty of anything else.
     """
 
     path: Path
@@ -99,6 +101,7 @@ class Unused:
     suspect: bool = True
     a_slice: bool = False
     may_be_image: bool = True
+    flat_modality: str = ""
 
     @property
     def is_fault(self) -> bool:
@@ -129,7 +132,9 @@ def classify(header: Header) -> Found:
             return Unused(header.path, reason, series_uid, suspect=False)
         if reason := _no_slice(header, sop_class):
             a_slice = sop_class in _SLICE_CLASSES
-            return Unused(header.path, reason, series_uid, a_slice=a_slice, may_be_image=a_slice or not sop_class)
+            flat = "" if a_slice or sop_class in _DERIVED_CLASSES else flat_modality(header)
+            may_be_image = a_slice or not sop_class
+            return Unused(header.path, reason, series_uid, True, a_slice, may_be_image, flat)
         return tuple(_images(header, series_uid))
     except DataError as error:
         return Unused(header.path, error.explanation)

@@ -38,12 +38,14 @@ class Scan:
         segments: Objects that mark structures, by path, each with the volume it lies on if that was found.
         set_aside: DICOM files that are no part of any volume, by path.
         ignored: How many files are no DICOM.
+        flat: Those of the files set aside that are images of one plane, and their modality.
     """
 
     series: tuple[SeriesSource, ...]
     segments: tuple[SegmentsSource, ...]
     set_aside: tuple[SetAside, ...]
     ignored: int
+    flat: tuple[tuple[Path, str], ...] = ()
 
 
 def scan_dicom(files: Iterable[Path], progress: Progress = ignore_progress, *, fill_gaps: bool = False) -> Scan:
@@ -84,6 +86,7 @@ def scan_dicom(files: Iterable[Path], progress: Progress = ignore_progress, *, f
             for item in sorted(unused, key=lambda item: item.path)
         ),
         len(others) - len(lost),
+        tuple(sorted((item.path, item.flat_modality) for item in unused if item.flat_modality)),
     )
 
 

@@ -1,0 +1,104 @@
+"""DICOM images of one plane: radiographs, ultrasound, photographs. They have pixels, and no place in the patient."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+
+from volseg.config.reading import AS_IT_IS, FileRules
+from volseg.errors import DataError
+from volseg.image.geometry import Geometry
+from volseg.io.dicom.dataset import read_dataset, read_header
+from volseg.io.dicom.header import BROKEN, Header, one_line
+from volseg.io.dicom.pixels import decode
+from volseg.io.dicom.quiet import quiet_dicom
+from volseg.io.readable import COPY_AGAIN
+
+#: Modalities of images of one plane (PS3.3 section C.7.3.1.1.1), and what scanners of documents and others say.
+MODALITIES = frozenset({"CR", "DX", "MG", "IO", "PX", "XA", "RF", "US", "OP", "ES", "XC", "GM", "DG", "SC", "OT"})
+#: Of the patient, then of the detector in front of which the patient stood (PS3.3 section 10.7.1.3).
+_SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
+_COLORS = 3
+
+
+def flat_modality(header: Header) -> str:
+    """The modality of an image of one plane; empty of anything else."""
+    modality = header.text("Modality").upper()
+    single = (header.count("NumberOfFrames") or 1) == 1
+    return modality if modality in MODALITIES and single and "Rows" in header else ""
+
+
+def read_array(path: Path, rules: FileRules = AS_IT_IS) -> tuple[NDArray[np.generic], Geometry]:
+    """Read an image of one plane.
+
+    Args:
+        path: The file.
+        rules: Gives the distance of pixels, where that is decided.
+
+    Returns:
+        (channels, columns, rows, 1): grey, the larger the brighter, or red, green and blue; and the grid, in
+        millimetres where the header states the distance of pixels, else in pixels.
+
+    Raises:
+        DataError: If it is damaged.
+        GeometryError: If the distance of pixels is no pair of numbers.
+    """
+    with quiet_dicom():
+        header = read_dataset(path)
+        pixels = _colors(header) if _is_colored(header) else _brightness(decode(header)[0], header)[..., np.newaxis]
+    rows, columns = pixels.shape[:2]
+    return pixels.transpose(2, 1, 0)[..., np.newaxis], _grid(columns, rows, header, rules)
+
+
+def channel_count(path: Path) -> int:
+    """How many channels an image of one plane has, by its header.
+
+    Raises:
+        DataError: If it is damaged.
+    """
+    return _COLORS if _is_colored(read_header(path)) else 1
+
+
+def _is_colored(header: Header) -> bool:
+    palette = header.words("PhotometricInterpretation") == ("PALETTE COLOR",)
+    return palette or (header.count("SamplesPerPixel") or 1) > 1
+
+
+def _colors(header: Header) -> NDArray[np.generic]:
+    """(rows, columns, 3) red, green and blue, whatever the colours are stored as."""
+    dataset = header.dataset
+    try:
+        pixels: NDArray[np.generic] = pydicom.pixels.pixel_array(dataset)
+        if header.words("PhotometricInterpretation") == ("PALETTE COLOR",):
+            pixels = pydicom.pixels.apply_color_lut(pixels, dataset)
+    except BROKEN as error:
+        raise DataError(f"the pixels of {header.path} cannot be decoded: {one_line(error)}", hint=COPY_AGAIN) from error
+    if pixels.ndim != 3 or pixels.shape[-1] < _COLORS:
+        raise DataError(f"{header.path} holds {pixels.shape} samples, not one image", hint="export its frames apart")
+    return pixels[..., :_COLORS]
+
+
+def _brightness(stored: NDArray[np.generic], header: Header) -> NDArray[np.generic]:
+    """What stored values mean, the larger the brighter: MONOCHROME1 shows the smallest as white (C.7.6.3.1.2)."""
+    values: NDArray[Any] = stored
+    if header.words("PhotometricInterpretation") == ("MONOCHROME1",):
+        signed = header.count("PixelRepresentation") == 1
+        values = np.asarray(-1 if signed else 2 ** (header.count("BitsStored") or 8) - 1, np.int64) - values
+    if "RescaleSlope" in header or "RescaleIntercept" in header:
+        (slope,), (intercept,) = header.numbers("RescaleSlope", 1), header.numbers("RescaleIntercept", 1)
+        values = values * slope + intercept
+    return values
+
+
+def _grid(columns: int, rows: int, header: Header, rules: FileRules) -> Geometry:
+    if isinstance(rules.pixel_mm, float):
+        return Geometry.of_picture(columns, rows, (rules.pixel_mm, rules.pixel_mm))
+    for keyword in _SPACINGS:
+        if header.words(keyword):
+            down_mm, across_mm = header.numbers(keyword, 2)  # first the distance of rows (PS3.3 section 10.7.1.3)
+            return Geometry.of_picture(columns, rows, (across_mm, down_mm))
+    return Geometry.of_picture(columns, rows)
