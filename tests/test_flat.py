@@ -367,3 +367,16 @@ def test_real_pictures_are_found_and_read(real_data: Path) -> None:
     assert len(nuclei.cases) == 265
     shown = read_shown(fundus.cases[0].image)
     assert shown.geometry.shape == (999, 960, 1)
+
+
+def test_a_data_set_is_shown_on_one_page(data: Path, tmp_path: Path) -> None:
+    page = volseg.show(data, tmp_path / "data.html", changes={"data.labels.disc": 1})
+    text = page.read_text()
+    assert "6 cases" in text
+    assert text.count("<figure>") == 6 + 3 * 6  # each case, then patches of three of them
+    assert "p0: 64x48 pixels" in text
+    assert "in 6 of 6 cases" in text
+    assert "http" not in text.replace("http://www.w3.org", "").split("</script>")[-1]
+    (tmp_path / "mine.html").write_text("mine")
+    with pytest.raises(volseg.OutputExistsError):
+        volseg.show(data, tmp_path / "mine.html", changes={"data.labels.disc": 1})

@@ -50,7 +50,8 @@ ALLOWED = {
     ("model/checkpoint.py", "finalize_model", "save"): "by the function of that name",
     ("model/checkpoint.py", "set_window", "save"): "by the function of that name",
     ("reporting/picture.py", "_jpeg", "save"): "into memory",
-    ("api.py", "plan", "save"): "by the method of a plan",
+    ("reporting/exploration.py", "_figure", "save"): "into memory",
+    ("api/training.py", "plan", "save"): "by the method of a plan",
     ("training/run.py", "_resolve", "save"): "by the method of a plan",
     ("training/history.py", "_writer", "SummaryWriter"): "event files have names of their own",
 }

@@ -21,7 +21,7 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 
 from volseg.cases.inputs import find_inputs
-from volseg.exporting import FORMATS, Encoding, Format, output_path, write
+from volseg.exporting import FORMATS, OF_PICTURES, Encoding, Format, output_path, write
 from volseg.image.geometry import Geometry
 from volseg.image.terminology import lookup
 from volseg.image.volume import Label, Mask, Volume
@@ -388,10 +388,10 @@ def test_nothing_else_of_the_patient_gets_out(
     caplog.clear()
     (case,) = find_inputs(tmp_path, ("image",)).cases
     with caplog.at_level(logging.DEBUG):
-        for form in FORMATS:
+        for form in (form for form in FORMATS if form not in OF_PICTURES):
             write(make_mask(source), source, output_path(tmp_path / "out", case.case_id, form), form)
     written = {path.relative_to(tmp_path / "out"): path.read_bytes() for path in files_in(tmp_path / "out")}
-    assert len({path.parts[0] for path in written}) >= len(FORMATS) - 1  # STL and PLY share a folder
+    assert len({path.parts[0] for path in written}) >= len(FORMATS) - len(OF_PICTURES) - 1  # STL and PLY share a folder
     for path, content in written.items():
         data = gzip.decompress(content) if path.suffix == ".gz" else content
         banned = (CANARY,) if path.suffix == ".dcm" else (CANARY, *IDENTIFYING)

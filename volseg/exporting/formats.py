@@ -58,6 +58,8 @@ SUFFIXES: dict[Format, str] = {
 MESHES: tuple[Format, ...] = ("stl", "ply")
 #: Formats that refer to the DICOM images a mask was made from.
 OF_DICOM: tuple[Format, ...] = ("dicom-seg", "rtstruct", "dicom-sr")
+#: Formats that outline what is flat.
+OF_PICTURES: tuple[Format, ...] = ("geojson", "coco", "svg")
 
 logger = logging.getLogger(__name__)
 
@@ -122,9 +124,14 @@ def check_formats(image: Source, formats: Sequence[Format]) -> None:
     """Refuse formats that a mask of this image cannot have, before it is made.
 
     Raises:
-        DataError: If one refers to DICOM images, and the image is none.
+        DataError: If one refers to DICOM images or outlines flat pictures, and the image is none.
     """
     for form in formats:
+        if form in OF_PICTURES and not is_flat_picture(image):
+            raise DataError(
+                f"{form} outlines flat pictures, and {image.place.name} is none",
+                hint="of volumes, rtstruct holds contours and stl surfaces",
+            )
         if form in OF_DICOM and not isinstance(image, SeriesSource):
             raise DataError(
                 f"{form} refers to the DICOM images of the case, but {image.place.name} is none",
