@@ -14,6 +14,7 @@ from monai.networks.nets.vnet import DownTransition, InputTransition, OutputTran
 from torch import Tensor, nn
 
 from volseg.config import VNet as VNetConfig
+from volseg.model.layers import layers_of
 
 _ACTIVATION = ("elu", {"inplace": True})
 #: Convolutions of each stage, from the finest down, and of each on the way up, from the deepest.
@@ -72,7 +73,7 @@ class PaperVNet(nn.Module):
             self.decoder.append(_Stage(config, 2 * width, 2 * width, convolutions))
             below = 2 * width
         self.dropout = nn.Dropout(config.dropout)
-        self.head = _convolution(config)(below, outputs, kernel_size=1)
+        self.head = layers_of(config.dimensions).convolution(below, outputs, kernel_size=1)
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, channels, ...) -> (B, outputs, ...)."""
@@ -117,25 +118,14 @@ def _layer(
     transposed: bool = False,
     activated: bool = True,
 ) -> nn.Sequential:
-    padding = kernel // 2 if stride == 1 else 0
-    layer = nn.Sequential(_convolution(config, transposed=transposed)(inputs, outputs, kernel, stride, padding))
-    match config.norm, config.dimensions:
-        case "instance", 2:
-            layer.append(nn.InstanceNorm2d(outputs, affine=True))
-        case "instance", _:
-            layer.append(nn.InstanceNorm3d(outputs, affine=True))
-        case "batch", 2:
-            layer.append(nn.BatchNorm2d(outputs))
-        case "batch", _:
-            layer.append(nn.BatchNorm3d(outputs))
+    layers = layers_of(config.dimensions)
+    convolution = layers.transposed if transposed else layers.convolution
+    layer = nn.Sequential(convolution(inputs, outputs, kernel, stride, kernel // 2 if stride == 1 else 0))
+    match config.norm:
+        case "instance":
+            layer.append(layers.instance_norm(outputs, affine=True))
+        case "batch":
+            layer.append(layers.batch_norm(outputs))
     if activated:
         layer.append(nn.PReLU(outputs))
     return layer
-
-
-def _convolution(
-    config: VNetConfig, *, transposed: bool = False
-) -> type[nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d]:
-    if config.dimensions == 2:
-        return nn.ConvTranspose2d if transposed else nn.Conv2d
-    return nn.ConvTranspose3d if transposed else nn.Conv3d
