@@ -192,6 +192,11 @@ def test_an_animation_is_refused_unless_its_frames_mean_something(tmp_path: Path
     refused(lambda: read_volume(FileSource(path)), path)
     shown = read_shown(FileSource(path, rules=FileRules(pages="slices")))
     assert shown.geometry.shape == (7, 5, 3)
+    plain = [np.full((5, 7, 3), color, np.uint8) for color in ((200, 0, 0), (0, 0, 200))]
+    first, second = (Image.fromarray(each) for each in plain)
+    first.save(tmp_path / "b.gif", save_all=True, append_images=[second])
+    colored = read_shown(FileSource(tmp_path / "b.gif", rules=FileRules(pages="slices")))
+    assert np.array_equal(colored.array.transpose(3, 2, 1, 0), np.stack(plain))
 
 
 # The grid

@@ -112,15 +112,6 @@ def frame_of(array: NDArray[np.generic], frame: int | None, path: Path) -> NDArr
         return array[0]
     if len(array) == 1 and frame < _COLORS:
         return array[0]
-    return channel_of(array, frame, path)
-
-
-def channel_of(array: NDArray[np.generic], frame: int, path: Path) -> NDArray[np.generic]:
-    """A channel by its number, from 0.
-
-    Raises:
-        DataError: If there is none.
-    """
     if frame >= len(array):
         raise DataError(f"{path} has {len(array)} channels, there is no number {frame}", hint="is it the right file?")
     return array[frame]

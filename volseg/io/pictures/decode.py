@@ -45,6 +45,7 @@ _SAMPLES = {"1": 1, "L": 1, "LA": 1, "I": 1, "I;16": 1, "I;16B": 1, "F": 1, "P":
 _SAMPLES |= {"RGBX": 3, "YCbCr": 3}
 #: Tag of EXIF and of TIFF by which a picture is turned: 1 as it is, then how rows and columns lie (TIFF 6.0, p. 36).
 ORIENTATION = 0x0112
+_TRANSPOSED, _COLUMNS_REVERSED, _ROWS_REVERSED = (5, 6, 7, 8), (2, 3, 6, 7), (3, 4, 7, 8)
 
 logger = logging.getLogger(__name__)
 
@@ -145,20 +146,14 @@ def say_transparency(path: Path, alpha: NDArray[np.generic]) -> None:
 
 def upright(picture: Picture, orientation: int) -> Picture:
     """Turn a picture as its tag of orientation says."""
-    pixels = picture.pixels
-    turned = {
-        2: lambda: pixels[:, ::-1],
-        3: lambda: pixels[:, ::-1, ::-1],
-        4: lambda: pixels[:, :, ::-1],
-        5: lambda: pixels.swapaxes(1, 2),
-        6: lambda: pixels.swapaxes(1, 2)[:, ::-1],
-        7: lambda: pixels.swapaxes(1, 2)[:, ::-1, ::-1],
-        8: lambda: pixels.swapaxes(1, 2)[:, :, ::-1],
-    }
-    if orientation not in turned:
-        return picture
-    sizes = picture.pixel_mm[::-1] if picture.pixel_mm and orientation >= 5 else picture.pixel_mm
-    return replace(picture, pixels=turned[orientation](), pixel_mm=sizes)
+    pixels, sizes = picture.pixels, picture.pixel_mm
+    if orientation in _TRANSPOSED:
+        pixels, sizes = pixels.swapaxes(1, 2), sizes and (sizes[1], sizes[0])
+    if orientation in _COLUMNS_REVERSED:
+        pixels = pixels[:, ::-1]
+    if orientation in _ROWS_REVERSED:
+        pixels = pixels[:, :, ::-1]
+    return replace(picture, pixels=pixels, pixel_mm=sizes)
 
 
 @contextmanager
@@ -212,6 +207,8 @@ def _decode(picture: ImageFile.ImageFile, file: io.BufferedIOBase, path: Path, p
             arrays = [_deep_colors(path)]
         case _:
             arrays = [_frame(picture, number) for number in range(count)]
+    if count > 1:  # whose palettes may differ
+        samples = arrays[0].shape[2]
     for array in arrays:
         if array.shape[2] > samples and picture.mode != "RGBX":
             say_transparency(path, array[..., samples:])
@@ -219,7 +216,7 @@ def _decode(picture: ImageFile.ImageFile, file: io.BufferedIOBase, path: Path, p
     if pages == "channels":
         stack = stack.reshape(*stack.shape[:2], -1, 1)
     palette = None
-    if picture.mode in {"P", "PA"}:
+    if picture.mode in {"P", "PA"} and count == 1:
         palette = np.array(picture.getpalette("RGB"), np.uint8).reshape(-1, 3)
     whole = Picture(stack.transpose(2, 1, 0, 3), palette, pixel_mm, picture.format == "JPEG")
     return upright(whole, int(picture.getexif().get(ORIENTATION, 1)))
