@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from volseg.config import DataConfig
-from volseg.model.label_encoding import decide, encode
+from volseg.model.label_encoding import encode
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,21 +37,25 @@ class Agreement:
             data: Meaning of the outputs.
         """
         finest = logits[:, 0] if logits.ndim > reference.ndim else logits
-        predicted = decide(finest.movedim(1, 0), data)
-        wanted = encode(reference, data).movedim(1, 0)
-        wanted = wanted if data.regions else wanted[1:]
-        known = torch.ones_like(predicted[0])
+        known = torch.ones_like(reference[:, 0], dtype=torch.bool)
         if data.ignored_value is not None:
             known = reference[:, 0] != data.ignored_value
-            predicted, wanted = predicted & known, wanted & known
-        others = tuple(range(1, predicted.ndim))
-        right = known & (predicted == wanted).all(dim=0)
-        return cls(
-            (predicted & wanted).sum(dim=others),
-            predicted.sum(dim=others) + wanted.sum(dim=others),
-            right.sum(),
-            known.sum(),
+        if data.regions:
+            predicted, wanted = (finest > 0).movedim(1, 0) & known, encode(reference, data).movedim(1, 0) & known
+            shared, marked = (predicted & wanted).flatten(1).sum(1), predicted.flatten(1).sum(1)
+            right = known & (predicted == wanted).all(dim=0)
+            return cls(shared, marked + wanted.flatten(1).sum(1), right.sum(), known.sum())
+        # Numbers of the outputs rather than a mask for each: there may be hundreds of labels.
+        numbers = torch.zeros(int(reference.max()) + 1, dtype=torch.int64, device=reference.device)
+        for number, label in enumerate(data.learned_labels, start=1):
+            if label.value < len(numbers):
+                numbers[label.value] = number
+        predicted, wanted = finest.argmax(dim=1)[known], numbers[reference[:, 0][known].long()]
+        equal = predicted == wanted
+        shared, found, drawn = (
+            torch.bincount(each, minlength=data.outputs)[1:] for each in (wanted[equal], predicted, wanted)
         )
+        return cls(shared, found + drawn, equal.sum(), known.sum())
 
     def __add__(self, other: Agreement) -> Agreement:
         """The counts of both."""
