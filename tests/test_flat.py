@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +21,10 @@ from PIL import Image
 import volseg
 from volseg.cases import find_dataset, find_inputs
 from volseg.cases.phantoms import write_dataset
-from volseg.config import DataConfig, PartialConfig, PartialData
+from volseg.config import DataConfig, EncoderConfig, PartialConfig, PartialData
 from volseg.errors import DataError
 from volseg.io import read_shown, write_mask, write_volume
+from volseg.model.encoders import build_encoder
 from volseg.planning.folder import plan_folder
 from volseg.prediction.predictor import Predictor
 from volseg.prediction.streamed import StreamedInput
@@ -380,3 +384,41 @@ def test_a_data_set_is_shown_on_one_page(data: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.html").write_text("mine")
     with pytest.raises(volseg.OutputExistsError):
         volseg.show(data, tmp_path / "mine.html", changes={"data.labels.disc": 1})
+
+
+# docs/pictures.md
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "pictures.md"
+#: Of training, so that a command takes seconds.
+BRIEF = "--set training.steps_per_epoch=1 --set training.workers=0 --set training.folds=2 --set inference.backend=torch"
+
+
+def documented_commands() -> list[str]:
+    blocks = re.findall(r"```sh\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+    return [line for block in blocks for line in block.replace("\\\n", " ").splitlines() if line.startswith("volseg ")]
+
+
+@pytest.mark.slow
+def test_every_command_of_the_page_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, volseg: Callable[..., tuple[int, str, str]]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("vessels", "xrays", "slides"):
+        pictures(tmp_path / "data" / name, 4)
+    for path in (tmp_path / "data" / "slides").rglob("*.png"):
+        with Image.open(path) as picture:
+            picture.save(path, dpi=(254, 254))
+    write_dataset(tmp_path / "data" / "abdomen", 4)
+    (tmp_path / "photographs").symlink_to(tmp_path / "data" / "vessels" / "images")
+    (tmp_path / "patients").symlink_to(tmp_path / "data" / "abdomen" / "images")
+    torch.save(build_encoder(EncoderConfig(name="resnet18"), 3, 2).state_dict(), tmp_path / "resnet18.pth")
+    commands = documented_commands()
+    assert len(commands) >= 8
+    for command in commands:
+        words = shlex.split(re.sub(r"--minutes \d+", f"--epochs 1 {BRIEF}", command))[1:]
+        if words[0] == "train" and "data.labels.vessel=1" not in words and "data/abdomen" not in words:
+            words += ["--set", "data.labels.vessel=1"]
+        if words[0] == "train" and "--epochs" not in words:
+            words += shlex.split(f"--epochs 1 {BRIEF}")
+        code, out, err = volseg(*words)
+        assert code == 0, (command, out, err)
