@@ -18,6 +18,7 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from PIL import Image
 
+from tests.png import png
 from volseg.cases import find_dataset, find_inputs, read_images, read_reference
 from volseg.config import FileRules, MinMax, Percentiles, ReadingRules, Unchanged, ZScore
 from volseg.errors import DataError, GeometryError
@@ -86,24 +87,6 @@ def test_deep_grey_keeps_every_bit(name: str, array: NDArray[np.generic], tmp_pa
     assert np.array_equal(pixels(path)[..., 0], array)
 
 
-def png(header: tuple[int, int, int, int], rows: bytes) -> bytes:
-    """A PNG written by hand (PNG specification, section 5): width, height, bits per sample, kind of colour."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    start = struct.pack(">IIBBBBB", *header, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", start) + chunk(b"IDAT", zlib.compress(rows, 9)) + chunk(b"IEND", b"")
-
-
-@pytest.mark.parametrize(("kind", "samples", "kept"), [(4, 2, 1), (2, 3, 3), (6, 4, 3)])
-def test_sixteen_bits_of_several_samples_keep_every_bit(kind: int, samples: int, kept: int, tmp_path: Path) -> None:
-    array = RNG.integers(0, 65536, (5, 7, samples), dtype=np.uint16)
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in array)
-    (tmp_path / "a.png").write_bytes(png((7, 5, 16, kind), rows))
-    assert np.array_equal(pixels(tmp_path / "a.png"), array[..., :kept])
-
-
 def test_transparency_is_left_out_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     solid = np.dstack([COLORS, np.full((5, 7), 255, np.uint8)])
     assert np.array_equal(pixels(saved(solid, tmp_path / "solid.png")), COLORS)
@@ -152,12 +135,6 @@ def test_a_jpeg_is_read_as_pillow_reads_it(tmp_path: Path) -> None:
 def test_brightness_runs_the_other_way_where_zero_is_white(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", GREYS, photometric="miniswhite")
     assert np.array_equal(pixels(tmp_path / "a.tif")[..., 0], 255 - GREYS)
-
-
-def test_compressed_tiff_is_read_without_other_packages(tmp_path: Path) -> None:
-    for compression in ("tiff_lzw", "tiff_adobe_deflate", "packbits"):
-        path = saved(COLORS, tmp_path / f"{compression}.tif", compression=compression)
-        assert np.array_equal(pixels(path), COLORS)
 
 
 # Pages

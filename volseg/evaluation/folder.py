@@ -21,7 +21,7 @@ from volseg.evaluation.evaluate import (
 from volseg.evaluation.labels import scored_labels
 from volseg.evaluation.pairing import pair_cases
 from volseg.image.geometry import Unit
-from volseg.io import FileSource, Source, is_picture
+from volseg.io import FileSource, SegmentsSource, is_picture
 from volseg.io.labels import LABELS_FILE, read_others
 from volseg.io.written import Inputs, claim
 from volseg.metrics import Conventions
@@ -112,14 +112,18 @@ def evaluate_folder(
         resample=options.resample,
         lacking=scored.lacking if others == "refuse" else 0,
         others=others,
-        unit=_unit_of([pair.reference for pair in scored.pairs]),
+        unit=_unit_of(scored.pairs),
     )
     evaluation = evaluate(scored.pairs, settings, output, progress)
     return replace(evaluation, remarks=(*pairing.remarks, *scored.remarks)), scored.pairs, settings
 
 
-def _unit_of(references: Sequence[Source]) -> Unit:
-    """In what the grids of most references are measured: those of pictures are in pixels unless somebody says more."""
-    pictures = [one for one in references if isinstance(one, FileSource) and is_picture(one.path)]
-    in_pixels = sum(one.rules.pixel_mm is None for one in pictures)
-    return "px" if 2 * in_pixels > len(references) else "mm"
+def _unit_of(pairs: Sequence[CasePair]) -> Unit:
+    """In what most grids are measured: those of pictures are in pixels unless somebody says more."""
+    return "px" if 2 * sum(_counts_pixels(pair) for pair in pairs) > len(pairs) else "mm"
+
+
+def _counts_pixels(pair: CasePair) -> bool:
+    outlined = isinstance(pair.reference, SegmentsSource) and pair.reference.is_of_a_picture
+    own = pair.prediction if outlined else pair.reference
+    return isinstance(own, FileSource) and is_picture(own.path) and own.rules.pixel_mm is None

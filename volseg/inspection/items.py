@@ -35,7 +35,7 @@ class InspectedItem:
             "result" (volseg wrote it).
         remark: What is odd about it, or why it cannot be used.
         shape: Voxels along the stored axes, None if it cannot be read.
-        spacing_mm: Voxel size along the stored axes.
+        spacing_mm: Voxel size along the stored axes, None of a picture, whose grid is in pixels.
         axis_codes: Directions in which the stored axes run.
         modality: As DICOM states it.
         number: SeriesNumber.
@@ -120,6 +120,8 @@ def _look_at_segments(source: SegmentsSource, root: Path) -> InspectedItem:
             kind = "DICOM Segmentation"
         case "rtstruct":
             kind = "RT Structure Set"
+        case "geojson" | "coco":
+            return InspectedItem(name, f"outlines ({source.kind})", "reference", f"{marks} in a picture")
     on = f" in series {source.series.traits.number}" if source.series else ", of a series that is not here"
     faults = [f"cannot be used: {without_root(fault, root)}" for fault in _faults_of(source)] if source.series else []
     return InspectedItem(name, kind, "reference", "; ".join([marks + on, *faults]))
@@ -155,7 +157,8 @@ def _look_at_volume(source: Source, root: Path) -> InspectedItem:
         text for text in (_doubts(source, geometry), _oddities(volume.array, flat=geometry.unit == "px")) if text
     )
     status = "odd" if remark else "ok"
-    return InspectedItem(name, kind, status, remark, geometry.shape, geometry.spacing_mm, geometry.axis_codes)
+    spacing_mm = None if geometry.unit == "px" else geometry.spacing_mm
+    return InspectedItem(name, kind, status, remark, geometry.shape, spacing_mm, geometry.axis_codes)
 
 
 def _doubts(source: Source, geometry: Geometry) -> str:

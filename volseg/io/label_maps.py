@@ -138,11 +138,14 @@ def _read_values(source: FileSource, labels: Sequence[Label]) -> tuple[NDArray[n
 def _shares(array: NDArray[np.generic], source: FileSource) -> NDArray[np.floating]:
     """How likely something is, from 0 to 1: as it is stored, or in whole steps up to the most that the type holds.
 
+    Whole numbers of 0 and 1 alone are a mask, and stay as they are.
+
     Raises:
         DataError: If a value is neither.
     """
     if np.issubdtype(array.dtype, np.unsignedinteger):
-        return np.asarray(array, np.float32) / np.iinfo(array.dtype).max  # type: ignore[type-var]  # an integer
+        most = 1 if array.max(initial=0) <= 1 else np.iinfo(array.dtype).max  # type: ignore[type-var]  # an integer
+        return np.asarray(array, np.float32) / most
     shares = np.asarray(array, np.float32)
     if not (shares.min() >= -_ROUNDING and shares.max() <= 1 + _ROUNDING):
         raise DataError(

@@ -110,7 +110,10 @@ def _of_geojson(content: Any) -> dict[Segment, list[_Shape]]:
 def _of_coco(content: Any) -> dict[Segment, list[_Shape]]:
     if len(content["images"]) > 1:
         raise DataError(f"it is of {len(content['images'])} pictures", hint="keep one file for each picture")
-    segments = {each["id"]: Segment(int(each["id"]), str(each["name"])) for each in content["categories"]}
+    names = {each["id"]: str(each["name"]) for each in content["categories"]}
+    free = iter(number for number in range(1, len(names) + 1) if number not in names)
+    # A category 0 is none of background, which COCO does not outline.
+    segments = {number: Segment(int(number) or next(free), name) for number, name in names.items()}
     shapes: dict[Segment, list[_Shape]] = {segment: [] for segment in segments.values()}
     for annotation in content["annotations"]:
         drawn = annotation["segmentation"]

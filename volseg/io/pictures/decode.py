@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -32,14 +33,14 @@ _FORMATS = ("PNG", "JPEG", "GIF", "BMP")
 _TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _HEAD_BYTES = 32
 #: Bits per sample and kind of colour of a PNG (PNG specification, section 11.2.1).
-_DEEP_GREY_WITH_ALPHA = (16, 4)
+_GREY, _GREY_WITH_ALPHA = 0, 4
 #: Of the memory of the machine; more does not go into a picture whose every pixel becomes a number of four bytes.
 _MOST_OF_MEMORY = 0.5
 _NUMBER_BYTES = 4
 #: Asking how much memory there is takes longer than to read a small picture.
 _ALWAYS_FITS_GB = 0.05
-#: Errors by which Pillow and tifffile tell that a file is not whole.
-_BROKEN = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, MemoryError, struct.error, zlib.error)
+#: Errors by which Pillow, tifffile and imagecodecs tell that a file is not whole.
+BROKEN = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, RuntimeError, struct.error, zlib.error)
 #: Samples of a pixel of each of Pillow's modes, transparency left out; what is not here is refused by name.
 _SAMPLES = {"1": 1, "L": 1, "LA": 1, "I": 1, "I;16": 1, "I;16B": 1, "F": 1, "P": 1, "PA": 1, "RGB": 3, "RGBA": 3}
 _SAMPLES |= {"RGBX": 3, "YCbCr": 3}
@@ -99,8 +100,7 @@ def sample_count(path: Path, pages: Pages | None = None) -> int:
             return sample_count_of_tiff(file, path, pages)
         picture = _picture_in(file, head, path)
         frames = _frame_count(picture)
-        grey = picture.format == "PNG" and _depth_and_kind(file) == _DEEP_GREY_WITH_ALPHA
-        samples = 3 if _has_colors(picture) else 1 if grey else _samples(picture.mode, path)
+        samples = 3 if _has_colors(picture) else _samples(picture, file, path)
         return samples * (frames if pages == "channels" else 1)
 
 
@@ -139,9 +139,14 @@ def refuse_inks(path: Path) -> DataError:
 
 
 def say_transparency(path: Path, alpha: NDArray[np.generic]) -> None:
-    """Say that transparency is left out, where there is any."""
+    """Say that transparency is left out, where there is any; once for each file."""
     if alpha.size and alpha.min() != alpha.max():
-        logger.warning("%s: its transparency is left out", path)
+        _say_transparency(path)
+
+
+@cache
+def _say_transparency(path: Path) -> None:
+    logger.warning("%s: its transparency is left out", path)
 
 
 def upright(picture: Picture, orientation: int) -> Picture:
@@ -170,7 +175,11 @@ def _opened(path: Path) -> Iterator[tuple[io.BufferedIOBase, bytes]]:
         raise unreadable(path, error) from error
     except MemoryError as error:
         raise DataError(f"{path} does not fit into memory", hint="cut it into parts") from error
-    except _BROKEN as error:
+    except (ImportError, NotImplementedError) as error:
+        raise DataError(
+            f"{path} is stored in a way that cannot be read: {_reason(error)}", hint="export it again, as PNG"
+        ) from error
+    except BROKEN as error:
         raise stands_in_for(path) or DataError(f"{path} is damaged: {_reason(error)}", hint=COPY_AGAIN) from error
 
 
@@ -196,17 +205,14 @@ def _decode(picture: ImageFile.ImageFile, file: io.BufferedIOBase, path: Path, p
     count = _frame_count(picture)
     if count > 1 and pages is None:
         raise refuse_pages(path, count)
-    samples = _samples(picture.mode, path)
+    samples = _samples(picture, file, path)
     check_size(path, math.prod(picture.size) * count * samples)
     dpi = picture.info.get("dpi")
     pixel_mm = (25.4 / float(dpi[0]), 25.4 / float(dpi[1])) if dpi and all(dpi) else None
-    match _depth_and_kind(file) if picture.format == "PNG" else (8, 0):
-        case depth_and_kind if depth_and_kind == _DEEP_GREY_WITH_ALPHA:
-            samples, arrays = 1, [_deep_grey_with_alpha(picture)]  # Pillow calls it coloured
-        case (16, 2 | 6):
-            arrays = [_deep_colors(path)]
-        case _:
-            arrays = [_frame(picture, number) for number in range(count)]
+    if count == 1 and picture.format == "PNG":
+        arrays = [_of_png(picture, file)]
+    else:
+        arrays = [_frame(picture, number) for number in range(count)]
     if count > 1:  # whose palettes may differ
         samples = arrays[0].shape[2]
     for array in arrays:
@@ -241,12 +247,14 @@ def _frame_count(picture: ImageFile.ImageFile) -> int:
     return int(getattr(picture, "n_frames", 1)) if picture.format in {"GIF", "PNG"} else 1
 
 
-def _samples(mode: str, path: Path) -> int:
-    if mode == "CMYK":
+def _samples(picture: ImageFile.ImageFile, file: io.BufferedIOBase, path: Path) -> int:
+    if picture.format == "PNG" and _depth_and_kind(file)[1] == _GREY_WITH_ALPHA:
+        return 1  # which Pillow calls coloured if it is deep
+    if picture.mode == "CMYK":
         raise refuse_inks(path)
-    if mode not in _SAMPLES:
-        raise DataError(f"{path} holds pixels of the kind {mode}", hint="convert it to grey or RGB")
-    return _SAMPLES[mode]
+    if picture.mode not in _SAMPLES:
+        raise DataError(f"{path} holds pixels of the kind {picture.mode}", hint="convert it to grey or RGB")
+    return _SAMPLES[picture.mode]
 
 
 def _has_colors(picture: ImageFile.ImageFile) -> bool:
@@ -259,27 +267,23 @@ def _has_colors(picture: ImageFile.ImageFile) -> bool:
     return bool((palette != palette[:, :1]).any())
 
 
+def _of_png(picture: ImageFile.ImageFile, file: io.BufferedIOBase) -> NDArray[np.generic]:
+    """(rows, columns, samples) as they are stored, where Pillow would spread few bits and drop half of many."""
+    depth, kind = _depth_and_kind(file)
+    if depth == 16 and kind != _GREY:
+        import imagecodecs
+
+        file.seek(0)
+        deep: NDArray[np.generic] = imagecodecs.png_decode(file.read())
+        return deep.reshape(*deep.shape[:2], -1)
+    array = _frame(picture, 0)
+    return np.floor_divide(array, 255 // (2**depth - 1)) if kind == _GREY and 1 < depth < 8 else array
+
+
 def _depth_and_kind(file: io.BufferedIOBase) -> tuple[int, int]:
-    """Of a PNG; of 16 bits Pillow drops the lower half where there are several samples."""
+    """Of a PNG."""
+    here = file.tell()
     file.seek(24)
     depth, kind = file.read(2)
+    file.seek(here)
     return depth, kind
-
-
-def _deep_grey_with_alpha(picture: ImageFile.ImageFile) -> NDArray[np.generic]:
-    """(rows, columns, 2) uint16: two samples of two bytes are unpacked as four of one."""
-    picture._mode = "RGBA"  # noqa: SLF001  what Pillow itself chose drops half of the bits
-    picture.tile = [tile._replace(args="RGBA") for tile in picture.tile]
-    return np.ascontiguousarray(picture).view(">u2").astype(np.uint16)
-
-
-def _deep_colors(path: Path) -> NDArray[np.generic]:
-    import SimpleITK as sitk  # noqa: N813
-
-    from volseg.io.itk_paths import readable_path
-
-    with readable_path(path, ()) as reachable:
-        image = sitk.ReadImage(str(reachable))
-    array: NDArray[np.generic] = sitk.GetArrayFromImage(image)
-    rows, columns = image.GetSize()[1], image.GetSize()[0]
-    return array.reshape(rows, columns, -1)

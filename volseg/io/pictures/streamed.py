@@ -18,8 +18,8 @@ from volseg.errors import DataError
 from volseg.image.geometry import Geometry
 from volseg.image.histogram import Histogram
 from volseg.io.pictures.channels import grid_of
-from volseg.io.pictures.decode import ORIENTATION
-from volseg.io.pictures.tiff import pixel_mm_of
+from volseg.io.pictures.decode import BROKEN, ORIENTATION
+from volseg.io.pictures.tiff import has_transparency, pixel_mm_of
 from volseg.io.readable import COPY_AGAIN
 
 #: Axes of pictures that can be read in parts: grey, colours side by side, colours one plane after the other.
@@ -105,11 +105,11 @@ class StreamedPicture:
     def _unpacked(self, file: BinaryIO, number: int, height: int, width: int) -> NDArray[Any]:
         """(rows, columns, samples) of a tile or strip; one that is not stored holds zeros."""
         page = self.page
-        file.seek(page.dataoffsets[number])
-        packed = file.read(page.databytecounts[number])
         try:
+            file.seek(page.dataoffsets[number])
+            packed = file.read(page.databytecounts[number]) or None
             pixels, _, shape = page.decode(packed, number, jpegtables=page.jpegtables, jpegheader=page.jpegheader)
-        except (ValueError, RuntimeError, IndexError) as error:
+        except BROKEN as error:
             raise DataError(f"{self.path} is damaged: part {number} cannot be unpacked", hint=COPY_AGAIN) from error
         if pixels is None:
             return np.zeros((height, width, self.channels), page.dtype)
@@ -147,6 +147,6 @@ def _kept_channels(page: Any) -> int:
     if page.photometric not in {PHOTOMETRIC.RGB, PHOTOMETRIC.MINISBLACK}:
         return 0
     kept = 3 if page.photometric == PHOTOMETRIC.RGB else 1
-    transparent = page.samplesperpixel == kept + 1 and page.axes == "YXS"
+    transparent = page.axes == "YXS" and has_transparency(page)
     readable = 0 < bits <= _MOST_BITS and page.bitspersample == bits
     return kept if readable and (page.samplesperpixel == kept or transparent) else 0

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import logging
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -26,6 +28,12 @@ from volseg.io.pictures.decode import (
 
 #: Axes of tifffile: samples of a pixel and channels; slices; pages that nobody has named.
 _SAMPLES, _SLICES, _UNNAMED = "SC", "Z", "IQ"
+_KINDS = {PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB, PHOTOMETRIC.PALETTE, PHOTOMETRIC.YCBCR}
+#: Alpha that the colours were multiplied by, and that they were not (TIFF 6.0, p. 31).
+_TRANSPARENT = ((1,), (2,))
+#: Compressions, as the tag numbers them: JPEG alone is turned from YCbCr to RGB as it is unpacked.
+_JPEG = {6, 7}
+_LOSSY = {*_JPEG, 33003, 33004, 33005, 34712, 34892, 50001}
 _RESOLUTION_UNITS_MM = {2: 25.4, 3: 10.0}
 _UNITS_MM = {"mm": 1.0, "cm": 10.0, "inch": 25.4, "micron": 1e-3, "um": 1e-3, "\\u00b5m": 1e-3, "µm": 1e-3}
 
@@ -39,17 +47,17 @@ def decode_tiff(file: io.BufferedIOBase, path: Path, pages: Pages | None) -> Pic
         page = series.keyframe
         axes = _named(series, path, pages)
         check_size(path, math.prod(series.shape))
-        pixels = _ordered(_read(series, path), axes)
-        kept = _kept(page, pixels.shape[0])
+        pixels = _ordered(series.asarray(), axes)
+        kept = pixels.shape[0] - has_transparency(page)
         say_transparency(path, pixels[kept:])
         pixels, palette = pixels[:kept], None
+        if pixels.dtype == bool:
+            pixels = pixels.astype(np.uint8)
         if page.photometric == PHOTOMETRIC.PALETTE and page.colormap is not None:
             palette = (np.asarray(page.colormap).T >> 8).astype(np.uint8)
         if page.photometric == PHOTOMETRIC.MINISWHITE and np.issubdtype(pixels.dtype, np.unsignedinteger):
-            pixels = (2**page.bitspersample - 1) - pixels
-        if pixels.dtype == bool:
-            pixels = pixels.astype(np.uint8)
-        is_lossy = page.compression in {6, 7, 33003, 33004, 33005, 34712} and palette is None
+            pixels = np.subtract(2**page.bitspersample - 1, pixels)
+        is_lossy = page.compression in _LOSSY and palette is None
         orientation = page.tags.get(ORIENTATION)
         picture = Picture(pixels, palette, pixel_mm_of(tiff, page), is_lossy)
         return upright(picture, int(orientation.value) if orientation else 1)
@@ -62,8 +70,14 @@ def sample_count_of_tiff(file: io.BufferedIOBase, path: Path, pages: Pages | Non
         if series.keyframe.photometric == PHOTOMETRIC.PALETTE:
             return 3
         axes = _named(series, path, pages)
-        samples = math.prod(size for axis, size in zip(axes, series.shape, strict=True) if axis in _SAMPLES)
-        return _kept(series.keyframe, samples)
+        samples = math.prod(size for axis, size in axes.items() if axis in _SAMPLES)
+        return samples - has_transparency(series.keyframe)
+
+
+def has_transparency(page: Any) -> bool:
+    """Whether the last sample of a pixel says how transparent it is; one that says nothing of itself is a channel."""
+    named = 3 if page.photometric in {PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR} else 1
+    return page.samplesperpixel == named + 1 and page.extrasamples in _TRANSPARENT
 
 
 def _largest(tiff: tifffile.TiffFile, path: Path) -> tifffile.TiffPageSeries:
@@ -72,74 +86,43 @@ def _largest(tiff: tifffile.TiffFile, path: Path) -> tifffile.TiffPageSeries:
     largest = max(tiff.series, key=lambda series: math.prod(series.shape))
     if len(tiff.series) > 1:
         logger.warning("%s holds pictures of %d sizes; the largest is taken", path, len(tiff.series))
-    kind = largest.keyframe.photometric
-    if kind == PHOTOMETRIC.SEPARATED:
+    page = largest.keyframe
+    if page.photometric == PHOTOMETRIC.SEPARATED:
         raise refuse_inks(path)
+    if page.photometric not in _KINDS or (page.photometric == PHOTOMETRIC.YCBCR and page.compression not in _JPEG):
+        raise DataError(f"{path} holds colours as {getattr(page.photometric, 'name', page.photometric)}", hint="convert it to grey or RGB")
     if largest.dtype is None or np.issubdtype(largest.dtype, np.complexfloating):
         raise DataError(f"{path} holds {largest.dtype} pixels, not one number each", hint="convert them to numbers")
     return largest
 
 
-def _named(series: tifffile.TiffPageSeries, path: Path, pages: Pages | None) -> str:
-    """The axes of a series, all of them columns, rows, samples or slices.
+def _named(series: tifffile.TiffPageSeries, path: Path, pages: Pages | None) -> dict[str, int]:
+    """The axes of a series in their order and their sizes, all of them columns, rows, samples or slices.
 
     Raises:
         DataError: If nothing says what some are.
     """
-    unnamed = [size for axis, size in zip(series.axes, series.shape, strict=True) if axis in _UNNAMED]
-    strange = [axis for axis in series.axes if axis not in {"X", "Y", *_SAMPLES, *_SLICES, *_UNNAMED}]
-    if strange or not {"X", "Y"} <= set(series.axes) or len(unnamed) > 1:
+    longer = [(axis, n) for axis, n in zip(series.axes, series.shape, strict=True) if n > 1 or axis in {"X", "Y"}]
+    sizes = dict(longer)
+    unnamed = [axis for axis, _ in longer if axis in _UNNAMED]
+    strange = [axis for axis in sizes if axis not in {"X", "Y", *_SAMPLES, *_SLICES, *_UNNAMED}]
+    if strange or not {"X", "Y"} <= set(sizes) or len(unnamed) > 1:
         raise DataError(
             f"{path} has the axes {series.axes}, a picture has columns, rows, channels and slices",
             hint="export one point in time, or one picture, by itself",
         )
-    if unnamed and unnamed[0] > 1 and pages is None:
-        raise refuse_pages(path, unnamed[0])
+    if unnamed and pages is None:
+        raise refuse_pages(path, sizes[unnamed[0]])
     named = "C" if pages == "channels" else "Z"
-    return "".join(named if axis in _UNNAMED else axis for axis in series.axes)
+    return {named if axis in _UNNAMED else axis: size for axis, size in sizes.items()}
 
 
-def _ordered(array: NDArray[np.generic], axes: str) -> NDArray[np.generic]:
+def _ordered(array: NDArray[np.generic], axes: Mapping[str, int]) -> NDArray[np.generic]:
     """(samples, columns, rows, slices)."""
     wanted = [[n for n, axis in enumerate(axes) if axis in group] for group in (_SAMPLES, "X", "Y", _SLICES)]
-    order = [axis for group in wanted for axis in group]
+    array = array.reshape(tuple(axes.values()))  # without axes of one
     sizes = [math.prod(array.shape[axis] for axis in group) for group in wanted]
-    return array.transpose(order).reshape(sizes)
-
-
-def _kept(page: tifffile.TiffPage, samples: int) -> int:
-    """How many samples are left without transparency."""
-    transparent = len(page.extrasamples) if page.photometric in {PHOTOMETRIC.RGB, PHOTOMETRIC.MINISBLACK} else 0
-    named = 3 if page.photometric == PHOTOMETRIC.RGB else 1
-    return samples - transparent if transparent == 1 and page.samplesperpixel == named + 1 else samples
-
-
-def _read(series: tifffile.TiffPageSeries, path: Path) -> NDArray[np.generic]:
-    try:
-        array: NDArray[np.generic] = series.asarray()
-    except ValueError as error:
-        if "imagecodecs" not in str(error):
-            raise
-        return _through_itk(series, path)
-    return array
-
-
-def _through_itk(series: tifffile.TiffPageSeries, path: Path) -> NDArray[np.generic]:
-    """What tifffile decompresses only with another package, where ITK can."""
-    import SimpleITK as sitk  # noqa: N813
-
-    from volseg.io.itk_paths import readable_path
-
-    try:
-        with readable_path(path, ()) as reachable:
-            array: NDArray[np.generic] = sitk.GetArrayFromImage(sitk.ReadImage(str(reachable)))
-    except RuntimeError as error:
-        how = tifffile.COMPRESSION(series.keyframe.compression).name
-        raise DataError(
-            f"{path} is compressed by {how}, which needs another package",
-            hint="pip install imagecodecs, or store it uncompressed",
-        ) from error
-    return array.reshape(series.shape)
+    return array.transpose([axis for group in wanted for axis in group]).reshape(sizes)
 
 
 def pixel_mm_of(tiff: tifffile.TiffFile, page: tifffile.TiffPage) -> tuple[float, float] | None:

@@ -58,15 +58,19 @@ def read_values(
             hint="--set data.values=colors and data.colors={NAME: [R, G, B], ...}",
         )
     values = pixels[0]
-    if picture.palette is None and not any(label.value == _WHITE for label in labels) and _is_black_and_white(values):
-        values = values // values.dtype.type(_WHITE)
+    white = _white_of(values)
+    if white and not any(label.value == white for label in labels):
+        values = values // values.dtype.type(white)
     return values, grid
 
 
-def _is_black_and_white(values: NDArray[np.generic]) -> bool:
-    if not np.issubdtype(values.dtype, np.unsignedinteger) or values.max(initial=0) != _WHITE:
-        return False
-    return bool(((values == 0) | (values == _WHITE)).all())
+def _white_of(values: NDArray[np.generic]) -> int:
+    """What stands for white where there is black and white alone, of bytes or of all bits of the type; else 0."""
+    white = values.max(initial=0)
+    whites = {_WHITE, 256**values.dtype.itemsize - 1} if values.dtype.kind == "u" else {_WHITE}
+    if white not in whites or not bool(((values == 0) | (values == white)).all()):
+        return 0
+    return int(white)
 
 
 def _by_color(picture: Picture, path: Path, labels: Sequence[Label]) -> NDArray[np.unsignedinteger]:

@@ -1,0 +1,260 @@
+"""Pictures as programs really write them: depths, kinds of colours, compressions and extra samples."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+
+import volseg
+from tests.png import png
+from volseg.config import FileRules
+from volseg.errors import DataError
+from volseg.image.volume import Label
+from volseg.io import FileSource, read_mask
+from volseg.io.outlines import outlines_in
+from volseg.io.pictures import read_array
+from volseg.io.pictures.streamed import streamed
+
+RNG = np.random.default_rng(1)
+COLORS = RNG.integers(0, 256, (32, 48, 3), dtype=np.uint8)
+GREYS = RNG.integers(0, 256, (32, 48), dtype=np.uint8)
+ORIENTATION = 274
+
+
+def pixels(path: Path) -> NDArray[np.generic]:
+    """(rows, columns, channels) as volseg reads them."""
+    array, _ = read_array(path, FileRules())
+    return array[..., 0].transpose(2, 1, 0)
+
+
+def mask(path: Path, *labels: Label) -> NDArray[np.unsignedinteger]:
+    """(rows, columns)"""
+    return read_mask(FileSource(path), labels).array[..., 0].T
+
+
+def written(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+# PNG
+
+
+@pytest.mark.parametrize(("kind", "samples", "kept"), [(4, 2, 1), (2, 3, 3), (6, 4, 3)])
+def test_sixteen_bits_of_several_samples_keep_every_bit(kind: int, samples: int, kept: int, tmp_path: Path) -> None:
+    array = RNG.integers(0, 65536, (5, 7, samples)).astype(">u2")
+    path = written(tmp_path / "a.png", png((7, 5, 16, kind), b"".join(b"\0" + row.tobytes() for row in array)))
+    np.testing.assert_array_equal(pixels(path), array[..., :kept])
+
+
+def test_bits_that_count_do_not_shift_deep_colours(tmp_path: Path) -> None:
+    deep = RNG.integers(0, 4096, (3, 4, 3)).astype(">u2")
+    rows = b"".join(b"\0" + row.tobytes() for row in deep)
+    path = written(tmp_path / "a.png", png((4, 3, 16, 2), rows, sBIT=bytes([12, 12, 12])))
+    np.testing.assert_array_equal(pixels(path), deep)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_few_bits_of_grey_are_the_numbers_that_were_stored(bits: int, tmp_path: Path) -> None:
+    numbers = np.arange(2**bits, dtype=np.uint8)
+    packed = int("".join(format(number, f"0{bits}b") for number in numbers).ljust(8, "0"), 2)
+    row = packed.to_bytes(-(-max(8, bits * 2**bits) // 8), "big")
+    path = written(tmp_path / "a.png", png((2**bits, 1, bits, 0), b"\0" + row))
+    np.testing.assert_array_equal(mask(path)[0], numbers)
+
+
+def test_a_deep_picture_that_is_cut_off_is_one_line(tmp_path: Path) -> None:
+    deep = RNG.integers(0, 65536, (30, 40, 3)).astype(">u2")
+    path = written(tmp_path / "a.png", png((40, 30, 16, 2), b"".join(b"\0" + row.tobytes() for row in deep)))
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(DataError, match=r"a\.png is damaged") as caught:
+        pixels(path)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.array([[0, 255]], np.int32),
+        np.array([[0, 255]], np.float32),
+        np.array([[0, 65535]], np.uint16),
+    ],
+    ids=lambda values: str(values.dtype),
+)
+def test_black_and_white_of_any_type_is_no_and_yes(values: NDArray[np.generic], tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", values)
+    np.testing.assert_array_equal(mask(tmp_path / "a.tif"), [[0, 1]])
+
+
+def test_black_and_white_of_a_palette_is_no_and_yes(tmp_path: Path) -> None:
+    picture = Image.fromarray(np.array([[0, 255]], np.uint8)).convert("P")
+    picture.putpalette([level for level in range(256) for _ in range(3)])
+    picture.save(tmp_path / "a.png")
+    np.testing.assert_array_equal(mask(tmp_path / "a.png"), [[0, 1]])
+    np.testing.assert_array_equal(mask(tmp_path / "a.png", Label(255, "rim")), [[0, 255]])
+
+
+# TIFF
+
+
+@pytest.mark.parametrize("compression", ["lzw", "zstd", "packbits", "deflate", "lzma", "jpegxl"])
+@pytest.mark.parametrize("orientation", [1, 2, 3, 4, 5, 6, 7, 8])
+def test_a_compression_turns_nothing(compression: str, orientation: int, tmp_path: Path) -> None:
+    plain, packed = tmp_path / "plain.tif", tmp_path / "packed.tif"
+    tags = [(ORIENTATION, "H", 1, orientation, True)]
+    tifffile.imwrite(plain, COLORS, extratags=tags)
+    tifffile.imwrite(packed, COLORS, extratags=tags, compression=compression)
+    np.testing.assert_array_equal(pixels(packed), pixels(plain))
+    assert pixels(plain).shape[:2] == ((48, 32) if orientation > 4 else (32, 48))
+
+
+@pytest.mark.parametrize("compression", [None, "lzw", "ccittfax4"])
+def test_white_is_zero_where_the_file_says_so(compression: str | None, tmp_path: Path) -> None:
+    bits = GREYS > 128
+    if compression == "ccittfax4":
+        Image.fromarray(bits).save(tmp_path / "a.tif", compression="group4")  # which writes black as zero
+    else:
+        tifffile.imwrite(tmp_path / "a.tif", ~bits, photometric="miniswhite", compression=compression)
+    np.testing.assert_array_equal(mask(tmp_path / "a.tif"), bits)
+
+
+@pytest.mark.parametrize("bits", [2, 4, 12])
+def test_packed_samples_are_unpacked(bits: int, tmp_path: Path) -> None:
+    values = RNG.integers(0, 2**bits, (6, 8)).astype(np.uint16 if bits > 8 else np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", values, bitspersample=bits)
+    np.testing.assert_array_equal(pixels(tmp_path / "a.tif")[..., 0], values)
+
+
+@pytest.mark.parametrize("kind", ["cielab", "ycbcr", "cfa"])
+def test_colours_that_are_no_red_green_and_blue_are_refused_by_name(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, COLORS, photometric="rgb")
+    with tifffile.TiffFile(path, mode="r+b") as tiff:
+        tiff.pages.first.tags["PhotometricInterpretation"].overwrite({"cielab": 8, "ycbcr": 6, "cfa": 32803}[kind])
+    with pytest.raises(DataError, match=f"holds colours as {kind.upper()}") as caught:
+        pixels(path)
+    assert caught.value.hint
+
+
+def test_jpeg_within_tiff_is_turned_to_colours(tmp_path: Path) -> None:
+    smooth = np.stack(np.broadcast_arrays(np.arange(0, 256, 4)[:, None], np.arange(64)[None], 90), -1).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", smooth, compression="jpeg", tile=(32, 32), photometric="rgb")
+    with tifffile.TiffFile(tmp_path / "a.tif") as tiff:
+        assert tiff.pages.first.photometric == tifffile.PHOTOMETRIC.YCBCR
+    assert np.abs(pixels(tmp_path / "a.tif").astype(int) - smooth).max() <= 8
+
+
+@pytest.mark.parametrize(("extra", "kept"), [("unspecified", 4), ("assocalpha", 3), ("unassalpha", 3)])
+def test_only_what_is_called_transparency_is_left_out(extra: str, kept: int, tmp_path: Path) -> None:
+    four = RNG.integers(0, 256, (20, 30, 4), dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", four, photometric="rgb", extrasamples=[extra])
+    np.testing.assert_array_equal(pixels(tmp_path / "a.tif"), four[..., :kept])
+    part = streamed(tmp_path / "a.tif", FileRules())
+    assert (part.channels if part else 4) == kept
+
+
+def test_transparency_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    Image.fromarray(RNG.integers(0, 256, (5, 6, 4), dtype=np.uint8)).save(tmp_path / "a.png")
+    with caplog.at_level(logging.WARNING):
+        pixels(tmp_path / "a.png")
+        pixels(tmp_path / "a.png")
+    assert [record.message for record in caplog.records] == [f"{tmp_path / 'a.png'}: its transparency is left out"]
+
+
+def test_axes_of_one_are_none(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", GREYS[None, None, None], imagej=True, metadata={"axes": "TZCYX"})
+    np.testing.assert_array_equal(pixels(tmp_path / "a.tif")[..., 0], GREYS)
+    tifffile.imwrite(tmp_path / "b.ome.tif", GREYS[None, None, None], metadata={"axes": "TCZYX"}, ome=True)
+    np.testing.assert_array_equal(pixels(tmp_path / "b.ome.tif")[..., 0], GREYS)
+
+
+def test_tiles_that_are_not_stored_are_black(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.full((64, 96), 7, np.uint8), tile=(32, 32), compression="zlib")
+    with tifffile.TiffFile(path, mode="r+b") as tiff:
+        page = tiff.pages.first
+        counts = list(page.tags["TileByteCounts"].value)
+        counts[1] = 0
+        page.tags["TileByteCounts"].overwrite(counts)
+    part = streamed(path, FileRules())
+    assert part is not None
+    read = part.read(slice(0, 96), slice(0, 64))[0, ..., 0].T
+    assert (read[:32, 32:64] == 0).all()
+    assert (np.delete(read, slice(32, 64), axis=1) == 7).all()
+
+
+def test_a_tile_that_is_damaged_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, GREYS, tile=(32, 32), compression="zlib")
+    with tifffile.TiffFile(path) as tiff:
+        offset = tiff.pages.first.dataoffsets[0]
+    content = bytearray(path.read_bytes())
+    content[offset : offset + 8] = b"\xff" * 8
+    path.write_bytes(content)
+    part = streamed(path, FileRules())
+    assert part is not None
+    with pytest.raises(DataError, match=r"a\.tif is damaged"):
+        part.read(slice(0, 32), slice(0, 32))
+
+
+# Masks of shares, and outlines
+
+
+@pytest.mark.parametrize("kind", [np.uint8, bool])
+def test_a_threshold_takes_masks_of_no_and_yes_as_they_are(kind: type, tmp_path: Path) -> None:
+    bits = (GREYS > 128).astype(kind)
+    tifffile.imwrite(tmp_path / "a.tif", bits, photometric="minisblack")
+    read = read_mask(FileSource(tmp_path / "a.tif", rules=FileRules(threshold=0.5)))
+    np.testing.assert_array_equal(read.array[..., 0].T, bits)
+
+
+def outlined(path: Path, number: int = 1) -> Path:
+    """A square of 4 x 4 pixels, as an annotation of COCO of a category."""
+    corners = [2, 2, 6, 2, 6, 6, 2, 6]
+    content: dict[str, Any] = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 12, "height": 10}],
+        "categories": [{"id": number, "name": "cell"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": number, "segmentation": [corners]}],
+    }
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_outlines_as_references_are_measured_in_pixels(tmp_path: Path) -> None:
+    (tmp_path / "made").mkdir()
+    (tmp_path / "references").mkdir()
+    made = np.zeros((10, 12), np.uint8)
+    made[2:6, 2:7] = 1
+    Image.fromarray(made).save(tmp_path / "made" / "a.png")
+    outlined(tmp_path / "references" / "a.coco.json")
+    volseg.evaluate(tmp_path / "made", tmp_path / "references", tmp_path / "scores")
+    columns = (tmp_path / "scores" / "metrics.csv").read_text().splitlines()[0].split(",")
+    assert "hd95_px" in columns
+    assert "hd95_mm" not in columns
+
+
+def test_outlines_are_seen_in_a_folder(tmp_path: Path) -> None:
+    outlined(tmp_path / "a.coco.json")
+    Image.fromarray(COLORS).save(tmp_path / "a.png")
+    found = {item.path: item for item in volseg.inspect(tmp_path).items}
+    assert found["a.coco.json"].status == "reference"
+    assert "cell" in found["a.coco.json"].remark
+
+
+def test_a_category_of_number_0_is_a_label(tmp_path: Path) -> None:
+    assert outlines_in(outlined(tmp_path / "a.coco.json", number=0)).values == (1,)
+
+
+def test_the_grid_of_a_picture_has_no_millimetres(tmp_path: Path) -> None:
+    Image.fromarray(COLORS).save(tmp_path / "a.png")
+    item = volseg.inspect(tmp_path).items[0]
+    assert item.shape == (48, 32, 1)
+    assert item.spacing_mm is None
