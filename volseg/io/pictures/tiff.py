@@ -90,7 +90,8 @@ def _largest(tiff: tifffile.TiffFile, path: Path) -> tifffile.TiffPageSeries:
     if page.photometric == PHOTOMETRIC.SEPARATED:
         raise refuse_inks(path)
     if page.photometric not in _KINDS or (page.photometric == PHOTOMETRIC.YCBCR and page.compression not in _JPEG):
-        raise DataError(f"{path} holds colours as {getattr(page.photometric, 'name', page.photometric)}", hint="convert it to grey or RGB")
+        name = getattr(page.photometric, "name", page.photometric)
+        raise DataError(f"{path} holds colours as {name}", hint="convert it to grey or RGB")
     if largest.dtype is None or np.issubdtype(largest.dtype, np.complexfloating):
         raise DataError(f"{path} holds {largest.dtype} pixels, not one number each", hint="convert them to numbers")
     return largest
