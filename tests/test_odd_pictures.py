@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
 from numpy.typing import NDArray
@@ -15,10 +16,11 @@ from PIL import Image
 
 import volseg
 from tests.png import png
-from volseg.config import FileRules
+from volseg.cases import find_dataset, find_inputs
+from volseg.config import DicomRules, FileRules
 from volseg.errors import DataError
 from volseg.image.volume import Label
-from volseg.io import FileSource, read_mask
+from volseg.io import FileSource, ObjectsSource, read_mask
 from volseg.io.outlines import outlines_in
 from volseg.io.pictures import read_array
 from volseg.io.pictures.streamed import streamed
@@ -250,7 +252,8 @@ def test_outlines_are_seen_in_a_folder(tmp_path: Path) -> None:
 
 
 def test_a_category_of_number_0_is_a_label(tmp_path: Path) -> None:
-    assert outlines_in(outlined(tmp_path / "a.coco.json", number=0)).values == (1,)
+    (number,) = outlines_in(outlined(tmp_path / "a.coco.json", number=0)).values  # noqa: PD011  no table
+    assert number == 1
 
 
 def test_the_grid_of_a_picture_has_no_millimetres(tmp_path: Path) -> None:
@@ -258,3 +261,63 @@ def test_the_grid_of_a_picture_has_no_millimetres(tmp_path: Path) -> None:
     item = volseg.inspect(tmp_path).items[0]
     assert item.shape == (48, 32, 1)
     assert item.spacing_mm is None
+
+
+# A file for each object
+
+OBJECTS = np.array([[0, 1, 1, 0, 0, 0], [0, 1, 2, 2, 0, 0], [0, 0, 2, 2, 0, 3]], np.uint8)
+
+
+def objects_apart(root: Path, *, by_case: bool) -> Path:
+    """Two pictures, and each object in a file of a name that says nothing."""
+    for name in ("p1", "p2"):
+        image = root / name / "images" / f"{name}.png" if by_case else root / "images" / f"{name}.png"
+        masks = root / name / "masks" if by_case else root / "masks" / name
+        for folder in (image.parent, masks):
+            folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(RNG.integers(0, 256, (3, 6, 3), dtype=np.uint8)).save(image)
+        for number in (1, 2, 3):
+            Image.fromarray((number == OBJECTS).astype(np.uint8) * 255).save(masks / f"{name}f{number:06x}.png")
+    return root
+
+
+@pytest.mark.parametrize("by_case", [True, False])
+def test_a_file_for_each_object_is_one_reference(by_case: bool, tmp_path: Path) -> None:
+    root = objects_apart(tmp_path / "data", by_case=by_case)
+    rules = DicomRules(values="objects")
+    found = find_dataset(root, rules)
+    assert [case.case_id for case in found.cases] == ["p1", "p2"]
+    assert not found.set_aside
+    for case in found.cases:
+        assert case.reference is not None
+        made = read_mask(case.reference, [Label(7, "cell")])
+        np.testing.assert_array_equal(made.array[..., 0].T, 7 * (OBJECTS > 0))
+    inputs = find_inputs(root, ("red", "green", "blue"), rules)
+    assert [case.case_id for case in inputs.cases] == ["p1", "p2"]
+
+
+def test_masks_of_objects_are_no_images(tmp_path: Path) -> None:
+    root = objects_apart(tmp_path / "data", by_case=True)
+    found = find_inputs(root, ("red", "green", "blue"))  # of a model that learned from masks of another kind
+    assert len(found.cases) == 2
+    assert len(found.set_aside) == 6
+
+
+def test_masks_are_judged_by_objects_in_files(tmp_path: Path) -> None:
+    root = objects_apart(tmp_path / "data", by_case=True)
+    made = tmp_path / "made"
+    made.mkdir()
+    for name in ("p1", "p2"):
+        Image.fromarray((OBJECTS > 0).astype(np.uint8)).save(made / f"{name}.png")
+    volseg.evaluate(made, root, tmp_path / "scores", changes={"data.values": "objects"})
+    scores = pd.read_csv(tmp_path / "scores" / "metrics.csv")
+    assert scores["dice"].tolist() == [1.0, 1.0]
+    assert "hd95_px" in scores
+
+
+def test_a_list_may_name_folders_of_objects(tmp_path: Path) -> None:
+    root = objects_apart(tmp_path / "data", by_case=True)
+    table = root / "cases.csv"
+    table.write_text("case_id,image,reference\na,p1/images/p1.png,p1/masks\nb,p2/images/p2.png,p2/masks\n")
+    found = find_dataset(table, DicomRules(values="objects"))
+    assert all(isinstance(case.reference, ObjectsSource) for case in found.cases)

@@ -27,6 +27,7 @@ from volseg.cases.layouts.channels import (
 from volseg.cases.layouts.datalist import inputs_of_datalist, is_datalist, lists_channels
 from volseg.cases.layouts.folders import has_usual_folders, image_and_label_folders, is_called_images
 from volseg.cases.layouts.names import says_reference
+from volseg.cases.layouts.object_masks import object_folders, with_objects
 from volseg.cases.layouts.organ_masks import mask_folders
 from volseg.cases.manifest import from_manifest, is_manifest
 from volseg.cases.regions import with_regions_if_there
@@ -81,6 +82,8 @@ def find_inputs(
         dataset = _for_model(inputs_of_datalist(path, rules), channels, naming)
     elif lists_channels(path):
         dataset = _for_model(inputs_of_datalist(path / "dataset.json", rules), channels, naming)
+    elif objects := with_objects(path, rules):
+        dataset = _for_model(objects, channels, naming)
     else:
         folder = _images_of(path)
         names = _stated_names(path, channels)
@@ -228,6 +231,12 @@ def _masks_among(sources: Sequence[Source], root: Path) -> dict[Source, str]:
         source: f"it marks {per_structure[source.place]} in the image beside it: name the file itself to segment it"
         for source in sources
         if source.place in per_structure
+    }
+    objects = set(object_folders(image_files(root), root).values())
+    reasons |= {
+        source: f"it lies among masks, in {source.place.parent.name}/: name the file itself to segment it"
+        for source in sources
+        if source not in reasons and source.place.parent in objects
     }
     return reasons
 

@@ -9,18 +9,21 @@ from pathlib import Path
 
 from volseg.cases.case import names_a_reference, reference_base, stem
 from volseg.config import DicomRules
-from volseg.io import MasksSource, image_files
+from volseg.io import MasksSource, ObjectsSource, image_files
 
 _SAYS_MASK = re.compile(r"(labels?|seg|segmentations?|masks?)[-_. ]+(?=.)", re.IGNORECASE)
 
 
-def masks_of_folder(folder: Path, rules: DicomRules) -> MasksSource | None:
+def masks_of_folder(folder: Path, rules: DicomRules) -> MasksSource | ObjectsSource | None:
     """The masks of a folder that is said to be the reference of a case.
 
     Returns:
-        A mask per structure; None if the folder holds less than two files of images, or two of one name.
+        A mask per structure, or per object where rules say so; None if the folder holds no files of images, or of
+        structures less than two, or two of one name.
     """
     paths = image_files(folder).get(folder, ())
+    if rules.values == "objects" and paths:
+        return ObjectsSource(folder, tuple(sorted(paths)), rules.of_files)
     masks = masks_by_structure(paths, [folder.parent.name, folder.name])
     if len(paths) < 2 or len(masks) < len(paths):
         return None

@@ -14,6 +14,7 @@ from volseg.cases.layouts.bids import is_bids
 from volseg.cases.layouts.datalist import is_datalist
 from volseg.cases.layouts.folders import image_and_label_folders
 from volseg.cases.layouts.names import references_in, says_reference
+from volseg.cases.layouts.object_masks import with_objects
 from volseg.cases.layouts.organ_masks import lone_masks, mask_folders
 from volseg.cases.layouts.side_by_side import paired_bases
 from volseg.cases.manifest import from_manifest, is_manifest
@@ -46,7 +47,7 @@ def find_references(
     """
     if is_manifest(path):
         cases = with_stated_names(from_manifest(path, rules), path.parent).cases
-    elif is_dataset(path) or is_datalist(path):
+    elif is_dataset(path) or is_datalist(path) or with_objects(path, rules):
         cases = _all_cases(path, rules, progress)
     else:
         discovery = without_batches(discover(path, progress, rules=rules), path)
@@ -79,7 +80,7 @@ def find_images(path: Path, rules: DicomRules = NO_RULES, progress: Progress = i
     """
     if is_manifest(path):
         cases = from_manifest(path, rules).cases
-    elif is_dataset(path) or is_datalist(path):
+    elif is_dataset(path) or is_datalist(path) or with_objects(path, rules):
         cases = find_dataset(path, rules, progress).cases
     else:
         cases = find_inputs(path, ("image",), rules, progress).cases

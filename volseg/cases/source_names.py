@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from volseg.cases.case import Case, stem
 from volseg.cases.case_ids import lies_below, marked, path_name, same_on_any_disk, why_equal
-from volseg.io import MasksSource, SeriesSource, SetAside, Source
+from volseg.io import MasksSource, ObjectsSource, SeriesSource, SetAside, Source
 from volseg.io.files import without_root
 
 _Files = TypeVar("_Files")
@@ -92,7 +92,7 @@ def refused(cases: Iterable[Iterable[Source]]) -> Iterator[SetAside]:
 
 
 def _parts_of(source: Source) -> tuple[Source, ...]:
-    return source.each if isinstance(source, MasksSource) else (source,)
+    return source.each if isinstance(source, MasksSource | ObjectsSource) else (source,)
 
 
 def set_aside(source: Source, reason: str) -> SetAside:

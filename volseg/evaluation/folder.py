@@ -21,7 +21,7 @@ from volseg.evaluation.evaluate import (
 from volseg.evaluation.labels import scored_labels
 from volseg.evaluation.pairing import pair_cases
 from volseg.image.geometry import Unit
-from volseg.io import FileSource, SegmentsSource, is_picture
+from volseg.io import FileSource, MasksSource, ObjectsSource, SegmentsSource, Source, is_picture
 from volseg.io.labels import LABELS_FILE, read_others
 from volseg.io.written import Inputs, claim
 from volseg.metrics import Conventions
@@ -124,6 +124,12 @@ def _unit_of(pairs: Sequence[CasePair]) -> Unit:
 
 
 def _counts_pixels(pair: CasePair) -> bool:
-    outlined = isinstance(pair.reference, SegmentsSource) and pair.reference.is_of_a_picture
-    own = pair.prediction if outlined else pair.reference
+    own: Source | None
+    match pair.reference:
+        case SegmentsSource(is_of_a_picture=True):  # whose grid is that of the mask
+            own = pair.prediction
+        case MasksSource(each=masks) | ObjectsSource(each=masks):
+            own = masks[0]
+        case source:
+            own = source
     return isinstance(own, FileSource) and is_picture(own.path) and own.rules.pixel_mm is None

@@ -18,6 +18,7 @@ from volseg.io import (
     Discovery,
     FileSource,
     MasksSource,
+    ObjectsSource,
     SegmentsSource,
     SeriesSource,
     SetAside,
@@ -115,7 +116,7 @@ def _files_of(readiness: Readiness) -> Discovery:
 
 def _one_by_one(reference: Source | None) -> tuple[Source, ...]:
     """What a reference is made of."""
-    if isinstance(reference, MasksSource):
+    if isinstance(reference, MasksSource | ObjectsSource):
         return reference.each
     return (reference,) if reference else ()
 

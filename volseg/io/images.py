@@ -16,7 +16,7 @@ from volseg.image.volume import Mask, Volume
 from volseg.io.readable import check_file, special_kind
 from volseg.io.record import Role
 from volseg.io.signatures import is_dicom
-from volseg.io.source import FileSource, MasksSource, SegmentsSource, SeriesSource, Source
+from volseg.io.source import FileSource, MasksSource, ObjectsSource, SegmentsSource, SeriesSource, Source
 
 #: What is recognised as an image by its name; DICOM is recognised by its content.
 VOLUME_SUFFIXES = (".nii.gz", ".nii", ".hdr", ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -113,8 +113,8 @@ def read_shown(source: Source) -> Volume:
     return read_volume(source)
 
 
-def _read_other(source: SeriesSource | SegmentsSource | MasksSource) -> Volume:
-    if isinstance(source, SegmentsSource | MasksSource):
+def _read_other(source: SeriesSource | SegmentsSource | MasksSource | ObjectsSource) -> Volume:
+    if isinstance(source, SegmentsSource | MasksSource | ObjectsSource):
         raise DataError(f"{source} marks structures in images, it is no image", hint="give the images themselves")
     from volseg.io.dicom import read_series
 

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.config.reading import FileRules, GeometryChoice
-from volseg.errors import DataError
+from volseg.errors import DataError, GeometryError
 from volseg.image.geometry import Geometry
 from volseg.image.naming import values_by_name
 from volseg.image.volume import Label, Mask, label_values
 from volseg.io.images import NIFTI_SUFFIXES, frame_in, image_suffix, is_picture, read_file, read_volume
 from volseg.io.readable import check_file
-from volseg.io.source import FileSource, MasksSource, SegmentsSource, SeriesSource, Source
+from volseg.io.source import FileSource, MasksSource, ObjectsSource, SegmentsSource, SeriesSource, Source
 
 _ONE_MASK = (
     "a mask is one volume: 3D Slicer stores segments that overlap as layers; export one file per segment, or keep "
@@ -31,7 +31,7 @@ def read_mask(source: Source, labels: Sequence[Label] = (), on: Geometry | None 
 
     Args:
         source: A file or a DICOM series whose voxels are whole numbers, stored in any type; a file that marks named
-            structures; or a binary mask per structure.
+            structures; or a binary mask per structure or per object.
         labels: What the values are to mean. Where the source states names, its voxels get the values of the labels of
             these names; a name that is no label keeps its value where no label has it, else gets one that is free.
         on: The grid of the image, for an object that has none of its own.
@@ -52,6 +52,8 @@ def read_mask(source: Source, labels: Sequence[Label] = (), on: Geometry | None 
             from volseg.io.mask_per_label import read_masks
 
             return read_masks(source, labels)
+        case ObjectsSource():
+            return _read_objects(source, labels)
         case SeriesSource():
             volume = read_volume(source)
             array, geometry = volume.array[0], volume.geometry
@@ -63,6 +65,21 @@ def read_mask(source: Source, labels: Sequence[Label] = (), on: Geometry | None 
                 return named_mask(Mask(values, geometry, source.labels), labels)
             return Mask(values, geometry, tuple(labels))
     return Mask(label_values(array, source), geometry, tuple(labels))
+
+
+def _read_objects(source: ObjectsSource, labels: Sequence[Label]) -> Mask:
+    """All objects as the one label; a pixel of two of them is of that label, too."""
+    first, *others = source.each
+    mask = read_mask(first, labels)
+    array = mask.array.copy()
+    for other in others:
+        try:
+            np.maximum(array, read_mask(other, labels).on(mask.geometry).array, out=array)
+        except GeometryError as error:
+            raise GeometryError(
+                f"{other} lies on another grid than the masks beside it: {error}", hint=error.hint
+            ) from error
+    return Mask(array, mask.geometry, tuple(labels))
 
 
 def named_mask(mask: Mask, labels: Sequence[Label]) -> Mask:

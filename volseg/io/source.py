@@ -205,7 +205,40 @@ class MasksSource:
         return f"{self.folder} ({len(self.masks)} masks)"
 
 
-Source = FileSource | SeriesSource | SegmentsSource | MasksSource
+@dataclass(frozen=True)
+class ObjectsSource:
+    """Binary masks of one image, one per object, all of them of one label: a cell in each file.
+
+    Attributes:
+        folder: Where they lie.
+        paths: The files, in the order of their names.
+        rules: How each is read where it leaves a choice.
+    """
+
+    folder: Path
+    paths: tuple[Path, ...]
+    rules: FileRules = AS_IT_IS
+
+    @property
+    def each(self) -> tuple[FileSource, ...]:
+        """The masks one by one."""
+        return tuple(FileSource(path, rules=self.rules) for path in self.paths)
+
+    @property
+    def place(self) -> Path:
+        """Where it lies: the folder."""
+        return self.folder
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files, and those of their voxels where they are kept apart."""
+        return tuple(part for source in self.each for part in source.files)
+
+    def __str__(self) -> str:
+        return f"{self.folder} ({len(self.paths)} objects)"
+
+
+Source = FileSource | SeriesSource | SegmentsSource | MasksSource | ObjectsSource
 
 
 def stated_modality(source: Source) -> str:
@@ -249,6 +282,8 @@ def _part(source: Source) -> str:
             return f"segments on {series.series_uid if series else None}"
         case MasksSource(masks=masks, rules=rules):
             return f"masks {[(name, path.name) for name, path in masks]} {' '.join(_chosen(rules)) or None}"
+        case ObjectsSource(rules=rules):
+            return f"objects {' '.join(_chosen(rules))}"
 
 
 def _chosen(rules: FileRules) -> list[str]:

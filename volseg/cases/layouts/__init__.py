@@ -16,6 +16,7 @@ from volseg.cases.layouts.equal_names import from_equal_names
 from volseg.cases.layouts.folders import image_and_label_folders
 from volseg.cases.layouts.names import HINT, says_reference, with_annotated
 from volseg.cases.layouts.nearest import nearest_layout, what_a_list_needs, what_is_there
+from volseg.cases.layouts.object_masks import with_objects
 from volseg.cases.layouts.organ_masks import from_organ_masks, mask_folders
 from volseg.cases.layouts.rest import with_the_rest
 from volseg.cases.layouts.side_by_side import count_pairs, from_side_by_side
@@ -95,6 +96,8 @@ def _from_file(path: Path, rules: DicomRules) -> Dataset:
 def _from_folder(root: Path, rules: DicomRules, progress: Progress) -> Dataset:
     if (root / "dataset.json").is_file():
         return with_the_rest(from_dataset_json(root, rules, progress), root, "dataset.json does not list it")
+    if objects := with_objects(root, rules):
+        return objects
     if (folders := image_and_label_folders(root)) is not None:
         images, references = folders
         dataset = from_equal_names(images, references, rules, progress)
