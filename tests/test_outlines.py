@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from shapely.geometry import shape  # type: ignore[import-untyped]
 
-from volseg.cases import find_dataset, read_images, read_reference
+from volseg.cases import find_dataset, find_inputs, find_references, read_images, read_reference
 from volseg.errors import DataError, GeometryError
 from volseg.exporting.outlines import write_coco, write_geojson, write_svg
 from volseg.image.geometry import Geometry
@@ -154,3 +154,86 @@ def test_outlines_are_of_one_slice(tmp_path: Path) -> None:
     for write in (write_geojson, write_svg):
         with pytest.raises(DataError, match="one slice"):
             write(volume, tmp_path / "a")
+
+
+# One file for all pictures of a data set
+
+
+def annotated(root: Path, where: str, pictures: str) -> Path:
+    """Two pictures with a rectangle each, and one with nothing."""
+    sizes = {"p1": (12, 10), "p2": (9, 11), "p3": (8, 8)}
+    for name, (columns, rows) in sizes.items():
+        path = root / pictures / f"{name}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.linear_gradient("L").resize((columns, rows)).convert("RGB").save(path)
+    corners = {1: [[2, 2, 6, 2, 6, 6, 2, 6]], 2: [[1, 3, 5, 3, 5, 8, 1, 8]]}
+    content = {
+        "images": [
+            {"id": number, "file_name": f"{name}.jpg", "width": columns, "height": rows}
+            for number, (name, (columns, rows)) in enumerate(sizes.items(), start=1)
+        ],
+        "categories": [{"id": 0, "name": "cells"}, {"id": 7, "name": "nucleus"}],
+        "annotations": [
+            {"id": number, "image_id": number, "category_id": 7, "segmentation": drawn}
+            for number, drawn in corners.items()
+        ],
+    }
+    (root / where).parent.mkdir(parents=True, exist_ok=True)
+    (root / where).write_text(json.dumps(content))
+    return root / where
+
+
+@pytest.mark.parametrize(
+    ("where", "pictures"),
+    [
+        ("annotations/instances_default.json", "images"),
+        ("annotations/instances_default.json", "train"),
+        ("_annotations.coco.json", ""),
+        ("result.json", "images"),
+    ],
+    ids=["cvat", "coco", "roboflow", "label studio"],
+)
+def test_one_file_annotates_a_data_set(where: str, pictures: str, tmp_path: Path) -> None:
+    listed = annotated(tmp_path / "data", where, pictures)
+    for path in (listed, tmp_path / "data"):
+        found = find_dataset(path)
+        assert len(found.cases) == 3
+        assert not [item for item in found.set_aside if item.is_fault]
+        assert found.labels == {"nucleus": 7}  # nothing is a cell
+        masks = []
+        for case in found.cases:
+            image = read_images(case, found.channels)
+            masks.append(read_reference(case, image, [Label(1, "nucleus")]).array[..., 0].T)
+        assert [int(mask.sum()) for mask in masks] == [16, 20, 0]
+        assert masks[0][2:6, 2:6].all()
+    inputs = find_inputs(tmp_path / "data", found.channels)
+    assert [case.case_id for case in inputs.cases] == [case.case_id for case in found.cases]
+    assert list(find_references(tmp_path / "data")) == [case.case_id for case in found.cases]
+
+
+def test_pictures_that_are_not_there_or_of_another_size_are_said(tmp_path: Path) -> None:
+    listed = annotated(tmp_path, "coco.json", "images")
+    (tmp_path / "images" / "p1.jpg").unlink()
+    Image.linear_gradient("L").resize((5, 5)).save(tmp_path / "images" / "p2.jpg")
+    found = find_dataset(listed)
+    assert [item.reason for item in found.set_aside] == ["it annotates p1.jpg, which lies nowhere beside it"]
+    p2 = found.cases[0]
+    with pytest.raises(GeometryError, match="drawn in 9x11 pixels, the picture has 5x5"):
+        read_reference(p2, read_images(p2, found.channels), [Label(1, "nucleus")])
+
+
+def test_boxes_are_no_outlines(tmp_path: Path) -> None:
+    listed = annotated(tmp_path, "coco.json", "images")
+    content = json.loads(listed.read_text())
+    content["annotations"][0]["segmentation"] = []
+    listed.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="a box without an outline"):
+        find_dataset(listed)
+
+
+def test_of_several_files_of_annotations_one_is_to_be_named(tmp_path: Path) -> None:
+    annotated(tmp_path, "annotations/instances_train.json", "images")
+    one = annotated(tmp_path, "annotations/instances_val.json", "images")
+    with pytest.raises(DataError, match=r"several files of annotations: instances_train.json, instances_val.json"):
+        find_dataset(tmp_path)
+    assert len(find_dataset(one).cases) == 3

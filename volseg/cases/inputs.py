@@ -24,6 +24,7 @@ from volseg.cases.layouts.channels import (
     group_channels,
     split_numbered,
 )
+from volseg.cases.layouts.coco import from_coco
 from volseg.cases.layouts.datalist import inputs_of_datalist, is_datalist, lists_channels
 from volseg.cases.layouts.folders import has_usual_folders, image_and_label_folders, is_called_images
 from volseg.cases.layouts.names import says_reference
@@ -45,6 +46,7 @@ from volseg.io import (
     image_files,
     image_suffix,
 )
+from volseg.io.coco import holds_annotations
 from volseg.io.own_results import without_result_folders, without_results
 from volseg.io.readable import check_there
 from volseg.progress import Progress, ignore_progress
@@ -79,7 +81,8 @@ def find_inputs(
     if is_manifest(path):
         dataset = _for_model(from_manifest(path, rules), channels, naming)
     elif is_datalist(path):
-        dataset = _for_model(inputs_of_datalist(path, rules), channels, naming)
+        listed = from_coco(path, rules) if holds_annotations(path) else inputs_of_datalist(path, rules)
+        dataset = _for_model(listed, channels, naming)
     elif lists_channels(path):
         dataset = _for_model(inputs_of_datalist(path / "dataset.json", rules), channels, naming)
     elif objects := with_objects(path, rules):

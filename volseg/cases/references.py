@@ -11,6 +11,7 @@ from volseg.cases.case import Case
 from volseg.cases.inputs import find_inputs
 from volseg.cases.layouts import find_dataset
 from volseg.cases.layouts.bids import is_bids
+from volseg.cases.layouts.coco import annotations_of
 from volseg.cases.layouts.datalist import is_datalist
 from volseg.cases.layouts.folders import image_and_label_folders
 from volseg.cases.layouts.names import references_in, says_reference
@@ -47,7 +48,7 @@ def find_references(
     """
     if is_manifest(path):
         cases = with_stated_names(from_manifest(path, rules), path.parent).cases
-    elif is_dataset(path) or is_datalist(path) or with_objects(path, rules):
+    elif is_dataset(path) or is_datalist(path) or with_objects(path, rules) or annotations_of(path):
         cases = _all_cases(path, rules, progress)
     else:
         discovery = without_batches(discover(path, progress, rules=rules), path)
@@ -80,7 +81,7 @@ def find_images(path: Path, rules: DicomRules = NO_RULES, progress: Progress = i
     """
     if is_manifest(path):
         cases = from_manifest(path, rules).cases
-    elif is_dataset(path) or is_datalist(path) or with_objects(path, rules):
+    elif is_dataset(path) or is_datalist(path) or with_objects(path, rules) or annotations_of(path):
         cases = find_dataset(path, rules, progress).cases
     else:
         cases = find_inputs(path, ("image",), rules, progress).cases

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -10,17 +10,16 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.errors import DataError, GeometryError
-from volseg.image.contours import Polygon
+from volseg.errors import GeometryError
 from volseg.image.geometry import Geometry
-from volseg.image.outlines import filled
+from volseg.io.coco import read_annotations
 from volseg.io.json_files import read_json
 from volseg.io.segments import Marked, Segment
+from volseg.io.shapes import Shape, polygon
 from volseg.io.source import SegmentsSource
 
 #: How files of outlines are called.
 SUFFIXES: Mapping[str, Literal["geojson", "coco"]] = {".geojson": "geojson", ".coco.json": "coco"}
-_HINT = "export the outlines again, as polygons"
 
 
 def outline_suffix(path: Path) -> str:
@@ -36,35 +35,46 @@ def outlines_in(path: Path) -> SegmentsSource:
         DataError: If it is damaged, or no such file.
     """
     kind = SUFFIXES[outline_suffix(path)]
-    found = _segments(path, kind)
-    values = tuple(segment.number for segment in found)
-    return SegmentsSource(path, kind, names=tuple(segment.name for segment in found), values=values)
+    return _source(path, kind, tuple(_of_geojson(path) if kind == "geojson" else read_annotations(path).segments))
 
 
-def read_outlines(path: Path, kind: Literal["geojson", "coco"], geometry: Geometry) -> Iterator[Marked]:
+def outlines_of(path: Path) -> dict[str, SegmentsSource]:
+    """The pictures of a data set that a file of COCO annotates, by their names, and their outlines.
+
+    Raises:
+        DataError: If it is damaged, or no such file.
+    """
+    annotations = read_annotations(path)
+    return {name: _source(path, "coco", annotations.segments, name) for name in annotations.drawn}
+
+
+def _source(
+    path: Path, kind: Literal["geojson", "coco"], segments: Sequence[Segment], picture: str = ""
+) -> SegmentsSource:
+    names, values = tuple(segment.name for segment in segments), tuple(segment.number for segment in segments)
+    return SegmentsSource(path, kind, names=names, values=values, picture=picture)
+
+
+def read_outlines(source: SegmentsSource, geometry: Geometry) -> Iterator[Marked]:
     """The labels that a file outlines, on the grid of a picture.
 
     Args:
-        path: The file.
-        kind: Its format.
+        source: Of a picture.
         geometry: Of the picture, in its storage order.
 
     Yields:
         Each label, whose pixels are looked at when they are asked for.
 
     Raises:
-        DataError: If it is damaged.
+        DataError: If the file is damaged, or is of several pictures and nothing says which is meant.
     """
-    shapes = _shapes(path, kind)
+    path = source.path
+    shapes = _of_geojson(path) if source.kind == "geojson" else read_annotations(path).of(source.picture)
     for segment, own in shapes.items():
         yield Marked(segment, partial(_pixels, own, geometry, f"{path.name}: {segment.name}"))
 
 
-#: What is marked in a grid of so many columns and rows.
-_Shape = Callable[[tuple[int, int]], NDArray[np.bool_]]
-
-
-def _pixels(shapes: Sequence[_Shape], geometry: Geometry, name: str) -> NDArray[np.bool_]:
+def _pixels(shapes: Sequence[Shape], geometry: Geometry, name: str) -> NDArray[np.bool_]:
     columns, rows, slices = geometry.shape
     if slices != 1:
         raise GeometryError(f"{name} is outlined in a picture, not in a volume", hint="give the picture itself")
@@ -77,22 +87,14 @@ def _pixels(shapes: Sequence[_Shape], geometry: Geometry, name: str) -> NDArray[
     return marked[..., np.newaxis]
 
 
-def _segments(path: Path, kind: Literal["geojson", "coco"]) -> list[Segment]:
-    return list(_shapes(path, kind))
+def _of_geojson(path: Path) -> dict[Segment, list[Shape]]:
+    return read_json(path, _parsed, "is no GeoJSON of polygons", "export the outlines again, as polygons")
 
 
-def _shapes(path: Path, kind: Literal["geojson", "coco"]) -> dict[Segment, list[_Shape]]:
-    match kind:
-        case "geojson":
-            return read_json(path, _of_geojson, "is no GeoJSON of polygons", _HINT)
-        case "coco":
-            return read_json(path, _of_coco, "holds no annotations of COCO", _HINT)
-
-
-def _of_geojson(content: Any) -> dict[Segment, list[_Shape]]:
+def _parsed(content: Any) -> dict[Segment, list[Shape]]:
     features = content["features"] if isinstance(content, dict) and "features" in content else content
     features = [features] if isinstance(features, dict) else features
-    by_name: dict[str, list[_Shape]] = {}
+    by_name: dict[str, list[Shape]] = {}
     stated: dict[str, int] = {}
     for feature in features:
         properties = feature.get("properties") or {}
@@ -101,67 +103,6 @@ def _of_geojson(content: Any) -> dict[Segment, list[_Shape]]:
             stated[name] = properties["value"]
         shape = feature["geometry"]
         polygons = {"Polygon": lambda one: [one], "MultiPolygon": list}[shape["type"]](shape["coordinates"])
-        for rings in polygons:
-            by_name.setdefault(name, []).append(partial(_filled, [_polygon(ring) for ring in rings]))
+        by_name.setdefault(name, []).extend(polygon(rings) for rings in polygons)
     free = iter(number for number in range(1, len(by_name) + len(stated) + 1) if number not in stated.values())
     return {Segment(stated.get(name) or next(free), name): shapes for name, shapes in by_name.items()}
-
-
-def _of_coco(content: Any) -> dict[Segment, list[_Shape]]:
-    if len(content["images"]) > 1:
-        raise DataError(f"it is of {len(content['images'])} pictures", hint="keep one file for each picture")
-    names = {each["id"]: str(each["name"]) for each in content["categories"]}
-    free = iter(number for number in range(1, len(names) + 1) if number not in names)
-    # A category 0 is none of background, which COCO does not outline.
-    segments = {number: Segment(int(number) or next(free), name) for number, name in names.items()}
-    shapes: dict[Segment, list[_Shape]] = {segment: [] for segment in segments.values()}
-    for annotation in content["annotations"]:
-        drawn = annotation["segmentation"]
-        own = shapes[segments[annotation["category_id"]]]
-        if isinstance(drawn, dict):
-            own.append(partial(_run_lengths, drawn["counts"], (int(drawn["size"][1]), int(drawn["size"][0]))))
-        else:
-            own += [partial(_filled, [_polygon(np.reshape(flat, (-1, 2)))]) for flat in drawn]
-    return shapes
-
-
-def _polygon(corners: Any) -> Polygon:
-    polygon = np.asarray(corners, np.float64)
-    if polygon.ndim != 2 or polygon.shape[1] < 2 or not np.isfinite(polygon).all():
-        raise ValueError("a polygon is no list of x and y")
-    return polygon[:, :2]
-
-
-def _filled(polygons: list[Polygon], size: tuple[int, int]) -> NDArray[np.bool_]:
-    return filled(polygons, size)
-
-
-def _run_lengths(counts: str | list[int], stated: tuple[int, int], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Pixels as runs, column by column, of those that are not marked and those that are, in turns."""
-    if stated != size:
-        raise ValueError(f"it was drawn in {stated[0]}x{stated[1]} pixels, the picture has {size[0]}x{size[1]}")
-    runs = _unpacked(counts) if isinstance(counts, str) else list(counts)
-    if sum(runs) != size[0] * size[1] or min(runs, default=0) < 0:
-        raise ValueError("its runs are not as long as the picture")
-    marked = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
-    return marked.reshape(size)
-
-
-def _unpacked(text: str) -> list[int]:
-    """Run lengths of COCO's text: five bits a character, the lowest first, each the difference to the last but one.
-
-    The format is that of `rleToString` in the API of COCO (maskApi.c).
-    """
-    runs: list[int] = []
-    value = shift = 0
-    for letter in text:
-        code = ord(letter) - 48
-        value |= (code & 0x1F) << shift
-        shift += 5
-        if code & 0x20:
-            continue
-        if code & 0x10:
-            value |= -1 << shift
-        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-        value = shift = 0
-    return runs

@@ -208,7 +208,7 @@ def _marked(source: SegmentsSource, geometry: Geometry) -> Iterator[Marked]:
                 source.path, geometry, source.series.traits.frame_of_reference_uid if source.series else ""
             )
         case "geojson" | "coco":
-            return read_outlines(source.path, source.kind, geometry)
+            return read_outlines(source, geometry)
         case "nrrd":
             raise ValueError(f"{source} has a grid of its own")
 

@@ -133,6 +133,7 @@ class SegmentsSource:
         names: What its segments are called, in the order of their numbers.
         values: The values of their voxels, where no two segments have one; empty where names alone tell them apart.
         series: The images it lies on, where they are known.
+        picture: Which of several pictures that the file annotates; empty where it is of one.
     """
 
     path: Path
@@ -142,6 +143,7 @@ class SegmentsSource:
     names: tuple[str, ...] = ()
     values: tuple[int, ...] = ()
     series: SeriesSource | None = None
+    picture: str = ""
 
     @property
     def place(self) -> Path:
@@ -278,8 +280,8 @@ def _part(source: Source) -> str:
             return " ".join([str(frame), *stated, *_chosen(rules)])
         case SeriesSource(frames=frames, fill_gaps=fill_gaps):
             return f"series {frames} {fill_gaps}"
-        case SegmentsSource(series=series):
-            return f"segments on {series.series_uid if series else None}"
+        case SegmentsSource(series=series, picture=picture):
+            return f"segments on {series.series_uid if series else picture or None}"
         case MasksSource(masks=masks, rules=rules):
             return f"masks {[(name, path.name) for name, path in masks]} {' '.join(_chosen(rules)) or None}"
         case ObjectsSource(rules=rules):

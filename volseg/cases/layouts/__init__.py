@@ -11,6 +11,7 @@ from volseg.cases.case import Dataset
 from volseg.cases.layouts.bids import from_bids, is_bids
 from volseg.cases.layouts.case_folders import from_case_folders
 from volseg.cases.layouts.channels import with_colors
+from volseg.cases.layouts.coco import annotations_of, from_coco
 from volseg.cases.layouts.datalist import from_datalist, from_dataset_json
 from volseg.cases.layouts.equal_names import from_equal_names
 from volseg.cases.layouts.folders import image_and_label_folders
@@ -27,6 +28,7 @@ from volseg.cases.stated_names import with_stated_names
 from volseg.config import NO_RULES, DicomRules
 from volseg.errors import DataError
 from volseg.io import image_files
+from volseg.io.coco import holds_annotations
 from volseg.io.readable import check_there
 from volseg.progress import Progress, ignore_progress
 
@@ -85,7 +87,7 @@ def _refusal(path: Path, dataset: Dataset, rules: DicomRules) -> DataError:
 
 def _from_file(path: Path, rules: DicomRules) -> Dataset:
     if path.suffix.lower() == ".json":
-        return from_datalist(path, rules)
+        return from_coco(path, rules) if holds_annotations(path) else from_datalist(path, rules)
     if not is_manifest(path):
         raise DataError(
             f"{path} is a single file", hint=f"training takes a folder, a CSV manifest or a datalist; {HINT}"
@@ -98,6 +100,8 @@ def _from_folder(root: Path, rules: DicomRules, progress: Progress) -> Dataset:
         return with_the_rest(from_dataset_json(root, rules, progress), root, "dataset.json does not list it")
     if objects := with_objects(root, rules):
         return objects
+    if annotations := annotations_of(root):
+        return from_coco(annotations, rules)
     if (folders := image_and_label_folders(root)) is not None:
         images, references = folders
         dataset = from_equal_names(images, references, rules, progress)

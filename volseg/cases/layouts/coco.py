@@ -1,0 +1,74 @@
+"""One file of annotations for all pictures, in the format of COCO, as CVAT, Label Studio and Roboflow export it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path, PurePosixPath
+
+from volseg.cases.case import Case, Dataset, stem
+from volseg.cases.case_ids import case_id_of, path_name
+from volseg.cases.layouts.folders import is_called_images
+from volseg.cases.layouts.names import in_order
+from volseg.config import DicomRules
+from volseg.errors import DataError
+from volseg.io import FileSource, SetAside, image_files, is_picture
+from volseg.io.coco import holds_annotations
+from volseg.io.outlines import outline_suffix, outlines_of
+
+#: Folder of the files of annotations, beside those of the pictures.
+_ANNOTATIONS = "annotations"
+
+
+def annotations_of(path: Path) -> Path | None:
+    """The file of annotations that a data set is, or has: in its folder or in `annotations/`.
+
+    Raises:
+        DataError: If there are several, of which none is meant.
+    """
+    if not path.is_dir():
+        return path if holds_annotations(path) else None
+    files = [file for folder in (path, path / _ANNOTATIONS) for file in sorted(folder.glob("[!.]*.json"))]
+    if not files or not any(map(is_picture, path.rglob("*"))):
+        return None
+    of_one = {stem(file) for paths in image_files(path).values() for file in paths}
+    # p1.coco.json beside p1.png is of that picture alone.
+    found = [file for file in files if not _is_beside(file, of_one) and holds_annotations(file)]
+    if len(found) > 1:
+        names = ", ".join(file.name for file in found)
+        raise DataError(f"{path} holds several files of annotations: {names}", hint="name one of them as the data set")
+    return found[0] if found else None
+
+
+def _is_beside(file: Path, pictures: set[str]) -> bool:
+    suffix = outline_suffix(file)
+    return bool(suffix) and file.name[: -len(suffix)] in pictures
+
+
+def from_coco(file: Path, rules: DicomRules) -> Dataset:
+    """The pictures that a file annotates, and what is drawn in them; a picture with nothing drawn is background.
+
+    Args:
+        file: Of annotations. Pictures lie below its folder, or below that of its folder `annotations/`.
+        rules: How they are read.
+    """
+    root = file.parent.parent if file.parent.name == _ANNOTATIONS else file.parent
+    by_name: defaultdict[str, list[Path]] = defaultdict(list)
+    for paths in image_files(root).values():
+        for path in filter(is_picture, paths):
+            by_name[path.name].append(path)
+    cases, set_aside, taken = [], [], set()
+    for name, reference in outlines_of(file).items():
+        parts = PurePosixPath(name.replace("\\", "/")).parts
+        fitting = [path for path in by_name[parts[-1]] if path.relative_to(root).parts[-len(parts) :] == parts]
+        if len(fitting) != 1:
+            why = "lies nowhere beside it" if not fitting else f"lies in {len(fitting)} folders beside it"
+            set_aside.append(SetAside(file, f"it annotates {name}, which {why}", is_fault=True))
+            continue
+        taken.add(fitting[0])
+        place = fitting[0].relative_to(root).parent
+        folders = place.parts[is_called_images(root / place.parts[0]) :] if place.parts else ()
+        case_id = case_id_of(path_name([*folders, stem(fitting[0])]))
+        cases.append(Case(case_id, {"image": FileSource(fitting[0], rules=rules.of_files)}, reference))
+    rest = (path for paths in by_name.values() for path in paths if path not in taken)
+    set_aside += [SetAside(path, f"{file.name} does not list it") for path in sorted(rest)]
+    return Dataset("annotations of COCO", in_order(cases), ("image",), set_aside=tuple(set_aside))

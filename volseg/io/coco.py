@@ -1,0 +1,120 @@
+"""Annotations in the format of COCO: of one picture, or of all pictures of a data set."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from volseg.errors import DataError
+from volseg.io.json_files import read_json
+from volseg.io.segments import Segment
+from volseg.io.shapes import Shape, polygon, run_lengths
+
+#: What such a file holds, whoever wrote it.
+_KEYS = {"images", "annotations", "categories"}
+_HINT = "export the outlines again, as polygons"
+
+
+@dataclass(frozen=True, eq=False)
+class Annotations:
+    """What a file says.
+
+    Attributes:
+        segments: A structure for each category of which anything is drawn, in the order of the file.
+        drawn: The name of each picture -> its size in columns and rows, where it is stated, and what is drawn in it.
+    """
+
+    segments: tuple[Segment, ...]
+    drawn: Mapping[str, tuple[tuple[int, int] | None, Mapping[Segment, Sequence[Shape]]]]
+
+    def of(self, picture: str) -> Mapping[Segment, Sequence[Shape]]:
+        """What is drawn in a picture.
+
+        Args:
+            picture: Its name in the file; empty for the only one.
+        """
+        if not picture and len(self.drawn) > 1:
+            raise DataError(
+                f"its annotations are of {len(self.drawn)} pictures", hint="give the file itself as the data set"
+            )
+        stated, shapes = self.drawn[picture or next(iter(self.drawn))]
+        return {segment: [_of_size(shape, stated) for shape in own] for segment, own in shapes.items()}
+
+
+def read_annotations(path: Path) -> Annotations:
+    """Read a file; that of a data set is read once for all of its pictures.
+
+    Raises:
+        DataError: If it is damaged, or holds no such annotations.
+    """
+    try:
+        changed = path.stat().st_mtime_ns
+    except OSError as error:
+        raise DataError(f"{path} holds no annotations of COCO: {error}", hint=_HINT) from error
+    return _read(path, changed)
+
+
+def holds_annotations(path: Path) -> bool:
+    """Whether a JSON holds annotations of COCO."""
+    if path.suffix.lower() != ".json" or not path.is_file():
+        return False
+    try:
+        found: bool = read_json(path, lambda content: isinstance(content, dict) and content.keys() >= _KEYS, "", "none")
+    except DataError:  # whoever needs it says what is wrong
+        return False
+    return found
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path, changed: int) -> Annotations:
+    del changed  # a file that was written again is another one
+    return read_json(path, _parsed, "holds no annotations of COCO", _HINT)
+
+
+def _parsed(content: Any) -> Annotations:
+    used = {annotation["category_id"] for annotation in content["annotations"]}
+    names = {each["id"]: str(each["name"]) for each in content["categories"] if each["id"] in used}
+    free = iter(number for number in range(1, len(names) + 1) if number not in names)
+    # A category 0 is none of background, which COCO does not outline.
+    segments = {number: Segment(int(number) or next(free), name) for number, name in names.items()}
+    drawn: defaultdict[Any, dict[Segment, list[Shape]]]
+    drawn = defaultdict(lambda: {segment: [] for segment in segments.values()})
+    for annotation in content["annotations"]:
+        shapes = _shapes_of(annotation)
+        drawn[annotation["image_id"]][segments[annotation["category_id"]]] += shapes
+    pictures = {str(each["file_name"]): (_size_of(each), drawn[each["id"]]) for each in content["images"]}
+    if len(pictures) < len(content["images"]):
+        raise ValueError("two of its pictures have one name")
+    return Annotations(tuple(segments.values()), pictures)
+
+
+def _shapes_of(annotation: Mapping[str, Any]) -> list[Shape]:
+    match annotation["segmentation"]:
+        case {"counts": counts, "size": [rows, columns]}:
+            return [run_lengths(counts, (int(columns), int(rows)))]
+        case [_, *_] as flat:
+            return [polygon([_pairs(numbers)]) for numbers in flat]
+    raise ValueError("an annotation is a box without an outline")
+
+
+def _pairs(numbers: Sequence[float]) -> list[tuple[float, float]]:
+    return list(zip(numbers[::2], numbers[1::2], strict=True))
+
+
+def _size_of(picture: Mapping[str, Any]) -> tuple[int, int] | None:
+    return (int(picture["width"]), int(picture["height"])) if {"width", "height"} <= picture.keys() else None
+
+
+def _of_size(shape: Shape, stated: tuple[int, int] | None) -> Shape:
+    """A shape that is drawn in a picture of the size that is stated, and in no other."""
+
+    def marked(size: tuple[int, int]) -> Any:
+        if stated is not None and stated != size:
+            raise ValueError(f"it was drawn in {stated[0]}x{stated[1]} pixels, the picture has {size[0]}x{size[1]}")
+        return shape(size)
+
+    return marked

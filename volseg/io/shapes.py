@@ -1,0 +1,78 @@
+"""What is drawn in a picture: shapes that mark pixels of a grid of columns and rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.image.outlines import filled
+
+#: (columns, rows) of a picture -> where it is marked, (columns, rows); raises a ValueError if it is drawn in another.
+Shape = Callable[[tuple[int, int]], NDArray[np.bool_]]
+
+
+def polygon(rings: Any) -> Shape:
+    """An area by its outline and its holes.
+
+    Args:
+        rings: Lists of x and y.
+
+    Raises:
+        ValueError: If one is no such list.
+    """
+    return partial(_filled, [_corners(ring) for ring in rings])
+
+
+def _corners(ring: Any) -> NDArray[np.float64]:
+    corners = np.asarray(ring, np.float64)
+    if corners.ndim != 2 or corners.shape[1] < 2 or not np.isfinite(corners).all():
+        raise ValueError("a polygon is no list of x and y")
+    return corners[:, :2]
+
+
+def _filled(rings: list[NDArray[np.float64]], size: tuple[int, int]) -> NDArray[np.bool_]:
+    return filled(rings, size)
+
+
+def run_lengths(counts: str | list[int], drawn_in: tuple[int, int]) -> Shape:
+    """Pixels as runs, column by column, of those that are not marked and those that are, in turns, as COCO has them.
+
+    Args:
+        counts: The lengths, or COCO's text of them.
+        drawn_in: Columns and rows of the picture.
+    """
+    return partial(_marked, counts, drawn_in)
+
+
+def _marked(counts: str | list[int], drawn_in: tuple[int, int], size: tuple[int, int]) -> NDArray[np.bool_]:
+    if drawn_in != size:
+        raise ValueError(f"it was drawn in {drawn_in[0]}x{drawn_in[1]} pixels, the picture has {size[0]}x{size[1]}")
+    runs = _unpacked(counts) if isinstance(counts, str) else list(counts)
+    if sum(runs) != size[0] * size[1] or min(runs, default=0) < 0:
+        raise ValueError("its runs are not as long as the picture")
+    marked = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    return marked.reshape(size)
+
+
+def _unpacked(text: str) -> list[int]:
+    """Run lengths of COCO's text: five bits a character, the lowest first, each the difference to the last but one.
+
+    The format is that of `rleToString` in the API of COCO (maskApi.c).
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for letter in text:
+        code = ord(letter) - 48
+        value |= (code & 0x1F) << shift
+        shift += 5
+        if code & 0x20:
+            continue
+        if code & 0x10:
+            value |= -1 << shift
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+        value = shift = 0
+    return runs
