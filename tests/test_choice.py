@@ -48,8 +48,25 @@ def test_planes_lie_across_the_coarse_axis(spacing_mm: tuple[float, float, float
     assert planes.config.preprocessing.spacing_mm == (None, 1.0, 1.0)
     assert planes.config.patches.size[1:] >= (32, 32)
     volumes = plan_folder(data, PartialConfig())[1]
-    assert "--compare 2d,3d" in volumes.reasons["patches.size"]
+    assert "--compare 2d,2.5d,3d" in volumes.reasons["patches.size"]
     assert volumes.config.preprocessing.axes == "RAS"
+
+
+def test_slices_are_planned_with_their_neighbors(tmp_path: Path) -> None:
+    data = thick(tmp_path, (1.0, 1.0, 6.0))
+    config = plan_folder(data, PartialConfig.of({"network": {"neighbors": 1}}))[1].config
+    assert config.patches.planes
+    assert config.patches.size[0] == 4
+    assert config.network.neighbors == 1
+    assert config.preprocessing.spacing_mm == (None, 1.0, 1.0)
+    assert all(first == 1 for first, _, _ in config.network.kernels)  # type: ignore[union-attr]  # a DynUNet
+    for changes, why in (
+        ({"patches": {"size": [2, 32, 32]}}, "hold none with 1 neighbours on either side"),
+        ({"patches": {"planes": False}}, "nothing is learned slice by slice"),
+        ({"network": {"neighbors": 0}}, "one voxel thick"),
+    ):
+        with pytest.raises(ConfigError, match=why):
+            PartialConfig.of(changes).laid_over(config)
 
 
 def test_the_best_kind_is_kept_or_the_average_where_it_is_better() -> None:
@@ -70,6 +87,7 @@ def test_the_best_kind_is_kept_or_the_average_where_it_is_better() -> None:
 
 def test_kinds_are_named() -> None:
     assert parse_dimensions("2d, 3D") == ("2d", "3d")
+    assert parse_dimensions("2d,2.5d,3d") == ("2d", "2.5d", "3d")
     for words in ("2d", "2d,4d", "3d,3d"):
         with pytest.raises(ConfigError):
             parse_dimensions(words)

@@ -18,7 +18,7 @@ from volseg.errors import CheckpointError
 from volseg.model.encoders import Encoder, build_encoder
 from volseg.model.encoders.efficientnet import STAGES
 from volseg.model.encoders.pretrained import load_pretrained
-from volseg.model.networks import GuardedConv2d, Planes, begin_with_pretrained, build_network, patch_divisor
+from volseg.model.networks import GuardedConv2d, Neighbors, Planes, begin_with_pretrained, build_network, patch_divisor
 from volseg.model.vnet import PaperVNet, _Stage
 
 _NETWORK: TypeAdapter[NetworkConfig] = TypeAdapter(NetworkConfig)
@@ -154,6 +154,57 @@ def test_planes_are_seen_by_themselves(name: str) -> None:
         for plane in range(3):
             alone = network(volume[:, :, plane : plane + 1])
             assert torch.allclose(together[:, :, plane : plane + 1], alone, atol=1e-4)
+
+
+FLAT: dict[str, dict[str, Any]] = {
+    "unet": {"name": "unet", "dimensions": 2, "strides": [(1, 2, 2)], "channels": (8, 16)},
+    "dynunet": {"name": "dynunet", "strides": [(1, 2, 2)] * 2, "kernels": [(1, 3, 3)] * 3, "filters": (8, 16, 16)},
+    "encoder_unet": {"name": "encoder_unet", "dimensions": 2, "encoder": {"name": "resnet18", "width": 0.25}},
+}
+
+
+@pytest.mark.parametrize("name", FLAT)
+def test_neighbors_are_seen_and_no_slices_beyond(name: str) -> None:
+    config = _NETWORK.validate_python({**FLAT[name], "neighbors": 2})
+    network = build_network(config, 2, 3).eval()
+    for norm in network.modules():  # which DynUNet has over all slices
+        if isinstance(norm, nn.InstanceNorm3d):
+            norm.forward = lambda features: features  # type: ignore[method-assign, assignment]
+    volume = torch.randn(1, 2, 9, 64, 64, requires_grad=True)
+    answers = network(volume)
+    assert answers.shape == (1, 3, 9, 64, 64)
+    for middle, seen in ((4, {2, 3, 4, 5, 6}), (0, {0, 1, 2}), (8, {6, 7, 8})):
+        (gradient,) = torch.autograd.grad(answers[:, :, middle].square().sum(), volume, retain_graph=True)
+        assert {n for n in range(9) if gradient[:, :, n].abs().sum() > 0} == seen
+
+
+def test_neighbors_are_a_kernel_that_is_as_deep() -> None:
+    """A convolution of channels that are neighbouring slices is one of volumes, where no end is near."""
+    deep = nn.Conv3d(2, 3, (3, 3, 3), padding=(1, 1, 1), bias=False)
+    flat = nn.Conv3d(6, 3, (1, 3, 3), padding=(0, 1, 1), bias=False)
+    with torch.no_grad():
+        flat.weight.copy_(deep.weight.permute(0, 2, 1, 3, 4).reshape(3, 6, 1, 3, 3))
+        volume = torch.randn(1, 2, 7, 8, 8)
+        assert torch.allclose(Neighbors(flat, 1)(volume)[:, :, 1:-1], deep(volume)[:, :, 1:-1], atol=1e-5)
+
+
+def test_weights_of_photographs_fit_three_slices_of_one_channel(tmp_path: Path) -> None:
+    photographs, _ = built(2, name="encoder_unet", encoder={"name": "resnet18"})
+    assert isinstance(photographs, Planes)
+    weights = photographs.network.encoder.state_dict()  # type: ignore[union-attr]
+    torch.save(weights, tmp_path / "resnet.pth")
+    config = _NETWORK.validate_python(
+        {
+            "name": "encoder_unet",
+            "dimensions": 2,
+            "neighbors": 1,
+            "encoder": {"name": "resnet18", "weights": str(tmp_path / "resnet.pth")},
+        }
+    )
+    network = build_network(config, 3, 2)
+    begin_with_pretrained(build_network(config, 1, 2), config)
+    with pytest.raises(CheckpointError, match="channels"):
+        begin_with_pretrained(network, config)
 
 
 def test_a_network_of_planes_has_no_stride_across_them() -> None:

@@ -189,6 +189,24 @@ def test_image_and_reference_of_a_plane_move_together() -> None:
         assert agree.float().mean() > 0.985
 
 
+def test_slices_of_a_stack_move_alike() -> None:
+    changes = {"affine_probability": 1, "elastic_probability": 1, "shear": 0.2, "flip_axes": ["j", "k"]}
+    still = {
+        f"{name}_probability": 0 for name in ("noise", "blur", "brightness", "contrast", "gamma", "low_resolution")
+    }
+    config = PartialConfig.of({"augmentation": {**changes, **still}}).augmentation
+    chain = build_augmentation(config, {}, (4, 32, 40), "SPL", planes=True)
+    plane = torch.rand(2, 1, 32, 40)
+    chain.set_random_state(seed=0)
+    sample = chain(
+        {IMAGE: plane.expand(-1, 4, -1, -1).clone(), REFERENCE: (plane[:1] > 0.5).float().repeat(1, 4, 1, 1)}
+    )
+    moved = torch.as_tensor(sample[IMAGE])
+    assert moved.shape == (2, 4, 32, 40)
+    assert torch.equal(moved, moved[:, :1].expand(-1, 4, -1, -1))
+    assert not torch.equal(moved[:, :1], plane)
+
+
 # Training and after it
 
 

@@ -178,7 +178,7 @@ def choose_dimensions(  # noqa: PLR0913  each is an option of the command
     Args:
         data: A labelled data set in any layout, or a manifest.
         output: Gets a run for each kind, comparison.csv and choice.json; `load` takes it for what was chosen.
-        among: What is compared: "2d,3d".
+        among: What is compared: "2d,3d", or "2d,2.5d,3d", where slices are also seen with those beside them.
         config: A YAML file of some or all keys, or the keys themselves, laid over the plan of each.
         changes: Keys that are laid over those.
         minutes: Time for all of it.

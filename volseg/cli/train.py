@@ -53,7 +53,10 @@ def train(  # noqa: PLR0913  each is an option
     ] = None,
     compare: Annotated[
         str | None,
-        typer.Option("--compare", help="2d,3d: train both for all folds, slice by slice and in volumes."),
+        typer.Option(
+            "--compare",
+            help="2d,3d: train both for all folds, slice by slice and in volumes; 2.5d sees slices on either side.",
+        ),
     ] = None,
     allow_gaps: GapsOption = False,
     geometry: GeometryOption = None,

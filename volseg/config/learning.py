@@ -29,20 +29,13 @@ class PatchConfig(Section):
     Attributes:
         size: Voxels along R, A, S at the target spacing; each divisible by what the network needs.
         foreground: Share of training patches that are centred on a voxel of a label, all labels equally often.
-        planes: Whether volumes are learned slice by slice: patches are one voxel thick along the first axis.
+        planes: Whether volumes are learned slice by slice: patches are one voxel thick along the first axis, unless a
+            network sees neighbouring slices (`network.neighbors`).
     """
 
     size: IntTriple
     foreground: Fraction = 0.67
     planes: bool = False
-
-    @model_validator(mode="after")
-    def _one_plane(self) -> PatchConfig:
-        if self.planes and self.size[0] != 1:
-            raise ContradictionError(
-                f"planes are one voxel thick along the first axis, given {list(self.size)}", hint="begin with 1"
-            )
-        return self
 
 
 class LossConfig(Section):

@@ -25,7 +25,21 @@ def _check_supervision(supervised: int, strides: int) -> None:
         )
 
 
-class DimensionalConfig(Section):
+class NeighborsConfig(Section):
+    """What every network can be told.
+
+    Attributes:
+        neighbors: How many slices on either side of each a network of planes sees beside it, as further channels.
+    """
+
+    neighbors: Annotated[int, Field(ge=0, le=8)] = 0
+
+    def inputs(self, channels: int) -> int:
+        """Channels of the network itself, of so many channels of an image."""
+        return channels * (2 * self.neighbors + 1)
+
+
+class DimensionalConfig(NeighborsConfig):
     """A network that there is for volumes and for planes.
 
     Attributes:
@@ -80,7 +94,7 @@ class VNet(DimensionalConfig):
     dropout: Fraction = 0.0
 
 
-class LevelsConfig(Section):
+class LevelsConfig(NeighborsConfig):
     """A U-Net that is described level by level, from the finest.
 
     Attributes:

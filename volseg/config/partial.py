@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import ConfigDict, Field, ValidationError
 
@@ -73,6 +73,7 @@ class PartialNetwork(Section):
     model_config = ConfigDict(extra="allow")
 
     name: NetworkName | None = None
+    neighbors: Annotated[int, Field(ge=0, le=8)] = 0
 
     def check_keys(self, name: NetworkName | None, origin: str = "the configuration") -> None:
         """Refuse keys that a network does not have, and values that they cannot have.

@@ -64,6 +64,7 @@ class Config(Section):
                 f"domain.intensities has {len(self.domain.intensities)} entries for {channels} channels",
                 hint=_PER_CHANNEL,
             )
+        self._check_planes()
         if self.data.previous_labels and self.preprocessing.normalize == "after_resampling":
             raise ContradictionError(
                 "the second network of a cascade sees intensities that are normalised before resampling",
@@ -90,6 +91,23 @@ class Config(Section):
                 hint=f"correct the name; there are {', '.join(sorted(self.data.labels))}",
             )
         return self
+
+    def _check_planes(self) -> None:
+        neighbors, size = self.network.neighbors, list(self.patches.size)
+        if neighbors and not self.patches.planes:
+            raise ContradictionError(
+                f"network.neighbors is {neighbors}, and nothing is learned slice by slice",
+                hint="set patches.planes=true",
+            )
+        if neighbors and size[0] <= 2 * neighbors:
+            raise ContradictionError(
+                f"{size[0]} slices in a patch hold none with {neighbors} neighbours on either side",
+                hint=f"let patches.size begin with {2 * neighbors + 1} or more",
+            )
+        if self.patches.planes and not neighbors and size[0] != 1:
+            raise ContradictionError(
+                f"planes are one voxel thick along the first axis, given {size}", hint="begin with 1"
+            )
 
 
 def read_overrides(path: Path) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def _stated(model: TrainedNetwork) -> Statement:
     stated = statement_of(config.network, config.data.inputs, config.data.outputs)
     if stated is None:
         raise CheckpointError(f"{model.origin}: MONAI has no such network, {config.network.name}", hint=_HINT)
-    if stated.arguments["spatial_dims"] == 2:
+    if config.network.neighbors or stated.arguments["spatial_dims"] == 2:
         raise CheckpointError(f"{model.origin}: bundles hold networks of volumes, this one sees planes", hint=_HINT)
     return stated
 

@@ -55,6 +55,31 @@ class Planes(nn.Module):
         return answers.reshape(batch, planes, -1, *size).transpose(1, 2)
 
 
+class Neighbors(nn.Module):
+    """A network that sees, beside each slice, those before and behind it as further channels (2.5D).
+
+    The first slice is its own neighbour, and so is the last.
+
+    Args:
+        network: (B, (2 * neighbors + 1) * C, R, A, S) -> (B, outputs, R, A, S); it sees each slice by itself.
+        neighbors: How many on either side.
+    """
+
+    def __init__(self, network: nn.Module, neighbors: int) -> None:
+        super().__init__()
+        self.network = network
+        self.neighbors = neighbors
+
+    def forward(self, volume: Tensor) -> Tensor:
+        """(B, C, R, A, S) -> (B, outputs, R, A, S)."""
+        slices = volume.shape[2]
+        ends = [volume[:, :, :1]] * self.neighbors, [volume[:, :, -1:]] * self.neighbors
+        longer = torch.cat([*ends[0], volume, *ends[1]], dim=2)
+        seen = [longer[:, :, first : first + slices] for first in range(2 * self.neighbors + 1)]
+        answers: Tensor = self.network(torch.cat(seen, dim=1))
+        return answers
+
+
 class _Guarded:
     """A convolution that leaves bf16 on the CPU where its weight gradient would be undefined.
 
@@ -93,6 +118,7 @@ def build_network(config: NetworkConfig, channels: int, outputs: int) -> nn.Modu
     Returns:
         The network.
     """
+    channels = config.inputs(channels)
     match config:
         case BlockUNetConfig():
             network: nn.Module = BlockUNet(config, channels, outputs)
@@ -111,7 +137,9 @@ def build_network(config: NetworkConfig, channels: int, outputs: int) -> nn.Modu
             module.__class__ = GuardedConv3d  # same parameters and state, another forward
         elif type(module) is nn.Conv2d:
             module.__class__ = GuardedConv2d
-    return Planes(network) if isinstance(config, DimensionalConfig) and config.dimensions == 2 else network
+    if isinstance(config, DimensionalConfig) and config.dimensions == 2:
+        network = Planes(network)
+    return Neighbors(network, config.neighbors) if config.neighbors else network
 
 
 def begin_with_pretrained(network: nn.Module, config: NetworkConfig) -> None:
@@ -121,7 +149,8 @@ def begin_with_pretrained(network: nn.Module, config: NetworkConfig) -> None:
         CheckpointError: If the file cannot be read, or its weights are not those of the encoder.
     """
     if isinstance(config, EncodedConfig) and config.encoder.weights is not None:
-        load_pretrained(network.get_submodule("network.encoder"), config.encoder)  # type: ignore[arg-type]
+        planes = network.network if isinstance(network, Neighbors) else network
+        load_pretrained(planes.get_submodule("network.encoder"), config.encoder)  # type: ignore[arg-type]
 
 
 def _build_with_monai(config: NetworkConfig, channels: int, outputs: int) -> nn.Module:
@@ -225,7 +254,7 @@ def choose_precision(precision: str, device: torch.device) -> torch.dtype:
 
 def arranged(network: nn.Module, layout: torch.memory_format, device: torch.device | None = None) -> nn.Module:
     """Bring the weights of a network into a memory format for volumes, and to a device; of planes, into its like."""
-    if layout is torch.channels_last_3d and isinstance(network, Planes):
+    if layout is torch.channels_last_3d and any(isinstance(module, Planes) for module in network.modules()):
         layout = torch.channels_last
     return network.to(device, memory_format=layout)  # type: ignore[call-overload]
 

@@ -95,7 +95,8 @@ def plan_dataset(
         given.data.modality,
         given.training.optimizer,
         given_axes=given.preprocessing.axes if given.states("preprocessing.axes") else None,
-        planes=given.patches.planes,
+        planes=given.patches.planes or given.network.neighbors > 0,
+        neighbors=given.network.neighbors,
     )
     plan = make()
     if timer and not given.states("training.epochs"):

@@ -65,6 +65,7 @@ def make_plan(  # noqa: PLR0913  what is decided already
     given_axes: str | None = None,
     *,
     planes: bool = False,
+    neighbors: int = 0,
 ) -> Plan:
     """Decide everything.
 
@@ -78,6 +79,7 @@ def make_plan(  # noqa: PLR0913  what is decided already
         most_voxels: Of a patch, where there is no time for more.
         given_axes: Directions of the axes that networks see, if they are decided already.
         planes: Whether volumes are learned slice by slice.
+        neighbors: Of each slice on either side, that networks of slices see beside it.
 
     Returns:
         The plan.
@@ -104,7 +106,11 @@ def make_plan(  # noqa: PLR0913  what is decided already
     fitting = machine.memory_gb * 1e9 / _FEWEST_PATCHES / _voxel_bytes(network, outputs)
     voxels = min(fitting, most_voxels)
     seen = np.array([1.0, *shape[1:]]) if planes else shape
-    patch, topology = plan_patch(seen, spacing_mm, network, voxels, _usual_features(network, machine))
+    # Slices at the ends of a patch have no neighbours there: it holds as many others.
+    thickness = 4 * neighbors if neighbors else 1
+    patch, topology = plan_patch(seen, spacing_mm, network, voxels / thickness, _usual_features(network, machine))
+    if neighbors:
+        patch, topology = (thickness, *patch[1:]), {**topology, "neighbors": neighbors}
     batch = int(np.clip(_FEWEST_PATCHES * fitting // math.prod(patch), _FEWEST_PATCHES, machine.most_patches))
     steps, length_reason = _plan_steps(len(fingerprint.cases), shape, patch, batch)
     slices = f"; {_thick_slices(spacing_mm)}" if not planes and max(spacing_mm) > _ANISOTROPY * min(spacing_mm) else ""
@@ -216,8 +222,8 @@ def _plan_data(fingerprint: Fingerprint) -> dict[str, Any]:
 
 def _thick_slices(spacing_mm: Sequence[float]) -> str:
     return (
-        f"slices are {max(spacing_mm) / min(spacing_mm):.2g} times as thick as pixels: `volseg train --compare 2d,3d` "
-        "finds out whether they are better learned one by one"
+        f"slices are {max(spacing_mm) / min(spacing_mm):.2g} times as thick as pixels: "
+        "`volseg train --compare 2d,2.5d,3d` finds out whether they are better learned one by one"
     )
 
 

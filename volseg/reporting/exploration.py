@@ -158,7 +158,11 @@ def _versions(case: Case, config: Config) -> list[NDArray[np.uint8]]:
         REFERENCE: torch.from_numpy(cut(reference.astype(np.float32), corner, config.patches.size)[np.newaxis]),
     }
     augment = build_augmentation(
-        config.augmentation, config.data.labels, config.patches.size, config.preprocessing.axes
+        config.augmentation,
+        config.data.labels,
+        config.patches.size,
+        config.preprocessing.axes,
+        planes=config.patches.planes,
     )
     found = [_patch(both, config)]
     for seed in range(1, _VERSIONS):

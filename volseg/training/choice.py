@@ -29,8 +29,10 @@ from volseg.progress import Progress, ignore_progress
 from volseg.training.loop import OnEpochDone, ignore_epochs
 from volseg.training.run import Run, train_folder
 
-#: Networks that see slices by themselves, and networks that see volumes.
-Dimensions = Literal["2d", "3d"]
+#: Networks that see slices by themselves, with those beside them, and networks that see volumes.
+Dimensions = Literal["2d", "2.5d", "3d"]
+#: Slices on either side, where they are seen.
+_NEIGHBORS = 1
 #: What both say together: the mean of their logits.
 AVERAGE = "average"
 COMPARISON_FILE = "comparison.csv"
@@ -71,7 +73,7 @@ def parse_dimensions(words: str | Sequence[str]) -> tuple[Dimensions, ...]:
     names = words.split(",") if isinstance(words, str) else words
     found = tuple(dict.fromkeys(one_of("dimensions", name.strip().lower(), get_args(Dimensions)) for name in names))
     if len(found) < 2:
-        raise ConfigError("one kind alone has nothing to be compared with", hint="2d,3d compares both")
+        raise ConfigError("one kind alone has nothing to be compared with", hint="2d,3d compares both, 2d,2.5d,3d all")
     return found
 
 
@@ -144,7 +146,8 @@ def _keys_of(kind: Dimensions, given: PartialConfig, kinds: int, axes: str | Non
     if minutes is not None:
         training["minutes"] = _SHARE_OF_TRAINING * minutes / kinds
     preprocessing = {} if axes is None else {"preprocessing": {"axes": axes}}
-    return {"patches": {"planes": kind == "2d"}, "training": training, **preprocessing}
+    network = {"network": {"neighbors": _NEIGHBORS}} if kind == "2.5d" else {}
+    return {"patches": {"planes": kind != "3d"}, "training": training, **network, **preprocessing}
 
 
 def _named(progress: Progress, kind: str) -> Progress:

@@ -91,7 +91,11 @@ class Patches:
         if not hasattr(self._local, "augment"):
             config = self._config
             self._local.augment = build_augmentation(
-                config.augmentation, config.data.labels, config.patches.size, config.preprocessing.axes
+                config.augmentation,
+                config.data.labels,
+                config.patches.size,
+                config.preprocessing.axes,
+                planes=config.patches.planes,
             )
         return self._local.augment
 

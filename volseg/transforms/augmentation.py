@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,6 @@ from monai.transforms import (
     RandScaleIntensityFixedMeand,
     RandShiftIntensityd,
     RandSimulateLowResolutiond,
-    SqueezeDimd,
     Transform,
 )
 
@@ -61,7 +61,12 @@ class RandFlipSided(RandFlipd):  # type: ignore[misc]
 
 
 def build_augmentation(
-    config: AugmentationConfig, labels: Mapping[str, int], patch: tuple[int, int, int], axes: str = "RAS"
+    config: AugmentationConfig,
+    labels: Mapping[str, int],
+    patch: tuple[int, int, int],
+    axes: str = "RAS",
+    *,
+    planes: bool = False,
 ) -> Compose:
     """The chain of random changes of a training patch.
 
@@ -70,27 +75,33 @@ def build_augmentation(
         labels: Label name -> value, for the labels that a left-right flip exchanges.
         patch: Voxels of a patch along each axis.
         axes: Directions of these axes, or "stored".
+        planes: Whether a patch is a stack of slices, all of which are moved alike, each in its plane.
 
     Returns:
         A chain for `{"image": (C, *patch), "reference": (1, *patch)}`, to be seeded with `set_random_state`.
     """
-    flat = patch[0] == 1
-    spatial = [*_deformations(config, patch), *_flips(config, labels, axes, flat=flat)]
+    flat = planes or patch[0] == 1
+    size = patch[1:] if flat else patch
+    spatial = [*_deformations(config, size), *_flips(config, labels, axes, flat=flat)]
     # MONAI's lazy mode stays off: it resamples references with the interpolation of the images.
-    if flat:
-        spatial = [SqueezeDimd(_BOTH, dim=1), *spatial, Lambdad(_BOTH, _deepened)] if spatial else []
+    if flat and spatial:
+        spatial = [Lambdad(_BOTH, _as_channels), *spatial, Lambdad(_BOTH, partial(_as_slices, count=patch[0]))]
     return Compose([*spatial, *_intensity_changes(config)], lazy=False)
 
 
-def _deepened(plane: torch.Tensor) -> torch.Tensor:
-    """(C, A, S) -> (C, 1, A, S)."""
-    return plane.unsqueeze(1)
+def _as_channels(stack: torch.Tensor) -> torch.Tensor:
+    """(C, R, A, S) -> (C * R, A, S)."""
+    return stack.flatten(0, 1)
 
 
-def _deformations(config: AugmentationConfig, patch: tuple[int, int, int]) -> list[Transform]:
-    """Affine and elastic changes of patches; of flat ones, in their plane, whose third dimension is left out."""
-    size = patch if patch[0] > 1 else patch[1:]
-    turns = config.rotation_degrees if patch[0] > 1 else config.rotation_degrees[:1]
+def _as_slices(channels: torch.Tensor, count: int) -> torch.Tensor:
+    """(C * R, A, S) -> (C, R, A, S)."""
+    return channels.reshape(-1, count, *channels.shape[1:])
+
+
+def _deformations(config: AugmentationConfig, size: tuple[int, ...]) -> list[Transform]:
+    """Affine and elastic changes of patches, in volumes or, of two sizes, in planes."""
+    turns = config.rotation_degrees if len(size) == 3 else config.rotation_degrees[:1]
     both: dict[str, Any] = {
         "keys": _BOTH,
         "mode": ("bilinear", "nearest"),
