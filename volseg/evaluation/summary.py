@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from volseg.evaluation.columns import Better, Column
 from volseg.evaluation.units import Units
@@ -47,7 +48,7 @@ def summarise(metrics: pd.DataFrame) -> pd.DataFrame:
     table = pd.DataFrame([_summarise_label(label, rows) for label, rows in _by_label(metrics)])
     statistics = [column for column in table.columns if column not in {"label", *_COUNTS}]
     overall = {"label": MEAN_ROW, **table[_COUNTS].sum().to_dict(), **table[statistics].mean().to_dict()}
-    low, high, whole = _intervals(metrics, "dice")
+    low, high, whole = _intervals(metrics, ["dice"])["dice"]
     table = pd.concat([table, pd.DataFrame([overall])], ignore_index=True)
     return table.assign(dice_ci95_low=[*low, whole[0]], dice_ci95_high=[*high, whole[1]], policy=POLICY)
 
@@ -68,8 +69,9 @@ def statistics(metrics: pd.DataFrame, columns: Sequence[Column]) -> pd.DataFrame
 
     rows = []
     labels = [(label, part, _counts(part)) for label, part in _by_label(metrics)]
+    intervals = _intervals(metrics, [column.name for column in columns])
     for column in columns:
-        low, high, _ = _intervals(metrics, column.name)
+        low, high, _ = intervals[column.name]
         for number, (label, part, counts) in enumerate(labels):
             values = part[column.name].astype(float)
             rows.append(
@@ -88,10 +90,18 @@ def _by_label(metrics: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return [(str(label), rows) for (_, label), rows in metrics.groupby(["value", "label"], sort=True)]
 
 
-def _intervals(metrics: pd.DataFrame, name: str) -> tuple[list[float], list[float], tuple[float, float]]:
-    """The confidence limits of each label's mean, low and high, and those of the mean over the labels."""
-    table = metrics.astype({name: float}).pivot_table(name, "case_id", "value", dropna=False)
-    means = bootstrap_means(table.to_numpy())
+def _intervals(
+    metrics: pd.DataFrame, names: Sequence[str]
+) -> dict[str, tuple[list[float], list[float], tuple[float, float]]]:
+    """Of each number the confidence limits of each label's mean, low and high, and of the mean over the labels."""
+    tables = metrics.astype(dict.fromkeys(names, float)).pivot_table(list(names), "case_id", "value", dropna=False)
+    labels = len(tables.columns) // len(names)
+    means = np.hsplit(bootstrap_means(tables.to_numpy()), len(names))
+    found = tables.columns.get_level_values(0)[::labels]
+    return {str(name): _limits(tables[name], drawn) for name, drawn in zip(found, means, strict=True)}
+
+
+def _limits(table: pd.DataFrame, means: NDArray[np.float64]) -> tuple[list[float], list[float], tuple[float, float]]:
     limits = [interval(means[:, n]) if table.iloc[:, n].count() > 1 else NO_INTERVAL for n in range(table.shape[1])]
     known = np.isfinite(means)
     with np.errstate(invalid="ignore"):

@@ -23,8 +23,9 @@ def bootstrap_means(values: NDArray[np.float64], seed: int = 0) -> NDArray[np.fl
     cases = len(values)
     times = np.random.default_rng(seed).multinomial(cases, np.full(cases, 1 / cases), size=_RESAMPLES)
     known = np.isfinite(values)
+    draws = times.astype(np.float64)  # matrices of integers are multiplied one number at a time
     with np.errstate(invalid="ignore"):
-        return (times @ np.where(known, values, 0.0)) / (times @ known)
+        return (draws @ np.where(known, values, 0.0)) / (draws @ known.astype(np.float64))
 
 
 def interval(means: NDArray[np.float64]) -> tuple[float, float]:
