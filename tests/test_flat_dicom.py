@@ -20,6 +20,8 @@ from pydicom.uid import (
 
 import volseg
 from volseg.cases import find_dataset, read_images, read_reference
+from volseg.config import ReadingRules
+from volseg.errors import GeometryError
 from volseg.io import FileSource, discover, read_shown, read_volume
 
 RNG = np.random.default_rng(0)
@@ -74,6 +76,34 @@ def test_a_radiograph_is_a_picture_whose_pixels_have_a_size(tmp_path: Path) -> N
 def test_a_calibrated_spacing_goes_before_that_of_the_detector(tmp_path: Path) -> None:
     written(tmp_path / "a.dcm", DEEP, PixelSpacing=[0.3, 0.3], ImagerPixelSpacing=[0.4, 0.4])
     assert read_volume(alone(tmp_path)).geometry.spacing_mm[:2] == (0.3, 0.3)
+
+
+def region(delta_cm: float, **changes: Any) -> pydicom.Dataset:
+    dataset = pydicom.Dataset()
+    dataset.RegionSpatialFormat = 1
+    dataset.PhysicalUnitsXDirection = dataset.PhysicalUnitsYDirection = 3
+    dataset.PhysicalDeltaX, dataset.PhysicalDeltaY = delta_cm, -2 * delta_cm
+    for keyword, value in changes.items():
+        setattr(dataset, keyword, value)
+    return dataset
+
+
+def test_ultrasound_states_its_size_by_regions(tmp_path: Path) -> None:
+    curve = region(0.5, RegionSpatialFormat=3)
+    written(tmp_path / "a.dcm", DEEP, Modality="US", SequenceOfUltrasoundRegions=[region(0.02), curve, region(0.02)])
+    assert read_volume(alone(tmp_path)).geometry.spacing_mm[:2] == pytest.approx((0.2, 0.4))
+
+
+def test_regions_of_two_depths_have_no_size_together(tmp_path: Path) -> None:
+    written(tmp_path / "a.dcm", DEEP, Modality="US", SequenceOfUltrasoundRegions=[region(0.02), region(0.03)])
+    assert read_volume(alone(tmp_path)).geometry.unit == "px"
+
+
+def test_a_size_that_is_to_be_stated_and_is_not_is_refused(tmp_path: Path) -> None:
+    written(tmp_path / "a.dcm", DEEP)
+    (source,) = discover(tmp_path, rules=ReadingRules(pixel_mm="stated")).sources
+    with pytest.raises(GeometryError, match="states no distance of pixels"):
+        read_volume(source)
 
 
 def test_without_a_spacing_it_is_in_pixels(tmp_path: Path) -> None:

@@ -178,6 +178,17 @@ def test_axes_of_one_are_none(tmp_path: Path) -> None:
     np.testing.assert_array_equal(pixels(tmp_path / "b.ome.tif")[..., 0], GREYS)
 
 
+@pytest.mark.parametrize(("unit", "mm"), [(None, 1e-3), ("µm", 1e-3), ("mm", 1.0), ("nm", 1e-6)])
+def test_ome_tiff_states_the_size_of_pixels(unit: str | None, mm: float, tmp_path: Path) -> None:
+    stated = {"PhysicalSizeX": 0.5, "PhysicalSizeY": 0.25}
+    units = {"PhysicalSizeXUnit": unit, "PhysicalSizeYUnit": unit} if unit else {}
+    tifffile.imwrite(tmp_path / "a.ome.tif", GREYS, metadata={"axes": "YX", **stated, **units}, ome=True)
+    _, grid = read_array(tmp_path / "a.ome.tif", FileRules(pixel_mm="stated"))
+    assert grid.spacing_mm[:2] == pytest.approx((0.5 * mm, 0.25 * mm))
+    _, grid = read_array(tmp_path / "a.ome.tif", FileRules())
+    assert grid.unit == "px"
+
+
 def test_tiles_that_are_not_stored_are_black(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, np.full((64, 96), 7, np.uint8), tile=(32, 32), compression="zlib")

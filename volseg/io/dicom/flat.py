@@ -10,7 +10,7 @@ import pydicom
 from numpy.typing import NDArray
 
 from volseg.config.reading import AS_IT_IS, FileRules
-from volseg.errors import DataError
+from volseg.errors import DataError, GeometryError
 from volseg.image.geometry import Geometry
 from volseg.io.dicom.dataset import read_dataset, read_header
 from volseg.io.dicom.header import BROKEN, Header, one_line
@@ -22,6 +22,8 @@ from volseg.io.readable import COPY_AGAIN
 MODALITIES = frozenset({"CR", "DX", "MG", "IO", "PX", "XA", "RF", "US", "OP", "ES", "XC", "GM", "DG", "SC", "OT"})
 #: Of the patient, then of the detector in front of which the patient stood (PS3.3 section 10.7.1.3).
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
+#: RegionSpatialFormat of a plane of tissue, and PhysicalUnits of centimetres (PS3.3 section C.8.5.5.1).
+_TISSUE, _CM, _MM_PER_CM = 1, 3, 10.0
 _COLORS = 3
 
 
@@ -45,7 +47,7 @@ def read_array(path: Path, rules: FileRules = AS_IT_IS) -> tuple[NDArray[np.gene
 
     Raises:
         DataError: If it is damaged.
-        GeometryError: If the distance of pixels is no pair of numbers.
+        GeometryError: If the distance of pixels is no pair of numbers, or is to be stated and is not.
     """
     with quiet_dicom():
         header = read_dataset(path)
@@ -101,4 +103,21 @@ def _grid(columns: int, rows: int, header: Header, rules: FileRules) -> Geometry
         if header.words(keyword):
             down_mm, across_mm = header.numbers(keyword, 2)  # first the distance of rows (PS3.3 section 10.7.1.3)
             return Geometry.of_picture(columns, rows, (across_mm, down_mm))
+    regions_mm = {_of_region(region) for region in header.dataset.get("SequenceOfUltrasoundRegions") or ()} - {None}
+    if len(regions_mm) == 1:  # a second one of another depth has another distance
+        return Geometry.of_picture(columns, rows, regions_mm.pop())
+    if rules.pixel_mm == "stated":
+        raise GeometryError(
+            f"{header.path} states no distance of pixels", hint="--set data.pixel_mm=0.5 gives that of all pictures"
+        )
     return Geometry.of_picture(columns, rows)
+
+
+def _of_region(region: Any) -> tuple[float, float] | None:
+    """Distance of columns and of rows in an image of tissue within an ultrasound picture (PS3.3 section C.8.5.5)."""
+    units = region.get("PhysicalUnitsXDirection"), region.get("PhysicalUnitsYDirection")
+    deltas = region.get("PhysicalDeltaX"), region.get("PhysicalDeltaY")
+    if region.get("RegionSpatialFormat") != _TISSUE or units != (_CM, _CM) or not all(deltas):
+        return None
+    across_mm, down_mm = (abs(float(delta)) * _MM_PER_CM for delta in deltas)
+    return across_mm, down_mm

@@ -35,7 +35,17 @@ _TRANSPARENT = ((1,), (2,))
 _JPEG = {6, 7}
 _LOSSY = {*_JPEG, 33003, 33004, 33005, 34712, 34892, 50001}
 _RESOLUTION_UNITS_MM = {2: 25.4, 3: 10.0}
-_UNITS_MM = {"mm": 1.0, "cm": 10.0, "inch": 25.4, "micron": 1e-3, "um": 1e-3, "\\u00b5m": 1e-3, "µm": 1e-3}
+_UNITS_MM = {
+    "m": 1000.0,
+    "nm": 1e-6,
+    "mm": 1.0,
+    "cm": 10.0,
+    "inch": 25.4,
+    "micron": 1e-3,
+    "um": 1e-3,
+    "\\u00b5m": 1e-3,
+    "µm": 1e-3,
+}
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +137,9 @@ def _ordered(array: NDArray[np.generic], axes: Mapping[str, int]) -> NDArray[np.
 
 
 def pixel_mm_of(tiff: tifffile.TiffFile, page: tifffile.TiffPage) -> tuple[float, float] | None:
-    """The distance of columns and of rows: by the unit that ImageJ writes, else by the tag (TIFF 6.0, p. 38)."""
+    """The distance of columns and of rows: as OME-TIFF states it, by the unit of ImageJ, or by the tag (TIFF 6.0, p. 38)."""
+    if tiff.ome_metadata:
+        return _of_ome(tifffile.xml2dict(tiff.ome_metadata))
     try:
         (x, x_parts), (y, y_parts) = (page.tags[name].value for name in ("XResolution", "YResolution"))
         unit_mm = _UNITS_MM.get(str((tiff.imagej_metadata or {}).get("unit", "")))
@@ -135,3 +147,18 @@ def pixel_mm_of(tiff: tifffile.TiffFile, page: tifffile.TiffPage) -> tuple[float
         return unit_mm * x_parts / x, unit_mm * y_parts / y
     except (KeyError, ZeroDivisionError):
         return None
+
+
+def _of_ome(content: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Of the first image that OME-XML describes, whose sizes are in micrometres unless it says more."""
+    images = content["OME"].get("Image", {})
+    image = images[0] if isinstance(images, list) else images
+    pixels = image.get("Pixels", {})
+    try:
+        across_mm, down_mm = (
+            float(pixels[f"PhysicalSize{axis}"]) * _UNITS_MM[str(pixels.get(f"PhysicalSize{axis}Unit", "µm"))]
+            for axis in "XY"
+        )
+    except KeyError:
+        return None
+    return across_mm, down_mm
