@@ -34,7 +34,8 @@ _TRANSPARENT = ((1,), (2,))
 #: Compressions, as the tag numbers them: JPEG alone is turned from YCbCr to RGB as it is unpacked.
 _JPEG = {6, 7}
 _LOSSY = {*_JPEG, 33003, 33004, 33005, 34712, 34892, 50001}
-_RESOLUTION_UNITS_MM = {"m": 1000.0, "inch": 25.4, "cm": 10.0, "mm": 1.0, "nm": 1e-6}
+_RESOLUTION_UNITS_MM = {2: 25.4, 3: 10.0}
+_UNITS_MM = {"m": 1000.0, "inch": 25.4, "cm": 10.0, "mm": 1.0, "nm": 1e-6}
 _UNITS_MM |= dict.fromkeys(("micron", "um", "\\u00b5m", "µm"), 1e-3)
 
 logger = logging.getLogger(__name__)
@@ -127,7 +128,7 @@ def _ordered(array: NDArray[np.generic], axes: Mapping[str, int]) -> NDArray[np.
 
 
 def pixel_mm_of(tiff: tifffile.TiffFile, page: tifffile.TiffPage) -> tuple[float, float] | None:
-    """The distance of columns and of rows, as OME-XML states it, by the unit of ImageJ, or by tags (TIFF 6.0, p. 38)."""
+    """The distance of columns and of rows, as OME-XML states it, by ImageJ's unit, or by tags (TIFF 6.0, p. 38)."""
     if tiff.ome_metadata:
         return _of_ome(tifffile.xml2dict(tiff.ome_metadata))
     try:
