@@ -20,7 +20,7 @@ def test_a_card_says_what_the_run_says(trained_run: Path, tmp_path: Path) -> Non
     for label in told["labels"]:
         scored = rows[rows["label"] == label["name"]]["dice"].dropna()
         assert (label["dice"], label["cases"]) == (pytest.approx(scored.mean()), len(scored))
-        assert label["median_ml"] > 0
+        assert label["median_size"] > 0
     splits = json.loads((trained_run / "splits.json").read_text())
     assert told["taught"] == [len(splits[volseg.load(trained_run).config.training.fold]["train"])]
     text = path.read_text()
@@ -60,6 +60,6 @@ def test_a_card_of_somebody_else_stays(tmp_path: Path) -> None:
 
 
 def test_names_cannot_break_a_table() -> None:
-    card = ModelCard({"a": "MR"}, (LabelCard(1, "x | y\nz", "", None, 0, None),), (), {}, 1, (), "none", (), ())
+    card = ModelCard({"a": "MR"}, (LabelCard(1, "x | y\nz", "", None, 0, None),), "ml", (), {}, 1, (), "none", (), ())
     (row,) = [line for line in card.markdown.splitlines() if line.startswith("| 1 |")]
     assert row == r"| 1 | x \| y z |  |  |  |  |"

@@ -221,6 +221,22 @@ def test_masks_of_pictures_are_pictures_of_their_size(data: Path, masks: Path) -
         assert row["disc_px2"] == np.count_nonzero(stored_in(masks / f"{name}.png"))
 
 
+def test_a_batch_of_pictures_is_reviewed_in_pixels(run: Path, masks: Path, tmp_path: Path) -> None:
+    rows = pd.read_csv(masks / "review.csv").set_index("case_id")
+    assert {"predicted_px2", "usual_px2"} <= set(rows.columns)
+    assert not [name for name in rows.columns if name.endswith("_ml")]
+    for name, row in rows.iterrows():
+        assert row["predicted_px2"] == np.count_nonzero(stored_in(masks / f"{name}.png"))
+    assert 50 < rows["usual_px2"].median() < SIZE[0] * SIZE[1]
+    assert not rows["reason"].astype(str).str.contains("cut off|ml").any()
+    volseg.card(run, tmp_path / "card")
+    card = (tmp_path / "card" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "median px2" in card
+    assert "pixel by pixel" in card
+    assert " ml" not in card
+    assert " mm" not in card
+
+
 def test_pictures_are_judged_in_pixels(data: Path, masks: Path, tmp_path: Path) -> None:
     found = volseg.evaluate(masks, data / "labels", tmp_path / "scores", probabilities=True, report=True, images=data)
     assert not found.failures

@@ -385,6 +385,24 @@ def test_nothing_is_wider_than_a_phone(page) -> None:
     page.wait_for_function("document.documentElement.scrollWidth <= 390")
 
 
+def test_a_picture_has_no_directions_and_areas_in_pixels(browser, report: Report, tmp_path: Path) -> None:
+    grid = Geometry.of_picture(*SHAPE[:2])
+    drawn = [Mask(np.ascontiguousarray(mask.array[:, :, 2:3]), grid, LABELS) for mask in (REFERENCE, PREDICTION)]
+    picture = draw(*drawn, Volume(IMAGE.array[..., 2:3], grid))
+    rows = report.rows.rename(columns=lambda name: name.replace("_ml", "_px2").replace("_mm", "_px"))
+    numbers = (Number("dice", "2 tp / ...", "higher"), Number("hd95_px", "far", "lower"))
+    flat = replace(report, rows=rows, numbers=numbers, table=("dice", "hd95_px"), pictures={"case_02": picture})
+    opened = browser.new_page()
+    opened.goto(f"file://{write_report(flat, tmp_path)}")
+    assert "Areas of" in opened.locator("#agreement-figure").inner_text()
+    assert "[px2]" in opened.locator("#agreement").inner_text()
+    opened.locator("#cases tbody tr").first.click()
+    assert opened.locator(".slice").count() == 1
+    assert opened.locator(".slice span").all_inner_texts() == ["picture"]
+    assert "undefined" not in opened.locator("#case-body").inner_text()
+    opened.close()
+
+
 def test_a_page_of_nothing_opens(browser, tmp_path: Path) -> None:
     complaints: list[str] = []
     opened = browser.new_page()

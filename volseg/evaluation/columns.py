@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
 
-from volseg.evaluation.units import PER_ML
 from volseg.image.geometry import Unit
+from volseg.image.units import Units
 from volseg.metrics import Conventions, Hd95, LabelScore, Lesions, Nsd, ProbabilityScore
 
 
@@ -100,7 +100,7 @@ def _in_pixels(column: Column) -> Column:
 
 def _pixels(volume_ml: Callable[[LabelScore], float | int | None], score: LabelScore) -> float | None:
     value = volume_ml(score)
-    return None if value is None else round(PER_ML * value, 3)
+    return None if value is None else round(Units.of("px").per_ml * value, 3)
 
 
 _HD95: dict[Hd95, str] = {

@@ -14,8 +14,8 @@ from volseg.about import Facts, read_about
 from volseg.errors import DataError
 from volseg.evaluation.columns import Better
 from volseg.evaluation.evaluate import METRICS_FILE, STATISTICS_FILE, CasePair
-from volseg.evaluation.units import Units
 from volseg.image.naming import is_unnamed, matched
+from volseg.image.units import Units
 from volseg.image.volume import Label
 from volseg.io import FileSource
 from volseg.io.files import make_folder

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.evaluation.columns import Better, Column
-from volseg.evaluation.units import Units
+from volseg.image.units import Units
 from volseg.metrics import LabelStatus
 from volseg.metrics.bootstrap import NO_INTERVAL, bootstrap_means, interval
 

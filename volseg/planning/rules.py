@@ -25,6 +25,7 @@ from volseg.config import (
     validate,
 )
 from volseg.image.geometry import world_axis
+from volseg.image.units import Units
 from volseg.planning.domain import plan_domain, plan_modality
 from volseg.planning.fingerprint import Fingerprint
 from volseg.planning.laterality import lateral_pairs, partners
@@ -313,12 +314,12 @@ def _plan_mirrors(flips: Sequence[str]) -> tuple[list[str], str]:
 
 
 def _volumes(fingerprint: Fingerprint) -> str:
-    parts = []
+    parts, units = [], Units.of(fingerprint.unit)
     for name, value in fingerprint.labels.items():
         if name == IGNORE:
             continue
         volumes = [case.label_ml[value] for case in fingerprint.cases if value in case.label_ml]
-        shown = f"median {np.median(volumes):.3g} ml in {len(volumes)}" if volumes else "in no case"
+        shown = f"median {units.said(float(np.median(volumes)))} in {len(volumes)}" if volumes else "in no case"
         parts.append(f"{name} {shown}")
     return ", ".join(parts)
 

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from volseg.cases.case import stem
 from volseg.config import DataConfig
 from volseg.errors import DataError, OutputError
+from volseg.image.units import Units
 from volseg.image.volume import Label
 from volseg.io.earlier import is_batch_table
 from volseg.io.files import file_name, locked_folder
@@ -21,8 +22,6 @@ from volseg.io.written import is_unchanged
 CASES_FILE = "cases.csv"
 #: What the name of a file of probabilities has behind the case id.
 PROBABILITIES = ".probabilities"
-#: What is called a cubic millimetre of pictures is a pixel.
-_PIXELS_PER_ML = 1000
 
 
 class CaseStatus(StrEnum):
@@ -177,12 +176,12 @@ def _row(result: CaseResult, data: DataConfig) -> dict[str, str]:
 
 def _size_column(label: str, data: DataConfig) -> str:
     """Of the volume of a label, or of its area in pixels."""
-    return f"{label}_px2" if data.unit == "px" else f"{label}_ml"
+    return f"{label}_{Units.of(data.unit).size}"
 
 
 def _size(result: CaseResult, label: str, data: DataConfig) -> float | None:
     volume_ml = result.volumes_ml.get(label)
-    return round(_PIXELS_PER_ML * volume_ml) if data.unit == "px" and volume_ml is not None else volume_ml
+    return round(Units.of("px").per_ml * volume_ml) if data.unit == "px" and volume_ml is not None else volume_ml
 
 
 def _cell(value: str | float | None) -> str:
@@ -246,8 +245,8 @@ def _result(row: Mapping[str, str], data: DataConfig) -> CaseResult:
         int(row["windows"]),
         float(row["peak_memory_mb"]),
     )
-    per_size = _PIXELS_PER_ML if data.unit == "px" else 1
-    volumes = {label.name: float(row[_size_column(label.name, data)]) / per_size for label in data.output_labels}
+    per_ml = Units.of(data.unit).per_ml
+    volumes = {label.name: float(row[_size_column(label.name, data)]) / per_ml for label in data.output_labels}
     return CaseResult(
         row["case_id"],
         CaseStatus.SEGMENTED,

@@ -18,6 +18,7 @@ from volseg.config import Config, ReadingRules
 from volseg.errors import DataError
 from volseg.evaluation.pairing import masks_in
 from volseg.image.box import Box
+from volseg.image.units import Units
 from volseg.image.volume import Label, Mask
 from volseg.io import SegmentsSource, Source, read_grid, read_mask, read_probabilities
 from volseg.io.files import without_root
@@ -28,7 +29,7 @@ from volseg.model.usual_volumes import VolumeRange
 from volseg.prediction.cases_csv import CASES_FILE, CaseResult, CaseStatus, probability_file
 from volseg.progress import Progress, ignore_progress
 from volseg.reporting.gallery import CaseView, draw_cases, forget_report, image_on, kept_pictures, report_files
-from volseg.reporting.page import REVIEW_FILE, Number, Report, Tile, write_report
+from volseg.reporting.page import REVIEW_FILE, Number, Report, Tile, counted, write_report
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,9 +40,12 @@ if TYPE_CHECKING:
 
 #: The ends of the axes of a volume in canonical order.
 _EDGES = (("left", "right"), ("posterior", "anterior"), ("inferior", "superior"))
+_USUAL = "median in the cases that the model learned from and was tested with"
 _NUMBERS = (
     Number("predicted_ml", "volume in the mask"),
-    Number("usual_ml", "median volume in the cases that the model learned from and was tested with"),
+    Number("predicted_px2", "area in the mask"),
+    Number("usual_ml", _USUAL),
+    Number("usual_px2", _USUAL),
     Number("parts", "pieces that do not touch, not even at a corner"),
     Number("confidence", "mean probability of the label where it was drawn", "higher"),
     Number("least_confidence", "the same in the axial slice where it is lowest", "higher"),
@@ -57,7 +61,7 @@ class ReviewRow:
         case_id: Of the mask.
         label: Its name; empty where the mask as a whole is meant.
         status: `ok`, or `check` if there is a reason to.
-        predicted_ml: Its volume.
+        predicted_ml: Its volume; of a picture, a thousand pixels are called a millilitre.
         usual_ml: The median of the model's own cases; NaN if it does not know.
         parts: Pieces; None where they could not be counted.
         confidence: Mean probability where it was drawn; NaN without probabilities.
@@ -140,7 +144,7 @@ def report_batch(
             reason = inputs.tellable(without_root(error.explanation, output))
             findings.append(ReviewRow(case_id, reason=f"not reviewed: {reason}"))
         progress("review", done, len(segmented), case_id)
-    write_table(findings, output / REVIEW_FILE, [field.name for field in fields(ReviewRow)])
+    write_table(_table(findings, Units.of(model.config.data.unit)), output / REVIEW_FILE)
 
     def view_of(case_id: str) -> CaseView:
         try:
@@ -151,6 +155,16 @@ def report_batch(
 
     draw_cases(view_of, _worst_first(findings), output, progress)
     return write_report(page_of_batch(output), output)
+
+
+def _table(findings: Sequence[ReviewRow], units: Units) -> pd.DataFrame:
+    """The rows of review.csv, sizes in their own unit."""
+    import pandas as pd
+
+    table = pd.DataFrame(findings, columns=[field.name for field in fields(ReviewRow)])
+    sizes = ["predicted_ml", "usual_ml"]
+    table[sizes] *= units.per_ml
+    return table.rename(columns={name: name.replace("ml", units.size) for name in sizes})
 
 
 def _mask(source: Source | None, image: Source, labels: Sequence[Label]) -> Mask:
@@ -186,7 +200,7 @@ def review(
     Yields:
         A finding per label.
     """
-    order = mask.geometry.to_canonical
+    order, units = mask.geometry.to_canonical, Units.of(mask.geometry.unit)
     made = Mask(order.apply(mask.array), mask.geometry.reordered(order), mask.labels)
     nothing = Mask(np.zeros_like(made.array), made.geometry)
     for number, crop in enumerate(label_crops(made, nothing, labels)):
@@ -194,7 +208,9 @@ def review(
         volume_ml = float(np.count_nonzero(crop.prediction)) * mask.geometry.voxel_volume_ml
         usual = volumes.get(name)
         likely = None if probabilities is None else order.apply(probabilities[..., number])[crop.box]
-        reasons = [*_about_volume(volume_ml, usual), *_about_edges(crop.box, made.geometry.shape)]
+        reasons = list(_about_size(volume_ml, usual, units))
+        if not made.geometry.is_flat:  # a picture may show the half of anything
+            reasons += _about_edges(crop.box, made.geometry.shape)
         yield ReviewRow(
             case_id,
             name,
@@ -207,13 +223,14 @@ def review(
         )
 
 
-def _about_volume(volume_ml: float, usual: VolumeRange | None) -> Iterator[str]:
+def _about_size(volume_ml: float, usual: VolumeRange | None, units: Units) -> Iterator[str]:
     if usual is None:
         return
     if volume_ml == 0:
         yield f"not found; {usual.cases} of the model's cases have it"
     elif usual.is_unusual(volume_ml):
-        yield f"{volume_ml:.3g} ml; half of the model's cases have {usual.q1_ml:.3g} to {usual.q3_ml:.3g} ml"
+        low, high = units.said(usual.q1_ml), units.said(usual.q3_ml)
+        yield f"{units.said(volume_ml)}; half of the model's cases have {low.removesuffix(f' {units.size}')} to {high}"
 
 
 def _about_edges(box: Box, shape: Sequence[int]) -> Iterator[str]:
@@ -253,10 +270,10 @@ def page_of_batch(folder: Path) -> Report:
     counts = {status: int((outcomes["status"] == status).sum()) for status in CaseStatus}
     to_check = rows.loc[rows["status"] == "check", "case_id"].nunique()
     lost = outcomes[outcomes["status"] != CaseStatus.SEGMENTED]
-    numbers = tuple(number for number in _NUMBERS if rows[number.name].notna().any())
+    numbers = tuple(number for number in _NUMBERS if number.name in rows and rows[number.name].notna().any())
     return Report(
         kind="Segmentation",
-        title=f"{counts[CaseStatus.SEGMENTED]} cases, {rows['label'].nunique()} labels",
+        title=f"{counted(counts[CaseStatus.SEGMENTED], 'case')}, {counted(rows['label'].nunique(), 'label')}",
         tiles=(
             Tile("segmented", str(counts[CaseStatus.SEGMENTED])),
             Tile("to look at", str(to_check), alarm=to_check > 0),
@@ -288,5 +305,5 @@ def _not_known(rows: pd.DataFrame) -> Facts:
     usual = (("usual volumes", "not known: the model was trained before they were remembered"),)
     return (
         *(confidence if rows["confidence"].isna().all() else ()),
-        *(usual if rows["usual_ml"].isna().all() else ()),
+        *(usual if rows.filter(like="usual_").isna().all(axis=None) else ()),
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from volseg.about import Facts, facts_of_config, facts_of_models, read_about
 from volseg.cases import read_splits
 from volseg.config import Config
+from volseg.image.units import Units
 from volseg.io.files import write_text
 from volseg.io.json_files import write_json
 from volseg.io.tables import read_table
@@ -39,7 +40,7 @@ class LabelCard:
         structure: What it marks, with its code; empty where that is not known.
         dice: Mean over the held-out cases that were scored; None where nothing is known.
         cases: How many those are.
-        median_ml: Of its volume in the cases of the run; None where it is not known.
+        median_size: Of its volume or area in the cases of the run; None where it is not known.
     """
 
     value: int
@@ -47,7 +48,7 @@ class LabelCard:
     structure: str
     dice: float | None
     cases: int
-    median_ml: float | None
+    median_size: float | None
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class ModelCard:
     Attributes:
         channels: Name -> modality.
         labels: What it segments.
+        size_unit: Of its structures: "ml", or "px2" where grids count pixels.
         spacings_mm: Smallest and largest voxel size of the training cases along R, A, S; empty where unknown.
         intensities: Name of a channel -> range of intensities of the training cases.
         networks: How many there are, whose answers are averaged.
@@ -68,6 +70,7 @@ class ModelCard:
 
     channels: Mapping[str, str]
     labels: tuple[LabelCard, ...]
+    size_unit: str
     spacings_mm: tuple[tuple[float, float], ...]
     intensities: Mapping[str, tuple[float, float]]
     networks: int
@@ -83,7 +86,7 @@ class ModelCard:
             f"# {', '.join(label.name for label in self.labels)} in {', '.join(sorted(set(self.channels.values())))}",
             f"A segmentation model of volseg. Licence: {self.licence}.",
             "## What it segments",
-            _table(("value", "label", "structure", "Dice", "cases scored", "median ml"), self._rows),
+            _table(("value", "label", "structure", "Dice", "cases scored", f"median {self.size_unit}"), self._rows),
             self._evidence,
             "## What it was made for",
             _table(("channel", "modality", "intensities of the training cases"), self._seen),
@@ -106,7 +109,7 @@ class ModelCard:
                 label.structure,
                 _shown(label.dice, ".3f"),
                 str(label.cases or ""),
-                _shown(label.median_ml, ".3g"),
+                _shown(label.median_size, ".6g" if self.size_unit == "px2" else ".3g"),
             ]
             for label in self.labels
         ]
@@ -129,6 +132,8 @@ class ModelCard:
 
     @property
     def _spacing(self) -> str:
+        if self.size_unit == "px2":
+            return "pixel by pixel"
         if not self.spacings_mm:
             return "unknown"
         return " x ".join(f"{low:.3g} to {high:.3g}" for low, high in self.spacings_mm) + " mm (R x A x S)"
@@ -156,6 +161,7 @@ def make_card(run: Path, licence: str = "") -> ModelCard:
     return ModelCard(
         channels=dict(zip(config.data.channels, config.data.modalities, strict=True)),
         labels=_labels(model, dice),
+        size_unit=Units.of(config.data.unit).size,
         spacings_mm=tuple((low, high) for low, high in domain.spacings_mm or ()),
         intensities={
             name: (seen.low[0], seen.high[1])
@@ -226,7 +232,8 @@ def _labels(model: TrainedNetwork, dice: Mapping[str, tuple[float, int]]) -> tup
         if structure is not None:
             side = f", {structure.modifier.meaning}" if structure.modifier else ""
             marks = f"{structure.type.meaning}{side} ({structure.type.scheme} {structure.type.value})"
-        found.append(LabelCard(label.value, label.name, marks, value, cases, volume.median_ml if volume else None))
+        size = Units.of(model.config.data.unit).per_ml * volume.median_ml if volume else None
+        found.append(LabelCard(label.value, label.name, marks, value, cases, size))
     return tuple(found)
 
 

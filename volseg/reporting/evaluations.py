@@ -15,14 +15,14 @@ from volseg.evaluation.evaluate import METRICS_FILE, STATISTICS_FILE, SUMMARY_FI
 from volseg.evaluation.folder import FolderOptions, evaluate_folder
 from volseg.evaluation.pairing import images_of
 from volseg.evaluation.summary import MEAN_ROW
-from volseg.evaluation.units import Units
+from volseg.image.units import Units
 from volseg.io import Source
 from volseg.io.tables import read_table
 from volseg.io.written import Inputs, claim
 from volseg.metrics import Conventions
 from volseg.progress import Progress, ignore_progress
 from volseg.reporting.gallery import CaseView, draw_cases, forget_report, image_on, kept_pictures
-from volseg.reporting.page import REPORT_FILE, Number, Report, Tile, write_report
+from volseg.reporting.page import REPORT_FILE, Number, Report, Tile, counted, write_report
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -170,7 +170,7 @@ def page_of_evaluation(folder: Path) -> Report:
     cases = sorted(set(rows["case_id"]))
     return Report(
         kind="Evaluation",
-        title=f"{len(cases)} cases, {rows['label'].nunique()} labels",
+        title=f"{counted(len(cases), 'case')}, {counted(rows['label'].nunique(), 'label')}",
         tiles=_tiles(summary),
         facts=read_about(folder),
         rows=rows,

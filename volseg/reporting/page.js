@@ -182,6 +182,7 @@ function showCharts() {
     for (const label of LABELS) byId("agreement-label").append(element("option", {}, label));
     byId("agreement-label").addEventListener("change", showAgreement);
   }
+  if (SIZE === "px2") byId("agreement-size").textContent = "Areas";
   byId("agreement-figure").hidden = !DATA.rows.some((row) => typeof row[`reference_${SIZE}`] === "number");
   showBox();
   if (!byId("agreement-figure").hidden) showAgreement();
@@ -317,9 +318,9 @@ function sliceOf(slice) {
     if (slice[kind]) scaled.append(drawn("path", { d: slice[kind], class: `outline ${kind}` }));
   }
   svg.append(scaled);
-  const [left, right, above, below] = slice.letters;
-  const letter = (place, text) => element("span", { class: place }, text);
-  return element("div", { class: "slice" }, svg, letter("left", left), letter("right", right), letter("above", above), letter("below", below), letter("name", slice.name));
+  const places = ["left", "right", "above", "below"].slice(0, slice.letters.length); // pictures have no directions
+  const letters = places.map((place, n) => element("span", { class: place }, slice.letters[n]));
+  return element("div", { class: "slice" }, svg, ...letters, element("span", { class: "name" }, slice.name));
 }
 
 function numbersOf(rows) {

@@ -97,6 +97,11 @@ class Report:
     no_pictures: str = "Nothing was drawn of this case."
 
 
+def counted(count: int, word: str) -> str:
+    """A number and a word: "1 label", "2 labels"."""
+    return f"{count} {word}{'s' * (count != 1)}"
+
+
 def write_report(report: Report, folder: Path) -> Path:
     """Write `report.html`, whole or not at all.
 

@@ -10,15 +10,21 @@ from volseg.image.geometry import Unit
 
 @dataclass(frozen=True)
 class Units:
-    """The ends of the names of columns.
+    """What lengths and sizes are measured in, as the names of columns end.
 
     Attributes:
         length: Of distances.
         size: Of volumes, or of the areas of what is flat.
+        per_ml: So many of that size are what a grid calls a millilitre: a thousand pixels, where it counts pixels.
     """
 
     length: str
     size: str
+    per_ml: int
+
+    def said(self, volume_ml: float) -> str:
+        """A size in words: "2.18 ml", "2180 px2"."""
+        return f"{self.per_ml * volume_ml:.{3 if self.per_ml == 1 else 6}g} {self.size}"
 
     @classmethod
     def of(cls, unit: Unit) -> Units:
@@ -32,6 +38,4 @@ class Units:
         return _PIXELS if named else _MILLIMETRES
 
 
-_MILLIMETRES, _PIXELS = Units("mm", "ml"), Units("px", "px2")
-#: Cubic millimetres in a millilitre: so many pixels are called one where a grid counts pixels.
-PER_ML = 1000
+_MILLIMETRES, _PIXELS = Units("mm", "ml", 1), Units("px", "px2", 1000)
