@@ -35,13 +35,14 @@ def facts_of_config(config: Config) -> Facts:
     """What a person asks first about a training."""
     training = config.training
     sizes = config.preprocessing.spacing_mm
-    spacing = " x ".join("as it is" if size is None else f"{size:g}" for size in sizes)
+    spacing = " x ".join("as it is" if size is None else f"{size:g}" for size in sizes) + " mm"
+    grid = "pixel by pixel" if config.data.unit == "px" else spacing
     limits = {"minutes": training.minutes, "epochs": training.epochs, "target Dice": training.target_dice}
     return (
         ("network", config.network.name),
         ("channels", ", ".join(config.data.channels)),
         ("labels", ", ".join(label.name for label in config.data.output_labels)),
-        ("voxel size", f"{spacing} mm"),
+        ("voxel size", grid),
         ("patches", f"{' x '.join(map(str, config.patches.size))}, {training.batch_size} in a step"),
         ("loss, optimizer", f"{config.loss.name}, {training.optimizer}, learning rate {training.learning_rate:g}"),
         *((name, f"{value:g}") for name, value in limits.items() if value is not None),
