@@ -16,7 +16,7 @@ from PIL import Image
 
 import volseg
 from tests.png import png
-from volseg.cases import find_dataset, find_inputs
+from volseg.cases import find_dataset, find_inputs, read_images, read_reference
 from volseg.config import DicomRules, FileRules
 from volseg.errors import DataError
 from volseg.image.volume import Label
@@ -102,6 +102,72 @@ def test_black_and_white_of_a_palette_is_no_and_yes(tmp_path: Path) -> None:
     picture.save(tmp_path / "a.png")
     np.testing.assert_array_equal(mask(tmp_path / "a.png"), [[0, 1]])
     np.testing.assert_array_equal(mask(tmp_path / "a.png", Label(255, "rim")), [[0, 255]])
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.png", "a.bmp", "a.tif"])
+@pytest.mark.parametrize("mostly", [False, True])
+def test_a_palette_of_black_and_white_is_looked_up(name: str, mostly: bool, tmp_path: Path) -> None:
+    bits = np.full((20, 30), mostly)
+    bits[3:9, 4:12] = not mostly
+    picture = Image.fromarray((bits * 255).astype(np.uint8)).convert("RGB").quantize(2)  # white comes first
+    picture.save(tmp_path / name)
+    np.testing.assert_array_equal(mask(tmp_path / name), bits)
+
+
+def test_a_smoothed_mask_is_no_label_map(tmp_path: Path) -> None:
+    rows, columns = np.mgrid[:40, :40]
+    sharp = (((rows - 20) ** 2 + (columns - 18) ** 2 < 160) * 255).astype(np.uint8)
+    smooth = Image.fromarray(sharp).resize((60, 60), Image.Resampling.BICUBIC)
+    smooth.save(tmp_path / "a.png")
+    for labels in ((), (Label(1, "cell"),)):
+        with pytest.raises(DataError, match="greys between, as of a mask that was smoothed") as caught:
+            mask(tmp_path / "a.png", *labels)
+        assert "data.threshold=0.5" in caught.value.hint
+    halved = read_mask(FileSource(tmp_path / "a.png", rules=FileRules(threshold=0.5)))
+    np.testing.assert_array_equal(halved.array[..., 0].T, np.asarray(smooth) > 127)
+    classes = np.zeros((40, 40), np.uint8)
+    classes[5:10], classes[10:30], classes[30:35] = 85, 255, 170
+    Image.fromarray(classes).save(tmp_path / "b.png")
+    np.testing.assert_array_equal(mask(tmp_path / "b.png"), classes)  # classes in greys
+    np.testing.assert_array_equal(mask(tmp_path / "b.png", *(Label(n, f"l{n}") for n in (85, 170, 255))), classes)
+
+
+def test_what_tifffile_writes_of_booleans_is_said_to_be_turned(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", GREYS > 128)
+    np.testing.assert_array_equal(mask(tmp_path / "a.tif"), GREYS <= 128)
+    assert "0 is white (MINISWHITE): it is turned over" in caplog.text
+
+
+@pytest.mark.parametrize("samples", [2, 4])
+def test_colours_of_other_than_three_samples_are_refused(samples: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    many = RNG.integers(0, 2, (8, 9, samples), dtype=np.uint8)
+    tifffile.imwrite(path, many, photometric="minisblack", planarconfig="contig")
+    rules = FileRules(values="colors")
+    with pytest.raises(DataError, match=f"has {samples} samples in a pixel, colours have 3"):
+        read_mask(FileSource(path, rules=rules), [Label(1, "tumour", color=(255, 0, 0))])
+
+
+def test_deep_colours_are_those_of_bytes(tmp_path: Path) -> None:
+    colors = np.zeros((4, 5, 3), np.uint16)
+    colors[1, 2] = 65535, 0, 257 * 128
+    tifffile.imwrite(tmp_path / "a.tif", colors, photometric="rgb")
+    source = FileSource(tmp_path / "a.tif", rules=FileRules(values="colors"))
+    made = read_mask(source, [Label(1, "tumour", color=(255, 0, 128))])
+    assert made.array[2, 1, 0] == made.array.sum() == 1
+
+
+def test_a_mask_that_states_no_size_lies_on_its_picture(tmp_path: Path) -> None:
+    for folder, array, options in (("images", GREYS, {"dpi": (254, 254)}), ("labels", GREYS > 99, {})):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(array).save(tmp_path / folder / "a.png", **options)
+    found = find_dataset(tmp_path, DicomRules(pixel_mm="stated"))
+    image = read_images(found.cases[0], found.channels)
+    assert image.geometry.spacing_mm[:2] == pytest.approx((0.1, 0.1), rel=1e-3)
+    reference = read_reference(found.cases[0], image, [Label(1, "cell")])
+    assert reference.geometry == image.geometry
 
 
 # TIFF

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from PIL import Image
 from shapely.geometry import shape  # type: ignore[import-untyped]
 
 from volseg.cases import find_dataset, find_inputs, find_references, read_images, read_reference
+from volseg.config import DicomRules
 from volseg.errors import DataError, GeometryError
 from volseg.exporting.outlines import write_coco, write_geojson, write_svg
 from volseg.image.geometry import Geometry
@@ -237,3 +240,108 @@ def test_of_several_files_of_annotations_one_is_to_be_named(tmp_path: Path) -> N
     with pytest.raises(DataError, match=r"several files of annotations: instances_train.json, instances_val.json"):
         find_dataset(tmp_path)
     assert len(find_dataset(one).cases) == 3
+
+
+def broken(root: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    listed = annotated(root, "coco.json", "images")
+    content = json.loads(listed.read_text())
+    change(content)
+    listed.write_text(json.dumps(content))
+    return listed
+
+
+def drawn(content: dict[str, Any], **keys: Any) -> None:
+    content["annotations"][0].update(keys)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda content: drawn(content, image_id=99), "of picture 99, category 7: one is not listed"),
+        (lambda content: drawn(content, category_id=99), "of picture 1, category 99: one is not listed"),
+        (lambda content: content["images"][1].update(id=1), "two of its pictures have one id"),
+        (lambda content: content["images"][1].update(file_name="p1.jpg"), "two of its pictures have one name"),
+        (lambda content: content["categories"][0].update(id=7), "two of its categories have one id"),
+        (lambda content: content.update(images=[]), "lists no pictures"),
+        (lambda content: drawn(content, segmentation={"counts": None, "size": [10, 12]}), "no annotations of COCO"),
+        (lambda content: drawn(content, segmentation={"counts": ["5"], "size": [10, 12]}), "no whole numbers"),
+        (lambda content: drawn(content, segmentation=[[1, 2, 3, 4]]), "a polygon has 2 corners"),
+        (lambda content: drawn(content, segmentation=[[1, 2, 3]]), "an odd number of coordinates"),
+    ],
+)
+def test_annotations_that_say_nothing_sure_are_refused(
+    change: Callable[[dict[str, Any]], None], why: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=why) as caught:
+        find_dataset(broken(tmp_path, change))
+    assert "coco.json" in str(caught.value)
+    assert caught.value.hint
+
+
+def test_ids_may_be_numbers_here_and_text_there(tmp_path: Path) -> None:
+    found = find_dataset(
+        broken(tmp_path, lambda content: [image.update(id=str(image["id"])) for image in content["images"]])
+    )
+    masks = [read_reference(case, read_images(case, found.channels), [Label(1, "nucleus")]) for case in found.cases]
+    assert [int(mask.array.sum()) for mask in masks] == [16, 20, 0]
+
+
+def test_paths_of_annotations_lead_to_pictures_of_the_data_set_alone(tmp_path: Path) -> None:
+    listed = annotated(tmp_path / "data", "annotations/all.json", "images")
+    for name in ("roi", "masks"):
+        (tmp_path / "data" / name).mkdir()
+        Image.new("L", (12, 10), 255).save(tmp_path / "data" / name / "p1.jpg")
+    assert [case.case_id for case in find_dataset(listed, DicomRules(roi="roi")).cases] == ["p1"]
+    assert len(find_dataset(listed).cases) == 2  # p1 lies in images/ and in roi/
+    content = json.loads(listed.read_text())
+    for image in content["images"]:
+        image["file_name"] = f"../images/{image['file_name']}"  # as seen from annotations/
+    listed.write_text(json.dumps(content))
+    assert len(find_dataset(listed).cases) == 3
+
+
+@pytest.mark.parametrize(
+    ("feature", "why"),
+    [
+        ({"geometry": {"type": "Point", "coordinates": [1, 2]}}, "a Point marks no area"),
+        ({"geometry": {"type": "GeometryCollection", "geometries": []}}, "a GeometryCollection marks no area"),
+        ({"geometry": None}, "has no geometry"),
+    ],
+)
+def test_what_marks_no_area_is_refused_by_name(feature: dict[str, Any], why: str, tmp_path: Path) -> None:
+    (tmp_path / "a.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    with pytest.raises(DataError, match=why):
+        outlines_in(tmp_path / "a.geojson")
+
+
+@pytest.mark.parametrize(
+    ("properties", "name"),
+    [
+        ({"classification": "Tumor"}, "Tumor"),
+        ({"classification": {"names": ["Immune cells", "CD3"]}}, "Immune cells: CD3"),
+        ({"classification": {"name": "Stroma"}}, "Stroma"),
+        ({"name": "gland"}, "gland"),
+        ({"classification": None}, "foreground"),
+        (None, "foreground"),
+    ],
+)
+def test_outlines_are_called_as_their_programs_say(
+    properties: dict[str, Any] | None, name: str, tmp_path: Path
+) -> None:
+    square = {"type": "Polygon", "coordinates": [[[0, 0], [4, 0], [4, 4], [0, 4]]]}
+    (tmp_path / "a.geojson").write_text(json.dumps([{"type": "Feature", "properties": properties, "geometry": square}]))
+    assert outlines_in(tmp_path / "a.geojson").names == (name,)
+
+
+def test_outlines_of_another_picture_are_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def square(at: int) -> dict[str, Any]:
+        corners = [[at, 0], [at + 4, 0], [at + 4, 4], [at, 4]]
+        return {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [corners]}}
+
+    grid = Geometry.of_picture(20, 10)
+    (tmp_path / "a.geojson").write_text(json.dumps([square(100), square(200)]))
+    with pytest.raises(GeometryError, match="none of its 2 outlines marks a pixel of the 20x10"):
+        read_mask(outlines_in(tmp_path / "a.geojson"), on=grid)
+    (tmp_path / "b.geojson").write_text(json.dumps([square(2), square(200)]))
+    assert int(read_mask(outlines_in(tmp_path / "b.geojson"), on=grid).array.sum()) == 16
+    assert "outline 2 of 2 marks no pixel" in caplog.text

@@ -81,6 +81,11 @@ def read_region(case: Case, geometry: Geometry) -> NDArray[np.bool_] | None:
     return inside
 
 
+def of_regions(rules: DicomRules) -> DicomRules:
+    """How fields of view are read: they mark where, whatever references hold."""
+    return rules.model_copy(update={"values": "labels", "threshold": None})
+
+
 def _folder(root: Path, name: str) -> Path | None:
     """The folder of fields of view: in the data set, or beside the folder of images that was given."""
     below = root if root.is_dir() else root.parent
@@ -89,5 +94,5 @@ def _folder(root: Path, name: str) -> Path | None:
 
 def _regions_in(folder: Path, rules: DicomRules) -> Mapping[str, Source]:
     """Case id -> field of view; a word that says mask is no part of a name."""
-    found, _ = references_in(discover(folder, rules=rules), folder)
+    found, _ = references_in(discover(folder, rules=of_regions(rules)), folder)
     return {reference_base(name): source for name, source in found.items()} | found

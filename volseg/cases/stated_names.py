@@ -198,7 +198,9 @@ def refuse_unclear_values(cases: Sequence[Case]) -> None:
     names = united(case.reference for case in cases)
     if not names.labels or names.agreed:
         return
-    nameless = [case.case_id for case in cases if not stated_by(case.reference)]
+    # Where nothing is outlined there is nothing to name.
+    unnamed = (case for case in cases if not stated_by(case.reference))
+    nameless = [case.case_id for case in unnamed if not isinstance(case.reference, SegmentsSource)]
     if nameless:
         why = names.clash or "others name segments that have no values"
         raise DataError(

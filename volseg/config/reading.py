@@ -37,7 +37,7 @@ class FileRules(Section):
     pixel_mm: Annotated[float, Field(gt=0)] | Literal["stated"] | None = None
     pages: Pages | None = None
     values: Values = "labels"
-    threshold: Annotated[float, Field(ge=0, lt=1)] | None = None
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = None
 
 
 class ReadingRules(FileRules):

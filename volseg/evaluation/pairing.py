@@ -12,6 +12,7 @@ from types import MappingProxyType
 from volseg.cases import find_references
 from volseg.cases.case_ids import case_id_of, path_name, why_equal
 from volseg.cases.layouts.organ_masks import lone_masks
+from volseg.cases.regions import of_regions
 from volseg.cases.source_names import by_id, names_in
 from volseg.config import NO_RULES, DicomRules
 from volseg.errors import DataError
@@ -89,7 +90,7 @@ def pair_cases(
         remarks.append(f"{len(missing)} references have no prediction and are {what}: {_some(missing)}")
     if extra := set(made) - set(names.values()):
         remarks.append(f"{len(extra)} predictions have no reference and are not scored: {_some(extra)}")
-    regions = {} if within is None else masks_in(within, rules)
+    regions = {} if within is None else masks_in(within, of_regions(rules))
     inside = partners(wanted, regions)
     remarks += longer_names(inside, "references are looked at within")
     shares = probabilities_in(predictions)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,7 +15,7 @@ from volseg.io.shapes import Shape, polygon, run_lengths
 
 #: What such a file holds, whoever wrote it.
 _KEYS = {"images", "annotations", "categories"}
-_HINT = "export the outlines again, as polygons"
+_HINT = "export the annotations again, with outlines"
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,20 +75,35 @@ def _read(path: Path, changed: int) -> Annotations:
 
 
 def _parsed(content: Any) -> Annotations:
-    used = {annotation["category_id"] for annotation in content["annotations"]}
-    names = {each["id"]: str(each["name"]) for each in content["categories"] if each["id"] in used}
+    pictures = _by_id(content["images"], "pictures")
+    categories = _by_id(content["categories"], "categories")
+    used = {str(annotation["category_id"]) for annotation in content["annotations"]}
+    names = {int(number): str(each["name"]) for number, each in categories.items() if number in used}
     free = iter(number for number in range(1, len(names) + 1) if number not in names)
     # A category 0 is none of background, which COCO does not outline.
-    segments = {number: Segment(int(number) or next(free), name) for number, name in names.items()}
-    drawn: defaultdict[Any, dict[Segment, list[Shape]]]
-    drawn = defaultdict(lambda: {segment: [] for segment in segments.values()})
+    segments = {str(number): Segment(number or next(free), name) for number, name in names.items()}
+    drawn: dict[str, dict[Segment, list[Shape]]]
+    drawn = {number: {segment: [] for segment in segments.values()} for number in pictures}
     for annotation in content["annotations"]:
-        shapes = _shapes_of(annotation)
-        drawn[annotation["image_id"]][segments[annotation["category_id"]]] += shapes
-    pictures = {str(each["file_name"]): (_size_of(each), drawn[each["id"]]) for each in content["images"]}
-    if len(pictures) < len(content["images"]):
+        picture, category = str(annotation["image_id"]), str(annotation["category_id"])
+        if picture not in drawn or category not in segments:
+            number = annotation.get("id")
+            raise ValueError(f"annotation {number} is of picture {picture}, category {category}: one is not listed")
+        drawn[picture][segments[category]] += _shapes_of(annotation)
+    named = {str(each["file_name"]): (_size_of(each), drawn[number]) for number, each in pictures.items()}
+    if len(named) < len(pictures):
         raise ValueError("two of its pictures have one name")
-    return Annotations(tuple(segments.values()), pictures)
+    return Annotations(tuple(segments.values()), named)
+
+
+def _by_id(listed: Sequence[Mapping[str, Any]], what: str) -> dict[str, Mapping[str, Any]]:
+    """What a file lists, by the text of its ids: some programs write numbers here and text there."""
+    found = {str(each["id"]): each for each in listed}
+    if len(found) < len(listed):
+        raise ValueError(f"two of its {what} have one id")
+    if not found:
+        raise ValueError(f"it lists no {what}")
+    return found
 
 
 def _shapes_of(annotation: Mapping[str, Any]) -> list[Shape]:
@@ -98,10 +112,12 @@ def _shapes_of(annotation: Mapping[str, Any]) -> list[Shape]:
             return [run_lengths(counts, (int(columns), int(rows)))]
         case [_, *_] as flat:
             return [polygon([_pairs(numbers)]) for numbers in flat]
-    raise ValueError("an annotation is a box without an outline")
+    raise ValueError(f"annotation {annotation.get('id')} is a box without an outline")
 
 
 def _pairs(numbers: Sequence[float]) -> list[tuple[float, float]]:
+    if len(numbers) % 2:
+        raise ValueError("a polygon has an odd number of coordinates")
     return list(zip(numbers[::2], numbers[1::2], strict=True))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,9 @@ from volseg.io.segments import Marked, Segment
 from volseg.io.shapes import Shape, polygon
 from volseg.io.source import SegmentsSource
 
+logger = logging.getLogger(__name__)
+
+_ELSEWHERE = "draw the outlines in this picture, at its size"
 #: How files of outlines are called.
 SUFFIXES: Mapping[str, Literal["geojson", "coco"]] = {".geojson": "geojson", ".coco.json": "coco"}
 
@@ -79,11 +83,19 @@ def _pixels(shapes: Sequence[Shape], geometry: Geometry, name: str) -> NDArray[n
     if slices != 1:
         raise GeometryError(f"{name} is outlined in a picture, not in a volume", hint="give the picture itself")
     marked = np.zeros((columns, rows), np.bool_)
-    for shape in shapes:
+    for number, shape in enumerate(shapes, start=1):
         try:
-            marked |= shape((columns, rows))
+            own = shape((columns, rows))
         except ValueError as error:
-            raise GeometryError(f"{name}: {error}", hint="were they drawn in this picture?") from error
+            raise GeometryError(f"{name}: {error}", hint=_ELSEWHERE) from error
+        if not own.any():
+            logger.warning("%s: outline %d of %d marks no pixel of the picture", name, number, len(shapes))
+        marked |= own
+    if shapes and not marked.any():
+        raise GeometryError(
+            f"{name}: none of its {len(shapes)} outlines marks a pixel of the {columns}x{rows} of the picture",
+            hint=_ELSEWHERE,
+        )
     return marked[..., np.newaxis]
 
 
@@ -98,11 +110,27 @@ def _parsed(content: Any) -> dict[Segment, list[Shape]]:
     stated: dict[str, int] = {}
     for feature in features:
         properties = feature.get("properties") or {}
-        name = str((properties.get("classification") or {}).get("name") or properties.get("name") or "foreground")
+        name = _name_in(properties)
         if isinstance(properties.get("value"), int):
             stated[name] = properties["value"]
-        shape = feature["geometry"]
-        polygons = {"Polygon": lambda one: [one], "MultiPolygon": list}[shape["type"]](shape["coordinates"])
-        by_name.setdefault(name, []).extend(polygon(rings) for rings in polygons)
+        match feature["geometry"]:
+            case {"type": "Polygon", "coordinates": rings}:
+                by_name.setdefault(name, []).append(polygon(rings))
+            case {"type": "MultiPolygon", "coordinates": polygons}:
+                by_name.setdefault(name, []).extend(polygon(rings) for rings in polygons)
+            case {"type": other}:
+                raise ValueError(f"a {other} marks no area")
+            case _:
+                raise ValueError("a feature has no geometry")
     free = iter(number for number in range(1, len(by_name) + len(stated) + 1) if number not in stated.values())
     return {Segment(stated.get(name) or next(free), name): shapes for name, shapes in by_name.items()}
+
+
+def _name_in(properties: Mapping[str, Any]) -> str:
+    """What is outlined, as QuPath says it: by one name, or by the names of a class and of those below it."""
+    match properties.get("classification"):
+        case {"names": [*names]}:
+            return ": ".join(map(str, names))
+        case {"name": str(name)} | str(name) if name:
+            return name
+    return str(properties.get("name") or "foreground")

@@ -15,6 +15,9 @@ from volseg.image.outlines import filled
 Shape = Callable[[tuple[int, int]], NDArray[np.bool_]]
 
 
+_FEWEST_CORNERS = 3
+
+
 def polygon(rings: Any) -> Shape:
     """An area by its outline and its holes.
 
@@ -31,6 +34,8 @@ def _corners(ring: Any) -> NDArray[np.float64]:
     corners = np.asarray(ring, np.float64)
     if corners.ndim != 2 or corners.shape[1] < 2 or not np.isfinite(corners).all():
         raise ValueError("a polygon is no list of x and y")
+    if len(corners) < _FEWEST_CORNERS:
+        raise ValueError(f"a polygon has {len(corners)} corners")
     return corners[:, :2]
 
 
@@ -44,7 +49,12 @@ def run_lengths(counts: str | list[int], drawn_in: tuple[int, int]) -> Shape:
     Args:
         counts: The lengths, or COCO's text of them.
         drawn_in: Columns and rows of the picture.
+
+    Raises:
+        ValueError: If they are neither.
     """
+    if not isinstance(counts, str) and not all(isinstance(count, int) for count in counts):
+        raise ValueError("its runs are no whole numbers")
     return partial(_marked, counts, drawn_in)
 
 

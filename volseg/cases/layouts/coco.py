@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import defaultdict
 from pathlib import Path, PurePosixPath
 
 from volseg.cases.case import Case, Dataset, stem
 from volseg.cases.case_ids import case_id_of, path_name
-from volseg.cases.layouts.folders import is_called_images
+from volseg.cases.layouts.folders import is_called_images, is_called_labels
 from volseg.cases.layouts.names import in_order
 from volseg.config import DicomRules
 from volseg.errors import DataError
@@ -17,6 +18,8 @@ from volseg.io.outlines import outline_suffix, outlines_of
 
 #: Folder of the files of annotations, beside those of the pictures.
 _ANNOTATIONS = "annotations"
+#: What paths begin with that are seen from the folder of the annotations, or from that of a program.
+_UPWARDS = {"..", ".", "/"}
 
 
 def annotations_of(path: Path) -> Path | None:
@@ -53,22 +56,34 @@ def from_coco(file: Path, rules: DicomRules) -> Dataset:
     """
     root = file.parent.parent if file.parent.name == _ANNOTATIONS else file.parent
     by_name: defaultdict[str, list[Path]] = defaultdict(list)
-    for paths in image_files(root).values():
+    for folder, paths in image_files(root).items():
+        if folder.name == rules.roi or is_called_labels(folder):
+            continue
         for path in filter(is_picture, paths):
-            by_name[path.name].append(path)
+            by_name[_composed(path.name)].append(path)
     cases, set_aside, taken = [], [], set()
     for name, reference in outlines_of(file).items():
-        parts = PurePosixPath(name.replace("\\", "/")).parts
-        fitting = [path for path in by_name[parts[-1]] if path.relative_to(root).parts[-len(parts) :] == parts]
+        *folders, last = (part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in _UPWARDS)
+        ending = tuple(map(_composed, (*folders, last)))
+        fitting = [path for path in by_name[ending[-1]] if _parts(path, root)[-len(ending) :] == ending]
         if len(fitting) != 1:
             why = "lies nowhere beside it" if not fitting else f"lies in {len(fitting)} folders beside it"
             set_aside.append(SetAside(file, f"it annotates {name}, which {why}", is_fault=True))
             continue
         taken.add(fitting[0])
-        place = fitting[0].relative_to(root).parent
-        folders = place.parts[is_called_images(root / place.parts[0]) :] if place.parts else ()
-        case_id = case_id_of(path_name([*folders, stem(fitting[0])]))
+        place = fitting[0].relative_to(root).parent.parts
+        inner = place[is_called_images(root / place[0]) :] if place else ()
+        case_id = case_id_of(path_name([*inner, stem(fitting[0])]))
         cases.append(Case(case_id, {"image": FileSource(fitting[0], rules=rules.of_files)}, reference))
     rest = (path for paths in by_name.values() for path in paths if path not in taken)
     set_aside += [SetAside(path, f"{file.name} does not list it") for path in sorted(rest)]
     return Dataset("annotations of COCO", in_order(cases), ("image",), set_aside=tuple(set_aside))
+
+
+def _composed(name: str) -> str:
+    """A name in one form: disks and programs store accents as letters of their own, or not."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _parts(path: Path, root: Path) -> tuple[str, ...]:
+    return tuple(map(_composed, path.relative_to(root).parts))

@@ -6,6 +6,7 @@ import io
 import logging
 import math
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,8 @@ def decode_tiff(file: io.BufferedIOBase, path: Path, pages: Pages | None) -> Pic
             palette = (np.asarray(page.colormap).T >> 8).astype(np.uint8)
         if page.photometric == PHOTOMETRIC.MINISWHITE and np.issubdtype(pixels.dtype, np.unsignedinteger):
             pixels = np.subtract(2**page.bitspersample - 1, pixels)
+            if page.bitspersample == 1:  # tifffile writes booleans so unless it is told otherwise
+                _say_turned(path)
         is_lossy = page.compression in _LOSSY and palette is None
         orientation = page.tags.get(ORIENTATION)
         picture = Picture(pixels, palette, pixel_mm_of(tiff, page), is_lossy)
@@ -73,6 +76,11 @@ def sample_count_of_tiff(file: io.BufferedIOBase, path: Path, pages: Pages | Non
         axes = _named(series, path, pages)
         samples = math.prod(size for axis, size in axes.items() if axis in _SAMPLES)
         return samples - has_transparency(series.keyframe)
+
+
+@cache
+def _say_turned(path: Path) -> None:
+    logger.warning("%s states that 0 is white (MINISWHITE): it is turned over, as viewers show it", path)
 
 
 def has_transparency(page: Any) -> bool:

@@ -16,6 +16,10 @@ from volseg.io.pictures.channels import grid_of_picture, looked_up
 from volseg.io.pictures.decode import Picture, decode
 
 _WHITE = 255
+#: So many classes may be painted in greys from black to white; of more, those between are edges.
+_MOST_CLASSES = 8
+#: Of 16 bits, that a step of a byte is.
+_PER_BYTE = 257
 _SHOWN = 8
 
 
@@ -25,7 +29,7 @@ def read_values(
     """Read a picture that is a label map.
 
     Black and white, 0 and 255 alone, are 0 and 1, unless a label has the value 255. Of a palette the numbers count,
-    unless `rules` says that references hold colours.
+    unless it has no colours but black and white, or `rules` says that references hold colours.
 
     Args:
         path: The file.
@@ -36,8 +40,8 @@ def read_values(
         (columns, rows, slices) in the type of the file, and the grid.
 
     Raises:
-        DataError: If it is damaged, a JPEG, coloured and nothing says what colours mean, or holds a colour that no
-            label has.
+        DataError: If it is damaged, a JPEG, smoothed, coloured and nothing says what colours mean, or holds a colour
+            that no label has.
         GeometryError: If millimetres are asked for that it does not state.
     """
     picture = decode(path, rules.pages)
@@ -46,10 +50,14 @@ def read_values(
             f"{path} is a JPEG, which blurs the values of labels into each other",
             hint="export the mask again as PNG or TIFF; one that was only ever a JPEG must be drawn anew at its edges",
         )
+    if rules.pixel_mm == "stated" and picture.pixel_mm is None:  # it lies on its picture, which states it
+        rules = rules.model_copy(update={"pixel_mm": None})
     grid = grid_of_picture(picture, path, rules)
     if rules.values == "colors":
         return _by_color(picture, path, labels), grid
     pixels = picture.pixels
+    if picture.palette is not None and _is_black_and_white(picture.palette):
+        pixels = looked_up(picture)[:1]  # whose numbers may be in either order
     if len(pixels) > 1 and (pixels == pixels[:1]).all():
         pixels = pixels[:1]
     if len(pixels) > 1:
@@ -57,26 +65,47 @@ def read_values(
             f"{path} is coloured ({_listed(_colors_in(pixels))}), and nothing says what the colours mean",
             hint="--set data.values=colors and data.colors={NAME: [R, G, B], ...}",
         )
-    values = pixels[0]
-    white = _white_of(values)
-    if white and not any(label.value == white for label in labels):
-        values = values // values.dtype.type(white)
-    return values, grid
+    return _without_white(pixels[0], {label.value for label in labels}, path, rules), grid
 
 
-def _white_of(values: NDArray[np.generic]) -> int:
-    """What stands for white where there is black and white alone, of bytes or of all bits of the type; else 0."""
+def _is_black_and_white(palette: NDArray[np.uint8]) -> bool:
+    levels = set(palette.ravel().tolist())
+    return bool((palette == palette[:, :1]).all()) and levels <= {0, _WHITE} and _WHITE in levels
+
+
+def _without_white(values: NDArray[np.generic], known: set[int], path: Path, rules: FileRules) -> NDArray[np.generic]:
+    """Black and white, of bytes or of all bits of the type, as 0 and 1; anything else as it is.
+
+    Raises:
+        DataError: If it is black and white with greys between, which are no labels.
+    """
     white = values.max(initial=0)
     whites = {_WHITE, 256**values.dtype.itemsize - 1} if values.dtype.kind == "u" else {_WHITE}
-    if white not in whites or not bool(((values == 0) | (values == white)).all()):
-        return 0
-    return int(white)
+    if white not in whites or int(white) in known:
+        return values
+    levels, counts = np.unique(values, return_counts=True)
+    found = dict(zip(levels.tolist(), counts.tolist(), strict=True))
+    others = found.keys() - {0, white}
+    if not others:
+        return np.floor_divide(values, white)
+    is_smoothed = found[white] > sum(found[level] for level in others) and 0 in found
+    unknown = not others & known if known else len(others) > _MOST_CLASSES
+    if is_smoothed and unknown and rules.values != "objects":
+        raise DataError(
+            f"{path} is black and white with {len(others)} greys between, as of a mask that was smoothed or resized",
+            hint="--set data.threshold=0.5 takes what is brighter than half; or list its values in data.labels",
+        )
+    return values
 
 
 def _by_color(picture: Picture, path: Path, labels: Sequence[Label]) -> NDArray[np.unsignedinteger]:
     """The values of the labels that have the colours; black is background, unless a label has it."""
     pixels = looked_up(picture) if picture.palette is not None else picture.pixels
     pixels = np.repeat(pixels, 3, axis=0) if len(pixels) == 1 else pixels
+    if len(pixels) != 3:
+        raise DataError(f"{path} has {len(pixels)} samples in a pixel, colours have 3", hint="export it as RGB")
+    if pixels.dtype == np.uint16 and not (pixels % _PER_BYTE).any():
+        pixels = pixels // _PER_BYTE
     table = {(0, 0, 0): 0} | {label.color: label.value for label in labels if label.color}
     if len(table) == 1:
         raise DataError(
