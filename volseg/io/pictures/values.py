@@ -89,7 +89,7 @@ def _without_white(values: NDArray[np.generic], known: set[int], path: Path, rul
     if not others:
         return np.floor_divide(values, white)
     is_smoothed = found[white] > sum(found[level] for level in others) and 0 in found
-    unknown = not others & known if known else len(others) > _MOST_CLASSES
+    unknown = len(others - known) > _MOST_CLASSES or bool(known and not others & known)
     if is_smoothed and unknown and rules.values != "objects":
         raise DataError(
             f"{path} is black and white with {len(others)} greys between, as of a mask that was smoothed or resized",
