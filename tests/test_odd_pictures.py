@@ -20,7 +20,7 @@ from volseg.cases import find_dataset, find_inputs, read_images, read_reference
 from volseg.config import DicomRules, FileRules
 from volseg.errors import DataError
 from volseg.image.volume import Label
-from volseg.io import FileSource, ObjectsSource, read_mask
+from volseg.io import FileSource, ObjectsSource, read_channels, read_mask
 from volseg.io.outlines import outlines_in
 from volseg.io.pictures import read_array
 from volseg.io.pictures.streamed import streamed
@@ -295,6 +295,26 @@ def test_a_threshold_takes_masks_of_no_and_yes_as_they_are(kind: type, tmp_path:
     np.testing.assert_array_equal(read.array[..., 0].T, bits)
 
 
+@pytest.mark.parametrize(
+    ("kind", "brightest", "expected"),
+    [(np.uint8, 1, 1.0), (np.uint8, 255, 1.0), (np.uint16, 255, 1.0), (np.uint16, 65535, 1.0)],
+)
+def test_soft_masks_of_a_folder_have_one_scale(kind: type, brightest: int, expected: float, tmp_path: Path) -> None:
+    for folder in ("made", "references"):
+        (tmp_path / folder).mkdir()
+    likely = np.zeros((20, 24), kind)
+    likely[4:9, 5:12] = brightest
+    faint = np.zeros((20, 24), kind)
+    faint[0, 0] = min(1, brightest // 2)  # alone it would be a mask of one pixel
+    for name, made, wanted in (("a", faint, faint > 9), ("b", likely, likely > 0)):
+        tifffile.imwrite(tmp_path / "made" / f"{name}.tif", made)
+        Image.fromarray(wanted).save(tmp_path / "references" / f"{name}.png")
+    found = volseg.evaluate(tmp_path / "made", tmp_path / "references", threshold=0.5)
+    rows = found.metrics.set_index("case_id")
+    assert rows.loc["b", "dice"] == expected
+    assert rows.loc["a", "status"] == "both_empty"
+
+
 def outlined(path: Path, number: int = 1) -> Path:
     """A square of 4 x 4 pixels, as an annotation of COCO of a category."""
     corners = [2, 2, 6, 2, 6, 6, 2, 6]
@@ -398,3 +418,65 @@ def test_a_list_may_name_folders_of_objects(tmp_path: Path) -> None:
     table.write_text("case_id,image,reference\na,p1/images/p1.png,p1/masks\nb,p2/images/p2.png,p2/masks\n")
     found = find_dataset(table, DicomRules(values="objects"))
     assert all(isinstance(case.reference, ObjectsSource) for case in found.cases)
+
+
+# Colours and evaluation
+
+
+def test_references_in_colours_are_judged(tmp_path: Path) -> None:
+    for folder in ("numbers", "drawn", "references", "roi"):
+        (tmp_path / folder).mkdir()
+    values = np.zeros((20, 24), np.uint8)
+    values[2:9, 3:10], values[11:18, 4:20] = 1, 2
+    table = np.array([[0, 0, 0], [255, 0, 0], [0, 0, 255]], np.uint8)
+    Image.fromarray(values).save(tmp_path / "numbers" / "a.png")
+    for folder in ("drawn", "references"):
+        Image.fromarray(table[values]).save(tmp_path / folder / "a.png")
+    Image.fromarray(np.full((20, 24), 255, np.uint8)).save(tmp_path / "roi" / "a.png")
+    stated = {"data.values": "colors", "data.colors": {"tumour": [255, 0, 0], "stroma": [0, 0, 255]}}
+    for made in ("numbers", "drawn"):
+        found = volseg.evaluate(tmp_path / made, tmp_path / "references", changes=stated, within=tmp_path / "roi")
+        assert found.metrics.set_index("label")["dice"].to_dict() == {"tumour": 1.0, "stroma": 1.0}
+
+
+def test_values_of_references_may_be_named(tmp_path: Path) -> None:
+    for folder in ("made", "references"):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(OBJECTS).save(tmp_path / folder / "a.png")
+    stated = {"data.labels": {"one": 1, "two": 2, "three": 3}}
+    found = volseg.evaluate(tmp_path / "made", tmp_path / "references", changes=stated)
+    assert found.metrics["label"].tolist() == ["one", "two", "three"]
+
+
+def test_a_picture_of_more_channels_than_wanted_is_refused(tmp_path: Path) -> None:
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        RNG.integers(0, 256, (5, 20, 30), dtype=np.uint8),
+        photometric="minisblack",
+        metadata={"axes": "CYX"},
+    )
+    with pytest.raises(DataError, match="has 5 channels, of which 3 are wanted"):
+        read_channels([FileSource(tmp_path / "a.tif", frame=frame) for frame in range(3)])
+    assert len(read_channels([FileSource(tmp_path / "a.tif", frame=frame) for frame in range(5)])) == 5
+
+
+def test_colours_in_one_file_are_the_channels_that_nnunet_names(tmp_path: Path) -> None:
+    for folder in ("imagesTr", "labelsTr"):
+        (tmp_path / folder).mkdir()
+    for name in ("a", "b"):
+        Image.fromarray(COLORS).save(tmp_path / "imagesTr" / f"{name}_0000.png")
+        Image.fromarray((GREYS > 99).astype(np.uint8)).save(tmp_path / "labelsTr" / f"{name}.png")
+    (tmp_path / "dataset.json").write_text(
+        json.dumps(
+            {
+                "channel_names": {"0": "R", "1": "G", "2": "B"},
+                "labels": {"background": 0, "cell": 1},
+                "numTraining": 2,
+                "file_ending": ".png",
+            }
+        )
+    )
+    found = find_dataset(tmp_path)
+    assert found.channels == ("r", "g", "b")
+    image = read_images(found.cases[0], found.channels)
+    np.testing.assert_array_equal(image.array[..., 0].transpose(2, 1, 0), COLORS)

@@ -261,11 +261,16 @@ def _read_channels(case: Case, channels: Sequence[str]) -> list[Volume]:
         beside = [each for name, each in zip(channels, limits, strict=True) if case.images[name].place == source.place]
         # Of a picture one colour may be the same everywhere.
         if low == high and (not is_picture(source.place) or all(least == most for least, most in beside)):
-            raise DataError(
-                f"case {case.case_id}: {source} is empty: it has the same value everywhere ({low:g})",
-                hint="is it the right file? export it again",
-            )
+            raise nothing_to_see(case.case_id, source, low)
     return volumes
+
+
+def nothing_to_see(case_id: str, source: Source, value: float) -> DataError:
+    """Says that an image is the same everywhere."""
+    return DataError(
+        f"case {case_id}: {source} is empty: it has the same value everywhere ({value:g})",
+        hint="is it the right file? export it again",
+    )
 
 
 def _limits(case: Case, channel: str, volume: Volume) -> tuple[float, float]:

@@ -30,7 +30,9 @@ class FileRules(Section):
         values: What references hold: numbers of `labels`; numbers of `objects`, which all are of the one label there
             is; or `colors`, those of data.colors.
         threshold: Above which a voxel has the one label, in files that say how likely that is, from 0 to 1 or in whole
-            steps up to the most that their type holds.
+            steps up to `certain`.
+        certain: The whole number that says so for sure. Left out, it is the most that the type of a file holds, and 1
+            where a file holds 0 and 1 alone; `volseg evaluate --threshold` finds one for all of its masks.
     """
 
     geometry: GeometryChoice | None = None
@@ -38,6 +40,7 @@ class FileRules(Section):
     pages: Pages | None = None
     values: Values = "labels"
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+    certain: Literal[1, 255, 65535] | None = None
 
 
 class ReadingRules(FileRules):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from volseg.about import ABOUT_FILE
 from volseg.cases.content import refuse_images
-from volseg.config import NO_RULES, DicomRules
+from volseg.config import NO_RULES, DicomRules, PartialData
 from volseg.evaluation.evaluate import (
     METRICS_FILE,
     STATISTICS_FILE,
@@ -21,6 +21,7 @@ from volseg.evaluation.evaluate import (
 from volseg.evaluation.labels import scored_labels
 from volseg.evaluation.pairing import pair_cases
 from volseg.image.geometry import Unit
+from volseg.image.volume import Label
 from volseg.io import FileSource, MasksSource, ObjectsSource, SegmentsSource, Source, is_picture
 from volseg.io.labels import LABELS_FILE, read_others
 from volseg.io.written import Inputs, claim
@@ -92,6 +93,7 @@ def evaluate_folder(
         within=options.within,
         threshold=options.threshold,
     )
+    pairing = replace(pairing, pairs=_named(pairing.pairs, options.rules))
     refuse_images([pair.reference for pair in pairing.pairs], references, "references")
     if options.threshold is None:
         made = [pair.prediction for pair in pairing.pairs if pair.prediction is not None]
@@ -116,6 +118,22 @@ def evaluate_folder(
     )
     evaluation = evaluate(scored.pairs, settings, output, progress)
     return replace(evaluation, remarks=(*pairing.remarks, *scored.remarks)), scored.pairs, settings
+
+
+def _named(pairs: tuple[CasePair, ...], rules: DicomRules) -> tuple[CasePair, ...]:
+    """References that state no names mean what the caller says of their values or colours."""
+    if not isinstance(rules, PartialData):
+        return pairs
+    values = rules.labels or {name: value for value, name in enumerate(rules.colors, start=1)}
+    labels = tuple(Label(value, name, rules.colors.get(name)) for name, value in values.items() if value)
+    if not labels:
+        return pairs
+    return tuple(
+        replace(pair, reference=replace(pair.reference, labels=labels))
+        if isinstance(pair.reference, FileSource) and not pair.reference.labels
+        else pair
+        for pair in pairs
+    )
 
 
 def _unit_of(pairs: Sequence[CasePair]) -> Unit:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
@@ -17,9 +17,11 @@ from volseg.cases.source_names import by_id, names_in
 from volseg.config import NO_RULES, DicomRules
 from volseg.errors import DataError
 from volseg.evaluation import CasePair
-from volseg.io import Source, discover
+from volseg.io import FileSource, Source, discover, is_picture
 from volseg.io.earlier import is_batch_table
 from volseg.io.files import without_root
+from volseg.io.images import read_file
+from volseg.io.pictures import holds_colors
 from volseg.prediction.cases_csv import CASES_FILE, PROBABILITIES, segmented_cases
 
 _ENDING = f"{PROBABILITIES}.nii.gz"
@@ -69,6 +71,10 @@ def pair_cases(
     """
     wanted = find_references(references, rules)
     made = masks_in(predictions, rules.model_copy(update={"threshold": threshold}))
+    if threshold is not None and rules.certain is None:
+        made = _on_one_scale(made)
+    if rules.values == "colors":
+        made = {case_id: _in_numbers(source) for case_id, source in made.items()}
     lay: dict[str, str] = {}
     if is_batch_table(predictions / CASES_FILE):  # a mask that it does not tell of belongs to no case
         lay = {case_id: origin.source for case_id, origin in segmented_cases(predictions / CASES_FILE).items()}
@@ -105,6 +111,35 @@ def pair_cases(
         for case_id in sorted(wanted)
     )
     return Pairing(tuple(pair for pair in pairs if pair.prediction or not only_predicted), tuple(remarks))
+
+
+def _on_one_scale(made: Mapping[str, Source]) -> dict[str, Source]:
+    """Soft masks, whose whole numbers go up to what the brightest of them says: 1, 255 or 65535."""
+    most = 1
+    for source in made.values():
+        if not isinstance(source, FileSource):
+            continue
+        try:
+            array, _ = read_file(source)
+        except DataError:  # it fails by name when it is scored
+            continue
+        if array.dtype.kind == "u" and array.max(initial=0) > most:
+            most = 255 if array.max() <= 255 else 65535
+        if most >= 256 ** min(array.dtype.itemsize, 2) - 1:  # no file of the type could say more
+            break
+    return {
+        case_id: replace(source, rules=source.rules.model_copy(update={"certain": most}))
+        if isinstance(source, FileSource)
+        else source
+        for case_id, source in made.items()
+    }
+
+
+def _in_numbers(source: Source) -> Source:
+    """A mask as most programs write it, by numbers, with a palette or without; one that has only colours keeps them."""
+    if not isinstance(source, FileSource) or not is_picture(source.path) or holds_colors(source.path):
+        return source
+    return replace(source, rules=source.rules.model_copy(update={"values": "labels"}))
 
 
 def masks_in(folder: Path, rules: DicomRules = NO_RULES) -> dict[str, Source]:

@@ -95,9 +95,20 @@ def read_channels(sources: Sequence[Source]) -> list[Volume]:
         key = source.path, source.rules
         files[key] = files.get(key) or read_file(source)
         array, geometry = frame_in(source, *files[key])
+        _check_all_are_seen(source, len(files[key][0]), sources)
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, as if the file had it so
             volumes.append(Volume(np.asarray(array, dtype=np.float32)[np.newaxis], geometry))
     return volumes
+
+
+def _check_all_are_seen(source: FileSource, count: int, sources: Sequence[Source]) -> None:
+    """Refuse a picture of more channels than are asked for: which of them are meant, nobody said."""
+    asked = sum(isinstance(other, FileSource) and other.path == source.path for other in sources)
+    if source.frame is not None and is_picture(source.path) and 1 < asked < count:
+        raise DataError(
+            f"{source.path} has {count} channels, of which {asked} are wanted",
+            hint="keep those that the others have, too",
+        )
 
 
 def read_shown(source: Source) -> Volume:

@@ -58,7 +58,9 @@ def read_mask(source: Source, labels: Sequence[Label] = (), on: Geometry | None 
             volume = read_volume(source)
             array, geometry = volume.array[0], volume.geometry
         case FileSource():
-            values, geometry = _read_values(source, labels)
+            # Colours that the source states itself are its own; those of labels are of any.
+            own = any(label.color for label in source.labels)
+            values, geometry = _read_values(source, source.labels if own else labels)
             if source.rules.values == "objects" or source.rules.threshold is not None:
                 values = _as_one_label(values, source, labels)
             if source.labels:
@@ -153,16 +155,16 @@ def _read_values(source: FileSource, labels: Sequence[Label]) -> tuple[NDArray[n
 
 
 def _shares(array: NDArray[np.generic], source: FileSource) -> NDArray[np.floating]:
-    """How likely something is, from 0 to 1: as it is stored, or in whole steps up to the most that the type holds.
-
-    Whole numbers of 0 and 1 alone are a mask, and stay as they are.
+    """How likely something is, from 0 to 1: as it is stored, or in whole steps.
 
     Raises:
         DataError: If a value is neither.
     """
     if np.issubdtype(array.dtype, np.unsignedinteger):
-        most = 1 if array.max(initial=0) <= 1 else np.iinfo(array.dtype).max  # type: ignore[type-var]  # an integer
-        return np.asarray(array, np.float32) / most
+        brightest = int(array.max(initial=0))
+        most = source.rules.certain or (1 if brightest <= 1 else np.iinfo(array.dtype).max)  # type: ignore[type-var]
+        if brightest <= most:
+            return np.asarray(array, np.float32) / most
     shares = np.asarray(array, np.float32)
     if not (shares.min() >= -_ROUNDING and shares.max() <= 1 + _ROUNDING):
         raise DataError(

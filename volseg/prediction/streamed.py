@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from volseg.cases import Case, read_region
+from volseg.cases.case import nothing_to_see
 from volseg.config import Config, Normalization
 from volseg.image.box import Box
 from volseg.image.geometry import AxisOrder
@@ -84,7 +85,7 @@ def prepare_streamed(
         None of what is no such picture, is not that large, or must be seen as a whole.
 
     Raises:
-        DataError: If the picture is damaged.
+        DataError: If the picture is damaged, or the same everywhere.
         GeometryError: If its field of view lies on another grid.
     """
     picture = _large_picture(case, most_gb)
@@ -96,6 +97,8 @@ def prepare_streamed(
         return None
     from volseg.transforms import network_order, network_resampling, of_whole_numbers
 
+    if all(histogram.low == histogram.high for histogram in picture.histograms):
+        raise nothing_to_see(case.case_id, next(iter(case.images.values())), picture.histograms[0].low)
     histograms = (picture.histograms * len(config.data.channels))[: len(config.data.channels)]
     if picture.channels not in (1, len(config.data.channels)):
         return None

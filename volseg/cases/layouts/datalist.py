@@ -13,7 +13,7 @@ from typing import Any
 from volseg.cases.case import Case, Dataset, stem
 from volseg.cases.case_ids import case_id_of, path_name
 from volseg.cases.dataset_json import read_dataset_json, stated_channels, stated_labels, states_channels
-from volseg.cases.layouts.channels import as_channels
+from volseg.cases.layouts.channels import as_channels, as_the_model_sees
 from volseg.cases.layouts.equal_names import from_equal_names
 from volseg.cases.layouts.folders import image_and_label_folders, is_called_images
 from volseg.cases.layouts.names import ENTRIES, HINT
@@ -112,6 +112,8 @@ def from_dataset_json(root: Path, rules: DicomRules, progress: Progress) -> Data
             hint=f"add them, or a list: {ENTRIES}",
         )
     paired = from_equal_names(*folders, rules, progress, channels)
+    if len(paired.channels) == 1:  # a picture holds all of its colours
+        paired = as_the_model_sees(paired, channels)
     if paired.cases and len(paired.channels) != len(channels) and states_channels(description):
         raise DataError(
             f"{root}: the files in {folders[0].name}/ are numbered as {len(paired.channels)} channels, "

@@ -68,6 +68,16 @@ def read_values(
     return _without_white(pixels[0], {label.value for label in labels}, path, rules), grid
 
 
+def holds_colors(path: Path) -> bool:
+    """Whether pixels are colours themselves, and neither grey nor numbers of a palette.
+
+    Raises:
+        DataError: If it is damaged.
+    """
+    picture = decode(path)
+    return picture.palette is None and len(picture.pixels) == 3 and bool((picture.pixels != picture.pixels[:1]).any())
+
+
 def _is_black_and_white(palette: NDArray[np.uint8]) -> bool:
     levels = set(palette.ravel().tolist())
     return bool((palette == palette[:, :1]).all()) and levels <= {0, _WHITE} and _WHITE in levels
