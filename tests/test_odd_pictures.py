@@ -480,3 +480,20 @@ def test_colours_in_one_file_are_the_channels_that_nnunet_names(tmp_path: Path) 
     assert found.channels == ("r", "g", "b")
     image = read_images(found.cases[0], found.channels)
     np.testing.assert_array_equal(image.array[..., 0].transpose(2, 1, 0), COLORS)
+
+
+def test_further_masks_beside_the_first_are_no_images(tmp_path: Path) -> None:
+    """As of BUSI, ultrasound of the breast: benign (3)_mask_1 is the second lesion of benign (3)."""
+    for name in ("benign (1)", "benign (2)", "benign (3)"):
+        Image.fromarray(GREYS).save(tmp_path / f"{name}.png")
+        Image.fromarray((GREYS > 200).astype(np.uint8) * 255).save(tmp_path / f"{name}_mask.png")
+    Image.fromarray((GREYS < 30).astype(np.uint8) * 255).save(tmp_path / "benign (3)_mask_1.png")
+    found = find_dataset(tmp_path)
+    assert len(found.cases) == 2
+    assert [item.reason for item in found.set_aside if "keep one" in item.reason]
+    united = find_dataset(tmp_path, DicomRules(values="objects"))
+    assert len(united.cases) == 3
+    assert isinstance(united.cases[2].reference, ObjectsSource)
+    both = read_mask(united.cases[2].reference, [Label(1, "lesion")]).array[..., 0].T
+    np.testing.assert_array_equal(both, (GREYS > 200) | (GREYS < 30))
+    assert len(find_inputs(tmp_path, ("image",)).cases) == 3

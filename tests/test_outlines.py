@@ -242,6 +242,15 @@ def test_of_several_files_of_annotations_one_is_to_be_named(tmp_path: Path) -> N
     assert len(find_dataset(one).cases) == 3
 
 
+def test_of_a_divided_data_set_a_part_is_to_be_named(tmp_path: Path) -> None:
+    for part in ("train", "valid"):
+        annotated(tmp_path, f"{part}/_annotations.coco.json", part)
+    with pytest.raises(DataError, match="is divided into train, valid") as caught:
+        find_dataset(tmp_path)
+    assert str(tmp_path / "train") in caught.value.hint
+    assert len(find_dataset(tmp_path / "train").cases) == 3
+
+
 def broken(root: Path, change: Callable[[dict[str, Any]], None]) -> Path:
     listed = annotated(root, "coco.json", "images")
     content = json.loads(listed.read_text())
@@ -345,3 +354,19 @@ def test_outlines_of_another_picture_are_refused(tmp_path: Path, caplog: pytest.
     (tmp_path / "b.geojson").write_text(json.dumps([square(2), square(200)]))
     assert int(read_mask(outlines_in(tmp_path / "b.geojson"), on=grid).array.sum()) == 16
     assert "outline 2 of 2 marks no pixel" in caplog.text
+
+
+@pytest.mark.parametrize("suffix", [".geojson", ".coco.json"])
+def test_outlines_beside_their_pictures_are_references(suffix: str, tmp_path: Path) -> None:
+    for name in ("p1", "p2"):
+        Image.linear_gradient("L").resize((12, 10)).save(tmp_path / f"{name}.png")
+        values = np.zeros((12, 10), np.uint8)
+        values[2:6, 3:7] = 1
+        if suffix == ".geojson":
+            write_geojson(mask_of(values), tmp_path / f"{name}{suffix}")
+        else:
+            write_coco(mask_of(values), f"{name}.png", tmp_path / f"{name}{suffix}")
+    found = find_dataset(tmp_path)
+    assert [case.case_id for case in found.cases] == ["p1", "p2"]
+    image = read_images(found.cases[0], found.channels)
+    assert int(read_reference(found.cases[0], image, [Label(1, "cell")]).array.sum()) == 16

@@ -27,7 +27,7 @@ from volseg.cases.layouts.channels import (
 from volseg.cases.layouts.coco import from_coco
 from volseg.cases.layouts.datalist import inputs_of_datalist, is_datalist, lists_channels
 from volseg.cases.layouts.folders import has_usual_folders, image_and_label_folders, is_called_images
-from volseg.cases.layouts.names import says_reference
+from volseg.cases.layouts.names import further_references, says_reference
 from volseg.cases.layouts.object_masks import object_folders, with_objects
 from volseg.cases.layouts.organ_masks import mask_folders
 from volseg.cases.manifest import from_manifest, is_manifest
@@ -225,7 +225,8 @@ def _case_id(name: str, images: Mapping[str, Source], naming: CaseNaming) -> str
 
 def _masks_among(sources: Sequence[Source], root: Path) -> dict[Source, str]:
     """What is a mask by its name or its folder, and why that is no image."""
-    reasons = {source: MASK_BY_NAME for source in sources if says_reference(source.place)}
+    further = further_references(source.place for source in sources)
+    reasons = {s: MASK_BY_NAME for s in sources if says_reference(s.place) or s.place in further}
     if is_bids(root):
         reasons |= {source: why for source in sources if (why := why_no_image(source.place, root))}
     folders = mask_folders(image_files(root), root)

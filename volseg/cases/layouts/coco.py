@@ -31,6 +31,12 @@ def annotations_of(path: Path) -> Path | None:
     if not path.is_dir():
         return path if holds_annotations(path) else None
     files = [file for folder in (path, path / _ANNOTATIONS) for file in sorted(folder.glob("[!.]*.json"))]
+    parts = sorted(path.glob("[!.]*/_annotations.coco.json"))  # as Roboflow divides a data set
+    if not files and parts:
+        raise DataError(
+            f"{path} is divided into {', '.join(file.parent.name for file in parts)}",
+            hint=f"give one of them as the data set: {parts[0].parent}",
+        )
     if not files or not any(map(is_picture, path.rglob("*"))):
         return None
     of_one = {stem(file) for paths in image_files(path).values() for file in paths}

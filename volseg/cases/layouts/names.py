@@ -22,6 +22,7 @@ ENTRIES = (
     'each entry of "training" needs the keys image and label: '
     '{"training": [{"image": "scan.nii.gz", "label": "mask.nii.gz"}]}, with paths relative to the list, or absolute'
 )
+_NUMBERED = re.compile(r"(.+)[-_. ]\d{1,3}")
 #: Of several references of one case.
 KEEP_ONE = "keep one, or say in a manifest which is meant (a CSV of case_id,image,reference)"
 
@@ -55,6 +56,14 @@ def references_in(discovery: Discovery, root: Path) -> tuple[dict[str, Source], 
 def says_reference(path: Path) -> bool:
     """Whether the name of a file or folder says that it is a reference, as `p1_seg.nii.gz` and `p1.seg.nrrd` do."""
     return is_of_slicer(path) or names_a_reference(stem(path))
+
+
+def further_references(paths: Iterable[Path]) -> dict[Path, Path]:
+    """References that are one more of their image, `p1_mask_1.png` beside `p1_mask.png` -> the first of them."""
+    known = {(path.parent, stem(path)): path for path in paths}
+    numbered = {path: _NUMBERED.fullmatch(name) for (_, name), path in known.items()}
+    firsts = {path: known.get((path.parent, found[1])) for path, found in numbered.items() if found}
+    return {path: first for path, first in firsts.items() if first is not None and says_reference(first)}
 
 
 def is_of_slicer(path: Path) -> bool:

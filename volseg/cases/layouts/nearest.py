@@ -100,7 +100,7 @@ def _tree(root: Path, dataset: Dataset) -> str:
 def _pair(root: Path, images: Sequence[Path], masks: Sequence[Path]) -> str:
     """An image and one label map for it, where images lie now."""
     folders = [path for path in root.iterdir() if path.is_dir()]
-    image = min(images, key=lambda path: (path.parent != root, path))
+    image = min(images, key=lambda path: (path.parent != root, not is_called_images(path.parent), path))
     suffix = image_suffix(masks[0] if masks else image)
     if image.parent == root and any(mask.parent == root for mask in masks):
         return f"{image.name} and {stem(image)}_seg{suffix} side by side"
@@ -108,6 +108,8 @@ def _pair(root: Path, images: Sequence[Path], masks: Sequence[Path]) -> str:
         called = image_and_label_folders(root)
         place, reference = (folder.name for folder in called) if called else ("images", "labels")
         return f"{place}/{image.name} and {reference}/{stem(image)}{suffix}"
+    if sum(path.parent == image.parent for path in images) > 1:
+        return f"images/{image.name} and labels/{stem(image)}{suffix}"
     case = image.relative_to(root).parts[0]
     return f"{case}/{image.name} and {case}/seg{suffix}, a folder per case"
 

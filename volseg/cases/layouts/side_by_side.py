@@ -8,11 +8,12 @@ from pathlib import Path
 
 from volseg.cases.case import Case, Dataset, stem
 from volseg.cases.case_ids import case_id_of, path_name
-from volseg.cases.layouts.names import KEEP_ONE, base_of, in_order, other_names, says_reference
+from volseg.cases.layouts.names import KEEP_ONE, base_of, further_references, in_order, other_names, says_reference
 from volseg.cases.layouts.stems import match_stems
 from volseg.cases.source_names import name_of
 from volseg.config import DicomRules
-from volseg.io import SegmentsSource, SetAside, Source, discover
+from volseg.io import FileSource, ObjectsSource, SegmentsSource, SetAside, Source, discover, is_picture
+from volseg.io.outlines import SUFFIXES
 from volseg.io.own_results import without_batches
 from volseg.progress import Progress
 
@@ -26,9 +27,14 @@ def count_pairs(files: Mapping[Path, list[Path]], root: Path) -> int:
     """
     total = 0
     for folder, paths in files.items():
-        pairs = len(paired_bases(paths))
+        pairs = len(paired_bases(paths)) + sum(map(_is_outlined, paths))
         total += pairs if pairs > 1 or folder == root else 0
     return total
+
+
+def _is_outlined(path: Path) -> bool:
+    """Whether outlines lie beside a picture, called as it is."""
+    return is_picture(path) and any(path.with_name(f"{stem(path)}{suffix}").is_file() for suffix in SUFFIXES)
 
 
 def paired_bases(paths: Iterable[Path]) -> set[str]:
@@ -45,12 +51,16 @@ def from_side_by_side(root: Path, rules: DicomRules, progress: Progress) -> Data
     set_aside = list(discovery.set_aside)
     images: dict[str, Source] = {}
     references: defaultdict[str, list[Source]] = defaultdict(list)
+    further = further_references(source.place for source in discovery.sources)
     for source in (*discovery.sources, *discovery.segments):
         name = name_of(source, root)
-        if isinstance(source, SegmentsSource) or says_reference(source.place):
-            references["/".join([*name.split("/")[:-1], path_name([base_of(source.place)])])].append(source)
+        if isinstance(source, SegmentsSource) or says_reference(source.place) or source.place in further:
+            base = base_of(further.get(source.place, source.place))
+            references["/".join([*name.split("/")[:-1], path_name([base])])].append(source)
         else:
             images[f"{name}/{source}" if name in images else name] = source  # a second one of its name has no partner
+    if rules.values == "objects":
+        references.update({base: [_as_objects(sources)] for base, sources in references.items() if len(sources) > 1})
     stems = match_stems(images, references)
     for base in [base for base, sources in references.items() if len(sources) > 1]:
         reason = f"{len(references[base])} references are called {base}: {KEEP_ONE}"
@@ -76,6 +86,11 @@ def from_side_by_side(root: Path, rules: DicomRules, progress: Progress) -> Data
         set_aside=(*set_aside, *lone),
         remarks=other_names(cases),
     )
+
+
+def _as_objects(sources: list[Source]) -> Source:
+    paths = tuple(sorted(source.place for source in sources))
+    return ObjectsSource(paths[0].parent, paths, next(one.rules for one in sources if isinstance(one, FileSource)))
 
 
 def _name(base: str, images: Mapping[str, Source], root: Path) -> str:
