@@ -25,13 +25,14 @@ def _check_supervision(supervised: int, strides: int) -> None:
         )
 
 
-class NeighborsConfig(Section):
+class AnyNetwork(Section):
     """What every network can be told.
 
     Attributes:
         neighbors: How many slices on either side of each a network of planes sees beside it, as further channels.
     """
 
+    name: str
     neighbors: Annotated[int, Field(ge=0, le=8)] = 0
 
     def inputs(self, channels: int) -> int:
@@ -39,14 +40,13 @@ class NeighborsConfig(Section):
         return channels * (2 * self.neighbors + 1)
 
 
-class DimensionalConfig(NeighborsConfig):
+class DimensionalConfig(AnyNetwork):
     """A network that there is for volumes and for planes.
 
     Attributes:
         dimensions: 3, or 2 of one that sees each plane of the second and the third axis by itself.
     """
 
-    name: str
     dimensions: Literal[2, 3] = 3
 
     def over_planes(self, sizes: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -94,7 +94,7 @@ class VNet(DimensionalConfig):
     dropout: Fraction = 0.0
 
 
-class LevelsConfig(NeighborsConfig):
+class LevelsConfig(AnyNetwork):
     """A U-Net that is described level by level, from the finest.
 
     Attributes:
