@@ -41,8 +41,23 @@ def test_a_longer_name_belongs_to_the_only_one_it_begins_with_and_is_told(folder
     """Masks are called by the path of an image, references by the patient."""
     pairing = folders(["p1_dicom", "p2_dicom", "p3"], ["p1", "p2", "p3"])
     assert partners(pairing) == {"p1": "p1_dicom.nii.gz", "p2": "p2_dicom.nii.gz", "p3": "p3.nii.gz"}
-    told = "2 references are compared with a longer name: p1 with p1_dicom, p2 with p2_dicom"
+    told = "2 references are compared with another name: p1 with p1_dicom, p2 with p2_dicom"
     assert pairing.remarks == (told,)
+
+
+def test_a_word_that_says_reference_is_no_part_of_a_name(folders) -> None:
+    pairing = folders(["p1", "p2_ct", "p3", "p3_seg"], ["p1_mask", "p2_manual1", "p3_seg"])
+    assert partners(pairing) == {
+        "p1_mask": "p1.nii.gz",
+        "p2_manual1": "p2_ct.nii.gz",
+        "p3_seg": "p3_seg.nii.gz",
+    }
+    assert "2 references are compared with another name: p1_mask with p1, p2_manual1 with p2_ct" in pairing.remarks
+
+
+def test_of_two_references_that_are_about_one_name_none_is_chosen(folders) -> None:
+    pairing = folders(["p1", "p2"], ["p1_seg", "p1_mask", "p2"])
+    assert partners(pairing) == {"p1_seg": None, "p1_mask": None, "p2": "p2.nii.gz"}
 
 
 def test_a_longer_name_that_may_mean_two_means_none(folders) -> None:
@@ -78,11 +93,11 @@ def test_regions_and_images_may_have_longer_names_and_it_is_told(folders, tmp_pa
         write_mask(make_case(0)[1], tmp_path / "regions" / f"{name}.nii.gz")
     pairing = pair_cases(tmp_path / "masks", tmp_path / "references", only_predicted=False, within=tmp_path / "regions")
     assert [pair.within and pair.within.place.name for pair in pairing.pairs] == ["p1_lung.nii.gz", None]
-    told = "1 references are looked at within a longer name: p1 with p1_lung"
+    told = "1 references are looked at within another name: p1 with p1_lung"
     assert pairing.remarks == (told,)
     images, remarks = images_of(pairing.pairs, masks_in(tmp_path / "regions"))
     assert list(images) == ["p1"]
-    assert remarks == ["1 references are drawn on a longer name: p1 with p1_lung"]
+    assert remarks == ["1 references are drawn on another name: p1 with p1_lung"]
 
 
 def test_probabilities_are_found_by_the_name_of_their_mask(folders, tmp_path: Path) -> None:

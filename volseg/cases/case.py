@@ -32,8 +32,9 @@ from volseg.io import (
 logger = logging.getLogger(__name__)
 
 _REFERENCE_NAME = re.compile(
-    r"((?P<base>.*)[-_. ])?"
-    r"(labels?|labelmaps?|seg|segmentations?|masks?|reference|ground[-_]?truth|gt|msk|dseg|probseg|probabilities)"
+    r"((?P<base>.*?)[-_. ])?"
+    r"(labels?|labelmaps?|seg|segmentations?|masks?|reference|ground[-_]?truth|gt|annotations?|anno|manual\d?|msk|dseg"
+    r"|probseg|probabilities)"
     r"([-_. ]?(manual|final|auto))?",
     re.IGNORECASE,
 )

@@ -48,7 +48,7 @@ def find_references(
     """
     if is_manifest(path):
         cases = with_stated_names(from_manifest(path, rules), path.parent).cases
-    elif is_dataset(path) or is_datalist(path) or with_objects(path, rules) or annotations_of(path):
+    elif is_dataset(path, rules) or annotations_of(path):
         cases = _all_cases(path, rules, progress)
     else:
         discovery = without_batches(discover(path, progress, rules=rules), path)
@@ -81,7 +81,7 @@ def find_images(path: Path, rules: DicomRules = NO_RULES, progress: Progress = i
     """
     if is_manifest(path):
         cases = from_manifest(path, rules).cases
-    elif is_dataset(path) or is_datalist(path) or with_objects(path, rules) or annotations_of(path):
+    elif is_dataset(path, rules) or annotations_of(path):
         cases = find_dataset(path, rules, progress).cases
     else:
         cases = find_inputs(path, ("image",), rules, progress).cases
@@ -98,10 +98,12 @@ def is_list(path: Path) -> bool:
     return is_manifest(path) or is_datalist(path)
 
 
-def is_dataset(path: Path) -> bool:
-    """Whether a folder says by its names that it holds images and references."""
+def is_dataset(path: Path, rules: DicomRules = NO_RULES) -> bool:
+    """Whether a path holds images and references, as its names or the rules say."""
     if not path.is_dir():
-        return False
+        return is_datalist(path)
+    if rules.images or with_objects(path, rules):
+        return True
     names = {entry.name: entry.is_dir() for entry in path.iterdir()}
     described = "dataset.json" in names and any(names.values())  # nnU-Net puts one among its masks, too
     stated = described or not names.keys().isdisjoint({"labels", "labelsTr"})

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from volseg.config.reading import ReadingRules
-from volseg.config.section import Section
+from volseg.config.section import ContradictionError, Section
 from volseg.errors import ConfigError
 from volseg.image.terminology import Code, Structure, lookup
 
@@ -23,7 +23,17 @@ def _pattern(text: str) -> str:
     return text
 
 
+def _path_pattern(text: str) -> str:
+    if text.startswith("/") or "\\" in text or ".." in text.split("/") or "**" in text or "*" not in text:
+        raise ValueError(
+            f"{text!r} is no pattern of paths below the data set, such as images/*.png: parts are separated by /, "
+            "and a * stands for what differs within one of them"
+        )
+    return text
+
+
 Pattern = Annotated[str, AfterValidator(_pattern)]
+PathPattern = Annotated[str, AfterValidator(_path_pattern)]
 #: Smallest and largest value that fit.
 Range = tuple[float, float]
 Byte = Annotated[int, Field(ge=0, le=255)]
@@ -62,16 +72,31 @@ class SeriesRule(Section):
 
 
 class DicomRules(ReadingRules):
-    """How images are read, which of the series of a DICOM study are meant, and which part of them.
+    """Which files are images and references, how they are read, which DICOM series are meant, and which part of them.
 
     Attributes:
+        images: Pattern of the paths of the images in a data set of no other layout, `images/*_training.tif`. What each
+            * stands for, within a part of the path, is that of the reference, too.
+        references: That of the references: `1st_manual/*_manual1.gif`.
         series: For each channel what its series must be, where a study holds several; the best that fits is taken.
         roi: A folder of masks called as the images, in the data set or beside its images: fields of view, outside of
             which nothing is learned or segmented.
     """
 
+    images: PathPattern | None = None
+    references: PathPattern | None = None
     series: Mapping[str, SeriesRule] = Field(default_factory=dict)
     roi: str | None = None
+
+    @model_validator(mode="after")
+    def _patterns_alike(self) -> Self:
+        images, references = self.images or "", self.references or ""
+        if images.count("*") != references.count("*"):
+            raise ContradictionError(
+                f"what belongs together is named by images={self.images} and references={self.references}",
+                hint="give both, with as many *: data.images=images/*.png and data.references=masks/*_mask.png",
+            )
+        return self
 
 
 #: Any series will do; gaps and contradictions are refused.

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
 from volseg.cases import find_references
+from volseg.cases.case import reference_base
 from volseg.cases.case_ids import case_id_of, path_name, why_equal
 from volseg.cases.layouts.organ_masks import lone_masks
 from volseg.cases.regions import of_regions
@@ -90,7 +91,7 @@ def pair_cases(
             f"no mask in {predictions} has the name of a reference in {references}",
             hint=f"masks: {_some(made)}; references: {_some(wanted)}",
         )
-    remarks = longer_names(names, "references are compared with")
+    remarks = other_names(names, "references are compared with")
     if missing := set(wanted) - set(names):
         what = "left out" if only_predicted else "scored 0 (--only-predicted leaves them out)"
         remarks.append(f"{len(missing)} references have no prediction and are {what}: {_some(missing)}")
@@ -98,7 +99,7 @@ def pair_cases(
         remarks.append(f"{len(extra)} predictions have no reference and are not scored: {_some(extra)}")
     regions = {} if within is None else masks_in(within, of_regions(rules))
     inside = partners(wanted, regions)
-    remarks += longer_names(inside, "references are looked at within")
+    remarks += other_names(inside, "references are looked at within")
     shares = probabilities_in(predictions)
     pairs = (
         CasePair(
@@ -174,8 +175,9 @@ def partners(
 ) -> dict[str, str]:
     """Which of the names that were found is meant by each that is wanted.
 
-    A name means itself. What has no partner means the one name that goes on behind it, which means nothing else: a
-    labelled case may be called by its folder, what is predicted by the path of its image, which lies deeper.
+    A name means itself, with or without a word that says reference: "p1_seg" means "p1". What has no partner means the
+    one name that goes on behind it, which means nothing else: a labelled case may be called by its folder, what is
+    predicted by the path of its image, which lies deeper.
 
     Args:
         wanted: Case ids.
@@ -185,18 +187,22 @@ def partners(
     Returns:
         Wanted -> found.
     """
-    equal = {case_id: case_id for case_id in wanted if case_id in found}
-    begun = {name: _beginnings(name, wanted, lay.get(name, "")) for name in found if name not in equal}
+    bases = Counter(map(reference_base, wanted))
+    about = {case_id: base if (base := reference_base(case_id)) and bases[base] == 1 else case_id for case_id in wanted}
+    equal = {case_id: base for case_id, base in about.items() if base in found}
+    equal |= {case_id: case_id for case_id in wanted if case_id in found}
+    taken = set(equal.values())
+    begun = {name: _beginnings(name, about, lay.get(name, "")) for name in found if name not in taken}
     times = Counter(case_id for beginnings in begun.values() for case_id in beginnings)
     longer = {only[0]: name for name, only in begun.items() if len(only) == 1 and times[only[0]] == 1}
     return longer | equal
 
 
-def _beginnings(name: str, wanted: Collection[str], lay: str) -> list[str]:
+def _beginnings(name: str, about: Mapping[str, str], lay: str) -> list[str]:
     """The ids that a longer name may go on from: folders in which its source lies, or anything up to an underscore."""
     folders = {case_id_of(path_name(folder.parts)) for folder in PurePosixPath(lay).parents}
-    return [case_id for case_id in wanted if case_id in folders] or [
-        case_id for case_id in wanted if name.startswith(f"{case_id}_")
+    return [case_id for case_id in about if case_id in folders] or [
+        case_id for case_id, base in about.items() if name.startswith(f"{base}_")
     ]
 
 
@@ -211,13 +217,13 @@ def images_of(pairs: Iterable[CasePair], images: Mapping[str, Source]) -> tuple[
         Case id -> its image, and remarks on those that have other names.
     """
     names = partners([pair.case_id for pair in pairs], images)
-    return {case_id: images[name] for case_id, name in names.items()}, longer_names(names, "references are drawn on")
+    return {case_id: images[name] for case_id, name in names.items()}, other_names(names, "references are drawn on")
 
 
-def longer_names(partners: Mapping[str, str], what: str) -> list[str]:
+def other_names(partners: Mapping[str, str], what: str) -> list[str]:
     """A remark on the partners that have other names, if there are any."""
-    longer = [f"{case_id} with {name}" for case_id, name in partners.items() if name != case_id]
-    return [f"{len(longer)} {what} a longer name: {_some(longer)}"] if longer else []
+    others = [f"{case_id} with {name}" for case_id, name in partners.items() if name != case_id]
+    return [f"{len(others)} {what} another name: {_some(others)}"] if others else []
 
 
 def _some(names: Iterable[str]) -> str:

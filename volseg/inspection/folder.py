@@ -87,7 +87,7 @@ def inspect_folder(
         readiness = prediction_readiness(path, model, progress)
     else:
         readiness = training_readiness(path, given, progress)
-        if not (listed or readiness.dataset or _holds_references(found, path)):
+        if not (listed or readiness.dataset or _holds_references(found, path, rules)):
             readiness = None  # nobody means to train on it
     if listed and readiness:
         path, found = path.parent, _files_of(readiness)
@@ -95,9 +95,9 @@ def inspect_folder(
     return Inspection(_items(found, path, channels, rules, readiness, progress), readiness)
 
 
-def _holds_references(found: Discovery, root: Path) -> bool:
+def _holds_references(found: Discovery, root: Path, rules: DicomRules) -> bool:
     """Whether there are references, used or not: by names of files or folders, or as objects that mark structures."""
-    if found.segments or is_dataset(root):
+    if found.segments or is_dataset(root, rules):
         return True
     parts = (source.place.relative_to(root).parts for source in found.sources if source.place.is_relative_to(root))
     return any(names_a_reference(stem(Path(part))) for names in parts for part in names)

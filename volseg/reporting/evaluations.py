@@ -61,7 +61,7 @@ def evaluate_with_report(
     Raises:
         VolsegError: As `evaluate_folder` does; and if the report cannot be written.
     """
-    shown = images or (references if is_dataset(references) else None)
+    shown = images or (references if is_dataset(references, options.rules) else None)
     known = find_images(shown, options.rules) if report and shown else {}
     if output is not None and report:
         inputs = Inputs.of(predictions, references, images)

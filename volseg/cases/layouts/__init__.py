@@ -14,11 +14,12 @@ from volseg.cases.layouts.channels import with_colors
 from volseg.cases.layouts.coco import annotations_of, from_coco
 from volseg.cases.layouts.datalist import from_datalist, from_dataset_json
 from volseg.cases.layouts.equal_names import from_equal_names
-from volseg.cases.layouts.folders import image_and_label_folders
+from volseg.cases.layouts.folders import image_and_label_folders, two_folders
 from volseg.cases.layouts.names import HINT, says_reference, with_annotated
 from volseg.cases.layouts.nearest import nearest_layout, what_a_list_needs, what_is_there
 from volseg.cases.layouts.object_masks import with_objects
 from volseg.cases.layouts.organ_masks import from_organ_masks, mask_folders
+from volseg.cases.layouts.patterns import from_patterns
 from volseg.cases.layouts.rest import with_the_rest
 from volseg.cases.layouts.side_by_side import count_pairs, from_side_by_side
 from volseg.cases.manifest import from_manifest, is_manifest, with_references
@@ -61,7 +62,12 @@ def find_dataset(path: Path, rules: DicomRules = NO_RULES, progress: Progress = 
 
 def _taken_for(path: Path, rules: DicomRules, progress: Progress) -> Dataset:
     """What a path is, whether it has cases or not."""
-    dataset = _from_file(path, rules) if path.is_file() else _from_folder(path, rules, progress)
+    if path.is_file():
+        dataset = _from_file(path, rules)
+    elif rules.images and rules.references:
+        dataset = from_patterns(path, rules.images, rules.references, rules)
+    else:
+        dataset = _from_folder(path, rules, progress)
     known, equal = distinct(dataset.cases)
     return replace(dataset, cases=known, set_aside=(*dataset.set_aside, *equal))
 
@@ -103,12 +109,19 @@ def _from_folder(root: Path, rules: DicomRules, progress: Progress) -> Dataset:
     if annotations := annotations_of(root):
         return from_coco(annotations, rules)
     if (folders := image_and_label_folders(root)) is not None:
-        images, references = folders
-        dataset = from_equal_names(images, references, rules, progress)
-        return with_the_rest(dataset, root, f"it lies in neither {images.name}/ nor {references.name}/", folders)
+        return _from_two_folders(root, folders, rules, progress)
     if is_bids(root):
         return from_bids(root, rules, progress)
-    return _by_names(root, rules, progress)
+    dataset = _by_names(root, rules, progress)
+    folders = None if dataset.cases else two_folders(root, rules.roi)
+    paired = _from_two_folders(root, folders, rules, progress) if folders else dataset
+    return paired if paired.cases else dataset
+
+
+def _from_two_folders(root: Path, folders: tuple[Path, Path], rules: DicomRules, progress: Progress) -> Dataset:
+    images, references = folders
+    dataset = from_equal_names(images, references, rules, progress)
+    return with_the_rest(dataset, root, f"it lies in neither {images.name}/ nor {references.name}/", folders)
 
 
 def _by_names(root: Path, rules: DicomRules, progress: Progress) -> Dataset:

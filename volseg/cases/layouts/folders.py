@@ -12,7 +12,19 @@ _IMAGES = frozenset(
 #: In lower case, with blanks and dashes as underscores.
 LABELS = frozenset(
     {"label", "labels", "mask", "masks", "seg", "segs", "segmentation", "segmentations", "annotation", "annotations"}
-    | {"gt", "ground_truth", "groundtruth", "reference", "references", "labelmap", "labelmaps"}
+    | {
+        "annot",
+        "anno",
+        "manual",
+        "gt",
+        "gts",
+        "ground_truth",
+        "groundtruth",
+        "reference",
+        "references",
+        "labelmap",
+        "labelmaps",
+    }
 )
 _USUAL = (("images", "labels"), ("imagestr", "labelstr"))
 
@@ -33,6 +45,31 @@ def image_and_label_folders(root: Path) -> tuple[Path, Path] | None:
     found = {folder.relative_to(root).parts[:1] for folder in image_files(root)}
     others = [folder for folder in folders if folder not in (*images, *labels)]
     return None if any((folder.name,) in found for folder in others) else (images[0], labels[0])
+
+
+def two_folders(root: Path, roi: str | None) -> tuple[Path, Path] | None:
+    """The folders of images and of references where there is no third, and a word in the name of one says which it is.
+
+    `CXR_png/` and `masks/`, `stare-images/` and `labels-ah/`, `Original/` and `Ground Truth/`.
+
+    Args:
+        root: Of the data set.
+        roi: The folder of fields of view, which is neither.
+    """
+    holding = {folder.relative_to(root).parts[:1] for folder in image_files(root)}
+    folders = [folder for folder in _sub_folders(root) if (folder.name,) in holding and folder.name != roi]
+    if len(folders) != 2:
+        return None
+    for words, others_first in ((LABELS, True), (_IMAGES, False)):
+        said = [folder for folder in folders if _says(folder.name, words)]
+        if len(said) == 1:
+            other = next(folder for folder in folders if folder not in said)
+            return (other, said[0]) if others_first else (said[0], other)
+    return None
+
+
+def _says(name: str, words: frozenset[str]) -> bool:
+    return any(f"_{word}_" in f"_{plain(name)}_" for word in words)
 
 
 def has_usual_folders(root: Path) -> bool:

@@ -21,6 +21,7 @@ from volseg.io.discovery import UNPACK
 CasesAt = Callable[[Path], int]
 
 _ROWS = "each row needs case_id, image and reference, whose paths are relative to the table or absolute"
+_PATTERNS = "--set data.images=photos/*.png --set data.references=drawn/*.png"
 #: So many parts of a folder are tried.
 _TRIED = 8
 _SEPARATORS = ("_", "-", ".", " ")
@@ -63,7 +64,7 @@ def nearest_layout(root: Path, dataset: Dataset, cases_at: CasesAt) -> str:
     if packed and not image_files(root):
         archive = next(path for path in packed[0].parents if path.is_file())
         return f"unpack {archive.relative_to(root)}, and give the folder of what was in it; {HINT}"
-    return f"the nearest layout is {_tree(root, dataset)}; {HINT}"
+    return f"the nearest layout is {_tree(root, dataset)}; or give patterns of names, {_PATTERNS}; {HINT}"
 
 
 def _parts(root: Path, cases_at: CasesAt) -> list[Path]:

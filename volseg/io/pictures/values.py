@@ -48,7 +48,7 @@ def read_values(
     if picture.is_lossy:
         raise DataError(
             f"{path} is a JPEG, which blurs the values of labels into each other",
-            hint="export the mask again as PNG or TIFF; one that was only ever a JPEG must be drawn anew at its edges",
+            hint="export it again as PNG or TIFF; of one label data.threshold=0.5 takes what is brighter than half",
         )
     if rules.pixel_mm == "stated" and picture.pixel_mm is None:  # it lies on its picture, which states it
         rules = rules.model_copy(update={"pixel_mm": None})
