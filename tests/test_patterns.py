@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import make_case
 from PIL import Image
 
 import volseg
@@ -14,6 +15,8 @@ from volseg.cases import Dataset, find_dataset, find_inputs, find_references
 from volseg.config import PartialConfig
 from volseg.config.partial import PartialData
 from volseg.errors import ConfigError, DataError
+from volseg.io import write_mask
+from volseg.io.dicom.write import write_series
 
 EYES = ("21", "22", "23")
 
@@ -208,3 +211,15 @@ def test_a_word_for_a_person_is_no_part_of_a_name(tmp_path: Path) -> None:
     picture(tmp_path / "p1.png")
     mask(tmp_path / "p1_seg_manual.png")
     assert set(pairs(found(tmp_path), tmp_path)) == {"p1"}
+
+
+def test_patterns_hold_for_volumes_and_series(tmp_path: Path) -> None:
+    for number, name in enumerate(("anna", "ben")):
+        image, reference = make_case(number)
+        write_series(image, tmp_path / name / "scan 1")
+        write_mask(reference, tmp_path / name / "drawn" / "liver.nii.gz")
+    dataset = found(tmp_path, images="*/scan 1", references="*/drawn/liver.nii.gz")
+    assert pairs(dataset, tmp_path) == {
+        f"{name}_scan 1": (f"{name}/scan 1", f"{name}/drawn/liver.nii.gz") for name in ("anna", "ben")
+    }
+    assert not dataset.set_aside
