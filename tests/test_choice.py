@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import TINY
 
 import volseg
+from volseg.cases import Case, Split
 from volseg.cases.phantoms import write_dataset
-from volseg.config import PartialConfig
-from volseg.errors import ConfigError, DataError
+from volseg.config import Config, PartialConfig
+from volseg.errors import ConfigError, DataError, OutputExistsError
 from volseg.image.geometry import Geometry
 from volseg.image.volume import Mask, Volume
-from volseg.io import write_mask, write_volume
+from volseg.io import FileSource, write_mask, write_volume
 from volseg.model.files import CHOICE_FILE, model_files
 from volseg.planning.folder import plan_folder
-from volseg.training.choice import AVERAGE, _best, _summary, parse_dimensions
+from volseg.training.choice import AVERAGE, _best, _dice_of, _keys_of, _summary, _unseen_by, parse_dimensions
 
 
 def thick(root: Path, spacing_mm: tuple[float, float, float], count: int = 2) -> Path:
@@ -88,6 +92,7 @@ def test_the_best_kind_is_kept_or_the_average_where_it_is_better() -> None:
 def test_kinds_are_named() -> None:
     assert parse_dimensions("2d, 3D") == ("2d", "3d")
     assert parse_dimensions("2d,2.5d,3d") == ("2d", "2.5d", "3d")
+    assert parse_dimensions("3d,2d") == ("2d", "3d"), "planes come first, whose axes hold for all"
     for words in ("2d", "2d,4d", "3d,3d"):
         with pytest.raises(ConfigError):
             parse_dimensions(words)
@@ -98,6 +103,100 @@ def test_a_choice_names_folders_beside_it_and_nothing_else(tmp_path: Path) -> No
         (tmp_path / CHOICE_FILE).write_text(json.dumps({"models": [name]}))
         with pytest.raises(DataError, match="names no models"):
             model_files(tmp_path)
+
+
+def test_each_kind_has_its_keys_and_its_part_of_the_time() -> None:
+    given = PartialConfig.of({"training": {"minutes": 120.0}, "data": {"labels": {"a": 1}}})
+    keys = {kind: _keys_of(kind, given, 3, "SRA") for kind in ("2d", "2.5d", "3d")}
+    assert all(each["training"] == {"fold": "all", "minutes": pytest.approx(0.9 * 40)} for each in keys.values())
+    assert [each["patches"] for each in keys.values()] == [{"planes": True}, {"planes": True}, {"planes": False}]
+
+
+@pytest.mark.parametrize("key", ["training.fold=0", "patches.planes=true", "network.neighbors=2"])
+def test_what_is_compared_cannot_be_given(key: str, tmp_path: Path) -> None:
+    name, _, value = key.partition("=")
+    with pytest.raises(ConfigError, match=f"{name} is what a comparison decides"):
+        volseg.choose_dimensions(thick(tmp_path / "data", (1.0, 1.0, 6.0)), tmp_path / "runs", changes={name: value})
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_table_of_the_users_stays_and_is_found_at_once(tmp_path: Path) -> None:
+    data = thick(tmp_path / "data", (1.0, 1.0, 6.0))
+    table = tmp_path / "runs" / "comparison.csv"
+    table.parent.mkdir()
+    table.write_text("mine")
+    with pytest.raises(OutputExistsError):
+        volseg.choose_dimensions(data, tmp_path / "runs")
+    assert [path.name for path in table.parent.iterdir()] == ["comparison.csv"]
+    assert table.read_text() == "mine"
+
+
+class Says:
+    """A predictor that says what it is given."""
+
+    def __init__(self, array: np.ndarray, geometry: Geometry) -> None:
+        self.mask = Mask(array, geometry)
+
+    def prepare(self, _: Case) -> Says:
+        return self
+
+    def segment(self, _: Says) -> Says:
+        return self
+
+
+def dice_of(root: Path, drawn: np.ndarray, said: np.ndarray, annotated: set[str] | None = None, **data: Any) -> dict:
+    """What a comparison makes of an answer, by label."""
+    grid = Geometry(drawn.shape, np.eye(4))
+    write_volume(Volume(np.arange(drawn.size, dtype=np.float32).reshape(1, *drawn.shape), grid), root / "image.nii.gz")
+    write_mask(Mask(drawn, grid), root / "drawn.nii.gz")
+    region = None
+    if "roi" in data:
+        inside = np.zeros(drawn.shape, np.uint8)
+        inside[:4] = 1
+        write_mask(Mask(inside, grid), root / "inside.nii.gz")
+        region = FileSource(root / "inside.nii.gz")
+    case = Case(
+        "p",
+        {"image": FileSource(root / "image.nii.gz")},
+        FileSource(root / "drawn.nii.gz"),
+        None if annotated is None else frozenset(annotated),
+        region,
+    )
+    preprocessing = {"spacing_mm": [1, 1, 1], "normalization": [{"method": "none"}]}
+    config = Config.model_validate({**TINY, "preprocessing": preprocessing, "data": data})
+    return {row["label"]: row["3d"] for row in _dice_of(case, {"3d": Says(said, grid)}, config)}  # type: ignore[dict-item]
+
+
+def blocks(*values: int) -> np.ndarray:
+    """(8, 4, 4) with a slice of each value."""
+    return np.repeat(np.array([*values, *[0] * (8 - len(values))], np.uint8), 16).reshape(8, 4, 4)
+
+
+def test_a_comparison_counts_what_the_reference_says(tmp_path: Path) -> None:
+    labels = {"a": 1, "b": 2}
+    assert dice_of(tmp_path, blocks(1, 1, 2), blocks(1, 0, 2), labels=labels) == {"a": pytest.approx(2 / 3), "b": 1}
+    ignoring = {**labels, "ignore": 9}
+    assert dice_of(tmp_path, blocks(1, 9, 2), blocks(1, 1, 2), labels=ignoring) == {"a": 1, "b": 1}
+    outside = dice_of(tmp_path, blocks(1, 0, 0, 0, 1, 1), blocks(1), labels={"a": 1}, roi="inside")
+    assert outside == {"a": 1}
+    partly = dice_of(tmp_path, blocks(1), blocks(1, 2), {"a"}, labels=labels)
+    assert partly == {"a": 1, "b": pytest.approx(np.nan, nan_ok=True)}
+
+
+def test_a_region_is_what_lies_within_it(tmp_path: Path) -> None:
+    regions = [{"name": "whole", "labels": [1, 2], "value": 1}, {"name": "core", "labels": [2], "value": 2}]
+    found = dice_of(tmp_path, blocks(1, 1, 2), blocks(1, 1, 2), labels={"edge": 1, "inner": 2}, regions=regions)
+    assert found == {"whole": 1, "core": 1}
+
+
+def test_cases_are_judged_by_networks_that_never_saw_them() -> None:
+    """Also where the folds of the kinds differ, since one could not prepare a case."""
+    runs = {
+        "2d": SimpleNamespace(splits=(Split(("b", "c"), ("a", "d")), Split(("a", "d"), ("b", "c")))),
+        "3d": SimpleNamespace(splits=(Split(("b",), ("a", "c")), Split(("a", "c"), ("b",)))),
+    }
+    unseen = _unseen_by(runs)  # type: ignore[arg-type]
+    assert unseen == {(0, 0): ["a"], (1, 1): ["b"], (1, 0): ["c"]}
 
 
 @pytest.mark.slow

@@ -48,7 +48,7 @@ def label_crops(prediction: Mask, reference: Mask, labels: Sequence[Label]) -> I
     Raises:
         DataError: If a mask holds a value that is no label.
     """
-    painted = {label: _painted_values(label, labels) for label in labels}
+    painted = {label: painted_values(label, labels) for label in labels}
     united = {label: label.parts or (label.value,) for label in labels}
     predicted_boxes = _boxes(prediction, painted, "prediction")
     reference_boxes = _boxes(reference, united, "reference")
@@ -62,7 +62,7 @@ def label_crops(prediction: Mask, reference: Mask, labels: Sequence[Label]) -> I
         )
 
 
-def _painted_values(label: Label, labels: Sequence[Label]) -> tuple[int, ...]:
+def painted_values(label: Label, labels: Sequence[Label]) -> tuple[int, ...]:
     """The mask values that belong to a label: its own, and for a region those of the regions within it."""
     if not label.parts:
         return (label.value,)

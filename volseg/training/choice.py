@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,18 +12,20 @@ import numpy as np
 import pandas as pd
 import torch
 
-from volseg.cases import Case, Dataset, find_dataset, read_images, read_reference
-from volseg.config import Config, PartialConfig, one_of
+from volseg.cases import Case, Dataset, annotated_labels, find_dataset, read_images, read_reference, read_region
+from volseg.config import Config, PartialConfig, merge, one_of
 from volseg.errors import ConfigError
 from volseg.io.files import make_folder
 from volseg.io.json_files import write_json
 from volseg.io.tables import write_table
-from volseg.io.written import NO_INPUTS, Inputs
+from volseg.io.written import NO_INPUTS, Inputs, claim
 from volseg.metrics.bootstrap import bootstrap_means, interval
+from volseg.metrics.crops import painted_values
 from volseg.metrics.overlap import ratio
 from volseg.model.checkpoint import load_model
 from volseg.model.devices import choose_device
 from volseg.model.files import CHOICE_FILE
+from volseg.model.label_encoding import unknown_outputs
 from volseg.prediction.predictor import Predictor
 from volseg.progress import Progress, ignore_progress
 from volseg.training.loop import OnEpochDone, ignore_epochs
@@ -38,8 +40,8 @@ AVERAGE = "average"
 COMPARISON_FILE = "comparison.csv"
 #: Of the time, what the networks have; the rest is for judging them on every case.
 _SHARE_OF_TRAINING = 0.9
-
-logger = logging.getLogger(__name__)
+#: What a comparison decides.
+_DECIDED = ("training.fold", "patches.planes", "network.neighbors")
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,11 +69,16 @@ class Choice:
 def parse_dimensions(words: str | Sequence[str]) -> tuple[Dimensions, ...]:
     """The kinds that are to be compared, by name: "2d,3d".
 
+    Returns:
+        In order of what they see, whatever the order of the names.
+
     Raises:
         ConfigError: If one is not known, or there are fewer than two.
     """
     names = words.split(",") if isinstance(words, str) else words
-    found = tuple(dict.fromkeys(one_of("dimensions", name.strip().lower(), get_args(Dimensions)) for name in names))
+    known: tuple[Dimensions, ...] = get_args(Dimensions)
+    named = {one_of("dimensions", name.strip().lower(), known) for name in names}
+    found = tuple(kind for kind in known if kind in named)
     if len(found) < 2:
         raise ConfigError("one kind alone has nothing to be compared with", hint="2d,3d compares both, 2d,2.5d,3d all")
     return found
@@ -93,13 +100,13 @@ def choose_dimensions(  # noqa: PLR0913  most are options of the command
     """Train networks of planes and of volumes for all folds, and choose what gives the held-out cases the best Dice.
 
     Every case is segmented by the networks that never saw it, on its own grid, without post-processing. The average of
-    both is chosen where it is better than either.
+    all is chosen where it is better than each.
 
     Args:
         data: A labelled data set in any layout.
         output: Gets a run for each kind, the table and the choice.
         given: Some or all configuration keys of both.
-        among: What is compared.
+        among: What is compared, networks of planes first: which axes those lie along holds for all.
         resume: Go on with what was interrupted.
         overwrite: Whether the user gave up files of his own that lie where those of the runs are to be.
         inputs: What is never replaced.
@@ -111,13 +118,16 @@ def choose_dimensions(  # noqa: PLR0913  most are options of the command
         What was chosen.
 
     Raises:
-        VolsegError: As `train_folder`.
+        VolsegError: As `train_folder`; and if a key is given that is what is compared.
     """
+    for key in filter(given.states, _DECIDED):
+        raise ConfigError(f"{key} is what a comparison decides", hint="leave it out, or train one kind by itself")
     make_folder(output)
+    claim([output / COMPARISON_FILE, output / CHOICE_FILE], inputs, overwrite=overwrite)
     runs: dict[str, Run] = {}
     axes: str | None = None
     for kind in among:
-        own = given.laid_over_partial(_keys_of(kind, given, len(among), axes))
+        own = PartialConfig.of(merge(given.tree, _keys_of(kind, given, len(among), axes)))
         told = _named(progress, kind)
         runs[kind] = train_folder(
             data,
@@ -159,30 +169,53 @@ def _out_of_fold(
 ) -> pd.DataFrame:
     """Dice of every case and label by the networks that never saw it, of each kind and of all together."""
     cases = {case.case_id: case for case in dataset.cases}
-    first = next(iter(runs.values()))
-    total = sum(len(split.val) for split in first.splits)
+    config = next(iter(runs.values())).config
     rows: list[dict[str, object]] = []
-    for fold, split in enumerate(first.splits):
-        models = {kind: load_model(run.results[fold].model, choose_device(device)) for kind, run in runs.items()}
+    unseen = _unseen_by(runs)
+    judged, total = 0, sum(map(len, unseen.values()))
+    for folds, case_ids in unseen.items():
+        models = {
+            kind: load_model(run.results[fold].model, choose_device(device))
+            for (kind, run), fold in zip(runs.items(), folds, strict=True)
+        }
         predictors = {kind: Predictor([model]) for kind, model in models.items()}
         predictors[AVERAGE] = Predictor([*models.values()])
-        for case_id in split.val:
-            rows += _dice_of(cases[case_id], predictors, first.config)
-            progress("compare", len({row["case_id"] for row in rows}), total, case_id)
+        for case_id in case_ids:
+            rows += _dice_of(cases[case_id], predictors, config)
+            judged += 1
+            progress("compare", judged, total, case_id)
     return pd.DataFrame(rows)
 
 
+def _unseen_by(runs: Mapping[str, Run]) -> Mapping[tuple[int, ...], Sequence[str]]:
+    """A fold of each kind -> the cases that none of their networks saw; what one kind could not prepare is left out."""
+    folds = [{case_id: fold for fold, split in enumerate(run.splits) for case_id in split.val} for run in runs.values()]
+    found: defaultdict[tuple[int, ...], list[str]] = defaultdict(list)
+    for case_id in sorted(set.intersection(*map(set, folds))):
+        found[tuple(each[case_id] for each in folds)].append(case_id)
+    return found
+
+
 def _dice_of(case: Case, predictors: Mapping[str, Predictor], config: Config) -> Iterator[dict[str, object]]:
+    """A row per label: as in validation, only what the reference says anything of counts."""
     data = config.data
     image = read_images(case, data.channels)
     reference = read_reference(case, image, data.reference_labels, data.others).array
+    region = read_region(case, image.geometry)
+    counted = np.ones(reference.shape, bool) if region is None else region
+    if data.ignored_value is not None:
+        counted = counted & (reference != data.ignored_value)
+    annotated = annotated_labels(case, data.reference_labels, np.unique(reference[counted & (reference > 0)]).tolist())
+    labels = data.output_labels
+    unknown = unknown_outputs(annotated, data)[-len(labels) :]
     masks = {kind: predictor.segment(predictor.prepare(case)).mask.array for kind, predictor in predictors.items()}
-    for label in data.output_labels:
-        wanted = np.isin(reference, label.parts or (label.value,))
+    for label, is_unknown in zip(labels, unknown, strict=True):
         row: dict[str, object] = {"case_id": case.case_id, "label": label.name}
+        wanted = counted & np.isin(reference, label.parts or (label.value,))
         for kind, mask in masks.items():
-            made = mask == label.value
-            row[kind] = ratio(2 * int((made & wanted).sum()), int(made.sum()) + int(wanted.sum()))
+            made = counted & np.isin(mask, painted_values(label, labels))
+            total = 0 if is_unknown else int(made.sum()) + int(wanted.sum())
+            row[kind] = ratio(2 * int((made & wanted).sum()), total)
         yield row
 
 
