@@ -247,6 +247,36 @@ def test_feature_maps_are_as_coarse_as_is_said(name: str, limit: int, dimensions
     assert [*encoder.strides] == sorted(encoder.strides)  # two blocks of one resolution where dilation took over
 
 
+@pytest.mark.parametrize(
+    "name", ["resnet18", "resnet34", "resnet50", "efficientnet_b0", "tf_efficientnet_b0", "efficientnet_lite0"]
+)
+@pytest.mark.parametrize("limit", [8, 16])
+def test_dilation_computes_what_strides_would(name: str, limit: int) -> None:
+    """Away from the borders, what strides would have kept is the same (Chen et al. 2017, section 3.1)."""
+    torch.manual_seed(0)
+    coarse = build_encoder(EncoderConfig(name=name), 3, 2).eval()
+    for module in coarse.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_var.uniform_(0.5, 1.5)  # type: ignore[union-attr]
+        elif isinstance(module, nn.AdaptiveAvgPool2d):  # what is averaged over all holds the borders, too
+            module.forward = lambda features: features[..., :1, :1] * 0  # type: ignore[method-assign]
+    fine = build_encoder(EncoderConfig(name=name), 3, 2, limit).eval()
+    for one, other in zip(fine.modules(), coarse.modules(), strict=True):
+        if isinstance(one, nn.AdaptiveAvgPool2d):
+            one.forward = other.forward  # type: ignore[method-assign]
+    fine.load_state_dict(coarse.state_dict())
+    image = torch.randn(1, 3, 640, 640)
+    with torch.no_grad():
+        kept, more = coarse(image)[-1], fine(image)[-1]
+    step, inner = 32 // fine.strides[-1], (..., slice(8, -8), slice(8, -8))
+    apart = [
+        (more[..., i::step, j::step][inner] - kept[inner]).abs().max() / kept[inner].std()
+        for i in range(step)
+        for j in range(step)
+    ]
+    assert min(apart) < 1e-3
+
+
 def test_fcn_answers_from_what_is_pooled_three_times_and_more() -> None:
     encoder = build_encoder(EncoderConfig(name="vgg16", width=0.1), 3, 2)
     pooled = encoder.pooled(torch.randn(1, 3, 64, 64))

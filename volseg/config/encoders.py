@@ -8,7 +8,16 @@ from pydantic import Field, model_validator
 
 from volseg.config.section import ContradictionError, Section
 
-EncoderName = Literal["vgg16", "vgg16_bn", "resnet18", "resnet34", "resnet50", "efficientnet_b0", "efficientnet_lite0"]
+EncoderName = Literal[
+    "vgg16",
+    "vgg16_bn",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "efficientnet_b0",
+    "tf_efficientnet_b0",
+    "efficientnet_lite0",
+]
 
 
 class EncoderConfig(Section):
@@ -16,7 +25,8 @@ class EncoderConfig(Section):
 
     Attributes:
         name: VGG of 16 layers, without or with batch normalisation (Simonyan and Zisserman 2015); a residual network of
-            18, 34 or 50 layers (He et al. 2016); EfficientNet B0 (Tan and Le 2019), or its lite variant.
+            18, 34 or 50 layers (He et al. 2016); EfficientNet B0 (Tan and Le 2019), also as TensorFlow computes it
+            (efficientnet-pytorch, and timm under this name), or the lite variant, as TensorFlow computes it.
         width: Features are this share of what the papers have.
         weights: File of weights that it starts with: a state dictionary of torchvision, timm or efficientnet-pytorch,
             learned from photographs. They are of planes.

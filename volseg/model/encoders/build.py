@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from volseg.config import EncoderConfig
-from volseg.model.encoders.efficientnet import EfficientNet
+from volseg.model.encoders.efficientnet import EfficientNet, Variant
 from volseg.model.encoders.encoder import Encoder
 from volseg.model.encoders.resnet import ResNet
 from volseg.model.encoders.vgg import VGG
@@ -32,6 +32,6 @@ def build_encoder(config: EncoderConfig, channels: int, dimensions: Dimensions, 
             return ResNet(34, channels, config.width, limit=limit, dimensions=dimensions)
         case "resnet50":
             return ResNet(50, channels, config.width, limit=limit, dimensions=dimensions)
-        case "efficientnet_b0" | "efficientnet_lite0":
-            lite = config.name == "efficientnet_lite0"
-            return EfficientNet(channels, config.width, lite=lite, limit=limit, dimensions=dimensions)
+        case "efficientnet_b0" | "tf_efficientnet_b0" | "efficientnet_lite0":
+            variant = Variant(lite=config.name == "efficientnet_lite0", tensorflow=config.name != "efficientnet_b0")
+            return EfficientNet(channels, config.width, variant, limit=limit, dimensions=dimensions)

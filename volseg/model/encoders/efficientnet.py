@@ -1,11 +1,13 @@
 """EfficientNet B0, and its lite variant without squeeze and excitation.
 
 Tan and Le 2019, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", arXiv 1905.11946, table 1.
-The lite variant has ReLU6, the padding of TensorFlow, and its constant of normalisation, as the weights that there are.
+The lite variant has ReLU6 and no squeeze and excitation. What was learned in TensorFlow, as the lite variant's weights
+were, has its padding and its constant of normalisation.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -28,7 +30,20 @@ STAGES = (
 _STEM_FEATURES = 32
 #: Share of a block's input features that squeeze and excitation has.
 _SQUEEZED = 0.25
-_LITE_EPS, _EPS = 1e-3, 1e-5
+_TENSORFLOW_EPS, _EPS = 1e-3, 1e-5
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Which EfficientNet it is.
+
+    Attributes:
+        lite: Whether it is the lite one.
+        tensorflow: Whether it computes as in TensorFlow.
+    """
+
+    lite: bool
+    tensorflow: bool
 
 
 class EfficientNet(Encoder):
@@ -37,25 +52,27 @@ class EfficientNet(Encoder):
     Args:
         channels: Of the image.
         width: Share of the usual features.
-        lite: Whether it is the lite variant.
+        variant: Which.
         limit: How coarse feature maps may become.
         dimensions: 2 or 3.
     """
 
-    def __init__(self, channels: int, width: float, *, lite: bool, limit: int, dimensions: Dimensions) -> None:
+    def __init__(self, channels: int, width: float, variant: Variant, *, limit: int, dimensions: Dimensions) -> None:
         super().__init__()
         layers = layers_of(dimensions)
         before = scaled(_STEM_FEATURES, width)
-        self.stem = _Layer(layers, channels, before, 3, 2, lite=lite)
+        self.stem = _Layer(layers, variant, channels, before, 3, 2)
         self.stages = nn.ModuleList()
         ends, so_far, dilation = [], 2, 1
         for kernel, wanted, widening, usual, count in STAGES:
             features = scaled(usual, width)
+            earlier = dilation
             stride, dilation, so_far = stride_and_dilation(so_far, dilation, wanted, limit)
             stage = nn.Sequential()
             for n in range(count):
-                step = stride if n == 0 else 1
-                stage.append(_Block(layers, before, features, widening, kernel, step, dilation, lite=lite))
+                # What the first block convolves is still as far apart as in the stage before.
+                step, apart = (stride, earlier) if n == 0 else (1, dilation)
+                stage.append(_Block(layers, variant, before, features, widening, kernel, step, apart))
                 before = features
             self.stages.append(stage)
             ends.append((so_far, features))
@@ -81,6 +98,7 @@ class _Layer(nn.Module):
     def __init__(  # noqa: PLR0913  as of the convolution itself
         self,
         layers: Layers,
+        variant: Variant,
         inputs: int,
         outputs: int,
         kernel: int,
@@ -88,19 +106,18 @@ class _Layer(nn.Module):
         dilation: int = 1,
         groups: int = 1,
         *,
-        lite: bool,
         linear: bool = False,
     ) -> None:
         super().__init__()
         # TensorFlow pads the side that is further from 0 more where the sum is odd (its padding "SAME").
         reach = dilation * (kernel - 1)
         before, after = (reach - stride + 1) // 2, (reach - stride + 2) // 2
-        uneven = lite and before != after
+        uneven = variant.tensorflow and before != after
         own = 0 if uneven else reach // 2
         self.conv = layers.convolution(inputs, outputs, kernel, stride, own, dilation, groups, bias=False)
-        self.norm = layers.batch_norm(outputs, eps=_LITE_EPS if lite else _EPS)
+        self.norm = layers.batch_norm(outputs, eps=_TENSORFLOW_EPS if variant.tensorflow else _EPS)
         self.padding = (before, after) * (self.conv.weight.dim() - 2) if uneven else ()
-        activation = nn.ReLU6(inplace=True) if lite else nn.SiLU(inplace=True)
+        activation = nn.ReLU6(inplace=True) if variant.lite else nn.SiLU(inplace=True)
         self.activation = nn.Identity() if linear else activation
 
     def forward(self, features: Tensor) -> Tensor:
@@ -115,23 +132,24 @@ class _Block(nn.Module):
     def __init__(
         self,
         layers: Layers,
+        variant: Variant,
         inputs: int,
         outputs: int,
         widening: int,
         kernel: int,
         stride: int,
         dilation: int,
-        *,
-        lite: bool,
     ) -> None:
         super().__init__()
         inside = inputs * widening
         self.expand: nn.Module = nn.Identity()
         if widening > 1:
-            self.expand = _Layer(layers, inputs, inside, 1, lite=lite)
-        self.depthwise = _Layer(layers, inside, inside, kernel, stride, dilation, inside, lite=lite)
-        self.squeeze: nn.Module = nn.Identity() if lite else _Squeeze(layers, inside, max(1, int(inputs * _SQUEEZED)))
-        self.project = _Layer(layers, inside, outputs, 1, lite=lite, linear=True)
+            self.expand = _Layer(layers, variant, inputs, inside, 1)
+        self.depthwise = _Layer(layers, variant, inside, inside, kernel, stride, dilation, inside)
+        self.squeeze: nn.Module = (
+            nn.Identity() if variant.lite else _Squeeze(layers, inside, max(1, int(inputs * _SQUEEZED)))
+        )
+        self.project = _Layer(layers, variant, inside, outputs, 1, linear=True)
         self.adds = stride == 1 and inputs == outputs
 
     def forward(self, features: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ VGG and residual networks are called alike in torchvision and timm, and here. Ef
 
 from __future__ import annotations
 
+import logging
 import pickle
 import re
 from collections.abc import Iterator, Mapping
@@ -32,6 +33,8 @@ _HINT = "give the state dictionary of torchvision, timm or efficientnet-pytorch 
 _COLORS = 3
 
 Names = Mapping[str, str]
+
+logger = logging.getLogger(__name__)
 
 
 def load_pretrained(encoder: Encoder, config: EncoderConfig) -> None:
@@ -88,9 +91,14 @@ def _read(path: Path) -> dict[str, Tensor]:
 def _names(encoder: Encoder, config: EncoderConfig, stored: Mapping[str, Tensor]) -> dict[str, str]:
     """Each tensor of the encoder -> what the file calls it."""
     own = [name for name in encoder.state_dict() if not name.endswith("num_batches_tracked")]
-    if not config.name.startswith("efficientnet"):
+    if "efficientnet" not in config.name:
         return {name: name for name in own}
     if "_conv_stem.weight" in stored:
+        if config.name == "efficientnet_b0":
+            logger.warning(
+                "%s learned with TensorFlow's padding: network.encoder.name=tf_efficientnet_b0 computes as it did",
+                config.weights,
+            )
         layers = dict(_of_efficientnet_pytorch())
     elif "conv_stem.weight" in stored:
         layers = dict(_of_timm())

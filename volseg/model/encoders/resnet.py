@@ -47,14 +47,8 @@ class ResNet(Encoder):
             stage = nn.Sequential()
             for n in range(count):
                 # The first block of a stage still sees what lies as far apart as in the stage before.
-                block = _Block(
-                    before,
-                    features,
-                    stride if n == 0 else 1,
-                    earlier if n == 0 else dilation,
-                    bottleneck=depth == 50,
-                    dimensions=dimensions,
-                )
+                step, apart = (stride, earlier) if n == 0 else (1, dilation)
+                block = _Block(before, features, step, (apart, dilation), bottleneck=depth == 50, dimensions=dimensions)
                 before = block.outputs
                 stage.append(block)
             self.add_module(f"layer{number + 1}", stage)
@@ -77,19 +71,27 @@ class _Block(nn.Module):
     """Two convolutions, or a bottleneck of three, whose result is added to the input."""
 
     def __init__(
-        self, inputs: int, features: int, stride: int, dilation: int, *, bottleneck: bool, dimensions: Dimensions
+        self,
+        inputs: int,
+        features: int,
+        stride: int,
+        dilations: tuple[int, int],
+        *,
+        bottleneck: bool,
+        dimensions: Dimensions,
     ) -> None:
         super().__init__()
         layers = layers_of(dimensions)
+        first, second = dilations
         self.outputs = 4 * features if bottleneck else features
         if bottleneck:
             self.conv1 = layers.convolution(inputs, features, 1, bias=False)
-            self.conv2 = layers.convolution(features, features, 3, stride, dilation, dilation, bias=False)
+            self.conv2 = layers.convolution(features, features, 3, stride, first, first, bias=False)
             self.conv3 = layers.convolution(features, self.outputs, 1, bias=False)
             self.bn3 = layers.batch_norm(self.outputs)
         else:
-            self.conv1 = layers.convolution(inputs, features, 3, stride, dilation, dilation, bias=False)
-            self.conv2 = layers.convolution(features, features, 3, padding=dilation, dilation=dilation, bias=False)
+            self.conv1 = layers.convolution(inputs, features, 3, stride, first, first, bias=False)
+            self.conv2 = layers.convolution(features, features, 3, padding=second, dilation=second, bias=False)
         self.bn1, self.bn2 = layers.batch_norm(features), layers.batch_norm(features)
         self.bottleneck = bottleneck
         self.relu = nn.ReLU(inplace=True)
