@@ -12,17 +12,19 @@ from monai.networks import nets
 from volseg.config import (
     AttentionUnet,
     Config,
+    DeepLab,
     DynUNet,
+    EncoderConfig,
+    EncoderUNet,
     NetworkConfig,
     SegResNet,
     SwinUNETR,
-    TrainingConfig,
     UNet,
     VNet,
     merge,
     validate,
 )
-from volseg.errors import CheckpointError
+from volseg.errors import CheckpointError, ConfigError
 from volseg.model.checkpoint import load, load_model, save_model
 from volseg.model.networks import build_network
 from volseg.training.transfer import freeze_encoder, load_matching_weights
@@ -106,8 +108,33 @@ def test_a_layer_that_is_new_is_not_frozen() -> None:
     freeze_encoder(network, NETWORKS[0].name, set(network.state_dict()) - stem)
     learning = {key for key, parameter in network.named_parameters() if parameter.requires_grad}
     assert stem & dict(network.named_parameters()).keys() <= learning
-    with pytest.raises(ValueError, match="start_from says where"):
-        TrainingConfig(freeze_encoder=True)
+    with pytest.raises(ConfigError, match="nothing says what"):
+        validate({**config.model_dump(mode="json"), "training": {"freeze_encoder": True}}, "a test")
+    with pytest.raises(CheckpointError, match="none can be frozen"):
+        freeze_encoder(network, NETWORKS[0].name, set())
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        VNet(design="paper", filters=4),
+        VNet(design="paper", filters=4, dimensions=2, neighbors=1),
+        UNet(dimensions=2, neighbors=1, strides=((1, 2, 2),) * 3),
+        EncoderUNet(encoder=EncoderConfig(width=0.25), dimensions=2, neighbors=1),
+        DeepLab(encoder=EncoderConfig(width=0.25)),
+    ],
+    ids=lambda each: f"{each.name}-{each.dimensions}d-{each.neighbors}",
+)
+def test_what_wraps_a_network_hides_no_encoder(network: NetworkConfig) -> None:
+    model = build_network(network, 1, 2)
+    freeze_encoder(model, network.name, model.state_dict())
+    frozen = {key for key, parameter in model.named_parameters() if not parameter.requires_grad}
+    learning = {key for key, _ in model.named_parameters()} - frozen
+    wider = build_network(network, 2, 2).state_dict()
+    first = {key for key, weight in model.named_parameters() if weight.shape != wider[key].shape}
+    assert first & frozen
+    assert len(frozen) >= len(learning) / 2
+    assert list(dict(model.named_parameters()))[-1] in learning
 
 
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda each: each.name)

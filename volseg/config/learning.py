@@ -144,12 +144,3 @@ class TrainingConfig(Section):
                 hint=f"choose 0 to {self.folds - 1}, or all",
             )
         return self
-
-    @model_validator(mode="after")
-    def _frozen_from_somewhere(self) -> TrainingConfig:
-        if self.freeze_encoder and self.start_from is None:
-            raise ContradictionError(
-                "freeze_encoder keeps what was learned before: start_from says where",
-                hint="name a run or a model: training.start_from=RUN",
-            )
-        return self

@@ -14,7 +14,7 @@ from volseg.config.domain import DomainConfig
 from volseg.config.inference import InferenceConfig, LabelRule
 from volseg.config.keys import explained
 from volseg.config.learning import LossConfig, PatchConfig, TrainingConfig
-from volseg.config.networks import NetworkConfig
+from volseg.config.networks import EncodedConfig, NetworkConfig
 from volseg.config.section import AXES, ContradictionError, Section, axis_number
 from volseg.config.yaml_words import DoubledKeyError, load_yaml
 from volseg.errors import ConfigError
@@ -65,6 +65,12 @@ class Config(Section):
                 hint=_PER_CHANNEL,
             )
         self._check_planes()
+        pretrained = isinstance(self.network, EncodedConfig) and self.network.encoder.weights is not None
+        if self.training.freeze_encoder and self.training.start_from is None and not pretrained:
+            raise ContradictionError(
+                "freeze_encoder keeps what was learned before, and nothing says what",
+                hint="name a run or a model: training.start_from=RUN; or weights: network.encoder.weights=FILE",
+            )
         if self.data.previous_labels and self.preprocessing.normalize == "after_resampling":
             raise ContradictionError(
                 "the second network of a cascade sees intensities that are normalised before resampling",

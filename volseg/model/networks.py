@@ -142,15 +142,21 @@ def build_network(config: NetworkConfig, channels: int, outputs: int) -> nn.Modu
     return Neighbors(network, config.neighbors) if config.neighbors else network
 
 
-def begin_with_pretrained(network: nn.Module, config: NetworkConfig) -> None:
+def begin_with_pretrained(network: nn.Module, config: NetworkConfig) -> set[str]:
     """Let the encoder of a network begin with the weights that its configuration names, if it names any.
+
+    Returns:
+        The names of the weights that were loaded.
 
     Raises:
         CheckpointError: If the file cannot be read, or its weights are not those of the encoder.
     """
-    if isinstance(config, EncodedConfig) and config.encoder.weights is not None:
-        planes = network.network if isinstance(network, Neighbors) else network
-        load_pretrained(planes.get_submodule("network.encoder"), config.encoder)  # type: ignore[arg-type]
+    if not isinstance(config, EncodedConfig) or config.encoder.weights is None:
+        return set()
+    place = "network.network.encoder" if isinstance(network, Neighbors) else "network.encoder"
+    encoder = network.get_submodule(place)
+    load_pretrained(encoder, config.encoder)  # type: ignore[arg-type]
+    return {f"{place}.{name}" for name in encoder.state_dict()}
 
 
 def _build_with_monai(config: NetworkConfig, channels: int, outputs: int) -> nn.Module:

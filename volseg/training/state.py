@@ -97,11 +97,11 @@ def start(config: Config, device: torch.device, dtype: torch.dtype, clock: Clock
     settings = config.training
     torch.manual_seed(settings.seed)
     network = build_network(config.network, len(config.data.channels), config.data.outputs)
-    begin_with_pretrained(network, config.network)
+    loaded = begin_with_pretrained(network, config.network)
     if settings.start_from is not None:
         loaded = load_matching_weights(network, config, Path(settings.start_from))
-        if settings.freeze_encoder:
-            freeze_encoder(network, config.network.name, loaded)
+    if settings.freeze_encoder:
+        freeze_encoder(network, config.network.name, loaded)
     memory_format = choose_memory_format(settings.memory_format, device)
     arranged(network, memory_format, device)
     average = None

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 _ENCODERS: Mapping[NetworkName, str] = MappingProxyType(
     {
         "unet": r"model\.(?>(1\.submodule\.)*)(?!2\.)",
-        "vnet": r"(0\.(weight|bias)|(1\.)?(in_tr|down_tr\d+)\.)",
+        "vnet": r"(0\.(weight|bias)|(1\.)?(in_tr|down_tr\d+|down|encoder)\.)",
         "dynunet": r"(input_block|downsamples|bottleneck)\.",
         "plain_unet": r"(stem|encoder)\.",
         "residual_encoder_unet": r"(stem|encoder)\.",
@@ -72,10 +72,20 @@ def load_matching_weights(network: nn.Module, config: Config, source: Path) -> s
 
 
 def freeze_encoder(network: nn.Module, name: NetworkName, loaded: Collection[str]) -> None:
-    """Freeze the loaded weights of the encoder; the decoder and layers with new weights stay trainable."""
-    for key, parameter in network.named_parameters():
-        if key in loaded and re.match(_ENCODERS[name], key.removeprefix("network.")):
-            parameter.requires_grad = False
+    """Freeze the loaded weights of the encoder; the decoder and layers with new weights stay trainable.
+
+    Raises:
+        CheckpointError: If none of them was loaded.
+    """
+    pattern = re.compile(rf"(network\.)*{_ENCODERS[name]}")  # whose wrappers call what they hold so
+    frozen = [each for key, each in network.named_parameters() if key in loaded and pattern.match(key)]
+    if not frozen:
+        raise CheckpointError(
+            f"no weights of the encoder of {name} were taken over, and none can be frozen",
+            hint="leave out training.freeze_encoder",
+        )
+    for parameter in frozen:
+        parameter.requires_grad = False
 
 
 def _of_changed_layers(config: Config, earlier: Config) -> set[str]:
