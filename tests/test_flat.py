@@ -207,6 +207,30 @@ def test_slices_of_a_stack_move_alike() -> None:
     assert not torch.equal(moved[:, :1], plane)
 
 
+@pytest.mark.parametrize("shape", [(1, 64, 64), (24, 24, 24)])
+def test_what_is_moved_into_a_patch_is_unknown_where_anything_is(shape: tuple[int, int, int]) -> None:
+    changes = {"affine_probability": 1, "elastic_probability": 1, "blur_probability": 0}
+    config = PartialConfig.of({"augmentation": changes}).augmentation
+    for outside in (0, 2, 65535):
+        chain = build_augmentation(config, {}, shape, "SPL", outside=outside)
+        for seed in range(4):
+            chain.set_random_state(seed=seed)
+            moved = chain({IMAGE: torch.rand(1, *shape), REFERENCE: torch.full((1, *shape), float(outside))})
+            assert set(torch.as_tensor(moved[REFERENCE]).unique().tolist()) == {outside}
+
+
+def test_what_is_unknown_has_a_value_of_its_own() -> None:
+    for labels, value in (({"a": 1}, 2), ({"a": 65535}, 1), ({"a": 1, "b": 3}, 2), ({"a": 1, "ignore": 9}, 9)):
+        assert DataConfig(labels=labels, roi="roi").ignored_value == value
+    assert DataConfig(labels={"a": 1}).ignored_value is None
+
+
+def test_augmented_patches_are_shown_however_they_are_changed(data: Path, tmp_path: Path) -> None:
+    """What MONAI keeps beside the pixels of planes does not fit the slices of volumes."""
+    changes = {"data.labels.disc": 1, "augmentation.blur_probability": 1, "augmentation.affine_probability": 1}
+    assert volseg.show(data, tmp_path / "data.html", changes=changes).is_file()
+
+
 # Training and after it
 
 

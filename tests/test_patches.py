@@ -19,6 +19,7 @@ def test_cut_equals_padding_and_slicing(
     padded = np.pad(array, 12)
     expected = padded[tuple(slice(12 + begin, 12 + begin + size) for begin, size in zip((r, a, s), patch, strict=True))]
     np.testing.assert_array_equal(cut(array, (r, a, s), patch), expected)
+    np.testing.assert_array_equal(cut(array, (r, a, s), patch, 7)[expected == 0], 7)
 
 
 @given(shape=SIDES, patch=SIDES, seed=st.integers(0, 1000))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import count
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -171,7 +172,7 @@ class DataConfig(DicomRules):
         """What references hold where they say nothing, outside of fields of view too; None if they always do."""
         if self.roi is None or IGNORE in self.labels:
             return self.labels.get(IGNORE)
-        return max(self.labels.values()) + 1
+        return next(value for value in count(1) if value not in self.labels.values())
 
     @property
     def output_labels(self) -> tuple[Label, ...]:

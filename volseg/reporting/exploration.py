@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from monai.data import set_track_meta
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -147,15 +148,16 @@ def _versions(case: Case, config: Config) -> list[NDArray[np.uint8]]:
         sample = preprocess(case, config.data, config.preprocessing, reference=True)
     except DataError:
         return []
-    image, reference = sample[IMAGE].numpy(), sample[REFERENCE].numpy()[0]
-    taught = reference * (reference != config.data.ignored_value)
+    image, reference = sample[IMAGE].numpy(), sample[REFERENCE].numpy()[0].astype(np.float32)
+    outside = config.data.ignored_value or 0
+    taught = reference * (reference != outside)
     rng = np.random.default_rng(config.training.seed)
     locations = find_locations(taught.astype(np.uint16), config.training.seed)
     r, a, s = reference.shape
     corner = draw_corner((r, a, s), config.patches.size, locations, 1.0, rng)
     both: dict[Any, Any] = {
         IMAGE: torch.from_numpy(cut(image, corner, config.patches.size)),
-        REFERENCE: torch.from_numpy(cut(reference.astype(np.float32), corner, config.patches.size)[np.newaxis]),
+        REFERENCE: torch.from_numpy(cut(reference, corner, config.patches.size, outside)[np.newaxis]),
     }
     augment = build_augmentation(
         config.augmentation,
@@ -163,11 +165,16 @@ def _versions(case: Case, config: Config) -> list[NDArray[np.uint8]]:
         config.patches.size,
         config.preprocessing.axes,
         planes=config.patches.planes,
+        outside=outside,
     )
     found = [_patch(both, config)]
-    for seed in range(1, _VERSIONS):
-        augment.set_random_state(seed=seed)
-        found.append(_patch(augment({key: value.clone() for key, value in both.items()}), config))
+    set_track_meta(False)  # as in training
+    try:
+        for seed in range(1, _VERSIONS):
+            augment.set_random_state(seed=seed)
+            found.append(_patch(augment({key: value.clone() for key, value in both.items()}), config))
+    finally:
+        set_track_meta(True)
     return found
 
 

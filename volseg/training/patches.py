@@ -67,18 +67,19 @@ def draw_corner(
     return r, a, s
 
 
-def cut(array: NDArray[np.generic], corner: IntTriple, patch: IntTriple) -> NDArray[np.generic]:
-    """Cut a patch out of the last three axes, padded with 0 where it reaches beyond the array.
+def cut(array: NDArray[np.generic], corner: IntTriple, patch: IntTriple, outside: int = 0) -> NDArray[np.generic]:
+    """Cut a patch out of the last three axes, padded where it reaches beyond the array.
 
     Args:
         array: (..., R, A, S), possibly memory-mapped: only the patch is read.
         corner: Index of the first voxel, may be negative.
         patch: Voxels of the patch.
+        outside: What lies beyond the array.
 
     Returns:
         (..., *patch), a copy.
     """
-    result = np.zeros((*array.shape[:-3], *patch), dtype=array.dtype)
+    result = np.full((*array.shape[:-3], *patch), outside, dtype=array.dtype)
     low = [max(begin, 0) for begin in corner]
     high = [min(begin + length, size) for begin, length, size in zip(corner, patch, array.shape[-3:], strict=True)]
     r, a, s = (slice(*ends) for ends in zip(low, high, strict=True))

@@ -77,7 +77,8 @@ class Patches:
         r, a, s = labels.shape
         corner = draw_corner((r, a, s), settings.size, case.locations, settings.foreground, rng)
         image = torch.from_numpy(cut(case.image, corner, settings.size))
-        reference = torch.from_numpy(cut(labels, corner, settings.size).astype(np.float32)[np.newaxis])
+        outside = self._config.data.ignored_value or 0
+        reference = torch.from_numpy(cut(labels, corner, settings.size, outside).astype(np.float32)[np.newaxis])
         augment = self._augmentation()
         state = np.random.RandomState(int(rng.integers(2**32)))
         for transform in augment.transforms:  # one for all: seeding each takes as long as most transforms do
@@ -96,6 +97,7 @@ class Patches:
                 config.patches.size,
                 config.preprocessing.axes,
                 planes=config.patches.planes,
+                outside=config.data.ignored_value or 0,
             )
         return self._local.augment
 

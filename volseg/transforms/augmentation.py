@@ -67,6 +67,7 @@ def build_augmentation(
     axes: str = "RAS",
     *,
     planes: bool = False,
+    outside: int = 0,
 ) -> Compose:
     """The chain of random changes of a training patch.
 
@@ -76,13 +77,18 @@ def build_augmentation(
         patch: Voxels of a patch along each axis.
         axes: Directions of these axes, or "stored".
         planes: Whether a patch is a stack of slices, all of which are moved alike, each in its plane.
+        outside: Value of references beyond their patch, which comes into it where it is moved.
 
     Returns:
         A chain for `{"image": (C, *patch), "reference": (1, *patch)}`, to be seeded with `set_random_state`.
     """
     flat = planes or patch[0] == 1
     size = patch[1:] if flat else patch
-    spatial = [*_deformations(config, size), *_flips(config, labels, axes, flat=flat)]
+    deformations = _deformations(config, size)
+    if deformations and outside:  # MONAI fills up with zeros
+        lowered, raised = (Lambdad(REFERENCE, partial(change, other=outside)) for change in (torch.sub, torch.add))
+        deformations = [lowered, *deformations, raised]
+    spatial = [*deformations, *_flips(config, labels, axes, flat=flat)]
     # MONAI's lazy mode stays off: it resamples references with the interpolation of the images.
     if flat and spatial:
         spatial = [Lambdad(_BOTH, _as_channels), *spatial, Lambdad(_BOTH, partial(_as_slices, count=patch[0]))]
