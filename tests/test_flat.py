@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from PIL import Image
 import volseg
 from volseg.cases import find_dataset, find_inputs
 from volseg.cases.phantoms import write_dataset
-from volseg.config import DataConfig, EncoderConfig, PartialConfig, PartialData
+from volseg.config import DataConfig, EncoderConfig, PartialConfig, PartialData, read_config
 from volseg.errors import DataError
 from volseg.io import read_shown, write_mask, write_volume
 from volseg.model.encoders import build_encoder
@@ -29,6 +30,7 @@ from volseg.planning.folder import plan_folder
 from volseg.prediction.predictor import Predictor
 from volseg.prediction.streamed import StreamedInput
 from volseg.training.agreement import Agreement
+from volseg.training.validation import Validator
 from volseg.transforms import IMAGE, REFERENCE, build_augmentation
 
 SIZE = (48, 64)  # rows, columns
@@ -334,10 +336,39 @@ def test_agreement_is_counted_by_hand() -> None:
     reference = torch.tensor([0, 1, 1, 2, 2, 9]).reshape(1, 1, 1, 1, 6)
     answers = torch.tensor([0, 1, 2, 2, 0, 1])
     logits = torch.nn.functional.one_hot(answers, 3).float().T.reshape(1, 3, 1, 1, 6)
-    columns = (Agreement.of(logits, reference, data) + Agreement.of(logits, reference, data)).columns
+    all_known = torch.zeros(1, 3, dtype=torch.bool)
+    one = Agreement.of(logits, reference, all_known, data)
+    columns = (one + one).columns
     assert columns["train_accuracy"] == pytest.approx(3 / 5)
     assert columns["train_dice"] == pytest.approx((2 / 3 + 2 / 4) / 2)
     assert columns["train_iou"] == pytest.approx((1 / 2 + 1 / 3) / 2)
+
+
+def test_what_nobody_annotated_is_not_counted_against_an_answer() -> None:
+    """As in the loss, an answer that nobody looked for is background in labels; regions are left out by themselves."""
+    answers = torch.tensor([0, 1, 2, 2])
+    drawn = torch.tensor([0, 1, 0, 1]).reshape(1, 1, 1, 1, 4)
+    unknown = torch.tensor([[False, False, True]])
+    logits = torch.nn.functional.one_hot(answers, 3).float().T.reshape(1, 3, 1, 1, 4)
+    columns = Agreement.of(logits, drawn, unknown, DataConfig(labels={"a": 1, "b": 2})).columns
+    assert columns == {
+        "train_accuracy": pytest.approx(3 / 4),
+        "train_dice": pytest.approx(2 / 3),
+        "train_iou": pytest.approx(1 / 2),
+    }
+    regions = [{"name": "a", "labels": [1], "value": 1}, {"name": "b", "labels": [2], "value": 2}]
+    data = DataConfig.model_validate({"labels": {"a": 1, "b": 2}, "regions": regions})
+    own = torch.tensor([[-1.0, 1, -1, -1], [1, 1, 1, 1]]).reshape(1, 2, 1, 1, 4)
+    assert Agreement.of(own, drawn, unknown[:, 1:], data).columns == columns
+
+
+def test_accuracy_of_validation_leaves_out_what_nobody_annotated(run: Path) -> None:
+    config = read_config(run / "config.yaml")
+    config = config.model_copy(update={"data": DataConfig(labels={"a": 1, "b": 2})})
+    case = SimpleNamespace(reference=np.array([0, 1, 0, 1], np.uint8).reshape(1, 1, 4), unknown=(False, False, True))
+    prediction = torch.tensor([[0, 1, 0, 0], [0, 0, 1, 1]], dtype=torch.bool).reshape(2, 1, 1, 4)
+    validator = Validator(config, torch.float32)
+    assert validator._accuracy(prediction, case) == pytest.approx(3 / 4)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("colored", [True, False])

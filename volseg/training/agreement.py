@@ -28,12 +28,13 @@ class Agreement:
 
     @classmethod
     @torch.no_grad()
-    def of(cls, logits: torch.Tensor, reference: torch.Tensor, data: DataConfig) -> Agreement:
-        """Compare answers with references.
+    def of(cls, logits: torch.Tensor, reference: torch.Tensor, unknown: torch.Tensor, data: DataConfig) -> Agreement:
+        """Compare answers with references; what nobody annotated is no answer, and background in labels.
 
         Args:
             logits: (B, outputs, R, A, S), or (B, levels, outputs, R, A, S), of which the first level counts.
             reference: (B, 1, R, A, S) label values.
+            unknown: (B, outputs) bool, the outputs that are not annotated in a patch.
             data: Meaning of the outputs.
         """
         finest = logits[:, 0] if logits.ndim > reference.ndim else logits
@@ -41,7 +42,8 @@ class Agreement:
         if data.ignored_value is not None:
             known = reference[:, 0] != data.ignored_value
         if data.regions:
-            predicted, wanted = (finest > 0).movedim(1, 0) & known, encode(reference, data).movedim(1, 0) & known
+            counted = known & ~unknown.T[:, :, None, None, None]
+            predicted, wanted = (finest > 0).movedim(1, 0) & counted, encode(reference, data).movedim(1, 0) & counted
             shared, marked = (predicted & wanted).flatten(1).sum(1), predicted.flatten(1).sum(1)
             right = known & (predicted == wanted).all(dim=0)
             return cls(shared, marked + wanted.flatten(1).sum(1), right.sum(), known.sum())
@@ -50,7 +52,8 @@ class Agreement:
         for number, label in enumerate(data.learned_labels, start=1):
             if label.value < len(numbers):
                 numbers[label.value] = number
-        predicted, wanted = _largest(finest).flatten(), numbers[reference.flatten().long()]
+        answers = _largest(finest).flatten(1)
+        predicted, wanted = (answers * ~unknown.gather(1, answers)).flatten(), numbers[reference.flatten().long()]
         if data.ignored_value is not None:
             predicted, wanted = predicted[known.flatten()], wanted[known.flatten()]
         equal = predicted == wanted

@@ -111,7 +111,7 @@ class TrainingStep:
         shards = (logits, batch.reference.to(device), batch.unknown.to(device))
         answers, reference, unknown = (self._group.gather_batch(shard) for shard in shards)
         loss: torch.Tensor = self._loss(answers, reference, unknown)
-        return loss, Agreement.of(answers, reference, self._data)
+        return loss, Agreement.of(answers, reference, unknown, self._data)
 
     def _backward(self, loss: torch.Tensor) -> torch.Tensor:
         """Compute and clip the gradient.

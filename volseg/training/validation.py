@@ -204,12 +204,13 @@ class Validator:
         return [self._dice(prediction, case) for prediction in predictions], self._accuracy(predictions[0], case)
 
     def _accuracy(self, prediction: torch.Tensor, case: PreparedCase) -> float:
-        """The share of the annotated voxels at which every label is right."""
+        """The share of the annotated voxels at which every label is right that was looked for."""
         reference, target = self._wanted(case)
+        annotated = ~torch.tensor(case.unknown[-len(target) :])[:, None, None, None]
         known = torch.ones_like(prediction[0])
         if self._config.data.ignored_value is not None:
             known = reference != self._config.data.ignored_value
-        right = known & (prediction == target).all(dim=0)
+        right = known & (prediction & annotated == target & annotated).all(dim=0)
         return int(right.sum()) / max(1, int(known.sum()))
 
     def _wanted(self, case: PreparedCase) -> tuple[torch.Tensor, torch.Tensor]:
