@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pydicom
 import pytest
 from numpy.typing import NDArray
@@ -171,3 +172,23 @@ def test_drawings_as_png_teach_on_radiographs(tmp_path: Path) -> None:
 def test_real_radiographs_are_read(real_data: Path) -> None:
     sources = discover(real_data / "dicom" / "dicomdir_study" / "77654033" / "CR1").sources
     assert [read_shown(source).geometry.shape for source in sources] == [(16, 16, 1)]
+
+
+def test_areas_of_a_radiograph_are_those_of_its_pixels(tmp_path: Path) -> None:
+    """Its mask in PNG states their size; however references were read, a mask of volseg's holds values of labels."""
+    for number in range(4):
+        written(tmp_path / "images" / f"p{number}.dcm", DEEP, ImagerPixelSpacing=[0.2, 0.1])
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        Image.fromarray(((DEEP > 2000) * 255).astype(np.uint8)).save(tmp_path / "labels" / f"p{number}.png")
+    network = {"network.name": "unet", "network.channels": [4, 8], "network.strides": [[1, 2, 2]]}
+    changes = {"data.labels.bone": 2, "data.threshold": 0.5, "patches.size": [1, 16, 16], **network}
+    volseg.train(tmp_path, tmp_path / "run", changes={**changes, "training.steps_per_epoch": 2}, epochs=1)
+    model = volseg.load(tmp_path / "run")
+    batch = model.predict_folder(tmp_path / "images", tmp_path / "masks", formats=["png", "nifti"], report=True)
+    marked = int((np.asarray(Image.open(tmp_path / "masks" / "p0.png")) == 2).sum())
+    mask = batch["p0"].mask
+    assert mask.geometry.spacing_mm == (0.1, 0.2, 1.0)
+    assert int((mask.array == 2).sum()) == marked
+    review = pd.read_csv(tmp_path / "masks" / "review.csv").set_index("case_id")
+    assert review.loc["p0", "predicted_ml"] == pytest.approx(marked * 0.1 * 0.2 * 1.0 / 1000)
+    assert not review["reason"].astype(str).str.contains("not reviewed").any()

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import make_case
 
 import volseg
-from tests.conftest import make_case
 from volseg.errors import VolsegError
 from volseg.image.geometry import Geometry
 from volseg.image.volume import Mask

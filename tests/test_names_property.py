@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import make_case
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import volseg
-from tests.conftest import make_case
 from volseg.cases import find_dataset, find_images, read_images, read_reference
 from volseg.image.geometry import Geometry
 from volseg.image.volume import Mask, Volume

@@ -13,9 +13,9 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 from PIL import Image
+from png import png
 
 import volseg
-from tests.png import png
 from volseg.cases import find_dataset, find_inputs, read_images, read_reference
 from volseg.config import DicomRules, FileRules
 from volseg.errors import DataError

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from PIL import Image
+from png import png
 
-from tests.png import png
 from volseg.cases import find_dataset, find_inputs, read_images, read_reference
 from volseg.config import FileRules, MinMax, Percentiles, ReadingRules, Unchanged, ZScore
 from volseg.errors import DataError, GeometryError

@@ -152,9 +152,9 @@ class BatchCase:
                 f"case {self.result.case_id} has no mask that can be read: {self.reason or ', '.join(self.paths)}",
                 hint=f"predict again, in a format among {', '.join(_READABLE)}",
             )
-        # The mask of an image whose header contradicts itself has the same header.
+        # The mask of an image whose header contradicts itself has the same header; one in PNG states its own size.
         rules = self.image.rules if isinstance(self.image, FileSource) else AS_IT_IS
-        source = single_source(readable[0], rules=ReadingRules(geometry=rules.geometry, pixel_mm=rules.pixel_mm))
+        source = single_source(readable[0], rules=ReadingRules(geometry=rules.geometry, pixel_mm="stated"))
         drawn = isinstance(source, SegmentsSource) and not source.has_grid
         return read_mask(source, self.labels, on=read_grid(self.image) if drawn and self.image else None)
 

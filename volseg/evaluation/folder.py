@@ -9,6 +9,7 @@ from pathlib import Path
 from volseg.about import ABOUT_FILE
 from volseg.cases.content import refuse_images
 from volseg.config import NO_RULES, DicomRules, PartialData
+from volseg.errors import DataError
 from volseg.evaluation.evaluate import (
     METRICS_FILE,
     STATISTICS_FILE,
@@ -22,7 +23,7 @@ from volseg.evaluation.labels import scored_labels
 from volseg.evaluation.pairing import pair_cases
 from volseg.image.geometry import Unit
 from volseg.image.volume import Label
-from volseg.io import FileSource, MasksSource, ObjectsSource, SegmentsSource, Source, is_picture
+from volseg.io import FileSource, MasksSource, ObjectsSource, SegmentsSource, Source, is_picture, read_mask
 from volseg.io.labels import LABELS_FILE, read_others
 from volseg.io.written import Inputs, claim
 from volseg.metrics import Conventions
@@ -150,4 +151,13 @@ def _counts_pixels(pair: CasePair) -> bool:
             own = masks[0]
         case source:
             own = source
-    return isinstance(own, FileSource) and is_picture(own.path) and own.rules.pixel_mm is None
+    if not isinstance(own, FileSource) or not is_picture(own.path):
+        return False
+    return own.rules.pixel_mm is None or (own.rules.pixel_mm == "stated" and _states_no_size(own))
+
+
+def _states_no_size(reference: FileSource) -> bool:
+    try:
+        return read_mask(reference).geometry.unit == "px"
+    except DataError:  # it fails by name when it is scored
+        return False

@@ -342,6 +342,11 @@ class Geometry:
         limit_mm = min(self.tolerance_mm, other.tolerance_mm) if tolerance_mm is None else tolerance_mm
         return self.distance_mm(other) <= limit_mm
 
+    def is_drawn_on(self, other: Geometry) -> bool:
+        """Whether this is the grid of a drawing on a picture, or of the picture, and only one of them states a size."""
+        lie_alike = self.unit == "px" or np.array_equal(np.sign(self.affine[:3, :3]), np.sign(other.affine[:3, :3]))
+        return self.unit != other.unit and self.shape == other.shape and lie_alike
+
     def mismatch(self, other: Geometry, mine: str, its: str) -> str:
         """Say that two grids differ, and by how much where their shapes do not tell.
 

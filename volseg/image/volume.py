@@ -128,8 +128,8 @@ class Mask:
         Raises:
             GeometryError: If the grids do not cover the same voxels.
         """
-        if self.geometry.unit == "px" and geometry.unit == "mm" and self.geometry.shape == geometry.shape:
-            return Mask(self.array, geometry, self.labels)  # a drawing on a picture whose pixels have a size
+        if self.geometry.is_drawn_on(geometry):
+            return Mask(self.array, geometry, self.labels)
         mine, other = self.geometry.to_canonical, geometry.to_canonical
         if not self.geometry.reordered(mine).matches(geometry.reordered(other)):
             raise GeometryError(

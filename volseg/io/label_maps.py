@@ -141,7 +141,7 @@ def read_probabilities(path: Path, choice: GeometryChoice | None = None) -> tupl
 
 def _read_values(source: FileSource, labels: Sequence[Label]) -> tuple[NDArray[np.unsignedinteger], Geometry]:
     if source.rules.threshold is not None:
-        array, geometry = frame_in(source, *read_file(source), _ONE_MASK)
+        array, geometry = frame_in(source, *_read_soft(source), _ONE_MASK)
         return (_shares(array, source) > source.rules.threshold).astype(np.uint8), geometry
     if is_picture(source.path):
         from volseg.io.pictures import read_values
@@ -152,6 +152,15 @@ def _read_values(source: FileSource, labels: Sequence[Label]) -> tuple[NDArray[n
     array, geometry = frame_in(source, *read_file(source), _ONE_MASK)
     step = _value_step(source) if np.issubdtype(array.dtype, np.floating) else 0.0
     return label_values(array, source, step), geometry
+
+
+def _read_soft(source: FileSource) -> tuple[NDArray[np.generic], Geometry]:
+    if not is_picture(source.path):
+        return read_file(source)
+    from volseg.io.pictures import read_soft
+
+    check_file(source.path)
+    return read_soft(source.path, source.rules)
 
 
 def _shares(array: NDArray[np.generic], source: FileSource) -> NDArray[np.floating]:

@@ -131,7 +131,9 @@ def report_batch(
     Raises:
         OutputError: If it cannot be written.
     """
-    masks = masks_in(output, model.config.data)
+    # What volseg writes holds values of labels and states its size, whatever the model learned from.
+    own = {"values": "labels", "threshold": None, "pixel_mm": "stated"}
+    masks = masks_in(output, model.config.data.model_copy(update=own))
     images = {case.case_id: next(iter(case.images.values())) for case in inputs.dataset.cases}
     labels, volumes = model.config.data.output_labels, model.volumes
     segmented = [result for result in results if result.status is CaseStatus.SEGMENTED]

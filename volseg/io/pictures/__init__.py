@@ -1,7 +1,7 @@
 """Flat pictures: PNG, JPEG, TIFF, GIF and BMP, in pixels."""
 
 from volseg.io.pictures.channels import channel_count, frame_of, read_array
-from volseg.io.pictures.values import holds_colors, read_values
+from volseg.io.pictures.values import holds_colors, read_soft, read_values
 from volseg.io.pictures.write import write_mask, write_volume
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "frame_of",
     "holds_colors",
     "read_array",
+    "read_soft",
     "read_values",
     "write_mask",
     "write_volume",

@@ -32,12 +32,15 @@ def read_array(path: Path, rules: FileRules = AS_IT_IS) -> tuple[NDArray[np.gene
         GeometryError: If millimetres are asked for that it does not state.
     """
     picture = decode(path, rules.pages)
-    pixels = picture.pixels
-    if picture.palette is not None:
-        pixels = looked_up(picture)
-        if (pixels == pixels[:1]).all():
-            pixels = pixels[:1]
-    return pixels, grid_of_picture(picture, path, rules)
+    return pixels_of(picture), grid_of_picture(picture, path, rules)
+
+
+def pixels_of(picture: Picture) -> NDArray[np.generic]:
+    """(channels, columns, rows, slices): of a palette its colours, or its grey where it has nothing else."""
+    if picture.palette is None:
+        return picture.pixels
+    pixels = looked_up(picture)
+    return pixels[:1] if (pixels == pixels[:1]).all() else pixels
 
 
 def looked_up(picture: Picture) -> NDArray[np.uint8]:

@@ -44,6 +44,11 @@ BROKEN = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, Ru
 #: Samples of a pixel of each of Pillow's modes, transparency left out; what is not here is refused by name.
 _SAMPLES = {"1": 1, "L": 1, "LA": 1, "I": 1, "I;16": 1, "I;16B": 1, "F": 1, "P": 1, "PA": 1, "RGB": 3, "RGBA": 3}
 _SAMPLES |= {"RGBX": 3, "YCbCr": 3}
+#: Text of a PNG with the distance of columns and of rows in mm; its resolution counts whole pixels per metre.
+PIXEL_MM = "pixel_mm"
+_MM_PER_INCH = 25.4
+#: Units of a JFIF header that are lengths, inch and centimetre, and the tag of EXIF that states a resolution.
+_JFIF_UNITS, _X_RESOLUTION = (1, 2), 0x011A
 #: Tag of EXIF and of TIFF by which a picture is turned: 1 as it is, then how rows and columns lie (TIFF 6.0, p. 36).
 ORIENTATION = 0x0112
 _TRANSPOSED, _COLUMNS_REVERSED, _ROWS_REVERSED = (5, 6, 7, 8), (2, 3, 6, 7), (3, 4, 7, 8)
@@ -207,8 +212,6 @@ def _decode(picture: ImageFile.ImageFile, file: io.BufferedIOBase, path: Path, p
         raise refuse_pages(path, count)
     samples = _samples(picture, file, path)
     check_size(path, math.prod(picture.size) * count * samples)
-    dpi = picture.info.get("dpi")
-    pixel_mm = (25.4 / float(dpi[0]), 25.4 / float(dpi[1])) if dpi and all(dpi) else None
     if count == 1 and picture.format == "PNG":
         arrays = [_of_png(picture, file)]
     else:
@@ -224,8 +227,35 @@ def _decode(picture: ImageFile.ImageFile, file: io.BufferedIOBase, path: Path, p
     palette = None
     if picture.mode in {"P", "PA"} and count == 1:
         palette = np.array(picture.getpalette("RGB"), np.uint8).reshape(-1, 3)
-    whole = Picture(stack.transpose(2, 1, 0, 3), palette, pixel_mm, picture.format == "JPEG")
+    is_lossy = picture.format in {"JPEG", "MPO"}
+    whole = Picture(stack.transpose(2, 1, 0, 3), palette, _stated_mm(picture), is_lossy)
     return upright(whole, int(picture.getexif().get(ORIENTATION, 1)))
+
+
+def _stated_mm(picture: ImageFile.ImageFile) -> tuple[float, float] | None:
+    """Distance of columns and of rows by the resolution that a file states, if it states one."""
+    dpi = picture.info.get("dpi")
+    if not dpi or not all(dpi):
+        return None
+    in_jfif = picture.info.get("jfif_unit") in _JFIF_UNITS
+    if picture.format in {"JPEG", "MPO"} and not in_jfif and _X_RESOLUTION not in picture.getexif():
+        return None  # Pillow says 72 where EXIF says nothing
+    stated_mm = _MM_PER_INCH / float(dpi[0]), _MM_PER_INCH / float(dpi[1])
+    exact_mm = _numbers(picture.info.get(PIXEL_MM))
+    # A program that resized the picture may have kept the text, but not the resolution.
+    agree = len(exact_mm) == len(stated_mm) and all(
+        abs(1000 / exact - 1000 / stated) < 1 for exact, stated in zip(exact_mm, stated_mm, strict=True)
+    )
+    return (exact_mm[0], exact_mm[1]) if agree else stated_mm
+
+
+def _numbers(text: object) -> list[float]:
+    """Positive numbers in a text; none if it holds anything else."""
+    try:
+        found = [float(word) for word in str(text).split()]
+    except ValueError:
+        return []
+    return found if all(math.isfinite(number) and number > 0 for number in found) else []
 
 
 def _frame(picture: ImageFile.ImageFile, number: int) -> NDArray[np.generic]:

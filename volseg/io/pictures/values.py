@@ -12,7 +12,7 @@ from volseg.config.reading import AS_IT_IS, FileRules
 from volseg.errors import DataError
 from volseg.image.geometry import Geometry
 from volseg.image.volume import Label
-from volseg.io.pictures.channels import grid_of_picture, looked_up
+from volseg.io.pictures.channels import grid_of_picture, looked_up, pixels_of
 from volseg.io.pictures.decode import Picture, decode
 
 _WHITE = 255
@@ -42,7 +42,6 @@ def read_values(
     Raises:
         DataError: If it is damaged, a JPEG, smoothed, coloured and nothing says what colours mean, or holds a colour
             that no label has.
-        GeometryError: If millimetres are asked for that it does not state.
     """
     picture = decode(path, rules.pages)
     if picture.is_lossy:
@@ -50,9 +49,7 @@ def read_values(
             f"{path} is a JPEG, which blurs the values of labels into each other",
             hint="export it again as PNG or TIFF; of one label data.threshold=0.5 takes what is brighter than half",
         )
-    if rules.pixel_mm == "stated" and picture.pixel_mm is None:  # it lies on its picture, which states it
-        rules = rules.model_copy(update={"pixel_mm": None})
-    grid = grid_of_picture(picture, path, rules)
+    grid = _grid(picture, path, rules)
     if rules.values == "colors":
         return _by_color(picture, path, labels), grid
     pixels = picture.pixels
@@ -66,6 +63,26 @@ def read_values(
             hint="--set data.values=colors and data.colors={NAME: [R, G, B], ...}",
         )
     return _without_white(pixels[0], {label.value for label in labels}, path, rules), grid
+
+
+def read_soft(path: Path, rules: FileRules) -> tuple[NDArray[np.generic], Geometry]:
+    """Read a picture that says how likely a label is, from black to white.
+
+    Returns:
+        (channels, columns, rows, slices) in the type of the file, and the grid.
+
+    Raises:
+        DataError: If it is damaged.
+    """
+    picture = decode(path, rules.pages)
+    return pixels_of(picture), _grid(picture, path, rules)
+
+
+def _grid(picture: Picture, path: Path, rules: FileRules) -> Geometry:
+    """The grid of a mask; one that states no resolution lies on its picture, which does."""
+    if rules.pixel_mm == "stated" and picture.pixel_mm is None:
+        rules = rules.model_copy(update={"pixel_mm": None})
+    return grid_of_picture(picture, path, rules)
 
 
 def holds_colors(path: Path) -> bool:

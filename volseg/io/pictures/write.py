@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from volseg.errors import ConfigError, DataError
 from volseg.image.geometry import Geometry
 from volseg.image.volume import Mask, Volume
 from volseg.io.files import atomic_path
+from volseg.io.pictures.decode import PIXEL_MM
 from volseg.io.record import Role
 
 _MM_PER_INCH = 25.4
@@ -70,7 +73,11 @@ def _check(geometry: Geometry, path: Path) -> None:
 
 
 def _save(picture: Image.Image, geometry: Geometry, path: Path, role: Role) -> None:
-    across_mm, down_mm, _ = geometry.spacing_mm
-    size = {"dpi": (_MM_PER_INCH / across_mm, _MM_PER_INCH / down_mm)} if geometry.unit == "mm" else {}
+    options: dict[str, Any] = {}
+    if geometry.unit == "mm":
+        across_mm, down_mm, _ = geometry.spacing_mm
+        exact = PngInfo()
+        exact.add_text(PIXEL_MM, f"{across_mm!r} {down_mm!r}")
+        options = {"dpi": (_MM_PER_INCH / across_mm, _MM_PER_INCH / down_mm), "pnginfo": exact}
     with atomic_path(path, role) as temporary:
-        picture.save(temporary, format="PNG", **size)
+        picture.save(temporary, format="PNG", **options)
