@@ -18,11 +18,11 @@ from png import png
 import volseg
 from volseg.cases import find_dataset, find_inputs, read_images, read_reference
 from volseg.config import DicomRules, FileRules
-from volseg.errors import DataError
+from volseg.errors import DataError, GeometryError
 from volseg.image.volume import Label
 from volseg.io import FileSource, ObjectsSource, read_channels, read_mask
 from volseg.io.outlines import outlines_in
-from volseg.io.pictures import read_array
+from volseg.io.pictures import channel_count, read_array
 from volseg.io.pictures.streamed import streamed
 
 RNG = np.random.default_rng(1)
@@ -497,3 +497,68 @@ def test_further_masks_beside_the_first_are_no_images(tmp_path: Path) -> None:
     both = read_mask(united.cases[2].reference, [Label(1, "lesion")]).array[..., 0].T
     np.testing.assert_array_equal(both, (GREYS > 200) | (GREYS < 30))
     assert len(find_inputs(tmp_path, ("image",)).cases) == 3
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        '<OME xmlns="x"><Image><Pixels DimensionOrder="XYZCT" SizeX="48" SizeY="32" SizeZ="1" SizeC="1" SizeT="1" '
+        'Type="uint8" PhysicalSizeX="a" PhysicalSizeY="1"><TiffData/></Pixels></Image></OME>',
+        '<OME xmlns="x"><Image></OME>',
+        "<OME></OME>",
+        "<OME><Image/></OME>",
+    ],
+)
+def test_what_ome_xml_does_not_state_keeps_no_picture_from_being_read(description: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.ome.tif"
+    tifffile.imwrite(path, GREYS, description=f'<?xml version="1.0"?>{description}', metadata=None)
+    np.testing.assert_array_equal(pixels(path)[..., 0], GREYS)
+    assert streamed(path, FileRules()) is not None
+    with pytest.raises(GeometryError, match="states no resolution"):
+        read_array(path, FileRules(pixel_mm="stated"))
+
+
+def test_ome_xml_that_lacks_what_it_must_state_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.ome.tif"
+    description = '<?xml version="1.0"?><OME xmlns="x"><Image><Pixels/></Image></OME>'
+    tifffile.imwrite(path, GREYS, description=description, metadata=None)
+    assert streamed(path, FileRules()) is None
+    with pytest.raises(DataError, match="damaged"):
+        read_array(path)
+
+
+def test_transparency_is_left_out_of_every_page(tmp_path: Path) -> None:
+    pages = RNG.integers(1, 256, (3, 20, 30, 4), dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", pages, photometric="rgb", extrasamples=["unassalpha"])
+    read = read_array(tmp_path / "a.tif", FileRules(pages="channels"))[0]
+    np.testing.assert_array_equal(read[..., 0], pages[..., :3].transpose(0, 3, 2, 1).reshape(9, 30, 20))
+    assert channel_count(tmp_path / "a.tif", FileRules(pages="channels")) == 9
+
+
+def test_several_pictures_in_a_jpeg_are_no_mask_either(tmp_path: Path) -> None:
+    """As cameras write them: Multi-Picture Format."""
+    first, second = (Image.fromarray(COLORS) for _ in range(2))
+    first.save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[second])
+    with pytest.raises(DataError, match="is a JPEG, which blurs"):
+        read_mask(FileSource(tmp_path / "a.jpg"))
+
+
+def test_a_list_that_names_no_picture_costs_no_other(tmp_path: Path) -> None:
+    Image.fromarray(COLORS).save(tmp_path / "a.png")
+    listed = outlined(tmp_path / "all.json")
+    content = json.loads(listed.read_text())
+    content["images"] += [{"id": 2 + n, "file_name": name} for n, name in enumerate(("", ".", "..", "/"))]
+    listed.write_text(json.dumps(content))
+    dataset = find_dataset(listed)
+    assert [case.case_id for case in dataset.cases] == ["a"]
+    assert sum("lies nowhere beside it" in item.reason for item in dataset.set_aside) == 4
+
+
+def test_outlines_beside_masks_of_objects_are_not_made_one(tmp_path: Path) -> None:
+    for name in "ab":
+        Image.fromarray(COLORS).save(tmp_path / f"{name}.png")
+        outlined(tmp_path / f"{name}.coco.json")
+    Image.fromarray(np.eye(32, 48, dtype=np.uint8)).save(tmp_path / "b_mask.png")
+    dataset = find_dataset(tmp_path, DicomRules(values="objects"))
+    assert [case.case_id for case in dataset.cases] == ["a"]
+    assert any("2 references are called b" in item.reason for item in dataset.set_aside)

@@ -162,6 +162,9 @@ def test_outlines_are_of_one_slice(tmp_path: Path) -> None:
 # One file for all pictures of a data set
 
 
+SQUARE = [[[2, 2], [8, 2], [8, 8], [2, 8], [2, 2]]]
+
+
 def annotated(root: Path, where: str, pictures: str) -> Path:
     """Two pictures with a rectangle each, and one with nothing."""
     sizes = {"p1": (12, 10), "p2": (9, 11), "p3": (8, 8)}
@@ -219,7 +222,7 @@ def test_pictures_that_are_not_there_or_of_another_size_are_said(tmp_path: Path)
     (tmp_path / "images" / "p1.jpg").unlink()
     Image.linear_gradient("L").resize((5, 5)).save(tmp_path / "images" / "p2.jpg")
     found = find_dataset(listed)
-    assert [item.reason for item in found.set_aside] == ["it annotates p1.jpg, which lies nowhere beside it"]
+    assert [item.reason for item in found.set_aside] == ["it annotates 'p1.jpg', which lies nowhere beside it"]
     p2 = found.cases[0]
     with pytest.raises(GeometryError, match="drawn in 9x11 pixels, the picture has 5x5"):
         read_reference(p2, read_images(p2, found.channels), [Label(1, "nucleus")])
@@ -370,3 +373,28 @@ def test_outlines_beside_their_pictures_are_references(suffix: str, tmp_path: Pa
     assert [case.case_id for case in found.cases] == ["p1", "p2"]
     image = read_images(found.cases[0], found.channels)
     assert int(read_reference(found.cases[0], image, [Label(1, "cell")]).array.sum()) == 16
+
+
+@pytest.mark.parametrize(
+    ("features", "why"),
+    [
+        ([("a", 1, SQUARE), ("b", 1, SQUARE)], "have one value"),
+        ([("a", 1, [[[0, 0], [1e308, 0], [1e308, 1e308]]])], "no list of x and y"),
+    ],
+    ids=["values", "corners"],
+)
+def test_outlines_that_contradict_themselves_are_refused(
+    features: list[tuple[str, int, list[Any]]], why: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.geojson"
+    drawn = [
+        {
+            "type": "Feature",
+            "properties": {"name": name, "value": value},
+            "geometry": {"type": "Polygon", "coordinates": rings},
+        }
+        for name, value, rings in features
+    ]
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": drawn}))
+    with pytest.raises(DataError, match=why):
+        outlines_in(path)

@@ -111,8 +111,9 @@ def _parsed(content: Any) -> dict[Segment, list[Shape]]:
     for feature in features:
         properties = feature.get("properties") or {}
         name = _name_in(properties)
-        if isinstance(properties.get("value"), int):
-            stated[name] = properties["value"]
+        value = properties.get("value")
+        if isinstance(value, int) and not isinstance(value, bool):
+            stated[name] = value
         match feature["geometry"]:
             case {"type": "Polygon", "coordinates": rings}:
                 by_name.setdefault(name, []).append(polygon(rings))
@@ -122,6 +123,8 @@ def _parsed(content: Any) -> dict[Segment, list[Shape]]:
                 raise ValueError(f"a {other} marks no area")
             case _:
                 raise ValueError("a feature has no geometry")
+    if len(set(stated.values())) < len(stated):
+        raise ValueError(f"two of {', '.join(stated)} have one value")
     free = iter(number for number in range(1, len(by_name) + len(stated) + 1) if number not in stated.values())
     return {Segment(stated.get(name) or next(free), name): shapes for name, shapes in by_name.items()}
 

@@ -14,8 +14,9 @@ from volseg.image.outlines import filled
 #: (columns, rows) of a picture -> where it is marked, (columns, rows); raises a ValueError if it is drawn in another.
 Shape = Callable[[tuple[int, int]], NDArray[np.bool_]]
 
-
 _FEWEST_CORNERS = 3
+#: No picture has so many rows or columns.
+_FARTHEST = 1e9
 
 
 def polygon(rings: Any) -> Shape:
@@ -32,7 +33,7 @@ def polygon(rings: Any) -> Shape:
 
 def _corners(ring: Any) -> NDArray[np.float64]:
     corners = np.asarray(ring, np.float64)
-    if corners.ndim != 2 or corners.shape[1] < 2 or not np.isfinite(corners).all():
+    if corners.ndim != 2 or corners.shape[1] < 2 or not (np.abs(corners) < _FARTHEST).all():
         raise ValueError("a polygon is no list of x and y")
     if len(corners) < _FEWEST_CORNERS:
         raise ValueError(f"a polygon has {len(corners)} corners")

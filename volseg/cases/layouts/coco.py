@@ -69,12 +69,13 @@ def from_coco(file: Path, rules: DicomRules) -> Dataset:
             by_name[_composed(path.name)].append(path)
     cases, set_aside, taken = [], [], set()
     for name, reference in outlines_of(file).items():
-        *folders, last = (part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in _UPWARDS)
-        ending = tuple(map(_composed, (*folders, last)))
-        fitting = [path for path in by_name[ending[-1]] if _parts(path, root)[-len(ending) :] == ending]
+        parts = PurePosixPath(name.replace("\\", "/")).parts
+        ending = tuple(_composed(part) for part in parts if part not in _UPWARDS)
+        called_so = by_name[ending[-1]] if ending else []
+        fitting = [path for path in called_so if _parts(path, root)[-len(ending) :] == ending]
         if len(fitting) != 1:
             why = "lies nowhere beside it" if not fitting else f"lies in {len(fitting)} folders beside it"
-            set_aside.append(SetAside(file, f"it annotates {name}, which {why}", is_fault=True))
+            set_aside.append(SetAside(file, f"it annotates {name!r}, which {why}", is_fault=True))
             continue
         taken.add(fitting[0])
         place = fitting[0].relative_to(root).parent.parts

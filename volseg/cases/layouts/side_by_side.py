@@ -60,7 +60,7 @@ def from_side_by_side(root: Path, rules: DicomRules, progress: Progress) -> Data
         else:
             images[f"{name}/{source}" if name in images else name] = source  # a second one of its name has no partner
     if rules.values == "objects":
-        references.update({base: [_as_objects(sources)] for base, sources in references.items() if len(sources) > 1})
+        references.update({base: _as_objects(sources) for base, sources in references.items()})
     stems = match_stems(images, references)
     for base in [base for base, sources in references.items() if len(sources) > 1]:
         reason = f"{len(references[base])} references are called {base}: {KEEP_ONE}"
@@ -88,9 +88,12 @@ def from_side_by_side(root: Path, rules: DicomRules, progress: Progress) -> Data
     )
 
 
-def _as_objects(sources: list[Source]) -> Source:
-    paths = tuple(sorted(source.place for source in sources))
-    return ObjectsSource(paths[0].parent, paths, next(one.rules for one in sources if isinstance(one, FileSource)))
+def _as_objects(sources: list[Source]) -> list[Source]:
+    """Several masks as one reference, an object in each; outlines are no masks, and stay what they are."""
+    masks = [source for source in sources if isinstance(source, FileSource)]
+    if len(masks) < max(2, len(sources)):
+        return sources
+    return [ObjectsSource(masks[0].path.parent, tuple(sorted(mask.path for mask in masks)), masks[0].rules)]
 
 
 def _name(base: str, images: Mapping[str, Source], root: Path) -> str:

@@ -133,7 +133,7 @@ def streamed(path: Path, rules: FileRules) -> StreamedPicture | None:
                 return None
             page.decode  # noqa: B018  finds out whether it can, and needs the file for it
             grid = grid_of((page.imagewidth, page.imagelength, 1), pixel_mm_of(tiff, page), path, rules)
-    except (tifffile.TiffFileError, ValueError, OSError, IndexError):
+    except (tifffile.TiffFileError, ValueError, OSError, LookupError):  # as a whole it fails by name
         return None
     return StreamedPicture(path, grid, kept, page)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -49,10 +49,12 @@ def decode_tiff(file: io.BufferedIOBase, path: Path, pages: Pages | None) -> Pic
         page = series.keyframe
         axes = _named(series, path, pages)
         check_size(path, math.prod(series.shape))
-        pixels = _ordered(series.asarray(), axes)
-        kept = pixels.shape[0] - has_transparency(page)
-        say_transparency(path, pixels[kept:])
-        pixels, palette = pixels[:kept], None
+        pixels, palette = series.asarray().reshape(tuple(axes.values())), None  # without axes of one
+        if has_transparency(page):
+            place = list(axes).index("S")
+            pixels, transparency = np.split(pixels, [axes["S"] - 1], axis=place)
+            say_transparency(path, transparency)
+        pixels = _ordered(pixels, axes)
         if pixels.dtype == bool:
             pixels = pixels.astype(np.uint8)
         if page.photometric == PHOTOMETRIC.PALETTE and page.colormap is not None:
@@ -74,8 +76,8 @@ def sample_count_of_tiff(file: io.BufferedIOBase, path: Path, pages: Pages | Non
         if series.keyframe.photometric == PHOTOMETRIC.PALETTE:
             return 3
         axes = _named(series, path, pages)
-        samples = math.prod(size for axis, size in axes.items() if axis in _SAMPLES)
-        return samples - has_transparency(series.keyframe)
+        transparent = has_transparency(series.keyframe)
+        return math.prod(size - (axis == "S" and transparent) for axis, size in axes.items() if axis in _SAMPLES)
 
 
 @cache
@@ -127,10 +129,9 @@ def _named(series: tifffile.TiffPageSeries, path: Path, pages: Pages | None) -> 
     return {named if axis in _UNNAMED else axis: size for axis, size in sizes.items()}
 
 
-def _ordered(array: NDArray[np.generic], axes: Mapping[str, int]) -> NDArray[np.generic]:
+def _ordered(array: NDArray[np.generic], axes: Iterable[str]) -> NDArray[np.generic]:
     """(samples, columns, rows, slices)."""
     wanted = [[n for n, axis in enumerate(axes) if axis in group] for group in (_SAMPLES, "X", "Y", _SLICES)]
-    array = array.reshape(tuple(axes.values()))  # without axes of one
     sizes = [math.prod(array.shape[axis] for axis in group) for group in wanted]
     return array.transpose([axis for group in wanted for axis in group]).reshape(sizes)
 
@@ -138,7 +139,7 @@ def _ordered(array: NDArray[np.generic], axes: Mapping[str, int]) -> NDArray[np.
 def pixel_mm_of(tiff: tifffile.TiffFile, page: tifffile.TiffPage) -> tuple[float, float] | None:
     """The distance of columns and of rows, as OME-XML states it, by ImageJ's unit, or by tags (TIFF 6.0, p. 38)."""
     if tiff.ome_metadata:
-        return _of_ome(tifffile.xml2dict(tiff.ome_metadata))
+        return _of_ome(tiff.ome_metadata)
     try:
         (x, x_parts), (y, y_parts) = (page.tags[name].value for name in ("XResolution", "YResolution"))
         unit_mm = _UNITS_MM.get(str((tiff.imagej_metadata or {}).get("unit", "")))
@@ -148,16 +149,18 @@ def pixel_mm_of(tiff: tifffile.TiffFile, page: tifffile.TiffPage) -> tuple[float
         return None
 
 
-def _of_ome(content: Mapping[str, Any]) -> tuple[float, float] | None:
-    """Of the first image that OME-XML describes, whose sizes are in micrometres unless it says more."""
-    images = content["OME"].get("Image", {})
-    image = images[0] if isinstance(images, list) else images
-    pixels = image.get("Pixels", {})
+def _of_ome(description: str) -> tuple[float, float] | None:
+    """Of the first image that OME-XML describes, whose sizes are in micrometres unless it says more.
+
+    What cannot be read states nothing: pixels can be read without it.
+    """
     try:
+        images = tifffile.xml2dict(description)["OME"]["Image"]
+        pixels = (images[0] if isinstance(images, list) else images)["Pixels"]
         across_mm, down_mm = (
             float(pixels[f"PhysicalSize{axis}"]) * _UNITS_MM[str(pixels.get(f"PhysicalSize{axis}Unit", "µm"))]
             for axis in "XY"
         )
-    except KeyError:
+    except (SyntaxError, LookupError, TypeError, ValueError, AttributeError):
         return None
     return across_mm, down_mm
