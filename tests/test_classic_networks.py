@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
-from volseg.config import FCN, DeepLab, EncoderConfig, EncoderUNet, NetworkConfig, VNet
+from volseg.config import FCN, DeepLab, EncoderConfig, EncoderName, EncoderUNet, NetworkConfig, VNet
 from volseg.errors import CheckpointError
 from volseg.model.encoders import Encoder, build_encoder
 from volseg.model.encoders.efficientnet import STAGES
 from volseg.model.encoders.pretrained import load_pretrained
+from volseg.model.encoders.vgg import VGG
 from volseg.model.networks import GuardedConv2d, Neighbors, Planes, begin_with_pretrained, build_network, patch_divisor
 from volseg.model.vnet import PaperVNet, _Stage
 
@@ -247,27 +248,22 @@ def test_feature_maps_are_as_coarse_as_is_said(name: str, limit: int, dimensions
     assert [*encoder.strides] == sorted(encoder.strides)  # two blocks of one resolution where dilation took over
 
 
-@pytest.mark.parametrize(
-    "name", ["resnet18", "resnet34", "resnet50", "efficientnet_b0", "tf_efficientnet_b0", "efficientnet_lite0"]
-)
+@pytest.mark.parametrize("name", get_args(EncoderName))
 @pytest.mark.parametrize("limit", [8, 16])
-def test_dilation_computes_what_strides_would(name: str, limit: int) -> None:
+def test_dilation_computes_what_strides_would(name: str, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Away from the borders, what strides would have kept is the same (Chen et al. 2017, section 3.1)."""
+    # What is averaged over all of a feature map holds the borders, too.
+    monkeypatch.setattr(nn.AdaptiveAvgPool2d, "forward", lambda _, features: 0 * features[..., :1, :1])
     torch.manual_seed(0)
-    coarse = build_encoder(EncoderConfig(name=name), 3, 2).eval()
+    coarse, fine = (build_encoder(EncoderConfig(name=name), 3, 2, each).eval() for each in (32, limit))
     for module in coarse.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_var.uniform_(0.5, 1.5)  # type: ignore[union-attr]
-        elif isinstance(module, nn.AdaptiveAvgPool2d):  # what is averaged over all holds the borders, too
-            module.forward = lambda features: features[..., :1, :1] * 0  # type: ignore[method-assign]
-    fine = build_encoder(EncoderConfig(name=name), 3, 2, limit).eval()
-    for one, other in zip(fine.modules(), coarse.modules(), strict=True):
-        if isinstance(one, nn.AdaptiveAvgPool2d):
-            one.forward = other.forward  # type: ignore[method-assign]
+        if isinstance(module, nn.BatchNorm2d) and module.running_var is not None:
+            module.running_var.uniform_(0.5, 1.5)
     fine.load_state_dict(coarse.state_dict())
     image = torch.randn(1, 3, 640, 640)
     with torch.no_grad():
-        kept, more = coarse(image)[-1], fine(image)[-1]
+        last = [each.pooled(image) if isinstance(each, VGG) else each(image) for each in (coarse, fine)]
+    kept, more = (maps[-1] for maps in last)
     step, inner = 32 // fine.strides[-1], (..., slice(8, -8), slice(8, -8))
     apart = [
         (more[..., i::step, j::step][inner] - kept[inner]).abs().max() / kept[inner].std()

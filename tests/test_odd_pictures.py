@@ -29,6 +29,8 @@ RNG = np.random.default_rng(1)
 COLORS = RNG.integers(0, 256, (32, 48, 3), dtype=np.uint8)
 GREYS = RNG.integers(0, 256, (32, 48), dtype=np.uint8)
 ORIENTATION = 274
+#: What OME-XML must state of GREYS.
+WHOLE = 'DimensionOrder="XYZCT" SizeX="48" SizeY="32" SizeZ="1" SizeC="1" SizeT="1" Type="uint8"'
 
 
 def pixels(path: Path) -> NDArray[np.generic]:
@@ -502,8 +504,7 @@ def test_further_masks_beside_the_first_are_no_images(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "description",
     [
-        '<OME xmlns="x"><Image><Pixels DimensionOrder="XYZCT" SizeX="48" SizeY="32" SizeZ="1" SizeC="1" SizeT="1" '
-        'Type="uint8" PhysicalSizeX="a" PhysicalSizeY="1"><TiffData/></Pixels></Image></OME>',
+        f'<OME xmlns="x"><Image><Pixels {WHOLE} PhysicalSizeX="a" PhysicalSizeY="1"><TiffData/></Pixels></Image></OME>',
         '<OME xmlns="x"><Image></OME>',
         "<OME></OME>",
         "<OME><Image/></OME>",

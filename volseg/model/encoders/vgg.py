@@ -7,6 +7,7 @@ table 1, configuration D.
 from __future__ import annotations
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 from volseg.model.encoders.encoder import Encoder, scaled, stride_and_dilation
 from volseg.model.layers import Dimensions, layers_of
@@ -43,13 +44,14 @@ class VGG(Encoder):
                 before = scaled(features, width)
             widths.append(before)
             strides.append(so_far)
+            earlier = dilation
             stride, dilation, so_far = stride_and_dilation(so_far, dilation, 2, limit)
-            self.features.append(layers.max_pool(2, 2) if stride == 2 else nn.Identity())
+            self.features.append(layers.max_pool(2, 2) if stride == 2 else _DensePool(dimensions, earlier))
         if so_far > strides[-1]:
             widths.append(before)
             strides.append(so_far)
         self.widths, self.strides = tuple(widths), tuple(strides)
-        self._ends = [n for n, layer in enumerate(self.features) if isinstance(layer, layers.max_pool | nn.Identity)]
+        self._ends = [n for n, layer in enumerate(self.features) if isinstance(layer, layers.max_pool | _DensePool)]
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """(B, channels, ...) -> feature maps, from the finest: before each pooling, and behind the last."""
@@ -75,3 +77,22 @@ class VGG(Encoder):
             features, begin = self.features[end](features), end + 1
             pooled.append(features)
         return maps, pooled
+
+
+class _DensePool(nn.Module):
+    """A pooling of two whose stride became dilation: what it would keep, and what lies in between.
+
+    Args:
+        dimensions: 2 or 3.
+        dilation: Distance of the two along each axis.
+    """
+
+    def __init__(self, dimensions: Dimensions, dilation: int) -> None:
+        super().__init__()
+        self.pool = layers_of(dimensions).max_pool(2, 1, dilation=dilation)
+        self.padding = (0, dilation) * dimensions
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, features, ...), none of them negative, -> the same size."""
+        pooled: Tensor = self.pool(functional.pad(features, self.padding))
+        return pooled
