@@ -498,6 +498,17 @@ def test_every_command_of_the_page_runs(
         with Image.open(path) as picture:
             picture.save(path, dpi=(254, 254))
     write_dataset(tmp_path / "data" / "abdomen", 4)
+    drive = pictures(tmp_path / "DRIVE" / "training", 4, roi=True)
+    for folder, called, named in (
+        ("images", "images", "{}_training.tif"),
+        ("labels", "1st_manual", "{}_manual1.gif"),
+        ("roi", "mask", "{}_training_mask.gif"),
+    ):
+        (drive / called).mkdir(exist_ok=True)
+        for path in sorted((drive / folder).iterdir()):
+            with Image.open(path) as picture:
+                picture.save(drive / called / named.format(path.stem))
+            path.unlink()
     (tmp_path / "photographs").symlink_to(tmp_path / "data" / "vessels" / "images")
     (tmp_path / "patients").symlink_to(tmp_path / "data" / "abdomen" / "images")
     torch.save(build_encoder(EncoderConfig(name="resnet18"), 3, 2).state_dict(), tmp_path / "resnet18.pth")

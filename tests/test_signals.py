@@ -16,6 +16,7 @@ import torch
 import yaml
 from conftest import TINY, make_case
 
+from volseg.cli.signals import ended_by_signals, stop_is_requested
 from volseg.io import write_volume
 from volseg.model.checkpoint import load
 
@@ -275,3 +276,22 @@ def test_as_the_first_process_of_a_container(tmp_path: Path) -> None:
         os.kill(int(first), signal.SIGTERM)
         _, err = process.communicate(timeout=60)
     assert (process.returncode, err.splitlines()[-1]) == (130, INTERRUPTED)
+
+
+def test_a_signal_that_a_destructor_swallows_is_no_news(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+
+    class Torn:
+        def __init__(self, tear: Callable[[], object]) -> None:
+            self.tear = tear
+
+        def __del__(self) -> None:
+            self.tear()
+
+    with ended_by_signals():
+        Torn(lambda: signal.raise_signal(signal.SIGTERM))
+        assert stop_is_requested()
+        Torn(lambda: 1 / 0)
+    assert [type(each.exc_value) for each in told] == [ZeroDivisionError]  # type: ignore[attr-defined]
+    assert sys.unraisablehook == told.append
