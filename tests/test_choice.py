@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +24,7 @@ from volseg.image.volume import Mask, Volume
 from volseg.io import FileSource, write_mask, write_volume
 from volseg.model.files import CHOICE_FILE, model_files
 from volseg.planning.folder import plan_folder
-from volseg.training.choice import AVERAGE, _best, _dice_of, _keys_of, _summary, _unseen_by, parse_dimensions
+from volseg.training.choice import AVERAGE, _best, _dice_of, _in_time, _keys_of, _summary, _unseen_by, parse_dimensions
 
 
 def thick(root: Path, spacing_mm: tuple[float, float, float], count: int = 2) -> Path:
@@ -108,7 +110,7 @@ def test_a_choice_names_folders_beside_it_and_nothing_else(tmp_path: Path) -> No
 def test_each_kind_has_its_keys_and_its_part_of_the_time() -> None:
     given = PartialConfig.of({"training": {"minutes": 120.0}, "data": {"labels": {"a": 1}}})
     keys = {kind: _keys_of(kind, given, 3, "SRA") for kind in ("2d", "2.5d", "3d")}
-    assert all(each["training"] == {"fold": "all", "minutes": pytest.approx(0.9 * 40)} for each in keys.values())
+    assert all(each["training"] == {"fold": "all", "minutes": pytest.approx(0.8 * 40)} for each in keys.values())
     assert [each["patches"] for each in keys.values()] == [{"planes": True}, {"planes": True}, {"planes": False}]
 
 
@@ -197,6 +199,19 @@ def test_cases_are_judged_by_networks_that_never_saw_them() -> None:
     }
     unseen = _unseen_by(runs)  # type: ignore[arg-type]
     assert unseen == {(0, 0): ["a"], (1, 1): ["b"], (1, 0): ["c"]}
+
+
+def test_cases_are_judged_as_long_as_there_is_time_for_one_more() -> None:
+    def judged(seconds: float, each_takes: float) -> list[str]:
+        found = []
+        for case_id in _in_time(["a", "b", "c", "d"], seconds):
+            found.append(case_id)
+            time.sleep(each_takes)
+        return found
+
+    assert judged(-1, 0) == ["a"], "one of every fold"
+    assert judged(math.inf, 0) == ["a", "b", "c", "d"]
+    assert judged(0.25, 0.1) == ["a", "b"]
 
 
 @pytest.mark.slow

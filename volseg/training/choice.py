@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Literal, get_args
 
 import numpy as np
@@ -31,6 +34,8 @@ from volseg.progress import Progress, ignore_progress
 from volseg.training.loop import OnEpochDone, ignore_epochs
 from volseg.training.run import Run, train_folder
 
+logger = logging.getLogger(__name__)
+
 #: Networks that see slices by themselves, with those beside them, and networks that see volumes.
 Dimensions = Literal["2d", "2.5d", "3d"]
 #: Slices on either side, where they are seen.
@@ -38,8 +43,8 @@ _NEIGHBORS = 1
 #: What both say together: the mean of their logits.
 AVERAGE = "average"
 COMPARISON_FILE = "comparison.csv"
-#: Of the time, what the networks have; the rest is for judging them on every case.
-_SHARE_OF_TRAINING = 0.9
+#: Of the time, what the networks have; the rest is for judging them.
+_SHARE_OF_TRAINING = 0.8
 #: What a comparison decides.
 _DECIDED = ("training.fold", "patches.planes", "network.neighbors")
 
@@ -99,8 +104,8 @@ def choose_dimensions(  # noqa: PLR0913  most are options of the command
 ) -> Choice:
     """Train networks of planes and of volumes for all folds, and choose what gives the held-out cases the best Dice.
 
-    Every case is segmented by the networks that never saw it, on its own grid, without post-processing. The average of
-    all is chosen where it is better than each.
+    Cases are segmented by the networks that never saw them, on their own grids, without post-processing: all of them,
+    or as many as there is time for, from every fold. The average of all is chosen where it is better than each.
 
     Args:
         data: A labelled data set in any layout.
@@ -120,6 +125,7 @@ def choose_dimensions(  # noqa: PLR0913  most are options of the command
     Raises:
         VolsegError: As `train_folder`; and if a key is given that is what is compared.
     """
+    began = monotonic()
     for key in filter(given.states, _DECIDED):
         raise ConfigError(f"{key} is what a comparison decides", hint="leave it out, or train one kind by itself")
     make_folder(output)
@@ -142,7 +148,9 @@ def choose_dimensions(  # noqa: PLR0913  most are options of the command
         )
         axes = runs[kind].config.preprocessing.axes  # answers are averaged along the same axes
     dataset = find_dataset(data, runs[among[0]].config.data)
-    dice = _out_of_fold(dataset, runs, progress, device)
+    minutes = given.training.minutes
+    deadline = math.inf if minutes is None else began + 60 * minutes
+    dice = _out_of_fold(dataset, runs, deadline, progress, device)
     chosen = _best(_summary(dice), tuple(among))
     write_table(dice, output / COMPARISON_FILE, float_format="%.6f")
     means = {str(row["kind"]): round(float(row["dice_mean"]), 6) for row in _summary(dice).to_dict("records")}
@@ -165,26 +173,42 @@ def _named(progress: Progress, kind: str) -> Progress:
 
 
 def _out_of_fold(
-    dataset: Dataset, runs: Mapping[str, Run], progress: Progress, device: torch.device | None
+    dataset: Dataset, runs: Mapping[str, Run], deadline: float, progress: Progress, device: torch.device | None
 ) -> pd.DataFrame:
-    """Dice of every case and label by the networks that never saw it, of each kind and of all together."""
+    """Dice of cases and labels by the networks that never saw them, of each kind and of all together.
+
+    Every fold has an equal part of the time until the deadline, and at least one of its cases is judged.
+    """
     cases = {case.case_id: case for case in dataset.cases}
     config = next(iter(runs.values())).config
     rows: list[dict[str, object]] = []
     unseen = _unseen_by(runs)
-    judged, total = 0, sum(map(len, unseen.values()))
-    for folds, case_ids in unseen.items():
+    done, total = 0, sum(map(len, unseen.values()))
+    for number, (folds, case_ids) in enumerate(unseen.items()):
         models = {
             kind: load_model(run.results[fold].model, choose_device(device))
             for (kind, run), fold in zip(runs.items(), folds, strict=True)
         }
         predictors = {kind: Predictor([model]) for kind, model in models.items()}
         predictors[AVERAGE] = Predictor([*models.values()])
-        for case_id in case_ids:
+        in_time = _in_time(case_ids, (deadline - monotonic()) / (len(unseen) - number))
+        for judged, case_id in enumerate(in_time, start=done + 1):
             rows += _dice_of(cases[case_id], predictors, config)
-            judged += 1
             progress("compare", judged, total, case_id)
-    return pd.DataFrame(rows)
+        done += len(case_ids)
+    table = pd.DataFrame(rows)
+    if (count := table["case_id"].nunique()) < total:
+        logger.warning("%d of %d held-out cases were judged, for want of time; more --minutes judge all", count, total)
+    return table
+
+
+def _in_time(case_ids: Sequence[str], seconds: float) -> Iterator[str]:
+    """The first case, and others as long as there is time for one more that takes as long as those before."""
+    began = monotonic()
+    for number, case_id in enumerate(case_ids):
+        if number and (monotonic() - began) * (number + 1) / number > seconds:
+            return
+        yield case_id
 
 
 def _unseen_by(runs: Mapping[str, Run]) -> Mapping[tuple[int, ...], Sequence[str]]:
