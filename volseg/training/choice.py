@@ -151,9 +151,10 @@ def choose_dimensions(  # noqa: PLR0913  most are options of the command
     minutes = given.training.minutes
     deadline = math.inf if minutes is None else began + 60 * minutes
     dice = _out_of_fold(dataset, runs, deadline, progress, device)
-    chosen = _best(_summary(dice), tuple(among))
+    summary = _summary(dice)
+    chosen = _best(summary, tuple(among))
     write_table(dice, output / COMPARISON_FILE, float_format="%.6f")
-    means = {str(row["kind"]): round(float(row["dice_mean"]), 6) for row in _summary(dice).to_dict("records")}
+    means = {str(row["kind"]): round(float(row["dice_mean"]), 6) for row in summary.to_dict("records")}
     write_json(output / CHOICE_FILE, {"models": list(chosen), "out_of_fold_dice": means})
     return Choice(output, runs, dice, chosen)
 

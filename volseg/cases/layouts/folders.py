@@ -12,19 +12,8 @@ _IMAGES = frozenset(
 #: In lower case, with blanks and dashes as underscores.
 LABELS = frozenset(
     {"label", "labels", "mask", "masks", "seg", "segs", "segmentation", "segmentations", "annotation", "annotations"}
-    | {
-        "annot",
-        "anno",
-        "manual",
-        "gt",
-        "gts",
-        "ground_truth",
-        "groundtruth",
-        "reference",
-        "references",
-        "labelmap",
-        "labelmaps",
-    }
+    | {"gt", "gts", "ground_truth", "groundtruth", "reference", "references", "labelmap", "labelmaps"}
+    | {"annot", "anno", "manual"}
 )
 _USUAL = (("images", "labels"), ("imagestr", "labelstr"))
 
@@ -60,11 +49,10 @@ def two_folders(root: Path, roi: str | None) -> tuple[Path, Path] | None:
     folders = [folder for folder in _sub_folders(root) if (folder.name,) in holding and folder.name != roi]
     if len(folders) != 2:
         return None
-    for words, others_first in ((LABELS, True), (_IMAGES, False)):
-        said = [folder for folder in folders if _says(folder.name, words)]
-        if len(said) == 1:
-            other = next(folder for folder in folders if folder not in said)
-            return (other, said[0]) if others_first else (said[0], other)
+    first, second = folders
+    for words, images_last in ((LABELS, True), (_IMAGES, False)):
+        if (says := _says(first.name, words)) != _says(second.name, words):
+            return (second, first) if says == images_last else (first, second)
     return None
 
 

@@ -46,7 +46,7 @@ _SAMPLES = {"1": 1, "L": 1, "LA": 1, "I": 1, "I;16": 1, "I;16B": 1, "F": 1, "P":
 _SAMPLES |= {"RGBX": 3, "YCbCr": 3}
 #: Text of a PNG with the distance of columns and of rows in mm; its resolution counts whole pixels per metre.
 PIXEL_MM = "pixel_mm"
-_MM_PER_INCH = 25.4
+MM_PER_INCH = 25.4
 #: Units of a JFIF header that are lengths, inch and centimetre, and the tag of EXIF that states a resolution.
 _JFIF_UNITS, _X_RESOLUTION = (1, 2), 0x011A
 #: Tag of EXIF and of TIFF by which a picture is turned: 1 as it is, then how rows and columns lie (TIFF 6.0, p. 36).
@@ -240,7 +240,7 @@ def _stated_mm(picture: ImageFile.ImageFile) -> tuple[float, float] | None:
     in_jfif = picture.info.get("jfif_unit") in _JFIF_UNITS
     if picture.format in {"JPEG", "MPO"} and not in_jfif and _X_RESOLUTION not in picture.getexif():
         return None  # Pillow says 72 where EXIF says nothing
-    stated_mm = _MM_PER_INCH / float(dpi[0]), _MM_PER_INCH / float(dpi[1])
+    stated_mm = MM_PER_INCH / float(dpi[0]), MM_PER_INCH / float(dpi[1])
     exact_mm = _numbers(picture.info.get(PIXEL_MM))
     # A program that resized the picture may have kept the text, but not the resolution.
     agree = len(exact_mm) == len(stated_mm) and all(

@@ -14,10 +14,9 @@ from volseg.errors import ConfigError, DataError
 from volseg.image.geometry import Geometry
 from volseg.image.volume import Mask, Volume
 from volseg.io.files import atomic_path
-from volseg.io.pictures.decode import PIXEL_MM
+from volseg.io.pictures.decode import MM_PER_INCH, PIXEL_MM
 from volseg.io.record import Role
 
-_MM_PER_INCH = 25.4
 _BYTE = 255
 
 
@@ -78,6 +77,6 @@ def _save(picture: Image.Image, geometry: Geometry, path: Path, role: Role) -> N
         across_mm, down_mm, _ = geometry.spacing_mm
         exact = PngInfo()
         exact.add_text(PIXEL_MM, f"{across_mm!r} {down_mm!r}")
-        options = {"dpi": (_MM_PER_INCH / across_mm, _MM_PER_INCH / down_mm), "pnginfo": exact}
+        options = {"dpi": (MM_PER_INCH / across_mm, MM_PER_INCH / down_mm), "pnginfo": exact}
     with atomic_path(path, role) as temporary:
         picture.save(temporary, format="PNG", **options)
