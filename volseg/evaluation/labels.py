@@ -17,6 +17,7 @@ from volseg.image.naming import is_unnamed, label_called, matched, plain_name, r
 from volseg.image.volume import Label
 from volseg.io import FileSource, MasksSource, SegmentsSource, Source, read_mask
 from volseg.io.labels import LABELS_FILE, read_labels
+from volseg.parallel import side_by_side
 
 _LIST = '`volseg predict` writes it; [{"value": 1, "name": "liver"}] will do'
 _SAY_NAMES = f"give them one name each, in a {LABELS_FILE} beside the masks or beside the references"
@@ -226,26 +227,33 @@ def _is_scored(label: Label, wanted: StatedNames, ignored: int | None) -> bool:
 
 def _found_values(pairs: Sequence[CasePair], ignored: int | None) -> tuple[Label, ...]:
     """Every value of masks and references."""
+    sources = [source for pair in pairs for source in (pair.reference, pair.prediction) if source is not None]
+    own = [source for source in sources if not isinstance(source, SegmentsSource | MasksSource)]
     values: set[int] = set()
     faults: list[DataError] = []
-    for pair in pairs:
-        for source in (pair.reference, pair.prediction):
-            if source is None or isinstance(source, SegmentsSource | MasksSource):
-                continue
-            try:
-                values |= set(fastremap.unique(read_mask(source).array).tolist())
-            except DataError as error:  # it fails by name when it is scored
-                faults.append(error)
-            if len(values) > MOST_LABELS:
-                raise DataError(
-                    f"{source} holds an image rather than labels: more than {MOST_LABELS} values were found",
-                    hint="give the folder of its label maps",
-                )
+    for source, found in zip(own, side_by_side(_values_in, own), strict=True):
+        if isinstance(found, DataError):
+            faults.append(found)
+        else:
+            values |= found
+        if len(values) > MOST_LABELS:
+            raise DataError(
+                f"{source} holds an image rather than labels: more than {MOST_LABELS} values were found",
+                hint="give the folder of its label maps",
+            )
     values -= {0, ignored}
     if not values:
         why, hint = (f"; the first: {faults[0]}", faults[0].hint) if faults else ("", "")
         raise DataError(f"all masks and references are empty or unreadable, there is nothing to score{why}", hint=hint)
     return tuple(Label(value, f"label_{value}") for value in sorted(values))
+
+
+def _values_in(source: Source) -> set[int] | DataError:
+    """The values of a mask; what is wrong with one that cannot be read, which fails by name when it is scored."""
+    try:
+        return set(fastremap.unique(read_mask(source).array).tolist())
+    except DataError as error:
+        return error
 
 
 def _free(used: set[int]) -> int:

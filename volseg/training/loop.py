@@ -244,7 +244,7 @@ class Trainer:
         trials = trials_for(self._config)
         if self._clock.trial_seconds or trials == NO_TRIALS:
             return
-        seconds = self._validator.time_trials(self._state.eval_network, self._monitored[0], trials)
+        seconds = self._monitor.time_trials(self._state.eval_network, self._monitored[0], trials)
         self._clock.trial_seconds = self._group.broadcast(seconds)
         self._clock.sample()
 
@@ -311,7 +311,7 @@ class Trainer:
         state, case = self._state, self._monitored[0]
         row = state.history[-1]
         if "dice" in row:
-            board.add_slices(state.epoch, case, self._validator.logits(state.eval_network, case))
+            board.add_slices(state.epoch, case, self._monitor.logits(state.eval_network, case))
         board.add_epoch(state.epoch, row)
         self._on_epoch_done(row)
 
