@@ -3,27 +3,8 @@
 A plan is a complete `Config` written as YAML. Precedence: defaults < plan < YAML file < `--set a.b=value`.
 """
 
-from volseg.config.data import (
-    IGNORE,
-    Answers,
-    AugmentationConfig,
-    CtNormalization,
-    DataConfig,
-    MinMax,
-    Normalization,
-    Others,
-    Percentiles,
-    PreprocessingConfig,
-    PreprocessingRules,
-    Region,
-    SingleNormalization,
-    Standardized,
-    Successive,
-    Unchanged,
-    Window,
-    ZScore,
-    with_ignore,
-)
+from volseg.config.augmentation import AugmentationConfig
+from volseg.config.data import IGNORE, DataConfig, Others, Region, with_ignore
 from volseg.config.dicom import NO_RULES, DicomRules, SeriesRule, StructureConfig
 from volseg.config.domain import DomainConfig, IntensityRange
 from volseg.config.encoders import EncoderConfig, EncoderName
@@ -48,7 +29,20 @@ from volseg.config.networks import (
     UNet,
     VNet,
 )
+from volseg.config.normalization import (
+    CtNormalization,
+    MinMax,
+    Normalization,
+    Percentiles,
+    SingleNormalization,
+    Standardized,
+    Successive,
+    Unchanged,
+    Window,
+    ZScore,
+)
 from volseg.config.partial import PartialConfig, PartialData
+from volseg.config.preprocessing import Answers, PreprocessingConfig, PreprocessingRules
 from volseg.config.reading import AS_IT_IS, AS_STATED, FileRules, GeometryChoice, Pages, ReadingRules, Values
 from volseg.config.resolve import (
     Config,

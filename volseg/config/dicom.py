@@ -1,4 +1,4 @@
-"""Which series of a DICOM study is meant, and what a structure in it is called."""
+"""Choice of DICOM series and names of structures."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ Byte = Annotated[int, Field(ge=0, le=255)]
 
 
 class SeriesRule(Section):
-    """What a series must be to be taken for a channel; what is not given, fits.
+    """Conditions that a DICOM series must meet to be taken for a channel; those left out are met by any.
 
     Attributes:
         modality: DICOM Modality, such as CT or MR.
-        description: Regular expression that must be found in SeriesDescription, upper or lower case alike.
+        description: Regular expression to be found in SeriesDescription, in upper or lower case.
         image_type: Words that ImageType must contain.
-        not_image_type: Words that it must not contain.
-        orientation: The plane the slices are closest to.
-        pixel_spacing_mm: Range of the distance of pixels.
-        slice_spacing_mm: Range of the distance of slices.
-        slices: Range of the number of slices.
+        not_image_type: Words that ImageType must not contain.
+        orientation: Plane closest to that of the slices.
+        pixel_spacing_mm: Smallest and largest distance of pixels, in mm.
+        slice_spacing_mm: Smallest and largest distance of slices, in mm.
+        slices: Smallest and largest number of slices.
     """
 
     modality: str | None = None
@@ -72,15 +72,15 @@ class SeriesRule(Section):
 
 
 class DicomRules(ReadingRules):
-    """Which files are images and references, how they are read, which DICOM series are meant, and which part of them.
+    """Choice of images, references and DICOM series, and how they are read.
 
     Attributes:
-        images: Pattern of the paths of the images in a data set of no other layout, `images/*_training.tif`. What each
-            * stands for, within a part of the path, is that of the reference, too.
-        references: That of the references: `1st_manual/*_manual1.gif`.
-        series: For each channel what its series must be, where a study holds several; the best that fits is taken.
-        roi: A folder of masks called as the images, in the data set or beside its images: fields of view, outside of
-            which nothing is learned or segmented.
+        images: Pattern of the paths of images in a data set of no known layout, such as `images/*_training.tif`; the
+            text matched by each `*` must be the same in the path of the reference.
+        references: Pattern of the paths of references, such as `1st_manual/*_manual1.gif`.
+        series: Conditions for the DICOM series of each channel; of several series that meet them, the best is taken.
+        roi: Name of a folder of field-of-view masks, named like the images; nothing outside them is learned or
+            segmented.
     """
 
     images: PathPattern | None = None
@@ -104,7 +104,13 @@ NO_RULES = DicomRules()
 
 
 class CodeConfig(Section):
-    """A coded concept: value, coding scheme ("SCT" is SNOMED CT) and meaning."""
+    """A coded concept.
+
+    Attributes:
+        value: Code value.
+        scheme: Coding scheme designator; SCT is SNOMED CT.
+        meaning: Code meaning.
+    """
 
     value: str
     scheme: str = "SCT"
@@ -112,7 +118,7 @@ class CodeConfig(Section):
 
     @property
     def code(self) -> Code:
-        """The code.
+        """Build the code.
 
         Raises:
             ConfigError: If DICOM cannot state it.
@@ -121,15 +127,15 @@ class CodeConfig(Section):
 
 
 class StructureConfig(Section):
-    """What a label marks, for viewers and archives, where volseg's own table does not know its name.
+    """Anatomical meaning of a label, for viewers and archives.
 
     Attributes:
-        like: A name that the table knows, "liver" or "left kidney": the label marks the same structure.
-        type: Where there is none like it, code of what it is.
-        category: Code of the kind of thing `type` is.
-        modifier: Code of which side, where there are two.
-        region: Code of where in the body it is.
-        color: Display colour, red, green, blue of 0 to 255.
+        like: Name of a structure in volseg's terminology table, such as "liver" or "left kidney", that the label marks.
+        type: Code of the structure, where none in the table is like it.
+        category: Code of the category that `type` belongs to.
+        modifier: Code of the side, for paired structures.
+        region: Code of the anatomical region.
+        color: Display colour as red, green and blue, 0 to 255.
     """
 
     like: str | None = None
@@ -149,7 +155,7 @@ class StructureConfig(Section):
 
     @property
     def structure(self) -> Structure:
-        """What the label marks."""
+        """Anatomical structure that the label marks."""
         known = lookup(self.like) if self.like else None
         if known is not None:
             return replace(known, color=self.color or known.color)

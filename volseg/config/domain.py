@@ -1,4 +1,4 @@
-"""What a model was trained on, by which prediction knows images that it was not made for."""
+"""Properties of training cases, by which prediction recognises images that the model was not made for."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from volseg.config.section import Section
 
 
 class IntensityRange(Section):
-    """How bright one channel was in the training cases.
+    """Range of intensities of one channel in the training cases.
 
     Attributes:
         low: Smallest and largest 0.5th percentile of a case.
         high: Smallest and largest 99th percentile of a case.
-        labelled: Percentiles 0.5 and 99.5 of all labelled voxels; null where none has a finite value.
+        labelled: Percentiles 0.5 and 99.5 of all labelled voxels; null if none has a finite value.
     """
 
     low: Range
@@ -21,11 +21,11 @@ class IntensityRange(Section):
 
 
 class DomainConfig(Section):
-    """What the training cases look like, found by planning; without it, nothing is compared.
+    """Properties of the training cases, found by the plan, to which images are compared at prediction.
 
     Attributes:
-        intensities: One entry per channel.
-        spacings_mm: Smallest and largest voxel size along each of R, A, S.
+        intensities: Range of intensities, one entry per channel.
+        spacings_mm: Smallest and largest voxel size along each of R, A, S, in mm.
     """
 
     intensities: tuple[IntensityRange, ...] = ()

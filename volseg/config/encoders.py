@@ -1,4 +1,4 @@
-"""The ways down that networks share, and may have learned from photographs."""
+"""Encoders that several networks share, and their pretrained weights."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ EncoderName = Literal[
 
 
 class EncoderConfig(Section):
-    """The way down of a network.
+    """The encoder of a network.
 
     Attributes:
-        name: VGG of 16 layers, without or with batch normalisation (Simonyan and Zisserman 2015); a residual network of
-            18, 34 or 50 layers (He et al. 2016); EfficientNet B0 (Tan and Le 2019), also as TensorFlow computes it
-            (efficientnet-pytorch, and timm under this name), or the lite variant, as TensorFlow computes it.
-        width: Features are this share of what the papers have.
-        weights: File of weights that it starts with: a state dictionary of torchvision, timm or efficientnet-pytorch,
-            learned from photographs. They are of planes.
+        name: Encoder: VGG16 without or with batch normalisation (Simonyan and Zisserman 2015); ResNet of 18, 34 or 50
+            layers (He et al. 2016); EfficientNet B0 (Tan and Le 2019), as in torchvision or as in TensorFlow (`tf_`,
+            also efficientnet-pytorch's and timm's of that name), or EfficientNet-lite0.
+        width: Number of features relative to the paper's.
+        weights: File of pretrained weights: a state dictionary of torchvision, timm or efficientnet-pytorch; for
+            two-dimensional networks of the usual width.
     """
 
     name: EncoderName = "resnet18"

@@ -14,25 +14,25 @@ Padding = Literal["zeros", "edge"]
 
 
 class InferenceConfig(Section):
-    """How a volume is segmented.
+    """Segmentation of a volume with a sliding window.
 
     Attributes:
-        window: Voxels that are looked at, at once; null takes a patch. Where volumes are much longer than patches,
-            training tries larger windows on held-out cases, and keeps them if they are as good.
-        overlap: Share of a window that neighbouring ones have in common, at least.
-        steps: Where windows lie: a `fixed` step apart, the last one at the end, as MONAI has them; or at `even`
-            distances, as nnU-Net has them.
-        weights: How much a window counts away from its middle: a `gaussian` that never falls below a thousandth, as
-            MONAI's; or a `cut_gaussian`, which nnU-Net cuts after four deviations; or `constant`.
-        padding: What a window sees beyond a volume that is shorter: `zeros`, or the voxels at its `edge` repeated.
-        batch_size: Patches that go through the network at once; on a CPU it is one.
-        mirror_axes: Axes along which the volume is also mirrored and the answers averaged.
-        mirroring: Whether windows that share halves take `turns` among the mirror images, or `each` is seen in all.
-        precision: Numbers that the network multiplies; auto takes the fastest that keeps the labels of fp32.
-        backend: What runs the network: PyTorch, PyTorch compiled, or OpenVINO; auto takes the fastest on this machine.
-        air: Blocks of 4 x 4 x 4 voxels no brighter than the darkest by this share of the range of intensities are air,
-            and nothing is computed where there is nothing else; null computes everything.
-        memory_gb: What segmenting may take beside the network and the volume; null lets the machine decide.
+        window: Voxels of the sliding window along each axis; null takes the patch size, or larger windows if training
+            found them at least as good on validation cases.
+        overlap: Smallest share of a window that adjacent windows have in common.
+        steps: Positions of windows: a `fixed` step apart with the last one shifted to the end, as in MONAI, or at
+            `even` distances, as in nnU-Net.
+        weights: Weight of a window's voxels away from its centre: `gaussian` with a floor of 0.001, as in MONAI;
+            `cut_gaussian`, cut off after four standard deviations, as in nnU-Net; or `constant`.
+        padding: Voxels of a window beyond the volume: `zeros`, or the border repeated (`edge`).
+        batch_size: Windows per forward pass on a GPU; a CPU takes one at a time.
+        mirror_axes: Axes along which the volume is mirrored for test-time augmentation; predictions are averaged.
+        mirroring: Let overlapping windows take `turns` among the mirror images, or show `each` window all of them.
+        precision: Precision of the network; `auto` takes the fastest that keeps the labels of fp32.
+        backend: Inference runtime: PyTorch, compiled PyTorch, or OpenVINO; `auto` takes the fastest on this machine.
+        air: Skip blocks of 4 x 4 x 4 voxels that are air: above the darkest voxel by at most this share of the range of
+            intensities; null computes everything.
+        memory_gb: Memory in GB beside the network and the volume; null takes half of the machine's, at most 3 GB.
     """
 
     window: IntTriple | None = None
@@ -50,17 +50,17 @@ class InferenceConfig(Section):
 
 
 class LabelRule(Section):
-    """What is done to one label after the network, in this order: morphology, small parts, largest part, holes.
+    """Post-processing of one label, in this order: morphology, small components, largest component, holes.
 
     Attributes:
-        label: Name of the label, or "*" for each.
-        keep_largest: Keep only the largest connected part.
-        min_volume_ml: Remove connected parts smaller than this volume.
-        min_voxels: Remove connected parts of fewer voxels.
-        fill_holes: Fill background that the label encloses.
-        morphology: Shape operation with a ball of `radius_mm`.
-        radius_mm: Radius of that ball, in millimetres.
-        connectivity: Which neighbours are connected: by faces (6), edges too (18), corners too (26).
+        label: Name of the label, or "*" for every label.
+        keep_largest: Keep only the largest connected component.
+        min_volume_ml: Remove components smaller than this volume, in ml.
+        min_voxels: Remove components of fewer voxels.
+        fill_holes: Fill background enclosed by the label.
+        morphology: Morphological operation with a ball of `radius_mm`.
+        radius_mm: Radius of the ball, in mm.
+        connectivity: Connected neighbours: 6 (faces), 18 (and edges) or 26 (and corners).
     """
 
     label: str = "*"

@@ -1,4 +1,4 @@
-"""What is wrong with a key of the configuration, and which one was meant."""
+"""Explanations of wrong keys and values, and the key that was probably meant."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
-from volseg.config.data import CtNormalization, MinMax, Percentiles, Unchanged, Window, ZScore
 from volseg.config.networks import NetworkConfig, UNet
+from volseg.config.normalization import CtNormalization, MinMax, Percentiles, Unchanged, Window, ZScore
 from volseg.config.section import Section
 from volseg.errors import ConfigError
 
@@ -108,7 +108,7 @@ _SLIP, _ALIKE = 0.8, 0.6
 
 
 def explained(error: ValidationError, origin: str, root: type[Section]) -> ConfigError:
-    """The first fault that pydantic found, as one line and a hint; a key that is misspelled before one that is missing.
+    """Explain the first fault that pydantic found; a misspelled key comes before a missing one.
 
     Args:
         error: What pydantic says.
@@ -191,7 +191,7 @@ def _hint(first: Mapping[str, Any], root: type[Section]) -> str:
 
 
 def _example(path: str, root: type[Section]) -> str:
-    """What the key at a path, or the one that it lies in, may look like; empty for a key of one value."""
+    """Return an example for the key at a path, or for the key it lies in; empty for a key of one value."""
     section, *below = path.split(".")
     key = ".".join([section, *below[:1]])
     if example := EXAMPLES.get(key, EXAMPLES.get(section, "")):
@@ -202,7 +202,7 @@ def _example(path: str, root: type[Section]) -> str:
 
 
 def _meant(section: str, wrong: str, allowed: Sequence[str], root: type[Section]) -> str:
-    """The key that was probably meant, else those that there are."""
+    """Return the key that was probably meant, else the keys that exist."""
     word = _plain(wrong)
     synonym = _KEYS.get(word, "")
     elsewhere = [key for key in known_keys(root) if key.rpartition(".")[0] != section]
@@ -225,12 +225,12 @@ def _plain(key: str) -> str:
 
 
 def _is_part(short: str, long: str) -> bool:
-    """Whether a key says less with the same words: "mirror" of "mirror_axes"."""
+    """Return whether the words of one key are among those of another: "mirror" and "mirror_axes"."""
     return set(short.split("_")) <= set(long.split("_"))
 
 
 def known_keys(root: type[Section]) -> list[str]:
-    """Every section, and every key in one: "training", "training.epochs" ..."""
+    """Return every section and every key: "training", "training.epochs" ..."""
     keys = []
     for name in root.model_fields:
         keys += [name, *(_dotted(name, key) for key in keys_in(_section_at((name,), root)))]
@@ -238,7 +238,7 @@ def known_keys(root: type[Section]) -> list[str]:
 
 
 def keys_in(section: Any, *, every_kind: bool = True) -> list[str]:
-    """The keys of a section; where it is one of several, as the network is, those of each."""
+    """Return the keys of a section; of a section with several kinds, such as the network, those of every kind."""
     kinds = _kinds(section) if every_kind else [section]
     return list(dict.fromkeys(key for kind in kinds for key in getattr(kind, "model_fields", {})))
 
@@ -248,7 +248,7 @@ def _kinds(section: Any) -> list[Any]:
 
 
 def _names_in(section: Any) -> list[str]:
-    """What a section can be by its key `name`: which network, which loss."""
+    """Return the values of the key `name` of a section, such as the networks or losses."""
     if section in NETWORKS.values():
         return list(NETWORKS)
     name = getattr(section, "model_fields", {}).get("name")
@@ -260,7 +260,7 @@ def _dotted(section: str, key: str) -> str:
 
 
 def _section_at(location: Sequence[int | str], root: type[Section]) -> Any:
-    """The class of the section, or the type of the value, at a place that pydantic names."""
+    """Return the section class or value type at a location that pydantic reports."""
     kind: Any = root
     for part in location:
         fields = getattr(kind, "model_fields", None)
@@ -275,6 +275,6 @@ def _section_at(location: Sequence[int | str], root: type[Section]) -> Any:
 
 
 def _key_path(location: Sequence[int | str]) -> list[int | str]:
-    """The key path without the names of union members that pydantic puts in between."""
+    """Return the key path without the names of union members that pydantic inserts."""
     between = {"network": 1, "preprocessing": 3}.get(str(next(iter(location), "")), -1)
     return [part for place, part in enumerate(location) if place != between or part not in _UNION_MEMBERS]

@@ -24,13 +24,13 @@ Fold = Annotated[Annotated[int, Field(ge=0)] | Literal["all"], WrapValidator(_fo
 
 
 class PatchConfig(Section):
-    """The boxes of voxels the network sees.
+    """Patches: the boxes of voxels that the network is trained on.
 
     Attributes:
-        size: Voxels along R, A, S at the target spacing; each divisible by what the network needs.
-        foreground: Share of training patches that are centred on a voxel of a label, all labels equally often.
-        planes: Whether volumes are learned slice by slice: patches are one voxel thick along the first axis, unless a
-            network sees neighbouring slices (`network.neighbors`).
+        size: Voxels along each axis at the target spacing; each must be divisible by what the network requires.
+        foreground: Share of training patches centred on a labelled voxel; every label is equally likely.
+        planes: Learn volumes slice by slice: patches are one voxel thick along the first axis, plus the neighbouring
+            slices of `network.neighbors`.
     """
 
     size: IntTriple
@@ -39,15 +39,15 @@ class PatchConfig(Section):
 
 
 class LossConfig(Section):
-    """What training minimises.
+    """The loss that training minimises.
 
     Attributes:
-        name: Which loss; "ce" is cross-entropy, and "mixture" the sum of `terms`.
-        terms: Of a mixture: loss and weight, as in {dice: 1, focal: 0.5}.
-        batch: Whether overlaps are summed over the batch before the ratio is taken (steadier for small structures).
-        background: Whether background counts as a class of the overlap losses.
-        tversky_alpha: Weight of false positives (Tversky only).
-        tversky_beta: Weight of false negatives (Tversky only).
+        name: Loss function; `ce` is cross-entropy, `mixture` the weighted sum of `terms`.
+        terms: Losses of a mixture and their weights, such as {dice: 1, focal: 0.5}.
+        batch: Sum overlaps over the batch before dividing, which is steadier for small structures.
+        background: Count background as a class in overlap losses.
+        tversky_alpha: Weight of false positives in the Tversky loss.
+        tversky_beta: Weight of false negatives in the Tversky loss.
     """
 
     name: Literal[LossName, "mixture"] = "dice_ce"
@@ -67,38 +67,41 @@ class LossConfig(Section):
 
 
 class TrainingConfig(Section):
-    """How the network learns.
+    """Schedule, optimiser and validation.
 
     Attributes:
-        epochs: Rounds of `steps_per_epoch` steps, each followed by a checkpoint; when left out, as many as `minutes`
-            allow.
-        steps_per_epoch: Optimiser steps in an epoch.
-        minutes: Time for the whole run, reading and validation included; the schedule is fitted to it.
-        default_steps: Optimiser steps of a run that neither `epochs` nor `minutes` limit.
-        target_dice: The run ends with the first validation whose Dice is at least this.
-        batch_size: Patches in a step.
-        optimizer: Muon (with AdamW where it is not defined), AdamW, or SGD with Nesterov momentum 0.99.
-        learning_rate: At the peak of the schedule.
-        weight_decay: As the optimiser defines it.
-        schedule: How the learning rate falls after warm-up: half a cosine, or (1 - progress)^0.9.
-        warmup_steps: Steps over which it rises from zero, or a tenth of the run where that is less.
-        gradient_clip: Largest norm of the gradient.
-        ema_decay: Validated and saved weights are an exponential average of the trained ones; 0 takes them as they are.
-        start_from: A run, a model file or a file of weights that the network starts with, as far as they fit.
-        freeze_encoder: Whether only the way up learns, and layers of the way down that could not be taken over.
-        precision: Of the network's arithmetic; auto is bf16 or fp16 where the machine is faster with it.
-        memory_format: How feature maps lie in memory; auto is channels_last on a GPU and contiguous on a CPU.
-        validation_interval: Epochs between validations; 0 lets it follow from the time they take.
-        patience: Validations without a better Dice after which training stops; 0 never stops early.
-        folds: Parts the cases are dealt into; one is held out.
-        fold: Which part is held out for validation, from 0; "all" trains a network for each.
-        holdout: When above 0, one share of the cases is held out instead of a fold.
-        split: Whether a split that the data set states is used where it does, or cases are dealt in any case.
-        validation_cases: At most this many held-out cases are used while training.
-        validate_all: Whether the final validation takes all held-out cases and views, however long that is; otherwise
-            it takes a tenth of `minutes` at most.
-        workers: Threads that make patches ahead of the network; 0 makes them in between the steps.
-        seed: Of splits, weights, patches and augmentation.
+        epochs: Number of epochs of `steps_per_epoch` steps; null trains for `minutes`, or for `default_steps`.
+        steps_per_epoch: Optimiser steps per epoch.
+        minutes: Time budget of the whole run in minutes, preprocessing and validation included; the learning rate
+            schedule is fitted to it.
+        default_steps: Optimiser steps of a run with neither `epochs` nor `minutes`.
+        target_dice: Validation Dice at which training stops.
+        batch_size: Patches per optimiser step, over all processes together.
+        optimizer: Optimiser: `muon` (AdamW where Muon is not defined), `adamw`, or `sgd` with Nesterov momentum 0.99.
+        learning_rate: Peak learning rate.
+        weight_decay: Weight decay, as the optimiser defines it.
+        schedule: Decay of the learning rate after warm-up: `cosine` (half a period), or `poly`, (1 - progress)^0.9.
+        warmup_steps: Steps over which the learning rate rises from zero; at most a tenth of the run.
+        gradient_clip: Largest norm of the gradient; larger gradients are scaled down to it.
+        ema_decay: Decay of the exponential moving average of the weights, which is validated and saved; 0 takes the
+            weights themselves.
+        start_from: Run, model file or file of weights to start from (fine-tuning); layers that do not fit are
+            re-initialised.
+        freeze_encoder: Train only the decoder, and encoder layers that could not be loaded.
+        precision: Precision of training; `auto` takes bf16 or fp16 where the machine is faster with it.
+        memory_format: Memory layout of feature maps; `auto` is channels_last on a GPU and contiguous on a CPU.
+        validation_interval: Epochs between validations; 0 chooses the interval by the time that validation takes.
+        patience: Validations without a better Dice after which training stops (early stopping); 0 never stops early.
+        folds: Number of parts for cross-validation.
+        fold: Fold held out for validation, counted from 0; `all` trains one network per fold.
+        holdout: Share of the cases held out for validation instead of a fold; 0 holds out a fold.
+        split: Use the split that the data set states, if it states one (`stated`), or always divide the cases
+            (`dealt`).
+        validation_cases: Largest number of validation cases during training.
+        validate_all: Score all validation cases in all mirror images at the end, however long it takes; otherwise the
+            final validation takes at most a tenth of `minutes`.
+        workers: Threads that prepare patches ahead of the network; 0 prepares them between steps.
+        seed: Random seed of splits, weights, patches and augmentation.
     """
 
     epochs: Annotated[int, Field(ge=1)] | None = None

@@ -1,4 +1,4 @@
-"""What kind of images a channel holds, in DICOM's words."""
+"""Modality of a channel, in DICOM's terms."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _WORDS = {
 
 
 def known_modality(term: str) -> str:
-    """A term of DICOM as it is defined there, empty if it says nothing of the kind of image (as OT, "other", does)."""
+    """Return a modality as DICOM defines it; empty if it does not state the kind of image, as OT (other)."""
     upper = term.strip().upper()
     upper = {"MRI": "MR", "PET": "PT"}.get(upper, upper)
     return upper if upper in _TERMS else ""
 
 
 def named_modality(channel: str) -> str:
-    """The modality that the name of a channel states: "T1w", "ct_scan"; empty if it states none."""
+    """Return the modality stated by the name of a channel ("T1w", "ct_scan"); empty if it states none."""
     found = {_WORDS[word] for word in re.findall(r"[a-z0-9]+", channel.lower()) if word in _WORDS}
     return found.pop() if len(found) == 1 else ""
 

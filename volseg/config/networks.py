@@ -1,4 +1,4 @@
-"""The networks and what each can be told."""
+"""Networks and their settings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FLAT_STRIDES = "begin each with 1: network.strides=[[1, 2, 2], [1, 2, 2]], or s
 
 
 def _check_supervision(supervised: int, strides: int) -> None:
-    """Refuse more answering levels than there are between the finest and the deepest."""
+    """Refuse deep supervision of more levels than lie between the finest and the deepest."""
     if supervised > strides - 1:
         raise ContradictionError(
             f"{strides} strides leave {strides - 1} levels for deep_supervision",
@@ -26,36 +26,45 @@ def _check_supervision(supervised: int, strides: int) -> None:
 
 
 class AnyNetwork(Section):
-    """What every network can be told.
+    """Settings of every network.
 
     Attributes:
-        neighbors: How many slices on either side of each a network of planes sees beside it, as further channels.
+        name: Architecture; each has settings of its own.
+        neighbors: Slices on either side that a network of planes sees as additional channels (2.5D).
     """
 
     name: str
     neighbors: Annotated[int, Field(ge=0, le=8)] = 0
 
     def inputs(self, channels: int) -> int:
-        """Channels of the network itself, of so many channels of an image."""
+        """Return the number of input channels for an image of so many channels."""
         return channels * (2 * self.neighbors + 1)
 
 
 class DimensionalConfig(AnyNetwork):
-    """A network that there is for volumes and for planes.
+    """A network that exists for volumes and for planes.
 
     Attributes:
-        dimensions: 3, or 2 of one that sees each plane of the second and the third axis by itself.
+        dimensions: 3 for volumes; 2 for planes of the second and third axis.
     """
 
     dimensions: Literal[2, 3] = 3
 
     def over_planes(self, sizes: tuple[int, int, int]) -> tuple[int, int, int]:
-        """Sizes along three axes; 1 along the first where planes are seen by themselves."""
+        """Return sizes along three axes; 1 along the first for a network of planes."""
         return sizes if self.dimensions == 3 else (1, sizes[1], sizes[2])
 
 
 class UNet(DimensionalConfig):
-    """MONAI's residual U-Net (Kerfoot et al. 2018): strided convolutions down, transposed ones up."""
+    """MONAI's residual U-Net (Kerfoot et al. 2018): strided convolutions down, transposed ones up.
+
+    Attributes:
+        channels: Features of each level, from the finest.
+        strides: Stride of each level but the first.
+        residual_units: Convolutions in the residual block of each level.
+        norm: Normalisation of features.
+        dropout: Dropout rate.
+    """
 
     name: Literal["unet"] = "unet"
     channels: Annotated[tuple[_Count, ...], Field(min_length=2)] = (32, 64, 128, 256)
@@ -80,11 +89,11 @@ class VNet(DimensionalConfig):
     """V-Net (Milletari et al. 2016, arXiv 1606.04797); it halves every axis four times.
 
     Attributes:
-        design: The layers of the `paper`, or those of `monai`, which has fewer convolutions, exponential units instead
-            of PReLU, and batch normalisation.
-        filters: Features at full resolution. The paper has 16; half as many take a quarter of the time.
-        norm: What follows the convolutions of the paper's, which has none; MONAI's is always "batch".
-        dropout: Share of the features that a step leaves out, in the deeper levels.
+        design: Layers of the `paper`, or of `monai`, with fewer convolutions, ELU instead of PReLU, and batch
+            normalisation.
+        filters: Features at full resolution; the paper has 16, half as many take a quarter of the time.
+        norm: Normalisation after the convolutions of the paper's design, which has none; MONAI's is always `batch`.
+        dropout: Dropout rate of the deeper levels.
     """
 
     name: Literal["vnet"] = "vnet"
@@ -98,10 +107,10 @@ class LevelsConfig(AnyNetwork):
     """A U-Net that is described level by level, from the finest.
 
     Attributes:
-        filters: Features of each level.
-        strides: By what each level but the first is coarser.
-        kernels: Sizes of the convolutions of each level; 3 x 3 x 3 where they are left out.
-        deep_supervision: How many coarser levels answer, too, while training.
+        filters: Features of each level, from the finest.
+        strides: Stride of each level but the first.
+        kernels: Kernel size of each level; 3 x 3 x 3 if left out.
+        deep_supervision: Number of coarser levels that contribute to the loss.
     """
 
     filters: Annotated[tuple[_Count, ...], Field(min_length=2)] = (32, 64, 128, 256)
@@ -111,7 +120,7 @@ class LevelsConfig(AnyNetwork):
 
     @property
     def kernels_of_levels(self) -> tuple[tuple[int, int, int], ...]:
-        """Sizes of the convolutions of each level."""
+        """Kernel size of each level."""
         return self.kernels or ((3, 3, 3),) * len(self.filters)
 
     @model_validator(mode="after")
@@ -134,10 +143,10 @@ class LevelsConfig(AnyNetwork):
 class DynUNet(LevelsConfig):
     """MONAI's DynUNet, the topology of nnU-Net (Isensee et al. 2021).
 
-    On the way up, a level has the kernels of the next coarser one.
+    In the decoder, a level has the kernels of the next coarser one.
 
     Attributes:
-        residual: Whether blocks add their input.
+        residual: Add the input of each block to its output.
     """
 
     name: Literal["dynunet"] = "dynunet"
@@ -146,11 +155,11 @@ class DynUNet(LevelsConfig):
 
 
 class BlockUNetConfig(LevelsConfig):
-    """A U-Net whose blocks are counted.
+    """A U-Net with a stated number of blocks per level.
 
     Attributes:
-        blocks: Of each level on the way down.
-        decoder_blocks: Convolutions of each level but the deepest on the way up.
+        blocks: Blocks of each level of the encoder.
+        decoder_blocks: Convolutions of each level of the decoder.
     """
 
     blocks: tuple[_Count, ...]
@@ -164,7 +173,7 @@ class BlockUNetConfig(LevelsConfig):
 
 
 class PlainUNet(BlockUNetConfig):
-    """The plain U-Net of nnU-Net (Isensee et al. 2021), whose blocks are convolutions."""
+    """The plain U-Net of nnU-Net (Isensee et al. 2021): each block is a convolution."""
 
     name: Literal["plain_unet"] = "plain_unet"
     blocks: tuple[_Count, ...] = (2, 2, 2, 2)
@@ -172,7 +181,7 @@ class PlainUNet(BlockUNetConfig):
 
 
 class ResidualEncoderUNet(BlockUNetConfig):
-    """The U-Net of nnU-Net with a residual encoder (Isensee et al. 2024), whose blocks are two convolutions."""
+    """nnU-Net's U-Net with a residual encoder (Isensee et al. 2024): each block is two convolutions."""
 
     name: Literal["residual_encoder_unet"] = "residual_encoder_unet"
     blocks: tuple[_Count, ...] = (1, 3, 4, 6)
@@ -180,7 +189,13 @@ class ResidualEncoderUNet(BlockUNetConfig):
 
 
 class SegResNet(DimensionalConfig):
-    """MONAI's SegResNet (Myronenko 2018, without the autoencoder branch)."""
+    """MONAI's SegResNet (Myronenko 2018, without the autoencoder branch).
+
+    Attributes:
+        initial_filters: Features at full resolution.
+        blocks_down: Residual blocks of each level of the encoder.
+        dropout: Dropout rate.
+    """
 
     name: Literal["segresnet"] = "segresnet"
     initial_filters: Annotated[int, Field(ge=8, le=8192, multiple_of=8)] = 16
@@ -189,7 +204,12 @@ class SegResNet(DimensionalConfig):
 
 
 class AttentionUnet(DimensionalConfig):
-    """MONAI's Attention U-Net (Oktay et al. 2018)."""
+    """MONAI's Attention U-Net (Oktay et al. 2018).
+
+    Attributes:
+        channels: Features of each level, from the finest.
+        dropout: Dropout rate.
+    """
 
     name: Literal["attention_unet"] = "attention_unet"
     channels: Annotated[tuple[_Count, ...], Field(min_length=2)] = (16, 32, 64, 128)
@@ -197,7 +217,11 @@ class AttentionUnet(DimensionalConfig):
 
 
 class SwinUNETR(DimensionalConfig):
-    """MONAI's SwinUNETR (Hatamizadeh et al. 2022); it halves every axis five times."""
+    """MONAI's SwinUNETR (Hatamizadeh et al. 2022); it halves every axis five times.
+
+    Attributes:
+        feature_size: Features at the finest level of the transformer.
+    """
 
     name: Literal["swin_unetr"] = "swin_unetr"
     feature_size: Annotated[int, Field(ge=12, le=8184, multiple_of=12)] = 24
@@ -207,7 +231,7 @@ class EncodedConfig(DimensionalConfig):
     """A network with one of the encoders of `config.encoders`.
 
     Attributes:
-        encoder: The way down.
+        encoder: Encoder and its pretrained weights.
     """
 
     encoder: EncoderConfig = EncoderConfig()
@@ -222,10 +246,10 @@ class EncodedConfig(DimensionalConfig):
 
 
 class EncoderUNet(EncodedConfig):
-    """A U-Net (Ronneberger et al. 2015) on an encoder; each level up has two convolutions.
+    """A U-Net (Ronneberger et al. 2015) on an encoder; each level of the decoder has two convolutions.
 
     Attributes:
-        filters: Features of the levels on the way up, from the finest.
+        filters: Features of the levels of the decoder, from the finest.
     """
 
     name: Literal["encoder_unet"] = "encoder_unet"
@@ -236,9 +260,9 @@ class FCN(EncodedConfig):
     """A fully convolutional network (Long, Shelhamer and Darrell 2015): FCN-8s, 16s or 32s.
 
     Attributes:
-        stride: How coarse the finest feature map is that answers.
-        features: Of the layer that takes the place of the fully connected ones; the paper has 4096.
-        dropout: Share of them that a step leaves out.
+        stride: Stride of the finest feature map that contributes to the output: 8 is FCN-8s.
+        features: Features of the layer that replaces the fully connected ones; the paper has 4096.
+        dropout: Dropout rate of these features.
     """
 
     name: Literal["fcn"] = "fcn"
@@ -252,11 +276,10 @@ class DeepLab(EncodedConfig):
     """DeepLabV3+ (Chen et al. 2018).
 
     Attributes:
-        stride: How coarse the last feature map of the encoder is (output stride); dilation takes the place of further
-            strides.
-        features: Of the atrous spatial pyramid and of the decoder.
-        skip_features: Of the finer feature map, beside them.
-        dropout: Share of the features of the pyramid that a step leaves out.
+        stride: Output stride of the encoder; dilation replaces further strides.
+        features: Features of the atrous spatial pyramid and of the decoder.
+        skip_features: Features of the finer map that the decoder combines with them.
+        dropout: Dropout rate of the pyramid's features.
     """
 
     name: Literal["deeplabv3plus"] = "deeplabv3plus"

@@ -1,4 +1,4 @@
-"""A configuration of which somebody has decided some keys, and a plan decides the others."""
+"""Partial configurations: some keys are given, and a plan decides the others."""
 
 from __future__ import annotations
 
@@ -9,17 +9,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from volseg.config.data import (
-    AugmentationConfig,
-    ChannelNames,
-    Color,
-    LabelValues,
-    Normalizations,
-    Others,
-    PreprocessingRules,
-    PreviousLabels,
-    Region,
-)
+from volseg.config.augmentation import AugmentationConfig
+from volseg.config.data import ChannelNames, Color, LabelValues, Others, PreviousLabels, Region
 from volseg.config.dicom import DicomRules, StructureConfig
 from volseg.config.domain import DomainConfig
 from volseg.config.inference import InferenceConfig, LabelRule
@@ -27,6 +18,8 @@ from volseg.config.keys import check_network, explained
 from volseg.config.learning import LossConfig, TrainingConfig
 from volseg.config.modality import Modalities
 from volseg.config.networks import NetworkName
+from volseg.config.normalization import Normalizations
+from volseg.config.preprocessing import PreprocessingRules
 from volseg.config.resolve import Config, merge, nest, read_overrides, validate
 from volseg.config.section import Fraction, IntTriple, Section, SpacingMm
 from volseg.errors import ConfigError
@@ -89,9 +82,9 @@ class PartialNetwork(Section):
 
 
 class PartialConfig(Section):
-    """`Config`, every key optional: what a file, `--set` and the caller decided.
+    """`Config` with every key optional: what a file, `--set` and the caller give.
 
-    A default stands where nothing was stated; `states` tells the two apart, and `tree` holds what was stated alone.
+    Keys that were not given have their default; `states` tells the two apart, and `tree` holds the given keys only.
     """
 
     data: PartialData = PartialData()
@@ -156,11 +149,11 @@ class PartialConfig(Section):
 
     @property
     def tree(self) -> dict[str, Any]:
-        """What was stated, as nested keys of plain values."""
+        """The keys that were given, nested, with plain values."""
         return self.model_dump(mode="json", exclude_unset=True)
 
     def states(self, path: str) -> bool:
-        """Whether a dotted key, or anything below it, was stated."""
+        """Return whether a dotted key, or any key below it, was given."""
         section, _, key = path.partition(".")
         if section not in self.model_fields_set:
             return False
@@ -168,11 +161,11 @@ class PartialConfig(Section):
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing is left for a plan to decide."""
+        """Whether all keys that a plan would decide are given."""
         return self.states("network") and all(self.states(path) for path in _PLANNED)
 
     def laid_over(self, config: Config) -> Config:
-        """A configuration with the stated keys in place of its own.
+        """Lay the given keys over a configuration.
 
         Raises:
             ConfigError: If the result is not valid.
@@ -180,12 +173,12 @@ class PartialConfig(Section):
         return validate(merge(config.model_dump(mode="json"), self.tree), "the configuration")
 
     def laid_over_partial(self, below: Mapping[str, Any]) -> PartialConfig:
-        """Other keys with the stated ones in place of them."""
+        """Lay the given keys over others."""
         return PartialConfig.of(merge(below, self.tree))
 
 
 def _origin(stated: Mapping[str, Any], tree: Mapping[str, Any], file: str) -> str:
-    """Where the first fault of some keys comes from: the file, if that has it by itself."""
+    """Return the origin of the first fault: the file, if it has that fault by itself."""
     faults = []
     for keys in (stated, tree):
         try:

@@ -1,4 +1,4 @@
-"""How files are read where what they state leaves a choice."""
+"""Choices in reading files that leave one."""
 
 from __future__ import annotations
 
@@ -8,31 +8,30 @@ from pydantic import Field
 
 from volseg.config.section import Section
 
-#: What may be held to be right of a NIfTI header that contradicts itself.
+#: Parts of a NIfTI header that may be trusted if it contradicts itself.
 GeometryChoice = Literal["sform", "qform", "pixdim"]
-#: What the pages of a file of several pictures are.
+#: Meaning of the pages of a file of several pictures.
 Pages = Literal["slices", "channels"]
-#: What the voxels of a reference hold.
+#: Content of the voxels of a reference.
 Values = Literal["labels", "objects", "colors"]
 
 
 class FileRules(Section):
-    """How an image file is read.
+    """Choices in reading an image file where the file leaves one.
 
     Attributes:
-        geometry: What is right in NIfTI headers that contradict themselves, which are refused unless this is given:
-            "sform" or "qform", where it is set; or "pixdim", voxel sizes by pixdim, while the directions of the axes
-            and the position of the first voxel stay those of the transform that is used otherwise.
-        pixel_mm: How far the pixels of pictures (PNG, JPEG, TIFF ...) are apart: a number, or "stated", as each file
-            says in its resolution. Left out, pictures are measured in pixels: most resolutions are of a printer.
-        pages: What the pages of a TIFF or GIF are, slices of a volume or channels of a picture, where the file does not
-            say; several pages are refused unless this is given.
-        values: What references hold: numbers of `labels`; numbers of `objects`, which all are of the one label there
-            is; or `colors`, those of data.colors.
-        threshold: Above which a voxel has the one label, in files that say how likely that is, from 0 to 1 or in whole
-            steps up to `certain`.
-        certain: The whole number that says so for sure. Left out, it is the most that the type of a file holds, and 1
-            where a file holds 0 and 1 alone; `volseg evaluate --threshold` finds one for all of its masks.
+        geometry: Part of a NIfTI header to trust if it contradicts itself: `sform`, `qform`, or `pixdim` (voxel sizes
+            from pixdim, directions and origin from the transform); without it such files are refused.
+        pixel_mm: Pixel size of pictures (PNG, JPEG, TIFF ...) in mm, or `stated` for the resolution in each file; null
+            measures pictures in pixels, since most resolutions are those of a printer.
+        pages: Meaning of the pages of a TIFF or GIF that does not say: `slices` of a volume, or `channels` of a
+            picture; without it files of several pages are refused.
+        values: Content of references: values of `labels`; a number for each of many `objects`, which all belong to the
+            only label; or `colors`, those of `data.colors`.
+        threshold: Probability above which a voxel belongs to the only label, for soft masks, which store probabilities
+            from 0 to 1 or in whole steps up to `certain`.
+        certain: Whole number that stands for a probability of 1; null takes the largest of the file's type, or 1 if the
+            file holds only 0 and 1 (`volseg evaluate --threshold` finds one for all masks).
     """
 
     geometry: GeometryChoice | None = None
@@ -44,17 +43,17 @@ class FileRules(Section):
 
 
 class ReadingRules(FileRules):
-    """How files and series of DICOM are read.
+    """Choices in reading files and DICOM series.
 
     Attributes:
-        allow_gaps: Whether missing or unevenly spaced slices of DICOM are bridged by interpolation rather than refused.
+        allow_gaps: Interpolate missing or unevenly spaced DICOM slices instead of refusing the series.
     """
 
     allow_gaps: bool = False
 
     @property
     def of_files(self) -> FileRules:
-        """What concerns a file by itself."""
+        """The rules that concern single files."""
         return FileRules(**{key: getattr(self, key) for key in FileRules.model_fields})
 
 

@@ -1,4 +1,4 @@
-"""How a configuration comes about: plan, file and `--set` laid over each other, checked once."""
+"""Resolve the configuration: lay plan, file and `--set` over each other, and check the result once."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from typing import Any
 import yaml
 from pydantic import ValidationError, model_validator
 
-from volseg.config.data import AugmentationConfig, DataConfig, PreprocessingConfig
+from volseg.config.augmentation import AugmentationConfig
+from volseg.config.data import DataConfig
 from volseg.config.domain import DomainConfig
 from volseg.config.inference import InferenceConfig, LabelRule
 from volseg.config.keys import explained
 from volseg.config.learning import LossConfig, PatchConfig, TrainingConfig
 from volseg.config.networks import EncodedConfig, NetworkConfig
+from volseg.config.preprocessing import PreprocessingConfig
 from volseg.config.section import AXES, ContradictionError, Section, axis_number
 from volseg.config.yaml_words import DoubledKeyError, load_yaml
 from volseg.errors import ConfigError
@@ -25,7 +27,21 @@ _DOUBLED_HINT = "keep one of the two"
 
 
 class Config(Section):
-    """Everything a run is made of."""
+    """A complete configuration.
+
+    Attributes:
+        data: Channels, labels and regions: the inputs and outputs of the network.
+        preprocessing: Orientation, resampling, cropping and normalisation of every volume.
+        patches: Patches: the boxes of voxels that the network is trained on.
+        network: Architecture of the network.
+        augmentation: Random changes of training patches.
+        loss: The loss that training minimises.
+        training: Schedule, optimiser and validation.
+        inference: Segmentation of a volume with a sliding window.
+        postprocess: Post-processing, a list of rules per label; null lets training choose what raises the validation
+            Dice.
+        domain: Properties of the training cases, found by the plan, to which images are compared at prediction.
+    """
 
     data: DataConfig
     preprocessing: PreprocessingConfig
@@ -40,16 +56,16 @@ class Config(Section):
 
     @property
     def rules(self) -> tuple[LabelRule, ...]:
-        """The post-processing: none until training has chosen it."""
+        """Post-processing rules; none until training has chosen them."""
         return self.postprocess or ()
 
     @property
     def window(self) -> tuple[int, int, int]:
-        """Voxels that a network looks at, at once, when it segments a volume."""
+        """Voxels of the sliding window: that of `inference.window`, else the patch size."""
         return self.inference.window or self.patches.size
 
     def inferring(self, **changes: Any) -> Config:
-        """The same configuration with other values of keys of `inference`."""
+        """Return the configuration with other values of keys of `inference`."""
         return self.model_copy(update={"inference": self.inference.model_copy(update=changes)})
 
     @model_validator(mode="after")
@@ -164,7 +180,7 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
 
 
 def one_of(what: str, name: str, known: Sequence[str]) -> Any:
-    """A word that must be one of several.
+    """Return a name, which must be one of several.
 
     Raises:
         ConfigError: Names those that there are.
@@ -237,5 +253,5 @@ def read_config(path: Path) -> Config:
 
 
 def dump(config: Config) -> str:
-    """The config as YAML text; reading it gives an equal config."""
+    """Write the configuration as YAML text; reading it gives an equal configuration."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, width=120, default_flow_style=None)

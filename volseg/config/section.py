@@ -1,4 +1,4 @@
-"""What all sections of the configuration have in common."""
+"""Base class and common types of the sections of the configuration."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PLACES: tuple[Axis, ...] = ("i", "j", "k")
 
 
 class ContradictionError(ValueError):
-    """A value that is of the right form and yet cannot be meant; raised by validators, whose errors pydantic collects.
+    """A value of the right type that contradicts another; raised in validators, whose errors pydantic collects.
 
     Args:
         message: What is wrong.
@@ -37,7 +37,7 @@ class ContradictionError(ValueError):
 
 
 def _known_axes(value: str) -> str:
-    """A validator of the axes that networks see."""
+    """Check the directions of the axes that the network sees."""
     try:
         known = value == STORED or sorted(map(world_axis, value)) == [0, 1, 2]
     except ValueError:
@@ -54,7 +54,7 @@ Orientation = Annotated[str, AfterValidator(_known_axes)]
 
 
 def axis_number(axis: Axis, orientation: str) -> int:
-    """The place of an axis among those that networks see.
+    """Return the index of an axis among those that the network sees.
 
     Args:
         axis: Its name.

@@ -11,7 +11,7 @@ _STRING, _BOOL, _MERGE = (f"tag:yaml.org,2002:{kind}" for kind in ("str", "bool"
 
 
 class DoubledKeyError(yaml.YAMLError):
-    """A key stands twice in one mapping, which YAML forbids and PyYAML takes for the last (YAML 1.2, 3.2.1.1)."""
+    """A mapping has a key twice; YAML forbids it (YAML 1.2, 3.2.1.1), and PyYAML would take the last."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -42,7 +42,7 @@ _Loader.add_implicit_resolver(_BOOL, re.compile(r"true|True|TRUE|false|False|FAL
 
 
 def load_yaml(text: str | bytes) -> Any:
-    """The content of a YAML text, of plain types only; bytes are UTF-8, or UTF-16 with its mark.
+    """Read YAML text, of plain types only; bytes are UTF-8, or UTF-16 with a byte order mark.
 
     Raises:
         DoubledKeyError: If a key stands twice in one mapping.

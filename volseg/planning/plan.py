@@ -6,17 +6,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
+from textwrap import TextWrapper
 from typing import Any
 
 import yaml
 
 from volseg.cases import Dataset
 from volseg.config import Config, PartialConfig, nest
+from volseg.config.descriptions import descriptions
 from volseg.io.files import write_text
 from volseg.io.written import NO_INPUTS, Inputs, claim
 from volseg.text import readable
 
 _HEADER = "# Written by `volseg plan`. Every key can be edited; `volseg train --config` takes the file."
+_INDENT = "  "
+#: Columns of a written plan, within its indentation.
+_WIDTH = 100 - len(_INDENT)
+_COMMENT = TextWrapper(
+    _WIDTH, initial_indent="# ", subsequent_indent="# ", break_long_words=False, break_on_hyphens=False
+)
 
 
 @dataclass(frozen=True)
@@ -61,19 +69,26 @@ class Plan:
         return replace(self, config=given.laid_over(self.config), reasons=reasons)
 
     def to_yaml(self) -> str:
-        """The plan as YAML, with a comment above each key that was decided for a reason."""
+        """Return the plan as YAML: above each key what it means, and why it has its value where that was planned."""
         lines = [_HEADER]
+        of_sections = descriptions(Config)
         for section, value in self.config.model_dump(mode="json").items():
-            lines += [f"# {readable(self.reasons[section])}"] if section in self.reasons else []
+            lines += ["", *self._comments(section, of_sections, section)]
             if not isinstance(value, dict):
-                lines.append(f"{section}: {_inline(value)}")
+                lines += _entry(section, value)
                 continue
             lines.append(f"{section}:")
+            of_keys = descriptions(type(getattr(self.config, section)))
             for key, entry in value.items():
-                reason = self.reasons.get(f"{section}.{key}")
-                lines += [f"  # {readable(reason)}"] if reason else []
-                lines.append(f"  {key}: {_inline(entry)}")
+                own = [*self._comments(f"{section}.{key}", of_keys, key), *_entry(key, entry)]
+                lines += [f"{_INDENT}{line}" for line in own]
         return "\n".join(lines) + "\n"
+
+    def _comments(self, path: str, described: Mapping[str, str], key: str) -> list[str]:
+        """Wrap the description of a key and the reason of its value into lines of comment."""
+        reason = [f"Planned: {readable(self.reasons[path])}"] if path in self.reasons else []
+        said = [*([described[key]] if key in described else []), *reason]
+        return [line for text in said for line in _COMMENT.wrap(text)]
 
     def save(self, path: str | PathLike[str], *, overwrite: bool = False) -> None:
         """Write the plan as YAML, which `volseg train --config` takes.
@@ -90,6 +105,10 @@ class Plan:
         write_text(Path(path), self.to_yaml())
 
 
-def _inline(value: object) -> str:
-    """A value as YAML on one line."""
-    return yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10**6).removesuffix("...\n").strip()
+def _entry(key: str, value: object) -> list[str]:
+    """Write a key and its value as YAML, on one line if it fits."""
+    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10**6).removesuffix("...\n").strip()
+    if len(line := f"{key}: {text}") <= _WIDTH or not isinstance(value, dict | list):
+        return [line]
+    block: str = yaml.safe_dump({key: value}, default_flow_style=None, sort_keys=False, width=_WIDTH)
+    return block.splitlines()
