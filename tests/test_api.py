@@ -339,7 +339,12 @@ def without_time(path: Path) -> Any:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
         return table.drop(columns=[name for name in table.columns if name.endswith(TIMED)]).to_csv()
     if path.name == "about.json":
-        return [fact for fact in json.loads(path.read_text("utf-8")) if not fact[0].endswith("made")]
+        about = json.loads(path.read_text("utf-8"))
+        return {
+            **about,
+            "made": "",
+            "facts": {name: fact for name, fact in about["facts"].items() if "made" not in name},
+        }
     if path.suffix == ".pt":
         state = torch.load(path, weights_only=True)
         return repr({key: value for key, value in state.items() if key in {"weights", "network", "config", "epoch"}})

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -8,6 +9,7 @@ import pytest
 from test_importing import write_model
 
 import volseg
+from volseg.about import read_about
 from volseg.errors import CheckpointError, OutputExistsError
 from volseg.reporting.card import LabelCard, ModelCard, make_card
 
@@ -62,4 +64,27 @@ def test_a_card_of_somebody_else_stays(tmp_path: Path) -> None:
 def test_names_cannot_break_a_table() -> None:
     card = ModelCard({"a": "MR"}, (LabelCard(1, "x | y\nz", "", None, 0, None),), "ml", (), {}, 1, (), "none", (), ())
     (row,) = [line for line in card.markdown.splitlines() if line.startswith("| 1 |")]
-    assert row == r"| 1 | x \| y z |  |  |  |  |"
+    assert row == r"| 1 | x \| y z |  |  |  |  |  |"
+
+
+def test_a_card_is_complete(trained_run: Path, tmp_path: Path) -> None:
+    text = volseg.card(trained_run, tmp_path).read_text()
+    assert re.findall(r"^## (.*)$", text, flags=re.MULTILINE) == [
+        "Intended use",
+        "What it segments, and how well",
+        "What it was trained on",
+        "How it was trained",
+        "Limits",
+        "To be filled in",
+        "Which one it is",
+    ]
+    splits = json.loads((trained_run / "splits.json").read_text())
+    assert f"learned from {len(splits[0]['train'])} cases, with {len(splits[0]['val'])} held out." in text
+    assert "| steps | 120 |" in text
+    (machine,) = read_about(trained_run).hardware
+    assert f"| trained on | {machine.words} |" in text
+    told = json.loads((tmp_path / "model_card.json").read_text())
+    for label in told["labels"]:
+        low, high = label["dice_ci95"]
+        assert low <= label["dice"] <= high
+        assert f"| {label['dice']:.3f} | {low:.3f} to {high:.3f} | {label['cases']} |" in text

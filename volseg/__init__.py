@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         train,
     )
     from volseg.cases.download import download
+    from volseg.citing import Citation, cite
     from volseg.config import Config
     from volseg.converting import convert
     from volseg.demo import Demo, run_demo
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "volseg.api": "choose_dimensions compare evaluate export inspect plan report show train",
     "volseg.cases.download": "download",
+    "volseg.citing": "Citation cite",
     "volseg.config": "Config",
     "volseg.converting": "convert",
     "volseg.demo": "Demo run_demo",
@@ -93,6 +95,7 @@ __all__ = [
     "CaseStatus",
     "CheckpointError",
     "Choice",
+    "Citation",
     "Comparison",
     "Config",
     "ConfigError",
@@ -119,6 +122,7 @@ __all__ = [
     "__version__",
     "card",
     "choose_dimensions",
+    "cite",
     "compare",
     "convert",
     "download",

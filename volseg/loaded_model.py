@@ -78,7 +78,7 @@ class Model:
         """Under which the weights may be used, where the program that they come from says so; else empty."""
         from volseg.about import read_about
 
-        return dict(read_about(self.files[0].parent)).get("licence", "") if self.files else ""
+        return read_about(self.files[0].parent).facts.get("licence", "") if self.files else ""
 
     @property
     def labels(self) -> tuple[Label, ...]:
@@ -186,7 +186,7 @@ class Model:
         if report:
             claim_report(inputs, request.output, overwrite=overwrite)
         results = segment_batch(inputs, self.networks, request, progress, on_case_done, executor)
-        describe_batch(self.files, self.config, request.output)
+        describe_batch(self.files, self.networks[0], request.output)
         page = None
         if report and any(result.status == "segmented" for result in results):
             page = report_batch(inputs, self.networks[0], results, request.output, progress)

@@ -15,6 +15,7 @@ import typer
 
 import volseg
 from volseg.cli.card import card
+from volseg.cli.cite import cite
 from volseg.cli.console import OneLine, take_any_text
 from volseg.cli.convert import convert
 from volseg.cli.demo import demo
@@ -88,6 +89,7 @@ for name, verb, example in (
     ("evaluate", evaluate, "volseg evaluate masks/ data/labels --output scores/"),
     ("report", report, "volseg report scores/"),
     ("card", card, "volseg card runs/hippocampus --licence 'CC BY 4.0'"),
+    ("cite", cite, "volseg cite runs/hippocampus scores/"),
     ("export", export, "volseg export masks/p1.nii.gz --reference dicom/p1 --format dicom-seg --output p1.seg.dcm"),
     ("import", import_model, "volseg import nnUNetTrainer__nnUNetPlans__3d_fullres/ --output runs/imported"),
     ("convert", convert, "volseg convert runs/hippocampus --to onnx --output hippocampus-onnx"),

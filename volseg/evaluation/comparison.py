@@ -178,7 +178,7 @@ def references_fact(pairs: Sequence[CasePair]) -> Facts:
 
 def _same_references(first: Path, second: Path) -> bool | None:
     """Whether both evaluations took the same files; None where one of them does not say."""
-    stated = [dict(read_about(folder)).get(_REFERENCES) for folder in (first, second)]
+    stated = [read_about(folder).facts.get(_REFERENCES) for folder in (first, second)]
     return stated[0] == stated[1] if all(stated) else None
 
 

@@ -76,7 +76,7 @@ def import_model(
     for place, model in places.items():
         save(place, {"weights": dict(model.weights), "config": dump(model.config)})
     write_text(config_file, dump(_first(models).config))
-    write_about((*made_now(), ("imported from", origin)), run)
+    write_about(made_now((("imported from", origin),)), run)
     return run
 
 
@@ -98,7 +98,7 @@ def _import_task(folder: Path, name: str, run: Path, *, overwrite: bool) -> Path
     save(run / MODEL_FILE, content | ({"around": around} if models.coarse else {}))
     write_text(config_file, dump(config))
     facts = (("imported from", f"TotalSegmentator, task {name}"), ("licence", models.task.licence))
-    write_about((*made_now(), *facts), run)
+    write_about(made_now(facts), run)
     return run
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.about import Facts, facts_of_config, facts_of_models, made_now, read_about, write_about
-from volseg.config import Config, ReadingRules
+from volseg.config import ReadingRules
 from volseg.errors import DataError
 from volseg.evaluation.pairing import masks_in
 from volseg.image.box import Box
@@ -93,20 +93,23 @@ def claim_report(inputs: BatchInputs, output: Path, *, overwrite: bool = False) 
     claim(paths, inputs.files, overwrite=overwrite)
 
 
-def describe_batch(files: Sequence[Path], config: Config, output: Path) -> None:
+def describe_batch(files: Sequence[Path], model: TrainedNetwork, output: Path) -> None:
     """Write down what made the masks in a folder, and remove the report of earlier ones.
 
     Args:
         files: The models.
-        config: Of the first of them.
+        model: The first of them.
         output: Where the masks are.
 
     Raises:
         OutputError: If it cannot be written.
     """
+    from volseg.model.hardware import this_hardware
+
     forget_report(output)
     remove_written(output / REVIEW_FILE)
-    write_about((*made_now(), *facts_of_models(files), *facts_of_config(config)), output)
+    facts = (*facts_of_models(files), *facts_of_config(model.config))
+    write_about(made_now(facts, [this_hardware(model.device)]), output)
 
 
 def report_batch(
@@ -285,7 +288,7 @@ def page_of_batch(folder: Path) -> Report:
                 if counts[status]
             ),
         ),
-        facts=(*read_about(folder), *_not_known(rows), *_not_reviewed(rows, counts[CaseStatus.SEGMENTED])),
+        facts=(*read_about(folder).lines, *_not_known(rows), *_not_reviewed(rows, counts[CaseStatus.SEGMENTED])),
         rows=pd.concat([rows, lost[["case_id", "status", "reason"]]], ignore_index=True),
         numbers=numbers,
         table=tuple(number.name for number in numbers),

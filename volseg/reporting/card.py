@@ -7,24 +7,30 @@ from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
 
-from volseg.about import Facts, facts_of_config, facts_of_models, read_about
-from volseg.cases import read_splits
-from volseg.config import Config
+from volseg.about import Facts, facts_of_config, facts_of_models
+from volseg.config import UNKNOWN
 from volseg.image.units import Units
 from volseg.io.files import write_text
 from volseg.io.json_files import write_json
-from volseg.io.tables import read_table
 from volseg.io.written import claim
-from volseg.model.checkpoint import TrainedNetwork, load_model
-from volseg.model.devices import choose_device
-from volseg.model.files import model_files
-from volseg.training.files import SPLITS_FILE, VALIDATION_FILE
+from volseg.reporting.record import HeldOutDice, RunRecord, read_record
 
 CARD_FILE, CARD_TABLE_FILE = "MODEL_CARD.md", "model_card.json"
 CARD_FILES = (CARD_FILE, CARD_TABLE_FILE)
 _NOT_STATED = "not stated"
+_NOT_FOR = (
+    "Not for diagnosis or treatment: it is a research tool, not a medical device, and a person must look at every mask "
+    "before anything depends on it."
+)
+#: What no program knows of a model, and whoever uses it should.
+_TO_FILL_IN = (
+    "Where the images come from: sites, scanners, protocols, years",
+    "Whose they are: how many people, age, sex, disease, and who was left out",
+    "Who drew the references, how, and how well two people agree",
+    "Consent or ethics approval, and the licence of the data",
+    "Whom to ask",
+)
 _LIMITS = (
-    "It is a research tool, not a medical device: a person must look at every mask before anything depends on it.",
     "Dice on cases of one source says little of images of another scanner, protocol, age or disease.",
     "Images clearly outside of what it was trained on are refused, as far as the card says what that was.",
 )
@@ -41,6 +47,7 @@ class LabelCard:
         dice: Mean over the held-out cases that were scored; None where nothing is known.
         cases: How many those are.
         median_size: Of its volume or area in the cases of the run; None where it is not known.
+        dice_ci95: Of the mean, by resampling of the cases; None of fewer than two.
     """
 
     value: int
@@ -49,6 +56,7 @@ class LabelCard:
     dice: float | None
     cases: int
     median_size: float | None
+    dice_ci95: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,7 @@ class ModelCard:
         intensities: Name of a channel -> range of intensities of the training cases.
         networks: How many there are, whose answers are averaged.
         taught: How many cases taught each; empty where unknown.
+        held_out: How many chose the best epoch of each; empty where unknown.
         licence: Under which it may be used.
         recipe: How it was trained.
         about: What made it, and what tells it from others.
@@ -78,27 +87,39 @@ class ModelCard:
     licence: str
     recipe: Facts
     about: Facts
+    held_out: tuple[int, ...] = ()
 
     @property
     def markdown(self) -> str:
         """For people."""
         sections = [
-            f"# {', '.join(label.name for label in self.labels)} in {', '.join(sorted(set(self.channels.values())))}",
+            f"# {', '.join(label.name for label in self.labels)}{f' in {self._kinds}' if self._kinds else ''}",
             f"A segmentation model of volseg. Licence: {self.licence}.",
-            "## What it segments",
-            _table(("value", "label", "structure", "Dice", "cases scored", f"median {self.size_unit}"), self._rows),
+            "## Intended use",
+            _list((f"To mark the structures below in {self._kinds or 'such'} images, for research.", _NOT_FOR)),
+            "## What it segments, and how well",
+            _table(
+                ("value", "label", "structure", "Dice", "95 % interval", "cases scored", f"median {self.size_unit}"),
+                self._rows,
+            ),
             self._evidence,
-            "## What it was made for",
+            "## What it was trained on",
             _table(("channel", "modality", "intensities of the training cases"), self._seen),
-            f"Voxels of the training cases: {self._spacing}.",
+            f"Voxels of the training cases: {self._spacing}. {self._cases}",
             "## How it was trained",
             _table(("", ""), self.recipe),
             "## Limits",
-            "\n".join(f"- {limit}" for limit in _LIMITS),
+            _list(_LIMITS),
+            "## To be filled in",
+            _list([f"{question}: ..." for question in _TO_FILL_IN]),
             "## Which one it is",
             _table(("", ""), self.about),
         ]
         return "\n\n".join(sections) + "\n"
+
+    @property
+    def _kinds(self) -> str:
+        return ", ".join(sorted(set(self.channels.values()) - {UNKNOWN}))
 
     @property
     def _rows(self) -> list[Sequence[str]]:
@@ -108,6 +129,7 @@ class ModelCard:
                 label.name,
                 label.structure,
                 _shown(label.dice, ".3f"),
+                " to ".join(f"{limit:.3f}" for limit in label.dice_ci95 or ()),
                 str(label.cases or ""),
                 _shown(label.median_size, ".6g" if self.size_unit == "px2" else ".3g"),
             ]
@@ -118,12 +140,20 @@ class ModelCard:
     def _evidence(self) -> str:
         if not any(label.cases for label in self.labels):
             return "Nothing is known of its Dice on cases that it had not seen."
-        taught = " and ".join(map(str, sorted(set(self.taught))))
         folds = "each held-out case by the network that never saw it" if self.networks > 1 else "on held-out cases"
         return (
-            f"Dice at the voxel size of the network, {folds}; {taught} cases taught. Held-out cases also chose the "
-            "epoch and the post-processing: expect a little less elsewhere."
+            f"Dice at the voxel size of the network, before post-processing, {folds}; intervals of the means are "
+            "percentiles of 2,000 bootstrap resamples of the cases. Held-out cases also chose the epoch and the "
+            "post-processing: expect a little less elsewhere."
         )
+
+    @property
+    def _cases(self) -> str:
+        if not self.taught:
+            return "How many cases there were is unknown."
+        pairs = dict.fromkeys(zip(self.taught, self.held_out, strict=True))
+        counts = ", or ".join(f"{taught} cases, with {held_out} held out" for taught, held_out in pairs)
+        return f"{'Each network' if self.networks > 1 else 'The network'} learned from {counts}."
 
     @property
     def _seen(self) -> list[tuple[str, str, str]]:
@@ -150,28 +180,23 @@ def make_card(run: Path, licence: str = "") -> ModelCard:
         CheckpointError: If it holds no model.
         DataError: If its tables are damaged.
     """
-    files = model_files(run)
-    folder = _folder(run)
-    model = load_model(files[0], choose_device("cpu"))
-    config, dice = model.config, _dice(folder)
-    splits = read_splits(folder / SPLITS_FILE) if (folder / SPLITS_FILE).is_file() else ()
-    fold = config.training.fold
-    trained = splits if fold == "all" or not splits else [splits[fold]]
-    domain = config.domain
+    record = read_record(run)
+    config, domain = record.config, record.config.domain
     return ModelCard(
         channels=dict(zip(config.data.channels, config.data.modalities, strict=True)),
-        labels=_labels(model, dice),
+        labels=_labels(record),
         size_unit=Units.of(config.data.unit).size,
         spacings_mm=tuple((low, high) for low, high in domain.spacings_mm or ()),
         intensities={
             name: (seen.low[0], seen.high[1])
             for name, seen in zip(config.data.channels, domain.intensities, strict=False)
         },
-        networks=len(files),
-        taught=tuple(len(split.train) for split in trained),
-        licence=licence or dict(read_about(folder)).get("licence", _NOT_STATED),
-        recipe=_recipe(config, known=bool(splits)),
-        about=(*read_about(folder), *facts_of_models(files)),
+        networks=len(record.files),
+        taught=tuple(len(split.train) for split in record.splits),
+        held_out=tuple(len(split.val) for split in record.splits),
+        licence=licence or record.about.facts.get("licence", _NOT_STATED),
+        recipe=_recipe(record),
+        about=(*record.about.model_copy(update={"hardware": ()}).lines, *facts_of_models(record.files)),
     )
 
 
@@ -223,36 +248,41 @@ def _folder(run: Path) -> Path:
     return run if run.is_dir() else run.parent
 
 
-def _labels(model: TrainedNetwork, dice: Mapping[str, tuple[float, int]]) -> tuple[LabelCard, ...]:
-    found = []
-    for label in model.config.data.output_labels:
-        value, cases = dice.get(label.name, (None, 0))
-        structure, volume = label.structure, model.volumes.get(label.name)
+def _labels(record: RunRecord) -> tuple[LabelCard, ...]:
+    found, dice = [], {each.label: each for each in record.dice}
+    for label in record.config.data.output_labels:
+        structure, volume, scored = label.structure, record.model.volumes.get(label.name), dice.get(label.name)
         marks = ""
         if structure is not None:
             side = f", {structure.modifier.meaning}" if structure.modifier else ""
             marks = f"{structure.type.meaning}{side} ({structure.type.scheme} {structure.type.value})"
-        size = Units.of(model.config.data.unit).per_ml * volume.median_ml if volume else None
-        found.append(LabelCard(label.value, label.name, marks, value, cases, size))
+        size = Units.of(record.config.data.unit).per_ml * volume.median_ml if volume else None
+        mean, cases = (scored.mean, scored.cases) if scored else (None, 0)
+        found.append(LabelCard(label.value, label.name, marks, mean, cases, size, _interval(scored)))
     return tuple(found)
 
 
-def _dice(folder: Path) -> dict[str, tuple[float, int]]:
-    """Label name -> mean Dice of the held-out cases that were scored, and how many they are."""
-    if not (folder / VALIDATION_FILE).is_file():
-        return {}
-    rows = read_table(folder / VALIDATION_FILE).dropna(subset="dice")
-    return {str(name): (float(part["dice"].mean()), len(part)) for name, part in rows.groupby("label", sort=False)}
+def _interval(dice: HeldOutDice | None) -> tuple[float, float] | None:
+    return (dice.low, dice.high) if dice is not None and dice.cases > 1 else None
 
 
-def _recipe(config: Config, *, known: bool) -> Facts:
-    """What the configuration says of the training; of a model of another program it says nothing."""
-    facts = facts_of_config(config)
-    return facts if known else tuple(fact for fact in facts if fact[0] in {"network", "voxel size"})
+def _recipe(record: RunRecord) -> Facts:
+    """What was chosen, how long it took, and where; of a model of another program little of it is known."""
+    facts = facts_of_config(record.config)
+    if not record.splits:
+        return tuple(fact for fact in facts if fact[0] in {"network", "voxel size"})
+    steps = " and ".join(dict.fromkeys(str(course.steps) for course in record.courses))
+    minutes = sum(course.seconds for course in record.courses) / 60
+    course = (("steps", steps), ("training took", f"{minutes:.1f} minutes")) if record.courses else ()
+    return (*facts, *course, *(("trained on", machine.words) for machine in record.about.hardware))
 
 
 def _shown(value: float | None, form: str) -> str:
     return "" if value is None else f"{value:{form}}"
+
+
+def _list(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -69,7 +69,7 @@ def evaluate_with_report(
     result, pairs, settings = evaluate_folder(predictions, references, output, conventions, options, progress)
     if output is None:
         return result
-    describe_evaluation(result, settings, output, read_about(predictions), references_fact(pairs))
+    describe_evaluation(result, settings, output, read_about(predictions).lines, references_fact(pairs))
     if not report:
         return result
     drawn, remarks = images_of(pairs, known)
@@ -100,7 +100,7 @@ def describe_evaluation(
     """
     forget_report(folder)
     made = ((f"masks: {name}", value) for name, value in predicted_by)
-    write_about((*made_now(), *_facts(evaluation, settings), *compared_with, *made), folder)
+    write_about(made_now((*_facts(evaluation, settings), *compared_with, *made)), folder)
 
 
 def report_evaluation(
@@ -172,7 +172,7 @@ def page_of_evaluation(folder: Path) -> Report:
         kind="Evaluation",
         title=f"{counted(len(cases), 'case')}, {counted(rows['label'].nunique(), 'label')}",
         tiles=_tiles(summary),
-        facts=read_about(folder),
+        facts=read_about(folder).lines,
         rows=rows,
         numbers=numbers,
         table=tuple(name for name in _SHOWN if name in rows.columns),

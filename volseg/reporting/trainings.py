@@ -46,7 +46,7 @@ def page_of_training(folder: Path) -> Report:
             Tile("networks trained", str(len(trained))),
         ),
         facts=(
-            *read_about(folder),
+            *read_about(folder).lines,
             *facts_of_models(model_files(folder)),
             *facts_of_config(config),
             ("cases that taught", ", ".join(str(len(split.train)) for split in trained)),

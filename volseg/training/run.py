@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from volseg.about import ABOUT_FILE, made_now, write_about
+from volseg.about import ABOUT_FILE, Hardware, made_now, read_about, write_about
 from volseg.cases import (
     Case,
     Dataset,
@@ -33,7 +33,9 @@ from volseg.io.files import make_folder, owned_folder, without_root, write_text
 from volseg.io.tables import write_table
 from volseg.io.written import NO_INPUTS, Inputs, claim, remove_scratch
 from volseg.model.checkpoint import check_window, finalize_model
+from volseg.model.devices import choose_device
 from volseg.model.files import FOLD_FOLDER, MODEL_FILE
+from volseg.model.hardware import this_hardware
 from volseg.model.usual_volumes import VolumeRange
 from volseg.planning import check_patch, plan_folder
 from volseg.progress import Progress, ignore_progress
@@ -147,6 +149,7 @@ def train_folder(  # noqa: PLR0913  most are options of the command
             splits = _splits(dataset, prepared, config, output, resumed=resumed)
         not_used = (*dataset.set_aside, *failed, *_newcomers(dataset.cases, prepared, splits.values()))
         if group.is_leader:
+            write_about(made_now(hardware=_machines(output, group, device, resumed=resumed)), output)
             _write_not_used(not_used, data, output / NOT_USED_FILE)
         results = _train_folds(
             splits,
@@ -181,7 +184,7 @@ def _refuse_cascade(config: Config) -> None:
 def _finish(run: Run, prepared: Mapping[str, PreparedCase]) -> None:
     """Write what the networks of a run have found together, and remove what nobody needs any more."""
     write_validation(run.validation, run.folder / VALIDATION_FILE)
-    write_about(made_now(), run.folder)
+    write_about(made_now(hardware=read_about(run.folder).hardware), run.folder)
     decided, volumes = run.decided, _volumes(prepared.values(), run.config)
     for result in run.results:
         finalize_model(result.model, decided, volumes)
@@ -289,6 +292,15 @@ def _of_fold(config: Config, fold: int, folds: int) -> Config:
 def _named(progress: Progress, suffix: str) -> Progress:
     """Progress whose stages say what they belong to."""
     return lambda stage, done, total, note="": progress(f"{stage}{suffix}", done, total, note)
+
+
+def _machines(output: Path, group: ProcessGroup, device: torch.device | None, *, resumed: bool) -> tuple[Hardware, ...]:
+    """Those that the earlier parts of a run had, and this one unless nothing is left to do."""
+    before = read_about(output).hardware if resumed else ()
+    if resumed and (output / VALIDATION_FILE).is_file():
+        return before
+    here = this_hardware(choose_device(device), group.world_size)
+    return before if here in before else (*before, here)
 
 
 def _newcomers(cases: Sequence[Case], prepared: Mapping[str, PreparedCase], splits: Iterable[Split]) -> list[SetAside]:

@@ -1,0 +1,131 @@
+"""A run, and the scores of its masks -> methods, references and a table for a paper."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+from volseg.citing.methods import methods_of
+from volseg.citing.references import bibtex_of
+from volseg.citing.scores import Scores, read_scores
+from volseg.citing.words import listed, named
+from volseg.io.files import make_folder, write_text
+from volseg.io.json_files import read_json
+from volseg.io.written import Inputs, claim
+from volseg.model.files import CHOICE_FILE, model_files
+from volseg.reporting.record import RunRecord, read_record
+from volseg.version import __version__
+
+METHODS_FILE, REFERENCES_FILE, TABLE_FILE = "methods.md", "references.bib", "table.tex"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Citation:
+    """What a paper says of a run.
+
+    Attributes:
+        methods: Markdown, with citations as Pandoc has them.
+        bibtex: An entry for each of them.
+        table: The scores in LaTeX, with the package booktabs; empty without scores.
+    """
+
+    methods: str
+    bibtex: str
+    table: str = ""
+
+
+def cite(
+    run: str | PathLike[str],
+    scores: str | PathLike[str] | None = None,
+    output: str | PathLike[str] | None = None,
+    *,
+    overwrite: bool = False,
+) -> Citation:
+    """Write down what a run did, as a paper has it, with the references of what it was made with.
+
+    Numbers are those of the run. What it did not write down is left out.
+
+    Args:
+        run: A run folder.
+        scores: What `volseg.evaluate` wrote of the masks that the run's model made.
+        output: The folder that gets methods.md, references.bib and table.tex; without it nothing is written.
+        overwrite: Whether files there are given up that volseg did not write.
+
+    Returns:
+        The texts.
+
+    Raises:
+        CheckpointError: If the run holds no model.
+        DataError: If tables are damaged, or the scores are those of another model.
+        OutputError: If the files cannot be written.
+    """
+    folder = Path(run)
+    inputs, paths = Inputs.of(run, scores), _paths(output, with_table=scores is not None)
+    claim(paths, inputs, overwrite=overwrite)
+    records = {part: read_record(part) for part in _runs(folder)}
+    found = None if scores is None else read_scores(Path(scores), model_files(folder))
+    made = _citation(folder, records, found)
+    if output is not None:
+        make_folder(Path(output))
+    for path, text in zip(paths, (made.methods, made.bibtex, made.table), strict=False):
+        write_text(path, text + "\n")
+    return made
+
+
+def _paths(output: str | PathLike[str] | None, *, with_table: bool) -> list[Path]:
+    names = (METHODS_FILE, REFERENCES_FILE, *((TABLE_FILE,) if with_table else ()))
+    return [] if output is None else [Path(output) / name for name in names]
+
+
+def _runs(folder: Path) -> list[Path]:
+    """The run, or those that a comparison has chosen."""
+    if not (folder / CHOICE_FILE).is_file():
+        return [folder]
+    return list(dict.fromkeys(file.parent.parent for file in model_files(folder)))
+
+
+def _citation(folder: Path, records: Mapping[Path, RunRecord], scores: Scores | None) -> Citation:
+    methods = [methods_of(record) for record in records.values()]
+    if (folder / CHOICE_FILE).is_file():
+        methods.insert(0, _comparison(folder, [part.name for part in records]))
+    first = next(iter(records.values()))
+    if scores is not None:
+        _tell_of_known_cases(scores, records)
+        methods.append(scores.words)
+    text = "\n\n".join(methods)
+    versions = first.about.versions
+    bibtex = bibtex_of(text, versions.volseg if versions else __version__)
+    return Citation(text, bibtex, scores.table if scores else "")
+
+
+def _comparison(folder: Path, chosen: list[str]) -> str:
+    """What was compared before anything was chosen."""
+    dice = read_json(
+        folder / CHOICE_FILE,
+        lambda content: {str(kind): float(mean) for kind, mean in content["out_of_fold_dice"].items()},
+        "says nothing of a comparison",
+        hint="train again, or name one of the runs in it",
+    )
+    means = listed([f"{named(kind)} {mean:.3f}" for kind, mean in dice.items()])
+    return (
+        "Networks that see volumes slice by slice (2d), with neighbouring slices (2.5d) or as a whole (3d) were "
+        f"compared by cross-validation. The mean Dice over cases that the networks had not seen was: {means}. "
+        f"{listed(list(map(named, chosen)))} {'was' if len(chosen) == 1 else 'were, averaged,'} chosen."
+    )
+
+
+def _tell_of_known_cases(scores: Scores, records: Mapping[Path, RunRecord]) -> None:
+    """Warn where what is scored was not unseen: a paper would call it a test set."""
+    known = scores.cases & {case_id for record in records.values() for case_id in record.cases}
+    if known:
+        logger.warning(
+            "%d of the %d scored cases have the names of training or validation cases of this run: "
+            "do not call them a test set",
+            len(known),
+            len(scores.cases),
+        )

@@ -1,0 +1,113 @@
+"""What a run did, as the methods section of a paper has it: Markdown, with citations as Pandoc has them."""
+
+from __future__ import annotations
+
+from volseg.citing.images import augmentation_words, preparation_words
+from volseg.citing.learning import course_words, learning_words
+from volseg.citing.networks import network_words, slices_words
+from volseg.citing.segmenting import segmenting_words
+from volseg.citing.words import between, brief_dice, count, dice_words, listed, named, ranged
+from volseg.config import MIXED, UNKNOWN, Config
+from volseg.reporting.record import RunRecord
+
+#: What people call them who do not speak DICOM.
+_MODALITIES = {"PT": "PET", "US": "ultrasound"}
+#: More labels than a sentence can hold.
+_MOST_NAMES = 12
+
+
+def methods_of(record: RunRecord) -> str:
+    """Return paragraphs: the network, its training, its validation, and how it segments."""
+    known = bool(record.splits)
+    training = [_training(record), _validation(record)] if known else [_origin(record)]
+    return "\n\n".join(filter(None, (_network(record), *training, segmenting_words(record))))
+
+
+def _network(record: RunRecord) -> str:
+    config, model = record.config, record.model
+    parts = (
+        f"The model is made of {count(len(model.parts), 'part')}, whose labels are painted one over the other."
+        if model.parts
+        else f"The network is {network_words(config)}; it has {_parameters(record)} parameters."
+    )
+    found = (f"{_labels(config)} segmented in {_images(config)} with {_programs(record)}.", parts, slices_words(config))
+    return " ".join(filter(None, (*found, preparation_words(config))))
+
+
+def _labels(config: Config) -> str:
+    """Subject and verb; of many labels only their number."""
+    names = [named(label.name) for label in config.data.output_labels]
+    if len(names) > _MOST_NAMES:
+        return f"{len(names)} labels were"
+    return f"The label{'s' * (len(names) > 1)} {listed(names)} {'were' if len(names) > 1 else 'was'}"
+
+
+def _images(config: Config) -> str:
+    kinds = [
+        _MODALITIES.get(kind, kind) for kind in dict.fromkeys(config.data.modalities) if kind not in {UNKNOWN, MIXED}
+    ]
+    images = f"{listed(kinds)} images" if kinds else "images"
+    channels = config.data.channels
+    return f"{images} of {len(channels)} channels ({', '.join(map(named, channels))})" if len(channels) > 1 else images
+
+
+def _programs(record: RunRecord) -> str:
+    versions = record.about.versions
+    if versions is None:
+        return "volseg [@volseg], which is built on MONAI [@cardoso2022monai] and PyTorch [@paszke2019pytorch]"
+    torch, monai = (version.partition("+")[0] for version in (versions.torch, versions.monai))
+    return (
+        f"volseg {versions.volseg} [@volseg], which is built on MONAI {monai} [@cardoso2022monai] and PyTorch {torch} "
+        "[@paszke2019pytorch]"
+    )
+
+
+def _parameters(record: RunRecord) -> str:
+    number = sum(parameter.numel() for parameter in record.model.network.parameters())
+    return f"{number / 1e6:.1f} million" if number >= 1e6 else f"{number:,}"
+
+
+def _origin(record: RunRecord) -> str:
+    """Of a model that volseg did not train."""
+    origin = record.about.facts.get("imported from")
+    said = f"It was trained by another program and imported ({named(origin)}). " if origin else ""
+    return f"{said}How it was trained is not known to volseg."
+
+
+def _training(record: RunRecord) -> str:
+    config = record.config
+    found = (_cases(record), learning_words(config), augmentation_words(config), course_words(record))
+    return " ".join(filter(None, found))
+
+
+def _cases(record: RunRecord) -> str:
+    """How many cases taught, and how many were held out."""
+    train, held_out = (
+        [len(ids) for ids in sides] for sides in zip(*((s.train, s.val) for s in record.splits), strict=True)
+    )
+    if len(record.splits) == 1:
+        held = "1 was" if held_out == [1] else f"{held_out[0]} were"
+        return f"The network was trained on {ranged(train, 'case')}, and {held} held out for validation."
+    once = sum(held_out) == len({case_id for split in record.splits for case_id in split.val})
+    every = ", so that every case was held out once" if once else ""
+    return (
+        f"The {len(record.cases)} cases were divided into {count(len(record.splits), 'fold')} for cross-validation: "
+        f"each of the {count(len(record.splits), 'network')} was trained on {ranged(train, 'case')} and validated on the "
+        f"other {between(held_out)}{every}."
+    )
+
+
+def _validation(record: RunRecord) -> str:
+    mean, labels = record.mean_dice, record.dice
+    if mean is None:
+        return ""
+    each = f": {'; '.join(f'{named(dice.label)} {brief_dice(dice)}' for dice in labels)}" if len(labels) > 1 else ""
+    unseen = ", each of which was segmented by the network that had not seen it" if len(record.splits) > 1 else ""
+    before = " and before post-processing" if record.config.rules else ""
+    chosen = " and the post-processing" if record.chose_postprocessing else ""
+    grid = "" if record.config.data.unit == "px" else " at the voxel size of the network"
+    return (
+        f"On {ranged([mean.cases], 'validation case')}{unseen}, the mean Dice coefficient [@dice1945]{grid}{before} "
+        f"was {dice_words(mean)}{each}. Confidence intervals are percentiles of 2,000 bootstrap resamples of the cases "
+        f"[@efron1979bootstrap]. The validation cases also chose the epoch{chosen}."
+    )

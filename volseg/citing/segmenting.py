@@ -1,0 +1,80 @@
+"""How images are segmented, and what is done to masks, in words."""
+
+from __future__ import annotations
+
+from volseg.citing.words import count, listed, named, percent, sizes
+from volseg.config import Config, LabelRule
+from volseg.reporting.record import RunRecord
+
+_WEIGHTS = {
+    "gaussian": "weighted by a Gaussian",
+    "cut_gaussian": "weighted by a Gaussian",
+    "constant": "all of whose voxels count alike",
+}
+_BACK = {
+    "logits": "The logits were interpolated onto the grid of the image",
+    "probabilities": "The probabilities were interpolated onto the grid of the image",
+    "labels": "The labels were brought onto the grid of the image, the nearest voxel each",
+}
+
+
+def segmenting_words(record: RunRecord) -> str:
+    """Return sentences: windows, mirroring, averages, the way back, and post-processing."""
+    config = record.config
+    inference, picture = config.inference, config.data.unit == "px"
+    window = config.window[1:] if config.window[0] == 1 else config.window
+    windows = (
+        f"Images were segmented in windows of {sizes(window)} {'pixels' if picture else 'voxels'} that overlap by "
+        f"{percent(inference.overlap)}, {_WEIGHTS[inference.weights]}."
+    )
+    views = f"mirror images ({listed(inference.mirror_axes)})" if inference.mirror_axes else ""
+    networks = f"the {count(len(record.files), 'network')}" if len(record.files) > 1 else ""
+    averaged = listed([words for words in (views, networks) if words]) if views or networks else ""
+    averages = f"Logits were averaged over {averaged}." if averaged else ""
+    back = "" if picture else f"{_BACK[config.preprocessing.answers]}."
+    return " ".join(filter(None, (windows, averages, back, postprocessing_words(record))))
+
+
+def postprocessing_words(record: RunRecord) -> str:
+    """Return sentences: what is done to masks, and who chose it."""
+    config = record.config
+    done = [*_rules(config), *_thresholds(config)]
+    if not done:
+        return "Masks were not post-processed."
+    chosen = " This was chosen by the Dice of the validation cases." if record.chose_postprocessing else ""
+    return f"{' '.join(done)}{chosen}"
+
+
+def _rules(config: Config) -> list[str]:
+    return [
+        f"Of {'each label' if rule.label == '*' else named(rule.label)}, {listed(steps)}."
+        for rule in config.rules
+        if (steps := _steps(rule))
+    ]
+
+
+def _steps(rule: LabelRule) -> list[str]:
+    """What a rule does, in its order."""
+    smallest = [
+        *((f"{rule.min_volume_ml:g} ml",) if rule.min_volume_ml else ()),
+        *((f"{rule.min_voxels} voxels",) if rule.min_voxels else ()),
+    ]
+    return [
+        *(
+            (f"the {rule.morphology} with a ball of {rule.radius_mm:g} mm was taken",)
+            if rule.morphology != "none"
+            else ()
+        ),
+        *((f"connected parts smaller than {' or '.join(smallest)} were removed",) if smallest else ()),
+        *(("only the largest connected part was kept",) if rule.keep_largest else ()),
+        *(("holes were filled",) if rule.fill_holes else ()),
+    ]
+
+
+def _thresholds(config: Config) -> list[str]:
+    stated = [
+        f"{named(region.name)} where its probability exceeds {region.threshold:g}"
+        for region in config.data.regions
+        if region.threshold is not None
+    ]
+    return [f"Voxels belong to {listed(stated)}."] if stated else []
