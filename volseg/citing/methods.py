@@ -92,8 +92,8 @@ def _cases(record: RunRecord) -> str:
     every = ", so that every case was held out once" if once else ""
     return (
         f"The {len(record.cases)} cases were divided into {count(len(record.splits), 'fold')} for cross-validation: "
-        f"each of the {count(len(record.splits), 'network')} was trained on {ranged(train, 'case')} and validated on the "
-        f"other {between(held_out)}{every}."
+        f"each of the {count(len(record.splits), 'network')} was trained on {ranged(train, 'case')} and validated on "
+        f"the other {between(held_out)}{every}."
     )
 
 
