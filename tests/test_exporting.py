@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from test_dicom import edit
 from volseg.config import ReadingRules
 from volseg.errors import ConfigError, DataError, GeometryError, OutputError
 from volseg.exporting import FORMATS, OF_PICTURES, SUFFIXES, Export, Format, export, output_path, write_all
+from volseg.exporting.formats import format_of
 from volseg.image.geometry import AxisOrder
 from volseg.image.terminology import Code, Structure, lookup
 from volseg.image.volume import Label, Mask
@@ -85,6 +87,43 @@ def test_the_headers_of_a_series_are_read_once_for_an_export(
 ) -> None:
     export(Export(mask_file, series, tmp_path / "p1.sr.dcm", "dicom-sr"))  # and the Segmentation it refers to
     assert sorted(opened) == sorted(series.iterdir())
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_the_suffix_says_the_format(form: Format) -> None:
+    assert format_of(Path("a.b") / f"P1.x{(SUFFIXES[form] or f'.{form}').upper()}") == form
+
+
+@pytest.mark.parametrize("name", ["p1", "p1.dcm", "p1.json", "p1.gz", "p1.nii", "p1.jpg", "stl"])
+def test_a_suffix_that_says_no_format_is_refused_with_the_list(
+    name: str, mask_file: Path, series: Path, tmp_path: Path, volseg: Run
+) -> None:
+    code, _, err = volseg("export", mask_file, "--reference", series, "--output", tmp_path / "out" / name)
+    assert (code, "says no format" in err) == (2, True)
+    assert all(suffix in err for suffix in (".seg.dcm", ".nii.gz", ".stl", ".geojson"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_format_need_not_be_said_twice(mask_file: Path, series: Path, tmp_path: Path, volseg: Run) -> None:
+    for name in ("p1.rtstruct.dcm", "p1.seg.nrrd", "p1.stl"):
+        code, out, err = volseg("export", mask_file, "--reference", series, "--output", tmp_path / "out" / name)
+        assert (code, out.startswith(f"wrote {tmp_path / 'out' / name}: ")) == (0, True), err
+    assert pydicom.dcmread(tmp_path / "out" / "p1.rtstruct.dcm").Modality == "RTSTRUCT"
+    assert {path.name for path in (tmp_path / "out" / "p1.stl").glob("[!.]*")} == {"liver.stl", "a_b_c.stl"}
+    code, _, err = volseg(
+        *("export", mask_file, "--reference", series, "--format", "nrrd"), "--output", tmp_path / "p1.nii.gz"
+    )
+    assert (code, "is no name for --format nrrd" in err) == (2, True)
+
+
+def test_a_series_is_called_as_the_user_says(mask_file: Path, series: Path, tmp_path: Path, volseg: Run) -> None:
+    words = ("export", mask_file, "--reference", series, "--output", tmp_path / "p1.seg.dcm")
+    assert volseg(*words)[0] == 0
+    assert pydicom.dcmread(tmp_path / "p1.seg.dcm").SeriesDescription == "volseg: liver, a b/c"
+    assert volseg(*words, "--series-description", "{format} by {model}")[0] == 0
+    assert pydicom.dcmread(tmp_path / "p1.seg.dcm").SeriesDescription == "dicom-seg by volseg"
+    code, _, err = volseg(*words, "--series-description", "{patient}")
+    assert (code, "{format}, {labels} and {model}" in err) == (2, True)
 
 
 def test_a_mask_in_another_storage_order_is_put_into_that_of_its_image(
@@ -237,6 +276,55 @@ def test_a_batch_in_every_format_goes_on_where_it_was(trained_run: Path, tmp_pat
     left = {path.name for path in (tmp_path / "out").rglob("*") if "dicom" in path.parts[-1] or path.suffix == ".stl"}
     assert left == {"dicom.nii.gz"}
     assert (tmp_path / "out" / "itksnap_labels.txt").is_file()
+
+
+def test_a_batch_says_which_model_made_its_objects(trained_run: Path, tmp_path: Path, volseg: Run) -> None:
+    """And what is exported afterwards is the same, byte for byte, unless somebody has corrected the mask."""
+    for path in write_series(make_case(0)[0], tmp_path / "in" / "p1"):
+        edit(path, StudyDate="20200202", StudyTime="101500")
+    run = tmp_path / "runs" / "balls & boxes"
+    shutil.copytree(trained_run, run)
+    words = ["predict", tmp_path / "in", "--model", run]
+    assert volseg(*words, "--output", tmp_path / "dicom", "--format", "dicom-sr", "--format", "rtstruct")[0] == 0
+    assert volseg(*words, "--output", tmp_path / "nifti")[0] == 0
+    digest = hashlib.sha256((run / "model.pt").read_bytes()).hexdigest()[:16]
+    made = pydicom.dcmread(tmp_path / "dicom" / "p1.seg.dcm")
+    name = made.SegmentSequence[0].SegmentAlgorithmName
+    assert name.startswith("balls _ boxes-")  # & is no safe part of a name
+    assert made.SegmentSequence[0].SegmentationAlgorithmIdentificationSequence[0].AlgorithmVersion == digest
+    mask = tmp_path / "nifti" / "p1.nii.gz"
+    for ending in ("seg", "rtstruct", "sr"):
+        output = tmp_path / "exported" / f"p1.{ending}.dcm"
+        code, _, err = volseg("export", mask, "--reference", tmp_path / "in" / "p1", "--output", output)
+        assert code == 0, err
+        assert output.read_bytes() == (tmp_path / "dicom" / output.name).read_bytes()
+    image = nib.load(mask)
+    voxels = np.asarray(image.dataobj).copy()
+    voxels[0, 0, 0] = 1
+    nib.save(nib.Nifti1Image(voxels, image.affine, image.header), mask)
+    corrected = tmp_path / "corrected.seg.dcm"
+    assert volseg("export", mask, "--reference", tmp_path / "in" / "p1", "--output", corrected)[0] == 0
+    assert pydicom.dcmread(corrected).SegmentSequence[0].SegmentAlgorithmName == "volseg"
+
+
+def test_a_batch_whose_words_changed_is_written_anew(trained_run: Path, tmp_path: Path, volseg: Run) -> None:
+    write_series(make_case(0)[0], tmp_path / "in" / "p1")
+    words = ["predict", tmp_path / "in", "--model", trained_run, "--output", tmp_path / "out"]
+    dicom = [*words, "--format", "dicom-seg", "--series-description", "{model}: {labels}"]
+    said = []
+    for name in ("one", "one", "other"):
+        code, out, err = volseg(*dicom, "--model-name", name)
+        assert code == 0, err
+        said.append((pydicom.dcmread(tmp_path / "out" / "p1.seg.dcm").SeriesDescription, "1 unchanged" in out))
+    assert [text for text, _ in said] == ["one: label_1, label_2", "one: label_1, label_2", "other: label_1, label_2"]
+    assert [unchanged for _, unchanged in said] == [False, True, False]
+    nifti = [*words[:-1], tmp_path / "nifti"]
+    assert volseg(*nifti, "--model-name", "one")[0] == 0
+    assert "1 unchanged" in volseg(*nifti, "--model-name", "other")[1]  # a label map says nothing of it
+    for wrong in (("--model-name", "a\\b"), ("--series-description", "x" * 65)):
+        code, _, err = volseg(*words[:-1], tmp_path / "none", "--format", "dicom-seg", *wrong)
+        assert (code, err.count("hint")) == (2, 1)
+    assert not (tmp_path / "none").exists()
 
 
 def test_gaps_are_bridged_for_the_network_and_left_in_the_dicom_mask(

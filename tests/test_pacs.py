@@ -22,6 +22,7 @@ from pydicom.dataset import Dataset
 
 from volseg.cases.inputs import find_inputs
 from volseg.exporting import FORMATS, OF_PICTURES, Encoding, Format, output_path, write
+from volseg.exporting.description import Description, ModelIdentity
 from volseg.image.geometry import Geometry
 from volseg.image.terminology import lookup
 from volseg.image.volume import Label, Mask, Volume
@@ -30,6 +31,7 @@ from volseg.io.dicom import read_instances, write_series
 from volseg.io.dicom.rtstruct import read_rtstruct
 
 SHAPE = (13, 11, 5)
+DESCRIPTION = Description("Größen: {labels}", ModelIdentity("Bauch + Becken", ("0123456789abcdef", "fedcba9876543210")))
 #: The objects that are written of every mask.
 KINDS: dict[str, tuple[Format, Encoding]] = {
     "seg": ("dicom-seg", "binary"),
@@ -183,7 +185,7 @@ def exported(source: SeriesSource, mask: Mask, folder: Path) -> Exported:
     folder.mkdir()
     objects = {kind: folder / f"{kind.replace(' ', '_')}.dcm" for kind in KINDS}
     for kind, (form, encoding) in KINDS.items():
-        write(mask, source, objects[kind], form, encoding)
+        write(mask, source, objects[kind], form, encoding, DESCRIPTION)
     return Exported(source, mask, objects)
 
 

@@ -19,6 +19,7 @@ from pydicom.dataset import Dataset
 
 from volseg.config import ReadingRules
 from volseg.errors import DataError, GeometryError
+from volseg.exporting.description import Description, ModelIdentity
 from volseg.exporting.rtstruct import write_rtstruct
 from volseg.exporting.uids import derived_uid
 from volseg.image.contours import signed_area
@@ -29,6 +30,7 @@ from volseg.io import SegmentsSource, SeriesSource, discover, single_source
 from volseg.io.dicom import read_instances, write_series
 from volseg.io.dicom.rtstruct import read_rtstruct
 from volseg.io.segments import Segment
+from volseg.version import __version__
 
 SHAPE = (14, 12, 7)
 SPACING_MM = (0.7, 0.9, 2.5)
@@ -255,6 +257,22 @@ def test_the_same_result_is_the_same_object(tmp_path: Path) -> None:
     assert (tmp_path / "0.dcm").read_bytes() == (tmp_path / "1.dcm").read_bytes()
     uids = [pydicom.dcmread(tmp_path / f"{number}.dcm").SOPInstanceUID for number in range(4)]
     assert len(set(uids)) == 3
+
+
+def test_it_says_which_model_and_which_software_made_it(tmp_path: Path) -> None:
+    source, model = make_series(tmp_path / "series"), ModelIdentity("liver tumours", ("0123456789abcdef",))
+    path = tmp_path / "rt.dcm"
+    write_rtstruct(make_mask(source), read_instances(source), path, Description("Auto {model}", model))
+    made = pydicom.dcmread(path)
+    assert made.SeriesDescription == "Auto liver tumours"
+    assert (made.Manufacturer, made.ManufacturerModelName, made.SoftwareVersions) == ("volseg", "volseg", __version__)
+    (equipment,) = made.ContributingEquipmentSequence
+    assert (equipment.ManufacturerModelName, equipment.SoftwareVersions) == ("liver tumours", "0123456789abcdef")
+    for roi in made.StructureSetROISequence:
+        (algorithm,) = roi.ROIDerivationAlgorithmIdentificationSequence
+        assert (algorithm.AlgorithmName, algorithm.AlgorithmVersion) == ("liver tumours", "0123456789abcdef")
+    write_rtstruct(make_mask(source), read_instances(source), tmp_path / "other.dcm")
+    assert pydicom.dcmread(tmp_path / "other.dcm").SOPInstanceUID != made.SOPInstanceUID
 
 
 def test_derived_uids_tell_their_parts_apart() -> None:

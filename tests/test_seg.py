@@ -23,6 +23,7 @@ from test_dicom import edit
 from volseg.config import ReadingRules
 from volseg.errors import DataError, GeometryError
 from volseg.exporting import Encoding, write
+from volseg.exporting.description import USUAL, Description, ModelIdentity
 from volseg.exporting.seg import seg_uids, write_seg
 from volseg.image.geometry import Geometry
 from volseg.image.terminology import Code, Structure, default_color
@@ -30,6 +31,7 @@ from volseg.image.volume import Label, Mask, Volume
 from volseg.io import SeriesSource, discover, single_source
 from volseg.io.dicom import read_instances, write_series
 from volseg.io.dicom.seg import read_seg
+from volseg.version import __version__
 
 SHAPE = (13, 11, 7)
 SPACING_MM = (0.7, 0.9, 2.5)
@@ -412,19 +414,57 @@ def test_text_in_the_images_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptu
 
 
 def test_the_same_result_is_the_same_object(source: SeriesSource, tmp_path: Path) -> None:
-    def written(mask: Mask, encoding: Encoding = "binary") -> Dataset:
-        write_seg(mask, read_instances(source), tmp_path / "mask.dcm", encoding)
+    def written(mask: Mask, encoding: Encoding = "binary", description: Description = USUAL) -> Dataset:
+        write_seg(mask, read_instances(source), tmp_path / "mask.dcm", encoding, description)
         return pydicom.dcmread(tmp_path / "mask.dcm")
 
     for path in source.files:
         edit(path, StudyDate="20200202", StudyTime="101500")
     mask = make_mask(source)
     first = written(mask)
-    uids = seg_uids(mask, read_instances(source))
+    uids = seg_uids(mask, read_instances(source), "binary", USUAL)
     assert (first.SeriesInstanceUID, first.SOPInstanceUID) == (uids.series, uids.instance)
     assert written(Mask(mask.array.astype(np.uint32), mask.geometry, mask.labels)) == first
     others = [written(make_mask(source, seed=1)), written(mask, "labelmap")]
-    assert len({first.SOPInstanceUID, *(other.SOPInstanceUID for other in others)}) == 3
+    models = [ModelIdentity(name, (digest * 16,)) for name, digest in (("a", "0"), ("b", "0"), ("a", "1"))]
+    others += [written(mask, description=Description(model=model)) for model in models]  # whoever made equal voxels
+    others.append(written(mask, description=Description("Leber")))
+    assert len({first.SOPInstanceUID, *(other.SOPInstanceUID for other in others)}) == 7
+    assert written(mask, description=Description(model=models[0])) == others[2]
+
+
+MODEL = ModelIdentity("liver tumours", ("0123456789abcdef",))
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_it_says_which_model_and_which_software_made_it(
+    source: SeriesSource, encoding: Encoding, tmp_path: Path
+) -> None:
+    path = tmp_path / "mask.dcm"
+    write_seg(make_mask(source), read_instances(source), path, encoding, Description("Größe: {labels}", MODEL))
+    made = hd.seg.segread(path)
+    assert made.SeriesDescription.startswith("Größe: ")
+    assert made.SpecificCharacterSet == "ISO_IR 192"
+    assert (made.Manufacturer, made.ManufacturerModelName, made.SoftwareVersions) == ("volseg", "volseg", __version__)
+    model, *others = made.ContributingEquipmentSequence
+    assert (model.ManufacturerModelName, model.SoftwareVersions) == ("liver tumours", "0123456789abcdef")
+    assert [item.Manufacturer for item in others] == ["Highdicom open-source contributors"]
+    for number in made.segment_numbers:
+        segment = made.get_segment_description(number)
+        assert (segment.algorithm_type.value, segment.SegmentAlgorithmName) == ("AUTOMATIC", "liver tumours")
+        algorithm = segment.algorithm_identification
+        assert (algorithm.name, algorithm.version, algorithm.source) == ("liver tumours", "0123456789abcdef", "volseg")
+        assert algorithm.parameters == {"volseg": __version__, "model 1": "0123456789abcdef"}
+    if encoding == "binary":  # the validator does not know label maps
+        assert dciodvfy_errors(path) == []
+
+
+def test_without_a_model_it_says_the_software_alone(source: SeriesSource, tmp_path: Path) -> None:
+    write_seg(make_mask(source), read_instances(source), tmp_path / "mask.dcm")
+    made = hd.seg.segread(tmp_path / "mask.dcm")
+    algorithm = made.get_segment_description(1).algorithm_identification
+    assert (algorithm.name, algorithm.version, algorithm.parameters) == ("volseg", __version__, None)
+    assert [item.Manufacturer for item in made.ContributingEquipmentSequence] == ["Highdicom open-source contributors"]
 
 
 # Masks that cannot be written

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from volseg.errors import DataError, GeometryError
 from volseg.exporting import Encoding
+from volseg.exporting.description import Description, ModelIdentity
 from volseg.exporting.seg import write_seg
 from volseg.exporting.sr import diameter_mm, volume_ml, write_sr
 from volseg.image.geometry import Geometry
@@ -24,6 +25,7 @@ from volseg.image.terminology import Code, Structure
 from volseg.image.volume import Label, Mask, Volume
 from volseg.io import SeriesSource, single_source
 from volseg.io.dicom import read_instances, write_series
+from volseg.version import __version__
 
 ORGAN = Code("123037004", "SCT", "Anatomical Structure")
 ABNORMAL = Code("49755003", "SCT", "Morphologically Altered Structure")
@@ -57,12 +59,12 @@ def make_mask(source: SeriesSource) -> Mask:
     return Mask(array, geometry, LABELS)
 
 
-#: Volume in ml and diameter in mm, by hand: voxels of 0.7 x 0.9 x 2.5 mm, diagonals of boxes.
+#: Volume in ml and diameter in mm, by hand: voxels of 0.7 x 0.9 x 2.5 mm, diagonals of boxes, as they are stated.
 EXPECTED = {
-    "Leber": (40 * 1.575e-3, np.linalg.norm([4 * 0.7, 5 * 0.9, 2 * 2.5])),
-    "Niere": (1.575e-3, np.linalg.norm([0.7, 0.9, 2.5])),
-    "Tumor": (2 * 1.575e-3, np.linalg.norm([20 * 0.7, 18 * 0.9, 10 * 2.5])),
-    "mine": (0.0, None),
+    "Leber": ("0.063", "7.3"),  # 40 voxels; the root of 2.8^2 + 4.5^2 + 5^2 is 7.289
+    "Niere": ("0.001575", "2.7"),  # a voxel; the root of 0.7^2 + 0.9^2 + 2.5^2 is 2.748
+    "Tumor": ("0.00315", "32.9"),  # two voxels; the root of 14^2 + 16.2^2 + 25^2 is 32.916
+    "mine": ("0", None),
 }
 
 
@@ -149,11 +151,11 @@ def test_others_read_the_numbers(source: SeriesSource, encoding: Encoding, tmp_p
         assert group["SourceSeriesForImageSegmentation"] == source.series_uid
         measured = {item["quantity"]["CodeValue"]: item for item in group["measurementItems"]}
         volume, diameter = EXPECTED[group["TrackingIdentifier"]]
-        assert float(measured["118565006"]["value"]) == pytest.approx(volume, rel=1e-6)
+        assert measured["118565006"]["value"] == volume
         assert measured["118565006"]["units"]["CodeValue"] == "mL"
         assert ("L0JK" in measured) == (diameter is not None)
         if diameter is not None:
-            assert float(measured["L0JK"]["value"]) == pytest.approx(diameter, rel=1e-6)
+            assert measured["L0JK"]["value"] == diameter
             assert measured["L0JK"]["units"]["CodeValue"] == "mm"
 
 
@@ -168,6 +170,66 @@ def test_others_read_what_was_measured(source: SeriesSource, tmp_path: Path) -> 
     (observer,) = report.content.get_observer_contexts()
     assert observer.observer_identifying_attributes.name == "volseg"
     assert dciodvfy_errors(tmp_path / "report.dcm") == []
+
+
+@pytest.mark.parametrize(
+    ("size_mm", "volume", "diameter"),
+    [
+        ((123.4, 98.7, 101.1), "1231", "187.6"),  # 1231.36 ml; 187.591 mm from corner to corner
+        ((10.0, 10.0, 10.0), "1", "17.3"),
+        ((0.02, 0.02, 0.03), "1.2e-08", "0.041"),  # under a microscope
+    ],
+)
+def test_numbers_are_rounded_to_what_they_can_mean(
+    size_mm: tuple[float, float, float], volume: str, diameter: str, tmp_path: Path
+) -> None:
+    geometry = Geometry.from_lps((2, 2, 2), (0, 0, 0), np.eye(3), size_mm)
+    write_series(Volume(np.zeros((1, 2, 2, 2), np.float32), geometry), tmp_path / "series", modality="CT")
+    source = single_source(tmp_path / "series")
+    assert isinstance(source, SeriesSource)
+    instances = read_instances(source)
+    array = np.zeros((2, 2, 2), np.uint8)
+    array[0, 0, 0] = 1
+    write_sr(Mask(array, instances.geometry, (Label(1, "voxel"),)), instances, tmp_path / "report.dcm")
+    values = [str(item.NumericValue) for item in every(pydicom.dcmread(tmp_path / "report.dcm"), "NumericValue")]
+    assert values == [volume, diameter]
+    assert not every(pydicom.dcmread(tmp_path / "report.dcm"), "FloatingPointValue")
+
+
+def every(dataset: pydicom.Dataset, keyword: str) -> list[pydicom.Dataset]:
+    """The items of a report that state an element."""
+    found = [dataset] if keyword in dataset else []
+    sequences = (element.value for element in dataset if element.VR == "SQ")
+    return found + [item for sequence in sequences for below in sequence for item in every(below, keyword)]
+
+
+MODEL = ModelIdentity("liver tumours", ("0123456789abcdef", "fedcba9876543210"))
+
+
+def test_a_report_says_which_model_measured(source: SeriesSource, tmp_path: Path) -> None:
+    path = tmp_path / "report.dcm"
+    write_sr(make_mask(source), read_instances(source), path, description=Description("{model} ({format})", MODEL))
+    report = hd.sr.srread(path)
+    assert report.SeriesDescription == "liver tumours (dicom-sr)"
+    assert (report.ManufacturerModelName, report.SoftwareVersions) == ("volseg", __version__)
+    equipment = report.ContributingEquipmentSequence[0]
+    assert (equipment.ManufacturerModelName, equipment.SoftwareVersions) == ("liver tumours", MODEL.version)
+    said = {
+        (item.ConceptNameCodeSequence[0].CodeMeaning, item.get("TextValue"))
+        for item in every(report, "ConceptNameCodeSequence")
+    }
+    assert said >= {
+        ("Algorithm Name", "liver tumours"),
+        ("Algorithm Version", MODEL.version),
+        ("Algorithm Parameters", f"volseg={__version__}"),
+        ("Algorithm Parameters", "model 1=0123456789abcdef"),
+        ("Algorithm Parameters", "model 2=fedcba9876543210"),
+    }
+    assert dciodvfy_errors(path) == []
+    printed = subprocess.run([tool("dsrdump"), path], capture_output=True, encoding="utf-8", check=False)
+    assert printed.returncode == 0, printed.stderr
+    assert '="liver tumours"' in printed.stdout
+    assert '"7.3"' in printed.stdout
 
 
 def test_nothing_found_is_a_valid_report(source: SeriesSource, tmp_path: Path) -> None:

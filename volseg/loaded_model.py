@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from volseg.cases.case_ids import CaseNaming
     from volseg.config import Config
     from volseg.exporting import Encoding, Format
+    from volseg.exporting.description import ModelIdentity
     from volseg.image.volume import Label, Volume
     from volseg.io import Source
     from volseg.io.in_memory import InMemoryImage
@@ -45,10 +46,12 @@ class Model:
     Attributes:
         networks: Each with its own configuration.
         files: Where they were loaded from.
+        name: What DICOM objects call it.
     """
 
     networks: tuple[TrainedNetwork, ...]
     files: tuple[Path, ...] = ()
+    name: str = "model"
 
     @property
     def network(self) -> nn.Module:
@@ -125,7 +128,7 @@ class Model:
         if prepared.warning:
             logger.warning("%s: %s", name, prepared.warning)
         mask = predictor.finish(predictor.segment(prepared))
-        return Prediction(mask, time.perf_counter() - began, source, prepared.mismatches)
+        return Prediction(mask, time.perf_counter() - began, source, prepared.mismatches, self._identity)
 
     def predict_folder(  # noqa: PLR0913  each is an option of the command
         self,
@@ -142,6 +145,7 @@ class Model:
         on_case_done: Callable[[CaseResult], None] | None = None,
         executor: Executor | None = None,
         case_id: CaseNaming = "path",
+        series_description: str | None = None,
     ) -> Batch:
         """Segment every case in a folder; one bad case never stops the others, and an interrupted batch goes on.
 
@@ -162,27 +166,31 @@ class Model:
             case_id: What cases are called by: their "path" below `source`, their DICOM "series" (files by their path),
                 or a "hash" of these: a pseudonym. Whose it is stands in pseudonyms.csv alone, which only its owner may
                 read (on Windows, who may read the folder); who guesses a name can compute its pseudonym.
+            series_description: Of DICOM objects, instead of "volseg: " and the labels; {format}, {labels} and {model}
+                in it are filled in.
 
         Returns:
             What became of each discovered case; nothing, of a folder that holds none yet.
 
         Raises:
             DataError: If there is nothing at `source`, or it holds masks alone.
-            ConfigError: If a format or a `case_id` is not known.
+            ConfigError: If a format or a `case_id` is not known, or the description cannot be one.
             OutputExistsError: If there is a table that volseg did not write or that was changed since.
             OutputError: If the output cannot be written; what is finished is in cases.csv.
         """
         from volseg.cases.case_ids import parse_naming
         from volseg.exporting import parse_encoding, parse_formats, usual_formats
+        from volseg.exporting.description import Description
         from volseg.prediction.batch import segment_batch
         from volseg.prediction.batch_inputs import find_batch
         from volseg.prediction.request import Request
         from volseg.reporting.batches import claim_report, describe_batch, report_batch
 
         kinds, coding = parse_formats(formats or ()), parse_encoding(encoding)
+        description = Description.of(series_description, self._identity)
         inputs = find_batch(Path(source), self.config.data, progress, parse_naming(case_id))
         kinds = kinds or usual_formats([case.image for case in inputs.dataset.cases])
-        request = Request(Path(output), kinds, coding, probabilities, allow_mismatch, overwrite)
+        request = Request(Path(output), kinds, coding, probabilities, allow_mismatch, overwrite, description)
         if report:
             claim_report(inputs, request.output, overwrite=overwrite)
         results = segment_batch(inputs, self.networks, request, progress, on_case_done, executor)
@@ -200,9 +208,16 @@ class Model:
 
         return predictor_of(self.networks)
 
+    @cached_property
+    def _identity(self) -> ModelIdentity | None:
+        """Kept, since files of models are large."""
+        from volseg.exporting.description import ModelIdentity
+
+        return ModelIdentity.of(self.name, self.files)
+
     def __getstate__(self) -> dict[str, object]:
-        """What goes to another process: started engines stay in this one."""
-        return {"networks": self.networks, "files": self.files}
+        """Return what goes to another process: started engines stay in this one."""
+        return {"networks": self.networks, "files": self.files, "name": self.name}
 
     def _only_case(self, path: Path) -> Case:
         from volseg.prediction.batch_inputs import find_batch
@@ -258,6 +273,7 @@ def load(
     changes: Changes | None = None,
     allow_gaps: bool = False,
     threads: int | None = None,
+    name: str | None = None,
 ) -> Model:
     """Load a trained model.
 
@@ -268,15 +284,17 @@ def load(
         changes: Such keys, laid over those.
         allow_gaps: Whether DICOM series with missing slices are bridged by interpolation.
         threads: How many threads this process computes with from now on; unless given, those that it may use.
+        name: What DICOM objects call it; unless given, the name of the run folder.
 
     Returns:
         The model, ready to predict.
 
     Raises:
         CheckpointError: If there is none, it is damaged, or several do not go with each other.
-        ConfigError: If a key cannot be changed after training, or there is no such device.
+        ConfigError: If a key cannot be changed after training, there is no such device, or the name cannot be one.
     """
     from volseg.config import PartialConfig
+    from volseg.exporting.description import checked_text, model_name
     from volseg.model.checkpoint import check_changes, load_model, reconfigured
     from volseg.model.devices import choose_device
     from volseg.model.files import model_files
@@ -285,10 +303,12 @@ def load(
 
     use_threads(threads)
     chosen = choose_device(device)
+    called = None if name is None else checked_text(name, "the name of the model")
     given = PartialConfig.stated(config, changes, allow_gaps)
     check_changes(given)
     paths = [model] if isinstance(model, str | PathLike) else model
-    files = [file for path in paths for file in model_files(Path(path))]
+    folders = [Path(path) for path in paths]
+    files = [file for path in folders for file in model_files(path)]
     networks = [reconfigured(load_model(file, chosen), given) for file in files]
     check_ensemble(networks)
-    return Model(tuple(networks), tuple(files))
+    return Model(tuple(networks), tuple(files), called or model_name(folders))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from volseg.exporting import Encoding, Format
+    from volseg.exporting.description import ModelIdentity
     from volseg.io import Source
     from volseg.prediction.cases_csv import CaseResult, CaseStatus
     from volseg.prediction.request import Request
@@ -33,12 +34,14 @@ class Prediction:
         seconds: What it took, reading included.
         image: Where the image was read from; None if it was in memory.
         mismatches: How it lies outside what the model was trained on, where `allow_mismatch` let it pass.
+        model: What DICOM objects say of the model that made it; None if it has no file.
     """
 
     mask: Mask
     seconds: float
     image: Source | None = None
     mismatches: tuple[str, ...] = ()
+    model: ModelIdentity | None = None
 
     @property
     def array(self) -> NDArray[np.unsignedinteger]:
@@ -67,6 +70,7 @@ class Prediction:
         *,
         format: Format | None = None,  # noqa: A002  what everybody calls it
         encoding: Encoding = "binary",
+        series_description: str | None = None,
         overwrite: bool = False,
     ) -> list[Path]:
         """Write the mask.
@@ -77,22 +81,26 @@ class Prediction:
                 segmented.
             format: Needed only where the suffix of the path does not say it: "stl" and "ply" are folders.
             encoding: Of a DICOM Segmentation: "binary", or "labelmap".
+            series_description: Of a DICOM object, instead of "volseg: " and the labels; {format}, {labels} and {model}
+                in it are filled in.
             overwrite: Replace what lies at the path even if volseg did not write it; never the images.
 
         Returns:
             What was written: a structured report comes with the Segmentation it refers to.
 
         Raises:
-            ConfigError: If the format is not known, or does not go with the path.
+            ConfigError: If the format is not known or does not go with the path, or the description cannot be one.
             DataError: If the format refers to images and there are none, or of another kind.
             GeometryError: If the mask lies on none of the images.
             OutputExistsError: If there is a file that volseg did not write or that was changed since.
             OutputError: If it cannot be written.
         """
         from volseg.exporting import save_mask
+        from volseg.exporting.description import Description
 
         image = self.image if images is None else Path(images)
-        return save_mask(self.mask, Path(path), image, format, encoding, overwrite=overwrite)
+        description = Description.of(series_description, self.model)
+        return save_mask(self.mask, Path(path), image, format, encoding, description, overwrite=overwrite)
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,6 +23,13 @@ FormatOption = Annotated[list[str] | None, typer.Option("--format", help=f"{FORM
 EncodingOption = Annotated[
     str, typer.Option("--encoding", help="Of dicom-seg: binary (every viewer) or labelmap (small, DICOM of 2024).")
 ]
+SeriesDescriptionOption = Annotated[
+    str | None,
+    typer.Option(
+        "--series-description",
+        help="Of DICOM objects; {format}, {labels} and {model} are filled in. By default 'volseg: {labels}'.",
+    ),
+]
 GapsOption = Annotated[
     bool,
     typer.Option("--allow-gaps", help="Bridge missing or uneven DICOM slices by interpolation instead of refusing."),

@@ -18,6 +18,7 @@ from volseg.cli.options import (
     GapsOption,
     GeometryOption,
     OverwriteOption,
+    SeriesDescriptionOption,
     SetOption,
     ThreadsOption,
     changes_of,
@@ -36,6 +37,11 @@ def predict(  # noqa: PLR0913  each is an option
     *,
     formats: FormatOption = None,
     encoding: EncodingOption = "binary",
+    series_description: SeriesDescriptionOption = None,
+    model_name: Annotated[
+        str | None,
+        typer.Option("--model-name", help="What DICOM objects call the model; by default the name of its run folder."),
+    ] = None,
     config: ConfigOption = None,
     assignments: SetOption = None,
     allow_gaps: GapsOption = False,
@@ -75,7 +81,13 @@ def predict(  # noqa: PLR0913  each is an option
     with progress_shown() as progress:
         changes = changes_of(assignments, geometry)
         loaded = volseg.load(
-            model, device=device, config=config, changes=changes, allow_gaps=allow_gaps, threads=threads
+            model,
+            device=device,
+            config=config,
+            changes=changes,
+            allow_gaps=allow_gaps,
+            threads=threads,
+            name=model_name,
         )
         batch = loaded.predict_folder(
             source,
@@ -87,6 +99,7 @@ def predict(  # noqa: PLR0913  each is an option
             allow_mismatch=allow_mismatch,
             overwrite=overwrite,
             case_id=case_id,  # type: ignore[arg-type]
+            series_description=series_description,
             progress=progress,
             on_case_done=show,
         )

@@ -1,4 +1,4 @@
-"""What every DICOM object made from a mask says: whose images it belongs to, what made it, what its labels mean."""
+"""The parts that all DICOM objects share: patient and study, what made the mask, what its labels mean."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from typing import Any
 
 import fastremap
 import numpy as np
-from highdicom import AlgorithmIdentificationSequence
+from highdicom import AlgorithmIdentificationSequence, ContributingEquipment
 from highdicom.sr import CodedConcept
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import CTImageStorage
 
 from volseg.errors import DataError, GeometryError
+from volseg.exporting.description import Description, ModelIdentity
+from volseg.exporting.formats import Format
 from volseg.exporting.uids import derived_uid
 from volseg.image.terminology import Code, Structure, private
 from volseg.image.volume import Label, Mask
@@ -51,23 +53,27 @@ _TIME = re.compile(r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?")
 
 @dataclass(frozen=True)
 class ObjectUids:
-    """What identifies an object that is the only one of its series."""
+    """The identifiers of an object that is the only one of its series."""
 
     series: str
     instance: str
 
 
-def object_uids(kind: str, mask: Mask, instances: Instances) -> ObjectUids:
-    """The identifiers of an object made from a mask: the same mask of the same images is the same object.
+def object_uids(kind: str, mask: Mask, instances: Instances, form: Format, description: Description) -> ObjectUids:
+    """Identify an object by everything it says: the same mask of the same images by the same model is the same object.
 
     Args:
         kind: Keeps objects of different kinds apart.
         mask: Voxels and labels both count.
         instances: The images, which the grid follows from.
+        form: The format.
+        description: What the object is called and which model made it both count: an object that says something else
+            is another one (PS3.3 section C.12.1.1.1).
     """
     images = (f"{instances.header_of(frame).dataset.get('SOPInstanceUID')}#{frame.index}" for frame in instances.frames)
     voxels = np.ascontiguousarray(mask.array.T, dtype="<u2").tobytes()
-    content = derived_uid(kind, __version__, repr(mask.labels), *images, voxels)
+    said = (description.series_of(form, mask.labels), str(description.model))
+    content = derived_uid(kind, __version__, *said, repr(mask.labels), *images, voxels)
     return ObjectUids(derived_uid(content, "series"), derived_uid(content, "instance"))
 
 
@@ -85,7 +91,7 @@ def check_grid(mask: Mask, instances: Instances) -> None:
 
 
 def made_by_volseg(uids: ObjectUids, series_number: int) -> dict[str, Any]:
-    """What highdicom is told of every object alike, as keyword arguments: which it is, and what made it."""
+    """Return what highdicom is told of every object alike, as keyword arguments: which it is, and what made it."""
     return {
         "series_instance_uid": uids.series,
         "series_number": series_number,
@@ -112,7 +118,7 @@ def check_values(mask: Mask) -> None:
 
 
 def required(header: Header, keyword: str) -> str:
-    """An element that no DICOM image can be without (type 1).
+    """Return an element that no DICOM image can be without (type 1).
 
     Raises:
         DataError: If it is absent or empty.
@@ -127,7 +133,7 @@ def required(header: Header, keyword: str) -> str:
 
 
 def study_header(instances: Instances) -> Dataset:
-    """Patient, study, series and frame of reference of the images, and nothing else of them.
+    """Return patient, study, series and frame of reference of the images, and nothing else of them.
 
     What should be there and is not is empty, as the standard has it (type 2); dates that are none are left empty too.
 
@@ -151,7 +157,7 @@ def study_header(instances: Instances) -> Dataset:
 
 
 def _space_uid(instances: Instances, series_uid: str) -> str:
-    """The frame of reference of the images; one of their series where they state none, which conversions forget.
+    """Return the frame of reference of the images; one made of their series where a converter left it out.
 
     Raises:
         GeometryError: If the images state several: their positions cannot be compared.
@@ -166,7 +172,7 @@ def _space_uid(instances: Instances, series_uid: str) -> str:
 
 
 def image_headers(instances: Instances) -> list[Dataset]:
-    """A header per image of what highdicom needs to know, as if every frame were a CT image of its own.
+    """Make a header per image for highdicom, as if every frame were a CT image of its own.
 
     highdicom takes a series of single-frame images, or one multi-frame image, of the classes it knows; a volume may
     also be some frames of a file, or of several files. `reference` makes references to the real images.
@@ -191,7 +197,7 @@ def image_headers(instances: Instances) -> list[Dataset]:
 
 
 def reference(header: Header) -> Dataset:
-    """Names the object of a file (PS3.3 table 10-11)."""
+    """Refer to the object of a file (PS3.3 table 10-11)."""
     item = Dataset()
     item.ReferencedSOPClassUID = required(header, "SOPClassUID")
     item.ReferencedSOPInstanceUID = required(header, "SOPInstanceUID")
@@ -199,7 +205,7 @@ def reference(header: Header) -> Dataset:
 
 
 def numbered(labels: tuple[Label, ...]) -> list[tuple[int, Label]]:
-    """Labels in the order of their values with the numbers of their segments, 1, 2, 3 ...
+    """Number labels in the order of their values, as segments are: 1, 2, 3 ...
 
     Raises:
         DataError: If there are none, since an object without segments is not valid, or two have one value.
@@ -214,19 +220,48 @@ def numbered(labels: tuple[Label, ...]) -> list[tuple[int, Label]]:
 
 
 def structure_of(label: Label) -> Structure:
-    """What a label marks, in the codes it was given or a private one."""
+    """Return what a label marks, in the codes it was given or a private one."""
     return label.structure or private(label.name)
 
 
 def coded(code: Code) -> CodedConcept:
-    """A code as highdicom writes it."""
+    """Convert a code for highdicom."""
     return CodedConcept(code.value, code.scheme, code.meaning)
 
 
-def algorithm() -> AlgorithmIdentificationSequence:
-    """What names volseg as the algorithm of a segment (PS3.3 table 10-19)."""
-    family = codes.cid7162.ArtificialIntelligence
-    return AlgorithmIdentificationSequence(name="volseg", family=family, version=__version__)
+#: What kind of algorithm made a segment (PS3.16 CID 7162).
+ALGORITHM_FAMILY = codes.cid7162.ArtificialIntelligence
+
+
+def algorithm(model: ModelIdentity | None) -> AlgorithmIdentificationSequence:
+    """Identify what made a segment (PS3.3 table 10-19): the model, or volseg where that is not known."""
+    return AlgorithmIdentificationSequence(
+        name=model.name if model else MANUFACTURER,
+        family=ALGORITHM_FAMILY,
+        version=model.version if model else __version__,
+        source=MANUFACTURER,
+        parameters=algorithm_parameters(model) if model else None,
+    )
+
+
+def algorithm_parameters(model: ModelIdentity) -> dict[str, str]:
+    """Return the version of volseg, and the hash of each file of the model."""
+    return {"volseg": __version__} | {f"model {number}": name for number, name in enumerate(model.hashes, start=1)}
+
+
+def contributing_equipment(model: ModelIdentity | None) -> list[ContributingEquipment]:
+    """State the model beside the software that ran it (PS3.3 section C.12.1)."""
+    if model is None:
+        return []
+    return [
+        ContributingEquipment(
+            manufacturer=MANUFACTURER,
+            purpose_of_reference=codes.DCM.ProcessingEquipment,
+            manufacturer_model_name=model.name,
+            software_versions=model.version,
+            contribution_description="the model that segmented the images",
+        )
+    ]
 
 
 def without_own_time(dataset: Dataset, images: Dataset) -> None:
@@ -247,7 +282,7 @@ def without_own_time(dataset: Dataset, images: Dataset) -> None:
 
 
 def _valid(keyword: str, text: str) -> str:
-    """`text`, or nothing where an object that states it would not be valid; dates of ACR-NEMA become today's form."""
+    """Return `text`, or nothing where it would make an object invalid; dates of ACR-NEMA get today's form."""
     match keyword:
         case "PatientSex":
             return text if text in _SEXES else ""

@@ -13,8 +13,9 @@ import fastremap
 from volseg.cases.content import VoxelValues
 from volseg.cases.series import choose_series, named
 from volseg.cases.stated_names import of_masks
-from volseg.config import AS_STATED, NO_RULES, ReadingRules
+from volseg.config import AS_STATED, NO_RULES, DicomRules, ReadingRules
 from volseg.errors import ConfigError, DataError, GeometryError, OutputExistsError
+from volseg.exporting.description import USUAL, Description
 from volseg.exporting.formats import (
     MESHES,
     SUFFIXES,
@@ -41,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Export:
-    """What the verb `export` is asked for.
+    """A request to export one mask, or every mask in a folder.
 
     Attributes:
         mask: A label map, a DICOM Segmentation or an RT Structure Set.
@@ -53,6 +54,7 @@ class Export:
         encoding: Of a Segmentation.
         rules: How mask and image are read.
         overwrite: Whether the user gave up what lies at the output; never an input.
+        description: What DICOM objects say of themselves.
     """
 
     mask: Path
@@ -61,18 +63,19 @@ class Export:
     form: Format = "nifti"
     labels: Path | None = None
     encoding: Encoding = "binary"
-    rules: ReadingRules = AS_STATED
+    rules: DicomRules = NO_RULES
     overwrite: bool = False
+    description: Description = USUAL
 
     @property
     def inputs(self) -> Inputs:
-        """All that is read."""
+        """Return all that is read."""
         return Inputs.of(self.mask, self.reference, self.labels)
 
 
 @dataclass(frozen=True, eq=False)
 class Exported:
-    """What was written, and where.
+    """An exported mask.
 
     Attributes:
         mask: On the grid of its image.
@@ -116,21 +119,69 @@ def export(request: Export) -> Exported:
             f"{request.output.name} is no name for --format {request.form}", hint=f"let it end with {suffix}"
         )
     source = single_source(request.mask, rules=request.rules)
+    images = images_at(request.reference, request.rules)
+    files = (file for image in images for file in image.files)
+    exported = export_on(source, images, request, Inputs.of(*request.inputs.paths, *source.files, *files))
+    warn_of_private_codes(exported.mask.labels, [request.form])
+    return exported
+
+
+def images_at(path: Path, rules: ReadingRules = AS_STATED) -> tuple[Source, ...]:
+    """Find the images at a path, without what volseg made of them.
+
+    Raises:
+        DataError: If there is none.
+    """
+    images = without_results(discover(path, rules=rules), path).sources
+    if not images:
+        raise DataError(f"{path} holds no image", hint="give the image that the mask was made from")
+    return images
+
+
+def export_on(source: Source, images: Sequence[Source], request: Export, inputs: Inputs) -> Exported:
+    """Export a mask that was found, on the one of some images that it lies on.
+
+    Args:
+        source: Where the mask is read from.
+        images: One or more; of several the one that the mask says to belong to, or that would be segmented.
+        request: What is asked for.
+        inputs: What is never replaced.
+
+    Returns:
+        What was written, and where.
+
+    Raises:
+        GeometryError: If the mask lies on none of the images.
+        DataError: If one of them cannot be read, or lacks what the format must state.
+        OutputError: If it cannot be written.
+    """
     labels = _labels_of(source, request)
-    placed = _placed(source, labels, request)
+    placed = _placed(source, labels, images, request)
     if reason := VoxelValues.of(placed.mask.array).why_no_labels:
         raise DataError(
             f"{request.mask} holds an image, not a mask: {reason}", hint="name the mask; --reference is its image"
         )
-    inputs = Inputs.of(*request.inputs.paths, *source.files, *placed.image.files)
     paths = write_placed(
-        placed, request.output, request.form, request.encoding, inputs=inputs, overwrite=request.overwrite
+        placed,
+        request.output,
+        request.form,
+        request.encoding,
+        request.description,
+        inputs=inputs,
+        overwrite=request.overwrite,
     )
     return Exported(placed.mask, paths)
 
 
 def write_placed(
-    placed: Placed, path: Path, form: Format, encoding: Encoding, *, inputs: Inputs, overwrite: bool = False
+    placed: Placed,
+    path: Path,
+    form: Format,
+    encoding: Encoding,
+    description: Description,
+    *,
+    inputs: Inputs,
+    overwrite: bool = False,
 ) -> tuple[Path, ...]:
     """Write a mask in one format, and the Segmentation that a structured report refers to.
 
@@ -139,6 +190,7 @@ def write_placed(
         path: The file, or the folder of meshes; its name ends with the format's suffix.
         form: The format.
         encoding: Of a Segmentation.
+        description: What DICOM objects say of themselves.
         inputs: What is never replaced.
         overwrite: Whether the user gave up what is there.
 
@@ -149,7 +201,6 @@ def write_placed(
         OutputExistsError: If there is a file that volseg did not write or that was changed since, an input, or meshes
             of another mask.
     """
-    warn_of_private_codes(placed.mask.labels, [form])
     case_id = path.name.removesuffix(SUFFIXES[form])
     paths = {each: output_path(path.parent, case_id, each) for each in with_needed([form])}
     if form in MESHES and not overwrite and any(path.glob(f"*.{form}")):
@@ -159,12 +210,12 @@ def write_placed(
     claim_masks(paths, placed.mask.labels, inputs, overwrite=overwrite)
     if form in MESHES:
         remove_written_in(path, f"*.{form}")
-    write_all(placed.mask, placed.image, paths, encoding, placed.instances)
+    write_all(placed.mask, placed.image, paths, encoding, placed.instances, description)
     return tuple(paths.values())
 
 
 def _labels_of(source: Source, request: Export) -> tuple[Label, ...]:
-    """What is known of the values before the mask is read."""
+    """Return what is known of the values before the mask is read."""
     if request.labels:
         return read_labels(request.labels)
     if not isinstance(source, SegmentsSource):
@@ -175,32 +226,29 @@ def _labels_of(source: Source, request: Export) -> tuple[Label, ...]:
     return tuple(Label(value, name, structure=lookup(name)) for value, name in named)
 
 
-def _placed(source: Source, labels: Sequence[Label], request: Export) -> Placed:
-    """The mask of a file on the image at the reference that it lies on."""
+def _placed(source: Source, labels: Sequence[Label], images: Sequence[Source], request: Export) -> Placed:
+    """Read a mask, and find the image that it lies on."""
     if isinstance(source, SegmentsSource) and not source.has_grid:
-        return _placed_segments(source, labels, request)
+        return _placed_segments(source, labels, images, request)
     stored = _with_all_labels(read_mask(source, labels))
-    return place(stored.on, request.reference, request.rules, source)
+    return place(stored.on, images, source)
 
 
-def place(
-    on: Callable[[Geometry], Mask], path: Path, rules: ReadingRules = AS_STATED, source: Source | None = None
-) -> Placed:
+def place(on: Callable[[Geometry], Mask], images: Sequence[Source], source: Source | None = None) -> Placed:
     """Find the image that a mask lies on; of several the one that it says to belong to, or that would be segmented.
 
     Args:
         on: Gives the mask on a grid, or raises a GeometryError.
-        path: An image, or a folder that may hold several.
-        rules: How the image is read.
+        images: One or more.
         source: Where the mask was read from.
 
     Raises:
         GeometryError: If the mask lies on none of them.
-        DataError: If there is none, or the only one cannot be read.
+        DataError: If the only one cannot be read.
     """
     faults: list[DataError] = []
     fitting: dict[Source, Placed] = {}
-    for image in without_results(discover(path, rules=rules), path).sources:
+    for image in images:
         try:
             instances = _instances_of(image)  # the pixels of a DICOM series are not read
             fitting[image] = Placed(on(instances.geometry if instances else read_grid(image)), image, instances)
@@ -210,27 +258,25 @@ def place(
         return fitting[_preferred(list(fitting), source)]
     if len(faults) == 1:
         raise faults[0]
-    if not faults:
-        raise DataError(f"{path} holds no image", hint="give the image that the mask was made from")
-    raise GeometryError(
-        f"the mask lies on none of the {len(faults)} volumes in {path}; the first: {faults[0]}", hint=faults[0].hint
-    )
+    raise GeometryError(f"the mask lies on none of {len(faults)} images; the first: {faults[0]}", hint=faults[0].hint)
 
 
-def _placed_segments(source: SegmentsSource, labels: Sequence[Label], request: Export) -> Placed:
-    """What a DICOM object marks: all of what is asked for; where nothing is, all that can be used."""
+def _placed_segments(
+    source: SegmentsSource, labels: Sequence[Label], images: Sequence[Source], request: Export
+) -> Placed:
+    """Read what a DICOM object marks: all of what is asked for; where nothing is, all that can be used."""
     from volseg.io.references import read_usable_segments
 
     try:
-        return place(lambda grid: read_mask(source, labels, on=grid), request.reference, request.rules, source)
+        return place(lambda grid: read_mask(source, labels, on=grid), images, source)
     except DataError:
         if request.labels:
             raise
-    return place(lambda grid: read_usable_segments(source, labels, grid), request.reference, request.rules, source)
+    return place(lambda grid: read_usable_segments(source, labels, grid), images, source)
 
 
 def _preferred(images: Sequence[Source], source: Source | None) -> Source:
-    """One of several images that a mask lies on."""
+    """Choose one of several images that a mask lies on."""
     series = [image for image in images if isinstance(image, SeriesSource)]
     if isinstance(source, SegmentsSource):
         series = [image for image in series if image.series_uid in source.series_uids] or series
@@ -247,7 +293,7 @@ def _preferred(images: Sequence[Source], source: Source | None) -> Source:
 
 
 def _with_all_labels(mask: Mask) -> Mask:
-    """The mask with a label for every value; those that nobody named are called by their number."""
+    """Give every value of a mask a label; those that nobody named are called by their number."""
     named = {label.value for label in mask.labels}
     values = (int(value) for value in fastremap.unique(mask.array))
     more = [Label(value, f"label_{value}") for value in values if value and value not in named]

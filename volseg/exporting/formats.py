@@ -65,22 +65,22 @@ logger = logging.getLogger(__name__)
 
 
 def usual_formats(images: Sequence[Source]) -> tuple[Format, ...]:
-    """What masks of some images are written in unless somebody says otherwise: PNG if all are flat pictures."""
+    """Return the usual formats of masks of some images: PNG if all are flat pictures, else NIfTI."""
     return ("png",) if images and all(map(is_flat_picture, images)) else ("nifti",)
 
 
 def is_flat_picture(image: Source) -> bool:
-    """Whether an image is a picture of one plane, whose mask is one, too."""
+    """Return whether an image is a picture of one plane, whose mask is one, too."""
     return isinstance(image, FileSource) and is_picture(image.path) and image.rules.pages != "slices"
 
 
 def output_path(folder: Path, case_id: str, form: Format) -> Path:
-    """Where the mask of a case is written in a format: a file, or a folder of meshes."""
+    """Return where the mask of a case is written in a format: a file, or a folder of meshes."""
     return folder / file_name(f"{case_id}{SUFFIXES[form]}")
 
 
 def parse_formats(names: str | Sequence[str]) -> tuple[Format, ...]:
-    """Formats by name, each once.
+    """Return formats by name, each once.
 
     Raises:
         ConfigError: If one is not known.
@@ -90,7 +90,7 @@ def parse_formats(names: str | Sequence[str]) -> tuple[Format, ...]:
 
 
 def parse_encoding(name: str) -> Encoding:
-    """An encoding of DICOM Segmentations by name.
+    """Return an encoding of DICOM Segmentations by name.
 
     Raises:
         ConfigError: If it is not known.
@@ -100,22 +100,22 @@ def parse_encoding(name: str) -> Encoding:
 
 
 def format_of(path: Path) -> Format:
-    """The format that the suffix of a file names: ".seg.nrrd" rather than ".nrrd" where both fit.
+    """Return the format that the suffix of a file, or of a folder of meshes, names: ".seg.nrrd" rather than ".nrrd".
 
     Raises:
         ConfigError: If it names none.
     """
-    fitting = [form for form in FORMATS if SUFFIXES[form] and path.name.lower().endswith(SUFFIXES[form])]
+    suffixes = {form: SUFFIXES[form] or f".{form}" for form in FORMATS}
+    fitting = [form for form, suffix in suffixes.items() if path.name.lower().endswith(suffix)]
     if not fitting:
         raise ConfigError(
-            f"the name of {path} says no format",
-            hint=f"end it with {', '.join(filter(None, SUFFIXES.values()))}, or name the format",
+            f"the name of {path} says no format", hint=f"end it with {', '.join(suffixes.values())}, or name the format"
         )
-    return max(fitting, key=lambda form: len(SUFFIXES[form]))
+    return max(fitting, key=lambda form: len(suffixes[form]))
 
 
 def with_needed(formats: Sequence[Format]) -> list[Format]:
-    """The formats, each once, with the Segmentation that a structured report refers to."""
+    """Return the formats, each once, with the Segmentation that a structured report refers to."""
     needed: list[Format] = ["dicom-seg"] if "dicom-sr" in formats else []
     return list(dict.fromkeys([*needed, *formats]))
 
@@ -140,7 +140,7 @@ def check_formats(image: Source, formats: Sequence[Format]) -> None:
 
 
 def warn_of_private_codes(labels: Sequence[Label], formats: Sequence[Format]) -> None:
-    """Say which labels other programs will know by name alone."""
+    """Warn of labels that other programs will know by name alone."""
     unknown = [label.name for label in labels if is_private(label.structure or private(label.name))]
     if unknown and set(formats) & {*OF_DICOM, "seg-nrrd"}:
         logger.warning(

@@ -110,7 +110,7 @@ def claim_meshes(
 
 
 def _mesh_files(labels: Sequence[Label], folder: Path, form: Form) -> dict[Label, Path]:
-    """Label -> the file of its surface."""
+    """Return label -> the file of its surface."""
     names = _distinct([_file_name(label) for label in labels], labels)
     return {label: folder / f"{name}.{form}" for label, name in zip(labels, names, strict=True)}
 
@@ -155,7 +155,7 @@ def _ply(surface: LabelSurface) -> bytes:
 
 
 def _material(label: Label) -> PBRMaterial:
-    """A dull surface in the label's colour."""
+    """Return a dull surface in the label's colour."""
     coded = np.array(label.display_color) / 255.0
     # glTF wants light, not the sRGB code of it (glTF 2.0 section 3.9.2; the curve is that of IEC 61966-2-1).
     light = np.where(coded <= 0.04045, coded / 12.92, ((coded + 0.055) / 1.055) ** 2.4)
@@ -163,7 +163,7 @@ def _material(label: Label) -> PBRMaterial:
 
 
 def _surfaces(mask: Mask) -> Iterator[LabelSurface]:
-    """The surfaces of the labels that have voxels, in LPS mm, in the order of the labels."""
+    """Yield the surfaces of the labels that have voxels, in LPS mm, in the order of the labels."""
     affine = mask.geometry.lps_affine
     parts = _parts(mask)
     for label in mask.labels:
@@ -176,7 +176,7 @@ def _surfaces(mask: Mask) -> Iterator[LabelSurface]:
 
 
 def _parts(mask: Mask) -> dict[int, list[_Part]]:
-    """For each value the closed surfaces of its connected parts: vertices in voxel indices, and faces.
+    """Return for each value the closed surfaces of its connected parts: vertices in voxel indices, and faces.
 
     Parts are meshed and corrected one by one. What a speck lacks in volume is then made up for where the speck is, and
     the organ that shares its label stays in place.
@@ -227,7 +227,7 @@ def _filled_out(
 
 
 def _bulges(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(V, 3) how far each vertex stands out from its neighbours, along the outward normal; against it where hollow."""
+    """Return (V, 3) how far each vertex stands out from its neighbours along the outward normal, or back."""
     one, two, three = (vertices[faces[:, corner]] for corner in range(3))
     normals = _sums(np.tile(np.cross(two - one, three - one), (3, 1)), faces.T.ravel(), len(vertices))
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
@@ -239,19 +239,19 @@ def _bulges(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArray[
 
 
 def _ring_means(values: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(V, D) the mean over the neighbours of each vertex; in a closed surface each edge occurs once per direction."""
+    """Return (V, D) means over the neighbours of each vertex; an edge occurs once per direction."""
     starts, ends = faces.ravel(), faces[:, [1, 2, 0]].ravel()
     counts = np.bincount(starts, minlength=len(values))
     return _sums(values[ends], starts, len(values)) / counts[:, np.newaxis]
 
 
 def _sums(rows: NDArray[np.float64], places: NDArray[np.int64], count: int) -> NDArray[np.float64]:
-    """(count, D) sums of the rows that go to the same place."""
+    """Return (count, D) sums of the rows that go to the same place."""
     return np.stack([np.bincount(places, column, count) for column in rows.T], axis=1)
 
 
 def _moments(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> tuple[float, NDArray[np.float64]]:
-    """Volume and centroid of a closed surface, by the divergence theorem: signed tetrahedra over its triangles."""
+    """Return volume and centroid of a closed surface by the divergence theorem, of tetrahedra over its triangles."""
     middle = vertices.mean(axis=0)  # apexes near the surface keep the tetrahedra small, and the sum exact
     one, two, three = (vertices[faces[:, corner]] - middle for corner in range(3))
     volumes = np.einsum("ij,ij->i", one, np.cross(two, three)) / 6.0
@@ -260,13 +260,13 @@ def _moments(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> tuple[f
 
 
 def _file_name(label: Label) -> str:
-    """The label's name without what a file system might refuse: a file name on every system, as those of cases are."""
+    """Turn the name of a label into a file name that every system takes, as those of cases are."""
     name = re.sub(r"[^\w.-]+", "_", label.name).strip("._")[:_LONGEST_FILE_NAME]
     return case_id_of(name) if name else f"label_{label.value}"
 
 
 def _distinct(names: Sequence[str], labels: Sequence[Label]) -> Iterator[str]:
-    """The names, with values behind those that are taken; letters of either case are the same on many file systems."""
+    """Tell names apart by their values where one is taken; many file systems do not tell cases of letters apart."""
     taken: set[str] = set()
     for name, label in zip(names, labels, strict=True):
         free = name

@@ -35,7 +35,7 @@ def write_overlay(mask: Mask, image: Source, path: Path) -> None:
 def painted(
     colors: NDArray[np.uint8] | NDArray[np.float32], values: NDArray[np.integer], labels: tuple[Label, ...]
 ) -> NDArray[np.uint8]:
-    """Labels over a picture: a tint within, the full colour where the value changes.
+    """Paint labels over a picture: a tint within, the full colour where the value changes.
 
     Args:
         colors: (rows, columns, 3), from 0 to 255.
@@ -58,7 +58,7 @@ def painted(
 
 
 def _colors_of(image: Source) -> NDArray[np.uint8]:
-    """(rows, columns, 3): bytes as they are, other values as bright as they are seen."""
+    """Return (rows, columns, 3): bytes as they are, other values as bright as they are seen."""
     channels = read_shown(image).array[..., 0].transpose(2, 1, 0)
     if channels.min() < 0 or channels.max() > 255 or channels.max() <= 1:
         channels = np.stack([grey_levels(channel) for channel in np.moveaxis(channels, -1, 0)], axis=-1)

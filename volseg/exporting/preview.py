@@ -69,7 +69,7 @@ def _resized(plane: NDArray[_Scalar], size: tuple[int, int], how: Image.Resampli
 
 
 def _lettered(picture: Image.Image, letters: str) -> Image.Image:
-    """The anatomical directions, in the middle of the left, right, top and bottom edge."""
+    """Letter the anatomical directions in the middle of the left, right, top and bottom edge."""
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(_LETTER_PIXELS)
     width, height = picture.size
     places = {"lm": (2, height / 2), "rm": (width - 3, height / 2), "mt": (width / 2, 2), "mb": (width / 2, height - 3)}
@@ -79,7 +79,7 @@ def _lettered(picture: Image.Image, letters: str) -> Image.Image:
 
 
 def _side_by_side(pictures: list[Image.Image]) -> Image.Image:
-    """Pictures on black, their centres at one height."""
+    """Put pictures on black, their centres at one height."""
     height = max(picture.height for picture in pictures)
     sheet = Image.new("RGB", (sum(picture.width for picture in pictures) + GAP * (len(pictures) - 1), height))
     left = 0

@@ -17,11 +17,14 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage
 
+from volseg.exporting.description import USUAL, Description, ModelIdentity
 from volseg.exporting.dicom_metadata import (
     MANUFACTURER,
+    algorithm,
     check_grid,
     check_values,
     coded,
+    contributing_equipment,
     numbered,
     object_uids,
     reference,
@@ -45,7 +48,12 @@ _SERIES_NUMBER = 302
 _MOST_POINTS = 65534 // 36
 
 
-def write_rtstruct(mask: Mask, instances: Instances, path: Path) -> None:
+def write_rtstruct(
+    mask: Mask,
+    instances: Instances,
+    path: Path,
+    description: Description = USUAL,
+) -> None:
     """Write one ROI per label of a mask; a label without voxels is an ROI without contours.
 
     Coordinates are rounded to 1e-5 mm. A contour that would take more than 64 KiB, where a decimal string ends in the
@@ -55,6 +63,7 @@ def write_rtstruct(mask: Mask, instances: Instances, path: Path) -> None:
         mask: On the grid of the series it was made from.
         instances: Its images.
         path: The file to write.
+        description: What the series is called, and which model made it.
 
     Raises:
         GeometryError: If the voxels of the mask do not lie where those of the series lie, or the images of the series
@@ -66,13 +75,13 @@ def write_rtstruct(mask: Mask, instances: Instances, path: Path) -> None:
     check_grid(mask, instances)
     check_values(mask)
     with quiet_dicom():
-        dataset = _structure_set(mask, instances)
+        dataset = _structure_set(mask, instances, description)
         with atomic_path(path) as temporary:
             dataset.save_as(temporary, enforce_file_format=True)
 
 
-def _structure_set(mask: Mask, instances: Instances) -> Dataset:
-    uids = object_uids("RTSTRUCT", mask, instances)
+def _structure_set(mask: Mask, instances: Instances, description: Description) -> Dataset:
+    uids = object_uids("RTSTRUCT", mask, instances, "rtstruct", description)
     dataset = study_header(instances)
     space_uid = dataset.FrameOfReferenceUID
     dataset.ReferencedFrameOfReferenceSequence = [_frame_of_reference(instances, dataset)]
@@ -81,16 +90,20 @@ def _structure_set(mask: Mask, instances: Instances) -> Dataset:
     dataset.SOPClassUID = RTStructureSetStorage
     dataset.SOPInstanceUID, dataset.SeriesInstanceUID = uids.instance, uids.series
     dataset.Modality = "RTSTRUCT"
-    dataset.Manufacturer = MANUFACTURER
+    dataset.Manufacturer = dataset.ManufacturerModelName = MANUFACTURER
     dataset.SoftwareVersions = __version__
-    dataset.SeriesDescription = "volseg segmentation"
+    if equipment := contributing_equipment(description.model):
+        dataset.ContributingEquipmentSequence = equipment
+    dataset.SeriesDescription = description.series_of("rtstruct", mask.labels)
     dataset.SeriesNumber, dataset.InstanceNumber = _SERIES_NUMBER, 1
     dataset.OperatorsName = dataset.PositionReferenceIndicator = None
     dataset.StructureSetLabel = "volseg"
     dataset.StructureSetDate = dataset.StructureSetTime = None
     labels = [label for _, label in numbered(mask.labels)]
     names = short_names(labels)
-    dataset.StructureSetROISequence = [_roi(label.value, names[label.value], space_uid) for label in labels]
+    dataset.StructureSetROISequence = [
+        _roi(label.value, names[label.value], space_uid, description.model) for label in labels
+    ]
     dataset.ROIContourSequence = _roi_contours(mask, labels, instances)
     dataset.RTROIObservationsSequence = [_observation(label) for label in labels]
     dataset.ApprovalStatus = "UNAPPROVED"
@@ -98,7 +111,7 @@ def _structure_set(mask: Mask, instances: Instances) -> Dataset:
 
 
 def _frame_of_reference(instances: Instances, first: Dataset) -> Dataset:
-    """The images of the series, all of them: also those without a contour, and all copies of one."""
+    """Refer to all images of the series, also those without a contour and all copies of one."""
     series = Dataset()
     series.SeriesInstanceUID = first.SeriesInstanceUID
     files = dict.fromkeys([*(frame.path for frame in instances.frames), *instances.headers])
@@ -113,12 +126,13 @@ def _frame_of_reference(instances: Instances, first: Dataset) -> Dataset:
     return frame_of_reference
 
 
-def _roi(number: int, name: str, frame_of_reference_uid: str) -> Dataset:
+def _roi(number: int, name: str, frame_of_reference_uid: str, model: ModelIdentity | None) -> Dataset:
     roi = Dataset()
     roi.ROINumber = number
     roi.ReferencedFrameOfReferenceUID = frame_of_reference_uid
     roi.ROIName = name
     roi.ROIGenerationAlgorithm = "AUTOMATIC"
+    roi.ROIDerivationAlgorithmIdentificationSequence = algorithm(model)
     return roi
 
 
@@ -163,7 +177,7 @@ def _contours(value: int, slices: NDArray[np.unsignedinteger], instances: Instan
 
 
 def _polygons(region: NDArray[np.bool_]) -> list[Polygon]:
-    """What bounds a region, without holes; one of too many points is cut in two, side by side."""
+    """Trace a region by polygons without holes; one of too many points is cut in two, side by side."""
     polygons: list[Polygon] = []
     for polygon in with_keyholes(trace(region)):
         if len(polygon) <= _MOST_POINTS:
@@ -190,12 +204,12 @@ def _contour(polygon: Polygon, frame: Frame, instances: Instances) -> Dataset:
 
 
 def _in_patient(polygon: Polygon, plane: Plane) -> NDArray[np.float64]:
-    """(N, 2) voxel indices of an image -> (N, 3) LPS+ mm (PS3.3 section C.7.6.2.1.1)."""
+    """Convert (N, 2) voxel indices of an image to (N, 3) LPS+ mm (PS3.3 section C.7.6.2.1.1)."""
     return np.asarray(plane.origin_mm) + polygon * plane.spacing_mm @ np.reshape(plane.orientation, (2, 3))
 
 
 def _decimals(points_mm: NDArray[np.float64]) -> DataElement:
-    """Decimal strings as one text: pydicom would keep an object for each of millions, and spend most time on that."""
+    """Write decimal strings as one text: pydicom would make an object of each of millions, which takes long."""
     numbers = (points_mm.round(5) + 0.0).ravel().tolist()  # + 0.0: no minus zero
     text = "\\".join([f"{number:.5f}".rstrip("0").rstrip(".") for number in numbers])
     return DataElement(_CONTOUR_DATA, "DS", text, already_converted=True)

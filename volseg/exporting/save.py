@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from volseg.errors import ConfigError, DataError
-from volseg.exporting.export import Placed, place, write_placed
+from volseg.exporting.description import USUAL, Description
+from volseg.exporting.export import Placed, images_at, place, write_placed
 from volseg.exporting.formats import (
     OF_DICOM,
     SUFFIXES,
@@ -14,6 +15,7 @@ from volseg.exporting.formats import (
     format_of,
     parse_encoding,
     parse_formats,
+    warn_of_private_codes,
 )
 from volseg.image.volume import Mask
 from volseg.io import FileSource, Source
@@ -26,6 +28,7 @@ def save_mask(
     image: Source | Path | None = None,
     form: Format | None = None,
     encoding: Encoding = "binary",
+    description: Description = USUAL,
     *,
     overwrite: bool = False,
 ) -> list[Path]:
@@ -37,6 +40,7 @@ def save_mask(
         image: What it was made from, or a path where that lies; without it there are no DICOM objects and no preview.
         form: The format; by default the one that the path's suffix names.
         encoding: Of a Segmentation.
+        description: What DICOM objects say of themselves.
         overwrite: Whether the user gave up what lies at the path; never the image.
 
     Returns:
@@ -56,6 +60,9 @@ def save_mask(
     if image is None and (form in {*OF_DICOM, "overlay"} or (form == "png" and not mask.geometry.is_flat)):
         raise DataError(f"{form} needs the images that the mask was made from", hint="name them with `images`")
     # A format that needs no image does not look at it.
-    placed = place(mask.on, image) if isinstance(image, Path) else Placed(mask, image or FileSource(path))
+    placed = place(mask.on, images_at(image)) if isinstance(image, Path) else Placed(mask, image or FileSource(path))
     inputs = Inputs.of(image) if isinstance(image, Path) else Inputs.of(*(image.files if image else ()))
-    return list(write_placed(placed, path, form, parse_encoding(encoding), inputs=inputs, overwrite=overwrite))
+    warn_of_private_codes(mask.labels, [form])
+    return list(
+        write_placed(placed, path, form, parse_encoding(encoding), description, inputs=inputs, overwrite=overwrite)
+    )

@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
+from volseg.exporting.description import USUAL, Description, ModelIdentity
 from volseg.exporting.dicom_metadata import (
     ObjectUids,
     algorithm,
     check_grid,
     check_values,
     coded,
+    contributing_equipment,
     image_headers,
     made_by_volseg,
     numbered,
@@ -37,7 +39,13 @@ from volseg.io.files import atomic_path
 _SERIES_NUMBER = 300
 
 
-def write_seg(mask: Mask, instances: Instances, path: Path, encoding: Encoding = "binary") -> None:
+def write_seg(
+    mask: Mask,
+    instances: Instances,
+    path: Path,
+    encoding: Encoding = "binary",
+    description: Description = USUAL,
+) -> None:
     """Write a mask as a Segmentation of the series it was made from.
 
     Each frame lies pixel by pixel on the image it belongs to, and refers to it. Every label is a segment; numbers
@@ -47,9 +55,10 @@ def write_seg(mask: Mask, instances: Instances, path: Path, encoding: Encoding =
     Args:
         mask: On the grid of the series it was made from.
         instances: Its images.
-        path: The file to write, whole or not at all. Its identifiers depend on the mask and the images alone.
+        path: The file to write, whole or not at all. Its identifiers depend on all that it says, and nothing else.
         encoding: "binary" (a frame per segment and image, what every viewer reads) or "labelmap" (a frame per image,
             DICOM of 2024 and later, SOP class 1.2.840.10008.5.1.4.1.1.66.7).
+        description: What the series is called, and which model made it.
 
     Raises:
         GeometryError: If the mask does not lie on the grid of the series.
@@ -60,7 +69,7 @@ def write_seg(mask: Mask, instances: Instances, path: Path, encoding: Encoding =
     check_values(mask)
     with quiet_dicom():
         headers = image_headers(instances)
-        segmentation = _segmentation(mask, instances, headers, encoding)
+        segmentation = _segmentation(mask, instances, headers, encoding, description)
         _refer_to_images(segmentation, instances, headers)
         if encoding == "labelmap":
             _compress(segmentation)
@@ -68,19 +77,21 @@ def write_seg(mask: Mask, instances: Instances, path: Path, encoding: Encoding =
             segmentation.save_as(temporary)
 
 
-def seg_uids(mask: Mask, instances: Instances, encoding: Encoding = "binary") -> ObjectUids:
-    """The identifiers that `write_seg` gives to the Segmentation of a mask."""
-    return object_uids(f"SEG {encoding}", mask, instances)
+def seg_uids(mask: Mask, instances: Instances, encoding: Encoding, description: Description) -> ObjectUids:
+    """Return the identifiers that `write_seg` gives to the Segmentation of a mask."""
+    return object_uids(f"SEG {encoding}", mask, instances, "dicom-seg", description)
 
 
 def tracking_uid(number: int, instance_uid: str) -> str:
-    """Identifies what one segment marks, in the Segmentation and in reports on it."""
+    """Identify what one segment marks, in the Segmentation and in reports on it."""
     return derived_uid(instance_uid, "segment", str(number))
 
 
-def _segmentation(mask: Mask, instances: Instances, headers: list[Dataset], encoding: Encoding) -> Segmentation:
-    """Through highdicom, with references to the stand-ins for the images that `image_headers` made."""
-    uids = seg_uids(mask, instances, encoding)
+def _segmentation(
+    mask: Mask, instances: Instances, headers: list[Dataset], encoding: Encoding, description: Description
+) -> Segmentation:
+    """Make a Segmentation that refers to the stand-ins for the images that `image_headers` made."""
+    uids = seg_uids(mask, instances, encoding, description)
     segments, names = numbered(mask.labels), short_names(mask.labels)
     planes = _segment_numbers(mask, segments)[:, :, list(instances.slices)].transpose(2, 1, 0)
     positions = None
@@ -92,10 +103,12 @@ def _segmentation(mask: Mask, instances: Instances, headers: list[Dataset], enco
         plane_positions=positions,
         segmentation_type=encoding.upper(),
         segment_descriptions=[
-            _described(number, label, names[label.value], uids.instance) for number, label in segments
+            _described(number, label, names[label.value], uids.instance, description.model)
+            for number, label in segments
         ],
         content_label="SEGMENTATION",
-        series_description="Segmentation",
+        series_description=description.series_of("dicom-seg", mask.labels),
+        contributing_equipment=contributing_equipment(description.model),
         transfer_syntax_uid=ExplicitVRLittleEndian,
         **made_by_volseg(uids, _SERIES_NUMBER),
     )
@@ -106,7 +119,7 @@ def _segmentation(mask: Mask, instances: Instances, headers: list[Dataset], enco
 
 
 def _segment_numbers(mask: Mask, segments: list[tuple[int, Label]]) -> NDArray[np.unsignedinteger]:
-    """(I, J, K) uint8 or uint16: the segment number in place of each label value."""
+    """Return (I, J, K) uint8 or uint16: the segment number in place of each label value."""
     largest = max(label.value for _, label in segments)
     numbers = np.zeros(largest + 1, dtype=np.uint8 if len(segments) < 256 else np.uint16)
     for number, label in segments:
@@ -114,7 +127,9 @@ def _segment_numbers(mask: Mask, segments: list[tuple[int, Label]]) -> NDArray[n
     return numbers[mask.array]
 
 
-def _described(number: int, label: Label, name: str, instance_uid: str) -> SegmentDescription:
+def _described(
+    number: int, label: Label, name: str, instance_uid: str, model: ModelIdentity | None
+) -> SegmentDescription:
     structure = structure_of(label)
     description = SegmentDescription(
         segment_number=number,
@@ -122,7 +137,7 @@ def _described(number: int, label: Label, name: str, instance_uid: str) -> Segme
         segmented_property_category=coded(structure.category),
         segmented_property_type=coded(structure.type),
         algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
-        algorithm_identification=algorithm(),
+        algorithm_identification=algorithm(model),
         tracking_uid=tracking_uid(number, instance_uid),
         tracking_id=name,
         anatomic_regions=None if structure.region is None else [coded(structure.region)],

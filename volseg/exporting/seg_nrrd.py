@@ -42,7 +42,7 @@ def write_seg_nrrd(mask: Mask, path: Path) -> None:
 
 
 def _segment_fields(label: Label) -> dict[str, str]:
-    """What the header says about one label, except for where it is."""
+    """Return what the header says about one label, except for where it is."""
     fields = {
         "ID": f"Segment_{label.value}",
         "Name": " ".join(label.name.split()),
@@ -58,7 +58,7 @@ def _segment_fields(label: Label) -> dict[str, str]:
 
 
 def _terminology_entry(structure: Structure) -> str:
-    """The seven parts of Slicer's TerminologyEntry: list, category, type, modifier, list, region, its modifier."""
+    """Join the seven parts of Slicer's TerminologyEntry: list, category, type, modifier, list, region, its modifier."""
     terms = (structure.category, structure.type, structure.modifier)
     regions = (structure.region, structure.region_modifier)
     return "~".join([_TERMS, *map(_triplet, terms), _REGIONS, *map(_triplet, regions)])

@@ -1,4 +1,4 @@
-"""What a label map itself cannot say, beside it: names and colours for the viewers that read them from a file."""
+"""Files beside label maps: names and colours, for the viewers that read them from there."""
 
 from __future__ import annotations
 

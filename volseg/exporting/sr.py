@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from highdicom.sr import (
@@ -24,10 +25,14 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import SegmentationStorage
 
+from volseg.exporting.description import USUAL, Description, ModelIdentity
 from volseg.exporting.dicom_metadata import (
+    ALGORITHM_FAMILY,
     MANUFACTURER,
+    algorithm_parameters,
     check_grid,
     coded,
+    contributing_equipment,
     made_by_volseg,
     numbered,
     object_uids,
@@ -59,17 +64,25 @@ _MILLILITRE = Code("mL", "UCUM", "milliliter")
 _BLOCK = 256
 
 
-def write_sr(mask: Mask, instances: Instances, path: Path, encoding: Encoding = "binary") -> None:
+def write_sr(
+    mask: Mask,
+    instances: Instances,
+    path: Path,
+    encoding: Encoding = "binary",
+    description: Description = USUAL,
+) -> None:
     """Write the volume of every label, and the diameter of those that have voxels, as a TID 1500 report.
 
-    The report refers to the segments of the Segmentation that `write_seg` writes for the same mask, series and
-    encoding; that need not exist yet.
+    Numbers are rounded to what they can mean: volumes to four significant digits, diameters to 0.1 mm. The report
+    refers to the segments of the Segmentation that `write_seg` writes for the same mask, series, encoding and
+    description; that need not exist yet.
 
     Args:
         mask: On the grid of the series.
         instances: Its images.
         path: The file to write, whole or not at all.
         encoding: Of the Segmentation that is referred to.
+        description: What the series is called, and which model made it.
 
     Raises:
         GeometryError: If the mask does not lie on the grid of the series.
@@ -78,12 +91,13 @@ def write_sr(mask: Mask, instances: Instances, path: Path, encoding: Encoding = 
     """
     check_grid(mask, instances)
     with quiet_dicom():
-        uids = object_uids(f"SR {encoding}", mask, instances)
-        segmentation = _segmentation_header(mask, instances, encoding)
+        uids = object_uids(f"SR {encoding}", mask, instances, "dicom-sr", description)
+        segmentation = _segmentation_header(mask, instances, encoding, description)
         report = Comprehensive3DSR(
             evidence=[segmentation],
-            content=_report(mask, segmentation, study_header(instances))[0],
-            series_description="Measurements of segments",
+            content=_report(mask, segmentation, study_header(instances), description.model)[0],
+            series_description=description.series_of("dicom-sr", mask.labels),
+            contributing_equipment=contributing_equipment(description.model),
             is_complete=True,
             **made_by_volseg(uids, _SERIES_NUMBER),
         )
@@ -93,12 +107,12 @@ def write_sr(mask: Mask, instances: Instances, path: Path, encoding: Encoding = 
 
 
 def volume_ml(mask: NDArray[np.bool_], geometry: Geometry) -> float:
-    """The number of voxels times their volume."""
+    """Return the number of voxels times their volume."""
     return int(np.count_nonzero(mask)) * geometry.voxel_volume_ml
 
 
 def diameter_mm(mask: NDArray[np.bool_], geometry: Geometry) -> float:
-    """The largest distance between two points of a mask whose voxels are solid: between two corners of voxels.
+    """Return the largest distance between two points of a mask whose voxels are solid: between two of their corners.
 
     Args:
         mask: (I, J, K), at least one voxel.
@@ -121,7 +135,7 @@ def diameter_mm(mask: NDArray[np.bool_], geometry: Geometry) -> float:
 
 
 def _outer_corners(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(N, 3) voxel indices of corners that are the first or the last of the mask on their lines along every axis.
+    """Return (N, 3) voxel indices of corners that are the mask's first or last on their lines along every axis.
 
     The points furthest apart are vertices of the convex hull, and those are among these.
     """
@@ -133,7 +147,7 @@ def _outer_corners(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 
 def _ends(points: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
-    """The first and the last of the points on each line along an axis."""
+    """Keep the first and the last of the points on each line along an axis."""
     ends = np.zeros_like(points)
     hit = points.any(axis=axis, keepdims=True)
     last = points.shape[axis] - 1 - np.flip(points, axis).argmax(axis=axis, keepdims=True)
@@ -143,7 +157,7 @@ def _ends(points: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
 
 
 def _distances(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(N, M) distances between (N, 3) and (M, 3) points."""
+    """Return (N, M) distances between (N, 3) and (M, 3) points."""
     squares = np.zeros((len(a), len(b)))
     for axis in range(3):
         squares += np.subtract.outer(a[:, axis], b[:, axis]) ** 2
@@ -151,16 +165,16 @@ def _distances(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.flo
 
 
 def _cropped(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The part of a mask between its first and its last voxel along each axis."""
+    """Cut out the part of a mask between its first and its last voxel along each axis."""
     for axis in range(3):
         inside = np.flatnonzero(mask.any(axis=tuple(n for n in range(3) if n != axis)))
         mask = mask.take(range(inside[0], inside[-1] + 1), axis) if len(inside) else mask
     return mask
 
 
-def _segmentation_header(mask: Mask, instances: Instances, encoding: Encoding) -> Dataset:
-    """What the report must know of the Segmentation."""
-    uids = seg_uids(mask, instances, encoding)
+def _segmentation_header(mask: Mask, instances: Instances, encoding: Encoding, description: Description) -> Dataset:
+    """Return what the report must know of the Segmentation."""
+    uids = seg_uids(mask, instances, encoding, description)
     header = study_header(instances)
     header.Modality = "SEG"
     header.SOPClassUID = _SOP_CLASSES[encoding]
@@ -168,7 +182,7 @@ def _segmentation_header(mask: Mask, instances: Instances, encoding: Encoding) -
     return header
 
 
-def _report(mask: Mask, segmentation: Dataset, images: Dataset) -> MeasurementReport:
+def _report(mask: Mask, segmentation: Dataset, images: Dataset, model: ModelIdentity | None) -> MeasurementReport:
     names = short_names(mask.labels)
     device = DeviceObserverIdentifyingAttributes(
         uid=derived_uid("volseg", __version__), name="volseg", manufacturer_name=MANUFACTURER, model_name=MANUFACTURER
@@ -181,16 +195,22 @@ def _report(mask: Mask, segmentation: Dataset, images: Dataset) -> MeasurementRe
         ),
         procedure_reported=_PROCEDURES.get(images.Modality, codes.cid100.ImagingProcedure),
         imaging_measurements=[
-            _group(number, label, names[label.value], mask, segmentation, images.SeriesInstanceUID)
+            _group(number, label, names[label.value], mask, segmentation, images.SeriesInstanceUID, model)
             for number, label in numbered(mask.labels)
         ],
     )
 
 
 def _group(
-    number: int, label: Label, name: str, mask: Mask, segmentation: Dataset, series_uid: str
+    number: int,
+    label: Label,
+    name: str,
+    mask: Mask,
+    segmentation: Dataset,
+    series_uid: str,
+    model: ModelIdentity | None,
 ) -> VolumetricROIMeasurementsAndQualitativeEvaluations:
-    """What is measured of one segment (TID 1411)."""
+    """Report what is measured of one segment (TID 1411)."""
     structure = structure_of(label)
     return VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(uid=tracking_uid(number, segmentation.SOPInstanceUID), identifier=name),
@@ -203,13 +223,25 @@ def _group(
         finding_category=coded(structure.category),
         finding_type=coded(structure.type),
         finding_sites=_sites(structure),
-        algorithm_id=AlgorithmIdentification(name="volseg", version=__version__),
+        algorithm_id=_algorithm(model),
         measurements=_measurements(_cropped(mask.array == label.value), mask.geometry),
     )
 
 
+def _algorithm(model: ModelIdentity | None) -> AlgorithmIdentification:
+    """Identify what made a segment (TID 4019)."""
+    parameters = algorithm_parameters(model) if model else {}
+    return AlgorithmIdentification(
+        name=model.name if model else MANUFACTURER,
+        version=model.version if model else __version__,
+        parameters=[f"{name}={value}" for name, value in parameters.items()] or None,
+        family=ALGORITHM_FAMILY,
+        manufacturer=MANUFACTURER,
+    )
+
+
 def _sites(structure: Structure) -> list[FindingSite] | None:
-    """Where in the body, and on which side, as far as the structure says more than its type."""
+    """Return the place in the body and its side, as far as the structure says more than its type."""
     if structure.region is not None:
         place, side = structure.region, structure.region_modifier
     elif structure.modifier is not None:
@@ -220,10 +252,19 @@ def _sites(structure: Structure) -> list[FindingSite] | None:
 
 
 def _measurements(mask: NDArray[np.bool_], geometry: Geometry) -> list[Measurement]:
-    volume = Measurement(codes.SCT.Volume, volume_ml(mask, geometry), coded(_MILLILITRE))
-    if not mask.any():
-        return [volume]
-    return [
-        volume,
-        Measurement(codes.cid7470.Maximum3DDiameterOfAMesh, diameter_mm(mask, geometry), codes.UCUM.Millimeter),
-    ]
+    volume = volume_ml(mask, geometry)
+    stated = [_measurement(codes.SCT.Volume, f"{float(f'{volume:.4g}'):g}", coded(_MILLILITRE))]
+    if mask.any():
+        diameter = diameter_mm(mask, geometry)
+        text = f"{diameter:.1f}" if diameter >= 1 else f"{diameter:.2g}"
+        stated.append(_measurement(codes.cid7470.Maximum3DDiameterOfAMesh, text, codes.UCUM.Millimeter))
+    return stated
+
+
+def _measurement(name: Any, text: str, unit: Any) -> Measurement:
+    """State a number by these very digits, and not also as the nearest float, which would show more of them."""
+    measurement = Measurement(name, float(text), unit)
+    item = measurement[0].MeasuredValueSequence[0]
+    item.NumericValue = text
+    del item.FloatingPointValue
+    return measurement

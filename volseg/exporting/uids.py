@@ -7,7 +7,7 @@ from uuid import UUID
 
 
 def derived_uid(*parts: str | bytes) -> str:
-    """A UID that depends on nothing but `parts` and their order.
+    """Return a UID that depends on nothing but `parts` and their order.
 
     Args:
         *parts: What makes the object what it is: UIDs of its sources, bytes of its mask, names, its kind. Text and

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from volseg.exporting.description import USUAL, Description
 from volseg.exporting.formats import MESHES, OF_DICOM, Encoding, Format, check_formats, is_flat_picture
 from volseg.image.volume import Label, Mask
 from volseg.io import SeriesSource, Source, read_volume, write_mask
@@ -18,9 +19,16 @@ if TYPE_CHECKING:
 _log = logging.getLogger("volseg")
 
 
-def write(mask: Mask, image: Source, path: Path, form: Format, encoding: Encoding = "binary") -> None:
+def write(
+    mask: Mask,
+    image: Source,
+    path: Path,
+    form: Format,
+    encoding: Encoding = "binary",
+    description: Description = USUAL,
+) -> None:
     """Write a mask in one format; see `write_all`."""
-    write_all(mask, image, {form: path}, encoding)
+    write_all(mask, image, {form: path}, encoding, description=description)
 
 
 def write_all(
@@ -29,6 +37,7 @@ def write_all(
     paths: Mapping[Format, Path],
     encoding: Encoding = "binary",
     instances: Instances | None = None,
+    description: Description = USUAL,
 ) -> None:
     """Write a mask in several formats; the headers of its DICOM images are read once for all of them.
 
@@ -38,6 +47,7 @@ def write_all(
         paths: Format -> where it is written, from `output_path`.
         encoding: Of a Segmentation, and of the one that a report refers to.
         instances: The headers of the image, if they have been read already.
+        description: What DICOM objects say of themselves.
 
     Raises:
         DataError: If a format refers to DICOM images and the image is none, or they lack what it must state.
@@ -52,7 +62,8 @@ def write_all(
         instances = instances or read_instances(image)
         with quiet_dicom():
             _warn_of_burned_in(instances)
-            _write_dicom(mask, instances, {form: path for form, path in paths.items() if form in OF_DICOM}, encoding)
+            objects = {form: path for form, path in paths.items() if form in OF_DICOM}
+            _write_dicom(mask, instances, objects, encoding, description)
     for form, path in paths.items():
         if form not in OF_DICOM:
             _write_file(mask, image, path, form)
@@ -80,7 +91,9 @@ def claim_masks(
             claim_meshes(labels, path, form, inputs, overwrite=overwrite)
 
 
-def _write_dicom(mask: Mask, instances: Instances, paths: Mapping[Format, Path], encoding: Encoding) -> None:
+def _write_dicom(
+    mask: Mask, instances: Instances, paths: Mapping[Format, Path], encoding: Encoding, description: Description
+) -> None:
     if paths:
         _warn_of_studies(instances)
     for form, path in paths.items():
@@ -88,15 +101,15 @@ def _write_dicom(mask: Mask, instances: Instances, paths: Mapping[Format, Path],
             case "dicom-seg":
                 from volseg.exporting.seg import write_seg
 
-                write_seg(mask, instances, path, encoding)
+                write_seg(mask, instances, path, encoding, description)
             case "dicom-sr":
                 from volseg.exporting.sr import write_sr
 
-                write_sr(mask, instances, path, encoding)
+                write_sr(mask, instances, path, encoding, description)
             case _:
                 from volseg.exporting.rtstruct import write_rtstruct
 
-                write_rtstruct(mask, instances, path)
+                write_rtstruct(mask, instances, path, description)
 
 
 def _write_file(mask: Mask, image: Source, path: Path, form: Format) -> None:
@@ -138,13 +151,13 @@ def _write_file(mask: Mask, image: Source, path: Path, form: Format) -> None:
 
 
 def _warn_of_burned_in(instances: Instances) -> None:
-    """Say it when text is burned into the images: it may name the patient, and what is derived points to it."""
+    """Warn of text that is burned into the images: it may name the patient, and what is derived points to it."""
     if any(header.words("BurnedInAnnotation") == ("YES",) for header in instances.headers.values()):
         _log.warning("%s: BurnedInAnnotation is YES: the images may show who the patient is", instances.folder)
 
 
 def _warn_of_studies(instances: Instances) -> None:
-    """Say it when the images of one series name several studies: what is derived can belong to one only."""
+    """Warn where the images of one series name several studies: what is derived can belong to one only."""
     studies = {header.text("StudyInstanceUID") for header in instances.headers.values()}
     if len(studies) > 1:
         _log.warning(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _TEXTS = dict.fromkeys(
     [
         *("case_id", "label", "metric", "status", "first_status", "second_status", "reason", "path", "key", "source"),
-        *("series_uid", "input_hash", "policy", "definition", "better", "worst_cases"),
+        *("series_uid", "input_hash", "model", "policy", "definition", "better", "worst_cases"),
     ],
     str,
 )

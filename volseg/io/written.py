@@ -234,6 +234,11 @@ def is_unchanged(path: Path) -> bool:
     return read_record(path.parent).wrote(path.name, content_of(path))
 
 
+def is_corrected(path: Path) -> bool:
+    """Return whether a file was changed since volseg wrote it."""
+    return is_result(path) and not is_unchanged(path)
+
+
 def is_result(path: Path) -> bool:
     """Whether the record of its folder names a file as one that volseg made, changed since or not."""
     return path.name in written_names(path.parent)

@@ -149,7 +149,7 @@ class BatchInputs:
         return self._origin(case.image.place, case.image.series_uid if isinstance(case.image, SeriesSource) else "")
 
     def _origin(self, place: Path, series_uid: str) -> Origin:
-        return Origin(readable(path_name(lies_below(place, self.root))), series_uid, self._input_hash)
+        return Origin(told_place(place, self.root), series_uid, self._input_hash)
 
     @cached_property
     def _input_hash(self) -> str:
@@ -195,6 +195,11 @@ class BatchInputs:
             yield from (str(path), str(Path(*parts)), *parts, *map(stem, map(Path, parts)))
         yield from (source.series_uid for source in sources if isinstance(source, SeriesSource))
         yield from (item.series_uid for item in self.dataset.set_aside)
+
+
+def told_place(place: Path, root: Path) -> str:
+    """Return where something lies below an input, as cases.csv tells it."""
+    return readable(path_name(lies_below(place, root)))
 
 
 def find_batch(

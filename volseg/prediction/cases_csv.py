@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from volseg.cases.case import stem
 from volseg.config import DataConfig
 from volseg.errors import DataError, OutputError
+from volseg.exporting.description import ModelIdentity
 from volseg.image.units import Units
 from volseg.image.volume import Label
 from volseg.io.earlier import is_batch_table
@@ -103,6 +104,7 @@ class CaseResult:
         source: Where its first channel lies below the input; empty where nobody is to know.
         series_uid: SeriesInstanceUID, of what is a DICOM series.
         input_hash: Hash of the folder that was given as the input.
+        model: Name and hashes of the model that made its mask, as `ModelIdentity` writes them; empty if not known.
         is_unchanged: Whether its mask is that of an earlier batch, since nothing changed; no column of the table.
         is_fault: Whether it was skipped although it may be an image, and somebody should look; no column either.
     """
@@ -116,6 +118,7 @@ class CaseResult:
     source: str = ""
     series_uid: str = ""
     input_hash: str = ""
+    model: str = ""
     is_unchanged: bool = False
     is_fault: bool = False
 
@@ -170,6 +173,7 @@ def _row(result: CaseResult, data: DataConfig) -> dict[str, str]:
         "source": result.source,
         "series_uid": result.series_uid,
         "input_hash": result.input_hash,
+        "model": result.model,
     }
     return {name: _cell(value) for name, value in cells.items()}
 
@@ -236,6 +240,13 @@ def read_origins(path: Path) -> dict[str, Origin]:
         return {}
 
 
+def models_in(folder: Path) -> dict[str, ModelIdentity]:
+    """Return case id -> the model that segmented it, as far as the cases.csv of a folder says so."""
+    rows = [row for row in read_rows(folder / CASES_FILE) if row["status"] == CaseStatus.SEGMENTED]
+    stated = {row["case_id"]: ModelIdentity.parse(row.get("model", "")) for row in rows}
+    return {case_id: model for case_id, model in stated.items() if model}
+
+
 def _result(row: Mapping[str, str], data: DataConfig) -> CaseResult:
     effort = Effort(
         float(row["read_seconds"]),
@@ -257,6 +268,7 @@ def _result(row: Mapping[str, str], data: DataConfig) -> CaseResult:
         row.get("source", ""),
         row.get("series_uid", ""),
         row.get("input_hash", ""),
+        row.get("model", ""),
     )
 
 

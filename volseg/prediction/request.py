@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from volseg.about import ABOUT_FILE
-from volseg.exporting import MESHES, Encoding, Format, output_path, with_needed
+from volseg.exporting import MESHES, OF_DICOM, Encoding, Format, output_path, with_needed
+from volseg.exporting.description import USUAL, Description
 from volseg.exporting.write import claim_masks
 from volseg.image.volume import Label
 from volseg.io.labels import LABELS_FILE
@@ -15,6 +16,8 @@ from volseg.io.written import Inputs, claim, claim_folder
 from volseg.prediction.cases_csv import CASES_FILE, CaseResult, probability_file
 
 ITKSNAP_FILE, NIIVUE_FILE = "itksnap_labels.txt", "niivue_colormap.json"
+#: Holds the tracebacks of defects.
+LOG_FILE = "volseg.log"
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Request:
         probabilities: Whether they are written, too.
         allow_mismatch: Whether images that the models were not made for are segmented all the same.
         overwrite: Whether the user gave up files that lie where masks and tables are to be; never the input.
+        description: What DICOM objects say of themselves, the model included.
     """
 
     output: Path
@@ -36,11 +40,18 @@ class Request:
     probabilities: bool = False
     allow_mismatch: bool = False
     overwrite: bool = False
+    description: Description = USUAL
 
     @property
     def all_formats(self) -> list[Format]:
         """Each format once, and those that they need."""
         return with_needed(self.formats)
+
+    @property
+    def settings(self) -> list[object]:
+        """What the files of a case depend on beside its images and the networks."""
+        said = [repr(self.description)] if set(self.formats) & set(OF_DICOM) else []
+        return [self.all_formats, self.encoding, self.probabilities, *said]
 
     def paths(self, case_id: str) -> dict[Format, Path]:
         """Where the masks of a case go."""

@@ -29,11 +29,9 @@ from volseg.prediction.outdated import remove_masks
 from volseg.prediction.parts import CasePredictor, PreparedVolume
 from volseg.prediction.predictor import Segmented
 from volseg.prediction.prepared import IN_SPITE, Prepared
-from volseg.prediction.request import Request
+from volseg.prediction.request import LOG_FILE, Request
 from volseg.progress import Cancelled, Progress
 from volseg.version import __version__
-
-LOG_FILE = "volseg.log"
 
 logger = logging.getLogger(__name__)
 
@@ -87,8 +85,7 @@ class Stages:
         self.predictor, self.request, self.earlier = predictor, request, earlier
         self.progress, self.total, self.done = progress, total, 0
         self.inputs = inputs
-        wanted = [request.all_formats, request.encoding, request.probabilities]
-        self.settings = json.dumps([__version__, wanted, predictor.identity])
+        self.settings = json.dumps([__version__, request.settings, predictor.identity])
 
     def read(self, case: Case) -> _Job:
         """Read and prepare a case, or find its mask up to date."""
@@ -157,7 +154,14 @@ class Stages:
             self.request.all_formats,
             probabilities=self.request.probabilities,
         )
-        write_all(mask, self._image(job.case), self.request.paths(case_id), self.request.encoding)
+        description = self.request.description
+        write_all(
+            mask,
+            self._image(job.case),
+            self.request.paths(case_id),
+            self.request.encoding,
+            description=description,
+        )
         if job.segmented.probabilities is not None:
             path = probability_file(self.request.output, case_id)
             write_probabilities(job.segmented.probabilities, mask.geometry, path, self._image(job.case))
@@ -169,9 +173,9 @@ class Stages:
             job.segmented.windows,
             job.peak_memory_mb,
         )
-        return replace(
-            job, result=CaseResult(case_id, CaseStatus.SEGMENTED, job.warning, effort, mask.volumes_ml, job.key)
-        )
+        made_by = str(description.model or "")
+        result = CaseResult(case_id, CaseStatus.SEGMENTED, job.warning, effort, mask.volumes_ml, job.key, model=made_by)
+        return replace(job, result=result)
 
     def _attempt(self, stage: Callable[[_Job], _Job], job: _Job) -> _Job:
         """Take a case through a stage, whatever is wrong with it."""
