@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(path.name for path in DOCS.glob("*.md"))
 #: Documents whose commands work on what `volseg demo` makes.
-ON_THE_DEMO = ["README.md", "docs/train.md", "docs/predict.md", "docs/evaluate.md", "docs/export.md", "docs/dicom.md"]
+ON_THE_DEMO = ["README.md", "docs/train.md", "docs/predict.md", "docs/evaluate.md", "docs/dicom.md"]
 #: Of training, so that a command takes seconds.
 BRIEF = "--epochs 1 --set training.steps_per_epoch=1 --set training.workers=0 --set inference.backend=torch"
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         compare,
         evaluate,
         export,
+        export_folder,
         inspect,
         plan,
         report,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from volseg.importing import import_model
     from volseg.inspection import InspectedItem, Inspection
     from volseg.loaded_model import Model, load
+    from volseg.mask_export import ExportedCase, ExportStatus
     from volseg.parallel import use_threads
     from volseg.planning import Plan
     from volseg.prediction.cases_csv import CaseResult, CaseStatus
@@ -62,7 +64,7 @@ if TYPE_CHECKING:
 
 #: Module -> the public names that are loaded from it when somebody asks for them.
 _PUBLIC = {
-    "volseg.api": "choose_dimensions compare evaluate export inspect plan report show train",
+    "volseg.api": "choose_dimensions compare evaluate export export_folder inspect plan report show train",
     "volseg.cases.download": "download",
     "volseg.citing": "Citation cite",
     "volseg.config": "Config",
@@ -76,6 +78,7 @@ _PUBLIC = {
     "volseg.importing": "import_model",
     "volseg.inspection": "InspectedItem Inspection",
     "volseg.loaded_model": "Model load",
+    "volseg.mask_export": "ExportStatus ExportedCase",
     "volseg.parallel": "use_threads",
     "volseg.planning": "Plan",
     "volseg.prediction.cases_csv": "CaseResult CaseStatus",
@@ -102,6 +105,8 @@ __all__ = [
     "DataError",
     "Demo",
     "Evaluation",
+    "ExportStatus",
+    "ExportedCase",
     "Geometry",
     "GeometryError",
     "InspectedItem",
@@ -128,6 +133,7 @@ __all__ = [
     "download",
     "evaluate",
     "export",
+    "export_folder",
     "import_model",
     "inspect",
     "load",

@@ -8,8 +8,20 @@ Long work reports to a `progress` callback, and ends when that raises `Cancelled
 of the kind that fits: `ConfigError`, `DataError`, `GeometryError`, `CheckpointError`, `OutputError`, `TrainingError`.
 """
 
-from volseg.api.results import compare, evaluate, export, inspect, report, show
+from volseg.api.results import compare, evaluate, export, export_folder, inspect, report, show
 from volseg.api.training import choose_dimensions, plan, train
 from volseg.loaded_model import load
 
-__all__ = ["choose_dimensions", "compare", "evaluate", "export", "inspect", "load", "plan", "report", "show", "train"]
+__all__ = [
+    "choose_dimensions",
+    "compare",
+    "evaluate",
+    "export",
+    "export_folder",
+    "inspect",
+    "load",
+    "plan",
+    "report",
+    "show",
+    "train",
+]

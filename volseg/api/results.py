@@ -14,10 +14,11 @@ from volseg.progress import Progress, ignore_progress
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from volseg.config import GeometryChoice
+    from volseg.config import DicomRules, GeometryChoice
     from volseg.evaluation import Comparison, Evaluation
-    from volseg.exporting import Encoding, Exported, Format
+    from volseg.exporting import Encoding, Export, Exported, Format
     from volseg.inspection import Inspection
+    from volseg.mask_export import ExportedCase
     from volseg.metrics import Hd95, Nsd
 
 
@@ -227,9 +228,10 @@ def export(  # noqa: PLR0913  each is an option of the command
     reference: StrPath,
     output: StrPath,
     *,
-    format: Format = "nifti",  # noqa: A002  what everybody calls it
+    format: Format | None = None,  # noqa: A002  what everybody calls it
     labels: StrPath | None = None,
     encoding: Encoding = "binary",
+    series_description: str | None = None,
     allow_gaps: bool = False,
     overwrite: bool = False,
     geometry: GeometryChoice | None = None,
@@ -240,9 +242,11 @@ def export(  # noqa: PLR0913  each is an option of the command
         mask: A label map, a DICOM Segmentation or an RT Structure Set.
         reference: The image it was made from: a file, or a folder that may hold several series.
         output: The file to write, or the folder for meshes.
-        format: Of the output.
+        format: Of the output; by default the one that its suffix says.
         labels: What the values mean; by default the labels.json beside the mask, else what the mask says itself.
         encoding: Of a DICOM Segmentation: "binary", or "labelmap".
+        series_description: Of a DICOM object, instead of "volseg: " and the labels; {format}, {labels} and {model} in
+            it are filled in.
         allow_gaps: Whether DICOM series with missing slices are bridged by interpolation.
         overwrite: Whether what lies at the output is given up; the mask and the images never are.
         geometry: What is right of NIfTI headers that contradict themselves: "sform", "qform" or "pixdim".
@@ -256,11 +260,80 @@ def export(  # noqa: PLR0913  each is an option of the command
         DataError: If one of them cannot be read, or lacks what the format must state.
         OutputError: If it cannot be written.
     """
-    from volseg.config import PartialConfig
-    from volseg.exporting import Export, parse_encoding, parse_formats
-    from volseg.exporting import export as export_mask
+    from volseg.exporting.formats import format_of
+    from volseg.mask_export import export_mask
 
-    (form,) = parse_formats(format)
-    paths, stated = (Path(mask), Path(reference), Path(output)), None if labels is None else Path(labels)
-    rules = PartialConfig.stated(None, {"data.geometry": geometry}, allow_gaps).data
-    return export_mask(Export(*paths, form, stated, parse_encoding(encoding), rules, overwrite))
+    form, rules = format or format_of(Path(output)), _rules_of(geometry, allow_gaps=allow_gaps)
+    paths = Path(mask), Path(reference), Path(output)
+    return export_mask(_export_of(paths, form, labels, encoding, series_description, rules, overwrite=overwrite))
+
+
+def export_folder(  # noqa: PLR0913  each is an option of the command
+    masks: StrPath,
+    images: StrPath,
+    output: StrPath,
+    *,
+    format: Format,  # noqa: A002  what everybody calls it
+    labels: StrPath | None = None,
+    encoding: Encoding = "binary",
+    series_description: str | None = None,
+    allow_gaps: bool = False,
+    overwrite: bool = False,
+    geometry: GeometryChoice | None = None,
+    progress: Progress = ignore_progress,
+) -> tuple[ExportedCase, ...]:
+    """Write every mask in a folder in another format; one that cannot be written does not stop the others.
+
+    Args:
+        masks: A folder as `predict_folder` writes it, or any other folder of masks.
+        images: What was segmented, or a folder of the images, called as their masks.
+        output: The folder to write into; also gets exports.csv, which says what became of each mask.
+        format: Of the output.
+        labels: What the values mean; by default the labels.json beside the masks, else what a mask says itself.
+        encoding: Of DICOM Segmentations: "binary", or "labelmap".
+        series_description: Of DICOM objects, instead of "volseg: " and the labels; {format}, {labels} and {model} in it
+            are filled in.
+        allow_gaps: Whether DICOM series with missing slices are bridged by interpolation.
+        overwrite: Whether what lies at the output is given up; masks and images never are.
+        geometry: What is right of NIfTI headers that contradict themselves: "sform", "qform" or "pixdim".
+        progress: Told per mask.
+
+    Returns:
+        What became of each mask, in the order of the case ids.
+
+    Raises:
+        ConfigError: If the format is not known.
+        DataError: If there are no masks, or no images.
+        OutputError: If the output cannot be written.
+    """
+    from volseg.mask_export import export_folder as export_masks
+
+    rules = _rules_of(geometry, allow_gaps=allow_gaps)
+    paths = Path(masks), Path(images), Path(output)
+    request = _export_of(paths, format, labels, encoding, series_description, rules, overwrite=overwrite)
+    return export_masks(request, progress)
+
+
+def _export_of(
+    paths: tuple[Path, Path, Path],
+    form: str,
+    labels: StrPath | None,
+    encoding: str,
+    series_description: str | None,
+    rules: DicomRules,
+    *,
+    overwrite: bool,
+) -> Export:
+    """Put together what is asked for, checked."""
+    from volseg.exporting import Export, parse_encoding, parse_formats
+    from volseg.exporting.description import Description
+
+    (known,) = parse_formats(form)
+    stated, description = None if labels is None else Path(labels), Description.of(series_description, None)
+    return Export(*paths, known, stated, parse_encoding(encoding), rules, overwrite, description)
+
+
+def _rules_of(geometry: GeometryChoice | None, *, allow_gaps: bool) -> DicomRules:
+    from volseg.config import PartialConfig
+
+    return PartialConfig.stated(None, {"data.geometry": geometry}, allow_gaps).data
