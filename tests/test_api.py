@@ -147,7 +147,7 @@ def test_an_image_in_memory_is_not_changed(model: volseg.Model) -> None:
         ((np.zeros((4, 4, 4)), np.zeros((4, 4))), volseg.GeometryError, "last row"),
         ((np.zeros((2, 4, 4, 4)), np.eye(4)), volseg.DataError, "the image has 2 channels"),
         ({"t1": "nothing.nii.gz"}, volseg.DataError, "lacks channels"),
-        (nib.Nifti1Image(np.zeros((4, 4, 4)), None), volseg.GeometryError, "does not say where its voxels lie"),
+        (nib.Nifti1Image(np.zeros((4, 4, 4)), None), volseg.GeometryError, "does not state where its voxels lie"),
         ("nowhere", volseg.DataError, "nowhere does not exist"),
     ],
 )

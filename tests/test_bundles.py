@@ -322,7 +322,7 @@ def changed(part: str, **changes: Any) -> dict[str, Any]:
         (inference(preprocessing=before(RANGE, SPACING, STANDARDIZE)), "before and after"),
         (inference(preprocessing=before({"_target_": "CropForegroundd", "keys": "image"})), "CropForegroundd"),
         (inference(preprocessing=before({"_target_": "RandFlipd", "keys": "image"})), "RandFlipd"),
-        (inference(preprocessing="$__import__('os').system('true')"), "no chain"),
+        (inference(preprocessing="$__import__('os').system('true')"), "not a chain"),
         (inference(postprocessing=chain(SOFTMAX, INVERT)), "0 times"),
         (inference(postprocessing=chain(SIGMOID, INVERT, ARGMAX)), "transforms#2"),
         (
@@ -330,8 +330,8 @@ def changed(part: str, **changes: Any) -> dict[str, Any]:
             "transforms#1",
         ),
         (inference(checkpointloader={"_target_": "CheckpointLoader", "load_path": "/etc/passwd"}), "passwd"),
-        (painted(PAINT.replace("> 0, 4", "> 1, 4"), "a", "b", "c")["stated"], "is not run"),
-        (painted(PAINT.replace("torch.where", "os.remove", 1), "a", "b", "c")["stated"], "is not run"),
+        (painted(PAINT.replace("> 0, 4", "> 1, 4"), "a", "b", "c")["stated"], "is not executed"),
+        (painted(PAINT.replace("torch.where", "os.remove", 1), "a", "b", "c")["stated"], "is not executed"),
     ],
 )  # fmt: skip
 def test_what_is_not_understood_is_named(stated: dict[str, Any], named: str, tmp_path: Path) -> None:
@@ -347,10 +347,10 @@ def test_what_a_bundle_lacks_is_named(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "bundle", inference())
     for n, (lacking, named) in enumerate(
         {
-            "network_def": "network_def names no component",
-            "inferer": "inferer names no component",
+            "network_def": "network_def does not name a component",
+            "inferer": "inferer does not name a component",
             "preprocessing": "preprocessing",
-            "postprocessing": "no chain",
+            "postprocessing": "not a chain",
         }.items()
     ):
         stated = {key: value for key, value in inference().items() if key != lacking}
@@ -360,7 +360,7 @@ def test_what_a_bundle_lacks_is_named(tmp_path: Path) -> None:
     (bundle / "configs" / "inference.json").unlink()
     with pytest.raises(CheckpointError, match=r"no configs/inference\.json"):
         import_model(bundle, tmp_path / "run")
-    with pytest.raises(CheckpointError, match="no folds"):
+    with pytest.raises(CheckpointError, match="neither folds"):
         import_model(bundle, tmp_path / "run", folds=["0"])
 
 
@@ -391,7 +391,7 @@ def test_code_in_a_bundle_is_not_executed(tmp_path: Path) -> None:
 def test_references_that_multiply_each_other_end(tmp_path: Path) -> None:
     layers = {f"l{n}": [f"@l{n + 1}"] * 10 for n in range(9)} | {"l9": 1}
     bundle = write_bundle(tmp_path / "bundle", inference(**layers, inferer={**WINDOW, "roi_size": "@l0"}))
-    with pytest.raises(CheckpointError, match="multiply"):
+    with pytest.raises(CheckpointError, match="expand to too many values"):
         import_model(bundle, tmp_path / "run")
 
 
@@ -399,7 +399,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "bundle", inference())
     stated = changed("network_def", channels=[4, 8, 16])
     (bundle / "configs" / "inference.json").write_text(json.dumps(stated))
-    with pytest.raises(CheckpointError, match="makes it"):
+    with pytest.raises(CheckpointError, match="channels and labels need"):
         import_model(bundle, tmp_path / "run")
 
 

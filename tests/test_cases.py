@@ -463,11 +463,11 @@ def test_a_case_listed_twice_is_refused(first: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is no manifest"),
+        (b"", "is not a manifest"),
         (b"a;b;c\n1;2;3\n", "its columns are a, b, c"),
-        (b"image,reference\na,b\n", "is no manifest"),
-        (b"case_id,reference\na,b\n", "is no manifest"),
-        (b"case_id,image,image,reference\na,b,c,d\n", "is no manifest"),
+        (b"image,reference\na,b\n", "is not a manifest"),
+        (b"case_id,reference\na,b\n", "is not a manifest"),
+        (b"case_id,image,image,reference\na,b,c,d\n", "is not a manifest"),
         (b'case_id,image\na,"b\n', "cannot be read as CSV"),
         (b"case_id,image,reference\n", "holds no labelled case"),
     ],
@@ -571,7 +571,7 @@ def test_a_channel_that_is_there_twice_is_not_chosen(tmp_path: Path) -> None:
     dataset = find_inputs(tmp_path, ("t1", "t2"))
     assert dataset.cases == ()
     assert Counter(item.reason for item in dataset.set_aside) == {
-        "its folder has channel t1 more than once; which one is meant is not clear": 3
+        "its folder has channel t1 more than once, which is ambiguous": 3
     }
 
 
@@ -581,8 +581,8 @@ def test_a_missing_channel_is_named(tmp_path: Path) -> None:
     dataset = find_inputs(tmp_path, ("t1", "t2", "flair"))
     assert dataset.cases == ()
     said = reasons(dataset, tmp_path)
-    assert said["anna/t1.nii.gz"] == "the model needs channel t2, flair as well, which is not there"
-    assert said["anna/scout.nii.gz"] == "its name is none of the channels t1, t2, flair"
+    assert said["anna/t1.nii.gz"] == "the model needs channel t2, flair as well, which is missing"
+    assert said["anna/scout.nii.gz"] == "its name is not one of the channels t1, t2, flair"
 
 
 def test_numbered_files_are_the_channels_in_order(tmp_path: Path) -> None:
@@ -602,7 +602,7 @@ def test_numbers_beyond_the_channels_of_the_model_are_refused(tmp_path: Path) ->
     dataset = find_inputs(tmp_path, ("t1", "t2"))
     assert dataset.cases == ()
     (reason,) = {item.reason for item in dataset.set_aside}
-    assert reason.startswith("files are numbered as 3 channels, the model has 2; ")
+    assert reason.startswith("files are numbered like 3 channels, the model has 2; ")
     assert "manifest" in reason
 
 
@@ -938,7 +938,7 @@ def test_many_values_are_not_all_listed(tmp_path: Path) -> None:
 def test_an_image_as_reference_is_refused(tmp_path: Path) -> None:
     path = save_image(tmp_path / "a.nii.gz")
     case = make_case(tmp_path, image=path, mask=path)
-    with pytest.raises(DataError, match="is no label map"):
+    with pytest.raises(DataError, match="is not a label map"):
         read_reference(case, read_images(case, ("image",)), [])
 
 
@@ -999,9 +999,9 @@ def test_splits_are_read_as_they_were_written(tmp_path: Path) -> None:
 def test_a_file_that_holds_no_splits_is_refused_by_name(text: str, tmp_path: Path) -> None:
     path = tmp_path / "splits.json"
     path.write_text(text)
-    with pytest.raises(DataError, match=f"{path} is no list of splits"):
+    with pytest.raises(DataError, match=f"{path} is not a list of splits"):
         read_splits(path)
-    with pytest.raises(DataError, match="is no list of splits"):
+    with pytest.raises(DataError, match="is not a list of splits"):
         read_splits(tmp_path / "gone.json")
 
 

@@ -227,7 +227,7 @@ BAD = {
     "no model": (["predict", "{data}", "--model", "{tmp}/nothing", "--output", "{tmp}/o"], "there is no model at"),
     "text as model": (
         ["predict", "{data}", "--model", "{tmp}/broken.yaml", "--output", "{tmp}/o"],
-        "damaged or no model",
+        "damaged or not a model",
     ),
     "nothing to predict": (["predict", "{tmp}/no", "--model", "{run}", "--output", "{tmp}/o"], "does not exist"),
     "no image to predict": (

@@ -60,7 +60,7 @@ def test_a_model_of_a_version_with_other_keys_is_refused_with_the_way_out(tmp_pa
     save(tmp_path / "model.pt", {**content, "config": content["config"].replace("overlap:", "overlapping:")})
     with pytest.raises(volseg.CheckpointError, match=r"model\.pt was written by another version of volseg") as caught:
         volseg.load(tmp_path / "model.pt")
-    assert "train anew" in caught.value.hint
+    assert "train again" in caught.value.hint
 
 
 #: Keys that version 0.1.0 did not have.

@@ -132,8 +132,8 @@ def test_an_unknown_key_suggests_the_nearest(assignment: str, key: str | None, h
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
-        ("data.labels={liver: 1, Liver: 2}", "the values 1 and 2 have one name, 'Liver'"),
-        ("data.labels={left_kidney: 1, left kidney: 2}", "the values 1 and 2 have one name, 'left kidney'"),
+        ("data.labels={liver: 1, Liver: 2}", "the values 1 and 2 have the same name, 'Liver'"),
+        ("data.labels={left_kidney: 1, left kidney: 2}", "the values 1 and 2 have the same name, 'left kidney'"),
         ("data.labels={liver: 1, spleen: 1}", "two labels have the same value"),
         ("data.labels={'': 1}", "a label has no name"),
         ("data.labels={_: 1}", "a label has no name"),

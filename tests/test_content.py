@@ -87,7 +87,7 @@ def test_one_image_among_masks_is_segmented_with_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", ["dseg", "label-GM_probseg", "desc-brain_mask", "labelmap", "space-MNI_dseg"])
 def test_derivatives_of_bids_are_no_images(suffix: str, tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "sub-01", [IMAGES["MR"]], f"sub-0{{}}_{suffix}.nii.gz")
-    with pytest.raises(DataError, match="holds masks, no images: 1 files are called so"):
+    with pytest.raises(DataError, match="holds masks, not images: 1 files are named like masks"):
         refuse_label_maps(find_inputs(folder, ("image",)), folder)
     folder_of(tmp_path / "sub-02", [IMAGES["MR"]], "sub-0{}_T1w.nii.gz")
     dataset = find_inputs(tmp_path, ("image",))

@@ -84,9 +84,9 @@ def test_a_gpu_of_apple_needs_an_apple() -> None:
 
 @pytest.mark.parametrize("asked", ["", "gpu", "0", "cuda:", "cuda:x", "cuda:-1", "CUDA", "meta", "cpu:1"])
 def test_what_is_no_device_is_refused_by_name(asked: str) -> None:
-    with pytest.raises(ConfigError, match=f"^{re.escape(asked)}: volseg runs on no such device$") as refusal:
+    with pytest.raises(ConfigError, match=f"^{re.escape(asked)}: volseg does not support this device$") as refusal:
         choose_device(asked)
-    assert refusal.value.hint == "take cpu, cuda, cuda:N, mps or auto"
+    assert refusal.value.hint == "use cpu, cuda, cuda:N, mps or auto"
 
 
 def test_a_gpu_of_apple_multiplies_float32() -> None:

@@ -493,9 +493,9 @@ def test_missing_geometry_fails_the_whole_series_by_name(keyword: str, empty: bo
         ({"PixelSpacing": [1, -1]}, "PixelSpacing .* must be positive"),
         ({"PixelSpacing": [1]}, "PixelSpacing .* must be 2 finite numbers, it is 1"),
         ({"ImagePositionPatient": [1, 2]}, "must be 3 finite numbers"),
-        ({"ImageOrientationPatient": [1, 0, 0, 0, 0.9, 0]}, "no pair of orthogonal unit vectors"),
-        ({"ImageOrientationPatient": [1, 0, 0, 0.6, 0.8, 0]}, "no pair of orthogonal unit vectors"),
-        ({"ImageOrientationPatient": [0, 0, 0, 0, 0, 0]}, "no pair of orthogonal unit vectors"),
+        ({"ImageOrientationPatient": [1, 0, 0, 0, 0.9, 0]}, "not a pair of orthogonal unit vectors"),
+        ({"ImageOrientationPatient": [1, 0, 0, 0.6, 0.8, 0]}, "not a pair of orthogonal unit vectors"),
+        ({"ImageOrientationPatient": [0, 0, 0, 0, 0, 0]}, "not a pair of orthogonal unit vectors"),
     ],
 )
 def test_impossible_geometry_is_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -706,7 +706,7 @@ REAL = {
     "dicom/enhanced_pydicom/emri_small_RLE.dcm": "refused: several frames without functional groups",
     "dicom/enhanced_pydicom/emri_small_big_endian.dcm": "refused: several frames without functional groups",
     "dicom/enhanced_pydicom/emri_small_jpeg_2k_lossless.dcm": "refused: several frames without functional groups",
-    "dicom/enhanced_pydicom/emri_small_jpeg_2k_lossless_too_short.dcm": "refused: holds no pixel data, or its end",
+    "dicom/enhanced_pydicom/emri_small_jpeg_2k_lossless_too_short.dcm": "refused: holds no pixel data, or is truncated",
     "dicom/enhanced_pydicom/emri_small_jpeg_ls_lossless.dcm": "refused: several frames without functional groups",
     "dicom/single_files/693_J2KI.dcm": READ,
     "dicom/single_files/693_UNCI.dcm": READ,

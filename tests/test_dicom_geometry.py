@@ -148,7 +148,7 @@ def test_two_images_do_not_share_a_slice_by_rounding() -> None:
 
 def test_several_scans_in_one_series_are_not_bridged(tmp_path: Path) -> None:
     write_ramp(tmp_path, [0, 0.1, 0.2, 900])
-    with pytest.raises(GeometryError, match="too uneven to be bridged"):
+    with pytest.raises(GeometryError, match="too uneven to interpolate"):
         read_series(gapped(tmp_path))
 
 
@@ -183,7 +183,7 @@ def test_bridging_is_said_aloud(tmp_path: Path, caplog: pytest.LogCaptureFixture
     write_ramp(tmp_path, [0, 2, 6, 8])
     with caplog.at_level(logging.WARNING, logger="volseg"):
         read_series(gapped(tmp_path))
-    assert "1 of 5 slices are interpolated over gaps" in caplog.text
+    assert "1 of 5 slices are interpolated across gaps" in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["seg", "rtstruct"])
@@ -289,8 +289,8 @@ def test_a_mosaic_of_another_size_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("0.dcm", "states 48 slices, into which its (256, 256) pixels do not go"),
-        ("1.dcm", "states 48 slices, into which its (256, 256) pixels do not go"),
+        ("0.dcm", "states 48 slices, which do not tile its (256, 256) pixels"),
+        ("1.dcm", "states 48 slices, which do not tile its (256, 256) pixels"),
         ("csa_slice_norm.dcm", "holds no pixel data"),
     ],
 )

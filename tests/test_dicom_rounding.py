@@ -180,5 +180,5 @@ def test_another_orientation_is_another_volume(tmp_path: Path) -> None:
 def test_what_is_not_orthonormal_by_rounding_is_refused(cosines: tuple[float, ...], tmp_path: Path) -> None:
     for path in write_series(make_volume(), tmp_path):
         edit(path, ImageOrientationPatient=list(cosines))
-    with pytest.raises(GeometryError, match="no pair of orthogonal unit vectors"):
+    with pytest.raises(GeometryError, match="not a pair of orthogonal unit vectors"):
         read_volume(single_source(tmp_path))

@@ -219,7 +219,7 @@ def test_a_real_dicomdir(real_data: Path) -> None:
     records = pydicom.dcmread(root / "DICOMDIR").DirectoryRecordSequence
     listed = [root.joinpath(*record.ReferencedFileID) for record in records if "ReferencedFileID" in record]
     gone = sum(not path.exists() for path in listed)
-    assert (f"{gone} of the {len(listed)} files it lists are gone" in index.reason) == (gone > 0)
+    assert (f"{gone} of the {len(listed)} files it lists are missing" in index.reason) == (gone > 0)
 
 
 def test_litter_does_not_matter(volume: Volume, tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ def test_slices_that_all_state_one_position_are_no_volumes_of_one_slice(times: s
         edit(path, ImagePositionPatient=[1, 2, 3], InstanceNumber=n, **TIMES[times](n))
     (source,) = scan(tmp_path)
     for read in (read_series, read_instances):
-        with pytest.raises(DataError, match=r"all 5 images of .* state one position") as caught:
+        with pytest.raises(DataError, match=r"all 5 images of .* state the same position") as caught:
             read(source)
         assert "position of each slice" in caught.value.hint
 

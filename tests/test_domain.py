@@ -190,7 +190,7 @@ def test_a_data_set_of_several_modalities_is_refused_with_the_odd_ones(
     write_case(tmp_path, "stranger", odd(7), modality)
     with pytest.raises(DataError, match=r"not all of one modality: 7 are .*: stranger$") as caught:
         volseg.plan(tmp_path)
-    assert "take the odd ones out" in caught.value.hint
+    assert "remove the exceptions" in caught.value.hint
     assert "data.modality=" in caught.value.hint
 
 
@@ -232,10 +232,8 @@ def test_parts_of_an_organ_do_not_make_a_data_set_mixed(tmp_path: Path) -> None:
 def test_a_written_plan_explains_the_new_keys(models: Path) -> None:
     text = re.sub(r"\n *# ", " ", plan_folder(models / "data" / "ct", PartialConfig.of({}))[1].to_yaml())
     assert "Planned: image: no file states it, but there is air as in CT\n  modality: [CT]" in text
-    assert (
-        "Planned: what the cases span; predict refuses images clearly outside (--allow-mismatch lifts it)\ndomain:"
-        in text
-    )
+    spanned = "the range of the cases; predict refuses images clearly outside (--allow-mismatch overrides this)"
+    assert f"Planned: {spanned}\ndomain:" in text
 
 
 # What lies outside
@@ -244,16 +242,16 @@ def test_a_written_plan_explains_the_new_keys(models: Path) -> None:
 @pytest.mark.parametrize(
     ("model", "values", "modality", "reason"),
     [
-        ("ct", mr(5), "", "no Hounsfield units"),
-        ("ct", mr(5) * 1000, "", "no Hounsfield units"),
-        ("ct", mr(5) / mr(5).max(), "", "no Hounsfield units"),
-        ("ct", mr(5) / 5, "", "no Hounsfield units"),  # as 8 bits hold it
+        ("ct", mr(5), "", "not Hounsfield units"),
+        ("ct", mr(5) * 1000, "", "not Hounsfield units"),
+        ("ct", mr(5) / mr(5).max(), "", "not Hounsfield units"),
+        ("ct", mr(5) / 5, "", "not Hounsfield units"),  # as 8 bits hold it
         ("ct", mr(5), "MR", "it is MR, the training cases were CT"),
         ("ct", ct(5), "PT", "it is PT, the training cases were CT"),
         ("ct", ct(5) + 1024, "", "lacks its rescale intercept"),
         ("ct_dicom", ct(5) + 1024, "CT", "lacks its rescale intercept"),
-        ("ct", np.clip((ct(5) + 160) / 400, 0, 1) * 255, "", "no Hounsfield units"),  # a window of 8 bits
-        ("ct", ct(5) + 3000, "CT", "no Hounsfield units"),
+        ("ct", np.clip((ct(5) + 160) / 400, 0, 1) * 255, "", "not Hounsfield units"),  # a window of 8 bits
+        ("ct", ct(5) + 3000, "CT", "not Hounsfield units"),
         ("mr", ct(5), "", "those of CT"),
         ("mr", ct(5), "CT", "those of CT"),
         ("mr", ct(5)[2:22, 3:19, 2:16].clip(-150), "CT", "those of CT"),  # without air, but stated
@@ -376,8 +374,8 @@ def test_a_mismatch_fails_alone_or_is_allowed_with_a_warning(
     assert (code, "1 segmented, 0 skipped, 2 failed" in out) == (3, True)
     table = rows()
     assert table.loc["right", "reason"] == ""
-    assert "the model was not made for such an image: it is MR" in table.loc["by_tag", "reason"]
-    assert "no Hounsfield units" in table.loc["by_values", "reason"]
+    assert "the model was not made for this kind of image: it is MR" in table.loc["by_tag", "reason"]
+    assert "not Hounsfield units" in table.loc["by_values", "reason"]
     assert all("--allow-mismatch" in table.loc[name, "reason"] for name in ("by_tag", "by_values"))
     assert not (tmp_path / "out" / "by_tag.nii.gz").exists()
 
@@ -401,7 +399,7 @@ def test_python_refuses_and_allows_alike(models: Path, tmp_path: Path, caplog: p
     for name in ("mr", "mr_dicom"):
         model = volseg.load(models / name)
         for image in (tmp_path / "ct", {"image": tmp_path / "ct"}, volume(ct(5))):
-            with pytest.raises(DataError, match="was not made for such an image") as caught:
+            with pytest.raises(DataError, match="was not made for this kind of image") as caught:
                 model.predict(image)
             assert "allow_mismatch=True" in caught.value.hint
             caplog.clear()

@@ -438,7 +438,7 @@ def test_evaluations_that_cannot_be_compared_are_refused(two_evaluations, write,
     evaluate([CasePair(name, reference, reference) for name in ("a", "b")], pooled, tmp_path / "pooled")
     with pytest.raises(DataError, match="do not measure hd95_mm alike"):
         compare(two_evaluations[0], tmp_path / "pooled", tmp_path / "out")
-    with pytest.raises(DataError, match="is no table of results"):
+    with pytest.raises(DataError, match="is not a table of results"):
         compare(tmp_path / "nowhere", two_evaluations[0], tmp_path / "out")
     smaller = write("smaller.nii.gz", np.where(np.arange(SHAPE[1])[:, None] < 3, both(), 0).astype(np.uint8))
     evaluate([CasePair(name, reference, smaller) for name in ("a", "b")], SETTINGS, tmp_path / "smaller")
@@ -596,7 +596,7 @@ def test_a_cropped_reference_is_scored_on_the_grid_of_the_prediction(write, tmp_
     assert result.metrics["dice"].tolist()[:2] == [1, 1]
     assert result.metrics["fp"].tolist() == [0, 0, SHAPE[2], 0]
     assert "case a: the reference (4x3x4 voxels" in caplog.text
-    assert "taken as background" in caplog.text
+    assert "treated as background" in caplog.text
     assert read_pair(pairs[0], settings)[0].geometry.shape == SHAPE
     lost = CasePair("c", write("c.nii.gz", inside[:3]), reference)
     assert "voxels outside the image" in evaluate([lost], settings, tmp_path / "out").failures[0].reason

@@ -96,7 +96,7 @@ def test_names_with_nothing_in_common_are_refused_with_both_readings(folders) ->
 def test_two_values_of_one_name_are_refused(folders) -> None:
     masks, references = folders(None, ORGANS)
     (masks / "labels.json").write_text(json.dumps({"1": "pancreas", "2": "Pancreas"}))
-    with pytest.raises(DataError, match="the values 1 and 2 have one name"):
+    with pytest.raises(DataError, match="the values 1 and 2 have the same name"):
         volseg.evaluate(masks, references)
 
 

@@ -237,7 +237,7 @@ def test_requests_that_cannot_be_met(mask_file: Path, series: Path, tmp_path: Pa
     (mask_file.parent / "labels.json").write_text("[{}]")
     code, _, err = volseg("export", mask_file, "--reference", series, "--output", tmp_path / "x.nii.gz")
     assert code == 2
-    assert "labels.json is no list of labels" in err
+    assert "labels.json is not a list of labels" in err
 
 
 def test_labels_and_what_they_mean_come_back(tmp_path: Path) -> None:
@@ -367,7 +367,7 @@ def test_the_input_folder_is_no_output(trained_run: Path, tmp_path: Path, volseg
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     code, _, err = volseg("predict", tmp_path, "--model", trained_run, "--output", tmp_path)
     assert code == 2
-    assert "is the input, too" in err
+    assert "is also the input" in err
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
@@ -449,7 +449,7 @@ def test_burned_in_text_is_warned_of_before_it_is_painted(
 )
 def test_labels_that_are_none_are_refused(entry: dict[str, object], tmp_path: Path) -> None:
     (tmp_path / "labels.json").write_text(json.dumps([entry]))
-    with pytest.raises(DataError, match="is no list of labels"):
+    with pytest.raises(DataError, match="is not a list of labels"):
         read_labels(tmp_path / "labels.json")
 
 

@@ -103,7 +103,7 @@ def test_regions_of_two_depths_have_no_size_together(tmp_path: Path) -> None:
 def test_a_size_that_is_to_be_stated_and_is_not_is_refused(tmp_path: Path) -> None:
     written(tmp_path / "a.dcm", DEEP)
     (source,) = discover(tmp_path, rules=ReadingRules(pixel_mm="stated")).sources
-    with pytest.raises(GeometryError, match="states no distance of pixels"):
+    with pytest.raises(GeometryError, match="states no pixel spacing"):
         read_volume(source)
 
 

@@ -265,9 +265,9 @@ def test_the_second_network_of_a_cascade_sees_the_mask_of_the_first(tmp_path: Pa
     plans["configurations"]["ours"]["previous_stage"] = "low"
     name = "nnUNetTrainer__nnUNetPlans"
     second = write_model(tmp_path / "models" / f"{name}__ours", plans, channels=3)
-    with pytest.raises(CheckpointError, match=f"the first, low, is not at .*{name}__low"):
+    with pytest.raises(CheckpointError, match=f"the first stage, low, is not at .*{name}__low"):
         import_model(second, tmp_path / "run")
-    with pytest.raises(CheckpointError, match="is of a cascade, too"):
+    with pytest.raises(CheckpointError, match="is itself the second stage"):
         import_model(second, tmp_path / "run", previous=second)
     first = write_model(tmp_path / "models" / f"{name}__low", plans, init_args={"configuration": "low"})
     runs = [import_model(second, tmp_path / "beside"), import_model(second, tmp_path / "named", previous=first)]
@@ -307,7 +307,7 @@ def test_dicom_has_no_stored_axes(tmp_path: Path) -> None:
     write_volume(image, tmp_path / "image.nii.gz")
     write_series(image, tmp_path / "series")
     import_model(folder, tmp_path / "run")
-    with pytest.raises(DataError, match="is DICOM, and the model sees axes"):
+    with pytest.raises(DataError, match="is DICOM, but the model uses the axis order"):
         volseg.load(tmp_path / "run").predict(tmp_path / "series", allow_mismatch=True)
     model = volseg.load(import_model(folder, tmp_path / "named", axes="LPS"))
     one, other = (model.predict(tmp_path / name, allow_mismatch=True).mask for name in ("image.nii.gz", "series"))

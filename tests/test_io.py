@@ -219,7 +219,7 @@ def test_4d_is_read_by_frame_only(shape: tuple[int, ...], tmp_path: Path) -> Non
     assert "is 4D: it holds 2 volumes" in str(refused(lambda: read_volume(FileSource(path)), path))
     for frame in (0, 1):
         assert np.array_equal(read_volume(FileSource(path, frame)).array[0], array[..., frame].reshape(SHAPE))
-    assert "there is no number 2" in str(refused(lambda: read_volume(FileSource(path, 2)), path))
+    assert "but no number 2" in str(refused(lambda: read_volume(FileSource(path, 2)), path))
 
 
 def test_colours_and_complex_numbers_are_refused(tmp_path: Path) -> None:
@@ -305,13 +305,13 @@ def test_what_lies_between_labels_is_no_label_however_it_is_scaled(tmp_path: Pat
     values[0, 0] = 0.25, 0.5, 0.75
     for slope in (0.0039, 0.05, 0.25):
         source = scaled(tmp_path / "a.nii.gz", values, slope)
-        assert "no label map" in str(refused(lambda source=source: read_mask(source), source.path))  # type: ignore[misc]
+        assert "not a label map" in str(refused(lambda source=source: read_mask(source), source.path))  # type: ignore[misc]
     image = scaled(tmp_path / "b.nii.gz", np.arange(60).reshape(SHAPE) * 2.5, 2.5)  # steps too wide for labels
-    assert "no label map" in str(refused(lambda: read_mask(image), image.path))
+    assert "not a label map" in str(refused(lambda: read_mask(image), image.path))
     path = tmp_path / "c.nii.gz"
     array = np.zeros(SHAPE, np.float32)
     array[0, 0, 0] = 0.998  # in a type that could have held a 1
-    assert "no label map" in str(refused(lambda: read_mask(save_nifti(path, array)), path))
+    assert "not a label map" in str(refused(lambda: read_mask(save_nifti(path, array)), path))
 
 
 def test_labels_just_below_whole_numbers_are_rounded_not_cut(tmp_path: Path) -> None:
@@ -325,7 +325,7 @@ def test_what_is_no_whole_number_is_no_label(value: float, tmp_path: Path) -> No
     path = tmp_path / "labels.nii"
     array = np.zeros(SHAPE, np.float64)
     array[0, 0, 1] = value
-    assert "no label map" in str(refused(lambda: read_mask(save_nifti(path, array)), path))
+    assert "not a label map" in str(refused(lambda: read_mask(save_nifti(path, array)), path))
 
 
 @pytest.mark.parametrize("value", [-1, 65536, 2**40, -(2**40)])
@@ -432,9 +432,9 @@ def test_what_is_written_is_read(
 
 def test_nothing_else_can_be_written(tmp_path: Path) -> None:
     for name in ("mask.jpg", "mask.bmp", "mask", "mask.nhdr", "mask.hdr", "mask.dcm", "mask.gz"):
-        with pytest.raises(ConfigError, match="no format is known by that name"):
+        with pytest.raises(ConfigError, match="its suffix is not that of a known format"):
             write_mask(make_mask(), tmp_path / name)
-        with pytest.raises(ConfigError, match="no format is known by that name"):
+        with pytest.raises(ConfigError, match="its suffix is not that of a known format"):
             write_volume(make_volume(), tmp_path / name)
     assert not list(tmp_path.iterdir())
 
@@ -758,8 +758,8 @@ def test_a_failed_write_leaves_what_was_there(error: BaseException, tmp_path: Pa
     [
         (errno.ENOSPC, "free some space"),
         (errno.EDQUOT, "free some space"),
-        (errno.EACCES, "you may write to"),
-        (errno.EROFS, "you may write to"),
+        (errno.EACCES, "you can write to"),
+        (errno.EROFS, "you can write to"),
         (errno.ENOTDIR, "a file stands where a folder is needed"),
         (errno.EIO, "another --output"),
     ],
@@ -912,7 +912,7 @@ def test_a_header_finds_its_voxels_in_any_letter_case(header: str, voxels: str, 
     assert frame_count(source.path) == 1
     assert np.array_equal(read_volume(source).array[0].ravel(), np.arange(60))
     (tmp_path / voxels).unlink()
-    assert "does not exist; put it beside it" in refused(lambda: read_volume(source), source.path).explanation
+    assert "does not exist; put it beside the image" in refused(lambda: read_volume(source), source.path).explanation
 
 
 def test_everything_in_a_tree_is_found_or_counted(tmp_path: Path) -> None:
@@ -978,7 +978,7 @@ def test_a_closed_folder_is_set_aside(tmp_path: Path, monkeypatch: pytest.Monkey
     found = discover(tmp_path)
     assert len(found.sources) == 1
     assert [(item.path, item.reason) for item in found.set_aside] == [
-        (closed, "cannot look into the folder: Permission denied; give yourself the right to read it")
+        (closed, "cannot look into the folder: Permission denied; give yourself read permission")
     ]
 
 

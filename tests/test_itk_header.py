@@ -136,11 +136,11 @@ def test_a_metaimage_that_names_no_voxels_is_refused(header: str, tmp_path: Path
 @pytest.mark.parametrize(
     ("files", "reason"),
     [
-        ("LIST\ns001.raw\ns002.raw", "names 2 files for its voxels, where its sizes need 3"),
+        ("LIST\ns001.raw\ns002.raw", "names 2 files for its voxels, but its sizes need 3"),
         ("LIST 1\ns001.raw\ns002.raw\ns003.raw", "need 15"),
         ("LIST 3\ns001.raw", "names 1 files"),
-        ("LIST 0\ns001.raw", "no list and no pattern"),
-        ("LISTs\ns001.raw", "no list and no pattern"),
+        ("LIST 0\ns001.raw", "neither a list nor a pattern"),
+        ("LISTs\ns001.raw", "neither a list nor a pattern"),
         ("s%03d.raw 1 2 1", "names 2 files"),
         ("s%03d.raw 1 9 1", "names 9 files"),
         ("s%03d.raw 1 999999999 1", "need 3"),
@@ -151,7 +151,7 @@ def test_a_metaimage_that_names_no_voxels_is_refused(header: str, tmp_path: Path
         ("s%03d.raw 1 3 1 2", "no pattern"),
         ("s%s%n.raw 1 3 1", "no pattern"),
         ("s%03d%03d.raw 1 3 1", "no pattern"),
-        ("s001.raw\0", "has a NUL in it"),
+        ("s001.raw\0", "contains NUL"),
     ],
 )
 def test_files_that_itk_would_miscount_are_refused(files: str, reason: str, tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ def test_the_smaller_of_two_organs_that_overlap_is_seen(tmp_path: Path, caplog: 
     with caplog.at_level(logging.WARNING):
         array = read_reference(case, read_images(case, ("image",)), [Label(1, "lesion"), Label(2, "zygote")]).array
     assert np.bincount(array.ravel()).tolist() == [12, 1, 47]
-    assert "1 voxels are marked more than once; the smaller structure is taken" in caplog.text
+    assert "1 voxels are marked more than once; the smaller structure is used" in caplog.text
 
 
 def test_masks_that_are_none_or_lie_elsewhere_are_refused_by_name(tmp_path: Path) -> None:
@@ -181,15 +181,15 @@ def test_masks_that_are_none_or_lie_elsewhere_are_refused_by_name(tmp_path: Path
     picture, labels = read_images(case, ("image",)), [Label(1, "liver"), Label(2, "spleen")]
     spleen = tmp_path / "a" / "segmentations" / "spleen.nii.gz"
     mask(spleen, 1, 2, 4)
-    with pytest.raises(DataError, match=r"spleen\.nii\.gz is no mask of one structure: it holds the values 1, 2, 4"):
+    with pytest.raises(DataError, match=r"spleen\.nii\.gz is not a mask of one structure: it holds the values 1, 2, 4"):
         read_reference(case, picture, labels)
     assert read_reference(case, picture, labels[:1]).array.max() == 1  # what is not wanted is not read
     box(spleen, (0, 0, 0), (1, 1, 1), geometry=Geometry(SHAPE, np.diag([1.0, 1.5, 2.5, 1.0])))
-    with pytest.raises(GeometryError, match=r"spleen\.nii\.gz lies on another grid than the masks beside it"):
+    with pytest.raises(GeometryError, match=r"spleen\.nii\.gz lies on a different grid than the masks beside it"):
         read_reference(case, picture, labels)
     box(spleen, (0, 0, 0), (1, 1, 1), geometry=GRID.reordered(AxisOrder((2, 0, 1), (True, False, False))))
     assert set(np.unique(read_reference(case, picture, labels).array)) == {0, 1, 2}
-    with pytest.raises(DataError, match="is called by a label: there are liver, spleen") as caught:
+    with pytest.raises(DataError, match="is named after a label: there are liver, spleen") as caught:
         read_reference(case, picture, [Label(1, "heart")])
     assert "data.segments" in caught.value.hint
 
@@ -205,7 +205,7 @@ def test_a_case_without_image_or_with_a_label_map_beside_its_masks_is_set_aside(
     said = reasons(dataset, tmp_path)
     assert said["b/segmentations/liver.nii.gz"] == "a label without an image in case b"
     assert said["c/seg.nii.gz"] == f"case c has 2 references: {KEEP_ONE}"
-    assert said["e/ct.nii.gz"] == "it lies in no folder with a mask per structure"
+    assert said["e/ct.nii.gz"] == "it is not in a folder with a mask per structure"
     assert all_accounted(dataset, tmp_path)
 
 
@@ -290,7 +290,7 @@ def test_of_images_side_by_side_only_what_is_clear_is_used(tmp_path: Path) -> No
     dataset = find_dataset(tmp_path)
     assert ids(dataset) == ["p1", "p3"]
     said = reasons(dataset, tmp_path)
-    assert "2 references are called p2" in said["p2_mask.nii.gz"] == said["p2.nii.gz"] == said["p2_seg.nii.gz"]
+    assert "2 references are named p2" in said["p2_mask.nii.gz"] == said["p2.nii.gz"] == said["p2_seg.nii.gz"]
     assert said["p3_b.nii.gz"] == "an image without a label: no p3_b_seg.nii.gz beside it"
     assert said["p4_seg.nii.gz"] == "a label without an image: no p4 beside it"
     assert all_accounted(dataset, tmp_path)
@@ -554,7 +554,7 @@ def test_cases_in_a_list_of_another_name_do_not_vanish(tmp_path: Path) -> None:
         assert ids(dataset) == ["a_a_ct", "b_b_ct"]
         said = reasons(dataset, tmp_path)
         assert set(said) == {"scans/c/c_ct.nii.gz", "new.nii.gz"}
-        assert "listed under 'holdout' in list.json; call that list training, " in said["scans/c/c_ct.nii.gz"]
+        assert "listed under 'holdout' in list.json; name that list training, " in said["scans/c/c_ct.nii.gz"]
 
 
 def test_files_that_nnunet_lists_by_case_are_its_cases(tmp_path: Path) -> None:
@@ -652,7 +652,7 @@ def test_a_dataset_json_that_is_none_is_refused_with_the_form_it_has(content: by
     (tmp_path / "imagesTr").mkdir()
     (tmp_path / "labelsTr").mkdir()
     (tmp_path / "dataset.json").write_bytes(content)
-    with pytest.raises(DataError, match=r"dataset\.json is no JSON object: ") as caught:
+    with pytest.raises(DataError, match=r"dataset\.json is not a JSON object: ") as caught:
         find_dataset(tmp_path)
     assert '"labels": {"background": 0, "liver": 1}' in caught.value.hint
     assert "codec" not in str(caught.value)
@@ -715,7 +715,7 @@ def test_bids(tmp_path: Path) -> None:
     assert (
         "in the space MNI152NLin6Asym" in said[str(bids_path("01", "space-MNI152NLin6Asym_dseg", "derivatives/manual"))]
     )
-    assert said[str(bids_path("01", "label-GM_probseg", "derivatives/manual"))] == "probabilities, no label map"
+    assert said[str(bids_path("01", "label-GM_probseg", "derivatives/manual"))] == "probabilities, not a label map"
     assert all_accounted(dataset, tmp_path)
 
     segmented = find_inputs(tmp_path, ("T1w", "FLAIR"))
@@ -746,7 +746,7 @@ def test_kinds_of_label_maps_that_compete_are_listed(tmp_path: Path) -> None:
     for subject in ("01", "02"):
         mask(tmp_path / bids_path(subject, "desc-aseg_dseg", "derivatives/freesurfer"), 1)
         mask(tmp_path / bids_path(subject, "dseg", "derivatives/manual"), 1)
-    with pytest.raises(DataError, match="nothing says which is meant") as caught:
+    with pytest.raises(DataError, match="it is not stated which to use") as caught:
         find_dataset(tmp_path)
     assert "derivatives/freesurfer/*_desc-aseg_dseg (2); derivatives/manual/*_dseg (2)" in str(caught.value)
     assert "case_id,image,reference" in caught.value.hint
@@ -775,7 +775,7 @@ def test_what_of_bids_is_unclear_is_set_aside(tmp_path: Path) -> None:
     assert ids(dataset) == ["sub-01_anat_sub-01_T1w", "sub-06_anat_sub-06_T1w"]
     said = reasons(dataset, tmp_path)
     assert "several images share its entities" in said["derivatives/sub-02/anat/sub-02_dseg.nii.gz"]
-    assert "most cases have a T1w" in said["derivatives/sub-03/anat/sub-03_dseg.nii.gz"]
+    assert "T1w is missing, which most cases have" in said["derivatives/sub-03/anat/sub-03_dseg.nii.gz"]
     assert "a label without an image" in said["derivatives/sub-05/anat/sub-05_dseg.nii.gz"]
     assert "an image without a label" in said["sub-04/anat/sub-04_T1w.nii.gz"]
     assert all_accounted(dataset, tmp_path)
@@ -860,7 +860,7 @@ def test_a_manifest_in_latin_1_finds_its_files(tmp_path: Path) -> None:
         ("case_id,image,label,mask\n", "the columns label, mask may all be the reference"),
         ("patient,subject,image\n", "the columns subject, patient may all be the case_id|the columns patient, subject"),
         ("case_id,image,reference,age\np1,scans/p1/t1.nii.gz,marks/p1.nii.gz,61\n", "no cell of 'age' names a file"),
-        ("p1,scans/p1/t1.nii.gz,marks/p1.nii.gz\n", "is no manifest: its columns are p1, scans"),
+        ("p1,scans/p1/t1.nii.gz,marks/p1.nii.gz\n", "is not a manifest: its columns are p1, scans"),
     ],
 )
 def test_a_manifest_that_may_mean_two_things_is_refused(text: str, message: str, tmp_path: Path) -> None:
@@ -913,7 +913,7 @@ def test_what_no_label_has_may_be_background(tmp_path: Path) -> None:
 
 def test_what_nobody_looked_at_is_never_background() -> None:
     dataset = Dataset("any", (), ("image",), {"x": 1, "y": 2, "ignore": 3})
-    with pytest.raises(ConfigError, match="of the value 3 were looked at by nobody") as caught:
+    with pytest.raises(ConfigError, match="of the value 3 are not annotated") as caught:
         check_others(dataset, {"x": 1}, "background")
     assert caught.value.hint == "add ignore: 3 to data.labels"
     check_others(dataset, {"x": 1, "unknown": 3}, "background")
@@ -1248,7 +1248,7 @@ def test_a_label_map_that_is_called_a_mask_of_one_structure_is_to_be_renamed(tmp
     bids(tmp_path, "01")
     path = mask(tmp_path / bids_path("01", "label-liver_mask", "derivatives/x"), 1, 2)
     (case,) = find_dataset(tmp_path).cases
-    with pytest.raises(DataError, match="no mask of one structure") as caught:
+    with pytest.raises(DataError, match="not a mask of one structure") as caught:
         read_reference(case, read_images(case, ("T1w",)), [])
     assert "..._dseg in BIDS" in caught.value.hint
     path.rename(path.with_name("sub-01_dseg.nii.gz"))
@@ -1334,7 +1334,7 @@ def test_two_cases_of_one_image_do_not_test_each_other(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("\n".join(rows))
     dataset = find_dataset(tmp_path / "list.csv")
     assert [case.case_id for case in dataset.cases] == ["p1", "p2"]
-    assert "another case has" in dataset.set_aside[0].reason
+    assert "shares an image with another case" in dataset.set_aside[0].reason
 
 
 def test_an_image_among_the_references_is_no_label_map(dataset: Path, tmp_path: Path) -> None:

@@ -490,7 +490,7 @@ def test_probabilities_of_a_label_that_is_nowhere():
     assert math.isnan(numbers.auroc)
     assert math.isnan(numbers.average_precision)
     assert (numbers.calibration_error, numbers.brier) == (0.25, 0.125)
-    with pytest.raises(ValueError, match="calibrated"):
+    with pytest.raises(ValueError, match="no voxels to score"):
         score_probability(np.array([]), np.array([], dtype=bool))
 
 

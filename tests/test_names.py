@@ -295,5 +295,5 @@ def test_labels_of_any_name_survive_a_written_configuration(trained_run: Path, t
 
 
 def test_a_label_that_no_file_could_hold_is_refused() -> None:
-    with pytest.raises(DataError, match="no text that a file could hold"):
+    with pytest.raises(DataError, match="cannot be encoded as UTF-8"):
         Label(1, "M\udcfcller")

@@ -286,7 +286,7 @@ def test_a_broken_qform_gives_way_to_a_good_sform(fields: dict[str, object], tmp
     assert refused(source).hint.endswith(": sform")
     assert read_volume(with_choice(source, "sform")).geometry.distance_mm(Geometry(SHAPE, PLAIN)) < 1e-4
     other = save(tmp_path / "b.nii", codes=(2, 1), **fields)  # type: ignore[arg-type]
-    assert "its qform is no rotation" in header_remark(other)
+    assert "its qform is not a rotation" in header_remark(other)
     alone = save(tmp_path / "c.nii", codes=(0, 1), **fields)  # type: ignore[arg-type]
     with pytest.raises(DataError, match=r"c\.nii"):
         read_volume(alone)

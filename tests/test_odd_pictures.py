@@ -139,7 +139,7 @@ def test_what_tifffile_writes_of_booleans_is_said_to_be_turned(
 ) -> None:
     tifffile.imwrite(tmp_path / "a.tif", GREYS > 128)
     np.testing.assert_array_equal(mask(tmp_path / "a.tif"), GREYS <= 128)
-    assert "0 is white (MINISWHITE): it is turned over" in caplog.text
+    assert "0 is white (MINISWHITE): it is inverted" in caplog.text
 
 
 @pytest.mark.parametrize("samples", [2, 4])
@@ -236,7 +236,7 @@ def test_transparency_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixt
     with caplog.at_level(logging.WARNING):
         pixels(tmp_path / "a.png")
         pixels(tmp_path / "a.png")
-    assert [record.message for record in caplog.records] == [f"{tmp_path / 'a.png'}: its transparency is left out"]
+    assert [record.message for record in caplog.records] == [f"{tmp_path / 'a.png'}: its transparency is ignored"]
 
 
 def test_axes_of_one_are_none(tmp_path: Path) -> None:
@@ -552,7 +552,7 @@ def test_a_list_that_names_no_picture_costs_no_other(tmp_path: Path) -> None:
     listed.write_text(json.dumps(content))
     dataset = find_dataset(listed)
     assert [case.case_id for case in dataset.cases] == ["a"]
-    assert sum("lies nowhere beside it" in item.reason for item in dataset.set_aside) == 4
+    assert sum("is not beside it" in item.reason for item in dataset.set_aside) == 4
 
 
 def test_outlines_beside_masks_of_objects_are_not_made_one(tmp_path: Path) -> None:
@@ -562,4 +562,4 @@ def test_outlines_beside_masks_of_objects_are_not_made_one(tmp_path: Path) -> No
     Image.fromarray(np.eye(32, 48, dtype=np.uint8)).save(tmp_path / "b_mask.png")
     dataset = find_dataset(tmp_path, DicomRules(values="objects"))
     assert [case.case_id for case in dataset.cases] == ["a"]
-    assert any("2 references are called b" in item.reason for item in dataset.set_aside)
+    assert any("2 references are named b" in item.reason for item in dataset.set_aside)

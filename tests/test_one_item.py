@@ -66,7 +66,7 @@ def write_refused(folder: Path) -> dict[str, str]:
         "dynamic": "split it",
         "lfs": "git lfs pull",
         "void": "copy it again",
-        "gone": "mend the link",
+        "gone": "repair the link",
     }
 
 

@@ -222,7 +222,7 @@ def test_pictures_that_are_not_there_or_of_another_size_are_said(tmp_path: Path)
     (tmp_path / "images" / "p1.jpg").unlink()
     Image.linear_gradient("L").resize((5, 5)).save(tmp_path / "images" / "p2.jpg")
     found = find_dataset(listed)
-    assert [item.reason for item in found.set_aside] == ["it annotates 'p1.jpg', which lies nowhere beside it"]
+    assert [item.reason for item in found.set_aside] == ["it annotates 'p1.jpg', which is not beside it"]
     p2 = found.cases[0]
     with pytest.raises(GeometryError, match="drawn in 9x11 pixels, the picture has 5x5"):
         read_reference(p2, read_images(p2, found.channels), [Label(1, "nucleus")])
@@ -240,7 +240,7 @@ def test_boxes_are_no_outlines(tmp_path: Path) -> None:
 def test_of_several_files_of_annotations_one_is_to_be_named(tmp_path: Path) -> None:
     annotated(tmp_path, "annotations/instances_train.json", "images")
     one = annotated(tmp_path, "annotations/instances_val.json", "images")
-    with pytest.raises(DataError, match=r"several files of annotations: instances_train.json, instances_val.json"):
+    with pytest.raises(DataError, match=r"several annotation files: instances_train.json, instances_val.json"):
         find_dataset(tmp_path)
     assert len(find_dataset(one).cases) == 3
 
@@ -269,14 +269,14 @@ def drawn(content: dict[str, Any], **keys: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (lambda content: drawn(content, image_id=99), "of picture 99, category 7: one is not listed"),
-        (lambda content: drawn(content, category_id=99), "of picture 1, category 99: one is not listed"),
-        (lambda content: content["images"][1].update(id=1), "two of its pictures have one id"),
-        (lambda content: content["images"][1].update(file_name="p1.jpg"), "two of its pictures have one name"),
-        (lambda content: content["categories"][0].update(id=7), "two of its categories have one id"),
+        (lambda content: drawn(content, image_id=99), "of picture 99, category 7: one of them is not listed"),
+        (lambda content: drawn(content, category_id=99), "of picture 1, category 99: one of them is not listed"),
+        (lambda content: content["images"][1].update(id=1), "two of its pictures have the same id"),
+        (lambda content: content["images"][1].update(file_name="p1.jpg"), "two of its pictures have the same name"),
+        (lambda content: content["categories"][0].update(id=7), "two of its categories have the same id"),
         (lambda content: content.update(images=[]), "lists no pictures"),
-        (lambda content: drawn(content, segmentation={"counts": None, "size": [10, 12]}), "no annotations of COCO"),
-        (lambda content: drawn(content, segmentation={"counts": ["5"], "size": [10, 12]}), "no whole numbers"),
+        (lambda content: drawn(content, segmentation={"counts": None, "size": [10, 12]}), "no COCO annotations"),
+        (lambda content: drawn(content, segmentation={"counts": ["5"], "size": [10, 12]}), "not whole numbers"),
         (lambda content: drawn(content, segmentation=[[1, 2, 3, 4]]), "a polygon has 2 corners"),
         (lambda content: drawn(content, segmentation=[[1, 2, 3]]), "an odd number of coordinates"),
     ],
@@ -378,8 +378,8 @@ def test_outlines_beside_their_pictures_are_references(suffix: str, tmp_path: Pa
 @pytest.mark.parametrize(
     ("features", "why"),
     [
-        ([("a", 1, SQUARE), ("b", 1, SQUARE)], "have one value"),
-        ([("a", 1, [[[0, 0], [1e308, 0], [1e308, 1e308]]])], "no list of x and y"),
+        ([("a", 1, SQUARE), ("b", 1, SQUARE)], "have the same value"),
+        ([("a", 1, [[[0, 0], [1e308, 0], [1e308, 1e308]]])], "not a list of x and y"),
     ],
     ids=["values", "corners"],
 )

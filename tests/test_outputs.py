@@ -87,7 +87,7 @@ def test_a_folder_of_scans_is_no_folder_of_meshes(model: Model, tmp_path: Path) 
     write_series(make_case(0)[0], tmp_path / "p0")
     before = state(tmp_path)
     batch = model.predict_folder(tmp_path / "p0", tmp_path, formats="stl")
-    assert "a folder that volseg did not make" in batch["p0"].reason
+    assert "a folder that volseg did not create" in batch["p0"].reason
     assert state(tmp_path).items() >= before.items()
     assert not list((tmp_path / "p0").glob("*.stl"))
     assert model.predict_folder(tmp_path / "p0", tmp_path / "out", formats="stl").count("segmented") == 1
@@ -264,7 +264,7 @@ def test_masks_below_the_input_are_no_input_of_the_next_run(model: Model, images
     found = {item.path: item for item in volseg.inspect(images)}
     assert set(found) == {"case_0.nii.gz", "case_1.nii.gz", "masks"}
     assert found["masks"].status == "result"
-    assert found["masks"].remark == "files that volseg wrote (6) are no input"
+    assert found["masks"].remark == "files that volseg wrote (6) are not input"
 
 
 def test_names_do_not_change_when_results_come_to_lie_beside_the_images(

@@ -114,7 +114,7 @@ def test_what_lies_behind_a_whole_image_is_left_out_aloud(
     path = tmp_path / "image.nii.gz"
     path.write_bytes(gzip.compress(plain) + b"\0\0<!-- uploaded -->")
     np.testing.assert_array_equal(read_volume(FileSource(path)).array, make_volume().array)
-    assert "17 bytes behind the end of the image are left out" in caplog.text
+    assert "17 bytes after the end of the image are ignored" in caplog.text
 
 
 BROKEN: dict[str, Callable[[bytes], bytes]] = {
@@ -145,7 +145,7 @@ def test_a_checksum_that_fails_is_no_image(name: str, plain: bytes, tmp_path: Pa
 def test_what_was_never_fetched_is_named(suffix: str, tmp_path: Path) -> None:
     for content, reason, remedy in (
         (b"", "is empty", "copy it again"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "pointer of Git LFS", "git lfs pull"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "Git LFS pointer", "git lfs pull"),
         (b"\n<!DOCTYPE html><title>Sign in</title>", "web page", "download it again"),
     ):
         path = tmp_path / f"image{suffix}"
@@ -160,7 +160,7 @@ def test_a_packed_file_of_another_format_says_so(suffix: str, tmp_path: Path) ->
     path = tmp_path / f"image{suffix}"
     write_volume(make_volume(), path)
     path.write_bytes(gzip.compress(path.read_bytes()))
-    assert "packed by gzip" in str(refused(lambda: read_volume(FileSource(path)), path))
+    assert "is gzipped" in str(refused(lambda: read_volume(FileSource(path)), path))
 
 
 def test_more_than_the_voxels_takes_no_memory(plain: bytes) -> None:
@@ -258,7 +258,7 @@ def test_the_pipe_of_a_two_file_image_is_refused(tmp_path: Path) -> None:
 
 
 LINKS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "a link to nothing": (lambda path: path.symlink_to("gone"), "is a link to nothing"),
+    "a broken link": (lambda path: path.symlink_to("gone"), "is a broken link"),
     "a loop": (lambda path: path.symlink_to(path.name), "leads back to itself"),
     "a folder": (lambda path: path.mkdir(), "is a folder"),
     "nothing": (lambda path: None, "does not exist"),
@@ -275,7 +275,7 @@ def test_why_an_image_cannot_be_opened(kind: str, tmp_path: Path) -> None:
     assert error.hint
 
 
-@pytest.mark.parametrize("kind", ["a link to nothing", "a loop"])
+@pytest.mark.parametrize("kind", ["a broken link", "a loop"])
 def test_a_broken_link_does_not_vanish(kind: str, tmp_path: Path) -> None:
     write_volume(make_volume(), tmp_path / "good.nii.gz")
     make, reason = LINKS[kind]
@@ -353,5 +353,5 @@ def test_a_member_that_states_an_absurd_size_costs_only_itself(tmp_path: Path) -
 def test_a_dicom_file_with_something_behind_its_gzip_is_refused(tmp_path: Path) -> None:
     path = write_series(make_volume(), tmp_path)[0]
     path.write_bytes(gzip.compress(path.read_bytes()) + b"more")
-    with pytest.raises(DataError, match="4 bytes behind its end"):
+    with pytest.raises(DataError, match="4 bytes after its end"):
         open_file(path)

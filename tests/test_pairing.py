@@ -113,7 +113,7 @@ def test_probabilities_are_found_by_the_name_of_their_mask(folders, tmp_path: Pa
 def test_masks_of_one_name_are_nobodys_and_it_is_said(folders, caplog: pytest.LogCaptureFixture) -> None:
     pairing = folders(["a/b_c", "a_b/c", "d"], ["a_b_c", "d"])
     assert partners(pairing) == {"a_b_c": None, "d": "d.nii.gz"}
-    assert "a/b_c.nii.gz and a_b/c.nii.gz would have one name" in caplog.text
+    assert "a/b_c.nii.gz and a_b/c.nii.gz would have the same name" in caplog.text
 
 
 def test_one_case_in_several_formats_is_one_case(tmp_path: Path) -> None:

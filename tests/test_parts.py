@@ -154,7 +154,7 @@ def test_what_is_not_there_is_named(weights: Path, tmp_path: Path) -> None:
     for task, named in {
         "total_mr": "dataset 850",
         "liver_segments": "dataset 570",
-        "vertebrae_pp": "steps of its own",
+        "vertebrae_pp": "needs steps beyond its models",
         "everything": "no task 'everything'",
     }.items():
         with pytest.raises(CheckpointError, match=named):

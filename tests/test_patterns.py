@@ -119,7 +119,7 @@ def test_what_has_no_partner_or_two_is_set_aside(drive: Path) -> None:
     dataset = found(drive, images="images/*_training", references="1st_manual/*_manual1")
     assert [case.case_id for case in dataset.cases] == ["24_training"]
     reasons = {item.path.name: item.reason for item in dataset.set_aside if item.is_fault}
-    several = "2 files may be meant: images/23_training.png, images/23_training.tif"
+    several = "2 files match: images/23_training.png, images/23_training.tif"
     assert reasons == {
         "21_training.tif": "an image without a label: there is no 1st_manual/21_manual1",
         "22_manual1.gif": "a label without an image: there is no images/22_training",

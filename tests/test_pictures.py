@@ -96,7 +96,7 @@ def test_transparency_is_left_out_and_said(tmp_path: Path, caplog: pytest.LogCap
         path = tmp_path / name
         saved(clear, path)
         assert np.array_equal(pixels(path), COLORS)
-        assert caplog.messages[-1] == f"{path}: its transparency is left out"
+        assert caplog.messages[-1] == f"{path}: its transparency is ignored"
 
 
 def test_a_palette_of_an_image_is_colours(tmp_path: Path) -> None:
@@ -339,7 +339,7 @@ def test_objects_are_all_of_the_one_label(tmp_path: Path) -> None:
     source = FileSource(path, rules=FileRules(values="objects"))
     assert np.array_equal(read_mask(source).array[..., 0].T, numbers > 0)
     assert set(np.unique(read_mask(source, [Label(3, "nucleus")]).array).tolist()) <= {0, 3}
-    with pytest.raises(DataError, match="of one label"):
+    with pytest.raises(DataError, match="of a single label"):
         read_mask(source, [Label(1, "a"), Label(2, "b")])
 
 

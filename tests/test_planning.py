@@ -279,9 +279,9 @@ def test_a_network_is_wider_where_time_and_memory_allow_it() -> None:
     plans = [make_plan(small), *(fitted(small, minutes) for minutes in (5.0, 30.0, 40.0))]
     assert [plan.config.network.filters[0] for plan in plans] == [16, 16, 16, 32]  # type: ignore[union-attr]
     assert len({plan.config.patches.size for plan in plans}) == 1
-    assert "5 min are some 600 steps of 0.4 s here;" in plans[1].reasons["network"]
+    assert "5 min allow about 600 steps of 0.4 s here;" in plans[1].reasons["network"]
     assert "with 32 they would be 1029, too few" in plans[2].reasons["network.filters"]
-    assert "40 min are some 1371 steps of 1.4 s here" in plans[3].reasons["network"]
+    assert "40 min allow about 1371 steps of 1.4 s here" in plans[3].reasons["network"]
     # Twice the features in the largest patches that fit would take twice the memory.
     assert fitted(body, 6000.0).config.network.filters[0] == 16  # type: ignore[union-attr]
     assert fitted(small, 6000.0, "unet", lambda _: 1.0).config.network == make_plan(small, "unet").config.network
@@ -360,7 +360,7 @@ def test_trials_keep_to_their_share_of_the_time(monkeypatch: pytest.MonkeyPatch)
 
 def test_time_that_teaches_nothing_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
     fitted(fingerprint((35, 50, 36)), 1.0, timer=lambda _: 2.0)
-    assert "1 min are some 24 steps of 2 s here, too few to learn from: give it 8.3 min or more" in caplog.text
+    assert "1 min allow about 24 steps of 2 s here, too few to learn from: give it 8.3 min or more" in caplog.text
     caplog.clear()
     fitted(fingerprint((35, 50, 36)), 5.0, timer=lambda _: 2.0)
     assert not caplog.text

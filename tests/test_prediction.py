@@ -399,7 +399,7 @@ def test_a_case_goes_on_with_less_memory_when_it_runs_short(
 
     monkeypatch.setattr("volseg.inference.sliding.torch.zeros", scarce)
     np.testing.assert_array_equal(predictor.segment(prepared).mask.array, wanted)
-    assert "memory ran short; going on with 1.5 GB" in caplog.text
+    assert "out of memory; continuing with 1.5 GB" in caplog.text
 
 
 def test_a_mask_too_large_for_memory_lies_on_disk() -> None:

@@ -433,14 +433,14 @@ def test_a_contour_that_is_repeated_counts_once(
 @pytest.mark.parametrize(
     ("numbers", "reason"),
     [
-        (square(1, 4)[:6], r"no polygon: it has 6 coordinates"),
-        (square(1, 4)[:11], r"no polygon: it has 11 coordinates"),
-        ([], r"no polygon: it has 0 coordinates"),
-        (["x", *square(1, 4)[1:]], r"not made of decimal numbers"),
-        (["nan", *square(1, 4)[1:]], r"not made of decimal numbers"),
-        (["-12_0.5", *square(1, 4)[1:]], r"not made of decimal numbers"),
+        (square(1, 4)[:6], r"not a polygon: it has 6 coordinates"),
+        (square(1, 4)[:11], r"not a polygon: it has 11 coordinates"),
+        ([], r"not a polygon: it has 0 coordinates"),
+        (["x", *square(1, 4)[1:]], r"does not consist of decimal numbers"),
+        (["nan", *square(1, 4)[1:]], r"does not consist of decimal numbers"),
+        (["-12_0.5", *square(1, 4)[1:]], r"does not consist of decimal numbers"),
         (["1e999", *square(1, 4)[1:]], r"outside the grid"),
-        (["1,5", *square(1, 4)[1:]], r"not made of decimal numbers"),
+        (["1,5", *square(1, 4)[1:]], r"does not consist of decimal numbers"),
         (square(1, 4, -806.8), r"lies in no slice: it is up to 0.13 slices away from the nearest, number 2"),
         ([*square(1, 4)[:11], -804.625], r"lies in no slice: it is up to 1.00 slices away from the nearest, number 2"),
         (square(1, 4, -820), r"goes to voxel \(1.0, 1.0, -3.1\), outside the grid"),
@@ -498,12 +498,12 @@ def first_code(dataset: Dataset) -> Dataset:
 
 
 DAMAGE: dict[str, Callable[[Dataset], Any]] = {
-    "is no RT Structure Set": lambda d: setattr(d, "SOPClassUID", uid.RTPlanStorage),
+    "is not an RT Structure Set": lambda d: setattr(d, "SOPClassUID", uid.RTPlanStorage),
     "several ROIs of the same number": lambda d: setattr(d.StructureSetROISequence[1], "ROINumber", 1),
     "contours of an ROI 9, which it does not list": lambda d: setattr(
         d.ROIContourSequence[0], "ReferencedROINumber", 9
     ),
-    "has contours in two places": lambda d: d.ROIContourSequence.append(d.ROIContourSequence[0]),
+    "has several lists of contours": lambda d: d.ROIContourSequence.append(d.ROIContourSequence[0]),
     "an ROI without ROINumber": lambda d: delattr(d.StructureSetROISequence[1], "ROINumber"),
     "of the type 'CIRCLE'": lambda d: setattr(first_contour(d), "ContourGeometricType", "CIRCLE"),
     "states 77 points, but has": lambda d: setattr(first_contour(d), "NumberOfContourPoints", 77),
@@ -534,7 +534,7 @@ def test_structures_of_another_frame_of_reference_cost_only_themselves(structure
     with pytest.raises(DataError, match="lies in another frame of reference"):
         second.voxels()
     for marked in read_rtstruct(structure_set, geometry):  # on images that do not say which of the two is theirs
-        with pytest.raises(DataError, match="as far as they state theirs"):
+        with pytest.raises(DataError, match="if they state theirs"):
             marked.voxels()
 
 
@@ -665,5 +665,5 @@ def test_a_real_set_without_file_meta_information(real_sets: Path, caplog: pytes
     assert np.flatnonzero(array.any(axis=(0, 1))).tolist() == [10, 11, 12]
     assert array[:, :, 10].sum() == pytest.approx(by_hand(path, -200, 1), rel=0.01)
     assert "'Isocenter 1'" in caplog.text
-    with pytest.raises(DataError, match="no RT Structure Set"):
+    with pytest.raises(DataError, match="not an RT Structure Set"):
         next(filled(real_sets / "pydicom" / "rtplan.dcm", grid))

@@ -479,8 +479,8 @@ def test_segments_of_no_label_stay_background_aloud(
     with caplog.at_level(logging.WARNING, logger="volseg"):
         (array,) = reference_of(find_dataset(tmp_path), (Label(5, "liver"),))
     np.testing.assert_array_equal(array, 5 * (box() == 1))
-    assert "lesion is no label and stays background" in caplog.text
-    with pytest.raises(DataError, match=r"no segment of .* is a label: it has liver, lesion"):
+    assert "lesion is not a label and stays background" in caplog.text
+    with pytest.raises(DataError, match=r"no segment of .* matches a label: it has liver, lesion"):
         reference_of(find_dataset(tmp_path), (Label(5, "spleen"),))
 
 
@@ -506,7 +506,7 @@ def test_channels_that_nowhere_meet_are_refused(tmp_path: Path) -> None:
     affine[:3, 3] += 500
     write_study(tmp_path, (here, {}), (Volume(here.array, Geometry(SHAPE, affine)), {}))
     images = dict(zip(("head", "foot"), sorted(discover(tmp_path).sources, key=str), strict=True))
-    with pytest.raises(GeometryError, match="channel foot lies beside head: they have no place in common"):
+    with pytest.raises(GeometryError, match="channel foot lies beside head: they do not overlap"):
         read_images(Case("a", images, None), ("head", "foot"))
 
 
@@ -517,7 +517,7 @@ def test_the_reference_says_which_series_it_is_about(tmp_path: Path) -> None:
     dataset = find_dataset(tmp_path)
     (case,) = dataset.cases
     np.testing.assert_array_equal(read_images(case, dataset.channels).array, meant.array)
-    assert [item.reason for item in dataset.set_aside] == ["the reference is about another series"]
+    assert [item.reason for item in dataset.set_aside] == ["the reference refers to another series"]
 
 
 @pytest.mark.parametrize("kind", ["seg", "rtstruct"])

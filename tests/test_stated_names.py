@@ -140,7 +140,7 @@ def test_layers_without_numbers_are_those_of_old_versions(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("segments", "message"),
     [
-        ([("a", 0, 1), ("b", 0, 1)], "two of its segments one value in one layer"),
+        ([("a", 0, 1), ("b", 0, 1)], "two of its segments the same value in one layer"),
         ([("a", 0, 0)], "segment 'a' has value 0 in layer 0"),
         ([("a", 0, 1), ("b", 4, 1)], "but segment 'b' is in layer 4"),
     ],
@@ -169,7 +169,7 @@ def test_voxels_that_no_segment_names_are_background_and_told(tmp_path: Path, ca
     write_layers(tmp_path / "a.nrrd", mask.array[np.newaxis], [("ball", 0, 1)], mask.geometry)
     source = single_source(tmp_path / "a.nrrd")
     assert (read_mask(source, [Label(4, "Ball")]).array == 4 * (mask.array == 1)).all()
-    assert "value 2 is no label and stays background" in caplog.text
+    assert "value 2 is not a label and stays background" in caplog.text
     assert (read_mask(source).array == mask.array).all()  # as any other reader sees it
 
 
@@ -251,7 +251,7 @@ def test_stated_labels_are_those_of_the_names_not_of_the_numbers(
     for array, mask in zip(references(tmp_path, {"Box": 1, "Ball": 2}), masks, strict=True):
         assert (array == swapped(mask).array).all()
     volseg.plan(tmp_path, changes={"data.labels": {"Box": 1, "Ball": 2}})
-    assert "3 references number their labels otherwise: they are matched by their names (c0: ball is 1" in caplog.text
+    assert "3 references number their labels differently: they are matched by name (c0: ball is 1" in caplog.text
 
 
 def test_names_that_are_no_label_are_refused_with_the_way_out(data_set, tmp_path: Path) -> None:
@@ -274,7 +274,7 @@ def test_numbers_without_names_among_names_that_differ_are_refused(data_set, tmp
     turned = swapped(masks[1])
     write_layers(tmp_path / "labels/c1.seg.nrrd", turned.array[None], [("box", 0, 1), ("ball", 0, 2)], turned.geometry)
     write_mask(masks[2], tmp_path / "labels/c2.nii.gz")
-    with pytest.raises(DataError, match=r"what the values of 1 references mean, that of c2 for one: 1 is box in c1"):
+    with pytest.raises(DataError, match=r"the values in 1 references is not stated, such as c2: 1 is box in c1"):
         volseg.plan(tmp_path)
     assert volseg.plan(tmp_path, changes={"data.labels": {"ball": 1, "box": 2}}).config.data.labels["box"] == 2
 
@@ -285,7 +285,7 @@ def test_two_values_of_one_name_cost_the_case(data_set, tmp_path: Path, caplog: 
     stated(tmp_path / "labels", {"ball": 1, "Ball": 2})
     with pytest.raises(DataError, match="no case could be read"):
         volseg.plan(tmp_path)
-    assert "the values 1 and 2 have one name" in caplog.text
+    assert "the values 1 and 2 have the same name" in caplog.text
 
 
 def test_a_prepared_case_depends_on_its_names() -> None:
@@ -327,7 +327,9 @@ def test_a_value_without_a_name_is_told_by_the_number_in_its_file() -> None:
     with pytest.raises(ConfigError, match=r"holds label values 3 \(unnamed\), 2 \(unnamed\), which"):
         check_label_values("a", mask, [Label(2, "uterus"), Label(3, "bladder")])
     empty = Mask(np.zeros_like(mask.array), mask.geometry)
-    with pytest.raises(DataError, match=r"the reference holds 3 \(unnamed\), 2 \(unnamed\), which is none"):
+    with pytest.raises(
+        DataError, match=r"the reference holds 3 \(unnamed\), 2 \(unnamed\), which is not among the labels"
+    ):
         score_masks(empty, mask, [Label(2, "uterus"), Label(3, "bladder")])
 
 
@@ -434,7 +436,7 @@ def test_every_entry_beside_regions_is_an_output() -> None:
     ("stated", "message"),
     [
         ({"whole": [0, 1]}, "region 'whole' includes 0"),
-        ({"1": "liver", "2": "liver"}, "gives 2 values one name, 'liver'"),
+        ({"1": "liver", "2": "liver"}, "gives 2 values the same name, 'liver'"),
         ({"liver": 1, "spleen": 1}, "gives 'liver' and 'spleen' one value, 1"),
     ],
 )
@@ -448,10 +450,10 @@ def test_labels_that_contradict_themselves_are_refused(stated: object, message: 
 @pytest.mark.parametrize(
     ("stated", "message"),
     [
-        ({"liver": 0, "spleen": 1}, "the value 0 is background, and 'liver' would be lost under it"),
-        ({"0": "liver", "1": "spleen"}, "the value 0 is background, and 'liver' would be lost under it"),
-        ({"spleen": 1, "background": 2}, "'background' has the value 2, and background is 0"),
-        ({"1": "spleen", "2": "Background"}, "'Background' has the value 2, and background is 0"),
+        ({"liver": 0, "spleen": 1}, "the value 0 is background, so 'liver' would be lost"),
+        ({"0": "liver", "1": "spleen"}, "the value 0 is background, so 'liver' would be lost"),
+        ({"spleen": 1, "background": 2}, "'background' has the value 2, but background is 0"),
+        ({"1": "spleen", "2": "Background"}, "'Background' has the value 2, but background is 0"),
     ],
 )
 def test_zero_is_background_and_nothing_else_is(stated: Mapping[str, object], message: str, tmp_path: Path) -> None:

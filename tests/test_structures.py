@@ -75,8 +75,8 @@ def add(path: Path, name: str | None, *contours: tuple[str, Points], number: int
 CLOSED = "CLOSED_PLANAR"
 #: What makes a structure unusable -> (its contours, what is said of it).
 UNUSABLE: dict[str, tuple[list[tuple[str, Points]], str]] = {
-    "one point": ([(CLOSED, square(1, 4)[:1])], "is no polygon"),
-    "two points": ([(CLOSED, square(1, 4)[:2])], "is no polygon"),
+    "one point": ([(CLOSED, square(1, 4)[:1])], "is not a polygon"),
+    "two points": ([(CLOSED, square(1, 4)[:2])], "is not a polygon"),
     "a line": ([("OPEN_PLANAR", square(1, 4))], "consists of open lines"),
     "a type nobody knows": ([("CIRCLE", square(1, 4))], "has no known meaning"),
     "between slices": ([(CLOSED, square(1, 4, Z_MM + 1.0))], "lies in no slice"),
@@ -123,7 +123,7 @@ def test_export_writes_what_can_be_used(kind: str, study: Path, volseg: Callable
 ODD: dict[str, tuple[list[tuple[str, Points]], int, str]] = {
     "no contours": ([], 0, "has no contours"),
     "an isocentre": ([("POINT", square(3, 4)[:1])], 0, "1 points or open lines left out"),
-    "smaller than a voxel": ([(CLOSED, square(3.3, 3.4))], 0, "encloses the centre of no voxel"),
+    "smaller than a voxel": ([(CLOSED, square(3.3, 3.4))], 0, "encloses no voxel centre"),
     "a speck beside it": ([(CLOSED, square(0.5, 4.5)), (CLOSED, square(7, 8)[:2])], 16, "fewer than three points"),
     "a point beside it": ([(CLOSED, square(0.5, 4.5)), ("POINT", square(7, 8)[:1])], 16, "left out"),
     "a couch": ([(CLOSED, square(-50.5, 99.5))], 14 * 12, "reaches beyond the image"),

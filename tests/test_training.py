@@ -436,13 +436,13 @@ def test_what_is_said_to_be_annotated_is_checked(dataset: Path, tmp_path: Path) 
         train_folder(manifest, tmp_path / "strange", merge(TINY, BALL_AND_BOX))
     swap = {"augmentation": {"flip_axes": ["left-right"], "swap_labels": [["ball", "box"]]}}
     manifest = partly_labelled(dataset, tmp_path)
-    with pytest.raises(ConfigError, match="only one of ball and box is annotated, which mirroring exchanges"):
+    with pytest.raises(ConfigError, match="only one of ball and box is annotated, but mirroring swaps them"):
         train_folder(manifest, tmp_path / "half", merge(TINY, merge(BALL_AND_BOX, swap)))
     manifest = partly_labelled(dataset, tmp_path, annotated="box")
     once = {"training": {"epochs": 1, "steps_per_epoch": 1}}
     run = train_folder(manifest, tmp_path / "marked", merge(TINY, merge(BALL_AND_BOX, once)))
     reasons = [item.reason.split("; ")[0] for item in run.failed]
-    assert reasons == ["the reference marks ball, which it is said not to annotate"] * 3
+    assert reasons == ["the reference marks ball, which is not among its annotated labels"] * 3
 
 
 def test_a_time_budget_is_kept(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

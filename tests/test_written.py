@@ -250,7 +250,7 @@ def test_names_of_any_length_and_script_can_be_written(tmp_path: Path) -> None:
 
 def test_only_what_is_volsegs_own_is_discarded(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(ValueError, match="keeps for itself"):
+    with pytest.raises(ValueError, match="internal file of volseg"):
         discard(tmp_path / "mine.txt")
 
 

@@ -1,8 +1,8 @@
-"""The limits of the container: how much processor time and memory Linux's control groups leave this process.
+"""Container limits: how much processor time and memory Linux control groups (cgroups) allow this process.
 
 Version 2 is described in Documentation/admin-guide/cgroup-v2.rst of the kernel (cpu.max, memory.max), version 1 in
-cgroup-v1/memory.rst and scheduler/sched-bwc.rst. A group inherits the limits of those above it, so that the smallest
-along its path holds. A container usually sees its own group alone, mounted where the root would be.
+cgroup-v1/memory.rst and scheduler/sched-bwc.rst. A group inherits the limits of its ancestors, so the smallest limit
+along its path applies. A container usually sees its own group only, mounted at the root.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _MOUNT = "sys/fs/cgroup"
 
 @dataclass(frozen=True)
 class Limits:
-    """What a process may take; None where nothing limits it.
+    """The limits of a process; None where there is no limit.
 
     Attributes:
-        cpus: Processor time per time: 1.5 is that of one and a half cores.
+        cpus: Processor time per wall time: 1.5 means one and a half cores.
         memory_bytes: Memory.
     """
 
@@ -33,10 +33,10 @@ def read_limits(root: Path = Path("/")) -> Limits:
     """Read the limits of this process.
 
     Args:
-        root: Below which proc/ and sys/ lie.
+        root: Folder that holds proc/ and sys/.
 
     Returns:
-        The smallest of all groups it is in; no limits where there are no groups, or none that can be read.
+        The smallest limits of all groups it is in; no limits if there are no groups or none can be read.
     """
     groups = list(_groups(root))
     return Limits(
@@ -46,7 +46,7 @@ def read_limits(root: Path = Path("/")) -> Limits:
 
 
 def _groups(root: Path) -> Iterator[Path]:
-    """The folders of the groups that this process is in, with those above them, of either version."""
+    """Find the folders of the groups this process is in, and of their ancestors, for either version."""
     # A line is "number:controllers:path"; version 2 names no controllers.
     for controllers, path in re.findall(r"^\d+:([^:\n]*):(.+)$", _text(root / "proc/self/cgroup"), re.MULTILINE):
         names = ("", "unified") if not controllers else (controllers, *controllers.split(","))
@@ -70,7 +70,7 @@ def _memory_bytes(group: Path) -> int | None:
 
 
 def _text(path: Path) -> str:
-    """What a file of the kernel says; nothing where there is none."""
+    """Read a file of the kernel; empty if there is none."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -1,14 +1,14 @@
 """The exceptions volseg raises on purpose.
 
-Each carries one sentence that says what is wrong and where, and a hint that says what to do. They are turned into a
-line on the terminal in one place, `volseg.cli`; everything below it only raises them.
+Each carries one sentence that says what is wrong and where, and a hint that says what to do. They are turned into
+a line on the terminal in one place, `volseg.cli`; all other code only raises them.
 """
 
 from __future__ import annotations
 
 
 class VolsegError(Exception):
-    """Something outside volseg is not as it must be.
+    """Something outside volseg is wrong: an input, an output, a setting.
 
     Args:
         message: What is wrong, and where (a path, a case, a key).
@@ -21,24 +21,24 @@ class VolsegError(Exception):
 
     @property
     def explanation(self) -> str:
-        """Message and hint in one line, for tables and logs that tell of a single case."""
+        """Message and hint on one line, for tables and logs about a single case."""
         return f"{self}; {self.hint}" if self.hint else str(self)
 
 
 class ConfigError(VolsegError):
-    """A configuration file, a `--set` or a command does not say something volseg can do."""
+    """A configuration file, a `--set` or a command asks for something invalid."""
 
 
 class DataError(VolsegError):
-    """A file or a folder given as input cannot be used."""
+    """An input file or folder cannot be used."""
 
 
 class GeometryError(DataError):
-    """Where the voxels lie cannot be derived, or two grids that must agree do not."""
+    """The position of the voxels cannot be determined, or two grids that must match do not."""
 
 
 class MemoryShortageError(DataError):
-    """A case needs more memory than there is.
+    """A case needs more memory than is available.
 
     Args:
         message: What does not fit.
@@ -49,7 +49,7 @@ class MemoryShortageError(DataError):
 
 
 class CheckpointError(VolsegError):
-    """A model file is missing, damaged, or does not fit what it is asked to do."""
+    """A model file is missing, damaged, or incompatible with its intended use."""
 
 
 class OutputError(VolsegError):
@@ -57,12 +57,12 @@ class OutputError(VolsegError):
 
 
 class ItemOutputError(OutputError):
-    """An output cannot be written for what it is called or for what stands in its place; others can."""
+    """One output cannot be written because of its name or what is in its place; others can."""
 
 
 class OutputExistsError(ItemOutputError):
-    """An output would replace a file that is not volseg's to replace."""
+    """An output would replace a file that volseg may not replace."""
 
 
 class TrainingError(VolsegError):
-    """Training cannot go on."""
+    """Training cannot continue."""

@@ -1,4 +1,4 @@
-"""A trained model, loaded and ready to predict: one image, or a folder of them."""
+"""A trained model, loaded and ready to predict on one image or a folder of images."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A trained network, or an ensemble of several, with everything it takes to use it.
+    """A trained network, or an ensemble of several, with everything needed to use it.
 
     Attributes:
         networks: Each with its own configuration.
@@ -62,13 +62,13 @@ class Model:
         """
         if len(self.networks) > 1:
             raise CheckpointError(
-                f"the model is an ensemble of {len(self.networks)} networks", hint="take one of `networks`"
+                f"the model is an ensemble of {len(self.networks)} networks", hint="use one of `networks``"
             )
         return self.networks[0].network
 
     @property
     def config(self) -> Config:
-        """As it was trained; of an ensemble that of the first network."""
+        """The configuration it was trained with; for an ensemble, that of the first network."""
         return self.networks[0].config
 
     @property
@@ -78,14 +78,14 @@ class Model:
 
     @property
     def licence(self) -> str:
-        """Under which the weights may be used, where the program that they come from says so; else empty."""
+        """The licence of the weights, where the program they come from states one; else empty."""
         from volseg.about import read_about
 
         return read_about(self.files[0].parent).facts.get("licence", "") if self.files else ""
 
     @property
     def labels(self) -> tuple[Label, ...]:
-        """What the values of its masks mean."""
+        """The labels that the values of its masks stand for."""
         return self.config.data.output_labels
 
     def predict(
@@ -101,16 +101,17 @@ class Model:
             image: A path that holds one case in any layout `predict_folder` takes; a `Volume`; an image of nibabel or
                 SimpleITK; a MONAI `MetaTensor`; an array (I, J, K) or (C, I, J, K) with its affine, voxel index ->
                 RAS+ mm; or any of these for each channel by name.
-            name: What warnings call an image in memory.
-            allow_mismatch: Whether an image that the model was not made for (of another modality, say) is segmented all
-                the same, with a warning.
+            name: Name of an image in memory, for warnings.
+            allow_mismatch: Whether to segment an image that the model was not made for (of another modality, say), with
+                a warning.
 
         Returns:
             The mask, on the grid of the image (of its first channel).
 
         Raises:
-            DataError: If the image cannot be used, the model was not made for it, or a path holds no case or several.
-            GeometryError: If it does not say where its voxels lie.
+            DataError: If the image cannot be used, the model was not made for it, or a path holds no case or several
+                cases.
+            GeometryError: If the image does not state where its voxels lie.
         """
         began = time.perf_counter()
         predictor = self._predictor
@@ -147,36 +148,36 @@ class Model:
         case_id: CaseNaming = "path",
         series_description: str | None = None,
     ) -> Batch:
-        """Segment every case in a folder; one bad case never stops the others, and an interrupted batch goes on.
+        """Segment every case in a folder; one bad case never stops the others, and an interrupted batch continues.
 
         Args:
             source: A data set, a file, a DICOM folder, or a tree of these.
             output: Folder for the masks, cases.csv and labels.json.
-            formats: Of the masks; by default PNG of pictures, and NIfTI of all else.
+            formats: Of the masks; by default PNG for pictures, and NIfTI for everything else.
             encoding: Of DICOM Segmentations: "binary", or "labelmap".
-            probabilities: Whether it is also written how likely each label is, as NIfTI of four axes.
-            report: Whether the masks are reviewed, in report.html and review.csv.
-            allow_mismatch: Whether images that the model was not made for (of another modality, say) are segmented all
-                the same, with a warning in cases.csv; otherwise they fail.
-            overwrite: Replace what lies where masks and tables are to be even if volseg did not write it; never the
-                input. Without it such a table is refused, and such a mask lets its case fail.
-            progress: Told per case and window; raise `Cancelled` in it to stop.
-            on_case_done: Gets each result as soon as the case is done.
-            executor: Reads and writes the cases; two threads unless another is given.
-            case_id: What cases are called by: their "path" below `source`, their DICOM "series" (files by their path),
-                or a "hash" of these: a pseudonym. Whose it is stands in pseudonyms.csv alone, which only its owner may
-                read (on Windows, who may read the folder); who guesses a name can compute its pseudonym.
-            series_description: Of DICOM objects, instead of "volseg: " and the labels; {format}, {labels} and {model}
-                in it are filled in.
+            probabilities: Whether to also write the probability of each label, as 4D NIfTI.
+            report: Whether to write a review of the masks, report.html and review.csv.
+            allow_mismatch: Whether to segment images that the model was not made for (of another modality, say), with a
+                warning in cases.csv; otherwise they fail.
+            overwrite: Replace files in the place of masks and tables even if volseg did not write them; never the
+                input. Without it, such a table is an error, and such a mask makes its case fail.
+            progress: Called per case and window; raise `Cancelled` in it to stop.
+            on_case_done: Called with each result as soon as the case is done.
+            executor: Reads and writes the cases; two threads by default.
+            case_id: How cases are named: by their "path" below `source`, by their DICOM "series" (files by their path),
+                or by a "hash" of these: a pseudonym. Only pseudonyms.csv tells whose it is, and only its owner may read
+                that (on Windows, whoever may read the folder); anyone who guesses a name can compute its pseudonym.
+            series_description: Series description of DICOM objects, instead of "volseg: " and the labels; {format},
+                {labels} and {model} in it are filled in.
 
         Returns:
-            What became of each discovered case; nothing, of a folder that holds none yet.
+            The outcome of each discovered case; empty if a folder holds none yet.
 
         Raises:
-            DataError: If there is nothing at `source`, or it holds masks alone.
-            ConfigError: If a format or a `case_id` is not known, or the description cannot be one.
-            OutputExistsError: If there is a table that volseg did not write or that was changed since.
-            OutputError: If the output cannot be written; what is finished is in cases.csv.
+            DataError: If there is nothing at `source`, or only masks.
+            ConfigError: If a format or a `case_id` is unknown, or the description is not possible.
+            OutputExistsError: If a table is in the way that volseg did not write or that was changed since.
+            OutputError: If the output cannot be written; finished cases are in cases.csv.
         """
         from volseg.cases.case_ids import parse_naming
         from volseg.exporting import parse_encoding, parse_formats, usual_formats
@@ -203,7 +204,7 @@ class Model:
 
     @cached_property
     def _predictor(self) -> CasePredictor:
-        """Kept, since starting an engine takes as long as several small images."""
+        """The predictor, kept because starting an engine takes as long as several small images."""
         from volseg.prediction.parts import predictor_of
 
         return predictor_of(self.networks)
@@ -216,7 +217,7 @@ class Model:
         return ModelIdentity.of(self.name, self.files)
 
     def __getstate__(self) -> dict[str, object]:
-        """Return what goes to another process: started engines stay in this one."""
+        """Return the state that is sent to another process, without the started engines."""
         return {"networks": self.networks, "files": self.files, "name": self.name}
 
     def _only_case(self, path: Path) -> Case:
@@ -226,12 +227,12 @@ class Model:
         if len(dataset.cases) == 1:
             return dataset.cases[0]
         if dataset.cases:
-            raise DataError(f"{path} holds {len(dataset.cases)} cases", hint="name one, or take predict_folder")
+            raise DataError(f"{path} holds {len(dataset.cases)} cases", hint="name one, or use predict_folder")
         reason = dataset.set_aside[0].reason if dataset.set_aside else "there is no image in it"
-        raise DataError(f"{path} holds nothing to segment: {reason}", hint="`volseg inspect` tells more")
+        raise DataError(f"{path} holds nothing to segment: {reason}", hint="`volseg inspect` shows details")
 
     def _volume(self, image: InMemoryImage | Mapping[str, StrPath | InMemoryImage]) -> tuple[Volume, tuple[str, ...]]:
-        """An image in memory with the model's channels, and what the files of each state its modality is."""
+        """Read an image in memory with the model's channels; return it and the modality stated for each channel."""
         import numpy as np
 
         from volseg.image.volume import Volume
@@ -256,7 +257,7 @@ class Model:
             for channel, part in zip(self.channels, parts, strict=True):
                 if not part.geometry.matches(grid):
                     apart = part.geometry.mismatch(grid, f"channel {channel}", self.channels[0])
-                    raise GeometryError(apart, hint="bring them onto one grid first")
+                    raise GeometryError(apart, hint="resample them to one grid first")
             volume = Volume(np.concatenate([part.array for part in parts]), grid)
         if len(volume.array) != len(self.channels):
             raise DataError(
@@ -279,19 +280,19 @@ def load(
 
     Args:
         model: A run folder or a model file; several, or a run of all folds, make an ensemble whose logits are averaged.
-        device: Where it runs: "cpu", "cuda", "cuda:1", "mps"; unless given, a CUDA device if there is one.
-        config: A YAML file of keys of `inference`, `postprocess` and DICOM reading that shall be others.
-        changes: Such keys, laid over those.
-        allow_gaps: Whether DICOM series with missing slices are bridged by interpolation.
-        threads: How many threads this process computes with from now on; unless given, those that it may use.
-        name: What DICOM objects call it; unless given, the name of the run folder.
+        device: Where it runs: "cpu", "cuda", "cuda:1", "mps"; by default a CUDA device if there is one.
+        config: A YAML file, or a mapping, that overrides keys of `inference`, `postprocess` and DICOM reading.
+        changes: Further overrides, which take precedence.
+        allow_gaps: Whether to fill missing slices of DICOM series by interpolation.
+        threads: Number of threads this process computes with from now on; by default all it may use.
+        name: Name of the model in DICOM objects; by default the name of the run folder.
 
     Returns:
         The model, ready to predict.
 
     Raises:
-        CheckpointError: If there is none, it is damaged, or several do not go with each other.
-        ConfigError: If a key cannot be changed after training, there is no such device, or the name cannot be one.
+        CheckpointError: If there is none, it is damaged, or several are incompatible.
+        ConfigError: If a key cannot be changed after training, the device does not exist, or the name is not possible.
     """
     from volseg.config import PartialConfig
     from volseg.exporting.description import checked_text, model_name

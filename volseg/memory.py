@@ -1,4 +1,4 @@
-"""How much memory there is, and how much this process takes."""
+"""Memory: how much this process may use, and its peak."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _RESET = Path("/proc/self/clear_refs")
 
 
 def reset_peak() -> None:
-    """Let the kernel measure the peak anew (Linux: proc(5), clear_refs); elsewhere it is the peak since the start."""
+    """Reset the peak that the kernel records (Linux: proc(5), clear_refs); elsewhere it counts from process start."""
     try:
         _RESET.write_text("5", encoding="ascii")
     except OSError:
@@ -20,7 +20,7 @@ def reset_peak() -> None:
 
 
 def peak_mb() -> float:
-    """The most memory that this process took since `reset_peak`."""
+    """Return the peak memory of this process since `reset_peak`."""
     try:
         status = _STATUS.read_text(encoding="ascii")
     except OSError:
@@ -30,10 +30,10 @@ def peak_mb() -> float:
 
 
 def total_gb(root: Path = Path("/")) -> float:
-    """The memory that this process may take: the machine's, or what its container is given of it.
+    """Return the memory this process may use: the machine's, or the limit of its container.
 
     Args:
-        root: Below which Linux's proc/ and sys/ lie.
+        root: Folder that holds Linux's proc/ and sys/.
     """
     import psutil
 

@@ -1,6 +1,6 @@
-"""How many threads this process computes with; and those beside the main one.
+"""Threads: how many this process computes with, helper threads, and a three-stage pipeline.
 
-The latter are for what libraries do without holding Python's lock: reading, resampling, drawing.
+Helper threads run what libraries do without holding Python's lock (GIL): reading, resampling, drawing.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ _asked: int | None = None
 
 
 def use_threads(count: int | None = None) -> None:
-    """Let this process compute with a number of threads, from now on.
+    """Set the number of threads this process computes with from now on.
 
-    It bounds what PyTorch and OpenVINO take for a network, the threads that make patches, and the cases that are looked
-    at side by side.
+    It limits the threads PyTorch and OpenVINO use for a network, the threads that make patches, and the number of cases
+    examined in parallel.
 
     Args:
-        count: How many; may be more than there are cores. Without it nothing changes, unless nobody stated a number and
-            the container has less processor time than there are cores: then as many as it has time for.
+        count: Number of threads; may exceed the number of cores. None changes nothing, unless OMP_NUM_THREADS is unset
+            and the container has less processor time than there are cores: then it is as many as it has time for.
 
     Raises:
-        ConfigError: If it is less than one.
+        ConfigError: If `count` is less than one.
     """
     global _asked  # noqa: PLW0603  what PyTorch keeps for itself is the process's, too
     torch = sys.modules.get("torch")
@@ -49,7 +49,7 @@ def use_threads(count: int | None = None) -> None:
         count = usable_cores()
     elif count < 1:
         raise ConfigError(
-            f"threads: {count} threads compute nothing", hint="give 1 or more, or leave it out for all there are"
+            f"threads: must be at least 1, got {count}", hint="give 1 or more, or leave it out to use all cores"
         )
     else:
         _asked = count
@@ -59,15 +59,15 @@ def use_threads(count: int | None = None) -> None:
 
 
 def allowed_threads() -> int:
-    """How many threads of one core each may be busy: as many as `use_threads` was asked for, else all usable cores.
+    """Return how many single-core threads may be busy: the number given to `use_threads`, else all usable cores.
 
-    OMP_NUM_THREADS does not count: it is about what one thread divides among others, and `torchrun` sets it to 1.
+    OMP_NUM_THREADS is ignored: it limits the threads within one parallel region, and `torchrun` sets it to 1.
     """
     return _asked or usable_cores()
 
 
 def _thread_count() -> int:
-    """How many threads this one computes with: what PyTorch was told where it is loaded, else what it would take."""
+    """Return the number of threads this thread computes with: PyTorch's if it is loaded, else what it would use."""
     torch = sys.modules.get("torch")
     if torch is not None:
         return int(torch.get_num_threads())
@@ -77,13 +77,13 @@ def _thread_count() -> int:
 
 @contextmanager
 def helpers(count: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads that each keep to one core, so that they do not crowd the others out.
+    """Run threads that each use one core, so that they do not compete with each other.
 
     Args:
-        count: How many.
+        count: Number of threads.
 
     Yields:
-        Them; at the end what they have not begun is dropped.
+        Their executor; on exit, tasks not yet started are cancelled.
     """
     torch = sys.modules.get("torch")
     if torch is None:  # nothing that would take more than one core, and importing it takes seconds
@@ -101,14 +101,14 @@ def helpers(count: int) -> Iterator[ThreadPoolExecutor]:
 
 
 def side_by_side(work: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
-    """Do the same work on several items at a time.
+    """Map a function over items in parallel.
 
     Args:
-        work: On one item; what it raises comes out in place of its result.
-        items: All of them.
+        work: Called on each item; an exception is raised in place of its result.
+        items: All items.
 
     Yields:
-        The results in the order of the items.
+        The results, in the order of the items.
     """
     with helpers(min(_thread_count(), _MOST_THREADS)) as executor:
         yield from executor.map(work, items)
@@ -122,18 +122,18 @@ def pipeline(
     executor: Executor,
     fits_beside: Callable[[_Job], bool],
 ) -> Iterator[_Result]:
-    """Read the next item and write the last one while the present one is worked on.
+    """Process items one by one, reading the next one and writing the previous one meanwhile.
 
     Args:
-        items: What goes through.
+        items: The input of the first stage.
         read: First stage, on the executor.
-        work: Second stage, here: one item at a time, which may use all cores or the GPU.
+        work: Second stage, in this thread: one item at a time, which may use all cores or the GPU.
         write: Third stage, on the executor.
-        executor: Runs a first and a third stage at the same time; anybody's, if its workers see the same files.
-        fits_beside: Whether there is memory to read the next item while this job is worked on.
+        executor: Runs one first and one third stage at a time; any executor whose workers see the same files.
+        fits_beside: Whether there is memory to read the next item while this job is processed.
 
     Yields:
-        What the third stage returned, in the order of the items.
+        The results of the third stage, in the order of the items.
     """
     reading: Future[_Job] | None = None
     writing: Future[_Result] | None = None

@@ -1,4 +1,4 @@
-"""How long work tells the outside world where it is, without knowing who listens."""
+"""The progress callback, by which work reports how far it is without knowing who listens."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Protocol
 
 
 class Cancelled(Exception):  # noqa: N818  what happened, as asyncio and concurrent.futures name it
-    """Raise it in a progress callback to end the work: what is finished stays, and the same call goes on from there."""
+    """Raise this in a progress callback to stop: finished results are kept, and the same call continues from there."""
 
 
 class Progress(Protocol):
-    """Called by every verb as its work advances; the command line draws it, a notebook may ignore it."""
+    """A callback that every verb calls as it advances; the command line shows it, a notebook may ignore it."""
 
     def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
         """Report that `done` of `total` steps of `stage` are finished.

@@ -1,4 +1,4 @@
-"""What prediction gives back: one image's mask, or a folder of them, with all that can be done with it."""
+"""The results of prediction: the mask of one image, or the masks of a folder, and how to save and measure them."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class Prediction:
 
     Attributes:
         mask: On the grid of the image, post-processed.
-        seconds: What it took, reading included.
+        seconds: Time taken, including reading.
         image: Where the image was read from; None if it was in memory.
-        mismatches: How it lies outside what the model was trained on, where `allow_mismatch` let it pass.
-        model: What DICOM objects say of the model that made it; None if it has no file.
+        mismatches: How the image lies outside the training data, where `allow_mismatch` let it pass.
+        model: Identity of the model, for DICOM objects; None if it has no file.
     """
 
     mask: Mask
@@ -55,7 +55,7 @@ class Prediction:
 
     @property
     def labels(self) -> tuple[Label, ...]:
-        """What the values mean."""
+        """The labels that the values stand for."""
         return self.mask.labels
 
     @cached_property
@@ -76,23 +76,23 @@ class Prediction:
         """Write the mask.
 
         Args:
-            path: The file, or the folder of the meshes; in the current folder unless it says otherwise.
+            path: The file, or the folder of the meshes; relative to the current folder.
             images: The images that a DICOM object refers to, or that a preview shows; by default those that were
                 segmented.
-            format: Needed only where the suffix of the path does not say it: "stl" and "ply" are folders.
+            format: Needed only where the suffix of the path does not determine it: "stl" and "ply" are folders.
             encoding: Of a DICOM Segmentation: "binary", or "labelmap".
-            series_description: Of a DICOM object, instead of "volseg: " and the labels; {format}, {labels} and {model}
-                in it are filled in.
-            overwrite: Replace what lies at the path even if volseg did not write it; never the images.
+            series_description: Series description of DICOM objects, instead of "volseg: " and the labels; {format},
+                {labels} and {model} in it are filled in.
+            overwrite: Replace files at the path even if volseg did not write them; never the images.
 
         Returns:
-            What was written: a structured report comes with the Segmentation it refers to.
+            The files written: a structured report comes with the Segmentation it refers to.
 
         Raises:
-            ConfigError: If the format is not known or does not go with the path, or the description cannot be one.
-            DataError: If the format refers to images and there are none, or of another kind.
-            GeometryError: If the mask lies on none of the images.
-            OutputExistsError: If there is a file that volseg did not write or that was changed since.
+            ConfigError: If the format is unknown or does not match the path, or the description is not possible.
+            DataError: If the format refers to images and there are none, or they are of another kind.
+            GeometryError: If the mask does not lie on any of the images.
+            OutputExistsError: If a file is in the way that volseg did not write or that was changed since.
             OutputError: If it cannot be written.
         """
         from volseg.exporting import save_mask
@@ -109,9 +109,9 @@ class BatchCase:
 
     Attributes:
         result: Its row of cases.csv.
-        paths: Format -> where its mask is; empty unless it was segmented.
-        image: Where its first channel is read from; None if it is no case.
-        labels: What the values of its mask mean.
+        paths: Format -> path of its mask; empty unless it was segmented.
+        image: Where its first channel is read from; None if it is not a case.
+        labels: The labels that the values of its mask stand for.
     """
 
     result: CaseResult
@@ -121,22 +121,22 @@ class BatchCase:
 
     @property
     def status(self) -> CaseStatus:
-        """What became of it: segmented, skipped or failed."""
+        """Its outcome: segmented, skipped or failed."""
         return self.result.status
 
     @property
     def reason(self) -> str:
-        """Why it was skipped or failed; of a segmented case a warning, where there is one."""
+        """The reason why it was skipped or failed; for a segmented case, a warning if there is one."""
         return self.result.reason
 
     @property
     def is_unchanged(self) -> bool:
-        """Whether its mask is that of an earlier batch, since neither the image nor the model has changed."""
+        """True if its mask is from an earlier batch, since neither the image nor the model has changed."""
         return self.result.is_unchanged
 
     @property
     def is_fault(self) -> bool:
-        """Whether it was skipped although it may be an image: unreadable, not whole, or not told from another."""
+        """True if it was skipped although it may be an image: unreadable, incomplete, or not distinct from another."""
         return self.result.is_fault
 
     @property
@@ -146,7 +146,7 @@ class BatchCase:
 
     @property
     def mask(self) -> Mask:
-        """The mask, read from the folder.
+        """Read the mask from the folder.
 
         Raises:
             DataError: If there is none, or none of its formats can be read back.
@@ -158,7 +158,7 @@ class BatchCase:
         if not readable:
             raise DataError(
                 f"case {self.result.case_id} has no mask that can be read: {self.reason or ', '.join(self.paths)}",
-                hint=f"predict again, in a format among {', '.join(_READABLE)}",
+                hint=f"predict again in one of the formats {', '.join(_READABLE)}",
             )
         # The mask of an image whose header contradicts itself has the same header; one in PNG states its own size.
         rules = self.image.rules if isinstance(self.image, FileSource) else AS_IT_IS
@@ -172,12 +172,12 @@ _READABLE = ("nifti", "nrrd", "mha", "seg-nrrd", "dicom-seg", "rtstruct", "png")
 
 
 class Batch(Mapping[str, BatchCase]):
-    """What became of everything in a folder, by case id; in the order of cases.csv.
+    """The outcome of everything found in a folder, by case id, in the order of cases.csv.
 
-    Args:
-        folder: Where the masks are.
+    Attributes:
+        folder: The folder of the masks.
         cases: Case id -> case.
-        report: The page that reviews them, if one was asked for.
+        report: The review page, if requested.
     """
 
     def __init__(self, folder: Path, cases: Mapping[str, BatchCase], report: Path | None = None) -> None:
@@ -194,7 +194,7 @@ class Batch(Mapping[str, BatchCase]):
         labels: tuple[Label, ...],
         report: Path | None = None,
     ) -> Batch:
-        """Put together what a batch left behind."""
+        """Assemble the results of a batch."""
         cases = {
             result.case_id: BatchCase(
                 result,
@@ -218,7 +218,7 @@ class Batch(Mapping[str, BatchCase]):
         return len(self._cases)
 
     def count(self, status: CaseStatus | str) -> int:
-        """How many cases were "segmented", "skipped" or "failed"; the three add up to all."""
+        """Count the cases that were "segmented", "skipped" or "failed"; the three add up to all."""
         return Counter(str(case.status) for case in self.values())[str(status)]
 
     def __repr__(self) -> str:

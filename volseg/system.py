@@ -1,4 +1,4 @@
-"""What each operating system does in its own way: cores, processes, files."""
+"""Operating-system differences: cores, processes, files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OF_THE_KERNEL = (Path("/proc"), Path("/sys"))
 
 
 def cores() -> int:
-    """How many cores this process may run on, each of which may be busy with others."""
+    """Return the number of cores this process may run on; other processes may be using them."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     import psutil
@@ -28,17 +28,17 @@ def cores() -> int:
 
 
 def usable_cores(root: Path = Path("/")) -> int:
-    """How many cores this process can keep busy: its own, as far as its container has processor time for them.
+    """Return the number of cores this process can keep busy: its own, limited by its container's processor time.
 
     Args:
-        root: Below which Linux's proc/ and sys/ lie.
+        root: Folder that holds Linux's proc/ and sys/.
     """
     cpus = read_limits(root).cpus
     return cores() if cpus is None else max(1, min(cores(), math.ceil(cpus)))
 
 
 def processor_name() -> str:
-    """Name of the processor."""
+    """Return the name of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -48,7 +48,7 @@ def processor_name() -> str:
 
 
 def is_running(process: int) -> bool:
-    """Whether there is a process of this number."""
+    """Return whether a process with this ID exists."""
     import psutil
 
     try:
@@ -58,9 +58,9 @@ def is_running(process: int) -> bool:
 
 
 def flush(path: Path) -> None:
-    """Wait until a file, or what a folder lists, is on the disk.
+    """Wait until a file, or the listing of a folder, is on disk.
 
-    Windows flushes no folders: its disks keep a journal of them.
+    Does nothing for folders on Windows, whose file systems journal them.
 
     Raises:
         OSError: If it cannot be written.
@@ -75,11 +75,11 @@ def flush(path: Path) -> None:
 
 
 def take_room(file: IO[bytes], folder: Path, size: int) -> None:
-    """Take the room that a new file will need, or, where a system cannot, make sure that it is there just now.
+    """Reserve disk space for a new file, or, where the system cannot, check that there is enough now.
 
     Args:
         file: Open for writing.
-        folder: On the same disk.
+        folder: A folder on the same disk.
         size: In bytes.
 
     Raises:
@@ -92,6 +92,6 @@ def take_room(file: IO[bytes], folder: Path, size: int) -> None:
 
 
 def is_of_the_kernel(path: Path) -> bool:
-    """Whether a path leads to where Linux shows itself as files, which have neither size nor end."""
+    """Return whether a path is in a Linux kernel file system (such as /proc), whose files have neither size nor end."""
     place = Path(os.path.realpath(path))
     return any(place.is_relative_to(folder) for folder in _OF_THE_KERNEL)

@@ -1,16 +1,19 @@
-"""Words that every file and every console can take."""
+"""Text that every file and every console can encode."""
 
 from __future__ import annotations
 
 
 def is_text(text: str) -> bool:
-    """Whether UTF-8 can hold it; what stands for a byte of a file name that is no text (PEP 383) is none."""
+    """Return whether UTF-8 can encode a text.
+
+    Surrogates that stand for undecodable bytes of a file name (PEP 383) cannot be encoded.
+    """
     return not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def readable(text: str) -> str:
-    r"""A text in one line: bytes of a file name that are no text (`\udcfc`), and what nobody sees, are escaped.
+    r"""Return a text on one line, with undecodable bytes of file names (`\udcfc`) and invisible characters escaped.
 
-    A line break in the name of a file would begin a line of its own in a log, a character of direction turns the rest.
+    A line break in a file name would start a new line in a log, and a bidirectional control would reverse the rest.
     """
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

@@ -1,4 +1,4 @@
-"""Cases: which files belong together, found by what a folder holds."""
+"""Cases: which files belong together, detected from the content of a folder."""
 
 from volseg.cases.annotated import annotated_labels, check_sides
 from volseg.cases.case import Case, Dataset, check_others, read_images, read_reference

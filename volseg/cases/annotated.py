@@ -1,4 +1,4 @@
-"""Which labels were looked for when the reference of a case was drawn."""
+"""Partial annotation: the labels for which the reference of a case was drawn."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from volseg.io.mask_per_label import label_of_file
 
 
 def annotated_labels(case: Case, labels: Sequence[Label], values: Collection[int]) -> frozenset[str] | None:
-    """What was looked for when the reference of a case was drawn, by the names of the labels.
+    """Return the labels for which the reference of a case was annotated, by name.
 
-    A label may be called as in any other file: in another letter case, or as `data.segments` says. Masks per structure
-    may be of more structures than are wanted.
+    Labels may be spelled as in any other file: in another letter case, or as in `data.segments`. Masks per structure
+    may include structures that are not labels.
 
     Args:
         case: With a reference.
-        labels: All that there are.
-        values: Of the labels that the reference marks.
+        labels: All labels.
+        values: Values of the labels that the reference marks.
 
     Returns:
-        Names; None if all labels were looked for.
+        Names; None if all labels were annotated.
 
     Raises:
-        ConfigError: If something was looked for that is no label.
-        DataError: If a label is marked that was not looked for.
+        ConfigError: If `case.annotated` names something that is not a label.
+        DataError: If the reference marks a label that is not among the annotated ones.
     """
     if case.annotated is None:
         return None
@@ -46,26 +46,26 @@ def annotated_labels(case: Case, labels: Sequence[Label], values: Collection[int
     marked = {label.name for label in labels if label.value in values} - {*annotated, IGNORE}
     if marked:
         raise DataError(
-            f"the reference marks {', '.join(sorted(marked))}, which it is said not to annotate",
-            hint="add it to what is annotated, or correct the reference",
+            f"the reference marks {', '.join(sorted(marked))}, which is not among its annotated labels",
+            hint="add it to the annotated labels, or correct the reference",
         )
     return annotated
 
 
 def check_sides(case_id: str, annotated: Collection[str] | None, pairs: Iterable[tuple[str, str]]) -> None:
-    """Refuse a reference of one side of a pair that mirroring exchanges.
+    """Check that a reference is not annotated for only one side of a pair that mirroring swaps.
 
     Args:
         case_id: For the message.
-        annotated: The labels that its reference was drawn for; None if all.
-        pairs: Labels that are exchanged.
+        annotated: Annotated labels; None if all.
+        pairs: Labels that are swapped.
 
     Raises:
-        ConfigError: Names the pair.
+        ConfigError: If it is; names the pair.
     """
     known = set(annotated or ())
     if halves := [pair for pair in pairs if len(known & {*pair}) == 1]:
         raise ConfigError(
-            f"case {case_id}: only one of {' and '.join(halves[0])} is annotated, which mirroring exchanges",
+            f"case {case_id}: only one of {' and '.join(halves[0])} is annotated, but mirroring swaps them",
             hint="--set augmentation.swap_labels=[] --set augmentation.flip_axes=[]",
         )

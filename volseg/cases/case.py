@@ -1,4 +1,4 @@
-"""One case, a set of them, and how their voxels are read."""
+"""Cases, data sets, and reading their images and references."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ _MARKED_ENDINGS = (".seg.dcm", ".rtstruct.dcm", ".sr.dcm", ".dcm", ".seg.nrrd", 
 
 @dataclass(frozen=True)
 class Case:
-    """What belongs to one examination.
+    """The files of one examination.
 
     Attributes:
         case_id: Its name in every output, a safe file name (`case_ids`).
         images: Channel name -> where that channel is read from.
         reference: Where the reference is read from, None if there is none.
-        annotated: Names of the labels that were looked for when the reference was drawn; None if all were.
-        region: Where its field of view is read from, None if that is all of the image.
+        annotated: Names of the annotated labels; None if all were annotated.
+        region: Where its field of view is read from, None if that is the whole image.
     """
 
     case_id: str
@@ -64,7 +64,7 @@ class Case:
 
     @property
     def image(self) -> Source:
-        """Where the first channel is read from."""
+        """The source of the first channel."""
         return next(iter(self.images.values()))
 
     def __post_init__(self) -> None:
@@ -80,17 +80,17 @@ class Case:
 
 @dataclass(frozen=True)
 class Dataset:
-    """All cases of a folder, and what was found there and is not used.
+    """All cases of a folder, and everything found there that is not used.
 
     Attributes:
-        layout: What the folder was recognised as, for people.
+        layout: The recognised layout, for display.
         cases: In the order of their ids.
         channels: Names of the image channels, in order.
         labels: Label name -> value as far as the folder states them; empty if it does not.
-        regions: Region name -> label values, when the folder defines overlapping regions.
+        regions: Region name -> label values, if the folder defines overlapping regions.
         set_aside: Files that are not used, each with its reason.
-        remarks: What a person should know about how the rest was understood.
-        splits: Which cases teach and which are held out, as far as the data set states it; empty if it does not.
+        remarks: Remarks for the user on how the folder was interpreted.
+        splits: Training and validation cases, if the data set states them; else empty.
     """
 
     layout: str
@@ -107,16 +107,16 @@ def read_images(case: Case, channels: Sequence[str]) -> Volume:
     """Read the channels of a case and stack them.
 
     Args:
-        case: What to read.
+        case: The case to read.
         channels: Their order in the result.
 
     Returns:
-        (C, I, J, K) float32 on the grid of the first channel. DICOM series of the same frame of reference are brought
-        onto it, with NaN where they do not reach.
+        (C, I, J, K) float32 on the grid of the first channel. DICOM series of the same frame of reference are resampled
+        to it, with NaN outside their extent.
 
     Raises:
-        DataError: If a channel is missing or damaged, has no finite voxel, or is the same everywhere.
-        GeometryError: If a channel does not lie on the grid of the first, or has no place in common with it.
+        DataError: If a channel is missing or damaged, has no finite voxel, or has a single value everywhere.
+        GeometryError: If a channel does not lie on the grid of the first, or does not overlap it.
     """
     volumes = _read_channels(case, channels)
     for n, channel in enumerate(channels[1:], start=1):
@@ -127,14 +127,14 @@ def read_images(case: Case, channels: Sequence[str]) -> Volume:
             volumes[n] = resample(volume, volumes[0].geometry)
             if not np.isfinite(volumes[n].array).any():
                 raise GeometryError(
-                    f"case {case.case_id}: channel {channel} lies beside {channels[0]}: they have no place in common",
+                    f"case {case.case_id}: channel {channel} lies beside {channels[0]}: they do not overlap",
                     hint="are both of the same examination?",
                 )
         else:
             apart = volume.geometry.mismatch(volumes[0].geometry, f"channel {channel}", channels[0])
             raise GeometryError(
                 f"case {case.case_id}: {apart}",
-                hint="bring the channels onto one grid first; volseg does so for DICOM of one frame of reference",
+                hint="resample the channels to one grid first; volseg does so for DICOM of one frame of reference",
             )
     if len(volumes) == 1:
         return volumes[0]
@@ -145,18 +145,18 @@ def read_reference(case: Case, image: Volume, labels: Sequence[Label], others: O
     """Read the reference of a case.
 
     Args:
-        case: What to read.
-        image: The image it must lie on.
-        labels: What its values mean; if empty, any value is accepted.
-        others: Whether a value that no label has is refused, or is background.
+        case: The case to read.
+        image: The image it must match.
+        labels: Labels of its values; if empty, any value is accepted.
+        others: Whether a value without a label is refused, or becomes background.
 
     Returns:
         The mask, on the grid of the image.
 
     Raises:
-        DataError: If there is no reference, or it is damaged or no label map.
+        DataError: If there is no reference, or it is damaged or not a label map.
         GeometryError: If it does not lie on the grid of the image, or on a part of it.
-        ConfigError: If it holds a value that no label has, and that is no background.
+        ConfigError: If it holds a value other than background that has no label.
     """
     if case.reference is None:
         raise DataError(f"case {case.case_id} has no reference", hint="add its label map, or leave the case out")
@@ -172,35 +172,35 @@ def read_reference(case: Case, image: Volume, labels: Sequence[Label], others: O
 
 
 def check_others(dataset: Dataset, labels: Mapping[str, int], others: Others) -> None:
-    """Refuse to take for background what a data set says nobody has looked at.
+    """Check that voxels a data set marks as ignored (not annotated) do not become background.
 
     Raises:
-        ConfigError: Names the value.
+        ConfigError: If they do; names the value.
     """
     ignored = dataset.labels.get(IGNORE)
     if others == "background" and ignored is not None and ignored not in labels.values():
         raise ConfigError(
-            f"voxels of the value {ignored} were looked at by nobody, and data.labels does not list it: "
+            f"voxels of the value {ignored} are not annotated, and data.labels does not list it: "
             "as background they would teach what is not known",
             hint=f"add {IGNORE}: {ignored} to data.labels",
         )
 
 
 def place_reference(mask: Mask, geometry: Geometry, case_id: str) -> Mask:
-    """Put a reference onto the grid of its image; it may be a part of that, which is said.
+    """Place a reference on the grid of its image; if it covers only a part of it, this is logged.
 
     Args:
-        mask: As it was read.
+        mask: As read.
         geometry: The grid of the image.
         case_id: For the log.
 
     Raises:
-        GeometryError: If it lies on other voxels, or marks some outside the image.
+        GeometryError: If its voxels do not coincide with the image's, or it marks some outside the image.
     """
     placed = mask.placed_on(geometry)
     if mask.geometry.is_part_of(geometry):
         logger.warning(
-            "case %s: the reference (%s) is a part of its image (%s); what lies outside of it is taken as background",
+            "case %s: the reference (%s) covers a part of its image (%s) only; the rest is treated as background",
             case_id,
             mask.geometry,
             geometry,
@@ -209,10 +209,10 @@ def place_reference(mask: Mask, geometry: Geometry, case_id: str) -> Mask:
 
 
 def check_label_values(case_id: str, mask: Mask, labels: Sequence[Label]) -> None:
-    """Refuse values that no label has, if labels are given.
+    """Check that every value has a label, if labels are given.
 
     Raises:
-        ConfigError: Names the case and the values.
+        ConfigError: If not; names the case and the values.
     """
     import fastremap
 
@@ -224,7 +224,7 @@ def check_label_values(case_id: str, mask: Mask, labels: Sequence[Label]) -> Non
             raise ConfigError(
                 f"case {case_id}: the reference marks {', '.join(names[:8])}, which data.labels does not list: it has "
                 f"{', '.join(label.name for label in labels)}",
-                hint="add them to data.labels, or say in data.segments what else a label of it is called",
+                hint="add them to data.labels, or list its names in data.segments",
             )
         raise ConfigError(
             f"case {case_id}: the reference holds {_listed(shown)}, which data.labels does not list",
@@ -233,18 +233,18 @@ def check_label_values(case_id: str, mask: Mask, labels: Sequence[Label]) -> Non
 
 
 def stem(path: Path) -> str:
-    """The name of an image file without its suffix ("a.nii.gz" -> "a"), or of a folder as it is."""
+    """Return the name of an image file without its suffix ("a.nii.gz" -> "a"), or of a folder as it is."""
     suffix = next((ending for ending in _MARKED_ENDINGS if path.name.lower().endswith(ending)), image_suffix(path))
     return path.name[: -len(suffix)] if suffix else path.name
 
 
 def names_a_reference(name: str) -> bool:
-    """Whether a file or folder name says that it is a reference: it is or ends with "label", "seg", "mask" ..."""
+    """Return whether a file or folder name is that of a reference: it is or ends with "label", "seg", "mask" ..."""
     return bool(_REFERENCE_NAME.fullmatch(name) or _LABEL_ENTITY.fullmatch(name))
 
 
 def reference_base(name: str) -> str:
-    """What the name of a reference says of the image: "p1_seg" is about "p1", "seg" about nothing, "p1" about "p1"."""
+    """Return the image name within that of a reference: "p1_seg" -> "p1", "seg" -> "", "p1" -> "p1"."""
     found = _REFERENCE_NAME.fullmatch(name)
     return ((found["base"] or "") if found else name).rstrip("-_. ")
 
@@ -267,7 +267,7 @@ def _read_channels(case: Case, channels: Sequence[str]) -> list[Volume]:
 
 
 def nothing_to_see(case_id: str, source: Source, value: float) -> DataError:
-    """Says that an image is the same everywhere."""
+    """Build the error for an image with a single value."""
     return DataError(
         f"case {case_id}: {source} is empty: it has the same value everywhere ({value:g})",
         hint="is it the right file? export it again",
@@ -275,7 +275,7 @@ def nothing_to_see(case_id: str, source: Source, value: float) -> DataError:
 
 
 def _limits(case: Case, channel: str, volume: Volume) -> tuple[float, float]:
-    """The smallest and the largest finite value of a channel."""
+    """Return the smallest and the largest finite value of a channel."""
     low, high = volume.array.min(), volume.array.max()
     if not (np.isfinite(low) and np.isfinite(high)):
         finite = volume.array[np.isfinite(volume.array)]
@@ -289,7 +289,7 @@ def _limits(case: Case, channel: str, volume: Volume) -> tuple[float, float]:
 
 
 def _check_space(case: Case, reference: Source) -> None:
-    """Refuse a DICOM object whose positions mean other places than those of the images."""
+    """Check that a DICOM object has the same frame of reference as the images."""
     stated = reference.spaces if isinstance(reference, SegmentsSource) else ()
     for image in case.images.values():
         uid = image.traits.frame_of_reference_uid if isinstance(image, SeriesSource) else ""
@@ -301,7 +301,7 @@ def _check_space(case: Case, reference: Source) -> None:
 
 
 def _share_a_space(one: Source, other: Source) -> bool:
-    """Whether positions in both mean the same places in the patient (PS3.3 section C.7.4.1)."""
+    """Return whether both sources have the same frame of reference (PS3.3 section C.7.4.1)."""
     spaces = [source.traits.frame_of_reference_uid for source in (one, other) if isinstance(source, SeriesSource)]
     return len(spaces) == 2 and spaces[0] == spaces[1] != ""
 

@@ -1,12 +1,12 @@
-"""Names of cases: file names on every system, made of where a case lies and of nothing else.
+"""Case ids: file names that are safe on every system, made only from the path of a case.
 
-A case is called by its path below the input, `sub/p1` -> `sub_p1`. Letters and digits of every script stay. What is no
-safe part of a file name everywhere is replaced, and since two names could meet so, a hash of what stood there is put
-behind it. A case id is its own case id: what is read back from the name of a file is the name that was written.
+A case is named by its path below the input, `sub/p1` -> `sub_p1`. Letters and digits of every script stay. Characters
+that are not safe in file names are replaced, and since two names could become equal that way, a hash of the original is
+appended. The mapping is idempotent: a case id maps to itself, so an id read back from a file name is unchanged.
 
 Rules of file names: Windows, "Naming Files, Paths, and Namespaces" (reserved characters and names, final dots and
 blanks); POSIX NAME_MAX of 255 bytes; Unicode Standard Annex 15 (NFC) and section 3.13 (caseless matching), since disks
-of macOS and Windows take names for one that differ in case or in how an accent is stored.
+of macOS and Windows treat names as equal that differ in case or in how an accent is stored.
 """
 
 from __future__ import annotations
@@ -63,28 +63,28 @@ _OUR_ENDINGS = (
 
 
 def parse_naming(name: str) -> CaseNaming:
-    """What cases are called by, by name.
+    """Parse the name of a case naming scheme.
 
     Raises:
-        ConfigError: If it is not known.
+        ConfigError: If it is unknown.
     """
     naming: CaseNaming = one_of("--case-id", name, get_args(CaseNaming))
     return naming
 
 
 def path_name(parts: Iterable[str]) -> str:
-    """The parts of a path as one text: UTF-8 whatever the locale says, in NFC, slashes in between."""
+    """Join the parts of a path with slashes: UTF-8 whatever the locale says, in NFC."""
     return unicodedata.normalize("NFC", "/".join(map(_as_utf8, parts)))
 
 
 def case_id_of(name: str) -> str:
-    """The id of the case that is called so.
+    """Return the case id for a name.
 
     Args:
-        name: A path as `path_name` gives it, without the suffix of a file; or any other text.
+        name: A path as from `path_name`, without the suffix of a file; or any other text.
 
     Returns:
-        A file name of at most `LONGEST_BYTES`, in NFC. What is a case id already stays as it is.
+        A file name of at most `LONGEST_BYTES`, in NFC. A valid case id stays as it is.
     """
     name = unicodedata.normalize("NFC", name)
     joined = "_".join(_safe_part(part) for part in name.split("/"))
@@ -93,37 +93,37 @@ def case_id_of(name: str) -> str:
 
 
 def is_case_id(text: str) -> bool:
-    """Whether a text can be the name of a case as it is."""
+    """Return whether a text is a valid case id."""
     return case_id_of(text) == text
 
 
 def marked(name: str, by: str) -> str:
-    """A name that is one of several, told from the others by what it is itself: never by its place among them."""
+    """Make one of several equal names unique by a hash of its own properties, never of its position among them."""
     return f"{name}-{short_hash(by)}"
 
 
 def pseudonym(name: str) -> str:
-    """A name that does not say whose it is; who guesses the name can compute it, too."""
+    """Return a pseudonym for a name; anyone who guesses the name can compute it, too."""
     return _digest(name)[:16]
 
 
 def short_hash(text: str) -> str:
-    """Eight digits that are those of this text alone, as far as anybody will meet."""
+    """Return eight hexadecimal digits that identify a text, practically without collisions."""
     return _digest(text)[:8]
 
 
 def why_equal(names: Iterable[str]) -> str:
-    """What is wrong with cases whose ids are one."""
-    return f"{' and '.join(sorted(names))} would have one name; rename them, or name them in a manifest"
+    """Describe the conflict of cases whose ids are equal."""
+    return f"{' and '.join(sorted(names))} would have the same name; rename them, or name them in a manifest"
 
 
 def same_on_any_disk(case_id: str) -> str:
-    """What ids have in common whose files are one on a disk that knows no case, or stores accents apart."""
+    """Normalise an id so that ids are equal if their files are the same on a case- or accent-insensitive disk."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", case_id).casefold())
 
 
 def lies_below(path: Path, root: Path) -> tuple[str, ...]:
-    """The parts of a path below a folder; of any other its name."""
+    """Return the parts of a path below a folder; for any other path its name."""
     parts = path.relative_to(root).parts if path.is_relative_to(root) else ()
     return parts or (path.name,)
 
@@ -142,7 +142,7 @@ def _is_safe(char: str) -> bool:
 
 
 def _fitting(text: str) -> str:
-    """The text without what a whole file name must not have."""
+    """Make a text valid as a whole file name."""
     if text and not (unicodedata.category(text[0])[0] in "LN" or text[0] in _FIRST_PUNCTUATION):
         text = f"_{text[1:]}"
     text = text.rstrip(". ")
@@ -154,7 +154,7 @@ def _fitting(text: str) -> str:
 
 
 def _cut(text: str) -> str:
-    """What of a text leaves room for a hash behind it."""
+    """Truncate a text to leave room for a hash behind it."""
     return text.encode()[: LONGEST_BYTES - len(marked("", ""))].decode("utf-8", "ignore")
 
 

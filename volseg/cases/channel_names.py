@@ -1,4 +1,4 @@
-"""Which stated channel is which of a model's: names decide, however they are spelled, and order only without them."""
+"""Matching stated channels with a model's: by name, whatever the spelling, and by order only without names."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _SPELLINGS: Mapping[str, str] = {
 
 
 def match_channels(stated: Sequence[str], wanted: Sequence[str]) -> dict[str, str]:
-    """Find which channel of a model each stated one is.
+    """Match stated channels with those of a model.
 
     Args:
-        stated: What a list, a table or a `dataset.json` calls the channels, in its order.
+        stated: Channel names in a list, a table or a `dataset.json`, in its order.
         wanted: The channels of the model.
 
     Returns:
-        Stated name -> the model's: by name, or by their order where the names of one side say nothing ("image_2"). A
-        single channel is that of the model, whatever it is called. Empty where the names contradict.
+        Stated name -> the model's: by name, or by order if the names of one side are meaningless ("image_2"). A single
+        channel matches that of the model, whatever its name. Empty if the names contradict.
     """
     if len(stated) != len(wanted):
         return {}
@@ -44,7 +44,7 @@ def match_channels(stated: Sequence[str], wanted: Sequence[str]) -> dict[str, st
 
 
 def called(source: Source, name: str) -> Source:
-    """A source with the modality that the name of its channel states, as "T1w" states MR; DICOM says it itself."""
+    """Return a source with the modality that its channel name implies ("T1w" is MR); DICOM states it itself."""
     return replace(source, modality=named_modality(name)) if isinstance(source, FileSource) else source
 
 

@@ -1,4 +1,4 @@
-"""Whether files hold images or label maps, by their voxels: for whoever names the wrong folder."""
+"""Detecting images and label maps by their voxels, in case the wrong folder is given."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from volseg.io import FileSource, SegmentsSource, Source, read_volume
 
 #: Why a file of a folder is not segmented.
 MASK_BY_NAME = "its name says that it is a mask, not an image; name the file itself to segment it"
-STRUCTURES = "it marks structures in images, it is no image"
+STRUCTURES = "it marks structures in images, and is not an image itself"
 
 #: The finest atlases name some hundred structures.
 MOST_LABELS = 1000
@@ -35,13 +35,13 @@ _SAMPLE = 1_000_000
 
 @dataclass(frozen=True)
 class VoxelValues:
-    """What the voxels of a volume are like.
+    """Statistics of the voxels of a volume.
 
     Attributes:
-        fault: Why they are no label values; empty if they are.
-        distinct: How many values there are.
+        fault: Why they are not label values; empty if they are.
+        distinct: Number of distinct values.
         empty: Share of the voxels that are 0.
-        alike: Share of neighbours along the first axis, not both 0, that have one value.
+        alike: Share of neighbours along the first axis, not both 0, that have the same value.
     """
 
     fault: str
@@ -51,7 +51,7 @@ class VoxelValues:
 
     @classmethod
     def of(cls, array: NDArray[np.floating] | NDArray[np.unsignedinteger]) -> VoxelValues:
-        """Look at (I, J, K) voxels; a sample of them first."""
+        """Measure (I, J, K) voxels, a sample of them first."""
         fault = _fault(array.ravel()[:: max(1, array.size // _SAMPLE)]) or _fault(array.ravel())
         if fault:
             return cls(fault)
@@ -65,7 +65,7 @@ class VoxelValues:
 
     @property
     def why_no_labels(self) -> str:
-        """Why they are those of an image; empty if they may be labels."""
+        """The reason why they belong to an image; empty if they may be labels."""
         if self.fault:
             return self.fault
         noisy = self.distinct > _SOME_LABELS and self.alike < _ALIKE_IN_IMAGES
@@ -73,22 +73,22 @@ class VoxelValues:
 
     @property
     def are_labels(self) -> bool:
-        """Whether they are surely those of a label map."""
+        """True if they certainly belong to a label map."""
         if self.fault or self.distinct < 2 or self.empty < 0.5:
             return False
         return self.distinct <= _FEW_LABELS or (self.distinct <= MOST_LABELS and self.alike >= _ALIKE_IN_LABELS)
 
 
 def refuse_images(sources: Sequence[Source], folder: Path, what: str) -> None:
-    """Refuse a folder of images that was given for one of masks.
+    """Check that a folder of masks is not a folder of images.
 
     Args:
-        sources: What was found in it.
-        folder: It.
+        sources: Sources found in it.
+        folder: The folder.
         what: What should be there: "masks", "references".
 
     Raises:
-        DataError: If each file that was looked at holds an image.
+        DataError: If each file that was examined holds an image.
     """
     reasons = []
     for source, values in _looked_at([one for one in sources if not isinstance(one, SegmentsSource)]):
@@ -102,25 +102,25 @@ def refuse_images(sources: Sequence[Source], folder: Path, what: str) -> None:
 
 
 def refuse_label_maps(dataset: Dataset, folder: Path) -> None:
-    """Refuse a folder of masks that was given for one of images.
+    """Check that a folder of images is not a folder of masks.
 
     A single file is segmented whatever it holds.
 
     Args:
-        dataset: What was found in it.
-        folder: It.
+        dataset: The data set found in it.
+        folder: The folder.
 
     Raises:
-        DataError: If all files are called masks, or each that was looked at holds a label map.
+        DataError: If all files are named like masks, or each that was examined holds a label map.
     """
     if not folder.is_dir():
         return
-    hint = "give the folder of the images; a file named by itself is segmented, and so is what a CSV manifest lists"
+    hint = "give the folder of the images; to segment such files anyway, name one, or list them in a CSV manifest"
     named = [item for item in dataset.set_aside if item.reason in {MASK_BY_NAME, STRUCTURES}]
     if not dataset.cases and named and len(named) == len(dataset.set_aside):
         example = named[0].path.name
         raise DataError(
-            f"{folder} holds masks, no images: {len(named)} files are called so, {example} for one", hint=hint
+            f"{folder} holds masks, not images: {len(named)} files are named like masks, such as {example}", hint=hint
         )
     sources = [source for case in dataset.cases for source in _files_of(case)]
     if not sources or len(sources) < sum(len(case.images) for case in dataset.cases):
@@ -129,7 +129,7 @@ def refuse_label_maps(dataset: Dataset, folder: Path) -> None:
     if looks and all(values.are_labels for values in looks):
         values = looks[0]
         raise DataError(
-            f"{folder} holds label maps, no images: {sources[0].path.name} has {values.distinct} whole values, and "
+            f"{folder} holds label maps, not images: {sources[0].path.name} has {values.distinct} whole values, and "
             f"{values.empty:.0%} of its voxels are 0",
             hint=hint,
         )
@@ -147,7 +147,7 @@ def _until_image(sources: Sequence[Source]) -> Iterator[VoxelValues]:
 
 
 def _looked_at(sources: Sequence[Source]) -> Iterator[tuple[Source, VoxelValues]]:
-    """A few of the sources, evenly; one that cannot be read fails by name when it is used."""
+    """Read a few of the sources, evenly spaced; one that cannot be read fails by name when it is used."""
     few = dict.fromkeys(np.linspace(0, len(sources) - 1, min(_LOOKED_AT, len(sources))).astype(int).tolist())
     for number in few:
         with contextlib.suppress(DataError):
@@ -155,7 +155,7 @@ def _looked_at(sources: Sequence[Source]) -> Iterator[tuple[Source, VoxelValues]
 
 
 def _fault(values: NDArray[np.floating] | NDArray[np.unsignedinteger]) -> str:
-    """Why some values are those of no label map; empty if they may be."""
+    """Return why values cannot be those of a label map; empty if they can."""
     low, high = float(values.min()), float(values.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         return "some voxels are not finite"

@@ -1,4 +1,4 @@
-"""What the `dataset.json` of the Medical Segmentation Decathlon and of nnU-Net states: channels, labels, regions."""
+"""Channels, labels and regions in the `dataset.json` of the Medical Segmentation Decathlon and of nnU-Net."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def read_dataset_json(path: Path) -> dict[str, Any]:
     """Read the `dataset.json` of the Medical Segmentation Decathlon or of nnU-Net.
 
     Raises:
-        DataError: If it is no JSON object.
+        DataError: If it is not a JSON object.
     """
-    return read_json(path, _object, "is no JSON object", _HINT)
+    return read_json(path, _object, "is not a JSON object", _HINT)
 
 
 def _object(content: Any) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def _object(content: Any) -> dict[str, Any]:
 
 
 def stated_channels(description: Mapping[str, Any]) -> tuple[str, ...]:
-    """Channel names of a `dataset.json`, made into words that are keys and file names."""
+    """Return the channel names of a `dataset.json`, converted to words usable as keys and in file names."""
     stated = description.get("channel_names") or description.get("modality") or {"0": "image"}
     if not isinstance(stated, dict):
         raise DataError(
@@ -48,20 +48,21 @@ def stated_channels(description: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def states_channels(description: Mapping[str, Any]) -> bool:
-    """Whether a `dataset.json` says which channels there are."""
+    """Return whether a `dataset.json` states channels."""
     return bool({"channel_names", "modality"} & set(description))
 
 
 def stated_labels(description: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, tuple[int, ...]]]:
-    """Labels and regions of a `dataset.json`: Decathlon has value -> name, nnU-Net name -> value or list of values.
+    """Return labels and regions of a `dataset.json`: Decathlon has value -> name, nnU-Net name -> value or values.
 
-    Where any entry is a list, each is an output of its own, and so is a single number: the region of that label alone.
+    If any entry is a list of values, each entry is an output of its own; a single number then is the region of that
+    label alone.
 
     Returns:
-        Label name -> value, of each value there is; region name -> values, empty if there are none.
+        Label name -> value, for every value; region name -> values, empty if there are none.
 
     Raises:
-        DataError: If a value is no whole number, a region includes the background, or something else has its value.
+        DataError: If a value is not an integer, a region includes the background, or a value is used twice.
     """
     stated = description.get("labels", {})
     if not isinstance(stated, dict):
@@ -72,19 +73,19 @@ def stated_labels(description: Mapping[str, Any]) -> tuple[dict[str, int], dict[
     for entry in foreground:
         if names.count(entry.name) > 1:
             raise DataError(
-                f"dataset.json gives {names.count(entry.name)} values one name, {entry.name!r}",
-                hint="give each value a name of its own",
+                f"dataset.json gives {names.count(entry.name)} values the same name, {entry.name!r}",
+                hint="give each value its own name",
             )
         if 0 in entry.values:
             raise DataError(
                 f"dataset.json: region {entry.name!r} includes 0, which is background",
-                hint="take 0 out of its list",
+                hint="remove 0 from its list",
             )
     labels = {entry.name: entry.values[0] for entry in foreground if not entry.is_list}
     if twice := [name for name, value in labels.items() if list(labels.values()).count(value) > 1]:
         raise DataError(
-            f"dataset.json gives {' and '.join(map(repr, twice[:2]))} one value, {labels[twice[0]]}",
-            hint="give each name a value of its own",
+            f"dataset.json gives {' and '.join(map(repr, twice[:2]))} the same value, {labels[twice[0]]}",
+            hint="give each name its own value",
         )
     if not any(entry.is_list for entry in foreground):
         return labels, {}
@@ -95,10 +96,10 @@ def stated_labels(description: Mapping[str, Any]) -> tuple[dict[str, int], dict[
 
 
 def reference_labels(description: Mapping[str, Any]) -> tuple[Label, ...]:
-    """What the values mean in references, and behind these the regions, under values that references do not hold.
+    """Return the labels of reference values, followed by the regions, under values that references do not hold.
 
     Raises:
-        DataError: If the labels are none.
+        DataError: If the labels are invalid.
     """
     labels, regions = stated_labels(description)
     plain = tuple(Label(value, name) for name, value in labels.items())
@@ -108,10 +109,10 @@ def reference_labels(description: Mapping[str, Any]) -> tuple[Label, ...]:
 
 
 def mask_labels(description: Mapping[str, Any]) -> tuple[Label, ...]:
-    """What the values mean in masks that nnU-Net made: it paints each region with its entry of `regions_class_order`.
+    """Return the labels of masks that nnU-Net made: it paints each region with its entry of `regions_class_order`.
 
     Raises:
-        DataError: If the labels are none.
+        DataError: If the labels are invalid.
     """
     labels, regions = stated_labels(description)
     if not regions:
@@ -132,7 +133,7 @@ class _Entry:
 
     Attributes:
         name: Of the label or region.
-        values: What it is made of, none twice.
+        values: Its values, each once.
         is_list: Whether it is stated as a list: only regions are.
     """
 
@@ -142,7 +143,7 @@ class _Entry:
 
     @classmethod
     def of(cls, key: object, value: Any) -> _Entry:
-        """From key and value, whichever of them is the name."""
+        """Build an entry from key and value, whichever of them is the name."""
         number: Any
         # A name may look like a number: what stands for values is a number in nnU-Net, a name in the Decathlon.
         by_value = str(key).isdecimal() and isinstance(value, str)

@@ -1,4 +1,4 @@
-"""Public data: the tasks of the Medical Segmentation Decathlon, fetched from where MONAI keeps them.
+"""Download of public data: the tasks of the Medical Segmentation Decathlon, from MONAI's servers.
 
 Simpson et al., "A large annotated medical image dataset for the development and evaluation of segmentation
 algorithms", arXiv 1902.09063. Addresses and checksums are those of `monai.apps.DecathlonDataset`; the transfer is ours
@@ -41,12 +41,12 @@ _DAMAGED = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile)
 
 @dataclass(frozen=True)
 class _Stream:
-    """Bytes that come in.
+    """A download in progress.
 
     Attributes:
-        source: Where to read them.
-        start: How many bytes of the whole lie before the first.
-        total: Bytes of the whole; 0 when it is not known.
+        source: Where to read the bytes.
+        start: Offset of the first byte in the whole file.
+        total: Bytes of the whole file; 0 if unknown.
     """
 
     source: BinaryIO
@@ -62,18 +62,18 @@ def download(
     md5: str | None = None,
     progress: Progress = ignore_progress,
 ) -> Path:
-    """Fetch a data set of the Medical Segmentation Decathlon, checked; what is already there is not fetched again.
+    """Download a data set of the Medical Segmentation Decathlon and verify it, unless it is already there.
 
-    The archive grows in a hidden file beside the data and a broken transfer is resumed by the next call. It is unpacked
-    whole or not at all, and removed afterwards.
+    The archive grows in a hidden file beside the data, and an interrupted transfer is resumed by the next call. It is
+    unpacked whole or not at all, and then removed.
 
     Args:
         task: Name of the task, such as "Task04_Hippocampus", and of the folder it becomes.
-        output: Where that folder will lie.
+        output: Folder that will contain that folder.
         url: Another address of the archive (http, https or file): a mirror, or a data set that MONAI does not list.
-        md5: The archive's checksum, hexadecimal; None takes MONAI's for this task. An archive of a task that MONAI
-            does not list is not checked without one, and a broken transfer of it starts anew.
-        progress: Told the bytes that are there (stage "download"), then that they are unpacked (stage "extract").
+        md5: The archive's checksum, hexadecimal; None uses MONAI's for this task. Without one, an archive of a task
+            that MONAI does not list is not verified, and an interrupted transfer of it starts again.
+        progress: Called with the bytes received (stage "download"), then unpacked (stage "extract").
 
     Returns:
         The folder `output / task`.
@@ -89,7 +89,7 @@ def download(
     if target.is_dir() and any(target.iterdir()):
         return target
     if os.path.lexists(target) and not target.is_dir():
-        raise OutputExistsError(f"{target} is to be a folder, and is none", hint="choose another --output")
+        raise OutputExistsError(f"{target} is needed as a folder, but is not one", hint="choose another --output")
     make_folder(folder)
     part = own_path(folder, f"{task}.tar.part")
     try:
@@ -106,7 +106,7 @@ def download(
 
 
 def _address(task: str, url: str | None, md5: str | None) -> tuple[str, str | None]:
-    """Where the archive of a task lies and its checksum, if any is known."""
+    """Return the address of a task's archive and its checksum, if one is known."""
     from monai.apps.datasets import DecathlonDataset
 
     if task in ("", ".", "..") or Path(task).name != task or "\\" in task:
@@ -114,17 +114,19 @@ def _address(task: str, url: str | None, md5: str | None) -> tuple[str, str | No
     url = url or DecathlonDataset.resource.get(task)
     if url is None:
         tasks = ", ".join(DecathlonDataset.resource)
-        raise ConfigError(f"no data set is called {task!r}", hint=f"there are {tasks}; for another give its url")
+        raise ConfigError(
+            f"there is no data set {task!r}", hint=f"available are {tasks}; for another one, give its url"
+        )
     if urlsplit(url).scheme not in _SCHEMES:
         raise ConfigError(f"cannot download {url}", hint=f"the address must begin with one of {', '.join(_SCHEMES)}")
     return url, md5 or DecathlonDataset.md5.get(task)
 
 
 def _fetch(url: str, part: Path, progress: Progress) -> None:
-    """Append to `part` what it lacks of the archive at `url`.
+    """Append the missing bytes of the archive at `url` to `part`.
 
     Raises:
-        DataError: If the transfer fails or ends early; what has come is kept.
+        DataError: If the transfer fails or ends early; received bytes are kept.
         OSError: If `part` cannot be written.
     """
     have = part.stat().st_size if part.exists() else 0
@@ -137,11 +139,11 @@ def _fetch(url: str, part: Path, progress: Progress) -> None:
             done += len(chunk)
             progress("download", done, stream.total, part.stem.removeprefix(OWN_PREFIX))
     if done < stream.total:
-        raise _broken_off(url, f"{done} of {stream.total} bytes came")
+        raise _broken_off(url, f"{done} of {stream.total} bytes arrived")
 
 
 def _open(url: str, start: int) -> _Stream:
-    """Open `url` at byte `start`, or at its beginning if the server cannot do that."""
+    """Open `url` at byte `start`, or at its beginning if the server does not support that."""
     request = Request(url, headers={"Range": f"bytes={start}-"} if start else {})  # noqa: S310  # scheme was checked
     try:
         if request.type == "file":
@@ -166,7 +168,7 @@ def _open_file(path: Path, start: int) -> _Stream:
 
 
 def _chunks(stream: _Stream, url: str) -> Iterator[bytes]:
-    """The bytes of a stream, its errors told apart from those of the disk that they are written to."""
+    """Read a stream in chunks; its errors are distinguished from those of the disk they are written to."""
     try:
         while chunk := stream.source.read(_CHUNK):
             yield chunk
@@ -175,24 +177,24 @@ def _chunks(stream: _Stream, url: str) -> Iterator[bytes]:
 
 
 def _broken_off(url: str, reason: str) -> DataError:
-    hint = "check the connection and the address, then run the same command again: it goes on where it stopped"
+    hint = "check the connection and the address, then run the same command again: it continues where it stopped"
     return DataError(f"cannot download {url}: {reason}", hint=hint)
 
 
 def _verify(archive: Path, md5: str, url: str) -> None:
-    """Remove the archive and raise if its checksum is another one."""
+    """Check the archive's checksum; if it differs, remove the archive and raise."""
     with archive.open("rb") as stream:
         found = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     if found != md5.lower():
         discard(archive)
         raise DataError(
             f"the archive from {url} has the MD5 checksum {found}, not {md5.lower()}; it was removed",
-            hint="run the same command again; if it stays wrong, the archive at this address is another one",
+            hint="run the same command again; if it fails again, the archive at this address has changed",
         )
 
 
 def _extract(archive: Path, target: Path, url: str, progress: Progress) -> None:
-    """Unpack `archive` into a folder beside `target` and move it there when all of it is out.
+    """Unpack `archive` into a folder beside `target`, and move it there when complete.
 
     Raises:
         DataError: If it is damaged, or a member would land outside; the archive is removed.
@@ -209,16 +211,17 @@ def _extract(archive: Path, target: Path, url: str, progress: Progress) -> None:
             discard(archive)
             raise DataError(
                 f"the archive from {url} cannot be unpacked: {error}; it was removed",
-                hint="check that the address is that of a whole tar archive, then run the same command again",
+                hint="check that the address is that of a complete tar archive, then run the same command again",
             ) from error
         move_folder(_root(content), target)
     progress("extract", 1, 1, target.name)
 
 
 def _member(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
-    """What of an archive is unpacked: nothing outside `folder` (PEP 706), and no AppleDouble files.
+    """Filter the members of an archive: nothing outside `folder` (PEP 706), and no AppleDouble files.
 
-    The decathlon was packed on a Mac: beside each file lies a "._" one that has the same suffix and is no image.
+    The Decathlon was packed on a Mac: beside each file there is a "._" one that has the same suffix and is not an
+    image.
     """
     if Path(member.name).name.startswith("._"):
         return None
@@ -226,6 +229,6 @@ def _member(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
 
 
 def _root(content: Path) -> Path:
-    """The one folder that everything lies in, if there is one."""
+    """Return the only top-level folder, if there is one."""
     entries = list(content.iterdir())
     return entries[0] if len(entries) == 1 and entries[0].is_dir() else content

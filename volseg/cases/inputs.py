@@ -1,4 +1,4 @@
-"""What there is to segment: any layout without its references, a file, a DICOM folder, or a tree of patient folders."""
+"""Inputs to segment: any layout without its references, a file, a DICOM folder, or a tree of patient folders."""
 
 from __future__ import annotations
 
@@ -66,16 +66,16 @@ def find_inputs(
     Args:
         path: A data set in any layout, a CSV manifest, one file, a DICOM folder, or a tree of these.
         channels: The channels that the model needs.
-        rules: Which series of a DICOM study is meant, and how it is read.
-        progress: Told while files are looked at.
-        naming: What cases are called by. A list names its cases itself, unless they are to have pseudonyms.
+        rules: Which series of a DICOM study to use, and how to read it.
+        progress: Called while files are examined.
+        naming: How cases are named. A list names its cases itself, unless pseudonyms are requested.
 
     Returns:
-        The cases, and everything else that was found with the reason why it is not segmented; nothing, of a folder
-        that holds nothing yet.
+        The cases, and everything else that was found with the reason why it is not segmented; empty for a folder that
+        holds nothing yet.
 
     Raises:
-        DataError: If there is nothing at `path`, it is a file that holds no image, or a folder of results alone.
+        DataError: If there is nothing at `path`, it is a file that holds no image, or a folder of results only.
     """
     check_there(path)
     if is_manifest(path):
@@ -92,17 +92,17 @@ def find_inputs(
         names = _stated_names(path, channels)
         found = without_results(discover(folder, progress, rules=rules), folder)
         if found.results:
-            logger.info("%d files that volseg wrote below %s are no input", len(found.results), folder.name)
+            logger.info("%d files that volseg wrote below %s are not input", len(found.results), folder.name)
         dataset = _from_tree(found, folder, names or dict.fromkeys(channels, ""), rules, naming)
         if not dataset.cases and not dataset.set_aside and found.results:
             raise DataError(
-                f"{path} holds no image but {len(found.results)} files that volseg wrote into folders below it",
-                hint="name the folder that they are in, if they are to be segmented",
+                f"{path} holds no image except {len(found.results)} files that volseg wrote into folders below it",
+                hint="to segment them, name the folder that they are in",
             )
         if folder != path and not has_usual_folders(path):  # of those everybody knows what lies beside the images
             around = without_results(discover(path, rules=rules), path).sources
             beside = [source for source in around if not source.place.is_relative_to(folder)]
-            more = tuple(SetAside(source.place, "a reference of the data set, no image") for source in beside)
+            more = tuple(SetAside(source.place, "a reference of the data set, not an image") for source in beside)
             dataset = replace(dataset, set_aside=(*dataset.set_aside, *more))
     if not dataset.cases and not dataset.set_aside and not path.is_dir():
         raise DataError(f"{path} holds no image", hint="volseg reads NIfTI, NRRD, MetaImage and DICOM")
@@ -112,7 +112,7 @@ def find_inputs(
 
 
 def _images_of(path: Path) -> Path:
-    """The folder of images of a data set, else the path itself."""
+    """Return the image folder of a data set, else the path itself."""
     if not path.is_dir():
         return path
     if (path / "imagesTs").is_dir() and (path / "imagesTr").is_dir():
@@ -125,7 +125,7 @@ def _images_of(path: Path) -> Path:
 
 
 def _for_model(dataset: Dataset, channels: tuple[str, ...], naming: CaseNaming) -> Dataset:
-    """Give the channels of a list the names the model knows them by."""
+    """Rename the channels of a list to the model's names."""
     if naming != "path":
         cases = tuple(replace(case, case_id=_case_id(case.case_id, case.images, naming)) for case in dataset.cases)
         dataset = replace(dataset, cases=cases)
@@ -139,7 +139,7 @@ def _for_model(dataset: Dataset, channels: tuple[str, ...], naming: CaseNaming) 
 
 
 def _renamed(stated: tuple[str, ...], channels: tuple[str, ...], where: str) -> dict[str, str]:
-    """What is stated of the channels -> what the model calls them.
+    """Map stated channel names to the model's.
 
     Raises:
         DataError: If the names contradict.
@@ -148,13 +148,13 @@ def _renamed(stated: tuple[str, ...], channels: tuple[str, ...], where: str) -> 
     if not renamed:
         raise DataError(
             f"{where} has channels {', '.join(stated)}, the model needs {', '.join(channels)}",
-            hint="call them as the model does, or image_1, image_2 ... where they are in its order",
+            hint="name them as the model does, or image_1, image_2 ... if they are in its order",
         )
     return renamed
 
 
 def _stated_names(path: Path, channels: tuple[str, ...]) -> dict[str, str]:
-    """The model's channels in the order of a `dataset.json` beside the images, and what they are called there.
+    """Return the model's channels in the order of a `dataset.json` beside the images, and their names there.
 
     Raises:
         DataError: If it states others.
@@ -171,14 +171,14 @@ def _stated_names(path: Path, channels: tuple[str, ...]) -> dict[str, str]:
 def _from_tree(
     discovery: Discovery, root: Path, stated: Mapping[str, str], rules: DicomRules, naming: CaseNaming
 ) -> Dataset:
-    """The cases of a tree.
+    """Find the cases of a tree.
 
     Args:
-        discovery: What is there.
+        discovery: Everything found.
         root: Of the tree.
-        stated: The model's channels in the order of their numbers -> what the data set calls them, if it does.
-        rules: Which series of a DICOM study is meant.
-        naming: What cases are called by.
+        stated: The model's channels in the order of their numbers -> their names in the data set, if stated.
+        rules: Which series of a DICOM study to use.
+        naming: How cases are named.
     """
     channels = tuple(stated)
     set_aside = list(discovery.set_aside)
@@ -197,7 +197,7 @@ def _from_tree(
     bids = is_bids(root)  # which ends each name with what the image is
     for name, images in [*studies, *grouped]:
         if missing := [channel for channel in channels if channel not in images]:
-            reason = f"the model needs channel {', '.join(missing)} as well, which is not there"
+            reason = f"the model needs channel {', '.join(missing)} as well, which is missing"
             set_aside += [SetAside(source.place, reason, is_fault=True) for source in images.values()]
         else:
             ordered = {
@@ -208,13 +208,13 @@ def _from_tree(
     found, equal = by_id(whole)
     for group in equal:
         items = refused(images.values() for images in group)
-        set_aside += [replace(item, reason=f"{item.reason}; --case-id hash calls each by its own") for item in items]
+        set_aside += [replace(item, reason=f"{item.reason}; --case-id hash gives each its own name") for item in items]
     cases = tuple(Case(case_id, images) for case_id, images in found.items())
     return Dataset("tree", cases, channels, set_aside=tuple(set_aside), remarks=remarks)
 
 
 def _case_id(name: str, images: Mapping[str, Source], naming: CaseNaming) -> str:
-    """The id of the case that is called so by its path."""
+    """Return the id of a case by the name from its path."""
     first = next(iter(images.values()))
     if naming == "path":
         return case_id_of(name)
@@ -224,7 +224,7 @@ def _case_id(name: str, images: Mapping[str, Source], naming: CaseNaming) -> str
 
 
 def _masks_among(sources: Sequence[Source], root: Path) -> dict[Source, str]:
-    """What is a mask by its name or its folder, and why that is no image."""
+    """Return the sources that are masks by their name or folder, with the reason."""
     further = further_references(source.place for source in sources)
     reasons = {s: MASK_BY_NAME for s in sources if says_reference(s.place) or s.place in further}
     if is_bids(root):
@@ -248,11 +248,11 @@ def _masks_among(sources: Sequence[Source], root: Path) -> dict[Source, str]:
 def _choose_series(
     sources: Sequence[Source], root: Path, channels: tuple[str, ...], rules: DicomRules
 ) -> tuple[list[tuple[str, dict[str, Source]]], list[Source], list[SetAside]]:
-    """Take the series that are meant out of each DICOM study.
+    """Choose series from each DICOM study.
 
     Returns:
-        Studies whose channels were matched by rules, with a name; sources that are still to be sorted by their names;
-        and the series that are not taken.
+        Studies whose channels were matched by rules, with a name; sources that remain to be sorted by name; and series
+        that are not used.
     """
     if len(channels) > 1 and not rules.series:  # the names of files and folders say which is which
         return [], list(sources), []
@@ -270,7 +270,7 @@ def _choose_series(
 
 
 def _told_apart(studies: Sequence[tuple[str, dict[str, Source]]]) -> list[tuple[str, dict[str, Source]]]:
-    """Studies whose files share a folder are all called by a series of their own besides."""
+    """Add a hash of a series UID to the names of studies whose files share a folder."""
     counts = Counter(name for name, _ in studies)
     return [(marked(name, _first_uid(images)) if counts[name] > 1 else name, images) for name, images in studies]
 
@@ -282,17 +282,17 @@ def _first_uid(images: Mapping[str, Source]) -> str:
 def _grouped(
     named: dict[str, Source], root: Path, channels: tuple[str, ...]
 ) -> tuple[list[tuple[str, dict[str, Source]]], list[SetAside], tuple[str, ...]]:
-    """Cases by name: their channels are numbered, the volumes of a 4D file, or called by the names of the channels."""
+    """Group sources into cases by name: channels are numbered, volumes of a 4D file, or named like the model's."""
     numbered, rest = split_numbered(named)
     remarks: tuple[str, ...] = ()
     if len(channels) == 1 and numbered and (rest or are_cases(numbered)):
-        remarks = (f"the model has one channel, so the numbers that end {len(numbered)} names are those of cases",)
+        remarks = (f"the model has one channel, so the numbers at the end of {len(numbered)} names are case numbers",)
         numbered, rest = {}, named
     grouped, names = group_channels(numbered, channels)
     set_aside: list[SetAside] = []
     if len(names) != len(channels):
         reason = (
-            f"files are numbered as {len(names)} channels, the model has {len(channels)}; if the numbers are those of "
+            f"files are numbered like {len(names)} channels, the model has {len(channels)}; if the numbers mean "
             "cases, say so in a manifest (CSV of case_id,image) or rename the files"
         )
         grouped, set_aside = {}, [SetAside(source.place, reason, is_fault=True) for source in numbered.values()]
@@ -318,16 +318,16 @@ def _is_4d(source: Source) -> bool:
 def _by_folder(
     named: dict[str, Source], root: Path, channels: tuple[str, ...]
 ) -> tuple[list[tuple[str, dict[str, Source]]], list[SetAside]]:
-    """A folder per case, whose files or sub-folders are called by, or end with, the names of the channels.
+    """Group sources into one case per folder, whose files or sub-folders are named after, or end with, a channel.
 
-    Where a folder holds several cases, what stands before the channel tells them apart.
+    If a folder holds several cases, the part before the channel distinguishes them.
     """
     folders: dict[Path, dict[str, list[Source]]] = defaultdict(lambda: defaultdict(list))
     set_aside: list[SetAside] = []
     for source in named.values():
         channel = _channel_called(_last_part(source), channels)
         if channel is None:
-            set_aside.append(SetAside(source.place, f"its name is none of the channels {', '.join(channels)}"))
+            set_aside.append(SetAside(source.place, f"its name is not one of the channels {', '.join(channels)}"))
         else:
             folders[source.place.parent][channel].append(source)
     grouped: list[tuple[str, dict[str, Source]]] = []
@@ -338,7 +338,7 @@ def _by_folder(
         ):
             grouped += [(path_name([*below, beginning]), images) for beginning, images in several.items()]
         elif twice:
-            reason = f"its folder has channel {', '.join(twice)} more than once; which one is meant is not clear"
+            reason = f"its folder has channel {', '.join(twice)} more than once, which is ambiguous"
             set_aside += [SetAside(s.place, reason, is_fault=True) for sources in found.values() for s in sources]
         else:
             images = {channel: sources[0] for channel, sources in found.items()}
@@ -347,7 +347,7 @@ def _by_folder(
 
 
 def _by_beginning(found: Mapping[str, Sequence[Source]]) -> dict[str, dict[str, Source]]:
-    """The cases of one folder by what stands before the channel in a name: "p1" of "p1_t1"; none if that is unclear."""
+    """Split one folder into cases by the part before the channel in a name: "p1" of "p1_t1"; empty if unclear."""
     cases: dict[str, dict[str, Source]] = defaultdict(dict)
     for channel, sources in found.items():
         for source in sources:
@@ -359,7 +359,7 @@ def _by_beginning(found: Mapping[str, Sequence[Source]]) -> dict[str, dict[str, 
 
 
 def _channel_called(name: str, channels: tuple[str, ...]) -> str | None:
-    """The channel that a name is, or ends with after a separator; "post_t1" rather than "t1" where both fit."""
+    """Return the channel that a name is, or ends with after a separator; "post_t1" rather than "t1" if both fit."""
     name = name.lower()
     fitting = [c for c in channels if name == c.lower() or name.endswith((f"_{c.lower()}", f"-{c.lower()}"))]
     return max(fitting, key=len, default=None)

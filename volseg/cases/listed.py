@@ -1,4 +1,4 @@
-"""What the paths in a list of cases mean: a CSV manifest or a datalist in JSON."""
+"""Paths in a list of cases: a CSV manifest or a datalist in JSON."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from volseg.io.readable import check_there
 
 
 def listed_source(folder: Path, entry: str, rules: DicomRules) -> Source:
-    """The one volume at a path of a list.
+    """Return the only volume at a path of a list.
 
     Args:
-        folder: The paths are relative to it.
-        entry: As it is listed; an absolute path stays what it is.
+        folder: The folder that paths are relative to.
+        entry: As listed; may be absolute.
         rules: How DICOM is read.
 
     Raises:
@@ -30,20 +30,20 @@ def listed_source(folder: Path, entry: str, rules: DicomRules) -> Source:
 
 
 def listed_reference(folder: Path, entry: str, rules: DicomRules) -> Source:
-    """The reference at a path of a list: one volume, or a folder with a mask per structure."""
+    """Return the reference at a path of a list: one volume, or a folder with a mask per structure."""
     path = listed_path(folder, entry)
     masks = masks_of_folder(path, rules) if path.is_dir() else None
     return masks or listed_source(folder, entry, rules)
 
 
 def listed_path(folder: Path, entry: str) -> Path:
-    """Where a listed path leads; backslashes are separators where nothing has one in its name.
+    """Resolve a listed path; backslashes are separators unless a file has one in its name.
 
     Raises:
-        DataError: If nothing can be called so.
+        DataError: If no path can have this name.
     """
     if "\0" in entry:
-        raise DataError(f"{entry!r} is no path", hint="correct it in the list")
+        raise DataError(f"{entry!r} is not a path", hint="correct it in the list")
     path = folder / entry
     if "\\" not in entry:
         return path

@@ -1,4 +1,4 @@
-"""A CSV manifest that says which files make a case."""
+"""CSV manifests, which list the files of each case."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ _CALLED: Mapping[str, tuple[str, ...]] = {
 
 
 def is_manifest(path: Path) -> bool:
-    """Whether a path names a manifest."""
+    """Return whether a path is a manifest."""
     return path.is_file() and path.suffix.lower() in {".csv", ".tsv"}
 
 
 def from_manifest(path: Path, rules: DicomRules = NO_RULES) -> Dataset:
     """Read a CSV of `case_id,image[,image_2...],reference[,annotated]`; paths are relative to it, or absolute.
 
-    In the column `annotated` stand, separated by semicolons or commas, the labels that were looked for in a reference;
-    where it is empty or missing, all were. A row that cannot be used is set aside and stops no other.
+    The column `annotated` lists the labels annotated in a reference, separated by semicolons or commas; if it is empty
+    or missing, all were. A row that cannot be used is set aside without affecting others.
 
     Raises:
-        DataError: If it is no such CSV.
+        DataError: If it is not such a CSV.
     """
     columns, rows = read_rows(path)
     meant = _meant(path, columns)
     channels = tuple(column for column in columns if column not in meant.values())
     if "case_id" not in meant or not channels or len(set(columns)) < len(columns):
-        raise DataError(f"{path} is no manifest: its columns are {', '.join(columns)}", hint=_COLUMNS)
+        raise DataError(f"{path} is not a manifest: its columns are {', '.join(columns)}", hint=_COLUMNS)
     _check_channels(path, channels, rows)
     counts = Counter(same_on_any_disk(row.cells[meant["case_id"]]) for row in rows)
     cases: dict[str, Case] = {}
@@ -59,7 +59,7 @@ def from_manifest(path: Path, rules: DicomRules = NO_RULES) -> Dataset:
 
 
 def with_references(dataset: Dataset) -> Dataset:
-    """What of a manifest can be trained on: the cases that have a reference."""
+    """Keep the cases of a manifest that can be trained on: those with a reference."""
     cases = tuple(case for case in dataset.cases if case.reference is not None)
     first = {source: case for case in reversed(cases) for source in case.images.values()}
     twice = [case for case in cases if any(first[source] is not case for source in case.images.values())]
@@ -72,7 +72,7 @@ def with_references(dataset: Dataset) -> Dataset:
     ]
     set_aside += [
         SetAside(
-            case.image.place, f"case {case.case_id} has an image that another case has, too: one would test the other"
+            case.image.place, f"case {case.case_id} shares an image with another case, so one could test the other"
         )
         for case in twice
     ]
@@ -80,7 +80,7 @@ def with_references(dataset: Dataset) -> Dataset:
 
 
 def _meant(path: Path, columns: list[str]) -> dict[str, str]:
-    """What a column means ("reference") -> how it is called ("Mask").
+    """Return standard column name ("reference") -> name in the file ("Mask").
 
     Raises:
         DataError: If two columns mean the same.
@@ -93,7 +93,7 @@ def _meant(path: Path, columns: list[str]) -> dict[str, str]:
         # The name of a person's choice may be that of a channel only where the proper one is there for its meaning.
         if len(exact or found) > 1 or (meaning == "reference" and len(found) > 1):
             raise DataError(
-                f"{path} is no manifest: the columns {', '.join(found)} may all be the {meaning}",
+                f"{path} is not a manifest: the columns {', '.join(found)} may all be the {meaning}",
                 hint=f"name the columns {_COLUMNS}",
             )
         if found:
@@ -102,10 +102,10 @@ def _meant(path: Path, columns: list[str]) -> dict[str, str]:
 
 
 def _check_channels(path: Path, channels: tuple[str, ...], rows: list[Row]) -> None:
-    """Refuse a column that names no file in any row, beside one that does: it holds something else.
+    """Check that no image column is without files in every row, while another one has some.
 
     Raises:
-        DataError: Names it.
+        DataError: If one is; names it, since it holds something else.
     """
     existing = {
         channel: any(row.cells[channel] and listed_path(path.parent, row.cells[channel]).exists() for row in rows)
@@ -114,7 +114,7 @@ def _check_channels(path: Path, channels: tuple[str, ...], rows: list[Row]) -> N
     if any(existing.values()) and not all(existing.values()):
         strange = next(channel for channel, exists in existing.items() if not exists)
         raise DataError(
-            f"{path} is no manifest: every column but {', '.join(_CALLED)} is a channel, and no cell of {strange!r} "
+            f"{path} is not a manifest: every column but {', '.join(_CALLED)} is a channel, and no cell of {strange!r} "
             "names a file",
             hint=f"remove the column, or correct its paths; the columns are {_COLUMNS}",
         )
@@ -132,19 +132,19 @@ def _case(
 
 
 def _named(channels: tuple[str, ...]) -> tuple[str, ...]:
-    """The channels; the only one is the image however it is spelled."""
+    """Return the channels; a single one is the image however it is spelled."""
     return ("image",) if [channel.lower() for channel in channels] == ["image"] else channels
 
 
 def _check_row(path: Path, row: Row, case_id: str, count: int) -> None:
     if row.surplus:
         raise DataError(
-            f"it has more cells than there are columns: {row.surplus}", hint="put quotes around what has commas"
+            f"it has more cells than there are columns: {row.surplus}", hint="put quotes around text with commas"
         )
     if count > 1:
         raise DataError(
-            f"{path} lists case {case_id!r} twice, or another one whose files would have its names on some disks",
-            hint="give each case an id of its own",
+            f"{path} lists case {case_id!r} twice, or one whose files would have the same names on some disks",
+            hint="give each case its own id",
         )
 
 
@@ -153,7 +153,7 @@ def _annotated(entry: str) -> frozenset[str] | None:
 
 
 def _source(manifest: Path, entry: str, rules: DicomRules) -> Source:
-    """The one source at a path of a manifest."""
+    """Return the only source at a path of a manifest."""
     if not entry:
-        raise DataError(f"{manifest.name} leaves a path empty", hint="fill it in, or take the row out")
+        raise DataError(f"{manifest.name} leaves a path empty", hint="fill it in, or remove the row")
     return listed_source(manifest.parent, entry, rules)

@@ -1,4 +1,4 @@
-"""Tables as spreadsheets and other programs write them: whatever the separator, the encoding and the line ends."""
+"""CSV tables as spreadsheets and other programs write them, with any separator, encoding and line end."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Row:
     """A row of a table.
 
     Attributes:
-        line: Where it stands, from 1.
-        cells: Column -> what stands there, without blanks around; nothing where the row is too short.
-        surplus: What stands behind the last column.
+        line: Its line number, from 1.
+        cells: Column -> its text, stripped; empty if the row is too short.
+        surplus: Text behind the last column.
     """
 
     line: int
@@ -34,15 +34,15 @@ class Row:
 def read_rows(path: Path) -> tuple[list[str], list[Row]]:
     """Read a table whose first line names its columns.
 
-    Commas, semicolons, tabs or bars separate cells: whichever the first line has most of, or what a line `sep=;` of
-    Excel says. Blanks around cells, empty columns at the end and empty lines count for nothing. Bytes that are no UTF-8
-    or UTF-16 are Latin-1, as Windows has it.
+    Cells are separated by commas, semicolons, tabs or bars: whichever is most frequent in the first line, or what a
+    line `sep=;` of Excel says. Blanks around cells, trailing empty columns and empty lines are ignored. Bytes that are
+    neither UTF-8 nor UTF-16 are read as Latin-1, as on Windows.
 
     Returns:
         The columns, and the rows that hold anything.
 
     Raises:
-        DataError: If the file cannot be read, or is no such table.
+        DataError: If the file cannot be read, or is not such a table.
     """
     try:
         text = _text(path.read_bytes())
@@ -69,7 +69,7 @@ def read_rows(path: Path) -> tuple[list[str], list[Row]]:
 
 
 def _text(content: bytes) -> str:
-    """What the bytes of a text file say."""
+    """Decode the bytes of a text file."""
     for mark, encoding in _MARKS.items():
         if content.startswith(mark):
             return content.decode(encoding)
@@ -82,7 +82,7 @@ def _text(content: bytes) -> str:
 
 
 def _separator(text: str) -> tuple[str, int]:
-    """What separates cells, and how many lines at the head only say so."""
+    """Return the cell separator, and the number of lines at the head that only state it."""
     first = next((line for line in text.splitlines() if line.strip()), "")
     if first.lower().startswith("sep=") and len(first) > 4:
         return first[4], text.splitlines().index(first) + 1

@@ -1,4 +1,4 @@
-"""What the masks of a folder are called: by the structure that each of them marks."""
+"""Names of the masks in a folder, each after the structure that it marks."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _SAYS_MASK = re.compile(r"(labels?|seg|segmentations?|masks?)[-_. ]+(?=.)", re.I
 
 
 def masks_of_folder(folder: Path, rules: DicomRules) -> MasksSource | ObjectsSource | None:
-    """The masks of a folder that is said to be the reference of a case.
+    """Return the masks of a folder that is stated as the reference of a case.
 
     Returns:
-        A mask per structure, or per object where rules say so; None if the folder holds no files of images, or of
-        structures less than two, or two of one name.
+        A mask per structure, or per object if the rules say so; None if the folder holds no image files, or fewer than
+        two structures, or two of one name.
     """
     paths = image_files(folder).get(folder, ())
     if rules.values == "objects" and paths:
@@ -31,11 +31,11 @@ def masks_of_folder(folder: Path, rules: DicomRules) -> MasksSource | ObjectsSou
 
 
 def masks_by_structure(paths: Sequence[Path], prefixes: Sequence[str]) -> dict[str, Path]:
-    """Structure -> its file, of those whose names say one, and no other file the same.
+    """Return structure -> its file, for files whose name states a structure that no other file states.
 
     Args:
         paths: Masks.
-        prefixes: Names of the case and its images, which may stand in front: `p1_liver` of `p1`.
+        prefixes: Names of the case and its images, which may come first: `p1_liver` of `p1`.
     """
     named: defaultdict[str, list[Path]] = defaultdict(list)
     for path in paths:
@@ -47,6 +47,6 @@ def masks_by_structure(paths: Sequence[Path], prefixes: Sequence[str]) -> dict[s
 
 
 def without_prefix(name: str, prefixes: Sequence[str]) -> str:
-    """A name without that of the case or the image in front; nothing where it says no more."""
+    """Remove the prefix of the case or the image from a name; empty if nothing is left."""
     fitting = [prefix for prefix in prefixes if name == prefix or name.startswith(prefix)]
     return name.removeprefix(max(fitting, key=len, default="")).strip("-_. ")

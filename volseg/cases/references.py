@@ -1,4 +1,4 @@
-"""Cases whose masks are there already: the references and the images of a data set, by case id."""
+"""References and images of a data set by case id, for masks that already exist."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def find_references(
     Args:
         path: A data set, a CSV manifest with a `reference` column, a folder of label maps, or one label map.
         rules: How DICOM is read.
-        progress: Told while files are looked at.
+        progress: Called while files are examined.
 
     Returns:
         Case id -> where its reference is read from.
@@ -66,12 +66,12 @@ def find_references(
 
 
 def find_images(path: Path, rules: DicomRules = NO_RULES, progress: Progress = ignore_progress) -> dict[str, Source]:
-    """Find the images of cases, to be looked at: of several channels the first.
+    """Find the images of cases for display: the first of several channels.
 
     Args:
-        path: A data set that is one by its names or a manifest, or a folder of images.
+        path: A data set recognised by its names or a manifest, or a folder of images.
         rules: How DICOM is read.
-        progress: Told while files are looked at.
+        progress: Called while files are examined.
 
     Returns:
         Case id -> where its image is read from.
@@ -89,17 +89,17 @@ def find_images(path: Path, rules: DicomRules = NO_RULES, progress: Progress = i
 
 
 def _first_channel(image: Source) -> Source:
-    """Of a picture the first of its channels, whose number a data set without a model does not state."""
+    """Return the first channel of a picture, whose number of channels is unknown without a model."""
     return replace(image, frame=0) if isinstance(image, FileSource) and is_picture(image.path) else image
 
 
 def is_list(path: Path) -> bool:
-    """Whether a path names a list of cases: a manifest, or a JSON."""
+    """Return whether a path is a list of cases: a manifest, or a JSON."""
     return is_manifest(path) or is_datalist(path)
 
 
 def is_dataset(path: Path, rules: DicomRules = NO_RULES) -> bool:
-    """Whether a path holds images and references, as its names or the rules say."""
+    """Return whether a path holds images and references, by its names or the rules."""
     if not path.is_dir():
         return is_datalist(path)
     if rules.images or with_objects(path, rules):
@@ -111,7 +111,7 @@ def is_dataset(path: Path, rules: DicomRules = NO_RULES) -> bool:
 
 
 def _all_cases(path: Path, rules: DicomRules, progress: Progress) -> tuple[Case, ...]:
-    """The cases of a labelled data set; what is not used is said, since nobody would miss it in a mean."""
+    """Find the cases of a labelled data set, logging what is not used: its absence from a mean would not be noticed."""
     dataset = find_dataset(path, rules, progress)
     _say_not_scored(dataset.set_aside, path)
     return dataset.cases
@@ -123,7 +123,7 @@ def _say_not_scored(items: Iterable[SetAside], root: Path) -> None:
 
 
 def _beside_images(found: dict[str, Source], root: Path) -> bool:
-    """Whether references lie beside images: in a folder per case, or called as their image."""
+    """Return whether references lie beside images: in a folder per case, or with the name of their image."""
     files = image_files(root)
     if paired_bases(files.get(root, ())) or mask_folders(files, root):
         return True

@@ -1,4 +1,4 @@
-"""Fields of view: outside of them nothing is learned, segmented or scored."""
+"""Fields of view: nothing outside of them is learned, segmented or scored."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 def with_regions(dataset: Dataset, root: Path, rules: DicomRules) -> Dataset:
-    """A data set whose cases know their fields of view; one that lacks its own is set aside.
+    """Attach fields of view to the cases of a data set; a case without its own is set aside.
 
     Args:
         dataset: Cases.
@@ -37,7 +37,7 @@ def with_regions(dataset: Dataset, root: Path, rules: DicomRules) -> Dataset:
     if folder is None:
         raise DataError(
             f"{root} has no folder {rules.roi} of fields of view",
-            hint="name it in data.roi, by its path or as it is called in the data set",
+            hint="give its path, or its name in the data set, in data.roi",
         )
     regions = _regions_in(folder, rules)
     known, set_aside = [], [item for item in dataset.set_aside if not item.path.is_relative_to(folder)]
@@ -52,7 +52,7 @@ def with_regions(dataset: Dataset, root: Path, rules: DicomRules) -> Dataset:
 
 
 def with_regions_if_there(dataset: Dataset, root: Path, rules: DicomRules) -> Dataset:
-    """The same of images for a model that learned within fields of view; where there are none, all is looked at."""
+    """Attach fields of view to images for a model trained with them; without any, the whole image is processed."""
     if rules.roi is not None and _folder(root, rules.roi) is None:
         logger.warning("there are no fields of view (data.roi: %s): images are segmented as a whole", rules.roi)
         return dataset
@@ -60,10 +60,10 @@ def with_regions_if_there(dataset: Dataset, root: Path, rules: DicomRules) -> Da
 
 
 def read_region(case: Case, geometry: Geometry) -> NDArray[np.bool_] | None:
-    """The field of view of a case, (I, J, K); None if it is all of the image.
+    """Read the field of view of a case, (I, J, K); None if it is the whole image.
 
     Args:
-        case: What to read.
+        case: The case to read.
         geometry: The grid of the image.
 
     Raises:
@@ -82,17 +82,17 @@ def read_region(case: Case, geometry: Geometry) -> NDArray[np.bool_] | None:
 
 
 def of_regions(rules: DicomRules) -> DicomRules:
-    """How fields of view are read: they mark where, whatever references hold."""
+    """Return the rules for reading fields of view, which are binary, whatever references hold."""
     return rules.model_copy(update={"values": "labels", "threshold": None})
 
 
 def _folder(root: Path, name: str) -> Path | None:
-    """The folder of fields of view: in the data set, or beside the folder of images that was given."""
+    """Return the folder of fields of view: in the data set, or beside the given folder of images."""
     below = root if root.is_dir() else root.parent
     return next((place for place in (below / name, below.parent / name) if place.is_dir()), None)
 
 
 def _regions_in(folder: Path, rules: DicomRules) -> Mapping[str, Source]:
-    """Case id -> field of view; a word that says mask is no part of a name."""
+    """Return case id -> field of view; a mask word in a name is ignored."""
     found, _ = references_in(discover(folder, rules=of_regions(rules)), folder)
     return {reference_base(name): source for name, source in found.items()} | found

@@ -1,4 +1,4 @@
-"""Which series of a DICOM study is meant: by rules where there are any, else by a fixed order of preference."""
+"""Choice among the series of a DICOM study: by rules if there are any, else by a fixed order of preference."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _FEW_SLICES = 5
 
 @dataclass(frozen=True)
 class SeriesChoice:
-    """What became of the series of one study.
+    """The choice among the series of one study.
 
     Attributes:
-        chosen: Channel -> the series that is taken for it.
-        reasons: Series -> why it is or is not taken.
+        chosen: Channel -> the series used for it.
+        reasons: Series -> why it is or is not used.
     """
 
     chosen: Mapping[str, SeriesSource]
@@ -29,16 +29,16 @@ class SeriesChoice:
 
     @property
     def not_taken(self) -> dict[SeriesSource, str]:
-        """The series that are taken for no channel, and why."""
+        """The series that are used for no channel, with reasons."""
         taken = set(self.chosen.values())
         return {source: reason for source, reason in self.reasons.items() if source not in taken}
 
 
 def studies_of(series: Sequence[SeriesSource]) -> list[list[SeriesSource]]:
-    """Group series that are alternatives: of one study, and told apart by their headers.
+    """Group series that are alternatives: of one study, and distinguishable by their headers.
 
-    Series of one number, description and kind in several folders are no choice that anybody could make: those are
-    examinations that share a study UID by mistake, and each stays alone.
+    Series of the same number, description and kind in several folders cannot be chosen between: those are examinations
+    that share a study UID by mistake, and each stays alone.
     """
     groups: dict[object, list[SeriesSource]] = {}
     for source in series:
@@ -63,13 +63,13 @@ def _told_apart(group: list[SeriesSource]) -> list[list[SeriesSource]]:
 def choose_series(series: Sequence[SeriesSource], channels: Sequence[str], rules: DicomRules) -> SeriesChoice:
     """Choose the series of each channel among those of a study.
 
-    Of the series that fit the channel's rule the best is taken, in this order: nothing speaks against its being whole;
-    original rather than derived; at least 5 slices rather than fewer; thinner slices (up to 1 mm, below which they do
-    not matter); more of them; the smaller series number; the first of the volumes of one series.
+    Among the series that match the channel's rule the best is used, in this order: nothing suggests that it is
+    incomplete; original rather than derived; at least 5 slices rather than fewer; thinner slices (down to 1 mm, below
+    which thickness does not matter); more of them; the smaller series number; the first of the volumes of one series.
 
     Args:
         series: Of one study.
-        channels: What is needed; a channel without a rule takes any series that no other channel has taken.
+        channels: The required channels; one without a rule takes any series that no other channel has taken.
         rules: For the channels.
     """
     chosen: dict[str, SeriesSource] = {}
@@ -89,14 +89,14 @@ def choose_series(series: Sequence[SeriesSource], channels: Sequence[str], rules
 
 
 def choose_in_folders(sources: Sequence[Source], rules: DicomRules) -> tuple[list[Source], list[SetAside]]:
-    """Where the series of one study share a folder, take the one that prediction would; the folder's name is its own.
+    """Choose, where series of one study share a folder, the one that prediction would use; it gets the folder's name.
 
     Args:
         sources: Series and files.
         rules: For the channel "image".
 
     Returns:
-        What is taken, in the order given; and the series that are not.
+        The sources used, in the order given; and the series that are not.
     """
     groups: dict[object, list[SeriesSource]] = {}
     for source in sources:
@@ -109,7 +109,7 @@ def choose_in_folders(sources: Sequence[Source], rules: DicomRules) -> tuple[lis
 
 
 def _pickiest_first(series: Sequence[SeriesSource], channels: Sequence[str], rules: DicomRules) -> list[str]:
-    """Channels by how few series fit them, so that none takes the only one that fits another."""
+    """Sort channels by the number of series that match them, so that none takes the only match of another."""
     fitting = {
         channel: sum(not fault_of(source, rules.series.get(channel, SeriesRule())) for source in series)
         for channel in channels
@@ -118,7 +118,7 @@ def _pickiest_first(series: Sequence[SeriesSource], channels: Sequence[str], rul
 
 
 def fault_of(source: SeriesSource, rule: SeriesRule) -> str:
-    """What of a rule a series does not fit; empty when it fits."""
+    """Describe which part of a rule a series does not match; empty if it matches."""
     traits = source.traits
     words = {word.upper() for word in traits.image_type}
     spacing = traits.spacing_mm or (None, None, None)
@@ -143,7 +143,7 @@ def fault_of(source: SeriesSource, rule: SeriesRule) -> str:
 
 
 def named(source: SeriesSource) -> str:
-    """How a series is called in a reason: by number, which says nothing about a patient."""
+    """Name a series in a reason, by its number, which identifies no patient."""
     number = "the one without a number" if source.traits.number is None else f"series {source.traits.number}"
     return f"{number} ({source.volume})" if source.volume else number
 
@@ -160,7 +160,7 @@ _CRITERIA = (
 
 
 def _preference(source: SeriesSource) -> tuple[bool, bool, bool, float, int, int, str]:
-    """Sorts the best series first; one value per line of `_CRITERIA`."""
+    """Return a sort key that puts the best series first; one value per line of `_CRITERIA`."""
     traits = source.traits
     return (
         bool(source.doubt),
@@ -174,7 +174,7 @@ def _preference(source: SeriesSource) -> tuple[bool, bool, bool, float, int, int
 
 
 def _advantage(best: SeriesSource, other: SeriesSource) -> str:
-    """The first criterion by which one series beats another."""
+    """Return the first criterion by which one series is better than another."""
     pairs = zip(_CRITERIA, _preference(best), _preference(other), strict=True)
     return next((f": {criterion}" for criterion, ours, theirs in pairs if ours != theirs), "")
 

@@ -1,4 +1,4 @@
-"""What sources are called before they are cases: their path below a folder, without the suffix of a file."""
+"""Names of sources: their path below a folder, without the suffix of a file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _Files = TypeVar("_Files")
 
 
 def name_of(source: Source, root: Path) -> str:
-    """The path of a source below `root`, as `case_id_of` takes it; what is `root` itself has its name."""
+    """Return the path of a source below `root`, as `case_id_of` takes it; for `root` itself, its name."""
     below = source.place != root and source.place.is_relative_to(root)  # a series of one file lies above it
     parts = lies_below(source.place, root) if below else (root.name,)
     last = stem(Path(parts[-1]))
@@ -26,10 +26,10 @@ def name_of(source: Source, root: Path) -> str:
 
 
 def names_in(sources: Iterable[Source], root: Path) -> list[tuple[str, Source]]:
-    """The name of every source below `root`.
+    """Return the name of every source below `root`.
 
-    Several series of one folder are all told apart by their UIDs, and none has the name of the folder: which of them
-    that would be changed with the next one that arrives.
+    Several series of one folder are all distinguished by their UIDs, and none has the name of the folder: otherwise the
+    next series to arrive could change which one it is.
     """
     named = [(name_of(source, root), source) for source in sources]
     crowd = Counter(name for name, source in named if isinstance(source, SeriesSource))
@@ -40,10 +40,10 @@ def names_in(sources: Iterable[Source], root: Path) -> list[tuple[str, Source]]:
 
 
 def by_name(sources: Iterable[Source], root: Path) -> tuple[dict[str, Source], list[SetAside]]:
-    """Give every source below `root` a name.
+    """Name every source below `root`.
 
     Returns:
-        Name -> source; and the sources whose names are equal, of which none can be meant.
+        Name -> source; and the sources whose names are equal, which are ambiguous.
     """
     groups: defaultdict[str, list[Source]] = defaultdict(list)
     for name, source in names_in(sources, root):
@@ -56,14 +56,14 @@ def by_name(sources: Iterable[Source], root: Path) -> tuple[dict[str, Source], l
 def by_id(
     found: Iterable[tuple[str, _Files]], key: Callable[[str], str] = same_on_any_disk
 ) -> tuple[dict[str, _Files], list[list[_Files]]]:
-    """Give cases their ids, unless those of several are equal.
+    """Index cases by id, unless ids are equal.
 
     Args:
         found: The id of a case, and its files in whatever form.
-        key: What of ids must differ: they are to be file names on this disk and on others, unless nothing is written.
+        key: The part of ids that must differ: by default they must be different file names on any disk.
 
     Returns:
-        Id -> files; and the groups of cases whose ids are equal, none of which may have it.
+        Id -> files; and the groups of cases whose ids are equal.
     """
     groups: defaultdict[str, list[tuple[str, _Files]]] = defaultdict(list)
     for case_id, files in found:
@@ -73,7 +73,7 @@ def by_id(
 
 
 def distinct(cases: Iterable[Case]) -> tuple[tuple[Case, ...], list[SetAside]]:
-    """The cases whose ids are their own, in the order of these; and what the others are made of."""
+    """Return the cases with unique ids, ordered by id; and the sources of the others."""
     known, equal = by_id((case.case_id, case) for case in cases)
     items = [item for group in equal for item in refused(map(_sources_of, group))]
     return tuple(known[case_id] for case_id in sorted(known)), items
@@ -84,7 +84,7 @@ def _sources_of(case: Case) -> list[Source]:
 
 
 def refused(cases: Iterable[Iterable[Source]]) -> Iterator[SetAside]:
-    """What cases that would have one name are made of, the source that names each of them first."""
+    """Set aside the sources of cases with equal names, the source that gives the name first."""
     known = [list(sources) for sources in cases]
     reason = why_equal(str(sources[0].place) for sources in known)
     parts = (part for sources in known for source in sources for part in _parts_of(source))
@@ -96,12 +96,12 @@ def _parts_of(source: Source) -> tuple[Source, ...]:
 
 
 def set_aside(source: Source, reason: str) -> SetAside:
-    """A source that is not used."""
+    """Set aside a source with a reason."""
     return SetAside(source.place, reason, source.series_uid if isinstance(source, SeriesSource) else "")
 
 
 def by_reason(items: Iterable[SetAside], root: Path) -> Iterator[str]:
-    """What is not used, a line per reason: "imagesTs/a.nii.gz and 47 more: an image for testing"."""
+    """Summarise what is not used, a line per reason: "imagesTs/a.nii.gz and 47 more: an image for testing"."""
     paths: defaultdict[str, list[str]] = defaultdict(list)
     for item in items:
         paths[without_root(item.reason, root)].append(without_root(str(item.path), root))

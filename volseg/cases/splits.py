@@ -1,4 +1,4 @@
-"""Which cases teach and which are held out."""
+"""Splits into training and validation cases."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Split:
     """One fold.
 
     Attributes:
-        train: Ids of the cases that are trained on.
-        val: Ids of the cases that are held out.
+        train: Ids of the training cases.
+        val: Ids of the validation cases.
     """
 
     train: tuple[str, ...]
@@ -28,14 +28,14 @@ class Split:
 
 
 def make_splits(case_ids: Sequence[str], folds: int, holdout: float, seed: int) -> tuple[Split, ...]:
-    """Deal cases into folds, every case held out exactly once; or hold out one share of them.
+    """Split cases into folds, each case in validation exactly once; or hold out one share of them.
 
-    The result depends on the set of ids and the seed only, not on their order.
+    The result depends only on the set of ids and the seed, not on their order.
 
     Args:
         case_ids: All ids.
-        folds: How many parts; no more than there are cases.
-        holdout: When above 0, a single split that holds out this share (at least one case) instead.
+        folds: Number of folds; no more than there are cases.
+        holdout: If above 0, make a single split that holds out this share (at least one case) instead.
         seed: Of the shuffle.
 
     Returns:
@@ -46,7 +46,7 @@ def make_splits(case_ids: Sequence[str], folds: int, holdout: float, seed: int) 
     """
     if len(case_ids) < 2:
         raise DataError(
-            f"{len(case_ids)} usable case: at least two are needed, one to learn from and one held out",
+            f"{len(case_ids)} usable case: at least two are needed, one for training and one for validation",
             hint="label more cases",
         )
     shuffled = np.random.default_rng(seed).permutation(sorted(case_ids)).tolist()
@@ -59,11 +59,11 @@ def make_splits(case_ids: Sequence[str], folds: int, holdout: float, seed: int) 
 
 
 def choose_splits(case_ids: Sequence[str], stated: Sequence[Split], settings: TrainingConfig) -> tuple[Split, ...]:
-    """The splits of a run: those that the data set states, unless they are to be dealt or a share is to be held out.
+    """Return the splits of a run: those stated by the data set, unless the settings request others.
 
     Args:
         case_ids: All ids.
-        stated: What the data set states.
+        stated: Splits stated by the data set.
         settings: Of the run.
 
     Raises:
@@ -75,15 +75,15 @@ def choose_splits(case_ids: Sequence[str], stated: Sequence[Split], settings: Tr
 
 
 def usable_splits(splits: Sequence[Split], case_ids: Collection[str], fold: int | str) -> dict[int, Split]:
-    """Fold -> its split, without the cases that cannot be used, for each fold that is to be trained.
+    """Return fold -> its split, restricted to usable cases, for each fold to train.
 
     Args:
         splits: Of a run.
-        case_ids: Of the cases that can be used.
-        fold: The one that is to be trained, or "all".
+        case_ids: Of the usable cases.
+        fold: The fold to train, or "all".
 
     Raises:
-        ConfigError: If there is no such fold, or no case is left in it to learn from or to hold out.
+        ConfigError: If there is no such fold, or it has no training or no validation case left.
     """
     folds = range(len(splits)) if isinstance(fold, str) else [fold]
     if max(folds) >= len(splits):
@@ -98,8 +98,8 @@ def _usable(split: Split, case_ids: Collection[str], fold: int) -> Split:
     train, val = (tuple(case_id for case_id in ids if case_id in case_ids) for ids in (split.train, split.val))
     if not train or not val:
         raise ConfigError(
-            f"fold {fold} has {len(train)} cases to learn from and {len(val)} held out",
-            hint="`volseg inspect` says why others cannot be used; add cases, or choose another training.fold",
+            f"fold {fold} has {len(train)} training cases and {len(val)} validation cases",
+            hint="`volseg inspect` shows why others cannot be used; add cases, or choose another training.fold",
         )
     return Split(train, val)
 
@@ -117,10 +117,10 @@ def read_splits(path: Path) -> tuple[Split, ...]:
     """Read what `write_splits` wrote.
 
     Raises:
-        DataError: If it is not of that form.
+        DataError: If it has another form.
     """
     hint = 'write it as [{"train": ["p1", "p2"], "val": ["p3"]}], a split per fold, or train into a new --output'
-    return read_json(path, lambda entries: tuple(_split(entry) for entry in entries), "is no list of splits", hint)
+    return read_json(path, lambda entries: tuple(_split(entry) for entry in entries), "is not a list of splits", hint)
 
 
 def _split(entry: Mapping[str, Any]) -> Split:

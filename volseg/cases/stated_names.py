@@ -1,7 +1,7 @@
-"""What the values of references and masks mean, where the files themselves or something beside them says so.
+"""Label names stated in references and masks themselves, or in files beside them.
 
-Names rule: a value means what it is called, whatever the same number means in another file. Where nothing states names,
-values mean the same everywhere.
+Names take precedence: a value means what it is called, whatever the same number means in another file. Where no names
+are stated, values mean the same everywhere.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _REFERENCE_FOLDERS = ("labels", "labelsTr", "labelsTs")
 
 
 class NamesBeside:
-    """The names that lie beside label maps: in their folder, or above it up to a root.
+    """Label names stated beside label maps: in their folder, or above it up to a root.
 
     Args:
-        root: The folder that was given.
-        stated_in: Folder -> what it states; `of_references` or `of_masks`.
+        root: The given folder.
+        stated_in: Folder -> labels it states; `of_references` or `of_masks`.
     """
 
     def __init__(self, root: Path, stated_in: Callable[[Path], tuple[Label, ...]]) -> None:
@@ -42,7 +42,7 @@ class NamesBeside:
         self._known: dict[Path, tuple[Label, ...]] = {}
 
     def given(self, source: Source) -> Source:
-        """A label map with the names beside it; whatever says its names itself stays as it is.
+        """Return a label map with the names beside it; a source that states its own names is unchanged.
 
         Raises:
             DataError: If the file that should state names is damaged.
@@ -61,7 +61,7 @@ class NamesBeside:
 
 
 def of_references(folder: Path) -> tuple[Label, ...]:
-    """What a folder says of the references in it, or the data set that it is the folder of references of."""
+    """Return the labels stated for the references in a folder, by it or by the data set it belongs to."""
     above = folder.name in _REFERENCE_FOLDERS or names_a_reference(folder.name)
     for place in (folder, folder.parent) if above else (folder,):
         if (place / LABELS_FILE).is_file():
@@ -72,9 +72,9 @@ def of_references(folder: Path) -> tuple[Label, ...]:
 
 
 def of_masks(folder: Path) -> tuple[Label, ...]:
-    """What a folder says of the masks in it: labels.json, or the dataset.json that nnU-Net puts there.
+    """Return the labels that a folder states for its masks: labels.json, or the dataset.json that nnU-Net puts there.
 
-    References of a data set may be judged like masks, as those of a second reader.
+    References of a data set may be evaluated like masks, such as those of a second reader.
     """
     if (folder / LABELS_FILE).is_file():
         return read_labels(folder / LABELS_FILE)
@@ -84,12 +84,12 @@ def of_masks(folder: Path) -> tuple[Label, ...]:
 
 @dataclass(frozen=True)
 class StatedNames:
-    """What several files say together.
+    """The combined labels of several files.
 
     Attributes:
-        labels: One per name. Their values are those of the files where these agree, else counted from 1 in the order in
+        labels: One per name. Their values are those of the files if these agree, else counted from 1 in the order in
             which names are met.
-        agreed: Whether every file that states names states values too, and all of them the same.
+        agreed: Whether every file that states names also states values, and all of them the same.
         clash: How two files differ; empty if they agree, or state no values.
     """
 
@@ -99,7 +99,7 @@ class StatedNames:
 
 
 def stated_by(source: Source | None) -> tuple[Label, ...]:
-    """What a source says its values or segments are called; empty if it does not."""
+    """Return the names that a source states for its values or segments; empty if it does not."""
     match source:
         case FileSource(labels=labels):
             return labels
@@ -112,7 +112,7 @@ def stated_by(source: Source | None) -> tuple[Label, ...]:
 
 
 def states_values(source: Source | None) -> bool:
-    """Whether the names of a source belong to values, and not to segments or files alone."""
+    """Return whether the names of a source belong to values, not just to segments or files."""
     match source:
         case SegmentsSource(values=values):
             return bool(values)
@@ -122,7 +122,7 @@ def states_values(source: Source | None) -> bool:
 
 
 def united(sources: Iterable[Source | None]) -> StatedNames:
-    """What several files say together; names of one structure that no file has side by side are one label.
+    """Combine the labels of several files; names of one structure that no file has side by side are one label.
 
     Names of masks per structure come last and sorted: which of them a case has says nothing about their order.
     """
@@ -157,7 +157,7 @@ def united(sources: Iterable[Source | None]) -> StatedNames:
 
 
 def _keys(lists: Collection[tuple[Label, ...]]) -> dict[str, str]:
-    """Name -> what is equal for names that mean the same: its plain form, or that of another name of its structure."""
+    """Return name -> a key shared by equivalent names: its normalised form, or that of another name for the same."""
     plain = [{plain_name(label.name) for label in labels} for labels in lists]
     first: dict[Structure, str] = {}
     keys: dict[str, str] = {}
@@ -169,10 +169,10 @@ def _keys(lists: Collection[tuple[Label, ...]]) -> dict[str, str]:
 
 
 def with_stated_names(dataset: Dataset, root: Path) -> Dataset:
-    """A data set whose references know the names beside them, and whose labels are these where it states none itself.
+    """Attach stated label names to the references of a data set, and use them as its labels if it states none.
 
     Args:
-        dataset: As its layout has it.
+        dataset: As found by its layout.
         root: Its folder.
 
     Raises:
@@ -190,10 +190,10 @@ def with_stated_names(dataset: Dataset, root: Path) -> Dataset:
 
 
 def refuse_unclear_values(cases: Sequence[Case]) -> None:
-    """Refuse references without names among others whose names say that numbers differ: nobody knows what theirs mean.
+    """Check that no reference lacks names while the others' names show that numbering differs between files.
 
     Raises:
-        DataError: Names a case without names, and how the others differ.
+        DataError: If one does; names a case without names, and how the others differ.
     """
     names = united(case.reference for case in cases)
     if not names.labels or names.agreed:
@@ -204,13 +204,13 @@ def refuse_unclear_values(cases: Sequence[Case]) -> None:
     if nameless:
         why = names.clash or "others name segments that have no values"
         raise DataError(
-            f"nothing says what the values of {len(nameless)} references mean, that of {nameless[0]} for one: {why}",
+            f"the meaning of the values in {len(nameless)} references is not stated, such as {nameless[0]}: {why}",
             hint=f'write {LABELS_FILE} beside them: [{{"value": 1, "name": "liver"}}], or state data.labels',
         )
 
 
 def tell_of_names(cases: Sequence[Case], labels: Mapping[str, int]) -> None:
-    """Say once which references number their labels otherwise, and are therefore matched by name."""
+    """Log once which references number their labels differently, and are therefore matched by name."""
     wanted = tuple(Label(value, name) for name, value in labels.items())
     lists = {stated_by(case.reference) for case in cases}
     other = {stated for stated in lists if _differ(stated, wanted)}
@@ -219,7 +219,7 @@ def tell_of_names(cases: Sequence[Case], labels: Mapping[str, int]) -> None:
         return
     stated = ", ".join(f"{label.name} is {label.value}" for label in stated_by(odd[0].reference)[:4])
     logger.warning(
-        "%d references number their labels otherwise: they are matched by their names (%s: %s)",
+        "%d references number their labels differently: they are matched by name (%s: %s)",
         len(odd),
         odd[0].case_id,
         stated,
@@ -227,7 +227,7 @@ def tell_of_names(cases: Sequence[Case], labels: Mapping[str, int]) -> None:
 
 
 def _differ(stated: Sequence[Label], wanted: Sequence[Label]) -> bool:
-    """Whether a name has another value than the label that it means."""
+    """Return whether a name has another value than its label."""
     try:
         found = matched(stated, wanted)
     except DataError:  # the case fails by name when it is read
@@ -236,5 +236,5 @@ def _differ(stated: Sequence[Label], wanted: Sequence[Label]) -> bool:
 
 
 def is_named(labels: Iterable[Label]) -> bool:
-    """Whether anybody named any of them."""
+    """Return whether any of them has a name."""
     return any(not is_unnamed(label) for label in labels)

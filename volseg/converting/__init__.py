@@ -1,4 +1,4 @@
-"""Models of volseg -> bundles of MONAI, ONNX and OpenVINO, each with what it takes to use them."""
+"""Conversion of models to MONAI bundles, ONNX and OpenVINO, each with everything needed to use them."""
 
 from volseg.converting.convert import convert
 

@@ -1,4 +1,4 @@
-"""A run -> a bundle of MONAI (docs.monai.io, "MONAI Bundle Specification")."""
+"""Write a run as a MONAI bundle (docs.monai.io, "MONAI Bundle Specification")."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _PACKAGE, _SCRIPT = Path("scripts") / "__init__.py", Path("scripts") / "volseg_b
 #: What a bundle holds beside the model card.
 BUNDLE_FILES = (_INFERENCE, _METADATA, _WEIGHTS, _SCRIPTED, _PACKAGE, _SCRIPT)
 _OWN = "scripts.volseg_bundle"
-_HINT = "convert it --to onnx, whose contract says all of it"
+_HINT = "use --to onnx, whose contract.json can state all of it"
 _CONNECTIVITY = {6: 1, 18: 2, 26: None}
 
 
@@ -47,11 +47,11 @@ def write_bundle(
     """Write a bundle.
 
     Args:
-        model: What becomes of it.
-        inference: Its file for inference.
-        folder: Its files have been claimed.
-        licence: Under which the model may be used.
-        dice: Label -> mean Dice on held-out cases, where it is known.
+        model: The model to convert.
+        inference: Its inference configuration, from `inference_of`.
+        folder: The folder, whose files have been claimed.
+        licence: Licence of the model.
+        dice: Label -> mean Dice on held-out cases, where known.
     """
     write_json(folder / _INFERENCE, inference)
     write_json(folder / _METADATA, _metadata(model, licence, dice))
@@ -70,7 +70,7 @@ def _write(path: Path, write: Any) -> None:
 
 
 def _script(model: TrainedNetwork, folder: Path, written: io.BytesIO) -> None:
-    """TorchScript, with what the bundle says inside, as MONAI Deploy reads it."""
+    """Write TorchScript with the bundle's metadata inside, as MONAI Deploy reads it."""
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # PyTorch would rather have another format, which MONAI does not read
         patch = torch.zeros(1, model.config.data.inputs, *model.config.window)
@@ -83,20 +83,20 @@ def _stated(model: TrainedNetwork) -> Statement:
     config = model.config
     stated = statement_of(config.network, config.data.inputs, config.data.outputs)
     if stated is None:
-        raise CheckpointError(f"{model.origin}: MONAI has no such network, {config.network.name}", hint=_HINT)
+        raise CheckpointError(f"{model.origin}: MONAI has no network {config.network.name}", hint=_HINT)
     if config.network.neighbors or stated.arguments["spatial_dims"] == 2:
-        raise CheckpointError(f"{model.origin}: bundles hold networks of volumes, this one sees planes", hint=_HINT)
+        raise CheckpointError(f"{model.origin}: bundles support 3D networks only, this one is 2D", hint=_HINT)
     return stated
 
 
 def inference_of(model: TrainedNetwork) -> dict[str, Any]:
-    """A bundle's file for inference.
+    """Return the inference configuration of a bundle.
 
     Args:
-        model: What becomes a bundle.
+        model: The model to convert.
 
     Raises:
-        CheckpointError: If no bundle can hold it; names what MONAI has no component for.
+        CheckpointError: If a bundle cannot hold it; names what MONAI has no component for.
     """
     config, stated = model.config, _stated(model)
     several = config.data.inputs > 1
@@ -160,10 +160,10 @@ def _preprocessing(model: TrainedNetwork) -> list[dict[str, Any]]:
     rules = model.config.preprocessing
     for key, wanted in {"crop": "none", "interpolation": "linear", "coarse_axis": "interpolated"}.items():
         if (given := getattr(rules, key)) != wanted:
-            raise CheckpointError(f"{model.origin}: bundles have no preprocessing.{key} {given}", hint=_HINT)
+            raise CheckpointError(f"{model.origin}: bundles do not support preprocessing.{key} {given}", hint=_HINT)
     first, *others = rules.normalization
     if any(other != first for other in others):
-        raise CheckpointError(f"{model.origin}: bundles normalise all channels alike", hint=_HINT)
+        raise CheckpointError(f"{model.origin}: bundles normalise all channels in the same way", hint=_HINT)
     steps = first.steps if isinstance(first, Successive) else (first,)
     intensities = [part for step in steps for part in _intensities(step, model)]
     turned = [] if rules.axes == "stored" else [{"_target_": "Orientationd", "keys": "image", "axcodes": rules.axes}]
@@ -183,7 +183,7 @@ def _spacing(model: TrainedNetwork) -> dict[str, Any]:
             return {"_target_": f"{_OWN}.SpacingAboutCentred", **told}
         case "monai" if all(rules.spacing_mm):
             return {"_target_": "Spacingd", **told, "mode": "bilinear"}
-    raise CheckpointError(f"{model.origin}: bundles have no preprocessing.grid {rules.grid}", hint=_HINT)
+    raise CheckpointError(f"{model.origin}: bundles do not support preprocessing.grid {rules.grid}", hint=_HINT)
 
 
 def _intensities(step: SingleNormalization, model: TrainedNetwork) -> list[dict[str, Any]]:
@@ -206,7 +206,7 @@ def _intensities(step: SingleNormalization, model: TrainedNetwork) -> list[dict[
         case Unchanged():
             return []
         case _:
-            raise CheckpointError(f"{model.origin}: bundles have no z-score with fill_holes", hint=_HINT)
+            raise CheckpointError(f"{model.origin}: bundles do not support z-score with fill_holes", hint=_HINT)
     return [{"keys": "image", **told}]
 
 
@@ -214,7 +214,7 @@ def _inferer(model: TrainedNetwork) -> dict[str, Any]:
     config, inference = model.config, model.config.inference
     for key, known in {"steps": ("fixed",), "weights": ("gaussian", "constant")}.items():
         if (given := getattr(inference, key)) not in known:
-            raise CheckpointError(f"{model.origin}: bundles have no inference.{key} {given}", hint=_HINT)
+            raise CheckpointError(f"{model.origin}: bundles do not support inference.{key} {given}", hint=_HINT)
     told = {
         "roi_size": config.window,
         "sw_batch_size": 1,
@@ -252,7 +252,7 @@ def _postprocessing(model: TrainedNetwork) -> list[dict[str, Any]]:
         }
     values = {label.name: label.value for label in data.output_labels}
     if not data.regions and sorted(values.values()) != list(range(1, data.outputs)):
-        raise CheckpointError(f"{model.origin}: in bundles labels are numbered from 1 on without gaps", hint=_HINT)
+        raise CheckpointError(f"{model.origin}: bundles need labels numbered from 1 without gaps", hint=_HINT)
     rules = [part for rule in config.rules for part in _rule(rule, values, model)]
     match config.preprocessing.answers:
         case "logits":
@@ -266,7 +266,7 @@ def _postprocessing(model: TrainedNetwork) -> list[dict[str, Any]]:
 def _rule(rule: LabelRule, values: dict[str, int], model: TrainedNetwork) -> list[dict[str, Any]]:
     if rule.morphology != "none" or rule.min_voxels > 1 or rule.min_volume_ml:
         raise CheckpointError(
-            f"{model.origin}: bundles have no post-processing but keep_largest and fill_holes", hint=_HINT
+            f"{model.origin}: bundles support only the post-processing keep_largest and fill_holes", hint=_HINT
         )
     labels = list(values.values()) if rule.label == "*" else [values[rule.label]]
     told: dict[str, Any] = {"keys": "pred", "applied_labels": labels}
@@ -294,7 +294,7 @@ def _metadata(model: TrainedNetwork, licence: str, dice: dict[str, float]) -> di
         },
         "name": f"{', '.join(names)} in {modality}",
         "task": f"segmentation of {', '.join(names)}",
-        "description": f"A {_stated(model).name} that volseg has trained; MODEL_CARD.md says more.",
+        "description": f"A {_stated(model).name} trained with volseg; see MODEL_CARD.md.",
         "authors": "see MODEL_CARD.md",
         "copyright": licence,
         "intended_use": "Research. It is no medical device: a person must look at every mask.",

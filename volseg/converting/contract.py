@@ -1,4 +1,4 @@
-"""What whoever runs a converted model must know: contract.json."""
+"""contract.json: what is needed to run a converted model."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Steps = tuple[int | None, int | None, int | None]
 
 
 def onnx_steps(config: Config) -> Steps:
-    """By what each side of an image must be divisible that a network in ONNX takes; None where its side is fixed.
+    """Return the divisor of each image side that a network in ONNX accepts; None where the side is fixed.
 
-    SwinUNETR shifts windows about numbers of its own that are worked out when it is converted; a side of one voxel is
-    that of slices which are looked at one by one.
+    SwinUNETR shifts windows by numbers computed at conversion; a side of one voxel means that slices are processed one
+    by one.
     """
     if isinstance(config.network, SwinUNETR):
         return None, None, None
@@ -32,13 +32,13 @@ def onnx_steps(config: Config) -> Steps:
 
 
 def contract_of(config: Config, networks: list[str], window_weights: str, steps: Steps) -> dict[str, Any]:
-    """The contract of one or more networks of one configuration.
+    """Return the contract of one or more networks of one configuration.
 
     Args:
-        config: Theirs.
+        config: Their configuration.
         networks: Names of their files.
-        window_weights: Name of the file that says how much each voxel of a patch counts.
-        steps: By what each side of other images must be divisible that a network takes; None where it takes no other.
+        window_weights: Name of the file with the weight of each voxel of a patch.
+        steps: Divisors of each side of other images that a network accepts; None where it accepts no other side.
 
     Returns:
         Plain values. Everything along axes is in the order of `preprocessing.axes`.

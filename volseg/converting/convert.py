@@ -1,4 +1,4 @@
-"""The verb: the networks of a run in another form, with their contract and a script that runs them."""
+"""The verb: convert the networks of a run, with their contract and a script that runs them."""
 
 from __future__ import annotations
 
@@ -42,33 +42,33 @@ def convert(
     licence: str = "",
     overwrite: bool = False,
 ) -> Path:
-    """Write the networks of a run in another form, and the card of the model.
+    """Write the networks of a run in another format, with the model card.
 
-    ONNX and OpenVINO come with contract.json, which says how images are prepared and what the answers mean, and with
-    run_model.py, which runs them without volseg. A bundle says all of that itself.
+    ONNX and OpenVINO come with contract.json, which states how images are prepared and what the outputs mean, and with
+    run_model.py, which runs them without volseg. A bundle contains all of that itself.
 
     Args:
         model: A run folder, or a model file; of a run of several folds all are converted, but to a bundle only one.
         output: The folder to write.
         to: "bundle" (of MONAI), "onnx" (opset 20) or "openvino" (its intermediate representation).
-        licence: Under which the model may be used.
-        overwrite: Whether files there are given up that volseg did not write.
+        licence: Licence of the model.
+        overwrite: Whether to replace files there that volseg did not write.
 
     Returns:
         The folder.
 
     Raises:
-        CheckpointError: If there is no model, or none that the form can hold.
-        ConfigError: If the form is not known, or what it takes to write it is not installed.
+        CheckpointError: If there is no model, or the format cannot hold it.
+        ConfigError: If the format is unknown, or a package needed to write it is not installed.
         OutputError: If it cannot be written.
     """
     form = cast("Form", one_of("form", to, get_args(Form)))
     run, folder = Path(model), Path(output)
     models = [load_model(file, choose_device("cpu")) for file in model_files(run)]
     if models[0].config.data.previous_labels:
-        raise CheckpointError(f"{run} is a cascade, which no single file can hold", hint=f"convert {run}/previous")
+        raise CheckpointError(f"{run} is a cascade, which a single file cannot hold", hint=f"convert {run}/previous")
     if models[0].parts:
-        raise CheckpointError(f"{run} is made of parts, which no single file can hold", hint=f"convert {run}/parts/0")
+        raise CheckpointError(f"{run} is made of parts, which a single file cannot hold", hint=f"convert {run}/parts/0")
     made = make_card(run, licence)
     if form == "bundle":
         _convert_to_bundle(run, models, folder, made, overwrite=overwrite)
@@ -84,7 +84,7 @@ def _convert_to_bundle(
     model, *others = models
     if others:
         raise CheckpointError(
-            f"{run} holds {len(models)} networks, a bundle only one", hint=f"name one: {model.origin}"
+            f"{run} holds {len(models)} networks, but a bundle holds only one", hint=f"name one: {model.origin}"
         )
     inference = inference_of(model)  # before anything is written: it refuses what no bundle can hold
     claim([folder / name for name in (*BUNDLE_FILES, *CARD_FILES)], Inputs.of(run), overwrite=overwrite)
@@ -114,7 +114,7 @@ def _convert_networks(
 
 
 def _ends(form: Form) -> tuple[str, ...]:
-    """Of the files of a network; the first is the one that is opened."""
+    """Return the suffixes of a network's files; the first is the file to open."""
     match form:
         case "onnx":
             return (".onnx",)
@@ -137,7 +137,7 @@ def _write_network(model: TrainedNetwork, base: Path, form: Form) -> None:
 
 def _write_onnx(model: TrainedNetwork, folder: Path) -> None:
     if missing := [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]:
-        raise ConfigError(f"ONNX takes {' and '.join(missing)}", hint="pip install 'volseg[onnx]'")
+        raise ConfigError(f"ONNX needs {' and '.join(missing)}", hint="pip install 'volseg[onnx]'")
     config = model.config
     steps = onnx_steps(config)
     # PyTorch takes sides for fixed that are as long as one step: the example has two, at least.
@@ -154,7 +154,7 @@ def _write_onnx(model: TrainedNetwork, folder: Path) -> None:
         verbose=False,
     )
     if program is None:
-        raise CheckpointError("PyTorch has no ONNX for this network", hint="convert it --to openvino")
+        raise CheckpointError("PyTorch cannot export this network to ONNX", hint="use --to openvino")
     program.save(folder / "network.onnx")
 
 

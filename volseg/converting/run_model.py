@@ -23,7 +23,7 @@ FOLDER = Path(__file__).resolve().parent
 
 
 def load(file: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """A network: (1, C, *patch) -> (1, outputs, *patch)."""
+    """Load a network: (1, C, *patch) -> (1, outputs, *patch)."""
     if file.suffix == ".onnx":
         import onnxruntime
 
@@ -36,7 +36,7 @@ def load(file: Path) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def starts(size: int, side: int, overlap: float, steps: str) -> list[int]:
-    """The first voxel of each window along an axis; windows reach beyond both ends of a volume that is shorter."""
+    """Return the first voxel of each window along an axis; windows extend beyond both ends of a shorter volume."""
     if size <= side:
         return [-((side - size) // 2)]
     last = size - side
@@ -52,7 +52,7 @@ def logits_of(
     networks: Sequence[Callable[[np.ndarray], np.ndarray]],
     weights: np.ndarray,
 ) -> np.ndarray:
-    """Sums of the answers of all windows, weighted; what is the largest there is the largest in their mean."""
+    """Sum the weighted logits of all windows; the argmax of the sum is the argmax of the mean."""
     patch, shape = contract["patch"], volume.shape[1:]
     views = [[a for n, a in enumerate(contract["mirror_axes"]) if bits >> n & 1] for bits in range(contract["views"])]
     missing = [max(0, side - size) for size, side in zip(shape, patch, strict=True)]
@@ -77,7 +77,7 @@ def logits_of(
 
 
 def takes_turns(contract: dict[str, Any], places: Sequence[Sequence[int]]) -> bool:
-    """Whether each window is seen in one mirror image only: where neighbours share half of their voxels."""
+    """Return whether each window is seen in one mirror image only: where neighbours share half of their voxels."""
     steps = [
         (b - a, side)
         for along, side in zip(places, contract["patch"], strict=True)
@@ -88,7 +88,7 @@ def takes_turns(contract: dict[str, Any], places: Sequence[Sequence[int]]) -> bo
 
 
 def decide(logits: np.ndarray, contract: dict[str, Any]) -> np.ndarray:
-    """Logits -> values: the label with the largest, or the region painted last whose logit is above its cutoff."""
+    """Turn logits into values: the label with the largest, or the last painted region with a logit above its cutoff."""
     outputs = contract["outputs"]
     if contract["activation"] == "softmax":
         return np.array([output["value"] for output in outputs], np.uint16)[logits.argmax(axis=0)]
@@ -99,7 +99,7 @@ def decide(logits: np.ndarray, contract: dict[str, Any]) -> np.ndarray:
 
 
 def main() -> None:
-    """Read, run, write."""
+    """Read the volume, run the networks, write the labels."""
     contract = json.loads((FOLDER / "contract.json").read_text(encoding="utf-8"))
     networks = [load(FOLDER / name) for name in contract["networks"]]
     weights = np.load(FOLDER / contract["window_weights"])

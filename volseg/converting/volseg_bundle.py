@@ -1,4 +1,4 @@
-"""What a bundle of volseg needs beside MONAI's own components; it knows nothing of volseg."""
+"""Components of a bundle beyond MONAI's own; independent of volseg."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class SpacingAboutCentred(MapTransform, InvertibleTransform):  # type: ignore[mi
 
     Args:
         keys: The images.
-        pixdim: Voxel size along each axis; None leaves it as it is.
+        pixdim: Voxel size along each axis; None keeps it as it is.
         allow_missing_keys: Whether keys may be missing.
     """
 
@@ -44,7 +44,7 @@ class SpacingAboutCentred(MapTransform, InvertibleTransform):  # type: ignore[mi
         return sample
 
     def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """The way back."""
+        """Resample back."""
         sample = dict(data)
         for key in self.key_iterator(sample):
             sample[key] = self.resample.inverse(sample[key])
@@ -52,13 +52,13 @@ class SpacingAboutCentred(MapTransform, InvertibleTransform):  # type: ignore[mi
 
 
 class PaintRegionsd(MapTransform):  # type: ignore[misc]
-    """Probabilities of regions that may overlap -> one label map.
+    """Turn probabilities of regions that may overlap into one label map.
 
     Args:
         keys: The probabilities, (regions, ...).
-        values: What each region gets.
-        thresholds: A voxel belongs to it when that is more likely than this.
-        order: Regions by number, in the order in which they are painted.
+        values: Label value of each region.
+        thresholds: A voxel belongs to a region if its probability exceeds this.
+        order: Region numbers, in the order in which they are painted.
         allow_missing_keys: Whether keys may be missing.
     """
 
@@ -74,7 +74,7 @@ class PaintRegionsd(MapTransform):  # type: ignore[misc]
         self.values, self.thresholds, self.order = values, thresholds, order
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Paint."""
+        """Paint the regions of a sample."""
         sample = dict(data)
         for key in self.key_iterator(sample):
             likely = sample[key]
@@ -86,12 +86,12 @@ class PaintRegionsd(MapTransform):  # type: ignore[misc]
 
 
 class MirroredSlidingWindowInferer(SlidingWindowInferer):  # type: ignore[misc]
-    """Look at mirror images, too.
+    """A sliding window that averages over mirror images.
 
     Args:
-        mirror_axes: The axes 0, 1, 2 along which there are any.
-        in_turns: Whether windows that share halves take turns among them; otherwise each is seen in all.
-        **told: What the sliding window is told.
+        mirror_axes: The mirrored axes among 0, 1, 2.
+        in_turns: Whether windows that share halves take turns among the mirror images; otherwise each is seen in all.
+        **told: Arguments of the sliding window.
     """
 
     def __init__(self, *, mirror_axes: Sequence[int], in_turns: bool, **told: Any) -> None:
@@ -102,7 +102,7 @@ class MirroredSlidingWindowInferer(SlidingWindowInferer):  # type: ignore[misc]
         ]
 
     def __call__(self, inputs: torch.Tensor, network: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-        """(1, C, ...) -> (1, outputs, ...)."""
+        """Run the network: (1, C, ...) -> (1, outputs, ...)."""
         starts = [
             _starts(max(size, side), side, self.overlap)
             for size, side in zip(inputs.shape[2:], self.roi_size, strict=True)

@@ -1,1 +1,1 @@
-"""What lies on a grid and where: geometry, volumes, masks, and what their labels mean."""
+"""Geometry, volumes and masks, and the meaning of their labels."""

@@ -12,7 +12,7 @@ Triple = tuple[int, int, int]
 
 
 class Box(NamedTuple):
-    """A part of a grid: `array[box]` is what lies within, of a NumPy array as of a tensor.
+    """A part of a grid: `array[box]` crops a NumPy array or a tensor to it.
 
     Every slice states its start and its stop, and no step.
 
@@ -28,12 +28,12 @@ class Box(NamedTuple):
 
     @classmethod
     def whole(cls, shape: Sequence[int]) -> Box:
-        """All of a grid of three axes."""
+        """Return the box of a whole grid of three axes."""
         return cls(*(slice(0, size) for size in shape))
 
     @classmethod
     def around(cls, mask: NDArray[np.bool_ | np.integer]) -> Box | None:
-        """The smallest box around all that is not 0; None where all is.
+        """Return the smallest box around all nonzero voxels; None if there are none.
 
         Args:
             mask: (I, J, K).
@@ -50,11 +50,11 @@ class Box(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """How many voxels along each axis."""
+        """The number of voxels along each axis."""
         return self.i.stop - self.i.start, self.j.stop - self.j.start, self.k.stop - self.k.start
 
     def union(self, *others: Box) -> Box:
-        """The smallest box that holds this one and the others."""
+        """Return the smallest box that contains this one and the others."""
         return Box(
             *(
                 slice(min(side.start for side in sides), max(side.stop for side in sides))
@@ -63,23 +63,23 @@ class Box(NamedTuple):
         )
 
     def intersection(self, other: Box) -> Box:
-        """What both have in common; without any voxel where they do not overlap."""
+        """Return the intersection with another box; empty where they do not overlap."""
         return Box(*(_common(one, another) for one, another in zip(self, other, strict=True)))
 
     def overlaps(self, other: Box) -> bool:
-        """Whether both have a voxel in common."""
+        """Return whether both boxes have a voxel in common."""
         return all(max(a.start, b.start) < min(a.stop, b.stop) for a, b in zip(self, other, strict=True))
 
     def shifted(self, offset: Sequence[int]) -> Box:
-        """The box so many voxels further along each axis."""
+        """Return the box shifted by an offset in voxels along each axis."""
         return Box(*(slice(side.start + far, side.stop + far) for side, far in zip(self, offset, strict=True)))
 
     def seen_from(self, origin: Sequence[int]) -> Box:
-        """The same voxels, counted from another first voxel: of a crop, its origin."""
+        """Return the same voxels in indices relative to another origin, such as that of a crop."""
         return Box(*(slice(side.start - zero, side.stop - zero) for side, zero in zip(self, origin, strict=True)))
 
     def grown(self, margin: Sequence[int], shape: Sequence[int]) -> Box:
-        """The box with so many more voxels on each side, as far as a grid reaches.
+        """Return the box grown by a margin on each side, clipped to the grid.
 
         Args:
             margin: Voxels per axis.
@@ -93,7 +93,7 @@ class Box(NamedTuple):
         )
 
     def with_side(self, axis: int, side: slice) -> Box:
-        """The box with another side along one axis."""
+        """Return the box with the slice along one axis replaced."""
         return Box(*(side if n == axis else every for n, every in enumerate(self)))
 
 

@@ -1,4 +1,4 @@
-"""A slice of a mask as polygons, and back: what RT Structure Sets are made of.
+"""Contours: a slice of a mask to polygons and back, as RT Structure Sets store them.
 
 Polygons run along the edges of voxels, not through their centres, so they enclose exactly the area of the voxels and a
 rasteriser that asks whether a voxel's centre is inside gives the mask back. All coordinates are voxel indices (i, j),
@@ -18,7 +18,7 @@ Polygon = NDArray[np.float64]
 
 
 def trace(mask: NDArray[np.bool_]) -> list[Polygon]:
-    """The boundaries of the areas of a slice.
+    """Trace the boundaries of the areas of a slice.
 
     Voxels that touch at a corner only belong to different areas. Each area has one outer ring, and a ring for each of
     its holes. A ring starts at its corner of smallest i, then smallest j. It may pass a corner twice, where voxels
@@ -73,7 +73,7 @@ def with_keyholes(rings: Sequence[Polygon]) -> list[Polygon]:
 
 
 def fill(polygons: Sequence[Polygon], shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """The voxels whose centres are inside an odd number of polygons.
+    """Rasterise polygons: return the voxels whose centres are inside an odd number of them.
 
     A centre on an edge is inside when the area lies towards larger i of it, or, on an edge along i, towards larger j:
     of two polygons that share an edge, exactly one has it.
@@ -98,7 +98,7 @@ def fill(polygons: Sequence[Polygon], shape: tuple[int, int]) -> NDArray[np.bool
 
 
 def signed_area(polygon: Polygon) -> float:
-    """The enclosed area in voxels, positive when the corners turn from the i axis towards the j axis."""
+    """Return the enclosed area in voxels, positive when the corners turn from the i axis towards the j axis."""
     i, j = (polygon - polygon[0]).T
     return float(i @ np.roll(j, -1) - j @ np.roll(i, -1)) / 2
 
@@ -106,7 +106,7 @@ def signed_area(polygon: Polygon) -> float:
 def _corners(
     padded: NDArray[np.bool_],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-    """All corners of boundaries, and how they are joined.
+    """Find all corners of boundaries, and how they are joined.
 
     Each line of the grid meets an even number of corners; the first is joined to the second, the third to the fourth.
     Where two areas touch at a corner, there are two corners at one place, one for each area.
@@ -152,7 +152,7 @@ def _rings(along_i: list[int], along_j: list[int], starts_outer: list[bool]) -> 
 def _channels(
     corners: NDArray[np.int64], following: NDArray[np.int64], starts: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """For the first corners of holes, the edge along j that is met towards smaller i, and where.
+    """Find, for the first corner of each hole, the next edge along j towards smaller i, and where it is met.
 
     Returns:
         (H,) the corner that the edge starts from, (H, 2) the meeting point.
@@ -169,14 +169,14 @@ def _channels(
 
 
 class _Chain:
-    """Rings as points that know the one after them, so that a hole goes into a ring without moving anything."""
+    """Rings as linked lists of points, so that a hole is inserted into a ring without moving anything."""
 
     def __init__(self, points: list[list[int]], following: list[int]) -> None:
         self._points = points
         self._following = following
 
     def insert(self, edge: int, meeting: list[int], start: int, end: int) -> None:
-        """Go from the edge that starts at `edge` through its point `meeting` round the ring `start` ... `end`, back."""
+        """Insert the ring `start` ... `end` at the point `meeting` of the edge that starts at `edge`."""
         there, back = len(self._points), len(self._points) + 2
         self._points += [meeting, self._points[start], meeting]
         self._following += [start, back, self._following[edge]]
@@ -184,7 +184,7 @@ class _Chain:
         self._following[edge] = there
 
     def polygon(self, start: int) -> Polygon:
-        """The ring from `start` on, without repeated points."""
+        """Return the ring from `start` on, without repeated points."""
         points, node = [self._points[start]], self._following[start]
         while node != start:
             points.append(self._points[node])
@@ -194,7 +194,7 @@ class _Chain:
 
 
 def _crossings(polygons: Sequence[Polygon], shape: tuple[int, int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Where edges cross the lines of voxels along i: the first voxel behind the crossing, at most I, and its line j."""
+    """Find where edges cross lines of voxels along i: the first voxel behind each crossing, at most I, and line j."""
     if not polygons:
         return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
     low, high = (np.concatenate(ends) for ends in zip(*map(_upwards, polygons), strict=True))
@@ -207,13 +207,13 @@ def _crossings(polygons: Sequence[Polygon], shape: tuple[int, int]) -> tuple[NDA
 
 
 def _ranges(first: NDArray[np.int64], counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """For each n the numbers first[n], first[n] + 1, ..., counts[n] of them: (M,) which n, and (M,) the number."""
+    """Concatenate ranges: for each n, counts[n] numbers from first[n] on; return (M,) n and (M,) numbers."""
     n = np.repeat(np.arange(len(first)), counts)
     return n, np.arange(len(n)) + (first - np.cumsum(counts) + counts)[n]
 
 
 def _upwards(polygon: Polygon) -> tuple[Polygon, Polygon]:
-    """The ends of all edges, smaller j first: an edge gives the same crossings whichever way it is passed."""
+    """Return the ends of all edges, smaller j first, so that crossings do not depend on the direction of an edge."""
     after = np.roll(polygon, -1, axis=0)
     swap = (polygon[:, 1] > after[:, 1])[:, np.newaxis]
     return np.where(swap, after, polygon), np.where(swap, polygon, after)

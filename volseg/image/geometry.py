@@ -1,4 +1,4 @@
-"""Where voxels lie in the patient: the one place that knows about affines, axes and millimetres.
+"""Geometry of voxels in the patient: affines, axes and millimetres, in this one place.
 
 Arrays are indexed `[i, j, k]`; world coordinates are RAS+ millimetres (x grows towards the patient's Right, y towards
 Anterior, z towards Superior), as in NIfTI. DICOM, NRRD and ITK use LPS+; the flip between the two is `flip_lps_ras` and
@@ -36,10 +36,10 @@ _SMALLEST_DETERMINANT = 1e-3
 
 
 def world_axis(code: str) -> int:
-    """The world axis x, y or z (0, 1, 2) along which a letter points: R and L 0, A and P 1, S and I 2.
+    """Return the world axis x, y or z (0, 1, 2) along which a letter points: R and L 0, A and P 1, S and I 2.
 
     Raises:
-        ValueError: If it is none of these letters.
+        ValueError: If it is not one of these letters.
     """
     return (_POSITIVE_CODES if code in _POSITIVE_CODES else _NEGATIVE_CODES).index(code)
 
@@ -62,14 +62,14 @@ class AxisOrder:
 
     Attributes:
         axes: `axes[n]` is the old axis that becomes the new axis `n`.
-        flips: Whether the new axis `n` runs against the old one.
+        flips: `flips[n]`: whether the new axis `n` runs opposite to the old one.
     """
 
     axes: tuple[int, int, int]
     flips: tuple[bool, bool, bool]
 
     def apply(self, array: NDArray[_Scalar]) -> NDArray[_Scalar]:
-        """Reorder the last three axes of `array`; a view, no voxel is copied."""
+        """Reorder the last three axes of `array`, as a view without copying."""
         lead = array.ndim - 3
         moved = array.transpose(*range(lead), *(lead + axis for axis in self.axes))
         backwards = tuple(lead + axis for axis, flip in enumerate(self.flips) if flip)
@@ -89,11 +89,11 @@ class Geometry:
         shape: Voxels along (i, j, k), each at least 1.
         affine: (4, 4) float64, homogeneous voxel index -> RAS+ mm of the voxel's centre. Columns may be oblique and
             sheared (gantry tilt); they must span space.
-        unit: What the affine counts. A picture that states no size has no millimetres: there every length that is
-            called so is in pixels, and whoever shows one says so.
+        unit: Unit of the affine. A picture without a stated pixel size is in pixels: then all lengths named `_mm` are
+            in pixels, and are to be shown as such.
 
     Raises:
-        GeometryError: If the shape or the affine is not one a volume can have.
+        GeometryError: If a volume cannot have this shape or affine.
     """
 
     shape: tuple[int, int, int]
@@ -120,12 +120,12 @@ class Geometry:
     def from_lps(
         cls, shape: tuple[int, int, int], origin_mm: ArrayLike, direction: ArrayLike, spacing_mm: ArrayLike
     ) -> Geometry:
-        """Build from what ITK, NRRD and DICOM state.
+        """Build a geometry from what ITK, NRRD and DICOM state.
 
         Args:
             shape: Voxels along (i, j, k).
             origin_mm: (3,) LPS+ position of the first voxel's centre.
-            direction: (3, 3), the unit vector of axis n in LPS+ is column n.
+            direction: (3, 3), column n is the LPS+ unit vector of axis n.
             spacing_mm: (3,) distance between voxel centres along each axis.
 
         Returns:
@@ -140,20 +140,20 @@ class Geometry:
     def of_picture(
         cls, columns: int, rows: int, pixel_mm: tuple[float, float] | None = None, *, slices: int = 1
     ) -> Geometry:
-        """The grid of a picture, as ITK places it: columns run towards L, rows towards P, the first pixel lies at 0.
+        """Build the grid of a picture, placed as in ITK: columns run towards L, rows towards P, first pixel at 0.
 
         Args:
             columns: Pixels in a row, along i.
             rows: Pixels in a column, along j.
-            pixel_mm: Distance of columns and of rows; where it is left out, the grid is in pixels.
-            slices: Along k; they are 1 apart, in the unit of the grid.
+            pixel_mm: Spacing of columns and of rows; None for a grid in pixels.
+            slices: Number of slices along k; they are 1 apart, in the unit of the grid.
         """
         grid = cls.from_lps((columns, rows, slices), (0, 0, 0), np.eye(3), (*(pixel_mm or (1.0, 1.0)), 1.0))
         return grid if pixel_mm else replace(grid, unit="px")
 
     @property
     def is_flat(self) -> bool:
-        """Whether it has a single slice."""
+        """True if there is a single slice."""
         return self.shape[2] == 1
 
     @property
@@ -176,20 +176,20 @@ class Geometry:
 
     @property
     def voxel_volume_ml(self) -> float:
-        """Volume of one voxel in millilitres, shear taken into account."""
+        """Volume of one voxel in millilitres, accounting for shear."""
         return abs(float(np.linalg.det(self.affine[:3, :3]))) / 1000.0
 
     @cached_property
     def _world_axes(self) -> tuple[int, int, int]:
-        """For each voxel axis the world axis it is closest to, no world axis twice, the best sum of cosines."""
+        """The closest world axis for each voxel axis, each used once, by the largest sum of cosines."""
         best = max(permutations(range(3)), key=self._closeness)
         return best[0], best[1], best[2]
 
     def _closeness(self, world_axes: tuple[int, ...]) -> tuple[float, ...]:
-        """How well voxel axes run along these world axes: the sum of cosines, then what decides a tie.
+        """Score how well voxel axes run along these world axes: the sum of cosines, then a tie-breaker.
 
-        At exactly 45 degrees two assignments are equally close. The one whose reordered direction is the larger wins:
-        that does not depend on how the voxels are stored, as the first of the two would.
+        At exactly 45 degrees two assignments are equally close. The one with the larger reordered direction wins:
+        unlike taking the first, this does not depend on the storage order of the voxels.
         """
         towards = self.direction[:, [world_axes.index(world) for world in range(3)]]
         towards = towards * np.where(np.diag(towards) < 0, -1.0, 1.0)
@@ -197,7 +197,7 @@ class Geometry:
 
     @property
     def axis_codes(self) -> str:
-        """Three letters, the anatomical direction in which each voxel axis increases: "RAS", "LPI", "PSR" ..."""
+        """The anatomical direction in which each voxel axis increases, as three letters: "RAS", "LPI", "PSR" ..."""
         signs = (self.affine[world, n] >= 0 for n, world in enumerate(self._world_axes))
         return "".join(
             (_POSITIVE_CODES if positive else _NEGATIVE_CODES)[world]
@@ -206,11 +206,11 @@ class Geometry:
 
     @property
     def to_canonical(self) -> AxisOrder:
-        """The storage order in which the axes run as close to R, A, S as a permutation and flips can bring them."""
+        """The order that brings the axes as close to R, A, S as a permutation and flips can."""
         return self.order_towards(_POSITIVE_CODES)
 
     def order_towards(self, codes: str) -> AxisOrder:
-        """The storage order in which the axes run as close to some directions as a permutation and flips bring them.
+        """Return the order that brings the axes as close to some directions as a permutation and flips can.
 
         Args:
             codes: Three letters, one for each new axis, of R or L, A or P, and S or I: "LPS".
@@ -220,7 +220,7 @@ class Geometry:
         return AxisOrder(axes, flips)  # type: ignore[arg-type]  # three each
 
     def reordered(self, order: AxisOrder) -> Geometry:
-        """The grid of an array after `order.apply`: the same voxels at the same places."""
+        """Return the grid of an array after `order.apply`: the same voxels at the same positions."""
         index = np.zeros((4, 4))
         index[3, 3] = 1.0
         for new, (old, flip) in enumerate(zip(order.axes, order.flips, strict=True)):
@@ -230,7 +230,7 @@ class Geometry:
         return Geometry(shape, self.affine @ index, self.unit)  # type: ignore[arg-type]  # three axes
 
     def respaced(self, spacing_mm: tuple[float, float, float]) -> Geometry:
-        """A grid with the same axes and the same centre, other spacing, and as much of the field of view as fits.
+        """Return a grid with another spacing, the same axes and centre, and as much of the field of view as fits.
 
         Args:
             spacing_mm: New spacing along i, j, k.
@@ -243,10 +243,10 @@ class Geometry:
         return self.about_centre((i, j, k), spacing_mm)
 
     def refitted(self, spacing_mm: tuple[float, float, float]) -> Geometry:
-        """A grid with the same axes that fills the same extent exactly, with whole voxels.
+        """Return a grid with the same axes that fills the same extent exactly, with whole voxels.
 
         Args:
-            spacing_mm: Spacing along i, j, k that is wanted; the new one is as close to it as that allows.
+            spacing_mm: Desired spacing along i, j, k; the result is as close to it as possible.
         """
         ratio = np.asarray(self.spacing_mm) / np.asarray(spacing_mm, dtype=np.float64)
         i, j, k = np.maximum(1, np.round(ratio * np.asarray(self.shape))).astype(int).tolist()
@@ -255,7 +255,7 @@ class Geometry:
         return self.about_centre((i, j, k), (fitted_mm[0], fitted_mm[1], fitted_mm[2]))
 
     def about_centre(self, shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]) -> Geometry:
-        """A grid with the same axes and the same centre, other voxels."""
+        """Return a grid with the same axes and centre, but other voxels."""
         ratio = np.asarray(spacing_mm, dtype=np.float64) / np.asarray(self.spacing_mm)
         i, j, k = ((np.asarray(self.shape) - 1) / 2 - (np.asarray(shape) - 1) / 2 * ratio).tolist()
         return self.from_voxel((i, j, k), shape, spacing_mm)
@@ -263,17 +263,16 @@ class Geometry:
     def spaced_by_monai(
         self, spacing_mm: tuple[float, float, float]
     ) -> tuple[tuple[int, int, int], tuple[float, float, float]]:
-        """The grid that MONAI's `Spacingd` makes (`monai.data.utils.compute_shape_offset`).
+        """Compute the grid that MONAI's `Spacingd` makes (`monai.data.utils.compute_shape_offset`).
 
         It begins at the first voxel. But where the axes are not perpendicular, if only because the affine was rounded,
-        MONAI finds no first corner and takes a grid about the centre instead, which it believes to be at half of the
-        shape.
+        MONAI finds no first corner and uses a grid about the centre instead, which it takes to be at half of the shape.
 
         Args:
             spacing_mm: New spacing along i, j, k.
 
         Returns:
-            Its shape, and where its first voxel lies among those of this grid.
+            Its shape, and the position of its first voxel in voxel indices of this grid.
         """
         ratio = np.asarray(spacing_mm, dtype=np.float64) / np.asarray(self.spacing_mm)
         shape = np.asarray(self.shape)
@@ -288,12 +287,12 @@ class Geometry:
     def from_voxel(
         self, first: tuple[float, float, float], shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]
     ) -> Geometry:
-        """A grid with the same axes that begins somewhere else, with other voxels.
+        """Return a grid with the same axes, but another first voxel, shape and spacing.
 
         Args:
             first: Index of its first voxel in this grid.
             shape: Voxels along i, j, k.
-            spacing_mm: Their size.
+            spacing_mm: Spacing along i, j, k.
         """
         # Voxel n of the new grid lies at old index  first + n * ratio.
         index = np.diag([*(np.asarray(spacing_mm, dtype=np.float64) / np.asarray(self.spacing_mm)), 1.0])
@@ -301,10 +300,10 @@ class Geometry:
         return Geometry(shape, self.affine @ index, self.unit)
 
     def part(self, box: Sequence[slice]) -> Geometry:
-        """The grid of a part that is cut out.
+        """Return the grid of a crop.
 
         Args:
-            box: Of each axis which voxels.
+            box: The range of voxels along each axis.
         """
         shift = np.eye(4)
         shift[:3, 3] = [side.start for side in box]
@@ -312,7 +311,7 @@ class Geometry:
         return Geometry((i, j, k), self.affine @ shift, self.unit)
 
     def world(self, index: ArrayLike) -> NDArray[np.float64]:
-        """(..., 3) voxel indices -> (..., 3) RAS+ mm."""
+        """Map (..., 3) voxel indices to (..., 3) RAS+ mm."""
         return np.asarray(index, dtype=np.float64) @ self.affine[:3, :3].T + self.affine[:3, 3]
 
     @property
@@ -322,38 +321,38 @@ class Geometry:
         return self.world(np.stack(np.meshgrid(*ends, indexing="ij"), axis=-1).reshape(-1, 3))
 
     def distance_mm(self, other: Geometry) -> float:
-        """The largest distance between corresponding corner voxels; infinite when the shapes differ."""
+        """Return the largest distance between corresponding corner voxels; infinite when the shapes differ."""
         if self.shape != other.shape:
             return float("inf")
         return float(np.linalg.norm(self.corners_mm - other.corners_mm, axis=1).max())
 
     @property
     def tolerance_mm(self) -> float:
-        """How far a corner may lie off and still be called the same place; see `GRID_TOLERANCE`."""
+        """The distance up to which two corners count as the same position; see `GRID_TOLERANCE`."""
         return GRID_TOLERANCE * min(self.spacing_mm)
 
     def matches(self, other: Geometry, tolerance_mm: float | None = None) -> bool:
-        """Whether both describe the same voxels at the same places.
+        """Return whether both grids describe the same voxels at the same positions.
 
         Args:
             other: In the same storage order.
-            tolerance_mm: How far apart corners may lie; by default what rounding of headers can do.
+            tolerance_mm: Largest allowed distance of corners; by default what rounding in headers can cause.
         """
         limit_mm = min(self.tolerance_mm, other.tolerance_mm) if tolerance_mm is None else tolerance_mm
         return self.distance_mm(other) <= limit_mm
 
     def is_drawn_on(self, other: Geometry) -> bool:
-        """Whether this is the grid of a drawing on a picture, or of the picture, and only one of them states a size."""
+        """Return whether these are the grids of a picture and of a drawing on it, only one of which states a size."""
         lie_alike = self.unit == "px" or np.array_equal(np.sign(self.affine[:3, :3]), np.sign(other.affine[:3, :3]))
         return self.unit != other.unit and self.shape == other.shape and lie_alike
 
     def mismatch(self, other: Geometry, mine: str, its: str) -> str:
-        """Say that two grids differ, and by how much where their shapes do not tell.
+        """Describe how two grids differ, including the distance if their shapes are equal.
 
         Args:
             other: The other grid, in any storage order.
-            mine: What lies on this one: "the mask".
-            its: What lies on the other.
+            mine: Name of what lies on this one: "the mask".
+            its: Name of what lies on the other.
         """
         if "px" in (self.unit, other.unit):
             return f"{mine} has {self}, but {its} has {other}: different grids"
@@ -363,10 +362,10 @@ class Geometry:
         return f"{mine} has {self}, but {its} has {other}: different grids{apart}"
 
     def is_part_of(self, whole: Geometry) -> bool:
-        """Whether this grid was cut out of another one, or reaches beyond it: the same voxels, but not all of them.
+        """Return whether this grid shares some, but not all voxels with another: a crop of it, or reaching beyond it.
 
-        A grid of equal shape that lies whole voxels off is no part: there an origin is wrong. Pictures in pixels all
-        begin at 0, so that nothing tells where in another one lies.
+        A grid of equal shape that is shifted by whole voxels is not a part: there, an origin is wrong. Pictures in
+        pixels all begin at 0, so their position within another one is unknown.
         """
         if "px" in (self.unit, whole.unit):
             return False
@@ -374,14 +373,14 @@ class Geometry:
         return part.shape != rest.shape and part.first_in(rest) is not None
 
     def first_in(self, whole: Geometry) -> tuple[int, int, int] | None:
-        """The index in another grid of the first voxel, when this one is a part cut out of it.
+        """Return the index of this grid's first voxel in another grid of which this one is a part.
 
         Args:
             whole: In the same storage order.
 
         Returns:
-            (i, j, k), negative where this grid begins outside the other one; None when the voxels of the two lie at
-            other places, or they have none in common.
+            (i, j, k), negative where this grid begins outside the other one; None when their voxels do not coincide, or
+            they have none in common.
         """
         offset = np.rint(np.linalg.solve(whole.affine[:3, :3], self.affine[:3, 3] - whole.affine[:3, 3]))
         if (offset >= whole.shape).any() or (offset + self.shape <= 0).any():

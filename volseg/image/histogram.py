@@ -1,4 +1,4 @@
-"""How often each value of an image of whole numbers occurs: all statistics of it, in little memory."""
+"""Histograms of integer images, from which all statistics follow in little memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Histogram:
     """Counts of values.
 
     Attributes:
-        counts: (N,) int64, how often 0, 1 ... N - 1 occur; at least one does.
+        counts: (N,) int64, how often 0, 1 ... N - 1 occur; at least one of them does.
     """
 
     counts: NDArray[np.int64]
@@ -43,12 +43,12 @@ class Histogram:
         return math.sqrt(float(np.average(squares, weights=self.counts)))
 
     def percentile(self, share: float) -> float:
-        """The value below which a share, in percent, lies; between two values on a straight line, as NumPy has it."""
+        """Return the value below which a share, in percent, lies, linearly interpolated as in NumPy."""
         place = share / 100 * (int(self.counts.sum()) - 1)
         before, after = np.searchsorted(np.cumsum(self.counts), [math.floor(place), math.ceil(place)], side="right")
         return float(before + (after - before) * (place - math.floor(place)))
 
     @property
     def intensities(self) -> Intensities:
-        """What is compared with the cases that a model was trained on."""
+        """Return the percentiles to compare with the cases that a model was trained on."""
         return Intensities(*(self.percentile(share) for share in (0.5, 10, 50, 99)))

@@ -1,4 +1,4 @@
-"""How bright an image is, and whether its values can be Hounsfield units."""
+"""Intensity percentiles of an image, and whether its values can be Hounsfield units."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NARROWEST_HU = 20.0
 
 @dataclass(frozen=True)
 class Intensities:
-    """Percentiles of one channel, which single odd voxels do not move.
+    """Percentiles of one channel, robust against outliers.
 
     Attributes:
         low: The 0.5th.
@@ -41,8 +41,8 @@ class Intensities:
         """Measure a channel.
 
         Args:
-            channel: (R, A, S) with a finite value; in this order of the axes, so that the voxels that are looked at do
-                not depend on how an image is stored.
+            channel: (R, A, S) with a finite value; in this axis order, so that the sampled voxels do not depend on how
+                an image is stored.
         """
         step = math.ceil((channel.size / _SAMPLES) ** (1 / 3)) or 1
         values = channel[::step, ::step, ::step]
@@ -54,17 +54,17 @@ class Intensities:
 
     @property
     def looks_like_ct(self) -> bool:
-        """Whether there is air as only Hounsfield units have it, and nothing brighter than bone."""
+        """True if there is air as dark as only in Hounsfield units, and nothing brighter than bone."""
         return self.low <= _AIR_HU < self.high <= _BRIGHTEST_HU
 
     @property
     def cannot_be_hounsfield(self) -> bool:
-        """Whether it lacks fat and gas, and is not a part of an organ either, whose values lie close together."""
+        """True if there is neither fat nor gas, nor are the values as close together as those within an organ."""
         return self.low > DARK_HU and not self._could_be_an_organ
 
     @property
     def _could_be_an_organ(self) -> bool:
-        """Whether the values could be those of a box within an organ: about one number, without a dark background."""
+        """True if the values could be those of a box within an organ: around one number, without a dark background."""
         spread = self.high - self.low
         fits = spread >= _NARROWEST_HU and self.high <= _SOFT_TISSUE_HU and self.median >= self.low + 0.2 * spread
         about_one = self.tenth >= 0.6 * self.median or self.low < -0.05 * self.high  # noise reaches below 0 in CT alone

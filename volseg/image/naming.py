@@ -1,4 +1,4 @@
-"""Names of labels: when two of them mean the same structure."""
+"""Label names: matching two names of the same structure."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ _NOTHING = frozenset(
 
 @cache
 def plain_name(name: str) -> str:
-    """A name as it is compared: case does not matter, underscores are blanks, letters are composed."""
+    """Normalise a name for comparison: case-insensitive, underscores as blanks, Unicode composed."""
     return " ".join(unicodedata.normalize("NFKC", name).replace("_", " ").casefold().split())
 
 
 def is_unnamed(label: Label) -> bool:
-    """Whether a label has the name that volseg gives to a value nobody named: "label_3" for 3."""
+    """Return whether a label has the default name of a value without a name: "label_3" for 3."""
     return label.name == f"label_{label.value}"
 
 
 def shown_value(value: int, labels: Sequence[Label]) -> str:
-    """A value of a mask as people know it: by its name, or the number it had in a file that names others but not it."""
+    """Return the display name of a value: its name, or the original number where a file names other values only."""
     name = next((label.name for label in labels if label.value == value), "")
     number = name.removeprefix("label_")
     return f"{number} (unnamed)" if number.isdecimal() else name or str(value)
 
 
 def short_names(labels: Sequence[Label], longest: int = LONGEST_NAME) -> dict[int, str]:
-    """Label value -> short name; where two would be called alike, both are marked."""
+    """Return label value -> short name; names that would be equal after shortening are marked."""
     names = {label.value: short_name(label.name, longest) for label in labels}
     plain = [plain_name(name) for name in names.values()]
     return {
@@ -49,9 +49,9 @@ def short_names(labels: Sequence[Label], longest: int = LONGEST_NAME) -> dict[in
 
 
 def label_called(name: str, labels: Sequence[Label]) -> Label | None:
-    """The label that has a name, in full or shortened, or has it for an alias; to the letter before in other case.
+    """Find the label with a name, in full, shortened or as an alias; exact spelling takes precedence over other case.
 
-    A name that was cut off is that of the only label that begins so.
+    A truncated name is that of the only label that begins with it.
     """
     exact = (label for label in labels if name in _spellings(label))
     plain = plain_name(name)
@@ -62,20 +62,20 @@ def label_called(name: str, labels: Sequence[Label]) -> Label | None:
 
 
 def matched(stated: Sequence[Label], wanted: Sequence[Label]) -> dict[int, Label]:
-    """Which labels of one list are which of another.
+    """Match the labels of one list with those of another.
 
-    A label is the one of its name or alias, else the one of the structure that its name stands for, if nothing else
-    has a claim to that, else, where one of the two has no name, the one of its value.
+    A label matches by name or alias; else by the structure that its name stands for, if that is unambiguous; else, if
+    one of the two has no name, by value.
 
     Args:
-        stated: Labels of one value each.
+        stated: Labels with one value each.
         wanted: The other list.
 
     Returns:
-        Value in `stated` -> label of `wanted`, for those that have one.
+        Value in `stated` -> label of `wanted`, for those that match.
 
     Raises:
-        DataError: If two values are stated under one name.
+        DataError: If two values have the same name.
     """
     refuse_one_name_twice(stated)
     found = {label.value: partner for label in stated if (partner := _of_name(label, wanted))}
@@ -90,19 +90,19 @@ def matched(stated: Sequence[Label], wanted: Sequence[Label]) -> dict[int, Label
 
 
 def values_by_name(stated: Sequence[Label], wanted: Sequence[Label], values: Sequence[int]) -> dict[int, int]:
-    """What the values of a mask become, so that they mean what they are called.
+    """Map the values of a mask so that they mean what they are called.
 
     Args:
-        stated: What the values mean in the mask.
-        wanted: What they are to mean.
-        values: Those that the mask holds, besides 0.
+        stated: The labels of the values in the mask.
+        wanted: The labels they are mapped to.
+        values: The values present in the mask, besides 0.
 
     Returns:
-        Value -> new value, of each of `values`. One that is none of the wanted labels keeps its value where no label
-        has it, else gets one that no label has.
+        Value -> new value, for each of `values`. A value that matches no wanted label keeps its value if no label uses
+        it, else gets one that no label uses.
 
     Raises:
-        DataError: If two values are stated under one name, or too many values are none of the labels.
+        DataError: If two values have the same name, or too many values match no label.
     """
     found = matched(stated, wanted)
     new = {value: found[value].value for value in values if value in found}
@@ -121,52 +121,52 @@ def values_by_name(stated: Sequence[Label], wanted: Sequence[Label], values: Seq
 
 
 def refuse_one_name_twice(labels: Sequence[Label]) -> None:
-    """Refuse a list in which two values have one name.
+    """Check that no two values have the same name.
 
     Raises:
-        DataError: Names both.
+        DataError: If two do; names both.
     """
     seen: dict[str, Label] = {}
     for label in labels:
         other = seen.setdefault(plain_name(label.name), label)
         if other.value != label.value:
             raise DataError(
-                f"the values {other.value} and {label.value} have one name, {label.name!r}",
-                hint="give each value a name of its own",
+                f"the values {other.value} and {label.value} have the same name, {label.name!r}",
+                hint="give each value its own name",
             )
 
 
 def refuse_misplaced_background(name: str, value: int, where: str) -> None:
-    """Refuse a structure under 0, where it would be lost, and the background under another value, as a structure.
+    """Check that 0 is not a structure, which would be lost, and that the background is not another value.
 
     Args:
-        name: What a value is called.
-        value: It.
-        where: What says so.
+        name: Name of a value.
+        value: The value.
+        where: What states it.
 
     Raises:
-        DataError: Names both.
+        DataError: If either holds; names both.
     """
     plain = plain_name(name)
     if value == 0 and plain not in _NOTHING and "background" not in plain:
         raise DataError(
-            f"{where}: the value 0 is background, and {name!r} would be lost under it",
-            hint="number structures from 1, in the label maps, too; or call 0 background, if it is meant",
+            f"{where}: the value 0 is background, so {name!r} would be lost",
+            hint="number structures from 1, also in the label maps; or name 0 background, if that is meant",
         )
     if value != 0 and plain in {"background", "bg"}:
         raise DataError(
-            f"{where}: {name!r} has the value {value}, and background is 0",
-            hint="give background the value 0, in the label maps, too; or take it out of the list",
+            f"{where}: {name!r} has the value {value}, but background is 0",
+            hint="give background the value 0, also in the label maps; or remove it from the list",
         )
 
 
 def _spellings(label: Label) -> tuple[str, str, str]:
-    """A name in full, as it is written where there is little room, and where another would be written alike."""
+    """Return a name in full, shortened, and shortened with a mark, as used where two would be equal."""
     return label.name, short_name(label.name), marked_name(label.name)
 
 
 def _of_name(label: Label, wanted: Sequence[Label]) -> Label | None:
-    """The label of the same name, whichever of the two has it for an alias."""
+    """Find the label of the same name, which may be an alias in either list."""
     if is_unnamed(label):
         return None
     names = (label.name, *label.aliases)
@@ -174,7 +174,7 @@ def _of_name(label: Label, wanted: Sequence[Label]) -> Label | None:
 
 
 def _of_structure(label: Label, stated: Sequence[Label], wanted: Sequence[Label], taken: set[int]) -> Label | None:
-    """The one label that marks the same structure, where nothing else of either list does."""
+    """Find the only label that marks the same structure, if nothing else in either list does."""
     structure = _structure(label.name)
     if structure is None or sum(_structure(other.name) == structure for other in stated) > 1:
         return None
@@ -184,18 +184,18 @@ def _of_structure(label: Label, stated: Sequence[Label], wanted: Sequence[Label]
 
 @cache
 def _structure(name: str) -> Structure | None:
-    """Looked up once: lists are compared for every case."""
+    """Look up a structure, cached because lists are compared for every case."""
     return lookup(name)
 
 
 def _of_value(label: Label, wanted: Sequence[Label], taken: set[int]) -> Label | None:
-    """The label of the same value, where one of the two has no name."""
+    """Find the label of the same value, if one of the two has no name."""
     same = next((other for other in wanted if other.value == label.value and other.value not in taken), None)
     return same if same is not None and (is_unnamed(label) or is_unnamed(same)) else None
 
 
 def _free(used: set[int]) -> int:
-    """A value that is not used, the largest there is."""
+    """Return the largest unused value."""
     free = next((value for value in range(LARGEST_LABEL, 0, -1) if value not in used), None)
     if free is None:
         raise DataError(f"there are more than {LARGEST_LABEL} labels")

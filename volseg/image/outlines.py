@@ -1,7 +1,7 @@
-"""The areas of a flat mask as polygons in pixels, for what knows pictures rather than patients.
+"""Outlines: the areas of a flat mask as polygons in pixels.
 
-Places are those of picture programs: x runs to the right and y down, and (0, 0) is the outer corner of the first pixel,
-half a pixel before its centre.
+Coordinates are those of picture programs: x runs to the right and y down, and (0, 0) is the outer corner of the first
+pixel, half a pixel before its centre.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ class Area:
     """One connected area of a label.
 
     Attributes:
-        label: Which.
-        boundaries: Its outer one, then that of each hole: (N, 2) x and y of corners, not closed. One may pass a corner
-            twice.
-        pixels: How many it has.
+        label: Its label.
+        boundaries: The outer boundary, then that of each hole: (N, 2) x and y of corners, not closed. One may pass a
+            corner twice.
+        pixels: Number of pixels.
     """
 
     label: Label
@@ -43,13 +43,13 @@ class Area:
 
     @property
     def polygon(self) -> Polygon:
-        """(N, 2) one polygon, its holes joined to the outer ring by channels of no width."""
+        """(N, 2) one polygon with its holes joined to the outer ring by channels of zero width."""
         (joined,) = with_keyholes([ring - _HALF for ring in self.boundaries])
         return joined + _HALF
 
 
 def areas_of(mask: Mask) -> Iterator[Area]:
-    """The areas of a flat mask, label by label; pixels that touch at a corner only are of different areas.
+    """Find the areas of a flat mask, label by label; pixels that touch at a corner only belong to different areas.
 
     Args:
         mask: Of one slice, in the storage order of a picture.
@@ -69,7 +69,7 @@ def areas_of(mask: Mask) -> Iterator[Area]:
 
 
 def filled(polygons: list[Polygon], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """(I, J) the pixels whose centres lie in an odd number of polygons.
+    """Rasterise polygons: return (I, J) the pixels whose centres lie in an odd number of them.
 
     Args:
         polygons: x and y of corners.
@@ -79,13 +79,13 @@ def filled(polygons: list[Polygon], size: tuple[int, int]) -> NDArray[np.bool_]:
 
 
 def box_of(area: Area) -> Box:
-    """The pixels around an area."""
+    """Return the box around the pixels of an area."""
     (left, top), (right, bottom) = area.boundaries[0].min(axis=0), area.boundaries[0].max(axis=0)
     return Box(slice(int(left), int(right)), slice(int(top), int(bottom)), slice(0, 1))
 
 
 def _parted(boundary: Polygon) -> list[Polygon]:
-    """A closed line in loops that pass no corner twice: where it comes back to a corner, a loop ends."""
+    """Split a closed line into loops that pass no corner twice, at each repeated corner."""
     loops: list[Polygon] = []
     path: list[tuple[float, float]] = []
     places: dict[tuple[float, float], int] = {}

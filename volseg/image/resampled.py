@@ -1,4 +1,4 @@
-"""A volume on another grid, brought there part by part: what a network sees, and the way back for what it answers."""
+"""A volume resampled part by part to the network's grid, and positions for the way back."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Positions = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Resampling:
-    """From one grid to another that has the same axes, and back.
+    """A change of grid with the same axes, and its inverse.
 
     Attributes:
         shape: Voxels of the volume.
@@ -33,9 +33,9 @@ class Resampling:
         new_shape: Voxels of the other grid.
         new_spacing_mm: Their size.
         interpolation: Between the voxels of the volume; on the way back it is always linear.
-        nearest: The axis along which nothing is interpolated, if there is one.
-        nearest_back: The axes along which nothing is on the way back.
-        first: Where the first voxel of the other grid lies; None where both have one centre.
+        nearest: The axis along which the nearest voxel is taken, if any.
+        nearest_back: The axes along which the nearest voxel is taken on the way back.
+        first: Position of the first voxel of the other grid; None where both share a centre.
     """
 
     shape: Triple
@@ -57,16 +57,17 @@ class Resampling:
         coarse: Literal["interpolated", "nearest"] = "interpolated",
         answers: Literal["logits", "probabilities", "labels"] = "logits",
     ) -> Resampling:
-        """To another voxel size.
+        """Plan the change to another voxel size.
 
         Args:
             geometry: Of the volume.
-            spacing_mm: Voxel size that is wanted along each axis; None leaves it as it is.
-            grid: Whether it has exactly that voxel size, about the centre or as MONAI has it, or fills the volume
-                exactly, up to the outer sides of its voxels or to their centres.
+            spacing_mm: Desired voxel size along each axis; None keeps it as it is.
+            grid: Whether the new grid has exactly that voxel size, about the centre or placed as MONAI does, or fills
+                the volume exactly, up to the outer sides of its voxels or to their centres.
             interpolation: Between the voxels of the volume.
-            coarse: What is done along the one axis whose voxels are more than three times as long as the others'.
-            answers: What comes back; of labels the nearest are taken.
+            coarse: How to interpolate along a single axis whose voxels are more than three times as long as the
+                others'.
+            answers: What is resampled back; labels are taken from the nearest voxel.
         """
         own = geometry.spacing_mm
         i, j, k = (size if wanted is None else wanted for wanted, size in zip(spacing_mm, own, strict=True))
@@ -95,14 +96,14 @@ class Resampling:
         return cls(geometry.shape, own, new_shape, new_spacing_mm, interpolation, nearest, nearest_back, first)
 
     def of_geometry(self, geometry: Geometry) -> Geometry:
-        """The other grid of a volume."""
+        """Return the other grid of a volume."""
         if self.first is not None:
             return geometry.from_voxel(self.first, self.new_shape, self.new_spacing_mm)
         return geometry.about_centre(self.new_shape, self.new_spacing_mm)
 
     @cached_property
     def positions(self) -> list[Positions]:
-        """Per axis where the voxels of the other grid lie among those of the volume."""
+        """Return, per axis, the positions of the other grid's voxels in the volume."""
         found = []
         for axis, sizes in enumerate(
             zip(self.shape, self.spacing_mm, self.new_shape, self.new_spacing_mm, strict=True)
@@ -115,7 +116,7 @@ class Resampling:
 
     @cached_property
     def positions_back(self) -> list[Positions]:
-        """Per axis where the voxels of the volume lie among those of the other grid."""
+        """Return, per axis, the positions of the volume's voxels in the other grid."""
         found = []
         for axis, sizes in enumerate(
             zip(self.new_shape, self.new_spacing_mm, self.shape, self.spacing_mm, strict=True)
@@ -128,7 +129,7 @@ class Resampling:
 
     @property
     def splined(self) -> tuple[int, ...]:
-        """The axes along which voxels are interpolated by splines: those along which they do not keep their places."""
+        """The axes interpolated by splines: those along which voxels change position."""
         if self.interpolation == "linear":
             return ()
         return tuple(
@@ -143,7 +144,7 @@ class ResampledVolume:
     """A volume on another grid; only the parts that are read are computed.
 
     Attributes:
-        array: (C, I, J, K) float32, a view in any storage order; it is never copied as a whole where it is interpolated
+        array: (C, I, J, K) float32, a view in any storage order; it is never copied as a whole if interpolated
             linearly.
         resampling: To the other grid.
     """
@@ -153,7 +154,7 @@ class ResampledVolume:
 
     @classmethod
     def as_it_is(cls, array: NDArray[np.float32]) -> ResampledVolume:
-        """A volume that is on the other grid already."""
+        """Wrap a volume that is already on the other grid."""
         i, j, k = array.shape[1:]
         return cls(array, Resampling((i, j, k), (1.0, 1.0, 1.0), (i, j, k), (1.0, 1.0, 1.0)))
 
@@ -164,12 +165,12 @@ class ResampledVolume:
 
     @property
     def along(self) -> int | None:
-        """The axis along which it is best read, part after part; None if it does not matter."""
+        """The axis along which parts are read most efficiently; None if it does not matter."""
         return None
 
     @property
     def positions_back(self) -> list[Positions]:
-        """Per axis where the voxels of the volume lie among those of the other grid."""
+        """Return, per axis, the positions of the volume's voxels in the other grid."""
         return self.resampling.positions_back
 
     @cached_property
@@ -178,10 +179,10 @@ class ResampledVolume:
         return Spline.through(self.array, axes, self.resampling.nearest) if axes else None
 
     def read(self, box: Box) -> torch.Tensor:
-        """Resample a part, the same numbers as if the whole were resampled.
+        """Resample a part, with the same result as resampling the whole volume.
 
         Args:
-            box: Voxels of the other grid, none of them beyond it.
+            box: Voxels within the other grid.
 
         Returns:
             (C, *box) float32, contiguous.
@@ -197,11 +198,11 @@ class ResampledVolume:
 
 @dataclass(frozen=True, eq=False)
 class ReadyVolume(ResampledVolume):
-    """A volume that lies on the other grid already, or what is left of it after the rest was cut away.
+    """A volume that is already on the other grid, possibly cropped.
 
     Attributes:
         ready: (C, I, J, K) float32 on the other grid.
-        origin: The first voxel of that grid that is left.
+        origin: The first voxel of that grid that is left after cropping.
     """
 
     ready: NDArray[np.float32]
@@ -209,20 +210,20 @@ class ReadyVolume(ResampledVolume):
 
     @property
     def shape(self) -> Triple:
-        """Voxels of what is left."""
+        """Voxels left after cropping."""
         i, j, k = self.ready.shape[1:]
         return i, j, k
 
     @property
     def positions_back(self) -> list[Positions]:
-        """Per axis where the voxels of the volume lie among those that are left, or beside them."""
+        """Return, per axis, the positions of the volume's voxels in the cropped grid; they may lie outside it."""
         return [places - begin for places, begin in zip(self.resampling.positions_back, self.origin, strict=True)]
 
     def read(self, box: Box) -> torch.Tensor:
-        """A part of it.
+        """Read a part.
 
         Args:
-            box: Voxels of the other grid, none of them beyond it.
+            box: Voxels within the other grid.
 
         Returns:
             (C, *box) float32, contiguous.
@@ -232,14 +233,14 @@ class ReadyVolume(ResampledVolume):
 
 @dataclass(frozen=True, eq=False)
 class ResampledWithLabels(ResampledVolume):
-    """A volume on another grid, and behind its channels one for each of some labels: 1 where a voxel has it, else 0.
+    """A volume on another grid, followed by a one-hot channel for each of some labels.
 
-    A voxel of the other grid has the value that takes most of what lies about it; of several the nearest, if it is one
-    of them, else the smallest.
+    A voxel of the other grid takes the value that covers most of it; of several, the nearest if it is among them, else
+    the smallest.
 
     Attributes:
         values: (I, J, K) integers on the grid of the volume: labels, and others.
-        labels: Those that are channels.
+        labels: Those that become channels.
     """
 
     values: NDArray[np.integer]
@@ -249,7 +250,7 @@ class ResampledWithLabels(ResampledVolume):
         """Resample a part.
 
         Args:
-            box: Voxels of the other grid, none of them beyond it.
+            box: Voxels within the other grid.
 
         Returns:
             (C + labels, *box) float32, contiguous.
@@ -276,9 +277,9 @@ class ResampledWithLabels(ResampledVolume):
 
     @cached_property
     def _exact_positions(self) -> list[Positions]:
-        """Where the voxels of the other grid lie: on one that fills the volume, to the bit where SciPy finds them.
+        """Return the positions of the other grid's voxels; if it fills the volume, bit for bit as SciPy computes them.
 
-        Values may share a voxel equally, and then the last bit decides which has it.
+        Values may share a voxel equally, and then the last bit decides.
         """
         way, found = self.resampling, []
         for axis, places in enumerate(way.positions):
@@ -295,14 +296,14 @@ def _nearest(places: Positions, size: int) -> NDArray[np.int64]:
 
 
 def _corners(places: Positions) -> list[tuple[NDArray[np.int64], Positions]]:
-    """The two voxels between which each place lies along an axis, and how much each counts."""
+    """Find the two voxels around each position along an axis, and their weights."""
     low = np.floor(places)
     first, second = low.astype(np.int64), np.ceil(places).astype(np.int64)
     return [(first, 1 - (places - low)), (second, places - low)]
 
 
 def _sample_linear(array: NDArray[np.float32], positions: Sequence[Positions]) -> torch.Tensor:
-    """(C, I, J, K) -> (C, len(positions[0]), ...), interpolated linearly along each axis."""
+    """Interpolate linearly along each axis: (C, I, J, K) -> (C, len(positions[0]), ...)."""
     lows = [int(each[0]) for each in positions]
     i, j, k = (slice(low, int(np.ceil(each[-1])) + 1) for low, each in zip(lows, positions, strict=True))
     part = torch.from_numpy(np.ascontiguousarray(array[:, i, j, k]))

@@ -1,6 +1,6 @@
-"""Volumes from one voxel size to another, between two grids that share their axes and their centre.
+"""Resampling between two grids that share their axes and their centre.
 
-The result depends on shapes and spacings alone, not on where the grid lies or how it was stored, so that the same
+The result depends on shapes and spacings alone, not on the position or the storage order of the grid, so that the same
 anatomy gives the same numbers bit for bit whatever the orientation of its file.
 """
 
@@ -28,14 +28,14 @@ Place = tuple[float, float, float]
 def resample_nearest(
     array: torch.Tensor, spacing_mm: Spacing, shape: Shape, new_spacing_mm: Spacing, first: Place | None = None
 ) -> torch.Tensor:
-    """Take the nearest voxel: no value appears that was not there.
+    """Resample by nearest neighbour: no new values appear.
 
     Args:
         array: (C, I, J, K) of any dtype.
         spacing_mm: Its spacing.
         shape: Voxels of the result along each axis.
         new_spacing_mm: Spacing of the result.
-        first: Where its first voxel lies; unless given, both grids have one centre.
+        first: Position of its first voxel; by default both grids share a centre.
 
     Returns:
         (C, *shape) of the same dtype.
@@ -54,19 +54,19 @@ def resample_nearest(
 def sample_positions(
     size: int, spacing_mm: float, new_size: int, new_spacing_mm: float, beyond: float = 0.0, first: float | None = None
 ) -> np.ndarray:
-    """Where the voxels of the new grid lie along one axis of the old.
+    """Compute the positions of the new grid's voxels along one axis of the old grid.
 
     Args:
         size: Voxels of the old grid.
         spacing_mm: Its spacing.
         new_size: Voxels of the new one.
         new_spacing_mm: Its spacing.
-        beyond: How many voxels outside the outermost centres they may lie.
-        first: Where the first lies; unless given, both grids have one centre.
+        beyond: How many voxels they may lie outside the outermost centres.
+        first: Position of the first; by default both grids share a centre.
 
     Returns:
-        (new_size,) float64 indices of the old grid, clamped to it. Where all are whole but for what rounding a voxel
-        size to four digits makes of them, they are whole, so that voxels are copied and not resampled.
+        (new_size,) float64 indices of the old grid, clamped to it. Positions that are integers up to the rounding of a
+        voxel size to four digits are made integers, so that voxels are copied and not interpolated.
     """
     step = new_spacing_mm / spacing_mm
     if first is None:
@@ -80,15 +80,15 @@ def sample_positions(
 
 
 def nearest_positions(positions: np.ndarray, size: int) -> np.ndarray:
-    """(N,) places along an axis -> the voxels they lie in, as float64 indices of the grid."""
+    """Round (N,) positions along an axis to the voxels they lie in, as float64 indices of the grid."""
     return np.clip(np.floor(positions + 0.5), 0.0, size - 1.0)
 
 
 def coarse_axis(*spacings_mm: Spacing) -> int | None:
-    """The axis along which voxels are more than three times as long as the shortest, if there is only one.
+    """Find the axis along which voxels are more than three times as long as the shortest, if there is exactly one.
 
     Args:
-        spacings_mm: Voxel sizes along each axis of several grids; the first that has long voxels decides.
+        spacings_mm: Voxel sizes along each axis of several grids; the first grid with long voxels decides.
     """
     for spacing_mm in spacings_mm:
         if max(spacing_mm) / min(spacing_mm) > _ANISOTROPY:
@@ -102,7 +102,7 @@ def interpolate_axis(array: torch.Tensor, axis: int, positions: np.ndarray) -> t
 
     Args:
         array: Floating point, any shape.
-        axis: Which axis.
+        axis: The axis.
         positions: (N,) indices along it, within the array.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Names as they are stated where there is little room: on one line, short, and never two alike."""
+"""Short names: on one line, limited in length, and unique."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _HASH_DIGITS = 8
 
 @cache
 def short_name(name: str, longest: int = LONGEST_NAME) -> str:
-    """A name on one line, without backslashes, of at most so many bytes of UTF-8.
+    """Shorten a name to one line, without backslashes, of at most `longest` bytes of UTF-8.
 
-    A longer one ends with a hash of the whole, so that two long names never become one.
+    A longer one ends with a hash of the whole name, so that two long names never become equal.
     """
     text = _one_line(name)
     return text if len(text.encode()) <= longest else marked_name(name, longest)
@@ -23,14 +23,14 @@ def short_name(name: str, longest: int = LONGEST_NAME) -> str:
 
 @cache
 def marked_name(name: str, longest: int = LONGEST_NAME) -> str:
-    """The beginning of a name and a hash of the whole, of at most so many bytes of UTF-8."""
+    """Return the beginning of a name and a hash of the whole, at most `longest` bytes of UTF-8."""
     digest = hashlib.sha256(name.encode()).hexdigest()[:_HASH_DIGITS]
     begin = _one_line(name).encode()[: longest - _HASH_DIGITS - 1].decode(errors="ignore").rstrip()
     return f"{begin}~{digest}"
 
 
 def cut_name(name: str, longest: int = LONGEST_NAME) -> str:
-    """A name as volseg 0.1.0 and others cut it: two long ones may become one."""
+    """Truncate a name as volseg 0.1.0 and other programs do: two long names may become equal."""
     return _one_line(name).encode()[:longest].decode(errors="ignore").rstrip()
 
 

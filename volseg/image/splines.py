@@ -1,7 +1,7 @@
-"""Volumes interpolated by cubic splines, part by part: smoother than straight lines, and above and below their ends.
+"""Cubic spline interpolation of volumes, part by part: smoother than linear, with overshoot at edges.
 
 A spline through the voxels is a sum of cubic B-splines, one about each (Unser 1999, IEEE Signal Processing Magazine
-16(6):22). Their coefficients are found once for the whole volume; between voxels it then takes four along each axis.
+16(6):22). Their coefficients are computed once for the whole volume; each position then needs four along each axis.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ BEYOND = 0.5
 
 @dataclass(frozen=True, eq=False)
 class Spline:
-    """A volume that is interpolated by cubic splines along some axes, and along others linearly.
+    """A volume interpolated by cubic splines along some axes, and linearly along the others.
 
-    What it gives stays within the range of its voxels, as scikit-image's `resize` keeps it: a spline itself swings
-    beyond them at edges.
+    Its values are clipped to the range of its voxels, as in scikit-image's `resize`: a spline itself overshoots at
+    edges.
 
     Attributes:
         coefficients: (C, I, J, K) float32, with a margin along the axes of the splines.
-        axes: Along which it is interpolated by splines.
+        axes: The axes interpolated by splines.
         low: Smallest voxel of each channel, (C, 1, 1, 1), or of each of its planes, as (C, 1, 1, K).
         high: Largest voxel likewise.
     """
@@ -44,12 +44,12 @@ class Spline:
 
     @classmethod
     def through(cls, array: NDArray[np.float32], axes: Sequence[int], planes: int | None = None) -> Spline:
-        """The spline through the voxels of a volume.
+        """Fit the spline through the voxels of a volume.
 
         Args:
             array: (C, I, J, K), in any storage order.
-            axes: Along which it is to be interpolated by splines.
-            planes: The axis across which no voxel knows of the next plane: each plane keeps to its own range.
+            axes: The axes to interpolate by splines.
+            planes: The axis across which planes are independent: each plane is clipped to its own range.
         """
         from scipy import ndimage
 
@@ -69,11 +69,11 @@ class Spline:
         return cls(coefficients, tuple(axes), low, high)
 
     def sample(self, positions: Sequence[NDArray[np.float64]]) -> torch.Tensor:
-        """Interpolate on a grid of places.
+        """Interpolate on a grid of positions.
 
         Args:
-            positions: Per axis the places, as indices of the volume, ascending; along the axes of the splines up to
-                half a voxel beyond its ends, along others within.
+            positions: Per axis the positions, as indices of the volume, ascending; up to half a voxel beyond its ends
+                along the axes of the splines, within it along the others.
 
         Returns:
             (C, len(positions[0]), len(positions[1]), len(positions[2])) float32.
@@ -100,7 +100,7 @@ class Spline:
 
 
 def _along(part: torch.Tensor, axis: int, places: NDArray[np.float64]) -> torch.Tensor:
-    """Sum four B-splines along an axis: at `places`, indices of coefficients."""
+    """Sum four B-splines along an axis, at `places` in indices of coefficients."""
     low = np.floor(places)
     first = torch.from_numpy(low.astype(np.int64) - 1)
     shape = [-1 if n == axis else 1 for n in range(part.ndim)]
@@ -112,7 +112,7 @@ def _along(part: torch.Tensor, axis: int, places: NDArray[np.float64]) -> torch.
 
 
 def _weights(share: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-    """How much the four coefficients about a place count that lies `share` of a voxel behind the second of them."""
+    """Return the weights of the four coefficients about a position, `share` of a voxel behind the second one."""
     rest = 1 - share
     return [
         rest**3 / 6,

@@ -1,4 +1,4 @@
-"""What labels mean to other programs: codes of the structures they mark, and the colours they are shown in."""
+"""Terminology: codes of the structures that labels mark, and display colours."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ class Code:
 
 @dataclass(frozen=True)
 class Structure:
-    """What a label marks in the patient, as DICOM segments state it (PS3.3 section C.8.20.2).
+    """The meaning of a label, as DICOM segments state it (PS3.3 section C.8.20.2).
 
     Attributes:
         category: Kind of thing, such as "Anatomical Structure" or "Morphologically Abnormal Structure".
         type: The thing: "Kidney", "Neoplasm".
-        modifier: Which side, where there are two: "Left"; None where the type says it all.
+        modifier: The side, where there are two: "Left"; None where the type is sufficient.
         region: Where in the body, for a type that may be anywhere (a neoplasm in the liver); else None.
-        region_modifier: Which side of the region.
+        region_modifier: The side of the region.
         color: Recommended display colour, (red, green, blue) of 0 to 255.
     """
 
@@ -104,7 +104,7 @@ _PLAIN_VALUE = re.compile(r"[A-Za-z0-9_-](?:[A-Za-z0-9_ -]{0,14}[A-Za-z0-9_-])?"
 
 
 def lookup(name: str) -> Structure | None:
-    """The structure that a label's name stands for, or None where the table has no unambiguous answer.
+    """Look up the structure that a label's name stands for; None where the table has no unambiguous answer.
 
     Case and separators (blanks, dots, hyphens, ...) do not matter, nor whether spelling is British. Three ways lead to
     an answer, tried in this order:
@@ -126,7 +126,7 @@ def lookup(name: str) -> Structure | None:
 
 
 def matches(name: str, type_: Code | None, modifier: Code | None) -> bool:
-    """Whether what `name` is looked up as has this type and modifier.
+    """Return whether the structure that `name` stands for has this type and modifier.
 
     Codes are equal when value and scheme are; meanings are for people. Retired SNOMED-RT codes ("SRT") are not
     translated.
@@ -138,14 +138,14 @@ def matches(name: str, type_: Code | None, modifier: Code | None) -> bool:
 
 
 def private(name: str) -> Structure:
-    """A structure for a label that the table does not know.
+    """Make a structure for a label that the table does not know.
 
-    Its category is Tissue: what a network segments is nearly always made of it, whereas "Anatomical Structure" would
-    be wrong of a lesion. The code's value is the name itself where it is plain and short enough, otherwise a hash, so
-    that two names never share a code; the "#" keeps hashes apart from names.
+    Its category is Tissue, which nearly everything that a network segments is made of, whereas "Anatomical Structure"
+    would be wrong for a lesion. The code's value is the name itself where it is plain and short enough, otherwise a
+    hash, so that two names never share a code; the "#" keeps hashes apart from names.
 
     Raises:
-        ConfigError: The name is blank.
+        ConfigError: If the name is blank.
     """
     digest = "#" + hashlib.sha256(name.encode()).hexdigest()[: _LONGEST_SHORT - 1]
     value = name if _PLAIN_VALUE.fullmatch(name) else digest
@@ -153,12 +153,12 @@ def private(name: str) -> Structure:
 
 
 def is_private(structure: Structure) -> bool:
-    """Whether the structure has a code that means something to volseg alone."""
+    """Return whether the structure has a private code, which only volseg understands."""
     return structure.type.scheme == PRIVATE_SCHEME
 
 
 def default_color(value: int) -> tuple[int, int, int]:
-    """A colour for a label value that has none: (red, green, blue) of 0 to 255, never near black or white.
+    """Choose a colour for a label value that has none: (red, green, blue) of 0 to 255, never near black or white.
 
     Hues advance by the golden angle, which keeps any run of values apart; the tone alternates in fours.
     """
@@ -172,8 +172,8 @@ class _Entry:
     """A row of the table.
 
     Attributes:
-        structure: What it stands for.
-        paired: Whether there is one on the left and one on the right.
+        structure: The structure it stands for.
+        paired: Whether it exists on the left and on the right.
     """
 
     structure: Structure
@@ -182,7 +182,7 @@ class _Entry:
 
 @cache
 def _table() -> Mapping[str, _Entry]:
-    """Every name and alias, as `_key` has it."""
+    """Read the table: every name and alias, normalised by `_key`, -> its entry."""
     text = resources.files("volseg.image").joinpath("terminology.csv").read_text(encoding="utf-8")
     rows = list(csv.DictReader(text.splitlines()))
     types = {row["name"]: Code(row["value"], row["scheme"], row["meaning"]) for row in rows}
@@ -213,12 +213,12 @@ def _words(name: str) -> list[str]:
 
 
 def _key(words: list[str]) -> str:
-    """Words without blanks, but for those between digits: "rib 1 1" is not rib 11."""
+    """Join words without blanks, except between digits: "rib 1 1" is not rib 11."""
     return re.sub(r"(?<!\d) | (?!\d)", "", " ".join(words))
 
 
 def _split_side(words: list[str]) -> tuple[str, list[str]]:
-    """The first word for a side, as `_MODIFIERS` has it ("" if there is none), and the other words."""
+    """Split off the first word for a side, as in `_MODIFIERS` ("" if there is none), from the other words."""
     for position, word in enumerate(words):
         at_end = position in (0, len(words) - 1)
         side = _SIDES.get(word, _SHORT_SIDES.get(word, "") if at_end else "")
@@ -232,7 +232,7 @@ def _entry(words: list[str]) -> _Entry | None:
 
 
 def _abnormality(words: list[str]) -> _Entry | None:
-    """An anatomical structure and, after it, what is abnormal in it."""
+    """Look up an anatomical structure followed by an abnormality in it."""
     for split in range(1, len(words)):
         place, found = _table().get(_key(words[:split])), _table().get(_key(words[split:]))
         if place and found and _is_plain(place, "anatomical", "tissue") and _is_plain(found, "altered"):
@@ -242,12 +242,12 @@ def _abnormality(words: list[str]) -> _Entry | None:
 
 
 def _is_plain(entry: _Entry, *categories: str) -> bool:
-    """Whether the entry is of one of these categories, and anywhere in the body."""
+    """Return whether the entry belongs to one of these categories and to no particular body region."""
     return entry.structure.region is None and entry.structure.category in [_CATEGORIES[name] for name in categories]
 
 
 def _on_side(structure: Structure, side: str) -> Structure:
-    """The one on a side: the region's where there is a region, else the type's. Right is darker than left."""
+    """Set the side of a structure: of its region if there is one, else of its type. Right is darker than left."""
     if side == "right" and structure.color:
         red, green, blue = (round(0.8 * part) for part in structure.color)
         structure = replace(structure, color=(red, green, blue))

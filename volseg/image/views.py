@@ -1,4 +1,4 @@
-"""Slices of a volume as a radiologist hangs them: axial, coronal and sagittal."""
+"""Views: axial, coronal and sagittal slices, oriented as a radiologist hangs them."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _DARKEST, _BRIGHTEST = 1.0, 99.0
 
 @dataclass(frozen=True)
 class View:
-    """One of the three cuts, in canonical axes (0 towards R, 1 towards A, 2 towards S).
+    """One of the three anatomical planes, in canonical axes (0 towards R, 1 towards A, 2 towards S).
 
     Oblique volumes are cut along their own axes, those closest to the anatomical ones.
 
     Attributes:
-        name: Of the cut.
+        name: Of the view.
         across: The axis that runs from right to left in the picture.
         up: The axis that runs from bottom to top.
-        through: The axis that the cut is perpendicular to.
+        through: The axis perpendicular to the plane.
         letters: At the left, right, top and bottom edge.
     """
 
@@ -35,7 +35,7 @@ class View:
     letters: str
 
     def cut(self, array: NDArray[_Voxel], plane: int) -> NDArray[_Voxel]:
-        """One slice as a picture.
+        """Return one slice as a picture.
 
         Args:
             array: (I, J, K) in canonical order.
@@ -54,7 +54,7 @@ VIEWS = (View("axial", 0, 1, 2, "RLAP"), View("coronal", 0, 2, 1, "RLSI"), View(
 
 
 def grey_levels(array: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(I, J, K) intensities to 0 ... 255 between robust percentiles of those that are numbers."""
+    """Scale (I, J, K) intensities to 0 ... 255 between robust percentiles of the finite ones."""
     finite = array[np.isfinite(array)]
     low, high = np.percentile(finite, (_DARKEST, _BRIGHTEST)) if finite.size else (0.0, 0.0)
     if low == high:  # nearly all background: whatever else there is counts
@@ -64,7 +64,7 @@ def grey_levels(array: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def fullest_planes(marked: NDArray[np.bool_]) -> tuple[int, int, int]:
-    """For each axis the plane with the most marked voxels, the middle one of several."""
+    """Find, for each axis, the plane with the most marked voxels, the middle one of several."""
     planes = []
     for axis in range(3):
         counts = np.count_nonzero(marked, axis=tuple(other for other in range(3) if other != axis))

@@ -1,4 +1,4 @@
-"""The two things that lie on a grid: an image and a mask."""
+"""Volumes (images) and masks, on a grid."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Label:
 
     Attributes:
         value: The integer that marks its voxels, at least 1; 0 is always background.
-        name: What people call it.
+        name: Its name.
         color: Display colour, (red, green, blue) of 0 to 255, or None for a default.
         parts: For a region of several labels, which may overlap others: the values it unites in a reference. In a mask
             a voxel shows the last region painted over it.
-        structure: What it marks in the patient, in codes; None where nobody said.
-        aliases: What else references call it: names, or codes as in "SCT:10200004".
+        structure: Its coded meaning; None if not stated.
+        aliases: Other names of it in references: names, or codes as in "SCT:10200004".
     """
 
     value: int
@@ -46,13 +46,13 @@ class Label:
         if not self.name.strip():
             raise DataError(f"the label of value {self.value} has no name")
         if not is_text(self.name):
-            raise DataError(f"label {self.name!r} is no text that a file could hold", hint="give it another name")
+            raise DataError(f"label {self.name!r} cannot be encoded as UTF-8", hint="give it another name")
 
     @property
     def display_color(self) -> tuple[int, int, int]:
         """The colour it is shown in, (red, green, blue) of 0 to 255.
 
-        Its own, else the one recommended for the structure it marks, else one that depends on its value alone.
+        Its own, else the one recommended for the structure it marks, else one that depends only on its value.
         """
         if self.color is not None:
             return self.color
@@ -66,7 +66,7 @@ class Volume:
     """An image of one or more channels.
 
     Attributes:
-        array: (C, I, J, K) float32, finite or not as the file had it.
+        array: (C, I, J, K) float32, may contain NaN and infinities from the file.
         geometry: The grid of every channel.
     """
 
@@ -87,8 +87,8 @@ class Mask:
     Attributes:
         array: (I, J, K) unsigned integer, 0 is background.
         geometry: Its grid.
-        labels: What the values mean. Values of the array outside it are an error of the reader's caller, not refused
-            here: looking for them costs a pass over the volume.
+        labels: The labels of the values. Readers must not leave other values in the array; this is not checked here, as
+            it would cost a pass over the volume.
     """
 
     array: NDArray[np.unsignedinteger]
@@ -105,7 +105,7 @@ class Mask:
 
     @property
     def volumes_ml(self) -> dict[str, float]:
-        """Label name -> volume in millilitres, 0 for a label without voxels; of pictures in thousands of pixels."""
+        """Return label name -> volume in millilitres (thousands of pixels for pictures), 0 for absent labels."""
         import fastremap
 
         values, counts = fastremap.unique(self.array, return_counts=True)
@@ -113,17 +113,17 @@ class Mask:
         return {label.name: found.get(label.value, 0) * self.geometry.voxel_volume_ml for label in self.labels}
 
     def only(self, values: Collection[int]) -> Mask:
-        """The mask with background wherever it has another value."""
+        """Return the mask with all other values set to background."""
         import fastremap
 
         return Mask(fastremap.mask_except(self.array, [value for value in values if value]), self.geometry, self.labels)
 
     def within(self, region: NDArray[np.bool_]) -> Mask:
-        """The mask with background wherever `region`, (I, J, K), is false."""
+        """Return the mask with background wherever `region`, (I, J, K), is false."""
         return Mask(np.where(region, self.array, self.array.dtype.type(0)), self.geometry, self.labels)
 
     def on(self, geometry: Geometry) -> Mask:
-        """The same voxels in the storage order of another grid of the same places; nothing is resampled.
+        """Return the mask in the storage order of another grid with the same positions; nothing is resampled.
 
         Raises:
             GeometryError: If the grids do not cover the same voxels.
@@ -140,12 +140,12 @@ class Mask:
         return Mask(array, geometry, self.labels)
 
     def placed_on(self, geometry: Geometry) -> Mask:
-        """The same voxels on a grid of which this one is a part, as when the mask was cropped; nothing is resampled.
+        """Return the mask on a larger grid that it was cropped from; nothing is resampled.
 
-        Where the mask says nothing, the result is background.
+        Outside of this mask, the result is background.
 
         Raises:
-            GeometryError: If the grids share no voxels, or the mask marks some that the other grid has not.
+            GeometryError: If the grids share no voxels, or marked voxels lie outside the other grid.
         """
         if not self.geometry.is_part_of(geometry):
             return self.on(geometry)
@@ -165,7 +165,7 @@ class Mask:
 
 
 def mask_of(array: ArrayLike, spacing_mm: tuple[float, float, float]) -> Mask:
-    """A mask of an array alone, on axes of its own: for what needs distances and no place in the patient.
+    """Make a mask from an array, on default axes: for metrics that need distances, but no position in the patient.
 
     Args:
         array: (I, J, K) label values, or bool; (I, J) is taken as one slice.
@@ -187,13 +187,13 @@ def mask_of(array: ArrayLike, spacing_mm: tuple[float, float, float]) -> Mask:
 
 
 def label_values(array: NDArray[np.generic], name: object, step: float = 0.0) -> NDArray[np.unsignedinteger]:
-    """Check that all voxels are label values, and store them as small as they fit.
+    """Check that all voxels are label values, and convert them to the smallest dtype.
 
     Args:
-        array: Of any shape but an empty one; of whole numbers, whatever their type.
-        name: What an error calls it.
-        step: How far apart the values lie that could be stored, where they are scaled integers. A label may be off by
-            half of that: with steps of 1/255 a 1 is stored exactly, with 0.0039 it is 0.9984.
+        array: Not empty, of any shape; integers in any dtype.
+        name: Its name in errors.
+        step: Distance between representable values, for scaled integers. A label may be off by half of that: with steps
+            of 1/255 a 1 is stored exactly, with 0.0039 it is 0.9984.
 
     Returns:
         The same values as uint8 or uint16.
@@ -206,14 +206,14 @@ def label_values(array: NDArray[np.generic], name: object, step: float = 0.0) ->
         # Steps of 1 and more cannot tell one label from the next.
         tolerance = max(_ROUNDING, step / 2 * (1 + _ROUNDING)) if step < 1 else _ROUNDING
         if not np.isfinite(array).all() or np.abs(array - whole).max() > tolerance:
-            raise DataError(f"{name} is no label map: some voxels are not whole numbers", hint="is it the image?")
+            raise DataError(f"{name} is not a label map: some voxels are not whole numbers", hint="is it the image?")
         array = whole
     elif not (np.issubdtype(array.dtype, np.integer) or array.dtype == bool):
-        raise DataError(f"{name} is no label map: its voxels are of type {array.dtype}", hint="is it the image?")
+        raise DataError(f"{name} is not a label map: its voxels are of type {array.dtype}", hint="is it the image?")
     smallest, largest = int(array.min()), int(array.max())
     if smallest < 0 or largest > LARGEST_LABEL:
         raise DataError(
-            f"{name} is no label map: values from {smallest} to {largest}, allowed are 0 to {LARGEST_LABEL}",
+            f"{name} is not a label map: values from {smallest} to {largest}, allowed are 0 to {LARGEST_LABEL}",
             hint="is it the image?",
         )
     return array.astype(np.uint8 if largest <= 255 else np.uint16)

@@ -1,4 +1,4 @@
-"""Models of other programs -> runs of volseg: read as data, nothing in them is executed."""
+"""Import of other programs' models as runs; they are read as data, and nothing in them is executed."""
 
 from volseg.importing.folder import import_model
 

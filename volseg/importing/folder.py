@@ -1,4 +1,4 @@
-"""A folder of another program's model -> a run of volseg."""
+"""Import a folder with another program's model as a run of volseg."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def import_model(
     task: str | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Make a run of volseg from a model of nnU-Net v2 or TotalSegmentator, or a bundle of MONAI.
+    """Import a model of nnU-Net v2 or TotalSegmentator, or a MONAI bundle, as a run of volseg.
 
     It gives the same masks.
 
@@ -40,19 +40,19 @@ def import_model(
         source: The folder that holds plans.json, dataset.json and fold_*/checkpoint_final.pth of nnU-Net; or the folder
             of a bundle, with configs/metadata.json; or, with `task`, the folder of TotalSegmentator's weights.
         output: The run folder.
-        axes: Directions of the axes that the network was trained on, as "RAS" or "LPS"; "stored" takes them as files
-            have them. Unless given, what the model says: as stored, unless it turns images.
-        folds: Those to take, as "0" or "all"; every one there is unless given.
-        previous: Of a cascade the folder of the networks before; unless given, the one beside `source`.
-        paint: Of a bundle whose outputs may overlap, their names in the order in which they are painted.
+        axes: Directions of the axes that the network was trained on, such as "RAS" or "LPS"; "stored" means as files
+            store them. By default those of the model: as stored, unless it reorients images.
+        folds: Folds to import, such as "0" or "all"; by default every fold there is.
+        previous: For a cascade, the folder of the previous networks; by default the one beside `source`.
+        paint: For a bundle whose outputs may overlap, their names in the order in which they are painted.
         task: Of TotalSegmentator: "total", "total_fast", "lung_vessels" ...
-        overwrite: Whether files there are given up that volseg did not write.
+        overwrite: Whether to replace files there that volseg did not write.
 
     Returns:
-        The run folder, which `volseg.load` takes.
+        The run folder, which `volseg.load` accepts.
 
     Raises:
-        CheckpointError: If there is no such model, or anything in it is not understood.
+        CheckpointError: If there is no such model, or anything in it is not supported.
         OutputError: If the run cannot be written.
     """
     folder, run = Path(source), Path(output)
@@ -62,7 +62,7 @@ def import_model(
     if is_bundle(folder):
         if folds or previous is not None:
             raise CheckpointError(
-                f"{folder} is a bundle of MONAI: it has no folds and no networks before it",
+                f"{folder} is a MONAI bundle, which has neither folds nor previous networks",
                 hint="leave out --fold and --previous",
             )
         bundle = read_bundle(folder)
@@ -81,7 +81,7 @@ def import_model(
 
 
 def _import_task(folder: Path, name: str, run: Path, *, overwrite: bool) -> Path:
-    """A run whose parts are runs themselves: their networks lie in its folders, its own file says what they make."""
+    """Write a run made of parts: their networks are in its folders, its own file describes how they are combined."""
     models, config_file = read_task(folder, name), run / "config.yaml"
     config = whole(models)
     places = [_places(folds, run / PARTS_FOLDER / str(n)) for n, folds in enumerate(models.parts)]
@@ -107,7 +107,7 @@ def _first(models: Mapping[str, TrainedNetwork]) -> TrainedNetwork:
 
 
 def _places(models: Mapping[str, TrainedNetwork], run: Path) -> dict[Path, TrainedNetwork]:
-    """The file of each fold in a run."""
+    """Return the file of each fold in a run."""
     if len(models) == 1:
         return {run / MODEL_FILE: _first(models)}
     return {run / f"{FOLD_FOLDER}{n}" / MODEL_FILE: model for n, model in enumerate(models.values())}

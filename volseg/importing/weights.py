@@ -1,4 +1,4 @@
-"""Weights of other programs: loaded without running anything, and held against the network that they shall be of."""
+"""Weights of other programs: loaded without executing anything, and checked against their network."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def read_dictionary(path: Path, what: str, harmless: Sequence[Any] = ()) -> dict
 
     Args:
         path: The file.
-        what: It should be: "checkpoint of nnU-Net".
-        harmless: What may be in it beside tensors and plain values, as `torch.serialization.safe_globals` takes it.
+        what: What it should be: "checkpoint of nnU-Net".
+        harmless: Types allowed besides tensors and plain values, as for `torch.serialization.safe_globals`.
 
     Raises:
         CheckpointError: If it is damaged, or holds anything else.
@@ -35,18 +35,18 @@ def read_dictionary(path: Path, what: str, harmless: Sequence[Any] = ()) -> dict
         content = load_plain(path, harmless)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path} holds more than weights: {_culprit(error)}; that could be code, and is not loaded",
-            hint="ask whoever made it for the weights alone",
+            f"{path} holds more than weights: {_culprit(error)}; it could be code, so it is not loaded",
+            hint="ask its author for a file with weights only",
         ) from error
     except ValueError as error:
-        raise CheckpointError(f"{path} is damaged or no {what}", hint=_COPY) from error
+        raise CheckpointError(f"{path} is damaged or not a {what}", hint=_COPY) from error
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path} is no {what}: it holds no dictionary", hint=_COPY)
+        raise CheckpointError(f"{path} is not a {what}: it holds no dictionary", hint=_COPY)
     return content
 
 
 def weights_in(content: dict[str, Any], path: Path) -> dict[str, Tensor]:
-    """The weights in a dictionary, by themselves or under one key: names without wrappers, numbers in float32.
+    """Return the weights in a dictionary, at its top level or under one key: names without wrappers, values in float32.
 
     Raises:
         CheckpointError: If there are none.
@@ -58,7 +58,7 @@ def weights_in(content: dict[str, Any], path: Path) -> dict[str, Tensor]:
 
 
 def plain_name(name: object) -> str:
-    """The name of a weight without what wrapped its network."""
+    """Return the name of a weight without the prefixes of wrapper modules."""
     plain = str(name)
     for wrapper in _WRAPPERS:
         plain = plain.removeprefix(wrapper)
@@ -66,14 +66,14 @@ def plain_name(name: object) -> str:
 
 
 def check_fit(model: TrainedNetwork, hint: str) -> None:
-    """Refuse weights that are not those of the network, before it takes any memory.
+    """Check that weights fit their network, before allocating its memory.
 
     Args:
         model: Weights and configuration.
-        hint: What to do about it.
+        hint: What to do about a mismatch.
 
     Raises:
-        CheckpointError: Names the first that does not fit.
+        CheckpointError: If not; names the first weight that does not fit.
     """
     config = model.config
     # Without memory, but for the one network that computes with numbers while it is built.
@@ -88,12 +88,12 @@ def check_fit(model: TrainedNetwork, hint: str) -> None:
         own = tuple(model.weights[name].shape) if name in model.weights else None
         if own != shape:
             raise CheckpointError(
-                f"{model.origin}: {name} is {_shown(own)}; what is stated of network, channels and labels makes it "
+                f"{model.origin}: {name} is {_shown(own)}; the stated network, channels and labels need "
                 f"{_shown(shape)}",
                 hint=hint,
             )
     if strange := [name for name in model.weights if name not in shapes]:
-        raise CheckpointError(f"{model.origin}: {strange[0]} is in no such network", hint=hint)
+        raise CheckpointError(f"{model.origin}: {strange[0]} does not belong to such a network", hint=hint)
 
 
 def _shown(shape: tuple[int, ...] | None) -> str:
@@ -101,7 +101,7 @@ def _shown(shape: tuple[int, ...] | None) -> str:
 
 
 def _culprit(error: pickle.UnpicklingError) -> str:
-    """The name of what is not loaded, from PyTorch's long explanation."""
+    """Extract the name of the type that is not loaded from PyTorch's long message."""
     words = [word.strip(".,:`'\"") for word in str(error).replace("GLOBAL", "").split()]
     names = [word for word in words if "." in word and word.replace(".", "").replace("_", "").isalnum()]
     return next((name for name in names if not name.startswith("torch.")), "something unknown")

@@ -1,4 +1,4 @@
-"""Which engine is fastest on this machine and still gives the labels that float32 gives: tried out, and remembered."""
+"""Engine trials: find and remember the fastest engine on this machine that keeps the labels of float32."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Trial:
-    """What came of trying out an engine.
+    """The result of trying out an engine.
 
     Attributes:
-        engine: Which.
+        engine: The engine.
         seconds: For one patch.
         changed: Share of the labels that differ from those of the first engine.
     """
@@ -48,13 +48,13 @@ def try_engines(
     """Try out engines.
 
     Args:
-        engines: The first one is the measure of the others.
-        begin: Gets an engine ready.
+        engines: The first one is the reference for the others.
+        begin: Starts an engine.
         patches: (1, C, *patch) of real images.
         decide: (outputs, ...) logits -> labels.
 
     Returns:
-        A trial of each that can run the network.
+        A trial of each engine that can run the network.
 
     Raises:
         ConfigError: If the first one cannot.
@@ -67,7 +67,7 @@ def try_engines(
         except ConfigError as error:
             if n == 0:
                 raise
-            logger.info("%s is not tried: %s", engine, error)
+            logger.info("engine %s cannot be used: %s", engine, error)
             continue
         labels = [decide(run(patch)[0]) for patch in patches]
         wanted = wanted or labels
@@ -79,7 +79,7 @@ def try_engines(
 
 
 def fastest_engine(trials: Sequence[Trial]) -> Engine:
-    """The fastest of those that keep the labels; a later one only if it is clearly faster than those before it."""
+    """Return the fastest engine that keeps the labels; a later one must be clearly faster than those before it."""
     best = trials[0]
     for trial in trials[1:]:
         if trial.changed <= TOLERATED_SHARE and trial.seconds * _WORTHWHILE < best.seconds:
@@ -88,23 +88,23 @@ def fastest_engine(trials: Sequence[Trial]) -> Engine:
 
 
 def trial_key(model: str, engines: Sequence[Engine], device: torch.device) -> str:
-    """A hash of all that a choice depends on: model, engines, machine, and versions."""
+    """Hash everything a choice depends on: model, engines, machine, and versions."""
     return measurement_key(model, [asdict(engine) for engine in engines], *compute_resources(device))
 
 
 def remembered(key: str, engines: Sequence[Engine], cache: Path) -> Engine | None:
-    """The engine that was chosen before, None if there is none among these."""
+    """Return the engine chosen before, None if there is none among these."""
     chosen = recall(cache, key, lambda content: Engine(**content))
     return chosen if chosen in engines else None
 
 
 def remember(key: str, engine: Engine, cache: Path) -> None:
-    """Keep a choice, so that the next batch is segmented alike."""
+    """Store a choice, so that the next batch is segmented the same way."""
     keep(cache, key, asdict(engine))
 
 
 def default_cache() -> Path:
-    """Where choices are remembered unless somebody says otherwise."""
+    """Return the default folder of the stored choices."""
     return cache_folder("engines")
 
 

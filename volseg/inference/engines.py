@@ -1,4 +1,4 @@
-"""Ways to run a network: which library multiplies, and with which numbers."""
+"""Engines: the library and the precision that a network is run with."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Engine:
     """One way to run a network.
 
     Attributes:
-        library: PyTorch as it is, PyTorch compiled, or OpenVINO.
-        precision: The numbers that are multiplied.
+        library: PyTorch, PyTorch compiled, or OpenVINO.
+        precision: Number format of weights and activations.
     """
 
     library: Library
@@ -47,17 +47,17 @@ class Engine:
 
     @classmethod
     def of(cls, dtype: torch.dtype) -> Engine:
-        """PyTorch with numbers of a type."""
+        """Return the PyTorch engine for a dtype."""
         return cls("torch", next(name for name, each in _DTYPES.items() if each is dtype))
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the network's numbers."""
+        """Dtype of the network's weights and activations."""
         return _DTYPES[self.precision]
 
     @property
     def sums_dtype(self) -> torch.dtype:
-        """Of the sums of its answers: finer than the answers themselves, and no larger than it takes."""
+        """Dtype of the sums of its logits: finer than the logits themselves, and no larger than necessary."""
         return torch.float32 if self.precision == "fp32" else torch.float16
 
     def __str__(self) -> str:
@@ -65,7 +65,7 @@ class Engine:
 
 
 def available(device: torch.device) -> list[Engine]:
-    """The engines of this machine, the simplest first; the first one is the measure of the others."""
+    """Return the engines of this machine, the simplest first; the first one is the reference for the others."""
     native = Engine.of(choose_precision("auto", device))  # the finest numbers that the hardware is fast with
     engines = [Engine("torch", "fp32"), native]
     if device.type == "cuda":
@@ -76,7 +76,7 @@ def available(device: torch.device) -> list[Engine]:
 
 
 def allowed(config: InferenceConfig, engines: Sequence[Engine]) -> list[Engine]:
-    """Those of a machine's engines that a configuration leaves to choose from, or the one that it names."""
+    """Return the available engines that a configuration permits, or the one that it names."""
     fitting = [
         engine
         for engine in engines
@@ -87,17 +87,17 @@ def allowed(config: InferenceConfig, engines: Sequence[Engine]) -> list[Engine]:
 
 
 def start(engine: Engine, network: nn.Module, channels: int, patch: Triple, device: torch.device) -> InferFn:
-    """Get a network ready to run.
+    """Prepare a network to run.
 
     Args:
-        engine: How.
+        engine: How to run it.
         network: In float32; it is not changed.
         channels: Of its input.
         patch: Voxels of its input.
         device: Where it runs.
 
     Returns:
-        What runs it: float32 patches on the CPU in, logits out.
+        A function from float32 patches on the CPU to logits.
 
     Raises:
         ConfigError: If the engine is not installed.
@@ -113,7 +113,7 @@ def start(engine: Engine, network: nn.Module, channels: int, patch: Triple, devi
 
 
 def subtract_cutoffs(run: InferFn, cutoffs: Sequence[float]) -> InferFn:
-    """Take from each output the logit above which it counts."""
+    """Subtract from each output the logit above which it counts as positive."""
     if not any(cutoffs):
         return run
     lower = torch.tensor(cutoffs).reshape(-1, 1, 1, 1)
@@ -127,7 +127,7 @@ def subtract_cutoffs(run: InferFn, cutoffs: Sequence[float]) -> InferFn:
 
 
 def averaged(runs: Sequence[InferFn]) -> InferFn:
-    """Average the answers of several networks."""
+    """Average the logits of several networks."""
     if len(runs) == 1:
         return runs[0]
 
@@ -145,7 +145,7 @@ def split_on_oom(run: InferFn) -> InferFn:
     """Halve batches that do not fit into memory.
 
     Raises:
-        MemoryShortageError: When a single patch does not.
+        MemoryShortageError: If a single patch does not.
     """
 
     def spare(patches: torch.Tensor) -> torch.Tensor:
@@ -164,7 +164,7 @@ def split_on_oom(run: InferFn) -> InferFn:
 
 
 def is_shortage(error: BaseException) -> bool:
-    """Whether an error says that memory is used up: that of the machine, or that of a GPU."""
+    """Return whether an error means out of memory, of the machine or of a GPU."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in str(error) for words in _SHORTAGE)
 
 
@@ -181,7 +181,7 @@ def _start_torch(engine: Engine, network: nn.Module, device: torch.device) -> In
 
 
 def _start_compiled(engine: Engine, network: nn.Module, shape: tuple[int, ...], device: torch.device) -> InferFn:
-    """Compile now: it takes a compiler that not every machine has, and what it lacks shows with the first patch."""
+    """Compile at once: it needs a compiler that not every machine has, and errors show with the first patch."""
     network.compile()
     run = _start_torch(engine, network, device)
     try:
@@ -223,10 +223,10 @@ def _start_openvino(engine: Engine, network: nn.Module, shape: tuple[int, ...]) 
 
 @cache
 def _openvino_core() -> openvino.Core:
-    """OpenVINO's library of devices, one for the whole process.
+    """Return OpenVINO's core, one for the whole process.
 
-    Its CPU plugin gives the thread that loads it a signal stack of its own and takes it back when it is destroyed. Were
-    that in another thread, the next signal (Ctrl-C, the end of a child) would find no stack and end the process.
+    Its CPU plugin installs a signal stack in the thread that loads it, and removes it when it is destroyed. If that
+    happened in another thread, the next signal (Ctrl-C, the end of a child) would find no stack and end the process.
 
     Raises:
         ConfigError: If OpenVINO is not installed.

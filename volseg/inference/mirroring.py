@@ -1,4 +1,4 @@
-"""Mirror images of what a network looks at, whose answers are averaged (test-time augmentation)."""
+"""Mirroring (test-time augmentation): average the logits over mirror images of the input."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from volseg.inference.windows import Windows
 
 @dataclass(frozen=True)
 class Mirroring:
-    """The mirror images that are looked at, too.
+    """The mirror images a network sees in addition.
 
     Attributes:
-        axes: The axes 0, 1, 2 along which there are any.
-        in_turns: Whether windows may take turns among them; otherwise each is seen in all.
+        axes: The mirrored axes among 0, 1, 2.
+        in_turns: Whether windows may take turns among the mirror images; otherwise each is seen in all.
     """
 
     axes: tuple[int, ...] = ()
@@ -27,21 +27,21 @@ class Mirroring:
 
     @classmethod
     def of(cls, config: Config) -> Mirroring:
-        """What a configuration wants."""
+        """Return the mirroring of a configuration."""
         axes = tuple(axis_number(axis, config.preprocessing.axes) for axis in config.inference.mirror_axes)
         return cls(axes, config.inference.mirroring == "turns")
 
     @property
     def views(self) -> list[Flip]:
-        """The volume and all its mirror images: of each, the axes that are reversed."""
+        """The volume and all its mirror images, each as the axes that are reversed."""
         return [tuple(axis for n, axis in enumerate(self.axes) if bits >> n & 1) for bits in range(2 ** len(self.axes))]
 
     def passes(self, windows: Windows) -> int:
         """Count how often a network sees each window: once where windows take turns among the mirror images.
 
-        Where neighbours share at least half of their voxels, several windows see each voxel. When they take turns, all
-        mirror images have a say and mirroring costs nothing (benchmarks/TRAINING.md). Otherwise each window is seen in
-        all.
+        Where neighbours share at least half of their voxels, several windows cover each voxel. When they take turns,
+        all mirror images contribute and mirroring costs nothing (benchmarks/TRAINING.md). Otherwise each window is seen
+        in all.
         """
         images = 2 ** len(self.axes)
         steps = [
@@ -53,14 +53,14 @@ class Mirroring:
         return 1 if self.in_turns and share_halves and 1 + len(steps) >= images else images
 
     def applied(self, run: InferFn, windows: Windows) -> tuple[InferFn, list[Flip]]:
-        """Average over mirror images: one of them in each window where windows take turns, else all of them.
+        """Average over mirror images: one per window where windows take turns, else all of them.
 
         Args:
             run: The network.
-            windows: Where it looks.
+            windows: The windows it sees.
 
         Returns:
-            What to run in each window, and the views that windows take turns among.
+            The function to run in each window, and the views that windows take turns among.
         """
         if self.passes(windows) == 1:
             return run, self.views
@@ -68,7 +68,7 @@ class Mirroring:
 
 
 def mirrored(run: InferFn, views: Sequence[Flip]) -> InferFn:
-    """Average the answers to a patch and to its mirror images; the first view is the patch itself."""
+    """Average the logits of a patch and of its mirror images; the first view is the patch itself."""
     _, *images = views
     if not images:
         return run

@@ -1,4 +1,4 @@
-"""The same network in fewer operations, for inference: every change here is an identity but for rounding."""
+"""Rewriting networks for faster inference: every change preserves the output up to rounding."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _WORTHWHILE = 0.3
 class PackedConv3d(nn.Module):
     """A convolution with few outputs, which computes neighbouring voxels as if they were channels.
 
-    A kernel of k voxels, moved over p places, covers k + p - 1 voxels: a convolution with a kernel of that size and
+    A kernel of k voxels, moved over p positions, covers k + p - 1 voxels: a convolution with a kernel of that size and
     stride p gives the p neighbours as p times the outputs, and fills registers that a few outputs would leave empty.
-    Neighbours along the last axis with their channels side by side are what a volume is in memory, so nothing has to be
-    moved afterwards.
+    Neighbours along the last axis with their channels side by side are what a volume is in memory (channels last), so
+    nothing has to be moved afterwards.
 
     Args:
-        convolution: Stride 1, odd kernels, padded so that shapes stay.
-        phases: Neighbours computed together along the last axis, which must be divisible by it.
+        convolution: Stride 1, odd kernels, padded so that shapes stay the same.
+        phases: Neighbours computed together along the last axis, whose size must be divisible by it.
     """
 
     def __init__(self, convolution: nn.Conv3d, phases: int) -> None:
@@ -47,7 +47,7 @@ class PackedConv3d(nn.Module):
         self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, C, R, A, S) -> (B, outputs, R, A, S)."""
+        """Run the layer: (B, C, R, A, S) -> (B, outputs, R, A, S)."""
         packed = functional.conv3d(image, self.weight, self.bias, (1, 1, self.phases), self.padding)
         count, _, r, a, s = packed.shape
         voxels = packed.permute(0, 2, 3, 4, 1).reshape(count, r, a, s * self.phases, self.outputs)
@@ -57,8 +57,8 @@ class PackedConv3d(nn.Module):
 class PackedUpsampling3d(nn.Module):
     """A transposed convolution of stride 2 and kernel 3 with few outputs, as a convolution of the small feature map.
 
-    Of 2 x 2 x 2 voxels of the result, each lies among the same 2 x 2 x 2 voxels of the input: along an axis the first
-    is on the first of them (the middle tap), the second between both (the outer taps).
+    Each of 2 x 2 x 2 voxels of the result depends on the same 2 x 2 x 2 voxels of the input: along an axis the first
+    lies on the first of them (the middle tap), the second between both (the outer taps).
 
     Args:
         convolution: Kernel 3, stride 2, padding 1, output padding 1 along each axis.
@@ -77,7 +77,7 @@ class PackedUpsampling3d(nn.Module):
         self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, C, R, A, S) -> (B, outputs, 2 R, 2 A, 2 S)."""
+        """Run the layer: (B, C, R, A, S) -> (B, outputs, 2 R, 2 A, 2 S)."""
         count, _, r, a, s = features.shape
         packed = functional.conv3d(features, self.weight, self.bias, padding=1)[:, :, 1:, 1:, 1:]
         phases = packed.reshape(count, 2, 2, 2 * self.outputs, r, a, s).permute(0, 4, 1, 5, 2, 6, 3)
@@ -86,7 +86,7 @@ class PackedUpsampling3d(nn.Module):
 
 
 class InstanceNorm3d(nn.Module):
-    """Instance normalisation of feature maps whose channels lie side by side, left in that order.
+    """Instance normalisation of feature maps in channels-last memory format, which it keeps.
 
     Args:
         norm: Without running statistics.
@@ -97,7 +97,7 @@ class InstanceNorm3d(nn.Module):
         self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, C, R, A, S) -> the same shape."""
+        """Run the layer: (B, C, R, A, S) -> the same shape."""
         if features.shape[0] > 1:
             return torch.cat([self.forward(each[None]) for each in features])
         if features.shape[1] < _LANES:
@@ -106,7 +106,7 @@ class InstanceNorm3d(nn.Module):
         return functional.batch_norm(features, None, None, self.weight, self.bias, training=True, eps=self.eps)
 
     def _few_channels(self, features: Tensor) -> Tensor:
-        """Sums over several voxels side by side fill registers, as sums over few channels do not."""
+        """Sum over several voxels side by side, which fills registers better than sums over few channels."""
         channels, voxels = features.shape[1], features[0, 0].numel()
         together = math.gcd(voxels, _LANES)
         rows = features.permute(0, 2, 3, 4, 1).reshape(-1, together * channels)
@@ -121,15 +121,15 @@ class InstanceNorm3d(nn.Module):
 
 
 def rewrite(network: nn.Module, channels: int, patch: tuple[int, int, int]) -> nn.Module:
-    """Copy a network and take out of it what inference does not need, whoever runs it.
+    """Copy a network and remove from it what inference does not need, with any engine.
 
     Args:
-        network: Any; what is not recognised stays as it is.
+        network: Any network; unrecognised layers stay as they are.
         channels: Of its input.
-        patch: Voxels of its input; the copy takes no other.
+        patch: Voxels of its input; the copy accepts no other size.
 
     Returns:
-        A network with the same answers, but for rounding, in evaluation mode.
+        A network with the same outputs, up to rounding, in evaluation mode.
     """
     lean = copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
     for module in lean.modules():
@@ -142,7 +142,7 @@ def rewrite(network: nn.Module, channels: int, patch: tuple[int, int, int]) -> n
 
 
 def rewrite_for_torch(network: nn.Module) -> nn.Module:
-    """What else PyTorch on a CPU is faster with: everything in one order of memory, channels side by side.
+    """Apply what further speeds up PyTorch on a CPU: everything in channels-last memory format.
 
     Args:
         network: From `rewrite`.
@@ -164,7 +164,7 @@ def rewrite_for_torch(network: nn.Module) -> nn.Module:
 
 
 def _fold_batch_norms(network: nn.Module) -> None:
-    """Give a convolution that a batch normalisation follows at once the weights of both."""
+    """Fold each batch normalisation into the convolution directly before it."""
     for module in network.modules():
         if not isinstance(module, nn.Sequential):
             continue
@@ -176,7 +176,7 @@ def _fold_batch_norms(network: nn.Module) -> None:
 
 
 def _activate_in_place(network: nn.Module) -> None:
-    """Let a leaky rectifier change what a normalisation just made, which nobody else sees."""
+    """Make leaky rectifiers work in place on the output of a normalisation that nothing else uses."""
     for module in network.modules():
         if not isinstance(module, nn.Sequential):
             continue
@@ -186,7 +186,7 @@ def _activate_in_place(network: nn.Module) -> None:
 
 
 def _leaves(module: nn.Sequential, prefix: str = "") -> list[tuple[str, nn.Module]]:
-    """The modules of a chain of chains, in the order in which they run, without those that do nothing."""
+    """Return the modules of nested chains, in the order in which they run, without identities."""
     leaves: list[tuple[str, nn.Module]] = []
     for name, child in module.named_children():
         path = f"{prefix}{name}"
@@ -210,7 +210,7 @@ def _pack_convolutions(network: nn.Module, channels: int, patch: tuple[int, int,
 
 
 def _map_lengths(network: nn.Module, names: list[str], channels: int, patch: tuple[int, int, int]) -> dict[str, int]:
-    """The last sides of the feature maps that some layers get, found without computing anything."""
+    """Return the last side of the feature maps that some layers receive, without computing anything."""
     lengths: dict[str, int] = {}
     hollow = copy.deepcopy(network).to("meta")
     for name in names:
@@ -223,7 +223,7 @@ def _map_lengths(network: nn.Module, names: list[str], channels: int, patch: tup
 
 
 def _phases(convolution: nn.Conv3d) -> int:
-    """How many neighbours are best computed together: the fewest multiplications, those for nothing counted in."""
+    """Choose how many neighbours to compute together: the fewest multiplications, wasted ones included."""
     kernel = convolution.kernel_size
     same = tuple((size - 1) // 2 for size in kernel)
     simple = convolution.stride == convolution.dilation == (1, 1, 1) and convolution.groups == 1
@@ -239,7 +239,7 @@ def _phases(convolution: nn.Conv3d) -> int:
 
 
 def _is_packed_faster(convolution: nn.ConvTranspose3d) -> bool:
-    """Whether a transposed convolution is one that can be packed, with so few outputs that it pays."""
+    """Return whether a transposed convolution can be packed, and has so few outputs that it pays."""
     known = (
         convolution.kernel_size == (3, 3, 3)
         and convolution.stride == (2, 2, 2)

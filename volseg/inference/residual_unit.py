@@ -1,4 +1,4 @@
-"""MONAI's residual unit in less memory."""
+"""MONAI's residual unit with less memory."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ __all__ = ["LeanResidualUnit", "ResidualUnit"]
 
 
 class LeanResidualUnit(ResidualUnit):  # type: ignore[misc]  # MONAI ships no types
-    """MONAI's residual unit, which adds without taking new memory."""
+    """MONAI's residual unit, adding in place."""
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, C, R, A, S) -> (B, outputs, ...)."""
+        """Run the unit: (B, C, R, A, S) -> (B, outputs, ...)."""
         result: Tensor = self.conv(features)
         if result is features:
             return result + self.residual(features)

@@ -1,8 +1,8 @@
-"""Slabs of logits on the network's grid -> labels on the grid of the volume, decided there.
+"""Restore the volume's grid: slabs of logits on the network's grid -> labels on the grid of the volume.
 
 Logits are interpolated linearly along each axis. Where all corners of a cell of the network's grid have one label, so
-has everything between them: the logit that is the largest at each corner is the largest in every mean of the corners.
-So only voxels between different labels need their logits interpolated.
+has everything between them: the logit that is the largest at each corner is the largest in every weighted mean of the
+corners. So only voxels between different labels need their logits interpolated.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _LOGITS_AT_ONCE, _VOXELS_AT_ONCE = 8_000_000, 2_000_000
 
 @dataclass(frozen=True)
 class Form:
-    """In which form answers are interpolated; before and after that they are logits.
+    """The form in which outputs are interpolated; before and after that they are logits.
 
     Attributes:
         of_logits: Logits (..., outputs) -> that form.
-        to_logits: The way back.
+        to_logits: The inverse.
     """
 
     of_logits: Callable[[torch.Tensor], torch.Tensor]
@@ -51,12 +51,12 @@ LOGITS = Form(_unchanged, _unchanged)
 
 
 def form_of(answers: Answers, data: DataConfig, cutoffs: Sequence[float]) -> Form:
-    """The form that a configuration wants.
+    """Return the form that a configuration selects.
 
     Args:
         answers: What is interpolated; labels are taken from the nearest logits, which stay as they are.
         data: Labels or regions.
-        cutoffs: What has been taken from the logits of each output.
+        cutoffs: The values subtracted from the logits of each output.
     """
     if answers != "probabilities":
         return LOGITS
@@ -70,11 +70,11 @@ def form_of(answers: Answers, data: DataConfig, cutoffs: Sequence[float]) -> For
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """A part of the volume's grid that is decided from a part of the network's.
+    """A part of the volume's grid that is decided from a part of the network's grid.
 
     Attributes:
         box: Voxels of the volume.
-        positions: Per axis where they lie on the network's grid, ascending.
+        positions: Their positions on the network's grid per axis, ascending.
     """
 
     box: Box
@@ -82,37 +82,37 @@ class Target:
 
     @property
     def source(self) -> Box:
-        """The voxels of the network's grid that they lie on or between."""
+        """The box of the network's voxels that they lie on or between."""
         return Box(*(slice(int(each[0]), math.ceil(each[-1]) + 1) for each in self.positions))
 
     def is_aligned(self) -> bool:
-        """Whether its voxels are those of the network's grid."""
+        """Return whether its voxels coincide with those of the network's grid."""
         return all(
             np.array_equal(each, np.arange(side.start, side.stop))
             for each, side in zip(self.positions, self.source, strict=True)
         )
 
     def rows_at_once(self, axis: int, outputs: int) -> int:
-        """How many planes of the volume are worked on together."""
+        """Return the number of planes of the volume to process together."""
         sizes = [len(each) for n, each in enumerate(self.positions) if n != axis]
         source = [size for n, size in enumerate(self.source.shape) if n != axis]
         fit = min(_VOXELS_AT_ONCE // math.prod(sizes), _LOGITS_AT_ONCE // (math.prod(source) * outputs))
         return max(1, fit)
 
     def full_rows_at_once(self, axis: int, outputs: int) -> int:
-        """The same where all logits of the volume's voxels are wanted."""
+        """Return the same number for when all logits of the volume's voxels are needed."""
         sizes = [len(each) for n, each in enumerate(self.positions) if n != axis]
         return max(1, min(self.rows_at_once(axis, outputs), _LOGITS_AT_ONCE // (math.prod(sizes) * outputs)))
 
 
 def find_targets(positions: Sequence[Positions], covered: Box, across: int, strips: int) -> list[Target]:
-    """Divide what can be decided into strips.
+    """Divide the part that can be decided into strips.
 
     Args:
-        positions: Per axis where the volume's voxels lie on the network's grid.
-        covered: The part of the network's grid for which there are logits; what lies beyond it is background.
+        positions: Positions of the volume's voxels on the network's grid per axis.
+        covered: The part of the network's grid for which there are logits; everything beyond it is background.
         across: The axis that is divided.
-        strips: Into how many parts, at most.
+        strips: Largest number of parts.
 
     Returns:
         The parts, none if no voxel lies within.
@@ -136,17 +136,17 @@ def find_targets(positions: Sequence[Positions], covered: Box, across: int, stri
 def restore(
     slabs: Iterable[Slab], target: Target, axis: int, decide: Decide, form: Form = LOGITS
 ) -> Iterator[tuple[Box, NDArray[np.integer]]]:
-    """Decide on the grid of the volume.
+    """Decide labels on the grid of the volume.
 
     Args:
         slabs: Logits of the target's source, in ascending order along the axis.
-        target: What is decided.
-        axis: Along which the slabs follow each other.
-        decide: What logits mean.
-        form: In which answers are interpolated.
+        target: The part to decide.
+        axis: The axis along which the slabs follow each other.
+        decide: Turns logits into labels.
+        form: The form in which outputs are interpolated.
 
     Yields:
-        Boxes of the volume, together the target, and the numbers of their labels.
+        Boxes of the volume, which together make up the target, and the numbers of their labels.
     """
     if target.is_aligned():
         yield from _decide_in_place(slabs, target, decide)
@@ -160,14 +160,14 @@ def restore(
 def interpolate(
     slabs: Iterable[Slab], target: Target, axis: int, form: Form, rows: int
 ) -> Iterator[tuple[Box, torch.Tensor]]:
-    """Logits on the grid of the volume.
+    """Interpolate logits on the grid of the volume.
 
     Args:
         slabs: As for `restore`.
-        target: What is wanted.
-        axis: Along which the slabs follow each other.
-        form: In which answers are interpolated.
-        rows: How many planes are given out at once.
+        target: The part to interpolate.
+        axis: The axis along which the slabs follow each other.
+        form: The form in which outputs are interpolated.
+        rows: Number of planes per yield.
 
     Yields:
         Boxes of the volume, and (rows, other two axes, outputs) float32 logits, the axis of the slabs first.
@@ -180,7 +180,7 @@ def interpolate(
 def _decide_in_place(
     slabs: Iterable[Slab], target: Target, decide: Decide
 ) -> Iterator[tuple[Box, NDArray[np.integer]]]:
-    """The grids are one: the largest sum is the largest mean, nothing need be divided by weights."""
+    """Decide where both grids coincide: the largest sum is the largest mean, so no division by weights is needed."""
     for slab in slabs:
         planes = max(1, _LOGITS_AT_ONCE // slab.sums[0].numel())
         box = slab.box.seen_from(target.source.origin).shifted(target.box.origin)
@@ -193,7 +193,7 @@ def _decide_in_place(
 def _rows(
     slabs: Iterable[Slab], target: Target, axis: int, form: Form, rows: int | None = None
 ) -> Iterator[tuple[Box, torch.Tensor]]:
-    """Mean answers for planes of the volume, interpolated along the axis: (n, other axes of the source, outputs)."""
+    """Yield mean outputs for planes of the volume, interpolated along the axis: (n, source's other axes, outputs)."""
     positions = target.positions[axis]
     held, done = None, 0  # planes that the next rows need and the next slab does not have
     for slab in slabs:
@@ -221,7 +221,7 @@ def _rows(
 
 
 def _means(slab: Slab, axis: int, planes: slice, form: Form) -> torch.Tensor:
-    """(n, other two axes, outputs) float32, contiguous."""
+    """Return mean outputs as (n, other two axes, outputs) float32, contiguous."""
     sums = slab.sums.narrow(axis, planes.start, planes.stop - planes.start).movedim(axis, 0)
     weights = slab.weights.narrow(axis, planes.start, planes.stop - planes.start).movedim(axis, 0)
     result = torch.empty(sums.shape, device=sums.device)
@@ -230,7 +230,7 @@ def _means(slab: Slab, axis: int, planes: slice, form: Form) -> torch.Tensor:
 
 
 def _decide_plane(logits: torch.Tensor, second: Positions, third: Positions, decide: Decide) -> torch.Tensor:
-    """(n, P, Q, outputs) logits -> (n, len(second), len(third)) numbers of labels."""
+    """Decide planes: (n, P, Q, outputs) logits -> (n, len(second), len(third)) numbers of labels."""
     low_2, low_3 = (np.floor(each).astype(np.int64) for each in (second, third))
     at_2, at_3 = (torch.from_numpy(low - low[0]).to(logits.device) for low in (low_2, low_3))
     corners = decide(logits)
@@ -248,7 +248,7 @@ def _decide_plane(logits: torch.Tensor, second: Positions, third: Positions, dec
 
 
 def _between_labels(corners: torch.Tensor) -> torch.Tensor:
-    """(n, P, Q) labels -> whether those at (p, q), (p + 1, q), (p, q + 1) and (p + 1, q + 1) differ."""
+    """Return, for (n, P, Q) labels, whether those at (p, q), (p + 1, q), (p, q + 1) and (p + 1, q + 1) differ."""
     differ = torch.zeros_like(corners, dtype=torch.bool)
     along_2, along_3 = corners[:, 1:] != corners[:, :-1], corners[:, :, 1:] != corners[:, :, :-1]
     differ[:, :-1] |= along_2

@@ -1,4 +1,4 @@
-"""A normalised volume -> the numbers of its labels: which windows, in which order, and in how much memory."""
+"""Segment a normalised volume into label numbers: choose windows, their order, and strips that fit into memory."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OnWindow = Callable[[int, int], None]
 
 
 def ignore_windows(done: int, total: int) -> None:
-    """Nobody wants to know."""
+    """Ignore window progress."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,12 @@ class Network:
 
     Attributes:
         run: Patches in, logits out.
-        sums_dtype: In what its answers are added up.
-        window: What it sees at once.
-        mirroring: Which mirror images it sees, too.
+        sums_dtype: Dtype of the sums of its logits.
+        window: The window it sees at once.
+        mirroring: The mirror images it sees in addition.
         outputs: Logits per voxel.
         device: Where it runs.
-        form: In which its answers are interpolated.
+        form: The form in which its outputs are interpolated.
     """
 
     run: InferFn
@@ -57,11 +57,11 @@ class Network:
 
 @dataclass(frozen=True)
 class Limits:
-    """How much is done at once; none of it changes a label.
+    """Limits of what is processed at once; none of them changes a label.
 
     Attributes:
-        batch_size: Patches that go through a network together, on a GPU; on a CPU it is one.
-        memory_gb: What may be taken beside the networks and the volume.
+        batch_size: Patches that go through a network together on a GPU; on a CPU it is one.
+        memory_gb: Memory that may be used beside the networks and the volume.
     """
 
     batch_size: int
@@ -70,12 +70,12 @@ class Limits:
 
 @dataclass
 class Work:
-    """What segmenting one volume took.
+    """The work done to segment one volume.
 
     Attributes:
-        on_window: Called with how many windows are done, and of how many.
-        windows: How many the networks look at.
-        done: How many they have looked at.
+        on_window: Called with the number of windows done and their total.
+        windows: Number of windows the networks see.
+        done: Number of windows they have seen.
         network_seconds: Time in the networks.
     """
 
@@ -85,7 +85,7 @@ class Work:
     network_seconds: float = 0.0
 
     def watched(self, run: InferFn) -> InferFn:
-        """The same network, and its work is counted."""
+        """Return the same network with its work counted."""
 
         def watch(patches: torch.Tensor) -> torch.Tensor:
             began = perf_counter()
@@ -111,15 +111,15 @@ def segment(
 
     Args:
         networks: Their logits are averaged.
-        inputs: For each of them the volume as it sees it.
-        tissue: Where there is anything but air; None if everything is to be looked at.
-        decide: What logits mean.
-        limits: How much at once.
-        work: Gets what it took.
-        keep: Gets boxes of the volume and their mean logits (*box, outputs), where somebody wants them.
+        inputs: The volume as each of them sees it.
+        tissue: Where there is anything but air; None to process everything.
+        decide: Turns logits into labels.
+        limits: How much to process at once.
+        work: Updated with the work done.
+        keep: Called with boxes of the volume and their mean logits (*box, outputs), if needed.
 
     Yields:
-        Boxes of the volume and the numbers of their labels; what is in none of them is background.
+        Boxes of the volume and the numbers of their labels; everything outside of them is background.
     """
     crop = len(networks) == 1  # several networks must answer for one and the same part of the volume
     laid = [
@@ -165,7 +165,7 @@ def segment(
 
 
 def default_memory_gb() -> float:
-    """Half of the machine's memory, but no more than a slab of many labels needs."""
+    """Return half of the machine's memory, but no more than a slab of many labels needs."""
     return min(_LARGEST_DEFAULT_GB, total_gb() / 2)
 
 
@@ -182,7 +182,7 @@ def _lay(network: Network, network_input: ResampledVolume, tissue: Tissue | None
 
 
 def _axes(windows: Windows, along: int | None) -> tuple[int, int]:
-    """The axis along which windows run, so that slabs are small or as a volume is read, and the longer other one."""
+    """Choose the axis along which windows run (for small slabs or efficient reading), and the longer other one."""
     sizes = windows.covered.shape
 
     def slab_voxels(axis: int) -> int:
@@ -196,7 +196,7 @@ def _axes(windows: Windows, along: int | None) -> tuple[int, int]:
 def _count_strips(
     networks: Sequence[Network], laid: Sequence[Windows], axis: int, across: int, memory_gb: float
 ) -> int:
-    """Into how many strips a volume is divided, so that the sums of one fit into memory."""
+    """Return the number of strips a volume is divided into, so that the sums of one fit into memory."""
     sums_gb = 0.0
     for network, windows in zip(networks, laid, strict=True):
         sizes = [*windows.covered.shape]
@@ -208,5 +208,5 @@ def _count_strips(
 
 
 def _seen(windows: Windows, part: Box) -> int:
-    """How many windows reach into a part."""
+    """Count the windows that reach into a part."""
     return sum(windows.box(place).overlaps(part) for place in windows.places())

@@ -1,6 +1,6 @@
-"""Logits of a volume, a slab at a time: windows run along one axis, and what no further window touches is given out.
+"""Sliding windows along one axis: logits of a volume, given out slab by slab once no further window touches them.
 
-A slab of sums is all that is held, however long the volume is.
+Only one slab of sums is held in memory, however long the volume is.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Slab:
     """Weighted sums of logits in a part of the volume; the tensors are overwritten by the next slab.
 
     Attributes:
-        box: Which part of the network's grid.
+        box: The part of the network's grid.
         sums: (*box, outputs) float32 or float16.
         weights: (*box) float32, the sum of the weights; 0 where no window was computed.
     """
@@ -45,11 +45,11 @@ class Slab:
 
 @dataclass(frozen=True)
 class Course:
-    """How windows run over a volume.
+    """The order in which windows run over a volume.
 
     Attributes:
-        axis: Along which slabs are finished.
-        part: The box of voxels for which logits are wanted.
+        axis: The axis along which slabs are finished.
+        part: The box of voxels for which logits are needed.
         batch: Patches that go through the network at once.
         dtype: Of the sums.
         device: Where the sums are kept.
@@ -73,8 +73,8 @@ def slide(
         run: The network.
         outputs: Logits per voxel.
         network_input: The volume.
-        windows: Where the network looks.
-        course: How they run.
+        windows: The windows the network sees.
+        course: How the windows run.
 
     Yields:
         Slabs in ascending order along the axis, without gaps; together they are the part, as far as windows reach.
@@ -99,7 +99,7 @@ def slide(
 
 
 def look(network_input: ResampledVolume, windows: Windows, place: Triple) -> torch.Tensor:
-    """(C, *patch) what the network sees in one window."""
+    """Return what the network sees in one window, (C, *patch)."""
     seen = windows.box(place)
     return _cut(network_input.read(seen), seen, windows, place)
 
@@ -119,9 +119,9 @@ def sliding_window(
         run: The network.
         outputs: Logits per voxel.
         image: (C, R, A, S) float32, on the CPU, at the network's voxel size.
-        windows: Where it looks.
+        windows: The windows it sees.
         views: Mirror images that windows take turns among.
-        device: Where the logits of overlapping windows are added, a slab at a time.
+        device: Where the logits of overlapping windows are summed, a slab at a time.
         batch: Patches that go through the network at once.
 
     Returns:
@@ -137,7 +137,7 @@ def sliding_window(
 
 
 class _Sums:
-    """The sums of the windows of a row and of those that reach into it."""
+    """The sums of a row of windows and of the windows that reach into it."""
 
     def __init__(self, windows: Windows, outputs: int, course: Course) -> None:
         self.axis = course.axis
@@ -159,14 +159,14 @@ class _Sums:
         self.weights[inside] += _importance_on(self.weights.device, windows.patch, windows.window.weights)[window]
 
     def finished(self, end: int) -> Slab:
-        """What lies before `end` along the axis."""
+        """Return the slab before `end` along the axis."""
         side = self.box[self.axis]
         count = min(end, side.stop) - side.start
         box = self.box.with_side(self.axis, slice(side.start, side.start + count))
         return Slab(box, self.sums.narrow(self.axis, 0, count), self.weights.narrow(self.axis, 0, count))
 
     def advance(self, begin: int) -> None:
-        """Let the box begin further along the axis; what comes into it is 0."""
+        """Move the start of the box along the axis; new voxels start at 0."""
         side = self.box[self.axis]
         step, thickness = begin - side.start, side.stop - side.start
         if not step:
@@ -180,13 +180,13 @@ class _Sums:
 
 @cache
 def _importance_on(device: torch.device, patch: Triple, weights: Weights) -> torch.Tensor:
-    """The weights of a window, copied to a GPU only once: every copy waits for what the GPU is doing."""
+    """Copy the weights of a window to a GPU only once: every copy waits for the GPU to finish."""
     return importance(patch, weights).to(device)
 
 
 @cache
 def _spread(patch: Triple, weights: Weights, outputs: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """(*patch, outputs or 1) the weights of a window, spread over the outputs where that takes little memory."""
+    """Return a window's weights, (*patch, outputs or 1), expanded over the outputs where that takes little memory."""
     spread = importance(patch, weights)[..., None].to(device, dtype)
     if spread.numel() * outputs > _NUMBERS_AT_ONCE:
         return spread
@@ -194,12 +194,12 @@ def _spread(patch: Triple, weights: Weights, outputs: int, dtype: torch.dtype, d
 
 
 def _mirror(volume: torch.Tensor, flip: Flip) -> torch.Tensor:
-    """(C, R, A, S) reversed along axes; a copy only where there are any."""
+    """Reverse (C, R, A, S) along axes; copies only if there are any."""
     return volume.flip([axis + 1 for axis in flip]) if flip else volume
 
 
 def _cut(image: torch.Tensor, seen: Box, windows: Windows, place: Triple) -> torch.Tensor:
-    """(C, *patch) of one window; what lies beyond the volume is 0, or what its last voxels are."""
+    """Cut out one window (C, *patch), padded beyond the volume with 0 or the last voxels."""
     box, corner = windows.box(place), windows.corner(place)
     patch = image[:, *box.seen_from(seen.origin)]
     margins = []

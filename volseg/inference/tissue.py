@@ -1,4 +1,4 @@
-"""Where in a volume there is anything but air, so that nothing is computed for air alone."""
+"""Find tissue, so that nothing is computed where there is only air."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _BRIGHT_PERCENTILE = 99
 
 @dataclass(frozen=True, eq=False)
 class Tissue:
-    """A coarse map of what is not air.
+    """A coarse map of everything that is not air.
 
     Attributes:
-        blocks: (R, A, S) whether a block of the volume holds tissue.
+        blocks: (R, A, S) whether a block of the volume contains tissue.
         shape: Voxels of the volume.
     """
 
@@ -31,7 +31,7 @@ class Tissue:
     shape: Triple
 
     def box(self, shape: Triple) -> Box | None:
-        """The box around all tissue on a grid of `shape` voxels over the same extent; None if there is none."""
+        """Return the box around all tissue on a grid of `shape` voxels over the same extent; None if there is none."""
         blocks = Box.around(self.blocks)
         if blocks is None:
             return None
@@ -42,7 +42,7 @@ class Tissue:
         return Box(*sides)
 
     def within(self, box: Box, shape: Triple) -> bool:
-        """Whether there is tissue in a box of that grid."""
+        """Return whether there is tissue in a box of that grid."""
         scales = np.asarray(self.shape) / shape / _BLOCK
         blocks = Box(
             *(
@@ -54,18 +54,18 @@ class Tissue:
 
 
 def find_tissue(array: NDArray[np.float32], normalizations: Sequence[Normalization], share: float) -> Tissue:
-    """Tell tissue from air.
+    """Separate tissue from air.
 
-    Air is what is no brighter than the lower end of the intensities that the network can tell apart, by a share of
-    their range: the window of a fixed normalisation, else what the volume itself spans.
+    Air is no brighter than the lower end of the intensities that the network can distinguish, plus a share of their
+    range: the window of a fixed normalisation, else the range of the volume itself.
 
     Args:
-        array: (C, R, A, S) as it was read, in any storage order.
+        array: (C, R, A, S) as read, in any storage order.
         normalizations: Of each channel.
         share: Of the range; blocks of 4 x 4 x 4 voxels whose mean is no further above its lower end are air.
 
     Returns:
-        The map. A block is tissue when any channel says so, and so is every block that touches it.
+        The map. A block is tissue if any channel says so, or if it touches such a block.
     """
     shape = array.shape[1:]
     blocks = np.zeros([-(-size // _BLOCK) for size in shape], dtype=bool)
@@ -81,7 +81,7 @@ def find_tissue(array: NDArray[np.float32], normalizations: Sequence[Normalizati
 
 
 def _block_means(array: NDArray[np.float32], limits: tuple[float, float]) -> NDArray[np.float32]:
-    """Means of blocks of values clipped to limits; the last blocks of an axis are of the voxels that are left."""
+    """Compute means of blocks, clipped to limits; the last blocks of an axis hold the remaining voxels."""
     axes = sorted(range(3), key=lambda axis: -abs(array.strides[axis]))  # sums run over long contiguous rows
     slabs = np.moveaxis(array, axes[0], 0)
     means = [np.clip(slabs[begin : begin + _BLOCK], *limits).mean(axis=0) for begin in range(0, slabs.shape[0], _BLOCK)]
@@ -95,7 +95,7 @@ def _block_means(array: NDArray[np.float32], limits: tuple[float, float]) -> NDA
 
 
 def _touching(blocks: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The blocks and their 26 neighbours."""
+    """Dilate the blocks by their 26 neighbours."""
     for axis in range(3):
         grown = np.moveaxis(blocks.copy(), axis, 0)
         source = np.moveaxis(blocks, axis, 0)

@@ -1,4 +1,4 @@
-"""Where a network looks: boxes of one patch each, laid over a volume so that neighbours overlap."""
+"""Windows: boxes of one patch each, laid over a volume so that neighbours overlap."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class SlidingWindow:
 
     Attributes:
         patch: Its voxels.
-        overlap: Share of it that neighbours have in common, at least.
-        steps: How far they are apart.
-        weights: How much its voxels count.
-        padding: What it sees beyond a volume that is shorter.
+        overlap: Smallest share of it that neighbours have in common.
+        steps: How windows are spaced: by fixed or even steps.
+        weights: How its voxels are weighted.
+        padding: What it sees beyond the end of a shorter volume.
     """
 
     patch: Triple
@@ -41,18 +41,18 @@ class SlidingWindow:
 
     @classmethod
     def of(cls, config: Config) -> SlidingWindow:
-        """As a configuration has it."""
+        """Return the window of a configuration."""
         inference = config.inference
         return cls(config.window, inference.overlap, inference.steps, inference.weights, inference.padding)
 
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """Boxes over a volume: all combinations of the places along each axis, but for those that nobody wants.
+    """Boxes over a volume: all combinations of the starts along each axis, except for unwanted ones.
 
     Attributes:
         shape: Voxels of the volume along R, A, S.
-        window: What each is; where the volume is shorter, windows reach beyond both of its ends alike.
+        window: The window; where the volume is shorter, windows reach beyond both of its ends alike.
         starts: Per axis the first voxels of the windows, ascending; negative where windows reach beyond the volume.
         wanted: (len(starts[0]), len(starts[1]), len(starts[2])) which of them are computed.
     """
@@ -69,11 +69,11 @@ class Windows:
 
     @property
     def count(self) -> int:
-        """How many are computed."""
+        """The number of windows that are computed."""
         return int(self.wanted.sum())
 
     def box(self, place: Triple) -> Box:
-        """The voxels of one window, given by its number along each axis, that lie within the volume."""
+        """Return the voxels of one window, given by its number along each axis, that lie within the volume."""
         return Box(
             *(
                 slice(max(starts[n], 0), min(starts[n] + side, size))
@@ -82,21 +82,21 @@ class Windows:
         )
 
     def corner(self, place: Triple) -> Triple:
-        """The first voxel of a window, possibly before the volume's."""
+        """Return the first voxel of a window, which may lie before the volume's."""
         r, a, s = (starts[n] for starts, n in zip(self.starts, place, strict=True))
         return r, a, s
 
     def places(self) -> list[Triple]:
-        """The windows that are computed, by their numbers along each axis."""
+        """Return the windows that are computed, by their numbers along each axis."""
         r, a, s = (range(len(starts)) for starts in self.starts)
         return [place for place in product(r, a, s) if self.wanted[place]]
 
     def in_row(self, axis: int, row: int) -> list[Triple]:
-        """Those of them that begin at one place along an axis."""
+        """Return those of them that begin at one position along an axis."""
         return [place for place in self.places() if place[axis] == row]
 
     def next_row(self, axis: int, row: int) -> int:
-        """Where the next windows along an axis begin; the end of the last ones if there are none."""
+        """Return where the next windows along an axis begin; the end of the last ones if there are none."""
         starts = self.starts[axis]
         if row + 1 < len(starts):
             return max(starts[row + 1], 0)
@@ -114,13 +114,13 @@ class Windows:
 
 
 def lay(shape: Triple, window: SlidingWindow, box: Box | None = None) -> Windows:
-    """Lay the fewest windows that cover a box and overlap by no less than asked for.
+    """Place the fewest windows that cover a box with at least the configured overlap.
 
     Args:
         shape: Voxels of the volume.
-        window: What each of them is.
-        box: What must be covered; all of the volume if not given. Without it, and with fixed steps, the windows are
-            where MONAI's `sliding_window_inference` has them; with even ones, where nnU-Net has them.
+        window: The window.
+        box: The box to cover; by default the whole volume. Then, with fixed steps, the windows are where MONAI's
+            `sliding_window_inference` has them; with even ones, where nnU-Net has them.
 
     Returns:
         The windows, all wanted.
@@ -133,13 +133,13 @@ def lay(shape: Triple, window: SlidingWindow, box: Box | None = None) -> Windows
 
 
 def wide_window(patch: Triple, shapes: Sequence[Sequence[int]]) -> Triple | None:
-    """A window of twice a patch along each axis where volumes are that long; None if there is none.
+    """Return a window of twice a patch along each axis where volumes are long enough; None if there is none.
 
-    Larger windows see more, and fewer of them cover a volume. Where a volume is only a little longer than a patch they
-    do harm: where it ends tells a network where it is (benchmarks/TRAINING.md).
+    Larger windows see more context, and fewer of them cover a volume. Where a volume is only a little longer than a
+    patch they do harm: its border tells a network where it is (benchmarks/TRAINING.md).
 
     Args:
-        patch: What the network has learned from.
+        patch: The patch the network was trained with.
         shapes: Voxels of some volumes; their median decides.
     """
     lengths = np.median(np.asarray(shapes), axis=0)
@@ -149,9 +149,9 @@ def wide_window(patch: Triple, shapes: Sequence[Sequence[int]]) -> Triple | None
 
 @cache
 def importance(patch: Triple, weights: Weights = "gaussian") -> torch.Tensor:
-    """(R, A, S) float32: how much a window's voxels count, mostly a Gaussian about its middle.
+    """Return (R, A, S) float32 weights of a window's voxels, by default a Gaussian about its middle.
 
-    It is MONAI's or nnU-Net's, so that both give the same answer.
+    They equal MONAI's or nnU-Net's, so that results agree.
     """
     match weights:
         case "gaussian":
@@ -166,7 +166,7 @@ def importance(patch: Triple, weights: Weights = "gaussian") -> torch.Tensor:
 
 
 def _cut_gaussian(patch: Triple) -> torch.Tensor:
-    """A Gaussian about the voxel behind the middle, cut after four deviations; beyond, the least that is above 0."""
+    """Return a Gaussian about the voxel behind the middle, cut off at four sigma; beyond, its least nonzero value."""
     from scipy import ndimage
 
     gaussian = np.ones((1, 1, 1))

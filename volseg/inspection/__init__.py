@@ -1,4 +1,4 @@
-"""What a folder holds, and what training or prediction would make of it."""
+"""Inspection: the contents of a folder, and how training or prediction would use each part."""
 
 from volseg.inspection.folder import Inspection, inspect_folder
 from volseg.inspection.items import InspectedItem

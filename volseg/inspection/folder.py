@@ -1,4 +1,4 @@
-"""A folder in, everything that is in it out."""
+"""Inspecting a folder: list everything in it."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from volseg.progress import Progress, ignore_progress
 
 @dataclass(frozen=True, eq=False)
 class Inspection(Sequence[InspectedItem]):
-    """What a folder holds.
+    """The contents of a folder.
 
     Attributes:
-        items: One per volume and per thing that is none, in path order.
-        readiness: What training, or prediction with a model, would make of them; None where there is nothing to learn
-            from and no model was named.
+        items: One per volume and per other item, in path order.
+        readiness: How training, or prediction with a model, would use them; None if there is nothing to learn from and
+            no model was named.
     """
 
     items: tuple[InspectedItem, ...]
@@ -57,23 +57,23 @@ class Inspection(Sequence[InspectedItem]):
 
     @property
     def counts(self) -> dict[str, int]:
-        """Status -> how many items have it."""
+        """Count the items of each status."""
         return dict(Counter(item.status for item in self.items))
 
 
 def inspect_folder(
     path: Path, given: PartialConfig, model: DataConfig | None = None, progress: Progress = ignore_progress
 ) -> Inspection:
-    """Look at everything below a path.
+    """Inspect everything below a path.
 
     Args:
         path: A folder, a file, or a manifest.
-        given: How DICOM is read, and labels where they are decided.
-        model: Data of the model whose prediction is asked about; otherwise training is, where there are references.
-        progress: Told per volume and per case.
+        given: DICOM reading options, and labels if already decided.
+        model: Data of the model whose prediction is checked; otherwise training is checked, if there are references.
+        progress: Called per volume and per case.
 
     Returns:
-        The items, each with its place in a case where it has one.
+        The items, each with its role in a case if it has one.
 
     Raises:
         DataError: If the path does not exist.
@@ -96,7 +96,7 @@ def inspect_folder(
 
 
 def _holds_references(found: Discovery, root: Path, rules: DicomRules) -> bool:
-    """Whether there are references, used or not: by names of files or folders, or as objects that mark structures."""
+    """Return whether there are references, used or not: by file or folder name, or as objects that mark structures."""
     if found.segments or is_dataset(root, rules):
         return True
     parts = (source.place.relative_to(root).parts for source in found.sources if source.place.is_relative_to(root))
@@ -104,7 +104,7 @@ def _holds_references(found: Discovery, root: Path, rules: DicomRules) -> bool:
 
 
 def _files_of(readiness: Readiness) -> Discovery:
-    """What a list names."""
+    """Return the files that a list names."""
     if readiness.dataset is None:
         return Discovery((), ())
     cases = readiness.dataset.cases
@@ -115,7 +115,7 @@ def _files_of(readiness: Readiness) -> Discovery:
 
 
 def _one_by_one(reference: Source | None) -> tuple[Source, ...]:
-    """What a reference is made of."""
+    """Split a reference into its sources."""
     if isinstance(reference, MasksSource | ObjectsSource):
         return reference.each
     return (reference,) if reference else ()
@@ -145,7 +145,7 @@ def _items(
 
 
 class _Roles:
-    """Which case each source belongs to, and what it is there."""
+    """The case that each source belongs to, and its role there."""
 
     def __init__(self, readiness: Readiness | None, root: Path) -> None:
         self._root = root
@@ -169,13 +169,13 @@ class _Roles:
         return self._parts.get(key, (None, []))
 
     def volume_of(self, source: Source) -> Source:
-        """What to look at: of a file whose volumes are the channels of a case the first."""
+        """Return the source to inspect: for a file whose volumes are the channels of a case, the first."""
         one, _ = self._of(source)
         frames = [part for part in one.case.images.values() if part.files == source.files] if one else []
         return frames[0] if frames else source
 
     def placed(self, item: InspectedItem, source: Source) -> InspectedItem:
-        """The item with its case."""
+        """Return the item with its case filled in."""
         one, roles = self._of(source)
         if one is None:
             reasons = "; ".join(dict.fromkeys(self._reasons[source.place]))
@@ -183,7 +183,7 @@ class _Roles:
         return replace(item, case_id=one.case.case_id, role=", ".join(dict.fromkeys(roles)), refusal=one.refusal)
 
     def not_shown(self, found: Discovery) -> list[SetAside]:
-        """What is set aside and was not found as a thing of its own, as an entry of a list is that names nothing."""
+        """Return what is set aside without being an item yet, such as a list entry that names nothing."""
         shown = {item.path for item in found.set_aside}
         shown |= {source.place for source in (*found.sources, *found.segments) if self._of(source)[0] is None}
         return [item for item in self._set_aside if item.path not in shown]

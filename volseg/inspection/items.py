@@ -1,4 +1,4 @@
-"""One thing that was found in a folder, and what is odd about it."""
+"""One item found in a folder, and anything unusual about it."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ from volseg.io.files import without_root
 
 @dataclass(frozen=True)
 class InspectedItem:
-    """One thing that was found.
+    """One item that was found.
 
     Attributes:
-        path: Relative to what was inspected.
+        path: Relative to the inspected folder.
         kind: "NIfTI", "NRRD", "DICOM series of 40 files" ...
-        status: "ok", "odd" (usable, but look at `remark`), "unusable", "set aside", "reference" (marks structures), or
-            "result" (volseg wrote it).
+        status: "ok", "odd" (usable, but see `remark`), "unusable", "set aside", "reference" (marks structures), or
+            "result" (written by volseg).
         remark: What is odd about it, or why it cannot be used.
         shape: Voxels along the stored axes, None if it cannot be read.
-        spacing_mm: Voxel size along the stored axes, None of a picture, whose grid is in pixels.
-        axis_codes: Directions in which the stored axes run.
+        spacing_mm: Voxel size along the stored axes, None for a picture, whose grid is in pixels.
+        axis_codes: Directions of the stored axes.
         modality: As DICOM states it.
         number: SeriesNumber.
         volume: Which of several volumes of the series.
         description: SeriesDescription.
         image_type: ImageType, its values joined by a slash.
         orientation: "axial", "coronal" or "sagittal", whichever the slices are closest to.
-        taken: Whether prediction would take it, and why or why not; empty for what is no DICOM series.
-        case_id: The case it belongs to, where the folder is labelled data or a model was named.
-        role: What it is in that case: the name of a channel, or "reference".
+        taken: Whether prediction would use it, and why or why not; empty for anything but a DICOM series.
+        case_id: The case it belongs to, if the folder is labelled data or a model was named.
+        role: Its role in that case: the name of a channel, or "reference".
         refusal: Why training, or prediction with the model, would not use it; empty if it would.
     """
 
@@ -69,11 +69,11 @@ class InspectedItem:
 
 
 def look_at(source: Source, root: Path) -> InspectedItem:
-    """Read a volume, or what is said of an object that marks structures.
+    """Read a volume, or the metadata of an object that marks structures.
 
     Args:
-        source: What was found.
-        root: What is inspected.
+        source: The source found.
+        root: The inspected folder.
     """
     match source:
         case SegmentsSource():
@@ -85,15 +85,15 @@ def look_at(source: Source, root: Path) -> InspectedItem:
 
 
 def not_a_volume(item: SetAside, root: Path) -> InspectedItem:
-    """An image-like thing that is no volume, with the reason."""
+    """Describe an image-like item that is not a volume, with the reason."""
     return InspectedItem(_relative(item.path, root), "", "set aside", without_root(item.reason, root))
 
 
 def own_results(paths: Iterable[Path], root: Path) -> list[InspectedItem]:
-    """What volseg wrote, an item per folder."""
+    """Describe what volseg wrote, one item per folder."""
     counts = Counter(path.parent for path in paths)
     return [
-        InspectedItem(_relative(folder, root), "", "result", f"files that volseg wrote ({count}) are no input")
+        InspectedItem(_relative(folder, root), "", "result", f"files that volseg wrote ({count}) are not input")
         for folder, count in counts.items()
     ]
 
@@ -122,7 +122,7 @@ def _look_at_segments(source: SegmentsSource, root: Path) -> InspectedItem:
             kind = "RT Structure Set"
         case "geojson" | "coco":
             return InspectedItem(name, f"outlines ({source.kind})", "reference", f"{marks} in a picture")
-    on = f" in series {source.series.traits.number}" if source.series else ", of a series that is not here"
+    on = f" in series {source.series.traits.number}" if source.series else ", of a series that is missing"
     faults = [f"cannot be used: {without_root(fault, root)}" for fault in _faults_of(source)] if source.series else []
     return InspectedItem(name, kind, "reference", "; ".join([marks + on, *faults]))
 
@@ -137,7 +137,7 @@ def _faults_of(source: SegmentsSource) -> list[str]:
 
 
 def _look_at_layers(source: SegmentsSource, name: str, marks: str, root: Path) -> InspectedItem:
-    """A segmentation of 3D Slicer, which has a grid of its own."""
+    """Describe a segmentation of 3D Slicer, which has its own grid."""
     kind = "3D Slicer segmentation"
     try:
         grid = read_mask(source).geometry
@@ -162,11 +162,11 @@ def _look_at_volume(source: Source, root: Path) -> InspectedItem:
 
 
 def _doubts(source: Source, geometry: Geometry) -> str:
-    """What of a series is read only because gaps are allowed, and what a header states that is not used."""
+    """Describe what is read of a series only because gaps are allowed, and what a header states that is not used."""
     if not isinstance(source, SeriesSource):
         return header_remark(source)
     made = geometry.shape[2] - source.traits.slices
-    bridged = f"{made} slices are interpolated over gaps" if source.fill_gaps and made > 0 else ""
+    bridged = f"{made} slices are interpolated across gaps" if source.fill_gaps and made > 0 else ""
     return "; ".join(text for text in (source.doubt, bridged) if text)
 
 

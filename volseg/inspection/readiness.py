@@ -1,4 +1,4 @@
-"""What training, or prediction with a model, would make of each case of a folder: asked of the code that they run."""
+"""Readiness: how training, or prediction with a model, would use each case, as checked by their own code."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from volseg.progress import Progress
 
 @dataclass(frozen=True, eq=False)
 class CaseReadiness:
-    """What a verb would make of one case.
+    """The usability of one case for a verb.
 
     Attributes:
         case: Its files.
@@ -46,13 +46,13 @@ class CaseReadiness:
 
 @dataclass(frozen=True, eq=False)
 class Readiness:
-    """What a verb would make of a folder.
+    """The usability of a folder for a verb.
 
     Attributes:
         verb: "train" or "predict".
         dataset: Layout, channels, labels, and what is not used; None if no cases are found.
         cases: Each case of the data set.
-        refusal: Why the folder as a whole would be refused, although it may hold cases; empty if it would not.
+        refusal: Why the folder as a whole would be refused, even if it holds cases; empty if it would not.
     """
 
     verb: str
@@ -62,22 +62,22 @@ class Readiness:
 
     @property
     def usable(self) -> int:
-        """How many cases the verb would use."""
+        """Count the cases that the verb would use."""
         return 0 if self.refusal else sum(not one.refusal for one in self.cases)
 
     @property
     def labels(self) -> dict[str, int]:
-        """Label name -> how many references hold a voxel of it."""
+        """Count, for each label name, the references with a voxel of it."""
         return dict(Counter(name for one in self.cases for name, ml in one.labels_ml.items() if ml > 0))
 
 
 def training_readiness(path: Path, given: PartialConfig, progress: Progress) -> Readiness:
-    """Look at every labelled case as `train` would.
+    """Check every labelled case as `train` would.
 
     Args:
         path: A data set in any layout, or a manifest.
-        given: How DICOM is read, and labels where they are decided.
-        progress: Told per case.
+        given: DICOM reading options, and labels if already decided.
+        progress: Called per case.
     """
     try:
         given = with_inherited(given)
@@ -98,7 +98,7 @@ def _ready(case: Case, look: CasePrint | VolsegError, names: Mapping[int, str], 
 
 
 def _refusal(dataset: Dataset, looks: Sequence[Look], given: PartialConfig) -> str:
-    """Why `train` would refuse all of them, by the functions that it asks before it learns; empty if it would not."""
+    """Return why `train` would refuse all cases, from its own checks before training; empty if it would not."""
     usable = {case.case_id: (case, look) for case, look in looks if isinstance(look, CasePrint)}
     try:
         config = _configuration(dataset, looks, given)
@@ -115,7 +115,7 @@ def _refusal(dataset: Dataset, looks: Sequence[Look], given: PartialConfig) -> s
 
 
 def _configuration(dataset: Dataset, looks: Sequence[Look], given: PartialConfig) -> Config:
-    """That of the run: in full as given, or planned."""
+    """Return the configuration of the run: as given if complete, else planned."""
     if not given.is_complete:
         return plan_dataset(dataset, looks, given).config
     usable_prints(looks)
@@ -123,12 +123,12 @@ def _configuration(dataset: Dataset, looks: Sequence[Look], given: PartialConfig
 
 
 def prediction_readiness(path: Path, data: DataConfig, progress: Progress) -> Readiness:
-    """Look at every case as `predict` would before the networks see it.
+    """Check every case as `predict` would before running the networks.
 
     Args:
         path: A data set, a file, a DICOM folder, or a tree of these.
         data: Of the model.
-        progress: Told per case.
+        progress: Called per case.
     """
     try:
         dataset = find_inputs(path, data.channels, data)

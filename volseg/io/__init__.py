@@ -1,4 +1,4 @@
-"""Disk to types and back: the only place that knows file formats."""
+"""Input and output: from disk to types and back, the only place that knows file formats."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Files inside .zip and .gz: their paths simply go on into the archive, as in `study.zip/IM0001`.
+"""Files inside .zip and .gz archives: their paths simply continue into the archive, as in `study.zip/IM0001`.
 
-How a file is packed is told by its first bytes, whatever its name says.
+Compression is detected by the first bytes of a file, whatever its name says.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, MemoryError, OSError, Runti
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a file is a .zip, by its name."""
+    """Return whether a file is a .zip, by its name."""
     return path.name.lower().endswith(".zip")
 
 
 def members(archive: Path) -> Iterator[Path]:
-    """The files in a .zip, as paths that go on into it; hidden ones are left out.
+    """Yield the files in a .zip, as paths that continue into it; hidden ones are left out.
 
     Raises:
         DataError: If the archive is damaged, or a name in it leads out of it.
@@ -51,8 +51,8 @@ def open_stored(path: Path) -> BinaryIO:
     """Open a file, or a file in a .zip, for reading its bytes.
 
     Raises:
-        DataError: If the archive is damaged or encrypted, holds several files of that name, or the path is no regular
-            file.
+        DataError: If the archive is damaged or encrypted, holds several files of that name, or the path is not a
+            regular file.
         OSError: As `Path.open`.
     """
     refuse_special(path)
@@ -63,10 +63,10 @@ def open_stored(path: Path) -> BinaryIO:
 
 
 def read_head(path: Path, size: int) -> bytes:
-    """The first bytes of a file, unpacked as `open_file` does; of a damaged .gz as many as can be unpacked.
+    """Read the first bytes of a file, unpacked as by `open_file`; of a damaged .gz, as many as can be unpacked.
 
     Raises:
-        DataError: If it lies in an archive that is damaged, or is no regular file.
+        DataError: If it lies in an archive that is damaged, or is not a regular file.
         OSError: As `Path.open`.
     """
     refuse_special(path)
@@ -81,10 +81,10 @@ def read_head(path: Path, size: int) -> bytes:
 
 
 def gzip_depth(path: Path) -> int:
-    """How often a file is packed by gzip: 0 where it is not, once more than can be read where it is too often.
+    """Return how many times a file is gzipped: 0 if it is not, one more than can be read if too many times.
 
     Raises:
-        DataError: If it lies in an archive that is damaged, or is no regular file.
+        DataError: If it lies in an archive that is damaged, or is not a regular file.
         OSError: As `Path.open`.
     """
     with open_stored(path) as file:
@@ -119,7 +119,7 @@ def _unpacked(file: BinaryIO, path: Path) -> bytes:
         raise DataError(f"{path} cannot be unpacked: {error}", hint="copy the file again") from error
     if unpacked.trailing:
         raise DataError(
-            f"{path} cannot be unpacked: {unpacked.trailing} bytes behind its end are not gzip", hint="copy it again"
+            f"{path} cannot be unpacked: {unpacked.trailing} bytes after its end are not gzip", hint="copy it again"
         )
     if len(unpacked.content) > _LARGEST_BYTES:
         raise DataError(
@@ -129,7 +129,7 @@ def _unpacked(file: BinaryIO, path: Path) -> bytes:
 
 
 def _member(path: Path, head: int | None = None) -> bytes:
-    """The content of a file in a .zip; where that is large, only the first `head` bytes, if those are enough."""
+    """Read a file in a .zip; if it is large, only the first `head` bytes, if those are enough."""
     archive = next(parent for parent in path.parents if parent.is_file())
     name, modified_ns = path.relative_to(archive).as_posix(), archive.stat().st_mtime_ns
     try:
@@ -157,7 +157,7 @@ def _opened(archive: Path, modified_ns: int) -> zipfile.ZipFile:  # noqa: ARG001
 
 @lru_cache(maxsize=4)
 def _contested(archive: Path, modified_ns: int) -> frozenset[str]:
-    """Names in a .zip under which different contents lie; copies of one content are one file."""
+    """Return names in a .zip that are used for different contents; copies of one content are one file."""
     contents: dict[str, set[tuple[int, int]]] = {}
     for info in _opened(archive, modified_ns).infolist():
         contents.setdefault(info.filename, set()).add((info.CRC, info.file_size))

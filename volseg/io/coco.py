@@ -1,4 +1,4 @@
-"""Annotations in the format of COCO: of one picture, or of all pictures of a data set."""
+"""COCO annotations, of one picture or of all pictures of a data set."""
 
 from __future__ import annotations
 
@@ -20,26 +20,24 @@ _HINT = "export the annotations again, with outlines"
 
 @dataclass(frozen=True, eq=False)
 class Annotations:
-    """What a file says.
+    """The content of an annotation file.
 
     Attributes:
-        segments: A structure for each category of which anything is drawn, in the order of the file.
-        drawn: The name of each picture -> its size in columns and rows, where it is stated, and what is drawn in it.
+        segments: A structure for each category that has any shape, in the order of the file.
+        drawn: The name of each picture -> its size in columns and rows, if stated, and its shapes.
     """
 
     segments: tuple[Segment, ...]
     drawn: Mapping[str, tuple[tuple[int, int] | None, Mapping[Segment, Sequence[Shape]]]]
 
     def of(self, picture: str) -> Mapping[Segment, Sequence[Shape]]:
-        """What is drawn in a picture.
+        """Return the shapes in a picture.
 
         Args:
             picture: Its name in the file; empty for the only one.
         """
         if not picture and len(self.drawn) > 1:
-            raise DataError(
-                f"its annotations are of {len(self.drawn)} pictures", hint="give the file itself as the data set"
-            )
+            raise DataError(f"it annotates {len(self.drawn)} pictures", hint="give the file itself as the data set")
         stated, shapes = self.drawn[picture or next(iter(self.drawn))]
         return {segment: [_of_size(shape, stated) for shape in own] for segment, own in shapes.items()}
 
@@ -53,12 +51,12 @@ def read_annotations(path: Path) -> Annotations:
     try:
         changed = path.stat().st_mtime_ns
     except OSError as error:
-        raise DataError(f"{path} holds no annotations of COCO: {error}", hint=_HINT) from error
+        raise DataError(f"{path} holds no COCO annotations: {error}", hint=_HINT) from error
     return _read(path, changed)
 
 
 def holds_annotations(path: Path) -> bool:
-    """Whether a JSON holds annotations of COCO."""
+    """Return whether a JSON holds COCO annotations."""
     if path.suffix.lower() != ".json" or not path.is_file():
         return False
     try:
@@ -71,7 +69,7 @@ def holds_annotations(path: Path) -> bool:
 @lru_cache(maxsize=4)
 def _read(path: Path, changed: int) -> Annotations:
     del changed  # a file that was written again is another one
-    return read_json(path, _parsed, "holds no annotations of COCO", _HINT)
+    return read_json(path, _parsed, "holds no COCO annotations", _HINT)
 
 
 def _parsed(content: Any) -> Annotations:
@@ -88,19 +86,21 @@ def _parsed(content: Any) -> Annotations:
         picture, category = str(annotation["image_id"]), str(annotation["category_id"])
         if picture not in drawn or category not in segments:
             number = annotation.get("id")
-            raise ValueError(f"annotation {number} is of picture {picture}, category {category}: one is not listed")
+            raise ValueError(
+                f"annotation {number} is of picture {picture}, category {category}: one of them is not listed"
+            )
         drawn[picture][segments[category]] += _shapes_of(annotation)
     named = {str(each["file_name"]): (_size_of(each), drawn[number]) for number, each in pictures.items()}
     if len(named) < len(pictures):
-        raise ValueError("two of its pictures have one name")
+        raise ValueError("two of its pictures have the same name")
     return Annotations(tuple(segments.values()), named)
 
 
 def _by_id(listed: Sequence[Mapping[str, Any]], what: str) -> dict[str, Mapping[str, Any]]:
-    """What a file lists, by the text of its ids: some programs write numbers here and text there."""
+    """Index listed entries by the text of their ids: some programs mix numbers and text."""
     found = {str(each["id"]): each for each in listed}
     if len(found) < len(listed):
-        raise ValueError(f"two of its {what} have one id")
+        raise ValueError(f"two of its {what} have the same id")
     if not found:
         raise ValueError(f"it lists no {what}")
     return found
@@ -126,7 +126,7 @@ def _size_of(picture: Mapping[str, Any]) -> tuple[int, int] | None:
 
 
 def _of_size(shape: Shape, stated: tuple[int, int] | None) -> Shape:
-    """A shape that is drawn in a picture of the size that is stated, and in no other."""
+    """Restrict a shape to pictures of the stated size."""
 
     def marked(size: tuple[int, int]) -> Any:
         if stated is not None and stated != size:

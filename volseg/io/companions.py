@@ -1,4 +1,4 @@
-"""Files that belong to another one by their name."""
+"""Companion files, which belong to another one by their name."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 
 
 def companion(path: Path, *suffixes: str) -> Path | None:
-    """What lies beside a file under its name with another suffix, in any letter case.
+    """Find the file beside another one with the same name and another suffix, in any letter case.
 
     Args:
         path: The file.
-        suffixes: What its companion may end in, in lower case, such as ".img".
+        suffixes: Possible suffixes of its companion, in lower case, such as ".img".
 
     Returns:
-        The companion, first one whose suffix is in capitals or not as that of the file is; None if there is none.
+        The companion, preferably one whose suffix has the letter case of the file's; None if there is none.
     """
     for suffix in suffixes:
         like_it, unlike_it = sorted((suffix, suffix.upper()), key=lambda way: way.isupper() != path.suffix.isupper())

@@ -1,4 +1,4 @@
-"""Finding what a folder tree holds, by names and headers."""
+"""Discovery: find what a folder tree holds, by names and headers."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _VOXEL_SUFFIXES = {".img": (".hdr",), ".raw": (".nhdr", ".mhd"), ".zraw": (".mhd
 
 
 def discover(root: Path, progress: Progress = ignore_progress, *, rules: ReadingRules = AS_STATED) -> Discovery:
-    """Find everything below `root` that may be a volume; only headers are read.
+    """Find everything below `root` that may be a volume, reading headers only.
 
     Args:
         root: A folder, a single image or DICOM file, a .zip of DICOM files, or a DICOMDIR, which stands for its folder.
-        progress: Told how many files were looked at.
-        rules: How what is found is to be read.
+        progress: Called with the number of files examined.
+        rules: How to read what is found.
 
     Returns:
-        The sources, and what was set aside with the reason. Hidden files are not looked at.
+        The sources, and what was set aside with the reason. Hidden files are skipped.
 
     Raises:
         DataError: If `root` does not exist.
@@ -80,7 +80,7 @@ def discover(root: Path, progress: Progress = ignore_progress, *, rules: Reading
 def _sort_in(
     path: Path, rules: ReadingRules, images: list[Source], segments: list[SegmentsSource], set_aside: list[SetAside]
 ) -> None:
-    """Put an image file among the images, or among the files that mark structures where its header names some."""
+    """Add an image file to the images or, if its header names segments, to the files that mark structures."""
     try:
         source = file_source(path, rules)
     except DataError as error:
@@ -93,9 +93,9 @@ def _sort_in(
 
 
 def image_files(root: Path) -> dict[Path, list[Path]]:
-    """The image files below a folder, by their names alone: folder -> files; nothing is opened.
+    """Find the image files below a folder, by their names alone, without opening them: folder -> files.
 
-    Pictures count where there are no volumes.
+    Pictures count only where there are no volumes.
     """
     volumes: dict[Path, list[Path]] = {}
     pictures: dict[Path, list[Path]] = {}
@@ -108,21 +108,21 @@ def image_files(root: Path) -> dict[Path, list[Path]]:
 
 
 def _is_a_volume(path: Path) -> bool:
-    """Whether pictures beside a file are not meant; beside a picture's probabilities, which only NIfTI holds, it is."""
+    """Return whether pictures beside a file are to be ignored; NIfTI probabilities of a picture do not count."""
     return not path.name.lower().endswith(PROBABILITIES_SUFFIX)
 
 
 def stands_for(path: Path) -> Path:
-    """What a path that a user names means: a DICOMDIR, the index of a medium, stands for its folder."""
+    """Return the path that a given path stands for: a DICOMDIR, the index of a medium, stands for its folder."""
     return path.parent if path.name.upper() == "DICOMDIR" and path.is_file() else path
 
 
 def single_source(path: Path, *, rules: ReadingRules = AS_STATED) -> Source:
-    """The one volume at a path: a file, a folder that holds one DICOM series, or an object that marks structures.
+    """Return the only volume at a path: a file, a folder with one DICOM series, or an object that marks structures.
 
     Args:
         path: Where it lies.
-        rules: How it is to be read.
+        rules: How to read it.
 
     Raises:
         DataError: If there is none, or more than one.
@@ -132,12 +132,12 @@ def single_source(path: Path, *, rules: ReadingRules = AS_STATED) -> Source:
     if not sources and len(discovery.set_aside) == 1:
         raise DataError(f"{path} holds no volume: {discovery.set_aside[0].reason}", hint="name another file or folder")
     if len(sources) != 1:
-        raise DataError(f"{path} holds {len(sources)} volumes, one is needed", hint="`volseg inspect` shows them")
+        raise DataError(f"{path} holds {len(sources)} volumes instead of one", hint="`volseg inspect` shows them")
     return sources[0]
 
 
 def _files_of(root: Path, set_aside: list[SetAside]) -> Iterator[Path]:
-    """All files below a path; those in archives, too, of which only DICOM is read."""
+    """Yield all files below a path, including those in archives, of which only DICOM is read."""
     for path in _walk(root, set_aside) if root.is_dir() else [root]:
         if not is_archive(path) or special_kind(path):
             yield path
@@ -153,11 +153,11 @@ def _files_of(root: Path, set_aside: list[SetAside]) -> Iterator[Path]:
 
 
 def _walk(root: Path, set_aside: list[SetAside]) -> Iterator[Path]:
-    """All files that are not hidden, through links to folders too, no folder twice; closed folders are set aside."""
+    """Yield all files that are not hidden, following links to folders, none twice; unreadable folders are set aside."""
     entered: set[str] = set()
 
     def closed(error: OSError) -> None:
-        reason = f"cannot look into the folder: {error.strerror}; give yourself the right to read it"
+        reason = f"cannot look into the folder: {error.strerror}; give yourself read permission"
         set_aside.append(SetAside(Path(error.filename), reason, is_fault=True))
 
     for folder, folders, files in os.walk(root, followlinks=True, onerror=closed):
@@ -167,7 +167,7 @@ def _walk(root: Path, set_aside: list[SetAside]) -> Iterator[Path]:
             continue
         entered.add(place)
         if not folders and not files and image_suffix(Path(folder)):
-            reason = "an empty folder that is called like an image; fetch the file again"
+            reason = "an empty folder named like an image; download the file again"
             set_aside.append(SetAside(Path(folder), reason, is_fault=True))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(folder, name) for name in sorted(files) if not name.startswith("."))

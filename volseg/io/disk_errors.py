@@ -1,4 +1,4 @@
-"""What the disk refuses, in words: what cannot be written, why, and what to do about it."""
+"""Messages for disk errors: what cannot be written, why, and what to do about it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _HELD_OPEN = (5, 32)
 
 
 def output_error(path: Path, error: OSError) -> OutputError:
-    """Say why `path` cannot be written, and what to do about it.
+    """Build the error for a `path` that cannot be written, with a hint.
 
     Returns:
-        An `ItemOutputError` where that is about this path alone, so that others may still be written.
+        An `ItemOutputError` if it concerns this path alone, so that others may still be written.
     """
     if error.errno is None and isinstance(error.__cause__, OSError):  # a library put words of its own around it
         error = error.__cause__
@@ -32,9 +32,9 @@ def output_error(path: Path, error: OSError) -> OutputError:
         case errno.EACCES | errno.EPERM if os.access(path.parent, os.W_OK | os.X_OK):
             held = getattr(error, "winerror", None) in _HELD_OPEN
             why = "close the program that has it open, or" if held else "it is protected:"
-            kind, hint = ItemOutputError, f"{why} choose an --output that you may write to"
+            kind, hint = ItemOutputError, f"{why} choose an --output that you can write to"
         case errno.EACCES | errno.EPERM | errno.EROFS:
-            hint = "choose an --output that you may write to"
+            hint = "choose an --output that you can write to"
         case errno.ENOTDIR | errno.EEXIST:
             kind, hint = ItemOutputError, "a file stands where a folder is needed; choose another --output"
         case errno.EISDIR | errno.ENOTEMPTY | errno.ELOOP:

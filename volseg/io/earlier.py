@@ -1,6 +1,6 @@
-"""What version 0.1.0 wrote, which kept no record of it: known by the tables that lie beside it.
+"""Outputs of version 0.1.0, which kept no record: recognised by the tables beside them.
 
-This is history and does not follow what is written today. Only the name of a file can be known, so a mask that was
+This describes the past and does not follow what is written today. Only file names can be known, so a mask that was
 changed after the table of its batch counts as the user's.
 """
 
@@ -54,21 +54,21 @@ _LONGEST_MESH_NAME = 50
 
 
 def is_batch_table(path: Path) -> bool:
-    """Whether a file is the cases.csv of a batch, and not a user's table of that name."""
+    """Return whether a file is the cases.csv of a batch, and not a user's table of that name."""
     return _columns(path) >= _BATCH_COLUMNS
 
 
 def is_old_batch_table(path: Path) -> bool:
-    """Whether it is that of version 0.1.0; a later one lies beside a record, or was taken away from it."""
+    """Return whether it is that of version 0.1.0; a later one lies beside a record, or was moved away from it."""
     return is_batch_table(path) and "source" not in _columns(path)
 
 
 def names_in(folder: Path, is_table: Callable[[Path], bool] = is_old_batch_table) -> set[str]:
-    """The names of files in a folder that version 0.1.0 must have written; empty if it wrote nothing there.
+    """Return the names of files in a folder that version 0.1.0 must have written; empty if it wrote nothing there.
 
     Args:
-        folder: Where they lie.
-        is_table: Whether a cases.csv tells of them.
+        folder: Their folder.
+        is_table: Returns whether a cases.csv lists them.
     """
     names: set[str] = set()
     table = folder / BATCH_TABLE
@@ -85,7 +85,7 @@ def names_in(folder: Path, is_table: Callable[[Path], bool] = is_old_batch_table
 
 
 def names_below(parent: Path, name: str) -> set[str]:
-    """The names of files in `parent / name` that version 0.1.0 must have written, by the tables of `parent`."""
+    """Return the names of files in `parent / name` that version 0.1.0 must have written, by the tables of `parent`."""
     folder, table = parent / name, parent / BATCH_TABLE
     if name == "pictures" and (is_batch_table(table) or _is_evaluation(parent)):
         tables = (table, parent / _EVALUATION_TABLE)
@@ -101,7 +101,7 @@ def names_below(parent: Path, name: str) -> set[str]:
 
 
 def folders_below(parent: Path) -> list[str]:
-    """The names of folders in `parent` that version 0.1.0 may have written into."""
+    """Return the names of folders in `parent` that version 0.1.0 may have written into."""
     table = parent / BATCH_TABLE
     cases = _segmented(table) if is_batch_table(table) else set()
     names = {"pictures", *cases, *({"cache", *(f"fold_{n}" for n in range(100))} if _is_run(parent) else ())}
@@ -113,7 +113,7 @@ def _is_evaluation(folder: Path) -> bool:
 
 
 def _is_run(folder: Path) -> bool:
-    """Whether a folder holds a run: its configuration, and the splits that no other program writes like that."""
+    """Return whether a folder holds a run: its configuration, and splits in a form that no other program writes."""
     try:
         splits = json.loads((folder / "splits.json").read_text(encoding="utf-8"))
         return (folder / _RUN_CONFIG).is_file() and all(split.keys() == {"train", "val"} for split in splits)
@@ -142,7 +142,7 @@ def _case_ids(table: Path, wanted: Callable[[dict[str, str]], bool]) -> set[str]
 
 
 def _mesh_names(parent: Path) -> list[str]:
-    """What meshes of the labels of a batch are called."""
+    """Return the names of the meshes of a batch's labels."""
     try:
         labels = json.loads((parent / "labels.json").read_text(encoding="utf-8"))
         stems = {(re.sub(r"[^\w.-]+", "_", label["name"]).strip("._"), label["value"]) for label in labels}
@@ -154,6 +154,6 @@ def _mesh_names(parent: Path) -> list[str]:
 
 
 def _older(folder: Path, names: Iterable[str], table: Path) -> set[str]:
-    """Those of some files that were not changed after the table of their batch was written."""
+    """Return the files that were not changed after the table of their batch was written."""
     latest = table.stat().st_mtime + _SLACK_SECONDS
     return {name for name in names if (folder / name).is_file() and (folder / name).stat().st_mtime <= latest}

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic files, which appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def atomic_path(path: Path, role: Role = "result") -> Iterator[Path]:
-    """Give a temporary path beside `path`, moved onto it when the block succeeds and removed when it does not.
+    """Provide a temporary path beside `path`, moved onto it when the block succeeds and removed when it does not.
 
-    The temporary name keeps the suffix, because libraries choose the format by it. What is written so is recorded, and
-    nothing else is replaced.
+    The temporary name keeps the suffix, because libraries choose the format by it. The file is recorded as volseg's,
+    and only such files are replaced.
 
     Args:
-        path: Where the file will be. Missing parent folders are made.
-        role: Whether it is a result, which is no input of the next run.
+        path: The final path. Missing parent folders are created.
+        role: Whether it is a result, which is not an input of the next run.
 
     Yields:
         The path to write to.
 
     Raises:
-        OutputExistsError: If there is a file that volseg did not write, or that was changed since.
+        OutputExistsError: If a file is in the way that volseg did not write, or that was changed since.
         OutputError: If the folder or the file cannot be written (permission, full disk).
     """
     with _moved(path, partial(put_in_place, role=role)) as temporary:
@@ -46,7 +46,7 @@ def atomic_path(path: Path, role: Role = "result") -> Iterator[Path]:
 
 @contextmanager
 def new_path(path: Path) -> Iterator[Path]:
-    """Give a temporary path as `atomic_path` does, for data rather than results: it replaces nothing, and is no record.
+    """Provide a temporary path as `atomic_path` does, for data rather than results: it replaces and records nothing.
 
     Raises:
         OutputExistsError: If there is anything at `path`.
@@ -72,7 +72,7 @@ def _moved(path: Path, put: Callable[[Path, Path], None]) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole UTF-8 text file; bytes of a file name that are no text are escaped.
+    """Write a whole UTF-8 text file; undecodable bytes of file names are escaped.
 
     Raises:
         OutputError: If it cannot be written.
@@ -82,9 +82,9 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_private_text(path: Path, text: str) -> None:
-    """Write a whole UTF-8 text file that nobody but its owner may read, not even while it is written.
+    """Write a whole UTF-8 text file that only its owner may read, even while it is being written.
 
-    Windows knows no such mode: there the rights of the folder hold.
+    Windows has no such mode: the permissions of the folder apply.
 
     Raises:
         OutputError: If it cannot be written.
@@ -96,10 +96,10 @@ def write_private_text(path: Path, text: str) -> None:
 
 
 def append_text(path: Path, text: str) -> None:
-    """Put more behind a UTF-8 text file of volseg's, or begin it.
+    """Append to a UTF-8 text file of volseg's, or create it.
 
     Raises:
-        OutputExistsError: If there is a file that volseg did not write, or that was changed since.
+        OutputExistsError: If a file is in the way that volseg did not write, or that was changed since.
         OutputError: If it cannot be written.
     """
     with locked_folder(path.parent):
@@ -109,10 +109,10 @@ def append_text(path: Path, text: str) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make an output folder and prove that files can be written into it, before hours of work are put in.
+    """Create an output folder and check that files can be written into it, before hours of work.
 
     Raises:
-        OutputError: If it cannot be made or written.
+        OutputError: If it cannot be created or written.
     """
     probe = unfinished(folder / "probe")
     try:
@@ -125,14 +125,14 @@ def make_folder(folder: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the half-written files that a killed process left in an output folder; a living one's stay.
+    """Remove the half-written files of killed processes from an output folder; those of running processes stay.
 
     Raises:
         OutputError: If one cannot be removed.
     """
     if elsewhere := written.remove_leftovers(folder):
         logger.warning(
-            "%s holds %d unfinished files of other machines; if nothing writes there, remove them: %s*",
+            "%s holds %d unfinished files of other machines; if nothing is writing there, remove them: %s*",
             folder,
             elsewhere,
             written.TEMPORARY_PREFIX,
@@ -141,7 +141,7 @@ def remove_leftovers(folder: Path) -> None:
 
 @contextmanager
 def locked_folder(folder: Path) -> Iterator[None]:
-    """Keep other processes and threads out of what is read and then written in a folder; for as short as that takes.
+    """Lock a folder against other processes and threads while it is read and then written; for a short time only.
 
     Raises:
         OutputError: If the folder cannot be written, or another process hangs while it holds the lock.
@@ -152,7 +152,7 @@ def locked_folder(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def owned_folder(folder: Path) -> Iterator[None]:
-    """Make a folder this process's alone.
+    """Reserve a folder for this process.
 
     Raises:
         OutputError: If another process or thread has it, or it cannot be written.
@@ -167,7 +167,7 @@ def owned_folder(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _held(folder: Path, lock: Callable[[Path], AbstractContextManager[T]]) -> Iterator[T]:
-    """Make a folder and hold a lock of it; only what the lock itself meets is an error of the output."""
+    """Create a folder and hold a lock on it; only errors of the lock itself become output errors."""
     with ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -178,12 +178,12 @@ def _held(folder: Path, lock: Callable[[Path], AbstractContextManager[T]]) -> It
 
 
 def file_name(text: str) -> str:
-    """A text as the name of a file, so that its bytes on disk are UTF-8 whatever the locale says."""
+    """Convert a text to a file name whose bytes on disk are UTF-8 whatever the locale says."""
     return os.fsdecode(text.encode("utf-8", "surrogateescape"))
 
 
 def without_root(text: str, root: Path) -> str:
-    """Shorten paths below what the user named to what they are within it; the rest may say who a case is."""
+    """Shorten paths below the user's path to the part within it, since the rest may identify a patient."""
     folder = root if root.is_dir() else root.parent
     return text.replace(f"{folder}{os.sep}", "").replace(f"{folder}:", "the images:")
 

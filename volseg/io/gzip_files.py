@@ -1,4 +1,4 @@
-"""Gzip streams (RFC 1952), unpacked to their end: only there is the checksum."""
+"""Gzip streams (RFC 1952), read to their end, since the checksum comes last."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _CHUNK = 2**22
 
 @dataclass(frozen=True, eq=False)
 class Unpacked:
-    """What a gzip file holds.
+    """The content of a gzip file.
 
     Attributes:
-        content: Its bytes, at most as many as were asked for.
-        trailing: How many bytes lie behind the last member; zeros, with which tapes are filled up, do not count.
+        content: Its bytes, at most as many as requested.
+        trailing: Number of bytes after the last member; zeros, with which tapes are padded, do not count.
     """
 
     content: bytes
@@ -30,7 +30,7 @@ def unpack(file: BinaryIO, most: int) -> Unpacked:
 
     Args:
         file: At its beginning.
-        most: So many bytes are kept; more are unpacked and verified, but take no memory.
+        most: Number of bytes to keep; more are unpacked and verified, but take no memory.
 
     Raises:
         EOFError: If it ends before a checksum.
@@ -59,7 +59,7 @@ def unpack(file: BinaryIO, most: int) -> Unpacked:
 
 
 def unpack_head(head: bytes, size: int) -> bytes:
-    """The first bytes that the beginning of a gzip file unpacks to, as far as it is not damaged."""
+    """Unpack the beginning of a gzip file to its first bytes, as far as it is not damaged."""
     content = b""
     while head.startswith(MAGIC) and len(content) < size:
         member = zlib.decompressobj(wbits=_FORMAT)

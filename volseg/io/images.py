@@ -32,7 +32,7 @@ _ONE_IMAGE = "split it, or describe its volumes as channels in a dataset.json"
 
 
 def file_source(path: Path, rules: ReadingRules = AS_STATED) -> FileSource | SegmentsSource:
-    """An image file, or, where its header names segments or it is one of outlines, what it marks."""
+    """Return the source of an image file or, if it names segments or holds outlines, the structures it marks."""
     if not special_kind(path):
         from volseg.io.outlines import outline_suffix, outlines_in
 
@@ -46,7 +46,7 @@ def file_source(path: Path, rules: ReadingRules = AS_STATED) -> FileSource | Seg
 
 
 def image_suffix(path: Path) -> str:
-    """The suffix that makes `path` an image file, in lower case; empty when there is none."""
+    """Return the suffix that makes `path` an image file, in lower case; empty if there is none."""
     name = path.name.lower()
     if not name.endswith(IMAGE_SUFFIXES):
         return ""
@@ -54,17 +54,17 @@ def image_suffix(path: Path) -> str:
 
 
 def has_picture_suffix(path: Path) -> bool:
-    """Whether a file is a picture by its name, and not of a format for volumes."""
+    """Return whether a file is a picture by its name, and not of a format for volumes."""
     return path.name.lower().endswith(PICTURE_SUFFIXES)
 
 
 def is_picture(path: Path) -> bool:
-    """Whether an image file is flat: a picture by its name, or DICOM, of which volumes are series."""
+    """Return whether an image file is flat: a picture by its name, or a DICOM file (volumes are series)."""
     return has_picture_suffix(path) or is_flat_dicom(path)
 
 
 def is_flat_dicom(path: Path) -> bool:
-    """Whether an image file is DICOM: one of these alone is an image of one plane."""
+    """Return whether an image file is DICOM: a single one is an image of one plane."""
     return not image_suffix(path) and is_dicom(path)
 
 
@@ -72,20 +72,20 @@ def read_volume(source: Source) -> Volume:
     """Read one image.
 
     Args:
-        source: A file (with the frame that is meant, if it has several) or a DICOM series.
+        source: A file (with its frame, if it has several) or a DICOM series.
 
     Returns:
         A volume of one channel, (1, I, J, K) float32.
 
     Raises:
-        DataError: If it is damaged or is no single 3D volume.
-        GeometryError: If it does not say where its voxels lie.
+        DataError: If it is damaged or is not a single 3D volume.
+        GeometryError: If it does not state where its voxels lie.
     """
     return read_channels([source])[0]
 
 
 def read_channels(sources: Sequence[Source]) -> list[Volume]:
-    """Read several images; a file that several are parts of is read once. See `read_volume`."""
+    """Read several images; a file that several are parts of is read only once. See `read_volume`."""
     files: dict[tuple[Path, FileRules], tuple[NDArray[np.generic], Geometry]] = {}
     volumes = []
     for source in sources:
@@ -102,21 +102,21 @@ def read_channels(sources: Sequence[Source]) -> list[Volume]:
 
 
 def _check_all_are_seen(source: FileSource, count: int, sources: Sequence[Source]) -> None:
-    """Refuse a picture of more channels than are asked for: which of them are meant, nobody said."""
+    """Check that a picture has no more channels than requested, since it would be ambiguous which ones to use."""
     asked = sum(isinstance(other, FileSource) and other.path == source.path for other in sources)
     if source.frame is not None and is_picture(source.path) and 1 < asked < count:
         raise DataError(
             f"{source.path} has {count} channels, of which {asked} are wanted",
-            hint="keep those that the others have, too",
+            hint="keep those that the others also have",
         )
 
 
 def read_shown(source: Source) -> Volume:
-    """Read an image to look at it: a colour picture in its three channels, of all else the channel that is meant.
+    """Read an image for display: a colour picture with its three channels, of anything else the selected channel.
 
     Raises:
         DataError: If it is damaged.
-        GeometryError: If it does not say where its voxels lie.
+        GeometryError: If it does not state where its voxels lie.
     """
     if isinstance(source, FileSource) and is_picture(source.path):
         array, geometry = read_file(source)
@@ -126,48 +126,50 @@ def read_shown(source: Source) -> Volume:
 
 def _read_other(source: SeriesSource | SegmentsSource | MasksSource | ObjectsSource) -> Volume:
     if isinstance(source, SegmentsSource | MasksSource | ObjectsSource):
-        raise DataError(f"{source} marks structures in images, it is no image", hint="give the images themselves")
+        raise DataError(
+            f"{source} marks structures in images, and is not an image itself", hint="give the images themselves"
+        )
     from volseg.io.dicom import read_series
 
     return read_series(source)
 
 
 def read_grid(source: Source) -> Geometry:
-    """Read on which grid an image lies, whatever channels it has.
+    """Read the grid of an image, whatever channels it has.
 
     Raises:
         DataError: If it is damaged.
-        GeometryError: If it does not say where its voxels lie.
+        GeometryError: If it does not state where its voxels lie.
     """
     return read_file(source)[1] if isinstance(source, FileSource) else read_volume(source).geometry
 
 
 def resample(volume: Volume, geometry: Geometry) -> Volume:
-    """Bring an image onto another grid in the same space, linearly; where it does not reach, voxels are NaN."""
+    """Resample an image to another grid in the same space, linearly; NaN outside its extent."""
     from volseg.io.itk import resample as itk_resample
 
     return itk_resample(volume, geometry)
 
 
 def resample_mask(mask: Mask, geometry: Geometry) -> Mask:
-    """Bring a mask onto another grid in the same space, each voxel from the nearest; 0 where it does not reach."""
+    """Resample a mask to another grid in the same space, by nearest neighbour; 0 outside its extent."""
     from volseg.io.itk import resample_mask as itk_resample_mask
 
     return itk_resample_mask(mask, geometry)
 
 
 def write_mask(mask: Mask, path: Path, image: Source | None = None, *, role: Role = "data") -> None:
-    """Write a mask in the format that the suffix of `path` names, whole or not at all.
+    """Write a mask in the format given by the suffix of `path`, whole or not at all.
 
     Args:
-        mask: What to write.
+        mask: The mask to write.
         path: The file.
-        image: What it was made from. From NIfTI to NIfTI all transforms are copied, so that the mask lies on its image
-            in every reader.
-        role: Whether it is a result, which is no input of the next run.
+        image: The image it was made from. From NIfTI to NIfTI all transforms are copied, so that the mask lies on its
+            image in every reader.
+        role: Whether it is a result, which is not an input of the next run.
 
     Raises:
-        ConfigError: If the suffix names no format for masks.
+        ConfigError: If the suffix is not that of a mask format.
         OutputError: If it cannot be written.
     """
     library = _writing_library(path)
@@ -178,23 +180,23 @@ def write_mask(mask: Mask, path: Path, image: Source | None = None, *, role: Rol
 
 
 def write_volume(volume: Volume, path: Path) -> None:
-    """Write an image in the format that the suffix of `path` names, whole or not at all.
+    """Write an image in the format given by the suffix of `path`, whole or not at all.
 
     Raises:
-        ConfigError: If the suffix names no format for images.
+        ConfigError: If the suffix is not that of an image format.
         OutputError: If it cannot be written.
     """
     _writing_library(path).write_volume(volume, path)
 
 
 def write_probabilities(shares: NDArray[np.uint8], geometry: Geometry, path: Path, image: Source | None = None) -> None:
-    """Write probabilities (I, J, K, labels), given in 255ths, as a .nii.gz file of four axes.
+    """Write probabilities (I, J, K, labels), given in 255ths, as a 4D .nii.gz file.
 
     Args:
         shares: In 255ths.
         geometry: The grid of the first three axes.
         path: The file.
-        image: What they were made from, as for `write_mask`.
+        image: The image they were made from, as for `write_mask`.
 
     Raises:
         OutputError: If it cannot be written.
@@ -205,11 +207,11 @@ def write_probabilities(shares: NDArray[np.uint8], geometry: Geometry, path: Pat
 
 
 def header_remark(source: Source) -> str:
-    """What a person should know about where the header of a file says that it lies; empty if that is one place.
+    """Describe ambiguities in the position stated by a file's header, for the user; empty if there are none.
 
     Raises:
         DataError: If it is damaged.
-        GeometryError: If it does not say where its voxels lie, or contradicts itself.
+        GeometryError: If it does not state where its voxels lie, or contradicts itself.
     """
     if not (isinstance(source, FileSource) and image_suffix(source.path) in NIFTI_SUFFIXES):
         return ""
@@ -219,7 +221,7 @@ def header_remark(source: Source) -> str:
 
 
 def frame_count(path: Path, rules: FileRules = AS_IT_IS) -> int:
-    """How many 3D volumes a file holds, or channels a picture has, by its header.
+    """Return the number of 3D volumes in a file, or of channels in a picture, by its header.
 
     Raises:
         DataError: If it is damaged.
@@ -238,7 +240,7 @@ def frame_count(path: Path, rules: FileRules = AS_IT_IS) -> int:
 
 
 def _library(path: Path) -> ModuleType:
-    """The module that knows the format of an image file; each loads its library only when it is needed."""
+    """Return the module for the format of an image file; each loads its library only when needed."""
     if image_suffix(path) in NIFTI_SUFFIXES:
         from volseg.io import nifti
 
@@ -257,23 +259,25 @@ def _library(path: Path) -> ModuleType:
 
 
 def _nifti_image(image: Source | None, path: Path) -> FileSource | None:
-    """The image of a mask, if both are NIfTI: a mask that is replaced is no image."""
+    """Return the image of a mask, if both are NIfTI: a mask that is being replaced is not an image."""
     if not isinstance(image, FileSource) or image.path == path or not image.path.is_file():
         return None
     return image if {image_suffix(image.path), image_suffix(path)} <= NIFTI_SUFFIXES else None
 
 
 def read_file(source: FileSource) -> tuple[NDArray[np.generic], Geometry]:
-    """Read all that a file holds: (frames, I, J, K) in its own type, and the grid.
+    """Read everything in a file: (frames, I, J, K) in its own dtype, and the grid.
 
     Raises:
-        DataError: If it is damaged, or of no format that is known.
-        GeometryError: If it does not say where its voxels lie.
+        DataError: If it is damaged, or of an unknown format.
+        GeometryError: If it does not state where its voxels lie.
     """
     path = source.path
     check_file(path)
     if not (image_suffix(path) or is_flat_dicom(path)):
-        raise DataError(f"{path} is no image volseg can read", hint=f"it reads {', '.join(IMAGE_SUFFIXES)} and DICOM")
+        raise DataError(
+            f"{path} is not an image volseg can read", hint=f"it reads {', '.join(IMAGE_SUFFIXES)} and DICOM"
+        )
     given: list[object] = []
     if image_suffix(path) in NIFTI_SUFFIXES:
         given = [source.rules.geometry]
@@ -286,16 +290,16 @@ def read_file(source: FileSource) -> tuple[NDArray[np.generic], Geometry]:
 def frame_in(
     source: FileSource, array: NDArray[np.generic], geometry: Geometry, hint: str = _ONE_IMAGE
 ) -> tuple[NDArray[np.generic], Geometry]:
-    """The frame of a file that is meant, (I, J, K).
+    """Return the selected frame of a file, (I, J, K).
 
     Args:
         source: The file, and which frame.
-        array: What it holds.
-        geometry: Its grid, which is returned beside the frame.
-        hint: What to do where it has several and none is named.
+        array: Its content.
+        geometry: Its grid, which is returned with the frame.
+        hint: What to do if it has several and none is selected.
 
     Raises:
-        DataError: If there is no such frame, or none is named of several.
+        DataError: If there is no such frame, or none is selected of several.
     """
     if is_picture(source.path):
         from volseg.io.pictures import frame_of
@@ -309,16 +313,17 @@ def frame_in(
     frame = source.frame or 0
     if frame >= len(array):
         raise DataError(
-            f"{source.path} holds {len(array)} volumes, there is no number {frame}",
+            f"{source.path} holds {len(array)} volumes, but no number {frame}",
             hint="its volumes are channels, counted from 0: is one missing?",
         )
     return array[frame], geometry
 
 
 def _writing_library(path: Path) -> ModuleType:
-    """The module that writes files of the path's suffix."""
+    """Return the module that writes files with the path's suffix."""
     if not path.name.lower().endswith(WRITTEN_SUFFIXES):
         raise ConfigError(
-            f"cannot write {path}: no format is known by that name", hint="use .nii.gz, .nii, .nrrd, .mha or .png"
+            f"cannot write {path}: its suffix is not that of a known format",
+            hint="use .nii.gz, .nii, .nrrd, .mha or .png",
         )
     return _library(path)

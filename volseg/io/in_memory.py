@@ -1,4 +1,4 @@
-"""Images that are in memory already: arrays with an affine, and the images of nibabel, SimpleITK and MONAI."""
+"""Images in memory: arrays with an affine, and the images of nibabel, SimpleITK and MONAI."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def volume_of(image: InMemoryImage) -> Volume:
             (4, 4), voxel index -> RAS+ mm.
 
     Returns:
-        (C, I, J, K) float32, in memory of its own.
+        (C, I, J, K) float32, a copy.
 
     Raises:
-        DataError: If it is none of these, or has another number of axes.
-        GeometryError: If it does not say where its voxels lie.
+        DataError: If it is not one of these, or has another number of axes.
+        GeometryError: If it does not state where its voxels lie.
     """
     if isinstance(image, Volume):
         return Volume(np.array(image.array, dtype=np.float32), image.geometry)
@@ -67,7 +67,9 @@ def _volume(array: NDArray[Any], affine: ArrayLike) -> Volume:
     if array.ndim == 3:
         array = array[np.newaxis]
     if array.ndim != 4:
-        raise DataError(f"an array of shape {array.shape} is no image", hint="give it axes (I, J, K) or (C, I, J, K)")
+        raise DataError(
+            f"an array of shape {array.shape} is not an image", hint="give it axes (I, J, K) or (C, I, J, K)"
+        )
     return Volume(np.array(array, dtype=np.float32), Geometry(array.shape[1:], np.asarray(affine, dtype=np.float64)))
 
 
@@ -76,7 +78,7 @@ def _from_nibabel(image: Any) -> Volume:
     unplaced = any(coded) and not any(get(coded=True)[1] for get in coded if get)
     if image.affine is None or unplaced:
         raise GeometryError(
-            "the nibabel image does not say where its voxels lie (sform and qform codes are both 0)",
+            "the nibabel image does not state where its voxels lie (sform and qform codes are both 0)",
             hint="set one of them from the source of the image",
         )
     if all(coded):
@@ -86,13 +88,13 @@ def _from_nibabel(image: Any) -> Volume:
 
 
 def _check_header(image: Any) -> None:
-    """Refuse a NIfTI header whose transforms and sizes contradict each other, as a file with it is refused."""
+    """Check that the transforms and sizes of a NIfTI header do not contradict each other, as for a file."""
     from volseg.io.nifti_header import placement, transforms_of
 
     try:
         placement(transforms_of(Path("the nibabel image"), image.header, (*image.shape, 1)[:3]))
     except GeometryError as error:
-        raise GeometryError(str(error), hint="give the array with the affine that is right") from error
+        raise GeometryError(str(error), hint="give the array with the correct affine") from error
 
 
 def _from_simpleitk(image: Any) -> Volume:

@@ -41,7 +41,7 @@ def read_array(path: Path) -> tuple[NDArray[np.generic], Geometry]:
 
     Raises:
         DataError: If the file is damaged or holds complex numbers.
-        GeometryError: If the header does not say where its voxels lie; ITK would assume unit spacing and direction.
+        GeometryError: If the header does not state where its voxels lie; ITK would assume unit spacing and direction.
     """
     header = _header(path)
     check_position(header)
@@ -64,14 +64,14 @@ def read_array(path: Path) -> tuple[NDArray[np.generic], Geometry]:
 
 
 def resample(volume: Volume, geometry: Geometry) -> Volume:
-    """Sample an image at the voxel centres of another grid, linearly between its own.
+    """Sample an image at the voxel centres of another grid, by linear interpolation.
 
     Args:
         volume: (C, I, J, K).
         geometry: The grid to sample at; both must be in the same space.
 
     Returns:
-        The image on `geometry`, float32; NaN where it does not reach.
+        The image on `geometry`, float32; NaN outside its extent.
     """
     like = _image(np.zeros(geometry.shape, np.uint8), geometry)
     channels = []
@@ -82,14 +82,14 @@ def resample(volume: Volume, geometry: Geometry) -> Volume:
 
 
 def resample_mask(mask: Mask, geometry: Geometry) -> Mask:
-    """Take the value of the nearest voxel at the voxel centres of another grid.
+    """Sample a mask at the voxel centres of another grid, by nearest neighbour.
 
     Args:
         mask: On its own grid.
         geometry: The grid to sample at; both must be in the same space.
 
     Returns:
-        The mask on `geometry`; 0 where it does not reach.
+        The mask on `geometry`; 0 outside its extent.
     """
     like = _image(np.zeros(geometry.shape, np.uint8), geometry)
     moved = sitk.Resample(_image(mask.array, mask.geometry), like, sitk.Transform(), sitk.sitkNearestNeighbor, 0.0)
@@ -97,7 +97,7 @@ def resample_mask(mask: Mask, geometry: Geometry) -> Mask:
 
 
 def frame_count(path: Path) -> int:
-    """How many components the voxels of a file have, by its header.
+    """Return the number of components of the voxels of a file, by its header.
 
     Raises:
         DataError: If the header is damaged.
@@ -124,7 +124,7 @@ def write_labelled_nrrd(mask: Mask, fields: Mapping[str, str], path: Path) -> No
     """Write a mask as compressed NRRD with key/value pairs in its header.
 
     Args:
-        mask: What to write.
+        mask: The mask to write.
         fields: Keys and values, one line each.
         path: A .nrrd file.
 
@@ -184,11 +184,11 @@ def _reader(path: Path, reachable: str) -> sitk.ImageFileReader:
 
 
 def _header(path: Path) -> ItkHeader:
-    """The header of a file, after a look at what must not be given to ITK."""
+    """Read the header of a file, after checking for what must not be given to ITK."""
     if found := stands_in_for(path):
         raise found
     if gzip_depth(path):
-        raise DataError(f"{path} is packed by gzip, which its name does not say", hint="unpack it")
+        raise DataError(f"{path} is gzipped, which its name does not show", hint="unpack it")
     header = read_header(path)
     check_voxel_files(header)
     return header
@@ -199,6 +199,6 @@ def _damaged(path: Path, error: RuntimeError) -> DataError:
 
 
 def _last_line(error: RuntimeError) -> str:
-    """What ITK says, without its own addresses and the reason it adds, which is that of some earlier call."""
+    """Return ITK's message, without its memory addresses and the reason it adds, which belongs to some earlier call."""
     lines = [line for line in str(error).strip().splitlines() if not line.startswith("Reason: ")]
     return re.sub(r"(itk::|ITK )ERROR: |\w+\(0x[0-9a-f]+\): ", "", lines[-1])

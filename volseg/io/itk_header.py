@@ -1,7 +1,7 @@
-"""What the header of a NRRD or MetaImage file states, and whether ITK understands all of it.
+"""Check the header of a NRRD or MetaImage file before ITK reads it.
 
-ITK passes over what it cannot parse: it guesses a place, leaves voxels as the memory was before, or ends the process.
-It opens whatever a header names. So a header is looked at before ITK is given it.
+ITK ignores what it cannot parse: it guesses a position, leaves voxels uninitialised, or crashes the process. It also
+opens any file that a header names.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ _LIST = re.compile(r"LIST(?:\s+(\d+))?")
 _PATTERN = re.compile(
     r"(?P<name>[^%\s]*%0?\d?d[^%\s]*)\s+(?P<first>-?\d{1,9})\s+(?P<last>-?\d{1,9})\s+(?P<step>-?\d{1,9})(?P<axes>\s+\d)?"
 )
-_BESIDE = "put the files of its voxels beside it, and all of them"
-_ONE_FILE = "write it again as one file"
+_BESIDE = "put all its voxel files beside it"
+_ONE_FILE = "write it again as a single file"
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ class ItkHeader:
     Attributes:
         path: The file.
         is_nrrd: Whether it is NRRD.
-        fields: Name and value of each line, in order; NRRD does not heed the case of names, so they are in lower case.
-        listed: The lines behind the field that says that they are names of files.
+        fields: Name and value of each line, in order; names are in lower case for NRRD, which is case-insensitive.
+        listed: The lines after the field that announces a list of file names.
     """
 
     path: Path
@@ -80,17 +80,17 @@ class ItkHeader:
     listed: tuple[str, ...] = ()
 
     def value(self, *names: str) -> str | None:
-        """The last value that is stated under one of some names; None if none is."""
+        """Return the last value stated under one of some names; None if there is none."""
         return next((value for name, value in reversed(self.fields) if name in names), None)
 
 
 def is_nrrd(path: Path) -> bool:
-    """Whether a file is NRRD rather than MetaImage, by its name."""
+    """Return whether a file is NRRD rather than MetaImage, by its name."""
     return path.suffix.lower() in _NRRD_SUFFIXES
 
 
 def read_header(path: Path) -> ItkHeader:
-    """Read the text at the head of a file; of a file that is neither format it means nothing.
+    """Read the text at the head of a file; for other formats the result is meaningless.
 
     Raises:
         DataError: If it cannot be opened.
@@ -117,14 +117,14 @@ def read_header(path: Path) -> ItkHeader:
 
 
 def voxel_files(header: ItkHeader) -> Iterator[Path]:
-    """The files beside a header that hold its voxels.
+    """Yield the files beside a header that hold its voxels.
 
     Raises:
         DataError: If it names none, or in a way that ITK does not understand.
     """
     stated = header.value(*(_NRRD_FILES if header.is_nrrd else _META_FILES))
     if stated is None and not header.is_nrrd:
-        raise DataError(f"{header.path} does not say where its voxels are: no 'ElementDataFile'", hint=_ONE_FILE)
+        raise DataError(f"{header.path} does not state where its voxels are: no 'ElementDataFile'", hint=_ONE_FILE)
     if stated is None or (stated in _WITHIN and not header.is_nrrd):
         names: Iterable[str] = ()
     elif stated.startswith("LIST"):
@@ -135,7 +135,7 @@ def voxel_files(header: ItkHeader) -> Iterator[Path]:
 
 
 def files_beside(path: Path) -> tuple[Path, ...]:
-    """The files that the header of a NRRD or MetaImage file names and that are there; none where it cannot be read."""
+    """Return the existing files that the header of a NRRD or MetaImage file names; none if it cannot be read."""
     if not path.name.lower().endswith(SUFFIXES) or special_kind(path):
         return ()
     try:
@@ -145,10 +145,10 @@ def files_beside(path: Path) -> tuple[Path, ...]:
 
 
 def check_voxel_files(header: ItkHeader) -> None:
-    """Refuse a header that names what is no regular file; ITK would open it whatever it is.
+    """Check that a header names regular files only; ITK would open anything.
 
     Raises:
-        DataError: Says which, and what it is.
+        DataError: If not; says which, and what it is.
     """
     for path in voxel_files(header):
         try:
@@ -158,10 +158,10 @@ def check_voxel_files(header: ItkHeader) -> None:
 
 
 def check_position(header: ItkHeader) -> None:
-    """Refuse a header that does not say where its voxels lie, or not so that ITK understands it.
+    """Check that a header states where its voxels lie, in a way that ITK understands.
 
     Raises:
-        GeometryError: Says which field is missing, cannot be understood, or contradicts another one.
+        GeometryError: If not; says which field is missing, invalid, or contradicts another one.
     """
     if header.is_nrrd:
         _check_nrrd(header)
@@ -170,7 +170,7 @@ def check_position(header: ItkHeader) -> None:
 
 
 def _listed(header: ItkHeader, stated: str) -> Sequence[str]:
-    """The names behind a field. Those of NRRD are counted by its library."""
+    """Return the file names behind a field. Those of NRRD are counted by its library."""
     form = _LIST.fullmatch(stated)
     if form is None or form[1] == "0":
         raise _not_understood(header, stated)
@@ -180,7 +180,7 @@ def _listed(header: ItkHeader, stated: str) -> Sequence[str]:
 
 
 def _numbered(header: ItkHeader, stated: str) -> Iterator[str]:
-    """The names that a pattern makes of numbers. Only NRRD counts backwards."""
+    """Yield the file names that a pattern with numbers stands for. Only NRRD counts backwards."""
     form = _PATTERN.fullmatch(stated)
     step = int(form["step"]) if form else 0
     if form is None or step == 0 or (not header.is_nrrd and (step < 0 or form["axes"])):
@@ -192,13 +192,13 @@ def _numbered(header: ItkHeader, stated: str) -> Iterator[str]:
 
 
 def _check_count(header: ItkHeader, files: int, axes: int = 0) -> None:
-    """Refuse another number of files than the voxels of a MetaImage fill, each with the first axes of it."""
+    """Check that a MetaImage lists as many files as its voxels fill, each with its first axes."""
     sizes = _finite(header.value(_SIZES) or "")
     needed = math.prod(sizes[axes or len(sizes) - 1 :])
     if not axes < len(sizes) or files != needed:
         raise DataError(
-            f"{header.path} names {files} files for its voxels, where its sizes need {needed:g}",
-            hint="name a file for each slice, or write it again as one file",
+            f"{header.path} names {files} files for its voxels, but its sizes need {needed:g}",
+            hint="name a file for each slice, or write it again as a single file",
         )
     if (header.value("CompressedData") or "").lower().startswith(("t", "1")):
         raise DataError(f"{header.path} names several files of packed voxels, which ITK cannot unpack", hint=_ONE_FILE)
@@ -206,13 +206,13 @@ def _check_count(header: ItkHeader, files: int, axes: int = 0) -> None:
 
 def _not_understood(header: ItkHeader, stated: str) -> DataError:
     return DataError(
-        f"{header.path} names the files of its voxels as {stated[:_SHOWN]!r}, which is no list and no pattern",
+        f"{header.path} names the files of its voxels as {stated[:_SHOWN]!r}, which is neither a list nor a pattern",
         hint="a pattern is a name with one %d or %03d, the first number, the last one and the step",
     )
 
 
 def _check_meta(header: ItkHeader) -> None:
-    """Refuse a MetaImage header that leaves the position open, or states it twice and not alike."""
+    """Check that a MetaImage header states its position, and does not contradict itself."""
     for names in _META_FIELDS:
         given = [(name, value) for name, value in header.fields if name in names]
         if not given:
@@ -222,7 +222,7 @@ def _check_meta(header: ItkHeader) -> None:
             if its_value.split() != value.split():
                 raise GeometryError(
                     f"{header.path} contradicts itself: {first!r} is {value!r}, but {other!r} is {its_value!r}",
-                    hint="find out which is right, and remove the other line",
+                    hint="find out which is correct, and remove the other line",
                 )
     axes = header.value(_AXES) or ""
     if not re.fullmatch(r"[1-9]\d?", axes):
@@ -236,21 +236,21 @@ def _check_meta(header: ItkHeader) -> None:
 
 
 def _numbers_of(name: str, axes: int) -> int:
-    """How many numbers a field of a MetaImage must have; 0 for a field that says nothing of the place."""
+    """Return how many numbers a field of a MetaImage must have; 0 for a field that does not concern the position."""
     if name in _MATRIX:
         return axes * axes
     return axes if name in _META_VECTORS else 0
 
 
 def _finite(value: str) -> list[float]:
-    """The numbers of a value; none of them where one is no number that ITK understands, or not finite."""
+    """Return the numbers of a value; empty if one of them is invalid for ITK, or not finite."""
     parts = value.split()
     numbers = [float(part) for part in parts if re.fullmatch(_NUMBER, part)]
     return numbers if len(numbers) == len(parts) and all(map(math.isfinite, numbers)) else []
 
 
 def _check_nrrd(header: ItkHeader) -> None:
-    """Refuse a NRRD header that leaves the position open, or states it in a space or a unit that ITK passes over."""
+    """Check that a NRRD header states its position, in a space and a unit that ITK does not ignore."""
     space = header.value("space") or "not stated"
     if space.lower() not in _NRRD_SPACES:
         raise GeometryError(
@@ -264,7 +264,7 @@ def _check_nrrd(header: ItkHeader) -> None:
         rest = set(_VECTOR.sub(" ", value).split())
         if len(_VECTOR.findall(value)) != count or rest - {"none"}:  # "none" is the vector of an axis of components
             raise GeometryError(
-                f"{header.path} does not say where its voxels lie: {name!r} is {value[:_SHOWN]!r}, "
+                f"{header.path} does not state where its voxels lie: {name!r} is {value[:_SHOWN]!r}, "
                 f"not {count} vectors of three finite numbers",
                 hint=OPEN_POSITION,
             )
@@ -273,13 +273,13 @@ def _check_nrrd(header: ItkHeader) -> None:
 
 
 def _open_position(path: Path, field: str) -> GeometryError:
-    return GeometryError(f"{path} does not say where its voxels lie: no {field!r} in its header", hint=OPEN_POSITION)
+    return GeometryError(f"{path} does not state where its voxels lie: no {field!r} in its header", hint=OPEN_POSITION)
 
 
 def _no_numbers(path: Path, name: str, value: str, count: int) -> GeometryError:
     line = f"{name} = {value}"[:_SHOWN]
     return GeometryError(
-        f"{path} does not say where its voxels lie: its line {line!r} must have {count} finite numbers",
+        f"{path} does not state where its voxels lie: its line {line!r} must have {count} finite numbers",
         hint="write them with blanks between them, or export it again",
     )
 

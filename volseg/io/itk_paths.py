@@ -1,6 +1,6 @@
-"""Paths for ITK, which ends the process when one of them is no UTF-8.
+"""Paths for ITK, which crashes the process if one is not UTF-8.
 
-Names of old disks and of archives made on other systems are other bytes. Such a file is reached through a link in a
+Names on old disks and in archives from other systems may be other bytes. Such a file is accessed through a link in a
 temporary folder.
 """
 
@@ -18,7 +18,7 @@ from volseg.io.written import TEMPORARY_PREFIX
 
 @contextmanager
 def readable_path(path: Path, beside: Iterable[Path] = ()) -> Iterator[str]:
-    """Give a path by which ITK can read a file.
+    """Provide a path by which ITK can read a file.
 
     Args:
         path: The file.
@@ -28,7 +28,7 @@ def readable_path(path: Path, beside: Iterable[Path] = ()) -> Iterator[str]:
         The path, or that of a link.
 
     Raises:
-        DataError: If the name is no UTF-8 and no link can be made.
+        DataError: If the name is not UTF-8 and no link can be made.
     """
     if (text := _as_utf8(path)) is not None:
         yield text
@@ -41,15 +41,15 @@ def readable_path(path: Path, beside: Iterable[Path] = ()) -> Iterator[str]:
                 if other.is_file() and other.parent == path.parent:
                     (Path(folder) / other.name).symlink_to(other.absolute())
         except OSError as error:
-            raise DataError(f"{path} has a name that is no UTF-8: {error.strerror}", hint="rename it") from error
+            raise DataError(f"{path} has a name that is not UTF-8: {error.strerror}", hint="rename it") from error
         yield str(link)
 
 
 @contextmanager
 def writable_path(path: Path) -> Iterator[str]:
-    """Give a path by which ITK can write a file, which is at `path` when the block succeeds.
+    """Provide a path by which ITK can write a file, which is moved to `path` when the block succeeds.
 
-    Its suffix is in small letters: ITK puts the voxels of any other MetaImage file beside it.
+    Its suffix is in lower case: ITK puts the voxels of any other MetaImage file beside it.
 
     Raises:
         OSError: If it cannot be moved there.
@@ -72,7 +72,7 @@ def writable_path(path: Path) -> Iterator[str]:
 
 
 def _as_utf8(path: Path) -> str | None:
-    """The path as the text whose UTF-8 is its name on disk, whatever the locale says; None if there is none."""
+    """Return the path as text whose UTF-8 is its name on disk, whatever the locale says; None if there is none."""
     try:
         return os.fsencode(path).decode("utf-8")
     except UnicodeDecodeError:

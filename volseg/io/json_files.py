@@ -1,4 +1,4 @@
-"""The JSON files that volseg writes, and those that it reads."""
+"""Reading and writing JSON files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _Content = TypeVar("_Content")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file that people can read, too, whole or not at all.
+    """Write a human-readable JSON file, whole or not at all.
 
     Raises:
         OutputError: If it cannot be written.
@@ -23,13 +23,12 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path, parse: Callable[[Any], _Content], problem: str, hint: str) -> _Content:
-    """Read a JSON file, in whichever Unicode encoding it is stored.
+    """Read a JSON file in any Unicode encoding.
 
     Args:
         path: The file.
-        parse: What it must hold -> what that means; raises a KeyError, ValueError, TypeError or AttributeError where
-            the file holds something else.
-        problem: What is wrong with a file that is no JSON or that cannot be parsed: "is no list of labels".
+        parse: Converts its content; raises a KeyError, ValueError, TypeError or AttributeError if it is invalid.
+        problem: What is wrong with a file that is not JSON or cannot be parsed: "is no list of labels".
         hint: What to do about it: what such a file looks like, or how to do without it.
 
     Raises:
@@ -38,7 +37,7 @@ def read_json(path: Path, parse: Callable[[Any], _Content], problem: str, hint: 
     try:
         return parse(json.loads(path.read_bytes()))
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} {problem}: it is no Unicode text", hint=f"save it as UTF-8; {hint}") from error
+        raise DataError(f"{path} {problem}: it is not Unicode text", hint=f"save it as UTF-8; {hint}") from error
     except KeyError as error:
         raise DataError(f"{path} {problem}: an entry has no {error}", hint=hint) from error
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""Reading label maps and probabilities in any format: what voxels hold, and what it means."""
+"""Reading label maps and probabilities in any format, with the meaning of their values."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ def read_mask(source: Source, labels: Sequence[Label] = (), on: Geometry | None 
     """Read a label map.
 
     Args:
-        source: A file or a DICOM series whose voxels are whole numbers, stored in any type; a file that marks named
+        source: A file or a DICOM series whose voxels are integers, stored in any dtype; a file that marks named
             structures; or a binary mask per structure or per object.
-        labels: What the values are to mean. Where the source states names, its voxels get the values of the labels of
-            these names; a name that is no label keeps its value where no label has it, else gets one that is free.
-        on: The grid of the image, for an object that has none of its own.
+        labels: The desired labels. If the source states names, its voxels get the values of the labels with these
+            names; a name that is not among them keeps its value if no label has it, else gets a free one.
+        on: The grid of the image, for an object without its own.
 
     Returns:
         The mask, uint8 or uint16.
 
     Raises:
-        DataError: If it is damaged, or a voxel is not a whole number from 0 to 65535.
-        GeometryError: If it does not say where its voxels lie.
+        DataError: If it is damaged, or a voxel is not an integer from 0 to 65535.
+        GeometryError: If it does not state where its voxels lie.
     """
     match source:
         case SegmentsSource():
@@ -70,7 +70,7 @@ def read_mask(source: Source, labels: Sequence[Label] = (), on: Geometry | None 
 
 
 def _read_objects(source: ObjectsSource, labels: Sequence[Label]) -> Mask:
-    """All objects as the one label; a pixel of two of them is of that label, too."""
+    """Read all objects as the single label, including pixels where two overlap."""
     first, *others = source.each
     mask = read_mask(first, labels)
     array = mask.array.copy()
@@ -79,20 +79,20 @@ def _read_objects(source: ObjectsSource, labels: Sequence[Label]) -> Mask:
             np.maximum(array, read_mask(other, labels).on(mask.geometry).array, out=array)
         except GeometryError as error:
             raise GeometryError(
-                f"{other} lies on another grid than the masks beside it: {error}", hint=error.hint
+                f"{other} lies on a different grid than the masks beside it: {error}", hint=error.hint
             ) from error
     return Mask(array, mask.geometry, tuple(labels))
 
 
 def named_mask(mask: Mask, labels: Sequence[Label]) -> Mask:
-    """A mask that states names, with the values that some labels have.
+    """Map a mask that states names to the values of some labels.
 
     Args:
-        mask: With what its values mean.
-        labels: What they are to mean; without any, the mask stays as it is.
+        mask: With the labels of its values.
+        labels: The desired labels; without any, the mask stays as it is.
 
     Returns:
-        The mask with the labels, and with those of its own that are none of them, "label_2" for a value without a name.
+        The mask with the labels, and with its own labels that match none of them, "label_2" for a value without a name.
 
     Raises:
         DataError: If two of its values have one name.
@@ -116,18 +116,18 @@ def named_mask(mask: Mask, labels: Sequence[Label]) -> Mask:
 
 
 def read_probabilities(path: Path, choice: GeometryChoice | None = None) -> tuple[NDArray[np.float32], Geometry]:
-    """Read what `write_probabilities` wrote, or another image of four axes.
+    """Read what `write_probabilities` wrote, or another 4D image.
 
     Args:
         path: The file.
-        choice: What is right of its header if that contradicts itself.
+        choice: Which part of its header is correct if that contradicts itself.
 
     Returns:
         (I, J, K, labels) float32 and the grid of the first three axes.
 
     Raises:
         DataError: If it is damaged, or a voxel is not from 0 to 1.
-        GeometryError: If it does not say where its voxels lie.
+        GeometryError: If it does not state where its voxels lie.
     """
     array, geometry = read_file(FileSource(path, rules=FileRules(geometry=choice)))
     shares = np.moveaxis(np.asarray(array, np.float32), 0, -1)
@@ -164,7 +164,7 @@ def _read_soft(source: FileSource) -> tuple[NDArray[np.generic], Geometry]:
 
 
 def _shares(array: NDArray[np.generic], source: FileSource) -> NDArray[np.floating]:
-    """How likely something is, from 0 to 1: as it is stored, or in whole steps.
+    """Convert values to probabilities from 0 to 1: as stored, or in integer steps.
 
     Raises:
         DataError: If a value is neither.
@@ -177,7 +177,7 @@ def _shares(array: NDArray[np.generic], source: FileSource) -> NDArray[np.floati
     shares = np.asarray(array, np.float32)
     if not (shares.min() >= -_ROUNDING and shares.max() <= 1 + _ROUNDING):
         raise DataError(
-            f"{source} does not say how likely anything is: its values go from {shares.min():g} to {shares.max():g}",
+            f"{source} does not hold probabilities: its values go from {shares.min():g} to {shares.max():g}",
             hint="a threshold is for probabilities, from 0 to 1 or in whole steps (0 to 255)",
         )
     return shares
@@ -186,15 +186,15 @@ def _shares(array: NDArray[np.generic], source: FileSource) -> NDArray[np.floati
 def _as_one_label(
     values: NDArray[np.unsignedinteger], source: FileSource, labels: Sequence[Label]
 ) -> NDArray[np.unsignedinteger]:
-    """Numbers of objects -> the value of the label that all of them have.
+    """Map object numbers to the value of the label that all of them have.
 
     Raises:
         DataError: If there are several labels.
     """
     if len(labels) > 1:
         raise DataError(
-            f"{source} is of one label, and nothing says which of {len(labels)} it is",
-            hint="list the one label in data.labels, or leave out data.values and the threshold",
+            f"{source} is of a single label, but it is not stated which of {len(labels)}",
+            hint="list only that label in data.labels, or leave out data.values and the threshold",
         )
     value = labels[0].value if labels else 1
     return np.where(values > 0, value, 0).astype(np.uint8 if value <= 255 else np.uint16)

@@ -1,4 +1,4 @@
-"""labels.json: what the values of the masks beside it mean."""
+"""labels.json: the meaning of the values of the masks beside it."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from volseg.image.volume import LARGEST_LABEL, Label
 from volseg.io.json_files import read_json, write_json
 
 LABELS_FILE = "labels.json"
-_HINT = 'write it as [{"value": 1, "name": "liver"}], or rename it if it is about something else'
+_HINT = 'write it as [{"value": 1, "name": "liver"}], or rename it if it is something else'
 _CODES = ("category", "type", "modifier", "region", "region_modifier")
 
 
 def write_labels(labels: Sequence[Label], path: Path, others: Others = "refuse") -> None:
-    """Write value and name of each, and what else is known: codes, colour, other names, the labels a region unites.
+    """Write value and name of each label, and what else is known: codes, colour, aliases, the labels a region unites.
 
     Args:
-        labels: What the values mean.
+        labels: The labels.
         path: The file.
-        others: Whether what has another value in a reference was background to the model; then the list is an entry of
-            an object beside that.
+        others: Whether the model treated other values in references as background; then the list becomes an entry of an
+            object that states this.
 
     Raises:
         OutputError: If it cannot be written.
@@ -38,22 +38,22 @@ def write_labels(labels: Sequence[Label], path: Path, others: Others = "refuse")
 def read_labels(path: Path) -> tuple[Label, ...]:
     """Read what `write_labels` wrote, or values and names alone: a list, or an object of either to the other.
 
-    A label whose codes are not stated has those of the structure that its name stands for. The value 0 is background
-    and no label, and nothing else is called so.
+    A label without stated codes gets those of the structure that its name stands for. The value 0 is background and not
+    a label, and nothing else has that name.
 
     Raises:
-        DataError: If it is not of that form.
+        DataError: If it has another form.
     """
-    return read_json(path, lambda content: tuple(_labels(content, path)), "is no list of labels", _HINT)
+    return read_json(path, lambda content: tuple(_labels(content, path)), "is not a list of labels", _HINT)
 
 
 def read_others(path: Path) -> Others:
-    """Whether other values of a reference are refused or background, as `write_labels` wrote it.
+    """Read whether other values of a reference are refused or background, as `write_labels` wrote it.
 
     Raises:
-        DataError: If it is not of that form.
+        DataError: If it has another form.
     """
-    return read_json(path, _others, "is no list of labels", _HINT)
+    return read_json(path, _others, "is not a list of labels", _HINT)
 
 
 def _labels(content: Any, path: Path) -> Iterator[Label]:
@@ -70,7 +70,7 @@ def _labels(content: Any, path: Path) -> Iterator[Label]:
 
 
 def _entries(content: Any) -> Any:
-    """The entries of a list, of a list with what it says of other values, or of {"1": "liver"}."""
+    """Return the entries of a list, of a list with its treatment of other values, or of {"1": "liver"}."""
     if not isinstance(content, dict):
         if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
             raise ValueError("it holds no values and names")
@@ -81,7 +81,7 @@ def _entries(content: Any) -> Any:
 
 
 def _pair(key: str, value: object) -> dict[str, object]:
-    """One of {"1": "liver"} or {"liver": 1}."""
+    """Convert one entry of {"1": "liver"} or {"liver": 1}."""
     return {"value": int(key), "name": value} if isinstance(value, str) else {"value": value, "name": key}
 
 
@@ -108,7 +108,7 @@ def _entry(label: Label) -> dict[str, Any]:
 def _label(entry: Mapping[str, Any]) -> Label:
     value, name = entry["value"], entry["name"]
     if type(value) is not int or not isinstance(name, str) or value > LARGEST_LABEL:
-        raise ValueError(f"value {value!r} and name {name!r} are no label")
+        raise ValueError(f"value {value!r} and name {name!r} are not a label")
     try:
         return Label(
             value,

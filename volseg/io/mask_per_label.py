@@ -1,4 +1,4 @@
-"""Binary masks, one per structure, as one label map: which file is which label, and which wins where two overlap."""
+"""Combine binary masks, one per structure, into one label map."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ def read_masks(source: MasksSource, labels: Sequence[Label] = ()) -> Mask:
     """Paint the masks into one label map.
 
     Where masks overlap, the structure with fewer voxels is painted over the larger one, so that a lesion stays in its
-    organ whatever the two are called; a warning says how many voxels that are.
+    organ whatever their names; a warning states the number of voxels concerned.
 
     Args:
-        source: Which files.
-        labels: What the values mean; a file that is none of them is not read. Without labels, values are the places of
-            the names in `source.names`, from 1.
+        source: The files.
+        labels: The desired labels; a file that matches none of them is not read. Without labels, values are the
+            positions of the names in `source.names`, from 1.
 
     Returns:
         The label map, on the grid of the masks.
 
     Raises:
-        DataError: If a file is damaged or holds more than one value beside 0, or no file is called by any label.
+        DataError: If a file is damaged or holds more than one value beside 0, or no file is named after any label.
         GeometryError: If the masks lie on different grids.
     """
     chosen = [(value, path) for value, (name, path) in _with_values(source, labels) if value is not None]
     if not chosen:
         raise DataError(
-            f"no mask in {source.folder} is called by a label: there are {_some(source.names)}",
-            hint="say in data.segments which name is which label",
+            f"no mask in {source.folder} is named after a label: there are {_some(source.names)}",
+            hint="state in data.segments which name is which label",
         )
     first = read_mask(FileSource(chosen[0][1], rules=source.rules))
     found: dict[int, NDArray[np.bool_]] = {}
@@ -53,7 +53,7 @@ def read_masks(source: MasksSource, labels: Sequence[Label] = ()) -> Mask:
 
 
 def label_of_file(name: str, labels: Sequence[Label]) -> Label | None:
-    """The label that a file or an entity is called by: its own name, one of its aliases, or the same structure.
+    """Return the label that a file or an entity is named after: by its own name, an alias, or the same structure.
 
     Case and separators do not matter: "Kidney-left" is kidney_left.
     """
@@ -72,12 +72,12 @@ def _with_values(source: MasksSource, labels: Sequence[Label]) -> list[tuple[int
 
 
 def _read_binary(source: FileSource, geometry: Geometry) -> NDArray[np.bool_]:
-    """Where a mask marks anything, in the storage order of the first one."""
+    """Return the marked voxels of a mask, in the storage order of the first one."""
     mask = read_mask(source)
     values = [value for value in np.unique(mask.array).tolist() if value]
     if len(values) > 1:
         raise DataError(
-            f"{source} is no mask of one structure: it holds the values {', '.join(map(str, values[:8]))}",
+            f"{source} is not a mask of one structure: it holds the values {', '.join(map(str, values[:8]))}",
             hint="call a label map of several structures so, ..._dseg in BIDS and ..._seg elsewhere, and let it be the "
             "only reference of its case",
         )
@@ -85,7 +85,7 @@ def _read_binary(source: FileSource, geometry: Geometry) -> NDArray[np.bool_]:
         return mask.on(geometry).array > 0
     except GeometryError as error:
         raise GeometryError(
-            f"{source} lies on another grid than the masks beside it: {error}", hint=error.hint
+            f"{source} lies on a different grid than the masks beside it: {error}", hint=error.hint
         ) from error
 
 
@@ -96,7 +96,7 @@ def _painted(found: dict[int, NDArray[np.bool_]], source: MasksSource) -> NDArra
     for value in sorted(found, key=lambda value: (-sizes[value], value)):
         array[found[value]] = value
     if twice := sum(sizes.values()) - int(np.count_nonzero(array)):
-        logger.warning("%s: %d voxels are marked more than once; the smaller structure is taken", source, twice)
+        logger.warning("%s: %d voxels are marked more than once; the smaller structure is used", source, twice)
     return array
 
 

@@ -1,4 +1,4 @@
-"""What was measured on this machine, kept between runs: in a file per thing in the user's cache folder."""
+"""Measurements on this machine, kept between runs, each in a file in the user's cache folder."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ logger = logging.getLogger(__name__)
 
 
 def cache_folder(kind: str) -> Path:
-    """Where measurements of a kind are kept unless somebody says otherwise."""
+    """Return the default folder for measurements of a kind."""
     return Path.home() / ".cache" / "volseg" / kind
 
 
 def measurement_key(*circumstances: Any) -> str:
-    """Hash all that a measurement depends on: the circumstances, the processor, and versions of what computes.
+    """Hash everything a measurement depends on: the circumstances, the processor, and versions of the libraries.
 
     Args:
-        circumstances: What JSON can hold.
+        circumstances: Values that JSON can hold.
     """
     versions = [__version__, importlib.metadata.version("torch")]
     if importlib.util.find_spec("openvino") is not None:
@@ -42,25 +42,25 @@ def measurement_key(*circumstances: Any) -> str:
 
 
 def recall(folder: Path, key: str, make: Callable[[dict[str, Any]], _Result]) -> _Result | None:
-    """Read what was measured before.
+    """Read an earlier measurement.
 
     Args:
-        folder: Where measurements of its kind are kept.
+        folder: Folder for measurements of its kind.
         key: Of the measurement.
-        make: Makes it from the content of the file.
+        make: Converts the content of the file.
 
     Returns:
-        What was measured; None if there is nothing, or nothing that can be read.
+        The measurement; None if there is none, or it cannot be read.
     """
     try:
-        return read_json(folder / f"{key}.json", make, "is no measurement", "delete it")
+        return read_json(folder / f"{key}.json", make, "is not a measurement", "delete it")
     except DataError:
         return None
 
 
 def keep(folder: Path, key: str, content: dict[str, Any]) -> None:
-    """Write down what was measured; a machine without room for it does without."""
+    """Store a measurement; if that fails, log a warning and continue."""
     try:
         write_json(folder / f"{key}.json", content)
     except OutputError as error:
-        logger.warning("a measurement cannot be kept for the next time: %s", error)
+        logger.warning("a measurement cannot be stored for the next time: %s", error)

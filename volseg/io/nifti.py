@@ -56,14 +56,14 @@ def read_array(path: Path, choice: GeometryChoice | None = None) -> tuple[NDArra
 
     Args:
         path: A .nii, .nii.gz or .hdr (with its .img) file.
-        choice: What is right where its header contradicts itself.
+        choice: Which part of the header is correct if it contradicts itself.
 
     Returns:
         (F, I, J, K) array of F frames in the dtype of the file (float64 when it is scaled), and the grid.
 
     Raises:
-        DataError: If the file is damaged, is no NIfTI, or holds colours or complex numbers.
-        GeometryError: If the file does not say where its voxels lie, or contradicts itself.
+        DataError: If the file is damaged, is not NIfTI, or holds colours or complex numbers.
+        GeometryError: If the file does not state where its voxels lie, or contradicts itself.
     """
     image = _load(path)
     if image.get_data_dtype().names or np.issubdtype(image.get_data_dtype(), np.complexfloating):
@@ -87,26 +87,26 @@ def read_array(path: Path, choice: GeometryChoice | None = None) -> tuple[NDArra
 
 
 def frame_count(path: Path) -> int:
-    """How many 3D volumes a file holds, by its header.
+    """Return the number of 3D volumes in a file, by its header.
 
     Raises:
-        DataError: If the file is damaged or is no NIfTI.
+        DataError: If the file is damaged or is not NIfTI.
     """
     return math.prod(map(int, _whole_header(path).get_data_shape()[3:]))
 
 
 def header_remark(path: Path, choice: GeometryChoice | None = None) -> str:
-    """What a person should know about where a file says that it lies; empty where all of its header says the same.
+    """Describe ambiguities in the position stated by a file, for the user; empty if its header is consistent.
 
     Raises:
-        DataError: If the file is damaged or is no NIfTI.
-        GeometryError: If the file does not say where its voxels lie, or contradicts itself.
+        DataError: If the file is damaged or is not NIfTI.
+        GeometryError: If the file does not state where its voxels lie, or contradicts itself.
     """
     return _placed(path, choice).remark
 
 
 def value_step(path: Path) -> float:
-    """How far apart neighbouring values lie in a file of scaled integers; 0 for any other."""
+    """Return the distance of neighbouring values in a file of scaled integers; 0 for any other."""
     header = _whole_header(path)
     slope = header.get_slope_inter()[0] if np.issubdtype(header.get_data_dtype(), np.integer) else None
     return 0.0 if slope is None else abs(float(slope))
@@ -115,14 +115,14 @@ def value_step(path: Path) -> float:
 def write_mask(mask: Mask, path: Path, image: FileSource | None = None, *, role: Role = "data") -> None:
     """Write a mask: unsigned integers, intent "label".
 
-    It states the transforms, codes and voxel sizes of the NIfTI image that it was made from, so that it lies on its
-    image in every reader, whichever of them that heeds; else sform and qform are equal. On a sheared grid there is no
-    qform, and ITK opens no NIfTI file without a transform at right angles: that is said.
+    It copies transforms, codes and voxel sizes of the NIfTI image that it was made from, so that it lies on its image
+    in every reader, whichever of them that uses; otherwise sform and qform are equal. A sheared grid has no qform, and
+    ITK opens no NIfTI file without a transform at right angles: a warning says so.
 
     Args:
-        mask: What to write.
+        mask: The mask to write.
         path: A .nii or .nii.gz file.
-        image: What it was made from, where that is NIfTI.
+        image: The image it was made from, if that is NIfTI.
         role: Whether it is a result.
 
     Raises:
@@ -134,7 +134,7 @@ def write_mask(mask: Mask, path: Path, image: FileSource | None = None, *, role:
         _save(written, temporary)
     if not (written.header["qform_code"] or _fits_a_qform(mask.geometry)):
         _log.warning(
-            "%s lies on a sheared grid, as its image does: viewers that are built on ITK do not open it as NIfTI; "
+            "%s lies on a sheared grid, as its image does: viewers based on ITK do not open it as NIfTI; "
             "--format nrrd writes what they open",
             path,
         )
@@ -144,7 +144,7 @@ def write_volume(volume: Volume, path: Path) -> None:
     """Write an image as float32; several channels become the fourth axis.
 
     Args:
-        volume: What to write.
+        volume: The image to write.
         path: A .nii or .nii.gz file.
 
     Raises:
@@ -158,13 +158,13 @@ def write_volume(volume: Volume, path: Path) -> None:
 def write_probabilities(
     shares: NDArray[np.uint8], geometry: Geometry, path: Path, image: FileSource | None = None
 ) -> None:
-    """Write probabilities as four axes, the labels last; scl_slope makes 0 to 1 of 0 to 255.
+    """Write probabilities as a 4D image, the labels last; scl_slope maps 0 to 255 to 0 to 1.
 
     Args:
-        shares: (I, J, K, labels) in 255ths, the first axis fastest; possibly on disk: it is read bit by bit.
+        shares: (I, J, K, labels) in 255ths, the first axis fastest; may be on disk: it is read in parts.
         geometry: The grid of the first three axes.
         path: A .nii.gz file.
-        image: What they were made from, as for `write_mask`.
+        image: The image they were made from, as for `write_mask`.
 
     Raises:
         OutputError: If it cannot be written.
@@ -180,7 +180,7 @@ def write_probabilities(
 
 
 def _load(path: Path) -> nib.Nifti1Pair:
-    """The image of a file, however it is packed; what is packed is unpacked, and its checksum verified."""
+    """Load the image of a file; if it is gzipped, unpack it and verify its checksum."""
     apart = _is_apart(path)
     voxels = companion(path, ".img") or path.with_suffix(".img") if apart else path
     refuse_special(voxels)
@@ -196,12 +196,12 @@ def _load(path: Path) -> nib.Nifti1Pair:
 
 
 def _is_apart(path: Path) -> bool:
-    """Whether a file is a header whose voxels are in another one."""
+    """Return whether a file is a header whose voxels are in another file."""
     return path.suffix.lower() == ".hdr"
 
 
 def _file_map(header: Path, voxels: Path) -> dict[str, FileHolder]:
-    """The files of an image in nibabel's words. Given a name it would look for it in small letters or capitals only."""
+    """Return nibabel's file map of an image; from a name, it would find suffixes in all lower or upper case only."""
     return {"header": FileHolder(os.fspath(header)), "image": FileHolder(os.fspath(voxels))}
 
 
@@ -210,10 +210,10 @@ def _save(image: nib.Nifti1Image, path: Path) -> None:
 
 
 def _kind_of(path: Path) -> type[nib.Nifti1Pair]:
-    """The version of a file, by its first bytes, and whether its voxels are in another one.
+    """Return the NIfTI version of a file by its first bytes, and whether its voxels are in another file.
 
     Raises:
-        ImageFileError: If it is no NIfTI, packed or not.
+        ImageFileError: If it is not NIfTI, packed or not.
         GeometryError: If it is the header of an Analyze image.
     """
     head, apart = read_head(path, _HEAD_BYTES), _is_apart(path)
@@ -222,25 +222,25 @@ def _kind_of(path: Path) -> type[nib.Nifti1Pair]:
             return kind
     if apart and nib.AnalyzeHeader.may_contain_header(head):
         raise GeometryError(
-            f"{path} is an Analyze header, which does not say where its voxels lie", hint="convert it to NIfTI"
+            f"{path} is an Analyze header, which does not state where its voxels lie", hint="convert it to NIfTI"
         )
     raise ImageFileError("there is no NIfTI header")
 
 
 def _header(path: Path) -> nib.Nifti1Header:
-    """The header as it stands in the file, without what extends it; no more of the file is unpacked.
+    """Read the header exactly as stored, without extensions; no more of the file is unpacked.
 
-    `nibabel.load` mends it: it takes 1 for a size of 0, and drops a sign.
+    `nibabel.load` changes it: it replaces a size of 0 by 1, and drops a sign.
     """
     kind = _kind_of(path).header_class
     return kind(read_head(path, kind.sizeof_hdr), check=False)
 
 
 def _content(path: Path, depth: int) -> bytes:
-    """All bytes of a file that is packed `depth` times, as far as its header asks for them.
+    """Read all bytes of a file that is gzipped `depth` times, as far as its header requires.
 
-    nibabel stops at the last voxel, and would not notice damage: the checksum is behind it (RFC 1952 section 2.3.1).
-    What lies behind the checksum is no part of the image.
+    nibabel stops at the last voxel, and would not notice damage: the checksum comes after it (RFC 1952 section 2.3.1).
+    Bytes after the checksum are not part of the image.
     """
     if depth != 1:
         with open_file(path) as file:
@@ -250,7 +250,7 @@ def _content(path: Path, depth: int) -> bytes:
     with open_stored(path) as file:
         unpacked = unpack(file, max(_HEAD_BYTES, int(header["vox_offset"]) + voxels))
     if unpacked.trailing:
-        _log.warning("%s: %d bytes behind the end of the image are left out", path, unpacked.trailing)
+        _log.warning("%s: %d bytes after the end of the image are ignored", path, unpacked.trailing)
     return unpacked.content
 
 
@@ -265,14 +265,14 @@ def _image(array: NDArray[np.generic], geometry: Geometry, source: FileSource | 
 
 
 def _fits_a_qform(geometry: Geometry) -> bool:
-    """Whether a quaternion and voxel sizes say where a grid lies: they cannot express shear."""
+    """Return whether a quaternion and voxel sizes can express a grid: they cannot express shear."""
     header = nib.Nifti1Header()
     header.set_qform(geometry.affine)
     return Geometry(geometry.shape, header.get_qform()).matches(geometry)
 
 
 def _placed_like(image: nib.Nifti1Image, geometry: Geometry, source: FileSource) -> nib.Nifti1Image:
-    """An image with all that the header of another file on the same grid says of where it lies."""
+    """Return an image with all position fields of another file's header on the same grid."""
     if _placed(source.path, source.rules.geometry).geometry.distance_mm(geometry) > _COPIED_MM:
         return image
     raw = _whole_header(source.path)
@@ -294,7 +294,7 @@ def _placed(path: Path, choice: GeometryChoice | None) -> Placement:
 
 
 def _whole_header(path: Path) -> nib.Nifti1Header:
-    """The header as it stands in the file, or a refusal."""
+    """Read the header exactly as stored, or raise."""
     try:
         return _header(path)
     except _BROKEN as error:
@@ -303,7 +303,7 @@ def _whole_header(path: Path) -> nib.Nifti1Header:
 
 def _spatial_shape(path: Path, shape: tuple[int, ...]) -> tuple[int, int, int]:
     if len(shape) < 2 or min(shape) < 1:
-        raise DataError(f"{path} has shape {shape}, which is no image", hint=COPY_AGAIN)
+        raise DataError(f"{path} has shape {shape}, which is not an image", hint=COPY_AGAIN)
     i, j, k = (*shape, 1)[:3]
     return i, j, k
 
@@ -312,7 +312,7 @@ def _damaged(path: Path, error: Exception) -> DataError:
     if isinstance(error, FileNotFoundError):
         missing = Path(error.filename or path).name
         return DataError(
-            f"{path} cannot be read: {missing} does not exist", hint="put it beside it, or convert the image"
+            f"{path} cannot be read: {missing} does not exist", hint="put it beside the image, or convert the image"
         )
     if (found := stands_in_for(path)) is not None:
         return found

@@ -1,8 +1,8 @@
-"""What a NIfTI header states about where its voxels lie, and whether it contradicts itself.
+"""The position of the voxels as stated in a NIfTI header, and contradictions in it.
 
-A header holds voxel sizes (pixdim), a transform that is any affine (sform) and one of a rotation and pixdim (qform),
-each with a code for the space it leads to (nifti1.h, "3D IMAGE (VOLUME) ORIENTATION AND LOCATION IN SPACE"). Programs
-disagree about which of them to use, so a header whose statements differ lies in several places at once.
+A header holds voxel sizes (pixdim), an arbitrary affine (sform) and a transform of a rotation and pixdim (qform), each
+with a code for its target space (nifti1.h, "3D IMAGE (VOLUME) ORIENTATION AND LOCATION IN SPACE"). Programs disagree
+about which of them to use, so a header whose statements differ puts the image in several places at once.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ _BY_HAND = "set sform or qform from the source of the image"
 
 @dataclass(frozen=True, eq=False)
 class Transforms:
-    """What a header states, as it stands in the file.
+    """The statements of a header, exactly as stored.
 
     Attributes:
         path: The file, for errors.
         shape: Voxels along (i, j, k).
         sizes_mm: (3,) pixdim[1:4] without signs, NaN where there is no size.
         sizes_fault: What is wrong with them; empty if nothing is.
-        dimensions: How many axes the file has: of further ones pixdim says nothing but what is left there.
-        sform_code: Which space the sform leads to; 0 where it is not set.
+        dimensions: Number of axes of the file: pixdim is not reliable beyond these.
+        sform_code: Target space of the sform; 0 if not set.
         sform: (4, 4) voxel index -> RAS+ mm, whatever its code.
-        qform_code: As that of the sform.
-        rotation: (3, 3) directions of the axes by the qform, the third turned by qfac; None where it states none.
+        qform_code: Target space of the qform; 0 if not set.
+        rotation: (3, 3) directions of the axes by the qform, the third flipped by qfac; None if it states none.
         offset_mm: (3,) first voxel by the qform.
         rounding: Angle in radians by which rounding may have turned the qform.
     """
@@ -67,11 +67,11 @@ class Transforms:
 
 @dataclass(frozen=True, eq=False)
 class Placement:
-    """Where the voxels of a file are taken to lie.
+    """The position of the voxels of a file as used by volseg.
 
     Attributes:
         geometry: The grid.
-        remark: What a person should know of the header; empty where all of it says the same.
+        remark: A remark on the header for the user; empty if the header is consistent.
     """
 
     geometry: Geometry
@@ -79,15 +79,15 @@ class Placement:
 
 
 class _ContradictionError(GeometryError):
-    """What a header states is broken or contradictory, but a choice may pass over it."""
+    """The header is broken or contradictory, but a choice by the user may override it."""
 
 
 def transforms_of(path: Path, raw: nib.Nifti1Header, shape: tuple[int, int, int]) -> Transforms:
-    """What a header states.
+    """Read the statements of a header.
 
     Args:
         path: The file, for errors.
-        raw: The header as it stands in the file.
+        raw: The header exactly as stored.
         shape: Voxels along (i, j, k).
 
     Raises:
@@ -120,16 +120,16 @@ def transforms_of(path: Path, raw: nib.Nifti1Header, shape: tuple[int, int, int]
 
 def _fault_of(sizes: NDArray[np.float64]) -> str:
     valid = np.isfinite(sizes) & (sizes > 0)
-    return "" if valid.all() else f"its voxel sizes are {sizes.tolist()} by pixdim, which are none"
+    return "" if valid.all() else f"its voxel sizes are {sizes.tolist()} by pixdim, which are invalid"
 
 
 def _code(stored: int) -> int:
-    """A code of the standard; any other says no more than 0, which is what nibabel makes of it."""
+    """Return a code of the standard; any other counts as 0, as in nibabel."""
     return int(stored) if int(stored) in _SPACES else 0
 
 
 def _rotation(vector: NDArray[np.floating], qfac: float) -> NDArray[np.float64] | None:
-    """Of the last three numbers of a unit quaternion; qfac of 0 stands for 1 (nifti1.h, method 2)."""
+    """Compute a rotation from the last three numbers of a unit quaternion; a qfac of 0 means 1 (nifti1.h, method 2)."""
     if qfac not in {-1.0, 0.0, 1.0} or not (np.abs(vector) <= 1 + SAME_SIZE).all():
         return None  # of another qfac some readers take the sign, and some take 1 for it
     try:
@@ -140,23 +140,23 @@ def _rotation(vector: NDArray[np.floating], qfac: float) -> NDArray[np.float64] 
 
 
 def placement(stated: Transforms, choice: GeometryChoice | None = None) -> Placement:
-    """Where the voxels lie: by the sform if its code is set, else by the qform if its code is set.
+    """Determine where the voxels lie: by the sform if its code is set, else by the qform if its code is set.
 
-    Where the codes differ, the sform leads to another space than the qform, and the two may differ: that is said. So is
-    that the sform is sheared, which no qform can express.
+    If the codes differ, the sform has another target space than the qform, and the two may differ: this becomes a
+    remark. So does a sheared sform, which no qform can express.
 
     Args:
-        stated: What the header states.
-        choice: What is right where the header contradicts itself; see `ReadingRules`.
+        stated: The statements of the header.
+        choice: Which part is correct if the header contradicts itself; see `ReadingRules`.
 
     Raises:
         GeometryError: If neither transform is set, the one that is used is broken, or the header contradicts itself and
-            no choice says what is right.
+            no choice resolves it.
     """
     if not (stated.sform_code or stated.qform_code):
         # Voxel sizes alone (method 1 of the standard) leave it open which side is left.
         raise GeometryError(
-            f"{stated.path} does not say where its voxels lie (sform and qform codes are both 0)",
+            f"{stated.path} does not state where its voxels lie (sform and qform codes are both 0)",
             hint="set one of them from the source of the image",
         )
     try:
@@ -164,7 +164,7 @@ def placement(stated: Transforms, choice: GeometryChoice | None = None) -> Place
     except _ContradictionError as error:
         ways = [way for way in get_args(GeometryChoice) if way != choice and _is_way_out(stated, way)]
         hint = (
-            f"find out which is right, and say it by --geometry or data.geometry: {' or '.join(ways)}"
+            f"find out which is correct, and state it with --geometry or data.geometry: {' or '.join(ways)}"
             if ways
             else _BY_HAND
         )
@@ -198,7 +198,7 @@ def _placement(stated: Transforms, choice: GeometryChoice | None) -> Placement:
         raise _ContradictionError(f"{stated.path} contradicts itself: {_listed(*unsettled)}")
     if sizes or place:
         used = resized if choice == "pixdim" and sizes else sform
-        return Placement(used, f"it contradicts itself: {_listed(sizes, place)}; {choice} is right, as chosen")
+        return Placement(used, f"it contradicts itself: {_listed(sizes, place)}; {choice} is used, as chosen")
     return Placement(sform, _listed(_disagreement(stated, sform), stated.sizes_fault))
 
 
@@ -217,7 +217,7 @@ def _qform(stated: Transforms) -> Geometry:
 
 def _by_rotation(stated: Transforms, sizes_mm: NDArray[np.float64]) -> Geometry:
     if stated.rotation is None:
-        raise _ContradictionError(f"{stated.path} has a broken orientation: its qform is set, but is no rotation")
+        raise _ContradictionError(f"{stated.path} has a broken orientation: its qform is set, but is not a rotation")
     affine = np.eye(4)
     affine[:3, :3] = stated.rotation * sizes_mm
     affine[:3, 3] = stated.offset_mm
@@ -225,7 +225,7 @@ def _by_rotation(stated: Transforms, sizes_mm: NDArray[np.float64]) -> Geometry:
 
 
 def _resized(stated: Transforms, sform: Geometry) -> Geometry:
-    """The sform with the voxel sizes of pixdim; the first voxel and the directions stay where they are."""
+    """Return the sform with the voxel sizes of pixdim, keeping the first voxel and the directions."""
     known = ~np.isnan(stated.sizes_mm) & (np.arange(3) < stated.dimensions)
     affine = sform.affine.copy()
     affine[:3, :3] = sform.direction * np.where(known, stated.sizes_mm, sform.spacing_mm)
@@ -233,9 +233,9 @@ def _resized(stated: Transforms, sform: Geometry) -> Geometry:
 
 
 def _other_sizes(stated: Transforms, sform: Geometry) -> str:
-    """How pixdim contradicts the voxel sizes of the sform; empty where it does not.
+    """Describe how pixdim contradicts the voxel sizes of the sform; empty if it does not.
 
-    Of sheared axes it may state the distance along them, or that of the planes which the other axes span.
+    For sheared axes it may state the distance along them, or that of the planes which the other axes span.
     """
     ratio = (stated.sizes_mm / sform.spacing_mm)[: stated.dimensions]
     smallest = math.cos(_shear(sform)) * (1 - SAME_SIZE)
@@ -246,11 +246,11 @@ def _other_sizes(stated: Transforms, sform: Geometry) -> str:
 
 
 def _other_place(stated: Transforms, sform: Geometry) -> str:
-    """How a qform of the same code contradicts the sform; empty where it does not."""
+    """Describe how a qform of the same code contradicts the sform; empty if it does not."""
     if stated.qform_code != stated.sform_code:
         return ""
     if stated.rotation is None:
-        return "its sform is a transform, its qform is none"
+        return "its sform is valid, but its qform is not"
     apart = _apart(stated, sform)
     if not apart or _is_shear_alone(stated, sform):
         return ""
@@ -258,11 +258,11 @@ def _other_place(stated: Transforms, sform: Geometry) -> str:
 
 
 def _disagreement(stated: Transforms, sform: Geometry) -> str:
-    """What other programs may see elsewhere, although the header does not contradict itself."""
+    """Describe where other programs may place the image elsewhere, although the header does not contradict itself."""
     if not stated.qform_code:
         return ""
     if stated.rotation is None:
-        return "its qform is no rotation; the sform is used"
+        return "its qform is not a rotation; the sform is used"
     apart = _apart(stated, sform)
     if not apart:
         return ""
@@ -272,7 +272,7 @@ def _disagreement(stated: Transforms, sform: Geometry) -> str:
 
 
 def _passed_over(stated: Transforms) -> str:
-    """What the sform says where the qform was chosen."""
+    """Describe the sform if the qform was chosen."""
     try:
         sform = _sform(stated)
     except GeometryError:
@@ -282,7 +282,7 @@ def _passed_over(stated: Transforms) -> str:
 
 
 def _apart(stated: Transforms, sform: Geometry) -> str:
-    """How far the qform lies from the sform; empty where rounding explains it."""
+    """Describe the distance of the qform from the sform; empty if rounding explains it."""
     qform = _by_rotation(stated, np.where(np.isnan(stated.sizes_mm), sform.spacing_mm, stated.sizes_mm))
     distance_mm = qform.distance_mm(sform)
     diagonal_mm = float(np.linalg.norm(sform.corners_mm[-1] - sform.corners_mm[0]))
@@ -293,7 +293,7 @@ def _apart(stated: Transforms, sform: Geometry) -> str:
 
 
 def _is_shear_alone(stated: Transforms, sform: Geometry) -> bool:
-    """Whether the qform is as close to a sheared sform as a rotation can be: no axis is turned further."""
+    """Return whether the qform is as close to a sheared sform as a rotation can be: no axis is turned further."""
     shear = _shear(sform)
     if stated.rotation is None or shear <= stated.rounding:
         return False
@@ -304,7 +304,7 @@ def _is_shear_alone(stated: Transforms, sform: Geometry) -> bool:
 
 
 def _shear(geometry: Geometry) -> float:
-    """The largest angle in radians between an axis and the normal of the other two."""
+    """Return the largest angle in radians between an axis and the normal of the other two."""
     i, j, k = geometry.direction.T
     normals = [np.cross(j, k), np.cross(k, i), np.cross(i, j)]
     cosines = [abs(axis @ normal) / np.linalg.norm(normal) for axis, normal in zip((i, j, k), normals, strict=True)]

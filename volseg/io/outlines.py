@@ -1,4 +1,4 @@
-"""Outlines in pictures, as references: GeoJSON, and annotations in the format of COCO."""
+"""Outlines in pictures as references: GeoJSON and COCO annotations."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ SUFFIXES: Mapping[str, Literal["geojson", "coco"]] = {".geojson": "geojson", ".c
 
 
 def outline_suffix(path: Path) -> str:
-    """The suffix that makes a path a file of outlines; empty when there is none."""
+    """Return the suffix that makes a path a file of outlines; empty if there is none."""
     name = path.name.lower()
     return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), "")
 
 
 def outlines_in(path: Path) -> SegmentsSource:
-    """A file of outlines, and what they are called.
+    """Return the source for a file of outlines, with their names.
 
     Raises:
-        DataError: If it is damaged, or no such file.
+        DataError: If it is damaged, or not such a file.
     """
     kind = SUFFIXES[outline_suffix(path)]
     return _source(path, kind, tuple(_of_geojson(path) if kind == "geojson" else read_annotations(path).segments))
 
 
 def outlines_of(path: Path) -> dict[str, SegmentsSource]:
-    """The pictures of a data set that a file of COCO annotates, by their names, and their outlines.
+    """Return the pictures that a COCO file annotates, by name, with their outlines.
 
     Raises:
-        DataError: If it is damaged, or no such file.
+        DataError: If it is damaged, or not such a file.
     """
     annotations = read_annotations(path)
     return {name: _source(path, "coco", annotations.segments, name) for name in annotations.drawn}
@@ -60,17 +60,17 @@ def _source(
 
 
 def read_outlines(source: SegmentsSource, geometry: Geometry) -> Iterator[Marked]:
-    """The labels that a file outlines, on the grid of a picture.
+    """Rasterise the labels outlined in a file on the grid of a picture.
 
     Args:
         source: Of a picture.
         geometry: Of the picture, in its storage order.
 
     Yields:
-        Each label, whose pixels are looked at when they are asked for.
+        Each label, whose pixels are computed on request.
 
     Raises:
-        DataError: If the file is damaged, or is of several pictures and nothing says which is meant.
+        DataError: If the file is damaged, or covers several pictures and it is not stated which one to use.
     """
     path = source.path
     shapes = _of_geojson(path) if source.kind == "geojson" else read_annotations(path).of(source.picture)
@@ -100,7 +100,7 @@ def _pixels(shapes: Sequence[Shape], geometry: Geometry, name: str) -> NDArray[n
 
 
 def _of_geojson(path: Path) -> dict[Segment, list[Shape]]:
-    return read_json(path, _parsed, "is no GeoJSON of polygons", "export the outlines again, as polygons")
+    return read_json(path, _parsed, "is not GeoJSON of polygons", "export the outlines again, as polygons")
 
 
 def _parsed(content: Any) -> dict[Segment, list[Shape]]:
@@ -124,13 +124,13 @@ def _parsed(content: Any) -> dict[Segment, list[Shape]]:
             case _:
                 raise ValueError("a feature has no geometry")
     if len(set(stated.values())) < len(stated):
-        raise ValueError(f"two of {', '.join(stated)} have one value")
+        raise ValueError(f"two of {', '.join(stated)} have the same value")
     free = iter(number for number in range(1, len(by_name) + len(stated) + 1) if number not in stated.values())
     return {Segment(stated.get(name) or next(free), name): shapes for name, shapes in by_name.items()}
 
 
 def _name_in(properties: Mapping[str, Any]) -> str:
-    """What is outlined, as QuPath says it: by one name, or by the names of a class and of those below it."""
+    """Return the name of an outlined structure as in QuPath: one name, or those of a class and its subclasses."""
     match properties.get("classification"):
         case {"names": [*names]}:
             return ": ".join(map(str, names))

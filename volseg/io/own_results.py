@@ -1,7 +1,7 @@
-"""Results of volseg among what a folder tree holds: a mask is no image to segment, wherever it was written.
+"""Results of volseg in a folder tree, which are not images to segment.
 
-What is left out is known by the records of the folders, so that a mask that somebody corrected still is none. A folder
-that somebody names himself is meant as it is: the masks of one model can be the images of the next.
+They are recognised by the records of the folders, so that a manually corrected mask is recognised as well. A folder
+given directly is used as it is: the masks of one model can be the images of the next.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _CHANGED = "volseg wrote a mask of this name here, which was changed since; if i
 
 
 def without_results(found: Discovery, root: Path) -> Discovery:
-    """Leave out what volseg wrote, unless nothing else is there.
+    """Leave out what volseg wrote, unless there is nothing else.
 
     Args:
         found: Everything below `root`.
-        root: What the user named.
+        root: The given folder.
 
     Returns:
-        What may be segmented. A file directly in `root` that was changed since is set aside: it may be another one.
+        What may be segmented. A file directly in `root` that was changed since is set aside: it may be another file.
     """
     names = cache(written_names)
     left = _without(found, lambda path: path != root and path.name in names(path.parent))
@@ -44,11 +44,11 @@ def without_results(found: Discovery, root: Path) -> Discovery:
 def without_batches(found: Discovery, root: Path) -> Discovery:
     """Leave out the masks of batches that were written into folders below a tree of references.
 
-    A mask that volseg wrote can be a reference where somebody put it among others; a folder of a batch is none.
+    A mask that volseg wrote can be a reference if it was put among others; the folder of a batch is not one.
 
     Args:
         found: Everything below `root`.
-        root: What the user named.
+        root: The given folder.
     """
     names = cache(written_names)
 
@@ -59,7 +59,7 @@ def without_batches(found: Discovery, root: Path) -> Discovery:
 
 
 def without_result_folders(entries: Iterable[Path]) -> Iterator[Path]:
-    """Leave out, of what lies in a folder, results and the folders of results; one of images may hold some, too."""
+    """Leave out results and result folders from the entries of a folder; a folder of images may hold some, too."""
     for path in entries:
         if is_result(path) or (path.is_dir() and path.name != "images" and written_names(path)):
             continue

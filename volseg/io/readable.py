@@ -1,7 +1,7 @@
-"""What can be opened at all: regular files and links to them.
+"""Check what may be opened at all: regular files and links to them.
 
-A named pipe would wait for ever, a device may do anything and has no end, and so may what Linux shows of itself as
-files without a size. They lie in folders of patients all the same: of viewers, of synchronisation, of containers.
+A named pipe would block for ever, a device may do anything and has no end, and the same goes for Linux kernel files
+without a size. Yet they occur in patient folders: of viewers, of synchronisation, of containers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SPECIAL = {
 
 
 def special_kind(path: Path) -> str:
-    """What a path is, if that must not be opened ("a named pipe"); empty for all else, also where nothing is."""
+    """Return the kind of a path that must not be opened ("a named pipe"); empty for anything else, even if missing."""
     try:
         found = path.stat()
     except OSError:  # who opens it learns why it cannot be
@@ -36,20 +36,22 @@ def special_kind(path: Path) -> str:
 
 
 def refuse_special(path: Path) -> None:
-    """Refuse what must not be opened.
+    """Check that a path may be opened.
 
     Raises:
         DataError: If it is a named pipe, a socket, a device or a file of the kernel, or a link to one.
     """
     if kind := special_kind(path):
-        raise DataError(f"{path} is {kind}, no file", hint="store its content in a file, or take it out of the folder")
+        raise DataError(
+            f"{path} is {kind}, not a file", hint="store its content in a file, or remove it from the folder"
+        )
 
 
 def check_there(path: Path) -> None:
-    """Refuse a path at which nothing is.
+    """Check that a path exists.
 
     Raises:
-        DataError: If it does not exist, or cannot be looked at.
+        DataError: If it does not exist, or cannot be accessed.
     """
     try:
         path.stat()
@@ -58,33 +60,33 @@ def check_there(path: Path) -> None:
 
 
 def check_file(path: Path) -> None:
-    """Refuse what is no regular file, nor a link to one; nothing is opened.
+    """Check that a path is a regular file or a link to one, without opening it.
 
     Raises:
-        DataError: Says what it is instead.
+        DataError: If not; says what it is instead.
     """
     try:
         mode = path.stat().st_mode
     except OSError as error:
         raise unreadable(path, error) from error
     except ValueError as error:
-        raise DataError(f"{str(path)!r} has a NUL in it, which no path has", hint=COPY_AGAIN) from error
+        raise DataError(f"{str(path)!r} contains NUL, which a path cannot", hint=COPY_AGAIN) from error
     refuse_special(path)
     if stat.S_ISDIR(mode):
-        raise DataError(f"{path} is a folder, no file", hint="rename it, or give the file in it")
+        raise DataError(f"{path} is a folder, not a file", hint="rename it, or give the file in it")
 
 
 def unreadable(path: Path, error: OSError) -> DataError:
-    """Say why a file cannot be read, and what to do about it."""
+    """Build the error for a file that cannot be read, with a hint."""
     match error.errno:
         case errno.ENOENT if path.is_symlink():
-            return DataError(f"{path} is a link to nothing", hint="put the file itself there, or mend the link")
+            return DataError(f"{path} is a broken link", hint="put the file itself there, or repair the link")
         case errno.ENOENT:
             return DataError(f"{path} does not exist", hint="check the path: it may have been moved or renamed")
         case errno.ELOOP:
             return DataError(f"{path} is a link that leads back to itself", hint="put the file itself there")
         case errno.EACCES | errno.EPERM:
-            return DataError(f"{path} cannot be read: {error.strerror}", hint="give yourself the right to read it")
+            return DataError(f"{path} cannot be read: {error.strerror}", hint="give yourself read permission")
         case errno.ENAMETOOLONG:
             return DataError(f"{path} cannot be read: {error.strerror}", hint="shorten the names of its folders")
     return DataError(f"{path} cannot be read: {error.strerror or error}", hint=COPY_AGAIN)

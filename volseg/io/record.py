@@ -1,6 +1,6 @@
-"""The record that each folder keeps of what volseg wrote into it: the names, and the hashes of what was written.
+"""The record in each folder of what volseg wrote into it: names and content hashes.
 
-It is a hidden JSON file beside the files it tells of, so that it moves and is copied with them. A folder that version
+It is a hidden JSON file beside the files it lists, so that it is moved and copied with them. A folder that version
 0.1.0 wrote has none; what is known of it otherwise becomes its record when something is written there.
 """
 
@@ -27,7 +27,7 @@ RECORD_FILE, LOCK_FILE = f"{OWN_PREFIX}written", f"{OWN_PREFIX}lock"
 _OWNER_FILE = f"{OWN_PREFIX}owner"
 #: A lock is held for as long as a table is read and written; who waits longer waits for a process that hangs.
 _PATIENCE_SECONDS = 300
-_ABOUT = "What volseg wrote into this folder. By it volseg tells its own files from yours, which it never replaces."
+_ABOUT = "What volseg wrote into this folder. With it volseg tells its own files from yours, which it never replaces."
 
 #: What a file is to whoever looks for data: what a verb made of it, or data itself (the labels of a phantom).
 Role = Literal["result", "data"]
@@ -35,10 +35,10 @@ Role = Literal["result", "data"]
 
 @dataclass(frozen=True)
 class Content:
-    """What is in a file.
+    """The content of a file.
 
     Attributes:
-        sha256: Hexadecimal; of a symbolic link that of the path it holds.
+        sha256: Hexadecimal; for a symbolic link, that of the path it holds.
         size: In bytes.
     """
 
@@ -48,13 +48,13 @@ class Content:
 
 @dataclass(frozen=True)
 class Record:
-    """What volseg knows of a folder.
+    """The files of a folder that volseg wrote or may replace.
 
     Attributes:
-        written: Name -> what volseg wrote: what is there, and what is about to take its place, since a process may be
+        written: Name -> what volseg wrote: the present content, and the one about to replace it, since a process may be
             killed between the two.
-        handed_over: Name -> what the user had there and said may be replaced.
-        data: Those of `written` that are no results but data, to be read like anybody's.
+        handed_over: Name -> the user's content that may be replaced with their consent.
+        data: Those of `written` that are data rather than results, and are read like any other files.
     """
 
     written: Mapping[str, tuple[Content, ...]] = field(default_factory=dict)
@@ -62,30 +62,30 @@ class Record:
     data: frozenset[str] = frozenset()
 
     def wrote(self, name: str, content: Content | None) -> bool:
-        """Whether this is what volseg wrote under a name."""
+        """Return whether volseg wrote this content under a name."""
         return content in self.written.get(name, ())
 
     def may_replace(self, name: str, content: Content) -> bool:
-        """Whether volseg wrote this under a name, or the user gave it up."""
+        """Return whether volseg wrote this content under a name, or the user allowed replacing it."""
         return self.wrote(name, content) or self.handed_over.get(name) == content
 
     def with_written(self, name: str, contents: tuple[Content, ...], role: Role) -> Record:
-        """The record once a file is written."""
+        """Return the record after a file is written."""
         handed = {other: content for other, content in self.handed_over.items() if other != name}
         data = self.data | {name} if role == "data" else self.data - {name}
         return Record({**self.written, name: contents}, handed, data)
 
     def with_handed_over(self, name: str, content: Content) -> Record:
-        """The record once a user gave a file up."""
+        """Return the record after a user allowed replacing a file."""
         return replace(self, handed_over={**self.handed_over, name: content})
 
     def without(self, name: str) -> Record:
-        """The record once a file is removed."""
+        """Return the record after a file is removed."""
         return replace(self, written={other: known for other, known in self.written.items() if other != name})
 
 
 def content_of(path: Path) -> Content | None:
-    """What is in a file; None where there is none, or something that is no file, or that may not be read.
+    """Return the content of a file; None if there is none, or it is not a file, or it may not be read.
 
     Raises:
         OSError: If reading fails.
@@ -104,9 +104,9 @@ def content_of(path: Path) -> Content | None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes and threads out of the record and the tables of a folder; may be nested.
+    """Lock the record and the tables of a folder against other processes and threads; may be nested.
 
-    The lock is the operating system's, which frees it when its owner dies.
+    The operating system releases the lock when its owner dies.
 
     Raises:
         OSError: If the folder cannot be written, or another process holds the lock for minutes.
@@ -122,10 +122,10 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def owned(folder: Path) -> Iterator[bool]:
-    """Make a folder this process's alone, for hours if need be; the operating system frees it when its owner dies.
+    """Reserve a folder for this process, for hours if needed; the operating system releases it when its owner dies.
 
     Yields:
-        Whether it is: not while another process or thread has it.
+        Whether it is reserved: not while another process or thread has it.
 
     Raises:
         OSError: If the folder cannot be written.
@@ -145,7 +145,7 @@ def owned(folder: Path) -> Iterator[bool]:
 
 
 def read_record(folder: Path) -> Record:
-    """The record of a folder; of one that version 0.1.0 wrote, what it must have been.
+    """Read the record of a folder; for one that version 0.1.0 wrote, reconstruct it.
 
     Raises:
         OutputError: If it is damaged.
@@ -162,12 +162,12 @@ def read_record(folder: Path) -> Record:
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise OutputError(
             f"{path} is damaged: {error}",
-            hint="choose another --output, or delete it: what is in the folder then counts as yours",
+            hint="choose another --output, or delete it: then everything in the folder counts as yours",
         ) from error
 
 
 def written_names(folder: Path) -> dict[str, frozenset[int]]:
-    """Name -> sizes of the results that volseg wrote into a folder; nothing where its record cannot be read."""
+    """Return name -> sizes of the results that volseg wrote into a folder; empty if its record cannot be read."""
     try:
         record = read_record(folder)
     except (OSError, OutputError):
@@ -182,7 +182,7 @@ def written_names(folder: Path) -> dict[str, frozenset[int]]:
 
 
 def as_text(record: Record) -> str:
-    """A record as JSON; without indentation, which takes ten times as long."""
+    """Format a record as JSON, without indentation, which takes ten times as long."""
     written = {
         name: [[content.sha256, content.size] for content in contents]
         for name, contents in sorted(record.written.items())

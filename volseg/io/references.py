@@ -1,4 +1,4 @@
-"""From the structures that a file marks to a mask: which segment is which label, and where it lies."""
+"""Read marked structures as a mask: match segments with labels, and combine them."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ _log = logging.getLogger("volseg")
 def read_segments(source: SegmentsSource, labels: Sequence[Label] = (), on: Geometry | None = None) -> Mask:
     """Read a Segmentation, a Structure Set, a segmentation of 3D Slicer or outlines in a picture as a mask.
 
-    A segment belongs to the label of its name, of one of the label's aliases, or of the structure its code says it is.
-    Only those that are a label are looked at. Where they overlap, the label with the larger value is painted over the
-    other, and a warning says how much.
+    A segment belongs to the label with its name, an alias of its name, or the structure of its code. Only segments that
+    match a label are read. Where they overlap, the label with the larger value is painted over the other, with a
+    warning that says how much.
 
     Args:
-        source: What to read.
-        labels: What the values mean; a segment that is none of them stays background, and a warning names it. Without
+        source: The source to read.
+        labels: The desired labels; a segment that matches none of them stays background, with a warning. Without
             labels, values are the numbers of the segments.
-        on: The grid of the image; by default that of the series the object refers to. A segmentation of 3D Slicer has a
-            grid of its own.
+        on: The grid of the image; by default that of the series the object refers to. A segmentation of 3D Slicer has
+            its own grid.
 
     Returns:
-        The mask on that grid. A label of which nothing is drawn has no voxels.
+        The mask on that grid. A label without a drawing has no voxels.
 
     Raises:
-        DataError: If the object is damaged, none of its segments is a label, a segment that is one cannot be used, or
-            the series it lies on is not known.
-        GeometryError: If a segment that is a label does not lie on the grid.
+        DataError: If the object is damaged, none of its segments matches a label, one that does cannot be used, or the
+            series it lies on is unknown.
+        GeometryError: If a segment that matches a label does not lie on the grid.
     """
     if source.has_grid:
         return _from_layers(source, labels)
@@ -55,10 +55,10 @@ def read_segments(source: SegmentsSource, labels: Sequence[Label] = (), on: Geom
 
 
 def read_usable_segments(source: SegmentsSource, labels: Sequence[Label], on: Geometry) -> Mask:
-    """Read of a Segmentation or a Structure Set what can be used; a warning names the rest.
+    """Read the usable parts of a Segmentation or a Structure Set, with a warning that names the others.
 
     Args:
-        source: What to read.
+        source: The source to read.
         labels: As for `read_segments`.
         on: The grid of the image.
 
@@ -77,10 +77,10 @@ def read_usable_segments(source: SegmentsSource, labels: Sequence[Label], on: Ge
 
 
 def unusable_segments(source: SegmentsSource) -> list[str]:
-    """Why segments of an object cannot be used on the series it refers to, one sentence each.
+    """Describe why segments of an object cannot be used on the series it refers to, one sentence each.
 
     Raises:
-        DataError: If the object or the series is damaged, or the series is not known.
+        DataError: If the object or the series is damaged, or the series is unknown.
     """
     if source.is_of_a_picture:
         return []
@@ -96,7 +96,7 @@ def unusable_segments(source: SegmentsSource) -> list[str]:
 
 
 def _read(source: SegmentsSource, labels: Sequence[Label], on: Geometry | None) -> tuple[Mask, dict[int, DataError]]:
-    """The mask of the segments that can be used, and label value -> why one of its segments cannot be."""
+    """Return the mask of the usable segments, and label value -> why one of its segments cannot be used."""
     geometry = on or _grid_of(source)
     found: dict[int, NDArray[np.bool_]] = {}
     faults: dict[int, DataError] = {}
@@ -113,7 +113,7 @@ def _read(source: SegmentsSource, labels: Sequence[Label], on: Geometry | None) 
             faults.setdefault(value, error)
             continue
         if value in found:
-            _log.warning("%s has several segments that are %s: they are united", source.path.name, segment.name)
+            _log.warning("%s has several segments that are %s: they are merged", source.path.name, segment.name)
         found[value] = found[value] | where if value in found else where
     _report(source, strangers, anything=bool(found or faults))
     usable = {value: where for value, where in found.items() if value not in faults}
@@ -121,17 +121,15 @@ def _read(source: SegmentsSource, labels: Sequence[Label], on: Geometry | None) 
 
 
 def _refusal(faults: Sequence[DataError]) -> DataError:
-    """Says that structures that are wanted cannot be used: without them, background would be what is none."""
+    """Build the error for wanted structures that cannot be used, without which background would be wrong."""
     first = faults[0]
-    more = (
-        f"; {len(faults) - 1} more of the structures that are wanted cannot be used either" if len(faults) > 1 else ""
-    )
+    more = f"; {len(faults) - 1} more of the required structures cannot be used either" if len(faults) > 1 else ""
     hint = f"{first.hint}, or leave the structure out of the labels" if first.hint else "leave it out of the labels"
     return type(first)(f"{first}{more}", hint=hint)
 
 
 def _from_layers(source: SegmentsSource, labels: Sequence[Label]) -> Mask:
-    """A segmentation of 3D Slicer; layer by layer, since there may be many segments in each."""
+    """Read a segmentation of 3D Slicer layer by layer, since each may have many segments."""
     layers, geometry, segments = read_layers(source.path)
     values = {one: _value_of(one.segment, labels) for one in segments}
     strangers = [one.segment.name for one, value in values.items() if value is None]
@@ -153,7 +151,7 @@ def _from_layers(source: SegmentsSource, labels: Sequence[Label]) -> Mask:
 def _renumbered(
     stored: NDArray[np.unsignedinteger], own: Mapping[int, int], *, keep: bool
 ) -> tuple[NDArray[np.unsignedinteger], list[int]]:
-    """A layer with its segments' labels for values; what no segment names stays or becomes background, and is told."""
+    """Map a layer to label values; voxels without a segment stay, or become background, and their values returned."""
     import fastremap
 
     present = fastremap.unique(stored).tolist()
@@ -166,7 +164,7 @@ def _renumbered(
 
 
 def is_called(label: Label, segment: Segment) -> bool:
-    """Whether a segment is what a label means: by name or alias, or by the structure that its name or code says."""
+    """Return whether a segment matches a label: by name or alias, or by the structure of its name or code."""
     if label_called(segment.name, [label]):
         return True
     if segment.type and f"{segment.type.scheme}:{segment.type.value}" in label.aliases:
@@ -189,7 +187,7 @@ def _unknown_grid(source: SegmentsSource) -> DataError:
 
 
 def _slices_of(source: SegmentsSource, geometry: Geometry) -> dict[str, int]:
-    """SOPInstanceUID -> slice of the grid, of the single-frame images an object lies on, as far as they are known."""
+    """Return SOPInstanceUID -> slice of the grid, for the single-frame images an object lies on, as far as known."""
     if source.series is None:
         return {}
     images = read_instances(source.series)
@@ -210,14 +208,14 @@ def _marked(source: SegmentsSource, geometry: Geometry) -> Iterator[Marked]:
         case "geojson" | "coco":
             return read_outlines(source, geometry)
         case "nrrd":
-            raise ValueError(f"{source} has a grid of its own")
+            raise ValueError(f"{source} has its own grid")
 
 
 def _value_of(segment: Segment, labels: Sequence[Label]) -> int | None:
-    """The value of the label a segment is; a name says it before a code does."""
+    """Return the value of the label that a segment matches; its name takes precedence over its code."""
     if not labels:
         if not 1 <= segment.number <= LARGEST_LABEL:
-            raise DataError(f"segment {segment.number} cannot be a label value", hint="say with labels what is meant")
+            raise DataError(f"segment {segment.number} cannot be a label value", hint="state the labels")
         return segment.number
     by_name = label_called(segment.name, labels)
     return by_name.value if by_name else next((label.value for label in labels if is_called(label, segment)), None)
@@ -228,10 +226,10 @@ def _report(source: SegmentsSource, strangers: Sequence[str], *, anything: bool)
         return
     if not anything:
         raise DataError(
-            f"no segment of {source} is a label: it has {', '.join(strangers[:8])}",
-            hint="say in data.segments which segment is which label",
+            f"no segment of {source} matches a label: it has {', '.join(strangers[:8])}",
+            hint="state in data.segments which segment is which label",
         )
-    _log.warning("%s: %s is no label and stays background", source.path.name, ", ".join(strangers))
+    _log.warning("%s: %s is not a label and stays background", source.path.name, ", ".join(strangers))
 
 
 def _painted(
@@ -248,4 +246,4 @@ def _painted(
 
 def _report_overlap(source: SegmentsSource, twice: int) -> None:
     if twice:
-        _log.warning("%s: %d voxels are of several labels; the one with the larger value is taken", source, twice)
+        _log.warning("%s: %d voxels have several labels; the one with the larger value is used", source, twice)

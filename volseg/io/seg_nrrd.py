@@ -36,12 +36,12 @@ _AGAIN = "save it again in 3D Slicer"
 
 @dataclass(frozen=True)
 class LayeredSegment:
-    """A segment and where its voxels are.
+    """A segment and the position of its voxels.
 
     Attributes:
-        segment: Its name, colour and codes; its number is its value, or its place in the file where values repeat.
-        structure: What it marks, as far as the file says so in codes.
-        layer: Which layer, from 0.
+        segment: Its name, colour and codes; its number is its value, or its position in the file if values repeat.
+        structure: Its meaning, if the file states it in codes.
+        layer: Its layer, from 0.
         value: Of its voxels in that layer.
     """
 
@@ -59,7 +59,7 @@ class LayeredSegment:
 
 
 def segments_in(path: Path) -> SegmentsSource | None:
-    """What the header of a NRRD file marks; None where it names no segment, or cannot be read.
+    """Return the structures that the header of a NRRD file marks; None if it names no segment, or cannot be read.
 
     Raises:
         DataError: If it contradicts itself.
@@ -81,7 +81,7 @@ def read_layers(path: Path) -> tuple[NDArray[np.generic], Geometry, tuple[Layere
 
     Raises:
         DataError: If the file is damaged or contradicts itself.
-        GeometryError: If it does not say where its voxels lie.
+        GeometryError: If it does not state where its voxels lie.
     """
     array, geometry = read_array(path)
     segments = _segments(path)
@@ -102,7 +102,7 @@ def _segments(path: Path) -> tuple[LayeredSegment, ...]:
     named = [fields[number] for number in sorted(fields) if fields[number].keys() & {"Name", "ID", "LabelValue"}]
     placed = [_place(one, number, len(named), path) for number, one in enumerate(named)]
     if len(set(placed)) < len(placed):
-        raise DataError(f"{path} gives two of its segments one value in one layer", hint=_AGAIN)
+        raise DataError(f"{path} gives two of its segments the same value in one layer", hint=_AGAIN)
     distinct = len({value for _, value in placed}) == len(placed)
     return tuple(
         _segment(one, value if distinct else number, layer, value)
@@ -111,7 +111,7 @@ def _segments(path: Path) -> tuple[LayeredSegment, ...]:
 
 
 def _header_lines(path: Path) -> list[str]:
-    """The lines before the voxels; none where the file is no NRRD."""
+    """Read the lines before the voxels; empty if the file is not NRRD."""
     lines: list[str] = []
     read = 0
     try:
@@ -131,7 +131,7 @@ def _unescaped(found: re.Match[str]) -> str:
 
 
 def _decoded(raw: bytes) -> str:
-    """3D Slicer writes UTF-8; whatever is none is read byte by byte, so that no name is lost."""
+    """Decode 3D Slicer's UTF-8; anything else is decoded byte by byte, so that no name is lost."""
     try:
         return raw.decode().rstrip("\r\n")
     except UnicodeDecodeError:
@@ -139,14 +139,14 @@ def _decoded(raw: bytes) -> str:
 
 
 def _place(fields: Mapping[str, str], number: int, count: int, path: Path) -> tuple[int, int]:
-    """Layer and value of a segment; where neither is stated, each segment has a layer of its own."""
+    """Return layer and value of a segment; if neither is stated, each segment has its own layer."""
     name = _name(fields, number + 1)
     if "LabelValue" not in fields and "Layer" not in fields:
         return (number if count > 1 else 0), 1
     try:
         layer, value = int(fields.get("Layer", "0")), int(fields.get("LabelValue", "1"))
     except ValueError as error:
-        raise DataError(f"{path}: layer or value of segment {name!r} is no whole number", hint=_AGAIN) from error
+        raise DataError(f"{path}: layer or value of segment {name!r} is not a whole number", hint=_AGAIN) from error
     if layer < 0 or not 1 <= value <= LARGEST_LABEL:
         raise DataError(
             f"{path}: segment {name!r} has value {value} in layer {layer}; values go from 1 to {LARGEST_LABEL}",
@@ -167,7 +167,7 @@ def _name(fields: Mapping[str, str], number: int) -> str:
 
 
 def _color(text: str) -> tuple[int, int, int] | None:
-    """A colour is only for display: one that cannot be understood is none."""
+    """Read a colour; an invalid one is ignored, since it is only for display."""
     try:
         red, green, blue = (round(255 * float(part)) for part in text.split())
     except (ValueError, OverflowError):
@@ -176,7 +176,7 @@ def _color(text: str) -> tuple[int, int, int] | None:
 
 
 def _structure(tags: str) -> Structure | None:
-    """What the tag TerminologyEntry says: list, category, type, modifier, list, region, its modifier."""
+    """Parse the tag TerminologyEntry: list, category, type, modifier, list, region, its modifier."""
     entry = next((tag.removeprefix(_TERMS) for tag in tags.split("|") if tag.startswith(_TERMS)), "")
     parts = [*(_code(part) for part in entry.split("~")), *[None] * 7]
     category, kind, modifier, region, region_modifier = (parts[n] for n in (1, 2, 3, 5, 6))
@@ -186,7 +186,7 @@ def _structure(tags: str) -> Structure | None:
 
 
 def _code(text: str) -> Code | None:
-    """A code as far as it is one: values of other forms (URN, long) are not kept."""
+    """Parse a code if it is valid; values of other forms (URN, long) are dropped."""
     scheme, _, rest = text.partition("^")
     value, _, meaning = rest.partition("^")
     try:

@@ -1,4 +1,4 @@
-"""One structure of a Segmentation, an RT Structure Set or a segmentation of 3D Slicer, whatever the object."""
+"""One structure of a Segmentation, an RT Structure Set or a segmentation of 3D Slicer, in a common form."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from volseg.image.terminology import Code
 
 @dataclass(frozen=True)
 class Segment:
-    """What a segment or region of interest says of itself.
+    """The description of a segment or region of interest in its file.
 
     Attributes:
         number: SegmentNumber or ROINumber; in a segmentation of 3D Slicer the value of its voxels.
-        name: SegmentLabel, ROIName or Name, as it is stated.
-        type: Code of the segmented property type, None when it is not stated.
-        modifier: Code of its modifier (laterality), None when it is not stated.
-        color: Display colour, (red, green, blue) of 0 to 255, None when it is not stated.
+        name: SegmentLabel, ROIName or Name, as stated.
+        type: Code of the segmented property type, None if not stated.
+        modifier: Code of its modifier (laterality), None if not stated.
+        color: Display colour, (red, green, blue) of 0 to 255, None if not stated.
     """
 
     number: int
@@ -32,11 +32,12 @@ class Segment:
 
 @dataclass(frozen=True, eq=False)
 class Marked:
-    """A structure and what it marks, which is looked at only when it is asked for: no structure costs another one.
+    """A structure and its voxels, which are computed on request, so that an error in one does not affect the others.
 
     Attributes:
-        segment: What it says of itself.
-        voxels: Gives the (I, J, K) voxels on the grid; raises DataError, GeometryError if the structure is unusable.
+        segment: Its description.
+        voxels: Returns the (I, J, K) voxels on the grid; raises DataError or GeometryError if the structure is
+            unusable.
     """
 
     segment: Segment

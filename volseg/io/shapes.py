@@ -1,4 +1,4 @@
-"""What is drawn in a picture: shapes that mark pixels of a grid of columns and rows."""
+"""Shapes drawn in a picture, rasterised on a grid of columns and rows."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _FARTHEST = 1e9
 
 
 def polygon(rings: Any) -> Shape:
-    """An area by its outline and its holes.
+    """Make a shape from an outline and its holes.
 
     Args:
         rings: Lists of x and y.
 
     Raises:
-        ValueError: If one is no such list.
+        ValueError: If one is not such a list.
     """
     return partial(_filled, [_corners(ring) for ring in rings])
 
@@ -34,7 +34,7 @@ def polygon(rings: Any) -> Shape:
 def _corners(ring: Any) -> NDArray[np.float64]:
     corners = np.asarray(ring, np.float64)
     if corners.ndim != 2 or corners.shape[1] < 2 or not (np.abs(corners) < _FARTHEST).all():
-        raise ValueError("a polygon is no list of x and y")
+        raise ValueError("a polygon is not a list of x and y")
     if len(corners) < _FEWEST_CORNERS:
         raise ValueError(f"a polygon has {len(corners)} corners")
     return corners[:, :2]
@@ -45,7 +45,7 @@ def _filled(rings: list[NDArray[np.float64]], size: tuple[int, int]) -> NDArray[
 
 
 def run_lengths(counts: str | list[int], drawn_in: tuple[int, int]) -> Shape:
-    """Pixels as runs, column by column, of those that are not marked and those that are, in turns, as COCO has them.
+    """Make a shape from run lengths in COCO's format: column by column, unmarked and marked pixels in turn.
 
     Args:
         counts: The lengths, or COCO's text of them.
@@ -55,7 +55,7 @@ def run_lengths(counts: str | list[int], drawn_in: tuple[int, int]) -> Shape:
         ValueError: If they are neither.
     """
     if not isinstance(counts, str) and not all(isinstance(count, int) for count in counts):
-        raise ValueError("its runs are no whole numbers")
+        raise ValueError("its runs are not whole numbers")
     return partial(_marked, counts, drawn_in)
 
 
@@ -64,13 +64,13 @@ def _marked(counts: str | list[int], drawn_in: tuple[int, int], size: tuple[int,
         raise ValueError(f"it was drawn in {drawn_in[0]}x{drawn_in[1]} pixels, the picture has {size[0]}x{size[1]}")
     runs = _unpacked(counts) if isinstance(counts, str) else list(counts)
     if sum(runs) != size[0] * size[1] or min(runs, default=0) < 0:
-        raise ValueError("its runs are not as long as the picture")
+        raise ValueError("its runs do not add up to the picture")
     marked = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     return marked.reshape(size)
 
 
 def _unpacked(text: str) -> list[int]:
-    """Run lengths of COCO's text: five bits a character, the lowest first, each the difference to the last but one.
+    """Decode run lengths from COCO's text: five bits a character, the lowest first, each relative to the last but one.
 
     The format is that of `rleToString` in the API of COCO (maskApi.c).
     """

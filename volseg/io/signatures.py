@@ -1,4 +1,4 @@
-"""What the head of a file tells: whether it is DICOM, or was. pydicom is not needed to see that most files are not."""
+"""File signatures: detect DICOM by the head of a file, without pydicom, since most files are not DICOM."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _GROUPS_OF_A_SECOND_ELEMENT = (0x0002, 0x0008, 0x0010, 0x0018, 0x0020)
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM, by its content; packed by gzip or in a .zip, too.
+    """Return whether a file is DICOM, by its content; also if gzipped or in a .zip.
 
     Returns:
         True also for a file that may not be opened: `scan_dicom` sets it aside with the reason, so it does not vanish.
@@ -34,40 +34,40 @@ def is_dicom(path: Path) -> bool:
 
 
 def looks_like_dicom(head: bytes) -> bool:
-    """Whether a file with these first bytes is DICOM.
+    """Return whether a file with these first bytes is DICOM.
 
-    That is the prefix "DICM" after 128 bytes (PS3.10 section 7.1), or, for files that were stored without preamble and
-    file meta information, a plausible start of a little-endian data set.
+    That is the prefix "DICM" after 128 bytes (PS3.10 section 7.1), or, for files stored without preamble and file meta
+    information, a plausible start of a little-endian data set.
     """
     return head[128:132] == b"DICM" or _starts_a_dataset(head)
 
 
 def was_dicom(path: Path, head: bytes) -> bool:
-    """Whether a file that does not look like DICOM is called so, or begins with the zeros of a preamble."""
+    """Return whether a file that does not look like DICOM has a DICOM name, or begins with the zeros of a preamble."""
     return path.suffix.lower() in _SUFFIXES or (bool(head) and not head.strip(b"\0"))
 
 
 def stands_in_for(path: Path) -> DataError | None:
-    """What lies in the place of an image that was never fetched or stored: nothing, a pointer, a web page.
+    """Detect placeholders of images that were never fetched or stored: an empty file, a pointer, a web page.
 
     Returns:
-        What to tell the user; None when the file is none of these.
+        An error for the user; None if the file is none of these.
     """
     try:
         head = read_head(path, _BYTES_OF_TWO_ELEMENTS)
     except (OSError, DataError):
         return None
     if not head:
-        return DataError(f"{path} is empty", hint="copy it again; was it fetched to its end?")
+        return DataError(f"{path} is empty", hint="copy it again; was the download complete?")
     if head.startswith(b"version https://git-lfs"):
-        return DataError(f"{path} is a pointer of Git LFS, not the image", hint="`git lfs pull` fetches the image")
+        return DataError(f"{path} is a Git LFS pointer, not the image", hint="`git lfs pull` fetches the image")
     if head.lstrip().lower().startswith((b"<!doctype html", b"<html")):
         return DataError(f"{path} is a web page, not the image", hint="download it again, perhaps after logging in")
     return None
 
 
 def concerns_dicom(path: Path) -> bool:
-    """Whether `scan_dicom` has anything to say of a file but that it is none of its own."""
+    """Return whether `scan_dicom` reports anything about a file besides that it is not DICOM."""
     try:
         head = read_head(path, HEAD_BYTES)
     except (OSError, DataError):
@@ -76,7 +76,7 @@ def concerns_dicom(path: Path) -> bool:
 
 
 def _starts_a_dataset(head: bytes) -> bool:
-    """Whether two elements follow each other as in a data set that starts without file meta information."""
+    """Return whether two elements follow each other as in a data set that starts without file meta information."""
     if len(head) < 16:
         return False
     group, element, length = struct.unpack_from("<HHL", head)

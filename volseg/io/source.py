@@ -1,4 +1,4 @@
-"""What a case is read from: a file, a DICOM series, a file that marks named structures, or a mask per structure."""
+"""Sources of a case: a file, a DICOM series, a file that marks named structures, or a mask per structure."""
 
 from __future__ import annotations
 
@@ -23,12 +23,11 @@ class FileSource:
 
     Attributes:
         path: The file.
-        frame: Which 3D volume of a 4D file is meant, or which channel of a picture, from 0; None for a file that must
-            hold exactly one.
-        labels: What the values of a label map mean, where something beside it says so; which file is meant does not
-            depend on it.
-        rules: How it is read where it leaves a choice.
-        modality: What kind of image it is, in DICOM's word, where what lists it says so; empty where nothing does.
+        frame: Which 3D volume of a 4D file, or which channel of a picture, from 0; None for a file that must hold
+            exactly one.
+        labels: Labels of a label map, if stated beside it; not part of the source's identity.
+        rules: Reading options.
+        modality: Modality in DICOM's terms, if stated where the file is listed; else empty.
     """
 
     path: Path
@@ -39,12 +38,12 @@ class FileSource:
 
     @property
     def place(self) -> Path:
-        """Where it lies: the file."""
+        """Its location: the file."""
         return self.path
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The file, and the files of its voxels where they are kept apart."""
+        """The file, and its separate voxel files, if any."""
         voxels = companion(self.path, ".img") if self.path.suffix.lower() == ".hdr" else None
         apart = (voxels,) if voxels and voxels.is_file() else files_beside(self.path)
         return tuple(dict.fromkeys((self.path, *apart)))
@@ -55,16 +54,16 @@ class FileSource:
 
 @dataclass(frozen=True)
 class SeriesTraits:
-    """What the headers of a series say, by which people and rules choose among the series of a study.
+    """Properties in the headers of a series, by which users and rules choose among the series of a study.
 
     Attributes:
-        modality: DICOM Modality ("CT", "MR"), empty when it is not stated; so are the other texts.
-        number: SeriesNumber, None when it is not stated.
+        modality: DICOM Modality ("CT", "MR"), empty if not stated; so are the other texts.
+        number: SeriesNumber, None if not stated.
         description: SeriesDescription.
         image_type: The values of ImageType.
         orientation: "axial", "coronal" or "sagittal", whichever the slices are closest to.
-        slices: How many positions there are.
-        spacing_mm: Distance of pixels along a row and along a column, and of slices; None where it is not known.
+        slices: Number of positions.
+        spacing_mm: Spacing of pixels along a row and along a column, and of slices; None if unknown.
         study_uid: StudyInstanceUID.
         frame_of_reference_uid: FrameOfReferenceUID: positions of series that share it can be compared.
     """
@@ -88,11 +87,11 @@ class SeriesSource:
         folder: The folder that holds the files (their common parent).
         files: The files in the order of their position along the slice normal, or multi-frame files.
         series_uid: SeriesInstanceUID.
-        frames: For each file, which of its frames belong to the volume, from 0; empty when all of all files do.
-        volume: Which of several volumes of a series it is, as in "echo2" or "b1000"; empty when it is the only one.
-        traits: What the headers say.
-        doubt: Why the images cannot be trusted to be a whole volume; empty when nothing speaks against it.
-        fill_gaps: Whether missing or unevenly spaced slices are bridged rather than refused.
+        frames: For each file, which of its frames belong to the volume, from 0; empty if all of all files do.
+        volume: Which of several volumes of a series, such as "echo2" or "b1000"; empty if it is the only one.
+        traits: Properties from the headers.
+        doubt: Why the volume may be incomplete; empty if nothing suggests that.
+        fill_gaps: Whether missing or unevenly spaced slices are filled rather than refused.
     """
 
     folder: Path
@@ -106,12 +105,12 @@ class SeriesSource:
 
     @property
     def place(self) -> Path:
-        """Where it lies: the folder, or the file where a file is a volume by itself."""
+        """Its location: the folder, or the file if a file is a volume by itself."""
         return self.files[0] if self.frames else self.folder
 
     @property
     def wanted_frames(self) -> Iterator[tuple[Path, tuple[int, ...] | None]]:
-        """Each file with the frames that are meant, None for all."""
+        """Yield each file with its frames that belong to the volume, None for all."""
         return zip(self.files, self.frames or [None] * len(self.files), strict=True)
 
     def __str__(self) -> str:
@@ -127,13 +126,13 @@ class SegmentsSource:
 
     Attributes:
         path: The file.
-        kind: Which of them; only a segmentation of 3D Slicer ("nrrd") has a grid of its own.
+        kind: Which of them; only a segmentation of 3D Slicer ("nrrd") has its own grid.
         series_uids: SeriesInstanceUIDs of the images it refers to.
-        spaces: FrameOfReferenceUIDs of the spaces its positions are in: one, but for structures of several series.
-        names: What its segments are called, in the order of their numbers.
-        values: The values of their voxels, where no two segments have one; empty where names alone tell them apart.
-        series: The images it lies on, where they are known.
-        picture: Which of several pictures that the file annotates; empty where it is of one.
+        spaces: FrameOfReferenceUIDs of its positions: one, except for structures of several series.
+        names: Names of its segments, in the order of their numbers.
+        values: The values of their voxels, if no two segments share one; empty if only names distinguish them.
+        series: The images it lies on, if known.
+        picture: Which of several pictures that the file annotates; empty if there is only one.
     """
 
     path: Path
@@ -147,7 +146,7 @@ class SegmentsSource:
 
     @property
     def place(self) -> Path:
-        """Where it lies: the file."""
+        """Its location: the file."""
         return self.path
 
     @property
@@ -157,12 +156,12 @@ class SegmentsSource:
 
     @property
     def has_grid(self) -> bool:
-        """Whether it says itself which voxels there are."""
+        """True if it states its own voxel grid."""
         return self.kind == "nrrd"
 
     @property
     def is_of_a_picture(self) -> bool:
-        """Whether it is drawn in a picture."""
+        """True if it is drawn in a picture."""
         return self.kind in {"geojson", "coco"}
 
     def __str__(self) -> str:
@@ -171,12 +170,12 @@ class SegmentsSource:
 
 @dataclass(frozen=True)
 class MasksSource:
-    """Binary masks of one image, one per structure, each in a file that is called by it.
+    """Binary masks of one image, one per structure, each in a file named after it.
 
     Attributes:
-        folder: Where they lie.
-        masks: What is marked, and the file that marks it, in the order of the names.
-        rules: How each is read where it leaves a choice.
+        folder: Their folder.
+        masks: The name of each structure, and its file, in the order of the names.
+        rules: Reading options of each.
     """
 
     folder: Path
@@ -185,7 +184,7 @@ class MasksSource:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What is marked."""
+        """Names of the structures."""
         return tuple(name for name, _ in self.masks)
 
     @property
@@ -195,12 +194,12 @@ class MasksSource:
 
     @property
     def place(self) -> Path:
-        """Where it lies: the folder."""
+        """Its location: the folder."""
         return self.folder
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All files, and those of their voxels where they are kept apart."""
+        """All files, including separate voxel files."""
         return tuple(part for _, path in self.masks for part in FileSource(path).files)
 
     def __str__(self) -> str:
@@ -209,12 +208,12 @@ class MasksSource:
 
 @dataclass(frozen=True)
 class ObjectsSource:
-    """Binary masks of one image, one per object, all of them of one label: a cell in each file.
+    """Binary masks of one image, one per object, all with the same label: a cell in each file.
 
     Attributes:
-        folder: Where they lie.
+        folder: Their folder.
         paths: The files, in the order of their names.
-        rules: How each is read where it leaves a choice.
+        rules: Reading options of each.
     """
 
     folder: Path
@@ -228,12 +227,12 @@ class ObjectsSource:
 
     @property
     def place(self) -> Path:
-        """Where it lies: the folder."""
+        """Its location: the folder."""
         return self.folder
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All files, and those of their voxels where they are kept apart."""
+        """All files, including separate voxel files."""
         return tuple(part for source in self.each for part in source.files)
 
     def __str__(self) -> str:
@@ -244,7 +243,7 @@ Source = FileSource | SeriesSource | SegmentsSource | MasksSource | ObjectsSourc
 
 
 def stated_modality(source: Source) -> str:
-    """What a source says the image is, in DICOM's word ("CT", "MR"); empty if it does not say."""
+    """Return the modality that a source states, in DICOM's terms ("CT", "MR"); empty if it does not."""
     match source:
         case SeriesSource(traits=traits):
             return known_modality(traits.modality)
@@ -255,7 +254,7 @@ def stated_modality(source: Source) -> str:
 
 
 def digest(sources: Iterable[Source], settings: str) -> str:
-    """A short hash of the bytes of all files of some sources, and of the settings they are used with.
+    """Hash the bytes of all files of some sources, and the settings they are used with.
 
     Raises:
         DataError: If a file cannot be read.
@@ -273,7 +272,7 @@ def digest(sources: Iterable[Source], settings: str) -> str:
 
 
 def _part(source: Source) -> str:
-    """What of the files is meant."""
+    """Identify the selected part of the files."""
     match source:
         case FileSource(frame=frame, labels=labels, rules=rules):
             stated = (f"{label.value}={label.name}" for label in labels)
@@ -289,20 +288,20 @@ def _part(source: Source) -> str:
 
 
 def _chosen(rules: FileRules) -> list[str]:
-    """What is not left to the file."""
+    """List the reading options that are not left to the file."""
     return [str(choice) for choice in rules.model_dump(exclude_defaults=True).values()]
 
 
 @dataclass(frozen=True)
 class SetAside:
-    """Something that was found and is not used, with the reason; nothing disappears without one.
+    """Something that was found and is not used, with the reason; nothing is dropped without one.
 
     Attributes:
         path: The file, or the folder of the series.
         reason: Why, in words a user understands.
-        series_uid: SeriesInstanceUID, of what is a series.
-        is_fault: Whether somebody should look at it, since it may be an image: it cannot be read, is not whole, or
-            cannot be told from another. What is something else of itself, or not asked for, is none.
+        series_uid: SeriesInstanceUID, for a series.
+        is_fault: Whether it needs attention, since it may be an image: it cannot be read, is incomplete, or cannot be
+            distinguished from another. Anything that states it is something else, or was not requested, is not a fault.
     """
 
     path: Path
@@ -313,14 +312,14 @@ class SetAside:
 
 @dataclass(frozen=True)
 class Discovery:
-    """All that a folder tree holds.
+    """The content of a folder tree.
 
     Attributes:
-        sources: What can be tried to be read as a volume, in path order.
+        sources: Possible volumes, in path order.
         segments: Files that mark named structures, in path order.
-        set_aside: Image-like or DICOM things that are no volume (a localizer, a report), in path order.
-        ignored: How many other files lie in between.
-        results: What volseg wrote and is left out for that, where that was asked for.
+        set_aside: Image-like or DICOM items that are not a volume (a localizer, a report), in path order.
+        ignored: Number of other files.
+        results: volseg's own results that were left out, if requested.
     """
 
     sources: tuple[Source, ...]

@@ -1,4 +1,4 @@
-"""The CSV tables that volseg writes, and reads again."""
+"""CSV tables: writing and reading."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def write_table(
     *,
     float_format: str = "%.6g",
 ) -> None:
-    """Write a CSV, whole or not at all; what does not exist is an empty cell.
+    """Write a CSV, whole or not at all; missing values are empty cells.
 
     Args:
         rows: A table, or a mapping or dataclass per row.
         path: The file.
-        columns: Which, in their order; by default all that the rows have. Without rows, only they make a header.
-        float_format: Of numbers that are not whole.
+        columns: The columns, in order; by default all that the rows have. Required for a header if there are no rows.
+        float_format: Of numbers that are not integers.
 
     Raises:
         OutputError: If it cannot be written.
@@ -51,36 +51,36 @@ def write_table(
 
 
 def as_csv(rows: Iterable[Sequence[str]], columns: Sequence[str]) -> str:
-    """Rows of words as the text of a CSV."""
+    """Format rows of strings as the text of a CSV."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([columns, *rows])
     return text.getvalue()
 
 
 def read_table(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
-    """Read a CSV that volseg wrote; an empty cell is NaN, whatever else is called NA is a name.
+    """Read a CSV that volseg wrote; only empty cells are NaN, "NA" and the like are names.
 
     Args:
         path: The file.
-        columns: What it must have.
+        columns: Required columns.
 
     Raises:
-        DataError: If it is no such table.
+        DataError: If it is not such a table.
     """
     import pandas as pd
 
     try:
         table = pd.read_csv(path, dtype=_TEXTS, keep_default_na=False, na_values=[""])
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} is no table of results: {error}", hint=_HINT) from error
+        raise DataError(f"{path} is not a table of results: {error}", hint=_HINT) from error
     missing = [name for name in columns if name not in table.columns]
     if missing:
-        raise DataError(f"{path} is no table of results: it has no column {missing[0]}", hint=_HINT)
+        raise DataError(f"{path} is not a table of results: it has no column {missing[0]}", hint=_HINT)
     return table
 
 
 def read_cells(path: Path) -> list[dict[str, str]]:
-    """Read a CSV as it stands: a row each, every cell as text.
+    """Read a CSV as text: a mapping per row, every cell unparsed.
 
     Raises:
         DataError: If it cannot be read.
@@ -89,4 +89,4 @@ def read_cells(path: Path) -> list[dict[str, str]]:
         with path.open(encoding="utf-8", newline="") as file:
             return [{name: cell or "" for name, cell in row.items() if name} for row in csv.DictReader(file)]
     except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"{path} is no table of results: {error}", hint=_HINT) from error
+        raise DataError(f"{path} is not a table of results: {error}", hint=_HINT) from error

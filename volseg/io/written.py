@@ -1,8 +1,8 @@
-"""What volseg may replace and remove: what it wrote itself, and nothing else.
+"""The only place that replaces and removes files: those that volseg wrote itself, and nothing else.
 
-Every replacement and every removal in volseg is done here. A file may be replaced if the record of its folder says that
-volseg wrote it and it is still what volseg wrote, byte for byte; a mask that was corrected by hand is the user's. What
-begins with `.volseg-` is volseg's own: the records, their locks, files that are being written.
+A file may be replaced if the record of its folder lists it and it is still what volseg wrote, byte for byte; a manually
+corrected mask is the user's. Names that begin with `.volseg-` are volseg's own: the records, their locks, files that
+are being written.
 """
 
 from __future__ import annotations
@@ -47,23 +47,23 @@ _counter = itertools.count()
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """What a command reads, and therefore never replaces, whatever it is told.
+    """The inputs of a command, which it never replaces, whatever the options.
 
-    Files are compared by what they are, not by their names: through links and on disks that take A for a.
+    Files are compared by identity, not by name: through links and on case-insensitive disks.
 
     Attributes:
-        paths: Files, and folders with all that is below them; what volseg itself wrote there is no input.
+        paths: Files, and folders with everything below them; what volseg itself wrote there is not an input.
     """
 
     paths: tuple[Path, ...] = ()
 
     @classmethod
     def of(cls, *given: object) -> Inputs:
-        """From what a call was given, as far as that is paths."""
+        """Collect the paths among the arguments of a call."""
         return cls(tuple(Path(path) for path in given if isinstance(path, str | os.PathLike)))
 
     def hold(self, path: Path) -> bool:
-        """Whether a file is one of them."""
+        """Return whether a file is one of them."""
         number = _number(path)
         if number is not None and number in self._files:
             return True
@@ -82,7 +82,7 @@ class Inputs:
 
     @cached_property
     def _below(self) -> frozenset[tuple[int, int]]:
-        """The files in the folders, wherever links to them lead."""
+        """The files in the folders, following links."""
         return frozenset(filter(None, (_number(path) for folder in self._folders for path in _files_below(folder))))
 
 
@@ -90,15 +90,15 @@ NO_INPUTS = Inputs()
 
 
 def claim(paths: Iterable[Path], inputs: Inputs = NO_INPUTS, *, overwrite: bool = False) -> None:
-    """Make sure that outputs can be written, before work is put into them: none may replace a file of the user's.
+    """Check, before the work, that outputs can be written and replace no file of the user's.
 
     Args:
         paths: The files that will be written.
         inputs: What the command reads.
-        overwrite: Whether the user gave up what is there. Inputs are never given up.
+        overwrite: Whether the user allows replacing what is there. Inputs are never replaced.
 
     Raises:
-        OutputExistsError: If there is a file that volseg did not write or that was changed since, or an input.
+        OutputExistsError: If a file is in the way that volseg did not write or that was changed since, or an input.
         OutputError: If a folder cannot be read or written.
     """
     for path in paths:
@@ -117,7 +117,7 @@ def _claim(path: Path, inputs: Inputs, *, overwrite: bool) -> None:
         )
     record, content = read_record(path.parent), content_of(path)
     if content is None:
-        raise OutputExistsError(f"{path} is in the way, and no file that could be replaced", hint=_HINT)
+        raise OutputExistsError(f"{path} is in the way, and is not a file that could be replaced", hint=_HINT)
     if record.may_replace(path.name, content):
         return
     if not overwrite:
@@ -127,23 +127,23 @@ def _claim(path: Path, inputs: Inputs, *, overwrite: bool) -> None:
 
 
 def claim_folder(folder: Path) -> None:
-    """Make sure that a folder is not one of the user's, which only happens to be called like one of volseg's.
+    """Check that a folder is not the user's own under the name of one of volseg's.
 
     Raises:
         OutputExistsError: If it holds something, and volseg never wrote anything into it.
     """
     if folder.is_dir() and any(folder.iterdir()) and not read_record(folder).written:
         raise OutputExistsError(
-            f"{folder} is a folder that volseg did not make",
-            hint="choose another --output, or write among what is there with --overwrite",
+            f"{folder} is a folder that volseg did not create",
+            hint="choose another --output, or write into it anyway with --overwrite",
         )
 
 
 def put_in_place(temporary: Path, path: Path, role: Role) -> None:
-    """Move a finished file to where it belongs, and record that volseg wrote it.
+    """Move a finished file to its place, and record that volseg wrote it.
 
     Raises:
-        OutputExistsError: If there is a file that volseg did not write, or that was changed since.
+        OutputExistsError: If a file is in the way that volseg did not write, or that was changed since.
         OSError: If it cannot be moved.
     """
     content = content_of(temporary)
@@ -155,7 +155,7 @@ def put_in_place(temporary: Path, path: Path, role: Role) -> None:
         if os.path.lexists(path):
             found = content_of(path)
             if found is None:
-                raise OutputExistsError(f"cannot write {path}: it is in the way, and no file", hint=_HINT)
+                raise OutputExistsError(f"cannot write {path}: it is in the way, and is not a file", hint=_HINT)
             if not record.may_replace(path.name, found):
                 raise _not_ours(path, record)
             there = (found,)
@@ -165,19 +165,19 @@ def put_in_place(temporary: Path, path: Path, role: Role) -> None:
 
 
 def put_where_nothing_is(temporary: Path, path: Path) -> None:
-    """Move a finished file to where it belongs, if there is nothing.
+    """Move a finished file to its place, if that is free.
 
     Raises:
         OutputExistsError: If there is something.
         OSError: If it cannot be moved.
     """
     if os.path.lexists(path):
-        raise OutputExistsError(f"{path} is there already", hint="choose another --output, or move it away")
+        raise OutputExistsError(f"{path} already exists", hint="choose another --output, or move it away")
     temporary.replace(path)
 
 
 def remove_written(path: Path, inputs: Inputs = NO_INPUTS) -> None:
-    """Remove a file if volseg wrote it and nobody changed it since; anything else stays, and so does any input.
+    """Remove a file if volseg wrote it and it was not changed since; anything else stays, and so does any input.
 
     Raises:
         OutputError: If it cannot be removed.
@@ -195,11 +195,11 @@ def remove_written(path: Path, inputs: Inputs = NO_INPUTS) -> None:
 
 
 def remove_written_in(folder: Path, pattern: str) -> None:
-    """Remove the files in a folder that volseg wrote and nobody changed, and the folder if nothing else is in it.
+    """Remove the unchanged files in a folder that volseg wrote, and the folder if nothing else is in it.
 
     Args:
-        folder: Where they lie.
-        pattern: Of their names, as in "*.stl".
+        folder: Their folder.
+        pattern: Of their names, such as "*.stl".
 
     Raises:
         OutputError: If one cannot be removed.
@@ -212,9 +212,9 @@ def remove_written_in(folder: Path, pattern: str) -> None:
 
 
 def remove_scratch(folder: Path) -> None:
-    """Remove the files that volseg prepared for itself, and their folder if nothing else is in it.
+    """Remove volseg's temporary data, and the folder if nothing else is in it.
 
-    They are large and no user edits them: the record's name and size tell them, they are not read again.
+    The files are large and no user edits them: they are identified by recorded name and size, without reading them.
 
     Raises:
         OutputError: If one cannot be removed.
@@ -230,7 +230,7 @@ def remove_scratch(folder: Path) -> None:
 
 
 def is_unchanged(path: Path) -> bool:
-    """Whether a file is as volseg wrote it."""
+    """Return whether a file is as volseg wrote it."""
     return read_record(path.parent).wrote(path.name, content_of(path))
 
 
@@ -240,36 +240,36 @@ def is_corrected(path: Path) -> bool:
 
 
 def is_result(path: Path) -> bool:
-    """Whether the record of its folder names a file as one that volseg made, changed since or not."""
+    """Return whether the record of its folder lists a file as a result of volseg's, changed since or not."""
     return path.name in written_names(path.parent)
 
 
 def unfinished(path: Path) -> Path:
-    """A name beside `path` that nobody else writes to; it keeps the suffix, by which libraries choose the format."""
+    """Return a unique temporary name beside `path`, with its suffix, by which libraries choose the format."""
     return path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}@{_machine()}-{next(_counter)}-{path.name[-_END_OF_NAME:]}")
 
 
 def own_path(folder: Path, name: str) -> Path:
-    """A file in a folder that volseg keeps for itself."""
+    """Return the path of an internal file of volseg's in a folder."""
     return folder / f"{OWN_PREFIX}{name}"
 
 
 def discard(path: Path) -> None:
-    """Remove a file that volseg keeps for itself, if it is there.
+    """Remove an internal file of volseg's, if it exists.
 
     Raises:
         OSError: If it cannot be removed.
     """
     if not path.name.startswith(OWN_PREFIX):
-        raise ValueError(f"{path} is no file that volseg keeps for itself")
+        raise ValueError(f"{path} is not an internal file of volseg")
     path.unlink(missing_ok=True)
 
 
 def remove_leftovers(folder: Path) -> int:
-    """Remove the half-written files of processes that were killed; those of living processes stay.
+    """Remove the half-written files of killed processes; those of running processes stay.
 
     Returns:
-        How many files of other machines are left, of whose processes nothing can be known.
+        Number of remaining files of other machines, whose processes are unknown.
 
     Raises:
         OutputError: If one cannot be removed.
@@ -290,7 +290,7 @@ def remove_leftovers(folder: Path) -> int:
 
 
 def move_folder(made: Path, target: Path) -> None:
-    """Move a folder to a place where there is nothing, or an empty folder.
+    """Move a folder to a place that is free or an empty folder.
 
     Raises:
         OSError: If there is something.
@@ -301,7 +301,7 @@ def move_folder(made: Path, target: Path) -> None:
 def _not_ours(path: Path, record: Record) -> OutputExistsError:
     what = "it was changed since volseg wrote it" if path.name in record.written else "volseg did not write it"
     return OutputExistsError(
-        f"{path} would be replaced, but {what}", hint="choose another --output, or give it up with --overwrite"
+        f"{path} would be replaced, but {what}", hint="choose another --output, or replace it with --overwrite"
     )
 
 
@@ -323,7 +323,7 @@ def _save(record: Record, folder: Path) -> None:
 
 
 def _remove_if_empty(folder: Path) -> None:
-    """Remove a folder that holds nothing but its record, which then tells of nothing."""
+    """Remove a folder that holds nothing but its record, which then lists nothing."""
     try:
         if not {entry.name for entry in folder.iterdir()} <= {RECORD_FILE, LOCK_FILE}:
             return
@@ -341,7 +341,7 @@ def _machine() -> str:
 
 
 def _number(path: Path) -> tuple[int, int] | None:
-    """Device and inode: what a file is, whatever it is called; None where there is none."""
+    """Return device and inode, which identify a file whatever its name; None if there is none."""
     try:
         status = path.stat()
     except OSError:
@@ -350,7 +350,7 @@ def _number(path: Path) -> tuple[int, int] | None:
 
 
 def _files_below(root: Path) -> Iterable[Path]:
-    """All files, through links to folders too, no folder twice."""
+    """Yield all files, following links to folders, no folder twice."""
     entered: set[str] = set()
     for folder, folders, files in os.walk(root, followlinks=True):
         place = os.path.realpath(folder)

@@ -1,9 +1,9 @@
-"""How well a prediction agrees with a reference, label by label.
+"""Agreement of a prediction with a reference, label by label.
 
 `crops` cuts each label out of two masks; `overlap` counts voxels, `surface` measures millimetres between surface voxels
-and `surfels` between pieces of surface, `lesions` matches separate parts, `centerline` follows tubes, `probability`
-judges probabilities; `score` puts all into one row per label and decides what a structure that is missing on one side
-is worth. `conventions` is what has to be chosen.
+and `surfels` between surface elements, `lesions` matches separate components, `centerline` follows tubes, `probability`
+scores probabilities; `score` combines all of them into one row per label and decides the value of a structure that is
+missing on one side. `conventions` holds the choices that have to be made.
 
 Formulas and names follow Maier-Hein, Reinke et al., "Metrics reloaded: recommendations for image analysis validation",
 Nature Methods 21 (2024), unless another source is named.

@@ -1,4 +1,4 @@
-"""How far means may be off: means of cases that are drawn again and again."""
+"""Confidence intervals of means, by bootstrapping over cases."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ NO_INTERVAL = (float("nan"), float("nan"))
 
 
 def bootstrap_means(values: NDArray[np.float64], seed: int = 0) -> NDArray[np.float64]:
-    """Means of cases drawn with replacement, the same cases for all columns (Efron 1979).
+    """Compute means of cases drawn with replacement, the same cases for all columns (Efron 1979).
 
     Args:
-        values: (cases, columns) float64; NaN is no part of a mean.
-        seed: Of the draws.
+        values: (cases, columns) float64; NaN is left out of a mean.
+        seed: Seed of the draws.
 
     Returns:
         (2000, columns) float64; NaN where a draw has no number.
@@ -29,7 +29,7 @@ def bootstrap_means(values: NDArray[np.float64], seed: int = 0) -> NDArray[np.fl
 
 
 def interval(means: NDArray[np.float64]) -> tuple[float, float]:
-    """The 2.5th and 97.5th percentile of resampled means; NaN where there are none."""
+    """Return the 2.5th and 97.5th percentile of resampled means; NaN where there are none."""
     known = means[np.isfinite(means)]
     if not known.size:
         return NO_INTERVAL

@@ -1,4 +1,4 @@
-"""How well the course of a tube was followed, however thick it was drawn."""
+"""Centre-line Dice: how well a tubular structure was followed, regardless of its thickness."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from volseg.metrics.overlap import ratio
 
 
 def centerline_dice(prediction: NDArray[np.bool_], reference: NDArray[np.bool_]) -> float:
-    """Centre-line Dice (Shit et al., "clDice", CVPR 2021).
+    """Compute the centre-line Dice (Shit et al., "clDice", CVPR 2021).
 
     The harmonic mean of the share of the prediction's centre line that lies in the reference and of the share of the
-    reference's centre line that lies in the prediction. Centre lines are thinned out of the masks by the method of Lee
-    et al. (1994), which takes voxels for cubes: on an anisotropic grid it is an approximation.
+    reference's centre line that lies in the prediction. Centre lines are obtained by thinning the masks with the method
+    of Lee et al. (1994), which treats voxels as cubes: on an anisotropic grid it is an approximation.
 
     Args:
         prediction: (I, J, K) bool, not empty.
@@ -34,10 +34,10 @@ def centerline_dice(prediction: NDArray[np.bool_], reference: NDArray[np.bool_])
 
 
 def _with_voxels_between(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """A mask on twice the grid: what lies between two of its voxels belongs to it.
+    """Upsample a mask by two, filling the voxels between two of its voxels.
 
-    Everything has an odd thickness there. Of what is an even number of voxels thick, scikit-image's thinning leaves
-    too little or nothing (its issue 3757).
+    Everything has an odd thickness there. Where a structure is an even number of voxels thick, scikit-image's thinning
+    leaves too little or nothing (its issue 3757).
 
     Args:
         mask: (I, J, K) bool, not empty.
@@ -55,7 +55,7 @@ def _with_voxels_between(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _thinned(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The centre lines of a mask; of a part that thinning leaves nothing of, the voxel that lies deepest in it."""
+    """Return the centre lines of a mask; for a component that thinning removes entirely, its deepest voxel."""
     from scipy import ndimage
     from skimage.morphology import skeletonize
 

@@ -1,4 +1,4 @@
-"""What is chosen before anything is measured: tools disagree on these, so the choice is named wherever numbers are."""
+"""Measuring conventions: choices on which tools disagree, so they are stated wherever numbers are."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ Nsd = Literal["voxels", "area_weighted"]
 
 @dataclass(frozen=True)
 class Conventions:
-    """How to measure what can be measured in several ways; the defaults follow Metrics Reloaded.
+    """The definitions of metrics that have several; the defaults follow Metrics Reloaded.
 
     Attributes:
-        tolerances_mm: What the normalised surface Dice takes for agreement, one number per tolerance; the first is also
-            how far a boundary reaches into its mask (`boundary_iou`).
+        tolerances_mm: Tolerances of the normalised surface Dice, one number per tolerance; the first is also the width
+            of a boundary (`boundary_iou`).
         hd95: `max_of_directed` is the larger of the two directed percentiles (Metrics Reloaded, MONAI), `pooled` one
             percentile of both directions together (MedPy), `area_weighted` the larger of the two directed percentiles
             of the surface's area (DeepMind's surface-distance).
         nsd: `voxels` counts surface voxels (Metrics Reloaded, MONAI), `area_weighted` square millimetres (Nikolov et
             al., arXiv 1809.04430).
-        lesion_iou: Two lesions are the same when their intersection over union exceeds this (0.5: Kirillov et al.,
-            "Panoptic segmentation", CVPR 2019); at 0 any overlap will do.
-        also: What is measured beyond overlap, volume and surface.
+        lesion_iou: Two lesions match when their intersection over union exceeds this (0.5: Kirillov et al., "Panoptic
+            segmentation", CVPR 2019); at 0 any overlap suffices.
+        also: Metrics to compute beyond overlap, volume and surface.
     """
 
     tolerances_mm: tuple[float, ...] = (2.0,)
@@ -46,15 +46,15 @@ class Conventions:
             raise ConfigError("there is no surface tolerance", hint="give one in mm")
         for tolerance_mm in self.tolerances_mm:
             if not 0 <= tolerance_mm < math.inf:
-                raise ConfigError(f"{tolerance_mm} mm is no surface tolerance", hint="give 0 or more")
+                raise ConfigError(f"{tolerance_mm} mm is not a valid surface tolerance", hint="give 0 or more")
         if len({f"{tolerance_mm:g}" for tolerance_mm in self.tolerances_mm}) < len(self.tolerances_mm):
             raise ConfigError("a surface tolerance is given twice", hint="give each once, to six digits")
         if not 0 <= self.lesion_iou < 1:
-            raise ConfigError(f"lesions cannot have to overlap by {self.lesion_iou}", hint="give 0 to below 1")
+            raise ConfigError(f"lesion_iou cannot be {self.lesion_iou}", hint="give a number from 0 to below 1")
 
     @property
     def by_area(self) -> bool:
-        """Whether surfaces are also measured by their area."""
+        """True if surfaces are also measured by their area."""
         return "area_weighted" in {self.hd95, self.nsd}
 
 
@@ -67,10 +67,10 @@ def parse_conventions(
     lesions: bool,
     centerline: bool,
 ) -> Conventions:
-    """Conventions as a person names them.
+    """Parse conventions as a user states them.
 
     Raises:
-        ConfigError: If a word is not known, or a number not possible.
+        ConfigError: If a word is unknown, or a number is impossible.
     """
     also: dict[Family, bool] = {"lesions": lesions, "centerline": centerline}
     return Conventions(

@@ -1,4 +1,4 @@
-"""Each label of two masks as two boolean arrays, no larger than the box around both."""
+"""Crops: each label of two masks as two boolean arrays, no larger than the box around both."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _NOTHING = Box.whole((0, 0, 0))
 
 @dataclass(frozen=True, eq=False)
 class Crop:
-    """One label.
+    """One label, cropped.
 
     Attributes:
-        label: Which.
-        box: The part of the grid; empty where neither mask has it.
+        label: The label.
+        box: The part of the grid; empty where neither mask has the label.
         prediction: (I, J, K) bool.
         reference: (I, J, K) bool, the same part of the grid; both lie wholly within.
     """
@@ -37,16 +37,16 @@ def label_crops(prediction: Mask, reference: Mask, labels: Sequence[Label]) -> I
     """Cut each label out of two masks.
 
     Args:
-        prediction: What was made of a case.
-        reference: What is held to be right, of the same shape.
-        labels: Which; they must cover all values of both. A region of several labels is the union of its parts in the
-            reference, and in the prediction that of all regions that lie within it.
+        prediction: The predicted mask.
+        reference: The ground truth, of the same shape.
+        labels: The labels; they must cover all values of both masks. A region of several labels is the union of its
+            parts in the reference, and in the prediction the union of all regions within it.
 
     Yields:
         A crop per label, in their order.
 
     Raises:
-        DataError: If a mask holds a value that is no label.
+        DataError: If a mask holds a value without a label.
     """
     painted = {label: painted_values(label, labels) for label in labels}
     united = {label: label.parts or (label.value,) for label in labels}
@@ -63,7 +63,7 @@ def label_crops(prediction: Mask, reference: Mask, labels: Sequence[Label]) -> I
 
 
 def painted_values(label: Label, labels: Sequence[Label]) -> tuple[int, ...]:
-    """The mask values that belong to a label: its own, and for a region those of the regions within it."""
+    """Return the mask values that belong to a label: its own, and for a region those of the regions within it."""
     if not label.parts:
         return (label.value,)
     return tuple(other.value for other in labels if other.parts and set(other.parts) <= set(label.parts))
@@ -74,14 +74,14 @@ def _inside(array: NDArray[np.unsignedinteger], values: tuple[int, ...]) -> NDAr
 
 
 def _boxes(mask: Mask, labels: Mapping[Label, tuple[int, ...]], role: str) -> dict[int, Box]:
-    """The box around each value that a mask holds."""
+    """Find the box around each value in a mask."""
     boxes = _boxes_of_values(mask.array)
     unknown = sorted(boxes.keys() - {value for values in labels.values() for value in values})
     if unknown:
         known = ", ".join(f"{label.value} {label.name}" for label in labels)
         shown = [shown_value(value, mask.labels) for value in unknown]
         raise DataError(
-            f"the {role} holds {_few(shown)}, which is none of the labels ({known})",
+            f"the {role} holds {_few(shown)}, which is not among the labels ({known})",
             hint="list it in the labels.json beside it, or set it to 0",
         )
     return boxes

@@ -1,4 +1,4 @@
-"""Lesion by lesion: which of the separate parts of a reference were found, and which of a prediction are real."""
+"""Lesion-wise detection: which connected components of a reference were found, and which of a prediction are real."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from volseg.metrics.overlap import ratio
 
 @dataclass(frozen=True)
 class Lesions:
-    """The parts of two masks, matched one to one.
+    """The connected components of two masks, matched one to one.
 
     Attributes:
         tp: Lesions of the reference that were found.
-        fp: Lesions of the prediction that are none.
-        fn: Lesions of the reference that were not found.
-        iou_sum: The intersections over union of the pairs, added up.
+        fp: Lesions of the prediction that are not real.
+        fn: Lesions of the reference that were missed.
+        iou_sum: Sum of the intersections over union of the pairs.
     """
 
     tp: int
@@ -58,10 +58,10 @@ class Lesions:
 
 
 def match_lesions(prediction: NDArray[np.bool_], reference: NDArray[np.bool_], least_iou: float) -> Lesions:
-    """Pair the parts of two masks.
+    """Match the connected components of two masks.
 
-    A part is what hangs together across faces, edges and corners. Pairs are made one to one, the largest intersection
-    over union first, as long as it exceeds `least_iou`; from 0.5 on no other pairing is possible.
+    Components are connected across faces, edges and corners. Pairs are made one to one, the largest intersection over
+    union first, as long as it exceeds `least_iou`; from 0.5 on no other pairing is possible.
 
     Args:
         prediction: (I, J, K) bool.
@@ -85,7 +85,7 @@ def match_lesions(prediction: NDArray[np.bool_], reference: NDArray[np.bool_], l
 def _matched(
     found: NDArray[np.int64], real: NDArray[np.int64], ious: NDArray[np.float64], least_iou: float
 ) -> list[float]:
-    """The intersections over union of the pairs that are made."""
+    """Return the intersections over union of the matched pairs."""
     matched, found_pairs, real_pairs = [], set[int](), set[int]()
     for n in np.argsort(-ious, kind="stable"):
         if ious[n] <= least_iou:

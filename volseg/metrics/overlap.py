@@ -1,4 +1,4 @@
-"""Voxels counted, and the ratios that follow from the counts."""
+"""Overlap: voxel counts, and the ratios computed from them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Overlap:
 
     @property
     def accuracy(self) -> float:
-        """Share of all voxels that are right, (tp + tn) / all; near 1 whenever the structure is small."""
+        """Share of all voxels that are correct, (tp + tn) / all; near 1 whenever the structure is small."""
         return ratio(self.tp + self.tn, self.tp + self.fp + self.fn + self.tn)
 
     @property
@@ -56,17 +56,17 @@ class Overlap:
 
     @property
     def specificity(self) -> float:
-        """Share of the background that was left alone, tn / (tn + fp); near 1 whenever the structure is small."""
+        """Share of the background that is predicted as such, tn / (tn + fp); near 1 whenever the structure is small."""
         return ratio(self.tn, self.tn + self.fp)
 
     @property
     def precision(self) -> float:
-        """Share of the prediction that is right, tp / (tp + fp)."""
+        """Share of the prediction that is correct, tp / (tp + fp)."""
         return ratio(self.tp, self.predicted)
 
 
 def count_overlap(prediction: NDArray[np.bool_], reference: NDArray[np.bool_], voxels: int | None = None) -> Overlap:
-    """Count in how many voxels two masks agree and disagree.
+    """Count the voxels in which two masks agree and disagree.
 
     Args:
         prediction: (I, J, K) bool.
@@ -84,5 +84,5 @@ def count_overlap(prediction: NDArray[np.bool_], reference: NDArray[np.bool_], v
 
 
 def ratio(part: float, whole: float) -> float:
-    """A share, NaN where there is nothing to have a share of."""
+    """Divide a part by the whole; NaN if the whole is 0."""
     return part / whole if whole else float("nan")

@@ -1,4 +1,4 @@
-"""Whether probabilities tell a label from the rest, and whether they mean what they say."""
+"""Metrics of probabilities: discrimination and calibration."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _BINS = 10
 
 @dataclass(frozen=True)
 class ProbabilityScore:
-    """The agreement of a label's probability with a reference, voxel by voxel; what is undefined is NaN.
+    """The voxel-wise agreement of a label's probability with a reference; undefined values are NaN.
 
-    The first two say how well it tells the label from the rest (discrimination), the others how far it can be taken at
-    its word (calibration).
+    The first two measure how well it separates the label from the rest (discrimination), the others how far it matches
+    the observed frequency (calibration).
 
     Attributes:
         auroc: Area under the receiver operating characteristic; NaN where the reference is empty or full.
         average_precision: Area under the steps of precision over recall; NaN where the reference is empty.
         calibration_error: Expected calibration error, of ten equally wide bins.
-        brier: Mean squared difference.
+        brier: Mean squared difference (Brier score).
     """
 
     auroc: float
@@ -34,20 +34,20 @@ class ProbabilityScore:
 
 
 def score_probability(probability: NDArray[np.floating], reference: NDArray[np.bool_]) -> ProbabilityScore:
-    """Compare the probability of one label with where it is.
+    """Compare the probability of one label with a reference.
 
     Args:
         probability: Any shape, 0 to 1.
         reference: The same shape, bool.
 
     Returns:
-        The numbers.
+        The scores.
 
     Raises:
-        ValueError: If there is no voxel.
+        ValueError: If there are no voxels.
     """
     if not reference.size:
-        raise ValueError("nothing cannot be calibrated")
+        raise ValueError("there are no voxels to score")
     values, positive, negative = _counted(probability[reference], probability[~reference])
     total = positive + negative
     return ProbabilityScore(
@@ -61,7 +61,7 @@ def score_probability(probability: NDArray[np.floating], reference: NDArray[np.b
 def _counted(
     inside: NDArray[np.floating], outside: NDArray[np.floating]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """The probabilities that occur, ascending, and how often each does inside a reference and outside."""
+    """Return the distinct probabilities, ascending, and how often each occurs inside a reference and outside."""
     sides = [np.unique(side, return_counts=True) for side in (inside, outside)]
     values = np.union1d(sides[0][0], sides[1][0])
     counts = np.zeros((2, values.size))
@@ -71,20 +71,20 @@ def _counted(
 
 
 def _auroc(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> float:
-    """The chance that a voxel of the label has the larger probability; equal ones count half (Mann-Whitney)."""
+    """Return the chance that a voxel of the label has the larger probability; ties count half (Mann-Whitney)."""
     below = np.cumsum(negative) - negative
     return ratio(float((positive * (below + negative / 2)).sum()), float(positive.sum() * negative.sum()))
 
 
 def _average_precision(positive: NDArray[np.float64], total: NDArray[np.float64]) -> float:
-    """Sum over thresholds of the gain in recall times the precision there (as scikit-learn)."""
+    """Sum, over thresholds, the gain in recall times the precision there (as scikit-learn)."""
     found = np.cumsum(positive[::-1])
     precision = found / np.cumsum(total[::-1])
     return ratio(float((positive[::-1] * precision).sum()), float(positive.sum()))
 
 
 def _calibration_error(values: NDArray[np.float64], positive: NDArray[np.float64], total: NDArray[np.float64]) -> float:
-    """Mean distance of mean probability and share of the label within a bin (Naeini et al., AAAI 2015)."""
+    """Average, over bins, the distance of mean probability and share of the label (Naeini et al., AAAI 2015)."""
     bins = np.minimum((values * _BINS).astype(int), _BINS - 1)
     stated = np.bincount(bins, weights=values * total, minlength=_BINS)
     real = np.bincount(bins, weights=positive, minlength=_BINS)

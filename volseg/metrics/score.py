@@ -1,9 +1,8 @@
-"""One row of numbers per label, and what a structure that is missing on one side is worth.
+"""Scores: one row of metrics per label, including structures that are missing on one side.
 
-A structure that one mask has and the other lacks must never make an average look better than a bad attempt would. Its
-overlap counts as 0, and its surface distances as the diagonal of the grid, further than any two voxels of it can be
-apart (Metrics Reloaded: give the worst possible value rather than drop the case). Only a label that neither mask has
-is not scored.
+A structure that one mask has and the other lacks must never improve an average over a bad attempt. Its overlap counts
+as 0, and its surface distances as the diagonal of the grid, larger than the distance of any two of its voxels (Metrics
+Reloaded: assign the worst possible value rather than drop the case). Only a label in neither mask is not scored.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ _DEFAULT = Conventions()
 
 
 class LabelStatus(StrEnum):
-    """Which of the two masks have a label."""
+    """Presence of a label in the two masks."""
 
     OK = "ok"  #: Both.
     MISSED = "missed"  #: The reference alone.
@@ -45,13 +44,13 @@ class LabelStatus(StrEnum):
 
 @dataclass(frozen=True)
 class SurfaceScore:
-    """How far the surfaces of two masks are apart.
+    """Surface distances between two masks.
 
     One side missing: distances are `worst_distance_mm`, shares 0. Both missing: NaN.
 
     Attributes:
         hd_mm: Hausdorff distance.
-        hd95_mm: Its 95th percentile, by the convention chosen.
+        hd95_mm: Its 95th percentile, by the chosen convention.
         assd_mm: Average symmetric surface distance.
         masd_mm: Mean of the two directed average distances.
         boundary_iou: Intersection over union of the boundaries, as wide as the first tolerance.
@@ -77,18 +76,18 @@ class LabelScore:
 
     Attributes:
         label: The label.
-        status: Which masks have it.
+        status: Its presence in the two masks.
         overlap: Voxels of the confusion matrix.
         dice: Dice coefficient.
         iou: Intersection over union.
-        precision: Share of the prediction that is right.
+        precision: Share of the prediction that is correct.
         surface: Distances between the surfaces.
         centroid_distance_mm: Distance between the centres of mass.
         reference_ml: Volume in the reference.
         predicted_ml: Volume in the prediction.
-        lesions: The parts matched one to one, if that was asked for.
-        centerline_dice: Agreement of the centre lines, if that was asked for.
-        probability: What the probabilities are worth, if there are any.
+        lesions: Connected components matched one to one, if requested.
+        centerline_dice: Agreement of the centre lines, if requested.
+        probability: Metrics of the probabilities, if there are any.
     """
 
     label: Label
@@ -117,7 +116,7 @@ class LabelScore:
 
 
 def worst_distance_mm(geometry: Geometry) -> float:
-    """The longest diagonal of the grid, outer voxel edges included: more than two voxel centres can be apart."""
+    """Return the diagonal of the grid, outer voxel edges included: larger than any distance of two voxel centres."""
     edges_mm = geometry.affine[:3, :3] * geometry.shape
     return float(max(np.linalg.norm(edges_mm @ (1, j, k)) for j in (-1, 1) for k in (-1, 1)))
 
@@ -156,23 +155,23 @@ def score_masks(
     within: NDArray[np.bool_] | None = None,
     probabilities: NDArray[np.floating] | None = None,
 ) -> list[LabelScore]:
-    """Score every label of one case; each costs only the box around it.
+    """Score every label of one case, each within its bounding box only.
 
     Args:
-        prediction: What a model made of the case, None when there is nothing.
-        reference: What is held to be right.
-        labels: What to score; they must cover all values of both masks. A region of several labels is scored as the
-            union of its parts, in the mask as the union of all regions that lie within it.
+        prediction: The predicted mask, None if there is none.
+        reference: The ground truth.
+        labels: The labels to score; they must cover all values of both masks. A region of several labels is the union
+            of its parts in the reference, and in the prediction the union of all regions within it.
         conventions: How to measure.
-        within: (I, J, K) bool, the region of interest: all is measured as if there were nothing outside.
-        probabilities: (I, J, K, labels), how likely each label is at each voxel.
+        within: (I, J, K) bool, the region of interest; everything outside is ignored.
+        probabilities: (I, J, K, labels), the probability of each label at each voxel.
 
     Returns:
         One score per label, in the order of `labels`.
 
     Raises:
         GeometryError: If the masks lie on different grids.
-        DataError: If a mask holds a value that is no label.
+        DataError: If a mask holds a value without a label.
     """
     if prediction is not None:
         _check_grids(prediction.geometry, reference.geometry)
@@ -194,7 +193,7 @@ def _check_grids(prediction: Geometry, reference: Geometry) -> None:
     if not prediction.matches(reference):
         raise GeometryError(
             prediction.mismatch(reference, "the prediction", "the reference"),
-            hint="--resample (in Python resample=True) brings the prediction onto the grid of the reference",
+            hint="--resample (in Python resample=True) resamples the prediction to the grid of the reference",
         )
 
 
@@ -266,7 +265,7 @@ def _surface(crop: Crop, status: LabelStatus, geometry: Geometry, conventions: C
 
 
 def _worst(status: LabelStatus, geometry: Geometry) -> tuple[float, float]:
-    """A distance and a share for a structure that a side lacks, or both."""
+    """Return a distance and a share for a structure that one side lacks, or both."""
     return (_UNDEFINED, _UNDEFINED) if status is LabelStatus.BOTH_EMPTY else (worst_distance_mm(geometry), 0.0)
 
 
@@ -278,7 +277,7 @@ def _centroid_distance_mm(crop: Crop, status: LabelStatus, geometry: Geometry) -
 
 
 def _centroid(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(3,) float64, the mean index along each axis."""
+    """Return the centroid, (3,) float64 mean index along each axis."""
     others = ((1, 2), (0, 2), (0, 1))
     counts = [mask.sum(axis=axes, dtype=np.uint32) for axes in others]
     return np.array([np.average(np.arange(count.size), weights=count) for count in counts])
@@ -296,7 +295,7 @@ def _score_probability(
     reference: NDArray[np.unsignedinteger],
     within: NDArray[np.bool_] | None,
 ) -> ProbabilityScore:
-    """Over all voxels of the grid, or of the region of interest."""
+    """Score probabilities over all voxels of the grid, or of the region of interest."""
     wanted = np.isin(reference, label.parts or (label.value,))
     if within is None:
         return score_probability(probability, wanted)

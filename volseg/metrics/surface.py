@@ -1,9 +1,9 @@
-"""Millimetres between the surfaces of two masks, surface voxel by surface voxel.
+"""Surface distances in millimetres between two masks, from surface voxel to surface voxel.
 
-The surface of a mask is the set of its voxels with at least one face neighbour outside it; beyond the edge of the grid
-all is outside. A distance runs from the centre of a surface voxel to the centre of the nearest surface voxel of the
-other mask, along orthogonal axes of the given spacing: on a sheared grid (gantry tilt) it is an approximation. An axis
-along which the grid has a single voxel is none: there, masks are flat and their surfaces are outlines.
+The surface of a mask is the set of its voxels with at least one face neighbour outside it; everything beyond the edge
+of the grid is outside. A distance runs from the centre of a surface voxel to the centre of the nearest surface voxel of
+the other mask, along orthogonal axes of the given spacing: on a sheared grid (gantry tilt) it is an approximation. An
+axis along which the grid has a single voxel is ignored: masks are flat there, and their surfaces are outlines.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ROUNDING_MM = 1e-4
 
 @dataclass(frozen=True, eq=False)
 class SurfaceDistances:
-    """How far every surface voxel of each mask is from the surface of the other.
+    """Distances of the surface voxels of each mask to the surface of the other.
 
     Attributes:
         from_prediction_mm: (P,) float32, one per surface voxel of the prediction, P at least 1.
@@ -48,7 +48,7 @@ class SurfaceDistances:
 
     @property
     def pooled_hd95_mm(self) -> float:
-        """The 95th percentile of both directions together, which hides what only one direction sees (as MedPy)."""
+        """The 95th percentile of both directions together, which hides errors seen in one direction only (as MedPy)."""
         return float(np.percentile(self.pooled_mm, 95))
 
     @property
@@ -63,7 +63,7 @@ class SurfaceDistances:
         return float(sum(directed) / 2)
 
     def nsd(self, tolerance_mm: float) -> float:
-        """Normalised surface Dice: the share of both surfaces that lies within `tolerance_mm` of the other.
+        """Return the normalised surface Dice: the share of both surfaces within `tolerance_mm` of the other.
 
         Each surface voxel counts as one, as in MONAI unless its `use_subvoxels` is set; `surfels` weighs by area.
 
@@ -75,7 +75,7 @@ class SurfaceDistances:
 
 @dataclass(frozen=True, eq=False)
 class SurfacePair:
-    """Two masks with their surfaces and a distance transform of each, which all metrics share.
+    """Two masks with their surfaces and distance transforms, shared by all metrics.
 
     A crop to the box around both masks gives the same numbers as the whole grid, and is faster.
 
@@ -84,7 +84,7 @@ class SurfacePair:
         reference: (I, J, K) bool, not empty.
         prediction_surface: (I, J, K) bool.
         reference_surface: (I, J, K) bool.
-        to_prediction_mm2: (I, J, K) float32, for every voxel the squared distance to the prediction's surface.
+        to_prediction_mm2: (I, J, K) float32, the squared distance of every voxel to the prediction's surface.
         to_reference_mm2: (I, J, K) float32, that to the reference's surface.
     """
 
@@ -97,18 +97,18 @@ class SurfacePair:
 
     @property
     def distances(self) -> SurfaceDistances:
-        """From each surface to the other."""
+        """Return the distances from each surface to the other."""
         return SurfaceDistances(
             from_prediction_mm=np.sqrt(self.to_reference_mm2[self.prediction_surface]),
             from_reference_mm=np.sqrt(self.to_prediction_mm2[self.reference_surface]),
         )
 
     def boundary_iou(self, width_mm: float) -> float:
-        """Intersection over union of the two boundaries (Cheng et al., "Boundary IoU", CVPR 2021).
+        """Compute the intersection over union of the two boundaries (Cheng et al., "Boundary IoU", CVPR 2021).
 
         Args:
-            width_mm: How far a boundary reaches into its mask: it is what lies within this of one of its surface
-                voxels, centre to centre; 0 takes these alone.
+            width_mm: Width of a boundary: it consists of the voxels of the mask within this distance of a surface
+                voxel, centre to centre; 0 means the surface voxels alone.
         """
         limit = (width_mm + ROUNDING_MM) ** 2
         predicted = self.prediction & (self.to_prediction_mm2 <= limit)
@@ -117,11 +117,11 @@ class SurfacePair:
 
 
 def surface_of(mask: NDArray[np.bool_], axes: tuple[int, ...] = (0, 1, 2)) -> NDArray[np.bool_]:
-    """The voxels of a mask with at least one of their face neighbours outside it.
+    """Return the voxels of a mask with at least one face neighbour outside it.
 
     Args:
         mask: (I, J, K) bool.
-        axes: Along which there are neighbours.
+        axes: Axes along which neighbours count.
 
     Returns:
         (I, J, K) bool. Voxels of the mask at the edge of the array are always part of it.
@@ -142,19 +142,19 @@ def measure_surfaces(
     spacing_mm: tuple[float, float, float],
     axes: tuple[int, ...] = (0, 1, 2),
 ) -> SurfacePair:
-    """Find the surfaces of two masks and transform the distances to each, once.
+    """Find the surfaces of two masks and compute the distance transform of each, once.
 
     Args:
         prediction: (I, J, K) bool, not empty.
         reference: (I, J, K) bool, not empty.
         spacing_mm: Spacing along i, j, k.
-        axes: Along which the grid has more than one voxel.
+        axes: Axes along which the grid has more than one voxel.
 
     Returns:
-        The masks, ready to be measured.
+        The masks with surfaces and distances.
 
     Raises:
-        ValueError: If a mask is empty: nothing has no distance to anything.
+        ValueError: If a mask is empty, since it has no distance to anything.
     """
     if not (prediction.any() and reference.any()):
         raise ValueError("surface distances need two masks that are not empty")
@@ -169,11 +169,14 @@ def measure_surfaces(
 
 
 def distances_mm2(voxels: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> NDArray[np.float32]:
-    """(I, J, K) float32, for every voxel the squared distance to the nearest of some voxels, centre to centre.
+    """Compute the squared distance of every voxel to the nearest of some voxels, centre to centre.
 
     Args:
         voxels: (I, J, K) bool, not empty.
         spacing_mm: Spacing along i, j, k.
+
+    Returns:
+        (I, J, K) float32.
     """
     squared: NDArray[np.float32] = edt.edtsq((~voxels).view(np.uint8), anisotropy=spacing_mm)
     return squared

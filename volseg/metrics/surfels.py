@@ -1,9 +1,9 @@
-"""The area between two masks' surfaces: each piece of surface counts as many square millimetres as it has.
+"""Area-weighted surface distances: each surface element counts by its area in square millimetres.
 
-Between the centres of eight neighbouring voxels lies a cell. Where a mask has some of them and not all, its surface
-runs through the cell, and what lies within is a surface element. Its area follows from which of the eight belong to the
-mask and from the spacing; distances run from cell to cell (Nikolov et al., arXiv 1809.04430, section "surface Dice",
-and their library surface-distance).
+The centres of eight neighbouring voxels form a cell. Where a mask has some of them and not all, its surface runs
+through the cell, and the part within is a surface element. Its area follows from which of the eight belong to the mask
+and from the spacing; distances run from cell to cell (Nikolov et al., arXiv 1809.04430, section "surface Dice", and
+their library surface-distance).
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ class WeightedDistances:
     mm2: NDArray[np.float64]
 
     def percentile_mm(self, percent: float) -> float:
-        """The distance within which at least this percentage of the area lies."""
+        """Return the distance within which at least this percentage of the area lies."""
         covered = np.cumsum(self.mm2) / self.mm2.sum()
         first = int(np.searchsorted(covered, percent / 100))
         return float(self.mm[min(first, self.mm.size - 1)])
 
     def within_mm2(self, tolerance_mm: float) -> float:
-        """The area that lies within a distance."""
+        """Return the area that lies within a distance."""
         return float(self.mm2[self.mm <= tolerance_mm + ROUNDING_MM].sum())
 
 
 @dataclass(frozen=True, eq=False)
 class AreaDistances:
-    """Both directions.
+    """Distances in both directions.
 
     Attributes:
         from_prediction: Of the prediction's surface.
@@ -60,7 +60,7 @@ class AreaDistances:
         return max(self.from_prediction.percentile_mm(95), self.from_reference.percentile_mm(95))
 
     def nsd(self, tolerance_mm: float) -> float:
-        """The share of both surfaces' area that lies within a distance of the other."""
+        """Return the share of both surfaces' area that lies within a distance of the other."""
         sides = (self.from_prediction, self.from_reference)
         return sum(side.within_mm2(tolerance_mm) for side in sides) / sum(float(side.mm2.sum()) for side in sides)
 
@@ -71,19 +71,20 @@ def measure_areas(
     spacing_mm: tuple[float, float, float],
     axes: tuple[int, ...] = (0, 1, 2),
 ) -> AreaDistances:
-    """Measure between the surfaces of two masks, weighted by area.
+    """Measure the distances between the surfaces of two masks, weighted by area.
 
     Args:
         prediction: (I, J, K) bool, not empty.
         reference: (I, J, K) bool, not empty.
         spacing_mm: Spacing along i, j, k.
-        axes: Along which the grid has more than one voxel; along the others outlines weigh by their length.
+        axes: Axes along which the grid has more than one voxel; flat masks are weighted by the length of their
+            outlines.
 
     Returns:
         The distances in both directions.
 
     Raises:
-        ValueError: If a mask is empty: nothing has no distance to anything.
+        ValueError: If a mask is empty, since it has no distance to anything.
     """
     if not (prediction.any() and reference.any()):
         raise ValueError("surface distances need two masks that are not empty")
@@ -99,10 +100,10 @@ def measure_areas(
 
 @lru_cache(maxsize=8)
 def pattern_areas_mm2(spacing_mm: tuple[float, float, float]) -> NDArray[np.float64]:
-    """The area of the surface element of every pattern of eight voxels.
+    """Compute the area of the surface element of every pattern of eight voxels.
 
-    It is that of marching cubes with the surface half-way between the voxels. Where the pattern leaves open what is
-    connected, it is the smaller of the surfaces around the voxels that belong to the mask and around those that do not.
+    It is that of marching cubes with the surface half-way between the voxels. Where the pattern is ambiguous, it is the
+    smaller of the surfaces around the voxels that belong to the mask and around those that do not.
 
     Args:
         spacing_mm: Spacing along i, j, k.
@@ -121,9 +122,12 @@ def pattern_areas_mm2(spacing_mm: tuple[float, float, float]) -> NDArray[np.floa
 
 
 def _patterns(mask: NDArray[np.bool_], axes: tuple[int, ...]) -> NDArray[np.uint8]:
-    """(I + 1, J + 1, K + 1) uint8, for each cell, those at the edge of the grid included, which voxels it has.
+    """Encode which of its voxels each cell has, cells at the edge of the grid included.
 
-    Nothing is outside the grid, but along an axis that is none, where a flat mask goes on for ever.
+    Everything outside the grid is background, except along a flat axis, where the mask extends indefinitely.
+
+    Returns:
+        (I + 1, J + 1, K + 1) uint8.
     """
     padded = np.pad(mask, [(1, 1) if axis in axes else (0, 0) for axis in range(3)])
     padded = np.pad(padded, [(0, 0) if axis in axes else (1, 1) for axis in range(3)], mode="edge").view(np.uint8)

@@ -1,1 +1,1 @@
-"""The trained network and all it takes to use it: architecture, what its outputs mean, the file it lives in."""
+"""Trained networks: architectures, meaning of outputs, and model files."""

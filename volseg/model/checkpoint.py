@@ -1,4 +1,4 @@
-"""Models on disk: weights together with the configuration and the labels they were trained with."""
+"""Model files: weights together with the configuration and the labels they were trained with."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _ANOTHER = "name the folder of a run, or the model.pt in it"
 
 @dataclass(frozen=True, eq=False)
 class Surroundings:
-    """Where a model looks: around what a coarse one has found.
+    """The region of interest of a model: around what a coarse one has found.
 
     Attributes:
-        models: The folds of the coarse one.
+        models: The folds of the coarse model.
         labels: Values of its labels.
         margin_mm: Around them, along each axis.
     """
@@ -44,18 +44,18 @@ class Surroundings:
 
 @dataclass(frozen=True, eq=False)
 class TrainedNetwork:
-    """A trained network with all it takes to use it.
+    """A trained network with everything needed to use it.
 
     Attributes:
         weights: By name.
-        config: As it was trained.
-        volumes: Label name -> how large it was in the cases of the run; none in a model that does not know.
+        config: The configuration it was trained with.
+        volumes: Label name -> range of its volumes in the cases of the run; empty if unknown.
         device: Where the network runs.
-        origin: What errors call it.
-        previous: Of a cascade the networks before it, whose mask it sees.
-        parts: Of a model made of parts, which has no weights itself: the folds of each, in the order in which their
+        origin: Its name in errors.
+        previous: For a cascade, the previous networks, whose mask it takes as input.
+        parts: For a model made of parts, which has no weights itself: the folds of each, in the order in which their
             labels are painted.
-        around: Where its parts look; None for everywhere.
+        around: The region of interest of its parts; None for the whole volume.
     """
 
     weights: Mapping[str, Tensor]
@@ -69,20 +69,20 @@ class TrainedNetwork:
 
     @classmethod
     def of(cls, network: nn.Module, config: Config) -> TrainedNetwork:
-        """A network in memory, in evaluation mode."""
+        """Wrap a network in memory, and set it to evaluation mode."""
         model = cls(network.state_dict(), config, device=next(network.parameters()).device)
         vars(model)["network"] = network
         return model
 
     @cached_property
     def network(self) -> nn.Module:
-        """In evaluation mode; built when it is first needed, since importing its parts takes seconds.
+        """The network in evaluation mode, built on first use, since importing its dependencies takes seconds.
 
         Raises:
-            CheckpointError: If the weights do not fit the configuration, or it is made of parts.
+            CheckpointError: If the weights do not fit the configuration, or the model is made of parts.
         """
         if self.parts:
-            raise CheckpointError(f"{self.origin} is made of parts", hint=f"take one of those in {PARTS_FOLDER}/")
+            raise CheckpointError(f"{self.origin} is made of parts", hint=f"use one of those in {PARTS_FOLDER}/")
         network = build_network(self.config.network, self.config.data.inputs, self.config.data.outputs)
         try:
             network.load_state_dict(self.weights)
@@ -94,16 +94,16 @@ class TrainedNetwork:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The SHA-256 of the network, computed once: its weights are not to change any more."""
+        """The SHA-256 of the network, computed once: its weights must not change afterwards."""
         return fingerprint(self.weights, self.config.network)
 
 
 def reconfigured(model: TrainedNetwork, given: PartialConfig) -> TrainedNetwork:
-    """A model with other settings where they are not part of what was learned.
+    """Return a model with other settings, where they do not affect what was learned.
 
     Args:
-        model: As it was trained.
-        given: Keys of `inference`, of `postprocess`, and of how DICOM is read.
+        model: As trained.
+        given: Keys of `inference`, of `postprocess`, and of DICOM reading.
 
     Raises:
         ConfigError: If other keys are given, or a value is not valid.
@@ -125,17 +125,17 @@ def reconfigured(model: TrainedNetwork, given: PartialConfig) -> TrainedNetwork:
 
 
 def check_changes(given: PartialConfig) -> None:
-    """Refuse keys that are part of what a model has learned.
+    """Check that keys are not fixed by training.
 
     Raises:
-        ConfigError: Names them.
+        ConfigError: If any are; names them.
     """
     learned = given.model_fields_set - {"inference", "postprocess", "data"}
     learned |= {f"data.{key}" for key in given.data.model_fields_set - set(DicomRules.model_fields)}
     if learned:
         raise ConfigError(
             f"{', '.join(sorted(learned))} cannot be changed after training",
-            hint="predict takes keys of inference, of postprocess, and of how DICOM is read",
+            hint="predict accepts keys of inference, postprocess and DICOM reading",
         )
 
 
@@ -146,8 +146,8 @@ def save_model(path: Path, network: nn.Module, config: Config, *, dice: float, e
         path: The file.
         network: Its weights are saved.
         config: Saved with them.
-        dice: Validation Dice, for people.
-        epoch: After which it was reached.
+        dice: Validation Dice, for information.
+        epoch: The epoch that reached it.
 
     Raises:
         OutputError: If it cannot be written.
@@ -156,13 +156,13 @@ def save_model(path: Path, network: nn.Module, config: Config, *, dice: float, e
 
 
 def finalize_model(path: Path, decided: Config, volumes: Mapping[str, VolumeRange]) -> None:
-    """Give a model file what is known at the end of a run.
+    """Add to a model file what is known at the end of a run.
 
     Args:
         path: The file.
-        decided: Has the post-processing and the thresholds of regions that were chosen; the rest of the file's own
+        decided: Configuration with the chosen post-processing and region thresholds; everything else in the file's own
             configuration stays.
-        volumes: Label name -> how large it was in the cases of the run.
+        volumes: Label name -> range of its volumes in the cases of the run.
 
     Raises:
         CheckpointError: If it is damaged.
@@ -176,7 +176,7 @@ def finalize_model(path: Path, decided: Config, volumes: Mapping[str, VolumeRang
 
 
 def set_window(path: Path, window: tuple[int, int, int]) -> None:
-    """Let the network in a model file look at so many voxels at once.
+    """Set the window size of the network in a model file.
 
     Raises:
         CheckpointError: If it is damaged.
@@ -188,10 +188,10 @@ def set_window(path: Path, window: tuple[int, int, int]) -> None:
 
 
 def check_window(config: Config) -> None:
-    """Refuse windows that the network cannot halve as often as it wants to.
+    """Check that the window is divisible by the network's total stride.
 
     Raises:
-        ConfigError: Names the sides.
+        ConfigError: If not; names the sides.
     """
     if config.inference.window:
         hint = "change it, or set it to null for windows as large as patches"
@@ -203,19 +203,19 @@ def load_model(path: Path, device: torch.device) -> TrainedNetwork:
 
     Args:
         path: A file or a run folder.
-        device: Where the network shall run.
+        device: Where the network will run.
 
     Returns:
-        The model.
+        The model. Whether its weights fit its own configuration is checked when its network is first used.
 
     Raises:
-        CheckpointError: If there is none or more than one, or it is damaged, or it is of a cascade and the networks
-            before it are not there. Whether its weights fit its own configuration turns out when its network is needed.
+        CheckpointError: If there is none or more than one, or it is damaged, or it is of a cascade whose previous
+            networks are missing.
     """
     file = _only_file(path)
     content = load(file)
     if not {"weights", "config"} <= set(content):
-        raise CheckpointError(f"{file} is no model of volseg: it lacks its weights or its config", hint=_ANOTHER)
+        raise CheckpointError(f"{file} is not a model of volseg: it lacks its weights or its config", hint=_ANOTHER)
     config = stored_config(file, content["config"])
     volumes = {name: VolumeRange(**volume) for name, volume in content.get("volumes", {}).items()}
     previous: tuple[TrainedNetwork, ...] = ()
@@ -253,7 +253,7 @@ def load(path: Path) -> dict[str, Any]:
     """
     content = _unpickle(path)
     if "volseg" not in content:
-        raise CheckpointError(f"{path} is no model of volseg", hint=_ANOTHER)
+        raise CheckpointError(f"{path} is not a model of volseg", hint=_ANOTHER)
     return content
 
 
@@ -261,10 +261,10 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], Config | None]:
     """Load the weights of a model, or of a file that holds nothing else, as in MONAI's bundles.
 
     Args:
-        path: A run with one model, a model file, or a file with a state dictionary, by itself or under one key.
+        path: A run with one model, a model file, or a file with a state dictionary, at its top level or under one key.
 
     Returns:
-        Weights by name, and their configuration where the file knows it.
+        Weights by name, and their configuration if the file contains it.
 
     Raises:
         CheckpointError: If there is no such file or more than one, or it is damaged.
@@ -282,24 +282,24 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], Config | None]:
 
 
 def tensors_in(content: Mapping[Any, Any]) -> dict[Any, Tensor]:
-    """The tensors of a file: those by themselves, or under one key, whichever are the most."""
+    """Return the tensors of a file: those at its top level, or under one key, whichever are more."""
     parts = [content, *(part for part in content.values() if isinstance(part, dict))]
     return max(({key: each for key, each in part.items() if isinstance(each, Tensor)} for part in parts), key=len)
 
 
 def load_plain(path: Path, harmless: Sequence[Any] = ()) -> Any:
-    """Load what `torch.save` wrote, as far as that is tensors and plain values; nothing in the file is executed.
+    """Load tensors and plain values that `torch.save` wrote; nothing in the file is executed.
 
     Args:
-        path: The file, which need not be of volseg.
-        harmless: What else may be in it, as `torch.serialization.safe_globals` takes it.
+        path: The file, from any program.
+        harmless: Types allowed in addition, as for `torch.serialization.safe_globals`.
 
     Raises:
         pickle.UnpicklingError: If it holds anything else.
-        ValueError: If it is damaged, or no archive of `torch.save`.
+        ValueError: If it is damaged, or is not an archive of `torch.save`.
     """
     if not zipfile.is_zipfile(path):  # what torch.save writes; anything else would be fed to an unpickler
-        raise ValueError("it is no archive")
+        raise ValueError("it is not an archive")
     try:
         with torch.serialization.safe_globals(list(harmless)):
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -311,14 +311,16 @@ def _unpickle(path: Path) -> dict[str, Any]:
     try:
         content = load_plain(path)
     except (pickle.UnpicklingError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged or no model of volseg", hint="copy it again or train anew") from error
+        raise CheckpointError(
+            f"{path} is damaged or not a model of volseg", hint="copy it again or train again"
+        ) from error
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path} is no model of volseg", hint=_ANOTHER)
+        raise CheckpointError(f"{path} is not a model of volseg", hint=_ANOTHER)
     return content
 
 
 def _only_file(path: Path) -> Path:
-    """The model file that a file or a run folder stands for.
+    """Return the only model file of a path: a file or a run folder.
 
     Raises:
         CheckpointError: If there is none, or one for each of several folds.
@@ -332,17 +334,17 @@ def _only_file(path: Path) -> Path:
 
 
 def stored_config(file: Path, text: str) -> Config:
-    """The configuration inside a file; keys that its version did not have are what they were by default.
+    """Read the configuration inside a file; keys unknown to its version get their default.
 
     Raises:
-        CheckpointError: If it has keys that there are no more.
+        CheckpointError: If it has keys that no longer exist.
     """
     try:
         return validate(yaml.safe_load(text), f"the config inside {file}")
     except (yaml.YAMLError, ConfigError) as error:
         raise CheckpointError(
             f"{file} was written by another version of volseg: {error}",
-            hint="predict with the version that wrote it (about.json beside it says which), or train anew",
+            hint="predict with the version that wrote it (about.json beside it says which), or train again",
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""DeepLabV3+: an encoder that stays fine, a pyramid of dilated convolutions, and a decoder with one finer feature map.
+"""DeepLabV3+: an encoder with a limited stride, a pyramid of dilated convolutions, and a decoder with one finer level.
 
 Chen et al. 2018, "Encoder-Decoder with Atrous Separable Convolution for Semantic Image Segmentation", arXiv 1802.02611,
 figure 2; the pyramid is that of Chen et al. 2017, arXiv 1706.05587, section 3.3.
@@ -46,7 +46,7 @@ class DeepLab(nn.Module):
         self.head = layers.convolution(config.features, outputs, 1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, channels, ...) -> (B, outputs, ...)."""
+        """Run the network: (B, channels, ...) -> (B, outputs, ...)."""
         maps = self.encoder(image)
         fine = self.narrow(maps[self.skip])
         coarse = self._enlarged(self.dropout(self.pyramid(maps[-1])), fine)
@@ -58,12 +58,12 @@ class DeepLab(nn.Module):
 
 
 class Pyramid(nn.Module):
-    """Atrous spatial pyramid pooling: convolutions of several dilations beside each other, and the mean of all.
+    """Atrous spatial pyramid pooling: parallel convolutions with several dilations, and the global mean.
 
     Args:
         layers: For planes or volumes.
-        inputs: Features before it.
-        outputs: Features of each branch, and behind it.
+        inputs: Features of the input.
+        outputs: Features of each branch, and of the result.
         rates: Dilations.
     """
 
@@ -77,7 +77,7 @@ class Pyramid(nn.Module):
         self.project = _layer(layers, outputs * (len(rates) + 2), outputs, 1)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, inputs, ...) -> (B, outputs, ...)."""
+        """Run the module: (B, inputs, ...) -> (B, outputs, ...)."""
         seen = [branch(features) for branch in self.branches]
         mean = self.mean(features).expand_as(seen[0])
         projected: Tensor = self.project(torch.cat((*seen, mean), dim=1))

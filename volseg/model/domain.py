@@ -1,6 +1,6 @@
-"""Whether an image is of the kind that a model was trained on: its modality, its values, its voxels.
+"""Domain check: compare an image with the data a model was trained on, by modality, values and voxel size.
 
-Only what lies clearly outside counts. The values of MR have no unit, so that their scale says nothing; those of CT do.
+Only clear deviations count. MR values have no unit, so their scale is not compared; CT values are.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _CALIBRATION_HU = 200.0
 
 @dataclass(frozen=True)
 class ImageTraits:
-    """What an image looks like.
+    """The traits of an image that are compared.
 
     Attributes:
-        modalities: Per channel what it states, in DICOM's words; empty where it does not.
+        modalities: Per channel the stated modality, in DICOM's terms; empty if not stated.
         intensities: Per channel.
         spacing_mm: Voxel size along R, A, S.
-        unit: What it is measured in.
+        unit: Unit of lengths.
     """
 
     modalities: tuple[str, ...]
@@ -39,11 +39,11 @@ class ImageTraits:
 
     @classmethod
     def of(cls, volume: Volume, modalities: Sequence[str] = ()) -> ImageTraits:
-        """Look at a volume as it was read.
+        """Measure a volume as read.
 
         Args:
             volume: Each channel with a finite voxel.
-            modalities: What its files state, as `volseg.io.stated_modality` has it.
+            modalities: Stated by its files, as from `volseg.io.stated_modality`.
         """
         order = volume.geometry.to_canonical
         return cls(
@@ -55,14 +55,14 @@ class ImageTraits:
 
 
 def mismatches(traits: ImageTraits, config: Config) -> list[str]:
-    """How an image lies clearly outside what a model was trained on.
+    """Describe how an image clearly lies outside the data a model was trained on.
 
     Args:
         traits: Of the image, with the channels of the model in their order.
-        config: Of the model; one without a domain, as version 0.1.0 wrote it, fits everything.
+        config: Of the model; one without a domain, as version 0.1.0 wrote it, accepts everything.
 
     Returns:
-        A sentence per difference; none where nothing speaks against it.
+        A sentence per difference; empty if there are none.
     """
     known = config.domain.intensities or (None,) * len(config.data.channels)
     found = []
@@ -90,10 +90,10 @@ def _other_values(seen: Intensities, stated: str, modality: str, trained: Intens
 
 
 def _no_hounsfield_units(seen: Intensities, trained: IntensityRange) -> str:
-    """What speaks against CT, where the training cases themselves are in Hounsfield units."""
+    """Describe what contradicts CT, if the training cases themselves are in Hounsfield units."""
     if trained.low[1] <= DARK_HU and seen.cannot_be_hounsfield:
         return (
-            f"its values ({_span(seen)}) are no Hounsfield units: the training cases were CT and go down to "
+            f"its values ({_span(seen)}) are not Hounsfield units: the training cases were CT and go down to "
             f"{trained.low[1]:.4g} or below; it is of another modality, or lacks its rescale intercept"
         )
     if trained.labelled is None:
@@ -105,7 +105,7 @@ def _no_hounsfield_units(seen: Intensities, trained: IntensityRange) -> str:
 
 
 def _hounsfield_units(seen: Intensities, stated: str, trained: IntensityRange) -> str:
-    """What speaks for CT, where no training case had a value that far below 0."""
+    """Describe what suggests CT, if no training case had a value that far below 0."""
     is_ct = seen.looks_like_ct or (stated == "CT" and seen.low <= DARK_HU)
     if trained.low[0] > DARK_HU and is_ct:
         return f"its values ({_span(seen)}) are those of CT, which those of the training cases were not"

@@ -1,4 +1,4 @@
-"""MONAI's DynUNet, which may be copied while it learns."""
+"""MONAI's DynUNet, modified so that it can be copied during training."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from torch import Tensor
 
 
 class CopyableDynUNet(DynUNet):  # type: ignore[misc]  # MONAI ships no types
-    """A DynUNet that does not keep the answers of its coarser levels.
+    """A DynUNet that does not keep the outputs of its coarser levels.
 
-    MONAI's holds those of the last patches, with the way back through the network to their gradients: PyTorch refuses
-    to copy such a network, and their memory is taken until the next step.
+    MONAI's keeps those of the last patches together with their autograd graph: PyTorch refuses to copy such a network,
+    and their memory is held until the next step.
     """
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, C, R, A, S) -> (B, outputs, R, A, S); with deep supervision, while training, (B, 1 + levels, ...)."""
+        """Run the network: (B, C, R, A, S) -> (B, outputs, R, A, S).
+
+        In training with deep supervision: (B, 1 + levels, ...).
+        """
         logits: Tensor = super().forward(image)
         self.heads[:] = [torch.empty(0)] * len(self.heads)
         return logits

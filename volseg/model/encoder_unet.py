@@ -1,4 +1,4 @@
-"""A U-Net on an encoder: what it sees at each resolution, put together from the coarsest up."""
+"""A U-Net on a pretrained or random encoder."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from volseg.model.layers import Layers, layers_of
 
 
 class EncoderUNet(nn.Module):
-    """Each level up is enlarged, put beside the encoder's feature map of its resolution, and convolved twice.
+    """A U-Net whose decoder upsamples each level, concatenates the encoder's feature map, and convolves twice.
 
     Args:
-        config: The encoder, and the features on the way up.
+        config: The encoder, and the features of the decoder.
         channels: Of the image.
         outputs: Logits per voxel.
     """
@@ -35,7 +35,7 @@ class EncoderUNet(nn.Module):
         self.head = layers.convolution(below, outputs, 1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, channels, ...) -> (B, outputs, ...)."""
+        """Run the network: (B, channels, ...) -> (B, outputs, ...)."""
         maps = self.encoder(image)
         *skips, features = [image, *maps] if self.begins_at_half else maps
         for convolve, skip in zip(self.decoder, reversed(skips), strict=True):

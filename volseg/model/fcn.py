@@ -1,4 +1,4 @@
-"""FCN-32s, 16s and 8s: answers of coarse feature maps, added to those of finer ones, and enlarged.
+"""FCN-32s, 16s and 8s: predictions from coarse feature maps, upsampled and added to those from finer ones.
 
 Long, Shelhamer and Darrell 2015, "Fully Convolutional Networks for Semantic Segmentation", arXiv 1411.4038, figure 3.
 """
@@ -17,12 +17,13 @@ _STRIDES = (8, 16, 32)
 
 
 class FCN(nn.Module):
-    """An encoder whose last feature map goes through two layers more, in the place of those that were fully connected.
+    """An encoder followed by two convolutions in place of the fully connected layers.
 
-    The paper enlarges answers by transposed convolutions that begin as bilinear interpolation; here they stay that.
+    The paper upsamples by transposed convolutions initialised to bilinear interpolation; here the interpolation is
+    fixed.
 
     Args:
-        config: The encoder, and the finest stride that answers.
+        config: The encoder, and the finest stride to predict from.
         channels: Of the image.
         outputs: Logits per voxel.
     """
@@ -46,7 +47,7 @@ class FCN(nn.Module):
         self.skip_heads = nn.ModuleList(layers.convolution(width, outputs, 1) for width in reversed(answering))
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, channels, ...) -> (B, outputs, ...)."""
+        """Run the network: (B, channels, ...) -> (B, outputs, ...)."""
         *finer, coarsest = self.encoder.pooled(image)
         answers: Tensor = self.head(self.connected(coarsest))
         for head, features in zip(self.skip_heads, reversed(finer), strict=False):

@@ -1,4 +1,4 @@
-"""Where the models of a run lie."""
+"""Locations of the model files of a run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CHOICE_FILE = "choice.json"
 
 
 def model_files(path: Path) -> list[Path]:
-    """The model files that a file or a run folder stands for: one, one for each fold, or those that were chosen.
+    """Return the model files of a path, a file or a run folder: one, one for each fold, or those that were chosen.
 
     Raises:
         DataError: If a choice is damaged.
@@ -36,7 +36,7 @@ def model_files(path: Path) -> list[Path]:
 
 
 def previous_folder(file: Path) -> Path:
-    """Where the networks before that of a model file lie: in its run, which may have folders for its folds."""
+    """Return the folder of the previous networks of a cascade: in its run, which may have folders for its folds."""
     run = file.parent.parent if file.parent.name.startswith(FOLD_FOLDER) else file.parent
     return run / PREVIOUS_FOLDER
 

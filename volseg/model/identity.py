@@ -1,4 +1,4 @@
-"""By what two networks are told apart: their weights and how they are put together, wherever they were loaded from."""
+"""Identity of a network: its weights and its architecture, wherever it was loaded from."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from volseg.config import NetworkConfig
 
 
 def fingerprint(weights: Mapping[str, Tensor], config: NetworkConfig) -> str:
-    """The SHA-256 of a network, in hexadecimal digits; the same on every device and in every memory format.
+    """Compute the SHA-256 of a network, in hexadecimal; the same on every device and in every memory format.
 
     Args:
-        weights: Of the network, its buffers included: names, types, shapes and values count, bit for bit.
-        config: What it was built from.
+        weights: Of the network, including buffers: names, dtypes, shapes and values count, bit for bit.
+        config: The configuration it was built from.
     """
     content = hashlib.sha256(config.model_dump_json().encode())
     for name, tensor in sorted(weights.items()):

@@ -1,8 +1,8 @@
-"""What the outputs of a network mean: labels exclude each other, regions may overlap.
+"""Meaning of a network's outputs: labels are mutually exclusive, regions may overlap.
 
 With labels there is one output for background and one per label, by value; the largest wins. With regions there is one
-output per region, and a voxel belongs to it when the logit is above 0: what a network answers is first lowered by
-the logit of the region's threshold (`cutoffs`), which is 0 when that is one half.
+output per region, and a voxel belongs to it when the logit is above 0: the network's output is first lowered by the
+logit of the region's threshold (`cutoffs`), which is 0 for a threshold of one half.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from volseg.config import DataConfig
 
 
 def encode(reference: torch.Tensor, data: DataConfig) -> torch.Tensor:
-    """Label values -> what the outputs should be.
+    """Encode label values as target outputs.
 
     Args:
         reference: (B, 1, ...) label values.
@@ -34,14 +34,14 @@ def encode(reference: torch.Tensor, data: DataConfig) -> torch.Tensor:
 
 
 def unknown_outputs(annotated: Collection[str] | None, data: DataConfig) -> tuple[bool, ...]:
-    """Of which outputs a reference says nothing.
+    """Return the outputs for which a partially annotated reference has no information.
 
     Args:
-        annotated: Names of the labels that were looked for; None if all were.
+        annotated: Names of the annotated labels; None if all were.
         data: Labels and regions.
 
     Returns:
-        One entry per output. Background is always known: it is then what is none of the annotated labels.
+        One entry per output. Background is always known: it is then everything outside the annotated labels.
     """
     if annotated is None:
         return (False,) * data.outputs
@@ -51,14 +51,14 @@ def unknown_outputs(annotated: Collection[str] | None, data: DataConfig) -> tupl
 
 
 def cutoffs(data: DataConfig) -> tuple[float, ...]:
-    """The logit above which a voxel belongs to each region, ln(p / (1 - p)) of its threshold; zeros for labels."""
+    """Return the logit above which a voxel belongs to each region, ln(p / (1 - p)) of its threshold; 0 for labels."""
     if not data.regions:
         return (0.0,) * data.outputs
     return tuple(math.log(p / (1 - p)) for p in (region.threshold or 0.5 for region in data.regions))
 
 
 def decide(logits: torch.Tensor, data: DataConfig) -> torch.Tensor:
-    """Logits -> what belongs to each label or region, background left out.
+    """Turn logits into a mask for each label or region, background left out.
 
     Args:
         logits: (outputs, ...) float.
@@ -74,16 +74,16 @@ def decide(logits: torch.Tensor, data: DataConfig) -> torch.Tensor:
 
 
 def winners(logits: torch.Tensor, data: DataConfig) -> torch.Tensor:
-    """Decide voxel by voxel.
+    """Decide the label of each voxel.
 
     Args:
         logits: (..., outputs) float.
         data: Labels and regions.
 
     Returns:
-        (...) uint8, or int16 where there are more: the place of the winner in `data.output_labels`, counted from 1, or
-        0 for background. Of overlapping regions the one that is painted last wins. It is the same for logits times a
-        positive number.
+        (...) uint8, or int16 if there are more: the position of the winner in `data.output_labels`, counted from 1, or
+        0 for background. Of overlapping regions the one that is painted last wins. The result does not change if logits
+        are multiplied by a positive number.
     """
     dtype = torch.uint8 if len(data.output_labels) <= 255 else torch.int16
     if not data.regions:
@@ -95,17 +95,17 @@ def winners(logits: torch.Tensor, data: DataConfig) -> torch.Tensor:
 
 
 def probabilities(logits: torch.Tensor, data: DataConfig) -> torch.Tensor:
-    """Logits (..., outputs) -> (..., labels or regions) how likely each of `data.output_labels` is, 0 to 1."""
+    """Turn logits (..., outputs) into (..., labels or regions) probabilities of `data.output_labels`, 0 to 1."""
     return torch.sigmoid(logits) if data.regions else torch.softmax(logits, dim=-1)[..., 1:]
 
 
 def label_values(data: DataConfig) -> NDArray[np.unsignedinteger]:
-    """(1 + labels,) the value in a mask of background and of each of `data.output_labels`, as small as it fits."""
+    """Return the (1 + labels,) mask values of background and of each of `data.output_labels`, in the smallest dtype."""
     return np.array([0, *(label.value for label in data.output_labels)], dtype=mask_dtype(data))
 
 
 def mask_dtype(data: DataConfig) -> type[np.unsignedinteger]:
-    """The smallest type that holds every value of a mask."""
+    """Return the smallest dtype that holds every value of a mask."""
     return np.uint8 if max(label.value for label in data.output_labels) <= 255 else np.uint16
 
 

@@ -1,4 +1,4 @@
-"""PyTorch's layers for planes and for volumes, under one name each."""
+"""PyTorch's layers for planes and for volumes, under common names."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ Dimensions = Literal[2, 3]
 
 @dataclass(frozen=True)
 class Layers:
-    """The classes of layers of one number of dimensions.
+    """The classes of layers for one number of dimensions.
 
     Attributes:
         convolution: Convolution.
         transposed: Transposed convolution.
         instance_norm: Instance normalisation.
         batch_norm: Batch normalisation.
-        max_pool: The largest of each block.
-        mean: The mean over a feature map that is made so large.
-        interpolation: Name of what lies linearly between voxels.
+        max_pool: Max pooling.
+        mean: Adaptive average pooling to a given size.
+        interpolation: Name of linear interpolation.
     """
 
     convolution: type[nn.Conv2d | nn.Conv3d]
@@ -54,5 +54,5 @@ _VOLUMES = Layers(
 
 
 def layers_of(dimensions: Dimensions) -> Layers:
-    """The layers for planes (2) or volumes (3)."""
+    """Return the layers for planes (2) or volumes (3)."""
     return _PLANES if dimensions == 2 else _VOLUMES

@@ -1,4 +1,4 @@
-"""MONAI's networks, as MONAI is told to build them and as its bundles state them: a class and its arguments."""
+"""MONAI's networks, as constructed in MONAI and as stated in bundles: a class and its arguments."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _VNET_FEATURES = 16
 
 @dataclass(frozen=True)
 class Statement:
-    """What is built.
+    """A class and its arguments.
 
     Attributes:
         name: Of a class in `monai.networks.nets`.
@@ -26,10 +26,10 @@ class Statement:
 
 
 def statement_of(config: NetworkConfig, channels: int, outputs: int) -> Statement | None:
-    """State a network.
+    """Return the MONAI class and arguments of a network.
 
     Args:
-        config: Which.
+        config: The network.
         channels: Image channels.
         outputs: Logits per voxel.
 

@@ -46,7 +46,7 @@ class Planes(nn.Module):
         self.network = network
 
     def forward(self, volume: Tensor) -> Tensor:
-        """(B, C, R, A, S) -> (B, outputs, R, A, S)."""
+        """Run the network: (B, C, R, A, S) -> (B, outputs, R, A, S)."""
         batch, channels, planes, *size = volume.shape
         if planes == 1:
             alone: Tensor = self.network(volume.squeeze(2)).unsqueeze(2)
@@ -56,13 +56,13 @@ class Planes(nn.Module):
 
 
 class Neighbors(nn.Module):
-    """A network that sees, beside each slice, those before and behind it as further channels (2.5D).
+    """A network that sees neighbouring slices of each slice as further channels (2.5D).
 
-    The first slice is its own neighbour, and so is the last.
+    Beyond the first and the last slice, these are repeated.
 
     Args:
         network: (B, (2 * neighbors + 1) * C, R, A, S) -> (B, outputs, R, A, S); it sees each slice by itself.
-        neighbors: How many on either side.
+        neighbors: Number of slices on either side.
     """
 
     def __init__(self, network: nn.Module, neighbors: int) -> None:
@@ -71,7 +71,7 @@ class Neighbors(nn.Module):
         self.neighbors = neighbors
 
     def forward(self, volume: Tensor) -> Tensor:
-        """(B, C, R, A, S) -> (B, outputs, R, A, S)."""
+        """Run the network: (B, C, R, A, S) -> (B, outputs, R, A, S)."""
         slices = volume.shape[2]
         ends = [volume[:, :, :1]] * self.neighbors, [volume[:, :, -1:]] * self.neighbors
         longer = torch.cat([*ends[0], volume, *ends[1]], dim=2)
@@ -81,9 +81,9 @@ class Neighbors(nn.Module):
 
 
 class _Guarded:
-    """A convolution that leaves bf16 on the CPU where its weight gradient would be undefined.
+    """A convolution that falls back from bf16 on the CPU where its weight gradient would be undefined.
 
-    With PyTorch 2.13 on CPUs that multiply bf16, the weight gradient of a bf16 convolution is wrong, often not even
+    With PyTorch 2.13 on CPUs with bf16 arithmetic, the weight gradient of a bf16 convolution is wrong, often not even
     finite, when the feature map is narrower than the kernel along an axis (deep levels of small patches; 5x5x5 kernels
     of V-Net below 5 voxels). Forward results and input gradients are right.
     """
@@ -91,7 +91,7 @@ class _Guarded:
     kernel_size: tuple[int, ...]
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  PyTorch's name
-        """Convolve, in float32 where bf16 cannot be trusted."""
+        """Convolve, in float32 where bf16 is not reliable."""
         narrow = any(size < kernel for size, kernel in zip(input.shape[2:], self.kernel_size, strict=True))
         if narrow and torch.is_grad_enabled() and input.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
             with torch.autocast("cpu", enabled=False):
@@ -100,18 +100,18 @@ class _Guarded:
 
 
 class GuardedConv3d(_Guarded, nn.Conv3d):
-    """A convolution of volumes whose weight gradients are right."""
+    """A convolution of volumes with correct weight gradients."""
 
 
 class GuardedConv2d(_Guarded, nn.Conv2d):
-    """A convolution of planes whose weight gradients are right."""
+    """A convolution of planes with correct weight gradients."""
 
 
 def build_network(config: NetworkConfig, channels: int, outputs: int) -> nn.Module:
     """Build a network with random weights.
 
     Args:
-        config: Which network.
+        config: The network's configuration.
         channels: Image channels.
         outputs: Logits per voxel.
 
@@ -143,13 +143,13 @@ def build_network(config: NetworkConfig, channels: int, outputs: int) -> nn.Modu
 
 
 def begin_with_pretrained(network: nn.Module, config: NetworkConfig) -> set[str]:
-    """Let the encoder of a network begin with the weights that its configuration names, if it names any.
+    """Load the pretrained weights that the configuration names into the network's encoder, if it names any.
 
     Returns:
         The names of the weights that were loaded.
 
     Raises:
-        CheckpointError: If the file cannot be read, or its weights are not those of the encoder.
+        CheckpointError: If the file cannot be read, or its weights do not fit the encoder.
     """
     if not isinstance(config, EncodedConfig) or config.encoder.weights is None:
         return set()
@@ -173,7 +173,7 @@ def _build_with_monai(config: NetworkConfig, channels: int, outputs: int) -> nn.
 
 
 def patch_divisor(config: NetworkConfig) -> tuple[int, int, int]:
-    """By what each side of a patch must be divisible."""
+    """Return the divisor of each side of a patch."""
     match config:
         case UNet(strides=strides) | DynUNet(strides=strides) | BlockUNetConfig(strides=strides):
             r, a, s = (math.prod(stride[axis] for stride in strides) for axis in range(3))
@@ -192,17 +192,17 @@ def patch_divisor(config: NetworkConfig) -> tuple[int, int, int]:
 
 
 def check_divisible(network: NetworkConfig, sizes: Sequence[int], key: str, what: str, hint: str) -> None:
-    """Refuse sides that a network cannot halve as often as it wants to.
+    """Check that sides are divisible by the network's total stride.
 
     Args:
-        network: Which.
+        network: The network.
         sizes: Voxels along each axis.
-        key: Of the configuration, that states them.
-        what: What they are the sides of: "patches".
+        key: Configuration key of the sizes.
+        what: What the sides belong to: "patches".
         hint: What to do about it.
 
     Raises:
-        ConfigError: Names the sides and the steps.
+        ConfigError: If not; names the sides and the strides.
     """
     steps = patch_divisor(network)
     if any(size % step for size, step in zip(sizes, steps, strict=True)):
@@ -229,14 +229,15 @@ def _build_vnet(config: VNet, channels: int, outputs: int) -> nn.Module:
 
 
 def choose_precision(precision: str, device: torch.device) -> torch.dtype:
-    """The arithmetic of the network.
+    """Choose the precision of the network.
 
     Args:
         precision: "auto", "fp32", "bf16" or "fp16".
         device: Where it runs.
 
     Returns:
-        torch.float32, torch.bfloat16 or torch.float16. "auto" is bf16 where the hardware multiplies it, else fp32.
+        torch.float32, torch.bfloat16 or torch.float16. "auto" is bf16 if the hardware supports its arithmetic, else
+        fp32.
     """
     match precision:
         case "fp32":
@@ -259,14 +260,14 @@ def choose_precision(precision: str, device: torch.device) -> torch.dtype:
 
 
 def arranged(network: nn.Module, layout: torch.memory_format, device: torch.device | None = None) -> nn.Module:
-    """Bring the weights of a network into a memory format for volumes, and to a device; of planes, into its like."""
+    """Move a network to a device, its weights in a memory format for volumes or the 2D equivalent for planes."""
     if layout is torch.channels_last_3d and any(isinstance(module, Planes) for module in network.modules()):
         layout = torch.channels_last
     return network.to(device, memory_format=layout)  # type: ignore[call-overload]
 
 
 def choose_memory_format(memory_format: str, device: torch.device) -> torch.memory_format:
-    """How feature maps lie in memory while training.
+    """Choose the memory format of feature maps during training.
 
     Args:
         memory_format: "auto", "contiguous" or "channels_last".

@@ -44,21 +44,21 @@ class Convolution(nn.Module):
         self.activation = nn.LeakyReLU(_SLOPE, inplace=True) if activated else nn.Identity()
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, inputs, R, A, S) -> (B, outputs, ...), each side divided by the stride."""
+        """Run the layers: (B, inputs, R, A, S) -> (B, outputs, ...), each side divided by the stride."""
         result: Tensor = self.activation(self.norm(self.conv(features)))
         return result
 
 
 class Average(nn.AvgPool3d):
-    """Averages blocks of voxels, in float32: PyTorch has no average of bf16 on CPUs."""
+    """Average pooling in float32, since PyTorch has none for bf16 on CPUs."""
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, C, R, A, S) -> (B, C, ...), each side divided by the stride, in the type of the features."""
+        """Pool (B, C, R, A, S) -> (B, C, ...), each side divided by the stride, in the dtype of the input."""
         return super().forward(features.float()).to(features.dtype)
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions whose result is added to their input; where it shrinks, the input is averaged."""
+    """Two convolutions whose result is added to their input, which is average-pooled if the block has a stride."""
 
     def __init__(self, inputs: int, outputs: int, kernel: Triple, stride: Triple = _ONE) -> None:
         super().__init__()
@@ -72,16 +72,16 @@ class ResidualBlock(nn.Module):
         self.activation = nn.LeakyReLU(_SLOPE, inplace=True)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, inputs, R, A, S) -> (B, outputs, ...), each side divided by the stride."""
+        """Run the block: (B, inputs, R, A, S) -> (B, outputs, ...), each side divided by the stride."""
         result: Tensor = self.activation(self.conv2(self.conv1(features)) + self.shortcut(features))
         return result
 
 
 class Decoder(nn.Module):
-    """The way up: each level is enlarged, put beside the feature map of the encoder, and convolved.
+    """A decoder: each level is upsampled, concatenated with the feature map of the encoder, and convolved.
 
     Args:
-        config: Kernels of a level are those of the encoder's feature map it takes.
+        config: The kernels of a level are those of the encoder's feature map it takes.
     """
 
     def __init__(self, config: BlockUNetConfig) -> None:
@@ -94,7 +94,7 @@ class Decoder(nn.Module):
             self.stages.append(_convolutions(config.decoder_blocks[level], 2 * features, features, kernel))
 
     def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
-        """The encoder's feature maps, from the finest -> those of the decoder, from the finest."""
+        """Decode: the encoder's feature maps, from the finest -> those of the decoder, from the finest."""
         *skips, features = levels
         decoded: list[Tensor] = []
         for upsample, stage, skip in zip(self.upsamplings, self.stages, reversed(skips), strict=True):
@@ -104,7 +104,7 @@ class Decoder(nn.Module):
 
 
 class BlockUNet(nn.Module):
-    """A U-Net of blocks, plain or residual on the way down.
+    """A U-Net of blocks, with a plain or a residual encoder.
 
     Args:
         config: Features, kernels, strides and blocks of each level.
@@ -132,9 +132,9 @@ class BlockUNet(nn.Module):
         self.apply(_initialize)
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, channels, R, A, S) -> (B, outputs, R, A, S).
+        """Run the network: (B, channels, R, A, S) -> (B, outputs, R, A, S).
 
-        While training with deep supervision: (B, 1 + levels, outputs, R, A, S), the finest first.
+        In training with deep supervision: (B, 1 + levels, outputs, R, A, S), the finest first.
         """
         features, levels = self.stem(image), []
         for stage in self.encoder:
@@ -160,7 +160,7 @@ def _residual_blocks(count: int, inputs: int, outputs: int, kernel: Triple, stri
 
 
 def _initialize(module: nn.Module) -> None:
-    """Weights that keep the scale of feature maps (He et al. 2015); residual blocks begin as their shortcut."""
+    """Initialise weights so that they preserve scale (He et al. 2015); residual blocks begin as their shortcut."""
     if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
         nn.init.kaiming_normal_(module.weight, a=_SLOPE)
         if module.bias is not None:

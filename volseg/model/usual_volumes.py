@@ -1,4 +1,4 @@
-"""How large structures usually are: what a model has seen, and what is out of the ordinary."""
+"""Usual volumes of structures in the training data, and detection of outliers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class VolumeRange:
     """The volumes of one structure in the cases that have it.
 
     Attributes:
-        cases: How many.
+        cases: Number of cases.
         q1_ml: First quartile.
         median_ml: Median.
         q3_ml: Third quartile.
@@ -31,12 +31,12 @@ class VolumeRange:
 
     @classmethod
     def of(cls, volumes_ml: Sequence[float]) -> VolumeRange:
-        """The range of some volumes, at least one."""
+        """Compute the range of some volumes, at least one."""
         q1_ml, median_ml, q3_ml = (float(value) for value in np.percentile(volumes_ml, [25, 50, 75]))
         return cls(len(volumes_ml), q1_ml, median_ml, q3_ml)
 
     def is_unusual(self, volume_ml: float) -> bool:
-        """Whether a volume lies beyond the fences (Tukey 1977); never where too few cases are known."""
+        """Return whether a volume lies beyond the fences (Tukey 1977); never if too few cases are known."""
         margin_ml = _FENCE * (self.q3_ml - self.q1_ml)
         usual = self.q1_ml - margin_ml <= volume_ml <= self.q3_ml + margin_ml
         return self.cases >= _FEWEST and not usual

@@ -1,8 +1,8 @@
-"""V-Net: as the paper has it, and as MONAI has it with as many features as are asked for.
+"""V-Net: as in the paper, and as in MONAI with a configurable number of features.
 
     image -> five stages down, each at half the resolution of the one before -> four stages up -> logits
 
-A stage is a few convolutions of 5 x 5 x 5 to whose result its input is added (Milletari, Navab and Ahmadi 2016, "V-Net:
+A stage consists of convolutions of 5 x 5 x 5 with a residual connection (Milletari, Navab and Ahmadi 2016, "V-Net:
 Fully Convolutional Neural Networks for Volumetric Medical Image Segmentation", arXiv 1606.04797, figure 2 and table 1).
 """
 
@@ -29,7 +29,7 @@ class MonaiVNet(VNet):  # type: ignore[misc]  # MONAI ships no types
         features: At full resolution, twice as many on each level below; a multiple of `channels`.
         channels: Of the image.
         outputs: Logits per voxel.
-        dropout: Share of the features that are left out in training, in the deeper levels.
+        dropout: Dropout rate in the deeper levels.
         dimensions: 2 or 3.
     """
 
@@ -49,11 +49,11 @@ class MonaiVNet(VNet):  # type: ignore[misc]  # MONAI ships no types
 
 
 class PaperVNet(nn.Module):
-    """V-Net as in the paper; only what follows convolutions beside PReLU may be added to it.
+    """V-Net as in the paper; only normalisation and dropout may be added to it.
 
     Args:
         config: Features, normalisation and dropout.
-        channels: Of the image; a divisor of the features, as it is repeated to as many.
+        channels: Of the image; a divisor of the features, since it is repeated to that number.
         outputs: Logits per voxel.
     """
 
@@ -76,7 +76,7 @@ class PaperVNet(nn.Module):
         self.head = layers_of(config.dimensions).convolution(below, outputs, kernel_size=1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, channels, ...) -> (B, outputs, ...)."""
+        """Run the network: (B, channels, ...) -> (B, outputs, ...)."""
         first, *stages = self.encoder
         features = first(image, image.repeat_interleave(self.repeats, dim=1))
         levels = [features]
@@ -93,7 +93,7 @@ class PaperVNet(nn.Module):
 
 
 class _Stage(nn.Module):
-    """Convolutions, each with its PReLU; the last one's comes after the input was added."""
+    """Convolutions, each followed by PReLU; that of the last one follows the residual addition."""
 
     def __init__(self, config: VNetConfig, inputs: int, outputs: int, count: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""From a data set, looked at once, and the machine to a complete configuration with reasons."""
+"""Planning: from a data set, read once, and the machine to a complete configuration with reasons."""
 
 from volseg.planning.fingerprint import CasePrint, Fingerprint, take_fingerprint
 from volseg.planning.folder import plan_folder

@@ -1,4 +1,4 @@
-"""What kind of images a data set is of, as far as prediction can compare others with it."""
+"""The domain of a data set: modality, value and voxel size ranges, which prediction compares images with."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ _NAMED = 10
 
 
 def plan_modality(fingerprint: Fingerprint, given: Sequence[str] = ()) -> tuple[list[str], str]:
-    """Find the modality of each channel: as given, as the files or the channel's name state it, or CT by its values.
+    """Determine the modality of each channel: as given, as stated by files or channel name, or CT by its values.
 
     Args:
         fingerprint: Of the data.
-        given: What the configuration states, one for each channel or one for all.
+        given: Modalities in the configuration, one for each channel or one for all.
 
     Returns:
-        The modalities, and why they are these.
+        The modalities, and the reason for them.
 
     Raises:
-        DataError: If the cases are not all of one, and nobody said what they are.
+        DataError: If the cases differ in modality and none was given.
         ConfigError: If more or fewer are given than there are channels.
     """
     channels = len(fingerprint.channels)
     stated = list(given) if len(given) > 1 else list(given or [UNKNOWN]) * channels
     if len(stated) != channels:
         raise ConfigError(
-            f"data.modality has {len(stated)} entries for {channels} channels", hint="give one, or one each"
+            f"data.modality has {len(stated)} entries for {channels} channels", hint="give one, or one per channel"
         )
     modalities, reasons = [], []
     for channel, (name, word) in enumerate(zip(fingerprint.channels, stated, strict=True)):
@@ -49,7 +49,7 @@ def plan_modality(fingerprint: Fingerprint, given: Sequence[str] = ()) -> tuple[
 
 
 def plan_domain(fingerprint: Fingerprint) -> dict[str, Any]:
-    """The ranges of values and of voxel sizes that the cases span, as `DomainConfig` has them."""
+    """Return the ranges of values and of voxel sizes that the cases span, as `DomainConfig` has them."""
     spacings = fingerprint.spacings_mm
     return {
         "intensities": [_intensities(fingerprint.cases, channel) for channel in range(len(fingerprint.channels))],
@@ -90,7 +90,7 @@ def _find_modality(fingerprint: Fingerprint, channel: int) -> tuple[str, str]:
 
 
 def _mixed(name: str, cases: Sequence[CasePrint], kinds: Sequence[str]) -> DataError:
-    """The refusal of a data set that is not all of one kind: the largest kind is counted, the others are listed."""
+    """Build the error for mixed modalities: the most frequent is counted, the other cases are listed."""
     groups: dict[str, list[str]] = defaultdict(list)
     for case, kind in zip(cases, kinds, strict=True):
         groups[kind].append(case.case_id)
@@ -98,13 +98,13 @@ def _mixed(name: str, cases: Sequence[CasePrint], kinds: Sequence[str]) -> DataE
     odd = "; ".join(f"{kind}: {_listed(ids)}" for kind, ids in others)
     return DataError(
         f"the cases of channel {name} are not all of one modality: {len(most)} are {usual}, but {odd}",
-        hint=f"take the odd ones out, or {_hint(usual if len(usual) == 2 else 'CT')}",
+        hint=f"remove the exceptions, or {_hint(usual if len(usual) == 2 else 'CT')}",
     )
 
 
 def _hint(modality: str) -> str:
     return (
-        f"say what all of them are (data.modality={modality}), or that they differ on purpose (data.modality={MIXED})"
+        f"state the modality of all (data.modality={modality}), or that they differ on purpose (data.modality={MIXED})"
     )
 
 

@@ -1,4 +1,4 @@
-"""What a data set looks like: every case is read once."""
+"""The fingerprint of a data set, for which every case is read once."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _NOTHING_GIVEN = PartialData()
 
 @dataclass(frozen=True, eq=False)
 class CasePrint:
-    """What one case looks like, axes in R, A, S order.
+    """The fingerprint of one case, axes in R, A, S order.
 
     Attributes:
         shape: Voxels.
@@ -44,7 +44,7 @@ class CasePrint:
         label_ml: Label value -> volume in millilitres.
         centers_mm: Label value -> its centroid along R, A, S from the centre of the image.
         case_id: The case.
-        unit: In what it is measured; of pictures, what is called mm is pixels.
+        unit: Unit of lengths; for pictures, values named mm are in pixels.
     """
 
     shape: tuple[int, int, int]
@@ -64,7 +64,7 @@ Look = tuple[Case, CasePrint | DataError | ConfigError]
 
 @dataclass(frozen=True, eq=False)
 class Fingerprint:
-    """What a data set looks like.
+    """The fingerprint of a data set.
 
     Attributes:
         channels: Channel names.
@@ -85,7 +85,7 @@ class Fingerprint:
 
     @property
     def unit(self) -> Unit:
-        """In what its cases are measured.
+        """The unit of lengths of its cases.
 
         Raises:
             DataError: If some are in pixels, others in millimetres.
@@ -96,13 +96,13 @@ class Fingerprint:
             raise DataError(
                 f"{len(odd)} of {len(self.cases)} cases are pictures in pixels, {odd[0]} for one, the others state "
                 "millimetres",
-                hint="--set data.pixel_mm=0.5 says what a pixel is, or take one kind alone",
+                hint="--set data.pixel_mm=0.5 sets the pixel size; or use only one kind",
             )
         return units.pop()
 
     @property
     def is_flat(self) -> bool:
-        """Whether every case has a single slice."""
+        """True if every case has a single slice."""
         return all(case.shape[2] == 1 for case in self.cases)
 
     @property
@@ -114,20 +114,20 @@ class Fingerprint:
 def take_fingerprint(
     dataset: Dataset, given: PartialData = _NOTHING_GIVEN, progress: Progress = ignore_progress
 ) -> Fingerprint:
-    """Look at every case once.
+    """Read every case once and return the fingerprint of the data set.
 
     Args:
         dataset: Labelled cases.
-        given: What labels mean where that is decided, and what becomes of other values.
-        progress: Told per case.
+        given: Meaning of label values if already decided, and the treatment of other values.
+        progress: Called per case.
 
     Returns:
         The fingerprint of all cases that can be read; the others are logged.
 
     Raises:
         DataError: If none can be read, or none has a label.
-        ConfigError: If a reference holds a value that is not among the labels, or one that nobody has looked at would
-            be background.
+        ConfigError: If a reference holds a value that is not among the labels, or ignored (not annotated) voxels would
+            become background.
     """
     with closing(look_at_cases(dataset, given, progress)) as looks:
         return fingerprint_of(dataset, told(looks), given)
@@ -136,15 +136,15 @@ def take_fingerprint(
 def look_at_cases(
     dataset: Dataset, given: PartialData, progress: Progress = ignore_progress
 ) -> Generator[Look, None, None]:
-    """Look at every case once; whoever stops before the last one closes it, for the sake of its threads.
+    """Read every case once; a caller that stops before the last one must close the generator, to end its threads.
 
     Args:
         dataset: Labelled cases.
-        given: What labels mean where that is decided, and what becomes of other values.
-        progress: Told per case.
+        given: Meaning of label values if already decided, and the treatment of other values.
+        progress: Called per case.
 
     Yields:
-        Each case with what it looks like, or with why it cannot be used.
+        Each case with its fingerprint, or with the reason why it cannot be used.
     """
     stated = _labels_of(dataset, given)
     known = tuple(
@@ -165,7 +165,7 @@ def look_at_cases(
 
 
 def told(looks: Iterable[Look]) -> Iterator[Look]:
-    """Looks, and a warning for each case that is left out."""
+    """Pass on fingerprints, and log a warning for each case that is left out."""
     for case, look in looks:
         if isinstance(look, DataError):
             logger.warning("case %s is left out of the plan: %s", case.case_id, look.explanation)
@@ -173,16 +173,16 @@ def told(looks: Iterable[Look]) -> Iterator[Look]:
 
 
 def _labels_of(dataset: Dataset, given: PartialData) -> dict[str, int]:
-    """Label name -> value: as it is decided, else as the data set states it."""
+    """Return label name -> value: as already decided, else as the data set states it."""
     return dict(given.labels or dataset.labels or {name: value for value, name in enumerate(given.colors, start=1)})
 
 
 def usable_prints(looks: Iterable[Look]) -> tuple[CasePrint, ...]:
-    """What the cases look like that can be used.
+    """Return the fingerprints of the usable cases.
 
     Raises:
         DataError: If none can be read.
-        ConfigError: If a case contradicts what labels are said to be, which concerns them all.
+        ConfigError: If a case contradicts the stated labels, which affects all cases.
     """
     prints: list[CasePrint] = []
     faults: list[DataError] = []
@@ -201,11 +201,11 @@ def usable_prints(looks: Iterable[Look]) -> tuple[CasePrint, ...]:
 
 
 def fingerprint_of(dataset: Dataset, looks: Iterable[Look], given: PartialData) -> Fingerprint:
-    """The fingerprint of a data set whose cases were looked at.
+    """Combine the fingerprints of cases into that of the data set.
 
     Raises:
         DataError: If no case can be read, or none has a label.
-        ConfigError: If a case contradicts what labels are said to be.
+        ConfigError: If a case contradicts the stated labels.
     """
     labels = _labels_of(dataset, given)
     check_others(dataset, labels, given.others)
@@ -221,17 +221,18 @@ def fingerprint_of(dataset: Dataset, looks: Iterable[Look], given: PartialData) 
 def look_at_case(
     case: Case, channels: tuple[str, ...], labels: tuple[Label, ...], others: Others = "refuse"
 ) -> CasePrint:
-    """Read one case and describe it.
+    """Read one case and return its fingerprint.
 
     Args:
         case: With a reference.
         channels: Their order.
-        labels: What the values of references mean; any value where they are not known yet.
-        others: Whether a value that no label has is refused, or is background.
+        labels: Labels of the values of references; any value is accepted if they are not known yet.
+        others: Whether a value without a label is refused, or becomes background.
 
     Raises:
         DataError: If image or reference cannot be used.
-        ConfigError: If the reference holds a value that no label has, or was drawn for what is no label.
+        ConfigError: If the reference holds a value without a label, or the case states that it was annotated for
+            something that is not a label.
     """
     image = read_images(case, channels)
     mask = read_reference(case, image, labels, others)
@@ -266,7 +267,7 @@ def look_at_case(
 
 
 def _label_places(array: NDArray[np.unsignedinteger], geometry: Geometry) -> tuple[dict[int, int], dict[int, Triple]]:
-    """How many voxels each label has, and where its centroid is from the centre of the image, along R, A, S in mm.
+    """Compute, for each label, its number of voxels, and its centroid from the image centre, along R, A, S in mm.
 
     Args:
         array: (I, J, K) label values.

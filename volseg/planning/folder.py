@@ -1,4 +1,4 @@
-"""A folder of labelled scans in, a plan for it out."""
+"""Planning for a folder of labelled scans."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ def plan_folder(
 
     Args:
         data: A labelled data set in any layout.
-        given: Keys that are decided already; the plan fits itself to the labels and the network they name.
-        progress: Told per case.
-        timer: Times a step of a network; without it, or where epochs are given, the usual network is taken.
-        device: Where training will run; on a CUDA device, if there is one and none is named.
+        given: Keys that are already decided; the plan adapts to the labels and the network they name.
+        progress: Called per case.
+        timer: Times a step of a network; without it, or if epochs are given, the default network is used.
+        device: Where training will run; by default a CUDA device if there is one.
 
     Returns:
-        The data set, and the plan for it with the given keys laid over it.
+        The data set, and the plan for it, overridden by the given keys.
 
     Raises:
-        DataError: If there is no labelled case, or the cases are not all of one modality and nobody said what they are.
-        ConfigError: If the keys do not go with each other or with what is planned.
-        CheckpointError: If training is to start from a model that is not there.
+        DataError: If there is no labelled case, or the cases differ in modality and none was given.
+        ConfigError: If the keys conflict with each other or with the plan.
+        CheckpointError: If the model to start training from does not exist.
     """
     given = with_inherited(given)
     dataset = find_dataset(data, given.data, progress)
@@ -69,18 +69,18 @@ def plan_dataset(
     timer: StepTimer | None = None,
     device: torch.device | None = None,
 ) -> Plan:
-    """Plan a configuration for cases that are looked at, or were.
+    """Plan a configuration for cases that are being, or were, examined.
 
     Args:
         dataset: Labelled cases.
-        looks: What came of looking at each.
-        given: Keys that are decided already.
-        timer: Times a step of a network; without it, or where epochs are given, the usual network is taken.
-        device: Where training will run; on a CUDA device, if there is one and none is named.
+        looks: Each case with its fingerprint, or with the reason why it cannot be used.
+        given: Keys that are already decided.
+        timer: Times a step of a network; without it, or if epochs are given, the default network is used.
+        device: Where training will run; by default a CUDA device if there is one.
 
     Raises:
-        DataError: If no case can be used, nothing says what their labels are, or they are not all of one modality.
-        ConfigError: If the keys do not go with each other, the cases, or what is planned.
+        DataError: If no case can be used, the labels are not stated, or the cases differ in modality.
+        ConfigError: If the keys conflict with each other, the cases, or the plan.
     """
     if given.data.labels is None:
         refuse_unclear_values(dataset.cases)
@@ -115,16 +115,16 @@ def plan_dataset(
 
 
 def _timer_with(given: PartialConfig, timer: StepTimer) -> StepTimer:
-    """A timer of what a plan becomes with the given keys."""
+    """Return a timer that applies the given keys to a configuration before timing it."""
     return lambda config: timer(given.laid_over(config))
 
 
 def with_inherited(given: PartialConfig) -> PartialConfig:
-    """The keys that are decided, with those of the model that training starts from below them.
+    """Return the given keys on top of those inherited from the model that training starts from.
 
     Raises:
-        CheckpointError: If training is to start from a model that is not there.
-        ConfigError: If the keys of the network are not its own.
+        CheckpointError: If the model to start training from does not exist.
+        ConfigError: If a key does not belong to the network.
     """
     given = given.laid_over_partial(_inherited(given.training))
     given.network.check_keys(given.network.name or _NETWORK)
@@ -132,7 +132,7 @@ def with_inherited(given: PartialConfig) -> PartialConfig:
 
 
 def _inherited(training: TrainingConfig) -> dict[str, Any]:
-    """What a run that starts from another has from it: weights know one network and one voxel size."""
+    """Return the keys that a run inherits from its start model, whose weights fit one network and one voxel size."""
     if training.start_from is None:
         return {}
     _, config = load_weights(Path(training.start_from))
@@ -150,7 +150,7 @@ def _inherited(training: TrainingConfig) -> dict[str, Any]:
 
 
 def _minutes_per_network(training: TrainingConfig, dataset: Dataset) -> float | None:
-    """The time that one network has: of several folds its share."""
+    """Return the time for one network: its share if there are several folds."""
     if training.minutes is None or training.fold != "all":
         return training.minutes
     case_ids = [case.case_id for case in dataset.cases]

@@ -1,4 +1,4 @@
-"""Which labels state a side of the body, by the words of their names, and which have one by where they lie."""
+"""Laterality: labels that state a side of the body in their name, or have one by their position."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def lateral_pairs(names: Sequence[str]) -> tuple[list[tuple[str, str]], list[str
         names: Label names.
 
     Returns:
-        Pairs of (left, right) names that differ in the side alone, and names that state a side but have no partner.
+        Pairs of (left, right) names that differ in the side only, and names that state a side but have no partner.
     """
     sided = {name: side for name in names if (side := _side(name))}
     keys = {(_sideless(name), side): name for name, side in sided.items()}
@@ -42,15 +42,15 @@ def lateral_pairs(names: Sequence[str]) -> tuple[list[tuple[str, str]], list[str
 
 
 def partners(labels: Mapping[str, int], cases: Sequence[CasePrint]) -> list[tuple[str, str]]:
-    """Find labels without a stated meaning that lie like a left and a right structure.
+    """Find pairs of labels without a known meaning that are positioned like a left and a right structure.
 
-    That is in nearly every case: beside each other, always in the same order, further apart than they are thick, about
-    the middle of the image or a quarter of it apart (the body may lie off its middle), and of similar volume. Parts of
-    one structure (head and tail, core and edema) do not.
+    That means in nearly every case: beside each other, always in the same order, further apart than they are thick,
+    with their centre within a quarter of the image from its middle or at least that far apart (the body may be
+    off-centre), and of similar volume. Parts of one structure (head and tail, core and edema) do not qualify.
 
     Args:
         labels: Name -> value.
-        cases: What the cases look like.
+        cases: Fingerprints of the cases.
 
     Returns:
         Pairs of (left, right) names.
@@ -65,7 +65,7 @@ def partners(labels: Mapping[str, int], cases: Sequence[CasePrint]) -> list[tupl
 
 
 def _sides(one: int, other: int, cases: Sequence[CasePrint]) -> Iterator[int]:
-    """For each case with both labels 1 if `other` is to the right of `one`, -1 if to the left, 0 if neither."""
+    """Yield, for each case with both labels, 1 if `other` is to the right of `one`, -1 if to the left, 0 if neither."""
     for case in cases:
         if one not in case.centers_mm or other not in case.centers_mm:
             continue

@@ -1,4 +1,4 @@
-"""What training may take of the machine it runs on."""
+"""Resources of the machine that training may use."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _MOST_WORKERS = 8
 
 @dataclass(frozen=True)
 class Machine:
-    """What a plan is made for.
+    """The resources a plan is made for.
 
     Attributes:
         features: Of the planned U-Net at full resolution.
-        most_features: Where there is time for them.
-        memory_gb: What a training step may take.
+        most_features: If there is time for them.
+        memory_gb: Memory that a training step may use.
         workers: Threads that make patches beside the network.
         most_patches: In a step.
-        alternatives: Keys of `training` and values that may make a step faster than what they are by default.
+        alternatives: Keys of `training` and values that may be faster than their defaults.
     """
 
     features: int
@@ -41,11 +41,11 @@ class Machine:
     alternatives: tuple[tuple[str, str], ...] = ()
 
     def features_that_fit(self, voxels: int, voxel_bytes: float) -> list[int]:
-        """The usual features, and twice as many where their activations fit into memory, too.
+        """Return the default features, and twice as many if their activations fit into memory, too.
 
         Args:
             voxels: Of all patches of a step.
-            voxel_bytes: Memory per voxel with the usual features.
+            voxel_bytes: Memory per voxel with the default features.
         """
         fits = 2 * voxel_bytes * voxels <= 1e9 * self.memory_gb
         return [self.features, self.most_features] if fits and self.most_features > self.features else [self.features]
@@ -57,7 +57,7 @@ CPU = Machine(features=16, most_features=32, memory_gb=4.0, workers=1, most_patc
 
 
 def this_machine(device: torch.device) -> Machine:
-    """The machine this runs on, as far as training on one of its devices may take it."""
+    """Return the resources of this machine for training on one of its devices."""
     match device.type:
         case "cuda":
             return with_gpu(torch.cuda.get_device_properties(device).total_memory / 1e9, allowed_threads())
@@ -71,11 +71,11 @@ def this_machine(device: torch.device) -> Machine:
 
 
 def with_gpu(total_gb: float, cores: int) -> Machine:
-    """A machine with a GPU: it leaves the cores to making patches, of which it uses up many a second.
+    """Return the resources of a machine with a GPU: the cores make patches, of which it uses many per second.
 
     Args:
         total_gb: Memory of the GPU.
-        cores: Of the CPU, as far as they may be used.
+        cores: Usable CPU cores.
     """
     memory_gb, workers = min(_SHARE_OF_GPU * total_gb, _MOST_GPU_GB), max(1, min(cores - 1, _MOST_WORKERS))
     return Machine(32, 32, memory_gb, workers, _MOST_GPU_PATCHES, (("memory_format", "contiguous"),))

@@ -1,4 +1,4 @@
-"""From what a data set looks like to a complete configuration.
+"""Rules that turn a fingerprint into a complete configuration.
 
 The rules follow nnU-Net (Isensee et al. 2021, Nature Methods 18:203, supplementary note 2) where they concern spacing
 and intensities; patch, network and batch follow from one memory budget.
@@ -68,25 +68,25 @@ def make_plan(  # noqa: PLR0913  what is decided already
     planes: bool = False,
     neighbors: int = 0,
 ) -> Plan:
-    """Decide everything.
+    """Plan every setting.
 
     Args:
         fingerprint: Of the data.
-        network: Which network.
-        machine: What training will run on.
-        given_spacing_mm: The voxel size, if it is decided already; along axes where it is None volumes keep their own.
-        given_modality: Of each channel or of all, if it is decided already.
-        optimizer: What learns.
-        most_voxels: Of a patch, where there is no time for more.
-        given_axes: Directions of the axes that networks see, if they are decided already.
+        network: The network.
+        machine: Resources for training.
+        given_spacing_mm: The voxel size, if already decided; volumes keep their own along axes where it is None.
+        given_modality: Of each channel or of all, if already decided.
+        optimizer: The optimiser.
+        most_voxels: Limit for a patch, if there is no time for more.
+        given_axes: Directions of the network's axes, if already decided.
         planes: Whether volumes are learned slice by slice.
-        neighbors: Of each slice on either side, that networks of slices see beside it.
+        neighbors: Number of neighbouring slices on either side that networks of slices see (2.5D).
 
     Returns:
         The plan.
 
     Raises:
-        DataError: If the cases are not all of one modality, and nobody said what they are.
+        DataError: If the cases differ in modality and none was given.
     """
     modalities, modality_reason = plan_modality(fingerprint, given_modality)
     axes, axes_reason = (given_axes, "given") if given_axes else _plan_axes(fingerprint, planes=planes)
@@ -101,7 +101,7 @@ def make_plan(  # noqa: PLR0913  what is decided already
             planned if given is None else given for given, planned in zip(given_spacing_mm, spacing_mm, strict=True)
         )
         spacing_mm = (r, a, s)
-        spacing_reason = "given" if fingerprint.unit == "mm" else "pictures are seen pixel by pixel, none is enlarged"
+        spacing_reason = "given" if fingerprint.unit == "mm" else "pictures are not resampled"
     shape = np.median((fingerprint.shapes * fingerprint.spacings_mm)[:, order] / spacing_mm, axis=0)
     outputs = len(fingerprint.regions) or len(fingerprint.labels) + 1
     fitting = machine.memory_gb * 1e9 / _FEWEST_PATCHES / _voxel_bytes(network, outputs)
@@ -148,26 +148,26 @@ def make_plan(  # noqa: PLR0913  what is decided already
         "preprocessing.normalization": "; ".join(reason for _, reason in normalizations),
         "patches.size": f"the median volume is {median} voxels at this spacing; "
         + (f"{machine.memory_gb:g} GB allow" if voxels == fitting else "there is time for enough steps of")
-        + f" {voxels:.2g} voxels in each of two patches; the network divides by {divisor_of(topology)}{slices}",
+        + f" {voxels:.2g} voxels in each of two patches; sides are divisible by {divisor_of(topology)}{slices}",
         "network.filters": _usual_width(network, machine),
         "network": "an axis is halved while it keeps at least 4 voxels and is not coarser than the others",
         "augmentation.flip_axes": flip_reason,
         "inference.air": air_reason,
         "inference.mirror_axes": mirror_reason,
         "training.batch_size": f"as many patches as fit, from {_FEWEST_PATCHES} to {machine.most_patches}; on a CPU "
-        "time is better spent on more steps of few (benchmarks/TRAINING.md)",
-        "training.optimizer": "in the runs compared it came to a Dice sooner than AdamW (benchmarks/TRAINING.md)",
+        "time is better spent on more steps with few of them (benchmarks/TRAINING.md)",
+        "training.optimizer": "reached the same Dice sooner than AdamW in the runs compared (benchmarks/TRAINING.md)",
         "training.learning_rate": "the best of those compared (benchmarks/TRAINING.md)",
         "training.default_steps": length_reason,
         "training.workers": "threads that make patches: one, and a GPU leaves them the other cores",
-        "postprocess": "null: training chooses for each label what raises the Dice of held-out cases; [] is none",
-        "domain": "what the cases span; predict refuses images clearly outside (--allow-mismatch lifts it)",
+        "postprocess": "null: training chooses what raises the validation Dice of each label; [] means none",
+        "domain": "the range of the cases; predict refuses images clearly outside (--allow-mismatch overrides this)",
     }
     return Plan(validate(tree, "the plan"), reasons)
 
 
 def by_width(config: Config, machine: Machine) -> dict[int, Config]:
-    """Features at full resolution, from the fewest -> the configuration with as many, as far as memory holds them."""
+    """Return features at full resolution, ascending -> configuration with as many, as far as memory allows."""
     network = config.network.model_dump(mode="json")
     usual = _usual_features(config.network.name, machine)
     tree = config.model_dump(mode="json")
@@ -186,20 +186,20 @@ def by_width(config: Config, machine: Machine) -> dict[int, Config]:
 
 
 def _usual_features(network: NetworkName, machine: Machine) -> int:
-    """At full resolution, if time is no matter."""
+    """Return the default features at full resolution, without a time limit."""
     if network in _ENCODED_NETWORKS:
         return _ENCODER_FEATURES
     return _VNET_FEATURES[-1] if network == "vnet" else machine.features
 
 
 def _voxel_bytes(network: NetworkName, outputs: int) -> float:
-    """What training takes per voxel of all patches, with the usual features."""
+    """Return the training memory per voxel of all patches, with the default features."""
     voxel_bytes = _BYTES_PER_VOXEL.get(network, _BYTES_PER_VOXEL_OTHER)
     return voxel_bytes + _BYTES_PER_OUTPUT * max(0, outputs - _FEW_OUTPUTS)
 
 
 def _plan_steps(cases: int, shape: NDArray[np.float64], patch: Sequence[int], batch: int) -> tuple[int, str]:
-    """Steps of a run without a limit, and why."""
+    """Return the steps of a run without a time limit, and the reason."""
     patches = cases * max(1.0, math.prod(shape) / math.prod(patch))
     steps = int(np.clip(_PASSES * patches / batch, _FEWEST_STEPS, _MOST_STEPS))
     rounded = math.ceil(steps / 50) * 50
@@ -229,7 +229,7 @@ def _thick_slices(spacing_mm: Sequence[float]) -> str:
 
 
 def _plan_axes(fingerprint: Fingerprint, *, planes: bool) -> tuple[str, str]:
-    """The order in which networks see axes: a kernel of 1 x 3 x 3 is two times as fast as one of 3 x 3 x 1."""
+    """Choose the network's axis order: a kernel of 1 x 3 x 3 is twice as fast as one of 3 x 3 x 1."""
     if fingerprint.is_flat:
         return "SPL", "a picture as it is looked at: one slice, its rows from the top, its columns from the left"
     if planes:
@@ -268,9 +268,9 @@ def _plan_normalization(fingerprint: Fingerprint, channel: int, modality: str) -
 
 
 def _plan_air(fingerprint: Fingerprint, normalizations: Sequence[Mapping[str, Any]]) -> tuple[float | None, str]:
-    """Whether what is as dark as air may be passed over: not where labels are that dark."""
+    """Choose whether regions as dark as air may be skipped: not if labels are that dark."""
     if fingerprint.unit == "px":
-        return None, "everything is computed: black is a colour of pictures, and no air"
+        return None, "everything is computed: black is a colour in pictures, not air"
     share = InferenceConfig().air or 0.0
     dark = []
     for channel, normalization in enumerate(normalizations):
@@ -288,13 +288,13 @@ def _plan_air(fingerprint: Fingerprint, normalizations: Sequence[Mapping[str, An
 def _plan_flips(fingerprint: Fingerprint) -> tuple[list[str], list[tuple[str, str]], str]:
     pairs, alone = lateral_pairs(list(fingerprint.labels))
     if alone:
-        return [], [], f"none: {', '.join(alone)} states a side and has no partner to change places with"
+        return [], [], f"none: {', '.join(alone)} states a side and has no partner to swap with"
     if pairs:
         # Mirrored, a body has its liver on the left: the network would lose the cue that tells the sides apart.
         return (
             [],
             pairs,
-            f"none: {pairs[0][0]} and others state a side; should you add left-right, swap_labels keeps it true",
+            f"none: {pairs[0][0]} and others state a side; if you add left-right, swap_labels keeps sides correct",
         )
     if fingerprint.unit == "px":
         return ["j", "k"], [], "pictures may be taken from any side; keep to [k] where up is always up"
@@ -307,7 +307,7 @@ def _plan_flips(fingerprint: Fingerprint) -> tuple[list[str], list[tuple[str, st
 
 
 def _plan_mirrors(flips: Sequence[str]) -> tuple[list[str], str]:
-    """Along which axes cases are segmented mirrored, too."""
+    """Choose the axes along which to mirror for prediction."""
     if not flips:
         return [], "none: training does not mirror"
     return list(flips), "as in training; it costs nothing where a case is several windows, which then take turns"

@@ -1,4 +1,4 @@
-"""The patch and the network that fit each other, the volumes and the memory."""
+"""Patch size and network topology, adapted to each other, to the volumes and to memory."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def plan_patch(
     voxels: float,
     features: int,
 ) -> tuple[tuple[int, int, int], dict[str, Any]]:
-    """Find the largest patch up to the median volume that the budget allows, and the network that fits it.
+    """Find the largest patch within the median volume and the voxel budget, and the network that fits it.
 
     Args:
         shape: Voxels of the median volume along R, A, S.
         spacing_mm: Voxel size.
-        network: Which network.
-        voxels: At most so many in a patch.
+        network: The network.
+        voxels: Largest number of voxels in a patch.
         features: Of a DynUNet at full resolution.
 
     Returns:
@@ -61,10 +61,10 @@ def plan_patch(
 
 
 def check_patch(config: Config) -> None:
-    """Refuse a patch that the network cannot halve as often as it wants to, or that it would shrink to one voxel.
+    """Check that a patch is divisible by the network's total stride, and is more than one voxel at the deepest level.
 
     Raises:
-        ConfigError: Names the side and the step.
+        ConfigError: If not; names the side and the stride.
     """
     hint = "change patches.size, or leave it out to have it planned"
     check_divisible(config.network, config.patches.size, "patches.size", "patches", hint)
@@ -79,7 +79,7 @@ def check_patch(config: Config) -> None:
 def _more_than_one_voxel(
     patch: tuple[int, int, int], divisor: tuple[int, int, int], size: NDArray[np.float64]
 ) -> tuple[int, int, int]:
-    """Double the longest side where the deepest level would hold one voxel, which no layer can normalise."""
+    """Double the longest side if the deepest level would hold one voxel, which no layer can normalise."""
     if patch != divisor or divisor == (1, 1, 1):
         return patch
     longest = int(size.argmax())
@@ -129,7 +129,7 @@ def _topology(
 def _strides(size: NDArray[np.float64], spacing_mm: tuple[float, float, float]) -> list[tuple[int, int, int]]:
     """Halve an axis while enough voxels remain, coarse axes only once the fine ones have caught up.
 
-    An axis that is too short to be halved again waits for nobody, and nobody for it.
+    An axis that is too short to be halved again does not hold up the others, nor is it held up by them.
     """
     remaining, spacing = size.copy(), np.asarray(spacing_mm)
     strides: list[tuple[int, int, int]] = []
@@ -146,7 +146,7 @@ def _strides(size: NDArray[np.float64], spacing_mm: tuple[float, float, float]) 
 def _kernels(
     strides: Sequence[tuple[int, int, int]], size: NDArray[np.float64], spacing_mm: tuple[float, float, float]
 ) -> list[tuple[int, int, int]]:
-    """Flat along an axis whose voxels are coarser than the others, until those have caught up, or that has only one."""
+    """Choose kernels: flat along an axis that is still coarser than the others, or that has only one voxel."""
     spacing, kernel = np.asarray(spacing_mm), np.ones(3, dtype=np.int64)
     kernels = []
     for stride in ((1, 1, 1), *strides):
@@ -163,7 +163,7 @@ def _widths(first: int, levels: int) -> list[int]:
 
 
 def with_features(topology: Mapping[str, Any], features: int) -> dict[str, Any]:
-    """A topology whose finest level has so many features, if it is one whose width is planned."""
+    """Return a topology with this many features at the finest level, if its width is planned."""
     match topology:
         case {"filters": [*levels]}:
             return {**topology, "filters": _widths(features, len(levels))}
@@ -173,11 +173,11 @@ def with_features(topology: Mapping[str, Any], features: int) -> dict[str, Any]:
 
 
 def divisor_of(topology: Mapping[str, Any]) -> tuple[int, int, int]:
-    """By what each side of a patch must be divisible for a network."""
+    """Return the divisor of each side of a patch for a network."""
     return patch_divisor(_NETWORK.validate_python(topology))
 
 
 def _round_to(length: float, step: int) -> int:
-    """Up to a multiple of `step` where that pads little, else down; never below one step."""
+    """Round up to a multiple of `step` where that pads little, else down; never below one step."""
     up = math.ceil(round(length, 3) / step) * step
     return up if up <= length * (1 + _WASTE) else max(up - step, step)

@@ -1,4 +1,4 @@
-"""Which network to train in the time there is, and how to compute it: by steps that were timed on this machine."""
+"""Timed trials: which network to train in the available time, and how to compute it."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Trial:
-    """A configuration whose steps were timed.
+    """A configuration with a timed step.
 
     Attributes:
         config: Complete.
         seconds: Of a step.
-        steps: That there is time for.
-        reasons: Key -> why it is as it is.
+        steps: Steps that fit into the available time.
+        reasons: Key -> why it has its value.
     """
 
     config: Config
@@ -50,7 +50,7 @@ class Trial:
 
 
 class Trials:
-    """Times configurations for as long as that may take.
+    """Times configurations, within a limit on the total time.
 
     Args:
         timer: Times a step.
@@ -71,7 +71,7 @@ class Trials:
         return Trial(config, seconds, round(_SHARE_OF_STEPS * 60.0 * self._minutes / seconds))
 
     def has_time(self, factor: float = 1.0) -> bool:
-        """Whether there is time for a trial that takes `factor` times as long as the longest one so far."""
+        """Return whether there is time for a trial that takes `factor` times as long as the longest one so far."""
         return time.monotonic() + factor * self._longest <= self._end
 
 
@@ -82,17 +82,17 @@ def fit_to_time(
     timer: StepTimer,
     minutes: float,
 ) -> Plan:
-    """Choose how to compute a step, then the widest network of which there is time for enough steps.
+    """Choose how to compute a step, then the widest network that has time for enough steps.
 
     Args:
-        plan: With the usual network.
-        widths: Features at full resolution, from the fewest -> the configuration with as many.
+        plan: With the default network.
+        widths: Features at full resolution, ascending -> configuration with as many.
         alternatives: Keys of `training` and values that may make a step faster.
         timer: Times a step.
         minutes: For training the network.
 
     Returns:
-        The plan with what was chosen among all that there was time to try.
+        The plan with the best choices that there was time to try.
     """
     (features, narrowest), *others = widths.items()
     trials = Trials(timer, minutes)
@@ -110,7 +110,7 @@ def fit_to_time(
             too_wide = f"; with {wider} they would be {trial.steps}, too few to make use of them"
             break
         features, best = wider, replace(trial, reasons=best.reasons)
-    told = f"{minutes:g} min are some {best.steps} steps of {best.seconds:.2g} s here"
+    told = f"{minutes:g} min allow about {best.steps} steps of {best.seconds:.2g} s here"
     if best.steps < _LEAST_STEPS:
         needed = _minutes(_USEFUL_STEPS, best.seconds)
         logger.warning("%s, too few to learn from: give it %s or more", told, needed)
@@ -121,10 +121,10 @@ def fit_to_time(
 
 
 def voxels_in_time(config: Config, timer: StepTimer, minutes: float) -> float:
-    """How many voxels a patch may have if there is to be time for enough steps.
+    """Return the number of voxels a patch may have so that there is time for enough steps.
 
     Args:
-        config: With small patches, of which a step is timed; the time grows with their voxels.
+        config: With small patches, of which a step is timed; the time is proportional to their voxels.
         timer: Times a step.
         minutes: For training the network.
     """
@@ -133,7 +133,7 @@ def voxels_in_time(config: Config, timer: StepTimer, minutes: float) -> float:
 
 
 def tell_time(plan: Plan, steps: int, timer: StepTimer) -> Plan:
-    """Tell how long a network takes without a limit of time.
+    """Add to a plan how long training takes without a time limit.
 
     Args:
         plan: With the network.
@@ -145,7 +145,7 @@ def tell_time(plan: Plan, steps: int, timer: StepTimer) -> Plan:
 
 
 def _faster(trial: Trial, other: Trial, key: str, value: str) -> Trial:
-    """The faster one, and why."""
+    """Return the faster trial, and the reason."""
     better = other.seconds * _WORTHWHILE < trial.seconds
     usual = getattr(trial.config.training, key)
     why = f"a step takes {trial.seconds:.2g} s here; with {value} instead of {usual}, {other.seconds:.2g} s"
@@ -153,11 +153,11 @@ def _faster(trial: Trial, other: Trial, key: str, value: str) -> Trial:
 
 
 def _with(config: Config, changes: Mapping[str, str]) -> Config:
-    """A configuration whose training is computed in another way."""
+    """Return a configuration whose training is computed in another way."""
     return config.model_copy(update={"training": config.training.model_copy(update=changes)})
 
 
 def _minutes(steps: int, seconds: float) -> str:
-    """How long a run of so many steps takes, for people."""
+    """Format how long a run of so many steps takes."""
     minutes = steps * seconds / _SHARE_OF_STEPS / 60
     return f"{minutes:.2g} min" if minutes < 90 else f"{minutes / 60:.2g} h"

@@ -1,1 +1,1 @@
-"""Cases in, masks out: `predictor` segments one case, `batch` a folder; `postprocess` and `cases_csv` serve them."""
+"""Prediction: `predictor` segments one case, `batch` a folder; `postprocess` and `cases_csv` support them."""

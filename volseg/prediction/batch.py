@@ -1,4 +1,4 @@
-"""A folder of cases in, a folder of masks and one row per case out."""
+"""Segment a folder of cases into a folder of masks, with one row per case."""
 
 from __future__ import annotations
 
@@ -44,34 +44,34 @@ def segment_batch(
 ) -> list[CaseResult]:
     """Segment everything that was found; one bad case never stops the others.
 
-    While the networks work on one case, the next one is read and the last one is written. A batch that was interrupted
-    goes on where it was: a case whose input, models and formats are unchanged and whose masks are there is not
-    segmented again. What other batches left in the output stays, and so do their rows in cases.csv.
+    While the networks process one case, the next one is read and the previous one is written. An interrupted batch
+    continues where it stopped: a case whose input, models and formats are unchanged and whose masks exist is not
+    segmented again. Masks of other batches in the output stay, and so do their rows in cases.csv.
 
-    Nothing is replaced but what volseg wrote: a table in the way ends the batch before it begins, a mask in the way
-    makes its case fail.
+    Only volseg's own files are replaced: a foreign table in the way stops the batch before it begins, a foreign mask in
+    the way makes its case fail.
 
     Args:
         inputs: What was found.
-        models: Their answers are averaged.
-        request: What is made of each case.
-        progress: Told per case and window; what it raises ends the batch, which can be continued.
-        on_case_done: Gets each result as the case is done; none of a case whose mask is up to date.
-        executor: Reads and writes cases; two threads unless another is given.
+        models: Their logits are averaged.
+        request: What to write for each case.
+        progress: Called per case and window; if it raises, the batch stops and can be continued.
+        on_case_done: Called with each result as soon as the case is done; not for a case whose mask is up to date.
+        executor: Reads and writes cases; two threads by default.
 
     Returns:
         One result per discovered case, in the order of their ids.
 
     Raises:
-        CheckpointError: If the models do not go with each other.
-        ConfigError: If post-processing does not go with the labels.
+        CheckpointError: If the models are incompatible.
+        ConfigError: If post-processing does not fit the labels.
         OutputError: If the output cannot be written (the results so far are in cases.csv).
     """
     source, output = inputs.source, request.output
     predictor = predictor_of(models)
     data = predictor.data
     if output.resolve() == source.resolve():
-        raise OutputError(f"{output} is the input, too", hint="choose an --output of its own, so that no image is lost")
+        raise OutputError(f"{output} is also the input", hint="choose another --output, so that no image is lost")
     tables = [*request.tables, *([output / KEY_FILE] if inputs.naming == "hash" else [])]
     claim(tables, inputs.files, overwrite=request.overwrite)
     make_folder(output)
@@ -102,7 +102,7 @@ def segment_batch(
 
 
 def _write_sidecars(data: DataConfig, request: Request) -> None:
-    """What label maps cannot say themselves, of these masks and of those that are there already."""
+    """Write label metadata that label maps cannot hold, for these masks and those of earlier batches."""
     labels = data.output_labels
     with locked_folder(request.output):
         if meant_otherwise(request.output, labels):

@@ -1,4 +1,4 @@
-"""What a batch segments: what there is, what everything is called, and what may be told of where it lies."""
+"""Inputs of a batch: the cases, their names, and which of their paths may be disclosed."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ _HIDDEN = "[...]"
 
 @dataclass(frozen=True, eq=False)
 class BatchInputs:
-    """What is to be segmented.
+    """The inputs of a batch.
 
     Attributes:
-        source: Where it was found.
+        source: Where they were found.
         dataset: The cases, and what was set aside.
-        naming: What cases are called by. With "hash" nothing that is written or said tells where a case lies.
+        naming: How cases are named. With "hash", nothing written or logged reveals where a case lies.
     """
 
     source: Path
@@ -53,26 +53,26 @@ class BatchInputs:
 
     @cached_property
     def files(self) -> Inputs:
-        """All that is read."""
+        """All files that are read."""
         images = (source for case in self.dataset.cases for source in case.images.values())
         return Inputs.of(self.source, *(path for image in images for path in image.files))
 
     @property
     def root(self) -> Path:
-        """The folder that everything lies below."""
+        """The folder that contains everything."""
         return self.source if self.source.is_dir() else self.source.parent
 
     @cached_property
     def origins(self) -> dict[str, Origin]:
-        """Id -> where it comes from, of each case and of everything that was set aside."""
+        """Return id -> origin, for each case and for everything that was set aside."""
         cases = {case.case_id: self._origin_of(case) for case in self.dataset.cases}
         return cases | {case_id: self._origin(item.path, item.series_uid) for case_id, item in self._set_aside}
 
     def skipped_beside(self, earlier: Mapping[str, Origin]) -> list[CaseResult]:
-        """A result for everything that was set aside, under ids that nobody has in an earlier batch.
+        """Return a result for everything that was set aside, under ids not used in an earlier batch.
 
         Args:
-            earlier: Id -> origin of what was segmented into the same folder.
+            earlier: Id -> origin of the cases segmented into the same folder.
         """
         results = []
         for case_id, item in self._set_aside:
@@ -84,7 +84,7 @@ class BatchInputs:
         return results
 
     def described(self, result: CaseResult) -> CaseResult:
-        """A result with what may be told of where it comes from."""
+        """Add to a result what may be disclosed about its origin."""
         origin = self._told_origin(result.case_id)
         reason = self.tellable(result.reason)
         return replace(
@@ -92,15 +92,15 @@ class BatchInputs:
         )
 
     def tellable(self, text: str) -> str:
-        """A text without the paths that the user named, and with pseudonyms without any name below them."""
+        """Remove the user's paths from a text and, with pseudonyms, all names below them."""
         shorter = without_root(text, self.source)
         return self._names.sub(_HIDDEN, shorter) if self.naming == "hash" else shorter
 
     def strangers(self, earlier: Mapping[str, Origin]) -> dict[str, CaseResult]:
-        """The cases whose ids are those of other patients in an earlier batch, each with its result.
+        """Return the cases whose ids belong to other patients in an earlier batch, each with its result.
 
         Args:
-            earlier: Id -> origin of what was segmented into the same folder.
+            earlier: Id -> origin of the cases segmented into the same folder.
         """
         known = {same_on_any_disk(case_id): (case_id, origin) for case_id, origin in earlier.items()}
         found = {}
@@ -112,11 +112,11 @@ class BatchInputs:
         return found
 
     def write_key(self, output: Path) -> None:
-        """Write down whose the pseudonyms are, for the eyes of the user alone; those of earlier batches stay.
+        """Write the table of pseudonyms, readable by the user alone; entries of earlier batches stay.
 
         Raises:
             OutputError: If it cannot be written.
-            DataError: If what is there is no such table.
+            DataError: If the existing file is not such a table.
         """
         path = output / KEY_FILE
         rows = {case_id: (case_id, origin.source, origin.series_uid) for case_id, origin in self.origins.items()}
@@ -153,12 +153,12 @@ class BatchInputs:
 
     @cached_property
     def _input_hash(self) -> str:
-        """Tells one input folder from another, and does not say which it is."""
+        """A hash that identifies the input folder without revealing it."""
         return short_hash(os.path.realpath(self.root))
 
     @cached_property
     def _set_aside(self) -> list[tuple[str, SetAside]]:
-        """What was set aside, by an id made of its path; where that is the id of something else, of all there is."""
+        """Items that were set aside, by an id made of the path, plus a hash of series and reason if not unique."""
         items = list(dict.fromkeys(self.dataset.set_aside))
         paths = [lies_below(item.path, self.root) for item in items]
         short = [path_name([*parts[:-1], stem(Path(parts[-1]))]) for parts in paths]
@@ -182,7 +182,7 @@ class BatchInputs:
 
     @cached_property
     def _names(self) -> re.Pattern[str]:
-        """Every name of a file or a folder below the input, and every series, as whole words."""
+        """A pattern for every file or folder name below the input, and every series, as whole words."""
         words = {word for word in self._words() if word}
         longest_first = sorted(words, key=len, reverse=True)
         return re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)" if words else r"(?!)")
@@ -205,16 +205,16 @@ def told_place(place: Path, root: Path) -> str:
 def find_batch(
     source: Path, data: DataConfig, progress: Progress = ignore_progress, naming: CaseNaming = "path"
 ) -> BatchInputs:
-    """Find what there is to segment.
+    """Find what to segment.
 
     Args:
         source: A data set, a file, a DICOM folder or a tree of these.
         data: The channels that a model needs, and how DICOM is read.
-        progress: Told while files are looked at.
-        naming: What cases are called by.
+        progress: Called while files are examined.
+        naming: How cases are named.
 
     Raises:
-        DataError: If there is nothing at `source`, or all of it is masks.
+        DataError: If there is nothing at `source`, or only masks.
     """
     source = stands_for(source)
     dataset = find_inputs(source, data.channels, data, progress, naming)

@@ -1,4 +1,4 @@
-"""What became of each case of a batch: cases.csv, and the files beside it."""
+"""cases.csv: the outcome of each case of a batch, and the files beside it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PROBABILITIES = ".probabilities"
 
 
 class CaseStatus(StrEnum):
-    """What became of a discovered case."""
+    """The outcome of a discovered case."""
 
     SEGMENTED = "segmented"
     SKIPPED = "skipped"
@@ -35,15 +35,15 @@ class CaseStatus(StrEnum):
 
 @dataclass(frozen=True)
 class Effort:
-    """What a case took. Cases overlap, so that their seconds add up to more than the batch takes.
+    """The time and memory a case took. Cases overlap, so their seconds add up to more than the batch takes.
 
     Attributes:
         read_seconds: Reading and preparing it.
         network_seconds: In the networks.
-        restore_seconds: From their answers to a mask on the grid of the case.
+        restore_seconds: From their logits to a mask on the grid of the case.
         write_seconds: Post-processing and writing.
-        windows: Patches that the networks looked at.
-        peak_memory_mb: Largest memory of the process while the networks worked on it.
+        windows: Patches that the networks saw.
+        peak_memory_mb: Peak memory of the process while the networks processed it.
     """
 
     read_seconds: float = 0.0
@@ -55,7 +55,7 @@ class Effort:
 
     @property
     def seconds(self) -> float:
-        """All of them."""
+        """Their total."""
         return self.read_seconds + self.network_seconds + self.restore_seconds + self.write_seconds
 
     def __str__(self) -> str:
@@ -68,12 +68,12 @@ class Effort:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a case comes from.
+    """The origin of a case.
 
     Attributes:
-        source: Where its first channel lies below the input; empty if that is not known.
-        series_uid: SeriesInstanceUID, of what is a DICOM series.
-        input_hash: Hash of the folder that was given as the input.
+        source: Path of its first channel below the input; empty if unknown.
+        series_uid: SeriesInstanceUID, for a DICOM series.
+        input_hash: Hash of the folder given as input.
     """
 
     source: str = ""
@@ -81,7 +81,7 @@ class Origin:
     input_hash: str = ""
 
     def is_another_than(self, other: Origin) -> bool:
-        """Whether the two may be different patients: other series, files of other names, or of another input."""
+        """Return whether the two may be different patients: other series, other file names, or another input."""
         if self.series_uid and other.series_uid:
             return self.series_uid != other.series_uid
         if self.input_hash and other.input_hash and self.input_hash != other.input_hash:
@@ -95,18 +95,18 @@ class CaseResult:
     """One row of cases.csv.
 
     Attributes:
-        case_id: The case, or a name made from the path of something that is no case.
-        status: What became of it.
-        reason: Why it was skipped or failed; of a segmented case a warning, where there is one.
-        effort: What it took.
+        case_id: The case, or a name made from the path of something that is not a case.
+        status: Its outcome.
+        reason: Why it was skipped or failed; for a segmented case, a warning if there is one.
+        effort: Time and memory it took.
         volumes_ml: Label name -> volume in the mask.
-        key: Hash of the input, the models and the formats, by which a continued batch knows that a mask is up to date.
-        source: Where its first channel lies below the input; empty where nobody is to know.
-        series_uid: SeriesInstanceUID, of what is a DICOM series.
-        input_hash: Hash of the folder that was given as the input.
+        key: Hash of the input, the models and the formats, by which a continued batch recognises an up-to-date mask.
+        source: Path of its first channel below the input; empty where it must not be disclosed.
+        series_uid: SeriesInstanceUID, for a DICOM series.
+        input_hash: Hash of the folder given as input.
         model: Name and hashes of the model that made its mask, as `ModelIdentity` writes them; empty if not known.
-        is_unchanged: Whether its mask is that of an earlier batch, since nothing changed; no column of the table.
-        is_fault: Whether it was skipped although it may be an image, and somebody should look; no column either.
+        is_unchanged: Whether its mask is from an earlier batch, since nothing changed; not a column of the table.
+        is_fault: Whether it was skipped although it may be an image, and needs attention; not a column either.
     """
 
     case_id: str
@@ -124,17 +124,17 @@ class CaseResult:
 
 
 def probability_file(output: Path, case_id: str) -> Path:
-    """Where the probabilities of a case lie, if they were asked for."""
+    """Return the path of a case's probabilities."""
     return output / file_name(f"{case_id}{PROBABILITIES}.nii.gz")
 
 
 def merge_results(results: Sequence[CaseResult], data: DataConfig, path: Path) -> None:
-    """Put the rows of some cases into cases.csv; those of other cases, from this batch or another, stay as they are.
+    """Merge the rows of some cases into cases.csv; rows of other cases, from this batch or another, stay as they are.
 
     Several batches may write into one folder, one after the other or at the same time: each knows its own cases only.
 
     Args:
-        results: A row each.
+        results: One per row.
         data: Of the model.
         path: The table.
 
@@ -155,7 +155,7 @@ def merge_results(results: Sequence[CaseResult], data: DataConfig, path: Path) -
 
 
 def _row(result: CaseResult, data: DataConfig) -> dict[str, str]:
-    """A result as it stands in the table."""
+    """Format a result as a row of the table."""
     effort, names = result.effort, [label.name for label in data.output_labels]
     cells = {
         "case_id": result.case_id,
@@ -179,7 +179,7 @@ def _row(result: CaseResult, data: DataConfig) -> dict[str, str]:
 
 
 def _size_column(label: str, data: DataConfig) -> str:
-    """Of the volume of a label, or of its area in pixels."""
+    """Return the column of a label's volume, or of its area in pixels."""
     return f"{label}_{Units.of(data.unit).size}"
 
 
@@ -195,12 +195,12 @@ def _cell(value: str | float | None) -> str:
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a cases.csv, every cell as it stands; none if there is no such table."""
+    """Read the rows of a cases.csv as strings; none if there is no such table."""
     return list(read_cells(path)) if is_batch_table(path) else []
 
 
 def read_results(path: Path, data: DataConfig) -> dict[str, CaseResult]:
-    """The segmented cases of earlier batches in a folder; none of those whose rows are not of this model."""
+    """Read the segmented cases of earlier batches in a folder, except those whose rows belong to another model."""
     results = {}
     for row in read_rows(path):
         if row["status"] == CaseStatus.SEGMENTED:
@@ -210,7 +210,7 @@ def read_results(path: Path, data: DataConfig) -> dict[str, CaseResult]:
 
 
 def meant_otherwise(folder: Path, labels: Sequence[Label]) -> bool:
-    """Whether there are masks in an output folder whose labels.json says that their values mean something else."""
+    """Return whether an output folder has masks whose labels.json gives their values another meaning."""
     stated = folder / LABELS_FILE
     if not is_unchanged(stated) or _meanings(read_labels(stated)) == _meanings(labels):
         return False
@@ -222,10 +222,10 @@ def _meanings(labels: Sequence[Label]) -> set[tuple[int, str, tuple[int, ...]]]:
 
 
 def segmented_cases(path: Path) -> dict[str, Origin]:
-    """The ids of the cases that a cases.csv says are segmented, and where each comes from, as far as it says so.
+    """Read the ids of the cases that a cases.csv lists as segmented, with their origin as far as it is stated.
 
     Raises:
-        DataError: If it is not of that form.
+        DataError: If it has another form.
     """
     table = read_table(path, ["case_id", "status"])
     segmented = table[table["status"] == CaseStatus.SEGMENTED].to_dict("records")
@@ -233,7 +233,7 @@ def segmented_cases(path: Path) -> dict[str, Origin]:
 
 
 def read_origins(path: Path) -> dict[str, Origin]:
-    """The same of an earlier batch; nothing if the file is not there, or is none."""
+    """Read the same of an earlier batch; empty if the file is missing or not such a table."""
     try:
         return segmented_cases(path)
     except DataError:
@@ -277,6 +277,6 @@ def _origin(row: Mapping[Hashable, object]) -> Origin:
 
 
 def _text(row: Mapping[Hashable, object], column: str) -> str:
-    """A cell that is empty, or not there: tables of 0.1.0 have neither."""
+    """Return a cell as text, empty if missing: tables of 0.1.0 lack these columns."""
     value = row.get(column)
     return value if isinstance(value, str) else ""

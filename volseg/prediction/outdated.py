@@ -1,4 +1,4 @@
-"""Masks that no row of cases.csv tells of any more."""
+"""Removal of outdated masks, which no row of cases.csv refers to any more."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from volseg.prediction.cases_csv import probability_file
 def remove_masks(
     output: Path, case_id: str, inputs: Inputs, formats: Collection[Format] = (), *, probabilities: bool = False
 ) -> None:
-    """No mask of an earlier batch, in whatever format, may stand beside a row that does not tell of it.
+    """Remove masks of an earlier batch, in any format, so that none stands beside a row that does not refer to it.
 
     Args:
-        output: Where they are.
+        output: Their folder.
         case_id: Of the case.
-        inputs: What the batch reads, of which nothing is removed.
-        formats: Those that are written anew: a file takes the place of the earlier one, so that there always is one.
-        probabilities: Whether those are.
+        inputs: Files that the batch reads, of which nothing is removed.
+        formats: Formats that are written anew: each file replaces the earlier one, so that there always is one.
+        probabilities: Whether probabilities are written anew, too.
     """
     if not probabilities:
         remove_written(probability_file(output, case_id), inputs)

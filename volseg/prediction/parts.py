@@ -1,4 +1,4 @@
-"""A model made of parts -> one mask: each part's labels are painted over those before, where a coarse model looked."""
+"""Models made of parts: each part paints its labels over the previous ones, where a coarse model found something."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from volseg.prediction.prepared import Checked
 
 @dataclass(frozen=True, eq=False)
 class PreparedVolume(Checked):
-    """A case as it was read: each part brings it to its own form, one after the other, so that memory holds one.
+    """A case as read: each part preprocesses it in turn, so that memory holds one preprocessed copy at a time.
 
     Attributes:
         volume: Its channels.
-        name: What the log calls it.
-        modalities: What the files of each channel state.
-        mismatches: How it lies clearly outside what the model was trained on.
+        name: Name for the log.
+        modalities: Modalities stated by the files of each channel.
+        mismatches: How it clearly lies outside the training data.
     """
 
     volume: Volume
@@ -50,7 +50,7 @@ class PreparedVolume(Checked):
 
     @property
     def gigabytes(self) -> float:
-        """What its voxels take: as they are, and as a part sees them."""
+        """Memory for its voxels: as read, and as a part sees them."""
         return 2 * self.volume.array.nbytes / 1e9
 
 
@@ -59,10 +59,10 @@ class PartsPredictor:
 
     Args:
         model: Its parts.
-        cache: Folder in which it is remembered how each runs fastest; by default one of the user's.
+        cache: Folder that remembers how each runs fastest; by default one of the user's.
 
     Raises:
-        CheckpointError: If the folds of a part do not go with each other.
+        CheckpointError: If the folds of a part are incompatible.
     """
 
     def __init__(self, model: TrainedNetwork, cache: Path | None = None) -> None:
@@ -75,7 +75,7 @@ class PartsPredictor:
 
     @property
     def identity(self) -> list[str]:
-        """What the masks depend on beside the images."""
+        """Everything the masks depend on besides the images."""
         predictors = [*([self._coarse] if self._coarse else []), *self._parts]
         around = [f"{self._around.labels} {self._around.margin_mm}"] if self._around else []
         return [*around, *(each for predictor in predictors for each in predictor.identity)]
@@ -85,19 +85,19 @@ class PartsPredictor:
 
         Raises:
             DataError: If the images cannot be used.
-            GeometryError: If they do not say where they lie, or do not lie on one grid.
+            GeometryError: If they do not state where they lie, or do not share a grid.
         """
         volume = read_images(case, self.data.channels)
         modalities = [stated_modality(case.images[channel]) for channel in self.data.channels]
         return self.prepare_volume(volume, f"case {case.case_id}", modalities)
 
     def prepare_volume(self, volume: Volume, name: str, modalities: Sequence[str] = ()) -> PreparedVolume:
-        """A volume that was read.
+        """Prepare a volume in memory.
 
         Args:
             volume: Its channels in the order of the model's.
-            name: What the log calls it.
-            modalities: What the files of each channel state; nothing is known where it is left out.
+            name: Name for the log.
+            modalities: Modalities stated by the files of each channel; unknown if left out.
         """
         traits = ImageTraits.of(volume, modalities)
         return PreparedVolume(volume, name, modalities, tuple(mismatches(traits, self._model.config)))
@@ -105,19 +105,19 @@ class PartsPredictor:
     def segment(
         self, prepared: PreparedVolume, on_window: OnWindow = ignore_windows, room: Path | None = None
     ) -> Segmented:
-        """Ask each part, one after the other.
+        """Run each part, one after the other.
 
         Args:
             prepared: The case.
-            on_window: Told how many windows of a part are done, and of how many.
-            room: None: there are no probabilities of labels that are painted over each other.
+            on_window: Called with the number of windows of a part that are done, and their total.
+            room: Must be None: there are no probabilities of labels that are painted over each other.
 
         Raises:
-            DataError: If it needs more memory than there is, or probabilities are wanted.
+            DataError: If it needs more memory than is available, or probabilities are requested.
         """
         if room is not None:
             raise DataError(
-                "the model is made of parts, which have no probabilities together", hint="leave out --probabilities"
+                "the model is made of parts, which give no joint probabilities", hint="leave out --probabilities"
             )
         began, shape = perf_counter(), prepared.geometry.shape
         mask = blank_mask(shape, label_values(self.data).dtype)
@@ -137,16 +137,16 @@ class PartsPredictor:
         return Segmented(painted, seconds, perf_counter() - began - seconds, windows)
 
     def finish(self, segmented: Segmented) -> Mask:
-        """Post-process what was painted; each part has finished its own labels."""
+        """Post-process the combined mask; each part has already post-processed its own labels."""
         return postprocess_as_it_lies(segmented.mask, self._model.config.rules)
 
 
 def surroundings(mask: Mask, around: Surroundings) -> Box | None:
-    """The box of some labels and a margin about them; None where there are none of them.
+    """Return the box of some labels plus a margin; None if the labels are absent.
 
     Args:
-        mask: What the coarse model found.
-        around: Which labels, and how much.
+        mask: The result of the coarse model.
+        around: Which labels, and the margin.
     """
     found = Box.around(np.isin(mask.array, around.labels))
     if found is None:
@@ -156,40 +156,40 @@ def surroundings(mask: Mask, around: Surroundings) -> Box | None:
 
 
 def _ask(predictor: Predictor, prepared: PreparedVolume, box: Box, on_window: OnWindow) -> Segmented:
-    """What a part says of a box of a volume, whose voxels it may change: they are copied."""
+    """Run a part on a box of a volume, copied because the part may change its voxels."""
     volume = prepared.volume
     part = Volume(volume.array[:, *box].copy(order="K"), volume.geometry.part(box))
     return predictor.segment(predictor.prepare_volume(part, prepared.name, prepared.modalities), on_window)
 
 
 class CasePredictor(Protocol):
-    """What segments cases: prepared by it, they are its own."""
+    """Segments cases; a case it prepared is used by it alone."""
 
     data: DataConfig
     memory_gb: float
 
     @property
     def identity(self) -> list[str]:
-        """What the masks depend on beside the images."""
+        """Everything the masks depend on besides the images."""
 
     def prepare(self, case: Case) -> Any:
         """Read a case."""
 
     def prepare_volume(self, volume: Volume, name: str, modalities: Sequence[str] = ()) -> Any:
-        """A volume that was read."""
+        """Prepare a volume in memory."""
 
     def segment(self, prepared: Any, on_window: OnWindow = ignore_windows, room: Path | None = None) -> Segmented:
-        """Ask the networks about every voxel."""
+        """Run the networks on every voxel."""
 
     def finish(self, segmented: Segmented) -> Mask:
         """Post-process."""
 
 
 def predictor_of(models: Sequence[TrainedNetwork], cache: Path | None = None) -> CasePredictor:
-    """What segments with some models: averages of their answers, or the parts of one.
+    """Return the predictor for some models: averaging their logits, or combining the parts of one.
 
     Raises:
-        CheckpointError: If they do not go with each other.
+        CheckpointError: If they are incompatible.
     """
     first, *others = models
     return PartsPredictor(first, cache) if first.parts and not others else Predictor(models, cache)

@@ -1,7 +1,7 @@
-"""Mask in, mask out: what anatomy knows that a network does not.
+"""Post-processing of masks by anatomical knowledge that a network lacks.
 
-A kidney is in one piece, a liver has no bubbles. Each `LabelRule` states such facts about one label; `postprocess`
-makes a mask obey them. Distances are millimetres along the axes of the grid, which are taken to be orthogonal.
+A kidney is in one piece, a liver has no holes. Each `LabelRule` states such facts about one label; `postprocess` makes
+a mask obey them. Distances are millimetres along the axes of the grid, which are taken to be orthogonal.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ def postprocess(mask: Mask, rules: Sequence[LabelRule]) -> Mask:
     """Apply rules to the labels of a mask, rule after rule.
 
     Within a rule the order is: morphology, small components, largest component, holes. A label only ever takes
-    background: no rule for one label changes a voxel of another. Where two labels grow into the same background the
-    smaller value takes it.
+    background: no rule for one label changes a voxel of another. Where two labels grow into the same background, the
+    one with the smaller value gets it.
 
     Args:
         mask: The mask, (I, J, K); it is not modified.
         rules: What to do to which label; "*" means every label that has voxels.
 
     Returns:
-        A new mask of the same dtype on the same grid, its values a subset of those before.
+        A new mask of the same dtype on the same grid; its values are a subset of those before.
 
     Raises:
         ConfigError: If a rule names a label the mask does not have.
@@ -53,7 +53,7 @@ def postprocess(mask: Mask, rules: Sequence[LabelRule]) -> Mask:
 
 
 def postprocess_as_it_lies(mask: Mask, rules: Sequence[LabelRule]) -> Mask:
-    """The same in the order of the patient's axes, so that it does not depend on how a case is stored."""
+    """Apply the same in patient axis order, so that the result does not depend on how a case is stored."""
     if not rules:
         return mask
     order = mask.geometry.to_canonical
@@ -63,7 +63,7 @@ def postprocess_as_it_lies(mask: Mask, rules: Sequence[LabelRule]) -> Mask:
 
 
 def _values_of(rule: LabelRule, mask: Mask) -> set[int] | None:
-    """The values a rule is about, None for all."""
+    """Return the values a rule applies to, None for all."""
     if rule.label == "*":
         return None
     values = {label.value for label in mask.labels if label.name == rule.label}
@@ -90,7 +90,7 @@ def _apply(rule: LabelRule, array: Labels, values: set[int] | None, mask: Mask) 
 
 
 def _boxes(array: Labels, values: set[int] | None) -> dict[int, Box]:
-    """The bounding box of each value that occurs, background left out, in the order of values."""
+    """Return the bounding box of each value that occurs, without background, in the order of values."""
     # cc3d counts only values below the number of voxels, so they are numbered through first.
     compact, numbers = fastremap.renumber(array)
     boxes = cc3d.statistics(compact)["bounding_boxes"]
@@ -105,10 +105,10 @@ def _replace(crop: Labels, value: int, before: Binary, after: Binary) -> None:
 
 
 def _morph(array: Labels, value: int, box: Box, rule: LabelRule, spacing_mm: tuple[float, float, float]) -> None:
-    """Change the shape of one label by a ball of `rule.radius_mm`.
+    """Apply morphology to one label with a ball of `rule.radius_mm`.
 
-    What lies outside the image is not known. Erosion and opening therefore do not nibble at an organ that the image's
-    border cuts, and closing does not grow towards the border (the outside counts as background there).
+    What lies outside the image is unknown. Erosion and opening therefore do not shrink an organ that the image border
+    cuts, and closing does not grow towards the border (the outside counts as background there).
     """
     # One voxel more than the ball reaches, so that there is background on every side that is not the image's border.
     margin = [math.ceil(rule.radius_mm / size) + 1 for size in spacing_mm]
@@ -119,7 +119,7 @@ def _morph(array: Labels, value: int, box: Box, rule: LabelRule, spacing_mm: tup
 
 
 def _distance_mm(inside: Binary, spacing_mm: tuple[float, float, float]) -> NDArray[np.float32]:
-    """From each voxel of `inside` to the nearest one that is not; 0 elsewhere, infinite where there is none.
+    """Compute the distance of each voxel of `inside` to the nearest one outside; 0 elsewhere, infinite if none is.
 
     Euclidean, between voxel centres: Felzenszwalb and Huttenlocher, Theory of Computing 8 (2012).
     """
@@ -128,23 +128,23 @@ def _distance_mm(inside: Binary, spacing_mm: tuple[float, float, float]) -> NDAr
 
 
 def _dilated(inside: Binary, radius_mm: float, spacing_mm: tuple[float, float, float]) -> Binary:
-    """All voxels at most the radius away."""
+    """Dilate: all voxels within the radius."""
     return _distance_mm(~inside, spacing_mm) <= radius_mm * (1 + _ROUNDING)
 
 
 def _eroded(inside: Binary, radius_mm: float, spacing_mm: tuple[float, float, float]) -> Binary:
-    """The voxels with nothing but `inside` within the radius."""
+    """Erode: the voxels with nothing but `inside` within the radius."""
     return _distance_mm(inside, spacing_mm) > radius_mm * (1 + _ROUNDING)
 
 
 def _opened(inside: Binary, radius_mm: float, spacing_mm: tuple[float, float, float]) -> Binary:
-    """What a ball that stays inside can reach: bridges and spikes thinner than it go."""
+    """Open: everything that a ball inside can cover, without bridges and spikes thinner than it."""
     core = _eroded(inside, radius_mm, spacing_mm)
     return _dilated(core, radius_mm, spacing_mm) if core.any() else core
 
 
 def _closed(inside: Binary, radius_mm: float, spacing_mm: tuple[float, float, float]) -> Binary:
-    """What a ball that stays outside cannot reach: gaps and dents narrower than it are filled."""
+    """Close: everything that a ball outside cannot cover, so that gaps and dents narrower than it are filled."""
     margin = [math.ceil(radius_mm / size) + 1 for size in spacing_mm]
     padded = np.pad(inside, [(extra, extra) for extra in margin])
     closed = _eroded(_dilated(padded, radius_mm, spacing_mm), radius_mm, spacing_mm)
@@ -153,9 +153,9 @@ def _closed(inside: Binary, radius_mm: float, spacing_mm: tuple[float, float, fl
 
 
 def _drop_components(array: Labels, values: set[int] | None, rule: LabelRule, smallest: float) -> None:
-    """Set to background the components of fewer than `smallest` voxels, and all but the largest if the rule says so.
+    """Remove components of fewer than `smallest` voxels, and all but the largest if the rule says so.
 
-    Of components of equal size the one whose first voxel comes first in (i, j, k) order is the largest.
+    Among components of equal size, the one whose first voxel comes first in (i, j, k) order counts as the largest.
     """
     chosen = array if values is None else fastremap.mask_except(array, sorted(values))
     components = cc3d.connected_components(chosen, connectivity=rule.connectivity)
@@ -168,7 +168,7 @@ def _drop_components(array: Labels, values: set[int] | None, rule: LabelRule, sm
 
 
 def _is_largest(sizes: NDArray[np.int64], value_of: Mapping[Any, Any]) -> Binary:
-    """Which components are the largest of their label; `value_of` tells the label of each component from 1."""
+    """Return which components are the largest of their label; `value_of` gives the label of each component from 1."""
     largest: dict[int, int] = {}
     for component in range(1, len(sizes)):
         champion = largest.setdefault(value_of[component], component)
@@ -180,7 +180,7 @@ def _is_largest(sizes: NDArray[np.int64], value_of: Mapping[Any, Any]) -> Binary
 
 
 def _fill_holes(array: Labels, value: int, box: Box) -> None:
-    """Give a label the background that it encloses: what no path over voxel faces joins to the edge of the image."""
+    """Fill the background that a label encloses: what no path over voxel faces connects to the edge of the image."""
     crop = array[box]
     before = crop == value
     _replace(crop, value, before, fill_voids.fill(before))

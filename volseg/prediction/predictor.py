@@ -1,4 +1,4 @@
-"""One case in, one mask out, on the grid the case came from."""
+"""Predict one case: read it, run the networks, and make a mask on its own grid."""
 
 from __future__ import annotations
 
@@ -63,14 +63,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Segmented:
-    """What the networks said.
+    """The result of the networks.
 
     Attributes:
         mask: On the grid of the case, before post-processing.
         network_seconds: Time in the networks.
-        restore_seconds: Time from their answers to the mask.
-        windows: How many they looked at.
-        probabilities: (I, J, K, labels) in 255ths, on disk; None if nobody asked for them.
+        restore_seconds: Time from their logits to the mask.
+        windows: Number of windows.
+        probabilities: (I, J, K, labels) in 255ths, on disk; None if not requested.
     """
 
     mask: Mask
@@ -83,11 +83,11 @@ class Segmented:
 class Predictor:
     """Models, ready to segment one case after the other.
 
-    The steps are apart, so that a batch can read one case, segment another and write a third at the same time.
+    The steps are separate, so that a batch can read one case, segment another and write a third at the same time.
 
     Args:
         models: One or more with the same channels and labels; their logits are averaged.
-        cache: Folder in which it is remembered how a model runs fastest; by default one of the user's.
+        cache: Folder that remembers how a model runs fastest; by default one of the user's.
 
     Raises:
         CheckpointError: If the models differ in channels, labels or regions, or in the part of a volume that they see.
@@ -108,7 +108,7 @@ class Predictor:
 
     @property
     def identity(self) -> list[str]:
-        """What the masks depend on beside the images: a hash of each model, its settings included."""
+        """Everything the masks depend on besides the images: a hash of each model and its settings."""
         own = [f"{model.fingerprint} {dump(model.config)}" for model in self._models]
         return own + (self._previous.identity if self._previous else [])
 
@@ -117,7 +117,7 @@ class Predictor:
 
         Raises:
             DataError: If the images cannot be used.
-            GeometryError: If they do not say where they lie, or do not lie on one grid.
+            GeometryError: If they do not state where they lie, or do not share a grid.
         """
         if self._models[0].config.preprocessing.axes == STORED:
             self._refuse_series(case)
@@ -130,24 +130,24 @@ class Predictor:
         return replace(self.prepare_volume(volume, f"case {case.case_id}", modalities), region=region)
 
     def _refuse_series(self, case: Case) -> None:
-        """Refuse images that are stored slice by slice, in no order of three axes.
+        """Check that images are not stored slice by slice in an order without three axes.
 
         Raises:
-            DataError: Names the case.
+            DataError: If they are; names the case.
         """
         if any(isinstance(source, SeriesSource) for source in case.images.values()):
             raise DataError(
-                f"case {case.case_id} is DICOM, and the model sees axes in the order in which other files store them",
-                hint="import the model again and say which axes that were: volseg import --axes RAS, or LPS ...",
+                f"case {case.case_id} is DICOM, but the model uses the axis order in which other files are stored",
+                hint="import the model again and state its axes: volseg import --axes RAS, or LPS ...",
             )
 
     def prepare_volume(self, volume: Volume, name: str, modalities: Sequence[str] = ()) -> Prepared:
-        """Bring a volume to the form that the networks see.
+        """Preprocess a volume for the networks.
 
         Args:
-            volume: Its channels in the order of the models'; its voxels are changed where they can be.
-            name: What the log calls it.
-            modalities: What the files of each channel state; nothing is known where it is left out.
+            volume: Its channels in the order of the models'; its voxels are changed in place where possible.
+            name: Name for the log.
+            modalities: Modalities stated by the files of each channel; unknown if left out.
         """
         previous = None
         if self._previous:  # it changes voxels, too
@@ -159,15 +159,15 @@ class Predictor:
         return Prepared.of(volume, name, preprocessings, self.inference.air, found, previous)
 
     def segment(self, prepared: Prepared, on_window: OnWindow = ignore_windows, room: Path | None = None) -> Segmented:
-        """Ask the networks about every voxel: of one case at a time, whichever threads ask.
+        """Run the networks on every voxel, of one case at a time, even if called from several threads.
 
         Args:
             prepared: The case.
-            on_window: Told how many windows are done, and of how many.
-            room: Folder on whose disk probabilities are gathered; None if they are not wanted.
+            on_window: Called with the number of windows done and their total.
+            room: Folder on whose disk probabilities are collected; None if not needed.
 
         Raises:
-            DataError: If it needs more memory than there is.
+            DataError: If it needs more memory than is available.
         """
         with self._running:
             if self._previous and prepared.previous:
@@ -197,10 +197,10 @@ class Predictor:
                     raise
                 if memory_gb < _LEAST_MEMORY_GB:
                     raise MemoryShortageError(
-                        f"the case needs more memory than there is: {prepared.geometry}"
+                        f"the case needs more memory than is available: {prepared.geometry}"
                     ) from error
                 memory_gb /= 2  # narrower strips
-                logger.warning("memory ran short; going on with %.2g GB", memory_gb)
+                logger.warning("out of memory; continuing with %.2g GB", memory_gb)
         if prepared.region is not None:
             for found in (mask, likely):
                 if found is not None:
@@ -221,7 +221,7 @@ class Predictor:
         mask: NDArray[np.unsignedinteger],
         likely: NDArray[np.uint8] | None,
     ) -> None:
-        """Fill the mask and, where there are any, the probabilities."""
+        """Fill the mask and, if requested, the probabilities."""
         values = label_values(self.data)
         seen = prepared.order.apply(mask)[prepared.box]  # a view: what is written there is in the mask
         keep = None
@@ -259,7 +259,7 @@ class Predictor:
         return Network(run, finest, window, mirroring, self.data.outputs, device, form)
 
     def _choose_engine(self, model: TrainedNetwork, network_input: ResampledVolume, device: torch.device) -> Engine:
-        """The one that the configuration names, or that was chosen before, or the best of those that are tried out."""
+        """Return the engine that the configuration names, else the one chosen before, else the best in trials."""
         engines = allowed(model.config.inference, available(device))
         if len(engines) == 1:
             return engines[0]
@@ -282,7 +282,7 @@ class Predictor:
 
 
 def blank_mask(shape: tuple[int, int, int], dtype: np.dtype[np.unsignedinteger]) -> NDArray[np.unsignedinteger]:
-    """Zeros with the first axis fastest, as NIfTI is written; on disk where memory does not hold them."""
+    """Return zeros with the first axis fastest, as NIfTI is written; on disk if memory is too small."""
     try:
         return np.zeros(shape, dtype, order="F")
     except MemoryError:
@@ -290,10 +290,10 @@ def blank_mask(shape: tuple[int, int, int], dtype: np.dtype[np.unsignedinteger])
 
 
 def _on_disk(shape: tuple[int, ...], dtype: np.dtype[_Scalar], room: Path | None) -> NDArray[_Scalar]:
-    """Zeros in a file without a name, which is gone when they are.
+    """Return zeros in an unnamed temporary file, which is deleted with them.
 
-    Where a disk is named, the room on it is taken at once: one that is found full when a page of the file is touched
-    ends the process.
+    If a folder is given, space on its disk is reserved at once: if the disk turned out to be full when a page of the
+    file is touched, the process would be killed.
     """
     try:
         with tempfile.TemporaryFile(dir=room) as file:
@@ -305,7 +305,7 @@ def _on_disk(shape: tuple[int, ...], dtype: np.dtype[_Scalar], room: Path | None
 
 
 def check_ensemble(models: Sequence[TrainedNetwork]) -> None:
-    """Refuse models whose answers cannot be averaged.
+    """Check that the outputs of models can be averaged.
 
     Raises:
         CheckpointError: If their channels, labels or regions differ, or the part of a volume that they see.
@@ -315,32 +315,32 @@ def check_ensemble(models: Sequence[TrainedNetwork]) -> None:
     for model in models[1:]:
         if [each.fingerprint for each in model.previous] != before:
             raise CheckpointError(
-                "the models belong to different cascades, so their answers cannot be averaged",
-                hint="predict with each of them on its own",
+                "the models belong to different cascades, so their outputs cannot be averaged",
+                hint="predict with each of them separately",
             )
         own = model.config.preprocessing
         if (own.axes, own.crop) != (first.axes, first.crop):
             raise CheckpointError(
                 "the models differ in preprocessing.axes or preprocessing.crop, so that they do not see the same part "
                 "of a volume",
-                hint="predict with each of them on its own",
+                hint="predict with each of them separately",
             )
         if _answered(model) != _answered(models[0]):
             raise CheckpointError(
-                "the models differ in channels, labels or regions, so their answers cannot be averaged",
-                hint="predict with each of them on its own",
+                "the models differ in channels, labels or regions, so their outputs cannot be averaged",
+                hint="predict with each of them separately",
             )
 
 
 def _answered(model: TrainedNetwork) -> DataConfig:
-    """What a model sees and answers; where it draws the line between yes and no may differ, and what is known of it."""
+    """Return a model's inputs and outputs; decision thresholds and descriptive data may differ between models."""
     data = model.config.data
     regions = tuple(region.model_copy(update={"threshold": None}) for region in data.regions)
     return data.model_copy(update={"regions": regions, "modality": ()})
 
 
 def _by_kind(models: Sequence[TrainedNetwork]) -> list[list[TrainedNetwork]]:
-    """Models that see the same patches of the same volume together."""
+    """Group models that can share patches of the same preprocessed volume."""
     kinds: dict[str, list[TrainedNetwork]] = {}
     for model in models:
         seen = (model.config.preprocessing, model.config.patches.size, model.config.inference)

@@ -1,4 +1,4 @@
-"""A case as networks see it, before they have seen it."""
+"""Cases preprocessed for the networks."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ IN_SPITE = "segmented in spite of a mismatch with the training cases"
 
 
 class Checked:
-    """A case that was held against what the models were trained on.
+    """A case that was compared with the training data of the models.
 
     Attributes:
-        mismatches: How it lies clearly outside.
+        mismatches: How it clearly lies outside of it.
     """
 
     mismatches: tuple[str, ...]
 
     def refuse_mismatch(self) -> None:
-        """Refuse a case that the models were not made for.
+        """Check that the models were made for the case.
 
         Raises:
-            DataError: Says how it differs from the training cases, and what lifts the refusal.
+            DataError: If not; says how it differs from the training cases, and how to segment it anyway.
         """
         if self.mismatches:
             raise DataError(
-                f"the model was not made for such an image: {'; '.join(self.mismatches)}",
-                hint="take a model of such images, or segment it anyway: --allow-mismatch (allow_mismatch=True)",
+                f"the model was not made for this kind of image: {'; '.join(self.mismatches)}",
+                hint="use a model for such images, or segment it anyway: --allow-mismatch (allow_mismatch=True)",
             )
 
     @property
     def warning(self) -> str:
-        """What a mask is told with that is made in spite of mismatches; empty where there are none."""
+        """The warning for a mask made in spite of mismatches; empty if there are none."""
         return f"{IN_SPITE}: {'; '.join(self.mismatches)}" if self.mismatches else ""
 
 
@@ -55,15 +55,15 @@ class Prepared(Checked):
     """A case as the networks see it.
 
     Attributes:
-        geometry: The grid of its first channel, as it was stored.
-        order: To the axes that networks see.
-        box: The part that they see, in that order.
-        inputs: For each kind of preprocessing among the models.
-        tissue: Where there is anything but air; None if everything is to be looked at.
-        mismatches: How it lies clearly outside what the models were trained on.
-        previous: As the networks before these see it, in a cascade.
-        outside: In a cascade whose volumes are cropped: voxels of the part, outside of all that is not 0.
-        region: The field of view, as it was stored; None if that is all of it.
+        geometry: The grid of its first channel, as stored.
+        order: To the network's axis order.
+        box: The part that the networks see, in that order.
+        inputs: One for each kind of preprocessing among the models.
+        tissue: Where there is anything but air; None to process everything.
+        mismatches: How it clearly lies outside the training data of the models.
+        previous: Input of the previous networks in a cascade.
+        outside: In a cascade with cropped volumes: voxels of the part outside of the nonzero region.
+        region: The field of view, as stored; None for the whole image.
     """
 
     geometry: Geometry
@@ -78,7 +78,7 @@ class Prepared(Checked):
 
     @property
     def gigabytes(self) -> float:
-        """What its voxels take."""
+        """Memory for its voxels."""
         earlier = self.previous.gigabytes if self.previous else 0.0
         return earlier + sum(network_input.array.nbytes for network_input in self.inputs) / 1e9
 
@@ -92,15 +92,16 @@ class Prepared(Checked):
         mismatches: tuple[str, ...] = (),
         previous: Prepared | None = None,
     ) -> Prepared:
-        """Bring a volume to the form that networks see.
+        """Preprocess a volume for the networks.
 
         Args:
-            volume: Its channels in the order of the models'; its voxels are changed where they can be.
-            name: What the log calls it.
+            volume: Its channels in the order of the models'; its voxels are changed in place where possible.
+            name: Name for the log.
             preprocessings: Of each kind of model; all see the same part of the volume, along the same axes.
-            air: How far above the darkest, as a share of the range, is still air; None looks at everything.
-            mismatches: How it lies clearly outside what the models were trained on.
-            previous: As the networks before these see it, in a cascade.
+            air: How far above the darkest value still counts as air, as a share of the range; None processes
+                everything.
+            mismatches: How it clearly lies outside the training data of the models.
+            previous: Input of the previous networks in a cascade.
         """
         from volseg.transforms import (  # MONAI takes seconds to import
             fill_non_finite,
@@ -140,11 +141,11 @@ class Prepared(Checked):
         return cls(volume.geometry, order, box, tuple(inputs), tissue, mismatches, previous, outside)
 
     def beside(self, mask: Mask, labels: tuple[int, ...]) -> Prepared:
-        """The case as the networks of a cascade see it that come after the first.
+        """Return the input of the later networks of a cascade.
 
         Args:
-            mask: What the first said.
-            labels: Those of its values that are channels.
+            mask: The result of the first networks.
+            labels: Those of its values that become channels.
         """
         seen = self.order.apply(mask.array)[self.box].astype(np.int32)
         if self.outside is not None:

@@ -1,4 +1,4 @@
-"""What a batch is to make of each case, and where that goes."""
+"""The request of a batch: what to write for each case, and where."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ LOG_FILE = "volseg.log"
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be made of each case.
+    """The outputs to write for each case.
 
     Attributes:
-        output: Gets a mask per case and format, cases.csv and labels.json.
+        output: Folder for a mask per case and format, cases.csv and labels.json.
         formats: Of the masks.
         encoding: Of DICOM Segmentations.
-        probabilities: Whether they are written, too.
-        allow_mismatch: Whether images that the models were not made for are segmented all the same.
-        overwrite: Whether the user gave up files that lie where masks and tables are to be; never the input.
-        description: What DICOM objects say of themselves, the model included.
+        probabilities: Whether to also write probabilities.
+        allow_mismatch: Whether to segment images that the models were not made for.
+        overwrite: Whether foreign files in the place of masks and tables may be replaced; never the input.
+        description: Series description and model, as DICOM objects state them.
     """
 
     output: Path
@@ -44,7 +44,7 @@ class Request:
 
     @property
     def all_formats(self) -> list[Format]:
-        """Each format once, and those that they need."""
+        """Each format once, including the formats that others need."""
         return with_needed(self.formats)
 
     @property
@@ -54,20 +54,20 @@ class Request:
         return [self.all_formats, self.encoding, self.probabilities, *said]
 
     def paths(self, case_id: str) -> dict[Format, Path]:
-        """Where the masks of a case go."""
+        """Return the paths of a case's masks."""
         return {form: output_path(self.output, case_id, form) for form in self.all_formats}
 
     @property
     def tables(self) -> list[Path]:
-        """What is written once for all cases."""
+        """The files that are written once for all cases."""
         of_viewers = (ITKSNAP_FILE, NIIVUE_FILE) if "nifti" in self.formats else ()
         return [self.output / name for name in (CASES_FILE, LABELS_FILE, ABOUT_FILE, *of_viewers)]
 
     def claim(self, case_id: str, labels: Sequence[Label], inputs: Inputs) -> None:
-        """Make sure that what is made of a case replaces no file of the user's, before it is made.
+        """Check, before the work, that no output of a case replaces a file of the user's.
 
         Raises:
-            OutputExistsError: If it would.
+            OutputExistsError: If one would.
         """
         paths = self.paths(case_id)
         for folder in {path for form, path in paths.items() if form in MESHES and not self.overwrite}:
@@ -77,7 +77,7 @@ class Request:
             claim([probability_file(self.output, case_id)], inputs, overwrite=self.overwrite)
 
     def are_there(self, case_id: str, report: CaseResult) -> bool:
-        """Whether all that is to be made of a case is; an empty mask has no meshes."""
+        """Return whether all outputs of a case exist; an empty mask has no meshes."""
         meshless = not any(report.volumes_ml.values())
         masks = all(path.exists() or (meshless and form in MESHES) for form, path in self.paths(case_id).items())
         return masks and (not self.probabilities or probability_file(self.output, case_id).exists())

@@ -1,4 +1,4 @@
-"""The three stages of a case of a batch: read, segment, write; a case that fails in one goes on as failed."""
+"""The stages of a case in a batch: read, segment, write; a case that fails in one passes the others as failed."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class _Job:
-    """A case on its way through the stages, with what they made of it so far.
+    """A case on its way through the stages, with their results so far.
 
     Attributes:
         case: The case.
-        key: By which a continued batch knows its mask.
-        prepared: After it was read; gone as soon as the networks saw it: the next case needs the room.
-        read_seconds: What reading and preparing it took.
-        segmented: After the networks saw it.
-        warning: What must be told beside its mask.
-        peak_memory_mb: Largest memory of the process while they did.
-        result: What became of it, once that is known: it failed, or its mask is up to date. Later stages pass it on.
+        key: Hash by which a continued batch recognises its mask.
+        prepared: The case after reading; dropped after the networks saw it, since the next case needs the memory.
+        read_seconds: Time to read and prepare it.
+        segmented: The result of the networks.
+        warning: A warning to report with its mask.
+        peak_memory_mb: Peak memory of the process while the networks processed it.
+        result: Its outcome, once known: it failed, or its mask is up to date. Later stages pass it on.
     """
 
     case: Case
@@ -66,11 +66,11 @@ class Stages:
 
     Args:
         predictor: The models.
-        request: What is made of each case.
-        inputs: All that is read.
+        request: What to write for each case.
+        inputs: All files that are read.
         earlier: Case id -> its row in an earlier batch.
-        progress: Told per case and window.
-        total: How many cases there are.
+        progress: Called per case and window.
+        total: Number of cases.
     """
 
     def __init__(
@@ -92,14 +92,14 @@ class Stages:
         return self._attempt(self._read, _Job(case))
 
     def segment(self, job: _Job) -> _Job:
-        """Let the networks see a case."""
+        """Run the networks on a case."""
         self.progress("predict", self.done, self.total, job.case.case_id)
         job = self._attempt(self._segment, job)
         self.done += 1
         return job
 
     def write(self, job: _Job) -> CaseResult:
-        """Write the masks of a case and its row: in one thread, so that Ctrl-C, which ends another, cannot part them.
+        """Write the masks of a case and its row, in a thread that Ctrl-C cannot interrupt between the two.
 
         Rows of cases that are still waiting stay as they are.
         """
@@ -112,7 +112,7 @@ class Stages:
         return result
 
     def leaves_room(self, job: _Job) -> bool:
-        """Whether another case of its size fits into memory beside it."""
+        """Return whether another case of this size fits into memory at the same time."""
         return job.prepared is None or 2 * job.prepared.gigabytes < self.predictor.memory_gb
 
     def _read(self, job: _Job) -> _Job:
@@ -178,7 +178,7 @@ class Stages:
         return replace(job, result=result)
 
     def _attempt(self, stage: Callable[[_Job], _Job], job: _Job) -> _Job:
-        """Take a case through a stage, whatever is wrong with it."""
+        """Run a stage on a case, turning any error into a failed result."""
         if job.result:
             return job
         try:
@@ -188,14 +188,14 @@ class Stages:
         except (OutputError, ConfigError, CheckpointError, Cancelled):
             raise  # no other case would fare better
         except MemoryError:
-            reason = "it needs more memory than there is; close other programs, or use a machine with more memory"
+            reason = "it needs more memory than is available; close other programs, or use a machine with more memory"
         except Exception as error:  # noqa: BLE001  a defect met in one case must not cost the others; it is kept in full
             reason = f"a defect of volseg ({type(error).__name__}: {error}); see {LOG_FILE}"
             self._keep(f"case {job.case.case_id}\n{self.inputs.tellable(traceback.format_exc())}\n")
         try:
             remove_masks(self.request.output, job.case.case_id, self.inputs.files)
         except ItemOutputError as error:
-            reason = f"{reason}; what an earlier batch left of it stays: {error}"
+            reason = f"{reason}; its files from an earlier batch remain: {error}"
         reason = self.inputs.tellable(reason)
         logger.info("case %s failed: %s", job.case.case_id, reason)
         return _Job(job.case, result=CaseResult(job.case.case_id, CaseStatus.FAILED, reason))
@@ -204,15 +204,15 @@ class Stages:
         return case.images[self.predictor.data.channels[0]]
 
     def _keep(self, story: str) -> None:
-        """Put the story of a defect into the log of the folder, or tell it where the user has a file of that name."""
+        """Append the traceback of a defect to the folder's log, or log it if the user has a file of that name."""
         try:
             append_text(self.request.output / LOG_FILE, story)
         except OutputExistsError:
-            logger.warning("%s is not volseg's, so here it stands: %s", LOG_FILE, story)
+            logger.warning("%s is not volseg's, so the traceback is logged here: %s", LOG_FILE, story)
 
 
 class _WindowProgress:
-    """How far the windows of one case are, as a note on the progress of the batch."""
+    """Reports the windows of one case as a note on the progress of the batch."""
 
     def __init__(self, progress: Progress, done: int, total: int) -> None:
         self._progress, self._done, self._total = progress, done, total

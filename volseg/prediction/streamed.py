@@ -1,4 +1,4 @@
-"""A picture too large for memory, as networks see it: read and normalised part by part."""
+"""Streaming: a picture too large for memory, read and normalised part by part."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _ROWS = 1
 
 @dataclass(frozen=True, eq=False)
 class StreamedInput(ResampledVolume):
-    """A picture on its own grid; only the parts that are read are unpacked.
+    """A picture on its own grid; only the parts that are read are decoded.
 
     Attributes:
         picture: The file.
-        order: From its storage order to the axes that networks see.
+        order: From its storage order to the network's axis order.
         normalizations: One per channel, none of which depends on the rest of the picture.
     """
 
@@ -48,7 +48,7 @@ class StreamedInput(ResampledVolume):
         """Read a part.
 
         Args:
-            box: Voxels in the order in which networks see them.
+            box: Voxels in the network's axis order.
 
         Returns:
             (C, *box) float32, contiguous.
@@ -64,7 +64,7 @@ class StreamedInput(ResampledVolume):
         return torch.from_numpy(part)
 
     def _stored(self, box: Box, axis: int) -> slice:
-        """A side of a box along an axis as it is stored."""
+        """Return the range of a box along an axis in storage order."""
         place = self.order.axes.index(axis)
         side, size = box[place], self.picture.geometry.shape[axis]
         return slice(size - side.stop, size - side.start) if self.order.flips[place] else side
@@ -73,19 +73,19 @@ class StreamedInput(ResampledVolume):
 def prepare_streamed(
     case: Case, configs: Sequence[Config], modalities: Sequence[str], most_gb: float
 ) -> Prepared | None:
-    """A case as networks see it, without a copy of it in memory.
+    """Prepare a case for the networks without a copy of it in memory.
 
     Args:
         case: One picture.
         configs: Of the models.
-        modalities: What the files of each channel state.
-        most_gb: A picture whose numbers take less is better read as a whole.
+        modalities: Modalities stated by the files of each channel.
+        most_gb: Pictures whose values take less memory are not streamed.
 
     Returns:
-        None of what is no such picture, is not that large, or must be seen as a whole.
+        None if it is no such picture, is not that large, or must be processed as a whole.
 
     Raises:
-        DataError: If the picture is damaged, or the same everywhere.
+        DataError: If the picture is damaged, or has a single value everywhere.
         GeometryError: If its field of view lies on another grid.
     """
     picture = _large_picture(case, most_gb)
@@ -132,7 +132,7 @@ def prepare_streamed(
 
 
 def _large_picture(case: Case, most_gb: float) -> StreamedPicture | None:
-    """The picture that a case is, if it is one file and large."""
+    """Return the picture of a case, if it is a single large file."""
     sources = list(case.images.values())
     first = sources[0]
     if not isinstance(first, FileSource) or any(source.place != first.place for source in sources):

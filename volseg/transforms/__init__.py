@@ -1,6 +1,6 @@
 """MONAI dictionary transforms: reading, axes, spacing, normalisation and augmentation of volumes.
 
-They are how training loads its data, and can be put into anybody's `monai.transforms.Compose`.
+Training loads its data with them; they also work in any `monai.transforms.Compose`.
 """
 
 from volseg.transforms.augmentation import RandFlipSided, build_augmentation

@@ -1,4 +1,4 @@
-"""Random changes of training patches: MONAI's dictionary transforms, built from the configuration."""
+"""Augmentation of training patches: MONAI's dictionary transforms, built from the configuration."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ _ELASTIC_SPACING, _ELASTIC_OF_PLANES = (24, 24), 50.0
 
 
 class RandFlipSided(RandFlipd):  # type: ignore[misc]
-    """A random left-right flip that exchanges the labels of the left and the right structure.
+    """A random left-right flip that swaps the labels of left and right structures.
 
     Args:
         probability: Of a flip.
-        pairs: Label values that change places.
-        axis: Which axis of the patch runs from left to right or back.
+        pairs: Label values to swap.
+        axis: The axis of the patch that runs between left and right.
     """
 
     def __init__(self, probability: float, pairs: Sequence[tuple[int, int]], axis: int = 0) -> None:
@@ -48,7 +48,7 @@ class RandFlipSided(RandFlipd):  # type: ignore[misc]
         self.pairs = tuple(pairs)
 
     def __call__(self, data: Sample, lazy: bool | None = None) -> dict[Hashable, Any]:
-        """Flip a sample, or not."""
+        """Randomly flip a sample."""
         sample: dict[Hashable, Any] = super().__call__(data, lazy=lazy)
         if self._do_transform:
             reference = sample[REFERENCE]
@@ -69,15 +69,15 @@ def build_augmentation(
     planes: bool = False,
     outside: int = 0,
 ) -> Compose:
-    """The chain of random changes of a training patch.
+    """Build the augmentation of training patches.
 
     Args:
-        config: What is changed, how often and how much.
-        labels: Label name -> value, for the labels that a left-right flip exchanges.
+        config: Which changes, how often and how strong.
+        labels: Label name -> value, for the labels that a left-right flip swaps.
         patch: Voxels of a patch along each axis.
         axes: Directions of these axes, or "stored".
         planes: Whether a patch is a stack of slices, all of which are moved alike, each in its plane.
-        outside: Value of references beyond their patch, which comes into it where it is moved.
+        outside: Value for voxels of the reference that are moved in from outside its patch.
 
     Returns:
         A chain for `{"image": (C, *patch), "reference": (1, *patch)}`, to be seeded with `set_random_state`.
@@ -96,17 +96,17 @@ def build_augmentation(
 
 
 def _as_channels(stack: torch.Tensor) -> torch.Tensor:
-    """(C, R, A, S) -> (C * R, A, S)."""
+    """Reshape (C, R, A, S) -> (C * R, A, S)."""
     return stack.flatten(0, 1)
 
 
 def _as_slices(channels: torch.Tensor, count: int) -> torch.Tensor:
-    """(C * R, A, S) -> (C, R, A, S)."""
+    """Reshape (C * R, A, S) -> (C, R, A, S)."""
     return channels.reshape(-1, count, *channels.shape[1:])
 
 
 def _deformations(config: AugmentationConfig, size: tuple[int, ...]) -> list[Transform]:
-    """Affine and elastic changes of patches, in volumes or, of two sizes, in planes."""
+    """Build affine and elastic deformations of patches: in volumes, or in planes if `size` has two entries."""
     turns = config.rotation_degrees if len(size) == 3 else config.rotation_degrees[:1]
     both: dict[str, Any] = {
         "keys": _BOTH,

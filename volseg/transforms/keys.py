@@ -1,4 +1,4 @@
-"""What a sample, the dictionary that MONAI's transforms pass on, holds under which key."""
+"""Keys of a sample, the dictionary that MONAI's transforms pass on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Intensities that a network can compare: what is not finite replaced, each channel normalised in its own way."""
+"""Intensity normalisation: non-finite values are replaced, and each channel is normalised in its own way."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class FillNonFinited(MapTransform):  # type: ignore[misc]  # MONAI ships no type
         super().__init__(keys)
 
     def __call__(self, data: Sample) -> dict[Hashable, Any]:
-        """Change each image of a sample in place where it must be."""
+        """Fill each image of a sample in place."""
         for key in self.key_iterator(data):
             fill_non_finite(data[key].numpy(), f"case {data[CASE].case_id}" if CASE in data else str(key))
         return dict(data)
@@ -70,11 +70,11 @@ class Normalized(MapTransform):  # type: ignore[misc]
 
 
 def fill_non_finite(array: NDArray[np.float32], name: str) -> None:
-    """Replace NaN and infinities by the smallest finite value of their channel, in place, and say so.
+    """Replace NaN and infinities by the smallest finite value of their channel, in place, and log it.
 
     Args:
         array: (C, ...), with a finite value in each channel.
-        name: What the log calls it.
+        name: Name for the log.
     """
     count = 0
     for channel in array:
@@ -84,14 +84,14 @@ def fill_non_finite(array: NDArray[np.float32], name: str) -> None:
         channel[broken] = channel[~broken].min()
         count += int(broken.sum())
     if count:
-        logger.warning("%s: %d voxels are not finite; taken as background", name, count)
+        logger.warning("%s: %d voxels are not finite; treated as background", name, count)
 
 
 def normalize(array: NDArray[np.float32], normalizations: Sequence[Normalization]) -> None:
     """Normalise the intensities of each channel in its own way, in place and without a second volume.
 
     Args:
-        array: (C, R, A, S) finite, a view in any storage order: the numbers do not depend on it.
+        array: (C, R, A, S) finite, a view in any storage order; the result does not depend on it.
         normalizations: One per channel.
     """
     inside = None
@@ -104,14 +104,14 @@ def normalize(array: NDArray[np.float32], normalizations: Sequence[Normalization
 
 
 def of_whole_numbers(normalization: Normalization, histogram: Histogram) -> Normalization | None:
-    """What a normalisation is for one image: fixed numbers, by which parts of it can be normalised one by one.
+    """Fix the parameters of a normalisation for one image, so that its parts can be normalised independently.
 
     Args:
-        normalization: What is wanted.
+        normalization: The configured normalisation.
         histogram: Of all values of the channel.
 
     Returns:
-        None where what becomes of a voxel depends on others, too.
+        The normalisation with fixed numbers; None where the result of a voxel depends on others, too.
     """
     match normalization:
         case ZScore(nonzero=False):
@@ -140,7 +140,7 @@ def _normalize_channel(
 
 
 def filled_nonzero(array: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """(C, I, J, K) -> (I, J, K) the voxels that are not 0 in some channel, and what they enclose."""
+    """Return the voxels that are not 0 in some channel, with holes filled: (C, I, J, K) -> (I, J, K)."""
     from scipy import ndimage
 
     filled: NDArray[np.bool_] = ndimage.binary_fill_holes((array != 0).any(axis=0))
@@ -148,7 +148,7 @@ def filled_nonzero(array: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def _standardize(channel: NDArray[np.float32], inside: NDArray[np.bool_]) -> None:
-    """Subtract the mean of the voxels inside and divide by their standard deviation, there alone."""
+    """Standardise the voxels inside: subtract their mean and divide by their standard deviation."""
     values = channel[inside]
     if values.size:
         mean = np.float32(values.mean(dtype=np.float64))
@@ -160,11 +160,11 @@ def _standardize(channel: NDArray[np.float32], inside: NDArray[np.bool_]) -> Non
 def build_normalization(  # noqa: PLR0911  one for each method
     normalization: SingleNormalization, channel: NDArray[np.float32]
 ) -> Transform:
-    """The MONAI transform of one channel, which changes each voxel by itself, whatever lies around it.
+    """Build the MONAI transform of one channel, which changes each voxel independently of its neighbours.
 
     Args:
-        normalization: What is wanted.
-        channel: (R, A, S), from which it takes the mean, the deviation or the range.
+        normalization: The configured normalisation.
+        channel: (R, A, S), from which mean, deviation or range are computed.
 
     Returns:
         A transform of (1, ...) tensors.
@@ -188,12 +188,12 @@ def build_normalization(  # noqa: PLR0911  one for each method
 
 
 def _slabs(channel: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-    """Parts along the last axis, small enough that numbers computed from one take little memory."""
+    """Split a channel along the last axis into parts so small that temporary arrays take little memory."""
     return [channel[..., n : n + _SLAB] for n in range(0, channel.shape[-1], _SLAB)]
 
 
 def _moments(channel: NDArray[np.float32], *, nonzero: bool) -> tuple[float, float]:
-    """Mean and standard deviation, of voxels that are not 0 if asked for; 0 and 1 where nothing is left to scale."""
+    """Return mean and standard deviation, of nonzero voxels if requested; 0 and 1 where nothing is left to scale."""
 
     def values() -> Iterator[NDArray[np.float32]]:
         for slab in _slabs(channel):

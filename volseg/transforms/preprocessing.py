@@ -1,7 +1,7 @@
-"""The chain from a case on disk to what a network learns from.
+"""Preprocessing: the chain from a case on disk to the input of a network.
 
-Prediction takes the same steps in the same order, but resamples part by part (`volseg.prediction.predictor`); a test
-holds the two equal bit for bit.
+Prediction applies the same steps in the same order, but resamples part by part (`volseg.prediction.predictor`); a test
+checks that both are equal bit for bit.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from volseg.transforms.spatial import Canonicald, CroppedToNonzerod, Respaced
 
 
 def build_preprocessing(data: DataConfig, preprocessing: PreprocessingConfig, *, reference: bool) -> Compose:
-    """The chain from a case to a volume as the network expects it.
+    """Build the chain from a case to a volume as the network expects it.
 
     Args:
         data: Channels and labels.
         preprocessing: Spacing and normalisation.
-        reference: Whether the reference comes along.
+        reference: Whether to include the reference.
 
     Returns:
         A chain for `{"case": Case}`.
@@ -47,19 +47,19 @@ def build_preprocessing(data: DataConfig, preprocessing: PreprocessingConfig, *,
 
 
 def preprocess(case: Case, data: DataConfig, preprocessing: PreprocessingConfig, *, reference: bool) -> dict[str, Any]:
-    """Bring a case to the form the network expects.
+    """Preprocess a case for the network.
 
     Args:
-        case: What to read.
+        case: The case to read.
         data: Channels and labels.
         preprocessing: Spacing and normalisation.
-        reference: Whether the reference comes along.
+        reference: Whether to include the reference.
 
     Returns:
-        A sample with "image", "geometry" and, if asked for, "reference".
+        A sample with "image", "geometry" and, if requested, "reference".
 
     Raises:
-        VolsegError: For whatever is wrong with the case.
+        VolsegError: If anything is wrong with the case.
     """
     chain = build_preprocessing(data, preprocessing, reference=reference)
     try:

@@ -1,4 +1,4 @@
-"""Volumes from disk into a sample, each with its exact affine."""
+"""Reading volumes from disk into a sample, each with its exact affine."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from volseg.transforms.keys import CASE, GEOMETRY, IMAGE, REFERENCE, Sample
 
 
 class LoadVolumed(MapTransform):  # type: ignore[misc]  # MONAI ships no types
-    """Read volumes in any format volseg knows: NIfTI, NRRD, MetaImage, or a folder with one DICOM series.
+    """Read volumes in any format volseg supports: NIfTI, NRRD, MetaImage, or a folder with one DICOM series.
 
-    MONAI's `LoadImaged` rounds affines to float32 and reads no geometry from some files without a word; this one takes
-    float64 affines as volseg does everywhere, and refuses a file that does not say where its voxels lie.
+    MONAI's `LoadImaged` rounds affines to float32 and silently reads no geometry from some files; this transform uses
+    float64 affines as volseg does everywhere, and refuses a file that does not state where its voxels lie.
 
     Args:
         keys: Entries of a sample that hold a path (or what `volseg.io.discover` found).
@@ -36,7 +36,7 @@ class LoadVolumed(MapTransform):  # type: ignore[misc]  # MONAI ships no types
         self.mask_keys = {mask_keys} if isinstance(mask_keys, str) else set(mask_keys)
 
     def __call__(self, data: Sample) -> dict[Hashable, Any]:
-        """Replace each path by a `MetaTensor`: (1, I, J, K) float32, of masks int32."""
+        """Replace each path by a `MetaTensor`: (1, I, J, K) float32, int32 for masks."""
         sample = dict(data)
         for key in self.key_iterator(sample):
             source = _source(sample[key])
@@ -45,14 +45,14 @@ class LoadVolumed(MapTransform):  # type: ignore[misc]  # MONAI ships no types
 
 
 class LoadCased(MapTransform):  # type: ignore[misc]
-    """Read the images and, where asked for, the reference of `sample["case"]`.
+    """Read the images and, if requested, the reference of `sample["case"]`.
 
     Args:
         channels: The channels and their order.
-        labels: What the values of the reference mean; any value is accepted if empty.
-        reference: Whether the reference is read too.
-        others: Whether a value that no label has is refused, or is background.
-        outside: The value of the reference outside of the field of view, where there is one.
+        labels: Labels of the values of the reference; if empty, any value is accepted.
+        reference: Whether to read the reference, too.
+        others: Whether a value without a label is refused, or becomes background.
+        outside: The value of the reference outside the field of view, if there is one.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class LoadCased(MapTransform):  # type: ignore[misc]
         self.outside = outside
 
     def __call__(self, data: Sample) -> dict[Hashable, Any]:
-        """Add "image" (C, I, J, K) float32, its "geometry", and "reference" (1, I, J, K) int32 if asked for."""
+        """Add "image" (C, I, J, K) float32, its "geometry", and "reference" (1, I, J, K) int32 if requested."""
         sample = dict(data)
         case: Case = sample[CASE]
         volume = read_images(case, self.channels)
@@ -89,25 +89,25 @@ class LoadCased(MapTransform):  # type: ignore[misc]
 
 
 def image_tensor(volume: Volume) -> MetaTensor:
-    """A volume as MONAI has it: (C, I, J, K) float32 with its affine."""
+    """Convert a volume to a MONAI tensor: (C, I, J, K) float32 with its affine."""
     return with_geometry(torch.from_numpy(volume.array), volume.geometry)
 
 
 def mask_tensor(mask: Mask) -> MetaTensor:
-    """A mask as MONAI has it: (1, I, J, K) int32 with its affine."""
+    """Convert a mask to a MONAI tensor: (1, I, J, K) int32 with its affine."""
     return with_geometry(torch.from_numpy(mask.array[np.newaxis].astype(np.int32)), mask.geometry)
 
 
 def with_geometry(tensor: torch.Tensor, geometry: Geometry) -> MetaTensor:
-    """A tensor (C, I, J, K) that carries its grid."""
+    """Attach a grid to a tensor (C, I, J, K)."""
     return MetaTensor(tensor, affine=torch.from_numpy(geometry.affine.copy()))
 
 
 def geometry_of(tensor: MetaTensor) -> Geometry:
-    """The grid of a tensor (C, I, J, K), from its affine.
+    """Return the grid of a tensor (C, I, J, K), from its affine.
 
     Raises:
-        GeometryError: If the affine is none a volume can have.
+        GeometryError: If a volume cannot have this affine.
     """
     shape = tuple(int(size) for size in tensor.shape[1:])
     return Geometry(shape, np.asarray(tensor.affine, dtype=np.float64))  # type: ignore[arg-type]  # three axes

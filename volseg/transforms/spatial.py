@@ -1,4 +1,4 @@
-"""Axes, extent and voxel size of samples: axes without loss, what is not zero, then one spacing."""
+"""Spatial transforms: axis order (lossless), cropping to nonzero voxels, and resampling to one spacing."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Canonicald(MapTransform):  # type: ignore[misc]  # MONAI ships no types
     MONAI's `Orientationd` computes with the affine, whose rounding differs with the storage order.
 
     Args:
-        keys: What is reordered; keys that a sample lacks are passed over.
-        axes: Other directions of the axes, as "LPS"; "stored" leaves them as they are.
+        keys: Entries to reorder; keys that a sample lacks are skipped.
+        axes: Other directions of the axes, such as "LPS"; "stored" keeps them as they are.
     """
 
     def __init__(self, keys: str | Sequence[str] = (IMAGE, REFERENCE), axes: str = "RAS") -> None:
@@ -45,10 +45,10 @@ class Canonicald(MapTransform):  # type: ignore[misc]  # MONAI ships no types
 
 
 class CroppedToNonzerod(MapTransform):  # type: ignore[misc]
-    """Cut all away that lies outside the box of the voxels that are not 0 in some channel of an image.
+    """Crop to the box of the voxels that are not 0 in some channel of an image.
 
     Args:
-        keys: What is cut; keys that a sample lacks are passed over.
+        keys: Entries to crop; keys that a sample lacks are skipped.
         image: The key of the image.
     """
 
@@ -57,7 +57,7 @@ class CroppedToNonzerod(MapTransform):  # type: ignore[misc]
         self.image = image
 
     def __call__(self, data: Sample) -> dict[Hashable, Any]:
-        """Cut each key of a sample."""
+        """Crop each key of a sample."""
         sample = dict(data)
         box = nonzero_box(sample[self.image].numpy())
         for key in self.key_iterator(sample):
@@ -67,13 +67,13 @@ class CroppedToNonzerod(MapTransform):  # type: ignore[misc]
 
 
 class Respaced(MapTransform):  # type: ignore[misc]
-    """Resample to one voxel size about the same centre: images linearly, masks to the nearest voxel.
+    """Resample to one voxel size about the same centre: images linearly, masks by nearest neighbour.
 
     Args:
         spacing_mm: The voxel size.
-        keys: What is resampled; keys that a sample lacks are passed over.
+        keys: Entries to resample; keys that a sample lacks are skipped.
         mask_keys: Those of them that are label maps.
-        rules: How it is done otherwise, where it is.
+        rules: Settings that deviate from this.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Respaced(MapTransform):  # type: ignore[misc]
 
 
 def network_order(geometry: Geometry, axes: str) -> AxisOrder:
-    """From the storage order of a volume to that in which networks see it.
+    """Return the change from the storage order of a volume to the axis order of the network.
 
     Args:
         geometry: Of the volume.
@@ -114,12 +114,12 @@ def network_order(geometry: Geometry, axes: str) -> AxisOrder:
 
 
 def nonzero_box(array: NDArray[np.float32]) -> Box:
-    """The box of all voxels of a volume (C, I, J, K) that are not 0 in some channel; all of it where there are none."""
+    """Return the box of voxels of (C, I, J, K) that are not 0 in some channel; the whole volume if there are none."""
     return Box.around((array != 0).any(axis=0)) or Box.whole(array.shape[1:])
 
 
 def network_resampling(
     geometry: Geometry, spacing_mm: tuple[float | None, float | None, float | None], rules: PreprocessingRules
 ) -> Resampling:
-    """From the grid of a volume to that on which networks see it."""
+    """Return the change from the grid of a volume to the grid of the network."""
     return Resampling.towards(geometry, spacing_mm, rules.grid, rules.interpolation, rules.coarse_axis, rules.answers)

@@ -1,4 +1,4 @@
-"""The layouts of a labelled data set, each recognised by what is in the folder; a module per layout."""
+"""Layouts of labelled data sets, recognised by the content of a folder; one module per layout."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def find_dataset(path: Path, rules: DicomRules = NO_RULES, progress: Progress = 
 
     Args:
         path: A folder in one of the layouts, a CSV manifest, or a JSON that lists cases.
-        rules: Which series of a DICOM study is meant, and how it is read.
-        progress: Told while files are looked at.
+        rules: Which series of a DICOM study to use, and how to read it.
+        progress: Called while files are examined.
 
     Returns:
         The cases that have images and a reference, and everything else with the reason why it is not used.
@@ -61,7 +61,7 @@ def find_dataset(path: Path, rules: DicomRules = NO_RULES, progress: Progress = 
 
 
 def _taken_for(path: Path, rules: DicomRules, progress: Progress) -> Dataset:
-    """What a path is, whether it has cases or not."""
+    """Interpret a path as a data set, with or without usable cases."""
     if path.is_file():
         dataset = _from_file(path, rules)
     elif rules.images and rules.references:
@@ -73,7 +73,7 @@ def _taken_for(path: Path, rules: DicomRules, progress: Progress) -> Dataset:
 
 
 def _refusal(path: Path, dataset: Dataset, rules: DicomRules) -> DataError:
-    """Why there is no case, and what to do."""
+    """Build the error for a data set without cases, with a hint."""
     reasons = Counter(item.reason for item in dataset.set_aside)
     found = "; ".join(f"{reason} ({count} files)" for reason, count in reasons.most_common(3)) or "it has no images"
     if path.is_file():
@@ -96,7 +96,7 @@ def _from_file(path: Path, rules: DicomRules) -> Dataset:
         return from_coco(path, rules) if holds_annotations(path) else from_datalist(path, rules)
     if not is_manifest(path):
         raise DataError(
-            f"{path} is a single file", hint=f"training takes a folder, a CSV manifest or a datalist; {HINT}"
+            f"{path} is a single file", hint=f"training needs a folder, a CSV manifest or a datalist; {HINT}"
         )
     return with_references(from_manifest(path, rules))
 
@@ -125,7 +125,7 @@ def _from_two_folders(root: Path, folders: tuple[Path, Path], rules: DicomRules,
 
 
 def _by_names(root: Path, rules: DicomRules, progress: Progress) -> Dataset:
-    """Of the layouts that names alone tell apart, the one that explains most cases; where it is even, case folders."""
+    """Choose the name-based layout that explains most cases; in a tie, case folders."""
     files = image_files(root)
     masks = mask_folders(files, root)
     pairs = count_pairs(files, root)

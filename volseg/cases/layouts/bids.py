@@ -1,4 +1,4 @@
-"""BIDS: images of subjects, label maps beside them or among the derivatives; entities say what belongs together.
+"""BIDS: images of subjects, with label maps beside them or among the derivatives, matched by entities.
 
 Names are read as the Brain Imaging Data Structure has them: entities and suffixes ("Common principles"), masks and
 segmentations ("Imaging derivatives").
@@ -23,14 +23,14 @@ from volseg.io import FileSource, MasksSource, SetAside, Source, discover, image
 from volseg.io.own_results import without_batches
 from volseg.progress import Progress
 
-_WAY_OUT = "say in a manifest which is meant: a CSV of case_id,image,reference (data/README.md)"
+_WAY_OUT = "choose in a manifest: a CSV of case_id,image,reference (data/README.md)"
 
 #: Label maps of one image: one of several structures, or one per structure.
 _Labels = tuple[BidsFile, ...]
 
 
 def is_bids(root: Path) -> bool:
-    """Whether a folder is a BIDS data set with images: folders of subjects, and a description or derivatives."""
+    """Return whether a folder is a BIDS data set with images: folders of subjects, and a description or derivatives."""
     if not root.is_dir() or not ((root / "dataset_description.json").is_file() or (root / "derivatives").is_dir()):
         return False
     files = (path for folder in root.glob("sub-*") for path in folder.rglob("*") if image_suffix(path))
@@ -38,20 +38,20 @@ def is_bids(root: Path) -> bool:
 
 
 def why_no_image(path: Path, root: Path) -> str:
-    """Why a file of a BIDS data set is not to be segmented; empty if it is."""
+    """Return why a file of a BIDS data set is not segmented; empty if it is."""
     file = BidsFile.of(path, root)
     if file.is_label:
         return MASK_BY_NAME
     if not file.is_raw:
-        return "a derivative, no image of the data set: give its own folder to segment it"
-    return f"no volume of anatomy ({file.datatype})" if file.datatype in NO_ANATOMY else ""
+        return "a derivative, not an image of the data set: to segment it, give its own folder"
+    return f"not an anatomical volume ({file.datatype})" if file.datatype in NO_ANATOMY else ""
 
 
 def from_bids(root: Path, rules: DicomRules, progress: Progress) -> Dataset:
-    """The cases of a BIDS data set: for every label map the images whose entities it shares; suffixes are channels.
+    """Find the cases of a BIDS data set: each label map with the images that share its entities; suffixes are channels.
 
     Raises:
-        DataError: If several kinds of label maps may be meant, or they state different names for a value.
+        DataError: If several kinds of label maps are possible, or they state different names for a value.
     """
     discovery = without_batches(discover(root, progress, rules=rules), root)
     set_aside = list(discovery.set_aside)
@@ -60,7 +60,7 @@ def from_bids(root: Path, rules: DicomRules, progress: Progress) -> Dataset:
         if isinstance(source, FileSource):
             files.append(BidsFile.of(source.path, root))
         else:
-            set_aside.append(SetAside(source.place, "no file of BIDS"))
+            set_aside.append(SetAside(source.place, "not a BIDS file"))
     images = [file for file in files if not why_no_image(file.path, root)]
     labels = [file for file in files if file.is_label]
     set_aside += [
@@ -96,13 +96,13 @@ def from_bids(root: Path, rules: DicomRules, progress: Progress) -> Dataset:
 def _choose(
     root: Path, labels: Sequence[BidsFile], images: Sequence[BidsFile]
 ) -> tuple[list[BidsFile], list[SetAside]]:
-    """The label maps of the one kind that may be meant, and why the others are not taken."""
+    """Return the label maps of the only possible kind, and why the others are not used."""
     suffixes, spaces = {file.suffix for file in images}, {file.entities.get("space", "") for file in images}
     set_aside: list[SetAside] = []
     kinds: defaultdict[str, list[BidsFile]] = defaultdict(list)
     for file in labels:
         if file.suffix == "probseg":
-            set_aside.append(SetAside(file.path, "probabilities, no label map"))
+            set_aside.append(SetAside(file.path, "probabilities, not a label map"))
         elif not file.lies_in(spaces, suffixes):
             set_aside.append(SetAside(file.path, f"in the space {file.entities['space']}, where the images are not"))
         else:
@@ -112,7 +112,7 @@ def _choose(
     if len(candidates) > 1:
         listed = "; ".join(f"{kind} ({len(files)})" for kind, files in sorted(candidates.items()))
         raise DataError(
-            f"{root} has several kinds of label maps, and nothing says which is meant: {listed}", hint=_WAY_OUT
+            f"{root} has several kinds of label maps, and it is not stated which to use: {listed}", hint=_WAY_OUT
         )
     taken = next(iter(candidates), "")
     for kind, files in kinds.items():
@@ -122,7 +122,7 @@ def _choose(
 
 
 def _of_one_image(labels: Sequence[BidsFile]) -> Iterator[_Labels]:
-    """Label maps, those of single structures of one image together."""
+    """Yield label maps, grouping masks of single structures of one image."""
     groups: defaultdict[object, list[BidsFile]] = defaultdict(list)
     for file in labels:
         groups[(file.of_image, file.datatype, file.words) if file.marks else file].append(file)
@@ -130,7 +130,7 @@ def _of_one_image(labels: Sequence[BidsFile]) -> Iterator[_Labels]:
 
 
 def _images_of(label: BidsFile, images: Sequence[BidsFile]) -> tuple[dict[str, BidsFile], str]:
-    """Suffix -> image that a label map is about; or why that is not clear."""
+    """Return suffix -> image for a label map; or why that is ambiguous."""
     fitting = [image for image in images if label.is_about(image)]
     if label.datatype and any(image.datatype == label.datatype for image in fitting):
         fitting = [image for image in fitting if image.datatype == label.datatype]
@@ -143,7 +143,7 @@ def _images_of(label: BidsFile, images: Sequence[BidsFile]) -> tuple[dict[str, B
 
 
 def _usual_channels(found: Iterable[Mapping[str, BidsFile]]) -> tuple[str, ...]:
-    """The suffixes that most cases have; where it is even, those that more cases have among others."""
+    """Return the suffixes that most cases have; in a tie, those that more cases have among others."""
     known = list(found)
     counts = Counter(tuple(sorted(images)) for images in known)
     within = {names: sum(set(names) <= set(images) for images in known) for names in counts}
@@ -157,16 +157,16 @@ def _cases(
     rules: DicomRules,
     set_aside: list[SetAside],
 ) -> list[Case]:
-    """The cases whose images are the channels; what is set aside is added to the list."""
+    """Build the cases that have all channels; others are added to `set_aside`."""
     cases: list[Case] = []
     taken: set[Path] = set()
     for labels, images in found:
         missing = [channel for channel in channels if channel not in images]
         paths = [images[channel].path for channel in channels if channel in images]
         if missing:
-            set_aside += [SetAside(file.path, f"most cases have a {missing[0]}, which is not there") for file in labels]
+            set_aside += [SetAside(file.path, f"{missing[0]} is missing, which most cases have") for file in labels]
         elif taken & set(paths):
-            set_aside += [SetAside(file.path, f"another label map is about {paths[0].name}, too") for file in labels]
+            set_aside += [SetAside(file.path, f"another label map describes {paths[0].name}, too") for file in labels]
         else:
             taken.update(paths)
             sources: dict[str, Source] = {
@@ -177,7 +177,7 @@ def _cases(
 
 
 def _name(paths: Sequence[Path], root: Path, channels: Sequence[str]) -> str:
-    """What a case is called by, as prediction has it: the path of the image, or of the folder of several."""
+    """Return the name of a case, as in prediction: the path of the image, or of the folder of several."""
     name = name_of(FileSource(paths[0]), root)
     if len(paths) == 1:
         return name

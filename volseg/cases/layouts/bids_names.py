@@ -1,4 +1,4 @@
-"""What the names of BIDS say: entities, suffixes, and the tables that name the values of label maps."""
+"""BIDS names: entities, suffixes, and the tables that name the values of label maps."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _NATIVE = frozenset({"", "orig", "native", "individual", "scanner", "subject"})
 
 @dataclass(frozen=True, eq=False)
 class BidsFile:
-    """An image or a label map, by its name.
+    """An image or a label map, described by its name.
 
     Attributes:
         path: The file.
-        pipeline: The folders above that of the subject, of a derivative; empty for the data set itself.
-        datatype: The folder it lies in ("anat"); empty if it lies in that of the subject or the session.
+        pipeline: The folders above that of the subject, for a derivative; empty for the data set itself.
+        datatype: The folder it is in ("anat"); empty if that is the subject's or the session's.
         entities: Key -> value.
-        words: What else its name is made of; the last one is the suffix.
+        words: The other parts of its name; the last one is the suffix.
     """
 
     path: Path
@@ -46,7 +46,7 @@ class BidsFile:
 
     @classmethod
     def of(cls, path: Path, root: Path) -> BidsFile:
-        """What the name of a file below a data set says."""
+        """Parse the name of a file below a data set."""
         folders = path.relative_to(root).parts[:-1]
         subject = next((place for place, part in enumerate(folders) if part.startswith("sub-")), len(folders))
         inner = [part for part in folders[subject + 1 :] if not part.startswith("ses-")]
@@ -57,17 +57,17 @@ class BidsFile:
 
     @property
     def suffix(self) -> str:
-        """The last word of its name, which says what is in it."""
+        """The last word of its name, which states its content."""
         return self.words[-1]
 
     @property
     def is_label(self) -> bool:
-        """Whether its name says that it is no image."""
+        """True if its name says that it is not an image."""
         return self.suffix in _LABELS or "label" in self.entities
 
     @property
     def is_raw(self) -> bool:
-        """Whether it is of the data set itself."""
+        """True if it belongs to the data set itself."""
         return not self.pipeline and "sub" in self.entities
 
     @property
@@ -77,18 +77,18 @@ class BidsFile:
 
     @property
     def of_image(self) -> frozenset[tuple[str, str]]:
-        """The entities of the image that it is about."""
+        """The entities of the image that it describes."""
         return frozenset(item for item in self.entities.items() if item[0] in _OF_IMAGES)
 
     @property
     def kind(self) -> str:
-        """What a label map is, whomever and whatever structure it is of."""
+        """The kind of a label map, regardless of subject and structure."""
         made = [f"{key}-{value}" for key, value in self.entities.items() if key not in {*_OF_IMAGES, "label"}]
         made += ["label-..."] if self.marks else []
         return "/".join([*([self.pipeline] if self.pipeline else []), "_".join(["*", *made, *self.words])])
 
     def is_about(self, image: BidsFile) -> bool:
-        """Whether a label map is about an image: all entities that it states of an image are those of that one."""
+        """Return whether a label map describes an image: all its image entities equal those of the image."""
         space, suffixes = self.entities.get("space", ""), [word for word in self.words[:-1] if word not in _LABELS]
         native = space in {*_NATIVE, image.suffix}
         return (
@@ -99,15 +99,15 @@ class BidsFile:
         )
 
     def lies_in(self, spaces: Collection[str], suffixes: Collection[str]) -> bool:
-        """Whether a label map is in the space of an image: its own, or one that images are in."""
+        """Return whether a label map is in the space of an image: its own, or one that images are in."""
         return self.entities.get("space", "") in {*_NATIVE, *spaces, *suffixes}
 
 
 def looked_up_names(root: Path, labels: Sequence[BidsFile]) -> dict[str, int]:
-    """Name -> value, as the tables of label maps state it; empty if there are none.
+    """Return name -> value, as stated in the tables of label maps; empty if there are none.
 
-    A table `dseg.tsv` has columns `index` and `name`. It lies beside the label map or above it, and is about those that
-    have all entities of its own name.
+    A table `dseg.tsv` has columns `index` and `name`. It lies beside the label map or above it, and applies to those
+    that have all entities of its own name.
 
     Raises:
         DataError: If two tables give a value different names.
@@ -119,13 +119,13 @@ def looked_up_names(root: Path, labels: Sequence[BidsFile]) -> dict[str, int]:
             if other != name:
                 raise DataError(
                     f"{table} calls the value {value} {name!r}, {where} calls it {other!r}",
-                    hint="label maps that are numbered alike can be learned together",
+                    hint="only label maps with the same numbering can be used together",
                 )
     return {name: value for value, (name, _) in sorted(names.items())}
 
 
 def _table_of(file: BidsFile, root: Path) -> Path | None:
-    """The nearest table that is about a label map."""
+    """Return the nearest table that applies to a label map."""
     folder = file.path.parent
     while folder.is_relative_to(root):
         for path in sorted(folder.glob(f"*{file.suffix}.tsv")):
@@ -137,17 +137,17 @@ def _table_of(file: BidsFile, root: Path) -> Path | None:
 
 
 def _read_table(path: Path) -> dict[int, str]:
-    """Value -> name, without background.
+    """Read value -> name, without background.
 
     Raises:
-        DataError: If it is no such table.
+        DataError: If it is not such a table.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = [(int(row["index"]), row["name"].strip()) for row in csv.DictReader(file, delimiter="\t")]
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, ValueError, AttributeError, TypeError) as error:
         raise DataError(
-            f"{path} is no table of labels: {error!r}", hint="it needs the columns index and name"
+            f"{path} is not a table of labels: {error!r}", hint="it needs the columns index and name"
         ) from error
     for value, name in rows:
         refuse_misplaced_background(name, value, str(path))

@@ -1,4 +1,4 @@
-"""One folder per case: the reference is known by its kind or its name, what is left are the channels."""
+"""One folder per case: the reference is recognised by its kind or its name, the remaining images are the channels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from volseg.progress import Progress
 
 
 def from_case_folders(root: Path, rules: DicomRules, progress: Progress) -> Dataset:
-    """One folder per case: the reference is known by its kind or its name, what is left are the channels."""
+    """Find one case per folder: the reference by its kind or its name, the remaining images as channels."""
     folders: list[tuple[str, tuple[dict[str, Source], list[Source]]]] = []
     set_aside: list[SetAside] = []
     for folder in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")):
@@ -49,7 +49,7 @@ def from_case_folders(root: Path, rules: DicomRules, progress: Progress) -> Data
 
 
 def _loose(path: Path) -> list[SetAside]:
-    """What lies beside the case folders is not used: a file, or what is wrong with it or in it."""
+    """Set aside what lies beside the case folders: a file, or what is wrong with it or in it."""
     discovery = discover(path)
     if discovery.sources or discovery.segments:
         return [SetAside(path, "lies beside the case folders, not in one")]
@@ -59,7 +59,7 @@ def _loose(path: Path) -> list[SetAside]:
 def parts_of_case(
     discovery: Discovery, folder: Path, rules: DicomRules
 ) -> tuple[dict[str, Source], list[Source], list[SetAside]]:
-    """The images by channel, the references, and the series that are not taken, of the folder of one case."""
+    """Return the images by channel, the references, and the unused series of a case folder."""
     marked = {source.series for source in discovery.segments} - {None}
     free = not rules.series and len(marked) != 1
     sources, not_taken = choose_in_folders(discovery.sources, rules) if free else (discovery.sources, [])
@@ -78,7 +78,7 @@ def parts_of_case(
         images |= choice.chosen
         reasons = choice.not_taken
     elif len(marked) == 1:  # the reference says which image it is about
-        reasons = {source: "the reference is about another series" for source in series if source not in marked}
+        reasons = {source: "the reference refers to another series" for source in series if source not in marked}
     rest = {name: s for name, s in candidates.items() if s not in reasons and s not in images.values()}
     images |= _as_channels_of(rest, folder, taken=images)
     not_taken += [source_names.set_aside(source, reason) for source, reason in reasons.items()]
@@ -86,14 +86,14 @@ def parts_of_case(
 
 
 def _as_channels_of(named: Mapping[str, Source], folder: Path, taken: Iterable[str]) -> dict[str, Source]:
-    """Channel -> source, by what distinguishes the names in a case folder; those that it does not keep their names."""
+    """Return channel -> source, by the distinguishing parts of the names; others keep their names."""
     short = {name: case_id_of(_channel_name(name, path_name([folder.name]))) for name in named}
     counts = Counter([*short.values(), *taken])
     return {short[name] if counts[short[name]] == 1 else case_id_of(name): source for name, source in named.items()}
 
 
 def why_not(case_id: str, images: Mapping[str, Source], references: list[Source], channels: tuple[str, ...]) -> str:
-    """Why a case folder is not a labelled case; empty if it is one."""
+    """Return why a case folder is not a labelled case; empty if it is one."""
     if not images:
         return f"a label without an image in case {case_id}"
     if not references:
@@ -108,11 +108,11 @@ def why_not(case_id: str, images: Mapping[str, Source], references: list[Source]
 
 
 def common_channels(images: Iterable[Mapping[str, Source]]) -> tuple[str, ...]:
-    """The set of channels that most cases have; one image per case is one channel whatever its name."""
+    """Return the set of channels that most cases have; a single image per case is one channel whatever its name."""
     counts = Counter(tuple(sorted(found)) if len(found) > 1 else ("image",) for found in images if found)
     return max(counts, key=lambda names: (counts[names], names)) if counts else ("image",)
 
 
 def _channel_name(name: str, case_name: str) -> str:
-    """What distinguishes a file within its case folder: "BraTS_001_flair" in "BraTS_001" is "flair"."""
+    """Return the part of a name that distinguishes a file within its case folder: "BraTS_001_flair" -> "flair"."""
     return name.removeprefix(case_name).strip("_-. ") or "image"

@@ -17,7 +17,7 @@ _CHANNEL_SUFFIX = re.compile(r"(.+)_(\d{4})")
 
 
 def split_numbered(sources: Mapping[str, Source]) -> tuple[dict[str, Source], dict[str, Source]]:
-    """Part sources by name into those that end in a channel number, and the rest: all, if nothing ends in _0000."""
+    """Split sources into those whose names end in a channel number, and the rest: all, if nothing ends in _0000."""
     numbered = {name: source for name, source in sources.items() if _CHANNEL_SUFFIX.fullmatch(name)}
     if not any(name.endswith("_0000") for name in numbered):
         numbered = {}
@@ -25,10 +25,10 @@ def split_numbered(sources: Mapping[str, Source]) -> tuple[dict[str, Source], di
 
 
 def are_cases(numbered: Mapping[str, Source]) -> bool:
-    """Whether numbers tell cases apart rather than the channels of each, for a model of one channel.
+    """Return whether numbers distinguish cases rather than the channels of each, for a model of one channel.
 
-    Channels are numbered from 0 without a gap and alike in every case; one name with several numbers has no other case
-    that could say so, and several channels would be too many.
+    Channels are numbered from 0 without gaps, and the same in every case. A single name with several numbers has no
+    other case to compare with; several channels would then be too many for the model.
     """
     numbers: defaultdict[str, list[int]] = defaultdict(list)
     for name in numbered:
@@ -46,7 +46,7 @@ def group_channels(
 
     Args:
         numbered: Name -> source, every name ending in a channel number.
-        names: Channel names in order, as far as known; where there are not as many as numbers, they are made up.
+        names: Channel names in order, as far as known; if there are fewer or more than numbers, they are made up.
 
     Returns:
         Case name -> channel -> source, and all channel names.
@@ -62,14 +62,14 @@ def group_channels(
 
 
 def as_channels(source: Source, names: tuple[str, ...]) -> dict[str, Source]:
-    """The channels of a source that is a case by itself: several are the volumes of one 4D file."""
+    """Return the channels of a source that is a case by itself: several are the volumes of one 4D file."""
     if len(names) == 1 or not isinstance(source, FileSource):
         return {names[0]: source}
     return {name: replace(source, frame=frame) for frame, name in enumerate(names)}
 
 
 def with_colors(dataset: Dataset) -> Dataset:
-    """A data set of pictures whose channels are those of the pictures: red, green and blue if any has colours."""
+    """Set the channels of a picture data set: red, green and blue if any picture has colours."""
     pictures = [source for case in dataset.cases if (source := _picture_of(case))]
     if not pictures or len(pictures) < len(dataset.cases):
         return dataset
@@ -82,7 +82,7 @@ def with_colors(dataset: Dataset) -> Dataset:
 
 
 def as_the_model_sees(dataset: Dataset, channels: tuple[str, ...]) -> Dataset:
-    """A data set of pictures, one file for each case, with the channels of a model of several."""
+    """Set the channels of a picture data set, one file per case, to those of a multi-channel model."""
     pictures = [source for case in dataset.cases if (source := _picture_of(case))]
     if len(channels) == 1 or not pictures or len(pictures) < len(dataset.cases):
         return dataset
@@ -91,7 +91,7 @@ def as_the_model_sees(dataset: Dataset, channels: tuple[str, ...]) -> Dataset:
 
 
 def _picture_of(case: Case) -> FileSource | None:
-    """The file of a case that is one picture."""
+    """Return the file of a case that is one picture."""
     one = case.image if len(case.images) == 1 else None
     return one if isinstance(one, FileSource) and is_picture(one.path) and one.frame is None else None
 

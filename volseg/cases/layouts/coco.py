@@ -1,4 +1,4 @@
-"""One file of annotations for all pictures, in the format of COCO, as CVAT, Label Studio and Roboflow export it."""
+"""COCO: one annotation file for all pictures, as exported by CVAT, Label Studio and Roboflow."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _UPWARDS = {"..", ".", "/"}
 
 
 def annotations_of(path: Path) -> Path | None:
-    """The file of annotations that a data set is, or has: in its folder or in `annotations/`.
+    """Return the annotation file of a data set: the path itself, or in its folder or in `annotations/`.
 
     Raises:
-        DataError: If there are several, of which none is meant.
+        DataError: If there are several, and none is clearly the right one.
     """
     if not path.is_dir():
         return path if holds_annotations(path) else None
@@ -44,7 +44,7 @@ def annotations_of(path: Path) -> Path | None:
     found = [file for file in files if not _is_beside(file, of_one) and holds_annotations(file)]
     if len(found) > 1:
         names = ", ".join(file.name for file in found)
-        raise DataError(f"{path} holds several files of annotations: {names}", hint="name one of them as the data set")
+        raise DataError(f"{path} holds several annotation files: {names}", hint="name one of them as the data set")
     return found[0] if found else None
 
 
@@ -54,10 +54,10 @@ def _is_beside(file: Path, pictures: set[str]) -> bool:
 
 
 def from_coco(file: Path, rules: DicomRules) -> Dataset:
-    """The pictures that a file annotates, and what is drawn in them; a picture with nothing drawn is background.
+    """Find the pictures that a file annotates; a picture without annotations is background.
 
     Args:
-        file: Of annotations. Pictures lie below its folder, or below that of its folder `annotations/`.
+        file: Annotations. Pictures lie below its folder, or below that of its folder `annotations/`.
         rules: How they are read.
     """
     root = file.parent.parent if file.parent.name == _ANNOTATIONS else file.parent
@@ -74,7 +74,7 @@ def from_coco(file: Path, rules: DicomRules) -> Dataset:
         called_so = by_name[ending[-1]] if ending else []
         fitting = [path for path in called_so if _parts(path, root)[-len(ending) :] == ending]
         if len(fitting) != 1:
-            why = "lies nowhere beside it" if not fitting else f"lies in {len(fitting)} folders beside it"
+            why = "is not beside it" if not fitting else f"is in {len(fitting)} folders beside it"
             set_aside.append(SetAside(file, f"it annotates {name!r}, which {why}", is_fault=True))
             continue
         taken.add(fitting[0])
@@ -88,7 +88,7 @@ def from_coco(file: Path, rules: DicomRules) -> Dataset:
 
 
 def _composed(name: str) -> str:
-    """A name in one form: disks and programs store accents as letters of their own, or not."""
+    """Normalise a name: disks and programs may store accents as separate characters."""
     return unicodedata.normalize("NFC", name)
 
 

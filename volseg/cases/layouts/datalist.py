@@ -36,10 +36,10 @@ class _Entry:
     """One case of a list.
 
     Attributes:
-        images: Files, as they are listed: one per channel, or one that holds all.
-        label: The reference as it is listed, None where there is none.
-        fold: In which it is held out, None where that is not stated.
-        name: What nnU-Net calls the case; empty in other lists.
+        images: Files as listed: one per channel, or one that holds all channels.
+        label: The reference as listed, None if there is none.
+        fold: The fold for which it is a validation case, None if not stated.
+        name: The case name in nnU-Net's lists; empty in other lists.
     """
 
     images: tuple[str, ...]
@@ -49,7 +49,11 @@ class _Entry:
 
     @classmethod
     def of(cls, stated: object) -> _Entry:
-        """Raises a DataError if it is none."""
+        """Build an entry.
+
+        Raises:
+            DataError: If it is invalid.
+        """
         entry: Mapping[str, Any] = stated if isinstance(stated, dict) else {"image": stated}
         images, label, fold = entry.get("image"), entry.get("label"), entry.get("fold")
         images = [images] if isinstance(images, str) else images
@@ -59,10 +63,10 @@ class _Entry:
             raise DataError(f"has no 'image'{other}", hint="give it a path, or a list of one per channel")
         if isinstance(label, list):
             raise DataError(
-                f"lists {len(label)} files as its 'label'", hint="put all labels into one file of its own values"
+                f"lists {len(label)} files as its 'label'", hint="put all labels into one file, each with its own value"
             )
         if label is not None and not isinstance(label, str):
-            raise DataError(f"has the 'label' {label!r}, which is no path", hint="give the path of its label map")
+            raise DataError(f"has the 'label' {label!r}, which is not a path", hint="give the path of its label map")
         if (isinstance(fold, str) and fold.isdecimal()) or (isinstance(fold, float) and fold.is_integer()):
             fold = int(fold)
         is_fold = isinstance(fold, int) and not isinstance(fold, bool) and fold >= 0
@@ -72,10 +76,10 @@ class _Entry:
 def read_datalist(path: Path) -> dict[str, Any]:
     """Read a JSON, with its lists of cases under the names `training`, `validation` and `testing`.
 
-    nnU-Net's `dataset`, an object of case to files, is such a list, too.
+    nnU-Net's `dataset`, an object of case to files, is also such a list.
 
     Raises:
-        DataError: If it is no JSON object.
+        DataError: If it is not a JSON object.
     """
     description = read_dataset_json(path)
     for part, others in _CALLED.items():
@@ -92,9 +96,9 @@ def read_datalist(path: Path) -> dict[str, Any]:
 
 
 def from_dataset_json(root: Path, rules: DicomRules, progress: Progress) -> Dataset:
-    """The cases of a folder with a `dataset.json`: those that it lists, or those of the folders beside it.
+    """Find the cases of a folder with a `dataset.json`: those that it lists, or those of the folders beside it.
 
-    nnU-Net's first version lists files by names that they do not have: without their number.
+    nnU-Net's first version lists files without the number in their names.
     """
     path = root / "dataset.json"
     description = read_datalist(path)
@@ -125,18 +129,18 @@ def from_dataset_json(root: Path, rules: DicomRules, progress: Progress) -> Data
 
 
 def is_datalist(path: Path) -> bool:
-    """Whether a path names a list in JSON."""
+    """Return whether a path is a JSON list."""
     return path.is_file() and path.suffix.lower() == ".json"
 
 
 def lists_cases(description: Mapping[str, Any]) -> bool:
-    """Whether a JSON lists cases."""
+    """Return whether a JSON lists cases."""
     listed = description.get("training")
     return isinstance(listed, list) and any(isinstance(entry, dict) for entry in listed)
 
 
 def lists_channels(root: Path) -> bool:
-    """Whether the `dataset.json` of a folder says where images lie: one file per channel, or in no usual folder."""
+    """Return whether the `dataset.json` of a folder states image paths: one file per channel, or unusual folders."""
     path = root / "dataset.json"
     if not path.is_file():
         return False
@@ -149,12 +153,12 @@ def lists_channels(root: Path) -> bool:
 
 
 def from_datalist(path: Path, rules: DicomRules) -> Dataset:
-    """The cases that a JSON lists under `training` and `validation`; paths are relative to it, or absolute.
+    """Find the cases that a JSON lists under `training` and `validation`; paths are relative to it, or absolute.
 
     A `validation` list, or a `fold` in every entry, is the split of the data set.
 
     Raises:
-        DataError: If it is no such JSON.
+        DataError: If it is not such a JSON.
     """
     description = read_datalist(path)
     if not lists_cases(description):
@@ -188,7 +192,7 @@ def from_datalist(path: Path, rules: DicomRules) -> Dataset:
 
 
 def inputs_of_datalist(path: Path, rules: DicomRules) -> Dataset:
-    """The images that a JSON lists under `testing`, or else all others, to be segmented."""
+    """Find the images to segment: those that a JSON lists under `testing`, or else all others."""
     description = read_datalist(path)
     parts = ["testing"] if description.get("testing") else ["training", "validation"]
     found = [entry for part in parts for entry in _entries(path, description, part)]
@@ -223,7 +227,7 @@ def _layout(path: Path, description: Mapping[str, Any]) -> str:
 def _entries(path: Path, description: Mapping[str, Any], part: str) -> Iterator[_Entry | SetAside]:
     stated = description.get(part, [])
     if not isinstance(stated, list):
-        raise DataError(f"{path}: {part!r} is no list of cases", hint=HINT)
+        raise DataError(f"{path}: {part!r} is not a list of cases", hint=HINT)
     for number, entry in enumerate(stated, start=1):
         try:
             yield _Entry.of(entry)
@@ -232,7 +236,7 @@ def _entries(path: Path, description: Mapping[str, Any], part: str) -> Iterator[
 
 
 def _channels(description: Mapping[str, Any], entries: Sequence[_Entry]) -> tuple[tuple[str, ...], dict[int, str]]:
-    """The channels, and how many files an entry must not list, with the reason."""
+    """Return the channels, and the numbers of files an entry must not list, with the reason."""
     stated = stated_channels(description)
     counts = Counter(len(entry.images) for entry in entries)
     usual = max(counts, key=lambda count: (counts[count], count), default=1)
@@ -260,7 +264,7 @@ def _case(
         raise DataError("an image without a label: its entry has no 'label'", hint="add the path of its label map")
     images = _images(root, entry, channels, rules)
     if any(source.place in listed for source in images.values()):
-        raise DataError(f"{', '.join(entry.images)} is listed twice, and used once", hint="take one entry out")
+        raise DataError(f"{', '.join(entry.images)} is listed twice, and used once", hint="remove one entry")
     label = listed_path(root, entry.label)
     if not label.exists():
         raise DataError(f"its reference {label.name} does not exist", hint="correct its path in the list")
@@ -273,7 +277,7 @@ def _images(root: Path, entry: _Entry, channels: tuple[str, ...], rules: DicomRu
 
 
 def _case_id(root: Path, entry: _Entry) -> str:
-    """As nnU-Net says, else by the path below the folder of images or below the list, and what several names share."""
+    """Return the id of an entry: nnU-Net's name, else what its paths below the image folder or the list share."""
     if entry.name:
         return case_id_of(entry.name)
     paths = [listed_path(root, image) for image in entry.images]
@@ -291,7 +295,7 @@ def _case_id(root: Path, entry: _Entry) -> str:
 
 
 def _lists_nothing(root: Path, description: Mapping[str, Any]) -> bool:
-    """Whether a list is whole, but no image of it exists."""
+    """Return whether a list is valid, but none of its images exists."""
     entries = list(_entries(root / "dataset.json", description, "training"))
     return all(isinstance(entry, _Entry) and entry.label for entry in entries) and not any(
         listed_path(root, image).exists() for entry in entries if isinstance(entry, _Entry) for image in entry.images
@@ -315,10 +319,10 @@ def _unlisted(path: Path, description: Mapping[str, Any], listed: set[Path]) -> 
 
 
 def _under_other_keys(path: Path, description: Mapping[str, Any]) -> Iterator[SetAside]:
-    """Cases in lists whose names do not say what they are for."""
+    """Yield cases in lists whose names do not state their purpose."""
     others = {key: stated for key, stated in description.items() if key not in _CALLED and isinstance(stated, list)}
     for key, stated in others.items():
-        reason = f"listed under {key!r} in {path.name}; call that list {', '.join(_CALLED)} or leave it out"
+        reason = f"listed under {key!r} in {path.name}; name that list {', '.join(_CALLED)} or leave it out"
         images = [image for entry in stated if _looks_like_a_case(entry) for image in _images_stated(entry)]
         yield from (SetAside(listed_path(path.parent, image), reason) for image in images)
 
@@ -335,7 +339,7 @@ def _images_stated(stated: str | dict[str, Any]) -> tuple[str, ...]:
 
 
 def _stated_splits(parts: Mapping[str, tuple[str, _Entry]]) -> tuple[tuple[Split, ...], tuple[str, ...]]:
-    """The split that a list states, and what to say about it."""
+    """Return the split that a list states, and remarks about it."""
     held_out = {case_id for case_id, (part, _) in parts.items() if part == "validation"}
     folds = {case_id: entry.fold for case_id, (_, entry) in parts.items() if entry.fold is not None}
     if held_out and len(held_out) < len(parts):
@@ -353,10 +357,10 @@ def _stated_splits(parts: Mapping[str, tuple[str, _Entry]]) -> tuple[tuple[Split
             if len(folds) == len(parts)
             else "some entries state a 'fold' and others none"
         )
-        return (), (f"{why}: cases are dealt into folds as if none did",)
+        return (), (f"{why}: cases are split into folds regardless",)
     else:
         return (), ()
-    return tuple(splits), (f"the data set states its split, by {what}; --set training.split=dealt deals another",)
+    return tuple(splits), (f"the data set states its split, by {what}; --set training.split=dealt makes another",)
 
 
 def _split(case_ids: Mapping[str, object], held_out: set[str]) -> Split:

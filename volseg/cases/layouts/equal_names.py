@@ -1,4 +1,4 @@
-"""A folder of images and a folder of references with equal names; nnU-Net's, too."""
+"""A folder of images and a folder of references with equal names; also nnU-Net's."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from volseg.progress import Progress
 def from_equal_names(
     images: Path, references: Path, rules: DicomRules, progress: Progress, channels: tuple[str, ...] = ("image",)
 ) -> Dataset:
-    """Pair images and references of the same name, below their folder and without suffix.
+    """Pair images and references of the same name, relative to their folder and without suffix.
 
-    A word that says reference is no part of a name: `labels/p1_seg` belongs to `images/p1`. Where no name has a
-    partner, images are those whose names begin as their reference's: `images/p1_ct` and `labels/p1_seg`.
+    A reference word in a name is ignored: `labels/p1_seg` belongs to `images/p1`. If no name has a partner, images are
+    matched by the beginning of the reference's name: `images/p1_ct` and `labels/p1_seg`.
     """
     found, wanted = (discover(folder, progress, rules=rules) for folder in (images, references))
     found, wanted = without_results(found, images), without_batches(wanted, references)
@@ -69,7 +69,7 @@ def from_equal_names(
 
 
 def _by_base(labels: Mapping[str, Source]) -> dict[str, str]:
-    """What a reference is about ("p1" of "p1_seg") -> its name, where it is the only one."""
+    """Return base name ("p1" of "p1_seg") -> name of the reference, where it is the only one."""
     bases = Counter(reference_base(name) for name in labels)
     return {base: name for name in labels if bases[base := reference_base(name)] == 1 and base}
 
@@ -77,7 +77,7 @@ def _by_base(labels: Mapping[str, Source]) -> dict[str, str]:
 def _called_as(
     grouped: Mapping[str, object], labels: Mapping[str, Source], plain: Mapping[str, str]
 ) -> dict[str, Source]:
-    """The references, called as the images they are about where only the word for a reference is in between."""
+    """Return the references under their image's name, if the names differ in the reference word only."""
     called = {plain[base]: base for base in grouped if base in plain and base not in labels}
     called = {name: base for name, base in called.items() if name not in grouped}
     return {called.get(name, name): source for name, source in labels.items()}
@@ -86,9 +86,9 @@ def _called_as(
 def _by_stem(
     named: Mapping[str, Source], plain: Mapping[str, str], labels: Mapping[str, Source], channels: tuple[str, ...]
 ) -> tuple[dict[str, dict[str, Source]], tuple[str, ...], dict[str, Source]] | None:
-    """Images, channels and references by how their names begin; None where no two do.
+    """Return images, channels and references by the beginning of their names; None if no two match.
 
-    A case of one image is called as the image is, one of several as what their names have in common.
+    A case of one image has the image's name, one of several the common part of their names.
     """
     ids, _ = by_id((case_id_of(name), source) for name, source in named.items())
     stems = match_stems(ids, plain)

@@ -1,4 +1,4 @@
-"""The names that people give to the folder of their images, and to that of the references beside it."""
+"""Common names of image folders and reference folders."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _USUAL = (("images", "labels"), ("imagestr", "labelstr"))
 
 
 def image_and_label_folders(root: Path) -> tuple[Path, Path] | None:
-    """The two folders of a data set that is divided so; None if it is not.
+    """Return the image folder and the reference folder of a data set; None if there are none.
 
-    `images/` + `labels/` and `imagesTr/` + `labelsTr/` are taken in any letter case, whatever lies beside them; other
-    names that mean the same only where there is one of each, and no third folder with images.
+    `images/` + `labels/` and `imagesTr/` + `labelsTr/` are accepted in any letter case, whatever lies beside them;
+    other common names only if there is exactly one of each, and no third folder with images.
     """
     folders = _sub_folders(root)
     if usual := _usual(folders):
@@ -37,7 +37,7 @@ def image_and_label_folders(root: Path) -> tuple[Path, Path] | None:
 
 
 def two_folders(root: Path, roi: str | None) -> tuple[Path, Path] | None:
-    """The folders of images and of references where there is no third, and a word in the name of one says which it is.
+    """Return the folders of images and of references if there is no third, and a word in one name tells which is which.
 
     `CXR_png/` and `masks/`, `stare-images/` and `labels-ah/`, `Original/` and `Ground Truth/`.
 
@@ -61,23 +61,23 @@ def _says(name: str, words: frozenset[str]) -> bool:
 
 
 def has_usual_folders(root: Path) -> bool:
-    """Whether what lies in a folder of images and references is called as everywhere, or there are images alone."""
+    """Return whether image and reference folders have the most common names, or there are images only."""
     folders = _sub_folders(root)
     return bool(_usual(folders)) or not any(plain(folder.name) in LABELS for folder in folders)
 
 
 def is_called_images(folder: Path) -> bool:
-    """Whether the name of a folder says that images lie in it."""
+    """Return whether the name of a folder says that it holds images."""
     return plain(folder.name) in {*_IMAGES, "imagestr", "imagests", "imagesval"}
 
 
 def is_called_labels(folder: Path) -> bool:
-    """Whether the name of a folder says that references lie in it."""
+    """Return whether the name of a folder says that it holds references."""
     return plain(folder.name) in {*LABELS, "labelstr"}
 
 
 def plain(name: str) -> str:
-    """A name in lower case, with blanks and dashes as underscores."""
+    """Normalise a name: lower case, with blanks and dashes as underscores."""
     return name.lower().replace(" ", "_").replace("-", "_")
 
 
@@ -90,7 +90,7 @@ def _usual(folders: list[Path]) -> tuple[Path, Path] | None:
 
 
 def _sub_folders(root: Path) -> list[Path]:
-    """The folders that hold anything; what was moved out of others may have left them."""
+    """Return the folders that are not empty; moving files elsewhere may have left empty ones."""
     folders = (path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     return sorted(path for path in folders if any(map(_is_no_folder, path.rglob("*"))))
 
@@ -100,5 +100,5 @@ def _is_no_folder(path: Path) -> bool:
 
 
 def _exact_first(folders: list[Path], name: str) -> Path:
-    """Of folders whose names differ in letter case only, the one in lower case."""
+    """Choose, among folders whose names differ in letter case only, the one in lower case."""
     return next((folder for folder in folders if folder.name == name), folders[0])

@@ -1,4 +1,4 @@
-"""What the sources below a folder are called: names made from their paths."""
+"""Names of the sources below a folder, made from their paths."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ ENTRIES = (
 )
 _NUMBERED = re.compile(r"(.+)[-_. ]\d{1,3}")
 #: Of several references of one case.
-KEEP_ONE = "keep one, or say in a manifest which is meant (a CSV of case_id,image,reference)"
+KEEP_ONE = "keep one, or choose in a manifest (a CSV of case_id,image,reference)"
 
 
 def references_in(discovery: Discovery, root: Path) -> tuple[dict[str, Source], list[SetAside]]:
-    """Label maps and objects that mark structures below `root`.
+    """Find label maps and objects that mark structures below `root`.
 
     Returns:
-        Case id -> where its reference is read from: a lone object in a folder has the folder's name, and of files of
-        one name the one that says it is a reference counts; and those that have no id of their own.
+        Case id -> where its reference is read from: a single object in a folder has the folder's name, and among files
+        of one name the one named as a reference is used; and those that have no unique id.
     """
     lone = Counter(source.path.parent for source in discovery.segments)
     lone.update(source.place.parent for source in discovery.sources)
@@ -54,12 +54,12 @@ def references_in(discovery: Discovery, root: Path) -> tuple[dict[str, Source], 
 
 
 def says_reference(path: Path) -> bool:
-    """Whether the name of a file or folder says that it is a reference, as `p1_seg.nii.gz` and `p1.seg.nrrd` do."""
+    """Return whether a file or folder is named like a reference, such as `p1_seg.nii.gz` and `p1.seg.nrrd`."""
     return is_of_slicer(path) or names_a_reference(stem(path))
 
 
 def further_references(paths: Iterable[Path]) -> dict[Path, Path]:
-    """References that are one more of their image, `p1_mask_1.png` beside `p1_mask.png` -> the first of them."""
+    """Map additional references of an image, `p1_mask_1.png` beside `p1_mask.png`, to the first of them."""
     known = {(path.parent, stem(path)): path for path in paths}
     numbered = {path: _NUMBERED.fullmatch(name) for (_, name), path in known.items()}
     firsts = {path: known.get((path.parent, found[1])) for path, found in numbered.items() if found}
@@ -67,20 +67,20 @@ def further_references(paths: Iterable[Path]) -> dict[Path, Path]:
 
 
 def is_of_slicer(path: Path) -> bool:
-    """Whether a file has the suffix of 3D Slicer's segmentations, which its stem does not show."""
+    """Return whether a file has the suffix of 3D Slicer's segmentations, which its stem does not show."""
     return path.name.lower().endswith(".seg.nrrd")
 
 
 def base_of(path: Path) -> str:
-    """What the name of a reference is about: "p1" of `p1_seg.nii.gz` and of `p1.seg.nrrd`, nothing of `seg.nii.gz`."""
+    """Return the image name in a reference's name: "p1" of `p1_seg.nii.gz` and of `p1.seg.nrrd`, "" of `seg.nii.gz`."""
     return reference_base(stem(path))
 
 
 def with_annotated(dataset: Dataset) -> Dataset:
-    """A data set of masks per structure whose cases say which structures were looked for.
+    """Set the annotated labels of cases with masks per structure.
 
-    A structure without a file in a case is one that nobody looked for there; one that was looked for and is not there
-    has a file without a voxel.
+    A structure without a file in a case was not annotated there; one that was annotated but is absent has an empty mask
+    file.
     """
     drawn = [case for case in dataset.cases if isinstance(case.reference, MasksSource)]
     meant = {case.case_id: {lookup(name) or plain_name(name) for name in _names_of(case)} for case in drawn}
@@ -90,7 +90,7 @@ def with_annotated(dataset: Dataset) -> Dataset:
         return dataset
     cases = tuple(replace(case, annotated=case.annotated or partly.get(case.case_id)) for case in dataset.cases)
     some = ", ".join(sorted(partly)[:3]) + " ..." * (len(partly) > 3)
-    remark = f"{len(partly)} cases have no file for some structures, which are taken as not annotated there: {some}"
+    remark = f"{len(partly)} cases have no file for some structures, which count as not annotated there: {some}"
     return replace(dataset, cases=cases, remarks=(*dataset.remarks, remark))
 
 
@@ -99,7 +99,7 @@ def _names_of(case: Case) -> tuple[str, ...]:
 
 
 def other_names(cases: Iterable[Case]) -> tuple[str, ...]:
-    """A remark on images that are paired with a reference of another name, where there are any."""
+    """Return a remark on images paired with a reference of another name, if there are any."""
     pairs = []
     for case in cases:
         image, reference = next(iter(case.images.values())).place, case.reference
@@ -113,5 +113,5 @@ def other_names(cases: Iterable[Case]) -> tuple[str, ...]:
 
 
 def in_order(cases: Iterable[Case]) -> tuple[Case, ...]:
-    """Cases in the order of their ids."""
+    """Return cases in the order of their ids."""
     return tuple(sorted(cases, key=lambda case: case.case_id))

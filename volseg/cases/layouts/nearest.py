@@ -1,7 +1,7 @@
-"""What to say of a folder that is no labelled data set: what is there, and which layout it nearly has.
+"""Hints for a folder that is not a labelled data set: its content, and which layout it nearly has.
 
-Whoever follows the advice to the letter gets a data set: a part of a folder, or a list in it, is named only where it
-was tried, and the names of a layout are those of the files that are there.
+Following a hint to the letter gives a data set: a part of a folder, or a list in it, is named only if it was tried, and
+the names in a layout are those of existing files.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SEPARATORS = ("_", "-", ".", " ")
 
 
 def what_is_there(root: Path) -> str:
-    """How many image files a folder holds, and how many of them are called as masks are."""
+    """Count the image files of a folder, and those of them named like masks."""
     images, masks = _images_and_masks(root)
     if not images and not masks:
         return "no image files by name"
@@ -37,38 +37,38 @@ def what_is_there(root: Path) -> str:
 
 
 def what_a_list_needs(path: Path) -> str:
-    """What to do about a list of which no entry can be used."""
+    """Return a hint for a list without usable entries."""
     return f"{ENTRIES if path.suffix.lower() == '.json' else _ROWS}; {HINT}"
 
 
 def nearest_layout(root: Path, dataset: Dataset, cases_at: CasesAt) -> str:
-    """What to give or to make instead of a folder that is no labelled data set.
+    """Return a hint on what to give or to make instead of a folder that is not a labelled data set.
 
     Args:
         root: The folder.
-        dataset: What it was taken for; no case of it can be used.
+        dataset: Its interpretation, without usable cases.
         cases_at: Tries a part of the folder.
 
     Returns:
-        A hint: a part of the folder that is a data set, else what its files lack, else the layout that is nearest.
+        A hint: a part of the folder that is a data set, else what its files lack, else the nearest layout.
     """
     if (root / "dataset.json").is_file() and dataset.layout != "nnU-Net":  # which lists nothing
         return what_a_list_needs(root / "dataset.json")
     if parts := _parts(root, cases_at):
         first, *others = (part.relative_to(root) for part in parts)
         more = f", or {', '.join(map(str, others))}; a manifest takes the cases of all" if others else ""
-        return f"give {first} itself{more}: it says which images and labels belong together; {HINT}"
+        return f"give {first} itself{more}: it states which images and labels belong together; {HINT}"
     if any(item.reason.endswith(KEEP_ONE) for item in dataset.set_aside):
         return f"keep one reference of each case, or name it in a manifest; {HINT}"
     packed = [item.path for item in dataset.set_aside if item.reason == UNPACK]
     if packed and not image_files(root):
         archive = next(path for path in packed[0].parents if path.is_file())
-        return f"unpack {archive.relative_to(root)}, and give the folder of what was in it; {HINT}"
+        return f"unpack {archive.relative_to(root)}, and give the unpacked folder; {HINT}"
     return f"the nearest layout is {_tree(root, dataset)}; or give patterns of names, {_PATTERNS}; {HINT}"
 
 
 def _parts(root: Path, cases_at: CasesAt) -> list[Path]:
-    """The folders and lists in a folder that are data sets, those of most cases first."""
+    """Return the folders and lists in a folder that are data sets, those with the most cases first."""
     entries = sorted(path for path in root.iterdir() if not path.name.startswith("."))
     folders = [path for path in entries if path.is_dir()]
     lists = [path for path in entries if path.is_file() and path.suffix.lower() in {".csv", ".tsv", ".json"}]
@@ -78,7 +78,7 @@ def _parts(root: Path, cases_at: CasesAt) -> list[Path]:
 
 
 def _tree(root: Path, dataset: Dataset) -> str:
-    """An image and its reference as the nearest layout has them; DICOM is known by what was set aside."""
+    """Show an image and its reference in the nearest layout; DICOM is recognised by what was set aside."""
     images, masks = _images_and_masks(root)
     anatomy = [path for path in images if not why_no_image(path, root)]
     if is_bids(root) and anatomy:
@@ -99,7 +99,7 @@ def _tree(root: Path, dataset: Dataset) -> str:
 
 
 def _pair(root: Path, images: Sequence[Path], masks: Sequence[Path]) -> str:
-    """An image and one label map for it, where images lie now."""
+    """Show an image and one label map for it, where images are now."""
     folders = [path for path in root.iterdir() if path.is_dir()]
     image = min(images, key=lambda path: (path.parent != root, not is_called_images(path.parent), path))
     suffix = image_suffix(masks[0] if masks else image)
@@ -116,14 +116,14 @@ def _pair(root: Path, images: Sequence[Path], masks: Sequence[Path]) -> str:
 
 
 def _as_bids(root: Path, images: Sequence[Path]) -> str:
-    """An image of BIDS and its label map; of several alike the one whose name says most, which means no other."""
+    """Show an image of BIDS and its label map; among several, the one whose name is the most specific."""
     image = max(images, key=lambda path: len(BidsFile.of(path, root).entities))
     place = image.relative_to(root)
     return f"{place} and derivatives/labels/{place.parent}/{stem(image)}_dseg{image_suffix(image)}"
 
 
 def _per_structure(images: Sequence[Path], masks: Sequence[Path]) -> Iterator[tuple[Path, str, Path]]:
-    """Images, structures and their masks, where an image has several: by their folders, or in one and by their names.
+    """Yield images, structures and their masks, if an image has several: by folders, or in one folder by name.
 
     `images/p1` has `labels/p1/liver` or `labels/liver/p1`, or `p1` has `p1_liver_seg` and `p1_spleen_seg`.
     """
@@ -141,7 +141,7 @@ def _per_structure(images: Sequence[Path], masks: Sequence[Path]) -> Iterator[tu
 
 
 def _images_and_masks(root: Path) -> tuple[list[Path], list[Path]]:
-    """The image files of a folder, and those of them that have a name or a folder like that of a mask."""
+    """Return the image files of a folder, and those whose name or folder is that of a mask."""
     paths = sorted(path for found in image_files(root).values() for path in found)
     masks = {path for path in paths if says_reference(path) or _lies_among_labels(path, root)}
     return [path for path in paths if path not in masks], [path for path in paths if path in masks]

@@ -1,4 +1,4 @@
-"""One binary mask per object: `0a7e06/images/0a7e06.png` and `0a7e06/masks/*.png`, as of the Data Science Bowl 2018."""
+"""One binary mask per object: `0a7e06/images/0a7e06.png` and `0a7e06/masks/*.png`, as in the Data Science Bowl 2018."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Files = Mapping[Path, Sequence[Path]]
 
 
 def object_folders(files: Files, root: Path) -> dict[Path, Path]:
-    """The images that have a mask per object, as far as names tell.
+    """Find the images that have a mask per object, by names alone.
 
-    The masks of an image lie in a folder called so beside it (`masks/` of a case folder), or in one that has the name
-    of the image (`masks/p1/` of `images/p1.png`).
+    The masks of an image lie in a folder with a usual name beside it (`masks/` of a case folder), or in one that has
+    the name of the image (`masks/p1/` of `images/p1.png`).
 
     Args:
         files: All image files below `root`.
-        root: What was given.
+        root: The given folder.
 
     Returns:
         Image -> the folder of its masks.
@@ -43,11 +43,11 @@ def object_folders(files: Files, root: Path) -> dict[Path, Path]:
 
 
 def with_objects(root: Path, rules: DicomRules) -> Dataset | None:
-    """The cases of a folder whose images have a mask per object, called as the folder of the case or as the image.
+    """Find the cases of a folder whose images have a mask per object, named after the case folder or the image.
 
     Args:
         root: The folder.
-        rules: How files are read; they say whether masks are of objects.
+        rules: How files are read; they state whether masks are of objects.
 
     Returns:
         The data set; None if masks are of something else, or no image has a folder of them.
@@ -66,13 +66,13 @@ def with_objects(root: Path, rules: DicomRules) -> Dataset | None:
         place = folder if is_called_labels(folder.parent) else folder.parent
         parts = [part for part in place.relative_to(root).parts if not is_called_labels(Path(part))]
         cases.append(Case(case_id_of(path_name(parts)), {"image": FileSource(image, rules=rules.of_files)}, reference))
-    reason = "it is no image with a folder of masks, one per object"
+    reason = "it is not an image with a folder of masks, one per object"
     rest = [SetAside(path, reason) for paths in files.values() for path in paths if path not in known]
     return Dataset("one binary mask per object", in_order(cases), ("image",), set_aside=tuple(rest))
 
 
 def _images_in(folder: Path, files: Files) -> list[Path]:
-    """The images of a folder, or of the one in it that is called so."""
+    """Return the images of a folder, or of its image sub-folder."""
     inner = [
         path for place, paths in files.items() if place.parent == folder and is_called_images(place) for path in paths
     ]

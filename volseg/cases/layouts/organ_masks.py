@@ -1,4 +1,4 @@
-"""One binary mask per structure: `s0001/ct.nii.gz` and `s0001/segmentations/liver.nii.gz`, as of TotalSegmentator."""
+"""One binary mask per structure: `s0001/ct.nii.gz` and `s0001/segmentations/liver.nii.gz`, as in TotalSegmentator."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ Files = Mapping[Path, Sequence[Path]]
 
 
 def mask_folders(files: Files, root: Path, *, with_images: bool = True) -> dict[Path, MasksSource]:
-    """The folders of cases that have a mask per structure, as far as names tell.
+    """Find the case folders that have a mask per structure, by names alone.
 
-    Masks lie in a sub-folder of the case (`segmentations/`, `masks/`, `labels/` ...) or beside its image. A file is
-    taken for a mask of a structure where volseg's table of structures knows a name beside it, where the masks of
-    another case are called so, too, or where there is one image; a name that an image has as well, or that says no more
-    than "mask", is none.
+    Masks lie in a sub-folder of the case (`segmentations/`, `masks/`, `labels/` ...) or beside its image. A file counts
+    as a mask of a structure if volseg's table of structures knows a name beside it, if another case has masks of the
+    same names, or if there is exactly one image; a name that an image has as well, or that says no more than "mask",
+    does not count.
 
     Args:
         files: All image files below `root`.
-        root: What was given; it is a case itself only where images lie in it directly.
+        root: The given folder; it is a case itself only if images lie in it directly.
         with_images: Whether a folder needs an image; without, masks must have names that the table knows.
 
     Returns:
@@ -82,7 +82,7 @@ def mask_folders(files: Files, root: Path, *, with_images: bool = True) -> dict[
 
 
 def from_organ_masks(root: Path, folders: Mapping[Path, MasksSource], rules: DicomRules, progress: Progress) -> Dataset:
-    """The cases of folders with a mask per structure."""
+    """Find the cases of folders with a mask per structure."""
     discovery = without_batches(discover(root, progress, rules=rules), root)
     masks = {path for source in folders.values() for _, path in source.masks}
     set_aside = list(discovery.set_aside)
@@ -110,12 +110,12 @@ def from_organ_masks(root: Path, folders: Mapping[Path, MasksSource], rules: Dic
             set_aside += [SetAside(path, reason) for _, path in reference.masks]
         else:
             cases.append(Case(case_id, {name: chosen[name] for name in channels}, reference))
-    set_aside += [SetAside(source.place, "it lies in no folder with a mask per structure") for source in below[None]]
+    set_aside += [SetAside(source.place, "it is not in a folder with a mask per structure") for source in below[None]]
     return Dataset("one binary mask per structure", in_order(cases), channels, set_aside=tuple(set_aside))
 
 
 def lone_masks(discovery: Discovery, root: Path, rules: DicomRules) -> dict[str, Source]:
-    """Case id -> its masks, of a folder that holds masks of structures and nothing else; empty for any other."""
+    """Return case id -> its masks, for a folder that holds only masks of structures; empty for any other."""
     folders = mask_folders(image_files(root), root, with_images=False)
     masks = {path for source in folders.values() for _, path in source.masks}
     if discovery.segments or any(source.place not in masks for source in discovery.sources):
@@ -131,13 +131,13 @@ def _case_id(folder: Path, root: Path) -> str:
 
 
 def _in_folder(folder: Path, paths: Sequence[Path], images: Collection[str]) -> dict[str, Path]:
-    """The masks of a folder that is called so; none if they are called as the images around it: one per image."""
+    """Return the masks in the mask sub-folder; none if they have the names of the images around it: one per image."""
     named = masks_by_structure(paths, [folder.parent.name, *images])
     return named if len(named) == len(paths) and not set(images) & set(map(stem, paths)) else {}
 
 
 def _beside(folder: Path, paths: Sequence[Path]) -> dict[str, Path]:
-    """The masks among the files of a folder: those called by structures, if the others are images."""
+    """Return the masks among the files of a folder: those named after structures, if the others are images."""
     marked = [path for path in paths if says_reference(path)]
     known = [path for path in paths if path not in marked and lookup(without_prefix(stem(path), [folder.name]))]
     images = [path for path in paths if path not in (*marked, *known)]
@@ -150,13 +150,13 @@ def _beside(folder: Path, paths: Sequence[Path]) -> dict[str, Path]:
 
 
 def _all_known(folder: Path, paths: Sequence[Path]) -> dict[str, Path]:
-    """The files of a folder, if all are called by structures."""
+    """Return the files of a folder, if all are named after known structures."""
     named = masks_by_structure(paths, [folder.name])
     return named if len(named) == len(paths) and all(map(lookup, named)) else {}
 
 
 def _same_spelling(found: Mapping[Path, Mapping[str, Path]]) -> dict[Path, MasksSource]:
-    """The masks of each case by name; "Liver" and "liver" in two cases are one structure."""
+    """Return the masks of each case by name; "Liver" and "liver" in two cases are one structure."""
     spelling: dict[str, str] = {}
     for name in sorted({name for named in found.values() for name in named}):
         spelling.setdefault(name.casefold(), name)

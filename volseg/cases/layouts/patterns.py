@@ -23,17 +23,17 @@ Found = Mapping[tuple[str, ...], Sequence[str]]
 
 
 def from_patterns(root: Path, images: str, references: str, rules: DicomRules) -> Dataset:
-    """Pair the images and references whose patterns stand for the same.
+    """Pair images and references whose wildcards match the same text.
 
     Args:
         root: Of the data set.
-        images: Pattern of paths below it, of files or of folders with a series of DICOM; a * stands for anything within
-            a part of the path. The suffix may be left out.
-        references: The same of references, with as many *.
+        images: Pattern of paths below it, of files or of folders with a DICOM series; a * stands for anything within a
+            part of the path. The suffix may be left out.
+        references: The same for references, with as many *.
         rules: How files are read.
 
     Raises:
-        DataError: If no path fits one of the two.
+        DataError: If no path matches one of the two.
     """
     found, drawn = (_fitting(root, pattern) for pattern in (images, references))
     cases, set_aside = [], []
@@ -67,13 +67,13 @@ def _fitting(root: Path, pattern: str) -> Found:
 
 
 def _why_not(paths: Sequence[str], marked: Sequence[str], image: str, reference: str) -> str:
-    """Why files are no case; nothing if they are one."""
+    """Return why files are not a case; empty if they are."""
     if not paths:
         return f"a label without an image: there is no {image}"
     if not marked:
         return f"an image without a label: there is no {reference}"
     several = paths if len(paths) > 1 else marked
-    return f"{len(several)} files may be meant: {', '.join(several)}" if len(several) > 1 else ""
+    return f"{len(several)} files match: {', '.join(several)}" if len(several) > 1 else ""
 
 
 def _filled_in(pattern: str, key: Sequence[str]) -> str:
@@ -82,7 +82,7 @@ def _filled_in(pattern: str, key: Sequence[str]) -> str:
 
 
 def _case(root: Path, pattern: str, image: str, reference: str, rules: DicomRules) -> Case:
-    """A case, called as its image is below the folder that all of them share."""
+    """Build a case, named after its image below the folder that all images share."""
     shared = root.joinpath(*takewhile(lambda part: "*" not in part, PurePosixPath(pattern).parent.parts))
     source = listed_source(root, image, rules)
     return Case(case_id_of(name_of(source, shared)), {"image": source}, listed_reference(root, reference, rules))

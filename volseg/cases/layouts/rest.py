@@ -1,4 +1,4 @@
-"""What lies beside the files that a layout takes: nothing disappears without a reason."""
+"""Everything a layout does not use, so that nothing is dropped without a reason."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from volseg.io.written import is_result
 
 
 def with_the_rest(dataset: Dataset, root: Path, reason: str, looked_at: Collection[Path] = ()) -> Dataset:
-    """A data set that says of everything else in its folder that it is not used; results of volseg are nobody's input.
+    """Set aside everything else in the folder of a data set; results of volseg are never input.
 
     Args:
-        dataset: As its layout has it.
+        dataset: As found by its layout.
         root: Its folder.
-        reason: Why the layout does not take what is neither in a case nor set aside.
-        looked_at: Folders whose files are all in one or the other.
+        reason: Why the layout does not use what is neither in a case nor set aside.
+        looked_at: Folders whose files are all in a case or set aside.
     """
     known = {item.path for item in dataset.set_aside}
     for case in dataset.cases:

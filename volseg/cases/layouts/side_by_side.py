@@ -19,7 +19,7 @@ from volseg.progress import Progress
 
 
 def count_pairs(files: Mapping[Path, list[Path]], root: Path) -> int:
-    """How many references lie beside an image whose name they go on with, as far as names tell.
+    """Count the pairs of an image and a reference beside it, by names alone.
 
     Args:
         files: Folder -> its image files.
@@ -33,12 +33,12 @@ def count_pairs(files: Mapping[Path, list[Path]], root: Path) -> int:
 
 
 def _is_outlined(path: Path) -> bool:
-    """Whether outlines lie beside a picture, called as it is."""
+    """Return whether an outline file of the same name lies beside a picture."""
     return is_picture(path) and any(path.with_name(f"{stem(path)}{suffix}").is_file() for suffix in SUFFIXES)
 
 
 def paired_bases(paths: Iterable[Path]) -> set[str]:
-    """What the references among some files are about, where an image among them is called so."""
+    """Return the base names of references for which some image has that name, or one that continues it."""
     paths = list(paths)
     bases = {base_of(path) for path in paths if says_reference(path)} - {""}
     images = {stem(path) for path in paths if not says_reference(path)}
@@ -46,7 +46,7 @@ def paired_bases(paths: Iterable[Path]) -> set[str]:
 
 
 def from_side_by_side(root: Path, rules: DicomRules, progress: Progress) -> Dataset:
-    """Pair images and references that lie in one folder and whose names begin alike."""
+    """Pair images and references in one folder whose names begin alike."""
     discovery = without_batches(discover(root, progress, rules=rules), root)
     set_aside = list(discovery.set_aside)
     images: dict[str, Source] = {}
@@ -63,7 +63,7 @@ def from_side_by_side(root: Path, rules: DicomRules, progress: Progress) -> Data
         references.update({base: _as_objects(sources) for base, sources in references.items()})
     stems = match_stems(images, references)
     for base in [base for base, sources in references.items() if len(sources) > 1]:
-        reason = f"{len(references[base])} references are called {base}: {KEEP_ONE}"
+        reason = f"{len(references[base])} references are named {base}: {KEEP_ONE}"
         unclear = [*references.pop(base), *stems.images.pop(base, {}).values()]
         set_aside += [SetAside(source.place, reason) for source in unclear]
     cases: list[Case] = []
@@ -89,7 +89,7 @@ def from_side_by_side(root: Path, rules: DicomRules, progress: Progress) -> Data
 
 
 def _as_objects(sources: list[Source]) -> list[Source]:
-    """Several masks as one reference, an object in each; outlines are no masks, and stay what they are."""
+    """Combine several masks into one reference, with one object each; outlines are not masks, and stay as they are."""
     masks = [source for source in sources if isinstance(source, FileSource)]
     if len(masks) < max(2, len(sources)):
         return sources
@@ -97,7 +97,7 @@ def _as_objects(sources: list[Source]) -> list[Source]:
 
 
 def _name(base: str, images: Mapping[str, Source], root: Path) -> str:
-    """What a case is called by: its image, or what the names of several have in common."""
+    """Return the name of a case: its image's, or the common part of several."""
     return name_of(next(iter(images.values())), root) if len(images) == 1 else base
 
 

@@ -13,12 +13,12 @@ _SEPARATORS = "-_. "
 
 @dataclass(frozen=True)
 class Stems:
-    """Images that belong to references by how their names begin.
+    """Images matched with references by the beginning of their names.
 
     Attributes:
-        images: What a reference is about ("p1") -> what follows in the name of an image ("ct" or nothing) -> the image.
-        unclear: Name of any other image -> why it is not clear whose it is; nothing if it begins as no reference.
-        endings: What follows in the names of most cases.
+        images: Base name of a reference ("p1") -> rest of the image's name ("ct" or empty) -> the image.
+        unclear: Name of any other image -> why its match is ambiguous; empty if it begins like no reference.
+        endings: The endings of most cases.
     """
 
     images: dict[str, dict[str, Source]]
@@ -27,24 +27,24 @@ class Stems:
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """The channels that the endings are: one is the image whatever it is called."""
+        """The channels that the endings stand for; a single one is the image whatever its name."""
         return ("image",) if len(self.endings) < 2 else tuple(_channel_of(ending) for ending in self.endings)
 
     def named(self, base: str) -> str:
-        """How the images of a reference would be called."""
+        """Return the image names that a reference would need."""
         return ", ".join(f"{base}_{ending}" if ending else base for ending in self.endings or ("",))
 
 
 def match_stems(images: Mapping[str, Source], bases: Collection[str]) -> Stems:
     """Find the images of each reference.
 
-    An image is of the longest base that its name begins with. Only cases whose names go on as those of most cases do
-    are taken: where most references `p1` have an image `p1_ct`, a reference `p2` with `p2_ct` and `p2_b_ct` is not.
-    An image that has the very name is taken whatever goes on behind it.
+    An image belongs to the longest base that its name begins with. Only cases with the usual endings are matched: if
+    most references `p1` have an image `p1_ct`, a reference `p2` with `p2_ct` and `p2_b_ct` is not. An image with
+    exactly the base name is matched whatever other endings there are.
 
     Args:
         images: Name -> image.
-        bases: What the references are about.
+        bases: Base names of the references.
     """
     found: dict[str, dict[str, str]] = {base: {} for base in bases}
     for name in images:
@@ -72,14 +72,14 @@ def match_stems(images: Mapping[str, Source], bases: Collection[str]) -> Stems:
 
 
 def _channel_of(ending: str) -> str:
-    """The channel that the end of a name stands for."""
+    """Return the channel that the end of a name stands for."""
     if ending.isdigit():
         return f"channel_{int(ending)}"
     return ending or "image"
 
 
 def _goes_on(name: str, base: str) -> bool:
-    """Whether a name is another one with something behind it; `p1_2` is no part of `p1`, `p1_0000` is its channel."""
+    """Return whether a name continues another one; `p1_2` does not belong to `p1`, `p1_0000` is its channel."""
     rest = name[len(base) :]
     if not base or not name.startswith(base) or not rest or rest[0] not in _SEPARATORS:
         return False
@@ -88,7 +88,7 @@ def _goes_on(name: str, base: str) -> bool:
 
 
 def _usual_endings(found: Collection[Mapping[str, str]]) -> tuple[str, ...]:
-    """What the names of most cases end in; where it is even, what more cases have among others."""
+    """Return the endings of most cases; in a tie, those that more cases have among others."""
     counts = Counter(tuple(sorted(names)) for names in found if names)
     if not counts:
         return ()

@@ -1,1 +1,1 @@
-"""Bundles of MONAI (docs.monai.io, "MONAI Bundle Specification"): read as data, nothing in them is executed."""
+"""MONAI bundles (docs.monai.io, "MONAI Bundle Specification"), read as data; nothing in them is executed."""

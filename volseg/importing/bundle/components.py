@@ -1,4 +1,4 @@
-"""The components of MONAI that are understood in bundles, each with the arguments that it may have."""
+"""The supported MONAI components of bundles, each with its allowed arguments."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _NOTES = ("_target_", "_requires_", "_desc_", "_disabled_", "_mode_")
 
 
 class Component(BaseModel):
-    """A component; arguments that are not listed are refused, those in `passed_over` change nothing here."""
+    """A component; arguments that are not listed are refused, those in `passed_over` have no effect here."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     passed_over: ClassVar[tuple[str, ...]] = ()
 
 
 class _Transform(Component):
-    """Of a dictionary."""
+    """A dictionary transform."""
 
     keys: str | list[str]
     allow_missing_keys: bool = False
@@ -42,14 +42,14 @@ class Load(_Transform):
 
 
 class AsItIs(_Transform):
-    """Changes nothing that volseg does not do by itself."""
+    """Does nothing that volseg does not do anyway."""
 
     passed_over = ("dtype", "data_type", "device", "wrap_sequence", "track_meta", "meta_keys", "meta_key_postfix",
                    "strict_check", "channel_dim")  # fmt: skip
 
 
 class Orientation(_Transform):
-    """Turns axes."""
+    """Reorients the axes."""
 
     passed_over = ("labels",)
     axcodes: Annotated[str, Field(pattern="^[RLAPSI]{3}$")]
@@ -72,13 +72,13 @@ class Spacing(_Transform):
 
 
 class SpacingAboutCentre(_Transform):
-    """Resamples as volseg does."""
+    """Resamples about the centre, as volseg does."""
 
     pixdim: Annotated[list[_Number | None], Field(min_length=3, max_length=3)]
 
 
 class NormalizeIntensity(_Transform):
-    """Subtracts a number and divides by another."""
+    """Subtracts one number and divides by another."""
 
     passed_over = ("dtype",)
     subtrahend: _Number | None = None
@@ -122,7 +122,7 @@ class ScaleIntensityRangePercentiles(_Transform):
 
 
 class Activations(_Transform):
-    """Logits -> probabilities."""
+    """Turns logits into probabilities."""
 
     softmax: bool = False
     sigmoid: bool = False
@@ -130,7 +130,7 @@ class Activations(_Transform):
 
 
 class Invert(_Transform):
-    """Back to the grid of the image."""
+    """Resamples back to the grid of the image."""
 
     passed_over = ("transform", "orig_keys", "meta_keys", "orig_meta_keys", "meta_key_postfix", "to_tensor", "device",
                    "post_func")  # fmt: skip
@@ -138,7 +138,7 @@ class Invert(_Transform):
 
 
 class AsDiscrete(_Transform):
-    """Probabilities -> labels."""
+    """Turns probabilities into labels."""
 
     argmax: bool = False
     to_onehot: None = None
@@ -148,7 +148,7 @@ class AsDiscrete(_Transform):
 
 
 class PaintRegions(_Transform):
-    """Overlapping regions -> labels, as volseg paints them."""
+    """Paints overlapping regions into a label map, as volseg does."""
 
     values: Annotated[list[Annotated[int, Field(ge=1, le=65535)]], Field(min_length=1)]
     thresholds: Annotated[list[Annotated[_Number, Field(gt=0, lt=1)]], Field(min_length=1)]
@@ -156,7 +156,7 @@ class PaintRegions(_Transform):
 
 
 class KeepLargest(_Transform):
-    """Keeps the largest connected part of each label."""
+    """Keeps the largest connected component of each label."""
 
     applied_labels: list[int] | int | None = None
     independent: Literal[True] = True
@@ -166,14 +166,14 @@ class KeepLargest(_Transform):
 
 
 class FillHoles(_Transform):
-    """Fills what each label encloses."""
+    """Fills holes in each label."""
 
     applied_labels: list[int] | int | None = None
     connectivity: Literal[1]
 
 
 class Lambda(_Transform):
-    """Does what its code says."""
+    """Runs code."""
 
     func: Any
     overwrite: bool = True
@@ -186,7 +186,7 @@ class Save(Component):
 
 
 class SlidingWindow(Component):
-    """Looks at a volume window by window."""
+    """Runs sliding-window inference."""
 
     passed_over = ("sw_batch_size", "sw_device", "device", "progress", "cache_roi_weight_map", "cpu_thresh",
                    "buffer_steps", "buffer_dim", "with_coord")  # fmt: skip
@@ -201,7 +201,7 @@ class SlidingWindow(Component):
 
 
 class MirroredSlidingWindow(SlidingWindow):
-    """Looks at mirror images, too, as volseg does."""
+    """Runs sliding-window inference on mirror images, too, as volseg does."""
 
     mirror_axes: Annotated[list[Literal[0, 1, 2]], Field(max_length=3)]
     in_turns: bool
@@ -235,14 +235,14 @@ _KNOWN: dict[str, type[Component]] = {
 
 
 def class_name(stated: Any, where: str) -> str:
-    """The class that a component is of, without the module of MONAI that it is in.
+    """Return the class name of a component, without its MONAI module.
 
     Raises:
-        CheckpointError: If it names none, or one that is not MONAI's.
+        CheckpointError: If it names no class, or one that is not MONAI's.
     """
     target = stated.get("_target_") if isinstance(stated, dict) else None
     if not isinstance(target, str):
-        raise CheckpointError(f"{where} names no component (_target_)", hint=HINT)
+        raise CheckpointError(f"{where} does not name a component (_target_)", hint=HINT)
     if target.startswith("monai."):
         return target.rpartition(".")[2]
     if "." in target and not target.startswith(_OWN_SCRIPTS):
@@ -251,7 +251,7 @@ def class_name(stated: Any, where: str) -> str:
 
 
 def arguments_of(stated: dict[str, Any]) -> dict[str, Any]:
-    """What a component is told."""
+    """Return the arguments of a component."""
     return {name: value for name, value in stated.items() if name not in _NOTES}
 
 
@@ -260,22 +260,22 @@ def read_component(stated: Any, where: str) -> Component | None:
 
     Args:
         stated: Class and arguments.
-        where: How errors name it.
+        where: Its name in errors.
 
     Returns:
-        The component; None if it is switched off.
+        The component; None if it is disabled.
 
     Raises:
-        CheckpointError: If it, or what it is told, is not understood.
+        CheckpointError: If it, or an argument, is not supported.
     """
     name = class_name(stated, where)
     if stated.get("_disabled_") in (True, "true"):
         return None
     if stated.get("_mode_", "default") != "default":
-        raise CheckpointError(f"{where}: _mode_ {stated['_mode_']!r} is not understood", hint=HINT)
+        raise CheckpointError(f"{where}: _mode_ {stated['_mode_']!r} is not supported", hint=HINT)
     kind = _KNOWN.get(re.sub("(Dict|D)$", "d", name))  # MONAI has three names for each
     if kind is None:
-        raise CheckpointError(f"{where} is {name}, which is not understood", hint=HINT)
+        raise CheckpointError(f"{where} is {name}, which is not supported", hint=HINT)
     told = {name: value for name, value in arguments_of(stated).items() if name not in kind.passed_over}
     try:
         return kind.model_validate(told)
@@ -291,18 +291,18 @@ def read_chain(stated: Any, where: str) -> list[tuple[str, Component]]:
 
     Args:
         stated: A Compose, or a list of transforms.
-        where: How errors name it.
+        where: Its name in errors.
 
     Returns:
-        Where each is, and what.
+        Each component with its place.
 
     Raises:
-        CheckpointError: If it is no chain, or anything in it is not understood.
+        CheckpointError: If it is not a chain, or anything in it is not supported.
     """
     if isinstance(stated, dict):
         stated = stated.get("transforms") if class_name(stated, where) == "Compose" else [stated]
     if not isinstance(stated, list):
-        raise CheckpointError(f"{where} is no chain of transforms", hint=HINT)
+        raise CheckpointError(f"{where} is not a chain of transforms", hint=HINT)
     places = [(f"{where}#transforms#{n}", each) for n, each in enumerate(stated)]
     read = [(place, read_component(each, place)) for place, each in places]
     return [(place, component) for place, component in read if component is not None]

@@ -1,4 +1,4 @@
-"""What a bundle says, read as data: references are followed, and of expressions only plain values are understood."""
+"""Content of a bundle, read as data: references are resolved, and only expressions of plain values are evaluated."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ _INFERENCE_FILES = tuple(Path("configs") / f"inference.{ending}" for ending in (
 _REFERENCE = re.compile(r"[@%]([A-Za-z_]\w*(?:#\w+)*)")
 #: Larger than any bundle; references that multiply each other end here.
 _MOST_VALUES, _LONGEST_EXPRESSION = 100_000, 2_000
-HINT = "docs/import.md lists what is understood of bundles"
+HINT = "docs/import.md lists what is supported in bundles"
 
 
 @dataclass(frozen=True)
 class Code:
-    """An expression that is more than plain values: it is not executed.
+    """An expression that is more than plain values; it is not executed.
 
     Attributes:
-        text: As it stands in the bundle.
+        text: As written in the bundle.
     """
 
     text: str
 
     def __repr__(self) -> str:
-        """As errors show it."""
+        """Return the text for errors."""
         return f"the code {self.text[:60]!r}"
 
 
@@ -43,10 +43,10 @@ class Bundle:
     """A bundle.
 
     Attributes:
-        folder: Where it is.
-        file: Its file for inference.
-        stated: What that says, references and all.
-        metadata: What its other file says.
+        folder: Its folder.
+        file: Its inference configuration file.
+        stated: The content of that file, references unresolved.
+        metadata: The content of its metadata file.
     """
 
     folder: Path
@@ -57,12 +57,12 @@ class Bundle:
 
     @property
     def name(self) -> str:
-        """Name and version, for people."""
+        """Name and version, for display."""
         name = self.metadata.get("name") or self.folder.resolve().name
         return f"{name} {self.metadata.get('version', '')}".strip()
 
     def get(self, key: str) -> Any:
-        """A part of the file for inference, its references followed; None if there is none.
+        """Return a part of the inference configuration, with references resolved; None if there is none.
 
         Raises:
             CheckpointError: If a reference leads nowhere, or to itself.
@@ -73,20 +73,20 @@ class Bundle:
             raise CheckpointError(f"{self.where(key)} is nested too deeply", hint=HINT) from error
 
     def described(self, *keys: str) -> Any:
-        """What the metadata say of data: ("inputs", "image", "modality"); None where they say nothing."""
+        """Look up metadata of the data: ("inputs", "image", "modality"); None if not stated."""
         value: Any = self.metadata.get("network_data_format")
         for key in keys:
             value = value.get(key) if isinstance(value, dict) else None
         return value
 
     def where(self, key: str) -> str:
-        """A part, as errors name it."""
+        """Return the name of a part for errors."""
         return f"{self.file}: {key}"
 
     def _resolved(self, value: Any, within: tuple[str, ...]) -> Any:
         self._count += 1
         if self._count > _MOST_VALUES:
-            raise CheckpointError(f"{self.file}: its references multiply each other", hint=HINT)
+            raise CheckpointError(f"{self.file}: its references expand to too many values", hint=HINT)
         match value:
             case dict():
                 return {str(key): self._resolved(each, within) for key, each in value.items()}
@@ -113,7 +113,7 @@ class Bundle:
         return self._resolved(value, (*within, name))
 
     def _evaluated(self, expression: str, within: tuple[str, ...]) -> Any:
-        """The value of an expression of plain values; anything else is code."""
+        """Evaluate an expression of plain values; anything else becomes `Code`."""
         values: dict[str, Any] = {}
 
         def stand_in(named: re.Match[str]) -> str:
@@ -132,7 +132,7 @@ class Bundle:
 
 
 def _plain_value(node: ast.expr, values: Mapping[str, Any]) -> Any:
-    """The value of constants, lists, sums of texts, and choices between them.
+    """Evaluate constants, lists, concatenated strings, and choices between them.
 
     Raises:
         ValueError: If there is anything else in it.
@@ -156,26 +156,26 @@ def _plain_value(node: ast.expr, values: Mapping[str, Any]) -> Any:
 
 
 def is_bundle(folder: Path) -> bool:
-    """Whether a folder is a bundle."""
+    """Return whether a folder is a bundle."""
     return (folder / METADATA_FILE).is_file()
 
 
 def read_bundle(folder: Path) -> Bundle:
-    """Read what a bundle says of inference.
+    """Read a bundle and its inference configuration.
 
     Raises:
-        CheckpointError: If it says nothing, or its files cannot be read.
+        CheckpointError: If it has none, or its files cannot be read.
     """
-    metadata = read_json(folder / METADATA_FILE, dict, "says nothing of a bundle", HINT)
+    metadata = read_json(folder / METADATA_FILE, dict, "does not describe a bundle", HINT)
     file = next((folder / name for name in _INFERENCE_FILES if (folder / name).is_file()), None)
     if file is None:
         raise CheckpointError(f"{folder} has no configs/inference.json or .yaml", hint=HINT)
     if file.suffix == ".json":
-        return Bundle(folder, file, read_json(file, dict, "says nothing of inference", HINT), metadata)
+        return Bundle(folder, file, read_json(file, dict, "has no inference configuration", HINT), metadata)
     try:
         stated = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise CheckpointError(f"{file} cannot be read as YAML", hint=HINT) from error
     if not isinstance(stated, dict):
-        raise CheckpointError(f"{file} says nothing of inference", hint=HINT)
+        raise CheckpointError(f"{file} has no inference configuration", hint=HINT)
     return Bundle(folder, file, stated, metadata)

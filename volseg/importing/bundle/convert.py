@@ -1,4 +1,4 @@
-"""A bundle -> a configuration and weights of volseg."""
+"""Convert a bundle to a configuration and weights of volseg."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ def convert_bundle(bundle: Bundle, axes: str, paint: Sequence[str]) -> TrainedNe
     """Rebuild the model of a bundle.
 
     Args:
-        bundle: What it says.
-        axes: Directions of the axes that the network shall see, or "stored", or "" for what the bundle says.
+        bundle: Its content.
+        axes: Directions of the network's axes, or "stored", or "" for those of the bundle.
         paint: Names of outputs that may overlap, in the order in which they are painted.
 
     Returns:
         The model, whose weights fit its network.
 
     Raises:
-        CheckpointError: If anything is not understood, or does not fit.
+        CheckpointError: If anything is not supported, or does not fit.
     """
     network, channels, outputs = read_network(bundle.get("network_def"), bundle.where("network_def"))
     names = _named(bundle, "outputs", outputs)
     answers = read_answers(bundle.get("postprocessing"), bundle.where("postprocessing"), names, paint)
     window = read_component(bundle.get("inferer"), bundle.where("inferer"))
     if not isinstance(window, components.SlidingWindow):
-        raise CheckpointError(f"{bundle.where('inferer')} is no SlidingWindowInferer", hint=HINT)
+        raise CheckpointError(f"{bundle.where('inferer')} is not a SlidingWindowInferer", hint=HINT)
     stated, where = bundle.get("preprocessing"), bundle.where("preprocessing")
     preprocessing = {**read_preprocessing(stated, where, channels, axes), "answers": answers.interpolated}
     size = [window.roi_size] * 3 if isinstance(window.roi_size, int) else window.roi_size
@@ -61,12 +61,12 @@ def convert_bundle(bundle: Bundle, axes: str, paint: Sequence[str]) -> TrainedNe
     file = _weights_file(bundle)
     weights = weights_in(read_dictionary(file, "weights"), file)
     model = TrainedNetwork(weights, config, origin=str(file))
-    check_fit(model, "network_def and the file of the weights must be of one training")
+    check_fit(model, "network_def and the weights must come from the same training")
     return model
 
 
 def _named(bundle: Bundle, side: str, count: int) -> list[str]:
-    """What the channels of the image, or the outputs, are called."""
+    """Return the names of the image channels, or of the outputs."""
     stated = bundle.described(side, "image" if side == "inputs" else "pred", "channel_def")
     defined = stated if isinstance(stated, dict) else {}
     names = [str(defined.get(str(n), "")).strip() for n in range(count)]
@@ -121,26 +121,26 @@ def _rules(answers: Answers, names: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _weights_file(bundle: Bundle) -> Path:
-    """The file that its CheckpointLoader loads, or the only one there is.
+    """Return the file that its CheckpointLoader loads, or the only one there is.
 
     Raises:
-        CheckpointError: If there is none, or it lies outside of the bundle.
+        CheckpointError: If there is none, or it lies outside the bundle.
     """
     folder = bundle.folder / _MODEL_FOLDER
     named = _load_path(bundle)
     if named is not None:
         file = folder / Path(named).name
         if Path(named).parent.name != _MODEL_FOLDER or not file.is_file():
-            raise CheckpointError(f"{bundle.file}: its weights, {named}, are not there", hint=f"put them into {folder}")
+            raise CheckpointError(f"{bundle.file}: its weights, {named}, do not exist", hint=f"put them into {folder}")
         return file
     files = sorted(folder.glob("*.pt"))
     if len(files) != 1:
-        raise CheckpointError(f"{folder} holds {len(files)} files of weights (.pt)", hint="leave the one to be taken")
+        raise CheckpointError(f"{folder} holds {len(files)} weight files (.pt)", hint="keep only the one to use")
     return files[0]
 
 
 def _load_path(bundle: Bundle) -> str | None:
-    """The file that a CheckpointLoader names, where that is plain text."""
+    """Return the file that a CheckpointLoader names, if it is plain text."""
     loaders = [bundle.get("checkpointloader")]
     handlers = bundle.get("handlers")
     loaders += handlers if isinstance(handlers, list) else []

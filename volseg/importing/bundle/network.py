@@ -1,4 +1,4 @@
-"""The network that a bundle states -> that of a configuration, or a refusal that names what is different."""
+"""Convert the network of a bundle to a configuration, or refuse it and name the difference."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def read_network(stated: Any, where: str) -> tuple[NetworkConfig, int, int]:
 
     Args:
         stated: Class and arguments.
-        where: How errors name it.
+        where: Its name in errors.
 
     Returns:
         The network, its channels and its outputs.
 
     Raises:
-        CheckpointError: If volseg has no such network; names the argument that it does not have.
+        CheckpointError: If volseg has no such network; names the unsupported argument.
     """
     name = class_name(stated, where)
     if name not in _NETWORKS:
@@ -65,7 +65,7 @@ def read_network(stated: Any, where: str) -> tuple[NetworkConfig, int, int]:
         or not isinstance(outputs, int)
         or not (0 < channels <= _MOST_CHANNELS and 0 < outputs <= _MOST_CHANNELS)
     ):
-        raise CheckpointError(f"{where}: {name} does not say its channels", hint=HINT)
+        raise CheckpointError(f"{where}: {name} does not state its channels", hint=HINT)
     network = _config_of(name, wanted, where)
     made = statement_of(network, channels, outputs)
     _check_same(wanted, made or Statement(name, {}), where)
@@ -94,17 +94,17 @@ def _config_of(name: str, wanted: Mapping[str, Any], where: str) -> NetworkConfi
 
 
 def _check_same(wanted: Mapping[str, Any], made: Statement, where: str) -> None:
-    """Refuse arguments that the network of volseg does not have."""
+    """Check that volseg's network has the same arguments."""
     own = {**_defaults(made.name), **made.arguments}
     for argument, value in wanted.items():
         if argument in _PASSED_OVER or (argument == "filters" and value is None):
             continue
         if argument not in own or _plain(value) != _plain(own[argument]):
-            raise CheckpointError(f"{where}: {made.name} with {argument}={value!r} is not understood", hint=HINT)
+            raise CheckpointError(f"{where}: {made.name} with {argument}={value!r} is not supported", hint=HINT)
 
 
 def _defaults(name: str) -> dict[str, Any]:
-    """What MONAI takes unless it is told otherwise."""
+    """Return MONAI's default arguments."""
     from monai.networks import nets  # takes seconds
 
     parameters = inspect.signature(getattr(nets, name).__init__).parameters.values()
@@ -112,14 +112,14 @@ def _defaults(name: str) -> dict[str, Any]:
 
 
 def _triples(values: Any) -> list[Any]:
-    """One number or three for each level -> three."""
+    """Expand one number or three for each level to three."""
     if not isinstance(values, list | tuple):
         return []
     return [[each] * 3 if isinstance(each, int) else each for each in values]
 
 
 def _plain(value: Any) -> Any:
-    """A value in the one form in which equal ones are equal: names have no case, three equal sizes are one."""
+    """Normalise a value for comparison: names ignore case, three equal sizes become one."""
     match value:
         case str():
             return value.lower()

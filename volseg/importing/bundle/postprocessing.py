@@ -1,4 +1,4 @@
-"""The transforms behind the network -> what its outputs mean, and what is done to labels."""
+"""Convert the transforms after the network to the meaning of its outputs and the post-processing of labels."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _DECISIONS = (components.AsDiscrete, components.PaintRegions)
 
 @dataclass(frozen=True)
 class Rule:
-    """What is done to labels.
+    """A post-processing step of labels.
 
     Attributes:
         key: Of a `LabelRule`: "keep_largest".
-        values: Which labels; None for all.
-        connectivity: How many neighbours a voxel has.
+        values: The labels; None for all.
+        connectivity: Number of neighbours of a voxel.
     """
 
     key: str
@@ -36,13 +36,13 @@ class Rule:
 
 @dataclass(frozen=True)
 class Answers:
-    """What a bundle makes of the answers of its network.
+    """The processing of a bundle's network outputs.
 
     Attributes:
-        interpolated: What is brought back to the grid of the image.
-        regions: Value and threshold of each output in the order in which they are painted, by its number; none where
-            outputs exclude each other.
-        rules: What is done to labels.
+        interpolated: What is resampled to the grid of the image.
+        regions: Value and threshold of each output in the order in which they are painted, by its number; empty if
+            outputs are mutually exclusive.
+        rules: Post-processing of labels.
     """
 
     interpolated: str
@@ -54,13 +54,13 @@ def read_answers(stated: Any, where: str, names: Sequence[str], paint: Sequence[
     """Read the chain.
 
     Args:
-        stated: What the bundle says.
-        where: How errors name it.
+        stated: The chain in the bundle.
+        where: Its name in errors.
         names: Of the outputs.
         paint: Names of those that may overlap, in the order in which they are painted.
 
     Raises:
-        CheckpointError: If anything in it is not understood.
+        CheckpointError: If anything in it is not supported.
     """
     chain = [each for each in read_chain(stated, where) if not isinstance(each[1], _WITHOUT_EFFECT)]
     decisions = [n for n, (_, component) in enumerate(chain) if isinstance(component, _DECISIONS)]
@@ -85,12 +85,12 @@ def read_answers(stated: Any, where: str, names: Sequence[str], paint: Sequence[
             order = _painted(*painted, len(names)) if painted else _in_order(names, paint, where)
             regions = tuple((output, value, threshold) for output, value in order)
         case _:
-            raise CheckpointError(f"{place} is not understood there", hint=HINT)
+            raise CheckpointError(f"{place} is not supported there", hint=HINT)
     return Answers(interpolated or "labels", regions, rules)
 
 
 def _before(chain: Chain) -> tuple[str, str]:
-    """What is done to logits before they are decided: the activation, and what is interpolated; empty where nothing."""
+    """Return the steps before the decision: the activation, and what is resampled; empty if there are none."""
     activation = interpolated = ""
     for place, component in chain:
         match component:
@@ -103,12 +103,12 @@ def _before(chain: Chain) -> tuple[str, str]:
             case components.Invert() if not interpolated:
                 interpolated = "probabilities" if activation else "logits"
             case _:
-                raise CheckpointError(f"{place} is not understood there", hint=HINT)
+                raise CheckpointError(f"{place} is not supported there", hint=HINT)
     return activation, interpolated
 
 
 def _behind(chain: Chain) -> tuple[tuple[str, str] | None, tuple[Rule, ...], bool]:
-    """What is done to labels: the code that paints them and its place, rules, and whether they are inverted."""
+    """Return the steps after the decision: the code that paints labels and its place, rules, and any inversion."""
     painted, inverted = None, False
     rules: list[Rule] = []
     for place, component in chain:
@@ -122,7 +122,7 @@ def _behind(chain: Chain) -> tuple[tuple[str, str] | None, tuple[Rule, ...], boo
             case components.FillHoles(applied_labels=labels):
                 rules.append(Rule("fill_holes", _values(labels)))
             case _:
-                raise CheckpointError(f"{place} is not understood there", hint=HINT)
+                raise CheckpointError(f"{place} is not supported there", hint=HINT)
     return painted, tuple(rules), inverted
 
 
@@ -131,10 +131,10 @@ def _values(labels: list[int] | int | None) -> tuple[int, ...] | None:
 
 
 def _painted(text: str, place: str, count: int) -> tuple[tuple[int, int], ...]:
-    """The painting of `lambda x: torch.where(x[[2]] > 0, 4, torch.where(x[[0]] > 0, 1, ... 0))`, read and not run.
+    """Parse, without running it, `lambda x: torch.where(x[[2]] > 0, 4, torch.where(x[[0]] > 0, 1, ... 0))`.
 
     Returns:
-        Output and value, what is painted first first.
+        Output and value, in painting order.
     """
     try:
         node: ast.expr = ast.parse(text.removeprefix("$").strip(), mode="eval").body
@@ -162,15 +162,15 @@ def _painted(text: str, place: str, count: int) -> tuple[tuple[int, int], ...]:
             case ast.Constant(value=0) if sorted(output for output, *_ in found) == list(range(count)):
                 return tuple(reversed(found))
             case _:
-                raise CheckpointError(f"{place} is the code {text[:60]!r}, which is not run", hint=HINT)
+                raise CheckpointError(f"{place} is the code {text[:60]!r}, which is not executed", hint=HINT)
 
 
 def _in_order(names: Sequence[str], paint: Sequence[str], where: str) -> tuple[tuple[int, int], ...]:
-    """Regions that nothing but the caller brings into an order."""
+    """Return regions in the painting order given by the caller, the only source of it."""
     order = list(paint) if paint or len(names) > 1 else list(names)
     if sorted(order) != sorted(names):
         raise CheckpointError(
-            f"{where}: the outputs {', '.join(names)} may overlap, and nothing says which is painted over which",
+            f"{where}: the outputs {', '.join(names)} may overlap, and their painting order is not stated",
             hint="name all of them in the order of painting, the largest first: --paint NAME --paint NAME",
         )
     return tuple((names.index(name), names.index(name) + 1) for name in order)

@@ -1,4 +1,4 @@
-"""The transforms before the network -> settings of preprocessing."""
+"""Convert the transforms before the network to preprocessing settings."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ def read_preprocessing(stated: Any, where: str, channels: int, axes: str) -> dic
     """Read the chain.
 
     Args:
-        stated: What the bundle says.
-        where: How errors name it.
+        stated: The chain in the bundle.
+        where: Its name in errors.
         channels: Of the image.
-        axes: Directions of the axes that the network shall see, or "stored", or "" for what the chain says.
+        axes: Directions of the network's axes, or "stored", or "" for those of the chain.
 
     Returns:
         Settings.
 
     Raises:
-        CheckpointError: If anything in it is not understood.
+        CheckpointError: If anything in it is not supported.
     """
     turned, spaced = "", False
     settings: dict[str, Any] = {"spacing_mm": [None, None, None]}
@@ -51,7 +51,7 @@ def read_preprocessing(stated: Any, where: str, channels: int, axes: str) -> dic
             case _ if isinstance(component, _INTENSITIES):
                 (after if spaced else before).append(_normalization(component, channels, place))
             case _:
-                raise CheckpointError(f"{place} is not understood there", hint=HINT)
+                raise CheckpointError(f"{place} is not supported there", hint=HINT)
     if before and after:
         raise CheckpointError(f"{where}: intensities are changed before and after Spacingd", hint=HINT)
     steps = [*before, *after]
@@ -68,9 +68,7 @@ def _normalization(  # noqa: PLR0911  one for each component
     component: Component, channels: int, place: str
 ) -> dict[str, Any]:
     if not getattr(component, "channel_wise", True) and channels > 1:
-        raise CheckpointError(
-            f"{place}: the range of all channels together (channel_wise) is not understood", hint=HINT
-        )
+        raise CheckpointError(f"{place}: the range of all channels together (channel_wise) is not supported", hint=HINT)
     match component:
         case components.NormalizeIntensity(subtrahend=None, divisor=None, nonzero=nonzero):
             return {"method": "zscore", "nonzero": nonzero}
@@ -90,4 +88,4 @@ def _normalization(  # noqa: PLR0911  one for each component
             return {"method": "fixed", **fixed}
         case components.ScaleIntensityRangePercentiles(lower=low, upper=high):
             return {"method": "percentiles", "low": low, "high": high}
-    raise CheckpointError(f"{place}: {component!r} is not understood", hint=HINT)
+    raise CheckpointError(f"{place}: {component!r} is not supported", hint=HINT)

@@ -1,1 +1,1 @@
-"""nnU-Net v2 (Isensee et al. 2021, Nature Methods 18:203): its folders, of which nothing is executed."""
+"""nnU-Net v2 (Isensee et al. 2021, Nature Methods 18:203): import of its model folders, without executing anything."""

@@ -1,4 +1,4 @@
-"""A checkpoint of nnU-Net: the weights of one fold, and what prediction needs beside the plan."""
+"""Checkpoints of nnU-Net: the weights of one fold, and what prediction needs besides the plan."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _COPY = "copy it again from where it was trained"
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """What a file `checkpoint_final.pth` holds of use.
+    """The relevant content of a file `checkpoint_final.pth`.
 
     Attributes:
         weights: Name -> tensor, each once.
@@ -47,7 +47,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint; no code in it is executed.
 
     Raises:
-        CheckpointError: If it is damaged, is no checkpoint of nnU-Net, or holds anything but tensors and plain values.
+        CheckpointError: If it is damaged, is not a checkpoint of nnU-Net, or holds anything but tensors and plain
+            values.
     """
     content = read_dictionary(path, "checkpoint of nnU-Net", _HARMLESS)
     stated = content.get("network_weights")
@@ -55,7 +56,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     weights = {plain_name(name): value for name, value in weights.items() if isinstance(value, Tensor)}
     weights = {name: value for name, value in weights.items() if not any(part in name for part in _LISTED_TWICE)}
     if not weights:
-        raise CheckpointError(f"{path} is no checkpoint of nnU-Net: it has no network_weights", hint=_COPY)
+        raise CheckpointError(f"{path} is not a checkpoint of nnU-Net: it has no network_weights", hint=_COPY)
     begun_with = content.get("init_args")
     configuration = begun_with.get("configuration") if isinstance(begun_with, dict) else None
     axes = content.get("inference_allowed_mirroring_axes")

@@ -1,8 +1,8 @@
-"""A plan and a checkpoint of nnU-Net -> a configuration and weights of volseg.
+"""Convert a plan and a checkpoint of nnU-Net to a configuration and weights of volseg.
 
-nnU-Net sees the axes of a file backwards (k, j, i), and its plan may reorder them once more. Here weights, strides and
-all else that goes along axes are put into the order i, j, k instead, so that a run of volseg knows nothing of that.
-Slices that are looked at one by one are patches of one voxel along the axis of the slices.
+nnU-Net uses the axes of a file in reverse (k, j, i), and its plan may permute them once more. Here weights, strides and
+everything else along axes are brought into the order i, j, k instead, so that a run of volseg does not depend on that.
+Slices processed one by one are patches of one voxel along the slice axis.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _NAMES = (
     (r"^decoder\.stages\.(\d+)\.convs\.", r"decoder.stages.\1."),
     (r"\.skip\.", ".shortcut."),
 )
-_HINT = "docs/import.md lists what is understood"
+_HINT = "docs/import.md lists what is supported"
 
 _Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True)
 class AxisNumbers:
-    """Which axis of a file each axis of the network is.
+    """The axis of a file for each axis of the network.
 
     Attributes:
         of_network: The axes i, j, k (0, 1, 2) of the file, in the order of the network's.
@@ -51,24 +51,24 @@ class AxisNumbers:
 
     @classmethod
     def of(cls, plans: Plans) -> AxisNumbers:
-        """As a plan reorders them.
+        """Return the axis order of a plan.
 
         Raises:
-            CheckpointError: If its transposition is none.
+            CheckpointError: If its transposition is not a permutation.
         """
         if sorted(plans.transpose_forward) != [0, 1, 2]:
             raise CheckpointError(
-                f"transpose_forward is {plans.transpose_forward}, which is no order of three axes", hint=_HINT
+                f"transpose_forward is {plans.transpose_forward}, which is not a permutation of three axes", hint=_HINT
             )
         first, second, third = (2 - axis for axis in plans.transpose_forward)
         return cls((first, second, third))
 
     def in_order(self, values: Sequence[_Value]) -> list[_Value]:
-        """Values along the network's axes -> along those of the file."""
+        """Reorder values along the network's axes to the file's."""
         return [values[self.of_network.index(axis)] for axis in range(3)]
 
     def weights(self, kernel: Tensor) -> Tensor:
-        """(O, I, network's axes) -> (O, I, axes of the file)."""
+        """Reorder a kernel: (O, I, network's axes) -> (O, I, axes of the file)."""
         return kernel.permute(0, 1, *(2 + self.of_network.index(axis) for axis in range(3))).contiguous()
 
 
@@ -82,17 +82,17 @@ def convert(
         wanted: The configuration that was trained.
         dataset: `dataset.json`.
         checkpoint: Of the fold.
-        axes: Directions of the axes that the network shall see, or "stored", or "" for what the plan says.
-        origin: What errors call it.
+        axes: Directions of the network's axes, or "stored", or "" for those of the plan.
+        origin: Its name in errors.
 
     Returns:
         The model, whose weights fit its network.
 
     Raises:
-        CheckpointError: If anything is not understood, or does not fit.
+        CheckpointError: If anything is not supported, or does not fit.
     """
     if (word := _other_network(checkpoint.trainer)) is not None:
-        raise CheckpointError(f"{origin}: trainer {checkpoint.trainer!r} makes another network ({word})", hint=_HINT)
+        raise CheckpointError(f"{origin}: trainer {checkpoint.trainer!r} has another network ({word})", hint=_HINT)
     order = AxisNumbers.of(plans)
     tree = {
         "data": _data(dataset, cascade=wanted.previous_stage is not None),
@@ -115,29 +115,29 @@ def convert(
     model = TrainedNetwork(_weights(checkpoint.weights, wanted, order), config, origin=origin)
     if any("running_mean" in name for name in model.weights):
         raise CheckpointError(f"{origin}: the network has batch normalisation, which is not in its plan", hint=_HINT)
-    check_fit(model, "plans.json, dataset.json and the checkpoint must be of one training")
+    check_fit(model, "plans.json, dataset.json and the checkpoint must come from the same training")
     return model
 
 
 def _other_network(trainer: str) -> str | None:
-    """The word by which the name of a trainer says that its network is not the plan's."""
+    """Return the word in a trainer's name that means its network is not the plan's, if any."""
     if not trainer.startswith("nnUNetTrainer"):
-        return "no trainer of nnU-Net"
+        return "not a trainer of nnU-Net"
     words = trainer.removeprefix("nnUNetTrainer").lower()
     return next((word for word in _OTHER_NETWORKS if word in words), None)
 
 
 def _axes(plans: Plans) -> str:
-    """The axes that the plan's reader gives.
+    """Return the axes that the plan's reader gives.
 
     Raises:
-        CheckpointError: If it is one of flat images, or unknown.
+        CheckpointError: If the reader is for flat images, or unknown.
     """
     if plans.image_reader_writer == _TURNED:
         return "RAS"
     if plans.image_reader_writer in _AS_STORED:
         return "stored"
-    raise CheckpointError(f"images were read with {plans.image_reader_writer!r}, which is not understood", hint=_HINT)
+    raise CheckpointError(f"images were read with {plans.image_reader_writer!r}, which is not supported", hint=_HINT)
 
 
 def _data(dataset: Mapping[str, Any], *, cascade: bool) -> dict[str, Any]:
@@ -147,7 +147,8 @@ def _data(dataset: Mapping[str, Any], *, cascade: bool) -> dict[str, Any]:
     painted = {label.name: label.value for label in mask_labels(dataset)}
     if regions and set(painted) != set(regions):
         raise CheckpointError(
-            "dataset.json: regions_class_order does not name a value for each region", hint="it is as long as labels"
+            "dataset.json: regions_class_order does not name a value for each region",
+            hint="give one value per entry of labels",
         )
     modality = [named_modality(channel) or "unknown" for channel in channels]
     return {
@@ -165,7 +166,7 @@ def _data(dataset: Mapping[str, Any], *, cascade: bool) -> dict[str, Any]:
 def _preprocessing(plans: Plans, wanted: Configuration, order: AxisNumbers, axes: str) -> dict[str, Any]:
     data, back = wanted.resampling_fn_data_kwargs, wanted.resampling_fn_probabilities_kwargs
     if back.order != 1 or data.force_separate_z != back.force_separate_z:
-        raise CheckpointError("images and logits are resampled in ways that do not belong together", hint=_HINT)
+        raise CheckpointError("images and logits are resampled in ways that do not match", hint=_HINT)
     spacing_mm: list[float | None] = _three(wanted.spacing, None)
     return {
         "axes": axes,
@@ -216,7 +217,7 @@ def _network(wanted: Configuration, order: AxisNumbers) -> dict[str, Any]:
         for sizes in (told.kernel_sizes, told.strides)
     )
     if strides[0] != [1, 1, 1]:
-        raise CheckpointError(f"the finest level is strided by {strides[0]}, which is not understood", hint=_HINT)
+        raise CheckpointError(f"the finest level is strided by {strides[0]}, which is not supported", hint=_HINT)
     return {
         "name": "residual_encoder_unet" if residual else "plain_unet",
         "filters": told.features_per_stage,
@@ -245,7 +246,7 @@ def _weights(stated: Mapping[str, Tensor], wanted: Configuration, order: AxisNum
 
 
 def _renamed(name: str, deepest: int) -> str:
-    """nnU-Net counts the levels of the way up from the deepest, volseg its answers from the finest."""
+    """Rename a weight: nnU-Net counts decoder levels from the deepest, volseg its outputs from the finest."""
     if head := re.match(r"^decoder\.seg_layers\.(\d+)\.(.+)", name):
         return f"heads.{deepest - int(head[1])}.{head[2]}"
     for theirs, ours in _NAMES:
@@ -254,5 +255,5 @@ def _renamed(name: str, deepest: int) -> str:
 
 
 def _three(values: Sequence[_Value], of_slices: _Value) -> list[_Value]:
-    """Values along the axes of a volume, from those of a volume or of a slice."""
+    """Expand values along the axes of a volume or of a slice to the three axes of a volume."""
     return [of_slices, *values] if len(values) == 2 else list(values)

@@ -1,4 +1,4 @@
-"""A model folder of nnU-Net -> its models, one for each fold, and of a cascade those of the networks before."""
+"""Read a model folder of nnU-Net: one model for each fold and, for a cascade, the previous networks."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def read_folds(
 
     Args:
         folder: Holds plans.json, dataset.json and fold_*/checkpoint_final.pth.
-        axes: Directions of the axes, or "stored", or "" for what the plan says.
-        folds: Those to take, as "0" or "all"; every one there is unless given.
-        previous: Of a cascade the folder of the networks before; unless given, the one beside `folder`.
+        axes: Directions of the axes, or "stored", or "" for those of the plan.
+        folds: Folds to read, such as "0" or "all"; by default every fold there is.
+        previous: For a cascade, the folder of the previous networks; by default the one beside `folder`.
 
     Returns:
-        The name of each fold -> its model; and the same of the networks before, none where it is no cascade.
+        Fold name -> model; and the same for the previous networks, empty if it is not a cascade.
 
     Raises:
-        CheckpointError: If there is no such model, or anything in it is not understood.
+        CheckpointError: If there is no such model, or anything in it is not supported.
     """
     models, stage = _read(folder, axes, folds)
     if stage is None:
@@ -43,34 +43,34 @@ def read_folds(
 def _read_previous(
     folder: Path, stage: str, earlier: Path, axes: str, folds: Sequence[str]
 ) -> dict[str, TrainedNetwork]:
-    """The networks before those of a cascade.
+    """Read the previous networks of a cascade.
 
     Args:
         folder: Of the cascade.
-        stage: The configuration of those before.
-        earlier: Where they are.
+        stage: Configuration of the previous networks.
+        earlier: Their folder.
         axes: As for all.
         folds: As for all.
 
     Raises:
-        CheckpointError: If they are not there, or are of a cascade themselves.
+        CheckpointError: If they are missing, or belong to a cascade themselves.
     """
     if not earlier.is_dir():
         raise CheckpointError(
-            f"{folder} is the second network of a cascade, and the first, {stage}, is not at {earlier}",
+            f"{folder} is the second stage of a cascade, but the first stage, {stage}, is not at {earlier}",
             hint="name its folder: --previous FOLDER",
         )
     models, before = _read(earlier, axes, folds)
     if before is not None:
-        raise CheckpointError(f"{earlier} is of a cascade, too, and cannot be the first of one", hint=_HINT)
+        raise CheckpointError(f"{earlier} is itself the second stage of a cascade, and cannot be the first", hint=_HINT)
     return models
 
 
 def _read(folder: Path, axes: str, folds: Sequence[str]) -> tuple[dict[str, TrainedNetwork], str | None]:
-    """The name of each fold -> its model; and of a cascade the configuration of the networks before."""
+    """Return fold name -> model and, for a cascade, the configuration of the previous networks."""
     for name in (_PLANS, _DATASET):
         if not (folder / name).is_file():
-            raise CheckpointError(f"{folder} is no model of nnU-Net: it has no {name}", hint=_HINT)
+            raise CheckpointError(f"{folder} is not a model of nnU-Net: it has no {name}", hint=_HINT)
     plans, dataset = read_plans(folder / _PLANS), read_dataset_json(folder / _DATASET)
     models, stage = {}, None
     for name in _folds(folder, folds):
@@ -84,7 +84,7 @@ def _read(folder: Path, axes: str, folds: Sequence[str]) -> tuple[dict[str, Trai
 
 
 def _folds(folder: Path, stated: Sequence[str]) -> list[str]:
-    """The folders of the folds that are stated, or of all there are.
+    """Return the folders of the given folds, or of all there are.
 
     Raises:
         CheckpointError: If there are none, or one has no checkpoint.
@@ -92,15 +92,15 @@ def _folds(folder: Path, stated: Sequence[str]) -> list[str]:
     names = [f"fold_{fold}" for fold in stated]
     names = names or sorted(path.name for path in folder.glob("fold_*") if path.is_dir())
     if not names:
-        raise CheckpointError(f"{folder} is no model of nnU-Net: it has no fold_0", hint=_HINT)
+        raise CheckpointError(f"{folder} is not a model of nnU-Net: it has no fold_0", hint=_HINT)
     for name in names:
         if not (folder / name / _CHECKPOINT).is_file():
             raise CheckpointError(
-                f"{folder}: {name} has no {_CHECKPOINT}", hint="finish its training, or name those to take: --fold 0"
+                f"{folder}: {name} has no {_CHECKPOINT}", hint="finish its training, or choose others: --fold 0"
             )
     return names
 
 
 def _configuration(checkpoint: Checkpoint, folder: Path) -> str:
-    """Which configuration of the plan was trained: as the checkpoint says, else as the name of the folder ends."""
+    """Return the configuration that was trained: as stated in the checkpoint, else by the end of the folder's name."""
     return checkpoint.configuration or folder.name.rpartition("__")[2]

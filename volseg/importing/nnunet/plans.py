@@ -1,4 +1,4 @@
-"""What `plans.json` says of one configuration, checked: everything that is not understood is refused by name."""
+"""One configuration of `plans.json`, validated: anything not supported is refused by name."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ _Levels = Annotated[list[_Count], Field(min_length=2, max_length=12)]
 _Triples = Annotated[list[_Sizes | _Count], Field(min_length=2, max_length=12)]
 _Axis = Annotated[int, Field(ge=0, le=2)]
 _Model = TypeVar("_Model", bound=BaseModel)
-_HINT = "only models as nnU-Net v2 plans them by itself can be imported; docs/import.md lists what is understood"
+_HINT = "only models planned by nnU-Net v2 itself can be imported; docs/import.md lists what is supported"
 
 
 class _Part(BaseModel):
-    """A part of the plan; keys that prediction does not need are passed over."""
+    """A part of the plan; keys that prediction does not need are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class _Strict(BaseModel):
-    """A part of the plan all of which must be understood."""
+    """A part of the plan in which every key must be supported."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class NormalizationArguments(_Strict):
-    """Of the instance normalisation."""
+    """Arguments of the instance normalisation."""
 
     eps: Annotated[float, Field(ge=1e-05, le=1e-05)] = 1e-05
     affine: Literal[True]
 
 
 class ActivationArguments(_Strict):
-    """Of the leaky rectifier."""
+    """Arguments of the leaky rectifier."""
 
     inplace: bool = False
     negative_slope: Annotated[float, Field(ge=0.01, le=0.01)] = 0.01
 
 
 class NetworkArguments(_Strict):
-    """How many levels the network has, and what each is made of."""
+    """Number of levels of the network, and the layers of each."""
 
     n_stages: Annotated[int, Field(ge=2, le=12)]
     features_per_stage: _Levels
@@ -76,7 +76,7 @@ class NetworkArguments(_Strict):
 
 
 class Architecture(_Part):
-    """Which network."""
+    """The network architecture."""
 
     network_class_name: Literal[
         "dynamic_network_architectures.architectures.unet.PlainConvUNet",
@@ -87,12 +87,12 @@ class Architecture(_Part):
 
     @property
     def is_residual(self) -> bool:
-        """Whether its encoder is residual."""
+        """True if its encoder is residual."""
         return self.network_class_name.endswith("ResidualEncoderUNet")
 
 
 class ResamplingArguments(_Strict):
-    """How images, or logits, are brought to another grid."""
+    """Resampling of images or logits."""
 
     is_seg: Literal[False] = False
     order: Literal[1, 3] = 3
@@ -101,7 +101,7 @@ class ResamplingArguments(_Strict):
 
 
 class Configuration(_Part):
-    """One configuration of a plan, with what it inherits."""
+    """One configuration of a plan, with inherited keys."""
 
     preprocessor_name: Literal["DefaultPreprocessor"]
     patch_size: _Sizes
@@ -125,12 +125,12 @@ class Configuration(_Part):
 
     @property
     def is_flat(self) -> bool:
-        """Whether it looks at one slice at a time."""
+        """True if it processes one slice at a time."""
         return len(self.patch_size) == 2
 
 
 class Intensities(_Part):
-    """Of the voxels of all labels in one channel of the training cases."""
+    """Intensity statistics of the labelled voxels in one channel of the training cases."""
 
     mean: _Number
     std: _Number
@@ -139,7 +139,7 @@ class Intensities(_Part):
 
 
 class Plans(_Part):
-    """What holds for all configurations of a plan."""
+    """Settings shared by all configurations of a plan."""
 
     image_reader_writer: str
     transpose_forward: Annotated[list[_Axis], Field(min_length=3, max_length=3)]
@@ -152,9 +152,9 @@ def read_plans(path: Path) -> Plans:
     """Read a plan.
 
     Raises:
-        CheckpointError: If it cannot be read, or is none of nnU-Net v2.
+        CheckpointError: If it cannot be read, or is not of nnU-Net v2.
     """
-    content = read_json(path, dict, "is no plan of nnU-Net", _HINT)
+    content = read_json(path, dict, "is not a plan of nnU-Net", _HINT)
     old = content.get("foreground_intensity_properties_by_modality")
     if old is not None:
         content.setdefault("foreground_intensity_properties_per_channel", old)
@@ -162,7 +162,7 @@ def read_plans(path: Path) -> Plans:
 
 
 def configuration_of(plans: Plans, name: str, path: Path) -> Configuration:
-    """One configuration, with what it inherits from others.
+    """Return one configuration, including what it inherits from others.
 
     Args:
         plans: All.
@@ -170,7 +170,7 @@ def configuration_of(plans: Plans, name: str, path: Path) -> Configuration:
         path: Of the file, for messages.
 
     Raises:
-        CheckpointError: If there is none of that name, or something in it is not understood.
+        CheckpointError: If there is none of that name, or something in it is not supported.
     """
     merged: dict[str, Any] = {}
     heirs: list[str] = []
@@ -187,7 +187,7 @@ def configuration_of(plans: Plans, name: str, path: Path) -> Configuration:
 
 
 def _architecture_of_old(stated: Mapping[str, Any]) -> dict[str, Any]:
-    """The network of a plan of the first versions, by the keys they had; what is missing there is missing here."""
+    """Convert the network of a plan of early versions by its old keys; missing ones stay missing."""
     name, blocks = stated.get("UNet_class_name"), stated.get("n_conv_per_stage_encoder")
     first, most = stated.get("UNet_base_num_features"), stated.get("unet_max_num_features")
     numbers = isinstance(blocks, list) and isinstance(first, int) and isinstance(most, int)

@@ -1,4 +1,4 @@
-"""A task of TotalSegmentator -> its models, each with labels numbered as the task has them."""
+"""Convert a task of TotalSegmentator to its models, each with labels numbered as in the task."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ Folds = dict[str, TrainedNetwork]
 
 @dataclass(frozen=True, eq=False)
 class TaskModels:
-    """What a task is made of.
+    """The models of a task.
 
     Attributes:
         parts: The models whose masks are painted one over the other, each with its folds.
-        coarse: What finds where they look; None where they see all of a volume.
+        coarse: The model that finds the region of interest; None if they see whole volumes.
         inside: Values of its labels.
-        task: What it is.
+        task: The task.
     """
 
     parts: tuple[Folds, ...]
@@ -45,7 +45,7 @@ def read_task(folder: Path, name: str) -> TaskModels:
         name: Of the task.
 
     Raises:
-        CheckpointError: If there is no such task, a model of it is not there, or anything in one is not understood.
+        CheckpointError: If there is no such task, one of its models is missing, or anything in one is not supported.
     """
     task = find_task(name)
     parts, first = [], 1
@@ -66,18 +66,18 @@ def read_task(folder: Path, name: str) -> TaskModels:
 
 
 def whole(models: TaskModels) -> Config:
-    """The configuration of all parts together: that of the first, with the labels of all."""
+    """Return the configuration of all parts together: that of the first, with the labels of all."""
     configs = [next(iter(folds.values())).config for folds in models.parts]
     labels = {name: value for config in configs for name, value in config.data.labels.items()}
     tree = configs[0].model_dump(mode="json")
     try:
         return validate({**tree, "data": {**tree["data"], "labels": labels}}, "the task")
     except ConfigError as error:
-        raise CheckpointError(f"the labels of the parts do not go with each other: {error}", hint=_HINT) from error
+        raise CheckpointError(f"the labels of the parts conflict: {error}", hint=_HINT) from error
 
 
 def _read(folder: Path, number: int, task: Task, first: int) -> Folds:
-    """The folds of one model, its labels numbered from `first` on."""
+    """Read the folds of one model, with its labels numbered from `first` on."""
     found = [
         each
         for each in folder.glob(f"Dataset{number:03}_*/*__*__{task.configuration}")
@@ -97,7 +97,7 @@ def _as_in_task(model: TrainedNetwork, task: Task, first: int, folder: Path) -> 
     labels: Mapping[str, int] = tree["data"]["labels"]
     values = sorted(labels.values())
     if model.config.data.regions or values != list(range(1, len(values) + 1)):
-        raise CheckpointError(f"{folder}: the labels are not numbered from 1 on without gaps", hint=_HINT)
+        raise CheckpointError(f"{folder}: the labels are not numbered from 1 without gaps", hint=_HINT)
     tree["data"]["labels"] = {name: first - 1 + value for name, value in labels.items()}
     tree["inference"] |= {"overlap": 1 - task.step, "mirror_axes": []}
     if task.spacing_mm is not None:
@@ -106,7 +106,7 @@ def _as_in_task(model: TrainedNetwork, task: Task, first: int, folder: Path) -> 
 
 
 def _resampled(planned: list[float | None], spacing_mm: tuple[float, float, float], folder: Path) -> dict[str, Any]:
-    """How volumes are brought to the voxel size of a task, which is that of its plan."""
+    """Return the resampling settings for the voxel size of a task, which is that of its plan."""
     for own, wanted in zip(planned, spacing_mm, strict=True):
         if own is None or abs(own - wanted) > _SAME_SPACING * wanted:
             raise CheckpointError(

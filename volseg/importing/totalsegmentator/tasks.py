@@ -1,4 +1,4 @@
-"""The tasks of TotalSegmentator 2: which models each is made of, and on which part of a volume they look."""
+"""The tasks of TotalSegmentator 2: the models of each, and the part of a volume they see."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Task:
 
     Attributes:
         datasets: Numbers of the models whose masks are painted one over the other, in this order.
-        spacing_mm: Voxel size to which volumes are brought, along R, A, S; None leaves that to the models' own plans.
+        spacing_mm: Voxel size to which volumes are resampled, along R, A, S; None leaves that to the models' own plans.
         configuration: Of the plan.
-        coarse: The task that finds where to look; empty where the models see all of a volume.
-        inside: Labels of that task, around which they look.
-        step: By which share of a window windows are apart.
+        coarse: The task that finds the region of interest; empty if the models see whole volumes.
+        inside: Labels of that task that make up the region of interest.
+        step: Distance of neighbouring windows, as a share of a window.
         licence: Of the weights.
-        margin_mm: Around what the coarse task finds.
+        margin_mm: Around the region of interest.
     """
 
     datasets: tuple[int, ...]
@@ -123,16 +123,14 @@ _OTHERS = {
 
 
 def find_task(name: str) -> Task:
-    """A task by its name.
+    """Find a task by name.
 
     Raises:
-        CheckpointError: If there is none, or it is made of more than its models.
+        CheckpointError: If there is none, or it consists of more than its models.
     """
     if name in _TASKS:
         return _TASKS[name]
     known = f"there are: {', '.join(_TASKS)}"
     if name in _OTHERS:
-        raise CheckpointError(
-            f"task {name} has steps of its own beside its models, which volseg does not have", hint=known
-        )
+        raise CheckpointError(f"task {name} needs steps beyond its models, which volseg does not support", hint=known)
     raise CheckpointError(f"there is no task {name!r}", hint=known)

@@ -1,4 +1,4 @@
-"""DICOM image series: finding them in a heap of files, reading one as a volume, writing one.
+"""DICOM image series: find them among any files, read one as a volume, write one.
 
 The flow is `scan` (headers -> series) -> `frames` (header -> one plane in the patient) -> `stack` (planes -> grid) ->
 `series` (grid and pixels -> volume); `header`, `dataset` and `pixels` are the edge to pydicom.

@@ -1,4 +1,4 @@
-"""What a file is, by its header: images that may be slices of a volume, marked structures, or something else."""
+"""Classify a file by its header: images that may be slices of a volume, marked structures, or something else."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ _NOT_SLICES = {
     "PROJECTION IMAGE": "a projection (ImageType PROJECTION IMAGE), not a slice",
     "MIP": "a projection (ImageType MIP), not a slice",
     "MINIP": "a projection (ImageType MINIP), not a slice",
-    "SCREEN SAVE": "a picture of a screen (ImageType SCREEN SAVE)",
+    "SCREEN SAVE": "a screenshot (ImageType SCREEN SAVE)",
     "DOSE_INFO": "a dose page (ImageType DOSE_INFO)",
     "DOSE": "a dose page (ImageType DOSE)",
 }
@@ -83,16 +83,17 @@ _SPACES = ("FrameOfReferenceUID", "ReferencedFrameOfReferenceUID")
 
 @dataclass(frozen=True)
 class Unused:
-    """A file that is no slice of a volume, or none that can be used.
+    """A file that is not a usable slice of a volume.
 
     Attributes:
         path: The file.
         reason: Why.
         series_uid: Its SeriesInstanceUID, empty when that cannot be read.
-        suspect: Whether it may be a damaged slice, rather than something that says of itself to be something else.
-        a_slice: Whether it says to be one, so that it is damaged for sure.
-        may_be_image: Whether it may hold an image for all that it says, which can be nothing; a report says what it is.
-        flat_modality: Of an image of one plane, a radiograph or a photograph, its modality; empty of anything else.
+        suspect: Whether it may be a damaged slice, rather than a file that states it is something else.
+        a_slice: Whether it states that it is a slice, so that it is certainly damaged.
+        may_be_image: Whether it may hold an image as far as it states, which can be nothing; a report states what it
+            is.
+        flat_modality: For an image of one plane, such as a radiograph or a photograph, its modality; else empty.
     """
 
     path: Path
@@ -105,7 +106,7 @@ class Unused:
 
     @property
     def is_fault(self) -> bool:
-        """Whether it may be an image that cannot be read."""
+        """True if it may be an image that cannot be read."""
         return self.suspect and self.may_be_image
 
 
@@ -113,7 +114,7 @@ Found = tuple[Image, ...] | SegmentsSource | Unused
 
 
 def examine(path: Path) -> Found:
-    """Say what a DICOM file is."""
+    """Classify a DICOM file."""
     try:
         header = read_header(path, TAGS)
     except DataError as error:
@@ -122,7 +123,7 @@ def examine(path: Path) -> Found:
 
 
 def classify(header: Header) -> Found:
-    """Say what a DICOM file is, by the elements `TAGS` of its header."""
+    """Classify a DICOM file by the elements `TAGS` of its header."""
     try:
         sop_class = uid.UID(header.text("SOPClassUID"))
         if "SegmentSequence" in header or "StructureSetROISequence" in header:
@@ -141,41 +142,43 @@ def classify(header: Header) -> Found:
 
 
 def _special(header: Header) -> str:
-    """What the file says it is, when that is no slice of a patient; empty otherwise."""
+    """Return what the file states to be, if that is not a slice of a patient; else empty."""
     if "DirectoryRecordSequence" in header:
         return _index(header)
     return next((_NOT_SLICES[word] for word in map(_known_word, header.words("ImageType")) if word), "")
 
 
 def _no_slice(header: Header, sop_class: uid.UID) -> str:
-    """Why the file can be no slice, whatever it is; empty when it is one. A fault of its place is found in reading."""
+    """Return why the file cannot be a slice; empty if it can. Errors in its position are found when it is read."""
     kind = sop_class.name or "an object that states no SOP class"
     a_slice = sop_class in _SLICE_CLASSES
     if "Rows" not in header:
-        return f"{kind} without Rows: its header is cut off or damaged" if a_slice else f"{kind}: holds no image"
+        return f"{kind} without Rows: its header is truncated or damaged" if a_slice else f"{kind}: holds no image"
     if sop_class in _DERIVED_CLASSES:
         return f"{kind}: not an image of the patient"
     if _is_coloured(header):
         return f"{kind}: a colour image"
     if not a_slice and not _states_position(header):
-        return f"{kind}: no slice, it has no ImagePositionPatient"
+        return f"{kind}: not a slice, it has no ImagePositionPatient"
     if not header.words("SeriesInstanceUID"):
-        return f"{kind} without SeriesInstanceUID: what belongs together is unknown; {EXPORT_AGAIN}"
+        return f"{kind} without SeriesInstanceUID: its series is unknown; {EXPORT_AGAIN}"
     return ""
 
 
 def _known_word(word: str) -> str:
-    """A word of ImageType as `_NOT_SLICES` has it: vendors put their own in front, as in "CT_SOM5 MIP"."""
+    """Normalise a word of ImageType to those of `_NOT_SLICES`: vendors add prefixes, as in "CT_SOM5 MIP"."""
     word = word.upper()
     return next((known for known in _NOT_SLICES if word == known or word.endswith(f" {known}")), "")
 
 
 def _index(header: Header) -> str:
-    """What a DICOMDIR is worth: its files are found without it, but it tells of files that are gone."""
+    """Describe a DICOMDIR: its files are found without it, but it also lists missing ones."""
     records = header.items("DirectoryRecordSequence")
     listed = [record.words("ReferencedFileID") for record in records if "ReferencedFileID" in record]
     gone = sum(not header.path.parent.joinpath(*parts).exists() for parts in listed)
-    return "a DICOMDIR, the index of a medium" + (f"; {gone} of the {len(listed)} files it lists are gone" * bool(gone))
+    return "a DICOMDIR, the index of a medium" + (
+        f"; {gone} of the {len(listed)} files it lists are missing" * bool(gone)
+    )
 
 
 def _is_coloured(header: Header) -> bool:
@@ -251,7 +254,7 @@ def _number(header: Header, keyword: str) -> int | None:
 
 
 def _segments(header: Header) -> SegmentsSource:
-    """What a Segmentation or a Structure Set refers to and what it marks."""
+    """Describe a Segmentation or a Structure Set: the series it refers to and the structures it marks."""
     return _segmentation(header) if "SegmentSequence" in header else _structure_set(header)
 
 

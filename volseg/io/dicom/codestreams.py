@@ -1,6 +1,6 @@
-"""What a compressed image says of itself, which must be what the header around it says.
+"""Check that a compressed image agrees with the header around it.
 
-Decoders take the word of the one or of the other, and some end the process where the two differ.
+Decoders trust one or the other, and some crash the process if the two differ.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _FRAME_HEADERS = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
 
 
 def check_stream(frame: bytes, header: Header) -> None:
-    """Refuse a compressed image that is another format, size or depth than the header states.
+    """Check that the format, size and depth of a compressed image are those stated in the header.
 
     Raises:
-        DataError: If it is.
+        DataError: If they are not.
     """
     dataset, path = header.dataset, header.path
     syntax = UID(dataset.file_meta.TransferSyntaxUID)
@@ -49,7 +49,7 @@ def check_stream(frame: bytes, header: Header) -> None:
 
 
 def _jpeg_size(frame: bytes) -> tuple[int, int, int, int] | None:
-    """Rows, columns, bits and samples by the frame header; None where there is none."""
+    """Read rows, columns, bits and samples from the frame header of a JPEG; None if there is none."""
     if not frame.startswith(_JPEG_START):
         return None
     at = 2
@@ -63,7 +63,7 @@ def _jpeg_size(frame: bytes) -> tuple[int, int, int, int] | None:
 
 
 def _jpeg2000_size(frame: bytes) -> tuple[int, int, int, int] | None:
-    """The same of a JPEG 2000 codestream, in the boxes of a .jp2 file or not."""
+    """Read the same from a JPEG 2000 codestream, in the boxes of a .jp2 file or not."""
     at = frame.find(_JPEG2000_START, 0, 1024)
     if at < 0 or len(frame) < at + 43:
         return None

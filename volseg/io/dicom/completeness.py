@@ -1,8 +1,8 @@
-"""What in a heap of files speaks against a series being whole.
+"""Evidence among all files that a series is incomplete.
 
-A damaged slice in the middle of a series leaves a gap. A first or last one leaves nothing but a volume that is shorter
-than it was, unless what became of it is looked for: a file that cannot be read, or one whose series, matrix, spacing or
-orientation is now another, but which still lies exactly where the next slice would.
+A damaged slice in the middle of a series leaves a gap. A damaged first or last one just makes the volume shorter,
+unless the damaged file is looked for: one that cannot be read, or whose series, matrix, spacing or orientation has
+changed, but which still lies exactly where the next slice would.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _UID = re.compile(r"\d+(\.\d+)+")
 
 
 def doubts_of(parts: Sequence[Part], unused: Iterable[Unused]) -> list[str]:
-    """Why each of some volumes cannot be trusted to be whole; empty where nothing speaks against it.
+    """Return, for each volume, why it may be incomplete; empty if nothing suggests that.
 
     Args:
         parts: All volumes that were found.
@@ -51,7 +51,7 @@ def doubts_of(parts: Sequence[Part], unused: Iterable[Unused]) -> list[str]:
 
 
 def _has_its_own_series(item: Unused, known: Collection[str]) -> bool:
-    """Whether a file states a proper identifier of a series that is none of the volumes: a capture, a report."""
+    """Return whether a file states a valid series UID that no volume has: a capture, a report."""
     if item.a_slice:
         return False
     proper = _UID.fullmatch(item.series_uid) is not None and item.series_uid not in known
@@ -59,7 +59,7 @@ def _has_its_own_series(item: Unused, known: Collection[str]) -> bool:
 
 
 def _series_of(item: Unused, known: Collection[str]) -> str:
-    """The series a suspect says to belong to, or whose identifier stands in it; empty when it tells nothing."""
+    """Return the series that a suspect states, or whose UID occurs in its bytes; empty if there is none."""
     if item.series_uid in known:
         return item.series_uid
     try:
@@ -71,7 +71,7 @@ def _series_of(item: Unused, known: Collection[str]) -> str:
 
 
 def _placeless(parts: Sequence[Part]) -> list[Unused]:
-    """The images of volumes of which no image has a place."""
+    """Return the images of volumes without any position."""
     return [
         Unused(image.path, f"{image.path} does not say where it lies", image.series_uid)
         for part in parts
@@ -97,7 +97,7 @@ def _because_astray(part: Part, strays: Collection[Path]) -> str:
 
 
 def _alone_with_a_series(parts: Sequence[Part], suspects: Sequence[Unused]) -> dict[int, Unused]:
-    """Number of a part -> a file of which nothing is known but that its folder holds nothing but that part."""
+    """Return part number -> a suspect of unknown series in a folder that holds nothing but that part."""
     if not suspects:
         return {}
     folders: defaultdict[Path, set[int]] = defaultdict(set)
@@ -109,7 +109,7 @@ def _alone_with_a_series(parts: Sequence[Part], suspects: Sequence[Unused]) -> d
 
 
 def _strays(parts: Sequence[Part]) -> dict[int, Image]:
-    """Number of a part -> an image of a much smaller part that by its place and its names may be one of its slices."""
+    """Return part number -> an image of a much smaller part whose position and UIDs suggest that it belongs to it."""
     by_name: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
     for number, part in enumerate(parts):
         if part.images[0].plane and not part.images[0].per_file:
@@ -125,14 +125,14 @@ def _strays(parts: Sequence[Part]) -> dict[int, Image]:
 
 
 def _names(image: Image) -> list[tuple[str, str]]:
-    """What images of one series have in common, of which damage may have changed one."""
+    """Return the identifiers that images of one series share, one of which may have been damaged."""
     traits = image.traits
     named = (("series", image.series_uid), ("study", traits.study_uid), ("space", traits.frame_of_reference_uid))
     return [*((kind, uid) for kind, uid in named if uid), ("folder", str(image.path.parent))]
 
 
 def _smaller(other: Part, part: Part) -> Sequence[Image]:
-    """The images of a part that is at most half as large, if they may be of the same series."""
+    """Return the images of a part that is at most half as large, if they may be of the same series."""
     if 2 * len(other.images) > len(part.images):
         return ()
     one, two = other.images[0], part.images[0]
@@ -152,9 +152,9 @@ def _stray_of(part: Part, candidates: Iterable[Image]) -> Image | None:
 
 
 def _continues(positions: NDArray[np.float64], image: Image, *, same_series: bool) -> bool:
-    """Whether an image lies on the line through a row of positions, no more than a step and a half outside.
+    """Return whether an image lies on the line through a row of positions, no more than a step and a half outside.
 
-    One of another series that lies on one of them is not taken for a slice that is missing there.
+    An image of another series that coincides with one of the positions is not a missing slice.
     """
     position = np.array(plane_of(image).origin_mm)
     whole = positions[-1] - positions[0]

@@ -1,4 +1,4 @@
-"""The edge to pydicom: files in; headers, or an error that names the file, out."""
+"""Adapter to pydicom: read files into headers, with errors that name the file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ filter_loggers("pydicom")
 
 
 def read_header(path: Path, tags: Sequence[int] | None = None) -> Header:
-    """Read everything before the pixels, or of it only `tags`.
+    """Read everything before the pixels, or only the elements `tags`.
 
     Raises:
         DataError: If pydicom cannot parse the file.
@@ -33,7 +33,7 @@ def read_header(path: Path, tags: Sequence[int] | None = None) -> Header:
 
 
 def read_dataset(path: Path) -> Header:
-    """Read everything, pixels included but not decoded.
+    """Read everything, including pixels, which are not decoded.
 
     Raises:
         DataError: If pydicom cannot parse the file.
@@ -42,11 +42,11 @@ def read_dataset(path: Path) -> Header:
 
 
 def parse_dataset(content: bytes, path: Path) -> Header:
-    """Understand the content of a whole file, pixels included but not decoded.
+    """Parse the content of a whole file, including pixels, which are not decoded.
 
     Args:
         content: All bytes.
-        path: The file, to be named in errors.
+        path: The file, for errors.
 
     Raises:
         DataError: If pydicom cannot parse it.
@@ -58,11 +58,11 @@ def parse_dataset(content: bytes, path: Path) -> Header:
 
 
 def raw_dataset(elements: Mapping[int, bytes], path: Path) -> Header:
-    """Raw little-endian elements as pydicom holds them before it understands them.
+    """Build a pydicom data set of raw little-endian elements, parsed on access.
 
     Args:
-        elements: Tag -> value as it is stored.
-        path: The file they are of.
+        elements: Tag -> stored value.
+        path: Their file.
     """
     raw = {
         Tag(tag): RawDataElement(Tag(tag), dictionary_VR(tag), len(value), value, 0, True, True)
@@ -72,7 +72,7 @@ def raw_dataset(elements: Mapping[int, bytes], path: Path) -> Header:
 
 
 def decimal_string(value: float) -> str:
-    """A decimal string of at most 16 characters (PS3.5 section 6.2), as close to `value` as they allow."""
+    """Format a decimal string of at most 16 characters (PS3.5 section 6.2), as close to `value` as possible."""
     return str(format_number_as_ds(float(value)))
 
 

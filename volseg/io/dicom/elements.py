@@ -1,8 +1,8 @@
-"""The few elements that sorting files needs, straight from the bytes at the head of a file.
+"""Fast extraction of the few elements needed to sort files, straight from the bytes at the head of a file.
 
-pydicom turns every element of a header into an object; a tree of a hundred thousand files is sorted by twenty of them.
-Only the two common encodings are read here (PS3.5 section 7.1: explicit and implicit VR little endian). For all else,
-and wherever the bytes look odd, `glance` gives None and pydicom has the word.
+pydicom turns every element of a header into an object; sorting a tree of a hundred thousand files needs twenty of them.
+Only the two common encodings are read here (PS3.5 section 7.1: explicit and implicit VR little endian). For all others,
+and wherever the bytes look unusual, `glance` returns None and pydicom is used.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _length = struct.Struct("<L").unpack_from
 
 @dataclass(frozen=True, slots=True)
 class Glance:
-    """What was picked out of a file.
+    """Elements extracted from a file.
 
     Attributes:
-        elements: Tag -> raw value of the wanted elements that are there.
-        end: Where the element starts at which the walk ended.
+        elements: Tag -> raw value of the wanted elements that are present.
+        end: Offset of the element at which the walk ended.
         explicit: Whether elements state their VR.
     """
 
@@ -44,15 +44,15 @@ class Glance:
 
 
 def glance(head: bytes, wanted: Collection[int], last: int) -> Glance | None:
-    """Pick top-level elements out of the head of a DICOM file.
+    """Extract top-level elements from the head of a DICOM file.
 
     Args:
         head: The first bytes of the file, from the preamble on.
-        wanted: Tags to pick, as group << 16 | element.
-        last: Elements come in ascending order; the walk ends at the first behind this tag.
+        wanted: Tags to extract, as group << 16 | element.
+        last: Elements come in ascending order; the walk ends at the first one after this tag.
 
     Returns:
-        None when the head must be left to pydicom: another encoding, no file meta information, tags out of order, an
+        None if the head must be left to pydicom: another encoding, no file meta information, tags out of order, an
         unknown VR, a wanted sequence of undefined length, or a head that ends before `last` is passed.
     """
     if head[128:132] != b"DICM":
@@ -69,10 +69,10 @@ def glance(head: bytes, wanted: Collection[int], last: int) -> Glance | None:
 
 
 def native_value(content: bytes, found: Glance, tag: int) -> memoryview | None:
-    """The value, of a stated length and not copied, of the element at which a walk ended.
+    """Return the value, of a stated length and not copied, of the element at which a walk ended.
 
     Returns:
-        None when it is another element, or of undefined length: compressed pixels.
+        None if it is another element, or of undefined length: compressed pixels.
     """
     try:
         group, element, length = _implicit(content, found.end)
@@ -87,7 +87,7 @@ def native_value(content: bytes, found: Glance, tag: int) -> memoryview | None:
 
 
 def _walk(head: bytes, at: int, wanted: Collection[int], last: int, *, explicit: bool) -> tuple[dict[int, bytes], int]:
-    """The wanted elements from `at` on, and where the first element behind `last` starts."""
+    """Return the wanted elements from `at` on, and the offset of the first element after `last`."""
     found: dict[int, bytes] = {}
     previous = -1
     while True:
@@ -120,7 +120,7 @@ def _walk(head: bytes, at: int, wanted: Collection[int], last: int, *, explicit:
 
 
 def _behind_sequence(head: bytes, at: int, *, explicit: bool) -> int:
-    """Where a sequence of undefined length ends, whose first item starts at `at` (PS3.5 section 7.5)."""
+    """Return where a sequence of undefined length ends, whose first item starts at `at` (PS3.5 section 7.5)."""
     while True:
         group, element, length = _implicit(head, at)
         at += 8
@@ -133,7 +133,7 @@ def _behind_sequence(head: bytes, at: int, *, explicit: bool) -> int:
 
 
 def _behind_item(head: bytes, at: int, *, explicit: bool) -> int:
-    """Where an item of undefined length ends, whose first element starts at `at`."""
+    """Return where an item of undefined length ends, whose first element starts at `at`."""
     while True:
         group, element, length = _implicit(head, at)
         if group << 16 | element == _ITEM_END:

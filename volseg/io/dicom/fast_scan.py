@@ -1,4 +1,4 @@
-"""Looking at a file of a long series: what all its images share is looked at once."""
+"""Fast classification of files in long series: what all images share is parsed once."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ _CLASSIC = frozenset(str(sop_class).encode() for sop_class in CLASSIC_CLASSES)
 
 
 class QuickLook:
-    """Looks at single-frame CT, MR and PET files; those of one series differ in a handful of elements."""
+    """Classifies single-frame CT, MR and PET files; those of one series differ in a few elements only."""
 
     def __init__(self) -> None:
         self._first: dict[tuple[bytes | None, ...], Image] = {}
 
     def __call__(self, head: bytes, path: Path) -> Found | None:
-        """What a file with this head is; None when pydicom must tell."""
+        """Classify a file by its head; None if pydicom is needed."""
         seen = glance(head, _WANTED, _LAST)
         found = seen.elements if seen else {}
         if found.get(_SOP_CLASS, b"").rstrip(b"\0 ") not in _CLASSIC or _FRAMES in found:
@@ -61,7 +61,7 @@ class QuickLook:
 
 
 def _like(first: Image, found: dict[int, bytes], path: Path) -> Image:
-    """An image whose header equals that of `first` in all shared elements."""
+    """Return an image whose header equals that of `first` in all shared elements."""
     varying = tuple(_text(found.get(tag)) for tag in _VARYING)
     try:
         numbers = parse_numbers(found.get(_INSTANCE, b""))

@@ -1,4 +1,4 @@
-"""DICOM images of one plane: radiographs, ultrasound, photographs. They have pixels, and no place in the patient."""
+"""DICOM images of one plane: radiographs, ultrasound, photographs. They have pixels, but no position in the patient."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _COLORS = 3
 
 
 def flat_modality(header: Header) -> str:
-    """The modality of an image of one plane; empty of anything else."""
+    """Return the modality of an image of one plane; empty for anything else."""
     modality = header.text("Modality").upper()
     single = (header.count("NumberOfFrames") or 1) == 1
     return modality if modality in MODALITIES and single and "Rows" in header else ""
@@ -39,15 +39,15 @@ def read_array(path: Path, rules: FileRules = AS_IT_IS) -> tuple[NDArray[np.gene
 
     Args:
         path: The file.
-        rules: Gives the distance of pixels, where that is decided.
+        rules: States the pixel spacing, if decided.
 
     Returns:
-        (channels, columns, rows, 1): grey, the larger the brighter, or red, green and blue; and the grid, in
-        millimetres where the header states the distance of pixels, else in pixels.
+        (channels, columns, rows, 1): grey with larger values brighter, or red, green and blue; and the grid, in
+        millimetres if the header states the pixel spacing, else in pixels.
 
     Raises:
         DataError: If it is damaged.
-        GeometryError: If the distance of pixels is no pair of numbers, or is to be stated and is not.
+        GeometryError: If the pixel spacing is not a pair of numbers, or is required but not stated.
     """
     with quiet_dicom():
         header = read_dataset(path)
@@ -57,7 +57,7 @@ def read_array(path: Path, rules: FileRules = AS_IT_IS) -> tuple[NDArray[np.gene
 
 
 def channel_count(path: Path) -> int:
-    """How many channels an image of one plane has, by its header.
+    """Return the number of channels of an image of one plane, by its header.
 
     Raises:
         DataError: If it is damaged.
@@ -71,7 +71,7 @@ def _is_colored(header: Header) -> bool:
 
 
 def _colors(header: Header) -> NDArray[np.generic]:
-    """(rows, columns, 3) red, green and blue, whatever the colours are stored as."""
+    """Convert stored colours of any kind to (rows, columns, 3) red, green and blue."""
     dataset = header.dataset
     try:
         pixels: NDArray[np.generic] = pydicom.pixels.pixel_array(dataset)
@@ -80,12 +80,14 @@ def _colors(header: Header) -> NDArray[np.generic]:
     except BROKEN as error:
         raise DataError(f"the pixels of {header.path} cannot be decoded: {one_line(error)}", hint=COPY_AGAIN) from error
     if pixels.ndim != 3 or pixels.shape[-1] < _COLORS:
-        raise DataError(f"{header.path} holds {pixels.shape} samples, not one image", hint="export its frames apart")
+        raise DataError(
+            f"{header.path} holds {pixels.shape} samples, not one image", hint="export its frames separately"
+        )
     return pixels[..., :_COLORS]
 
 
 def _brightness(stored: NDArray[np.generic], header: Header) -> NDArray[np.generic]:
-    """What stored values mean, the larger the brighter: MONOCHROME1 shows the smallest as white (C.7.6.3.1.2)."""
+    """Convert stored values so that larger is brighter: MONOCHROME1 shows the smallest as white (C.7.6.3.1.2)."""
     values: NDArray[Any] = stored
     if header.words("PhotometricInterpretation") == ("MONOCHROME1",):
         signed = header.count("PixelRepresentation") == 1
@@ -108,13 +110,13 @@ def _grid(columns: int, rows: int, header: Header, rules: FileRules) -> Geometry
         return Geometry.of_picture(columns, rows, regions_mm.pop())
     if rules.pixel_mm == "stated":
         raise GeometryError(
-            f"{header.path} states no distance of pixels", hint="--set data.pixel_mm=0.5 gives that of all pictures"
+            f"{header.path} states no pixel spacing", hint="--set data.pixel_mm=0.5 sets it for all pictures"
         )
     return Geometry.of_picture(columns, rows)
 
 
 def _of_region(region: Any) -> tuple[float, float] | None:
-    """Distance of columns and of rows in an image of tissue within an ultrasound picture (PS3.3 section C.8.5.5)."""
+    """Return the column and row spacing of a tissue image within an ultrasound picture (PS3.3 section C.8.5.5)."""
     units = region.get("PhysicalUnitsXDirection"), region.get("PhysicalUnitsYDirection")
     deltas = region.get("PhysicalDeltaX"), region.get("PhysicalDeltaY")
     if region.get("RegionSpatialFormat") != _TISSUE or units != (_CM, _CM) or not all(deltas):

@@ -1,4 +1,4 @@
-"""From a header to planes in the patient: where each image of a file lies (PS3.3 section C.7.6.2, C.7.6.16)."""
+"""Positions of the images of a file in the patient, from its header (PS3.3 section C.7.6.2, C.7.6.16)."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ class Plane:
         return np.cross(self.orientation[:3], self.orientation[3:])
 
     def depth_mm(self, other: Plane) -> float:
-        """Where another plane, or this one, lies along the normal of this one."""
+        """Return the position of another plane along the normal of this one."""
         (a, b, c, d, e, f), (x, y, z) = self.orientation, other.origin_mm
         return (b * f - c * e) * x + (c * d - a * f) * y + (a * e - b * d) * z
 
     def is_parallel_to(self, other: Plane) -> bool:
-        """Whether both can be slices of one volume: same matrix, spacing and orientation."""
+        """Return whether both can be slices of one volume: same matrix, spacing and orientation."""
         grid, other_grid = (
             (self.shape, self.spacing_mm, self.orientation),
             (other.shape, other.spacing_mm, other.orientation),
@@ -74,12 +74,12 @@ class Frame:
 
     Attributes:
         path: The file.
-        index: Which image of the file, from 0.
-        plane: Where it lies.
-        slope: What stored values are multiplied by.
-        intercept: What is then added.
+        index: Index of the image in the file, from 0.
+        plane: Its position.
+        slope: Factor of stored values.
+        intercept: Added after that.
         measures: The header, or item of it, that states the distance to the next slice, if anything does.
-        activity: What turns a PET image into an uptake.
+        activity: Factor that turns a PET image into an uptake.
         corner: (column, row) of its first pixel within the stored image; not (0, 0) for a tile of a mosaic.
     """
 
@@ -93,10 +93,10 @@ class Frame:
     corner: tuple[int, int] = (0, 0)
 
     def stated_step_mm(self) -> float:
-        """SpacingBetweenSlices, or SliceThickness: the only hint at the third dimension when there is one slice.
+        """Return SpacingBetweenSlices, or SliceThickness: the only hint at the third dimension of a single slice.
 
         Raises:
-            GeometryError: If neither is stated, or it is no positive number.
+            GeometryError: If neither is stated, or it is not a positive number.
         """
         for keyword in ("SpacingBetweenSlices", "SliceThickness"):
             if self.measures.value(keyword) is not None:
@@ -108,26 +108,26 @@ class Frame:
 
 
 def plane_of(header: Header) -> Plane:
-    """Where the image of a classic single-frame file lies.
+    """Return the position of the image of a classic single-frame file.
 
     Raises:
-        GeometryError: If the header does not say so, or contradicts itself.
+        GeometryError: If the header does not state it, or contradicts itself.
     """
     return _plane(_shape(header), header, header, header)
 
 
 def frames_of(header: Header) -> list[Frame]:
-    """All images of a classic or an enhanced multi-frame file, in stored order.
+    """Return all images of a classic or an enhanced multi-frame file, in stored order.
 
     Raises:
-        GeometryError: If the header does not say where they lie.
-        DataError: If it does not say what their values mean.
+        GeometryError: If the header does not state where they lie.
+        DataError: If it does not state what their values mean.
     """
     if "PerFrameFunctionalGroupsSequence" in header:
         return list(_enhanced_frames(header))
     if (header.count("NumberOfFrames") or 1) > 1:
         raise GeometryError(
-            f"{header.path} holds several frames without functional groups, which would say where each lies",
+            f"{header.path} holds several frames without functional groups, which would state where each lies",
             hint="convert it to NIfTI with a tool that knows this scanner",
         )
     slope, intercept = _rescale(header)
@@ -157,7 +157,7 @@ def _enhanced_frames(header: Header) -> Iterator[Frame]:
 
 
 def _group(keyword: str, own: Header, shared: Header) -> Header:
-    """The functional group of a frame: its own, or the one all frames share."""
+    """Return the functional group of a frame: its own, or the one all frames share."""
     group = own.functional_group(keyword, shared)
     if group is None:
         raise GeometryError(
@@ -171,9 +171,7 @@ def _plane(shape: tuple[int, int], position: Header, orientation: Header, measur
     spacing_j, spacing_i = _positive(measures, "PixelSpacing", 2)
     origin_mm = position.numbers("ImagePositionPatient", 3)
     if max(map(abs, origin_mm)) > FARTHEST_MM:
-        raise GeometryError(
-            f"ImagePositionPatient of {position.path} is out of this world: {origin_mm}", hint=EXPORT_AGAIN
-        )
+        raise GeometryError(f"ImagePositionPatient of {position.path} is implausible: {origin_mm}", hint=EXPORT_AGAIN)
     return Plane(
         shape,
         origin_mm,
@@ -195,7 +193,7 @@ def _orthonormal(orientation: Header) -> tuple[float, ...]:
     length_i, length_j = np.linalg.norm(i), np.linalg.norm(j)
     if max(abs(length_i - 1), abs(length_j - 1), abs(i @ j)) > _ORTHONORMAL_TOLERANCE:
         raise GeometryError(
-            f"ImageOrientationPatient of {orientation.path} is no pair of orthogonal unit vectors: {cosines}",
+            f"ImageOrientationPatient of {orientation.path} is not a pair of orthogonal unit vectors: {cosines}",
             hint=EXPORT_AGAIN,
         )
     i, j = i / length_i, j / length_j
@@ -213,10 +211,10 @@ def _positive(header: Header, keyword: str, size: int) -> tuple[float, ...]:
 
 
 def _rescale(header: Header) -> tuple[float, float]:
-    """RescaleSlope and RescaleIntercept; an image without them holds its values as they are (PS3.3 C.11.1)."""
+    """Return RescaleSlope and RescaleIntercept; without them, values are used as stored (PS3.3 C.11.1)."""
     if "ModalityLUTSequence" in header:
         raise DataError(
-            f"the values of {header.path} go through a ModalityLUTSequence, which is not supported",
+            f"the values of {header.path} use a ModalityLUTSequence, which is not supported",
             hint="convert it to NIfTI with a tool that applies it",
         )
     stated = [keyword for keyword in ("RescaleSlope", "RescaleIntercept") if keyword in header]

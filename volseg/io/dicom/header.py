@@ -1,4 +1,4 @@
-"""A DICOM header that knows its file: elements in; values, or an error that names the file and the element, out."""
+"""A DICOM header that knows its file, so that errors name the file and the element."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ class Header:
     """A data set, or an item of one of its sequences.
 
     Attributes:
-        dataset: As pydicom holds it.
-        path: The file it is of, to be named in errors.
+        dataset: The pydicom data set.
+        path: Its file, for errors.
     """
 
     dataset: Dataset
@@ -63,10 +63,10 @@ class Header:
         return keyword in self.dataset
 
     def value(self, keyword: str) -> Any:
-        """The value of an element, None when it is absent or empty.
+        """Return the value of an element, None if it is absent or empty.
 
         Raises:
-            DataError: If its bytes are no value of its type.
+            DataError: If its bytes are not a valid value of its type.
         """
         try:
             value = self.dataset.get(keyword)
@@ -75,16 +75,16 @@ class Header:
         return None if value is None or (isinstance(value, str | bytes | MultiValue) and not value) else value
 
     def words(self, keyword: str) -> tuple[str, ...]:
-        """The texts of an element, none when it is absent."""
+        """Return the texts of an element, none if it is absent."""
         value = self.value(keyword)
         return () if value is None else tuple(str(word).strip() for word in _parts(value))
 
     def text(self, keyword: str) -> str:
-        """The text of an element that has one, empty when it is absent."""
+        """Return the text of a single-valued element, empty if it is absent."""
         return "".join(self.words(keyword))
 
     def count(self, keyword: str) -> int | None:
-        """A whole number that is not negative, None when the element is absent or empty.
+        """Return a non-negative integer, None if the element is absent or empty.
 
         Raises:
             DataError: If it is something else.
@@ -99,7 +99,7 @@ class Header:
         return int(value)
 
     def numbers(self, keyword: str, size: int) -> tuple[float, ...]:
-        """The `size` finite numbers of an element that says where the image lies.
+        """Return the `size` finite numbers of an element that states where the image lies.
 
         Raises:
             GeometryError: If it is absent, empty, or not that many numbers.
@@ -107,7 +107,7 @@ class Header:
         try:
             numbers = tuple(self._numbers(keyword))
         except (DataError, *BROKEN) as error:
-            raise GeometryError(f"{keyword} of {self.path} is not made of numbers", hint=EXPORT_AGAIN) from error
+            raise GeometryError(f"{keyword} of {self.path} does not consist of numbers", hint=EXPORT_AGAIN) from error
         if not numbers:
             raise GeometryError(f"{self.path} does not state {keyword}", hint=EXPORT_AGAIN)
         if len(numbers) != size or not all(math.isfinite(number) for number in numbers):
@@ -118,38 +118,38 @@ class Header:
         return numbers
 
     def items(self, keyword: str) -> tuple[Header, ...]:
-        """The items of a sequence, none when it is absent or empty.
+        """Return the items of a sequence, none if it is absent or empty.
 
         Raises:
-            DataError: If it is no sequence.
+            DataError: If it is not a sequence.
         """
         value = self.value(keyword)
         if value is None:
             return ()
         if not isinstance(value, pydicom.Sequence | list) or not all(isinstance(item, Dataset) for item in value):
-            raise DataError(f"{keyword} of {self.path} is no sequence", hint=COPY_AGAIN)
+            raise DataError(f"{keyword} of {self.path} is not a sequence", hint=COPY_AGAIN)
         return tuple(Header(item, self.path) for item in value)
 
     def first_item(self, keyword: str) -> Header:
-        """The first item of a sequence; an empty one when it is absent or empty.
+        """Return the first item of a sequence; an empty one if it is absent or empty.
 
         Raises:
-            DataError: If it is no sequence.
+            DataError: If it is not a sequence.
         """
         return next(iter(self.items(keyword)), Header(Dataset(), self.path))
 
     def functional_group(self, keyword: str, shared: Header) -> Header | None:
-        """A functional group of the frame that this item describes (PS3.3 section C.7.6.16).
+        """Return a functional group of the frame that this item describes (PS3.3 section C.7.6.16).
 
         Args:
             keyword: The sequence that holds it.
-            shared: The groups that all frames share, where a frame has none of its own.
+            shared: The groups shared by all frames, used if the frame has none of its own.
 
         Returns:
-            None when there is none.
+            None if there is none.
 
         Raises:
-            DataError: If it is no sequence.
+            DataError: If it is not a sequence.
         """
         items = self.items(keyword) or shared.items(keyword)
         return items[0] if items else None
@@ -165,20 +165,20 @@ class Header:
 
 
 def parse_numbers(raw: bytes) -> list[float]:
-    """The numbers of a decimal or integer string as it is stored, where they are clear beyond what the standard allows.
+    """Parse a stored decimal or integer string, also where it breaks the standard without being ambiguous.
 
-    Blanks and zero bytes around a number, more than 16 characters, and a comma in the place of the decimal point (not
-    "1,250", which might be thousands) leave no doubt about a number.
+    Accepted are blanks and zero bytes around a number, more than 16 characters, and a comma as the decimal point (but
+    not "1,250", which might be thousands).
 
     Raises:
-        ValueError: If a part is no number.
+        ValueError: If a part is not a number.
     """
     text = raw.decode("ascii").strip(_PADDING)
     return [_parse_number(part.strip(_PADDING)) for part in text.split("\\")] if text else []
 
 
 def one_line(error: BaseException) -> str:
-    """What an error of pydicom says, without its line breaks."""
+    """Return the message of a pydicom error without line breaks."""
     return " ".join(str(error).split()) or type(error).__name__
 
 

@@ -1,4 +1,4 @@
-"""One file: the images it holds, where they lie, and their stored values."""
+"""Images of one file: their positions and stored values."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class Images:
     """The images of a file.
 
     Attributes:
-        frames: Where each lies and how its values are rescaled.
-        stored: (F, rows, columns) values as they are stored.
+        frames: Position and rescaling of each.
+        stored: (F, rows, columns) stored values.
     """
 
     frames: list[Frame]
@@ -67,10 +67,10 @@ class Images:
 
 
 def read_images(path: Path) -> Images:
-    """Read a file whole.
+    """Read a whole file.
 
     Raises:
-        GeometryError: If the header does not say where its images lie.
+        GeometryError: If the header does not state where its images lie.
         DataError: If the file is damaged.
     """
     try:
@@ -82,11 +82,11 @@ def read_images(path: Path) -> Images:
 
 
 def frames_in(header: Header) -> list[Frame]:
-    """The images of a file in the order in which it describes them; the tiles of a mosaic.
+    """Return the images of a file in the order in which it describes them; for a mosaic, its tiles.
 
     Raises:
-        GeometryError: If the header does not say where they lie.
-        DataError: If it does not say what their values mean.
+        GeometryError: If the header does not state where they lie.
+        DataError: If it does not state what their values mean.
     """
     parts = header.count("InConcatenationTotalNumber") or 1
     if parts > 1:
@@ -99,15 +99,15 @@ def frames_in(header: Header) -> list[Frame]:
 
 def _images(header: Header) -> Images:
     if "PixelData" not in header:
-        raise DataError(f"{header.path} holds no pixel data, or its end is cut off", hint=COPY_AGAIN)
+        raise DataError(f"{header.path} holds no pixel data, or is truncated", hint=COPY_AGAIN)
     return Images(frames_in(header), decode(header))
 
 
 def _plain_image(content: bytes, path: Path) -> Images | None:
-    """What most files are, read without pydicom: one uncompressed CT or MR image of whole bytes.
+    """Read the most common kind of file without pydicom: one uncompressed CT or MR image of whole bytes.
 
     Returns:
-        None when it is something else, or anything about it is odd.
+        None if it is something else, or anything about it is unusual.
     """
     seen = glance(content, _WANTED, _PIXELS - 1)
     pixels = native_value(content, seen, _PIXELS) if seen else None
@@ -128,7 +128,7 @@ def _plain_image(content: bytes, path: Path) -> Images | None:
 
 
 def _plain_dtype(stated: Dataset) -> np.dtype[np.signedinteger | np.unsignedinteger] | None:
-    """The type of stored values that need no more than to be read; None for all others."""
+    """Return the dtype of stored values that can be read directly; None for all others."""
     bits, stored = stated.get("BitsAllocated"), stated.get("BitsStored")
     plain = (
         stated.get("Modality") in _PLAIN_MODALITIES

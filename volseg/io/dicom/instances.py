@@ -1,4 +1,4 @@
-"""The images under a mask, slice by slice: what objects derived from a series refer to."""
+"""The images under a mask, slice by slice, which objects derived from a series refer to."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from volseg.io.dicom.header import Header
 
 @dataclass(frozen=True, eq=False)
 class Instances:
-    """The images of a series as they lie in the patient, without their pixels.
+    """The images of a series in the patient, without their pixels.
 
     Attributes:
         folder: The folder that holds the files of the series.
         geometry: The grid that `read_series` gives for the same source.
         frames: The images in the order of their position along the normal i x j.
-        slices: For each of `frames`, the index k of the slice of the grid that shows it: 0, 1, 2 ... unless the grid
-            was made even over gaps.
+        slices: For each of `frames`, the index k of its slice in the grid: 0, 1, 2 ... unless gaps were filled to make
+            the grid even.
         headers: File -> its header; one entry per file, of one frame or of several.
     """
 
@@ -33,9 +33,9 @@ class Instances:
 
     @cached_property
     def is_multi_frame(self) -> bool:
-        """Whether the images are frames of a multi-frame object rather than objects of their own."""
+        """Return whether the images are frames of a multi-frame object rather than objects of their own."""
         return any((header.count("NumberOfFrames") or 1) > 1 for header in self.headers.values())
 
     def header_of(self, frame: Frame) -> Header:
-        """The header of the file that a frame is in."""
+        """Return the header of the file that a frame is in."""
         return self.headers[frame.path]

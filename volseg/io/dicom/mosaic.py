@@ -1,8 +1,8 @@
 """Siemens mosaics: all slices of a volume tiled into one MR image.
 
-The tiles are laid out row by row in the smallest square that holds them. The private CSA header states how many there
-are and on which side the next slice lies; ImagePositionPatient is that of the whole picture, as if it were one slice
-as large as all tiles (nipy.org/nibabel/dicom/dicom_mosaic.html).
+The tiles are laid out row by row in the smallest square that holds them. The private CSA header states their number and
+the direction of the next slice; ImagePositionPatient is that of the whole picture, as if it were one slice as large as
+all tiles (nipy.org/nibabel/dicom/dicom_mosaic.html).
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from volseg.io.dicom.quiet import quiet_dicom
 
 
 def is_mosaic(header: Header) -> bool:
-    """Whether the image is a mosaic, by its ImageType."""
+    """Return whether the image is a mosaic, by its ImageType."""
     return "MOSAIC" in header.words("ImageType")
 
 
 def tiles_of(header: Header, whole: Frame) -> list[Frame]:
-    """The slices of a mosaic.
+    """Return the slices of a mosaic.
 
     Args:
         header: Its header, private elements included.
-        whole: The mosaic taken as one image.
+        whole: The mosaic as one image.
 
     Returns:
         One frame per slice, in the order of the tiles, each with the corner of its tile.
 
     Raises:
-        GeometryError: If the header does not say how many slices there are, or where they lie.
+        GeometryError: If the header does not state the number of slices, or where they lie.
     """
     count, towards = _csa(header)
     per_side = math.ceil(math.sqrt(count))
     columns, rows = (size // per_side for size in whole.plane.shape)
     if (columns * per_side, rows * per_side) != whole.plane.shape:
         raise GeometryError(
-            f"{whole.path} states {count} slices, into which its {whole.plane.shape} pixels do not go",
+            f"{whole.path} states {count} slices, which do not tile its {whole.plane.shape} pixels",
             hint=EXPORT_AGAIN,
         )
     orientation = np.array(whole.plane.orientation).reshape(2, 3)
@@ -57,7 +57,7 @@ def tiles_of(header: Header, whole: Frame) -> list[Frame]:
 
 
 def _csa(header: Header) -> tuple[int, NDArray[np.float64]]:
-    """Number of slices, and the direction in which the second lies from the first."""
+    """Return the number of slices, and the direction in which the second lies from the first."""
     with quiet_dicom():
         from nibabel.nicom import csareader
     try:
@@ -66,7 +66,7 @@ def _csa(header: Header) -> tuple[int, NDArray[np.float64]]:
         normal = np.array([float(x) for x in tags["SliceNormalVector"]["items"]])
     except (*BROKEN, csareader.CSAReadError) as error:
         raise GeometryError(
-            f"{header.path} is a Siemens mosaic whose private header does not say where its slices lie: "
+            f"{header.path} is a Siemens mosaic whose private header does not state where its slices lie: "
             f"{one_line(error)}",
             hint="convert it to NIfTI, for example with dcm2niix, from data that were not stripped of private elements",
         ) from error

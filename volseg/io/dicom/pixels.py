@@ -1,4 +1,4 @@
-"""The stored values of a file: pydicom's decoders, and what they let pass that must not pass."""
+"""Decode the stored values of a file with pydicom, and reject damage that its decoders ignore."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def decode(header: Header) -> NDArray[np.generic]:
         (F, J, I) array of F frames of J rows and I columns, in the dtype of the file, before any rescaling.
 
     Raises:
-        DataError: If the pixels are missing, cut off, or cannot be decoded.
+        DataError: If the pixels are missing, truncated, or cannot be decoded.
     """
     dataset = header.dataset
     if "PixelData" not in dataset:
-        raise DataError(f"{header.path} holds no pixel data, or its end is cut off", hint=COPY_AGAIN)
+        raise DataError(f"{header.path} holds no pixel data, or is truncated", hint=COPY_AGAIN)
     try:
         if "TransferSyntaxUID" not in dataset.file_meta:
             dataset.file_meta.TransferSyntaxUID = _native_syntax(dataset)
@@ -61,7 +61,7 @@ def decode(header: Header) -> NDArray[np.generic]:
 
 
 def _check_length(header: Header) -> None:
-    """Refuse pixels that are more than the stated matrix takes by a row or a column: it was another matrix."""
+    """Check that pixels do not exceed the stated matrix by a row or a column: then it was another matrix."""
     dataset = header.dataset
     rows, columns, frames = int(dataset.Rows), int(dataset.Columns), int(dataset.get("NumberOfFrames") or 1)
     expected = rows * columns * frames * int(dataset.BitsAllocated) // 8
@@ -74,12 +74,12 @@ def _check_length(header: Header) -> None:
 
 
 def _check_and_mend(header: Header) -> None:
-    """Refuse compressed images that are cut off, which some decoders fill up silently, and mend scan headers."""
+    """Check that compressed images are not truncated, which some decoders silently pad, and repair scan headers."""
     dataset = header.dataset
     frames = list(generate_frames(dataset.PixelData, number_of_frames=int(dataset.get("NumberOfFrames") or 1)))
     if not all(frame.rstrip(b"\x00\xff").endswith(_END_MARKER) for frame in frames):
         raise DataError(
-            f"the compressed pixels of {header.path} are cut off: their end marker is missing", hint=COPY_AGAIN
+            f"the compressed pixels of {header.path} are truncated: their end marker is missing", hint=COPY_AGAIN
         )
     for frame in frames:
         check_stream(frame, header)
@@ -91,9 +91,9 @@ def _check_and_mend(header: Header) -> None:
 
 
 def _with_full_spectrum(frame: bytes) -> bytes:
-    """A sequential JPEG stream whose scan runs to coefficient 63, the only value allowed (ITU-T T.81 table B.3).
+    """Make the scan of a sequential JPEG stream end at coefficient 63, the only value allowed (ITU-T T.81 table B.3).
 
-    Some old encoders wrote 0 there, at which decoders stop though the image is whole.
+    Some old encoders wrote 0 there, at which decoders stop though the image is complete.
     """
     start = frame.find(_GREY_SCAN)
     if start < 0:
@@ -103,7 +103,7 @@ def _with_full_spectrum(frame: bytes) -> bytes:
 
 
 def _native_syntax(dataset: Dataset) -> UID:
-    """The uncompressed transfer syntax that pydicom found the data set to be written in."""
+    """Return the uncompressed transfer syntax in which pydicom found the data set to be written."""
     implicit, little_endian = dataset.original_encoding
     if implicit:
         return ImplicitVRLittleEndian

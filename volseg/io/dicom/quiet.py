@@ -1,11 +1,11 @@
-"""Keep pydicom and highdicom quiet while volseg works with them: where it does, and nowhere else.
+"""Silence pydicom and highdicom while volseg uses them, and nowhere else.
 
-Real files bend the standard in many harmless ways, of which pydicom warns and logs; highdicom does so about names of
-patients, in full. What is not harmless is found by our own checks and raised.
+Real files deviate from the standard in many harmless ways, about which pydicom warns and logs; highdicom does so about
+patient names, in full. What is not harmless is found by our own checks and raised.
 
-A warnings filter and a filter of log records stay in place; both let everything pass but in a context (PEP 567) that
-asked for quiet. No setting of the process changes while files are read, so threads need not wait for each other, and a
-program that uses pydicom itself hears what it has to say.
+A warnings filter and a filter of log records stay installed; both let everything pass except in a context (PEP 567)
+that asked for quiet. No setting of the process changes while files are read, so threads need not wait for each other,
+and a program that uses pydicom itself still gets its messages.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _is_quiet: ContextVar[bool] = ContextVar("volseg_is_quiet", default=False)
 
 
 class _ModulesToSilence:
-    """Stands in a warnings filter in the place of the pattern of modules."""
+    """Takes the place of the module pattern in a warnings filter."""
 
     def match(self, module: str) -> bool:
         return _is_quiet.get() and module.startswith(_MODULES)
@@ -36,7 +36,7 @@ _FILTER = ("ignore", None, Warning, _ModulesToSilence(), 0)
 
 @contextmanager
 def quiet_dicom() -> Iterator[None]:
-    """Let pydicom and highdicom neither warn nor log in this context; a thread started in it is another one."""
+    """Silence warnings and logs of pydicom and highdicom in this context; a thread started in it has its own."""
     _put_filter_first()
     token = _is_quiet.set(True)
     try:
@@ -46,10 +46,10 @@ def quiet_dicom() -> Iterator[None]:
 
 
 def filter_loggers(library: str) -> None:
-    """Let the loggers of a library drop what they are given in a quiet context.
+    """Make the loggers of a library drop all records in a quiet context.
 
     Args:
-        library: Its name; it must have been imported, since a filter counts for the logger it is put on alone.
+        library: Its name; it must have been imported, since a filter applies only to the logger it is attached to.
     """
     for name in list(logging.root.manager.loggerDict):
         if name == library or name.startswith(f"{library}."):
@@ -61,7 +61,7 @@ def _is_loud(record: logging.LogRecord) -> bool:  # noqa: ARG001  what it says d
 
 
 def _put_filter_first() -> None:
-    """Others may have put theirs before it, or put back what was there before it."""
+    """Move the filter to the front, since others may have inserted theirs before it, or restored earlier filters."""
     filters = cast("list[Any]", warnings.filters)  # `warnings.filterwarnings` takes a pattern of modules as text only
     if not filters or filters[0] is not _FILTER:
         filters.insert(0, _FILTER)

@@ -34,7 +34,7 @@ _DECIMALS = 3
 _FEWEST_POINTS = 3
 #: No patient is so many voxels wide: a point farther away is a broken number.
 _FARTHEST = 1e5
-_DRAW_AGAIN = "mend it in the program that drew it"
+_DRAW_AGAIN = "correct it in the program that drew it"
 
 _FILLED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 _WITHOUT_AREA = ("POINT", "OPEN_PLANAR", "OPEN_NONPLANAR")
@@ -48,13 +48,13 @@ _log = logging.getLogger("volseg")
 
 @dataclass(frozen=True, eq=False)
 class _Roi:
-    """A region of interest as the file lists it, before its contours are looked at.
+    """A region of interest as listed in the file, before its contours are examined.
 
     Attributes:
-        segment: What it says of itself.
-        items: Those of ROIContourSequence that refer to it.
-        place: What to call it in a message.
-        fault: Why what is drawn of it is not known; empty if it is.
+        segment: Its description in the file.
+        items: The items of ROIContourSequence that refer to it.
+        place: Its name in a message.
+        fault: Why its drawing is unknown; empty if it is known.
     """
 
     segment: Segment
@@ -65,7 +65,7 @@ class _Roi:
 
 @dataclass(frozen=True, eq=False)
 class _Contour:
-    """A contour: what to call it in a message, its type, and its (N, 3) LPS+ points in mm."""
+    """A contour: its name in a message, its type, and its (N, 3) LPS+ points in mm."""
 
     name: str
     type: str
@@ -73,33 +73,33 @@ class _Contour:
 
     @property
     def no_polygon(self) -> str:
-        """Says that it has too few points to enclose anything."""
-        return (
-            f"{self.name} is no polygon: it has {self.points_mm.size} coordinates, not 3 for each of 3 or more points"
-        )
+        """Message that it has too few points to enclose anything."""
+        count = self.points_mm.size
+        return f"{self.name} is not a polygon: it has {count} coordinates, not 3 for each of 3 or more points"
 
 
 def read_rtstruct(path: Path, geometry: Geometry, space_uid: str = "") -> Iterator[Marked]:
     """Fill the contours of each ROI on a grid, each by itself.
 
-    A voxel belongs to an ROI when its centre is inside an odd number of the ROI's contours in its slice, so that both
-    keyholes and inner contours make holes. Contours CLOSED_PLANAR and CLOSEDPLANAR_XOR are filled; of CLOSED_PLANAR
-    ones that repeat each other point by point, one is. Beside them points, open lines and contours of fewer than three
-    points enclose nothing, and what lies beyond the grid is cut off; a warning says so.
+    A voxel belongs to an ROI if its centre is inside an odd number of the ROI's contours in its slice, so that both
+    keyholes and inner contours make holes. Contours of type CLOSED_PLANAR and CLOSEDPLANAR_XOR are filled; of
+    CLOSED_PLANAR contours that repeat each other point by point, only one is. Points, open lines and contours of fewer
+    than three points enclose nothing and are ignored beside filled ones, and everything beyond the grid is cut off,
+    both with a warning.
 
     Args:
         path: The structure set.
         geometry: The grid of the series it was drawn on; contours must lie in its slices.
-        space_uid: FrameOfReferenceUID of that series, where it is known: ROIs of other spaces lie on other images.
+        space_uid: FrameOfReferenceUID of that series, if known: ROIs of other frames of reference lie on other images.
 
     Yields:
-        Each ROI, in the order of the file. Its voxels are none where it has no contours, or points only. They raise
+        Each ROI, in the order of the file. Its voxels are empty if it has no contours, or points only. They raise
         GeometryError if a contour lies between slices or across several, or all lie outside the grid; and DataError if
         none of its contours encloses anything, one is damaged, or CLOSED_PLANAR contours overlap in part, so that it is
-        not clear which area is meant.
+        ambiguous which area is meant.
 
     Raises:
-        DataError: If the file is damaged or no RT Structure Set.
+        DataError: If the file is damaged or not an RT Structure Set.
     """
     with quiet_dicom():
         rois = _rois(_structure_set(path), space_uid)
@@ -111,7 +111,7 @@ def read_rtstruct(path: Path, geometry: Geometry, space_uid: str = "") -> Iterat
 def _structure_set(path: Path) -> Header:
     header = read_dataset(path)
     if header.words("SOPClassUID") != (RTStructureSetStorage,):
-        raise DataError(f"{path} is no RT Structure Set", hint="give a structure set or a segmentation")
+        raise DataError(f"{path} is not an RT Structure Set", hint="give a structure set or a segmentation")
     return header
 
 
@@ -131,13 +131,13 @@ def _rois(header: Header, space_uid: str) -> list[_Roi]:
         place = f"ROI {name!r} of {header.path}" if name else f"ROI {number} without a name of {header.path}"
         own = drawn.get(number, [])
         if number is None:
-            fault = f"{place} is an ROI without ROINumber, so what is drawn of it is not known"
+            fault = f"{place} is an ROI without ROINumber, so its contours are unknown"
         elif counts[number] > 1:
             fault = f"{place} is one of several ROIs of the same number"
         elif len(own) > 1:
-            fault = f"{place} has contours in two places"
+            fault = f"{place} has several lists of contours"
         elif len(spaces) > 1 and item.words("ReferencedFrameOfReferenceUID") != (space_uid,):
-            fault = f"{place} lies in another frame of reference than the images, as far as they state theirs"
+            fault = f"{place} lies in another frame of reference than the images, if they state theirs"
         elif lost and not own:
             fault = f"{place} has no contours, but there are contours of an ROI {lost[0]}, which it does not list"
         else:
@@ -148,7 +148,7 @@ def _rois(header: Header, space_uid: str) -> list[_Roi]:
 
 
 def _by_number(items: Sequence[Header]) -> dict[int | None, list[Header]]:
-    """Items by the number of the ROI they are about, None for those that do not say it."""
+    """Group items by the number of their ROI, None for those that do not state it."""
     found: dict[int | None, list[Header]] = defaultdict(list)
     for item in items:
         found[_number(item, "ReferencedROINumber")].append(item)
@@ -163,7 +163,7 @@ def _number(item: Header, keyword: str) -> int | None:
 
 
 def _color(items: Sequence[Header]) -> tuple[int, int, int] | None:
-    """A colour is only for display: one that cannot be understood is none."""
+    """Read a colour; an invalid one is ignored, since it is only for display."""
     words = items[0].words("ROIDisplayColor") if items else ()
     if len(words) != 3 or not all(word.isdecimal() and int(word) <= 255 for word in words):
         return None
@@ -172,14 +172,14 @@ def _color(items: Sequence[Header]) -> tuple[int, int, int] | None:
 
 
 def _codes(observations: Sequence[Header]) -> tuple[Code | None, Code | None]:
-    """What the ROI is, and on which side."""
+    """Return the codes of the ROI's structure and side."""
     types = observations[0].items("RTROIIdentificationCodeSequence") if observations else ()
     modifiers = types[0].items("SegmentedPropertyTypeModifierCodeSequence") if types else ()
     return _code(types), _code(modifiers)
 
 
 def _code(items: Sequence[Header]) -> Code | None:
-    """A code as far as it is one: the structure has its name as well."""
+    """Read a code if it is valid; otherwise the name of the structure is used."""
     try:
         return Code(*(_first_word(items[0], keyword) for keyword in _CODE)) if items else None
     except ConfigError:
@@ -191,7 +191,7 @@ def _first_word(header: Header, keyword: str) -> str:
 
 
 def _voxels(roi: _Roi, geometry: Geometry, to_index: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """The (I, J, K) voxels of an ROI."""
+    """Return the (I, J, K) voxels of an ROI."""
     with quiet_dicom():
         if roi.fault:
             raise DataError(roi.fault, hint=_DRAW_AGAIN)
@@ -204,7 +204,7 @@ def _voxels(roi: _Roi, geometry: Geometry, to_index: NDArray[np.float64]) -> NDA
         polygons = [polygon for _, polygon in members] if is_xor else _laminar(members, geometry.shape[:2])
         array[:, :, k] = fill(polygons, geometry.shape[:2])
     if closed and not array.any():
-        _log.warning("%s encloses the centre of no voxel: it marks nothing", roi.place)
+        _log.warning("%s encloses no voxel centre: it marks nothing", roi.place)
     return array
 
 
@@ -217,7 +217,7 @@ def _contour(item: Header, index: int, place: str) -> _Contour:
     contour = _Contour(name, kind, numbers[: len(numbers) // 3 * 3].reshape(-1, 3))
     if len(numbers) % 3:
         raise DataError(
-            f"{name} is no polygon: it has {len(numbers)} coordinates, not 3 for each of 3 or more points",
+            f"{name} is not a polygon: it has {len(numbers)} coordinates, not 3 for each of 3 or more points",
             hint=_DRAW_AGAIN,
         )
     stated = item.count("NumberOfContourPoints")
@@ -227,13 +227,13 @@ def _contour(item: Header, index: int, place: str) -> _Contour:
 
 
 def _closed(contours: Sequence[_Contour], place: str) -> list[_Contour]:
-    """The contours that enclose something; what else there is, is said.
+    """Return the contours that enclose something, and warn about the others.
 
     Raises:
-        DataError: If something is drawn, and nothing of it is an area. Points alone are marks, no failed drawing.
+        DataError: If something is drawn that encloses no area. Points alone are markers, not a failed drawing.
     """
     if not contours:
-        _log.warning("%s has no contours: it is taken as not drawn", place)
+        _log.warning("%s has no contours: it counts as not drawn", place)
     closed = [contour for contour in contours if contour.type in _FILLED and len(contour.points_mm) >= _FEWEST_POINTS]
     small = [contour for contour in contours if contour.type in _FILLED and len(contour.points_mm) < _FEWEST_POINTS]
     lines = [contour for contour in contours if contour.type not in _FILLED]
@@ -249,22 +249,22 @@ def _closed(contours: Sequence[_Contour], place: str) -> list[_Contour]:
 
 
 def _numbers(item: Header, name: str) -> NDArray[np.float64]:
-    """ContourData from the text that is stored: there are millions, and pydicom would keep an object for each."""
+    """Parse ContourData from the stored text: there are millions, and pydicom would make an object of each number."""
     element = item.dataset.get_item("ContourData")
     text = b"" if element is None else element.value or b""
     if not isinstance(text, bytes) or text.translate(None, delete=_DECIMAL_STRING):  # float() reads more: "1_0", "nan"
-        raise DataError(f"{name} is not made of decimal numbers", hint=_DRAW_AGAIN)
+        raise DataError(f"{name} does not consist of decimal numbers", hint=_DRAW_AGAIN)
     try:
         numbers = np.array(text.rstrip(b" \0").split(b"\\")).astype(np.float64) if text else np.empty(0)
     except ValueError as error:
-        raise DataError(f"{name} is not made of decimal numbers", hint=_DRAW_AGAIN) from error
+        raise DataError(f"{name} does not consist of decimal numbers", hint=_DRAW_AGAIN) from error
     return numbers
 
 
 def _by_slice(
     contours: Sequence[_Contour], geometry: Geometry, to_index: NDArray[np.float64], place: str
 ) -> dict[int, list[tuple[_Contour, Polygon]]]:
-    """Slice -> contours and their (N, 2) corners there, as voxel indices; what lies beyond the grid is cut off aloud.
+    """Return slice -> contours and their (N, 2) corners as voxel indices, clipped to the grid with a warning.
 
     Raises:
         GeometryError: If a contour lies in no slice, or all lie outside.
@@ -292,10 +292,10 @@ def _by_slice(
 
 
 def _index(contour: _Contour, geometry: Geometry, to_index: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The (N, 3) points of a contour as voxel indices.
+    """Return the (N, 3) points of a contour as voxel indices.
 
     Raises:
-        GeometryError: If one is out of this world: the contour is damaged, not large.
+        GeometryError: If one is implausibly far away: the contour is damaged, not large.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         index = contour.points_mm @ to_index[:3, :3].T + to_index[:3, 3]
@@ -309,27 +309,27 @@ def _outside(contour: _Contour, point: NDArray[np.float64], geometry: Geometry) 
     where = ", ".join(f"{axis:.1f}" for axis in point)
     return GeometryError(
         f"{contour.name} goes to voxel ({where}), outside the grid of {geometry}",
-        hint="read it with the series that it was drawn on",
+        hint="read it with the series it was drawn on",
     )
 
 
 def _slice_of(contour: _Contour, index: NDArray[np.float64]) -> int:
-    """The slice in which all points of a contour lie."""
+    """Return the slice in which all points of a contour lie."""
     k = int(np.rint(index[:, 2].mean()))
     distance = float(np.abs(index[:, 2] - k).max())
     if distance > SLICE_TOLERANCE:
         raise GeometryError(
             f"{contour.name} lies in no slice: it is up to {distance:.2f} slices away from the nearest, number {k}",
-            hint="read it with the series that it was drawn on",
+            hint="read it with the series it was drawn on",
         )
     return k
 
 
 def _laminar(members: Sequence[tuple[_Contour, Polygon]], shape: tuple[int, int]) -> list[Polygon]:
-    """The contours of a slice, each within another or beside it, none twice.
+    """Return the contours of a slice without repetitions, each nested in another or disjoint from it.
 
     Raises:
-        DataError: If two overlap in part: what is meant by that, the standard does not say.
+        DataError: If two overlap in part, whose meaning the standard does not define.
     """
     distinct = {polygon.tobytes(): (contour, polygon) for contour, polygon in reversed(members)}
     if len(distinct) < len(members):
@@ -342,7 +342,7 @@ def _laminar(members: Sequence[tuple[_Contour, Polygon]], shape: tuple[int, int]
         inside = fill([polygon - low], (box.shape[0], box.shape[1]))
         if len(np.unique(box[inside])) > 1:
             raise DataError(
-                f"{contour.name} overlaps another contour of its slice in part, so which area is meant is not clear",
+                f"{contour.name} overlaps another contour of its slice in part, so the area is ambiguous",
                 hint="unite them in the program that drew them",
             )
         box[inside] = number

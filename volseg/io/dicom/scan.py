@@ -1,4 +1,4 @@
-"""Finding the series in a heap of files, from their headers alone."""
+"""Find the series among any files, from their headers alone."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _FILES_PER_REPORT = 64
 
 @dataclass(frozen=True)
 class Scan:
-    """What a heap of files holds; every file is in one of these.
+    """The classified files; each is in exactly one of these.
 
     Attributes:
         series: The volumes, by their folder and number.
         segments: Objects that mark structures, by path, each with the volume it lies on if that was found.
-        set_aside: DICOM files that are no part of any volume, by path.
-        ignored: How many files are no DICOM.
-        flat: Those of the files set aside that are images of one plane, and their modality.
+        set_aside: DICOM files that are not part of any volume, by path.
+        ignored: Number of files that are not DICOM.
+        flat: Files set aside that are images of one plane, with their modality.
     """
 
     series: tuple[SeriesSource, ...]
@@ -52,13 +52,14 @@ def scan_dicom(files: Iterable[Path], progress: Progress = ignore_progress, *, f
     """Sort files into volumes by their headers; no pixels are read.
 
     A series is split by matrix, pixel spacing, orientation and kind, and where several images lie at one position by
-    what tells them apart (`volumes`). An image whose place is missing or broken stays with its series, so that reading
-    it fails by name instead of giving a smaller volume; so does a series that other files speak against (`doubts`).
+    what distinguishes them (`volumes`). An image whose position is missing or broken stays with its series, so that
+    reading it fails by name instead of giving a smaller volume; so does a series whose completeness other files put in
+    doubt (`doubts`).
 
     Args:
-        files: Candidates; those that are no DICOM are counted.
-        progress: Told how many files were looked at.
-        fill_gaps: Whether the series are to be read with gaps bridged.
+        files: Candidates; those that are not DICOM are counted.
+        progress: Called with the number of files examined.
+        fill_gaps: Whether gaps in the series are filled when they are read.
     """
     candidates = list(files)
     looked: list[Found | None] = []
@@ -91,7 +92,7 @@ def scan_dicom(files: Iterable[Path], progress: Progress = ignore_progress, *, f
 
 
 def _look_at(path: Path, look: QuickLook) -> Found | None:
-    """What a file is; None when it is no DICOM."""
+    """Classify a file; None if it is not DICOM."""
     try:
         refuse_special(path)
     except DataError as error:  # no slice was ever stored there
@@ -108,15 +109,15 @@ def _look_at(path: Path, look: QuickLook) -> Found | None:
             found = look(read_head(path, LONG_HEAD_BYTES), path)
         return found or examine(path)
     if was_dicom(path, head):
-        return Unused(path, f"{path} is no DICOM file, or its beginning is lost")
+        return Unused(path, f"{path} is not a DICOM file, or its beginning is lost")
     return None
 
 
 def _named_like_images(paths: Iterable[Path], images: Iterable[Image]) -> list[Unused]:
-    """Files that are no DICOM, but are called like the images beside them: IM0007 among IM0001, IM0002 ..."""
+    """Return files that are not DICOM, but named like the images beside them: IM0007 among IM0001, IM0002 ..."""
     shapes = {_name_shape(image.path) for image in images}
     lost = (path for path in paths if _NUMBERED.search(path.name) and _name_shape(path) in shapes)
-    return [Unused(path, f"{path} is no DICOM file, though it is called like the images beside it") for path in lost]
+    return [Unused(path, f"{path} is not a DICOM file, though it is named like the images beside it") for path in lost]
 
 
 def _name_shape(path: Path) -> tuple[Path, str]:
@@ -124,7 +125,7 @@ def _name_shape(path: Path) -> tuple[Path, str]:
 
 
 def _parts(images: Sequence[Image]) -> list[Part]:
-    """All volumes. An image without a place joins the largest volume of its series, and casts doubt on the others."""
+    """Return all volumes; an image without a position joins the largest of its series, casting doubt on the others."""
     with_slices = {image.series_uid for image in images if image.plane and not image.per_file}
     groups: defaultdict[tuple[str, str, Path | None], list[Image]] = defaultdict(list)
     for image in images:
@@ -138,7 +139,7 @@ def _parts_of_series(members: Sequence[Image]) -> list[Part]:
     found = split([image for image in members if image.plane is not None]) or [Part("", ())]
     if not homeless:
         return found
-    doubt = f"{homeless[0].path.name} may be one of its slices, but does not say where it lies"
+    doubt = f"{homeless[0].path.name} may be one of its slices, but does not state where it lies"
     largest = max(found, key=lambda part: len(part.images))
     return [
         replace(part, images=part.images + homeless) if part is largest else replace(part, doubt=doubt)
@@ -163,13 +164,13 @@ def _source(part: Part, doubt: str, fill_gaps: bool) -> SeriesSource:
 
 
 def _by_depth(images: Sequence[Image]) -> list[Image]:
-    """In order along the common normal, images without a place last."""
+    """Sort images along the common normal, those without a position last."""
     by_path = sorted(images, key=lambda image: image.path)
     return [*by_depth([image for image in by_path if image.plane]), *(image for image in by_path if not image.plane)]
 
 
 def _traits(images: Sequence[Image]) -> SeriesTraits:
-    """What the headers say, and what follows from the positions."""
+    """Return traits stated in headers, and those that follow from the positions."""
     placed = [plane_of(image) for image in images if image.plane]
     if not placed:
         return replace(images[0].traits, slices=len(images))
@@ -185,6 +186,6 @@ def _traits(images: Sequence[Image]) -> SeriesTraits:
 
 
 def _with_series(segments: SegmentsSource, series: Sequence[SeriesSource]) -> SegmentsSource:
-    """The volume that an object refers to; none if there are several, or it is not there."""
+    """Attach the volume that an object refers to; none if there are several, or it is missing."""
     on = [source for source in series if source.series_uid in segments.series_uids]
     return replace(segments, series=on[0]) if len(on) == 1 else segments

@@ -1,4 +1,4 @@
-"""Reading DICOM Segmentations: what their segments mark, and where that lies on the grid of an image."""
+"""Read DICOM Segmentations: what their segments mark, on the grid of an image."""
 
 from __future__ import annotations
 
@@ -39,21 +39,20 @@ def read_seg(path: Path, geometry: Geometry, slices: Mapping[str, int] | None = 
     """Place the segments of a file on the grid of an image, each by itself.
 
     Nothing is resampled: each pixel must be a voxel of the grid, whatever the order, direction and number of the
-    frames. Of fractional segments the voxels count that are at least half of the maximum.
+    frames. In fractional segments, voxels of at least half of the maximum count.
 
     Args:
         path: A Segmentation: BINARY, FRACTIONAL or LABELMAP.
         geometry: The grid; the caller has compared the frames of reference.
-        slices: Where they are known, SOPInstanceUID of the images -> slice of the grid: a frame must lie on the image
-            it refers to.
+        slices: If known, SOPInstanceUID of the images -> slice of the grid: a frame must lie on the image it refers to.
 
     Yields:
-        Each segment; the voxels of two may overlap, those of one without frames are none. They raise GeometryError if
-        frames of the segment do not say where they lie, lie between the voxels of the grid by more than
+        Each segment; the voxels of two may overlap, those of one without frames are empty. They raise GeometryError if
+        frames of the segment do not state where they lie, lie between the voxels of the grid by more than
         `LATTICE_TOLERANCE`, or mark something outside it.
 
     Raises:
-        DataError: If the file is damaged as a whole, or no Segmentation.
+        DataError: If the file is damaged as a whole, or not a Segmentation.
     """
     with quiet_dicom():
         header = _segmentation(read_dataset(path))
@@ -83,7 +82,7 @@ def _voxels(
     fault: DataError | None,
     only: int | None,
 ) -> NDArray[np.bool_]:
-    """The (I, J, K) voxels that some frames mark; of a label map those with the number `only`."""
+    """Return the (I, J, K) voxels that some frames mark; in a label map those with the number `only`."""
     if fault is not None:
         raise fault
     numbers = _numbers(header, frames, geometry, least)
@@ -92,7 +91,7 @@ def _voxels(
 
 def _segmentation(header: Header) -> Header:
     if not header.items("SegmentSequence") or "SegmentationType" not in header:
-        raise DataError(f"{header.path} is no DICOM Segmentation", hint="give a segmentation or a structure set")
+        raise DataError(f"{header.path} is not a DICOM Segmentation", hint="give a segmentation or a structure set")
     return header
 
 
@@ -102,10 +101,10 @@ def _segments(header: Header) -> tuple[Segment, ...]:
 
 
 def _shared_numbers(segments: Sequence[Segment], path: Path) -> Faults:
-    """Segments of one number: which of them a frame shows is not known."""
+    """Return a fault for each number that several segments share: it is ambiguous which of them a frame shows."""
     counts = Counter(segment.number for segment in segments)
     return {
-        number: DataError(f"{path} describes several segments under one number: {number}", hint=EXPORT_AGAIN)
+        number: DataError(f"{path} describes several segments with the same number: {number}", hint=EXPORT_AGAIN)
         for number, count in counts.items()
         if count > 1
     }
@@ -127,7 +126,7 @@ def _segment(item: Header) -> Segment:
 
 
 def _code(item: Header) -> Code | None:
-    """A code as far as it is one: values of other forms (URN, long) are not kept."""
+    """Read a code if it is valid; values of other forms (URN, long) are dropped."""
     keywords = ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")
     try:
         return Code(*(item.text(keyword) for keyword in keywords))
@@ -146,7 +145,7 @@ def _color(item: Header) -> tuple[int, int, int] | None:
 
 
 def _numbers(header: Header, frames: Sequence[PlacedFrame], geometry: Geometry, least: int = 1) -> NDArray[np.uint16]:
-    """(I, J, K): the values of the pixels that are at least `least`, 0 elsewhere; i is the fastest in memory."""
+    """Return (I, J, K) pixel values that are at least `least`, 0 elsewhere; i is the fastest in memory."""
     numbers = np.zeros(geometry.shape[::-1], dtype=np.uint16).transpose(2, 1, 0)
     with quiet_dicom():
         for frame, pixels in zip(frames, _pixels(header, frames), strict=True):
@@ -163,7 +162,7 @@ def _numbers(header: Header, frames: Sequence[PlacedFrame], geometry: Geometry, 
 
 
 def _pixels(header: Header, frames: Sequence[PlacedFrame]) -> Iterator[NDArray[np.unsignedinteger]]:
-    """The (rows, columns) stored values of frames.
+    """Yield the (rows, columns) stored values of frames.
 
     Raises:
         DataError: If they cannot be decoded.
@@ -183,7 +182,7 @@ def _pixels(header: Header, frames: Sequence[PlacedFrame]) -> Iterator[NDArray[n
 
 
 def _check_length(header: Header) -> None:
-    """Refuse pixels that are more or fewer than the stated frames take: it was another matrix."""
+    """Check that the number of pixels matches the stated frames; otherwise it was another matrix."""
     dataset = header.dataset
     bits = int(dataset.NumberOfFrames) * dataset.Rows * dataset.Columns * dataset.BitsAllocated
     if not 0 <= len(dataset.PixelData) - (bits + 7) // 8 <= 1:  # one byte makes an odd length even
@@ -195,9 +194,9 @@ def _check_length(header: Header) -> None:
 
 
 def _bits(dataset: Dataset, index: int) -> NDArray[np.uint8]:
-    """The (rows, columns) bits of a frame that follows the one before without a gap, even within a byte.
+    """Return the (rows, columns) bits of a frame, which follows the previous one without a gap, even within a byte.
 
-    pydicom reads them so when all frames are wanted at once, but not one by one.
+    pydicom handles this when all frames are read at once, but not one by one.
 
     Raises:
         ValueError: If there are fewer bits.
@@ -211,7 +210,7 @@ def _bits(dataset: Dataset, index: int) -> NDArray[np.uint8]:
 
 
 def _least_value(header: Header) -> int:
-    """The smallest stored value that counts as inside."""
+    """Return the smallest stored value that counts as inside."""
     if header.words("SegmentationType") != ("FRACTIONAL",):
         return 1
     most = header.count("MaximumFractionalValue")

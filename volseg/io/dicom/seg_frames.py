@@ -1,4 +1,4 @@
-"""The frames of a DICOM Segmentation on the grid of an image: where each lies, and what speaks against it."""
+"""Frames of a DICOM Segmentation on the grid of an image, with consistency checks."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ Faults = dict[int | None, DataError]
 
 @dataclass(frozen=True)
 class PlacedFrame:
-    """One frame and its place on the grid.
+    """One frame and its position on the grid.
 
     Attributes:
-        index: Which frame of the file, from 0.
+        index: Index of the frame in the file, from 0.
         segment: Its segment; None in a label map, whose frames show all segments.
         origin: (3,) voxel of the first pixel; it may lie outside the grid.
         steps: (2, 3) to the voxel of the next pixel along i (next column) and along j (next row).
-        rank: Its number in the order of positions, None where the file states none.
-        source_uid: SOPInstanceUID of the image it was drawn on, empty where the file does not say.
+        rank: Its number in the order of positions, None if the file states none.
+        source_uid: SOPInstanceUID of the image it was drawn on, empty if the file does not state it.
     """
 
     index: int
@@ -48,12 +48,12 @@ class PlacedFrame:
 
 
 def is_label_map(header: Header) -> bool:
-    """Whether each frame shows all segments, by their numbers."""
+    """Return whether each frame shows all segments, by their numbers."""
     return header.words("SegmentationType") == ("LABELMAP",)
 
 
 def place_frames(header: Header, geometry: Geometry, faults: Faults) -> list[PlacedFrame]:
-    """All frames in stored order, each on the grid; of those that lie on none, the segment gets a fault."""
+    """Place all frames, in stored order, on the grid; one that does not fit adds a fault to its segment."""
     groups = header.items("PerFrameFunctionalGroupsSequence")
     shared = header.first_item("SharedFunctionalGroupsSequence")
     stated = header.count("NumberOfFrames")
@@ -81,17 +81,17 @@ def place_frames(header: Header, geometry: Geometry, faults: Faults) -> list[Pla
 
 
 def _find_doubles(frames: Sequence[PlacedFrame], path: Path, faults: Faults) -> None:
-    """Two frames of one segment in one place: one of them states a wrong place."""
+    """Add faults for two frames of one segment at one position: one of them states a wrong position."""
     places = Counter((frame.segment, tuple(frame.origin.tolist())) for frame in frames)
     for (segment, place), count in places.items():
         if count > 1:
             of = "" if segment is None else f" of segment {segment}"
-            message = f"{path}: {count} frames{of} lie in the same place, from voxel {place} on"
+            message = f"{path}: {count} frames{of} lie at the same position, from voxel {place} on"
             faults.setdefault(segment, GeometryError(message, hint=EXPORT_AGAIN))
 
 
 def _position_dimension(header: Header) -> int | None:
-    """Which of the dimensions that number the frames is their position (PS3.3 section C.7.6.17)."""
+    """Return which of the dimensions that number the frames is their position (PS3.3 section C.7.6.17)."""
     items = header.items("DimensionIndexSequence")
     pointers = [item.value("DimensionIndexPointer") for item in items]
     return pointers.index(_POSITION) if _POSITION in pointers else None
@@ -105,14 +105,14 @@ def _rank(own: Header, dimension: int | None) -> int | None:
 
 
 def _source_uid(own: Header) -> str:
-    """The image a frame was derived from (PS3.3 section C.7.6.16.2.6); empty where it is none or several."""
+    """Return the image a frame was derived from (PS3.3 section C.7.6.16.2.6); empty if there is none or several."""
     derivations = own.items("DerivationImageSequence")
     images = derivations[0].items("SourceImageSequence") if len(derivations) == 1 else ()
     return images[0].text("ReferencedSOPInstanceUID") if len(images) == 1 else ""
 
 
 def find_misplaced(frames: Sequence[PlacedFrame], slices: Mapping[str, int], path: Path, faults: Faults) -> None:
-    """Frames in the plane of the images must lie on the image they refer to."""
+    """Add faults for frames in the plane of the images that do not lie on the image they refer to."""
     for frame in frames:
         in_plane = not frame.steps[:, 2].any()
         if in_plane and slices.get(frame.source_uid, frame.origin[2]) != frame.origin[2]:
@@ -124,7 +124,7 @@ def find_misplaced(frames: Sequence[PlacedFrame], slices: Mapping[str, int], pat
 
 
 def _find_strays(frames: Sequence[PlacedFrame], path: Path, faults: Faults) -> None:
-    """One frame whose number among the positions contradicts where it says to lie, while those of all others agree."""
+    """Add a fault for a single frame whose position number contradicts its position, while all others agree."""
     ranked = sorted((frame for frame in frames if isinstance(frame.rank, int)), key=lambda frame: frame.rank or 0)
     if len(ranked) < 4:
         return
@@ -134,7 +134,7 @@ def _find_strays(frames: Sequence[PlacedFrame], path: Path, faults: Faults) -> N
     wrong = np.where(same, (np.diff(origins, axis=0) != 0).any(axis=1), steps < 0)
     if 0 < wrong.sum() <= 2 and len(wrong) > 2 * wrong.sum():
         first = int(np.flatnonzero(wrong)[0])
-        message = f"{path}: the place of frame {ranked[first + 1].index + 1} contradicts its number among the positions"
+        message = f"{path}: the position of frame {ranked[first + 1].index + 1} contradicts its position number"
         for n in np.flatnonzero(wrong):
             for frame in ranked[n : n + 2]:  # either of the two may be the one
                 faults.setdefault(frame.segment, GeometryError(message, hint=EXPORT_AGAIN))
@@ -144,12 +144,12 @@ def _segment_number(own: Header, shared: Header, index: int) -> int:
     group = own.functional_group("SegmentIdentificationSequence", shared)
     number = None if group is None else group.count("ReferencedSegmentNumber")
     if number is None:
-        raise DataError(f"{own.path} does not say which segment its frame {index + 1} shows", hint=EXPORT_AGAIN)
+        raise DataError(f"{own.path} does not state which segment its frame {index + 1} shows", hint=EXPORT_AGAIN)
     return number
 
 
 def _affine(own: Header, shared: Header) -> NDArray[np.float64]:
-    """(4, 3), homogeneous: the LPS+ steps in mm along i and j, and the position of the first pixel, as columns."""
+    """Return (4, 3), homogeneous columns: the LPS+ steps in mm along i and j, and the position of the first pixel."""
     position = own.functional_group("PlanePositionSequence", shared)
     orientation = own.functional_group("PlaneOrientationSequence", shared)
     measures = own.functional_group("PixelMeasuresSequence", shared)
@@ -165,15 +165,15 @@ def _affine(own: Header, shared: Header) -> NDArray[np.float64]:
 def _on_grid(
     affine: NDArray[np.float64], size: tuple[int, int], what: str
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The voxel of the first pixel of a frame, and the steps to the next ones.
+    """Return the voxel of the first pixel of a frame, and the steps to the next ones.
 
     Args:
         affine: From `_affine`, in voxels of the grid instead of mm.
         size: Columns and rows.
-        what: Names the frame in errors.
+        what: Name of the frame in errors.
 
     Raises:
-        GeometryError: If the pixels are not voxels of the grid, or of what would be the grid if it went on.
+        GeometryError: If the pixels do not coincide with voxels of the grid, extended beyond its ends.
     """
     steps, origin = affine[:3, :2].T, affine[:3, 2]
     whole_origin, whole_steps = np.rint(origin), np.rint(steps)
@@ -195,7 +195,7 @@ def _on_grid(
 
 
 def _placeless(path: Path) -> GeometryError:
-    return GeometryError(f"{path} does not say where its frames lie: it has no place in the patient", hint=EXPORT_AGAIN)
+    return GeometryError(f"{path} does not state where its frames lie in the patient", hint=EXPORT_AGAIN)
 
 
 def _shown(vector: NDArray[np.float64]) -> str:

@@ -1,4 +1,4 @@
-"""What may tell apart the images that lie at one position, and so makes several volumes of one series."""
+"""Separators: properties by which images at one position are split into several volumes of a series."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ SEPARATORS = (*STABLE, *VARYING)
 
 
 def classic_values(header: Header) -> tuple[str, ...]:
-    """The value of each of `SEPARATORS` in a classic image, empty where it is not stated."""
+    """Return the value of each of `SEPARATORS` in a classic image, empty if not stated."""
     return tuple("\\".join(header.words(each.keyword)) if each.keyword else "" for each in SEPARATORS)
 
 
 def frame_values(own: Header, shared: Header) -> tuple[str, ...]:
-    """The value of each of `SEPARATORS` in a frame of an enhanced image, empty where it is not stated.
+    """Return the value of each of `SEPARATORS` in a frame of an enhanced image, empty if not stated.
 
     Args:
         own: Functional groups of the frame.

@@ -1,4 +1,4 @@
-"""Reading one series as a volume."""
+"""Read a series as a volume."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ _Values = Callable[[Frame], NDArray[np.float32]]
 def read_series(source: SeriesSource) -> Volume:
     """Read a series of single-frame files, an enhanced multi-frame file, or a mosaic.
 
-    Values are what the modality means: stored values times RescaleSlope plus RescaleIntercept, each slice by its own;
-    PET becomes SUV where the header states all it takes. MONOCHROME1 is not inverted and padding is kept as it is
-    stored: both are about display, and to change them would change what was measured.
+    Values are in the unit of the modality: stored values times RescaleSlope plus RescaleIntercept, each slice by its
+    own; PET becomes SUV if the header states everything needed. MONOCHROME1 is not inverted and padding is kept as
+    stored: both concern display, and changing them would change the measurement.
 
     Args:
         source: From `scan_dicom`; the order of its files does not matter.
@@ -47,7 +47,7 @@ def read_series(source: SeriesSource) -> Volume:
         (1, I, J, K) float32: I columns, J rows, K slices along the normal i x j; a view with i fastest in memory.
 
     Raises:
-        GeometryError: If the headers do not say where the images lie, or they are no evenly spaced stack.
+        GeometryError: If the headers do not state where the images lie, or they are not an evenly spaced stack.
         DataError: If a file is damaged, or the series is not one 3D volume.
     """
     place = place_of(source)
@@ -67,7 +67,7 @@ def read_series(source: SeriesSource) -> Volume:
 
 
 def read_instances(source: SeriesSource) -> Instances:
-    """Read the headers of a series, for what is derived from it.
+    """Read the headers of a series, for objects derived from it.
 
     Args:
         source: From `scan_dicom`.
@@ -94,21 +94,21 @@ def _wanted(frames: list[Frame], numbers: Sequence[int] | None) -> list[Frame]:
 
 
 def place_of(source: SeriesSource) -> str:
-    """How errors name a series."""
+    """Return the name of a series in errors."""
     return str(source.files[0] if len(source.files) == 1 else source.folder)
 
 
 def _check(source: SeriesSource, place: str) -> None:
     if source.doubt and source.fill_gaps:
-        _log.warning("%s is read as far as it is there: %s", place, source.doubt)
+        _log.warning("%s is read although it may be incomplete: %s", place, source.doubt)
     elif source.doubt:
         raise GeometryError(
-            f"{place}: {source.doubt}", hint="move what does not belong to it away, or use --allow-gaps to do without"
+            f"{place}: {source.doubt}", hint="move other files away, or use --allow-gaps to read it anyway"
         )
 
 
 def _read_all(source: SeriesSource, place: str) -> tuple[list[Frame], NDArray[np.float32]]:
-    """All frames in the order of the files, and (N, J, I) their values."""
+    """Return all frames in the order of the files, and (N, J, I) their values."""
     wanted = source.frames[0] if source.frames else None
     first = read_images(source.files[0])
     chosen = list(range(len(first.frames))) if wanted is None else list(wanted)
@@ -125,7 +125,7 @@ def _read_all(source: SeriesSource, place: str) -> tuple[list[Frame], NDArray[np
 
 
 def _activity_factor(frames: Sequence[Frame], place: str) -> float:
-    """What makes uptakes of PET images; they keep their unit unless it is one and the same for all of them."""
+    """Return the factor that turns PET images into uptakes; they keep their unit unless all share one factor."""
     faults = [frame.activity.fault for frame in frames if frame.activity.fault]
     factors = {frame.activity.factor for frame in frames}
     if not faults and max(factors) <= (1 + _SAME_FACTOR) * min(factors):
@@ -154,11 +154,11 @@ def _values_of(frame: Frame) -> NDArray[np.float32]:
 
 
 def _bridged(slices: NDArray[np.float32], placed: Stack, place: str) -> NDArray[np.float32]:
-    """The slices of an even grid, linearly between the images on either side."""
+    """Interpolate the slices of an even grid linearly between the images on either side."""
     known = np.array(placed.depths)
     count = placed.geometry.shape[2]
     on_image = np.isin(np.arange(count), known)
-    _log.warning("%s: %d of %d slices are interpolated over gaps", place, count - int(on_image.sum()), count)
+    _log.warning("%s: %d of %d slices are interpolated across gaps", place, count - int(on_image.sum()), count)
     after = np.clip(np.searchsorted(known, np.arange(count)), 1, len(known) - 1)
     share = (np.arange(count) - known[after - 1]) / (known[after] - known[after - 1])
     share = share.astype(np.float32)[:, np.newaxis, np.newaxis]
@@ -166,7 +166,7 @@ def _bridged(slices: NDArray[np.float32], placed: Stack, place: str) -> NDArray[
 
 
 def _one_per_position(frames: Sequence[Frame], values: _Values, place: str) -> list[Frame]:
-    """Drop copies of the same image at the same position; different images at one position are no 3D volume."""
+    """Drop copies of the same image at the same position; different images at one position are not a 3D volume."""
     positions = by_position(frames, lambda frame: frame.plane)
     repeated = [members for members in positions if len(members) > 1]
     for members in repeated:
@@ -182,7 +182,7 @@ def _not_3d(positions: Sequence[Sequence[Frame]], differing: Sequence[Frame], pl
     counts = {len(members) for members in positions}
     if len(positions) == 1:
         return DataError(
-            f"all {counts.pop()} images of {place} state one position, so where their slices lie is unknown",
+            f"all {counts.pop()} images of {place} state the same position, so the positions of the slices are unknown",
             hint="export it again with the position of each slice; if they show one slice several times, keep one",
         )
     hint = "keep one image per position, for example one echo, phase or time point"

@@ -1,4 +1,4 @@
-"""From planes to a grid: the order of slices, and whether they lie evenly (PS3.3 section C.7.6.2.1.1)."""
+"""Stack planes into a grid: sort slices and check that they are evenly spaced (PS3.3 section C.7.6.2.1.1)."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class Stack:
 
     Attributes:
         geometry: The grid.
-        slices: For each image, the index k of the slice of the grid that is closest to it; none twice.
-        depths: For each image, where it lies along k, in slices; whole numbers unless uneven gaps were bridged.
+        slices: For each image, the index k of the closest slice of the grid; each index at most once.
+        depths: For each image, its position along k, in slices; integers unless uneven gaps were filled.
     """
 
     geometry: Geometry
@@ -51,7 +51,7 @@ class Stack:
 
     @property
     def is_whole(self) -> bool:
-        """Whether every slice of the grid is an image."""
+        """Return whether every slice of the grid is an image."""
         return len(self.slices) == self.geometry.shape[2]
 
 
@@ -60,7 +60,7 @@ def in_order(frames: Sequence[Frame], place: str) -> list[Frame]:
 
     Args:
         frames: At least one.
-        place: Names the series in errors.
+        place: Name of the series in errors.
 
     Raises:
         GeometryError: If they are not parallel.
@@ -73,18 +73,18 @@ def in_order(frames: Sequence[Frame], place: str) -> list[Frame]:
 
 
 def differing(place: str) -> GeometryError:
-    """Says that images cannot be slices of one volume."""
+    """Build the error for images that cannot be slices of one volume."""
     return GeometryError(
         f"the images of {place} differ in matrix, pixel spacing or orientation", hint="split them into volumes"
     )
 
 
 def by_position(items: Iterable[_Placed], plane: Callable[[_Placed], Plane]) -> list[list[_Placed]]:
-    """Gather what lies at the same place.
+    """Group items at the same position.
 
     Args:
-        items: In the order of their depth.
-        plane: Where an item lies.
+        items: Sorted by depth.
+        plane: Returns the plane of an item.
     """
     positions: list[list[_Placed]] = []
     for item in items:
@@ -96,15 +96,15 @@ def by_position(items: Iterable[_Placed], plane: Callable[[_Placed], Plane]) -> 
 
 
 def stack(frames: Sequence[Frame], place: str, *, fill_gaps: bool = False) -> Stack:
-    """The grid whose slices are `frames`, in order, one per position.
+    """Build the grid whose slices are `frames`, in order, one per position.
 
-    The step along k joins the first and the last position, so the shear of a tilted gantry is kept. A single slice
+    The step along k connects the first and the last position, so the shear of a tilted gantry is kept. A single slice
     steps along its normal by what its header states.
 
     Args:
         frames: At least one, from `in_order`.
-        place: Names the series in errors.
-        fill_gaps: Give the grid of the closest two slices where they are unevenly spaced, rather than refuse.
+        place: Name of the series in errors.
+        fill_gaps: If they are unevenly spaced, use the spacing of the closest two slices instead of raising.
 
     Raises:
         GeometryError: If they are not evenly spaced along a line.
@@ -125,7 +125,7 @@ def stack(frames: Sequence[Frame], place: str, *, fill_gaps: bool = False) -> St
 
 
 def _common(frames: Sequence[Frame]) -> Plane:
-    """A plane of the grid that most images state: one with a digit changed within the tolerance has no say."""
+    """Return a plane that most images state, so that one with a digit changed within the tolerance does not count."""
     counts = Counter((frame.plane.orientation, frame.plane.spacing_mm) for frame in frames)
     grid = counts.most_common(1)[0][0]
     return next(frame.plane for frame in frames if (frame.plane.orientation, frame.plane.spacing_mm) == grid)
@@ -134,14 +134,14 @@ def _common(frames: Sequence[Frame]) -> Plane:
 def _check_direction(positions: NDArray[np.float64], plane: Plane, place: str) -> None:
     if (positions[-1] - positions[0]) @ plane.normal <= SAME_POSITION_MM * (len(positions) - 1):
         raise GeometryError(
-            f"the images of {place} lie side by side in one plane, they are no stack of slices",
+            f"the images of {place} lie side by side in one plane, and are not a stack of slices",
             hint="is it one series? split it",
         )
 
 
 @dataclass(frozen=True, eq=False)
 class _Row:
-    """Where slices lie, one behind the other.
+    """Positions of slices along a line.
 
     Attributes:
         origin_mm: (3,) the first one.
@@ -155,13 +155,13 @@ class _Row:
 
 
 def rounding_mm(positions: NDArray[np.float64]) -> float:
-    """The unit of the last decimal that any of some positions is stated with, from 0.1 mm down to 0.001 mm.
+    """Return the unit of the last decimal with which any of some positions is stated, from 0.1 mm down to 0.001 mm.
 
     Args:
-        positions: (K, 3) as they are stored, in mm.
+        positions: (K, 3) as stored, in mm.
 
     Returns:
-        0 where they have more decimals, so that rounding explains nothing.
+        0 if they have more decimals, so that rounding explains nothing.
     """
     for decimals in _DECIMALS:
         if np.abs(positions - positions.round(decimals)).max() < _STORED_MM:
@@ -170,7 +170,7 @@ def rounding_mm(positions: NDArray[np.float64]) -> float:
 
 
 def _even_row(positions: NDArray[np.float64], place: str) -> _Row:
-    """The row of (K, 3) positions in mm, K > 1, after a check that every one of them lies on it."""
+    """Return the row of (K, 3) positions in mm, K > 1, after checking that every one of them lies on it."""
     slices = np.arange(len(positions))
     if row := _row(positions, slices):
         return row
@@ -179,10 +179,10 @@ def _even_row(positions: NDArray[np.float64], place: str) -> _Row:
 
 
 def _row(positions: NDArray[np.float64], slices: NDArray[np.int64]) -> _Row | None:
-    """The row on which positions are these slices, None if they do not lie on one.
+    """Return the row on which positions are these slices, None if they do not lie on one.
 
-    It joins the first and the last position. Where those are rounded too coarsely for that, it is the line of which all
-    positions may be rounded.
+    It connects the first and the last position. If those are rounded too coarsely for that, it is a line of which all
+    positions may be rounded values.
     """
     step: NDArray[np.float64] = (positions[-1] - positions[0]) / slices[-1]
     depths = tuple(slices.astype(float).tolist())
@@ -199,9 +199,9 @@ def _row(positions: NDArray[np.float64], slices: NDArray[np.int64]) -> _Row | No
 
 
 def _line_through(numbers: NDArray[np.float64], slices: NDArray[np.int64]) -> tuple[float, float, float]:
-    """Begin and slope of the line that lies closest to all numbers, and how far it is from the furthest.
+    """Fit the line with the smallest maximum distance to all numbers; return its start, its slope, and that distance.
 
-    That distance is convex in the slope, so that each third of a range of slopes tells which end to leave out.
+    The distance is convex in the slope, so a ternary search over slopes finds it.
     """
 
     def spread(slope: float) -> float:
@@ -221,9 +221,9 @@ def _line_through(numbers: NDArray[np.float64], slices: NDArray[np.int64]) -> tu
 
 
 def _filled_row(positions: NDArray[np.float64], place: str) -> _Row:
-    """An even grid over uneven positions on a line, and where each of them lies in it.
+    """Return an even grid over uneven positions on a line, and the position of each in it.
 
-    Where slices are missing from an even series, the others lie on the grid exactly. Else the step is that of the
+    If slices are missing from an even series, the others lie on the grid exactly. Otherwise the step is that of the
     closest two slices, or a little less, so that no two positions share a slice.
     """
     along = np.linalg.norm(np.diff(positions, axis=0), axis=1)
@@ -241,7 +241,7 @@ def _filled_row(positions: NDArray[np.float64], place: str) -> _Row:
     intervals = math.ceil(length_mm / smallest_mm - _tolerance_mm(smallest_mm) / smallest_mm)
     if intervals >= _MOST_SLICES:
         raise GeometryError(
-            f"{place}: its slices, {smallest_mm:.4g} to {gaps_mm.max():.5g} mm apart, are too uneven to be bridged",
+            f"{place}: its slices, {smallest_mm:.4g} to {gaps_mm.max():.5g} mm apart, are too uneven to interpolate",
             hint="are these several scans in one series?",
         )
     while len(set(np.floor(along_mm / length_mm * intervals + 0.5))) < len(positions):  # a step a hair too long
@@ -253,7 +253,7 @@ def _filled_row(positions: NDArray[np.float64], place: str) -> _Row:
 
 
 def _uneven(positions: NDArray[np.float64], off_mm: NDArray[np.float64], place: str) -> GeometryError:
-    """Say which gap is unlike the others or, when none is, which slice lies furthest from its place."""
+    """Build the error that names the gap unlike the others or, if there is none, the slice furthest from its place."""
     gaps_mm = np.linalg.norm(np.diff(positions, axis=0), axis=1)
     usual_mm = float(np.sort(gaps_mm)[(len(gaps_mm) - 1) // 2])
     odd = np.flatnonzero(np.abs(gaps_mm - usual_mm) > _tolerance_mm(usual_mm))
@@ -267,10 +267,10 @@ def _uneven(positions: NDArray[np.float64], off_mm: NDArray[np.float64], place: 
             f"where the others lie {usual_mm:.5g} mm apart"
         )
     if len(odd) > 1:
-        message += f", and so on: {len(odd)} of {len(gaps_mm)} gaps are unlike the rest"
+        message += f", and so on: {len(odd)} of {len(gaps_mm)} gaps differ from the others"
     return GeometryError(
         f"{place}: {message}",
-        hint="a volume needs evenly spaced slices; is one missing? --allow-gaps bridges gaps by interpolation",
+        hint="a volume needs evenly spaced slices; is one missing? --allow-gaps fills gaps by interpolation",
     )
 
 

@@ -1,4 +1,4 @@
-"""PET: from activity concentration to the standardised uptake value by body weight."""
+"""PET: convert activity concentration to the standardised uptake value by body weight (SUVbw)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _DATE_TIME = re.compile(r"(\d{8})(\d{4,6}(?:\.\d{1,6})?)(?:[+-]\d{4})?")
 
 @dataclass(frozen=True)
 class Activity:
-    """What the values of an image must be multiplied by to become an uptake.
+    """The factor that converts the values of an image to an uptake.
 
     Attributes:
         factor: 1 for everything but PET in Bq/ml.
@@ -37,11 +37,11 @@ AS_IT_IS = Activity()
 
 
 def activity_of(header: Header) -> Activity:
-    """What turns activity concentrations (Bq/ml) into SUVbw (g/ml).
+    """Compute the factor from activity concentrations (Bq/ml) to SUVbw (g/ml).
 
     SUVbw = activity concentration x body weight / injected dose, both activities decay-corrected to one time (Thie
-    2004, J Nucl Med 45:1431; the vendor-neutral steps of the QIBA FDG-PET profile). It is computed only when the header
-    states every number it takes.
+    2004, J Nucl Med 45:1431; the vendor-neutral steps of the QIBA FDG-PET profile). It is computed only if the header
+    states every number it needs.
 
     Args:
         header: Of one image.
@@ -81,16 +81,16 @@ def _positive(header: Header, keyword: str) -> float:
 
 
 def _decay(header: Header, administration: Header) -> float:
-    """What is left of the injected dose at the time to which the images are corrected: the start of the series."""
+    """Return the share of the injected dose left at the time the images are corrected to: the start of the series."""
     half_life_s = _positive(administration, "RadionuclideHalfLife")
     elapsed_s = _elapsed(header, administration).total_seconds()
     if not 0 <= elapsed_s <= _MOST_HALF_LIVES * half_life_s:
-        raise DataError(f"{header.path}: {elapsed_s:.0f} s from injection to scan are not plausible")
+        raise DataError(f"{header.path}: {elapsed_s:.0f} s from injection to scan are implausible")
     return float(2.0 ** (-elapsed_s / half_life_s))
 
 
 def _elapsed(header: Header, administration: Header) -> timedelta:
-    """From the injection to SeriesTime, which is the start of the scan only while it is not after the acquisition."""
+    """Return the time from the injection to SeriesTime, which is the scan start only if not after the acquisition."""
     series, acquisition = _time(header, "SeriesTime"), _time(header, "AcquisitionTime")
     series_date, acquisition_date = (_date(header, keyword) for keyword in ("SeriesDate", "AcquisitionDate"))
     if (acquisition_date or series_date) + acquisition < series_date + series:
@@ -103,7 +103,7 @@ def _elapsed(header: Header, administration: Header) -> timedelta:
 
 
 def _date(header: Header, keyword: str) -> timedelta:
-    """A date, as the time since year 1; nothing where it is not stated."""
+    """Read a date as the time since year 1; zero if not stated."""
     text = header.text(keyword)
     return _day(text, header.path) if text else timedelta(0)
 
@@ -112,7 +112,7 @@ def _day(text: str, path: Path) -> timedelta:
     try:
         return datetime.strptime(text, "%Y%m%d") - _FIRST_DAY  # noqa: DTZ007  dates of one scanner
     except ValueError as error:
-        raise DataError(f"{path} states {text!r}, which is no date") from error
+        raise DataError(f"{path} states {text!r}, which is not a date") from error
 
 
 def _time(header: Header, keyword: str) -> timedelta:
@@ -125,8 +125,8 @@ def _time(header: Header, keyword: str) -> timedelta:
 def _time_of_day(text: str, path: Path) -> timedelta:
     parts = _TIME.fullmatch(text)
     if parts is None:
-        raise DataError(f"{path} states {text!r}, which is no time of day")
+        raise DataError(f"{path} states {text!r}, which is not a time of day")
     hours, minutes, seconds, fraction = parts.groups(default="0")
     if int(hours) > 23 or int(minutes) > 59 or int(seconds) > 60:
-        raise DataError(f"{path} states {text!r}, which is no time of day")
+        raise DataError(f"{path} states {text!r}, which is not a time of day")
     return timedelta(hours=int(hours), minutes=int(minutes), seconds=float(f"{int(seconds)}.{fraction}"))

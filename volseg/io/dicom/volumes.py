@@ -1,4 +1,4 @@
-"""From the images of one series to volumes: by kind, plane and, where positions repeat, by what tells them apart."""
+"""Split the images of one series into volumes: by kind, plane and, where positions repeat, by separators."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ class Image:
 
     Attributes:
         path: The file.
-        index: Which image of a multi-frame file, or which tile of a mosaic, from 0.
-        plane: Where it lies; None when the header does not say so.
+        index: Index of the frame of a multi-frame file, or of the tile of a mosaic, from 0.
+        plane: Its position; None if the header does not state it.
         uid: SOPInstanceUID.
         kind: "" for a plain slice, "MPR" for one that was computed from others.
-        number: InstanceNumber, None when it is not stated.
-        values: Of the `SEPARATORS`, as far as they are stated.
+        number: InstanceNumber, None if not stated.
+        values: Of the `SEPARATORS`, as far as stated.
         series_uid: SeriesInstanceUID.
-        traits: What is the same in a series.
+        traits: Properties common to a series.
         patient_id: PatientID, by which series are kept apart; it is never shown.
-        per_file: Whether the file is a volume, or several, by itself: multi-frame, or a mosaic.
+        per_file: Whether the file is one or several whole volumes: multi-frame, or a mosaic.
     """
 
     path: Path
@@ -57,9 +57,9 @@ class Part:
     """Images that belong to one volume.
 
     Attributes:
-        name: What tells it apart among the volumes of its series; empty when it is the only one.
-        images: Those that make it up.
-        doubt: Why it may not be whole; empty when nothing in the series says so.
+        name: What distinguishes it among the volumes of its series; empty if it is the only one.
+        images: Its images.
+        doubt: Why it may be incomplete; empty if nothing in the series suggests that.
     """
 
     name: str
@@ -68,18 +68,18 @@ class Part:
 
 
 def split(images: Sequence[Image]) -> list[Part]:
-    """Part the placed images of one series into volumes.
+    """Split the positioned images of one series into volumes.
 
     Images that differ in matrix, pixel spacing, orientation or kind never share a volume. Where several images lie at
-    one position, the first of `SEPARATORS` that tells them apart parts them, then the next, and last their order in
-    time by InstanceNumber. What is left at one position may be copies, which only the pixels can tell. So may images
-    that all state one position and differ in nothing but their time or number: they are never volumes of one slice.
+    one position, they are split by the first of `SEPARATORS` that distinguishes them, then the next, and last by their
+    order in time, by InstanceNumber. What is left at one position may be copies, which only the pixels can tell. So may
+    images that all state one position and differ only in time or number: they are never volumes of one slice.
 
     Args:
         images: With a plane each, of one SeriesInstanceUID.
 
     Returns:
-        The parts; their names tell apart the volumes of one grid.
+        The parts; their names distinguish the volumes of one grid.
     """
     parts: list[Part] = []
     for group in _by_grid(images):
@@ -93,7 +93,7 @@ def split(images: Sequence[Image]) -> list[Part]:
 
 
 def _by_grid(images: Iterable[Image]) -> list[list[Image]]:
-    """Images of one kind, matrix, spacing and orientation."""
+    """Group images of one kind, matrix, spacing and orientation."""
     groups: list[tuple[Plane, str, list[Image]]] = []
     for image in images:
         if image.plane is None:
@@ -108,7 +108,7 @@ def _by_grid(images: Iterable[Image]) -> list[list[Image]]:
 
 
 def _without_copies(images: Sequence[Image]) -> tuple[list[Image], list[Image]]:
-    """Part off the files that repeat an object: the same SOPInstanceUID, frame and place."""
+    """Separate files that repeat an object: the same SOPInstanceUID, frame and position."""
     seen: dict[Hashable, Image] = {}
     copies: list[Image] = []
     for image in images:
@@ -126,7 +126,7 @@ def _copies_of(images: Iterable[Image], copies: Sequence[Image]) -> list[Image]:
 
 
 def _split_by_value(part: Part, number: int, separator: Separator) -> list[Part]:
-    """Part by one property, if most of its values make a volume of their own."""
+    """Split by one property, if most of its values make a volume of their own."""
     word = separator.word
     groups: defaultdict[str, list[Image]] = defaultdict(list)
     for image in part.images:
@@ -146,7 +146,7 @@ def _split_by_value(part: Part, number: int, separator: Separator) -> list[Part]
 
 
 def _with_doubts(pieces: list[Part]) -> list[Part]:
-    """Volumes of one series have the same slices: doubt those that have fewer."""
+    """Cast doubt on volumes that have fewer slices than others of their series."""
     counts = [len(_positions(piece.images)) for piece in pieces]
     return [
         replace(piece, doubt=f"it has {count} slices where others of its series have {max(counts)}")
@@ -157,7 +157,7 @@ def _with_doubts(pieces: list[Part]) -> list[Part]:
 
 
 def _value_name(value: str) -> str:
-    """A number without needless digits: "1000.0" is 1000."""
+    """Format a number without needless digits: "1000.0" is 1000."""
     try:
         return f"{float(value):g}"
     except ValueError:
@@ -165,7 +165,7 @@ def _value_name(value: str) -> str:
 
 
 def _split_by_number(part: Part) -> list[Part]:
-    """Part images that nothing but their order tells apart: the n-th image of every position is volume n."""
+    """Split images that differ in their order only: the n-th image of every position is volume n."""
     positions = _positions(part.images)
     repeats = {len(members) for members in positions}
     numbers = {image.number for image in part.images}
@@ -176,7 +176,7 @@ def _split_by_number(part: Part) -> list[Part]:
 
 
 def _makes_volumes(images: Sequence[Image], groups: Iterable[Sequence[Image]]) -> bool:
-    """Whether positions repeat, and at least half of the groups cover them all; a scan may have been broken off."""
+    """Return whether positions repeat, and at least half of the groups cover them all; a scan may have been aborted."""
     positions = len(_positions(images))
     if positions == len(images):
         return False
@@ -189,12 +189,12 @@ def _positions(images: Sequence[Image]) -> list[list[Image]]:
 
 
 def by_depth(images: Sequence[Image]) -> list[Image]:
-    """Parallel images along the normal of the first: rounded cosines may give each another one, which shuffles them."""
+    """Sort parallel images along the normal of the first: rounded cosines may differ, which would shuffle them."""
     return sorted(images, key=lambda image: plane_of(images[0]).depth_mm(plane_of(image)))
 
 
 def plane_of(image: Image) -> Plane:
-    """Where an image lies; to be asked only of those of which it is known."""
+    """Return the plane of an image, which must be known."""
     if image.plane is None:
         raise GeometryError(f"{image.path} does not say where it lies", hint=EXPORT_AGAIN)
     return image.plane
@@ -205,7 +205,7 @@ def _piece(part: Part, name: str, images: Iterable[Image]) -> Part:
 
 
 def _rank(value: str) -> tuple[float, str]:
-    """Numbers by size, words by the alphabet."""
+    """Return a sort key: numbers by size, words alphabetically."""
     try:
         return float(value), ""
     except ValueError:

@@ -1,4 +1,4 @@
-"""Writing a volume as a classic series of single-frame CT or MR images (PS3.3 sections A.3 and A.4)."""
+"""Write a volume as a classic series of single-frame CT or MR images (PS3.3 sections A.3 and A.4)."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _LONGEST_DESCRIPTION = 64
 
 
 def write_series(volume: Volume, folder: Path, *, modality: str = "MR", series_description: str = "") -> list[Path]:
-    """Write one file per slice, uncompressed, 16 bits, without anything about a patient.
+    """Write one file per slice, uncompressed, 16 bits, without any patient data.
 
-    Whole numbers that span at most 65536 values come back exactly; others are rounded to 65536 steps between the
-    smallest and the largest. Slices are written in the order of k; where k runs against the normal i x j, a reader
-    will find them reversed, at the same places in the patient.
+    Integers that span at most 65536 values are restored exactly; others are rounded to 65536 steps between the smallest
+    and the largest. Slices are written in the order of k; if k runs against the normal i x j, a reader will find them
+    reversed, at the same positions in the patient.
 
     Args:
         volume: One channel; i and j must be orthogonal, k may be sheared.
-        folder: Made when it is missing.
+        folder: Created if missing.
         modality: "CT" or "MR".
         series_description: Free text, 64 characters at most.
 
@@ -41,7 +41,7 @@ def write_series(volume: Volume, folder: Path, *, modality: str = "MR", series_d
 
     Raises:
         GeometryError: If i and j are not orthogonal, which DICOM cannot express.
-        DataError: If the volume has several channels or values that are not finite, or an argument is not allowed.
+        DataError: If the volume has several channels or values that are not finite, or an argument is invalid.
         OutputError: If a file cannot be written.
     """
     if modality not in _SOP_CLASSES:
@@ -66,7 +66,7 @@ def write_series(volume: Volume, folder: Path, *, modality: str = "MR", series_d
 
 
 def _quantized(array: NDArray[np.float32]) -> tuple[NDArray[np.integer], float, float]:
-    """Integers of 16 bits, and the slope and intercept, as DICOM can state them, that give the values back."""
+    """Return 16-bit integers, and a slope and intercept, representable in DICOM, that restore the values."""
     if not np.isfinite(array).all():
         raise DataError(
             "the volume has values that are not finite, which DICOM cannot store", hint="replace them first"
@@ -84,7 +84,7 @@ def _quantized(array: NDArray[np.float32]) -> tuple[NDArray[np.integer], float, 
 
 
 def _series_header(geometry: Geometry, modality: str, series_description: str) -> Dataset:
-    """Everything that is the same in all slices, but for the values. Type 2 elements that we do not know are empty."""
+    """Build the header that all slices share, except for the values. Type 2 elements that are unknown are empty."""
     _, directions = _axes(geometry)
     header = Dataset()
     header.SpecificCharacterSet = "ISO_IR 192"
@@ -114,7 +114,7 @@ def _series_header(geometry: Geometry, modality: str, series_description: str) -
 
 
 def _describe_step(header: Dataset, geometry: Geometry, directions: NDArray[np.float64]) -> None:
-    """State the distance of slices along their normal, which a sheared step is longer than."""
+    """State the distance of slices along their normal, which is shorter than a sheared step."""
     normal = np.cross(directions[:, 0], directions[:, 1])
     between_mm = abs(float(normal @ directions[:, 2])) * geometry.spacing_mm[2]
     header.SliceThickness = header.SpacingBetweenSlices = decimal_string(between_mm)
@@ -146,7 +146,7 @@ def _write_slice(template: Dataset, geometry: Geometry, stored: NDArray[np.integ
 
 
 def _axes(geometry: Geometry) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The LPS affine and, as columns, its unit vectors.
+    """Return the LPS affine and, as columns, its unit vectors.
 
     Raises:
         GeometryError: If rows and columns are not orthogonal.

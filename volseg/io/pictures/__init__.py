@@ -1,4 +1,4 @@
-"""Flat pictures: PNG, JPEG, TIFF, GIF and BMP, in pixels."""
+"""Flat pictures in pixels: PNG, JPEG, TIFF, GIF and BMP."""
 
 from volseg.io.pictures.channels import channel_count, frame_of, read_array
 from volseg.io.pictures.values import holds_colors, read_soft, read_values

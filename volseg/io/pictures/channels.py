@@ -1,4 +1,4 @@
-"""A picture as a volume of one slice: its channels, and its grid in pixels."""
+"""A picture as a volume of one slice, with channels and a grid in pixels."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ def read_array(path: Path, rules: FileRules = AS_IT_IS) -> tuple[NDArray[np.gene
 
     Args:
         path: The file.
-        rules: How it is read where it leaves a choice.
+        rules: Reading options.
 
     Returns:
-        (channels, columns, rows, slices) in the type of the file, one channel of grey or three of colours; transparency
-        is left out. And the grid.
+        (channels, columns, rows, slices) in the dtype of the file, one grey channel or three colour channels, without
+        transparency; and the grid.
 
     Raises:
-        DataError: If it is damaged, or nothing says what its pages are.
-        GeometryError: If millimetres are asked for that it does not state.
+        DataError: If it is damaged, or the meaning of its pages is not stated.
+        GeometryError: If millimetres are required that it does not state.
     """
     picture = decode(path, rules.pages)
     return pixels_of(picture), grid_of_picture(picture, path, rules)
 
 
 def pixels_of(picture: Picture) -> NDArray[np.generic]:
-    """(channels, columns, rows, slices): of a palette its colours, or its grey where it has nothing else."""
+    """Return (channels, columns, rows, slices): for a palette its colours, or grey if it has no colours."""
     if picture.palette is None:
         return picture.pixels
     pixels = looked_up(picture)
@@ -44,16 +44,16 @@ def pixels_of(picture: Picture) -> NDArray[np.generic]:
 
 
 def looked_up(picture: Picture) -> NDArray[np.uint8]:
-    """(3, columns, rows, slices) the colours of the numbers of a palette; black where it has none."""
+    """Return (3, columns, rows, slices) colours of palette indices; black for indices without a colour."""
     if picture.palette is None:
-        raise DataError("a picture without a palette has no numbers", hint="read its samples")
+        raise DataError("a picture without a palette has no indices", hint="read its samples")
     table = np.zeros((max(len(picture.palette), int(picture.pixels.max(initial=0)) + 1), 3), np.uint8)
     table[: len(picture.palette)] = picture.palette
     return np.moveaxis(table[picture.pixels[0]], -1, 0)
 
 
 def grid_of_picture(picture: Picture, path: Path, rules: FileRules) -> Geometry:
-    """The grid of a picture that was read; see `grid_of`."""
+    """Return the grid of a decoded picture; see `grid_of`."""
     _, columns, rows, slices = picture.pixels.shape
     return grid_of((columns, rows, slices), picture.pixel_mm, path, rules)
 
@@ -61,16 +61,16 @@ def grid_of_picture(picture: Picture, path: Path, rules: FileRules) -> Geometry:
 def grid_of(
     size: tuple[int, int, int], stated_mm: tuple[float, float] | None, path: Path, rules: FileRules
 ) -> Geometry:
-    """The grid of a picture, in pixels or in the millimetres that are given or stated.
+    """Return the grid of a picture, in pixels or in given or stated millimetres.
 
     Args:
         size: Columns, rows and slices.
-        stated_mm: Distance of columns and of rows, where the file states it.
+        stated_mm: Spacing of columns and of rows, if the file states it.
         path: For the message.
-        rules: Which of them count.
+        rules: Which of them to use.
 
     Raises:
-        GeometryError: If they are to be stated and are not.
+        GeometryError: If they must be stated and are not.
     """
     columns, rows, slices = size
     match rules.pixel_mm:
@@ -79,7 +79,7 @@ def grid_of(
         case "stated":
             if stated_mm is None:
                 raise GeometryError(
-                    f"{path} states no resolution", hint="--set data.pixel_mm=0.5 gives that of all pictures"
+                    f"{path} states no resolution", hint="--set data.pixel_mm=0.5 sets it for all pictures"
                 )
             return Geometry.of_picture(columns, rows, stated_mm, slices=slices)
         case size_mm:
@@ -87,16 +87,16 @@ def grid_of(
 
 
 def channel_count(path: Path, rules: FileRules = AS_IT_IS) -> int:
-    """How many channels a picture has, by its header: 1 of grey, 3 of colours.
+    """Return the number of channels of a picture, by its header: 1 for grey, 3 for colours.
 
     Raises:
-        DataError: If it is damaged, or nothing says what its pages are.
+        DataError: If it is damaged, or the meaning of its pages is not stated.
     """
     return sample_count(path, rules.pages)
 
 
 def frame_of(array: NDArray[np.generic], frame: int | None, path: Path) -> NDArray[np.generic]:
-    """One channel: a grey picture has the same in all three colours, and one of three equal channels is grey.
+    """Return one channel: a grey picture has the same in all three colours, and three equal channels are grey.
 
     Args:
         array: (channels, ...).
@@ -104,17 +104,17 @@ def frame_of(array: NDArray[np.generic], frame: int | None, path: Path) -> NDArr
         path: For the message.
 
     Raises:
-        DataError: If there is no such channel, or several and none is named.
+        DataError: If there is no such channel, or several and none is selected.
     """
     if frame is None:
         if len(array) > 1 and (array != array[:1]).any():
             raise DataError(
-                f"{path} is a colour picture, where one channel is wanted",
+                f"{path} is a colour picture, but one channel is needed",
                 hint="convert all to grey, or train on colour pictures",
             )
         return array[0]
     if len(array) == 1 and frame < _COLORS:
         return array[0]
     if frame >= len(array):
-        raise DataError(f"{path} has {len(array)} channels, there is no number {frame}", hint="is it the right file?")
+        raise DataError(f"{path} has {len(array)} channels, but no number {frame}", hint="is it the right file?")
     return array[frame]

@@ -1,7 +1,7 @@
-"""The bytes of a picture -> its pixels, as they were stored.
+"""Decode the bytes of a picture to its pixels, as stored.
 
-What a file is, its first bytes say, whatever its name. Of Pillow only the formats that are meant are asked, and its
-limit on the number of pixels gives way to the memory of the machine.
+The format is detected by the first bytes, whatever the name. Only the supported formats are tried in Pillow, and its
+limit on the number of pixels is replaced by the memory of the machine.
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """What a file holds.
+    """The content of a picture file.
 
     Attributes:
-        pixels: (samples, columns, rows, slices) in the type of the file, turned upright.
-        palette: (N, 3) the colours, 0 to 255, that pixels are numbers of; None where they are brightness.
-        pixel_mm: Distance of columns and of rows, where the file states it.
-        is_lossy: Whether its values are only about those that were stored.
+        pixels: (samples, columns, rows, slices) in the dtype of the file, turned upright.
+        palette: (N, 3) the colours, 0 to 255, that pixels are indices of; None if they are brightness.
+        pixel_mm: Spacing of columns and of rows, if the file states it.
+        is_lossy: Whether lossy compression changed its values.
     """
 
     pixels: NDArray[np.generic]
@@ -78,10 +78,10 @@ def decode(path: Path, pages: Pages | None = None) -> Picture:
 
     Args:
         path: The file.
-        pages: What several pages are, where the file does not say.
+        pages: Meaning of several pages, if the file does not state it.
 
     Raises:
-        DataError: If it is damaged, no picture, of several pages and nothing says what they are, of inks (CMYK), or
+        DataError: If it is damaged, not a picture, has several pages of unknown meaning, is in inks (CMYK), or is
             larger than memory.
     """
     with _opened(path) as (file, head):
@@ -93,7 +93,7 @@ def decode(path: Path, pages: Pages | None = None) -> Picture:
 
 
 def sample_count(path: Path, pages: Pages | None = None) -> int:
-    """How many samples a pixel has, transparency left out, by the header: 3 of a colour picture.
+    """Return the number of samples per pixel without transparency, by the header: 3 for a colour picture.
 
     Raises:
         DataError: As `decode`.
@@ -110,52 +110,52 @@ def sample_count(path: Path, pages: Pages | None = None) -> int:
 
 
 def check_size(path: Path, samples: int) -> None:
-    """Refuse a picture of which memory does not hold the numbers.
+    """Check that the numbers of a picture fit into memory.
 
     Args:
         path: For the message.
         samples: Of all pixels.
 
     Raises:
-        DataError: Says how much it would take.
+        DataError: If not; says how much it would take.
     """
     needed_gb = samples * _NUMBER_BYTES / 1e9
     if needed_gb > _ALWAYS_FITS_GB and needed_gb > _MOST_OF_MEMORY * total_gb():
         raise DataError(
-            f"{path} is too large: its numbers would take {needed_gb:.3g} GB, more than half of the memory there is",
+            f"{path} is too large: its numbers would take {needed_gb:.3g} GB, more than half of the memory",
             hint="cut it into parts",
         )
 
 
 def refuse_pages(path: Path, count: int) -> DataError:
-    """Say that nothing tells what the pages of a file are."""
+    """Build the error for a file with pages of unknown meaning."""
     return DataError(
-        f"{path} holds {count} pictures, and nothing says whether they are slices or channels",
+        f"{path} holds {count} pictures, and it is not stated whether they are slices or channels",
         hint="--set data.pages=slices, or channels; or keep one of them",
     )
 
 
 def refuse_inks(path: Path) -> DataError:
-    """Say that CMYK has no colours."""
+    """Build the error for CMYK, which has no colours."""
     return DataError(
         f"{path} holds inks (CMYK), whose colours depend on a printer",
-        hint="convert it to RGB, by the profile that it was made with",
+        hint="convert it to RGB, with the profile it was made with",
     )
 
 
 def say_transparency(path: Path, alpha: NDArray[np.generic]) -> None:
-    """Say that transparency is left out, where there is any; once for each file."""
+    """Warn that transparency is left out, if there is any; once for each file."""
     if alpha.size and alpha.min() != alpha.max():
         _say_transparency(path)
 
 
 @cache
 def _say_transparency(path: Path) -> None:
-    logger.warning("%s: its transparency is left out", path)
+    logger.warning("%s: its transparency is ignored", path)
 
 
 def upright(picture: Picture, orientation: int) -> Picture:
-    """Turn a picture as its tag of orientation says."""
+    """Turn a picture according to its orientation tag."""
     pixels, sizes = picture.pixels, picture.pixel_mm
     if orientation in _TRANSPOSED:
         pixels, sizes = pixels.swapaxes(1, 2), sizes and (sizes[1], sizes[0])
@@ -168,7 +168,7 @@ def upright(picture: Picture, orientation: int) -> Picture:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[io.BufferedIOBase, bytes]]:
-    """An open file and its first bytes; what goes wrong in the block becomes one line about the file."""
+    """Open a file and read its first bytes; errors in the block become one line about the file."""
     try:
         with open_stored(path) as file:
             head = file.read(_HEAD_BYTES)
@@ -189,7 +189,7 @@ def _opened(path: Path) -> Iterator[tuple[io.BufferedIOBase, bytes]]:
 
 
 def _reason(error: BaseException) -> str:
-    """What a library says of a file, as one line without its address in memory."""
+    """Return a library's message on one line without memory addresses."""
     words = " ".join(str(error).split())
     return words.split("<")[0].strip() or type(error).__name__
 
@@ -202,7 +202,8 @@ def _picture_in(file: io.BufferedIOBase, head: bytes, path: Path) -> ImageFile.I
             picture: ImageFile.ImageFile = make(file, str(path))  # type: ignore[arg-type]
             return picture
     raise stands_in_for(path) or DataError(
-        f"{path} is no picture: it begins as no PNG, JPEG, TIFF, GIF or BMP", hint="export it again as one of these"
+        f"{path} is not a picture: it does not begin like PNG, JPEG, TIFF, GIF or BMP",
+        hint="export it again as one of these",
     )
 
 
@@ -233,7 +234,7 @@ def _decode(picture: ImageFile.ImageFile, file: io.BufferedIOBase, path: Path, p
 
 
 def _stated_mm(picture: ImageFile.ImageFile) -> tuple[float, float] | None:
-    """Distance of columns and of rows by the resolution that a file states, if it states one."""
+    """Return the spacing of columns and of rows from the resolution that a file states, if it states one."""
     dpi = picture.info.get("dpi")
     if not dpi or not all(dpi):
         return None
@@ -250,7 +251,7 @@ def _stated_mm(picture: ImageFile.ImageFile) -> tuple[float, float] | None:
 
 
 def _numbers(text: object) -> list[float]:
-    """Positive numbers in a text; none if it holds anything else."""
+    """Parse positive numbers in a text; none if it holds anything else."""
     try:
         found = [float(word) for word in str(text).split()]
     except ValueError:
@@ -259,7 +260,7 @@ def _numbers(text: object) -> list[float]:
 
 
 def _frame(picture: ImageFile.ImageFile, number: int) -> NDArray[np.generic]:
-    """(rows, columns, samples) of one frame; frames of a GIF that change colours are colours all."""
+    """Return (rows, columns, samples) of one frame; GIF frames of changing colours are all converted to colours."""
     if number or _frame_count(picture) > 1:
         picture.seek(number)
         array = np.asarray(picture.convert("L" if picture.mode == "L" else "RGB"))
@@ -273,7 +274,7 @@ def _frame(picture: ImageFile.ImageFile, number: int) -> NDArray[np.generic]:
 
 
 def _frame_count(picture: ImageFile.ImageFile) -> int:
-    """Of an animation; what a camera keeps beside a JPEG is none."""
+    """Return the number of frames of an animation; extra images that a camera stores in a JPEG do not count."""
     return int(getattr(picture, "n_frames", 1)) if picture.format in {"GIF", "PNG"} else 1
 
 
@@ -288,7 +289,7 @@ def _samples(picture: ImageFile.ImageFile, file: io.BufferedIOBase, path: Path) 
 
 
 def _has_colors(picture: ImageFile.ImageFile) -> bool:
-    """Whether a palette, if there is one, holds more than grey."""
+    """Return whether a palette, if there is one, holds more than grey."""
     if _frame_count(picture) > 1 and picture.format == "GIF":
         return True
     if picture.mode not in {"P", "PA"}:
@@ -298,7 +299,7 @@ def _has_colors(picture: ImageFile.ImageFile) -> bool:
 
 
 def _of_png(picture: ImageFile.ImageFile, file: io.BufferedIOBase) -> NDArray[np.generic]:
-    """(rows, columns, samples) as they are stored, where Pillow would spread few bits and drop half of many."""
+    """Return (rows, columns, samples) as stored, where Pillow would rescale low or truncate high bit depths."""
     depth, kind = _depth_and_kind(file)
     if depth == 16 and kind != _GREY:
         import imagecodecs
@@ -311,7 +312,7 @@ def _of_png(picture: ImageFile.ImageFile, file: io.BufferedIOBase) -> NDArray[np
 
 
 def _depth_and_kind(file: io.BufferedIOBase) -> tuple[int, int]:
-    """Of a PNG."""
+    """Return the bit depth and colour type of a PNG."""
     here = file.tell()
     file.seek(24)
     depth, kind = file.read(2)

@@ -1,4 +1,4 @@
-"""A large TIFF, of which only the parts that are read are unpacked."""
+"""Large TIFF files, of which only the parts that are read are decoded."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class StreamedPicture:
     Attributes:
         path: The file.
         geometry: Its grid.
-        channels: How many channels are read; transparency is left out.
-        page: What tifffile knows of its tiles or strips; the file itself is open only while parts are read.
+        channels: Number of channels to read, without transparency.
+        page: The tile or strip layout known to tifffile; the file itself is open only while parts are read.
     """
 
     path: Path
@@ -49,11 +49,11 @@ class StreamedPicture:
         """Read a part.
 
         Args:
-            columns: Which, within the picture.
-            rows: Which.
+            columns: Range within the picture.
+            rows: Range within the picture.
 
         Returns:
-            (channels, columns, rows, 1) in the type of the file.
+            (channels, columns, rows, 1) in the dtype of the file.
 
         Raises:
             DataError: If a tile or strip is damaged.
@@ -78,7 +78,7 @@ class StreamedPicture:
 
     @cached_property
     def histograms(self) -> list[Histogram]:
-        """How often each value occurs in each channel; the picture is read once."""
+        """Compute the histogram of each channel; the picture is read once."""
         counts = np.zeros((self.channels, 2 ** (8 * self.page.dtype.itemsize)), np.int64)
         columns, rows, _ = self.geometry.shape
         for pixels, channels, top, left in self._segments(slice(0, rows), slice(0, columns)):
@@ -88,7 +88,7 @@ class StreamedPicture:
         return [Histogram(count) for count in counts]
 
     def _segments(self, rows: slice, columns: slice) -> Iterator[tuple[NDArray[Any], slice, int, int]]:
-        """Tiles or strips that reach into a part: (rows, columns, samples), their channels, first row and column."""
+        """Yield tiles or strips that overlap a part: (rows, columns, samples), their channels, first row and column."""
         page = self.page
         height, width = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
         down = -(-page.imagelength // height)
@@ -103,7 +103,7 @@ class StreamedPicture:
                         yield self._unpacked(file, number, height, width), channels, row * height, column * width
 
     def _unpacked(self, file: BinaryIO, number: int, height: int, width: int) -> NDArray[Any]:
-        """(rows, columns, samples) of a tile or strip; one that is not stored holds zeros."""
+        """Return (rows, columns, samples) of a tile or strip; one that is not stored holds zeros."""
         page = self.page
         try:
             file.seek(page.dataoffsets[number])
@@ -117,11 +117,11 @@ class StreamedPicture:
 
 
 def streamed(path: Path, rules: FileRules) -> StreamedPicture | None:
-    """A picture that can be read in parts; None of one that cannot.
+    """Return a picture that can be read in parts; None if it cannot.
 
     Args:
         path: The file.
-        rules: How it is read where it leaves a choice.
+        rules: Reading options.
     """
     if path.suffix.lower() not in {".tif", ".tiff"} or not path.is_file():
         return None
@@ -139,7 +139,7 @@ def streamed(path: Path, rules: FileRules) -> StreamedPicture | None:
 
 
 def _kept_channels(page: Any) -> int:
-    """How many channels are left without transparency; 0 of a picture that cannot be read in parts."""
+    """Return the number of channels without transparency; 0 for a picture that cannot be read in parts."""
     orientation = page.tags.get(ORIENTATION)
     if orientation is not None and orientation.value != _UPRIGHT:
         return 0

@@ -1,4 +1,4 @@
-"""TIFF: what its pages, planes and samples are, as far as it says so."""
+"""TIFF: the meaning of its pages, planes and samples, as far as stated."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def decode_tiff(file: io.BufferedIOBase, path: Path, pages: Pages | None) -> Pic
 
 
 def sample_count_of_tiff(file: io.BufferedIOBase, path: Path, pages: Pages | None) -> int:
-    """How many samples a pixel has; see `volseg.io.pictures.decode.sample_count`."""
+    """Return the number of samples per pixel; see `volseg.io.pictures.decode.sample_count`."""
     with tifffile.TiffFile(file, name=path.name) as tiff:  # type: ignore[arg-type]
         series = _largest(tiff, path)
         if series.keyframe.photometric == PHOTOMETRIC.PALETTE:
@@ -82,11 +82,11 @@ def sample_count_of_tiff(file: io.BufferedIOBase, path: Path, pages: Pages | Non
 
 @cache
 def _say_turned(path: Path) -> None:
-    logger.warning("%s states that 0 is white (MINISWHITE): it is turned over, as viewers show it", path)
+    logger.warning("%s states that 0 is white (MINISWHITE): it is inverted, as viewers show it", path)
 
 
 def has_transparency(page: Any) -> bool:
-    """Whether the last sample of a pixel says how transparent it is; one that says nothing of itself is a channel."""
+    """Return whether the last sample of a pixel is transparency; one of unspecified meaning is a channel."""
     named = 3 if page.photometric in {PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR} else 1
     return page.samplesperpixel == named + 1 and page.extrasamples in _TRANSPARENT
 
@@ -96,7 +96,7 @@ def _largest(tiff: tifffile.TiffFile, path: Path) -> tifffile.TiffPageSeries:
         raise DataError(f"{path} holds no picture", hint="export it again")
     largest = max(tiff.series, key=lambda series: math.prod(series.shape))
     if len(tiff.series) > 1:
-        logger.warning("%s holds pictures of %d sizes; the largest is taken", path, len(tiff.series))
+        logger.warning("%s holds pictures of %d sizes; the largest is used", path, len(tiff.series))
     page = largest.keyframe
     if page.photometric == PHOTOMETRIC.SEPARATED:
         raise refuse_inks(path)
@@ -109,10 +109,10 @@ def _largest(tiff: tifffile.TiffFile, path: Path) -> tifffile.TiffPageSeries:
 
 
 def _named(series: tifffile.TiffPageSeries, path: Path, pages: Pages | None) -> dict[str, int]:
-    """The axes of a series in their order and their sizes, all of them columns, rows, samples or slices.
+    """Return the axes of a series in order and their sizes, all of them columns, rows, samples or slices.
 
     Raises:
-        DataError: If nothing says what some are.
+        DataError: If the meaning of some is not stated.
     """
     longer = [(axis, n) for axis, n in zip(series.axes, series.shape, strict=True) if n > 1 or axis in {"X", "Y"}]
     sizes = dict(longer)
@@ -130,14 +130,14 @@ def _named(series: tifffile.TiffPageSeries, path: Path, pages: Pages | None) -> 
 
 
 def _ordered(array: NDArray[np.generic], axes: Iterable[str]) -> NDArray[np.generic]:
-    """(samples, columns, rows, slices)."""
+    """Reorder axes to (samples, columns, rows, slices)."""
     wanted = [[n for n, axis in enumerate(axes) if axis in group] for group in (_SAMPLES, "X", "Y", _SLICES)]
     sizes = [math.prod(array.shape[axis] for axis in group) for group in wanted]
     return array.transpose([axis for group in wanted for axis in group]).reshape(sizes)
 
 
 def pixel_mm_of(tiff: tifffile.TiffFile, page: tifffile.TiffPage) -> tuple[float, float] | None:
-    """The distance of columns and of rows, as OME-XML states it, by ImageJ's unit, or by tags (TIFF 6.0, p. 38)."""
+    """Return the spacing of columns and of rows, from OME-XML, by ImageJ's unit, or from tags (TIFF 6.0, p. 38)."""
     if tiff.ome_metadata:
         return _of_ome(tiff.ome_metadata)
     try:
@@ -150,7 +150,7 @@ def pixel_mm_of(tiff: tifffile.TiffFile, page: tifffile.TiffPage) -> tuple[float
 
 
 def _of_ome(description: str) -> tuple[float, float] | None:
-    """Of the first image that OME-XML describes, whose sizes are in micrometres unless it says more.
+    """Return the pixel size of the first image that OME-XML describes, in micrometres unless it states another unit.
 
     What cannot be read states nothing: pixels can be read without it.
     """

@@ -1,4 +1,4 @@
-"""What the pixels of a reference mean: numbers of labels, black and white, or colours."""
+"""Pixel values of references: label numbers, black and white, or colours."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ def read_values(
 ) -> tuple[NDArray[np.generic], Geometry]:
     """Read a picture that is a label map.
 
-    Black and white, 0 and 255 alone, are 0 and 1, unless a label has the value 255. Of a palette the numbers count,
-    unless it has no colours but black and white, or `rules` says that references hold colours.
+    Black and white, only 0 and 255, become 0 and 1, unless a label has the value 255. For a palette the indices count,
+    unless its only colours are black and white, or `rules` states that references hold colours.
 
     Args:
         path: The file.
-        rules: How it is read where it leaves a choice.
-        labels: What the values are to mean; where references hold colours, those of these labels.
+        rules: Reading options.
+        labels: The desired labels; if references hold colours, those of these labels.
 
     Returns:
-        (columns, rows, slices) in the type of the file, and the grid.
+        (columns, rows, slices) in the dtype of the file, and the grid.
 
     Raises:
-        DataError: If it is damaged, a JPEG, smoothed, coloured and nothing says what colours mean, or holds a colour
+        DataError: If it is damaged, a JPEG, smoothed, coloured without stated meaning of colours, or holds a colour
             that no label has.
     """
     picture = decode(path, rules.pages)
     if picture.is_lossy:
         raise DataError(
             f"{path} is a JPEG, which blurs the values of labels into each other",
-            hint="export it again as PNG or TIFF; of one label data.threshold=0.5 takes what is brighter than half",
+            hint="export it again as PNG or TIFF; for one label, data.threshold=0.5 marks what is brighter than half",
         )
     grid = _grid(picture, path, rules)
     if rules.values == "colors":
@@ -59,17 +59,17 @@ def read_values(
         pixels = pixels[:1]
     if len(pixels) > 1:
         raise DataError(
-            f"{path} is coloured ({_listed(_colors_in(pixels))}), and nothing says what the colours mean",
+            f"{path} is coloured ({_listed(_colors_in(pixels))}), and the meaning of the colours is not stated",
             hint="--set data.values=colors and data.colors={NAME: [R, G, B], ...}",
         )
     return _without_white(pixels[0], {label.value for label in labels}, path, rules), grid
 
 
 def read_soft(path: Path, rules: FileRules) -> tuple[NDArray[np.generic], Geometry]:
-    """Read a picture that says how likely a label is, from black to white.
+    """Read a picture of the probability of a label, from black to white.
 
     Returns:
-        (channels, columns, rows, slices) in the type of the file, and the grid.
+        (channels, columns, rows, slices) in the dtype of the file, and the grid.
 
     Raises:
         DataError: If it is damaged.
@@ -79,14 +79,14 @@ def read_soft(path: Path, rules: FileRules) -> tuple[NDArray[np.generic], Geomet
 
 
 def _grid(picture: Picture, path: Path, rules: FileRules) -> Geometry:
-    """The grid of a mask; one that states no resolution lies on its picture, which does."""
+    """Return the grid of a mask; one that states no resolution lies on its picture, which does."""
     if rules.pixel_mm == "stated" and picture.pixel_mm is None:
         rules = rules.model_copy(update={"pixel_mm": None})
     return grid_of_picture(picture, path, rules)
 
 
 def holds_colors(path: Path) -> bool:
-    """Whether pixels are colours themselves, and neither grey nor numbers of a palette.
+    """Return whether pixels are colours themselves, neither grey nor palette indices.
 
     Raises:
         DataError: If it is damaged.
@@ -101,10 +101,10 @@ def _is_black_and_white(palette: NDArray[np.uint8]) -> bool:
 
 
 def _without_white(values: NDArray[np.generic], known: set[int], path: Path, rules: FileRules) -> NDArray[np.generic]:
-    """Black and white, of bytes or of all bits of the type, as 0 and 1; anything else as it is.
+    """Map black and white, at 8 bits or the dtype's full range, to 0 and 1; return anything else as it is.
 
     Raises:
-        DataError: If it is black and white with greys between, which are no labels.
+        DataError: If it is black and white with greys in between, which are not labels.
     """
     white = values.max(initial=0)
     whites = {_WHITE, 256**values.dtype.itemsize - 1} if values.dtype.kind == "u" else {_WHITE}
@@ -120,13 +120,13 @@ def _without_white(values: NDArray[np.generic], known: set[int], path: Path, rul
     if is_smoothed and unknown and rules.values != "objects":
         raise DataError(
             f"{path} is black and white with {len(others)} greys between, as of a mask that was smoothed or resized",
-            hint="--set data.threshold=0.5 takes what is brighter than half; or list its values in data.labels",
+            hint="--set data.threshold=0.5 marks what is brighter than half; or list its values in data.labels",
         )
     return values
 
 
 def _by_color(picture: Picture, path: Path, labels: Sequence[Label]) -> NDArray[np.unsignedinteger]:
-    """The values of the labels that have the colours; black is background, unless a label has it."""
+    """Return the values of the labels that have the colours; black is background, unless a label has it."""
     pixels = looked_up(picture) if picture.palette is not None else picture.pixels
     pixels = np.repeat(pixels, 3, axis=0) if len(pixels) == 1 else pixels
     if len(pixels) != 3:
@@ -136,7 +136,7 @@ def _by_color(picture: Picture, path: Path, labels: Sequence[Label]) -> NDArray[
     table = {(0, 0, 0): 0} | {label.color: label.value for label in labels if label.color}
     if len(table) == 1:
         raise DataError(
-            f"nothing says what colours mean; {path} has {_listed(_colors_in(pixels))}",
+            f"the meaning of colours is not stated; {path} has {_listed(_colors_in(pixels))}",
             hint="--set data.colors={NAME: [R, G, B], ...}",
         )
     coded = _coded(pixels)
@@ -148,13 +148,13 @@ def _by_color(picture: Picture, path: Path, labels: Sequence[Label]) -> NDArray[
     if strangers := int(np.count_nonzero(~known)):
         raise DataError(
             f"{path} has colours that no label has in {strangers} pixels: {_listed(_colors_of(coded[~known]))}",
-            hint="add them to data.colors; colours in between come of smoothing, which label maps must not have",
+            hint="add them to data.colors; colours in between come from smoothing, which label maps must not have",
         )
     return values
 
 
 def _coded(pixels: NDArray[np.generic]) -> NDArray[np.int64]:
-    """One number for each colour (3, ...)."""
+    """Encode each colour (3, ...) as one number."""
     red, green, blue = pixels.astype(np.int64)
     coded: NDArray[np.int64] = (red << 32) | (green << 16) | blue
     return coded
@@ -170,7 +170,7 @@ def _colors_in(pixels: NDArray[np.generic]) -> list[tuple[int, ...]]:
 
 
 def _colors_of(coded: NDArray[np.int64]) -> list[tuple[int, ...]]:
-    """The colours, those of most pixels first."""
+    """Return the colours, the most frequent first."""
     found, counts = np.unique(coded, return_counts=True)
     return [(code >> 32, code >> 16 & 0xFFFF, code & 0xFFFF) for code in found[np.argsort(-counts)].tolist()]
 

@@ -21,7 +21,7 @@ _BYTE = 255
 
 
 def write_mask(mask: Mask, path: Path, *, role: Role = "data") -> None:
-    """Write a flat mask as PNG: numbers of a palette that has the labels' colours, or 16 bits of grey above 255.
+    """Write a flat mask as PNG: indices of a palette with the labels' colours, or 16-bit grey for values above 255.
 
     Args:
         mask: Of one slice, in the storage order of a picture.
@@ -29,7 +29,7 @@ def write_mask(mask: Mask, path: Path, *, role: Role = "data") -> None:
         role: Whether it is a result.
 
     Raises:
-        ConfigError: If the suffix is another.
+        ConfigError: If the suffix is not .png.
         DataError: If the mask has several slices.
         OutputError: If it cannot be written.
     """
@@ -48,11 +48,11 @@ def write_mask(mask: Mask, path: Path, *, role: Role = "data") -> None:
 
 
 def write_volume(volume: Volume, path: Path) -> None:
-    """Write a flat image as PNG, of one channel or of three; values are bytes already.
+    """Write a flat image as PNG, of one channel or of three; values must be integers from 0 to 255.
 
     Raises:
-        ConfigError: If the suffix is another.
-        DataError: If it has several slices, or values that are no bytes.
+        ConfigError: If the suffix is not .png.
+        DataError: If it has several slices, or other values.
         OutputError: If it cannot be written.
     """
     _check(volume.geometry, path)
@@ -66,7 +66,7 @@ def write_volume(volume: Volume, path: Path) -> None:
 
 def _check(geometry: Geometry, path: Path) -> None:
     if path.suffix.lower() != ".png":
-        raise ConfigError(f"cannot write {path}: of pictures volseg writes PNG", hint="end its name with .png")
+        raise ConfigError(f"cannot write {path}: volseg writes pictures as PNG only", hint="end its name with .png")
     if not geometry.is_flat:
         raise DataError(f"{path}: a PNG holds one slice, not {geometry.shape[2]}", hint="write .nii.gz or .nrrd")
 

@@ -1,4 +1,4 @@
-"""Ways down that networks share: an image -> feature maps, each half as fine as the one before."""
+"""Encoders shared by several networks: an image -> feature maps, each at half the resolution of the previous one."""
 
 from volseg.model.encoders.build import COARSEST, build_encoder
 from volseg.model.encoders.encoder import Encoder

@@ -1,4 +1,4 @@
-"""An encoder by its name."""
+"""Build an encoder by its name."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def build_encoder(config: EncoderConfig, channels: int, dimensions: Dimensions, 
     """Build an encoder with random weights.
 
     Args:
-        config: Which.
+        config: The encoder's configuration.
         channels: Of the image.
         dimensions: 2 or 3.
-        limit: How coarse feature maps may become; where a stride would exceed it, dilation takes its place.
+        limit: Largest total stride; where a stride would exceed it, dilation replaces it.
     """
     match config.name:
         case "vgg16" | "vgg16_bn":

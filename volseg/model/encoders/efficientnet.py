@@ -1,8 +1,8 @@
 """EfficientNet B0, and its lite variant without squeeze and excitation.
 
 Tan and Le 2019, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", arXiv 1905.11946, table 1.
-The lite variant has ReLU6 and no squeeze and excitation. What was learned in TensorFlow, as the lite variant's weights
-were, has its padding and its constant of normalisation.
+The lite variant has ReLU6 and no squeeze and excitation. Weights trained in TensorFlow, such as the lite variant's,
+need its padding and its epsilon of batch normalisation.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _TENSORFLOW_EPS, _EPS = 1e-3, 1e-5
 
 @dataclass(frozen=True)
 class Variant:
-    """Which EfficientNet it is.
+    """The EfficientNet variant.
 
     Attributes:
         lite: Whether it is the lite one.
-        tensorflow: Whether it computes as in TensorFlow.
+        tensorflow: Whether it computes as TensorFlow does.
     """
 
     lite: bool
@@ -47,13 +47,13 @@ class Variant:
 
 
 class EfficientNet(Encoder):
-    """A stem of half the resolution, and seven stages of inverted bottlenecks.
+    """EfficientNet: a stem of half the resolution, and seven stages of inverted bottlenecks.
 
     Args:
         channels: Of the image.
-        width: Share of the usual features.
-        variant: Which.
-        limit: How coarse feature maps may become.
+        width: Multiplier of the standard number of features.
+        variant: The variant.
+        limit: Largest total stride.
         dimensions: 2 or 3.
     """
 
@@ -83,7 +83,7 @@ class EfficientNet(Encoder):
         self.strides = tuple(ends[number][0] for number in last)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """(B, channels, ...) -> feature maps, from the finest, which is half as fine as the image."""
+        """Compute the feature maps of (B, channels, ...), from the finest, which is half as fine as the image."""
         features, maps = self.stem(image), []
         for number, stage in enumerate(self.stages):
             features = stage(features)
@@ -127,7 +127,7 @@ class _Layer(nn.Module):
 
 
 class _Block(nn.Module):
-    """An inverted bottleneck: widened, convolved channel by channel, weighed, and narrowed again."""
+    """An inverted bottleneck: expansion, depthwise convolution, squeeze and excitation, and projection."""
 
     def __init__(
         self,
@@ -158,7 +158,7 @@ class _Block(nn.Module):
 
 
 class _Squeeze(nn.Module):
-    """Squeeze and excitation (Hu et al. 2018): each channel times a share that follows from the means of all."""
+    """Squeeze and excitation (Hu et al. 2018): each channel is scaled by a factor computed from the means of all."""
 
     def __init__(self, layers: Layers, features: int, squeezed: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What all encoders have in common."""
+"""Base class of all encoders."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ _STEP = 8
 
 
 class Encoder(nn.Module):
-    """An image -> feature maps, from the finest.
+    """Computes feature maps of an image, from the finest.
 
     Attributes:
         widths: Features of each map.
-        strides: How coarse each is; by the last, sides of an image must be divisible.
+        strides: Total stride of each map; sides of an image must be divisible by the last.
     """
 
     widths: tuple[int, ...]
     strides: tuple[int, ...]
 
     def pooled(self, image: Tensor) -> list[Tensor]:
-        """The feature maps of strides 8, 16 and 32 from which a fully convolutional network answers.
+        """Compute the feature maps of strides 8, 16 and 32, from which a fully convolutional network predicts.
 
         Args:
             image: (B, channels, ...).
@@ -35,22 +35,22 @@ class Encoder(nn.Module):
 
 
 def scaled(features: int, width: float) -> int:
-    """A share of some features, a multiple of eight."""
+    """Scale a number of features, rounded to a multiple of eight."""
     return features if width == 1 else max(_STEP, round(features * width / _STEP) * _STEP)
 
 
 def stride_and_dilation(so_far: int, dilation: int, stride: int, limit: int) -> tuple[int, int, int]:
-    """What is left of a stride where feature maps are to become no coarser than a limit.
+    """Replace a stride by dilation where it would exceed a total stride.
 
     Args:
-        so_far: How coarse they are.
+        so_far: Total stride before the layer.
         dilation: Of the convolutions before.
-        stride: That the layer has by itself.
-        limit: How coarse they may become.
+        stride: The layer's own stride.
+        limit: Largest total stride.
 
     Returns:
-        Stride and dilation of the layer, and how coarse feature maps are behind it; each stride that is left out
-        doubles the dilation of what follows (Chen et al. 2017, arXiv 1706.05587, section 3.2).
+        Stride and dilation of the layer, and the total stride after it; each stride that is left out multiplies the
+        dilation of what follows (Chen et al. 2017, arXiv 1706.05587, section 3.2).
     """
     if so_far * stride > limit:
         return 1, dilation * stride, so_far

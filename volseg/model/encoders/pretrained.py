@@ -1,6 +1,6 @@
-"""Weights that an encoder learned from photographs, whatever the program is that named them.
+"""Pretrained encoder weights (learned from photographs), under the names that different programs give them.
 
-VGG and residual networks are called alike in torchvision and timm, and here. EfficientNet is called in three ways:
+Layers of VGG and residual networks have the same names in torchvision, timm and here. Those of EfficientNet differ:
 
     here                          torchvision             timm                      efficientnet-pytorch
     stem.conv                     features.0.0            conv_stem                 _conv_stem
@@ -38,17 +38,17 @@ logger = logging.getLogger(__name__)
 
 
 def load_pretrained(encoder: Encoder, config: EncoderConfig) -> None:
-    """Let an encoder begin with the weights of a file.
+    """Initialise an encoder with the weights of a file.
 
-    The first layer of an image of one channel sums what was learned of three: that is what it would answer if each of
-    the three were the image.
+    For images of one channel, the first layer sums the weights of three: that gives the same output as an image with
+    three equal channels.
 
     Args:
         encoder: Of planes; changed in place.
         config: Names the file.
 
     Raises:
-        CheckpointError: If the file cannot be read, or its weights are not those of the encoder.
+        CheckpointError: If the file cannot be read, or its weights do not fit the encoder.
     """
     if config.weights is None:
         return
@@ -58,10 +58,10 @@ def load_pretrained(encoder: Encoder, config: EncoderConfig) -> None:
     own = encoder.state_dict()
     wanted = {name: stored.get(theirs) for name, theirs in names.items()}
     if missing := [names[name] for name, tensor in wanted.items() if tensor is None]:
-        raise CheckpointError(f"{path} has no {missing[0]}: it is no {config.name}", hint=_HINT)
+        raise CheckpointError(f"{path} has no {missing[0]}: it is not a {config.name}", hint=_HINT)
     extra = [name for name in stored if name not in names.values() and not _CLASSIFIER.fullmatch(name)]
     if extra:
-        raise CheckpointError(f"{path} has {extra[0]}, which {config.name} has not", hint=_HINT)
+        raise CheckpointError(f"{path} has {extra[0]}, which {config.name} does not have", hint=_HINT)
     weights = {name: tensor for name, tensor in wanted.items() if tensor is not None}
     first = next(name for name in weights if weights[name].dim() > 1)
     weights[first] = _for_channels(weights[first], own[first].shape[1], path)
@@ -84,12 +84,12 @@ def _read(path: Path) -> dict[str, Tensor]:
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict) or not all(isinstance(tensor, Tensor) for tensor in content.values()):
-        raise CheckpointError(f"{path} is no state dictionary", hint=_HINT)
+        raise CheckpointError(f"{path} is not a state dictionary", hint=_HINT)
     return {str(name): tensor for name, tensor in content.items()}
 
 
 def _names(encoder: Encoder, config: EncoderConfig, stored: Mapping[str, Tensor]) -> dict[str, str]:
-    """Each tensor of the encoder -> what the file calls it."""
+    """Map each tensor of the encoder to its name in the file."""
     own = [name for name in encoder.state_dict() if not name.endswith("num_batches_tracked")]
     if "efficientnet" not in config.name:
         return {name: name for name in own}
@@ -108,7 +108,7 @@ def _names(encoder: Encoder, config: EncoderConfig, stored: Mapping[str, Tensor]
 
 
 def _blocks() -> Iterator[tuple[int, int, int, bool]]:
-    """Stage, place in it, place among all, and whether a block is widened."""
+    """Yield, for each block, its stage, its index in the stage, its overall index, and whether it is expanded."""
     number = 0
     for stage, (_, _, widening, _, count) in enumerate(STAGES):
         for n in range(count):
@@ -157,12 +157,12 @@ def _of_torchvision() -> Iterator[tuple[str, str]]:
 
 
 def _for_channels(weight: Tensor, channels: int, path: Path) -> Tensor:
-    """The weights of the first layer for images of one or three channels."""
+    """Adapt the weights of the first layer to images of one or three channels."""
     if channels == weight.shape[1]:
         return weight
     if channels == 1 and weight.shape[1] == _COLORS:
         return weight.sum(dim=1, keepdim=True)
     raise CheckpointError(
-        f"{path} learned from images of {weight.shape[1]} channels, these have {channels}",
+        f"{path} was trained on images of {weight.shape[1]} channels, these have {channels}",
         hint="leave out network.encoder.weights, or keep one channel or three",
     )

@@ -1,4 +1,4 @@
-"""Residual networks of 18, 34 and 50 layers; layers are called as in torchvision and timm.
+"""Residual networks of 18, 34 and 50 layers; layers are named as in torchvision and timm.
 
 He et al. 2016, "Deep Residual Learning for Image Recognition", arXiv 1512.03385, table 1; the stride of a bottleneck
 lies in its 3 x 3 convolution, as torchvision has it.
@@ -19,13 +19,13 @@ _FEATURES = 64
 
 
 class ResNet(Encoder):
-    """A stem of a quarter of the resolution, and four stages of residual blocks.
+    """ResNet: a stem of a quarter of the resolution, and four stages of residual blocks.
 
     Args:
         depth: Layers.
         channels: Of the image.
-        width: Share of the usual features.
-        limit: How coarse feature maps may become.
+        width: Multiplier of the standard number of features.
+        limit: Largest total stride.
         dimensions: 2 or 3.
     """
 
@@ -57,7 +57,7 @@ class ResNet(Encoder):
         self.widths, self.strides = tuple(widths), tuple(strides)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """(B, channels, ...) -> feature maps, from the finest, which is half as fine as the image."""
+        """Compute the feature maps of (B, channels, ...), from the finest, which is half as fine as the image."""
         features = self.relu(self.bn1(self.conv1(image)))
         maps = [features]
         features = self.maxpool(features)

@@ -17,13 +17,13 @@ _BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 
 
 class VGG(Encoder):
-    """Five blocks of convolutions; a feature map is what the last convolution of a block makes, then what is pooled.
+    """VGG: five blocks of convolutions; feature maps are the outputs of each block's last convolution, before pooling.
 
     Args:
         channels: Of the image.
-        width: Share of the usual features.
+        width: Multiplier of the standard number of features.
         batch_norm: Whether it follows each convolution.
-        limit: How coarse feature maps may become.
+        limit: Largest total stride.
         dimensions: 2 or 3.
     """
 
@@ -54,21 +54,21 @@ class VGG(Encoder):
         self._ends = [n for n, layer in enumerate(self.features) if isinstance(layer, layers.max_pool | _DensePool)]
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """(B, channels, ...) -> feature maps, from the finest: before each pooling, and behind the last."""
+        """Compute the feature maps of (B, channels, ...), from the finest: before each pooling, and after the last."""
         maps, pooled = self._blocks(image)
         return [*maps, pooled[-1]] if len(self.widths) > len(maps) else maps
 
     def pooled(self, image: Tensor) -> list[Tensor]:
-        """What is pooled three, four and five times."""
+        """Compute the feature maps after three, four and five poolings."""
         return self._blocks(image)[1][-3:]
 
     @property
     def pooled_widths(self) -> tuple[int, ...]:
-        """Features of what is pooled three, four and five times."""
+        """Features of the maps after three, four and five poolings."""
         return self.widths[2:5]
 
     def _blocks(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """What each block makes, and what is left of it when it is pooled."""
+        """Return the output of each block, before and after pooling."""
         features, maps, pooled = image, [], []
         begin = 0
         for end in self._ends:
@@ -80,7 +80,7 @@ class VGG(Encoder):
 
 
 class _DensePool(nn.Module):
-    """A pooling of two whose stride became dilation: what it would keep, and what lies in between.
+    """A pooling by two whose stride is replaced by dilation: it also keeps what lies in between.
 
     Args:
         dimensions: 2 or 3.
@@ -93,6 +93,6 @@ class _DensePool(nn.Module):
         self.padding = (0, dilation) * dimensions
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, features, ...), none of them negative, -> the same size."""
+        """Pool (B, features, ...), none of them negative, to the same size."""
         pooled: Tensor = self.pool(functional.pad(features, self.padding))
         return pooled
