@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -26,7 +27,10 @@ from volseg.model.checkpoint import load
 
 Volseg = Callable[..., tuple[int, str, str]]
 
-VERBS = ["demo", "inspect", "plan", "train", "predict", "evaluate", "report", "export", "download"]
+VERBS = [
+    *("demo", "inspect", "show", "plan", "train", "predict", "evaluate", "report", "card", "export", "import"),
+    *("convert", "download"),
+]
 
 
 @pytest.fixture
@@ -52,11 +56,102 @@ def test_every_verb_has_help_with_an_example(volseg: Volseg, verb: str) -> None:
     assert f"Example: volseg {verb}" in out
 
 
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("columns", ["80", "120"])
+def test_help_is_never_cut_off(volseg: Volseg, verb: str, columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    code, out, _ = volseg(verb, "-h")
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= int(columns)
+    assert not re.search(r"\.\.\.(?! or|\))", out.replace("[OPTIONS] COMMAND [ARGS]...", "").replace(" ...\n", "")), out
+    options = [line.split()[0] for line in out.splitlines() if line.startswith("  -")]
+    assert {"-v,", "-h,", "--log"} <= set(options)
+    assert ("-o," in options) == ("--output" in out)
+
+
+def test_commands_are_described_in_whole_sentences(volseg: Volseg, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = volseg("-h")
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+    commands = out.split("Commands:")[1]
+    assert "..." not in commands
+    assert all(f"\n  {verb} " in commands for verb in VERBS)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_can_complete_verbs_and_options(shell: str) -> None:
+    words = {"bash": "volseg pre", "zsh": "volseg pre", "fish": "volseg pre"}[shell]
+    environment = {
+        **os.environ,
+        "_VOLSEG_COMPLETE": f"complete_{shell}",
+        "_TYPER_COMPLETE_ARGS": words,
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+        "COMP_WORDS": words,
+        "COMP_CWORD": "1",
+    }
+    program = "import sys; sys.argv = ['volseg']; from volseg.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert "predict" in done.stdout, done.stderr
+
+
+def test_verbose_may_stand_behind_the_verb(volseg: Volseg, dataset: Path, trained_run: Path, tmp_path: Path) -> None:
+    words = ("predict", dataset / "images" / "case_0.nii.gz", "--model", trained_run, "-o", tmp_path / "masks")
+    assert volseg(*words)[0] == 0
+    for verbose in (("-v", *words), (*words, "-v"), (*words, "--verbose")):
+        assert "INFO: case case_0 is up to date" in volseg(*verbose)[2]
+    assert "INFO" not in volseg(*words)[2]
+
+
+def test_a_line_per_epoch_in_the_log_of_the_run_and_on_stderr(
+    volseg: Volseg, dataset: Path, tiny: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    words = ("train", dataset, "-o", run, "--config", tiny, "--epochs", "2")
+    code, out, err = volseg(*words)
+    assert code == 0
+    assert "best epoch: " in out
+    lines = (run / "train.log").read_text().splitlines()
+    assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d \S", line) for line in lines)
+    told = [line.split(" ", 1)[1] for line in lines]
+    assert told[0] == "begun: 4 training cases, 2 validation cases"
+    assert re.fullmatch(
+        r"epoch 2, step 20: loss \d\.\d{3}, val Dice \d\.\d{3}, lr \d\.\de[+-]\d\d, \d+ s, \d:\d\d:\d\d left", told[2]
+    )
+    assert told[3].startswith("finished: best epoch ")
+    assert set(told) <= set(err.splitlines())
+
+
+def test_a_run_that_learned_next_to_nothing_says_so_at_its_end(
+    volseg: Volseg, dataset: Path, tiny: Path, tmp_path: Path
+) -> None:
+    words = ("--epochs", "1", "--set", "training.steps_per_epoch=1", "--set", "training.learning_rate=1e-6")
+    code, _, err = volseg("train", dataset, "-o", tmp_path / "run", "--config", tiny, *words)
+    assert code == 0
+    assert err.splitlines()[-1].startswith("warning: the network ")
+    assert "after 1 steps, and 1 steps are few. Train longer" in err.splitlines()[-1]
+
+
+def test_the_same_reason_of_many_cases_is_one_line(
+    volseg: Volseg, dataset: Path, trained_run: Path, tmp_path: Path
+) -> None:
+    for name in "abc":
+        (tmp_path / "in" / name).mkdir(parents=True)
+        (tmp_path / "in" / name / f"{name}.nii.gz").write_bytes(b"damaged")
+    shutil.copy(dataset / "images" / "case_0.nii.gz", tmp_path / "in" / "good.nii.gz")
+    log = tmp_path / "log"
+    code, _, err = volseg("predict", tmp_path / "in", "--model", trained_run, "-o", tmp_path / "out", "--log", log)
+    assert code == 3
+    (line,) = [line for line in err.splitlines() if line.startswith("failed: ")]
+    assert line.endswith("(and 2 more)")
+    assert log.read_text().count("WARNING") == 4  # each of them, and the end
+
+
 def test_the_main_job_from_end_to_end(volseg: Volseg, dataset: Path, tiny: Path, tmp_path: Path) -> None:
     run, masks, scores = tmp_path / "run", tmp_path / "masks", tmp_path / "scores"
     code, out, _ = volseg("train", dataset, "--output", run, "--config", tiny, "--set", "training.epochs=2")
     assert code == 0
-    assert "cases taught" in out
+    assert "4 training cases, 2 validation cases, 0 files not used" in out
     code, out, _ = volseg(
         "predict", dataset, "--model", run, "--output", masks, "--format", "nifti", "--format", "nrrd"
     )
@@ -383,7 +478,7 @@ def test_two_processes_learn_what_one_does_and_survive_the_loss_of_one(
     words += ["--set", "training.learning_rate=0.01", "--output"]
     subprocess.run([sys.executable, *words, str(tmp_path / "alone")], check=True, capture_output=True)
     told = subprocess.run([*TEAM, *words, str(tmp_path / "group")], check=True, capture_output=True, text=True)
-    assert told.stdout.count("cases taught") == 1
+    assert told.stdout.count("training cases") == 1
     assert len(list((tmp_path / "group" / "tensorboard").iterdir())) == 1  # of the leader alone
     with (tmp_path / "told.txt").open("wb") as told_file:
         agent = subprocess.Popen(

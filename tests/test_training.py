@@ -17,7 +17,7 @@ import pytest
 import torch
 from conftest import TINY, MakeOnce, predict_folder, train_folder
 
-from volseg.cases import make_splits
+from volseg.cases import find_dataset, make_splits
 from volseg.config import Config, LabelRule, PartialConfig, TrainingConfig, merge, read_config, validate
 from volseg.errors import CheckpointError, ConfigError, DataError, OutputError, TrainingError
 from volseg.image.volume import Mask, Volume
@@ -28,15 +28,17 @@ from volseg.prediction.request import Request
 from volseg.training import loop
 from volseg.training.agreement import Agreement
 from volseg.training.epoch import EpochRecord
-from volseg.training.history import outlined_slice, read_validation
+from volseg.training.history import read_validation
 from volseg.training.postprocess_tuning import RULES, choose_postprocessing, trials_for
-from volseg.training.preparation import PreparedCase
+from volseg.training.preparation import PreparedCase, prepare_cases
 from volseg.training.schedule import Clock, FinalValidation, learning_rate
+from volseg.training.slice_picture import compared_slice
 from volseg.training.state import State, _moving_average
 from volseg.training.step import StepResult
 from volseg.training.stopping import is_finished, is_overfitting
 from volseg.training.timing import StepTimer, step_seconds
 from volseg.training.validation import NO_TRIALS, Validation, Validator
+from volseg.training.validation_loss import ValidationLoss
 
 
 class Killed(BaseException):
@@ -44,11 +46,13 @@ class Killed(BaseException):
 
 
 class KillAt:
+    """Kills a run at a step, from 1."""
+
     def __init__(self, calls: int) -> None:
         self.left = calls
 
     def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
-        if stage.startswith("train"):
+        if stage.startswith("train") and "loss" in note:
             self.left -= 1
             if self.left == 0:
                 raise Killed
@@ -109,7 +113,24 @@ def test_tensorboard_has_named_curves_and_slices(trained_run: Path) -> None:
     assert {"training/gradient_norm", "training/voxels_per_second", "training/data_wait_share"} <= set(scalars)
     (text,) = events.Tensors("configuration/text_summary")
     assert b"learning_rate: 0.01" in text.tensor_proto.string_val[0]
-    assert events.Tags()["images"] == ["reference green, prediction orange"]
+    assert events.Tags()["images"] == ["reference left, prediction right"]
+    assert [event.step for event in events.Scalars("training/loss")] == list(range(10, 121, 10))
+    picture = events.Images("reference left, prediction right")[-1]
+    assert (picture.step, min(picture.width, picture.height) >= 400) == (120, True)
+    assert "training/validation_loss" in scalars
+
+
+def test_tensorboard_has_the_hyperparameters_without_a_run_of_their_own(trained_run: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    assert len(list((trained_run / "tensorboard").iterdir())) == 1
+    events = EventAccumulator(str(trained_run / "tensorboard"))
+    events.Reload()
+    content = events.PluginTagToContent("hparams")
+    started = HParamsPluginData.FromString(content["_hparams_/session_start_info"]).session_start_info
+    assert started.hparams["training.learning_rate"].number_value == 0.01
+    assert started.hparams["network.name"].string_value == "unet"
 
 
 def test_the_same_seed_gives_the_same_bits_and_so_does_a_resumed_run(dataset: Path, tmp_path: Path) -> None:
@@ -750,13 +771,58 @@ def test_mean_dice_skips_labels_that_nobody_has_but_not_missed_ones() -> None:
     assert validation.mean == 0.5
 
 
+RED, BLUE = (255, 0, 0), (0, 0, 255)
+
+
 def test_a_slice_is_drawn_as_radiologists_see_it() -> None:
-    image = np.zeros((4, 3), np.float32)
-    image[3, 2] = 1.0  # the patient's right, anterior
-    picture = outlined_slice(image, np.zeros((4, 3), np.uint8), np.zeros((4, 3), np.uint8))
-    assert picture.shape == (3, 4, 3)
-    assert picture[0, 0].tolist() == [255, 255, 255]  # top left
-    assert picture.sum() == 3 * 255
+    """In the plane of the slices, large enough to be seen, each label's edge in its colour."""
+    image = np.zeros((4, 3, 2), np.float32)
+    image[3, 2, 1] = 1.0  # the patient's right, anterior
+    reference, prediction = np.zeros((2, 4, 3, 2), np.uint8)
+    reference[0, 0, 1], prediction[0, 0, 1], prediction[1, 0, 1] = 1, 1, 2  # left, posterior
+    picture = compared_slice(image, reference, prediction, "RAS", (1.0, 1.0, 3.0), {1: RED, 2: BLUE})
+    assert picture.shape == (3 * 128, 2 * 4 * 128 + 8, 3)
+    left, right = picture[:, : 4 * 128], picture[:, 4 * 128 + 8 :]
+    assert left[0, 0].tolist() == right[0, 0].tolist() == [255, 255, 255]  # top left
+    assert (picture.reshape(-1, 3) == [255, 255, 255]).all(axis=1).sum() == 2 * 128**2
+    assert left[3 * 128 - 64, 3 * 128].tolist() == [255, 0, 0]  # the edge of the voxel at the lower right
+    assert left[3 * 128 - 64, 4 * 128 - 64].tolist() == [0, 0, 0]  # its middle
+    assert (left == BLUE).all(axis=-1).sum() == 0
+    assert right[3 * 128 - 64, 2 * 128].tolist() == [0, 0, 255]
+
+
+@pytest.mark.parametrize("axes", ["RAS", "LPS", "SAR", "AIL"])
+def test_a_slice_looks_alike_however_its_axes_are_stored(axes: str) -> None:
+    rng = np.random.default_rng(0)
+    image, labels = rng.random((6, 5, 4), np.float32), rng.integers(0, 3, (6, 5, 4))
+    spacing = {"R": 1.0, "A": 1.5, "S": 4.0}
+    straight = compared_slice(image, labels, labels, "RAS", (1.0, 1.5, 4.0), {1: RED, 2: BLUE})
+    names = [{"L": "R", "P": "A", "I": "S"}.get(letter, letter) for letter in axes]
+    flips = tuple(slice(None, None, -1 if letter in "LPI" else None) for letter in axes)
+    stored = [array.transpose(["RAS".index(name) for name in names])[flips] for array in (image, labels)]
+    drawn = compared_slice(stored[0], stored[1], stored[1], axes, [spacing[name] for name in names], {1: RED, 2: BLUE})
+    np.testing.assert_array_equal(drawn, straight)
+
+
+def test_a_flat_picture_is_shown_in_its_plane() -> None:
+    flat = np.zeros((1, 7, 9), np.float32)
+    picture = compared_slice(flat, flat.astype(np.uint8), flat.astype(np.uint8), "SAR", (1.0, 1.0, 1.0), {})
+    assert picture.shape == (7 * 57, 2 * 9 * 57 + 8, 3)
+
+
+def test_the_validation_loss_is_that_of_the_same_patches_and_changes_nothing(trained_run: Path, dataset: Path) -> None:
+    history = pd.read_csv(trained_run / "history.csv").dropna(subset="validation_loss")
+    assert len(history) > 3
+    assert history["validation_loss"].iloc[-1] < 0.7 * history["validation_loss"].iloc[0]
+    config = read_config(trained_run / "config.yaml")
+    prepared, _ = prepare_cases(find_dataset(dataset, config.data).cases, config, trained_run.parent / "patches")
+    network = load_model(trained_run, torch.device("cpu")).network.train()
+    loss = ValidationLoss(list(prepared.values()), config, torch.float32)
+    before, state = {name: value.clone() for name, value in network.state_dict().items()}, torch.get_rng_state()
+    assert loss(network) == loss(network)
+    assert network.training
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
 @pytest.mark.parametrize("damage", ["missing", "text", "truncated", "foreign", "pickle", "weights"])

@@ -6,17 +6,16 @@ A module per verb; `verb` has what all of them share. Heavy libraries are import
 
 from __future__ import annotations
 
-import logging
 import os
-import sys
 from typing import Annotated
 
 import typer
+from typer.core import TyperCommand
 
 import volseg
 from volseg.cli.card import card
 from volseg.cli.cite import cite
-from volseg.cli.console import OneLine, take_any_text
+from volseg.cli.console import take_any_text
 from volseg.cli.convert import convert
 from volseg.cli.demo import demo
 from volseg.cli.download import download
@@ -24,8 +23,10 @@ from volseg.cli.evaluate import evaluate
 from volseg.cli.export import export
 from volseg.cli.import_model import import_model
 from volseg.cli.inspect import inspect
+from volseg.cli.options import VerboseOption
 from volseg.cli.plan import plan
 from volseg.cli.predict import predict
+from volseg.cli.remarks import show_remarks
 from volseg.cli.report import report
 from volseg.cli.show import show
 from volseg.cli.train import train
@@ -34,12 +35,22 @@ from volseg.version import __version__
 
 #: Some microseconds: about as long as the threads of a quiet machine wait for each other.
 _SPINS = 5000
+#: More characters than any description has.
+_UNLIMITED = 10_000
+
+
+class _Verb(TyperCommand):
+    """A command whose description goes on in the next line of a list where it would be cut off."""
+
+    def get_short_help_str(self, limit: int = 0) -> str:  # noqa: ARG002  which is where it would be
+        return super().get_short_help_str(limit=_UNLIMITED)
+
 
 app = typer.Typer(
     name="volseg",
-    help="Segmentation of MRI, CT and pictures: a folder of labelled scans in, masks on the anatomy out.",
+    help="Train networks to segment MRI, CT and flat pictures, and use them.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -62,7 +73,7 @@ def _version(*, shown: bool) -> None:
 @app.callback()
 def set_up(
     *,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more on stderr.")] = False,
+    verbose: VerboseOption = False,
     version: Annotated[  # noqa: ARG001  handled by its callback
         bool,
         typer.Option(
@@ -70,13 +81,8 @@ def set_up(
         ),
     ] = False,
 ) -> None:
-    """What holds for every verb."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(OneLine("%(levelname)s: %(message)s"))
-    handler.setLevel(logging.INFO if verbose else logging.WARNING)
-    logger = logging.getLogger("volseg")
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)  # for a log, which has all of it
+    """Set up what holds for every verb."""
+    show_remarks(verbose=verbose)
 
 
 for name, verb, example in (
@@ -95,7 +101,7 @@ for name, verb, example in (
     ("convert", convert, "volseg convert runs/hippocampus --to onnx --output hippocampus-onnx"),
     ("download", download, "volseg download Task04_Hippocampus --output data"),
 ):
-    app.command(name, epilog=f"Example: {example}")(command(verb))
+    app.command(name, cls=_Verb, epilog=f"Example: {example}")(command(verb))
 
 
 def _let_waiting_threads_sleep() -> None:

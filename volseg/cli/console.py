@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import re
+import shutil
 import sys
+import textwrap
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, TextIO
 
+from volseg.cli.fitting import aligned_lines, fitted_lines
 from volseg.cli.signals import stop_is_requested
-from volseg.progress import Progress
+from volseg.progress import THOUSANDTHS, Progress
 from volseg.text import readable
 
 if TYPE_CHECKING:
@@ -24,69 +28,61 @@ printed.propagate = False
 printed.setLevel(logging.INFO)
 printed.addHandler(logging.NullHandler())
 
+_PARTICULAR = re.compile(r"\S*[\d./\\]\S*")
+
 
 @contextlib.contextmanager
 def progress_shown() -> Iterator[Progress]:
-    """A bar per stage on a terminal, now and then a line elsewhere and in the log."""
+    """Show progress as a bar on a terminal, and as a line now and then elsewhere and in the log."""
     if not sys.stderr.isatty():
-        yield _PlainProgress(say)
+        yield _ProgressLines(say)
         return
-    logged = _PlainProgress(printed.info)
-    with _bar() as bar:
+    from volseg.cli.stage_bar import StageBar
+
+    logged = _ProgressLines(printed.info)
+    with StageBar() as bar:
 
         def update(stage: str, done: int, total: int, note: str = "") -> None:
-            bar(stage, done, total, note)
+            bar.show(stage, done, total, _count(done, total), note)
             logged(stage, done, total, note)
 
-        yield update
+        try:
+            yield update
+        finally:
+            bar.end_stage()
 
 
-@contextlib.contextmanager
-def _bar() -> Iterator[Progress]:
-    """A bar per stage, for a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:3.0f}%"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(elapsed_when_finished=True),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Bar(*columns, console=Console(stderr=True)) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def update(stage: str, done: int, total: int, note: str = "") -> None:
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(stage, total=total or None, note=note)
-            bar.update(tasks[stage], completed=done, total=total or None, note=note)
-
-        yield update
-
-
-class _PlainProgress:
-    """For anything but a terminal: at most one line every few seconds, and one when a stage is finished."""
+class _ProgressLines:
+    """Progress for anything but a terminal: a line every few seconds at most, and one when a stage is finished."""
 
     _EVERY_SECONDS = 15.0
 
     def __init__(self, tell: Callable[[str], None]) -> None:
         self._tell = tell
         self._last = time.monotonic()
+        self._stage, self._done, self._is_finished = "", 0, False
 
     def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
         if stop_is_requested():  # and code that cannot raise, a destructor say, has swallowed it
             raise KeyboardInterrupt
+        if stage != self._stage or done < self._done:
+            self._is_finished = False
+        finishes = done == total > 0 and not self._is_finished
+        self._stage, self._done, self._is_finished = stage, done, self._is_finished or finishes
         now = time.monotonic()
-        if now - self._last >= self._EVERY_SECONDS or (done == total and total > 0):
+        if finishes or now - self._last >= self._EVERY_SECONDS:
             self._last = now
-            self._tell(f"{stage} {done}/{total or '?'} {note}".rstrip())
+            self._tell(f"{stage} {_count(done, total)} {note}".rstrip())
+
+
+def _count(done: int, total: int) -> str:
+    if total == THOUSANDTHS:
+        return f"{done / total:.0%}"
+    return f"{done}/{total}" if total else str(done)
 
 
 def print_summary(summary: pd.DataFrame) -> None:
-    """The summary of an evaluation, without what needs more room."""
+    """Print the summary of an evaluation, as far as there is room; summary.csv has all of it."""
     counts = ["scored", "missed", "false_alarm", "absent", "not_predicted", "failed"]
     wanted = ("dice_mean", "hd95_mm_mean", "hd95_px_mean", "assd_mm_mean", "assd_px_mean", "nsd_mean")
     means = [name for name in wanted if name in summary]
@@ -94,7 +90,9 @@ def print_summary(summary: pd.DataFrame) -> None:
         (str(row["label"]), *(f"{row[name]:.0f}" for name in counts), *(f"{row[name]:.4g}" for name in means))
         for row in summary.to_dict("records")
     ]
-    print_table(("label", *counts, *means), rows)
+    # What is zero everywhere says least.
+    dispensable = sorted(counts, key=lambda name: bool(summary[name].any()))
+    print_table(("label", *counts, *means), rows, dispensable)
 
 
 def print_comparison(comparison: pd.DataFrame) -> None:
@@ -110,33 +108,83 @@ def print_comparison(comparison: pd.DataFrame) -> None:
         )
         for row in shown.to_dict("records")
     ]
-    print_table(("label", "metric", *counts, *numbers), rows)
+    print_table(("label", "metric", *counts, *numbers), rows, ("missing", "equal", "worse", "better"))
 
 
-def print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    """Aligned columns that a person can read and a script can split."""
-    rows = [tuple(map(readable, row)) for row in rows]
-    widths = [max(len(row[n]) for row in [header, *rows]) for n in range(len(header))]
-    for row in [header, *rows]:
-        print_text("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], dispensable: Sequence[str] = ()) -> None:
+    """Print aligned columns that a person can read and a script can split.
+
+    On a terminal the rows fit: long headers take two lines, and columns are left out.
+
+    Args:
+        header: Names of the columns.
+        rows: Their cells.
+        dispensable: Names of columns that may be left out, the first ones first.
+    """
+    table = [tuple(map(readable, row)) for row in rows]
+    if sys.stdout.isatty():
+        lines = fitted_lines(header, table, shutil.get_terminal_size().columns, dispensable)
+    else:
+        lines = aligned_lines([tuple(header), *table])
+    for line in lines:
+        print_text(line)
 
 
 def print_line(text: str) -> None:
-    """A result in a line, which the log has, too."""
-    print_text(text)
+    """Print a result in a line, which the log has, too."""
+    print_text(_wrapped(text, sys.stdout))
     printed.info("%s", text.strip())
 
 
 def print_text(text: str) -> None:
-    """A result that is too much for a log: tables, JSON."""
+    """Print a result that is too much for a log: tables, JSON."""
     print(text)  # noqa: T201  results go to stdout
 
 
 def say(text: str, level: int = logging.INFO) -> None:
-    """Anything else, in one line."""
+    """Print anything else in one line on stderr; the log has it, too."""
     printed.log(level, "%s", text)
+    show_line(text)
+
+
+def show_line(text: str) -> None:
+    """Print a line on stderr alone."""
     with contextlib.suppress(OSError):  # of a terminal that was closed; what is in the log is not lost
-        print(readable(text), file=sys.stderr)  # noqa: T201  everything else goes to stderr
+        print(_wrapped(readable(text), sys.stderr), file=sys.stderr)  # noqa: T201  everything else goes to stderr
+
+
+def say_by_reason(reasons: Mapping[str, str], level: int = logging.WARNING) -> None:
+    """Say what is wrong with some cases: each reason once, with the first case and the number of the others.
+
+    Args:
+        reasons: Case id -> its reason, which begins with its kind ("failed: ...").
+        level: Of the lines in the log, which has every case.
+    """
+    cases: dict[str, list[str]] = {}
+    for case_id, reason in reasons.items():
+        kind, _, told = reason.partition(": ")
+        printed.log(level, "%s: %s: %s", kind, case_id, told)
+        cases.setdefault(without_particulars(reason.replace(case_id, "")), []).append(case_id)
+    for case_ids in cases.values():
+        kind, _, told = reasons[case_ids[0]].partition(": ")
+        others = f" (and {len(case_ids) - 1} more)" if len(case_ids) > 1 else ""
+        show_line(f"{kind}: {case_ids[0]}: {told}{others}")
+
+
+def without_particulars(text: str) -> str:
+    """Take names of files and numbers out of a message, so that messages of the same kind are equal."""
+    return _PARTICULAR.sub("", text)
+
+
+def _wrapped(text: str, stream: TextIO) -> str:
+    """Break a long line between words, on a terminal."""
+    width = shutil.get_terminal_size().columns
+    if not stream.isatty() or len(text) <= width:
+        return text
+    return "\n".join(
+        textwrap.fill(line, width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+        for line in text.split("\n")
+    )
 
 
 def take_any_text() -> None:
@@ -144,11 +192,3 @@ def take_any_text() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-
-
-class OneLine(logging.Formatter):
-    """A message of the log in one line, whatever the names in it are made of."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  what it is called in logging
-        """What stands before a traceback."""
-        return readable(super().formatMessage(record))

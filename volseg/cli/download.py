@@ -1,4 +1,4 @@
-"""`volseg download`: public data."""
+"""`volseg download`: fetch public data."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from volseg.cli.console import print_line, progress_shown
 
 
 def download(
-    task: Annotated[str, typer.Argument(help="Name of a Medical Segmentation Decathlon task.")],
-    output: Annotated[Path, typer.Option("--output", help="Folder in which the task's folder is made.")] = Path("data"),
-    url: Annotated[str | None, typer.Option("--url", help="Another place to fetch the archive from.")] = None,
+    task: Annotated[
+        str, typer.Argument(help="A task of the Medical Segmentation Decathlon, such as Task04_Hippocampus.")
+    ],
+    output: Annotated[Path, typer.Option("--output", help="The folder to put the task's folder into.")] = Path("data"),
+    url: Annotated[str | None, typer.Option("--url", help="Another URL of the archive.")] = None,
     md5: Annotated[
-        str | None, typer.Option("--md5", help="Checksum of the archive, if it is not the known one.")
+        str | None, typer.Option("--md5", help="MD5 checksum of the archive, if it is not the known one.")
     ] = None,
 ) -> None:
-    """Fetch a public data set, checked and resumable."""
+    """Download a public data set; an interrupted download continues."""
     import volseg
 
     with progress_shown() as progress:

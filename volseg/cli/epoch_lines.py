@@ -1,13 +1,16 @@
-"""A line per epoch of a training: its loss as a bar, and how well answers and references agree."""
+"""`--show-epochs`: a line per epoch with the loss as a bar, accuracy, Dice and IoU."""
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from volseg.cli.console import print_line
 
-_LENGTH = 24
+#: Characters of the bar, and on a terminal that is narrow.
+_LENGTH, _NARROW_LENGTH, _NARROW = 24, 10, 120
 _NUMBERS = (("accuracy", "accuracy"), ("dice", "Dice"), ("iou", "IoU"))
 
 
@@ -21,8 +24,10 @@ class EpochLines:
         """Print an epoch."""
         loss = float(row["loss"])
         self._largest = max(self._largest, loss)
-        filled = round(_LENGTH * loss / self._largest) if self._largest > 0 else 0
-        bar = "#" * max(0, filled) + "." * (_LENGTH - max(0, filled))
+        is_narrow = sys.stdout.isatty() and shutil.get_terminal_size().columns < _NARROW
+        length = _NARROW_LENGTH if is_narrow else _LENGTH
+        filled = max(0, round(length * loss / self._largest)) if self._largest > 0 else 0
+        bar = "#" * filled + "." * (length - filled)
         line = f"epoch {row['epoch']}: loss {loss:.4f} [{bar}]{_told(row, 'train_')}"
         validated = _told(row, "")
         print_line(f"{line}; validation:{validated}" if validated else line)

@@ -1,14 +1,13 @@
-"""`volseg evaluate`: masks and references in, tables out."""
+"""`volseg evaluate`: score masks against references."""
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from volseg.cli.console import print_comparison, print_line, print_summary, progress_shown, say
+from volseg.cli.console import print_comparison, print_line, print_summary, progress_shown, say, say_by_reason
 from volseg.cli.options import (
     EXIT_SOME_FAILED,
     GapsOption,
@@ -27,56 +26,83 @@ if TYPE_CHECKING:
 def evaluate(  # noqa: PLR0913  each is an option
     context: typer.Context,
     predictions: Annotated[
-        Path, typer.Argument(help="Folder of masks, as `volseg predict` writes it; with --compare, of scores.")
+        Path,
+        typer.Argument(help="The folder of masks, as `volseg predict` writes it; with --compare, a folder of scores."),
     ],
     references: Annotated[
-        Path, typer.Argument(help="Folder of label maps, or a labelled data set; with --compare, of other scores.")
+        Path,
+        typer.Argument(
+            help="The folder of reference label maps, or a labelled data set; with --compare, another folder of scores."
+        ),
     ],
-    output: Annotated[Path, typer.Option("--output", help="Folder for the tables.")],
+    output: Annotated[Path, typer.Option("--output", help="The folder to write the tables to.")],
     *,
     tolerance_mm: Annotated[
         list[float] | None,
-        typer.Option("--tolerance-mm", min=0, help="Of the normalised surface Dice: 2 unless given. Repeatable."),
+        typer.Option(
+            "--tolerance-mm",
+            metavar="MM",
+            min=0,
+            help="Tolerance of the normalised surface Dice; 2 if left out. Repeatable.",
+        ),
     ] = None,
     hd95: Annotated[
-        str, typer.Option("--hd95", help="Which 95th percentile: max_of_directed, pooled or area_weighted.")
+        str,
+        typer.Option(
+            "--hd95",
+            help="Definition of the 95th percentile of distances: max_of_directed, pooled or area_weighted.",
+        ),
     ] = "max_of_directed",
     nsd: Annotated[
-        str, typer.Option("--nsd", help="What the normalised surface Dice counts: voxels or area_weighted.")
+        str,
+        typer.Option(
+            "--nsd", help="What the normalised surface Dice counts: surface voxels, or their area (area_weighted)."
+        ),
     ] = "voxels",
-    lesions: Annotated[bool, typer.Option("--lesions", help="Also match separate parts one to one.")] = False,
+    lesions: Annotated[
+        bool, typer.Option("--lesions", help="Also match connected components (lesions) one to one.")
+    ] = False,
     lesion_iou: Annotated[
-        float, typer.Option("--lesion-iou", min=0, max=0.99, help="Parts that overlap by more than this are the same.")
+        float, typer.Option("--lesion-iou", min=0, max=0.99, help="IoU above which two lesions match.")
     ] = 0.5,
-    centerline: Annotated[bool, typer.Option("--centerline", help="Also compare centre lines: for vessels.")] = False,
+    centerline: Annotated[bool, typer.Option("--centerline", help="Also compare centre lines, for vessels.")] = False,
     probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="Also judge the probabilities beside the masks.")
+        bool, typer.Option("--probabilities", help="Also score the probabilities written beside the masks.")
     ] = False,
     within: Annotated[
-        Path | None, typer.Option("--within", help="Folder of masks, one per case, outside of which nothing counts.")
+        Path | None,
+        typer.Option(
+            "--within", help="A folder of regions of interest, one mask per case; nothing outside them counts."
+        ),
     ] = None,
     ignore: Annotated[
-        int | None, typer.Option("--ignore", help="Value of references where nothing is known and nothing counts.")
+        int | None, typer.Option("--ignore", help="Reference value of voxels that are not annotated and do not count.")
     ] = None,
     threshold: Annotated[
         float | None,
         typer.Option(
-            "--threshold", min=0, max=1, help="Masks say how likely the one label is: above this they have it."
+            "--threshold",
+            min=0,
+            max=1,
+            help="The masks hold probabilities of a single label; take those above this value.",
         ),
     ] = None,
     resample: Annotated[
-        bool, typer.Option("--resample", help="Bring masks onto the grid of their reference instead of refusing.")
+        bool,
+        typer.Option("--resample", help="Resample masks onto the grid of their reference instead of refusing them."),
     ] = False,
     only_predicted: Annotated[
         bool,
-        typer.Option("--only-predicted", help="Leave out references that have no prediction, instead of scoring 0."),
+        typer.Option(
+            "--only-predicted", help="Leave out references that have no prediction, instead of scoring them 0."
+        ),
     ] = False,
     assignments: SetOption = None,
     allow_gaps: GapsOption = False,
     geometry: GeometryOption = None,
     report: Annotated[bool, typer.Option("--report", help="Also write report.html, with pictures.")] = False,
     images: Annotated[
-        Path | None, typer.Option("--images", help="Images for the report, if REFERENCES is not a whole data set.")
+        Path | None, typer.Option("--images", help="The images to show in the report, if REFERENCES holds none.")
     ] = None,
     overwrite: OverwriteOption = False,
     threads: ThreadsOption = None,
@@ -84,7 +110,7 @@ def evaluate(  # noqa: PLR0913  each is an option
         bool, typer.Option("--compare", help="Compare two folders of scores of the same references, case by case.")
     ] = False,
 ) -> None:
-    """Compare masks with references, case by case and label by label; or two models' scores."""
+    """Score masks against references, or compare two sets of scores."""
     if compare:
         only(context, {"predictions", "references", "output", "overwrite", "compare"}, "does not go with --compare")
         _compare_scores(predictions, references, output, overwrite=overwrite)
@@ -123,8 +149,7 @@ def evaluate(  # noqa: PLR0913  each is an option
 
 
 def _print_evaluation(result: Evaluation, *, report: bool) -> None:
-    for failure in result.failures:
-        say(f"failed: {failure.case_id}: {failure.reason}", logging.WARNING)
+    say_by_reason({failure.case_id: f"failed: {failure.reason}" for failure in result.failures})
     for remark in result.remarks:
         say(f"note: {remark}")
     print_summary(result.summary)

@@ -1,4 +1,4 @@
-"""`volseg import`: a model of another program in, a run out."""
+"""`volseg import`: make a run of another program's model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def import_model(
     source: Annotated[
         Path,
         typer.Argument(
-            help="A model folder of nnU-Net v2 (plans.json, dataset.json, fold_0 ...), a bundle of MONAI, or the "
+            help="A model folder of nnU-Net v2 (with plans.json, dataset.json, fold_0 ...), a MONAI bundle, or the "
             "folder of TotalSegmentator's weights."
         ),
     ],
@@ -24,29 +24,34 @@ def import_model(
     axes: Annotated[
         str | None,
         typer.Option(
-            "--axes", help="Axes the network was trained on: RAS, LPS ..., or stored. By default what the model says."
+            "--axes",
+            help="The axes the network was trained on, such as RAS or LPS, or stored; by default as the model says.",
         ),
     ] = None,
     folds: Annotated[
-        list[str] | None, typer.Option("--fold", help="One of its folds; may be repeated. By default all there are.")
+        list[str] | None, typer.Option("--fold", metavar="FOLD", help="A fold to import; by default all. Repeatable.")
     ] = None,
     previous: Annotated[
         Path | None,
-        typer.Option("--previous", help="Of a cascade, the folder of its first network. By default the one beside."),
+        typer.Option(
+            "--previous", help="For a cascade, the folder of its first network; by default the one beside it."
+        ),
     ] = None,
     paint: Annotated[
         list[str] | None,
-        typer.Option("--paint", help="An output of a bundle, in the order of painting where they may overlap."),
+        typer.Option(
+            "--paint",
+            metavar="OUTPUT",
+            help="For a bundle whose labels overlap, an output; the last one named is painted on top. Repeatable.",
+        ),
     ] = None,
     task: Annotated[
         str | None,
-        typer.Option(
-            "--task", help="Of TotalSegmentator, in the folder of its weights: total, total_fast, total_mr ..."
-        ),
+        typer.Option("--task", help="For TotalSegmentator's weights, the task: total, total_fast, total_mr ..."),
     ] = None,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Make a run of a model of nnU-Net, MONAI or TotalSegmentator: the same masks; nothing in it is executed."""
+    """Import a model of nnU-Net, MONAI or TotalSegmentator. Its code is never executed."""
     import volseg
 
     run = volseg.import_model(

@@ -1,4 +1,4 @@
-"""`volseg inspect`: what is in a folder."""
+"""`volseg inspect`: show what a folder holds."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ def inspect(
     path: Annotated[Path, typer.Argument(help="A folder, a file, or a CSV manifest.")],
     *,
     model: Annotated[
-        Path | None, typer.Option("--model", help="Say what predict with this model would segment, and what not.")
+        Path | None,
+        typer.Option(
+            "--model", help="Show what `volseg predict` with this model would segment, and what it would skip."
+        ),
     ] = None,
     config: ConfigOption = None,
     assignments: SetOption = None,
@@ -35,7 +38,7 @@ def inspect(
     geometry: GeometryOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Show what is in a folder, what is odd about it, and what train or predict would use."""
+    """Show what a folder holds, and what training or prediction would use."""
     from dataclasses import asdict
 
     import volseg
@@ -62,7 +65,7 @@ def inspect(
 
 
 def _lines_of(item: InspectedItem, width: int) -> Iterator[str]:
-    """An item in lines that fit: its grid, and below it what else there is to say."""
+    """Yield an item in lines that fit: its grid, and below it what else there is to say."""
     grid = (
         "x".join(str(size) for size in item.shape or ()),
         " x ".join(f"{size:.4g}" for size in item.spacing_mm or ()) + (" mm" if item.spacing_mm else ""),

@@ -1,4 +1,4 @@
-"""`--log`: what a command says, line by line, in a file that one night after another is appended to."""
+"""`--log`: append what a command says to a file, line by line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What several verbs share: options, what they stand for, and exit codes."""
+"""Options that several verbs share, and exit codes."""
 
 from __future__ import annotations
 
@@ -12,16 +12,22 @@ from volseg.errors import ConfigError
 
 EXIT_OK, EXIT_DEFECT, EXIT_USAGE, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 
-ConfigOption = Annotated[Path | None, typer.Option("--config", help="YAML file of some or all configuration keys.")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", help="One key, such as training.epochs=100. Repeatable.")]
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="A YAML file of some or all configuration keys.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Set one configuration key, such as training.epochs=100. Repeatable."
+    ),
+]
 #: Written out, because importing them from `volseg.exporting` would make --help slow.
 FORMATS = (
-    "nifti, nrrd, mha, seg-nrrd, dicom-seg, rtstruct, dicom-sr, stl, ply, glb, png or overlay; of pictures geojson, "
-    "coco or svg, too."
+    "nifti, nrrd, mha, seg-nrrd, dicom-seg, rtstruct, dicom-sr, stl, ply, glb, png or overlay; for flat pictures "
+    "also geojson, coco or svg."
 )
-FormatOption = Annotated[list[str] | None, typer.Option("--format", help=f"{FORMATS} Repeatable.")]
+FormatOption = Annotated[list[str] | None, typer.Option("--format", metavar="FORMAT", help=f"{FORMATS} Repeatable.")]
 EncodingOption = Annotated[
-    str, typer.Option("--encoding", help="Of dicom-seg: binary (every viewer) or labelmap (small, DICOM of 2024).")
+    str,
+    typer.Option("--encoding", help="How dicom-seg is encoded: binary (every viewer) or labelmap (small, DICOM 2024)."),
 ]
 SeriesDescriptionOption = Annotated[
     str | None,
@@ -32,31 +38,39 @@ SeriesDescriptionOption = Annotated[
 ]
 GapsOption = Annotated[
     bool,
-    typer.Option("--allow-gaps", help="Bridge missing or uneven DICOM slices by interpolation instead of refusing."),
+    typer.Option("--allow-gaps", help="Interpolate over missing or uneven DICOM slices instead of refusing them."),
 ]
 
 GeometryOption = Annotated[
     str | None,
-    typer.Option("--geometry", help="What is right of NIfTI headers that contradict themselves: sform, qform, pixdim."),
+    typer.Option("--geometry", help="Which entry of a contradictory NIfTI header to trust: sform, qform or pixdim."),
 ]
 
 ThreadsOption = Annotated[
     int | None,
-    typer.Option("--threads", help="CPU threads to compute with, rather than all that machine and container allow."),
+    typer.Option("--threads", help="Number of CPU threads; by default all that the machine or container allows."),
 ]
 DeviceOption = Annotated[
     str | None,
-    typer.Option("--device", help="Where networks run: cpu, cuda, cuda:N or mps, rather than CUDA if there is any."),
+    typer.Option("--device", help="Where networks run: cpu, cuda, cuda:N or mps; by default CUDA if available."),
 ]
+
+#: Of every verb.
+LogOption = Annotated[
+    Path | None, typer.Option("--log", help="A file to append everything that is said to, each line with the time.")
+]
+VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Print more on stderr.")]
 
 OverwriteOption = Annotated[
     bool,
-    typer.Option("--overwrite", help="Replace files that volseg did not write, or that you changed; never the input."),
+    typer.Option(
+        "--overwrite", help="Replace files that volseg did not write or that were changed since; never the input."
+    ),
 ]
 
 
 def changes_of(assignments: list[str] | None, geometry: str | None = None) -> dict[str, Any]:
-    """The keys of `--set`, and of `--geometry`."""
+    """Return the keys that `--set` and `--geometry` state."""
     from volseg.config import merge, parse_assignments
 
     keys = parse_assignments(assignments or [])

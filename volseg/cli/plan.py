@@ -1,4 +1,4 @@
-"""`volseg plan`: a data set in, a configuration out."""
+"""`volseg plan`: plan a configuration for a data set."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def plan(  # noqa: PLR0913  each is an option
     threads: ThreadsOption = None,
     device: DeviceOption = None,
 ) -> None:
-    """Look at a data set and write a complete, commented configuration."""
+    """Plan a complete configuration for a data set, and write it as YAML."""
     import volseg
 
     with progress_shown() as progress:

@@ -1,14 +1,13 @@
-"""`volseg predict`: a model and cases in, masks out."""
+"""`volseg predict`: segment cases with a model."""
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from volseg.cli.console import print_line, progress_shown, say
+from volseg.cli.console import print_line, progress_shown, say, say_by_reason
 from volseg.cli.options import (
     EXIT_SOME_FAILED,
     ConfigOption,
@@ -30,10 +29,15 @@ if TYPE_CHECKING:
 
 def predict(  # noqa: PLR0913  each is an option
     source: Annotated[
-        Path, typer.Argument(metavar="INPUT", help="A data set, a file, a DICOM folder, or a tree of these.")
+        Path, typer.Argument(metavar="INPUT", help="An image, a DICOM folder, a data set, or a folder of any of these.")
     ],
-    model: Annotated[list[Path], typer.Option("--model", help="A run folder or model file. Repeatable: averaged.")],
-    output: Annotated[Path, typer.Option("--output", help="Folder for the masks.")],
+    model: Annotated[
+        list[Path],
+        typer.Option(
+            "--model", metavar="PATH", help="A run folder or model file. Repeat it to average several models."
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", help="The folder to write the masks to.")],
     *,
     formats: FormatOption = None,
     encoding: EncodingOption = "binary",
@@ -47,31 +51,33 @@ def predict(  # noqa: PLR0913  each is an option
     allow_gaps: GapsOption = False,
     geometry: GeometryOption = None,
     probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="Also write how likely each label is, as 4D NIfTI.")
+        bool, typer.Option("--probabilities", help="Also write the probability of each label, as 4D NIfTI.")
     ] = False,
     allow_mismatch: Annotated[
         bool,
         typer.Option(
             "--allow-mismatch",
-            help="Segment images that the model was not made for (another modality, say), with a warning in cases.csv.",
+            help="Segment images of another kind than the model was trained on, such as another modality, with a "
+            "warning in cases.csv, instead of failing them.",
         ),
     ] = False,
     case_id: Annotated[
         str,
         typer.Option(
             "--case-id",
-            help="What cases are called by: path, series (SeriesInstanceUID), or hash, a pseudonym; "
-            "pseudonyms.csv says whose.",
+            help="What names a case: its path, its series (SeriesInstanceUID), or hash, a pseudonym listed in "
+            "pseudonyms.csv.",
         ),
     ] = "path",
     report: Annotated[
-        bool, typer.Option("--report", help="Also write report.html: what somebody should look at, with pictures.")
+        bool,
+        typer.Option("--report", help="Also write report.html, which shows the masks that need review, with pictures."),
     ] = False,
     overwrite: OverwriteOption = False,
     threads: ThreadsOption = None,
     device: DeviceOption = None,
 ) -> None:
-    """Segment every case in a folder. An interrupted batch goes on with the same command."""
+    """Segment every case in a folder. Run the same command again to continue."""
     import volseg
 
     def show(one: CaseResult) -> None:
@@ -103,9 +109,13 @@ def predict(  # noqa: PLR0913  each is an option
             progress=progress,
             on_case_done=show,
         )
-    for name, case in batch.items():
-        if case.reason:
-            say(f"{'warning' if case.status == 'segmented' else case.status}: {name}: {case.reason}", logging.WARNING)
+    say_by_reason(
+        {
+            name: f"{'warning' if case.status == 'segmented' else case.status}: {case.reason}"
+            for name, case in batch.items()
+            if case.reason
+        }
+    )
     if not batch:
         say(f"{source} holds nothing to segment yet")
     segmented, skipped, failed = (batch.count(status) for status in ("segmented", "skipped", "failed"))

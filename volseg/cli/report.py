@@ -1,4 +1,4 @@
-"""`volseg report`: results in, one page out."""
+"""`volseg report`: write report.html again."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from volseg.cli.options import OverwriteOption
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(help="A run, or what `volseg evaluate` wrote.")],
+    folder: Annotated[
+        Path, typer.Argument(help="A run, or a folder that `volseg evaluate` or `predict --report` wrote.")
+    ],
     *,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Write report.html again, from what a folder of results holds."""
+    """Write report.html again from a folder of results."""
     import volseg
 
     print_line(f"wrote {volseg.report(folder, overwrite=overwrite)}")

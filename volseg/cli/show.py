@@ -1,4 +1,4 @@
-"""`volseg show`: what a labelled data set looks like."""
+"""`volseg show`: picture a labelled data set."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def show(
     geometry: GeometryOption = None,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Show a labelled data set: cases with their labels, values, shares of labels, augmented patches."""
+    """Write a page about a labelled data set: cases, labels, intensities, patches."""
     import volseg
 
     with progress_shown() as progress:

@@ -1,4 +1,4 @@
-"""What every verb has around its work: a log, an end by signals, and the one place where errors become exit codes."""
+"""The frame of every verb: `--log` and `-v`, an end by signals, and the one place where errors become exit codes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,23 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
+from typer.models import ArgumentInfo, OptionInfo
 
 from volseg.cli.console import printed, say
 from volseg.cli.log_file import logged
-from volseg.cli.options import EXIT_DEFECT, EXIT_INTERRUPTED, EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE
+from volseg.cli.options import (
+    EXIT_DEFECT,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_SOME_FAILED,
+    EXIT_USAGE,
+    LogOption,
+    VerboseOption,
+)
+from volseg.cli.remarks import remarks, show_remarks
 from volseg.cli.signals import ended_by_signals, stop_is_requested
 from volseg.errors import VolsegError
 from volseg.version import __version__
@@ -30,26 +40,41 @@ READ = frozenset(
 #: Of the last line of a log, by the exit code that it states; any other is an error.
 _LEVELS = {EXIT_OK: logging.INFO, EXIT_SOME_FAILED: logging.WARNING, EXIT_INTERRUPTED: logging.WARNING}
 
-_LogOption = Annotated[
-    Path | None, typer.Option("--log", help="File to which all that is said is appended, a line each, with the time.")
-]
+#: Options of every verb: name, what it is if it is left out, annotation.
+_OPTIONS = (("log", None, LogOption), ("verbose", False, VerboseOption))
 
 
 def command(verb: Callable[..., None]) -> Callable[..., None]:
-    """Make a command of a verb: with `--log`, ended by signals, and an exit code whatever becomes of it."""
+    """Make a command of a verb: with `--log`, `-v` and `-o`, ended by signals, and an exit code in any case."""
 
     @functools.wraps(verb)
-    def run(*, log: Path | None = None, **options: Any) -> None:
+    def run(*, log: Path | None = None, verbose: bool = False, **options: Any) -> None:
+        if verbose:
+            show_remarks(verbose=True)
         with ended_by_signals():
             code = _exit_code(lambda: _run_logged(verb, options, log))
         raise typer.Exit(code)
 
     signature = inspect.signature(verb, eval_str=True)
-    option = inspect.Parameter("log", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_LogOption)
-    signature = signature.replace(parameters=[*signature.parameters.values(), option])
+    for parameter in signature.parameters.values():
+        _complete(parameter)
+    added = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        for name, default, annotation in _OPTIONS
+    ]
+    signature = signature.replace(parameters=[*signature.parameters.values(), *added])
     run.__signature__ = signature  # type: ignore[attr-defined]  # what typer makes options of
-    run.__annotations__ = {**verb.__annotations__, "log": _LogOption}
+    run.__annotations__ = {**verb.__annotations__, **{name: annotation for name, _, annotation in _OPTIONS}}
     return run
+
+
+def _complete(parameter: inspect.Parameter) -> None:
+    """Let `-o` stand for `--output`, and write arguments in capitals, as the documentation does."""
+    for stated in getattr(parameter.annotation, "__metadata__", ()):
+        if isinstance(stated, OptionInfo) and stated.default == "--output":
+            stated.param_decls = ("-o",)
+        if isinstance(stated, ArgumentInfo):
+            stated.metavar = stated.metavar or parameter.name.upper()
 
 
 def _run_logged(verb: Callable[..., None], options: dict[str, Any], log: Path | None) -> int:
@@ -61,6 +86,7 @@ def _run_logged(verb: Callable[..., None], options: dict[str, Any], log: Path | 
         try:
             code = _exit_code(lambda: verb(**options))
         finally:
+            remarks.tell_repeated()
             printed.log(
                 _LEVELS.get(code, logging.ERROR),
                 "%s ends: exit code %d after %.1f s",

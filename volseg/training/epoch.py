@@ -1,8 +1,10 @@
-"""What the steps of an epoch add up to: a row of history.csv."""
+"""An epoch in numbers, as a row of history.csv, and in a line for people."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from statistics import fmean
 from typing import Any
 
@@ -91,3 +93,19 @@ class EpochRecord:
             "voxels_per_second": round(self.voxels / trained),
             "data_wait_share": round(self.waited_seconds / trained, 4),
         }
+
+
+def epoch_line(row: Mapping[str, Any], seconds: float, seconds_left: float) -> str:
+    """Tell an epoch in a line that fits a terminal.
+
+    Args:
+        row: Of history.csv; it has the Dice of an epoch that was validated.
+        seconds: What the epoch took, its validation included.
+        seconds_left: Until the run ends.
+    """
+    dice = f", val Dice {row['dice']:.3f}" if "dice" in row else ""
+    left = timedelta(seconds=round(seconds_left))
+    return (
+        f"epoch {row['epoch']}, step {row['step']}: loss {row['loss']:.3f}{dice}, lr {row['learning_rate']:.1e}, "
+        f"{seconds:.0f} s, {left} left"
+    )

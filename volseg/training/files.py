@@ -2,7 +2,7 @@
 
 #: Everything that was decided, the checkpoint for a resumption, and which cases were used for what.
 CONFIG_FILE, LAST_FILE, SPLITS_FILE, NOT_USED_FILE = "config.yaml", "last.pt", "splits.json", "not_used.csv"
-#: A row per epoch, and Dice per validation case and label.
-HISTORY_FILE, VALIDATION_FILE = "history.csv", "validation.csv"
+#: A row per epoch, Dice per validation case and label, and what happened when.
+HISTORY_FILE, VALIDATION_FILE, RUN_LOG_FILE = "history.csv", "validation.csv", "train.log"
 #: Prepared cases, removed at the end.
 CACHE_FOLDER = "cache"

@@ -1,8 +1,10 @@
-"""Records of a run for people: history.csv, validation.csv and TensorBoard."""
+"""Records of a run for people: history.csv, validation.csv, train.log and TensorBoard."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
@@ -11,20 +13,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 
 from volseg.config import Config, dump
+from volseg.errors import OutputExistsError
+from volseg.io.files import append_text
 from volseg.io.tables import read_table, write_table
 from volseg.model.label_encoding import label_values, winners
+from volseg.progress import MILESTONES
 from volseg.training.preparation import PreparedCase
+from volseg.training.slice_picture import compared_slice
 from volseg.training.validation import Validation
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-#: Outlines on TensorBoard slices; distinguishable with any colour vision.
-_REFERENCE_COLOR = (0, 158, 115)
-_PREDICTION_COLOR = (230, 159, 0)
+#: What runs are compared by, among their hyperparameters.
+_SCORES = ("dice/dice", "training/loss")
+
+logger = logging.getLogger(__name__)
+milestones = logging.getLogger(MILESTONES)
 
 
 def write_history(rows: Sequence[dict[str, Any]], path: Path) -> None:
@@ -83,48 +90,87 @@ def read_validation(path: Path) -> Validation:
     return Validation(case_ids, labels, columns.pop("dice"), columns, of_cases, left_out)
 
 
+class RunLog:
+    """The train.log of a run: a line per epoch and what else happens, each with the time; a resumed run appends to it.
+
+    The same lines go to the logger `volseg.milestones`.
+
+    Args:
+        path: The file.
+        is_leader: Whether this process writes; of several that train together one does.
+    """
+
+    def __init__(self, path: Path, *, is_leader: bool = True) -> None:
+        self._path, self._is_leader = path, is_leader
+
+    def add(self, line: str) -> None:
+        """Write a line. A file that somebody else changed meanwhile stays as it is, and the run goes on.
+
+        Raises:
+            OutputError: If it cannot be written.
+        """
+        if not self._is_leader:
+            return
+        milestones.info("%s", line)
+        now = datetime.now().astimezone().isoformat(timespec="seconds")
+        try:
+            append_text(self._path, f"{now} {line}\n")
+        except OutputExistsError as error:
+            logger.warning("lines of %s are lost: %s", self._path.name, error)
+
+
 class Board:
-    """TensorBoard of a run.
+    """TensorBoard of a run, over its optimiser steps.
 
     Args:
         folder: Where its event files lie.
-        epoch: The last epoch to keep of an interrupted run; its later ones are dropped.
-        config: Shown as text.
+        step: The last step to keep of an interrupted run; its later ones are dropped.
+        config: Shown as text and as hyperparameters.
     """
 
-    def __init__(self, folder: Path, epoch: int, config: Config) -> None:
-        self._folder, self._epoch, self._config = folder, epoch, config
+    def __init__(self, folder: Path, step: int, config: Config) -> None:
+        self._folder, self._step, self._config = folder, step, config
 
     @cached_property
     def _writer(self) -> SummaryWriter:
         """Created at the first entry: only the leader of a group writes any."""
         from torch.utils.tensorboard import SummaryWriter
+        from torch.utils.tensorboard.summary import hparams
 
-        writer = SummaryWriter(str(self._folder), purge_step=self._epoch + 1)
-        writer.add_text("configuration", f"```yaml\n{dump(self._config)}```", self._epoch)
+        writer = SummaryWriter(str(self._folder), purge_step=self._step + 1)
+        writer.add_text("configuration", f"```yaml\n{dump(self._config)}```", self._step)
+        # SummaryWriter.add_hparams would make a run of its own for them.
+        for entry in hparams(_hyperparameters(self._config), dict.fromkeys(_SCORES, 0.0)):
+            writer.file_writer.add_summary(entry)
         return writer
 
-    def add_epoch(self, epoch: int, row: dict[str, Any]) -> None:
+    def add_epoch(self, row: Mapping[str, Any]) -> None:
         """Show the numbers of an epoch under the names of history.csv."""
         for name, value in row.items():
-            if name not in {"epoch", "step"} and value is not None:
+            if name != "step" and value is not None:
                 group = "dice" if "dice" in name else "training"
-                self._writer.add_scalar(f"{group}/{name}", value, epoch)
+                self._writer.add_scalar(f"{group}/{name}", value, row["step"])
         self._writer.flush()
 
-    def add_slices(self, epoch: int, case: PreparedCase, logits: torch.Tensor) -> None:
-        """Show the axial slice of a case that has the most labelled voxels, with both outlines.
+    def add_slices(self, step: int, case: PreparedCase, logits: torch.Tensor) -> None:
+        """Show the slice of a case that has the most labelled voxels, with both outlines.
 
         Args:
-            epoch: Which epoch it belongs to.
+            step: Which step it belongs to.
             case: With the reference.
             logits: (outputs, R, A, S), the prediction.
         """
         data = self._config.data
         predicted = label_values(data)[winners(logits.movedim(0, -1), data).numpy()]
-        level = int(np.count_nonzero(case.reference, axis=(0, 1)).argmax())
-        picture = outlined_slice(case.image[0, :, :, level], case.reference[:, :, level], predicted[:, :, level])
-        self._writer.add_image("reference green, prediction orange", picture, epoch, dataformats="HWC")
+        picture = compared_slice(
+            case.image[0],
+            case.reference,
+            predicted,
+            self._config.preprocessing.axes,
+            case.spacing_mm,
+            {label.value: label.display_color for label in (*data.reference_labels, *data.output_labels)},
+        )
+        self._writer.add_image("reference left, prediction right", picture, step, dataformats="HWC")
 
     def close(self) -> None:
         """Flush the entries; without any, no file is created, whose header would erase the earlier ones."""
@@ -132,29 +178,13 @@ class Board:
             self._writer.close()
 
 
-def outlined_slice(
-    image: NDArray[np.float32], reference: NDArray[np.integer], prediction: NDArray[np.integer]
-) -> NDArray[np.uint8]:
-    """Draw a slice as radiologists see it: the patient's right on the left, anterior on top.
-
-    Args:
-        image: (R, A) intensities.
-        reference: (R, A) label values.
-        prediction: (R, A) label values.
-
-    Returns:
-        (A, R, 3) colours.
-    """
-    low, high = np.percentile(image, [1, 99])
-    gray = np.clip((image - low) / max(high - low, 1e-6) * 255, 0, 255).astype(np.uint8)
-    picture = np.repeat(gray[..., np.newaxis], 3, axis=-1)
-    picture[_outline(reference)] = _REFERENCE_COLOR
-    picture[_outline(prediction)] = _PREDICTION_COLOR
-    return np.ascontiguousarray(picture[::-1, ::-1].transpose(1, 0, 2))
-
-
-def _outline(values: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """Labelled pixels with a neighbour of another value."""
-    padded = np.pad(values, 1, mode="edge")
-    neighbours = (padded[2:, 1:-1], padded[:-2, 1:-1], padded[1:-1, 2:], padded[1:-1, :-2])
-    return (values > 0) & np.any([values != neighbour for neighbour in neighbours], axis=0)
+def _hyperparameters(config: Config) -> dict[str, bool | int | float | str]:
+    """Name the numbers and words of a configuration that tell runs apart."""
+    names = ("network", "patches", "loss", "training")
+    sections = {name: getattr(config, name).model_dump(mode="json") for name in names}
+    return {
+        f"{section}.{key}": value if isinstance(value, bool | int | float | str) else str(value)
+        for section, keys in sections.items()
+        for key, value in keys.items()
+        if value is not None
+    }

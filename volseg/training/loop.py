@@ -21,12 +21,13 @@ from volseg.model.checkpoint import TrainedNetwork, load_model, save_model, set_
 from volseg.model.devices import choose_device
 from volseg.model.files import MODEL_FILE
 from volseg.model.networks import choose_precision
-from volseg.progress import Progress, ignore_progress
+from volseg.progress import THOUSANDTHS, Progress, ignore_progress
 from volseg.training.distributed import SINGLE_PROCESS, ProcessGroup
-from volseg.training.epoch import EpochRecord
-from volseg.training.files import HISTORY_FILE, LAST_FILE, VALIDATION_FILE
+from volseg.training.epoch import EpochRecord, epoch_line
+from volseg.training.files import HISTORY_FILE, LAST_FILE, RUN_LOG_FILE, VALIDATION_FILE
 from volseg.training.history import (
     Board,
+    RunLog,
     read_validation,
     write_history,
     write_validation,
@@ -40,6 +41,7 @@ from volseg.training.step import StepResult, TrainingStep
 from volseg.training.stopping import is_finished
 from volseg.training.threads import choice_for
 from volseg.training.validation import NO_TRIALS, Validation, Validator
+from volseg.training.validation_loss import ValidationLoss
 
 #: Of the final validation, what trying larger windows may take, and on how many cases at most.
 _SHARE_OF_WINDOWS, _MOST_WINDOW_CASES = 0.5, 3
@@ -73,15 +75,20 @@ class TrainingResult:
 
     Attributes:
         model: The file of the best model.
-        epochs: Finished epochs.
         best_epoch: The epoch with the best validation Dice.
         validation: Dice of the best model on all validation cases.
+        history: A row of history.csv per epoch.
     """
 
     model: Path
-    epochs: int
     best_epoch: int
     validation: Validation
+    history: Sequence[Mapping[str, Any]]
+
+    @property
+    def epochs(self) -> int:
+        """Finished epochs."""
+        return len(self.history)
 
 
 class Trainer:
@@ -90,10 +97,10 @@ class Trainer:
     Args:
         config: Network, loss, schedule and everything else.
         cases: Training and validation cases.
-        folder: Gets model.pt, last.pt, history.csv, validation.csv and tensorboard/.
+        folder: Gets model.pt, last.pt, history.csv, validation.csv, train.log and tensorboard/.
         clock: Started when the run began, so that a time budget includes what came before.
         group: The processes that train together, each with a trainer of its own; only the leader's writes.
-        progress: Told per step, in thousandths of the whole.
+        progress: Told per step and per validated case, in thousandths of the whole.
         device: Where the network is trained; on a CUDA device, if there is one and none is named.
         on_epoch_done: Gets the row of history.csv of each epoch.
 
@@ -120,6 +127,7 @@ class Trainer:
         self._clock = clock
         self._group = group
         self._progress = progress
+        self._log = RunLog(folder / RUN_LOG_FILE, is_leader=group.is_leader)
         self._device = choose_device(device)
         dtype = choose_precision(config.training.precision, self._device)
         self._state = start(config, self._device, dtype, clock)
@@ -127,6 +135,7 @@ class Trainer:
         self._threads = choice_for(self._device, config.training.minutes)
         self._dtype = dtype
         self._score_with(config)
+        self._loss = ValidationLoss(cases.val, config, dtype, group)
         self._monitored = _evenly_spaced(cases.val, config.training.validation_cases)
         shapes = [case.image.shape[1:] for case in self._monitored]
         self._wide = None if config.inference.window else wide_window(config.patches.size, shapes)
@@ -149,6 +158,7 @@ class Trainer:
             restore(self._state, self._folder / LAST_FILE, self._config)
             if self._is_finished() and (self._folder / VALIDATION_FILE).is_file():
                 return self._result(read_validation(self._folder / VALIDATION_FILE))
+            self._log.add(f"resumed after epoch {self._state.epoch}, step {self._state.step}")
         threads = torch.get_num_threads()
         try:
             self._train()
@@ -157,18 +167,25 @@ class Trainer:
             torch.set_num_threads(threads)
         if self._group.is_leader:
             write_validation(validation, self._folder / VALIDATION_FILE)
-        return self._result(validation)
+        result = self._result(validation)
+        self._log.add(f"finished: best epoch {result.best_epoch} of {result.epochs}, Dice {validation.mean:.4f}")
+        return result
 
     def _train(self) -> None:
         """Train epoch by epoch; the last one is always validated."""
-        self._clock.start_steps(self._state.step)
-        board = Board(self._folder / "tensorboard", self._state.epoch, self._config)
+        state = self._state
+        if not state.epoch:
+            self._log.add(f"begun: {len(self._cases.train)} training cases, {len(self._cases.val)} validation cases")
+        self._clock.start_steps(state.step)
+        self._report(f"epoch {state.epoch + 1}, step {state.step}")
+        board = Board(self._folder / "tensorboard", state.step, self._config)
         with closing(board), closing(self._batches()) as source:
             while not self._is_finished():
                 self._run_epoch(source, board)
-        if "dice" not in self._state.history[-1]:  # time ran out while that epoch was written down
+        if "dice" not in state.history[-1]:  # time ran out while that epoch was written down
             self._validate_epoch()
             self._save_epoch()
+        self._progress("train", THOUSANDTHS, THOUSANDTHS, f"{state.epoch} epochs, {state.step} steps")
 
     def _batches(self) -> Generator[TrainingBatch, None, None]:
         settings = self._config.training
@@ -178,6 +195,7 @@ class Trainer:
     def _run_epoch(self, source: Iterator[TrainingBatch], board: Board) -> None:
         """Train an epoch, validate it if that is due, and write both down."""
         state, clock = self._state, self._clock
+        began = clock.elapsed_seconds
         row = self._train_epoch(source).history_row(clock.elapsed_seconds)
         state.epoch += 1
         state.history.append({"epoch": state.epoch, "step": state.step, **row})
@@ -186,6 +204,8 @@ class Trainer:
         self._save_epoch()
         self._show_epoch(board)
         clock.sample()
+        seconds_left = clock.seconds_left(state.step)
+        self._log.add(epoch_line(state.history[-1], clock.elapsed_seconds - began, seconds_left))
 
     def _train_epoch(self, source: Iterator[TrainingBatch]) -> EpochRecord:
         """Train until the clock ends the epoch, but not before a step was taken."""
@@ -200,7 +220,7 @@ class Trainer:
             clock.sample()
             epoch.add(result, waited)
             if result.is_finite:
-                self._progress("train", round(1000 * clock.progress(state.step)), 1000, self._note(epoch))
+                self._report(self._note(epoch), clock.seconds_left(state.step))
         return epoch
 
     def _take_step(self, batch: TrainingBatch) -> StepResult:
@@ -221,23 +241,37 @@ class Trainer:
         self._monitor = self._validator if alone else Validator(_without_mirroring(config), self._dtype, self._group)
 
     def _note(self, epoch: EpochRecord) -> str:
-        """What a person who waits wants to know."""
         state = self._state
         best = f", best Dice {state.best_dice:.4f}" if state.best_epoch else ""
-        left = timedelta(seconds=round(self._clock.seconds_left(state.step)))
-        return f"loss {epoch.recent_loss:.3f}{best}, {left} left"
+        return f"epoch {state.epoch + 1}, step {state.step}, loss {epoch.recent_loss:.3f}{best}"
+
+    def _report(self, doing: str, seconds_left: float | None = None) -> None:
+        """Report how far the run is, what it is doing, and the time that is left as far as it is known."""
+        left = "" if seconds_left is None else f", {timedelta(seconds=round(max(0.0, seconds_left)))} left"
+        done = round(THOUSANDTHS * self._clock.progress(self._state.step))
+        self._progress("train", done, THOUSANDTHS, f"{doing}{left}")
+
+    def _reported_as(self, doing: str) -> Progress:
+        """Make the progress of something that training waits for a note on its own progress."""
+        seconds_left, began = self._clock.seconds_left(self._state.step), time.perf_counter()
+
+        def report(stage: str, done: int, total: int, note: str = "") -> None:  # noqa: ARG001  a Progress
+            self._report(f"{doing}, {done} of {total} cases", seconds_left - (time.perf_counter() - began))
+
+        return report
 
     def _validate_epoch(self) -> None:
         """Validate, remember whether it was the best, and learn how long a validation takes."""
         state, clock = self._state, self._clock
         self._time_trials()
         began = clock.elapsed_seconds
-        validation = self._monitor.validate(state.eval_network, self._monitored)
+        progress = self._reported_as(f"epoch {state.epoch}, step {state.step}, validation")
+        validation = self._monitor.validate(state.eval_network, self._monitored, progress=progress)
         clock.sample()
         state.record_dice(validation.mean)
         state.history[-1] |= validation.history_columns
         self._reserve(clock.elapsed_seconds - began)
-        logger.info("epoch %d: validation Dice %.4f, best %.4f", state.epoch, validation.mean, state.best_dice)
+        state.history[-1]["validation_loss"] = self._loss(state.eval_network)
 
     def _time_trials(self) -> None:
         """Learn once how long the trials of the final validation take."""
@@ -272,8 +306,9 @@ class Trainer:
             return
         cases = _evenly_spaced(self._cases.val, self._window_cases)
         wide = self._config.inferring(window=self._wide)
-        as_patches = self._monitor.validate(best.network, cases).mean
-        larger = Validator(_without_mirroring(wide), self._dtype, self._group).validate(best.network, cases).mean
+        with_wide = Validator(_without_mirroring(wide), self._dtype, self._group)
+        as_patches = self._monitor.validate(best.network, cases, progress=self._renamed("small windows")).mean
+        larger = with_wide.validate(best.network, cases, progress=self._renamed("large windows")).mean
         logger.info(
             "windows of %s voxels: Dice %.4f on %d held-out cases, as large as patches: %.4f",
             " x ".join(map(str, self._wide)), larger, len(cases), as_patches,
@@ -311,8 +346,8 @@ class Trainer:
         state, case = self._state, self._monitored[0]
         row = state.history[-1]
         if "dice" in row:
-            board.add_slices(state.epoch, case, self._monitor.logits(state.eval_network, case))
-        board.add_epoch(state.epoch, row)
+            board.add_slices(state.step, case, self._monitor.logits(state.eval_network, case))
+        board.add_epoch(row)
         self._on_epoch_done(row)
 
     def _validate_best_model(self) -> Validation:
@@ -339,7 +374,11 @@ class Trainer:
         return is_finished(self._state, self._config.training)
 
     def _result(self, validation: Validation) -> TrainingResult:
-        return TrainingResult(self._folder / MODEL_FILE, self._state.epoch, self._state.best_epoch, validation)
+        state = self._state
+        return TrainingResult(self._folder / MODEL_FILE, state.best_epoch, validation, tuple(state.history))
+
+    def _renamed(self, stage: str) -> Progress:
+        return lambda _, done, total, note="": self._progress(stage, done, total, note)
 
 
 def _without_mirroring(config: Config) -> Config:

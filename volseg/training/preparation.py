@@ -87,6 +87,7 @@ def prepare_cases(
     remove_leftovers(folder)
     prepared: dict[str, PreparedCase] = {}
     problems: list[SetAside] = []
+    progress("prepare", 0, len(cases))
     outcomes = side_by_side(lambda case: _attempt(case, config, folder), cases)
     for done, (case, outcome) in enumerate(zip(cases, outcomes, strict=True), start=1):
         if isinstance(outcome, PreparedCase):

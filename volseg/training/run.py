@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import torch
@@ -40,6 +41,7 @@ from volseg.model.usual_volumes import VolumeRange
 from volseg.planning import check_patch, plan_folder
 from volseg.progress import Progress, ignore_progress
 from volseg.text import is_text
+from volseg.training.advice import advise
 from volseg.training.distributed import SINGLE_PROCESS, ProcessGroup
 from volseg.training.files import (
     CACHE_FOLDER,
@@ -47,6 +49,7 @@ from volseg.training.files import (
     HISTORY_FILE,
     LAST_FILE,
     NOT_USED_FILE,
+    RUN_LOG_FILE,
     SPLITS_FILE,
     VALIDATION_FILE,
 )
@@ -92,6 +95,11 @@ class Run:
     def decided(self) -> Config:
         """The configuration with what its validation cases have chosen."""
         return choose_postprocessing(self.config, self.validation)
+
+    @property
+    def advice(self) -> str:
+        """What went wrong and what to do about it, if the networks learned next to nothing; empty otherwise."""
+        return advise(self.validation, [result.history for result in self.results])
 
 
 def train_folder(  # noqa: PLR0913  most are options of the command
@@ -226,9 +234,20 @@ def _resolve(
         tell_of_names(dataset.cases, config.data.labels)
         write_text(output / CONFIG_FILE, dump(config))
         return dataset, config
-    dataset, plan = plan_folder(data, given, progress, StepTimer(device), device)
+    dataset, plan = plan_folder(data, given, progress, _reported(StepTimer(device), progress), device)
     plan.save(output / CONFIG_FILE)
     return dataset, plan.config
+
+
+def _reported(timer: StepTimer, progress: Progress) -> Callable[[Config], float]:
+    """Report each network of which steps are timed: that takes seconds."""
+    number = count(1)
+
+    def timed(config: Config) -> float:
+        progress("time steps", next(number), 0, config.network.name)
+        return timer(config)
+
+    return timed
 
 
 def _stored(output: Path, given: PartialConfig) -> Config:
@@ -324,7 +343,7 @@ def _check_output(output: Path, *, resume: bool) -> None:
 def _files_of_run(output: Path, *, resumed: bool) -> list[Path]:
     """What will be written; a run that goes on keeps its configuration."""
     folders = (output, *sorted(output.glob(f"{FOLD_FOLDER}*")))
-    of_networks = [folder / name for folder in folders for name in (LAST_FILE, MODEL_FILE, HISTORY_FILE)]
+    of_networks = [folder / name for folder in folders for name in (LAST_FILE, MODEL_FILE, HISTORY_FILE, RUN_LOG_FILE)]
     tables = [folder / VALIDATION_FILE for folder in folders]
     begun = () if resumed else (CONFIG_FILE,)
     return [*of_networks, *tables, *(output / name for name in (SPLITS_FILE, NOT_USED_FILE, ABOUT_FILE, *begun))]

@@ -148,6 +148,7 @@ class Validator:
         """
         own = self._group.shard(cases)
         rows = []
+        progress("validate", 0, len(own))
         for done, (case, logits) in enumerate(zip(own, self._predict(network, own), strict=True), start=1):
             rows.append(self._score(logits, case, trials))
             progress("validate", done, len(own), case.case_id)

@@ -1,0 +1,74 @@
+"""Tables as lines of text, as wide as they are or as wide as a terminal is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+#: Of what was cut off.
+_ELLIPSIS = "…"
+_LEAST_WIDTH = 8
+
+
+def aligned_lines(rows: Sequence[Sequence[str]], gap: int = 2) -> list[str]:
+    """Align the cells of rows in columns."""
+    widths = _widths(rows)
+    return [(" " * gap).join(map(str.ljust, row, widths)).rstrip() for row in rows]
+
+
+def fitted_lines(
+    header: Sequence[str], rows: Sequence[Sequence[str]], width: int, dispensable: Sequence[str] = ()
+) -> list[str]:
+    """Align a table so that no line is longer than a terminal is wide.
+
+    A table that is too wide gets headers of two lines, then narrower gaps, then fewer columns; in the end its first
+    column is cut off.
+
+    Args:
+        header: Names of the columns, of words with underscores between them.
+        rows: Their cells.
+        width: Of the terminal, in characters.
+        dispensable: Names of columns that may be left out, the first ones first.
+
+    Returns:
+        The lines.
+    """
+    for shown in _fewer_and_fewer([tuple(header), *rows], dispensable):
+        broken = _with_broken_header(shown)
+        for table, gap in ((shown, 2), (broken, 2), (broken, 1)):
+            lines = aligned_lines(table, gap)
+            if max(map(len, lines)) <= width:
+                return lines
+    room = max(_LEAST_WIDTH, len(_longest(broken)) - (max(map(len, lines)) - width))
+    return aligned_lines([(_cut(first, room), *others) for first, *others in broken], 1)
+
+
+def _fewer_and_fewer(table: Sequence[Sequence[str]], dispensable: Sequence[str]) -> Iterator[Sequence[Sequence[str]]]:
+    """Yield a table, and then what is left of it as one column after the other goes."""
+    yield table
+    for name in dispensable:
+        place = table[0].index(name)
+        table = [(*row[:place], *row[place + 1 :]) for row in table]
+        yield table
+
+
+def _with_broken_header(table: Sequence[Sequence[str]]) -> list[Sequence[str]]:
+    """Break the names of columns that are wider than their cells at the last underscore."""
+    cells = _widths(table[1:]) if table[1:] else [0] * len(table[0])
+    parts = [
+        name.rsplit("_", 1) if len(name) > width and "_" in name else [name]
+        for name, width in zip(table[0], cells, strict=True)
+    ]
+    ends = [part[1] if len(part) > 1 else "" for part in parts]
+    return [[part[0] for part in parts], *([ends] if any(ends) else []), *table[1:]]
+
+
+def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(len, column)) for column in zip(*rows, strict=True)]
+
+
+def _longest(table: Sequence[Sequence[str]]) -> str:
+    return max((row[0] for row in table), key=len)
+
+
+def _cut(text: str, room: int) -> str:
+    return text if len(text) <= room else text[: room - 1] + _ELLIPSIS

@@ -1,0 +1,54 @@
+"""Advice for a training that learned next to nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from volseg.training.validation import Validation
+
+#: A label with a lower validation Dice is as good as not found.
+_POOR_DICE = 0.1
+#: A run with a better one has learned, whatever its loss did: it may have begun with trained weights.
+_GOOD_DICE = 0.5
+#: The loss has not fallen if its last epochs are above this share of the first one.
+_HARDLY_FALLEN = 0.97
+#: No network learns from fewer.
+_FEW_STEPS = 100
+
+
+def advise(validation: Validation, histories: Sequence[Sequence[Mapping[str, Any]]]) -> str:
+    """Say that a run learned next to nothing, if so, and what to do.
+
+    Args:
+        validation: Of all its networks.
+        histories: Rows of history.csv of each network.
+
+    Returns:
+        A sentence or two; nothing if the run has learned.
+    """
+    dice = zip(validation.labels, validation.per_label.tolist(), strict=True)
+    missed = [name for name, value in dice if value < _POOR_DICE]
+    if validation.mean < _POOR_DICE:
+        problem = "the network learned next to nothing"
+    elif missed:
+        problem = f"the network hardly finds {', '.join(missed)}"
+    elif validation.mean < _GOOD_DICE and not all(map(_loss_fell, histories)):
+        problem = "the loss did not fall"
+    else:
+        return ""
+    steps = min(int(history[-1]["step"]) for history in histories)
+    few = f", and {steps} steps are few" if steps < _FEW_STEPS else ""
+    fewer_folds = ", or one fold instead of all" if len(histories) > 1 else ""
+    return (
+        f"{problem}: validation Dice {validation.mean:.3f} after {steps} steps{few}. Train longer (--minutes, --epochs)"
+        f"{fewer_folds}, and check that the labels lie on their images (`volseg show DATA`)"
+    )
+
+
+def _loss_fell(history: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the last fifth of the epochs has a lower loss than the first; a single epoch says nothing."""
+    losses = [float(row["loss"]) for row in history]
+    last = losses[-max(1, len(losses) // 5) :]
+    return len(losses) < 2 or fmean(last) < _HARDLY_FALLEN * losses[0]

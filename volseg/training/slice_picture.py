@@ -1,0 +1,96 @@
+"""A slice of a validation case as TensorBoard shows it: the reference on the left, the prediction on the right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volseg.image.views import VIEWS, fullest_planes, grey_levels
+
+#: Pixels of the longer side of each half: small slices are enlarged to about as many.
+_SIDE_PX = 512
+_OUTLINE_PX = 2
+_GAP_PX = 8
+
+_Color = tuple[int, int, int]
+_Voxel = TypeVar("_Voxel", bound=np.generic)
+
+
+def compared_slice(
+    image: NDArray[np.float32],
+    reference: NDArray[np.integer],
+    prediction: NDArray[np.integer],
+    axes: str,
+    spacing_mm: Sequence[float],
+    colors: Mapping[int, _Color],
+) -> NDArray[np.uint8]:
+    """Draw the slice with the most labelled voxels, as radiologists see it, twice: with either outline.
+
+    It is cut across the axis with the largest voxels: in the plane of the slices of a scan, or of a flat picture.
+
+    Args:
+        image: (I, J, K) intensities.
+        reference: (I, J, K) label values.
+        prediction: (I, J, K) label values.
+        axes: Direction of each axis, such as "RAS"; where they are not known, they are taken as that.
+        spacing_mm: Voxel size along each axis.
+        colors: Label value -> red, green, blue.
+
+    Returns:
+        (rows, columns, 3) colours.
+    """
+    order = _canonical_order(axes)
+    sizes = [np.inf if image.shape[axis] == 1 else spacing_mm[axis] for axis, _ in order]
+    view = next(view for view in VIEWS if sizes[view.through] == max(sizes))
+    plane = fullest_planes(_arranged(reference, order) > 0)[view.through]
+    grey = _enlarged(view.cut(_arranged(image, order), plane))
+    background = np.repeat(grey_levels(grey).astype(np.uint8)[..., np.newaxis], 3, axis=-1)
+    cuts = (_enlarged(view.cut(_arranged(values, order), plane)) for values in (reference, prediction))
+    left, right = (_outlined(background, values, colors) for values in cuts)
+    gap = np.zeros((len(left), _GAP_PX, 3), np.uint8)
+    return np.concatenate([left, gap, right], axis=1)
+
+
+def _enlarged(picture: NDArray[_Voxel]) -> NDArray[_Voxel]:
+    """Repeat pixels until the longer side has about as many as wanted."""
+    times = max(1, round(_SIDE_PX / max(picture.shape)))
+    return picture.repeat(times, axis=0).repeat(times, axis=1)
+
+
+def _outlined(
+    background: NDArray[np.uint8], values: NDArray[np.integer], colors: Mapping[int, _Color]
+) -> NDArray[np.uint8]:
+    """Draw the edge of every label, inside it, in its colour."""
+    picture = background.copy()
+    edge = _edge(values)
+    for value, color in colors.items():
+        picture[edge & (values == value)] = color
+    return picture
+
+
+def _edge(values: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Find the labelled pixels that are next to another value."""
+    width = _OUTLINE_PX
+    padded = np.pad(values, width, mode="edge")
+    inner = slice(width, -width)
+    neighbours = (
+        *(padded[inner, 2 * width :], padded[inner, : -2 * width]),
+        *(padded[2 * width :, inner], padded[: -2 * width, inner]),
+    )
+    return (values > 0) & np.any([values != neighbour for neighbour in neighbours], axis=0)
+
+
+def _canonical_order(axes: str) -> list[tuple[int, bool]]:
+    """Return for R, A and S which axis runs along it, and whether the other way round."""
+    places = [next((n for n, letter in enumerate(axes) if letter in pair), None) for pair in ("RL", "AP", "SI")]
+    if None in places or len(axes) != 3:  # as stored
+        return [(0, False), (1, False), (2, False)]
+    return [(place, axes[place] in "LPI") for place in places if place is not None]
+
+
+def _arranged(array: NDArray[_Voxel], order: Sequence[tuple[int, bool]]) -> NDArray[_Voxel]:
+    turned = array.transpose([axis for axis, _ in order])
+    return turned[tuple(slice(None, None, -1 if is_flipped else None) for _, is_flipped in order)]
