@@ -504,11 +504,3 @@ def test_a_batch_that_cannot_be_dealt_out_is_refused(dataset: Path, tiny: Path, 
     assert told.returncode != 0
     assert "error: training.batch_size: 3 patches cannot be dealt to 2 processes" in told.stderr
     assert not (tmp_path / "run" / "last.pt").exists()
-
-
-@pytest.mark.slow
-def test_the_demo_runs(volseg: Volseg, tmp_path: Path) -> None:
-    code, out, _ = volseg("demo", "--output", tmp_path / "demo", "--minutes", "0.1")
-    assert code == 0
-    assert "kidney_left" in out
-    assert len(list((tmp_path / "demo" / "masks").glob("*.nii.gz"))) == 4

@@ -437,15 +437,6 @@ def test_a_run_leaves_what_the_user_put_into_its_folders(dataset: Path, tmp_path
     assert pd.read_csv(tmp_path / "run" / "history.csv")["epoch"].tolist() == [1]
 
 
-def test_phantoms_are_made_in_an_empty_folder_only(tmp_path: Path) -> None:
-    (tmp_path / "train" / "images").mkdir(parents=True)
-    (tmp_path / "train" / "images" / "phantom_01.nii.gz").write_text("mine")
-    before = state(tmp_path)
-    with pytest.raises(OutputExistsError):
-        volseg.run_demo(tmp_path)
-    assert state(tmp_path) == before
-
-
 def test_a_name_in_another_input_is_another_patient(model: Model, tmp_path: Path) -> None:
     for folder, n in (("a", 0), ("b", 1)):
         (tmp_path / folder).mkdir()

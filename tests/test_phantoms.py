@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import cc3d
@@ -7,7 +8,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from volseg.cases.phantoms import LABELS, _blurred, _rotation, make_phantom, write_dataset
+from volseg.cases.phantoms import LABELS, make_phantom, write_dataset
+from volseg.cases.phantoms.scan import blurred
+from volseg.cases.phantoms.shapes import ENDLESS, ellipsoid, rotation, tube, union, without
 from volseg.errors import ConfigError
 from volseg.image.volume import Mask, Volume
 from volseg.io import FileSource, SeriesSource, discover, read_mask, read_volume
@@ -69,11 +72,11 @@ def test_every_label_is_there_at_its_size(seed: int):
     assert mask.array.dtype == np.uint8
     assert image.array.dtype == np.float32
     volume_ml = np.bincount(mask.array.ravel(), minlength=5)[1:] * mask.geometry.voxel_volume_ml
-    # Ellipsoids of half axes 32 x 28 x 27, 14 x 12 x 22, 14 x 12 x 21 and 14 x 19 x 19 mm; each axis varies by 20 %.
-    expected_ml = np.array([101.3, 15.5, 14.8, 21.2])
+    # A kidney is an ellipsoid of half axes 12.5 x 11 x 21 mm without its hilum; each axis varies by 20 %.
+    expected_ml = np.array([100, 11.5, 11.5, 14])
     assert np.all(volume_ml > 0.5 * expected_ml)
     assert np.all(volume_ml < 2.0 * expected_ml)
-    # Organs are in one piece, up to crumbs that the deformation cuts off.
+    # Organs are in one piece, up to crumbs that other organs cut off.
     for label in LABELS:
         sizes = cc3d.statistics(cc3d.connected_components(mask.array == label.value))["voxel_counts"][1:]
         assert sizes.max() > 0.95 * sizes.sum()
@@ -106,6 +109,20 @@ def test_intensity_alone_does_not_tell_organs_apart():
         assert np.mean(mask.array[band] == label.value) < 0.6
     body = voxels[(mask.array == 0) & (voxels > np.percentile(voxels, 40))]
     assert np.median(voxels[mask.array > 0]) > np.median(body)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_organs_lie_in_the_body(seed: int):
+    image, mask = make_phantom(seed)
+    brightness = image.array[0]
+    organs = ndimage.binary_dilation(mask.array > 0)
+    corners = np.array([brightness[i, j].mean() for i in (0, -1) for j in (0, -1)])
+    # Around organs are muscles, fat and other organs; air of the lungs and of the bowel is never most of it.
+    around = organs & (mask.array == 0)
+    assert np.mean(brightness[around] < 2 * corners.max()) < 0.2
+    # Above the diaphragm there is more air than below, but no organ.
+    top = mask.geometry.to_canonical.apply(mask.array)[..., -3:]
+    assert not top.any()
 
 
 def test_images_are_what_a_scanner_stores():
@@ -178,13 +195,59 @@ def test_blur_agrees_with_scipy():
     array = np.random.default_rng(0).random((12, 16, 20))
     spacing_mm, sigma_mm = (1.0, 2.0, 0.5), (1.5, 4.0, 1.0)
     expected = ndimage.gaussian_filter(array, np.divide(sigma_mm, spacing_mm), mode="wrap", truncate=8)
-    assert np.allclose(_blurred(array, spacing_mm, sigma_mm), expected, atol=1e-6)
+    assert np.allclose(blurred(array, spacing_mm, sigma_mm), expected, atol=1e-6)
 
 
 def test_rotation_turns_by_the_right_hand():
-    quarter = _rotation([0, 0, np.pi / 2])
+    quarter = rotation([0, 0, np.pi / 2])
     assert np.allclose(quarter @ [1, 0, 0], [0, 1, 0])
-    turned = _rotation([0.3, -0.2, 0.5])
+    turned = rotation([0.3, -0.2, 0.5])
     assert np.allclose(turned @ turned.T, np.eye(3))
     assert np.linalg.det(turned) == pytest.approx(1)
-    assert np.array_equal(_rotation([0, 0, 0]), np.eye(3))
+    assert np.array_equal(rotation([0, 0, 0]), np.eye(3))
+
+
+def points_around(n: int = 500) -> np.ndarray:
+    return np.random.default_rng(0).uniform(-20, 20, size=(3, n)).astype(np.float32)
+
+
+def test_distance_to_a_sphere_and_a_cylinder_is_exact():
+    points = points_around()
+    x, y, z = points - np.array([[3], [-2], [1]])
+    sphere = ellipsoid(points, (3, -2, 1), (7, 7, 7))
+    assert np.allclose(sphere, np.sqrt(x * x + y * y + z * z) - 7, atol=1e-3, rtol=1e-3)
+    cylinder = ellipsoid(points, (3, -2, 1), (7, 7, ENDLESS))
+    assert np.allclose(cylinder, np.hypot(x, y) - 7, atol=0.02, rtol=1e-3)
+    assert ellipsoid(np.zeros((3, 1), np.float32), (0, 0, 0), (7, 9, 8))[0] == pytest.approx(-7, rel=0.01)
+
+
+def test_distance_to_an_ellipsoid_is_exact_at_its_surface():
+    radii = np.array([[5.0], [8.0], [13.0]])
+    direction = points_around()
+    direction /= np.linalg.norm(direction, axis=0)
+    surface = radii * direction
+    normal = direction / radii
+    normal /= np.linalg.norm(normal, axis=0)
+    for step_mm in (-0.5, 0.0, 0.5):
+        moved = (surface + step_mm * normal).astype(np.float32)
+        assert np.allclose(ellipsoid(moved, (0, 0, 0), (5, 8, 13)), step_mm, atol=0.05)
+
+
+def test_distance_to_a_tube_is_that_to_its_middle_less_its_radius():
+    points = points_around()
+    path = ((-10.0, 0.0, 0.0), (5.0, 0.0, 0.0), (5.0, 12.0, 0.0))
+    dense = np.concatenate([np.linspace(a, b, 2000) for a, b in itertools.pairwise(path)])
+    middle = np.array([np.linalg.norm(dense - point, axis=1).min() for point in points.T])
+    assert np.allclose(tube(points, path, 2.0), middle - 2, atol=0.01)
+    narrowing = tube(np.array([[-10, 5], [3, 12], [0, 3]], np.float32), path, (2.0, 2.0, 1.0))
+    assert narrowing == pytest.approx([1.0, 2.0])
+
+
+def test_smooth_shapes_agree_with_sharp_ones_away_from_where_they_meet():
+    points = points_around()
+    first, second = (ellipsoid(points, (x, 0, 0), (9, 9, 9)) for x in (-5, 5))
+    apart = np.abs(first - second) > 4
+    assert np.allclose(union(first, second, 4)[apart], np.minimum(first, second)[apart])
+    assert np.all(union(first, second, 4) <= np.minimum(first, second) + 1e-5)
+    apart = np.abs(first + second) > 4
+    assert np.allclose(without(first, second, 4)[apart], np.maximum(first, -second)[apart])

@@ -1,7 +1,9 @@
-"""The whole of volseg on phantoms it makes itself: train, predict, evaluate, report."""
+"""The whole of volseg on phantoms it makes itself: train, predict, evaluate, report, and a picture to look at."""
 
 from __future__ import annotations
 
+import os
+import tempfile
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -9,10 +11,17 @@ from typing import TYPE_CHECKING
 
 from volseg import api
 from volseg.cases.phantoms import LABELS, write_dataset
+from volseg.errors import OutputError, OutputExistsError
+from volseg.io.disk_errors import output_error
+from volseg.io.files import owned_folder
+from volseg.io.json_files import read_json, write_json
+from volseg.io.written import move_folder, own_path
 from volseg.loaded_model import load
 from volseg.model.devices import choose_device
 from volseg.parallel import use_threads
 from volseg.progress import Progress, ignore_progress
+from volseg.training.files import CONFIG_FILE
+from volseg.version import __version__
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +30,11 @@ if TYPE_CHECKING:
     from volseg.results import Batch
     from volseg.training.run import Run
 
+#: The case that is drawn: its image is a DICOM series, as a patient's is.
+DRAWN_CASE = "phantom_04"
 _CASES, _TEST_CASES = 16, 4
+#: What it makes, in this order: the picture comes last.
+_TRAIN, _TEST, _RUN, _MASKS, _SCORES, _PICTURE = "train", "test", "run", "masks", "scores", "picture.png"
 _CHANGES = {
     "data.labels": {label.name: label.value for label in LABELS},
     "data.modality": "unknown",  # phantoms are of no modality, though DICOM must state one
@@ -41,11 +54,13 @@ class Demo:
         run: The training.
         batch: The masks of cases that training never saw.
         evaluation: Their scores, with a report.
+        picture: One of them, drawn: three cuts through a patient, with the organs that were found.
     """
 
     run: Run
     batch: Batch
     evaluation: Evaluation
+    picture: Path
 
 
 def run_demo(
@@ -56,10 +71,12 @@ def run_demo(
     threads: int | None = None,
     device: str | torch.device | None = None,
 ) -> Demo:
-    """Make phantoms, train on most of them, segment and score the others.
+    """Make phantoms, train on most of them, segment and score the others, and draw one.
+
+    A demo that was interrupted goes on where it stopped; one that is finished is never repeated in its folder.
 
     Args:
-        output: Gets train/, test/, run/, masks/ and scores/.
+        output: Gets train/, test/, run/, masks/, scores/ and picture.png.
         minutes: For training.
         progress: Told all along.
         threads: How many threads this process computes with; unless given, those that it may use.
@@ -69,17 +86,84 @@ def run_demo(
         Everything that came out.
 
     Raises:
-        OutputError: If the output cannot be written or already holds a run.
+        OutputError: If the output cannot be written, or holds a finished demo, one that was begun otherwise, or
+            something else of the same name.
         ConfigError: If there is no such device.
     """
     device = choose_device(device)
     use_threads(threads)
     folder = Path(output)
-    write_dataset(folder / "train", _CASES, seed=0, progress=progress)
-    write_dataset(folder / "test", _TEST_CASES, seed=1000, progress=progress)
-    run = api.train(
-        folder / "train", folder / "run", changes=_CHANGES, minutes=minutes, device=device, progress=progress
-    )
-    batch = load(folder / "run", device=device).predict_folder(folder / "test", folder / "masks", progress=progress)
-    evaluation = api.evaluate(folder / "masks", folder / "test", folder / "scores", report=True, progress=progress)
-    return Demo(run, batch, evaluation)
+    _check(folder, minutes)
+    with owned_folder(folder):
+        write_json(_begun(folder), _settings(minutes))
+        _make_phantoms(folder / _TRAIN, _CASES, 0, progress)
+        _make_phantoms(folder / _TEST, _TEST_CASES, 1000, progress)
+        run = api.train(
+            folder / _TRAIN,
+            folder / _RUN,
+            changes=_CHANGES,
+            minutes=minutes,
+            resume=(folder / _RUN / CONFIG_FILE).is_file(),
+            device=device,
+            progress=progress,
+        )
+        batch = load(folder / _RUN, device=device).predict_folder(folder / _TEST, folder / _MASKS, progress=progress)
+        evaluation = api.evaluate(folder / _MASKS, folder / _TEST, folder / _SCORES, report=True, progress=progress)
+        return Demo(run, batch, evaluation, _draw(batch, folder / _PICTURE))
+
+
+def _check(folder: Path, minutes: float) -> None:
+    """Refuse a folder in which the demo can neither begin nor go on, before any work.
+
+    Raises:
+        OutputError: If so.
+    """
+    if not _begun(folder).is_file():
+        for name in (_TRAIN, _TEST, _RUN, _MASKS, _SCORES, _PICTURE):
+            if os.path.lexists(folder / name):
+                raise OutputExistsError(f"{folder / name} is there already", hint="choose another --output")
+        return
+    if (folder / _PICTURE).exists():
+        raise OutputExistsError(
+            f"{folder} holds a finished demo", hint=f"look at {folder / _SCORES}, or choose another --output"
+        )
+    begun = read_json(_begun(folder), dict, "does not say how the demo was begun", "choose another --output")
+    if begun != _settings(minutes):
+        stated = " ".join(f"{name} {value}" for name, value in begun.items())
+        raise OutputError(
+            f"the demo in {folder} was begun with {stated}",
+            hint="go on with the same --minutes and version, or choose another --output",
+        )
+
+
+def _begun(folder: Path) -> Path:
+    """The file that says that a demo was begun, and how."""
+    return own_path(folder, "demo")
+
+
+def _settings(minutes: float) -> dict[str, str | float]:
+    return {"volseg": __version__, "--minutes": minutes}
+
+
+def _make_phantoms(folder: Path, cases: int, seed: int, progress: Progress) -> None:
+    """Make a data set, which appears whole or not at all; one that is there stays as it is."""
+    if folder.exists():
+        return
+    try:
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=own_path(folder, f"{folder.name}-").name) as part:
+            made = Path(part) / folder.name
+            write_dataset(made, cases, seed, progress)
+            move_folder(made, folder)
+    except OSError as error:
+        raise output_error(folder, error) from error
+
+
+def _draw(batch: Batch, path: Path) -> Path:
+    """Draw one of the cases, in colours that tell the kidneys apart."""
+    from volseg.exporting import save_mask
+    from volseg.image.volume import Mask
+
+    case = batch[DRAWN_CASE]
+    found = case.mask
+    save_mask(Mask(found.array, found.geometry, LABELS), path, case.image)
+    return path

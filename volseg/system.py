@@ -7,6 +7,7 @@ import math
 import os
 import platform
 import shutil
+import sys
 from pathlib import Path
 from typing import IO
 
@@ -45,6 +46,11 @@ def processor_name() -> str:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()
+
+
+def file_opener() -> str:
+    """Return the command that opens a file in the program that it belongs to."""
+    return {"darwin": "open", "win32": "start"}.get(sys.platform, "xdg-open")
 
 
 def is_running(process: int) -> bool:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from volseg.cli.console import print_line, print_summary, progress_shown
+from volseg.cli.console import print_line, print_table, print_text, progress_shown
 from volseg.cli.options import DeviceOption, ThreadsOption
+from volseg.system import file_opener
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def demo(
@@ -18,15 +25,45 @@ def demo(
     threads: ThreadsOption = None,
     device: DeviceOption = None,
 ) -> None:
-    """Make phantoms, train on them, segment held-out ones, score them. Takes minutes on a laptop."""
+    """Make phantoms, train on them, segment held-out ones, score and draw them. Takes minutes on a laptop.
+
+    If it is interrupted, the same command goes on.
+    """
     import volseg
+    from volseg.demo import DRAWN_CASE
 
     with progress_shown() as progress:
         made = volseg.run_demo(output, minutes, progress, threads=threads, device=device)
-    print_summary(made.evaluation.summary)
+    _print_scores(made.evaluation.summary)
     print_line(f"\nphantoms  {output / 'train'}, {output / 'test'}")
     print_line(f"model     {made.run.results[0].model}")
-    print_line(f"masks     {output / 'masks'}")
+    print_line(f"masks     {made.batch.folder}")
     print_line(f"scores    {made.evaluation.folder}")
-    print_line(f"report    {made.evaluation.report}")
+    print_line(f"picture   {made.picture}")
     print_line(f"curves    tensorboard --logdir {output / 'run' / 'tensorboard'}")
+    _print_next(output, DRAWN_CASE)
+
+
+def _print_scores(summary: pd.DataFrame) -> None:
+    """As many of the numbers as fit into any terminal."""
+    counts, means = ["scored", "missed"], ["dice_mean", "hd95_mm_mean"]
+    rows = [
+        (str(row["label"]), *(f"{row[name]:.0f}" for name in counts), *(f"{row[name]:.3g}" for name in means))
+        for row in summary.to_dict("records")
+    ]
+    print_table(("label", *counts, *means), rows)
+
+
+def _print_next(output: Path, case_id: str) -> None:
+    """Three commands to go on with, ready to be copied."""
+    command = shlex.quote("volseg" if shutil.which("volseg") else sys.argv[0])
+    report, mask, image = (
+        shlex.quote(str(output / name))
+        for name in ("scores/report.html", f"masks/{case_id}.nii.gz", f"test/images/{case_id}")
+    )
+    print_text(f"\nLook at the report:\n  {file_opener()} {report}")
+    print_text(
+        f"Write a segmentation that 3D Slicer opens:\n  {command} export {mask} \\\n"
+        f"    --reference {image} \\\n    --format seg-nrrd --output {case_id}.seg.nrrd"
+    )
+    print_text(f"Train on your own images and labels:\n  {command} train DATA --output runs/mine --minutes 30")

@@ -1,0 +1,12 @@
+"""Synthetic abdomens: something to train on within minutes, without anybody's images.
+
+A phantom is the abdomen of a patient as small as a newborn, with four labelled organs among all that lies around them.
+It is defined in patient millimetres and only then sampled on a grid, so that left is left whatever the orientation of
+the scan. Anatomy, contrast, coil sensitivity, noise, resolution and orientation differ from case to case as they do in
+real scans; a score on phantoms still says nothing about patients.
+"""
+
+from volseg.cases.phantoms.anatomy import LABELS
+from volseg.cases.phantoms.dataset import FIELD_OF_VIEW_MM, make_phantom, write_dataset
+
+__all__ = ["FIELD_OF_VIEW_MM", "LABELS", "make_phantom", "write_dataset"]
