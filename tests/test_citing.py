@@ -104,8 +104,8 @@ def test_the_numbers_are_those_of_the_run(tmp_path: Path) -> None:
     text = volseg.cite(run).methods
     # Steps and time are those of the last row, the epoch kept is the first of the best: 151.2 s = 2.5 minutes.
     assert (
-        "Training took 30 steps (3 epochs) and 2.5 minutes, in mixed precision (bf16) on two processor cores "
-        "(AMD EPYC, AVX-512) with 16.8 GB of memory." in text
+        "Training took 30 steps (3 epochs) and 2.5 minutes, preparation included, in mixed precision (bf16) on two "
+        "processor cores (AMD EPYC, AVX-512) with 16.8 GB of memory." in text
     )
     assert "the epoch with the best validation Dice (2)" in text
     assert "The network was trained on 1 case, and 4 were held out for validation." in text
@@ -124,7 +124,7 @@ def test_the_numbers_are_those_of_the_run(tmp_path: Path) -> None:
 
 def test_a_run_of_an_earlier_version_says_nothing_of_its_machine() -> None:
     text = volseg.cite(OLD).methods
-    assert "Training took 120 steps (12 epochs) and 14 seconds." in text
+    assert "Training took 120 steps (12 epochs) and 14 seconds, preparation included." in text
     assert "processor" not in text
     assert "precision" not in text
     assert "volseg 0.1.0 [@volseg]" in text
@@ -136,9 +136,8 @@ def test_all_folds_are_cross_validation(tmp_path: Path) -> None:
     assert "The 4 cases were divided into three folds for cross-validation" in text
     assert "each of the three networks was trained on 2 to 3 cases and validated on the other 1 to 2" in text
     assert "so that every case was held out once" in text
-    assert (
-        "Three networks were trained for 30 steps (3 epochs) each, which took 7.6 minutes altogether" in text
-    )  # 3 x 151.2 s
+    # Three times 151.2 s.
+    assert "trained for 30 steps (3 epochs) each, which took 7.6 minutes altogether, preparation included." in text
     assert "each of which was segmented by the network that had not seen it" in text
     assert "averaged over mirror images (left-right) and the three networks" in text
 
@@ -221,7 +220,7 @@ def cells(table: str) -> list[list[str]]:
 def test_the_table_has_the_scores(scores: Path, tmp_path: Path) -> None:
     made = volseg.cite(hand_written(tmp_path), scores)
     head, first, second, mean = cells(made.table)
-    assert head == ["structure", "cases", "missed", "false alarms", "Dice", "HD95 (mm)", "NSD"]
+    assert head == ["structure", "scored", "missed", "false alarms", "Dice", "HD95 (mm)", "NSD"]
     # Of 1, 1 and 0 the mean is 2/3; of resamples 1/27 are all 0 and 8/27 all 1, both more than 2.5 %.
     assert first[:5] == [r"a\_1", "3", "1", "0", "0.667 [0.000 to 1.000]"]
     assert second == [r"b\&c", "3", "0", "0", "1.000 [1.000 to 1.000]", "0.00 [0.00 to 0.00]", "1.000 [1.000 to 1.000]"]

@@ -672,6 +672,12 @@ def test_training_holds_out_what_the_list_says(tmp_path: Path) -> None:
     assert run.splits == (Split(("c1", "c2", "c3"), ("c0",)),)
     assert run.validation.case_ids == ("c0",)
 
+    damaged = source / "c2.nii.gz"
+    damaged.write_bytes(damaged.read_bytes()[:-200])
+    run = train_folder(path, tmp_path / "without", config)
+    assert run.splits == (Split(("c1", "c3"), ("c0",)),)
+    assert read_splits(tmp_path / "without" / "splits.json") == run.splits, "it says which cases taught"
+
 
 # BIDS
 

@@ -70,7 +70,7 @@ class Hardware(Section):
     @property
     def words(self) -> str:
         """Everything in a line."""
-        processor = f"{self.processor or 'processor'}, {self.cores} cores, {self.instructions}"
+        processor = f"{self.processor or 'processor'}, {self.cores} core{'s' * (self.cores > 1)}, {self.instructions}"
         device = self.gpu or self.device
         bf16 = "bf16" if self.bf16 else "no bf16"
         together = f", {self.processes} processes" if self.processes > 1 else ""

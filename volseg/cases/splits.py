@@ -26,6 +26,11 @@ class Split:
     train: tuple[str, ...]
     val: tuple[str, ...]
 
+    def among(self, case_ids: Collection[str]) -> Split:
+        """Return the split without any other cases."""
+        train, val = (tuple(case_id for case_id in ids if case_id in case_ids) for ids in (self.train, self.val))
+        return Split(train, val)
+
 
 def make_splits(case_ids: Sequence[str], folds: int, holdout: float, seed: int) -> tuple[Split, ...]:
     """Split cases into folds, each case in validation exactly once; or hold out one share of them.
@@ -95,13 +100,13 @@ def usable_splits(splits: Sequence[Split], case_ids: Collection[str], fold: int 
 
 
 def _usable(split: Split, case_ids: Collection[str], fold: int) -> Split:
-    train, val = (tuple(case_id for case_id in ids if case_id in case_ids) for ids in (split.train, split.val))
-    if not train or not val:
+    found = split.among(case_ids)
+    if not found.train or not found.val:
         raise ConfigError(
-            f"fold {fold} has {len(train)} training cases and {len(val)} validation cases",
+            f"fold {fold} has {len(found.train)} training cases and {len(found.val)} validation cases",
             hint="`volseg inspect` shows why others cannot be used; add cases, or choose another training.fold",
         )
-    return Split(train, val)
+    return found
 
 
 def write_splits(splits: Sequence[Split], path: Path) -> None:

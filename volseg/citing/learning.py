@@ -88,10 +88,10 @@ def course_words(record: RunRecord) -> str:
     epochs = ranged([course.epochs for course in courses], "epoch")
     time = duration(sum(course.seconds for course in courses))
     if len(courses) == 1:
-        took = f"Training took {steps} ({epochs}) and {time}"
+        took = f"Training took {steps} ({epochs}) and {time}, preparation included"
     else:
         trained = f"{count(len(courses), 'network')} were trained for {steps} ({epochs}) each".capitalize()
-        took = f"{trained}, which took {time} altogether"
+        took = f"{trained}, which took {time} altogether, preparation included"
     weights = f"Exponential averages of the weights (decay {training.ema_decay:g})" if training.ema_decay else "Weights"
     best = between([course.best_epoch for course in courses])
     kept = f"{weights} were kept from the epoch with the best validation Dice ({best})."

@@ -89,7 +89,7 @@ class Scores:
         interval = f" (95 % confidence interval {_limits(mean, 'dice_', 3)})" if _limits(mean, "dice_", 3) else ""
         return (
             f"The masks of {ranged([len(self.cases)], 'case')} were compared with references by {listed(measured)}; "
-            "the definitions are those of Metrics Reloaded [@maierhein2024metrics]. A structure that was missed, or "
+            "definitions follow Metrics Reloaded [@maierhein2024metrics]. A structure that was missed, or "
             "drawn where there is none, counts as the worst value: 0, or the diagonal of the image where it is a "
             "distance; a case without the structure in either mask is not scored. Confidence intervals are percentiles "
             "of 2,000 bootstrap resamples of the cases [@efron1979bootstrap]. The mean Dice over the labels was "
@@ -100,7 +100,7 @@ class Scores:
     def table(self) -> str:
         """In LaTeX, with the package booktabs."""
         counts = _COUNTS | {name: words for name, words in _OTHER_COUNTS.items() if self.summary[name].any()}
-        head = ["structure", "cases", *counts.values(), *(metric.title for metric in self.metrics)]
+        head = ["structure", "scored", *counts.values(), *(metric.title for metric in self.metrics)]
         labels = [str(label) for label in dict.fromkeys(self.statistics["label"])]
         rows = [list(self._cells(label, list(counts))) for label in (*labels, MEAN_ROW)]
         lines = [" & ".join(map(escaped, row)) + r" \\" for row in rows]

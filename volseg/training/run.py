@@ -269,7 +269,8 @@ def _splits(
     if resumed and path.is_file():
         splits = read_splits(path)
     else:
-        splits = choose_splits(list(prepared), dataset.splits, settings)
+        stated = choose_splits(list(prepared), dataset.splits, settings)
+        splits = tuple(split.among(prepared) for split in stated)  # a list may state cases that cannot be used
         write_splits(splits, path)
     return usable_splits(splits, prepared, settings.fold)
 
