@@ -16,6 +16,7 @@ import pytest
 import yaml
 from conftest import TINY, train_folder
 from test_importing import write_model
+from test_parts import write_weights
 
 import volseg
 from volseg.about import Hardware, hash_of, made_now, write_about
@@ -142,13 +143,26 @@ def test_all_folds_are_cross_validation(tmp_path: Path) -> None:
     assert "averaged over mirror images (left-right) and the three networks" in text
 
 
-def test_a_model_of_another_program_claims_nothing_of_its_training(tmp_path: Path) -> None:
+def test_a_model_of_another_program_claims_nothing_of_its_training(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     run = volseg.import_model(write_model(tmp_path / "model", folds=("0", "1")), tmp_path / "run")
     made = volseg.cite(run)
     assert "How it was trained is not known to volseg." in made.methods
     assert "imported (nnU-Net v2, folds " in made.methods
     assert "learning rate" not in made.methods
+    assert "cite what its authors ask for" in caplog.text
     assert not {"jordan2024muon", "milletari2016vnet", "dice1945"} & set(keys(made.bibtex))
+
+
+def test_of_a_model_of_parts_no_part_stands_for_all(tmp_path: Path) -> None:
+    for number in (291, 292, 293, 294, 295):
+        write_weights(tmp_path / "weights", number, 1.5)
+    run = volseg.import_model(tmp_path / "weights", tmp_path / "run", task="total")
+    text = volseg.cite(run).methods
+    assert "The model is made of five parts" in text
+    assert "imported (TotalSegmentator, task total)" in text
+    assert "resampled" not in text
 
 
 def test_a_comparison_says_what_was_compared(tmp_path: Path) -> None:

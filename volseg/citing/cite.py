@@ -94,6 +94,8 @@ def _citation(folder: Path, records: Mapping[Path, RunRecord], scores: Scores | 
     if (folder / CHOICE_FILE).is_file():
         methods.insert(0, _comparison(folder, [part.name for part in records]))
     first = next(iter(records.values()))
+    if "imported from" in first.about.facts:
+        logger.warning("the model was trained by another program: cite what its authors ask for, too")
     if scores is not None:
         _tell_of_known_cases(scores, records)
         methods.append(scores.words)

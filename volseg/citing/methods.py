@@ -18,20 +18,19 @@ _MOST_NAMES = 12
 
 def methods_of(record: RunRecord) -> str:
     """Return paragraphs: the network, its training, its validation, and how it segments."""
-    known = bool(record.splits)
-    training = [_training(record), _validation(record)] if known else [_origin(record)]
-    return "\n\n".join(filter(None, (_network(record), *training, segmenting_words(record))))
+    begun = f"{_labels(record.config)} segmented in {_images(record.config)} with {_programs(record)}."
+    if record.model.parts:  # each with a network, a grid and windows of its own
+        parts = count(len(record.model.parts), "part")
+        return f"{begun} The model is made of {parts}, whose labels are painted one over the other. {_origin(record)}"
+    training = [_training(record), _validation(record)] if record.splits else [_origin(record)]
+    return "\n\n".join(filter(None, (f"{begun} {_network(record)}", *training, segmenting_words(record))))
 
 
 def _network(record: RunRecord) -> str:
-    config, model = record.config, record.model
-    parts = (
-        f"The model is made of {count(len(model.parts), 'part')}, whose labels are painted one over the other."
-        if model.parts
-        else f"The network is {network_words(config)}; it has {_parameters(record)} parameters."
-    )
-    found = (f"{_labels(config)} segmented in {_images(config)} with {_programs(record)}.", parts, slices_words(config))
-    return " ".join(filter(None, (*found, preparation_words(config))))
+    config = record.config
+    network = f"The network is {network_words(config)}; it has {_parameters(record)} parameters."
+    cascade = "It also sees the mask of the network before it." if config.data.previous_labels else ""
+    return " ".join(filter(None, (network, slices_words(config), cascade, preparation_words(config))))
 
 
 def _labels(config: Config) -> str:
