@@ -279,7 +279,7 @@ def test_a_batch_in_every_format_goes_on_where_it_was(trained_run: Path, tmp_pat
 
 
 def test_a_batch_says_which_model_made_its_objects(trained_run: Path, tmp_path: Path, volseg: Run) -> None:
-    """And what is exported afterwards is the same, byte for byte, unless somebody has corrected the mask."""
+    """And what is exported afterwards is the same, byte for byte; of a corrected mask it says that it is."""
     for path in write_series(make_case(0)[0], tmp_path / "in" / "p1"):
         edit(path, StudyDate="20200202", StudyTime="101500")
     run = tmp_path / "runs" / "balls & boxes"
@@ -304,7 +304,9 @@ def test_a_batch_says_which_model_made_its_objects(trained_run: Path, tmp_path: 
     nib.save(nib.Nifti1Image(voxels, image.affine, image.header), mask)
     corrected = tmp_path / "corrected.seg.dcm"
     assert volseg("export", mask, "--reference", tmp_path / "in" / "p1", "--output", corrected)[0] == 0
-    assert pydicom.dcmread(corrected).SegmentSequence[0].SegmentAlgorithmName == "volseg"
+    kinds = [item.SegmentSequence[0].SegmentAlgorithmType for item in (made, pydicom.dcmread(corrected))]
+    assert kinds == ["AUTOMATIC", "SEMIAUTOMATIC"]
+    assert pydicom.dcmread(corrected).SegmentSequence[0].SegmentAlgorithmName == name
 
 
 def test_a_batch_whose_words_changed_is_written_anew(trained_run: Path, tmp_path: Path, volseg: Run) -> None:

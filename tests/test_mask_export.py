@@ -187,6 +187,21 @@ def test_segmentations_find_the_series_that_they_name(masks: Path, images: Path,
         np.testing.assert_array_equal(made, np.asarray(nib.load(masks / f"p{number}.nii.gz").dataobj))
 
 
+def test_a_folder_of_masks_per_structure_is_a_mask(masks: Path, images: Path, tmp_path: Path) -> None:
+    image = nib.load(masks / "p0.nii.gz")
+    voxels = np.asarray(image.dataobj)
+    for value, name in ((2, "liver"), (1, "spleen")):
+        path = tmp_path / "structures" / "p0" / f"{name}.nii.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nib.save(nib.Nifti1Image((voxels == value).astype(np.uint8), image.affine), path)
+    (case,) = volseg.export_folder(tmp_path / "structures", images, tmp_path / "out", format="dicom-seg")
+    assert (case.case_id, case.reason) == ("p0", "")
+    assert [segment.SegmentLabel for segment in pydicom.dcmread(case.paths[0]).SegmentSequence] == ["liver", "spleen"]
+    (again,) = volseg.export_folder(tmp_path / "out", images, tmp_path / "back", format="nifti")
+    made = np.asarray(nib.load(again.paths[0]).dataobj)
+    np.testing.assert_array_equal(made, np.array([0, 2, 1])[voxels])
+
+
 def test_of_a_study_the_series_is_taken_that_the_mask_lies_on(tmp_path: Path) -> None:
     study = tmp_path / "in" / "p1"
     for name, seed, shape in (("thin", 0, (20, 18, 16)), ("thick", 1, (20, 18, 6))):

@@ -65,7 +65,7 @@ class ExportedCase:
 def export_mask(request: Export) -> Exported:
     """Export one mask; see `volseg.exporting.export`."""
     case_id = case_id_of(path_name([stem(request.mask)]))
-    return export(_by_model(request, models_in(request.mask.parent).get(case_id)))
+    return export(_described(request, models_in(request.mask.parent).get(case_id)))
 
 
 def export_folder(request: Export, progress: Progress = ignore_progress) -> tuple[ExportedCase, ...]:
@@ -130,7 +130,7 @@ def _exported(
         if request.form in MESHES and not request.overwrite:
             claim_folder(request.output)
             remove_written_in(request.output, f"*.{request.form}")
-        exported = export_on(source, images.of(case_id, source), _by_model(request, model), inputs)
+        exported = export_on(source, images.of(case_id, source), _described(request, model), inputs)
     except (ConfigError, DataError, ItemOutputError) as error:
         reason = error.explanation
     except OutputError:
@@ -147,11 +147,10 @@ def _exported(
     return ExportedCase(case_id, ExportStatus.FAILED, reason)
 
 
-def _by_model(request: Export, model: ModelIdentity | None) -> Export:
-    """State the model, unless somebody has corrected its mask."""
-    if model is None or is_corrected(request.mask):
-        return request
-    return replace(request, description=replace(request.description, model=model))
+def _described(request: Export, model: ModelIdentity | None) -> Export:
+    """State the model, and whether somebody has corrected its mask."""
+    description = replace(request.description, model=model, corrected=is_corrected(request.mask))
+    return replace(request, description=description)
 
 
 class _Images:

@@ -96,7 +96,7 @@ for name, verb, example in (
     ("report", report, "volseg report scores/"),
     ("card", card, "volseg card runs/hippocampus --licence 'CC BY 4.0'"),
     ("cite", cite, "volseg cite runs/hippocampus scores/"),
-    ("export", export, "volseg export masks/p1.nii.gz --reference dicom/p1 --format dicom-seg --output p1.seg.dcm"),
+    ("export", export, "volseg export masks/p1.nii.gz --reference dicom/p1 --output p1.seg.dcm"),
     ("import", import_model, "volseg import nnUNetTrainer__nnUNetPlans__3d_fullres/ --output runs/imported"),
     ("convert", convert, "volseg convert runs/hippocampus --to onnx --output hippocampus-onnx"),
     ("download", download, "volseg download Task04_Hippocampus --output data"),

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from volseg.about import hash_of
 from volseg.cases.case import stem
@@ -69,6 +70,7 @@ class Description:
     Attributes:
         series: SeriesDescription; {format}, {labels} and {model} in it are filled in.
         model: That made the mask, where it is known.
+        corrected: Whether somebody has changed the mask since.
 
     Raises:
         ConfigError: If the text cannot be a SeriesDescription.
@@ -76,6 +78,12 @@ class Description:
 
     series: str = SERIES_DESCRIPTION
     model: ModelIdentity | None = None
+    corrected: bool = False
+
+    @property
+    def algorithm_type(self) -> Literal["AUTOMATIC", "SEMIAUTOMATIC"]:
+        """Return how the mask was made (PS3.3 section C.8.20.2)."""
+        return "SEMIAUTOMATIC" if self.corrected else "AUTOMATIC"
 
     @classmethod
     def of(cls, series: str | None, model: ModelIdentity | None) -> Description:

@@ -72,7 +72,7 @@ def object_uids(kind: str, mask: Mask, instances: Instances, form: Format, descr
     """
     images = (f"{instances.header_of(frame).dataset.get('SOPInstanceUID')}#{frame.index}" for frame in instances.frames)
     voxels = np.ascontiguousarray(mask.array.T, dtype="<u2").tobytes()
-    said = (description.series_of(form, mask.labels), str(description.model))
+    said = (description.series_of(form, mask.labels), str(description.model), description.algorithm_type)
     content = derived_uid(kind, __version__, *said, repr(mask.labels), *images, voxels)
     return ObjectUids(derived_uid(content, "series"), derived_uid(content, "instance"))
 

@@ -29,7 +29,7 @@ from volseg.exporting.write import claim_masks, write_all
 from volseg.image.geometry import Geometry
 from volseg.image.terminology import lookup
 from volseg.image.volume import Label, Mask
-from volseg.io import SegmentsSource, SeriesSource, Source, discover, read_grid, read_mask, single_source
+from volseg.io import MasksSource, SegmentsSource, SeriesSource, Source, discover, read_grid, read_mask, single_source
 from volseg.io.labels import read_labels
 from volseg.io.own_results import without_results
 from volseg.io.written import Inputs, remove_written_in
@@ -218,10 +218,10 @@ def _labels_of(source: Source, request: Export) -> tuple[Label, ...]:
     """Return what is known of the values before the mask is read."""
     if request.labels:
         return read_labels(request.labels)
-    if not isinstance(source, SegmentsSource):
-        return of_masks(request.mask.parent)
-    if source.has_grid:
+    if isinstance(source, SegmentsSource) and source.has_grid:
         return read_mask(source).labels
+    if not isinstance(source, SegmentsSource | MasksSource):
+        return of_masks(request.mask.parent)
     named = enumerate(dict.fromkeys(filter(None, source.names)), start=1)
     return tuple(Label(value, name, structure=lookup(name)) for value, name in named)
 

@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage
 
-from volseg.exporting.description import USUAL, Description, ModelIdentity
+from volseg.exporting.description import USUAL, Description
 from volseg.exporting.dicom_metadata import (
     MANUFACTURER,
     algorithm,
@@ -102,7 +102,7 @@ def _structure_set(mask: Mask, instances: Instances, description: Description) -
     labels = [label for _, label in numbered(mask.labels)]
     names = short_names(labels)
     dataset.StructureSetROISequence = [
-        _roi(label.value, names[label.value], space_uid, description.model) for label in labels
+        _roi(label.value, names[label.value], space_uid, description) for label in labels
     ]
     dataset.ROIContourSequence = _roi_contours(mask, labels, instances)
     dataset.RTROIObservationsSequence = [_observation(label) for label in labels]
@@ -126,13 +126,13 @@ def _frame_of_reference(instances: Instances, first: Dataset) -> Dataset:
     return frame_of_reference
 
 
-def _roi(number: int, name: str, frame_of_reference_uid: str, model: ModelIdentity | None) -> Dataset:
+def _roi(number: int, name: str, frame_of_reference_uid: str, description: Description) -> Dataset:
     roi = Dataset()
     roi.ROINumber = number
     roi.ReferencedFrameOfReferenceUID = frame_of_reference_uid
     roi.ROIName = name
-    roi.ROIGenerationAlgorithm = "AUTOMATIC"
-    roi.ROIDerivationAlgorithmIdentificationSequence = algorithm(model)
+    roi.ROIGenerationAlgorithm = description.algorithm_type
+    roi.ROIDerivationAlgorithmIdentificationSequence = algorithm(description.model)
     return roi
 
 

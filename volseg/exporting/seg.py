@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from highdicom import PlanePositionSequence
 from highdicom.color import CIELabColor
-from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, SegmentDescription
+from highdicom.seg import Segmentation, SegmentDescription
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
-from volseg.exporting.description import USUAL, Description, ModelIdentity
+from volseg.exporting.description import USUAL, Description
 from volseg.exporting.dicom_metadata import (
     ObjectUids,
     algorithm,
@@ -103,8 +103,7 @@ def _segmentation(
         plane_positions=positions,
         segmentation_type=encoding.upper(),
         segment_descriptions=[
-            _described(number, label, names[label.value], uids.instance, description.model)
-            for number, label in segments
+            _described(number, label, names[label.value], uids.instance, description) for number, label in segments
         ],
         content_label="SEGMENTATION",
         series_description=description.series_of("dicom-seg", mask.labels),
@@ -127,28 +126,26 @@ def _segment_numbers(mask: Mask, segments: list[tuple[int, Label]]) -> NDArray[n
     return numbers[mask.array]
 
 
-def _described(
-    number: int, label: Label, name: str, instance_uid: str, model: ModelIdentity | None
-) -> SegmentDescription:
+def _described(number: int, label: Label, name: str, instance_uid: str, description: Description) -> SegmentDescription:
     structure = structure_of(label)
-    description = SegmentDescription(
+    segment = SegmentDescription(
         segment_number=number,
         segment_label=name,
         segmented_property_category=coded(structure.category),
         segmented_property_type=coded(structure.type),
-        algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
-        algorithm_identification=algorithm(model),
+        algorithm_type=description.algorithm_type,
+        algorithm_identification=algorithm(description.model),
         tracking_uid=tracking_uid(number, instance_uid),
         tracking_id=name,
         anatomic_regions=None if structure.region is None else [coded(structure.region)],
         display_color=CIELabColor.from_rgb(*label.display_color),
     )
     if structure.modifier is not None:
-        kind = description.SegmentedPropertyTypeCodeSequence[0]
+        kind = segment.SegmentedPropertyTypeCodeSequence[0]
         kind.SegmentedPropertyTypeModifierCodeSequence = [coded(structure.modifier)]
     if structure.region is not None and structure.region_modifier is not None:
-        description.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = [coded(structure.region_modifier)]
-    return description
+        segment.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = [coded(structure.region_modifier)]
+    return segment
 
 
 def _compress(segmentation: Dataset) -> None:
