@@ -51,7 +51,7 @@ def _groups(root: Path) -> Iterator[Path]:
     for controllers, path in re.findall(r"^\d+:([^:\n]*):(.+)$", _text(root / "proc/self/cgroup"), re.MULTILINE):
         names = ("", "unified") if not controllers else (controllers, *controllers.split(","))
         below = PurePosixPath(path.lstrip("/"))
-        # Seen from within a container, a group of the host has a path that leads out of what is mounted.
+        # From within a container, the path of a host group leads out of the mounted tree.
         inside = [PurePosixPath()] if ".." in below.parts else [below, *below.parents]
         yield from (root / _MOUNT / name / group for name in names for group in inside)
 

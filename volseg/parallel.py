@@ -22,7 +22,7 @@ _Result = TypeVar("_Result")
 
 #: Each thread may hold a whole scan.
 _MOST_THREADS = 4
-#: What PyTorch, NumPy and the rest ask when they are loaded, in this process and in those that it starts.
+#: The variable that PyTorch, NumPy and others read when loaded, in this process and in its children.
 _STATED = "OMP_NUM_THREADS"
 _asked: int | None = None
 
@@ -71,7 +71,7 @@ def _thread_count() -> int:
     torch = sys.modules.get("torch")
     if torch is not None:
         return int(torch.get_num_threads())
-    stated = os.environ.get(_STATED, "").partition(",")[0].strip()  # of nested regions the outermost
+    stated = os.environ.get(_STATED, "").partition(",")[0].strip()  # the outermost of nested regions
     return int(stated) if stated.isdecimal() and int(stated) else usable_cores()
 
 
@@ -89,7 +89,7 @@ def helpers(count: int) -> Iterator[ThreadPoolExecutor]:
     if torch is None:  # nothing that would take more than one core, and importing it takes seconds
         executor, own = ThreadPoolExecutor(count), 0
     else:
-        # A thread gets its number when it first asks: the one that any thread set last. So this one asks first.
+        # A thread gets its number on first use: the one that any thread set last. So this one is used first.
         own = torch.get_num_threads()
         executor = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
     try:

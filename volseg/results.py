@@ -160,7 +160,7 @@ class BatchCase:
                 f"case {self.result.case_id} has no mask that can be read: {self.reason or ', '.join(self.paths)}",
                 hint=f"predict again in one of the formats {', '.join(_READABLE)}",
             )
-        # The mask of an image whose header contradicts itself has the same header; one in PNG states its own size.
+        # The mask of an image with a contradictory header has the same header; one in PNG states its own size.
         rules = self.image.rules if isinstance(self.image, FileSource) else AS_IT_IS
         source = single_source(readable[0], rules=ReadingRules(geometry=rules.geometry, pixel_mm="stated"))
         drawn = isinstance(source, SegmentsSource) and not source.has_grid

@@ -14,7 +14,7 @@ from typing import IO
 from volseg.cgroups import read_limits
 
 _ON_WINDOWS = os.name == "nt"
-#: Where Linux shows itself; what is read there is made while it is read.
+#: Linux kernel file systems, whose content is generated on reading.
 _OF_THE_KERNEL = (Path("/proc"), Path("/sys"))
 
 
@@ -59,7 +59,7 @@ def is_running(process: int) -> bool:
 
     try:
         return bool(psutil.pid_exists(process))
-    except OverflowError:  # no system has so many
+    except OverflowError:  # no system has such a high ID
         return False
 
 
@@ -73,7 +73,7 @@ def flush(path: Path) -> None:
     """
     if _ON_WINDOWS and path.is_dir():
         return
-    descriptor = os.open(path, os.O_RDWR if _ON_WINDOWS else os.O_RDONLY)  # Windows flushes what may be written
+    descriptor = os.open(path, os.O_RDWR if _ON_WINDOWS else os.O_RDONLY)  # Windows flushes only writable files
     try:
         os.fsync(descriptor)
     finally:

@@ -38,7 +38,7 @@ _REFERENCE_NAME = re.compile(
     r"([-_. ]?(manual|final|auto))?",
     re.IGNORECASE,
 )
-#: An entity of BIDS by which a mask says what it marks.
+#: The BIDS entity that states what a mask marks.
 _LABEL_ENTITY = re.compile(r"(.*_)?label-[A-Za-z0-9]+(_.*)?")
 #: Endings of objects that mark structures, as volseg writes them, and of any other DICOM file.
 _MARKED_ENDINGS = (".seg.dcm", ".rtstruct.dcm", ".sr.dcm", ".dcm", ".seg.nrrd", ".geojson", ".coco.json")
@@ -260,7 +260,7 @@ def _read_channels(case: Case, channels: Sequence[str]) -> list[Volume]:
     for channel, (low, high) in zip(channels, limits, strict=True):
         source = case.images[channel]
         beside = [each for name, each in zip(channels, limits, strict=True) if case.images[name].place == source.place]
-        # Of a picture one colour may be the same everywhere.
+        # In a picture, one colour channel may be constant.
         if low == high and (not is_picture(source.place) or all(least == most for least, most in beside)):
             raise nothing_to_see(case.case_id, source, low)
     return volumes

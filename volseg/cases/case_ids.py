@@ -21,7 +21,7 @@ from typing import Literal, get_args
 from volseg.config import one_of
 from volseg.io.images import IMAGE_SUFFIXES
 
-#: What cases are called by: their path, their DICOM series, or a pseudonym.
+#: How cases are named: by path, by DICOM series, or by a pseudonym.
 CaseNaming = Literal["path", "series", "hash"]
 
 #: Bytes of UTF-8. What is written for a case has up to 55 more: ".volseg-part-4194304-" before, ".probabilities.nii.gz"
@@ -31,7 +31,7 @@ LONGEST_BYTES = 200
 _PUNCTUATION = frozenset("._- ()+,=@'")
 #: A name that begins with another one is hidden, looks like an option, or is a formula to a spreadsheet.
 _FIRST_PUNCTUATION = frozenset("_(")
-#: Letters and marks that nobody sees (Default_Ignorable_Code_Point); the other invisible ones are no letters.
+#: Invisible letters and marks (Default_Ignorable_Code_Point); other invisible characters are not letters.
 _INVISIBLE = frozenset(
     [
         *(0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B, 0x180C, 0x180D, 0x180F, 0x3164, 0xFFA0),
@@ -43,7 +43,7 @@ _DEVICES = frozenset(
     ["con", "prn", "aux", "nul", "conin$", "conout$", "clock$"]
     + [f"{port}{number}" for port in ("com", "lpt") for number in "0123456789¹²³"]
 )
-#: A case called so would be written where another form of another case is: the `.seg.nrrd` of `p1` is the `.nrrd` of
+#: A case with such a name would overwrite another case's file: the `.seg.nrrd` of `p1` is the `.nrrd` of
 #: `p1.seg`.
 _OUR_ENDINGS = (
     ".probabilities",
@@ -161,7 +161,7 @@ def _cut(text: str) -> str:
 def _as_utf8(part: str) -> str:
     try:
         return os.fsencode(part).decode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # it is not from this disk: from an archive, or a manifest
+    except UnicodeEncodeError:  # it is not from this disk, but from an archive or a manifest
         return part
 
 

@@ -9,9 +9,9 @@ from dataclasses import replace
 from volseg.config import named_modality
 from volseg.io import FileSource, Source
 
-#: Names that say nothing of what a channel shows.
+#: Names that do not state what a channel shows.
 _SAYS_NOTHING = re.compile(r"(image|img|channel|volume|vol|scan|input|file|series|ch|c)?s?\d*")
-#: One way of writing what people write in several, without blanks and punctuation.
+#: Normal forms of names with several spellings, without blanks and punctuation.
 _SPELLINGS: Mapping[str, str] = {
     **dict.fromkeys(("t1w", "t1n", "t1weighted", "t1native"), "t1"),
     **dict.fromkeys(("t2w", "t2weighted"), "t2"),

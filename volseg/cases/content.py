@@ -21,15 +21,15 @@ STRUCTURES = "it marks structures in images, and is not an image itself"
 
 #: The finest atlases name some hundred structures.
 MOST_LABELS = 1000
-#: So many values are too many for organs, too few for an image of noise.
+#: A number of values that is too many for organs, and too few for a noisy image.
 _SOME_LABELS = 64
-#: Images of fewer values than an image ever has, and nothing in most of their voxels, are label maps.
+#: Volumes with fewer values than any image has, and mostly zeros, are label maps.
 _FEW_LABELS = 8
 #: Share of neighbours, not both 0, that are alike: nearly all in a label map, hardly any in an image.
 _ALIKE_IN_LABELS, _ALIKE_IN_IMAGES = 0.6, 0.25
-#: How many files stand for a folder; looking stops at the first that is what it should be.
+#: How many files are examined for a folder; it stops at the first that is as expected.
 _LOOKED_AT = 5
-#: Voxels that are looked at before all of them are.
+#: Number of voxels to examine before all of them.
 _SAMPLE = 1_000_000
 
 

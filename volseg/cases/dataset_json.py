@@ -145,7 +145,7 @@ class _Entry:
     def of(cls, key: object, value: Any) -> _Entry:
         """Build an entry from key and value, whichever of them is the name."""
         number: Any
-        # A name may look like a number: what stands for values is a number in nnU-Net, a name in the Decathlon.
+        # A name may look like a number: nnU-Net's entries have number values, the Decathlon's have names.
         by_value = str(key).isdecimal() and isinstance(value, str)
         name, number = (value, key) if by_value else (str(key), value)
         name = IGNORE if plain_name(name) == IGNORE else name

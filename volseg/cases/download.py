@@ -35,7 +35,7 @@ from volseg.progress import Progress, ignore_progress
 _CHUNK = 1 << 20
 _TIMEOUT_SECONDS = 60
 _SCHEMES = ("http", "https", "file")
-#: What `tarfile` lets through from a damaged archive, compressed or not.
+#: Exceptions of `tarfile` for a damaged archive, compressed or not.
 _DAMAGED = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile)
 
 
@@ -94,7 +94,7 @@ def download(
     part = own_path(folder, f"{task}.tar.part")
     try:
         if md5 is None:
-            discard(part)  # Without a checksum nothing tells whether the two pieces are of one archive.
+            discard(part)  # Without a checksum it is unknown whether the two pieces belong to one archive.
         _fetch(url, part, progress)
         if md5 is not None:
             _verify(part, md5, url)

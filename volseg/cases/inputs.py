@@ -99,7 +99,7 @@ def find_inputs(
                 f"{path} holds no image except {len(found.results)} files that volseg wrote into folders below it",
                 hint="to segment them, name the folder that they are in",
             )
-        if folder != path and not has_usual_folders(path):  # of those everybody knows what lies beside the images
+        if folder != path and not has_usual_folders(path):  # in these layouts, it is known what lies beside the images
             around = without_results(discover(path, rules=rules), path).sources
             beside = [source for source in around if not source.place.is_relative_to(folder)]
             more = tuple(SetAside(source.place, "a reference of the data set, not an image") for source in beside)
@@ -163,7 +163,7 @@ def _stated_names(path: Path, channels: tuple[str, ...]) -> dict[str, str]:
     folder = folder.parent if is_called_images(folder) else folder
     description = read_dataset_json(folder / "dataset.json") if (folder / "dataset.json").is_file() else {}
     stated = stated_channels(description)
-    if not states_channels(description) or len(stated) != len(channels):  # how many there are is told by the files
+    if not states_channels(description) or len(stated) != len(channels):  # their number follows from the files
         return {}
     return {ours: name for name, ours in _renamed(stated, channels, f"{folder}/dataset.json").items()}
 
@@ -194,7 +194,7 @@ def _from_tree(
     grouped, unclear, remarks = _grouped(named, root, channels)
     set_aside += unclear
     whole: list[tuple[str, dict[str, Source]]] = []
-    bids = is_bids(root)  # which ends each name with what the image is
+    bids = is_bids(root)  # in which each name ends with the kind of image
     for name, images in [*studies, *grouped]:
         if missing := [channel for channel in channels if channel not in images]:
             reason = f"the model needs channel {', '.join(missing)} as well, which is missing"
@@ -254,7 +254,7 @@ def _choose_series(
         Studies whose channels were matched by rules, with a name; sources that remain to be sorted by name; and series
         that are not used.
     """
-    if len(channels) > 1 and not rules.series:  # the names of files and folders say which is which
+    if len(channels) > 1 and not rules.series:  # the names of files and folders distinguish them
         return [], list(sources), []
     matched: list[tuple[str, dict[str, Source]]] = []
     not_taken: list[SetAside] = []
@@ -311,7 +311,7 @@ def _is_4d(source: Source) -> bool:
         return False
     try:
         return frame_count(source.path, source.rules) > 1
-    except DataError:  # it will fail by name when it is read
+    except DataError:  # reading it will report the error
         return True
 
 

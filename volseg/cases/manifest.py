@@ -16,7 +16,7 @@ from volseg.errors import DataError
 from volseg.io import SetAside, Source
 
 _COLUMNS = "case_id,image[,image_2...],reference[,annotated]"
-#: What else the columns that are not channels are called, in lower case.
+#: Alternative names of the columns that are not channels, in lower case.
 _CALLED: Mapping[str, tuple[str, ...]] = {
     "case_id": ("case_id", "caseid", "case", "id", "subject_id", "subject", "patient_id", "patient"),
     "reference": ("reference", "label", "labels", "mask", "segmentation", "seg", "ground_truth", "gt"),
@@ -90,7 +90,7 @@ def _meant(path: Path, columns: list[str]) -> dict[str, str]:
     for meaning, names in _CALLED.items():
         found = [column for column in columns if plain[column] in names]
         exact = [column for column in found if plain[column] == meaning]
-        # The name of a person's choice may be that of a channel only where the proper one is there for its meaning.
+        # An alternative name may be that of a channel only if the standard column exists as well.
         if len(exact or found) > 1 or (meaning == "reference" and len(found) > 1):
             raise DataError(
                 f"{path} is not a manifest: the columns {', '.join(found)} may all be the {meaning}",

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from volseg.config import DicomRules, SeriesRule
 from volseg.io import SeriesSource, SetAside, Source
 
-#: ImageType of an image that was computed from others, and so is taken only if there is nothing else.
+#: ImageType of an image computed from others, which is used only if there is nothing else.
 _DERIVED = {"DERIVED", "SECONDARY", "MPR", "SUBTRACTION", "ADC", "FA", "TRACEW"}
-#: With fewer slices it is a scout view or a test, whatever it says.
+#: With fewer slices it is a scout view or a test, whatever it states.
 _FEW_SLICES = 5
 
 

@@ -18,7 +18,7 @@ _Files = TypeVar("_Files")
 
 def name_of(source: Source, root: Path) -> str:
     """Return the path of a source below `root`, as `case_id_of` takes it; for `root` itself, its name."""
-    below = source.place != root and source.place.is_relative_to(root)  # a series of one file lies above it
+    below = source.place != root and source.place.is_relative_to(root)  # a series of a single file has it as its root
     parts = lies_below(source.place, root) if below else (root.name,)
     last = stem(Path(parts[-1]))
     volume = f"_{source.volume}" if isinstance(source, SeriesSource) and source.volume else ""

@@ -230,7 +230,7 @@ def _differ(stated: Sequence[Label], wanted: Sequence[Label]) -> bool:
     """Return whether a name has another value than its label."""
     try:
         found = matched(stated, wanted)
-    except DataError:  # the case fails by name when it is read
+    except DataError:  # reading the case reports the error
         return False
     return any(found[label.value].value != label.value for label in stated if label.value in found)
 

@@ -34,7 +34,7 @@ from volseg.version import __version__
 _INFERENCE, _METADATA = Path("configs") / "inference.json", Path("configs") / "metadata.json"
 _WEIGHTS, _SCRIPTED = Path("models") / "model.pt", Path("models") / "model.ts"
 _PACKAGE, _SCRIPT = Path("scripts") / "__init__.py", Path("scripts") / "volseg_bundle.py"
-#: What a bundle holds beside the model card.
+#: Files of a bundle besides the model card.
 BUNDLE_FILES = (_INFERENCE, _METADATA, _WEIGHTS, _SCRIPTED, _PACKAGE, _SCRIPT)
 _OWN = "scripts.volseg_bundle"
 _HINT = "use --to onnx, whose contract.json can state all of it"
@@ -72,7 +72,7 @@ def _write(path: Path, write: Any) -> None:
 def _script(model: TrainedNetwork, folder: Path, written: io.BytesIO) -> None:
     """Write TorchScript with the bundle's metadata inside, as MONAI Deploy reads it."""
     with warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter("ignore")  # PyTorch would rather have another format, which MONAI does not read
+        warnings.simplefilter("ignore")  # PyTorch recommends another format, which MONAI does not read
         patch = torch.zeros(1, model.config.data.inputs, *model.config.window)
         network = torch.jit.trace(model.network, patch, check_trace=False)  # type: ignore[no-untyped-call]
         extra = {path.name: (folder / path).read_bytes() for path in (_METADATA, _INFERENCE)}

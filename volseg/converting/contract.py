@@ -10,7 +10,7 @@ from volseg.model.label_encoding import cutoffs
 from volseg.model.networks import patch_divisor
 from volseg.version import __version__
 
-#: Of the contract's form; it changes where a program that reads it must.
+#: Version of the contract's format; it changes when readers have to.
 _FORM = 1
 
 

@@ -29,7 +29,7 @@ from volseg.model.files import model_files
 from volseg.reporting.card import CARD_FILES, ModelCard, make_card, write_card
 
 Form = Literal["bundle", "onnx", "openvino"]
-#: Runtimes of the last years know it.
+#: An opset that runtimes of the last years support.
 _OPSET = 20
 _CONTRACT_FILE, _WEIGHTS_FILE, _SCRIPT = "contract.json", "window_weights.npy", "run_model.py"
 
@@ -140,7 +140,7 @@ def _write_onnx(model: TrainedNetwork, folder: Path) -> None:
         raise ConfigError(f"ONNX needs {' and '.join(missing)}", hint="pip install 'volseg[onnx]'")
     config = model.config
     steps = onnx_steps(config)
-    # PyTorch takes sides for fixed that are as long as one step: the example has two, at least.
+    # PyTorch treats sides of one step as fixed, so the example has at least two.
     sides = [side if step is None else max(side, 2 * step) for side, step in zip(config.window, steps, strict=True)]
     free = {2 + n: step * torch.export.Dim(f"n{n}", min=1) for n, step in enumerate(steps) if step is not None}
     program = torch.onnx.export(

@@ -24,14 +24,14 @@ from volseg.errors import GeometryError
 #: elsewhere lies further off: half a voxel where a program took the edge of a voxel for its centre.
 GRID_TOLERANCE = 0.05
 
-#: In what a grid is measured: millimetres, or, of a picture that states none, its own pixels.
+#: Unit of a grid: millimetres, or the pixels of a picture that states no size.
 Unit = Literal["mm", "px"]
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 _POSITIVE_CODES = "RAS"
 _NEGATIVE_CODES = "LPI"
-#: Axes that are closer to a common plane than this volume of their unit parallelepiped span no space worth trusting.
+#: Axes whose unit parallelepiped has a smaller volume than this are too close to a common plane to be trusted.
 _SMALLEST_DETERMINANT = 1e-3
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-#: Voxels per channel that are looked at.
+#: Number of voxels sampled per channel.
 _SAMPLES = 1_000_000
 #: Fat is about -100 Hounsfield units and gas less, so that the darkest voxels of every part of a body lie below this.
 DARK_HU = -20.0
@@ -16,7 +16,7 @@ DARK_HU = -20.0
 _AIR_HU, _BRIGHTEST_HU = -500.0, 4000.0
 #: Soft tissue ends below this, contrast medium in large vessels included.
 _SOFT_TISSUE_HU = 500.0
-#: Noise alone spreads the values of CT further than that.
+#: Noise alone makes the range of CT values wider than this.
 _NARROWEST_HU = 20.0
 
 

@@ -11,7 +11,7 @@ from volseg.image.short_names import LONGEST_NAME, cut_name, marked_name, short_
 from volseg.image.terminology import Structure, lookup
 from volseg.image.volume import LARGEST_LABEL, Label
 
-#: What people call the voxels of no structure, beside names with "background" in them.
+#: Names for voxels without a structure, besides names that contain "background".
 _NOTHING = frozenset(
     {"", "b", "bg", "bkg", "clear label", "empty", "exterior", "none", "nothing", "null", "outside", "unknown", "void"}
     | {"no label", "other", "others", "rest", "unassigned", "unlabeled", "unlabelled"}

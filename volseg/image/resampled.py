@@ -17,7 +17,7 @@ from volseg.image.geometry import Geometry
 from volseg.image.resampling import Place, Spacing, coarse_axis, interpolate_axis, nearest_positions, sample_positions
 from volseg.image.splines import BEYOND, Spline
 
-#: Planes that are resampled at once: what lies between one axis and the next takes memory.
+#: Planes that are resampled at once: intermediate results between axes take memory.
 _PLANES = 16
 
 Positions = NDArray[np.float64]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-#: A voxel this close to another, in voxels, is at its place.
+#: A voxel this close to another, in voxels, is at the same position.
 _ROUNDING = 0.02
 #: An axis is coarse when its voxels are longer than the shortest by more than this factor (nnU-Net, Isensee et al.).
 _ANISOTROPY = 3.0
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Shape = tuple[int, int, int]
 
 Spacing = tuple[float, float, float]
-#: Where the first voxel of a grid lies among those of another, along each axis.
+#: Position of the first voxel of a grid in another, along each axis.
 Place = tuple[float, float, float]
 
 

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from volseg.image.resampling import interpolate_axis
 
-#: Voxels that continue the volume beyond its ends while coefficients are found: further ones change none (SciPy's).
+#: Padding of the volume while coefficients are computed: more does not change them (as in SciPy).
 _CONTINUED = 12
-#: Coefficients that are kept beyond each end: as many as a place half a voxel outside needs.
+#: Coefficients kept beyond each end: as many as a position half a voxel outside needs.
 _MARGIN = 2
-#: How many voxels outside the outermost centres a place may lie: within the outermost voxels.
+#: How many voxels outside the outermost centres a position may lie: within the outermost voxels.
 BEYOND = 0.5
 
 

@@ -89,7 +89,7 @@ _MODIFIERS = {
 _SIDES = {"left": "left", "right": "right", "both": "both", "bilateral": "both"}
 _SHORT_SIDES = {"l": "left", "lt": "left", "r": "right", "rt": "right"}
 
-#: British spellings, as beginnings of words, and what the table has.
+#: British spellings, as beginnings of words, and the table's spelling.
 _SPELLINGS = {
     "coeliac": "celiac",
     "grey": "gray",

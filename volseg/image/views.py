@@ -57,7 +57,7 @@ def grey_levels(array: NDArray[np.float32]) -> NDArray[np.float32]:
     """Scale (I, J, K) intensities to 0 ... 255 between robust percentiles of the finite ones."""
     finite = array[np.isfinite(array)]
     low, high = np.percentile(finite, (_DARKEST, _BRIGHTEST)) if finite.size else (0.0, 0.0)
-    if low == high:  # nearly all background: whatever else there is counts
+    if low == high:  # nearly all background: use everything else
         low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
     scale = 255.0 / (high - low) if high > low else 0.0
     return np.clip((np.nan_to_num(array, nan=low) - low) * scale, 0.0, 255.0).astype(np.float32)

@@ -15,7 +15,7 @@ from volseg.text import is_text
 
 #: The largest label value a mask can hold.
 LARGEST_LABEL = 65535
-#: How far from a whole number a label may lie that was not stored as one: float32 and decimals round it.
+#: How far from an integer a label may lie that was not stored as one: float32 and decimals round it.
 _ROUNDING = 1e-3
 
 

@@ -16,7 +16,7 @@ from volseg.model.checkpoint import TrainedNetwork, load_plain, tensors_in
 from volseg.model.networks import build_network
 
 _COPY = "copy it again from where it was trained"
-#: Where the weights of several GPUs, and of a compiled network, stand.
+#: Prefixes of weights saved from several GPUs, or from a compiled network.
 _WRAPPERS = ("module.", "_orig_mod.")
 
 
@@ -76,7 +76,7 @@ def check_fit(model: TrainedNetwork, hint: str) -> None:
         CheckpointError: If not; names the first weight that does not fit.
     """
     config = model.config
-    # Without memory, but for the one network that computes with numbers while it is built.
+    # Built without memory, except for the one network that computes values in its constructor.
     place = "cpu" if isinstance(config.network, SwinUNETR) else "meta"
     try:
         with torch.device(place):

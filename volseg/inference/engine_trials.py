@@ -18,7 +18,7 @@ from volseg.model.devices import compute_resources
 
 #: An engine that changes a larger share of the labels than this is not used.
 TOLERATED_SHARE = 0.001
-#: An engine must be this much faster than a simpler one: less is within what a busy machine makes of one measurement.
+#: An engine must be faster than a simpler one by this factor: smaller differences may be noise of a busy machine.
 _WORTHWHILE = 1.05
 
 logger = logging.getLogger(__name__)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Library = Literal["torch", "compile", "openvino"]
 Precision = Literal["fp32", "bf16", "fp16"]
 
-#: What PyTorch says without an exception of its own: its CPU allocator, CUDA, and cuBLAS and cuDNN on their status.
+#: Out-of-memory messages of PyTorch without their own exception type: CPU allocator, CUDA, cuBLAS and cuDNN.
 _SHORTAGE = ("allocate memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
 
 _DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -66,7 +66,7 @@ class Engine:
 
 def available(device: torch.device) -> list[Engine]:
     """Return the engines of this machine, the simplest first; the first one is the reference for the others."""
-    native = Engine.of(choose_precision("auto", device))  # the finest numbers that the hardware is fast with
+    native = Engine.of(choose_precision("auto", device))  # the most precise format that the hardware is fast with
     engines = [Engine("torch", "fp32"), native]
     if device.type == "cuda":
         engines += [Engine("torch", "fp16"), Engine("compile", native.precision)]
@@ -131,7 +131,7 @@ def averaged(runs: Sequence[InferFn]) -> InferFn:
     if len(runs) == 1:
         return runs[0]
 
-    @torch.inference_mode()  # what a network answers in this mode can be added to only in this mode
+    @torch.inference_mode()  # outputs computed in this mode can be modified only in this mode
     def average(patches: torch.Tensor) -> torch.Tensor:
         total = runs[0](patches).float()
         for run in runs[1:]:
@@ -186,7 +186,7 @@ def _start_compiled(engine: Engine, network: nn.Module, shape: tuple[int, ...], 
     run = _start_torch(engine, network, device)
     try:
         run(torch.zeros(shape))
-    except Exception as error:  # of any kind: it says what the compiler cannot do, and the next engine is tried
+    except Exception as error:  # of any kind: it states what the compiler cannot do, and the next engine is tried
         if is_shortage(error):
             raise
         what = str(error).strip().partition("\n")[0]
@@ -204,11 +204,11 @@ def _start_openvino(engine: Engine, network: nn.Module, shape: tuple[int, ...]) 
         "PERFORMANCE_HINT": "LATENCY",
     }
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what its converter and PyTorch's exporter hold against each other
+        warnings.simplefilter("ignore")  # warnings of its converter and PyTorch's exporter about each other
         try:
             graph = openvino.convert_model(torch.export.export(network.cpu(), (torch.zeros(shape),)))
             request = core.compile_model(graph, "CPU", hints).create_infer_request()
-        except Exception as error:  # of any kind: it says what the converter cannot do, and the next engine is tried
+        except Exception as error:  # of any kind: it states what the converter cannot do, and the next engine is tried
             what = str(error).strip().partition("\n")[0]
             raise ConfigError(
                 f"OpenVINO cannot run this network: {what}", hint="set inference.backend=torch"

@@ -73,7 +73,7 @@ def mirrored(run: InferFn, views: Sequence[Flip]) -> InferFn:
     if not images:
         return run
 
-    @torch.inference_mode()  # what a network answers in this mode can be added to only in this mode
+    @torch.inference_mode()  # outputs computed in this mode can be modified only in this mode
     def average(patches: torch.Tensor) -> torch.Tensor:
         total = run(patches).float()
         for flip in images:

@@ -26,7 +26,7 @@ from volseg.inference.sliding import Slab
 Decide = Callable[[torch.Tensor], torch.Tensor]
 Positions = NDArray[np.float64]
 
-#: At most so many logits and so many voxels are worked on at once.
+#: Most logits and voxels that are processed at once.
 _LOGITS_AT_ONCE, _VOXELS_AT_ONCE = 8_000_000, 2_000_000
 
 

@@ -20,11 +20,11 @@ from volseg.inference.tissue import Tissue
 from volseg.inference.windows import SlidingWindow, Windows, lay
 from volseg.memory import total_gb
 
-#: What is taken beside the sums: patches, feature maps, logits on their way to the volume's grid.
+#: Memory used beside the sums: patches, feature maps, logits on their way to the volume's grid.
 _OVERHEAD_GB, _SMALLEST_SUMS_GB = 1.0, 0.25
-#: Without a word from the user: half of the machine's memory, but no more than this.
+#: Default limit: half of the machine's memory, but no more than this.
 _LARGEST_DEFAULT_GB = 3.0
-#: Called with how many windows are done, and of how many.
+#: Called with the number of windows done and their total.
 OnWindow = Callable[[int, int], None]
 
 
@@ -121,7 +121,7 @@ def segment(
     Yields:
         Boxes of the volume and the numbers of their labels; everything outside of them is background.
     """
-    crop = len(networks) == 1  # several networks must answer for one and the same part of the volume
+    crop = len(networks) == 1  # several networks must cover the same part of the volume
     laid = [
         _lay(network, network_input, tissue, crop=crop) for network, network_input in zip(networks, inputs, strict=True)
     ]

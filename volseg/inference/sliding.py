@@ -22,7 +22,7 @@ InferFn = Callable[[torch.Tensor], torch.Tensor]
 #: The axes R, A, S (0, 1, 2) along which a mirror image is reversed.
 Flip = tuple[int, ...]
 
-#: So many numbers of a window are added at once: they stay in the processor's cache.
+#: This many numbers of a window are added at once, so that they stay in the processor's cache.
 _NUMBERS_AT_ONCE = 4_000_000
 
 _CPU = torch.device("cpu")

@@ -14,7 +14,7 @@ from volseg.image.box import Box, Triple
 
 #: Voxels along each side of the blocks whose mean is looked at: noise averages out, and thin things still show.
 _BLOCK = 4
-#: Of the means of all blocks: the bright end of the range where the configuration does not name one.
+#: Percentile of the block means: the bright end of the range if the configuration states none.
 _BRIGHT_PERCENTILE = 99
 
 

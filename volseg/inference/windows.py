@@ -17,7 +17,7 @@ from volseg.image.box import Box, Triple
 
 #: Standard deviation of the Gaussian that weighs a window's voxels, as a share of its side (nnU-Net, Isensee et al.).
 _SIGMA = 0.125
-#: Of nnU-Net's Gaussian, which is a float16: what its smallest number is counts where it is cut.
+#: Peak of nnU-Net's Gaussian, which is float16: this determines its smallest number, used beyond the cut-off.
 _LARGEST_WEIGHT = 10.0
 
 
@@ -183,7 +183,7 @@ def _cut_gaussian(patch: Triple) -> torch.Tensor:
 def _starts(begin: int, end: int, size: int, length: int, overlap: float, steps: Steps) -> tuple[int, ...]:
     if size <= length:
         return (-((length - size) // 2),)
-    # A box shorter than a window is seen with what lies around it.
+    # A box shorter than a window is seen with its surroundings.
     begin = min(begin, max(0, (begin + end - length) // 2)) if end - begin < length else begin
     begin = min(begin, size - length)
     last = max(begin, min(end, size) - length)

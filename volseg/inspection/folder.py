@@ -88,7 +88,7 @@ def inspect_folder(
     else:
         readiness = training_readiness(path, given, progress)
         if not (listed or readiness.dataset or _holds_references(found, path, rules)):
-            readiness = None  # nobody means to train on it
+            readiness = None  # it is not meant for training
     if listed and readiness:
         path, found = path.parent, _files_of(readiness)
     channels = model.channels if model else tuple(rules.series) or ("image",)

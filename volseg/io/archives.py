@@ -17,13 +17,13 @@ from volseg.errors import DataError
 from volseg.io.gzip_files import MAGIC, unpack, unpack_head
 from volseg.io.readable import refuse_special
 
-#: What one packed file may hold; more is no DICOM file but an attack on the memory.
+#: Largest size of an unpacked file; anything larger is not a DICOM file but an attack on memory (zip bomb).
 _LARGEST_BYTES = 2**32
-#: The head of a packed file that is larger is read without the rest, and without its checksum.
+#: If a packed file is larger than this, its head is read without the rest, and without its checksum.
 _LARGE_BYTES = 2**28
-#: How often a file may be packed by gzip: once by intent, and once more by a browser or an upload.
+#: How many times a file may be gzipped: once on purpose, and once more by a browser or an upload.
 _MOST_TIMES = 2
-#: Enough of a file to see how often it is packed.
+#: Enough bytes of a file to see how many times it is gzipped.
 _LARGE_HEAD = 2**16
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, MemoryError, OSError, RuntimeError, NotImplementedError)
 
@@ -58,7 +58,7 @@ def open_stored(path: Path) -> BinaryIO:
     refuse_special(path)
     try:
         return path.open("rb")
-    except NotADirectoryError:  # the path goes on behind a file
+    except NotADirectoryError:  # the path continues after a file
         return io.BytesIO(_member(path))
 
 

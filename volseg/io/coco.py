@@ -13,7 +13,7 @@ from volseg.io.json_files import read_json
 from volseg.io.segments import Segment
 from volseg.io.shapes import Shape, polygon, run_lengths
 
-#: What such a file holds, whoever wrote it.
+#: Keys of every such file, whichever program wrote it.
 _KEYS = {"images", "annotations", "categories"}
 _HINT = "export the annotations again, with outlines"
 
@@ -61,14 +61,14 @@ def holds_annotations(path: Path) -> bool:
         return False
     try:
         found: bool = read_json(path, lambda content: isinstance(content, dict) and content.keys() >= _KEYS, "", "none")
-    except DataError:  # whoever needs it says what is wrong
+    except DataError:  # the reader that needs it reports the error
         return False
     return found
 
 
 @lru_cache(maxsize=4)
 def _read(path: Path, changed: int) -> Annotations:
-    del changed  # a file that was written again is another one
+    del changed  # a rewritten file counts as another one
     return read_json(path, _parsed, "holds no COCO annotations", _HINT)
 
 
@@ -78,7 +78,7 @@ def _parsed(content: Any) -> Annotations:
     used = {str(annotation["category_id"]) for annotation in content["annotations"]}
     names = {int(number): str(each["name"]) for number, each in categories.items() if number in used}
     free = iter(number for number in range(1, len(names) + 1) if number not in names)
-    # A category 0 is none of background, which COCO does not outline.
+    # Category 0 is not background, which COCO does not outline.
     segments = {str(number): Segment(number or next(free), name) for number, name in names.items()}
     drawn: dict[str, dict[Segment, list[Shape]]]
     drawn = {number: {segment: [] for segment in segments.values()} for number in pictures}

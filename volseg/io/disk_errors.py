@@ -9,7 +9,7 @@ from pathlib import Path
 
 from volseg.errors import ItemOutputError, OutputError
 
-#: A disk with less room than this is full, whatever a library says of its failed write.
+#: A disk with less free space than this counts as full, whatever a library reports about its failed write.
 _FULL_BYTES = 1_000_000
 #: Access denied and sharing violation: Windows replaces and removes no file that a viewer or a spreadsheet has open.
 _HELD_OPEN = (5, 32)
@@ -21,9 +21,9 @@ def output_error(path: Path, error: OSError) -> OutputError:
     Returns:
         An `ItemOutputError` if it concerns this path alone, so that others may still be written.
     """
-    if error.errno is None and isinstance(error.__cause__, OSError):  # a library put words of its own around it
+    if error.errno is None and isinstance(error.__cause__, OSError):  # a library wrapped it in its own message
         error = error.__cause__
-    if error.errno is None and _is_full(path.parent):  # numpy says only how many bytes it could not write
+    if error.errno is None and _is_full(path.parent):  # numpy only reports how many bytes it could not write
         error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     kind = OutputError
     match error.errno:

@@ -44,7 +44,7 @@ _OF_RUN = (
     *_PAGE,
 )
 _PREPARED = re.compile(r".+-[0-9a-f]{16}\.(image\.npy|labels\.npy|places\.npz)")
-#: The columns that tell these tables from any other of their names.
+#: The columns that distinguish these tables from others of the same name.
 _BATCH_COLUMNS = {"case_id", "status", "reason", "seconds", "windows", "key"}
 _EVALUATION_COLUMNS = {"case_id", "label", "value", "status", "dice", "reason"}
 _COMPARISON_COLUMNS = {"label", "metric", "first_mean", "second_mean", "difference_mean", "p_value"}

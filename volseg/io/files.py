@@ -191,5 +191,5 @@ def without_root(text: str, root: Path) -> str:
 def _remove(temporary: Path) -> None:
     try:
         discard(temporary)
-    except OSError:  # the folder is not ours to write, so nothing of ours is in it
+    except OSError:  # volseg cannot write to the folder, so nothing of it is there
         return

@@ -18,16 +18,16 @@ from volseg.io.record import Role
 from volseg.io.signatures import is_dicom
 from volseg.io.source import FileSource, MasksSource, ObjectsSource, SegmentsSource, SeriesSource, Source
 
-#: What is recognised as an image by its name; DICOM is recognised by its content.
+#: Suffixes of images; DICOM is recognised by its content.
 VOLUME_SUFFIXES = (".nii.gz", ".nii", ".hdr", ".nrrd", ".nhdr", ".mha", ".mhd")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".bmp")
 IMAGE_SUFFIXES = (*VOLUME_SUFFIXES, *PICTURE_SUFFIXES)
-#: What is written.
+#: Suffixes that can be written.
 NIFTI_SUFFIXES = {".nii", ".nii.gz", ".hdr"}
 WRITTEN_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".png")
-#: How the name of a file of probabilities ends.
+#: Suffix of files with probabilities.
 PROBABILITIES_SUFFIX = ".probabilities.nii.gz"
-#: What to do about a file of several volumes.
+#: Hint for a file with several volumes.
 _ONE_IMAGE = "split it, or describe its volumes as channels in a dataset.json"
 
 
@@ -96,7 +96,7 @@ def read_channels(sources: Sequence[Source]) -> list[Volume]:
         files[key] = files.get(key) or read_file(source)
         array, geometry = frame_in(source, *files[key])
         _check_all_are_seen(source, len(files[key][0]), sources)
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, as if the file had it so
+        with np.errstate(over="ignore"):  # values beyond float32 become infinite, as if the file stored them so
             volumes.append(Volume(np.asarray(array, dtype=np.float32)[np.newaxis], geometry))
     return volumes
 

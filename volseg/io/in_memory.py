@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import SimpleITK as sitk  # noqa: N813  the name everybody uses
     from monai.data import MetaTensor
 
-#: What `volume_of` takes; none of the libraries is imported for it.
+#: Types that `volume_of` accepts; the libraries are not imported for it.
 InMemoryImage: TypeAlias = (
     "Volume | nib.spatialimages.SpatialImage | sitk.Image | MetaTensor | tuple[ArrayLike, ArrayLike]"
 )
@@ -43,7 +43,7 @@ def volume_of(image: InMemoryImage) -> Volume:
         return Volume(np.array(image.array, dtype=np.float32), image.geometry)
     if isinstance(image, tuple) and len(image) == 2:
         return _volume(np.asarray(image[0]), image[1])
-    # Whoever has such an image has imported its library; ours need not.
+    # A caller with such an image has already imported its library.
     if _is_a(image, "nibabel", "spatialimages.SpatialImage"):
         return _from_nibabel(image)
     if _is_a(image, "SimpleITK", "Image"):

@@ -167,7 +167,7 @@ def _place(image: sitk.Image, geometry: Geometry) -> None:
 def _write(image: sitk.Image, geometry: Geometry, path: Path, role: Role) -> None:
     _place(image, geometry)
     with atomic_path(path, role) as temporary, writable_path(temporary) as reachable:
-        temporary.touch()  # where that fails the reason is known, which ITK does not tell
+        temporary.touch()  # if that fails the reason is known, which ITK does not report
         try:
             sitk.WriteImage(image, reachable, useCompression=True)
             _reader(path, reachable).Execute()  # ITK does not notice a disk that is full when it closes a NRRD file

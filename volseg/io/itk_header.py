@@ -18,15 +18,15 @@ from volseg.errors import DataError, GeometryError
 from volseg.io.readable import check_file, special_kind, unreadable
 
 SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
-#: What lifts a refusal of a header that leaves the position open.
+#: Hint for a header that leaves the position undefined.
 OPEN_POSITION = "export it again from a tool that writes the patient space"
 
 _NRRD_SUFFIXES = (".nrrd", ".nhdr")
-#: More than the header of a thousand segments takes.
+#: More bytes than the header of a thousand segments needs.
 _LONGEST_HEADER = 16_000_000
-#: What a refusal shows of a line, which in a file that is no header may have no end.
+#: Characters of a line shown in an error, since a line may be endless if the file is not a header.
 _SHOWN = 80
-#: A key and a value of NRRD, which are no field, have ":=" between them.
+#: NRRD key/value pairs, which are not fields, are separated by ":=".
 _NRRD_SEPARATOR, _META_SEPARATOR = re.compile(":(?!=)"), re.compile("[=:]")
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 
@@ -36,7 +36,7 @@ _NRRD_SPACES = {"left-posterior-superior", "lps", "right-anterior-superior", "ra
 _NRRD_VECTORS = (("space directions", 3), ("space origin", 1))
 _VECTOR = re.compile(rf"\(\s*{_NUMBER}\s*,\s*{_NUMBER}\s*,\s*{_NUMBER}\s*\)")
 
-#: Names of one field of a MetaImage header; ITK passes over keys in another case. ElementSize is the extent of a voxel,
+#: Names of one field of a MetaImage header; ITK ignores keys in another case. ElementSize is the extent of a voxel,
 #: not the way to the next one, and may differ from ElementSpacing.
 _SPACING = ("ElementSpacing", "ElementSize")
 _MATRIX = ("TransformMatrix", "Orientation", "Rotation")
@@ -44,7 +44,7 @@ _POSITION = ("Offset", "Position", "Origin")
 _AXES, _SIZES = "NDims", "DimSize"
 #: What a MetaImage header must state, each under one of its names.
 _META_FIELDS = ((_AXES,), (_SIZES,), _SPACING, _MATRIX, _POSITION)
-#: Fields of a number for each axis.
+#: Fields with one number per axis.
 _META_VECTORS = (*_SPACING, *_POSITION, _SIZES, "CenterOfRotation")
 #: "?" is MetaImage's own word for a unit that is not known.
 _MM = ("", "?", "mm")
@@ -53,9 +53,9 @@ _MM = ("", "?", "mm")
 _NRRD_FILES = ("data file", "datafile")
 _META_FILES = ("ElementDataFile",)
 _WITHIN = ("LOCAL", "Local", "local")
-#: The lines that follow are names, each of a part with all axes but the last, or with as many as the number says.
+#: The following lines are file names, each of a part with all axes except the last, or as many as the number states.
 _LIST = re.compile(r"LIST(?:\s+(\d+))?")
-#: A name with a number in it, and the first number, the last one and the step.
+#: A name pattern with a number in it, then the first number, the last one and the step.
 _PATTERN = re.compile(
     r"(?P<name>[^%\s]*%0?\d?d[^%\s]*)\s+(?P<first>-?\d{1,9})\s+(?P<last>-?\d{1,9})\s+(?P<step>-?\d{1,9})(?P<axes>\s+\d)?"
 )
@@ -140,7 +140,7 @@ def files_beside(path: Path) -> tuple[Path, ...]:
         return ()
     try:
         return tuple(takewhile(Path.is_file, voxel_files(read_header(path))))
-    except DataError:  # who reads it learns why it cannot be
+    except DataError:  # reading it reports why that is impossible
         return ()
 
 

@@ -22,7 +22,7 @@ _ONE_MASK = (
     "a mask is one volume: 3D Slicer stores segments that overlap as layers; export one file per segment, or keep "
     "their names (.seg.nrrd, DICOM Segmentation)"
 )
-#: By how much probabilities that were stored scaled may leave the range from 0 to 1.
+#: How far scaled probabilities may exceed the range from 0 to 1.
 _ROUNDING = 1e-3
 
 
@@ -58,7 +58,7 @@ def read_mask(source: Source, labels: Sequence[Label] = (), on: Geometry | None 
             volume = read_volume(source)
             array, geometry = volume.array[0], volume.geometry
         case FileSource():
-            # Colours that the source states itself are its own; those of labels are of any.
+            # Colours stated by the source take precedence over those of the desired labels.
             own = any(label.color for label in source.labels)
             values, geometry = _read_values(source, source.labels if own else labels)
             if source.rules.values == "objects" or source.rules.threshold is not None:

@@ -39,7 +39,7 @@ _BYTES_AT_ONCE = 2**24
 _HEAD_BYTES = 1_024
 
 _BROKEN = (ImageFileError, HeaderDataError, EOFError, KeyError, OSError, OverflowError, ValueError, zlib.error)
-#: What of a header says where its voxels lie, apart from pixdim and the units.
+#: Header fields that state where the voxels lie, apart from pixdim and the units.
 _TRANSFORM_FIELDS = (
     *("sform_code", "srow_x", "srow_y", "srow_z", "qform_code", "quatern_b", "quatern_c", "quatern_d"),
     *("qoffset_x", "qoffset_y", "qoffset_z"),
@@ -189,7 +189,7 @@ def _load(path: Path) -> nib.Nifti1Pair:
         with np.errstate(invalid="ignore"):  # an orientation that is not finite is refused by `Geometry`
             if depth or path.suffix.lower() == ".gz":
                 return _kind_of(path).from_bytes(_content(path, depth))
-            # Not mapped: a file that is cut while its voxels are touched would end the process.
+            # Not memory-mapped: truncating a file while its voxels are accessed would crash the process.
             return _kind_of(path).from_file_map(_file_map(path, voxels), mmap=False)
     except _BROKEN as error:
         raise _damaged(path, error) from error
@@ -258,7 +258,7 @@ def _image(array: NDArray[np.generic], geometry: Geometry, source: FileSource | 
     image = nib.Nifti1Image(array, geometry.affine)
     image.header.set_xyzt_units("mm")
     image.set_sform(geometry.affine, code="scanner")
-    # Rather no qform than one that says something else than the sform.
+    # No qform is better than one that contradicts the sform.
     fits = _fits_a_qform(geometry)
     image.set_qform(geometry.affine if fits else None, code="scanner" if fits else "unknown")
     return image if source is None else _placed_like(image, geometry, source)

@@ -27,7 +27,7 @@ SAME_SIZE = 1e-4
 #: Of a quaternion (a, b, c, d) the last three are stored, in float32: so much of a² = 1 - b² - c² - d² may be rounding.
 #: nibabel takes a for 0 where a² is smaller.
 _QUATERNION_ROUNDING = 3 * 2.0**-23
-#: Units beside mm in the lower bits of xyzt_units. Some readers heed them and some do not.
+#: Units beside mm in the lower bits of xyzt_units. Some readers respect them and some do not.
 _OTHER_UNITS = {1: "metres", 3: "micrometres"}
 _SPACES = {1: "scanner", 2: "aligned", 3: "Talairach", 4: "MNI", 5: "template"}
 _OTHER_UNIT = "convert it to mm; if its numbers are mm already, correct the unit (xyzt_units)"
@@ -131,7 +131,7 @@ def _code(stored: int) -> int:
 def _rotation(vector: NDArray[np.floating], qfac: float) -> NDArray[np.float64] | None:
     """Compute a rotation from the last three numbers of a unit quaternion; a qfac of 0 means 1 (nifti1.h, method 2)."""
     if qfac not in {-1.0, 0.0, 1.0} or not (np.abs(vector) <= 1 + SAME_SIZE).all():
-        return None  # of another qfac some readers take the sign, and some take 1 for it
+        return None  # for another qfac some readers use its sign, and some use 1
     try:
         quaternion = fillpositive(vector, w2_thresh=-_QUATERNION_ROUNDING)
     except ValueError:
@@ -154,7 +154,7 @@ def placement(stated: Transforms, choice: GeometryChoice | None = None) -> Place
             no choice resolves it.
     """
     if not (stated.sform_code or stated.qform_code):
-        # Voxel sizes alone (method 1 of the standard) leave it open which side is left.
+        # Voxel sizes alone (method 1 of the standard) do not determine which side is left.
         raise GeometryError(
             f"{stated.path} does not state where its voxels lie (sform and qform codes are both 0)",
             hint="set one of them from the source of the image",
@@ -239,7 +239,7 @@ def _other_sizes(stated: Transforms, sform: Geometry) -> str:
     """
     ratio = (stated.sizes_mm / sform.spacing_mm)[: stated.dimensions]
     smallest = math.cos(_shear(sform)) * (1 - SAME_SIZE)
-    if not ((ratio < smallest) | (ratio > 1 + SAME_SIZE)).any():  # what is not stated is neither
+    if not ((ratio < smallest) | (ratio > 1 + SAME_SIZE)).any():  # values that are not stated match neither
         return ""
     by_sform, by_pixdim = (" x ".join(f"{size:.5g}" for size in sizes) for sizes in (sform.spacing_mm, stated.sizes_mm))
     return f"its voxels are {by_sform} mm by the sform, but {by_pixdim} mm by pixdim"

@@ -22,7 +22,7 @@ from volseg.io.source import SegmentsSource
 logger = logging.getLogger(__name__)
 
 _ELSEWHERE = "draw the outlines in this picture, at its size"
-#: How files of outlines are called.
+#: Suffixes of files with outlines.
 SUFFIXES: Mapping[str, Literal["geojson", "coco"]] = {".geojson": "geojson", ".coco.json": "coco"}
 
 

@@ -78,5 +78,5 @@ def _without(found: Discovery, is_result: Callable[[Path], bool]) -> Discovery:
     )
 
 
-#: What volseg writes; a series is an image.
+#: Files that volseg writes; a series is an image.
 _FILES = (FileSource, SegmentsSource)

@@ -13,7 +13,7 @@ from pathlib import Path
 from volseg.errors import DataError
 from volseg.system import is_of_the_kernel
 
-#: What can be done about a file that is not as it was written.
+#: Hint for a file that is not as it was written.
 COPY_AGAIN = "copy or export the file again"
 
 _SPECIAL = {
@@ -28,7 +28,7 @@ def special_kind(path: Path) -> str:
     """Return the kind of a path that must not be opened ("a named pipe"); empty for anything else, even if missing."""
     try:
         found = path.stat()
-    except OSError:  # who opens it learns why it cannot be
+    except OSError:  # opening it reports why that is impossible
         return ""
     if stat.S_ISREG(found.st_mode) and not found.st_size and is_of_the_kernel(path):
         return "a file of the kernel"

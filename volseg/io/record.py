@@ -20,16 +20,16 @@ from typing import Any, Literal
 from volseg.errors import OutputError
 from volseg.io.earlier import is_batch_table, names_below, names_in
 
-#: Everything volseg keeps for itself in a folder begins so: the record, its lock, and files that are being written.
+#: Prefix of volseg's internal files: the record, its lock, and files that are being written.
 OWN_PREFIX = ".volseg-"
 RECORD_FILE, LOCK_FILE = f"{OWN_PREFIX}written", f"{OWN_PREFIX}lock"
-#: Held by a process for as long as the folder is its alone.
+#: The lock that a process holds while a folder is reserved for it.
 _OWNER_FILE = f"{OWN_PREFIX}owner"
-#: A lock is held for as long as a table is read and written; who waits longer waits for a process that hangs.
+#: Locks are held only while a table is read and written; waiting longer means that a process hangs.
 _PATIENCE_SECONDS = 300
 _ABOUT = "What volseg wrote into this folder. With it volseg tells its own files from yours, which it never replaces."
 
-#: What a file is to whoever looks for data: what a verb made of it, or data itself (the labels of a phantom).
+#: The role of a file: the result of a verb, or data to be read as input (the labels of a phantom).
 Role = Literal["result", "data"]
 
 
@@ -114,8 +114,8 @@ def locked(folder: Path) -> Iterator[None]:
     from filelock import FileLock
 
     path = Path(os.path.realpath(folder)) / LOCK_FILE
-    # One instance for all who ask for it, whose state is that of the thread: a thread may ask again, others wait.
-    # Whoever may write into the folder may lock it.
+    # One shared instance with thread-local state: a thread may lock again, others wait.
+    # Anyone who may write into the folder may lock it.
     with FileLock(path, _PATIENCE_SECONDS, mode=0o666, is_singleton=True, poll_interval=0.005):
         yield
 
@@ -206,7 +206,7 @@ def _content(sha256: str, size: int) -> Content:
 
 def _of_earlier_version(folder: Path) -> Record:
     names = names_in(folder)
-    if not (folder.parent / RECORD_FILE).exists():  # otherwise its folders were looked at when it got one
+    if not (folder.parent / RECORD_FILE).exists():  # otherwise its folders were examined when the record was created
         names |= names_below(folder.parent, folder.name)
     found = {name: _content_once(folder / name, *_stamp(folder / name)) for name in sorted(names)}
     return Record({name: (content,) for name, content in found.items() if content is not None})

@@ -176,7 +176,7 @@ def is_called(label: Label, segment: Segment) -> bool:
 def _grid_of(source: SegmentsSource) -> Geometry:
     if source.series is None:
         raise _unknown_grid(source)
-    return read_series(source.series).geometry  # which proves its pixels, too
+    return read_series(source.series).geometry  # which also checks its pixels
 
 
 def _unknown_grid(source: SegmentsSource) -> DataError:

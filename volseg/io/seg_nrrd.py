@@ -24,12 +24,12 @@ from volseg.io.segments import Segment
 from volseg.io.source import SegmentsSource
 
 _KEY = re.compile(r"Segment(\d+)_(\w+):=(.*)")
-#: What NRRD writes for a line feed, a backslash or a quotation mark.
+#: Escape sequences of NRRD for a line feed, a backslash and a quotation mark.
 _ESCAPED = re.compile(r"\\(.)")
 _TERMS = "TerminologyEntry:"
-#: The code that 3D Slicer gives to every new segment: it says nothing.
+#: The code that 3D Slicer gives to every new segment; it is meaningless.
 _ANY_TISSUE = "85756007"
-#: More than the header of a thousand segments takes.
+#: More bytes than the header of a thousand segments needs.
 _LONGEST_HEADER = 16_000_000
 _AGAIN = "save it again in 3D Slicer"
 
@@ -121,7 +121,7 @@ def _header_lines(path: Path) -> list[str]:
             while read < _LONGEST_HEADER and (raw := file.readline(_LONGEST_HEADER)).strip():
                 read += len(raw)
                 lines.append(_decoded(raw))
-    except OSError:  # it fails by name when it is read
+    except OSError:  # reading it reports the error
         return []
     return lines
 

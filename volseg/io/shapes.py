@@ -15,7 +15,7 @@ from volseg.image.outlines import filled
 Shape = Callable[[tuple[int, int]], NDArray[np.bool_]]
 
 _FEWEST_CORNERS = 3
-#: No picture has so many rows or columns.
+#: No picture has this many rows or columns.
 _FARTHEST = 1e9
 
 

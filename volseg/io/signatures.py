@@ -8,7 +8,7 @@ from pathlib import Path
 from volseg.errors import DataError
 from volseg.io.archives import read_head
 
-#: How much of a file is read to look at its header.
+#: Bytes of a file to read for its header.
 HEAD_BYTES = 6_144
 
 _SUFFIXES = (".dcm", ".dicom", ".ima")

@@ -14,7 +14,7 @@ from volseg.io.files import atomic_path
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Columns that hold words, even where every one of them looks like a number or like nothing; all others hold numbers.
+#: Text columns, even if every cell looks like a number or is empty; all others hold numbers.
 _TEXTS = dict.fromkeys(
     [
         *("case_id", "label", "metric", "status", "first_status", "second_status", "reason", "path", "key", "source"),

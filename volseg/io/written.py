@@ -35,11 +35,11 @@ from volseg.io.record import (
 )
 from volseg.system import flush, is_running
 
-#: Marks files that are being written. Discovery never sees hidden files, and a killed run's leftovers are recognised.
+#: Prefix of files being written. Discovery never sees hidden files, and a killed run's leftovers are recognised.
 TEMPORARY_PREFIX = f"{OWN_PREFIX}part-"
-#: Number and machine of the process that writes; version 0.1.0 named no machine.
+#: ID and machine of the writing process; version 0.1.0 stated no machine.
 _UNFINISHED = re.compile(rf"{re.escape(TEMPORARY_PREFIX)}(?P<process>\d+)(@(?P<machine>[0-9a-f]+))?-.*", re.DOTALL)
-#: As many characters of its name end the name of a file that is being written: in any script they leave room.
+#: Characters of the final name that are kept in a temporary name: few enough in any script.
 _END_OF_NAME = 48
 _HINT = "choose another --output, or move the file away"
 _counter = itertools.count()
@@ -159,7 +159,7 @@ def put_in_place(temporary: Path, path: Path, role: Role) -> None:
             if not record.may_replace(path.name, found):
                 raise _not_ours(path, record)
             there = (found,)
-        # Recorded first: killed before the file is moved, volseg still knows what is there as its own.
+        # Recorded first: if killed before the file is moved, volseg still recognises the present file as its own.
         _save(record.with_written(path.name, (*there, content), role), path.parent)
         temporary.replace(path)
 

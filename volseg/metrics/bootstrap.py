@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-#: Averaged cases drawn with replacement, for the confidence intervals.
+#: Number of bootstrap samples for the confidence intervals.
 _RESAMPLES = 2000
 NO_INTERVAL = (float("nan"), float("nan"))
 
@@ -23,7 +23,7 @@ def bootstrap_means(values: NDArray[np.float64], seed: int = 0) -> NDArray[np.fl
     cases = len(values)
     times = np.random.default_rng(seed).multinomial(cases, np.full(cases, 1 / cases), size=_RESAMPLES)
     known = np.isfinite(values)
-    draws = times.astype(np.float64)  # matrices of integers are multiplied one number at a time
+    draws = times.astype(np.float64)  # integer matrix products do not use BLAS
     with np.errstate(invalid="ignore"):
         return (draws @ np.where(known, values, 0.0)) / (draws @ known.astype(np.float64))
 

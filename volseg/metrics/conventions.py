@@ -10,11 +10,11 @@ from typing import Literal, get_args
 from volseg.config import one_of
 from volseg.errors import ConfigError
 
-#: How a 95th percentile of distances is taken, see `surface` and `surfels`.
+#: Definitions of the 95th percentile of distances, see `surface` and `surfels`.
 Hd95 = Literal["max_of_directed", "pooled", "area_weighted"]
-#: Families of metrics that take longer or only suit some structures.
+#: Families of metrics that are slow or suit only some structures.
 Family = Literal["lesions", "centerline"]
-#: What a part of a surface weighs in the normalised surface Dice.
+#: Weights of surface parts in the normalised surface Dice.
 Nsd = Literal["voxels", "area_weighted"]
 
 

@@ -55,7 +55,7 @@ def label_crops(prediction: Mask, reference: Mask, labels: Sequence[Label]) -> I
     for label in labels:
         boxes = [predicted_boxes[value] for value in painted[label] if value in predicted_boxes]
         boxes += [reference_boxes[value] for value in united[label] if value in reference_boxes]
-        # No margin: what is outside both masks has no part in any metric.
+        # No margin: voxels outside both masks do not affect any metric.
         box = boxes[0].union(*boxes[1:]) if boxes else _NOTHING
         yield Crop(
             label, box, _inside(prediction.array[box], painted[label]), _inside(reference.array[box], united[label])
@@ -90,7 +90,7 @@ def _boxes(mask: Mask, labels: Mapping[Label, tuple[int, ...]], role: str) -> di
 def _boxes_of_values(array: NDArray[np.unsignedinteger]) -> dict[int, Box]:
     from scipy import ndimage
 
-    occupied = Box.around(array)  # most of a mask is 0, and this is found ten times faster than values
+    occupied = Box.around(array)  # most of a mask is 0, and this is ten times faster than finding values
     if occupied is None:
         return {}
     found = enumerate(ndimage.find_objects(np.ascontiguousarray(array[occupied])), start=1)

@@ -14,9 +14,9 @@ from volseg.config import DeepLab as DeepLabConfig
 from volseg.model.encoders import build_encoder
 from volseg.model.layers import Layers, layers_of
 
-#: How far apart the voxels are that the branches see, at a stride of 16; at one of 8 they are twice as far.
+#: Dilations of the branches at a stride of 16; doubled at a stride of 8.
 _RATES = (6, 12, 18)
-#: How coarse the finer feature map is.
+#: Stride of the finer feature map.
 _SKIP_STRIDE = 4
 
 
@@ -72,7 +72,7 @@ class Pyramid(nn.Module):
         self.branches = nn.ModuleList(
             [_layer(layers, inputs, outputs, 1), *(_layer(layers, inputs, outputs, 3, rate) for rate in rates)]
         )
-        # One voxel has no deviation by which it could be normalised.
+        # A single voxel has no standard deviation to normalise by.
         self.mean = nn.Sequential(layers.mean(1), layers.convolution(inputs, outputs, 1), nn.ReLU(inplace=True))
         self.project = _layer(layers, outputs * (len(rates) + 2), outputs, 1)
 

@@ -14,8 +14,8 @@ from volseg.image.geometry import Unit
 from volseg.image.intensities import DARK_HU, Intensities
 from volseg.image.volume import Volume
 
-#: Coarser than the coarsest training case by this factor hides what the network looks for; finer images are resampled
-#: to what it knows, until they show something else altogether (or state the wrong unit).
+#: Images coarser than the coarsest training case by this factor hide what the network looks for; finer images are
+#: resampled to what it knows, until they show something else altogether (or state the wrong unit).
 _COARSER, _FINER = 6.0, 20.0
 #: Values of CT differ by less than this from one scanner and contrast phase to the next.
 _CALIBRATION_HU = 200.0

@@ -23,7 +23,7 @@ class EncoderUNet(nn.Module):
         super().__init__()
         layers = layers_of(config.dimensions)
         self.encoder = build_encoder(config.encoder, channels, config.dimensions)
-        # Where the encoder begins at half of the resolution, the image itself is the feature map of all of it.
+        # If the encoder begins at half of the resolution, the image itself is the full-resolution feature map.
         self.begins_at_half = self.encoder.strides[0] > 1
         widths = (channels, *self.encoder.widths) if self.begins_at_half else self.encoder.widths
         self.enlarge = nn.Upsample(scale_factor=2, mode=layers.interpolation, align_corners=False)

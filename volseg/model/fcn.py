@@ -12,7 +12,7 @@ from volseg.config import FCN as FCNConfig  # noqa: N811
 from volseg.model.encoders import build_encoder
 from volseg.model.layers import layers_of
 
-#: Strides of the feature maps that answer, from the finest.
+#: Strides of the feature maps that predict, from the finest.
 _STRIDES = (8, 16, 32)
 
 

@@ -8,11 +8,11 @@ from typing import Any
 from volseg.io.json_files import read_json
 
 MODEL_FILE = "model.pt"
-#: Followed by the number of a fold: its folder in a run that trains all.
+#: Prefix of a fold's folder in a run that trains all folds; its number follows.
 FOLD_FOLDER = "fold_"
-#: In the run of a cascade: the run of the networks before it.
+#: In the run of a cascade: the run of the previous networks.
 PREVIOUS_FOLDER = "previous"
-#: In the run of a model made of parts: a run for each, by number, and that of the model that finds where they look.
+#: In the run of a model made of parts: a run for each, by number, and that of the model that finds their region.
 PARTS_FOLDER, COARSE_FOLDER = "parts", "coarse"
 
 

@@ -247,14 +247,14 @@ def choose_precision(precision: str, device: torch.device) -> torch.dtype:
         case "fp16":
             return torch.float16
     if device.type == "cuda":
-        # Older GPUs only imitate bf16, slower than they multiply float32.
+        # Older GPUs only emulate bf16, slower than float32.
         with torch.cuda.device(device):
             multiplies = torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if multiplies else torch.float16
     if device.type != "cpu":
         return torch.float32
     supported = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()  # noqa: SLF001  no public name
-    # A processor may be told to do without (ATEN_CPU_CAPABILITY): then bf16 is imitated, and a hundred times slower.
+    # A processor's features may be disabled (ATEN_CPU_CAPABILITY): then bf16 is emulated, a hundred times slower.
     used = torch.backends.cpu.get_cpu_capability() == "AVX512"
     return torch.bfloat16 if supported and used else torch.float32
 

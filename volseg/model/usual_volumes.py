@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-#: Quartiles of fewer volumes say little.
+#: Quartiles of fewer volumes are not meaningful.
 _FEWEST = 8
 #: Tukey's fences: so many interquartile ranges beyond the quartiles.
 _FENCE = 1.5

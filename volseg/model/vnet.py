@@ -34,7 +34,7 @@ class MonaiVNet(VNet):  # type: ignore[misc]  # MONAI ships no types
     """
 
     def __init__(self, features: int, channels: int, outputs: int, dropout: float, dimensions: int = 3) -> None:
-        nn.Module.__init__(self)  # MONAI's would build parts of its own width
+        nn.Module.__init__(self)  # MONAI's constructor would build parts with a fixed width
         down, up, d = dropout or None, (dropout or None, dropout), dimensions
         self.in_tr = InputTransition(d, channels, features, _ACTIVATION)
         self.down_tr32 = DownTransition(d, features, 1, _ACTIVATION)

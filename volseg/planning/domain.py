@@ -12,11 +12,11 @@ from volseg.config import MIXED, UNKNOWN, named_modality
 from volseg.errors import ConfigError, DataError
 from volseg.planning.fingerprint import CasePrint, Fingerprint
 
-#: Half of the cases go below this where there is air as in CT; MR and PET have no values far below zero.
+#: In CT, half of the cases have values below this (air); MR and PET have no values far below zero.
 _CT_LOW = -200.0
-#: Phase images of MR go as far below 0, and further above it.
+#: MR phase images reach as far below 0, but further above it.
 _CT_HIGH = 4000.0
-#: Cases that a message names.
+#: Most cases named in a message.
 _NAMED = 10
 
 

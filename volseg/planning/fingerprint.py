@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 #: Voxels per label and case whose intensities enter the statistics.
 _SAMPLES = 5_000
-#: Of a data set about which nobody has decided anything.
+#: For a data set without any given keys.
 _NOTHING_GIVEN = PartialData()
 
 
@@ -58,7 +58,7 @@ class CasePrint:
     unit: Unit = "mm"
 
 
-#: A case with what it looks like, or with why it cannot be used.
+#: A case with its fingerprint, or with the reason why it cannot be used.
 Look = tuple[Case, CasePrint | DataError | ConfigError]
 
 

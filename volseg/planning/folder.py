@@ -24,7 +24,7 @@ from volseg.planning.topology import check_patch
 from volseg.planning.trials import FEWEST_VOXELS, StepTimer, fit_to_time, tell_time, voxels_in_time
 from volseg.progress import Progress, ignore_progress
 
-#: A run that starts from another learns more slowly than that by this factor, so as not to forget.
+#: Learning rate of fine-tuning, relative to the earlier run, so that the network does not forget.
 _FINE_TUNING = 0.3
 _NETWORK: NetworkName = "dynunet"
 

@@ -15,9 +15,9 @@ from volseg.planning.fingerprint import CasePrint
 _LEFT = {"left", "l", "lt", "lh", "sinister", "sin"}
 _RIGHT = {"right", "r", "rt", "rh", "dexter", "dex"}
 
-#: Partners are about as large as each other: kidneys differ by half at most, and an image may cut one off.
+#: Largest volume ratio of partners: kidneys differ by half at most, and an image may truncate one.
 _LARGEST_RATIO = 2.0
-#: Of the cases that have both labels, so many must agree on which of them is the right one.
+#: Share of the cases with both labels that must agree on which one is on the right.
 _AGREEMENT = 0.9
 
 

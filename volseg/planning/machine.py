@@ -10,11 +10,11 @@ from volseg.memory import total_gb
 from volseg.model.networks import choose_precision
 from volseg.parallel import allowed_threads
 
-#: Of a GPU's memory, the rest is for what libraries keep and for other programs.
+#: Usable share of a GPU's memory; the rest is for libraries and other programs.
 _SHARE_OF_GPU = 0.7
-#: Of the memory of a small machine or container, the rest is for PyTorch itself, the cases and other programs.
+#: Usable share of a small machine's or container's memory; the rest is for PyTorch, cases and other programs.
 _SHARE_OF_MEMORY = 0.5
-#: Patches beyond what this holds make a step longer and the network hardly better.
+#: Patches that need more memory than this make a step longer and the network hardly better.
 _MOST_GPU_GB = 12.0
 _MOST_GPU_PATCHES = 4
 _MOST_WORKERS = 8

@@ -38,20 +38,20 @@ _ANISOTROPY = 3.0
 #: Memory of training per patch voxel: activations of the first level, forward and backward, in bytes.
 _BYTES_PER_VOXEL = {"unet": 2_500, "vnet": 5_000, "dynunet": 5_000, "segresnet": 4_000, "attention_unet": 4_000}
 _BYTES_PER_VOXEL_OTHER = 8_000
-#: Of each output beyond a few: logits on three levels, their probabilities, the reference, and their gradients.
+#: Memory of each output beyond a few: logits on three levels, their probabilities, the reference, and gradients.
 _BYTES_PER_OUTPUT, _FEW_OUTPUTS = 55, 8
-#: Steps have at least so many patches, which half of the memory each must hold.
+#: Fewest patches of a step, each of which must fit into half of the memory.
 _FEWEST_PATCHES = 2
-#: Of a V-Net at full resolution: the paper's last, and what a slow processor has time for.
+#: Features of a V-Net at full resolution: the last is the paper's, the others suit slow processors.
 _VNET_FEATURES = (4, 8, 16)
-#: Of encoders at full resolution: what is tried, and what the papers have.
+#: Features of encoders at full resolution: those to try, and those of the papers.
 _ENCODED, _ENCODER_FEATURES = (16, 32, 64), 64
 _ENCODED_NETWORKS = ("encoder_unet", "fcn", "deeplabv3plus")
-#: Of a run without a limit: how often training sees everything, and the fewest and most steps that this may come to.
+#: For a run without a time limit: passes over the data, and the fewest and most steps.
 _PASSES, _FEWEST_STEPS, _MOST_STEPS = 40, 2_000, 20_000
 #: The best of the runs compared (benchmarks/TRAINING.md).
 _LEARNING_RATE_OF_MUON = 8e-3
-#: Labels of which more than this share is as dark as air may be air.
+#: If more than this share of the labelled voxels is as dark as air, air is not skipped.
 _DARK_LABELS = 0.05
 
 
@@ -92,7 +92,7 @@ def make_plan(  # noqa: PLR0913  what is decided already
     axes, axes_reason = (given_axes, "given") if given_axes else _plan_axes(fingerprint, planes=planes)
     order = [world_axis(letter) for letter in axes] if axes != STORED else [0, 1, 2]
     spacing_mm, spacing_reason = _plan_spacing(fingerprint, order)
-    if planes:  # slices stay what they are
+    if planes:  # slices are not resampled
         given_spacing_mm = given_spacing_mm or (None, *spacing_mm[1:])
     if fingerprint.unit == "px":
         given_spacing_mm = given_spacing_mm or (None, None, None)
@@ -262,7 +262,7 @@ def _plan_normalization(fingerprint: Fingerprint, channel: int, modality: str) -
             numbers = {"low": low, "high": high, "mean": clipped.mean(), "std": clipped.std()}
             entry = {"method": "ct", **{key: round(float(value), 2) for key, value in numbers.items()}}
             return entry, f"{name} is CT: percentiles 0.5 and 99.5, mean and deviation of all labelled voxels"
-    nonzero = fingerprint.unit == "mm"  # black is a colour of pictures, of scans it is what was not scanned
+    nonzero = fingerprint.unit == "mm"  # black is a colour in pictures, but the unscanned area in scans
     entry = {"method": "zscore", "nonzero": nonzero}
     return entry, f"{name} has no fixed unit: each volume by its own mean and deviation"
 
@@ -274,7 +274,7 @@ def _plan_air(fingerprint: Fingerprint, normalizations: Sequence[Mapping[str, An
     share = InferenceConfig().air or 0.0
     dark = []
     for channel, normalization in enumerate(normalizations):
-        if normalization["method"] == "ct":  # its range begins where labels do
+        if normalization["method"] == "ct":  # its range begins at the values of labels
             continue
         for case in (case for case in fingerprint.cases if case.values[channel].size):
             seen = case.intensities[channel]

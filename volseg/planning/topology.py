@@ -17,16 +17,16 @@ from volseg.model.networks import check_divisible, patch_divisor
 _NETWORK: TypeAdapter[NetworkConfig] = TypeAdapter(NetworkConfig)
 #: Features of the planned strided U-Net, whose finest level works at half the resolution.
 _UNET_FEATURES = 32
-#: Coarser levels that answer, too, while a DynUNet learns.
+#: Coarser levels with deep supervision.
 _SUPERVISED_LEVELS = 2
 _SMALLEST_FEATURE_MAP = 4
 _MOST_STRIDES = 5
-#: Of a level of a plain U-Net, on both ways.
+#: Convolutions per level of a plain U-Net, in encoder and decoder.
 _CONVOLUTIONS = 2
-#: Of the levels of a residual encoder (Isensee et al. 2024).
+#: Blocks per level of a residual encoder (Isensee et al. 2024).
 _RESIDUAL_BLOCKS = (1, 3, 4, 6, 6, 6)
 _LARGEST_WIDTH = 320
-#: Padding an axis by more than this share costs more than what cutting it off loses.
+#: Padding an axis by more than this share costs more than cropping it loses.
 _WASTE = 0.05
 
 
@@ -98,7 +98,7 @@ def _topology(
             return {"name": network, "dimensions": dimensions, "strides": strides, "channels": widths}
         case "dynunet":
             strides = _strides(size, spacing_mm)
-            strides += [(1, 1, 1)] * (2 - len(strides))  # MONAI's takes no fewer
+            strides += [(1, 1, 1)] * (2 - len(strides))  # MONAI's DynUNet needs at least two
             levels = len(strides)
             return {
                 "name": network,
@@ -152,7 +152,7 @@ def _kernels(
     for stride in ((1, 1, 1), *strides):
         spacing = spacing * stride
         near = (spacing < 2 * spacing.min()) & (size > 1)
-        kernel = np.where(near, 3, kernel)  # what has caught up once stays so
+        kernel = np.where(near, 3, kernel)  # an axis that has caught up stays so
         r, a, s = kernel.tolist()
         kernels.append((r, a, s))
     return kernels

@@ -14,19 +14,19 @@ from volseg.planning.plan import Plan
 #: The seconds that a training step takes with a configuration, measured.
 StepTimer = Callable[[Config], float]
 
-#: Of a run, what its steps take beside preparation and validation.
+#: Share of a run that its steps take, beside preparation and validation.
 _SHARE_OF_STEPS = 0.8
-#: What trials may take: a share of the time limit, and never more than so many seconds.
+#: Limits of trials: a share of the time limit, and a number of seconds.
 _SHARE_OF_TRIALS, _LONGEST_TRIALS = 0.03, 20.0
 #: Steps after which twice the features had learned more in the runs compared (benchmarks/TRAINING.md).
 _STEPS_OF_A_WIDER_NETWORK = 1_200
-#: More steps of smaller patches taught more, as long as there were fewer; and what the smallest hold that were tried.
+#: With fewer steps than this, more steps of smaller patches gave better results; and the smallest patches tried.
 _STEPS_OF_LARGE_PATCHES, FEWEST_VOXELS = 500, 100_000
-#: Twice the features take four times the multiplications, and at least so many times as long.
+#: Doubling the features takes four times the multiplications, and at least this many times as long.
 _LEAST_FACTOR, _FACTOR = 2.5, 4.0
-#: Another way to compute a step must be so much faster: less is within what a busy machine makes of one measurement.
+#: An alternative computation must be faster by this factor: smaller differences may be noise of a busy machine.
 _WORTHWHILE = 1.05
-#: With fewer steps networks learned next to nothing; with so many they were of use (benchmarks/TRAINING.md).
+#: With fewer steps networks learned next to nothing; with the second number they were useful (benchmarks/TRAINING.md).
 _LEAST_STEPS, _USEFUL_STEPS = 100, 200
 
 logger = logging.getLogger(__name__)

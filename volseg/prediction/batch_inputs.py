@@ -32,7 +32,7 @@ from volseg.prediction.cases_csv import CaseResult, CaseStatus, Origin
 from volseg.progress import Progress, ignore_progress
 from volseg.text import readable
 
-#: Says whose the pseudonyms are.
+#: The table of pseudonyms.
 KEY_FILE = "pseudonyms.csv"
 _HIDDEN = "[...]"
 

@@ -21,7 +21,7 @@ from volseg.io.tables import read_cells, read_table, write_table
 from volseg.io.written import is_unchanged
 
 CASES_FILE = "cases.csv"
-#: What the name of a file of probabilities has behind the case id.
+#: Suffix of files with probabilities, after the case id.
 PROBABILITIES = ".probabilities"
 
 
@@ -149,7 +149,7 @@ def merge_results(results: Sequence[CaseResult], data: DataConfig, path: Path) -
                 f"another batch writes masks with other labels into {path.parent}", hint="choose another --output"
             )
         rows = [*new, *(row for row in read_rows(path) if row["case_id"] not in known)]
-        header = _row(CaseResult("", CaseStatus.SKIPPED), data)  # of a table that has no row yet
+        header = _row(CaseResult("", CaseStatus.SKIPPED), data)  # the table has no row yet
         columns = dict.fromkeys(name for row in [*new, *rows, header] for name in row)
         write_table(sorted(rows, key=lambda row: row["case_id"]), path, list(columns))
 

@@ -163,7 +163,7 @@ def _drop_components(array: Labels, values: set[int] | None, rule: LabelRule, sm
     keep = sizes >= smallest
     if rule.keep_largest:
         keep &= _is_largest(sizes, fastremap.component_map(components, chosen))
-    keep[0] = True  # Component 0 is all that the rule is not about.
+    keep[0] = True  # Component 0 is everything the rule does not concern.
     array[~keep[components]] = 0
 
 

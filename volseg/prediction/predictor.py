@@ -49,11 +49,11 @@ from volseg.prediction.prepared import Prepared
 from volseg.prediction.streamed import prepare_streamed
 from volseg.system import take_room
 
-#: Patches on which engines are tried out.
+#: Number of patches on which engines are tried out.
 _TRIAL_PATCHES = 2
 #: With less than this, strips are as narrow as they get: a case that still runs out of memory is given up.
 _LEAST_MEMORY_GB = 1.0
-#: A picture whose numbers take more of the memory than one part of so many is read part by part.
+#: A picture that takes more than this fraction (1 / N) of the memory is read part by part.
 _SHARE_OF_A_PICTURE = 2
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)

@@ -16,10 +16,10 @@ from volseg.image.resampled import ReadyVolume, ResampledVolume, ResampledWithLa
 from volseg.image.volume import Mask, Volume
 from volseg.inference.tissue import Tissue, find_tissue
 
-#: What is neither label nor background in the mask that the second network of a cascade sees, as nnU-Net has it.
+#: Value outside of labels and background in the mask for the second network of a cascade, as in nnU-Net.
 _OUTSIDE = -1
 
-#: How the warning of a mask begins that was allowed.
+#: Beginning of the warning for a mask made with `allow_mismatch`.
 IN_SPITE = "segmented in spite of a mismatch with the training cases"
 
 
@@ -121,7 +121,7 @@ class Prepared(Checked):
         box = nonzero_box(seen) if cropped else Box.whole(seen.shape[1:])
         geometry = volume.geometry.reordered(order).part(box)
         outside = ~filled_nonzero(seen[:, *box]) if previous and cropped else None
-        # What normalisation makes of air depends on the volume, so it is looked for before.
+        # The normalised value of air depends on the volume, so tissue is found before.
         tissue = None if air is None else find_tissue(seen[:, *box], first.normalization, air)
         inputs: list[ResampledVolume] = []
         for n, preprocessing in enumerate(preprocessings):
@@ -132,7 +132,7 @@ class Prepared(Checked):
                 case "before_resampling":
                     normalize(view, preprocessing.normalization)
                     inputs.append(ResampledVolume(view, way))
-                case "after_resampling":  # statistics are of all voxels, so that all must be there
+                case "after_resampling":  # statistics need all voxels
                     ready = ResampledVolume(view, way).read(Box.whole(way.new_shape)).numpy()
                     left = nonzero_box(ready) if preprocessing.crop == "nonzero" else Box.whole(way.new_shape)
                     ready = ready[:, *left]

@@ -57,7 +57,7 @@ class StreamedInput(ResampledVolume):
 
         columns, rows = self._stored(box, 0), self._stored(box, _ROWS)
         stored = self.picture.read(columns, rows).astype(np.float32)
-        if len(stored) < len(self.normalizations):  # grey is the same in all colours
+        if len(stored) < len(self.normalizations):  # grey has equal values in all colours
             stored = np.repeat(stored, len(self.normalizations), axis=0)
         part = np.ascontiguousarray(self.order.apply(stored))
         normalize(part, self.normalizations)

@@ -30,7 +30,7 @@ from volseg.config import AugmentationConfig, axis_number
 from volseg.transforms.keys import IMAGE, REFERENCE, Sample
 
 _BOTH = (IMAGE, REFERENCE)
-#: Of planes: pixels between the points that an elastic change moves, and by which share of the magnitude of volumes.
+#: For planes: spacing of the control points of elastic deformations in pixels, and magnitude relative to volumes.
 _ELASTIC_SPACING, _ELASTIC_OF_PLANES = (24, 24), 50.0
 
 
@@ -85,7 +85,7 @@ def build_augmentation(
     flat = planes or patch[0] == 1
     size = patch[1:] if flat else patch
     deformations = _deformations(config, size)
-    if deformations and outside:  # MONAI fills up with zeros
+    if deformations and outside:  # MONAI pads with zeros
         lowered, raised = (Lambdad(REFERENCE, partial(change, other=outside)) for change in (torch.sub, torch.add))
         deformations = [lowered, *deformations, raised]
     spatial = [*deformations, *_flips(config, labels, axes, flat=flat)]
@@ -147,7 +147,7 @@ def _flips(config: AugmentationConfig, labels: Mapping[str, int], axes: str, *, 
     pairs = [(labels[left], labels[right]) for left, right in config.swap_labels]
     for axis in config.flip_axes:
         number = axis_number(axis, axes) - flat
-        if number < 0:  # of a plane there is nothing to reverse along what it lacks
+        if number < 0:  # a plane cannot be flipped along its missing axis
             continue
         if axis == "left-right" and pairs:
             changes.append(RandFlipSided(config.flip_probability, pairs, number))

@@ -27,7 +27,7 @@ from volseg.config import (
 from volseg.image.histogram import Histogram
 from volseg.transforms.keys import CASE, IMAGE, Sample
 
-#: Planes that are normalised at once.
+#: Number of planes normalised at once.
 _SLAB = 16
 
 logger = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ def fill_non_finite(array: NDArray[np.float32], name: str) -> None:
     """
     count = 0
     for channel in array:
-        if np.isfinite(channel.min()) and np.isfinite(channel.max()):  # both see a NaN anywhere
+        if np.isfinite(channel.min()) and np.isfinite(channel.max()):  # both propagate NaN
             continue
         broken = ~np.isfinite(channel)
         channel[broken] = channel[~broken].min()

@@ -64,7 +64,7 @@ def preprocess(case: Case, data: DataConfig, preprocessing: PreprocessingConfig,
     chain = build_preprocessing(data, preprocessing, reference=reference)
     try:
         return dict(chain({CASE: case}))
-    except RuntimeError as error:  # MONAI wraps what a transform raises; ours says what is wrong
+    except RuntimeError as error:  # MONAI wraps exceptions of a transform; ours states what is wrong
         if isinstance(error.__cause__, VolsegError):
             raise error.__cause__ from None
         raise

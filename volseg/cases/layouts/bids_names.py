@@ -12,12 +12,12 @@ from volseg.cases.case import stem
 from volseg.errors import DataError
 from volseg.image.naming import refuse_misplaced_background
 
-#: Folders of data that are no volumes of anatomy.
+#: Folders of data that are not anatomical volumes.
 NO_ANATOMY = frozenset({"func", "fmap", "perf", "eeg", "meg", "ieeg", "nirs", "beh", "motion", "mrs"})
 
 _ENTITY = re.compile(r"([a-zA-Z]+)-([A-Za-z0-9.+]+)")
 _LABELS = frozenset({"dseg", "probseg", "mask", "msk", "seg", "label", "labels", "roi", "lesion"})
-#: Entities that tell the images of a subject apart; others say how a derivative was made.
+#: Entities that distinguish the images of a subject; others describe how a derivative was made.
 _OF_IMAGES = frozenset(
     {"sub", "ses", "sample", "task", "tracksys", "acq", "ce", "trc", "stain", "rec", "dir", "run", "mod", "echo"}
     | {"flip", "inv", "mt", "part", "proc", "chunk"}

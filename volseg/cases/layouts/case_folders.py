@@ -77,7 +77,7 @@ def parts_of_case(
         choice = choose_series(series, tuple(rules.series), rules)
         images |= choice.chosen
         reasons = choice.not_taken
-    elif len(marked) == 1:  # the reference says which image it is about
+    elif len(marked) == 1:  # the reference states which image it describes
         reasons = {source: "the reference refers to another series" for source in series if source not in marked}
     rest = {name: s for name, s in candidates.items() if s not in reasons and s not in images.values()}
     images |= _as_channels_of(rest, folder, taken=images)

@@ -99,5 +99,5 @@ def _picture_of(case: Case) -> FileSource | None:
 def _channel_count(source: FileSource) -> int:
     try:
         return frame_count(source.path, source.rules)
-    except DataError:  # it fails by name when it is read
+    except DataError:  # reading it reports the error
         return 1

@@ -16,9 +16,9 @@ from volseg.io import FileSource, SetAside, image_files, is_picture
 from volseg.io.coco import holds_annotations
 from volseg.io.outlines import outline_suffix, outlines_of
 
-#: Folder of the files of annotations, beside those of the pictures.
+#: Folder of the annotation files, beside the picture folders.
 _ANNOTATIONS = "annotations"
-#: What paths begin with that are seen from the folder of the annotations, or from that of a program.
+#: Prefixes of paths relative to the annotation folder, or to that of a program.
 _UPWARDS = {"..", ".", "/"}
 
 
@@ -31,7 +31,7 @@ def annotations_of(path: Path) -> Path | None:
     if not path.is_dir():
         return path if holds_annotations(path) else None
     files = [file for folder in (path, path / _ANNOTATIONS) for file in sorted(folder.glob("[!.]*.json"))]
-    parts = sorted(path.glob("[!.]*/_annotations.coco.json"))  # as Roboflow divides a data set
+    parts = sorted(path.glob("[!.]*/_annotations.coco.json"))  # as Roboflow splits a data set
     if not files and parts:
         raise DataError(
             f"{path} is divided into {', '.join(file.parent.name for file in parts)}",
@@ -40,7 +40,7 @@ def annotations_of(path: Path) -> Path | None:
     if not files or not any(map(is_picture, path.rglob("*"))):
         return None
     of_one = {stem(file) for paths in image_files(path).values() for file in paths}
-    # p1.coco.json beside p1.png is of that picture alone.
+    # p1.coco.json beside p1.png belongs to that picture only.
     found = [file for file in files if not _is_beside(file, of_one) and holds_annotations(file)]
     if len(found) > 1:
         names = ", ".join(file.name for file in found)

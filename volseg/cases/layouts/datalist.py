@@ -25,9 +25,9 @@ from volseg.errors import DataError
 from volseg.io import SetAside, Source, image_suffix
 from volseg.progress import Progress
 
-#: What the lists of cases are called here -> what else people call them.
+#: Our name of each list of cases -> other names in use.
 _CALLED = {"training": ("train",), "validation": ("val", "valid"), "testing": ("test",)}
-#: Under what an entry holds the name that nnU-Net gives its case; whatever else a list says of a case is not its name.
+#: Key for the case name in nnU-Net's lists; no other entry of a list is the name.
 _NAME = "key in the object 'dataset'"
 
 

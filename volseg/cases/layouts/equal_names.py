@@ -34,7 +34,7 @@ def from_equal_names(
     labels, unclear_labels = references_in(wanted, references)
     set_aside = [*found.set_aside, *wanted.set_aside, *not_taken, *unclear_images, *unclear_labels]
     plain = _by_base(labels)
-    # Where images/a_0000 has its labels/a_0000, the number is that of the case.
+    # If there are images/a_0000 and labels/a_0000, the number belongs to the case.
     as_they_are = set(map(case_id_of, named)) & (labels.keys() | plain.keys())
     numbered, rest = ({}, named) if as_they_are else split_numbered(named)
     numbered_cases, names = group_channels(numbered, channels)

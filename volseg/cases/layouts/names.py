@@ -15,15 +15,15 @@ from volseg.image.naming import plain_name
 from volseg.image.terminology import lookup
 from volseg.io import Discovery, MasksSource, SegmentsSource, SetAside, Source
 
-#: Of a refusal of a whole folder.
+#: Hint when a whole folder is refused.
 HINT = "data/README.md shows every layout with a tree"
-#: Of a JSON that lists no case.
+#: Hint for a JSON that lists no case.
 ENTRIES = (
     'each entry of "training" needs the keys image and label: '
     '{"training": [{"image": "scan.nii.gz", "label": "mask.nii.gz"}]}, with paths relative to the list, or absolute'
 )
 _NUMBERED = re.compile(r"(.+)[-_. ]\d{1,3}")
-#: Of several references of one case.
+#: Hint for several references of one case.
 KEEP_ONE = "keep one, or choose in a manifest (a CSV of case_id,image,reference)"
 
 

@@ -17,12 +17,12 @@ from volseg.cases.layouts.names import ENTRIES, HINT, KEEP_ONE, base_of, says_re
 from volseg.io import image_files, image_suffix
 from volseg.io.discovery import UNPACK
 
-#: How many cases are found at a path.
+#: Returns the number of cases found at a path.
 CasesAt = Callable[[Path], int]
 
 _ROWS = "each row needs case_id, image and reference, whose paths are relative to the table or absolute"
 _PATTERNS = "--set data.images=photos/*.png --set data.references=drawn/*.png"
-#: So many parts of a folder are tried.
+#: Number of parts of a folder to try.
 _TRIED = 8
 _SEPARATORS = ("_", "-", ".", " ")
 

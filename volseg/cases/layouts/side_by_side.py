@@ -58,7 +58,9 @@ def from_side_by_side(root: Path, rules: DicomRules, progress: Progress) -> Data
             base = base_of(further.get(source.place, source.place))
             references["/".join([*name.split("/")[:-1], path_name([base])])].append(source)
         else:
-            images[f"{name}/{source}" if name in images else name] = source  # a second one of its name has no partner
+            images[f"{name}/{source}" if name in images else name] = (
+                source  # a second one with the same name has no partner
+            )
     if rules.values == "objects":
         references.update({base: _as_objects(sources) for base, sources in references.items()})
     stems = match_stems(images, references)

@@ -12,9 +12,9 @@ from volseg.importing.bundle.content import HINT
 
 _Number = Annotated[float, Field(allow_inf_nan=False)]
 _Size = Annotated[int, Field(ge=1, le=4096)]
-#: Where bundles that volseg writes keep transforms of their own.
+#: Module of the extra transforms in bundles written by volseg.
 _OWN_SCRIPTS = "scripts.volseg_bundle."
-#: About a component, not for it.
+#: Keys about a component that are not its arguments.
 _NOTES = ("_target_", "_requires_", "_desc_", "_disabled_", "_mode_")
 
 

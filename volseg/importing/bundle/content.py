@@ -18,7 +18,7 @@ METADATA_FILE = Path("configs") / "metadata.json"
 _INFERENCE_FILES = tuple(Path("configs") / f"inference.{ending}" for ending in ("json", "yaml", "yml"))
 #: A reference to another part: "@network_def", "@display#overlap", "%pixdim".
 _REFERENCE = re.compile(r"[@%]([A-Za-z_]\w*(?:#\w+)*)")
-#: Larger than any bundle; references that multiply each other end here.
+#: Limit on resolved values, larger than any bundle; stops references that expand exponentially.
 _MOST_VALUES, _LONGEST_EXPRESSION = 100_000, 2_000
 HINT = "docs/import.md lists what is supported in bundles"
 

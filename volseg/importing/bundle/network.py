@@ -14,7 +14,7 @@ from volseg.importing.bundle.components import arguments_of, class_name
 from volseg.importing.bundle.content import HINT
 from volseg.model.monai_networks import Statement, statement_of
 
-#: Arguments that change nothing in prediction, or are called otherwise today.
+#: Arguments that do not affect prediction, or have another name today.
 _PASSED_OVER = {"dropout", "dropout_prob", "dropout_prob_down", "dropout_prob_up", "drop_rate", "attn_drop_rate",
                 "dropout_path_rate", "use_checkpoint", "img_size", "deep_supr_num"}  # fmt: skip
 _MOST_CHANNELS = 4096

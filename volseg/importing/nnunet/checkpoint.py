@@ -13,7 +13,7 @@ from torch import Tensor
 from volseg.errors import CheckpointError
 from volseg.importing.weights import plain_name, read_dictionary
 
-#: What a checkpoint holds beside tensors and plain values: numbers of NumPy, which are no code. Nothing else is loaded.
+#: Types in a checkpoint besides tensors and plain values: NumPy numbers, which are not code. Nothing else is loaded.
 _SCALAR = np._core.multiarray.scalar  # type: ignore[attr-defined]  # noqa: SLF001  NumPy has no other name for it
 _HARMLESS: list[Any] = [
     (_SCALAR, "numpy.core.multiarray.scalar"),

@@ -22,11 +22,11 @@ from volseg.importing.nnunet.plans import Configuration, Plans
 from volseg.importing.weights import check_fit
 from volseg.model.checkpoint import TrainedNetwork
 
-#: Readers of nnU-Net that give voxels in the order of the file, and one that turns them to R, A, S first.
+#: Readers of nnU-Net that keep the storage order of the file, and one that reorients to R, A, S.
 _AS_STORED, _TURNED = ("SimpleITKIO", "NibabelIO"), "NibabelIOWithReorient"
-#: Trainers whose networks are others than the plan's, by a word in their names.
+#: Words in the names of trainers whose network is not the plan's.
 _OTHER_NETWORKS = ("bn", "primus", "mednext", "mamba", "swin", "relu", "transformer")
-#: How nnU-Net calls its layers -> how volseg does.
+#: nnU-Net's layer names -> volseg's.
 _NAMES = (
     (r"^encoder\.stem\.convs\.0\.", "stem."),
     (r"^encoder\.stages\.(\d+)\.(?:0\.convs|blocks)\.(\d+)\.", r"encoder.\1.\2."),

@@ -13,7 +13,7 @@ from volseg.importing.nnunet.folder import read_folds
 from volseg.importing.totalsegmentator.tasks import Task, find_task
 from volseg.model.checkpoint import TrainedNetwork
 
-#: Two voxel sizes this close, in parts of one, are one.
+#: Two voxel sizes with a smaller relative difference are equal.
 _SAME_SPACING = 1e-3
 _HINT = "name the folder of TotalSegmentator's weights, ~/.totalsegmentator/nnunet/results"
 

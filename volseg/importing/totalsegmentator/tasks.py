@@ -103,7 +103,7 @@ _TASKS = {
     "coronary_arteries": _within(509, ("heart",), _cube(0.7), _HIGH, licence=_LICENSED),
     "aortic_sinuses": _within(920, ("heart",), _cube(0.7), _HIGH, licence=_LICENSED),
 }
-#: Tasks that do more than that: steps of their own behind the network, or a task before them that is made of parts.
+#: Tasks that need more: extra steps after the network, or a preceding task made of parts.
 _OTHERS = {
     "abdominal_muscles",
     "aorta_annulus",

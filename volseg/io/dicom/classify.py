@@ -64,9 +64,9 @@ _SLICE_CLASSES = (
     uid.EnhancedPETImageStorage,
     uid.LegacyConvertedEnhancedPETImageStorage,
 )
-#: These have pixels on a grid, but no image of the patient in them.
+#: These have pixels on a grid, but do not show the patient.
 _DERIVED_CLASSES = (uid.RTDoseStorage, uid.RTImageStorage, uid.ParametricMapStorage)
-#: ImageType says these of images that are no slices of the patient.
+#: Values of ImageType for images that are not slices of the patient.
 _NOT_SLICES = {
     "LOCALIZER": "a localizer (ImageType LOCALIZER)",
     "PROJECTION IMAGE": "a projection (ImageType PROJECTION IMAGE), not a slice",
@@ -77,7 +77,7 @@ _NOT_SLICES = {
     "DOSE": "a dose page (ImageType DOSE)",
 }
 _REFORMATTED = "MPR"
-#: Where a structure set states the space of its contours.
+#: Elements in which a structure set states the frame of reference of its contours.
 _SPACES = ("FrameOfReferenceUID", "ReferencedFrameOfReferenceUID")
 
 
@@ -226,7 +226,7 @@ def _frames(header: Header, first: Image) -> Iterator[Image]:
 
 
 def _tiles(path: Path, first: Image) -> Iterator[Image]:
-    header = read_header(path)  # private elements say where the slices of a mosaic lie
+    header = read_header(path)  # private elements state where the slices of a mosaic lie
     for number, tile in enumerate(tiles_of(header, frames_of(header)[0])):
         yield replace(first, index=number, plane=tile.plane, per_file=True)
 
@@ -249,7 +249,7 @@ def _traits(header: Header, image_type: tuple[str, ...]) -> SeriesTraits:
 def _number(header: Header, keyword: str) -> int | None:
     try:
         return header.count(keyword)
-    except DataError:  # it only serves to tell series and images apart, no image is worse for it
+    except DataError:  # it only serves to distinguish series and images; the image is usable without it
         return None
 
 

@@ -13,12 +13,12 @@ from volseg.errors import DataError
 from volseg.io.dicom.header import Header
 from volseg.io.readable import COPY_AGAIN
 
-#: What a header may allocate: JPEG and JPEG-LS end at 16 bits.
+#: Bits a header may allocate: JPEG and JPEG-LS support up to 16.
 _MOST_BITS, _MOST_JPEG_BITS = 32, 16
 _JPEG_START = b"\xff\xd8"
 #: Start of codestream and the marker of the image size that must follow it (ITU-T T.800 section A.5.1).
 _JPEG2000_START = b"\xff\x4f\xff\x51"
-#: Any marker segment but a frame header: JPEG (ITU-T T.81 table B.1) and JPEG-LS (T.87).
+#: Any marker segment except a frame header: JPEG (ITU-T T.81 table B.1) and JPEG-LS (T.87).
 _FRAME_HEADERS = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
 
 

@@ -55,7 +55,9 @@ def _has_its_own_series(item: Unused, known: Collection[str]) -> bool:
     if item.a_slice:
         return False
     proper = _UID.fullmatch(item.series_uid) is not None and item.series_uid not in known
-    return proper and not any(uid.startswith(item.series_uid) for uid in known)  # a cut header cuts its identifiers
+    return proper and not any(
+        uid.startswith(item.series_uid) for uid in known
+    )  # a truncated header truncates its identifiers
 
 
 def _series_of(item: Unused, known: Collection[str]) -> str:

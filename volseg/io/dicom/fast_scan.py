@@ -14,7 +14,7 @@ from volseg.io.dicom.header import parse_numbers
 from volseg.io.dicom.separators import STABLE, VARYING
 from volseg.io.dicom.volumes import Image
 
-#: How much of a file is read if `HEAD_BYTES` were not enough; the rest is left to pydicom.
+#: Bytes to read if `HEAD_BYTES` were not enough; anything longer is left to pydicom.
 LONG_HEAD_BYTES = 65_536
 
 _SOP_CLASS, _SOP_UID, _INSTANCE, _POSITION, _FRAMES, _IMAGE_TYPE = (
@@ -29,7 +29,7 @@ _SOP_CLASS, _SOP_UID, _INSTANCE, _POSITION, _FRAMES, _IMAGE_TYPE = (
     )
 )
 _VARYING = tuple(tag_for_keyword(each.keyword) or 0 for each in VARYING)
-#: Groups behind that of the pixels' description are functional groups, which are left to pydicom.
+#: Groups after the pixel description are functional groups, which are left to pydicom.
 _WANTED = frozenset(tag for tag in TAGS if tag >> 16 <= 0x0028)
 _LAST = max(_WANTED)
 _SHARED = tuple(sorted(_WANTED - {_SOP_UID, _INSTANCE, _POSITION, *_VARYING}))
@@ -48,7 +48,7 @@ class QuickLook:
         found = seen.elements if seen else {}
         if found.get(_SOP_CLASS, b"").rstrip(b"\0 ") not in _CLASSIC or _FRAMES in found:
             return None
-        if b"MOSAIC" in found.get(_IMAGE_TYPE, b""):  # its private elements are wanted, too
+        if b"MOSAIC" in found.get(_IMAGE_TYPE, b""):  # its private elements are needed, too
             return None
         key = tuple(map(found.get, _SHARED))
         first = self._first.get(key)

@@ -18,9 +18,9 @@ from volseg.io.dicom.pixels import decode
 from volseg.io.dicom.quiet import quiet_dicom
 from volseg.io.readable import COPY_AGAIN
 
-#: Modalities of images of one plane (PS3.3 section C.7.3.1.1.1), and what scanners of documents and others say.
+#: Modalities of images of one plane (PS3.3 section C.7.3.1.1.1), including those of document scanners and others.
 MODALITIES = frozenset({"CR", "DX", "MG", "IO", "PX", "XA", "RF", "US", "OP", "ES", "XC", "GM", "DG", "SC", "OT"})
-#: Of the patient, then of the detector in front of which the patient stood (PS3.3 section 10.7.1.3).
+#: Pixel spacing at the patient, then at the detector behind the patient (PS3.3 section 10.7.1.3).
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
 #: RegionSpatialFormat of a plane of tissue, and PhysicalUnits of centimetres (PS3.3 section C.8.5.5.1).
 _TISSUE, _CM, _MM_PER_CM = 1, 3, 10.0
@@ -103,10 +103,10 @@ def _grid(columns: int, rows: int, header: Header, rules: FileRules) -> Geometry
         return Geometry.of_picture(columns, rows, (rules.pixel_mm, rules.pixel_mm))
     for keyword in _SPACINGS:
         if header.words(keyword):
-            down_mm, across_mm = header.numbers(keyword, 2)  # first the distance of rows (PS3.3 section 10.7.1.3)
+            down_mm, across_mm = header.numbers(keyword, 2)  # row spacing comes first (PS3.3 section 10.7.1.3)
             return Geometry.of_picture(columns, rows, (across_mm, down_mm))
     regions_mm = {_of_region(region) for region in header.dataset.get("SequenceOfUltrasoundRegions") or ()} - {None}
-    if len(regions_mm) == 1:  # a second one of another depth has another distance
+    if len(regions_mm) == 1:  # a second region at another depth has another spacing
         return Geometry.of_picture(columns, rows, regions_mm.pop())
     if rules.pixel_mm == "stated":
         raise GeometryError(

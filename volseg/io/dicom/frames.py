@@ -15,12 +15,12 @@ from volseg.io.dicom.header import EXPORT_AGAIN, Header
 from volseg.io.dicom.suv import AS_IT_IS, Activity, activity_of
 from volseg.io.readable import COPY_AGAIN
 
-#: Two images are equally fine when no relative spacing differs by more.
+#: Two images have the same spacing if the relative difference is no larger.
 SPACING_TOLERANCE = 1e-4
 #: Two images are parallel when no direction cosine differs by more: one unit in the last of three decimals, and what
 #: scaling to unit length adds. It turns a slice of 500 pixels by half a pixel at its far edge.
 COSINE_TOLERANCE = 1.1e-3
-#: No image lies this far from the origin of its scanner.
+#: No image lies this far from the scanner's origin.
 FARTHEST_MM = 1e6
 #: Direction cosines are stored as rounded decimals; this far from orthonormal they are wrong, not rounded. Of three
 #: decimals two axes miss a right angle by up to 0.0005 (|i| + |j|); the sum |i| of three cosines is at most 1.73.

@@ -20,10 +20,10 @@ from pydicom.multival import MultiValue
 from volseg.errors import DataError, GeometryError
 from volseg.io.readable import COPY_AGAIN
 
-#: What can be done about a header that lacks what it must state, or states something else.
+#: Hint for a header that lacks a required value, or has an invalid one.
 EXPORT_AGAIN = "export it again from where it was made: an anonymiser or a converter may have changed its header"
 
-#: What pydicom and its decoders raise on bytes that are not what the standard says.
+#: Exceptions of pydicom and its decoders for bytes that break the standard.
 BROKEN = (
     ArithmeticError,
     AttributeError,
@@ -40,10 +40,10 @@ BROKEN = (
     pydicom.errors.InvalidDicomError,
 )
 
-#: A decimal string (PS3.5 section 6.2), and what may stand around it.
+#: A decimal string (PS3.5 section 6.2), and the padding allowed around it.
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _PADDING = " \0\t\r\n"
-#: One comma in the place of the point; three digits behind it might as well be thousands.
+#: One comma as the decimal point; with three digits after it, it might separate thousands.
 _DECIMAL_COMMA = re.compile(r"[+-]?(0,\d+|\d+,(\d{1,2}|\d{4,}))")
 
 

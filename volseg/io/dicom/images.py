@@ -32,7 +32,7 @@ _PIXEL_KEYWORDS = (
     "PixelRepresentation",
 )
 _WANTED = frozenset({*TAGS, *(tag_for_keyword(keyword) or 0 for keyword in _PIXEL_KEYWORDS)})
-#: Modalities whose values take nothing more than a rescale.
+#: Modalities whose values need nothing more than a rescale.
 _PLAIN_MODALITIES = ("CT", "MR")
 
 
@@ -62,7 +62,7 @@ class Images:
         image = self.stored[frame.index, row : row + rows, column : column + columns]
         if frame.slope == 1 and frame.intercept.is_integer() and image.dtype.itemsize <= 2:
             np.add(image, np.float32(frame.intercept), out=out, dtype=np.float32)  # whole numbers, exact in float32
-        else:  # the sum is made in float64, so that float32 only rounds once
+        else:  # the sum is computed in float64, so that float32 rounds only once
             np.copyto(out, image.astype(np.float64) * frame.slope + frame.intercept, casting="same_kind")
 
 
@@ -122,7 +122,7 @@ def _plain_image(content: bytes, path: Path) -> Images | None:
     if len(pixels) != columns * rows * dtype.itemsize:
         return None
     stored = np.frombuffer(pixels, dtype).reshape(1, rows, columns)
-    if unused := stated.BitsAllocated - stated.BitsStored:  # what is in these bits is no part of the value
+    if unused := stated.BitsAllocated - stated.BitsStored:  # these bits are not part of the value
         stored = np.right_shift(np.left_shift(stored, unused), unused)
     return Images(frames_of(header), stored)
 

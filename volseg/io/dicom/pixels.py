@@ -26,7 +26,7 @@ from volseg.io.readable import COPY_AGAIN
 _WITH_END_MARKER = (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes)
 _SEQUENTIAL_JPEG = (JPEGBaseline8Bit, JPEGExtended12Bit)
 _END_MARKER = b"\xff\xd9"
-#: Start of scan, of 8 bytes, of one component: what a grey image has.
+#: Start of scan of a grey image: 8 bytes, one component.
 _GREY_SCAN = b"\xff\xda\x00\x08\x01"
 
 
@@ -83,7 +83,7 @@ def _check_and_mend(header: Header) -> None:
         )
     for frame in frames:
         check_stream(frame, header)
-    # GDCM, which pydicom would take first, ends the process on some damaged images and prints about others.
+    # GDCM, pydicom's first choice, crashes the process on some damaged images and prints messages about others.
     dataset.pixel_array_options(decoding_plugin="pylibjpeg")
     if dataset.file_meta.TransferSyntaxUID in _SEQUENTIAL_JPEG:
         dataset.PixelData = encapsulate([_with_full_spectrum(frame) for frame in frames])

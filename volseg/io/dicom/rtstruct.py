@@ -27,19 +27,19 @@ SLICE_TOLERANCE = 0.1
 #: How far beyond the centres of the outermost voxels a contour may go: half a voxel to their edges, and half a voxel
 #: for software that means the corner of a pixel where the standard means its centre.
 _MARGIN = 1.0
-#: Coordinates are decimals. Rounded to thousandths of a voxel, what was meant to go through centres does.
+#: Coordinates are decimals. Rounded to thousandths of a voxel, contours meant to pass through centres do so.
 _DECIMALS = 3
 
 #: Fewer points enclose nothing.
 _FEWEST_POINTS = 3
-#: No patient is so many voxels wide: a point farther away is a broken number.
+#: No patient is this many voxels wide: a point farther away is a corrupt number.
 _FARTHEST = 1e5
 _DRAW_AGAIN = "correct it in the program that drew it"
 
 _FILLED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 _WITHOUT_AREA = ("POINT", "OPEN_PLANAR", "OPEN_NONPLANAR")
 
-#: All that a list of decimal strings is made of (PS3.5 section 6.2), and the padding behind it.
+#: Characters of a list of decimal strings (PS3.5 section 6.2), and the padding after it.
 _DECIMAL_STRING = b"0123456789+-.eE\\ \0"
 _CODE = ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")
 
@@ -158,7 +158,7 @@ def _by_number(items: Sequence[Header]) -> dict[int | None, list[Header]]:
 def _number(item: Header, keyword: str) -> int | None:
     try:
         return item.count(keyword)
-    except DataError:  # it cannot be matched, which is said where that matters
+    except DataError:  # it cannot be matched, which is reported where it matters
         return None
 
 
@@ -252,7 +252,9 @@ def _numbers(item: Header, name: str) -> NDArray[np.float64]:
     """Parse ContourData from the stored text: there are millions, and pydicom would make an object of each number."""
     element = item.dataset.get_item("ContourData")
     text = b"" if element is None else element.value or b""
-    if not isinstance(text, bytes) or text.translate(None, delete=_DECIMAL_STRING):  # float() reads more: "1_0", "nan"
+    if not isinstance(text, bytes) or text.translate(
+        None, delete=_DECIMAL_STRING
+    ):  # float() accepts more: "1_0", "nan"
         raise DataError(f"{name} does not consist of decimal numbers", hint=_DRAW_AGAIN)
     try:
         numbers = np.array(text.rstrip(b" \0").split(b"\\")).astype(np.float64) if text else np.empty(0)

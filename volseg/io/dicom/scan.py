@@ -25,7 +25,7 @@ from volseg.progress import Progress, ignore_progress
 
 _NUMBERED = re.compile(r"\d+")
 _AXES = ("sagittal", "coronal", "axial")
-#: Progress is told after so many files: a line for each would take longer than the file.
+#: Progress is reported once per this many files: reporting each would take longer than reading it.
 _FILES_PER_REPORT = 64
 
 

@@ -29,7 +29,7 @@ from volseg.io.dicom.seg_frames import Faults, PlacedFrame, find_misplaced, is_l
 from volseg.io.readable import COPY_AGAIN
 from volseg.io.segments import Marked, Segment
 
-#: The segment of a label map that says what background is (PS3.3 section C.8.20.2.3); it marks nothing.
+#: The segment of a label map that describes the background (PS3.3 section C.8.20.2.3); it marks nothing.
 _BACKGROUND = 0
 #: Transfer syntaxes whose pixels are stored as they are.
 _NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian)

@@ -17,7 +17,7 @@ from volseg.image.geometry import Geometry
 from volseg.io.dicom.header import EXPORT_AGAIN, Header
 from volseg.io.readable import COPY_AGAIN
 
-#: How far, in voxels along each axis, a pixel may lie from the voxel it is taken for. Positions and spacings are
+#: How far, in voxels along each axis, a pixel may lie from the voxel it is assigned to. Positions and spacings are
 #: rounded decimals, and slices may lie off the even grid by a hundredth of their distance.
 LATTICE_TOLERANCE = 0.05
 _POSITION = Tag("ImagePositionPatient")
@@ -136,7 +136,7 @@ def _find_strays(frames: Sequence[PlacedFrame], path: Path, faults: Faults) -> N
         first = int(np.flatnonzero(wrong)[0])
         message = f"{path}: the position of frame {ranked[first + 1].index + 1} contradicts its position number"
         for n in np.flatnonzero(wrong):
-            for frame in ranked[n : n + 2]:  # either of the two may be the one
+            for frame in ranked[n : n + 2]:  # either of the two may be the wrong one
                 faults.setdefault(frame.segment, GeometryError(message, hint=EXPORT_AGAIN))
 
 

@@ -24,7 +24,7 @@ class Separator:
     group_keyword: str = ""
 
 
-#: By how strongly they speak for another volume. The first are the same in all images of a volume.
+#: In order of how strongly they suggest another volume. The first ones are equal in all images of a volume.
 STABLE = (
     Separator("stack", "StackID", "FrameContentSequence", "StackID"),
     Separator("type", "ImageType", "MRImageFrameTypeSequence", "FrameType"),

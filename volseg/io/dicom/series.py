@@ -23,13 +23,13 @@ from volseg.parallel import allowed_threads
 
 _log = logging.getLogger("volseg")
 
-#: More threads than this wait for the disk or for each other.
+#: More threads than this would wait for the disk or for each other.
 _MOST_THREADS = 4
 
-#: Factors of the images of one series that differ by less are rounded differently.
+#: Factors within a series that differ by less than this differ by rounding only.
 _SAME_FACTOR = 1e-6
 
-#: Gives the (J, I) values of a frame.
+#: Returns the (J, I) values of a frame.
 _Values = Callable[[Frame], NDArray[np.float32]]
 
 
@@ -119,7 +119,7 @@ def _read_all(source: SeriesSource, place: str) -> tuple[list[Frame], NDArray[np
         return [first.frames[number] for number in chosen], slices
     with ThreadPoolExecutor(
         min(_MOST_THREADS, allowed_threads())
-    ) as pool:  # reading and rescaling leave Python, so threads do them side by side
+    ) as pool:  # reading and rescaling release the GIL, so threads run them in parallel
         frames = list(pool.map(lambda n: _read_slice(source.files[n], slices[n], place), range(len(source.files))))
     return frames, slices
 
@@ -137,7 +137,7 @@ def _activity_factor(frames: Sequence[Frame], place: str) -> float:
 
 def _read_slice(path: Path, out: NDArray[np.float32], place: str) -> Frame:
     """Read a file that holds one slice of a volume."""
-    with quiet_dicom():  # a thread of a pool starts loud
+    with quiet_dicom():  # each thread of a pool starts without the filter
         images = read_images(path)
     if len(images.frames) != 1 or images.frames[0].plane.shape != out.shape[::-1]:
         raise differing(place)

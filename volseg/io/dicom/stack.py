@@ -21,15 +21,15 @@ SAME_POSITION_MM = 0.01
 #: bounds how far a voxel is from where the file put it.
 EVEN_TOLERANCE = 0.01
 EVEN_TOLERANCE_MM = SAME_POSITION_MM
-#: Scanners round positions to hundredths of a millimetre, some to tenths; whole millimetres are nobody's rounding.
+#: Scanners round positions to hundredths of a millimetre, some to tenths; none rounds to whole millimetres.
 _DECIMALS = (1, 2, 3)
-#: Rounding that moves slices by more than this share of the step leaves it open where they lie.
+#: Rounding that moves slices by more than this share of the step makes their positions ambiguous.
 _ROUNDED_SHARE = 0.1
-#: What float32 adds to a number of a metre.
+#: Rounding error of float32 for a position of one metre, in mm.
 _STORED_MM = 5e-5
-#: How exactly the line is found that rounded positions lie along.
+#: Number of search steps for the line along which rounded positions lie.
 _LINE_STEPS = 60
-#: Bridging gaps may not make more slices than this: two images a hair apart would fill the memory.
+#: Filling gaps may not make more slices than this: two images very close together would fill the memory.
 _MOST_SLICES = 2000
 
 _Placed = TypeVar("_Placed")
@@ -244,7 +244,7 @@ def _filled_row(positions: NDArray[np.float64], place: str) -> _Row:
             f"{place}: its slices, {smallest_mm:.4g} to {gaps_mm.max():.5g} mm apart, are too uneven to interpolate",
             hint="are these several scans in one series?",
         )
-    while len(set(np.floor(along_mm / length_mm * intervals + 0.5))) < len(positions):  # a step a hair too long
+    while len(set(np.floor(along_mm / length_mm * intervals + 0.5))) < len(positions):  # a step slightly too long
         intervals += 1
     depths = along_mm / length_mm * intervals
     whole_depths = np.rint(depths)

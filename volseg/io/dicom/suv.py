@@ -12,7 +12,7 @@ from volseg.io.dicom.header import Header
 
 _DAY = timedelta(days=1)
 _FIRST_DAY = datetime(1, 1, 1)  # noqa: DTZ001  dates of one scanner
-#: After so many half-lives nothing is left to be seen: a time is wrong.
+#: After this many half-lives no activity is left to be seen: a time must be wrong.
 _MOST_HALF_LIVES = 10
 #: A time of day with at least its minutes, and a date and time (PS3.5 section 6.2: TM and DT).
 _TIME = re.compile(r"(\d{2})(\d{2})(?:(\d{2})(?:\.(\d{1,6}))?)?")
@@ -32,7 +32,7 @@ class Activity:
     fault: str = ""
 
 
-#: Of everything but PET in Bq/ml.
+#: For everything except PET in Bq/ml.
 AS_IT_IS = Activity()
 
 

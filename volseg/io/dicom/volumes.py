@@ -15,7 +15,7 @@ from volseg.io.dicom.separators import CLOCK, SEPARATORS, Separator
 from volseg.io.dicom.stack import by_position
 from volseg.io.source import SeriesTraits
 
-#: The value itself names the volume, where a rank would hide what it is.
+#: Separators whose value names the volume, since a rank would hide it.
 _NAMED_BY_VALUE = ("b",)
 #: Stacks are volumes by definition (PS3.3 section C.7.6.16.2.2.4), whether their positions repeat or not.
 _ALWAYS = ("stack",)

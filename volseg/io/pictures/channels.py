@@ -12,7 +12,7 @@ from volseg.errors import DataError, GeometryError
 from volseg.image.geometry import Geometry
 from volseg.io.pictures.decode import Picture, decode, sample_count
 
-#: Of a colour picture: red, green and blue.
+#: Channels of a colour picture.
 _COLORS = 3
 
 

@@ -32,24 +32,24 @@ from volseg.memory import total_gb
 _FORMATS = ("PNG", "JPEG", "GIF", "BMP")
 _TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _HEAD_BYTES = 32
-#: Bits per sample and kind of colour of a PNG (PNG specification, section 11.2.1).
+#: Colour types of a PNG (PNG specification, section 11.2.1).
 _GREY, _GREY_WITH_ALPHA = 0, 4
-#: Of the memory of the machine; more does not go into a picture whose every pixel becomes a number of four bytes.
+#: Share of the machine's memory that a picture may take, each sample being a number of four bytes.
 _MOST_OF_MEMORY = 0.5
 _NUMBER_BYTES = 4
-#: Asking how much memory there is takes longer than to read a small picture.
+#: Pictures below this size are not checked: querying the memory takes longer than reading a small picture.
 _ALWAYS_FITS_GB = 0.05
-#: Errors by which Pillow, tifffile and imagecodecs tell that a file is not whole.
+#: Exceptions of Pillow, tifffile and imagecodecs for a damaged file.
 BROKEN = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, RuntimeError, struct.error, zlib.error)
-#: Samples of a pixel of each of Pillow's modes, transparency left out; what is not here is refused by name.
+#: Samples per pixel of each of Pillow's modes, without transparency; other modes are refused by name.
 _SAMPLES = {"1": 1, "L": 1, "LA": 1, "I": 1, "I;16": 1, "I;16B": 1, "F": 1, "P": 1, "PA": 1, "RGB": 3, "RGBA": 3}
 _SAMPLES |= {"RGBX": 3, "YCbCr": 3}
 #: Text of a PNG with the distance of columns and of rows in mm; its resolution counts whole pixels per metre.
 PIXEL_MM = "pixel_mm"
 MM_PER_INCH = 25.4
-#: Units of a JFIF header that are lengths, inch and centimetre, and the tag of EXIF that states a resolution.
+#: Length units of a JFIF header (inch and centimetre), and the EXIF tag that states a resolution.
 _JFIF_UNITS, _X_RESOLUTION = (1, 2), 0x011A
-#: Tag of EXIF and of TIFF by which a picture is turned: 1 as it is, then how rows and columns lie (TIFF 6.0, p. 36).
+#: Orientation tag of EXIF and TIFF: 1 is upright, other values describe how rows and columns lie (TIFF 6.0, p. 36).
 ORIENTATION = 0x0112
 _TRANSPOSED, _COLUMNS_REVERSED, _ROWS_REVERSED = (5, 6, 7, 8), (2, 3, 6, 7), (3, 4, 7, 8)
 
@@ -240,7 +240,7 @@ def _stated_mm(picture: ImageFile.ImageFile) -> tuple[float, float] | None:
         return None
     in_jfif = picture.info.get("jfif_unit") in _JFIF_UNITS
     if picture.format in {"JPEG", "MPO"} and not in_jfif and _X_RESOLUTION not in picture.getexif():
-        return None  # Pillow says 72 where EXIF says nothing
+        return None  # Pillow reports 72 if EXIF states nothing
     stated_mm = MM_PER_INCH / float(dpi[0]), MM_PER_INCH / float(dpi[1])
     exact_mm = _numbers(picture.info.get(PIXEL_MM))
     # A program that resized the picture may have kept the text, but not the resolution.
@@ -280,7 +280,7 @@ def _frame_count(picture: ImageFile.ImageFile) -> int:
 
 def _samples(picture: ImageFile.ImageFile, file: io.BufferedIOBase, path: Path) -> int:
     if picture.format == "PNG" and _depth_and_kind(file)[1] == _GREY_WITH_ALPHA:
-        return 1  # which Pillow calls coloured if it is deep
+        return 1  # which Pillow reports as coloured if it has 16 bits
     if picture.mode == "CMYK":
         raise refuse_inks(path)
     if picture.mode not in _SAMPLES:

@@ -24,7 +24,7 @@ from volseg.io.readable import COPY_AGAIN
 
 #: Axes of pictures that can be read in parts: grey, colours side by side, colours one plane after the other.
 _AXES = ("YX", "YXS", "SYX")
-#: Values of more bits have too many to count.
+#: Values with more bits are too many to count.
 _MOST_BITS = 16
 _UPRIGHT = 1
 
@@ -133,7 +133,7 @@ def streamed(path: Path, rules: FileRules) -> StreamedPicture | None:
                 return None
             page.decode  # noqa: B018  finds out whether it can, and needs the file for it
             grid = grid_of((page.imagewidth, page.imagelength, 1), pixel_mm_of(tiff, page), path, rules)
-    except (tifffile.TiffFileError, ValueError, OSError, LookupError):  # as a whole it fails by name
+    except (tifffile.TiffFileError, ValueError, OSError, LookupError):  # reading it as a whole reports the error
         return None
     return StreamedPicture(path, grid, kept, page)
 

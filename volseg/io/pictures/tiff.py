@@ -27,12 +27,12 @@ from volseg.io.pictures.decode import (
     upright,
 )
 
-#: Axes of tifffile: samples of a pixel and channels; slices; pages that nobody has named.
+#: Axes in tifffile: samples of a pixel and channels; slices; pages without a name.
 _SAMPLES, _SLICES, _UNNAMED = "SC", "Z", "IQ"
 _KINDS = {PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB, PHOTOMETRIC.PALETTE, PHOTOMETRIC.YCBCR}
-#: Alpha that the colours were multiplied by, and that they were not (TIFF 6.0, p. 31).
+#: Alpha that is premultiplied into the colours, and alpha that is not (TIFF 6.0, p. 31).
 _TRANSPARENT = ((1,), (2,))
-#: Compressions, as the tag numbers them: JPEG alone is turned from YCbCr to RGB as it is unpacked.
+#: Compression tags: only JPEG is converted from YCbCr to RGB when unpacked.
 _JPEG = {6, 7}
 _LOSSY = {*_JPEG, 33003, 33004, 33005, 34712, 34892, 50001}
 _RESOLUTION_UNITS_MM = {2: 25.4, 3: 10.0}
@@ -61,7 +61,7 @@ def decode_tiff(file: io.BufferedIOBase, path: Path, pages: Pages | None) -> Pic
             palette = (np.asarray(page.colormap).T >> 8).astype(np.uint8)
         if page.photometric == PHOTOMETRIC.MINISWHITE and np.issubdtype(pixels.dtype, np.unsignedinteger):
             pixels = np.subtract(2**page.bitspersample - 1, pixels)
-            if page.bitspersample == 1:  # tifffile writes booleans so unless it is told otherwise
+            if page.bitspersample == 1:  # tifffile writes booleans like this by default
                 _say_turned(path)
         is_lossy = page.compression in _LOSSY and palette is None
         orientation = page.tags.get(ORIENTATION)

@@ -16,9 +16,9 @@ from volseg.io.pictures.channels import grid_of_picture, looked_up, pixels_of
 from volseg.io.pictures.decode import Picture, decode
 
 _WHITE = 255
-#: So many classes may be painted in greys from black to white; of more, those between are edges.
+#: This many classes may be painted in greys from black to white; if there are more, the greys are smoothed edges.
 _MOST_CLASSES = 8
-#: Of 16 bits, that a step of a byte is.
+#: One step of 8 bits in 16-bit values.
 _PER_BYTE = 257
 _SHOWN = 8
 
@@ -54,7 +54,7 @@ def read_values(
         return _by_color(picture, path, labels), grid
     pixels = picture.pixels
     if picture.palette is not None and _is_black_and_white(picture.palette):
-        pixels = looked_up(picture)[:1]  # whose numbers may be in either order
+        pixels = looked_up(picture)[:1]  # whose indices may be in either order
     if len(pixels) > 1 and (pixels == pixels[:1]).all():
         pixels = pixels[:1]
     if len(pixels) > 1:

@@ -9,7 +9,7 @@ from volseg.model.encoders.resnet import ResNet
 from volseg.model.encoders.vgg import VGG
 from volseg.model.layers import Dimensions
 
-#: No encoder makes feature maps that are coarser.
+#: The largest total stride of any encoder.
 COARSEST = 32
 
 

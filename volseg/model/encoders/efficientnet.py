@@ -17,7 +17,7 @@ from torch.nn import functional
 from volseg.model.encoders.encoder import Encoder, scaled, stride_and_dilation
 from volseg.model.layers import Dimensions, Layers, layers_of
 
-#: Of each stage: kernel, stride, how many times wider blocks are inside, features, blocks.
+#: For each stage: kernel, stride, expansion factor, features, blocks.
 STAGES = (
     (3, 1, 1, 16, 1),
     (3, 2, 6, 24, 2),
@@ -28,7 +28,7 @@ STAGES = (
     (3, 1, 6, 320, 1),
 )
 _STEM_FEATURES = 32
-#: Share of a block's input features that squeeze and excitation has.
+#: Features of squeeze and excitation, as a share of a block's input features.
 _SQUEEZED = 0.25
 _TENSORFLOW_EPS, _EPS = 1e-3, 1e-5
 
@@ -70,13 +70,13 @@ class EfficientNet(Encoder):
             stride, dilation, so_far = stride_and_dilation(so_far, dilation, wanted, limit)
             stage = nn.Sequential()
             for n in range(count):
-                # What the first block convolves is still as far apart as in the stage before.
+                # The first block of a stage still has the dilation of the previous stage.
                 step, apart = (stride, earlier) if n == 0 else (1, dilation)
                 stage.append(_Block(layers, variant, before, features, widening, kernel, step, apart))
                 before = features
             self.stages.append(stage)
             ends.append((so_far, features))
-        # Of the stages of one resolution the last is a feature map.
+        # The last of the stages with one resolution gives a feature map.
         last = [number for number, (one, other) in enumerate(pairwise([*ends, (0, 0)])) if one[0] != other[0]]
         self._last = tuple(last)
         self.widths = tuple(ends[number][1] for number in last)

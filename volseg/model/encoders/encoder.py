@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-#: Features are multiples of this, whatever share of the usual ones is wanted.
+#: Numbers of features are multiples of this, whatever the multiplier.
 _STEP = 8
 
 

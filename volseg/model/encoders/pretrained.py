@@ -24,12 +24,12 @@ from volseg.io.readable import check_file, unreadable
 from volseg.model.encoders.efficientnet import STAGES
 from volseg.model.encoders.encoder import Encoder
 
-#: Layers behind the encoder, which tell one kind of photograph from another.
+#: Classification layers after the encoder.
 _CLASSIFIER = re.compile(
     r"(fc|classifier|head|_fc|_conv_head|_bn1|conv_head|bn2|pre_logits|head_fc|features\.8)\..*|.*num_batches_tracked"
 )
 _HINT = "give the state dictionary of torchvision, timm or efficientnet-pytorch for network.encoder.name"
-#: What a photograph has: red, green and blue.
+#: Channels of a photograph: red, green and blue.
 _COLORS = 3
 
 Names = Mapping[str, str]
@@ -70,7 +70,7 @@ def load_pretrained(encoder: Encoder, config: EncoderConfig) -> None:
             raise CheckpointError(
                 f"{path}: {names[name]} is {list(tensor.shape)}, {config.name} has {list(own[name].shape)}", hint=_HINT
             )
-    encoder.load_state_dict(weights, strict=False)  # what counts batches is not among them
+    encoder.load_state_dict(weights, strict=False)  # batch counters are not among them
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from volseg.model.encoders.encoder import Encoder, scaled, stride_and_dilation
 from volseg.model.layers import Dimensions, layers_of
 
-#: Blocks of each stage, and by how many times a block widens.
+#: Blocks of each stage, and the expansion factor of a block.
 _BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 _FEATURES = 64
 
@@ -46,7 +46,7 @@ class ResNet(Encoder):
             stride, dilation, so_far = stride_and_dilation(so_far, dilation, 1 if number == 0 else 2, limit)
             stage = nn.Sequential()
             for n in range(count):
-                # The first block of a stage still sees what lies as far apart as in the stage before.
+                # The first block of a stage still has the dilation of the previous stage.
                 step, apart = (stride, earlier) if n == 0 else (1, dilation)
                 block = _Block(before, features, step, (apart, dilation), bottleneck=depth == 50, dimensions=dimensions)
                 before = block.outputs

@@ -12,7 +12,7 @@ from torch.nn import functional
 from volseg.model.encoders.encoder import Encoder, scaled, stride_and_dilation
 from volseg.model.layers import Dimensions, layers_of
 
-#: Features and convolutions of each block; behind each, feature maps are halved.
+#: Features and convolutions of each block; after each, feature maps are halved.
 _BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 
 
