@@ -145,12 +145,12 @@ def test_a_metaimage_that_names_no_voxels_is_refused(header: str, tmp_path: Path
         ("s%03d.raw 1 9 1", "names 9 files"),
         ("s%03d.raw 1 999999999 1", "need 3"),
         ("s%03d.raw 3 1 1", "names 0 files"),
-        ("s%03d.raw 3 1 -1", "no pattern"),
-        ("s%03d.raw 1 3 0", "no pattern"),
-        ("s%03d.raw 1 3", "no pattern"),  # ITK would divide by zero, which ends the process
-        ("s%03d.raw 1 3 1 2", "no pattern"),
-        ("s%s%n.raw 1 3 1", "no pattern"),
-        ("s%03d%03d.raw 1 3 1", "no pattern"),
+        ("s%03d.raw 3 1 -1", "nor a pattern"),
+        ("s%03d.raw 1 3 0", "nor a pattern"),
+        ("s%03d.raw 1 3", "nor a pattern"),  # ITK would divide by zero, which ends the process
+        ("s%03d.raw 1 3 1 2", "nor a pattern"),
+        ("s%s%n.raw 1 3 1", "nor a pattern"),
+        ("s%03d%03d.raw 1 3 1", "nor a pattern"),
         ("s001.raw\0", "contains NUL"),
     ],
 )

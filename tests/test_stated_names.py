@@ -437,7 +437,7 @@ def test_every_entry_beside_regions_is_an_output() -> None:
     [
         ({"whole": [0, 1]}, "region 'whole' includes 0"),
         ({"1": "liver", "2": "liver"}, "gives 2 values the same name, 'liver'"),
-        ({"liver": 1, "spleen": 1}, "gives 'liver' and 'spleen' one value, 1"),
+        ({"liver": 1, "spleen": 1}, "gives 'liver' and 'spleen' the same value, 1"),
     ],
 )
 def test_labels_that_contradict_themselves_are_refused(stated: object, message: str) -> None:
