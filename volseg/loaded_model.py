@@ -211,7 +211,7 @@ class Model:
 
     @cached_property
     def _identity(self) -> ModelIdentity | None:
-        """Kept, since files of models are large."""
+        """The identity of the model, kept because hashing its files takes time."""
         from volseg.exporting.description import ModelIdentity
 
         return ModelIdentity.of(self.name, self.files)

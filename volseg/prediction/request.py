@@ -49,7 +49,7 @@ class Request:
 
     @property
     def settings(self) -> list[object]:
-        """What the files of a case depend on beside its images and the networks."""
+        """Settings that the files of a case depend on, beside its images and the networks."""
         said = [repr(self.description)] if set(self.formats) & set(OF_DICOM) else []
         return [self.all_formats, self.encoding, self.probabilities, *said]
 
