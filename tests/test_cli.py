@@ -43,7 +43,7 @@ def tiny(tmp_path: Path) -> Path:
 
 def one_line(err: str) -> None:
     """An error is one line that says what, and at most one that says what to do; never a traceback."""
-    lines = [line for line in err.splitlines() if not line.startswith(("WARNING", "look", "prepare", "scan"))]
+    lines = [line for line in err.splitlines() if not line.startswith(("warning", "look", "prepare", "scan"))]
     assert lines[0].startswith("error: ")
     assert len(lines) <= 2
     assert "Traceback" not in err
@@ -99,8 +99,8 @@ def test_verbose_may_stand_behind_the_verb(volseg: Volseg, dataset: Path, traine
     words = ("predict", dataset / "images" / "case_0.nii.gz", "--model", trained_run, "-o", tmp_path / "masks")
     assert volseg(*words)[0] == 0
     for verbose in (("-v", *words), (*words, "-v"), (*words, "--verbose")):
-        assert "INFO: case case_0 is up to date" in volseg(*verbose)[2]
-    assert "INFO" not in volseg(*words)[2]
+        assert "info: case case_0 is up to date" in volseg(*verbose)[2]
+    assert "info: " not in volseg(*words)[2]
 
 
 def test_a_line_per_epoch_in_the_log_of_the_run_and_on_stderr(

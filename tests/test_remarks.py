@@ -33,10 +33,10 @@ def test_a_warning_that_repeats_itself_is_printed_once_and_counted(
     remarks = listening(logger)
     for number in range(13):
         logger.warning("%s: %d voxels are not finite; taken as background", f"p{number}.nii.gz", number)
-    assert capfd.readouterr().err == "WARNING: p0.nii.gz: 0 voxels are not finite; taken as background\n"
+    assert capfd.readouterr().err == "warning: p0.nii.gz: 0 voxels are not finite; taken as background\n"
     remarks.tell_repeated()
     assert capfd.readouterr().err == (
-        "WARNING: p0.nii.gz: 0 voxels are not finite; taken as background (and 12 more; --verbose prints all)\n"
+        "warning: p0.nii.gz: 0 voxels are not finite; taken as background (and 12 more; --verbose prints all)\n"
     )
     remarks.tell_repeated()
     assert capfd.readouterr().err == ""
@@ -53,11 +53,11 @@ def test_warnings_that_say_something_else_are_all_printed(
     logger.warning("%s: %s", "p5", "one reason")  # the same for another case
     remarks.tell_repeated()
     assert [line.split(" (")[0] for line in capfd.readouterr().err.splitlines()] == [
-        "WARNING: not used: p1: it has no reference",
-        "WARNING: not used: p2: it is damaged",
-        "WARNING: p3: one reason",
-        "WARNING: p4: another reason",
-        "WARNING: p3: one reason",
+        "warning: not used: p1: it has no reference",
+        "warning: not used: p2: it is damaged",
+        "warning: p3: one reason",
+        "warning: p4: another reason",
+        "warning: p3: one reason",
     ]
 
 
@@ -69,7 +69,7 @@ def test_verbose_prints_all_there_is(logger: logging.Logger, capfd: pytest.Captu
     for name in ("a", "b"):
         logger.warning("%s is odd", name)
     remarks.tell_repeated()
-    assert capfd.readouterr().err.splitlines() == ["INFO: seen", "WARNING: a is odd", "WARNING: b is odd"]
+    assert capfd.readouterr().err.splitlines() == ["info: seen", "warning: a is odd", "warning: b is odd"]
 
 
 def test_milestones_are_always_printed_as_they_are(capfd: pytest.CaptureFixture[str]) -> None:

@@ -90,9 +90,7 @@ def print_summary(summary: pd.DataFrame) -> None:
         (str(row["label"]), *(f"{row[name]:.0f}" for name in counts), *(f"{row[name]:.4g}" for name in means))
         for row in summary.to_dict("records")
     ]
-    # What is zero everywhere says least.
-    dispensable = sorted(counts, key=lambda name: bool(summary[name].any()))
-    print_table(("label", *counts, *means), rows, dispensable)
+    print_table(("label", *counts, *means), rows, (*reversed(counts), *means[1:-1]))
 
 
 def print_comparison(comparison: pd.DataFrame) -> None:

@@ -20,8 +20,8 @@ def fitted_lines(
 ) -> list[str]:
     """Align a table so that no line is longer than a terminal is wide.
 
-    A table that is too wide gets headers of two lines, then narrower gaps, then fewer columns; in the end its first
-    column is cut off.
+    A table that is too wide gets headers of two lines, then loses dispensable columns of nothing but zeros, then wide
+    gaps, then the other dispensable columns; in the end its first column is cut off.
 
     Args:
         header: Names of the columns, of words with underscores between them.
@@ -32,23 +32,38 @@ def fitted_lines(
     Returns:
         The lines.
     """
-    for shown in _fewer_and_fewer([tuple(header), *rows], dispensable):
+    lines = aligned_lines([tuple(header), *rows])
+    if _width(lines) <= width:
+        return lines
+    for shown, gap in _ever_narrower([tuple(header), *rows], dispensable):
         broken = _with_broken_header(shown)
-        for table, gap in ((shown, 2), (broken, 2), (broken, 1)):
-            lines = aligned_lines(table, gap)
-            if max(map(len, lines)) <= width:
-                return lines
-    room = max(_LEAST_WIDTH, len(_longest(broken)) - (max(map(len, lines)) - width))
-    return aligned_lines([(_cut(first, room), *others) for first, *others in broken], 1)
+        lines = aligned_lines(broken, gap)
+        if _width(lines) <= width:
+            return lines
+    room = max(_LEAST_WIDTH, _widths(broken)[0] - (_width(lines) - width))
+    return aligned_lines([(_cut(first, room), *others) for first, *others in broken], gap)
 
 
-def _fewer_and_fewer(table: Sequence[Sequence[str]], dispensable: Sequence[str]) -> Iterator[Sequence[Sequence[str]]]:
-    """Yield a table, and then what is left of it as one column after the other goes."""
-    yield table
+def _ever_narrower(
+    table: Sequence[Sequence[str]], dispensable: Sequence[str]
+) -> Iterator[tuple[Sequence[Sequence[str]], int]]:
+    """Yield a table and the gap between its columns, then what can be left of both."""
+    yield table, 2
+    header, *rows = table
+    zero = [name for name in dispensable if all(row[header.index(name)] == "0" for row in rows)]
+    for name in zero:
+        table = _without(table, name)
+    yield table, 2
+    yield table, 1
     for name in dispensable:
-        place = table[0].index(name)
-        table = [(*row[:place], *row[place + 1 :]) for row in table]
-        yield table
+        if name not in zero:
+            table = _without(table, name)
+            yield table, 1
+
+
+def _without(table: Sequence[Sequence[str]], name: str) -> list[Sequence[str]]:
+    place = table[0].index(name)
+    return [(*row[:place], *row[place + 1 :]) for row in table]
 
 
 def _with_broken_header(table: Sequence[Sequence[str]]) -> list[Sequence[str]]:
@@ -66,8 +81,8 @@ def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
     return [max(map(len, column)) for column in zip(*rows, strict=True)]
 
 
-def _longest(table: Sequence[Sequence[str]]) -> str:
-    return max((row[0] for row in table), key=len)
+def _width(lines: Sequence[str]) -> int:
+    return max(map(len, lines))
 
 
 def _cut(text: str, room: int) -> str:

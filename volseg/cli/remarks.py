@@ -53,7 +53,7 @@ def show_remarks(*, verbose: bool) -> None:
 
 
 def _line(record: logging.LogRecord) -> str:
-    return f"{record.levelname}: {record.getMessage()}"
+    return f"{record.levelname.lower()}: {record.getMessage()}"
 
 
 def _kind(record: logging.LogRecord) -> tuple[str, ...]:

@@ -221,5 +221,5 @@ class _WindowProgress:
     def __call__(self, done: int, total: int) -> None:
         rate = done / max(time.perf_counter() - self._began, 1e-6)
         left = (total - done) / rate if rate else 0.0
-        note = f"window {done} of {total}, {rate:.2g} a second, {left:.0f} s left"
+        note = f"window {done} of {total}, {rate:.2g} a second, {left:.0f} s left in this case"
         self._progress("predict", self._done, self._total, note)

@@ -174,10 +174,10 @@ class Trainer:
     def _train(self) -> None:
         """Train epoch by epoch; the last one is always validated."""
         state = self._state
-        if not state.epoch:
-            self._log.add(f"begun: {len(self._cases.train)} training cases, {len(self._cases.val)} validation cases")
         self._clock.start_steps(state.step)
         self._report(f"epoch {state.epoch + 1}, step {state.step}")
+        if not state.epoch:
+            self._log.add(f"begun: {len(self._cases.train)} training cases, {len(self._cases.val)} validation cases")
         board = Board(self._folder / "tensorboard", state.step, self._config)
         with closing(board), closing(self._batches()) as source:
             while not self._is_finished():
