@@ -25,8 +25,9 @@ def validation(*dice: float) -> Validation:
 
 
 def test_a_run_that_learned_gets_none() -> None:
-    assert advise(validation(0.7, 0.4), [history(FALLING, 50)]) == ""
+    assert advise(validation(0.7, 0.4), [history(FALLING, 50)]) == ""  # it was enough
     assert advise(validation(0.7, math.nan), [history(FALLING, 50)]) == ""  # of a label that no case has
+    assert advise(validation(0.3), [history(FALLING, 1000)]) == ""
     assert advise(validation(0.9), [history([0.2, 0.2, 0.21], 5000)]) == ""  # begun with trained weights
 
 
@@ -47,5 +48,7 @@ def test_the_problem_is_named_with_its_numbers(dice: tuple[float, ...], losses: 
 
 def test_few_steps_and_many_folds_are_told() -> None:
     told = advise(validation(0.01), [history(FALLING, 41), history(FALLING, 44)])
-    assert "after 41 steps, and 41 steps are few" in told
+    assert "after 41 steps, which is few" in told
     assert "one fold instead of all" in told
+    told = advise(validation(0.3), [history(FALLING, 41)])
+    assert told.startswith("the network has only begun to learn: validation Dice 0.300 after 41 steps, which is few")

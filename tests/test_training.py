@@ -804,6 +804,12 @@ def test_a_slice_looks_alike_however_its_axes_are_stored(axes: str) -> None:
     np.testing.assert_array_equal(drawn, straight)
 
 
+def test_a_large_picture_is_thinned_out() -> None:
+    large = np.zeros((1, 2100, 1000), np.float32)
+    picture = compared_slice(large, large.astype(np.uint8), large.astype(np.uint8), "SAR", (1.0, 1.0, 1.0), {})
+    assert picture.shape == (700, 2 * 334 + 8, 3)
+
+
 def test_a_flat_picture_is_shown_in_its_plane() -> None:
     flat = np.zeros((1, 7, 9), np.float32)
     picture = compared_slice(flat, flat.astype(np.uint8), flat.astype(np.uint8), "SAR", (1.0, 1.0, 1.0), {})

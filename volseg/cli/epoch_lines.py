@@ -30,7 +30,11 @@ class EpochLines:
         bar = "#" * filled + "." * (length - filled)
         line = f"epoch {row['epoch']}: loss {loss:.4f} [{bar}]{_told(row, 'train_')}"
         validated = _told(row, "")
-        print_line(f"{line}; validation:{validated}" if validated else line)
+        if validated and is_narrow:
+            print_line(f"{line};")
+            print_line(f"    validation:{validated}")
+        else:
+            print_line(f"{line}; validation:{validated}" if validated else line)
 
 
 def _told(row: Mapping[str, Any], beginning: str) -> str:

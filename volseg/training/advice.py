@@ -28,6 +28,7 @@ def advise(validation: Validation, histories: Sequence[Sequence[Mapping[str, Any
     Returns:
         A sentence or two; nothing if the run has learned.
     """
+    steps = min(int(history[-1]["step"]) for history in histories)
     dice = zip(validation.labels, validation.per_label.tolist(), strict=True)
     missed = [name for name, value in dice if value < _POOR_DICE]
     if validation.mean < _POOR_DICE:
@@ -36,13 +37,15 @@ def advise(validation: Validation, histories: Sequence[Sequence[Mapping[str, Any
         problem = f"the network hardly finds {', '.join(missed)}"
     elif validation.mean < _GOOD_DICE and not all(map(_loss_fell, histories)):
         problem = "the loss did not fall"
+    elif validation.mean < _GOOD_DICE and steps < _FEW_STEPS:
+        problem = "the network has only begun to learn"
     else:
         return ""
-    steps = min(int(history[-1]["step"]) for history in histories)
-    few = f", and {steps} steps are few" if steps < _FEW_STEPS else ""
+    told = f"{steps} step{'s' * (steps != 1)}"
+    few = ", which is few" if steps < _FEW_STEPS else ""
     fewer_folds = ", or one fold instead of all" if len(histories) > 1 else ""
     return (
-        f"{problem}: validation Dice {validation.mean:.3f} after {steps} steps{few}. Train longer (--minutes, --epochs)"
+        f"{problem}: validation Dice {validation.mean:.3f} after {told}{few}. Train longer (--minutes, --epochs)"
         f"{fewer_folds}, and check that the labels lie on their images (`volseg show DATA`)"
     )
 

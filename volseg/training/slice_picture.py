@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from volseg.image.views import VIEWS, fullest_planes, grey_levels
 
-#: Pixels of the longer side of each half: small slices are enlarged to about as many.
-_SIDE_PX = 512
+#: Pixels of the longer side of each half: small slices are enlarged to about as many, large ones thinned out.
+_SIDE_PX, _LARGEST_SIDE_PX = 512, 1024
 _OUTLINE_PX = 2
 _GAP_PX = 8
 
@@ -46,18 +46,19 @@ def compared_slice(
     sizes = [np.inf if image.shape[axis] == 1 else spacing_mm[axis] for axis, _ in order]
     view = next(view for view in VIEWS if sizes[view.through] == max(sizes))
     plane = fullest_planes(_arranged(reference, order) > 0)[view.through]
-    grey = _enlarged(view.cut(_arranged(image, order), plane))
+    grey = _sized(view.cut(_arranged(image, order), plane))
     background = np.repeat(grey_levels(grey).astype(np.uint8)[..., np.newaxis], 3, axis=-1)
-    cuts = (_enlarged(view.cut(_arranged(values, order), plane)) for values in (reference, prediction))
+    cuts = (_sized(view.cut(_arranged(values, order), plane)) for values in (reference, prediction))
     left, right = (_outlined(background, values, colors) for values in cuts)
     gap = np.zeros((len(left), _GAP_PX, 3), np.uint8)
     return np.concatenate([left, gap, right], axis=1)
 
 
-def _enlarged(picture: NDArray[_Voxel]) -> NDArray[_Voxel]:
-    """Repeat pixels until the longer side has about as many as wanted."""
+def _sized(picture: NDArray[_Voxel]) -> NDArray[_Voxel]:
+    """Repeat pixels, or leave some out, until the longer side has about as many as wanted."""
     times = max(1, round(_SIDE_PX / max(picture.shape)))
-    return picture.repeat(times, axis=0).repeat(times, axis=1)
+    step = -(-max(picture.shape) // _LARGEST_SIDE_PX)
+    return picture[::step, ::step].repeat(times, axis=0).repeat(times, axis=1)
 
 
 def _outlined(
