@@ -71,7 +71,7 @@ def folder_of(path: Path, arrays: list[NDArray[np.generic]], name: str = "c{}.ni
 
 def test_a_folder_of_label_maps_is_refused_once_with_the_way_out(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "annotations", [head(), 2 * head(), head()])
-    with pytest.raises(DataError, match=r"no images: c0\.nii\.gz has 2 whole values") as caught:
+    with pytest.raises(DataError, match=r"not images: c0\.nii\.gz has 2 whole values") as caught:
         refuse_label_maps(find_inputs(folder, ("image",)), folder)
     assert "CSV manifest" in caught.value.hint
     refuse_label_maps(find_inputs(folder / "c0.nii.gz", ("image",)), folder / "c0.nii.gz")

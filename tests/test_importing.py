@@ -365,7 +365,7 @@ def test_code_in_a_checkpoint_is_not_executed(tmp_path: Path) -> None:
         import_model(folder, tmp_path / "run")
     assert "\n" not in str(caught.value)
     path.write_bytes(pickle.dumps({"network_weights": Touch(trap)}))  # no archive: the oldest format
-    with pytest.raises(CheckpointError, match="damaged or no checkpoint"):
+    with pytest.raises(CheckpointError, match="damaged or not a checkpoint"):
         import_model(folder, tmp_path / "run")
     assert not trap.exists()
     assert not (tmp_path / "run").exists()
@@ -430,7 +430,7 @@ def test_what_is_not_understood_is_named(change: Any, named: str, tmp_path: Path
         ({"trainer_name": "nnUNetTrainerUMambaBot"}, "mamba"),
         ({"init_args": {"configuration": "2d"}}, "no configuration '2d'"),
         ({"network_weights": {}}, "no network_weights"),
-        ({"outputs": 5}, "heads.0.weight is 5 x 4 x 1 x 1 x 1; .* makes it 3 x 4 x 1 x 1 x 1"),
+        ({"outputs": 5}, "heads.0.weight is 5 x 4 x 1 x 1 x 1; .* need 3 x 4 x 1 x 1 x 1"),
     ],
 )
 def test_a_checkpoint_that_does_not_fit_is_refused(told: dict[str, Any], named: str, tmp_path: Path) -> None:

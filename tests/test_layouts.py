@@ -418,7 +418,7 @@ def test_numbers_for_a_model_of_one_channel(names: list[str], expected: list[str
     assert bool(dataset.remarks) is (expected == names and "p_0000" in names)
     assert all_accounted(dataset, tmp_path)
     if not expected:
-        assert all("numbered as 2 channels, the model has 1; if" in item.reason for item in dataset.set_aside)
+        assert all("numbered like 2 channels, the model has 1; if" in item.reason for item in dataset.set_aside)
 
 
 def test_numbers_for_a_model_of_two_channels_are_channels(tmp_path: Path) -> None:

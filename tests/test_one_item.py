@@ -86,7 +86,7 @@ def test_the_remedy_stands_beside_the_case(trained_run: Path, tmp_path: Path, vo
         assert remedy in err
         assert str(tmp_path) not in rows[name]["reason"]
     skipped = {row["reason"].partition(";")[0] for row in rows.values() if row["status"] == "skipped"}
-    assert skipped == {"pipe is a named pipe, no file", "s.dcm is a socket, no file"}
+    assert skipped == {"pipe is a named pipe, not a file", "s.dcm is a socket, not a file"}
     assert f"1 segmented, 2 skipped, {len(remedies)} failed" in out
 
 

@@ -360,7 +360,7 @@ def test_trials_keep_to_their_share_of_the_time(monkeypatch: pytest.MonkeyPatch)
 
 def test_time_that_teaches_nothing_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
     fitted(fingerprint((35, 50, 36)), 1.0, timer=lambda _: 2.0)
-    assert "1 min allow about 24 steps of 2 s here, too few to learn from: give it 8.3 min or more" in caplog.text
+    assert "1 min allow about 24 steps of 2 s here, too few to learn from: allow 8.3 min or more" in caplog.text
     caplog.clear()
     fitted(fingerprint((35, 50, 36)), 5.0, timer=lambda _: 2.0)
     assert not caplog.text

@@ -32,11 +32,11 @@ def test_a_warning_that_repeats_itself_is_printed_once_and_counted(
 ) -> None:
     remarks = listening(logger)
     for number in range(13):
-        logger.warning("%s: %d voxels are not finite; taken as background", f"p{number}.nii.gz", number)
-    assert capfd.readouterr().err == "warning: p0.nii.gz: 0 voxels are not finite; taken as background\n"
+        logger.warning("%s: %d voxels are not finite; treated as background", f"p{number}.nii.gz", number)
+    assert capfd.readouterr().err == "warning: p0.nii.gz: 0 voxels are not finite; treated as background\n"
     remarks.tell_repeated()
     assert capfd.readouterr().err == (
-        "warning: p0.nii.gz: 0 voxels are not finite; taken as background (and 12 more; --verbose prints all)\n"
+        "warning: p0.nii.gz: 0 voxels are not finite; treated as background (and 12 more; --verbose prints all)\n"
     )
     remarks.tell_repeated()
     assert capfd.readouterr().err == ""

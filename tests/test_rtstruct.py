@@ -443,8 +443,8 @@ def test_a_contour_that_is_repeated_counts_once(
         (["1,5", *square(1, 4)[1:]], r"does not consist of decimal numbers"),
         (square(1, 4, -806.8), r"lies in no slice: it is up to 0.13 slices away from the nearest, number 2"),
         ([*square(1, 4)[:11], -804.625], r"lies in no slice: it is up to 1.00 slices away from the nearest, number 2"),
-        (square(1, 4, -820), r"goes to voxel \(1.0, 1.0, -3.1\), outside the grid"),
-        (square(15.2, 17.2), r"goes to voxel \(15.2, 15.2, 2.0\), outside the grid"),
+        (square(1, 4, -820), r"reaches voxel \(1.0, 1.0, -3.1\), outside the grid"),
+        (square(15.2, 17.2), r"reaches voxel \(15.2, 15.2, 2.0\), outside the grid"),
         (["1e300", *square(1, 4)[1:]], r"outside the grid"),
     ],
 )

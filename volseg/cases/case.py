@@ -181,7 +181,7 @@ def check_others(dataset: Dataset, labels: Mapping[str, int], others: Others) ->
     if others == "background" and ignored is not None and ignored not in labels.values():
         raise ConfigError(
             f"voxels of the value {ignored} are not annotated, and data.labels does not list it: "
-            "as background they would teach what is not known",
+            "as background they would be wrong training data",
             hint=f"add {IGNORE}: {ignored} to data.labels",
         )
 

@@ -297,7 +297,7 @@ def _metadata(model: TrainedNetwork, licence: str, dice: dict[str, float]) -> di
         "description": f"A {_stated(model).name} trained with volseg; see MODEL_CARD.md.",
         "authors": "see MODEL_CARD.md",
         "copyright": licence,
-        "intended_use": "Research. It is no medical device: a person must look at every mask.",
+        "intended_use": "Research. Not a medical device: a person must review every mask.",
         "eval_metrics": {f"dice_{name}": value for name, value in dice.items()},
         "network_data_format": {
             "inputs": {

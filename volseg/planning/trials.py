@@ -113,7 +113,7 @@ def fit_to_time(
     told = f"{minutes:g} min allow about {best.steps} steps of {best.seconds:.2g} s here"
     if best.steps < _LEAST_STEPS:
         needed = _minutes(_USEFUL_STEPS, best.seconds)
-        logger.warning("%s, too few to learn from: give it %s or more", told, needed)
+        logger.warning("%s, too few to learn from: allow %s or more", told, needed)
     reasons = {**plan.reasons, **best.reasons, "network": f"{told}; {plan.reasons['network']}"}
     if others:
         reasons["network.filters"] = f"{features} features at full resolution, as many as there is time for{too_wide}"

@@ -65,8 +65,8 @@ def match_stems(images: Mapping[str, Source], bases: Collection[str]) -> Stems:
             theirs = ", ".join(f"{base}{ending}" for ending in usual.values())
             unclear |= dict.fromkeys(
                 names.values(),
-                f"the images of {base} are {', '.join(sorted(names.values()))}, "
-                f"those of most cases are called as {theirs} would be",
+                f"the images of {base} are {', '.join(sorted(names.values()))}; "
+                f"by the names in most cases they would be {theirs}",
             )
     return Stems(chosen, unclear, endings)
 

@@ -310,7 +310,7 @@ def _index(contour: _Contour, geometry: Geometry, to_index: NDArray[np.float64])
 def _outside(contour: _Contour, point: NDArray[np.float64], geometry: Geometry) -> GeometryError:
     where = ", ".join(f"{axis:.1f}" for axis in point)
     return GeometryError(
-        f"{contour.name} goes to voxel ({where}), outside the grid of {geometry}",
+        f"{contour.name} reaches voxel ({where}), outside the grid of {geometry}",
         hint="read it with the series it was drawn on",
     )
 

@@ -96,7 +96,7 @@ def _names(encoder: Encoder, config: EncoderConfig, stored: Mapping[str, Tensor]
     if "_conv_stem.weight" in stored:
         if config.name == "efficientnet_b0":
             logger.warning(
-                "%s learned with TensorFlow's padding: network.encoder.name=tf_efficientnet_b0 computes as it did",
+                "%s was trained with TensorFlow's padding: network.encoder.name=tf_efficientnet_b0 reproduces that",
                 config.weights,
             )
         layers = dict(_of_efficientnet_pytorch())
