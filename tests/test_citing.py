@@ -26,7 +26,7 @@ from volseg.citing.methods import methods_of
 from volseg.citing.networks import network_words
 from volseg.citing.references import bibtex_of
 from volseg.citing.scores import escaped
-from volseg.citing.words import listed, named
+from volseg.citing.words import axes_words, listed, named
 from volseg.config import Config, EncoderName, LossName, NetworkName, OptimizerName, merge, read_config, validate
 from volseg.errors import CheckpointError, DataError, OutputExistsError
 from volseg.image.geometry import Geometry
@@ -424,6 +424,19 @@ def test_the_command_prints_or_writes(
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError):
         volseg.cite(tmp_path)
+
+
+def test_a_run_that_is_not_finished_is_refused(tmp_path: Path) -> None:
+    run = hand_written(tmp_path)
+    (run / "validation.csv").unlink()
+    with pytest.raises(DataError, match="is not finished") as caught:
+        volseg.cite(run)
+    assert "--resume" in caught.value.hint
+
+
+def test_axes_have_their_names_or_their_places() -> None:
+    assert axes_words(("left-right", "i"), flat=False) == "left-right and first axis"
+    assert axes_words(("j", "k"), flat=True) == "first axis and second axis"
 
 
 def test_a_real_run_is_told_whole(dataset: Path, tmp_path: Path) -> None:

@@ -12,11 +12,13 @@ from volseg.citing.methods import methods_of
 from volseg.citing.references import bibtex_of
 from volseg.citing.scores import Scores, read_scores
 from volseg.citing.words import listed, named
+from volseg.errors import DataError
 from volseg.io.files import make_folder, write_text
 from volseg.io.json_files import read_json
 from volseg.io.written import Inputs, claim
 from volseg.model.files import CHOICE_FILE, model_files
 from volseg.reporting.record import RunRecord, read_record
+from volseg.training.files import VALIDATION_FILE
 from volseg.version import __version__
 
 METHODS_FILE, REFERENCES_FILE, TABLE_FILE = "methods.md", "references.bib", "table.tex"
@@ -61,13 +63,13 @@ def cite(
 
     Raises:
         CheckpointError: If the run holds no model.
-        DataError: If tables are damaged, or the scores are those of another model.
+        DataError: If the run is not finished, tables are damaged, or the scores are those of another model.
         OutputError: If the files cannot be written.
     """
     folder = Path(run)
     inputs, paths = Inputs.of(run, scores), _paths(output, with_table=scores is not None)
     claim(paths, inputs, overwrite=overwrite)
-    records = {part: read_record(part) for part in _runs(folder)}
+    records = {part: _finished(part) for part in _runs(folder)}
     found = None if scores is None else read_scores(Path(scores), model_files(folder))
     made = _citation(folder, records, found)
     if output is not None:
@@ -87,6 +89,18 @@ def _runs(folder: Path) -> list[Path]:
     if not (folder / CHOICE_FILE).is_file():
         return [folder]
     return list(dict.fromkeys(file.parent.parent for file in model_files(folder)))
+
+
+def _finished(run: Path) -> RunRecord:
+    """What a run says of itself.
+
+    Raises:
+        DataError: If it was interrupted: its best epoch and its post-processing are still to be chosen.
+    """
+    record = read_record(run)
+    if record.splits and not (run / VALIDATION_FILE).is_file():
+        raise DataError(f"the training in {run} is not finished", hint="go on with `volseg train --resume`")
+    return record
 
 
 def _citation(folder: Path, records: Mapping[Path, RunRecord], scores: Scores | None) -> Citation:

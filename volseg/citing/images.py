@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from volseg.citing.words import listed, named, percent, sizes
+from volseg.citing.words import axes_words, listed, named, percent, sizes
 from volseg.config import (
     STORED,
     AugmentationConfig,
@@ -120,4 +120,4 @@ def _mirrored(config: Config, *, flat: bool) -> str:
     if not axes:
         return ""
     swapped = ", with the labels of the two sides exchanged" if config.augmentation.swap_labels else ""
-    return f"{listed(axes)}{swapped}"
+    return f"{axes_words(axes, flat=flat)}{swapped}"

@@ -53,11 +53,11 @@ def network_words(config: Config) -> str:  # noqa: C901, PLR0911  one for each n
             features = f"with {network.feature_size} features"
             return f"Swin UNETR [@hatamizadeh2022swin] in the implementation of MONAI, {features}"
         case EncoderUNet():
-            return f"a U-Net [@ronneberger2015unet] on {_encoder(network.encoder)}"
+            return f"a U-Net [@ronneberger2015unet] with {_encoder(network.encoder)}"
         case FCN():
-            return f"FCN-{network.stride}s [@long2015fcn] on {_encoder(network.encoder)}"
+            return f"FCN-{network.stride}s [@long2015fcn] with {_encoder(network.encoder)}"
         case DeepLab():
-            return f"DeepLabV3+ [@chen2018deeplab] (output stride {network.stride}) on {_encoder(network.encoder)}"
+            return f"DeepLabV3+ [@chen2018deeplab] (output stride {network.stride}) with {_encoder(network.encoder)}"
     assert_never(network)
 
 
@@ -85,8 +85,8 @@ def _levels(network: DynUNet | BlockUNetConfig) -> str:
 
 def _encoder(encoder: EncoderConfig) -> str:
     width = "" if encoder.width == 1 else f" of {encoder.width:g} times its width"
-    weights = " that starts with weights learned from photographs" if encoder.weights else ""
-    return f"{_ENCODERS[encoder.name]}{width}{weights}"
+    weights = ", which began with weights learned from photographs" if encoder.weights else ""
+    return f"{_ENCODERS[encoder.name]}{width} as its encoder{weights}"
 
 
 _ENCODERS = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from volseg.citing.words import count, listed, named, percent, sizes
+from volseg.citing.words import axes_words, count, listed, named, percent, sizes
 from volseg.config import Config, LabelRule
 from volseg.reporting.record import RunRecord
 
@@ -27,7 +27,8 @@ def segmenting_words(record: RunRecord) -> str:
         f"Images were segmented in windows of {sizes(window)} {'pixels' if picture else 'voxels'} that overlap by "
         f"{percent(inference.overlap)}, {_WEIGHTS[inference.weights]}."
     )
-    views = f"mirror images ({listed(inference.mirror_axes)})" if inference.mirror_axes else ""
+    mirrored = [axis for axis in inference.mirror_axes if not (picture and axis == "i")]
+    views = f"mirror images ({axes_words(mirrored, flat=picture)})" if mirrored else ""
     networks = f"the {count(len(record.files), 'network')}" if len(record.files) > 1 else ""
     averaged = listed([words for words in (views, networks) if words]) if views or networks else ""
     averages = f"Logits were averaged over {averaged}." if averaged else ""

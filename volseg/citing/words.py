@@ -6,9 +6,11 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
+from volseg.config.section import Axis
 from volseg.reporting.record import HeldOutDice
 
 _SPECIAL = re.compile(r"([\\`*\[\]<>@|#~^$])")
+_ORDINALS = ("first", "second", "third")
 _SMALL = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
@@ -16,6 +18,17 @@ def listed(words: Sequence[str]) -> str:
     """Return "a", "a and b", "a, b and c"."""
     *most, last = words
     return f"{', '.join(most)} and {last}" if most else last
+
+
+def axes_words(axes: Iterable[Axis], *, flat: bool) -> str:
+    """Return "left-right and first axis": axes of the body by name, those of files by place.
+
+    Args:
+        axes: As the configuration has them.
+        flat: Whether the first of three is one that images lack.
+    """
+    places: dict[Axis, int] = {"i": 0, "j": 1, "k": 2}
+    return listed([f"{_ORDINALS[places[axis] - flat]} axis" if axis in places else axis for axis in axes])
 
 
 def named(name: str) -> str:
