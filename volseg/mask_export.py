@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
@@ -163,9 +164,14 @@ class _Images:
         origins: Case id -> where it lay below the input, of a folder that `predict` wrote.
     """
 
-    def __init__(self, path: Path, rules: DicomRules, case_ids: Sequence[str], origins: dict[str, Origin]) -> None:
+    def __init__(self, path: Path, rules: DicomRules, case_ids: Sequence[str], origins: Mapping[str, Origin]) -> None:
         self._path, self._rules, self._case_ids, self._origins = path, rules, case_ids, origins
+        root = path if path.is_dir() else path.parent
         self._found = images_at(path, rules)
+        self._of_series, self._at = defaultdict[str, list[Source]](list), defaultdict[str, list[Source]](list)
+        for image in self._found:
+            self._of_series[_uid(image)].append(image)
+            self._at[told_place(image.place, root)].append(image)
 
     def of(self, case_id: str, mask: Source) -> Sequence[Source]:
         """Return those that a mask may lie on: of the series that it names, where cases.csv says, or of its name.
@@ -174,33 +180,26 @@ class _Images:
             DataError: If there is none.
         """
         named = mask.series_uids if isinstance(mask, SegmentsSource) else ()
-        if stated := [image for image in self._found if _uid(image) in {*named} - {""}]:
+        if stated := [image for uid in named if uid for image in self._of_series.get(uid, ())]:
             return stated
         origin = self._origins.get(case_id, Origin())
-        if placed := [image for image in self._found if self._is_from(image, origin)]:
-            return placed
-        if case_id in self._of_name:
-            return self._of_name[case_id]
+        placed = self._at.get(origin.source, ()) if origin.source else ()
+        if same := [image for image in placed if origin.series_uid in {"", _uid(image)}]:
+            return same
+        if case_id in self._called:
+            return self._called[case_id]
         raise DataError(
             f"no image is called {case_id}", hint="let --reference be what was segmented, or call image and mask alike"
         )
 
-    def _is_from(self, image: Source, origin: Origin) -> bool:
-        root = self._path if self._path.is_dir() else self._path.parent
-        same_series = origin.series_uid in {"", _uid(image)}
-        return bool(origin.source) and same_series and told_place(image.place, root) == origin.source
-
     @cached_property
-    def _of_name(self) -> dict[str, list[Source]]:
+    def _called(self) -> dict[str, Sequence[Source]]:
         """Return case id of a mask -> the image that is called so, and the other series of its study."""
         images = find_images(self._path, self._rules)
-        series = [image for image in self._found if isinstance(image, SeriesSource)]
-        study_of = {image: study for study in studies_of(series) for image in study}
+        studies = studies_of([image for image in self._found if isinstance(image, SeriesSource)])
+        alternatives: dict[Source, Sequence[Source]] = {image: study for study in studies for image in study}
         names = partners(self._case_ids, images)
-        return {
-            case_id: [*(study_of.get(image, [image]) if isinstance(image := images[name], SeriesSource) else [image])]
-            for case_id, name in names.items()
-        }
+        return {case_id: alternatives.get(images[name], [images[name]]) for case_id, name in names.items()}
 
 
 def _uid(image: Source) -> str:
