@@ -113,7 +113,7 @@ def test_the_format_need_not_be_said_twice(mask_file: Path, series: Path, tmp_pa
     code, _, err = volseg(
         *("export", mask_file, "--reference", series, "--format", "nrrd"), "--output", tmp_path / "p1.nii.gz"
     )
-    assert (code, "is no name for --format nrrd" in err) == (2, True)
+    assert (code, "does not fit --format nrrd" in err) == (2, True)
 
 
 def test_a_series_is_called_as_the_user_says(mask_file: Path, series: Path, tmp_path: Path, volseg: Run) -> None:
@@ -123,7 +123,7 @@ def test_a_series_is_called_as_the_user_says(mask_file: Path, series: Path, tmp_
     assert volseg(*words, "--series-description", "{format} by {model}")[0] == 0
     assert pydicom.dcmread(tmp_path / "p1.seg.dcm").SeriesDescription == "dicom-seg by volseg"
     code, _, err = volseg(*words, "--series-description", "{patient}")
-    assert (code, "{format}, {labels} and {model}" in err) == (2, True)
+    assert (code, "{format}, {labels} or {model}" in err) == (2, True)
 
 
 def test_a_mask_in_another_storage_order_is_put_into_that_of_its_image(
@@ -225,11 +225,11 @@ def test_the_series_is_found_among_others(mask_file: Path, series: Path, tmp_pat
 def test_requests_that_cannot_be_met(mask_file: Path, series: Path, tmp_path: Path, volseg: Run) -> None:
     image, _ = make_case(0)
     write_volume(image, tmp_path / "image.nii.gz")
-    with pytest.raises(DataError, match=r"refers to the DICOM images of the case, but image\.nii\.gz is none"):
+    with pytest.raises(DataError, match=r"refers to the DICOM images of the case, but image\.nii\.gz is not DICOM"):
         export(Export(mask_file, tmp_path / "image.nii.gz", tmp_path / "p1.seg.dcm", "dicom-seg"))
-    with pytest.raises(ConfigError, match=r"p1\.dcm is no name for --format dicom-seg") as refused:
+    with pytest.raises(ConfigError, match=r"p1\.dcm does not fit --format dicom-seg") as refused:
         export(Export(mask_file, series, tmp_path / "p1.dcm", "dicom-seg"))
-    assert refused.value.hint == "let it end with .seg.dcm"
+    assert refused.value.hint == "let its name end with .seg.dcm"
     for words in (("--format", "dicom"), ("--encoding", "jpeg")):
         code, _, err = volseg("export", mask_file, "--reference", series, "--output", tmp_path / "x.nii.gz", *words)
         assert code == 2

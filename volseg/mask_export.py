@@ -189,7 +189,8 @@ class _Images:
         if case_id in self._called:
             return self._called[case_id]
         raise DataError(
-            f"no image is called {case_id}", hint="let --reference be what was segmented, or call image and mask alike"
+            f"no image is called {case_id}",
+            hint="give what was segmented as --reference, or give both one name",
         )
 
     @cached_property

@@ -95,7 +95,8 @@ class Description:
         unknown = [name for name in _PLACEHOLDER.findall(self.series) if name not in {"format", "labels", "model"}]
         if unknown:
             raise ConfigError(
-                f"the series description has no {{{unknown[0]}}}", hint="{format}, {labels} and {model} are filled in"
+                f"unknown placeholder {{{unknown[0]}}} in the series description",
+                hint="use {format}, {labels} or {model}",
             )
         for form in OF_DICOM:
             self._with_room(form)
@@ -120,7 +121,7 @@ class Description:
         if room < lists * _ROOM_FOR_LABELS:
             raise ConfigError(
                 f"the series description {text!r} is too long",
-                hint=f"DICOM has room for {LONGEST_NAME} bytes; {{labels}} takes {_ROOM_FOR_LABELS} of them at least",
+                hint=f"DICOM allows {LONGEST_NAME} bytes; leave at least {_ROOM_FOR_LABELS} of them for {{labels}}",
             )
         return text, room // max(lists, 1)
 
@@ -134,7 +135,7 @@ def checked_text(text: str, what: str) -> str:
     _check_characters(text, what)
     if len(text.encode()) > LONGEST_NAME:
         raise ConfigError(
-            f"{what} is too long: {text!r}", hint=f"DICOM has room for {LONGEST_NAME} bytes of UTF-8; shorten it"
+            f"{what} is too long: {text!r}", hint=f"DICOM allows {LONGEST_NAME} bytes of UTF-8; shorten it"
         )
     return text
 

@@ -112,9 +112,7 @@ def check_values(mask: Mask) -> None:
     """
     named = {0, *(label.value for _, label in numbered(mask.labels))}
     if strange := sorted(set(fastremap.unique(mask.array).tolist()) - named):
-        raise DataError(
-            f"the mask has voxels of value {strange[0]}, which no label names", hint="name it in the labels"
-        )
+        raise DataError(f"the mask has voxels of value {strange[0]}, which no label names", hint="add it to the labels")
 
 
 def required(header: Header, keyword: str) -> str:
@@ -126,8 +124,8 @@ def required(header: Header, keyword: str) -> str:
     words = header.words(keyword)
     if not words or not words[0]:
         raise DataError(
-            f"{header.path} does not state {keyword}, so nothing can be derived from it for a DICOM viewer",
-            hint="restore it in the images, or use a format that is not DICOM, such as --format nifti",
+            f"{header.path} does not state {keyword}, which DICOM objects made from it must state",
+            hint="restore it in the images, or use a format other than DICOM, such as nifti",
         )
     return words[0]
 
@@ -166,7 +164,7 @@ def _space_uid(instances: Instances, series_uid: str) -> str:
     if len(stated) > 1:
         raise GeometryError(
             f"the images of series {series_uid} state {len(stated)} frames of reference",
-            hint="export the images again, or use a format that is not DICOM, such as --format nifti",
+            hint="export the images again, or use a format other than DICOM, such as nifti",
         )
     return stated.pop() or derived_uid("frame of reference", series_uid)
 
@@ -212,7 +210,7 @@ def numbered(labels: tuple[Label, ...]) -> list[tuple[int, Label]]:
     """
     if not labels:
         raise DataError(
-            "a mask without labels cannot be described in DICOM", hint="say with --labels what its values mean"
+            "a mask without labels cannot be described in DICOM", hint="give the meaning of its values with --labels"
         )
     if len({label.value for label in labels}) < len(labels):
         raise DataError("two labels of the mask have the same value", hint="give each label a value of its own")

@@ -116,7 +116,7 @@ def export(request: Export) -> Exported:
     suffix = SUFFIXES[request.form]
     if not request.output.name.endswith(suffix):
         raise ConfigError(
-            f"{request.output.name} is no name for --format {request.form}", hint=f"let it end with {suffix}"
+            f"{request.output.name} does not fit --format {request.form}", hint=f"let its name end with {suffix}"
         )
     source = single_source(request.mask, rules=request.rules)
     images = images_at(request.reference, request.rules)
@@ -159,7 +159,8 @@ def export_on(source: Source, images: Sequence[Source], request: Export, inputs:
     placed = _placed(source, labels, images, request)
     if reason := VoxelValues.of(placed.mask.array).why_no_labels:
         raise DataError(
-            f"{request.mask} holds an image, not a mask: {reason}", hint="name the mask; --reference is its image"
+            f"{request.mask} holds an image, not a mask: {reason}",
+            hint="give a mask, and its image with --reference",
         )
     paths = write_placed(
         placed,
@@ -205,7 +206,8 @@ def write_placed(
     paths = {each: output_path(path.parent, case_id, each) for each in with_needed([form])}
     if form in MESHES and not overwrite and any(path.glob(f"*.{form}")):
         raise OutputExistsError(
-            f"{path} already holds meshes", hint="choose another --output, or replace those of volseg with --overwrite"
+            f"{path} already holds meshes",
+            hint="choose another --output, or replace those of volseg with --overwrite",
         )
     claim_masks(paths, placed.mask.labels, inputs, overwrite=overwrite)
     if form in MESHES:
@@ -258,7 +260,7 @@ def place(on: Callable[[Geometry], Mask], images: Sequence[Source], source: Sour
         return fitting[_preferred(list(fitting), source)]
     if len(faults) == 1:
         raise faults[0]
-    raise GeometryError(f"the mask lies on none of {len(faults)} images; the first: {faults[0]}", hint=faults[0].hint)
+    raise GeometryError(f"the mask fits none of {len(faults)} images; the first: {faults[0]}", hint=faults[0].hint)
 
 
 def _placed_segments(
@@ -285,7 +287,7 @@ def _preferred(images: Sequence[Source], source: Source | None) -> Source:
     chosen = choose_series(series, ("image",), NO_RULES).chosen["image"]
     if len(series) > 1:
         logger.warning(
-            "the mask lies on %d series; %s is taken, as it would be for prediction: give the folder of another one",
+            "the mask fits %d series; %s is taken, as predict would: to use another, give its folder",
             len(series),
             named(chosen),
         )

@@ -109,7 +109,8 @@ def format_of(path: Path) -> Format:
     fitting = [form for form, suffix in suffixes.items() if path.name.lower().endswith(suffix)]
     if not fitting:
         raise ConfigError(
-            f"the name of {path} says no format", hint=f"end it with {', '.join(suffixes.values())}, or name the format"
+            f"the suffix of {path} says no format",
+            hint=f"end the name with {', '.join(suffixes.values())}, or give the format",
         )
     return max(fitting, key=lambda form: len(suffixes[form]))
 
@@ -129,13 +130,13 @@ def check_formats(image: Source, formats: Sequence[Format]) -> None:
     for form in formats:
         if form in OF_PICTURES and not is_flat_picture(image):
             raise DataError(
-                f"{form} outlines flat pictures, and {image.place.name} is none",
-                hint="of volumes, rtstruct holds contours and stl surfaces",
+                f"{form} is for flat pictures, and {image.place.name} is not one",
+                hint="for contours of a volume, use rtstruct; for its surfaces, stl",
             )
         if form in OF_DICOM and not isinstance(image, SeriesSource):
             raise DataError(
-                f"{form} refers to the DICOM images of the case, but {image.place.name} is none",
-                hint="use --format nifti for images that are not DICOM",
+                f"{form} refers to the DICOM images of the case, but {image.place.name} is not DICOM",
+                hint="give the DICOM images, or use --format nifti",
             )
 
 
@@ -144,6 +145,6 @@ def warn_of_private_codes(labels: Sequence[Label], formats: Sequence[Format]) ->
     unknown = [label.name for label in labels if is_private(label.structure or private(label.name))]
     if unknown and set(formats) & {*OF_DICOM, "seg-nrrd"}:
         logger.warning(
-            "no code is known for %s: private codes are written; data.structures can say what they are when training",
+            "no code is known for %s, so private ones are written; data.structures can give codes when training",
             ", ".join(unknown),
         )

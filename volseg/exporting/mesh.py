@@ -99,13 +99,13 @@ def claim_meshes(
         OutputExistsError: If the folder holds meshes that volseg did not write or that were changed since, or is none.
     """
     if os.path.lexists(folder) and not folder.is_dir():
-        raise OutputExistsError(f"{folder} is to be the folder of meshes, and is none", hint="choose another --output")
+        raise OutputExistsError(f"{folder} is a file, and meshes need a folder", hint="choose another --output")
     claim(_mesh_files(labels, folder, form).values(), inputs, overwrite=overwrite)
     strange = [path for path in sorted(folder.glob(f"*.{form}")) if not is_result(path)]
     if strange and not overwrite:
         raise OutputExistsError(
-            f"{folder} already holds meshes that volseg did not write, {strange[0].name} for one",
-            hint="choose another --output, or put new ones among them with --overwrite",
+            f"{folder} already holds meshes that volseg did not write, such as {strange[0].name}",
+            hint="choose another --output, or write among them with --overwrite",
         )
 
 

@@ -114,6 +114,6 @@ def _svg_ring(ring: list[list[float]]) -> str:
 def _check(mask: Mask, path: Path) -> None:
     if not mask.geometry.is_flat:
         raise DataError(
-            f"{path.name}: outlines are of one slice, not of {mask.geometry.shape[2]}",
-            hint="rtstruct holds contours of volumes",
+            f"{path.name}: outlines describe one slice, and the mask has {mask.geometry.shape[2]}",
+            hint="for contours of a volume, use rtstruct",
         )

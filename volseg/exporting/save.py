@@ -56,9 +56,9 @@ def save_mask(
     (form,) = parse_formats(form or format_of(path))
     suffix = SUFFIXES[form]
     if not path.name.endswith(suffix):
-        raise ConfigError(f"{path.name} is no name for format {form}", hint=f"let it end with {suffix}")
+        raise ConfigError(f"{path.name} does not fit the format {form}", hint=f"let its name end with {suffix}")
     if image is None and (form in {*OF_DICOM, "overlay"} or (form == "png" and not mask.geometry.is_flat)):
-        raise DataError(f"{form} needs the images that the mask was made from", hint="name them with `images`")
+        raise DataError(f"{form} needs the images that the mask was made from", hint="give them with `images`")
     # A format that needs no image does not look at it.
     placed = place(mask.on, images_at(image)) if isinstance(image, Path) else Placed(mask, image or FileSource(path))
     inputs = Inputs.of(image) if isinstance(image, Path) else Inputs.of(*(image.files if image else ()))

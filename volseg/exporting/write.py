@@ -161,5 +161,7 @@ def _warn_of_studies(instances: Instances) -> None:
     studies = {header.text("StudyInstanceUID") for header in instances.headers.values()}
     if len(studies) > 1:
         _log.warning(
-            "%s: its images name %d studies; what is derived goes to that of the first", instances.folder, len(studies)
+            "%s: its images name %d studies; objects made from them join that of the first",
+            instances.folder,
+            len(studies),
         )
