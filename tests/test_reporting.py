@@ -6,6 +6,7 @@ import json
 import math
 import re
 import shutil
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -19,13 +20,14 @@ from PIL import Image
 
 from volseg.errors import DataError, GeometryError
 from volseg.image.geometry import Geometry
+from volseg.image.terminology import default_color, lookup
 from volseg.image.volume import Label, Mask, Volume
 from volseg.io import write_volume
 from volseg.io.dicom import write_series
 from volseg.model.usual_volumes import VolumeRange
 from volseg.reporting.batches import ReviewRow, review
 from volseg.reporting.page import Number, Report, Tile, render, write_report
-from volseg.reporting.picture import Picture, draw
+from volseg.reporting.picture import Detail, Picture, Surface, draw
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SHAPE = (20, 24, 16)
@@ -49,76 +51,116 @@ IMAGE = Volume(np.random.default_rng(0).normal(size=(1, *SHAPE)).astype(np.float
 # Pictures
 
 
-def areas(path: str) -> float:
-    """The area an SVG path of horizontal and vertical lines encloses, in voxels; holes count against it."""
-    total = 0.0
-    for ring in path.split("Z"):
-        if not ring:
-            continue
-        words = re.findall(r"([MHV])(\d+)(?: (\d+))?", ring)
-        corners = [[int(words[0][1]), int(words[0][2])]]
-        for command, number, _ in words[1:]:
-            x, y = corners[-1]
-            corners.append([int(number), y] if command == "H" else [x, int(number)])
-        x, y = np.array(corners).T / 2
-        total += abs(float(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2)
-    return total
+def unpacked(text: str, kind: str) -> np.ndarray:
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), kind)
 
 
-def test_slices_go_through_the_thickest_error_and_show_it() -> None:
+def voxels(picture: Picture, side: str) -> np.ndarray:
+    """The labels of one mask along x, y, z of the picture, from 1 in the order of its list."""
+    return unpacked(getattr(picture, side), "u1").reshape(picture.shape[::-1]).T
+
+
+def shown_image(picture: Picture) -> np.ndarray:
+    """The image along x, y, z, taken from the slices side by side."""
+    mosaic = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture.image))).convert("L")).astype(float)
+    width, height, slices = picture.shape
+    tiles = mosaic.reshape(-1, height, picture.columns, width).transpose(0, 2, 3, 1).reshape(-1, width, height)
+    return tiles[:slices].transpose(1, 2, 0)
+
+
+def corners_of(surface: Surface) -> np.ndarray:
+    """In mm from the middle of what is shown."""
+    return unpacked(surface.corners, "<i2").reshape(-1, 3) / 10
+
+
+def test_slices_meet_in_the_thickest_error() -> None:
     picture = draw(REFERENCE, PREDICTION, IMAGE)
-    names = [(cut.name, cut.letters) for cut in picture.slices]
-    assert names == [("axial", "RLAP"), ("coronal", "RLSI"), ("sagittal", "APSI")]
-    axial, coronal, sagittal = picture.slices
+    reference, prediction = voxels(picture, "reference"), voxels(picture, "prediction")
+    assert picture.shape == picture.size == SHAPE
+    assert picture.voxel_mm == (1, 2, 3)
+    wrong = reference != prediction
+    x, y, z = picture.position
     # What was added is 8 x 4 x 6 voxels, of 2 mm along the four: every plane through its middle cuts it.
-    assert [areas(cut.added) for cut in (axial, coronal, sagittal)] == [8 * 4, 8 * 6, 4 * 6]
-    assert [areas(cut.reference) for cut in (axial, coronal, sagittal)] == [8 * 8, 0, 8 * 6]
-    assert [areas(cut.prediction) for cut in (axial, coronal, sagittal)] == [8 * 12, 8 * 6, 12 * 6]
-    assert all(cut.missed == cut.mistaken == "" for cut in picture.slices)
-    assert (axial.column_mm, axial.row_mm, coronal.row_mm) == (1.0, 2.0, 3.0)
+    assert [int(cut.sum()) for cut in (wrong[:, :, z], wrong[:, y], wrong[x])] == [8 * 4, 8 * 6, 4 * 6]
+
+
+def test_a_picture_is_seen_from_the_feet_and_from_the_front() -> None:
+    """The axes of the grid run to the left, to the back and upwards: only the last one is turned."""
+    picture = draw(REFERENCE, PREDICTION, None)
+    assert np.array_equal(voxels(picture, "prediction"), PREDICTION.array[:, :, ::-1])
+    turned = Geometry(SHAPE, np.diag([1.0, 2.0, -3.0, 1.0]))  # to the right, to the front, downwards
+    seen = draw(Mask(REFERENCE.array, turned, LABELS), None, None)
+    assert np.array_equal(voxels(seen, "reference"), REFERENCE.array[::-1, ::-1])
 
 
 def test_the_thickest_error_may_lie_at_the_edge_of_the_image() -> None:
     """What is thin at the edge is no thicker for going on beyond it."""
     thin_at_the_edge = mask_of(np.s_[0:20, 0:1, 0:16], np.s_[6:14, 8:16, 4:12])
-    axial = draw(mask_of(), thin_at_the_edge, None).slices[0]
-    assert areas(axial.added) == 20 * 1 + 8 * 8
+    picture = draw(mask_of(), thin_at_the_edge, None)
+    x, y, _ = picture.position
+    assert 6 <= x < 14
+    assert 8 <= y < 16
 
 
-def test_what_is_missed_or_mistaken_is_told_apart() -> None:
+def test_every_label_leads_to_its_own_error() -> None:
     reference = mask_of(np.s_[4:12, 6:14, 4:10], np.s_[12:16, 6:14, 4:10])
-    prediction = mask_of(np.s_[4:12, 6:10, 4:10], np.s_[8:12, 10:14, 4:10])
-    axial = draw(reference, prediction, None).slices[0]
-    assert areas(axial.mistaken) == 4 * 4
-    assert areas(axial.missed) == 4 * 8 + 4 * 4
-    assert axial.image == ""
+    prediction = mask_of(np.s_[4:12, 6:14, 4:10], np.s_[12:16, 6:10, 4:10])
+    one, two = draw(reference, prediction, None).labels
+    assert 12 <= two.position[0] < 16
+    assert 10 <= two.position[1] < 14
+    assert 4 <= one.position[0] < 12  # it is right: where there is most of it
+    assert 6 <= one.position[1] < 14
 
 
-def test_the_picture_lies_under_its_outlines() -> None:
-    """A bright block in the image is bright exactly where the outline of the same block is."""
+def test_labels_have_the_colors_that_are_exported() -> None:
+    labels = (Label(1, "one", (1, 2, 255)), Label(2, "liver"), Label(3, "absent"), Label(4, "nobody knows"))
+    array = np.zeros(SHAPE, np.uint8)
+    array[2, 2, 2:5] = 1, 2, 4
+    drawn = draw(Mask(array, GEOMETRY, labels), None, None).labels
+    structure = lookup("liver")
+    assert structure is not None
+    assert structure.color is not None
+    expected = [(1, 2, 255), structure.color, default_color(4)]
+    assert [label.name for label in drawn] == ["one", "liver", "nobody knows"]
+    assert [label.color for label in drawn] == ["#{:02x}{:02x}{:02x}".format(*color) for color in expected]
+
+
+def test_the_image_lies_under_the_masks() -> None:
+    """A bright block in the image is bright exactly where the mask of the same block is."""
     bright = Volume(10.0 * (REFERENCE.array[np.newaxis] > 0).astype(np.float32), GEOMETRY)
-    for cut in draw(REFERENCE, REFERENCE, bright).slices:
-        pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(cut.image)))).astype(float)
-        rows, columns = pixels.shape
-        xs = [int(n) for n in re.findall(r"[MH](\d+)", cut.reference)]
-        ys = [int(n) for n in re.findall(r"(?:V|M\d+ )(\d+)", cut.reference)]
-        left, right = (round(edge / 2 / cut.columns * columns) for edge in (min(xs), max(xs)))
-        top, bottom = (round(edge / 2 / cut.rows * rows) for edge in (min(ys), max(ys)))
-        inside = np.zeros(pixels.shape, bool)
-        inside[top:bottom, left:right] = True
-        assert pixels[inside].mean() > 220
-        assert pixels[~inside].mean() < 15
-        assert columns / rows == pytest.approx(cut.columns * cut.column_mm / (cut.rows * cut.row_mm), rel=0.02)
+    picture = draw(REFERENCE, REFERENCE, bright)
+    inside = voxels(picture, "reference") > 0
+    assert shown_image(picture)[inside].min() > 160
+    assert shown_image(picture)[~inside].max() < 95
 
 
-def test_surfaces_enclose_the_voxels() -> None:
-    surface = draw(REFERENCE, None, None).reference
-    assert surface is not None
-    corners = np.frombuffer(base64.b64decode(surface.corners), "<i2").reshape(-1, 3) / 10
-    faces = np.frombuffer(base64.b64decode(surface.faces), "<u2").reshape(-1, 3)
-    assert faces.max() == len(corners) - 1
-    # 8 x 8 x 6 voxels of 1 x 2 x 3 mm
-    assert np.ptp(corners, axis=0) == pytest.approx([8, 16, 18], abs=0.2)
+def test_many_voxels_are_shown_coarser_where_they_are_finest() -> None:
+    shape = (60, 50, 20)
+    grid = Geometry(shape, np.diag([-1.0, -1.0, 3.0, 1.0]))
+    array = np.zeros(shape, np.uint8)
+    array[10:40, 10:30, 5:15] = 1
+    bright = Volume(100.0 * array[np.newaxis].astype(np.float32), grid)
+    picture = draw(Mask(array, grid, LABELS), None, bright, Detail(voxels=12_000))
+    assert math.prod(picture.shape) <= 12_000
+    assert picture.shape[2] == 20  # nothing is coarser along the axis of thick slices
+    extents = np.multiply(picture.shape, picture.voxel_mm)
+    assert extents == pytest.approx(np.multiply(picture.size, (1, 1, 3)))
+    inside = voxels(picture, "reference") > 0
+    assert inside.sum() * np.prod(picture.voxel_mm) == pytest.approx(30 * 20 * 30, rel=0.1)
+    assert shown_image(picture)[inside].mean() > 200
+    assert shown_image(picture)[~inside].mean() < 10
+
+
+def test_surfaces_enclose_the_voxels_of_their_labels() -> None:
+    picture = draw(mask_of(np.s_[4:12, 6:14, 4:10], np.s_[12:16, 6:10, 4:8]), None, None)
+    assert [(surface.side, surface.label) for surface in picture.surfaces] == [("reference", 0), ("reference", 1)]
+    for surface, extent in zip(picture.surfaces, [(8, 16, 18), (4, 8, 12)], strict=True):
+        faces = unpacked(surface.faces, "<u2").reshape(-1, 3)
+        assert faces.max() == len(corners_of(surface)) - 1
+        assert np.ptp(corners_of(surface), axis=0) == pytest.approx(extent, abs=0.2)
+    one, two = (corners_of(surface).mean(axis=0) for surface in picture.surfaces)
+    assert two[0] < one[0]  # further to the left of the patient
+    assert two[1] > one[1]  # and to the front
 
 
 @pytest.mark.parametrize("share", [1.0, 0.97, 0.3])
@@ -126,12 +168,10 @@ def test_a_large_surface_stays_small_and_in_place(share: float) -> None:
     array = np.linalg.norm(np.indices((96, 96, 96)) - 47.5, axis=0) < 40
     array &= np.random.default_rng(1).random(array.shape) < share  # ragged; a library's thinning never ended on such
     mask = Mask(array.astype(np.uint8), Geometry(array.shape, np.eye(4)), LABELS)
-    surface = draw(mask, None, None).reference
-    assert surface is not None
-    assert len(base64.b64decode(surface.faces)) / 6 <= 5000
-    corners = np.frombuffer(base64.b64decode(surface.corners), "<i2").reshape(-1, 3) / 10
-    assert corners.min(axis=0) == pytest.approx([-40] * 3, abs=8)
-    assert corners.max(axis=0) == pytest.approx([40] * 3, abs=8)
+    (surface,) = draw(mask, None, None).surfaces
+    assert len(unpacked(surface.faces, "<u2")) / 3 <= 5000
+    assert corners_of(surface).min(axis=0) == pytest.approx([-40] * 3, abs=8)
+    assert corners_of(surface).max(axis=0) == pytest.approx([40] * 3, abs=8)
 
 
 def test_surfaces_drawn_side_by_side_are_those_drawn_alone() -> None:
@@ -140,26 +180,28 @@ def test_surfaces_drawn_side_by_side_are_those_drawn_alone() -> None:
     grid = Geometry(radius.shape, np.eye(4))
     masks = [Mask((radius + rng.normal(0, 2, radius.shape) < 22).astype(np.uint8), grid, LABELS) for _ in range(6)]
 
-    def surface(mask: Mask) -> object:
-        return draw(None, mask, None).prediction
+    def surfaces(mask: Mask) -> object:
+        return draw(None, mask, None).surfaces
 
-    alone = [surface(mask) for mask in masks]
+    alone = [surfaces(mask) for mask in masks]
     for _ in range(4):
         with ThreadPoolExecutor(3) as executor:
-            assert list(executor.map(surface, masks)) == alone
+            assert list(executor.map(surfaces, masks)) == alone
 
 
 def test_a_mask_alone_is_drawn_where_it_is_fullest() -> None:
     picture = draw(None, PREDICTION, IMAGE)
-    assert picture.reference is None
-    assert all(cut.reference == cut.added == "" and cut.prediction for cut in picture.slices)
+    assert picture.reference == ""
+    x, y, z = picture.position
+    made = voxels(picture, "prediction")
+    assert [int((cut > 0).sum()) for cut in (made[:, :, z], made[:, y], made[x])] == [8 * 12, 8 * 6, 12 * 6]
 
 
 def test_empty_masks_have_a_picture_and_no_surface() -> None:
     nothing = mask_of()
     picture = draw(nothing, nothing, IMAGE)
-    assert (picture.reference, picture.prediction) == (None, None)
-    assert picture.slices[0].columns == SHAPE[0]
+    assert (picture.labels, picture.surfaces) == ((), ())
+    assert picture.shape == SHAPE
 
 
 def test_what_does_not_lie_on_one_grid_is_not_drawn() -> None:
@@ -207,8 +249,8 @@ def test_names_cannot_leave_the_data(report: Report) -> None:
     assert page.count("</script>") == 3
     data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL).group(1))
     assert data["title"] == report.title
-    assert data["rows"][7]["reason"] == "</script><b>other grid</b>"
-    assert data["rows"][7]["hd95_mm"] is None
+    assert data["rows"]["reason"][7] == "</script><b>other grid</b>"
+    assert data["rows"]["hd95_mm"][7] is None
     assert "<b>other grid" not in page
     assert data["summary"][0]["dice_mean_ci95"] == [0.5, 0.8]
 
@@ -252,7 +294,7 @@ def page(browser, report: Report, tmp_path: Path):
 
 
 def first_column(page) -> list[str]:
-    return page.locator("#cases tbody tr td:first-child").all_inner_texts()
+    return page.locator("#cases tbody tr td.case_id").all_inner_texts()
 
 
 def test_the_worst_case_is_on_top(page) -> None:
@@ -268,11 +310,11 @@ def test_columns_sort_both_ways(page) -> None:
     assert first_column(page)[0] == "case_00"
     page.get_by_role("button", name="case", exact=True).click()
     assert first_column(page)[0] == "case_11"
-    page.get_by_role("button", name="hd95 [mm]").click()
-    values = [float(cell) for cell in page.locator("#cases tbody tr td:nth-child(5)").all_inner_texts() if cell]
+    page.get_by_role("button", name="HD95 [mm]").click()
+    values = [float(cell) for cell in page.locator("#cases tbody tr td:nth-child(6)").all_inner_texts() if cell]
     assert values == sorted(values, reverse=True)
     assert len(values) == 23
-    assert page.locator("th[aria-sort=descending]").inner_text().startswith("hd95")
+    assert page.locator("th[aria-sort=descending]").inner_text().startswith("HD95")
 
 
 def test_rows_are_filtered(page) -> None:
@@ -295,8 +337,7 @@ def test_keys_alone_lead_to_a_case_and_back(page) -> None:
     page.keyboard.press("ArrowUp")
     page.keyboard.press("Enter")
     assert page.locator("#case-title").inner_text() == "case_03"
-    assert page.locator("#case .slice svg image").count() == 3
-    assert page.locator("#case .slice path.added").count() == 3
+    assert page.locator("#case .view canvas").count() == 3
     page.wait_for_selector("#scene canvas", state="attached")
     page.keyboard.press("ArrowLeft")
     assert page.locator("#case-title").inner_text() == "case_02"
@@ -307,25 +348,131 @@ def test_keys_alone_lead_to_a_case_and_back(page) -> None:
     assert page.evaluate("document.activeElement.dataset.case") == "case_03"
 
 
+def painted(page) -> None:
+    """Wait until the slices are drawn."""
+    page.wait_for_function("document.querySelectorAll('#case .view svg g').length > 0")
+    page.evaluate("painted")
+
+
+def pixel(page, x: float, y: float, view: str = "axial") -> list[int]:
+    """The colour at a place of a slice, as shares of its width and height."""
+    return page.evaluate(
+        """([view, x, y]) => { const canvas = document.querySelector(`[data-view=${view}] canvas`);
+        const [column, row] = [Math.floor(x * canvas.width), Math.floor(y * canvas.height)];
+        return [...canvas.getContext('2d').getImageData(column, row, 1, 1).data]; }""",
+        [view, x, y],
+    )
+
+
+def box_of(path: str) -> list[float]:
+    """The left, right, upper and lower end of an outline."""
+    numbers = np.array(re.findall(r"[\d.]+", path), float).reshape(-1, 2)
+    return [*np.ravel([numbers.min(axis=0), numbers.max(axis=0)], order="F").tolist()]
+
+
+def test_slices_show_both_outlines_and_what_lies_between(page) -> None:
+    page.locator("#cases tbody tr").first.click()
+    painted(page)
+    reference, prediction = (page.locator(f"[data-view=axial] path.{side}") for side in ("reference", "prediction"))
+    assert box_of(reference.get_attribute("d")) == [4, 12, 6, 14]
+    assert box_of(prediction.get_attribute("d")) == [4, 12, 6, 18]
+    assert (
+        reference.get_attribute("stroke")
+        == prediction.get_attribute("stroke")
+        == "#{:02x}{:02x}{:02x}".format(*default_color(1))
+    )
+    added = pixel(page, 8 / 20, 16 / 24)
+    grey = pixel(page, 8 / 20, 10 / 24)
+    assert added[0] > added[2] + 60  # vermilion
+    assert grey[0] == grey[1] == grey[2]
+    # Coronal and sagittal slices are put together of axial ones: 4 to 10 of 16 slices from the feet are 6 to 12 down.
+    assert box_of(page.locator("[data-view=coronal] path.prediction").get_attribute("d")) == [4, 12, 6, 12]
+    assert box_of(page.locator("[data-view=sagittal] path.prediction").get_attribute("d")) == [6, 18, 6, 12]
+
+
+def test_the_image_is_the_same_in_all_three_views(browser, report: Report, tmp_path: Path) -> None:
+    """A bright block, beside nothing else, is bright at its place in each."""
+    array = np.zeros((1, *SHAPE), np.float32)
+    array[0, 2:6, 14:20, 1:4] = 100
+    shown = {"case_02": draw(REFERENCE, REFERENCE, Volume(array, GEOMETRY))}
+    opened = browser.new_page()
+    opened.goto(f"file://{write_report(replace(report, pictures=shown), tmp_path)}")
+    opened.locator("#cases tbody tr").first.click()
+    painted(opened)
+    opened.evaluate("state.position = [4, 17, 13]; paintViews()")
+    painted(opened)
+    places = {"axial": (4.5 / 20, 17.5 / 24), "coronal": (4.5 / 20, 13.5 / 16), "sagittal": (17.5 / 24, 13.5 / 16)}
+    for view, (x, y) in places.items():
+        assert min(pixel(opened, x, y, view)) > 120
+        assert max(pixel(opened, 1 - x, 1 - y, view)[:3]) < 60
+    opened.close()
+
+
+def test_slices_are_scrolled_through(page) -> None:
+    page.locator("#cases tbody tr").first.click()
+    painted(page)
+    axial, number = page.locator("[data-view=axial]"), page.locator("[data-view=axial] output")
+    first = int(number.inner_text())  # counted from the feet
+    assert 4 <= first < 10
+    axial.locator(".plane").hover()
+    page.mouse.wheel(0, 100)
+    page.wait_for_function(f"document.querySelector('[data-view=axial] output').textContent === '{first - 1}'")
+    slider = axial.locator("input")
+    slider.fill("12")
+    painted(page)
+    assert number.inner_text() == "12"
+    assert axial.locator("path.outline").count() == 0  # above the block
+    slider.fill("9")
+    painted(page)
+    assert axial.locator("path.outline").count() == 2
+    # A click moves the other two.
+    box = axial.locator(".plane").bounding_box()
+    page.mouse.click(box["x"] + box["width"] * 2.5 / 20, box["y"] + box["height"] * 20.5 / 24)
+    painted(page)
+    assert page.locator("[data-view=sagittal] output").inner_text() == str(20 - 1 - 2)  # from the patient's left
+    assert page.locator("[data-view=coronal] output").inner_text() == str(24 - 1 - 20)  # from the back
+
+
 def test_what_is_drawn_over_a_slice_can_be_hidden(page) -> None:
     page.locator("#cases tbody tr").first.click()
-    added = page.locator("#case .slice path.added").first
-    assert added.is_visible()
+    painted(page)
+    lines = page.locator("#case .view path.outline")
+    assert lines.count() == 5  # the coronal slice lies in what was added
     page.get_by_role("button", name="Errors").click()
-    assert not added.is_visible()
+    painted(page)
+    added = pixel(page, 8 / 20, 16 / 24)
+    assert added[0] == added[1] == added[2]
     page.get_by_role("button", name="Outlines").click()
-    assert not page.locator("#case .slice path.outline").first.is_visible()
+    painted(page)
+    page.wait_for_function("document.querySelectorAll('#case .view path.outline').length === 0")
     # What is hidden stays so in the next case, and keys go on working.
     page.keyboard.press("ArrowRight")
+    painted(page)
     assert page.locator("#case-title").inner_text() == "case_03"
-    assert not page.locator("#case .slice path.added").first.is_visible()
-    assert page.locator("[data-hides=no-errors]").get_attribute("aria-pressed") == "false"
-    assert page.evaluate("document.activeElement.dataset.hides") == "no-outlines"
+    assert lines.count() == 0
+    assert page.locator("[data-hides=errors]").get_attribute("aria-pressed") == "false"
+    assert page.evaluate("document.activeElement.dataset.hides") == "outlines"
     page.keyboard.press("ArrowLeft")
     assert page.locator("#case-title").inner_text() == "case_02"
 
 
+def test_a_label_is_hidden_by_its_color(page) -> None:
+    page.locator("#cases tbody tr").first.click()
+    painted(page)
+    page.get_by_role("button", name="show one").click()
+    page.wait_for_function("document.querySelectorAll('#case .view path.outline').length === 0")
+
+
+def test_a_row_has_a_picture_of_its_label(page) -> None:
+    first = page.locator("#cases tbody tr[data-label=one]").first
+    first.locator(".thumbnail path.prediction").wait_for(state="attached")
+    assert first.locator(".thumbnail path").count() == 2
+    assert page.locator("#cases tbody tr[data-case=case_11] .thumbnail").count() == 0
+    assert page.locator("#cases tbody tr[data-label=two] .thumbnail").count() == 0  # neither mask has it
+
+
 def test_paper_shows_titles_the_worst_cases_and_no_buttons(page) -> None:
+    page.wait_for_selector(".printed:nth-of-type(11)", state="attached")
     page.locator("#theme").click()
     page.emulate_media(media="print")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
@@ -333,11 +480,12 @@ def test_paper_shows_titles_the_worst_cases_and_no_buttons(page) -> None:
     assert page.locator("#cases th button").first.is_visible()
     assert not page.locator("#theme").is_visible()
     assert not page.locator("#search").is_visible()
-    assert page.locator(".printed h2").all_inner_texts()[:2] == ["case_02", "case_03"]
-    assert page.locator(".printed svg").first.is_visible()
+    assert page.locator(".printed h3").all_inner_texts()[:2] == ["case_02", "case_03"]
+    assert page.locator(".printed canvas").first.is_visible()
     assert len(page.pdf(format="A4")) > 10_000
     page.evaluate("dispatchEvent(new Event('afterprint'))")
-    assert page.locator(".printed").count() == 0
+    page.emulate_media(media="screen")
+    assert not page.locator(".printed").first.is_visible()
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
 
 
@@ -360,14 +508,15 @@ def test_a_case_that_was_not_drawn_says_so(page) -> None:
 
 
 def test_charts_follow_what_is_chosen(page) -> None:
+    page.wait_for_selector("#box .boxlayer .trace")
     assert page.locator("#box .boxlayer .trace").count() == 2
     page.locator("#metric").select_option("hd95_mm")
     assert page.locator("#definition").inner_text() == "far"
-    assert "hd95 [mm]" in page.locator("#box").inner_text()
+    assert "HD95 [mm]" in page.locator("#box").inner_text()
     assert page.locator("#agreement .scatterlayer .point").count() == 12
     page.locator("#agreement-label").select_option("two")
     assert page.locator("#agreement .scatterlayer .point").count() == 12
-    assert page.locator("#curves .scatterlayer .trace").count() == 2
+    assert page.locator("#curves .scatterlayer .trace").count() == 3  # Dice, its best, and the loss
 
 
 def test_light_and_dark(page) -> None:
@@ -394,11 +543,12 @@ def test_a_picture_has_no_directions_and_areas_in_pixels(browser, report: Report
     flat = replace(report, rows=rows, numbers=numbers, table=("dice", "hd95_px"), pictures={"case_02": picture})
     opened = browser.new_page()
     opened.goto(f"file://{write_report(flat, tmp_path)}")
+    opened.wait_for_selector("#agreement .xtitle")
     assert "Areas of" in opened.locator("#agreement-figure").inner_text()
-    assert "[px2]" in opened.locator("#agreement").inner_text()
+    assert "[px²]" in opened.locator("#agreement").inner_text()
     opened.locator("#cases tbody tr").first.click()
-    assert opened.locator(".slice").count() == 1
-    assert opened.locator(".slice span").all_inner_texts() == ["picture"]
+    assert opened.locator("#case .view").count() == 1
+    assert opened.locator("#case .view span, #case .view input, [data-hides=cross]").count() == 0
     assert "undefined" not in opened.locator("#case-body").inner_text()
     opened.close()
 
@@ -515,7 +665,7 @@ def test_a_batch_of_dicom_objects_is_reviewed_on_its_images(volseg, trained_run:
     words = ("predict", tmp_path / "in", "--model", trained_run, "--output", tmp_path / "out", "--report")
     assert volseg(*words, "--format", "dicom-seg")[0] == 0
     assert pd.read_csv(tmp_path / "out" / "review.csv")["predicted_ml"].notna().all()
-    assert json.loads((tmp_path / "out" / "pictures" / "p1.json").read_text())["slices"][0]["image"]
+    assert json.loads((tmp_path / "out" / "pictures" / "p1.json").read_text())["image"]
     assert volseg(*words[:5], tmp_path / "meshes", "--report", "--format", "stl")[0] == 0
     (row,) = pd.read_csv(tmp_path / "meshes" / "review.csv").to_dict("records")
     assert row["reason"] == "not reviewed: none of the files that were written is a mask; --format nifti makes one"
@@ -523,9 +673,7 @@ def test_a_batch_of_dicom_objects_is_reviewed_on_its_images(volseg, trained_run:
 
 def test_fifty_cases_fit_into_a_mail(report: Report) -> None:
     picture = draw(REFERENCE, PREDICTION, IMAGE)
-    noisy = replace(picture.slices[0], image=base64.b64encode(bytes(22_000)).decode())  # a slice of a real image
-    surface = replace(picture.reference, faces="A" * 20_000, corners="A" * 10_000)
-    full = Picture((noisy,) * 3, surface, surface)
+    full = replace(picture, image="A" * 120_000, reference="A" * 20_000, prediction="A" * 20_000)
     page = render(replace(report, pictures={f"case_{n:02}": full for n in range(50)}))
     assert len(page) < 15e6
 
@@ -549,12 +697,12 @@ def test_a_report_of_label_maps_alone_says_where_images_come_from(volseg, datase
     code, _, err = volseg("evaluate", masks, dataset / "labels", "--output", scores, "--report")
     assert code == 0
     assert "shows 6 cases without an image; --images names" in err
-    assert json.loads((scores / "pictures" / "case_0.json").read_text())["slices"][0]["image"] == ""
+    assert json.loads((scores / "pictures" / "case_0.json").read_text())["image"] == ""
     (masks / "case_0.nii.gz").unlink()
     words = ("--output", scores, "--report", "--only-predicted", "--images", dataset / "images")
     assert "--images" not in volseg("evaluate", masks, dataset / "labels", *words)[2]
     assert not (scores / "pictures" / "case_0.json").exists()
-    assert json.loads((scores / "pictures" / "case_1.json").read_text())["slices"][0]["image"]
+    assert json.loads((scores / "pictures" / "case_1.json").read_text())["image"]
 
 
 def test_masks_are_drawn_without_an_image_that_cannot_be_read(volseg, dataset: Path, tmp_path: Path) -> None:
@@ -570,7 +718,7 @@ def test_masks_are_drawn_without_an_image_that_cannot_be_read(volseg, dataset: P
     assert code == 0
     assert "drawn without its image: case_0" in err
     assert "drawn without its image, which lies on another grid: case_1" in err
-    drawn = {file.stem: json.loads(file.read_text())["slices"][0]["image"] for file in scores.glob("pictures/*.json")}
+    drawn = {file.stem: json.loads(file.read_text())["image"] for file in scores.glob("pictures/*.json")}
     assert [bool(drawn[f"case_{n}"]) for n in range(6)] == [False, False, True, True, True, True]
     assert volseg(*words)[0] == 0  # of other masks, for all it knows
     assert not (scores / "report.html").exists()

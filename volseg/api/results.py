@@ -111,17 +111,20 @@ def evaluate(  # noqa: PLR0913  each is an option of the command
     return evaluate_with_report(*folders, conventions, options, shown, report=report, progress=progress)
 
 
-def compare(first: StrPath, second: StrPath, output: StrPath, *, overwrite: bool = False) -> Comparison:
-    """Compare two evaluations of the same references, case by case.
+def compare(
+    first: StrPath, second: StrPath, output: StrPath, *, others: Sequence[StrPath] = (), overwrite: bool = False
+) -> Comparison:
+    """Compare evaluations of the same references, case by case and pair by pair.
 
     Args:
         first: A folder that `evaluate` wrote.
         second: Another, of the same references.
         output: Gets comparison.csv and differences.csv.
+        others: More evaluations of the same references.
         overwrite: Whether files of these names in it are given up.
 
     Returns:
-        The tables.
+        The tables, and which evaluation is better in a sentence: `verdict`.
 
     Raises:
         DataError: If a folder holds no evaluation, or they are not of the same cases, labels and metrics.
@@ -129,7 +132,8 @@ def compare(first: StrPath, second: StrPath, output: StrPath, *, overwrite: bool
     """
     from volseg.evaluation import compare as compare_scores
 
-    return compare_scores(Path(first), Path(second), Path(output), overwrite=overwrite)
+    more = [Path(other) for other in others]
+    return compare_scores(Path(first), Path(second), Path(output), others=more, overwrite=overwrite)
 
 
 def inspect(

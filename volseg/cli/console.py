@@ -21,6 +21,10 @@ from volseg.text import readable
 if TYPE_CHECKING:
     import pandas as pd
 
+    from volseg import Comparison
+
+#: The metrics of a comparison that are looked at first.
+_COMPARED = ("dice", "hd95_mm", "hd95_px", "assd_mm", "assd_px", "nsd")
 
 #: All that is printed, for --log. What the library remarks is in its own logger, "volseg".
 printed = logging.getLogger("volseg.printed")
@@ -93,11 +97,22 @@ def print_summary(summary: pd.DataFrame) -> None:
     print_table(("label", *counts, *means), rows, (*reversed(counts), *means[1:-1]))
 
 
-def print_comparison(comparison: pd.DataFrame) -> None:
-    """Two evaluations against each other, for the metrics that are looked at first."""
+def print_comparison(comparison: Comparison) -> None:
+    """Evaluations against each other, for the metrics that are looked at first."""
+    if len(comparison.names) > 2:
+        means = comparison.means[comparison.means["metric"].isin(_COMPARED)]
+        names = [str(name) for name in comparison.names]
+        rows = [
+            (str(row["label"]), str(row["metric"]), *(f"{row[name]:.4g}" for name in names))
+            for row in means.to_dict("records")
+        ]
+        print_table(("label", "metric", *names), rows)
+        return
+    first, second = comparison.names
+    say(f"first: {first}; second: {second}")
     numbers = ["first_mean", "second_mean", "difference_mean", "ci95_low", "ci95_high", "p_value"]
     counts = ["n", "missing", "better", "worse", "equal"]
-    shown = comparison[comparison["metric"].isin(["dice", "hd95_mm", "hd95_px", "assd_mm", "assd_px", "nsd"])]
+    shown = comparison.table[comparison.table["metric"].isin(_COMPARED)]
     rows = [
         (
             *(str(row[name]) for name in ("label", "metric")),

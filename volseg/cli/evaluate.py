@@ -18,6 +18,7 @@ from volseg.cli.options import (
     changes_of,
     only,
 )
+from volseg.errors import ConfigError
 
 if TYPE_CHECKING:
     from volseg import Evaluation
@@ -35,8 +36,11 @@ def evaluate(  # noqa: PLR0913  each is an option
             help="The folder of reference label maps, or a labelled data set; with --compare, another folder of scores."
         ),
     ],
-    output: Annotated[Path, typer.Option("--output", help="The folder to write the tables to.")],
+    others: Annotated[
+        list[Path] | None, typer.Argument(metavar="[SCORES]...", help="With --compare, more folders of scores.")
+    ] = None,
     *,
+    output: Annotated[Path, typer.Option("--output", help="Folder for the tables.")],
     tolerance_mm: Annotated[
         list[float] | None,
         typer.Option(
@@ -107,15 +111,22 @@ def evaluate(  # noqa: PLR0913  each is an option
     overwrite: OverwriteOption = False,
     threads: ThreadsOption = None,
     compare: Annotated[
-        bool, typer.Option("--compare", help="Compare two folders of scores of the same references, case by case.")
+        bool, typer.Option("--compare", help="Compare folders of scores of the same references, case by case.")
     ] = False,
 ) -> None:
-    """Score masks against references, or compare two sets of scores."""
+    """Score masks against references, or compare the scores of several models."""
     if compare:
-        only(context, {"predictions", "references", "output", "overwrite", "compare"}, "does not go with --compare")
-        _compare_scores(predictions, references, output, overwrite=overwrite)
+        wanted = {"predictions", "references", "others", "output", "overwrite", "compare"}
+        only(context, wanted, "does not go with --compare")
+        _compare_scores([predictions, references, *(others or [])], output, overwrite=overwrite)
         return
     import volseg
+
+    if others:
+        raise ConfigError(
+            f"evaluate takes one folder of masks and one of references, and {others[0]} is a third",
+            hint="--compare takes several folders of scores",
+        )
 
     with progress_shown() as progress:
         result = volseg.evaluate(
@@ -157,9 +168,11 @@ def _print_evaluation(result: Evaluation, *, report: bool) -> None:
     print_line(f"\nwrote {tables}{' and report.html' if report else ''} in {result.folder}")
 
 
-def _compare_scores(first: Path, second: Path, output: Path, *, overwrite: bool) -> None:
+def _compare_scores(scores: list[Path], output: Path, *, overwrite: bool) -> None:
     import volseg
 
-    comparison = volseg.compare(first, second, output, overwrite=overwrite)
-    print_comparison(comparison.table)
+    first, second, *others = scores
+    comparison = volseg.compare(first, second, output, others=others, overwrite=overwrite)
+    print_comparison(comparison)
+    print_line(f"\n{comparison.verdict}")
     print_line(f"\nwrote comparison.csv and differences.csv in {comparison.folder}")

@@ -1,9 +1,10 @@
-"""Two evaluations of the same cases, case by case: which model is better, and how sure is that."""
+"""Evaluations of the same cases side by side, case by case: which model is better, and how sure that is."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from volseg.about import Facts, read_about
 from volseg.errors import DataError
 from volseg.evaluation.columns import Better
 from volseg.evaluation.evaluate import METRICS_FILE, STATISTICS_FILE, CasePair
+from volseg.evaluation.summary import MEAN_ROW
+from volseg.evaluation.verdict import verdict_of
 from volseg.image.naming import is_unnamed, matched
 from volseg.image.units import Units
 from volseg.image.volume import Label
@@ -23,7 +26,7 @@ from volseg.io.source import digest
 from volseg.io.tables import read_table, write_table
 from volseg.io.written import Inputs, claim
 from volseg.metrics import LabelStatus
-from volseg.metrics.bootstrap import bootstrap_means, interval
+from volseg.metrics.bootstrap import NO_INTERVAL, bootstrap_means, interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 COMPARISON_FILE, DIFFERENCES_FILE = "comparison.csv", "differences.csv"
 
 _KEY = ["case_id", "label", "value"]
+_STATISTICS = ["metric", "definition", "better"]
 #: What about.json calls the hash of all references.
 _REFERENCES = "references"
 #: Tables hold six significant digits: what is left of them after a subtraction is noise beyond this.
@@ -42,51 +46,113 @@ class Comparison:
     """What was found, and where it was written.
 
     Attributes:
-        table: A row per label and metric, see `compare_tables`.
-        differences: A row per case, label and metric: `first`, `second` and second minus first.
+        table: A row per label and metric, see `compare_tables`, then one per metric over all labels, called "mean", see
+            `compare_over_labels`; of several evaluations these rows for each pair, which `first_evaluation` and
+            `second_evaluation` name.
+        differences: A row per pair, case, label and metric: `first`, `second` and second minus first.
         folder: Holds comparison.csv and differences.csv.
+        names: The evaluations, called by their folders.
+        verdict: Which evaluation is better, and how sure that is, in a sentence.
     """
 
     table: pd.DataFrame
     differences: pd.DataFrame
     folder: Path
+    names: tuple[str, ...] = ()
+    verdict: str = ""
+
+    @property
+    def means(self) -> pd.DataFrame:
+        """A row per label and metric, a column per evaluation: its mean over the cases."""
+        import pandas as pd
+
+        sides = [
+            self.table[["label", "metric", f"{side}_evaluation", f"{side}_mean"]].set_axis(
+                ["label", "metric", "evaluation", "mean"], axis=1
+            )
+            for side in ("first", "second")
+        ]
+        known = pd.concat(sides)
+        rows = pd.MultiIndex.from_frame(known[["label", "metric"]].drop_duplicates())
+        means = known.pivot_table("mean", ["label", "metric"], "evaluation", aggfunc="first")
+        return means.reindex(index=rows, columns=list(self.names)).rename_axis(columns=None).reset_index()
 
 
-def compare(first: Path, second: Path, output: Path, *, overwrite: bool = False) -> Comparison:
-    """Compare two evaluations and write `comparison.csv` and `differences.csv`.
+def compare(
+    first: Path, second: Path, output: Path, *, others: Sequence[Path] = (), overwrite: bool = False
+) -> Comparison:
+    """Compare evaluations pair by pair and write `comparison.csv` and `differences.csv`.
 
     Args:
         first: A folder that `evaluate` wrote.
         second: Another, of the same references.
         output: The folder of the tables, made when it is missing.
+        others: More of them.
         overwrite: Whether the user gave up files that lie where the tables are to be.
 
     Returns:
-        The tables.
+        The tables, and the verdict.
 
     Raises:
         DataError: If a folder holds no evaluation, or they are not of the same cases, labels and metrics.
         OutputExistsError: If there is a table that volseg did not write or that was changed since.
         OutputError: If the tables cannot be written.
     """
+    import pandas as pd
+
+    folders = [first, second, *others]
     paths = [output / COMPARISON_FILE, output / DIFFERENCES_FILE]
-    claim(paths, Inputs.of(first, second), overwrite=overwrite)
-    tables = [read_table(folder / METRICS_FILE, [*_KEY, "status"]) for folder in (first, second)]
-    units = [Units.of_columns(table.columns) for table in tables]
-    if units[0] != units[1]:
-        raise DataError(
-            f"{first} is measured in {units[0].length}, {second} in {units[1].length}",
-            hint="evaluate both alike: data.pixel_mm says what a pixel is",
-        )
-    tables = list(_with_common_labels(tables[0], tables[1], same=_same_references(first, second)))
-    numbers = [read_table(folder / STATISTICS_FILE, ["metric", "definition", "better"]) for folder in (first, second)]
-    directions = _directions(*numbers)
-    differences = _differences(tables[0], tables[1], list(directions))
-    table = compare_tables(differences, directions)
+    claim(paths, Inputs.of(*folders), overwrite=overwrite)
+    tables = _tables(folders)
+    directions = _directions([read_table(folder / STATISTICS_FILE, _STATISTICS) for folder in folders])
+    names = _names(folders)
+    compared, changes = [], []
+    for one, other in combinations(range(len(folders)), 2):
+        pair = {"first_evaluation": names[one], "second_evaluation": names[other]}
+        between = _differences(tables[one], tables[other], list(directions))
+        rows = pd.concat([compare_tables(between, directions), compare_over_labels(between, directions)])
+        compared.append(rows.assign(**pair))
+        changes.append(between.assign(**pair))
+    table, differences = (pd.concat(parts, ignore_index=True) for parts in (compared, changes))
     make_folder(output)
     write_table(table, output / COMPARISON_FILE)
     write_table(differences, output / DIFFERENCES_FILE)
-    return Comparison(table, differences, output)
+    return Comparison(table, differences, output, names, verdict_of(table, names))
+
+
+def _tables(folders: Sequence[Path]) -> list[pd.DataFrame]:
+    """The scores of each evaluation, with the same names for the same labels.
+
+    Raises:
+        DataError: If a folder holds none, or they are measured in other units.
+    """
+    tables = [read_table(folder / METRICS_FILE, [*_KEY, "status"]) for folder in folders]
+    units = [Units.of_columns(table.columns) for table in tables]
+    for number in range(1, len(folders)):
+        if units[number] != units[0]:
+            raise DataError(
+                f"{folders[0]} is measured in {units[0].length}, {folders[number]} in {units[number].length}",
+                hint="evaluate both alike: data.pixel_mm says what a pixel is",
+            )
+    # Twice, because the first evaluation may take a name from the last one that those between do not have yet.
+    for number in 2 * list(range(1, len(folders))):
+        same = _same_references(folders[0], folders[number])
+        tables[0], tables[number] = _with_common_labels(tables[0], tables[number], same=same)
+    return tables
+
+
+def _names(folders: Sequence[Path]) -> tuple[str, ...]:
+    """The ends of their paths, as long as it takes to tell them apart; numbered where one is given twice."""
+    parts = [folder.absolute().parts for folder in folders]
+    names: list[str] = []
+    for length in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(each[-length:]) for each in parts]
+        if len(set(names)) == len({*parts}):
+            break
+    return tuple(
+        name if name not in names[:number] else f"{name} ({names[:number].count(name) + 1})"
+        for number, name in enumerate(names)
+    )
 
 
 def compare_tables(differences: pd.DataFrame, directions: dict[str, Better]) -> pd.DataFrame:
@@ -125,6 +191,50 @@ def compare_tables(differences: pd.DataFrame, directions: dict[str, Better]) -> 
     return pd.DataFrame(rows)
 
 
+def compare_over_labels(differences: pd.DataFrame, directions: dict[str, Better]) -> pd.DataFrame:
+    """Sum up paired differences over all labels, of which each weighs the same.
+
+    Args:
+        differences: As for `compare_tables`, with the column case_id.
+        directions: Metric -> in which direction it gets better.
+
+    Returns:
+        A row per metric with the columns of `compare_tables` and the label "mean". The means are those of the labels'
+        means, as in summary.csv. Cases are resampled for the interval, ranked for the p-value and counted, each by the
+        mean of its labels: labels of one case are no cases of their own.
+    """
+    import pandas as pd
+
+    rows = []
+    for metric, part in differences.groupby("metric", sort=False):
+        known = part.dropna(subset="difference")
+        gains = (
+            known.assign(gain=_gain(known, directions[str(metric)])).groupby("case_id")["gain"].mean().round(_DIGITS)
+        )
+        by_label = known.groupby(["value", "label"])[["first", "second", "difference"]].mean().mean()
+        changes = known.pivot_table(values="difference", index="case_id", columns=["value", "label"])
+        change = changes.mean(axis=1).to_numpy(float).round(_DIGITS)
+        rows.append(
+            {"label": MEAN_ROW, "metric": metric, "n": len(changes)}
+            | {"missing": part["case_id"].nunique() - len(changes)}
+            | {"first_mean": by_label["first"], "second_mean": by_label["second"]}
+            | {"difference_mean": by_label["difference"]}
+            | dict(zip(("ci95_low", "ci95_high"), _interval_over_labels(changes), strict=True))
+            | {"difference_median": np.median(change) if len(change) else np.nan}
+            | {"better": int((gains > 0).sum()), "worse": int((gains < 0).sum()), "equal": int((gains == 0).sum())}
+            | {"p_value": _p_value(change)}
+        )
+    return pd.DataFrame(rows)
+
+
+def _interval_over_labels(changes: pd.DataFrame) -> tuple[float, float]:
+    """Confidence limits of the mean of the columns' means, cases drawn again and again."""
+    if len(changes) < 2:
+        return NO_INTERVAL
+    means = bootstrap_means(changes.to_numpy(float).round(_DIGITS))
+    return interval(np.nanmean(means, axis=1))
+
+
 def _gain(rows: pd.DataFrame, better: Better) -> NDArray[np.float64]:
     """How much better the second is, in the direction of the metric."""
     first, second = rows["first"].to_numpy(float), rows["second"].to_numpy(float)
@@ -153,13 +263,14 @@ def _p_value(differences: NDArray[np.float64]) -> float:
     return float(wilcoxon(differences, zero_method="pratt").pvalue)
 
 
-def _directions(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, Better]:
+def _directions(numbers: Sequence[pd.DataFrame]) -> dict[str, Better]:
     """Metric -> in which direction it gets better, for the metrics that have one."""
-    metrics = [table.drop_duplicates("metric").set_index("metric") for table in (first, second)]
-    names = [set(table["definition"].items()) for table in metrics]
-    if names[0] != names[1]:
-        name = min(str(name) for name, _ in names[0] ^ names[1])
-        raise DataError(f"the evaluations do not measure {name} alike", hint="evaluate both with the same options")
+    metrics = [table.drop_duplicates("metric").set_index("metric") for table in numbers]
+    first, *others = [set(table["definition"].items()) for table in metrics]
+    for other in others:
+        if other != first:
+            name = min(str(name) for name, _ in first ^ other)
+            raise DataError(f"the evaluations do not measure {name} alike", hint="evaluate both with the same options")
     known = {str(name): Better(better) for name, better in metrics[0]["better"].items()}
     return {name: better for name, better in known.items() if better is not Better.NEITHER}
 

@@ -28,7 +28,15 @@ from volseg.metrics.crops import Crop, label_crops
 from volseg.model.usual_volumes import VolumeRange
 from volseg.prediction.cases_csv import CASES_FILE, CaseResult, CaseStatus, probability_file
 from volseg.progress import Progress, ignore_progress
-from volseg.reporting.gallery import CaseView, draw_cases, forget_report, image_on, kept_pictures, report_files
+from volseg.reporting.gallery import (
+    CaseView,
+    colors_of,
+    draw_cases,
+    forget_report,
+    image_on,
+    kept_pictures,
+    report_files,
+)
 from volseg.reporting.page import REVIEW_FILE, Number, Report, Tile, counted, write_report
 
 if TYPE_CHECKING:
@@ -276,6 +284,8 @@ def page_of_batch(folder: Path) -> Report:
     to_check = rows.loc[rows["status"] == "check", "case_id"].nunique()
     lost = outcomes[outcomes["status"] != CaseStatus.SEGMENTED]
     numbers = tuple(number for number in _NUMBERS if number.name in rows and rows[number.name].notna().any())
+    pictures = kept_pictures(folder, sorted(set(rows["case_id"])))
+    labels = [Label(value, str(name)) for value, name in enumerate(rows["label"].dropna().unique(), start=1)]
     return Report(
         kind="Segmentation",
         title=f"{counted(counts[CaseStatus.SEGMENTED], 'case')}, {counted(rows['label'].nunique(), 'label')}",
@@ -293,7 +303,8 @@ def page_of_batch(folder: Path) -> Report:
         numbers=numbers,
         table=tuple(number.name for number in numbers),
         sort="status",
-        pictures=kept_pictures(folder, sorted(set(rows["case_id"]))),
+        colors=colors_of(labels, pictures),
+        pictures=pictures,
         no_pictures="Only the cases that need it most are drawn.",
     )
 

@@ -16,12 +16,13 @@ from volseg.evaluation.folder import FolderOptions, evaluate_folder
 from volseg.evaluation.pairing import images_of
 from volseg.evaluation.summary import MEAN_ROW
 from volseg.image.units import Units
+from volseg.image.volume import Label
 from volseg.io import Source
 from volseg.io.tables import read_table
 from volseg.io.written import Inputs, claim
 from volseg.metrics import Conventions
 from volseg.progress import Progress, ignore_progress
-from volseg.reporting.gallery import CaseView, draw_cases, forget_report, image_on, kept_pictures
+from volseg.reporting.gallery import CaseView, colors_of, draw_cases, forget_report, image_on, kept_pictures
 from volseg.reporting.page import REPORT_FILE, Number, Report, Tile, counted, write_report
 
 if TYPE_CHECKING:
@@ -168,6 +169,9 @@ def page_of_evaluation(folder: Path) -> Report:
         Number(str(row["metric"]), str(row["definition"]), str(row["better"])) for row in definitions.to_dict("records")
     )
     cases = sorted(set(rows["case_id"]))
+    pictures = kept_pictures(folder, cases)
+    named = rows[["value", "label"]].drop_duplicates().itertuples(index=False)
+    labels = [Label(int(value), str(name)) for value, name in named]
     return Report(
         kind="Evaluation",
         title=f"{counted(len(cases), 'case')}, {counted(rows['label'].nunique(), 'label')}",
@@ -180,7 +184,8 @@ def page_of_evaluation(folder: Path) -> Report:
         summary=summary,
         means=tuple(name for name in _MEANS if name in summary.columns),
         policy=str(summary["policy"].iloc[0]),
-        pictures=kept_pictures(folder, cases),
+        colors=colors_of(labels, pictures),
+        pictures=pictures,
         no_pictures="Only the worst cases that could be read are drawn, by volseg evaluate --report.",
     )
 

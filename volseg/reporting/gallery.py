@@ -11,7 +11,7 @@ from typing import Any
 
 from volseg.errors import DataError
 from volseg.image.geometry import Geometry
-from volseg.image.volume import Mask, Volume
+from volseg.image.volume import Label, Mask, Volume
 from volseg.io import Source, read_shown
 from volseg.io.files import file_name, make_folder, write_text
 from volseg.io.json_files import read_json
@@ -19,11 +19,14 @@ from volseg.io.written import is_result, remove_written, remove_written_in
 from volseg.parallel import side_by_side
 from volseg.progress import Progress, ignore_progress
 from volseg.reporting.page import REPORT_FILE
-from volseg.reporting.picture import PackedSurface, Picture, Slice, draw
+from volseg.reporting.picture import Detail, DrawnLabel, Picture, Surface, display_color, draw
 
 PICTURES_FOLDER = "pictures"
 #: The cases that need it most are drawn, so that a page of many cases still fits into a mail.
-_MOST_PICTURES, _MOST_BYTES = 60, 8_000_000
+_MOST_PICTURES, _MOST_BYTES = 60, 11_000_000
+#: What all pictures of a page share, and what one has at most: the fewer there are, the finer each.
+_ALL_VOXELS, _MOST_VOXELS = 60_000_000, 6_000_000
+_ALL_FACES, _MOST_FACES = 250_000, 25_000
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +61,8 @@ def draw_cases(
         OutputError: If a picture cannot be written.
     """
     chosen, size = case_ids[:_MOST_PICTURES], 0
-    pictures = side_by_side(lambda case_id: _drawn(view_of, case_id), chosen)
+    detail = _detail(len(chosen))
+    pictures = side_by_side(lambda case_id: _drawn(view_of, case_id, detail), chosen)
     for done, (case_id, text) in enumerate(zip(chosen, pictures, strict=True), start=1):
         size += len(text)
         if size > _MOST_BYTES:
@@ -69,11 +73,17 @@ def draw_cases(
         progress("draw", done, len(chosen), case_id)
 
 
-def _drawn(view_of: Callable[[str], CaseView], case_id: str) -> str:
+def _detail(cases: int) -> Detail:
+    """How finely each of so many cases is drawn."""
+    shared = max(1, cases)
+    return Detail(min(_MOST_VOXELS, _ALL_VOXELS // shared), min(_MOST_FACES, _ALL_FACES // shared))
+
+
+def _drawn(view_of: Callable[[str], CaseView], case_id: str, detail: Detail) -> str:
     """A picture as JSON; nothing, and a warning, where it cannot be made."""
     try:
         view = view_of(case_id)
-        picture = draw(view.reference, view.prediction, view.image)
+        picture = draw(view.reference, view.prediction, view.image, detail)
     except DataError as error:
         logger.warning("not drawn: %s: %s", case_id, error)
         return ""
@@ -116,15 +126,21 @@ def report_files(folder: Path, case_ids: Sequence[str]) -> list[Path]:
 
 
 def kept_pictures(folder: Path, case_ids: Sequence[str]) -> dict[str, Picture]:
-    """The pictures that were kept, by case id.
+    """Return the pictures that were kept, by case id.
 
     Raises:
-        DataError: If one is damaged.
+        DataError: If one is damaged, or of an earlier version of volseg.
     """
     files = {case_id: _file(folder, case_id) for case_id in case_ids}
-    hint = "delete it, or evaluate again"
+    what, hint = "is damaged, or no picture of this version", "evaluate or predict again with --report, or delete it"
     kept = {case_id: file for case_id, file in files.items() if file.is_file() and is_result(file)}
-    return {case_id: read_json(file, _picture, "is damaged", hint) for case_id, file in kept.items()}
+    return {case_id: read_json(file, _picture, what, hint) for case_id, file in kept.items()}
+
+
+def colors_of(labels: Sequence[Label], pictures: Mapping[str, Picture]) -> dict[str, str]:
+    """Return label name -> colour: as it was drawn, otherwise as it would be exported."""
+    drawn = {label.name: label.color for picture in pictures.values() for label in picture.labels}
+    return {label.name: drawn.get(label.name) or display_color(label) for label in labels}
 
 
 def _file(folder: Path, case_id: str) -> Path:
@@ -132,6 +148,7 @@ def _file(folder: Path, case_id: str) -> Path:
 
 
 def _picture(tree: Mapping[str, Any]) -> Picture:
-    slices = tuple(Slice(**cut) for cut in tree["slices"])
-    surfaces = (None if tree[side] is None else PackedSurface(**tree[side]) for side in ("reference", "prediction"))
-    return Picture(slices, *surfaces)
+    labels = tuple(DrawnLabel(**{**label, "position": tuple(label["position"])}) for label in tree["labels"])
+    surfaces = tuple(Surface(**surface) for surface in tree["surfaces"])
+    triples = {name: tuple(tree[name]) for name in ("shape", "voxel_mm", "first", "size", "position")}
+    return Picture(**{**tree, **triples, "labels": labels, "surfaces": surfaces})

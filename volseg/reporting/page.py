@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import json
 import math
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 #: The page, and the table of what somebody should look at in a batch.
 REPORT_FILE, REVIEW_FILE = "report.html", "review.csv"
+#: What runs in the page, in this order.
+_SCRIPTS = ("page.data.js", "page.charts.js", "page.slices.js", "page.cases.js", "page.case.js", "page.js")
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ class Report:
         means: The columns of `summary` that are shown.
         policy: How missing structures count.
         history: A row per epoch and network, which the column `fold` names; may be empty.
+        colors: Label -> the colour it is shown in, as "#dd8265".
         pictures: Case id -> what was drawn of it.
         no_pictures: Why a case has none.
     """
@@ -93,6 +98,7 @@ class Report:
     means: tuple[str, ...] = ()
     policy: str = ""
     history: pd.DataFrame = field(default_factory=_no_rows)
+    colors: Mapping[str, str] = field(default_factory=dict)
     pictures: Mapping[str, Picture] = field(default_factory=dict)
     no_pictures: str = "Nothing was drawn of this case."
 
@@ -125,7 +131,7 @@ def render(report: Report) -> str:
         title=html.escape(f"{report.title} - volseg"),
         style=_resource("page.css"),
         plotly=_plotly(),
-        script=_resource("page.js"),
+        script="\n".join(_resource(name) for name in _SCRIPTS),
         data=_embedded(_content(report)),
     )
 
@@ -138,7 +144,7 @@ def _content(report: Report) -> dict[str, Any]:
         "title": report.title,
         "headline": [asdict(tile) for tile in report.tiles],
         "facts": report.facts,
-        "rows": _records(report.rows),
+        "rows": _columns(report.rows),
         "columns": [asdict(number) for number in report.numbers],
         "table_metrics": report.table,
         "sort": report.sort,
@@ -147,10 +153,17 @@ def _content(report: Report) -> dict[str, Any]:
         "summary_metrics": report.means,
         "policy": report.policy,
         "history": _records(report.history),
+        "colors": dict(report.colors),
         "pictures": {case_id: asdict(picture) for case_id, picture in report.pictures.items()},
         "no_pictures": report.no_pictures,
         "footer": f"Made by volseg {__version__}, a research tool and no medical device.",
     }
+
+
+def _columns(table: pd.DataFrame) -> dict[str, list[Any]]:
+    """Return column -> its values: names of columns would otherwise stand in each row."""
+    known = table.astype(object).where(table.notna(), None)
+    return {str(name): [_plain(value) for value in known[name]] for name in known}
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -192,7 +205,7 @@ def _resource(name: str) -> str:
 
 @cache
 def _plotly() -> str:
+    """The library of charts as the page unpacks it: compressed it is a third as long."""
     from plotly.offline import get_plotlyjs
 
-    script: str = get_plotlyjs()
-    return script
+    return base64.b64encode(zlib.compress(get_plotlyjs().encode("utf-8"), 9)).decode("ascii")

@@ -1,79 +1,81 @@
-"""One case to look at: three slices through its largest error, and its surfaces, small enough for a mail."""
+"""One case to look at: its voxels with both masks, and a surface per label, small enough for a mail."""
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+import math
+import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from threading import Lock
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from volseg.errors import GeometryError
 from volseg.image.box import Box
-from volseg.image.contours import trace
-from volseg.image.views import VIEWS, View, fullest_planes, grey_levels
-from volseg.image.volume import Mask, Volume
+from volseg.image.geometry import AxisOrder, Geometry
+from volseg.image.terminology import lookup
+from volseg.image.views import fullest_planes, grey_levels
+from volseg.image.volume import Label, Mask, Volume
+from volseg.reporting.surface import surface_of
 
-#: Pixels of the longest side of a slice.
-_LONGEST_SIDE = 360
-_JPEG_QUALITY = 80
 #: What is around the structures is shown as far as this.
 _MARGIN_MM = 20.0
-#: Triangles of a surface, and voxels along the longest side that it is made of.
-_MOST_FACES, _FINEST = 2500, 160
-#: Of so many, thinning out takes too long.
-_TOO_MANY_FACES = 300_000
-#: What is flat is shown as it is looked at: its columns run towards the left, its rows towards the back (`of_picture`).
-_OF_A_PICTURE = replace(VIEWS[0], name="picture", letters="")
-#: fast_simplification 0.2 keeps the mesh it works on in one place for all threads.
-_SIMPLIFYING = Lock()
+_WEBP_QUALITY = 55
+#: What most voxels of the structures have, as percentiles, and how far around that range is still grey, as a share.
+_STRUCTURES, _AROUND = (1.0, 99.0), 0.75
+#: The longest axis that is shown: a WebP has 16,383 pixels at most.
+_LONGEST_AXIS = 4096
+#: Triangles of one surface; with fewer, nothing is round.
+_MOST_FACES, _FEWEST_FACES = 2500, 160
+
+Side = Literal["reference", "prediction"]
+Labels = NDArray[np.unsignedinteger]
 
 
 @dataclass(frozen=True)
-class Slice:
-    """One cut, in voxels of the picture: (0, 0) is its upper left corner.
+class Detail:
+    """How much of a case is shown.
 
     Attributes:
-        name: axial, coronal or sagittal.
-        letters: The patient's directions at the left, right, top and bottom edge.
-        columns: Voxels from left to right.
-        rows: Voxels from top to bottom.
-        column_mm: Width of a voxel.
-        row_mm: Height of a voxel.
-        image: The grey levels as JPEG in base64; empty where there is no image.
-        reference: Outlines as an SVG path, in half voxels.
-        prediction: Likewise.
-        missed: Areas that only the reference has.
-        added: Areas that only the prediction has.
-        mistaken: Areas that both have, as different labels.
+        voxels: At most; where there are more, the finest axes are shown coarser.
+        faces: Triangles of all surfaces of a mask, about.
+    """
+
+    voxels: int = 1_500_000
+    faces: int = 5000
+
+
+@dataclass(frozen=True)
+class DrawnLabel:
+    """A label that one of the masks of a picture has.
+
+    Attributes:
+        name: Its name.
+        color: As masks are exported in: "#dd8265".
+        position: The voxel of the picture (x, y, z) where its error is thickest, or else where there is most of it.
     """
 
     name: str
-    letters: str
-    columns: int
-    rows: int
-    column_mm: float
-    row_mm: float
-    image: str
-    reference: str
-    prediction: str
-    missed: str
-    added: str
-    mistaken: str
+    color: str
+    position: tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class PackedSurface:
-    """All labels of one mask as triangles.
+class Surface:
+    """One label of one mask as triangles.
 
     Attributes:
-        corners: (N, 3) int16 in base64, tenths of a millimetre from the centre of what is shown, towards R, A, S.
-        faces: (M, 3) uint16 in base64.
+        side: Which mask.
+        label: Its place among the labels of the picture.
+        corners: (N, 3) int16, tenths of a millimetre from the centre of what is shown, towards R, A, S; `packed`.
+        faces: (M, 3) uint16, `packed`.
     """
 
+    side: Side
+    label: int
     corners: str
     faces: str
 
@@ -82,178 +84,255 @@ class PackedSurface:
 class Picture:
     """What the report shows of a case.
 
+    Its axes are those of somebody who looks at the patient from the feet: x from left to right, which is from the
+    patient's right to the left; y from top to bottom, from the front to the back; z from the head to the feet.
+
     Attributes:
-        slices: Axial, coronal, sagittal.
-        reference: Its surface, None where it is empty.
+        shape: Voxels along x, y, z.
+        voxel_mm: Their sizes.
+        first: For each axis the first voxel of the image that is shown, counted from the patient's left, back or feet.
+        size: How many voxels of the image are shown along each axis.
+        is_flat: Whether it is a picture, which has no directions.
+        image: Axial slices side by side, in rows of `columns`, as WebP in base64; empty where there is no image.
+        columns: See there.
+        reference: (z, y, x), the place of each voxel's label among `labels`, from 1, 0 for none; `packed`. uint8, or
+            uint16 where there are more than 255 labels. Empty where there is no reference.
         prediction: Likewise.
+        labels: Those that there are.
+        position: Where an error is thickest, or else where there is most of all labels.
+        surfaces: Of each label in each mask.
     """
 
-    slices: tuple[Slice, ...]
-    reference: PackedSurface | None
-    prediction: PackedSurface | None
+    shape: tuple[int, int, int]
+    voxel_mm: tuple[float, float, float]
+    first: tuple[int, int, int]
+    size: tuple[int, int, int]
+    is_flat: bool
+    image: str
+    columns: int
+    reference: str
+    prediction: str
+    labels: tuple[DrawnLabel, ...]
+    position: tuple[int, int, int]
+    surfaces: tuple[Surface, ...]
 
 
-def draw(reference: Mask | None, prediction: Mask | None, image: Volume | None) -> Picture:
-    """Draw a case.
-
-    The slices meet where the error is thickest; without a reference, or without an error, in the planes with most of
-    the structures. Only their surroundings are shown.
+def draw(
+    reference: Mask | None, prediction: Mask | None, image: Volume | None, detail: Detail | None = None
+) -> Picture:
+    """Draw a case: the surroundings of all that is marked, as finely as there is room for.
 
     Args:
         reference: What is held to be right, if anything is.
         prediction: What a model made of the case, if it did.
-        image: What it was made from; its first channel is shown.
+        image: What it was made from. Three channels are colours; otherwise the first one is shown.
+        detail: How much of it is shown.
 
     Returns:
-        The picture. It holds voxels and nothing else of the case.
+        The picture. It holds voxels, names of labels, and nothing else of the case.
 
     Raises:
         GeometryError: If the three do not lie on one grid.
         ValueError: If there is neither reference nor prediction.
     """
+    detail = detail or Detail()
     known = [mask for mask in (reference, prediction) if mask is not None]
     if not known:
         raise ValueError("a picture needs a mask")
     grid = known[0].geometry
-    others = [mask.geometry for mask in known] + ([image.geometry] if image else [])
-    if not all(grid.matches(other) for other in others):
+    _check_grids(grid, [*known, image])
+    order = grid.to_canonical
+    spacing_mm = grid.reordered(order).spacing_mm
+    arrays = [None if mask is None else order.apply(mask.array) for mask in (reference, prediction)]
+    box = Box.whole(grid.reordered(order).shape) if grid.is_flat else _surroundings(arrays, spacing_mm)
+    shape = _shown_shape(box.shape, spacing_mm, detail.voxels)
+    places = _places(box, shape)
+    cuts = [None if array is None else array[np.ix_(*places)] for array in arrays]
+    labels = _labels_in(cuts, known)
+    wanted, made = (None if cut is None else _numbered(cut, labels) for cut in cuts)
+    x, y, z = (size_mm * size / shown for size_mm, size, shown in zip(spacing_mm, box.shape, shape, strict=True))
+    voxel_mm = (x, y, z)
+    mosaic = None if image is None else _mosaic(_seen(image, order, box, arrays), shape)
+    return Picture(
+        shape=shape,
+        voxel_mm=voxel_mm,
+        first=box.origin,
+        size=box.shape,
+        is_flat=grid.is_flat,
+        image="" if mosaic is None else _webp(mosaic),
+        columns=_columns(shape),
+        reference="" if wanted is None else packed(wanted.T),
+        prediction="" if made is None else packed(made.T),
+        labels=tuple(_drawn(label, n, wanted, made, voxel_mm) for n, label in enumerate(labels, start=1)),
+        position=_position(wanted, made, voxel_mm),
+        surfaces=() if grid.is_flat else tuple(_surfaces(wanted, made, len(labels), voxel_mm, detail.faces)),
+    )
+
+
+def packed(array: NDArray[np.generic]) -> str:
+    """The bytes of an array in C order, compressed (zlib) and in base64, as the page unpacks them."""
+    return base64.b64encode(zlib.compress(np.ascontiguousarray(array).tobytes(), 9)).decode("ascii")
+
+
+def display_color(label: Label) -> str:
+    """The colour a label is exported in, as "#dd8265": its own, or that of the structure its name stands for."""
+    structure = label.structure or lookup(label.name)
+    red, green, blue = replace(label, structure=structure).display_color
+    return f"#{red:02x}{green:02x}{blue:02x}"
+
+
+def _check_grids(grid: Geometry, others: Sequence[Mask | Volume | None]) -> None:
+    if not all(other is None or grid.matches(other.geometry) for other in others):
         raise GeometryError(
             f"a picture needs masks and image on one grid, {grid}", hint="name the image they were made from"
         )
-    order = grid.to_canonical
-    spacing_mm = grid.reordered(order).spacing_mm
-    marked = [order.apply(mask.array) > 0 for mask in known]
-    box = Box.whole(marked[0].shape) if grid.is_flat else _surroundings(marked, spacing_mm)
-    wanted, made = (None if mask is None else order.apply(mask.array)[box] for mask in (reference, prediction))
-    # What is shown decides how light and dark are dealt out.
-    grey = None if image is None else np.stack([grey_levels(order.apply(one)[box]) for one in image.array], axis=-1)
-    position = _position(wanted, made, spacing_mm)
-    views = (_OF_A_PICTURE,) if grid.is_flat else VIEWS
-    slices = tuple(_slice(view, position[view.through], grey, wanted, made, spacing_mm) for view in views)
-    if grid.is_flat:
-        return Picture(slices, None, None)
-    return Picture(slices, *(None if side is None else _surface(side, spacing_mm) for side in (wanted, made)))
 
 
-def _position(
-    reference: NDArray[np.unsignedinteger] | None,
-    prediction: NDArray[np.unsignedinteger] | None,
-    spacing_mm: tuple[float, float, float],
-) -> tuple[int, int, int]:
-    """Where the three slices meet."""
-    import edt
-
-    if reference is None or prediction is None or np.array_equal(reference, prediction):
-        marked = prediction if reference is None else reference
-        return fullest_planes(np.asarray(marked) > 0)
-    thickness = edt.edtsq((reference != prediction).view(np.uint8), anisotropy=spacing_mm, black_border=True)
-    r, a, s = np.unravel_index(int(thickness.argmax()), thickness.shape)
-    return int(r), int(a), int(s)
-
-
-def _surroundings(sides: Sequence[NDArray[np.bool_]], spacing_mm: Sequence[float]) -> Box:
+def _surroundings(sides: Sequence[Labels | None], spacing_mm: Sequence[float]) -> Box:
     """The box around everything that either side marks, with a margin; the whole where nothing is."""
-    shape = sides[0].shape
-    first, *others = [box for side in sides if (box := Box.around(side))] or [Box.whole(shape)]
+    arrays = [side for side in sides if side is not None]
+    shape = arrays[0].shape
+    first, *others = [box for side in arrays if (box := Box.around(side))] or [Box.whole(shape)]
     return first.union(*others).grown([round(_MARGIN_MM / size_mm) for size_mm in spacing_mm], shape)
 
 
-def _slice(
-    view: View,
-    plane: int,
-    grey: NDArray[np.float32] | None,
-    reference: NDArray[np.unsignedinteger] | None,
-    prediction: NDArray[np.unsignedinteger] | None,
-    spacing_mm: tuple[float, float, float],
-) -> Slice:
-    wanted, made = (None if array is None else view.cut(array, plane) for array in (reference, prediction))
-    shape = next(cut.shape for cut in (wanted, made) if cut is not None)
-    right, found = (np.zeros(shape, np.uint8) if cut is None else cut for cut in (wanted, made))
-    compared = wanted is not None and made is not None
-    size_mm = spacing_mm[view.across], spacing_mm[view.up]
-    return Slice(
-        name=view.name,
-        letters=view.letters,
-        columns=shape[1],
-        rows=shape[0],
-        column_mm=size_mm[0],
-        row_mm=size_mm[1],
-        image="" if grey is None else _jpeg([view.cut(one, plane) for one in np.moveaxis(grey, -1, 0)], size_mm),
-        reference=_outlines(right),
-        prediction=_outlines(found),
-        missed=_path((right > 0) & (found == 0)) if compared else "",
-        added=_path((right == 0) & (found > 0)) if compared else "",
-        mistaken=_path((right > 0) & (found > 0) & (right != found)) if compared else "",
+def _shown_shape(size: Sequence[int], spacing_mm: Sequence[float], most: int) -> tuple[int, int, int]:
+    """As many voxels as there is room for: the finest axes become coarser first."""
+    finest_mm = min(spacing_mm)
+    while True:
+        i, j, k = (
+            max(1, math.ceil(count * min(1.0, size_mm / finest_mm)))
+            for count, size_mm in zip(size, spacing_mm, strict=True)
+        )
+        if i * j * k <= most and max(i, j, k) <= _LONGEST_AXIS:
+            return i, j, k
+        finest_mm *= 1.02
+
+
+def _places(box: Box, shape: Sequence[int]) -> list[NDArray[np.intp]]:
+    """For each axis the voxels that are shown, from left to right, from top to bottom, from the head down."""
+    middles = (
+        part.start + np.floor((np.arange(shown) + 0.5) * (part.stop - part.start) / shown)
+        for part, shown in zip(box, shape, strict=True)
     )
+    return [middle[::-1].astype(np.intp) for middle in middles]
 
 
-def _outlines(labels: NDArray[np.unsignedinteger]) -> str:
-    """The outlines of every label."""
-    return "".join(_path(labels == value) for value in np.unique(labels) if value)
+def _labels_in(cuts: Sequence[Labels | None], masks: Sequence[Mask]) -> list[Label]:
+    """The labels that are shown, by value; a value that nobody named is called by it."""
+    named = {label.value: label for mask in reversed(masks) for label in mask.labels}
+    values = np.unique(np.concatenate([np.unique(cut) for cut in cuts if cut is not None])).tolist()
+    return [named.get(value) or Label(value, f"label_{value}") for value in values if value]
 
 
-def _path(marked: NDArray[np.bool_]) -> str:
-    """The boundaries of an area as an SVG path of horizontal and vertical lines, in half voxels."""
-    parts = []
-    for ring in trace(marked):
-        corners = np.rint(2 * ring + 1).astype(int)  # (row, column), the upper left corner of the picture is (0, 0)
-        row, column = corners[0].tolist()
-        parts.append(f"M{column} {row}")
-        for (row, column), (last_row, _) in zip(corners[1:].tolist(), corners[:-1].tolist(), strict=True):
-            parts.append(f"H{column}" if row == last_row else f"V{row}")
-        parts.append("Z")
-    return "".join(parts)
+def _numbered(cut: Labels, labels: Sequence[Label]) -> Labels:
+    """The place of each voxel's label, from 1."""
+    numbers = np.zeros(int(cut.max(initial=0)) + 1, np.uint8 if len(labels) < 256 else np.dtype("<u2"))
+    for place, label in enumerate(labels, start=1):
+        if label.value < len(numbers):
+            numbers[label.value] = place
+    return numbers[cut]
 
 
-def _jpeg(channels: Sequence[NDArray[np.float32]], size_mm: tuple[float, float]) -> str:
-    """A slice with square pixels; three channels are its colours."""
+def _drawn(
+    label: Label, number: int, wanted: Labels | None, made: Labels | None, voxel_mm: tuple[float, float, float]
+) -> DrawnLabel:
+    right, found = (None if side is None else np.equal(side, number).view(np.uint8) for side in (wanted, made))
+    return DrawnLabel(label.name, display_color(label), _position(right, found, voxel_mm))
+
+
+def _position(wanted: Labels | None, made: Labels | None, voxel_mm: tuple[float, float, float]) -> tuple[int, int, int]:
+    """Where the slices meet: in the thickest error, or else where most is marked."""
+    import edt
+
+    marked = next(side for side in (made, wanted) if side is not None)
+    if wanted is None or made is None or np.array_equal(wanted, made):
+        return fullest_planes(marked > 0)
+    box = Box.around(wanted != made) or Box.whole(marked.shape)
+    wrong = np.pad((wanted != made)[box], 1).view(np.uint8)
+    thickness = edt.edtsq(wrong, anisotropy=voxel_mm)[1:-1, 1:-1, 1:-1]
+    x, y, z = np.unravel_index(int(thickness.argmax()), thickness.shape)
+    return int(x) + box.i.start, int(y) + box.j.start, int(z) + box.k.start
+
+
+def _surfaces(
+    wanted: Labels | None, made: Labels | None, labels: int, voxel_mm: tuple[float, float, float], most_faces: int
+) -> Iterator[Surface]:
+    each = min(_MOST_FACES, max(_FEWEST_FACES, most_faces // max(1, labels)))
+    sides: tuple[tuple[Side, Labels | None], ...] = (("reference", wanted), ("prediction", made))
+    for side, array in sides:
+        if array is None:
+            continue
+        for number in range(labels):
+            # The axes of a picture run against those of the patient.
+            found = surface_of(np.equal(array, number + 1)[::-1, ::-1, ::-1], voxel_mm, each)
+            if found is None:
+                continue
+            corners_mm, faces = found
+            center_mm = np.array(array.shape) * voxel_mm / 2
+            tenths = np.rint((corners_mm - center_mm) * 10).clip(-32768, 32767).astype("<i2")
+            yield Surface(side, number, packed(tenths), packed(faces.astype("<u2")))
+
+
+def _seen(image: Volume, order: AxisOrder, box: Box, sides: Sequence[Labels | None]) -> list[NDArray[np.float32]]:
+    """The channels that are shown, from 0 to 255. What is shown decides how light and dark are dealt out."""
+    channels = image.array if len(image.array) == 3 else image.array[:1]
+    shown = [order.apply(channel)[box] for channel in channels]
+    if image.geometry.is_flat or len(shown) > 1:
+        return [grey_levels(channel) for channel in shown]
+    return [_grey_around(channel, [None if side is None else side[box] for side in sides]) for channel in shown]
+
+
+def _grey_around(channel: NDArray[np.float32], sides: Sequence[Labels | None]) -> NDArray[np.float32]:
+    """Intensities as 0 ... 255, the most of it for what the structures have: air and metal would leave them alike."""
+    marked = np.logical_or.reduce([side > 0 for side in sides if side is not None])
+    inside = channel[marked & np.isfinite(channel)]
+    if not inside.size:
+        return grey_levels(channel)
+    low, high = np.percentile(inside, _STRUCTURES)
+    margin = _AROUND * (high - low)
+    if not margin:
+        return grey_levels(channel)
+    finite = channel[np.isfinite(channel)]
+    low, high = max(low - margin, finite.min()), min(high + margin, finite.max())
+    shown = (np.nan_to_num(channel, nan=low) - low) * (255.0 / (high - low))
+    return np.clip(shown, 0.0, 255.0).astype(np.float32)
+
+
+def _columns(shape: tuple[int, int, int]) -> int:
+    """How many slices stand in a row of the mosaic, so that it is about as wide as high."""
+    width, height, slices = shape
+    return min(slices, max(1, round(math.sqrt(slices * height / width))))
+
+
+def _mosaic(channels: Sequence[NDArray[np.float32]], shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """The slices that are shown side by side, (rows, columns) or (rows, columns, 3), of channels from 0 to 255."""
+    width, height, slices = shape
+    columns = _columns(shape)
+    rows = math.ceil(slices / columns)
+    mosaic = np.zeros((rows, height, columns, width, len(channels)), np.uint8)
+    planes = _places(Box.whole(channels[0].shape), (1, 1, slices))[2]
+    for n, grey in enumerate(channels):
+        for z, plane in enumerate(planes):
+            shown = _resized(grey[::-1, ::-1, plane].T, width, height)
+            mosaic[z // columns, :, z % columns, :, n] = shown.round().clip(0, 255)
+    pixels = mosaic.reshape(rows * height, columns * width, len(channels))
+    return pixels if len(channels) == 3 else pixels[..., 0]
+
+
+def _resized(plane: NDArray[np.float32], width: int, height: int) -> NDArray[np.float32]:
+    """A slice with fewer pixels, each the mean of those that it stands for."""
     from PIL import Image
 
-    rows, columns = channels[0].shape
-    width_mm, height_mm = columns * size_mm[0], rows * size_mm[1]
-    scale = _LONGEST_SIDE / max(width_mm, height_mm)
-    size = max(1, round(width_mm * scale)), max(1, round(height_mm * scale))
-    shown = np.round(np.stack(channels, axis=-1) if len(channels) == 3 else channels[0]).astype(np.uint8)
-    picture = Image.fromarray(shown).resize(size, Image.Resampling.BILINEAR)
+    if plane.shape == (height, width):
+        return plane
+    picture = Image.fromarray(np.ascontiguousarray(plane))
+    return np.asarray(picture.resize((width, height), Image.Resampling.BOX))
+
+
+def _webp(pixels: NDArray[np.uint8]) -> str:
+    from PIL import Image
+
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=_JPEG_QUALITY)
+    Image.fromarray(np.ascontiguousarray(pixels)).save(file, "WEBP", quality=_WEBP_QUALITY, method=4)
     return base64.b64encode(file.getvalue()).decode("ascii")
-
-
-def _surface(labels: NDArray[np.unsignedinteger], spacing_mm: tuple[float, float, float]) -> PackedSurface | None:
-    """What is marked, without its labels: as marching cubes, thinned out until few triangles are left.
-
-    What has too many all the same, because it is ragged, is looked at from further away.
-    """
-    if not (labels > 0).any():
-        return None
-    step = max(1, max(labels.shape) // _FINEST)
-    corners_mm, faces = _mesh(labels > 0, spacing_mm, step)
-    while len(faces) > 2 * _MOST_FACES:
-        step *= 2
-        corners_mm, faces = _mesh(labels > 0, spacing_mm, step)
-    center_mm = np.array(labels.shape) * spacing_mm / 2
-    tenths = np.rint((corners_mm - center_mm) * 10).clip(-32768, 32767).astype("<i2")
-    return PackedSurface(
-        *(base64.b64encode(array.tobytes()).decode("ascii") for array in (tenths, faces.astype("<u2")))
-    )
-
-
-def _mesh(
-    marked: NDArray[np.bool_], spacing_mm: tuple[float, float, float], step: int
-) -> tuple[NDArray[np.float32], NDArray[np.integer]]:
-    """Corners in mm from the corner of the first voxel, and triangles, of blocks of `step` voxels that are marked."""
-    import fast_simplification
-    import zmesh
-    from skimage.measure import block_reduce
-
-    blocks = np.pad(block_reduce(marked, step, np.max), 1).astype(np.uint8)
-    size_mm = np.array(spacing_mm, np.float32) * step
-    mesher = zmesh.Mesher(size_mm.tolist())
-    mesher.mesh(blocks)
-    mesh = mesher.get(1, normals=False, reduction_factor=0, voxel_centered=True)
-    corners_mm, faces = mesh.vertices.astype(np.float32) - size_mm, mesh.faces.astype(np.int32)
-    if not _MOST_FACES < len(faces) <= _TOO_MANY_FACES:
-        return corners_mm, faces
-    with _SIMPLIFYING:
-        return fast_simplification.simplify(corners_mm, faces, target_count=_MOST_FACES)

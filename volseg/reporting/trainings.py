@@ -11,6 +11,7 @@ from volseg.config import read_config
 from volseg.evaluation.summary import MEAN_ROW
 from volseg.io.tables import read_table
 from volseg.model.files import FOLD_FOLDER, model_files
+from volseg.reporting.gallery import colors_of
 from volseg.reporting.page import Number, Report, Tile
 from volseg.training.files import CONFIG_FILE, HISTORY_FILE, NOT_USED_FILE, SPLITS_FILE, VALIDATION_FILE
 
@@ -62,6 +63,7 @@ def page_of_training(folder: Path) -> Report:
         summary=pd.concat([summary, pd.DataFrame([overall])], ignore_index=True),
         means=("dice_mean",),
         policy="Every held-out case by the network that never saw it.",
+        colors=colors_of(config.data.output_labels, {}),
         history=pd.concat([_history(file) for file in _histories(folder)], ignore_index=True),
         no_pictures="Nothing is drawn of a training's cases: predict them, and evaluate with --report.",
     )
