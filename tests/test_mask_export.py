@@ -14,6 +14,7 @@ import numpy as np
 import pydicom
 import pytest
 from conftest import make_case
+from test_dicom_volumes import write_parts
 
 import volseg
 from volseg.cases import find_dataset
@@ -215,6 +216,24 @@ def test_of_a_study_the_series_is_taken_that_the_mask_lies_on(tmp_path: Path) ->
     (case,) = volseg.export_folder(tmp_path / "masks", tmp_path / "in", tmp_path / "out", format="dicom-seg")
     assert case.reason == ""
     assert series_of(case.paths[0]) == uid_of(study / "thick")
+
+
+def test_of_a_series_the_volume_is_taken_that_is_called_like_the_mask(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All of them lie on one grid, and share their series and their folder."""
+    folder = tmp_path / "in" / "p1"
+    folder.mkdir(parents=True)
+    grid = write_parts(folder, {"EchoTime": "9"}, {"EchoTime": "80"})[0].geometry
+    for name in ("p1_echo1", "p1_echo2"):
+        write_mask(Mask(np.ones(grid.shape, np.uint8), grid), tmp_path / "masks" / f"{name}.nii.gz")
+    cases = volseg.export_folder(tmp_path / "masks", tmp_path / "in", tmp_path / "out", format="dicom-seg")
+    assert [(case.case_id, case.reason) for case in cases] == [("p1_echo1", ""), ("p1_echo2", "")]
+    echoes = {str(one.SOPInstanceUID): float(one.EchoTime) for one in map(pydicom.dcmread, folder.iterdir())}
+    for case, echo in zip(cases, (9.0, 80.0), strict=True):
+        referred = pydicom.dcmread(case.paths[0]).SourceImageSequence
+        assert {echoes[str(item.ReferencedSOPInstanceUID)] for item in referred} == {echo}
+    assert "is taken" not in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,9 @@ from volseg.cases import find_images
 from volseg.cases.case import stem
 from volseg.cases.case_ids import case_id_of, path_name
 from volseg.cases.series import studies_of
+from volseg.cases.source_names import names_in
 from volseg.config import DicomRules
-from volseg.errors import ConfigError, DataError, ItemOutputError, OutputError
+from volseg.errors import ConfigError, DataError, GeometryError, ItemOutputError, OutputError
 from volseg.evaluation.pairing import masks_in, partners
 from volseg.exporting import MESHES, Export, Exported, export, output_path, warn_of_private_codes
 from volseg.exporting.description import ModelIdentity
@@ -131,7 +132,7 @@ def _exported(
         if request.form in MESHES and not request.overwrite:
             claim_folder(request.output)
             remove_written_in(request.output, f"*.{request.form}")
-        exported = export_on(source, images.of(case_id, source), _described(request, model), inputs)
+        exported = _export_on_likeliest(source, images.of(case_id, source), _described(request, model), inputs)
     except (ConfigError, DataError, ItemOutputError) as error:
         reason = error.explanation
     except OutputError:
@@ -146,6 +147,21 @@ def _exported(
     reason = without_root(without_root(reason, request.mask.parent), request.reference)
     logger.info("mask %s is not exported: %s", case_id, reason)
     return ExportedCase(case_id, ExportStatus.FAILED, reason)
+
+
+def _export_on_likeliest(
+    source: Source, images: tuple[Sequence[Source], Sequence[Source]], request: Export, inputs: Inputs
+) -> Exported:
+    """Export a mask on an image that is called like it, else on another one that may be meant."""
+    called, others = images
+    if not called:
+        return export_on(source, others, request, inputs)
+    try:
+        return export_on(source, called, request, inputs)
+    except GeometryError:
+        if len(others) > len(called):
+            return export_on(source, others, request, inputs)
+        raise
 
 
 def _described(request: Export, model: ModelIdentity | None) -> Export:
@@ -167,40 +183,46 @@ class _Images:
     def __init__(self, path: Path, rules: DicomRules, case_ids: Sequence[str], origins: Mapping[str, Origin]) -> None:
         self._path, self._rules, self._case_ids, self._origins = path, rules, case_ids, origins
         root = path if path.is_dir() else path.parent
-        self._found = images_at(path, rules)
+        found = images_at(path, rules)
+        self._series = [image for image in found if isinstance(image, SeriesSource)]
+        self._series_called = {case_id_of(name): image for name, image in names_in(self._series, root)}
         self._of_series, self._at = defaultdict[str, list[Source]](list), defaultdict[str, list[Source]](list)
-        for image in self._found:
+        for image in found:
             self._of_series[_uid(image)].append(image)
             self._at[told_place(image.place, root)].append(image)
 
-    def of(self, case_id: str, mask: Source) -> Sequence[Source]:
-        """Return those that a mask may lie on: of the series that it names, where cases.csv says, or of its name.
+    def of(self, case_id: str, mask: Source) -> tuple[Sequence[Source], Sequence[Source]]:
+        """Find those that a mask may lie on: of the series that it names, where cases.csv says, or of its name.
+
+        Returns:
+            The images that are called so, and all that may be meant: several series of a study, volumes of a series.
 
         Raises:
             DataError: If there is none.
         """
         named = mask.series_uids if isinstance(mask, SegmentsSource) else ()
-        if stated := [image for uid in named if uid for image in self._of_series.get(uid, ())]:
-            return stated
         origin = self._origins.get(case_id, Origin())
         placed = self._at.get(origin.source, ()) if origin.source else ()
-        if same := [image for image in placed if origin.series_uid in {"", _uid(image)}]:
-            return same
-        if case_id in self._called:
-            return self._called[case_id]
+        stated = [image for uid in named if uid for image in self._of_series.get(uid, ())]
+        called = self._series_called.get(case_id)  # one of several volumes of a series, maybe
+        if likely := stated or [image for image in placed if origin.series_uid in {"", _uid(image)}]:
+            return [image for image in likely if image == called], likely
+        if image := called or self._partners.get(case_id):
+            return [image], self._alternatives.get(image, ())
         raise DataError(
-            f"no image is called {case_id}",
-            hint="give what was segmented as --reference, or give both one name",
+            f"no image is called {case_id}", hint="give what was segmented as --reference, or give both one name"
         )
 
     @cached_property
-    def _called(self) -> dict[str, Sequence[Source]]:
-        """Return case id of a mask -> the image that is called so, and the other series of its study."""
+    def _partners(self) -> dict[str, Source]:
+        """Return case id of a mask -> the image that has its name, or a longer one."""
         images = find_images(self._path, self._rules)
-        studies = studies_of([image for image in self._found if isinstance(image, SeriesSource)])
-        alternatives: dict[Source, Sequence[Source]] = {image: study for study in studies for image in study}
-        names = partners(self._case_ids, images)
-        return {case_id: alternatives.get(images[name], [images[name]]) for case_id, name in names.items()}
+        return {case_id: images[name] for case_id, name in partners(self._case_ids, images).items()}
+
+    @cached_property
+    def _alternatives(self) -> dict[Source, Sequence[Source]]:
+        """Return each series -> all of its study."""
+        return {image: study for study in studies_of(self._series) for image in study}
 
 
 def _uid(image: Source) -> str:
