@@ -22,7 +22,7 @@ PAGE = Path(__file__).with_name("configuration.md")
 _INTRODUCTION = """\
 # Configuration
 
-Every key has a default or is planned from the data, so a configuration file holds only what you decide:
+Keys have a default or are planned from the data, so a configuration file holds only what you set:
 
 ```yaml
 patches:
@@ -32,12 +32,13 @@ training:
 ```
 
 Pass it with `--config FILE`, or set single keys with `--set training.epochs=200`; in Python, pass `config=` and
-`changes={"training.epochs": 200}`. Precedence is defaults < plan < file < `--set`. An unknown key is an error, and the
-message names the key that was probably meant. `RUN/config.yaml` holds the complete configuration of a run.
+`changes={"training.epochs": 200}`. Later ones win: defaults, plan, file, `--set`, and options such as
+`--minutes`. An unknown key is an error, and the message names the key that was probably meant. `RUN/config.yaml` holds
+the complete configuration of a run.
 
 `volseg plan DATA --output plan.yaml` writes a complete file, with the descriptions below as comments and the reason for
-each value that was planned. A plan may choose other values than the defaults; keys whose default is *planned* have no
-other. `null` is an empty value.
+each planned value. The plan may replace any default; where the table says *planned*, there is no default without it.
+`null` means not set.
 """
 #: Sections within keys, where they are explained by themselves.
 _INNER: Mapping[str, type[Section]] = {
@@ -50,7 +51,7 @@ _INNER: Mapping[str, type[Section]] = {
     "An entry of `domain.intensities`": IntensityRange,
 }
 _UNIONS = {"network": get_args(get_args(NetworkConfig)[0]), "normalization": get_args(get_args(Normalization)[0])}
-_TYPES = {"string": "text", "boolean": "true or false", "null": "null", "integer": "whole number", "number": "number"}
+_TYPES = {"string": "text", "boolean": "true or false", "null": "null", "integer": "integer", "number": "number"}
 
 
 def page() -> str:
@@ -96,7 +97,7 @@ def _table(section: type[Section], leave_out: str = "") -> str:
 def _default(section: type[Section], key: str) -> str:
     field = section.model_fields[key]
     if field.is_required():
-        return "planned" if section in {f.annotation for f in Config.model_fields.values()} else "required"
+        return "*planned*" if section in {f.annotation for f in Config.model_fields.values()} else "required"
     value = field.get_default(call_default_factory=True)
     plain = value.model_dump(mode="json") if isinstance(value, Section) else value
     return f"`{_inline(plain)}`"
@@ -117,13 +118,13 @@ def _kind(shape: Mapping[str, Any]) -> str:
         case {"const": choice}:
             words = f"`{choice}`"
         case {"type": "array", "prefixItems": items}:
-            words = f"{len(items)} x {_kind(items[0])}"
+            words = f"{len(items)} values: {_kind(items[0])}"
         case {"type": "array", "items": {"$ref": _} | {"oneOf": _}}:
             words = "list, see below"
         case {"type": "array", "items": item}:
-            words = f"list: {_kind(item)}"
+            words = f"list of {_kind(item)}"
         case {"type": "object", "additionalProperties": {} as value}:
-            words = f"name: {_kind(value)}"
+            words = f"mapping of names: {_kind(value)}"
         case {"type": kind}:
             words = _TYPES[kind] + _limits(shape)
         case _:

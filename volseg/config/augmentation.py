@@ -10,7 +10,7 @@ from volseg.config.section import Axis, Fraction, Section, Triple
 
 
 class AugmentationConfig(Section):
-    """Random changes of training patches; a probability of 0 switches a change off.
+    """Random augmentation of training patches; a probability of 0 switches a change off.
 
     Of settings with three numbers, the first concerns the first axis that the network sees: flat patches are
     rotated about it and stay in their plane.
@@ -18,12 +18,12 @@ class AugmentationConfig(Section):
     Attributes:
         affine_probability: Probability that a patch is rotated, scaled, sheared and shifted.
         rotation_degrees: Largest rotation about each axis, in degrees.
-        scaling: Largest relative change of size.
+        scaling: Largest zoom: factors are drawn from 1 - scaling to 1 + scaling.
         shear: Largest shear factor.
         translation_fraction: Largest shift, as a share of the patch size.
         elastic_probability: Probability of an elastic deformation.
-        elastic_magnitude: Largest magnitude of the deformation field before smoothing; for planes a fiftieth of it is
-            the shift in pixels of points 24 pixels apart.
+        elastic_magnitude: Largest magnitude of the random displacements of an elastic deformation: in 3D of voxels
+            before smoothing (MONAI's Rand3DElastic); in 2D of a control grid of 24 pixels, divided by 50, in pixels.
         flip_axes: Axes along which patches are flipped at random.
         flip_probability: Probability of a flip along each of these axes.
         swap_labels: Pairs of left and right labels that are exchanged in a left-right flip.
@@ -33,15 +33,16 @@ class AugmentationConfig(Section):
         blur_sigma: Largest standard deviation of the blur, in voxels; the smallest is half of it.
         brightness_probability: Probability that a constant is added to all intensities.
         brightness: Largest constant that is added, in normalised intensities.
-        contrast_probability: Probability that intensities are stretched about their mean.
+        contrast_probability: Probability that the contrast is scaled about the mean.
         contrast: Largest relative change of contrast.
-        channelwise: Change brightness and contrast of each channel by itself, which jitters the colours of pictures.
+        channelwise: Change brightness and contrast of each channel independently, which jitters the colours of 2D
+            images.
         gamma_probability: Probability of a gamma correction that keeps mean and standard deviation.
         gamma: Smallest and largest exponent of the gamma correction.
-        bias_field_probability: Probability of a smooth bias field, as coils of MR scanners cause.
+        bias_field_probability: Probability of a smooth bias field, such as MR coils cause.
         bias_field: Largest coefficient of the polynomial of the bias field.
-        low_resolution_probability: Probability that a patch is reduced and enlarged again.
-        low_resolution_zoom: Smallest and largest factor of that reduction.
+        low_resolution_probability: Probability that a patch is downsampled and upsampled again.
+        low_resolution_zoom: Smallest and largest factor of the downsampling.
     """
 
     affine_probability: Fraction = 0.35

@@ -55,7 +55,7 @@ class Region(Section):
 
     Attributes:
         name: Name of the region.
-        labels: Values of the reference labels whose union it is.
+        labels: Values of the reference labels of which the region is the union.
         value: Value of the region in the mask; later regions are painted over earlier ones (see `data.painted`).
         threshold: Probability above which a voxel belongs to the region; null lets training choose the threshold with
             the best validation Dice.
@@ -68,22 +68,24 @@ class Region(Section):
 
 
 class DataConfig(DicomRules):
-    """Channels, labels and regions: the inputs and outputs of the network.
+    """Reading of files, and the channels, labels and regions: the inputs and outputs of the network.
 
     Attributes:
         channels: Names of the image channels, in the order in which the network sees them.
         modality: Modality of each channel, or one for all, in DICOM's terms (CT, MR, PT ...); `unknown` if nothing
-            states it, `mixed` to train on several deliberately.
-        unit: Unit of lengths: `mm`, or `px` for pictures whose pixel size is not known.
-        labels: Name and value of every label in the references, without background (0); the label `ignore` marks voxels
-            that are neither learned nor scored.
-        regions: Unions of labels, which may overlap; if given, the network predicts each region by itself (sigmoid)
+            states it, `mixed` allows several.
+        unit: Unit of lengths: `mm`, or `px` for 2D images whose pixel size is not known; chosen by the plan.
+        labels: Name and value of every label in the references, excluding background (0); the label `ignore` marks
+            voxels that are neither learned nor scored.
+        regions: Unions of labels, which may overlap; if given, the network predicts each region independently (sigmoid)
             instead of one label per voxel (softmax).
-        painted: Order in which regions are painted into the mask, where it differs from their order in `regions`.
-        others: Treatment of reference values that belong to no label: `refuse` the case, or take them as `background`.
-        segments: Other names or codes (such as SCT:10200004) of each label in DICOM and 3D Slicer references; the
+        painted: Order in which regions are written to the mask, later ones over earlier ones; empty for the order of
+            `regions`.
+        others: What to do with reference values that belong to no label: `refuse` the case, or treat them as
+            `background`.
+        segments: Synonyms of each label in DICOM and 3D Slicer references: names, or codes such as SCT:10200004; the
             label's own name and code are recognised anyway.
-        structures: Anatomical meaning of labels and regions whose names are not in volseg's terminology table.
+        structures: Coded anatomy of labels and regions whose names are not in volseg's terminology table.
         colors: Colour of each label or region as red, green and blue (0 to 255), for display and for references with
             `data.values` set to `colors`.
         previous_labels: Label values of the previous network of a cascade that this network sees as additional

@@ -44,13 +44,13 @@ class SeriesRule(Section):
 
     Attributes:
         modality: DICOM Modality, such as CT or MR.
-        description: Regular expression to be found in SeriesDescription, in upper or lower case.
+        description: Regular expression, searched in SeriesDescription ignoring case.
         image_type: Words that ImageType must contain.
         not_image_type: Words that ImageType must not contain.
-        orientation: Plane closest to that of the slices.
-        pixel_spacing_mm: Smallest and largest distance of pixels, in mm.
-        slice_spacing_mm: Smallest and largest distance of slices, in mm.
-        slices: Smallest and largest number of slices.
+        orientation: Slice orientation, the nearest of the three.
+        pixel_spacing_mm: Minimum and maximum pixel spacing, in mm.
+        slice_spacing_mm: Minimum and maximum distance between slices, in mm.
+        slices: Minimum and maximum number of slices.
     """
 
     modality: str | None = None
@@ -76,11 +76,11 @@ class DicomRules(ReadingRules):
 
     Attributes:
         images: Pattern of the paths of images in a data set of no known layout, such as `images/*_training.tif`; the
-            text matched by each `*` must be the same in the path of the reference.
+            text matched by each `*` must be the same, in order, in the path of the reference.
         references: Pattern of the paths of references, such as `1st_manual/*_manual1.gif`.
         series: Conditions for the DICOM series of each channel; of several series that meet them, the best is taken.
-        roi: Name of a folder of field-of-view masks, named like the images; nothing outside them is learned or
-            segmented.
+        roi: Name of a folder of field-of-view masks, with the file names of the images; nothing outside them is learned
+            or segmented.
     """
 
     images: PathPattern | None = None
@@ -131,7 +131,7 @@ class StructureConfig(Section):
 
     Attributes:
         like: Name of a structure in volseg's terminology table, such as "liver" or "left kidney", that the label marks.
-        type: Code of the structure, where none in the table is like it.
+        type: Code of the structure, if `like` is not given.
         category: Code of the category that `type` belongs to.
         modifier: Code of the side, for paired structures.
         region: Code of the anatomical region.

@@ -10,8 +10,8 @@ class IntensityRange(Section):
     """Range of intensities of one channel in the training cases.
 
     Attributes:
-        low: Smallest and largest 0.5th percentile of a case.
-        high: Smallest and largest 99th percentile of a case.
+        low: Smallest and largest 0.5th percentile of a training case.
+        high: Smallest and largest 99th percentile of a training case.
         labelled: Percentiles 0.5 and 99.5 of all labelled voxels; null if none has a finite value.
     """
 
@@ -21,11 +21,11 @@ class IntensityRange(Section):
 
 
 class DomainConfig(Section):
-    """Properties of the training cases, found by the plan, to which images are compared at prediction.
+    """Properties of the training cases, found by the plan, against which images are checked at prediction.
 
     Attributes:
         intensities: Range of intensities, one entry per channel.
-        spacings_mm: Smallest and largest voxel size along each of R, A, S, in mm.
+        spacings_mm: Smallest and largest voxel size along each anatomical axis (R, A, S), in mm.
     """
 
     intensities: tuple[IntensityRange, ...] = ()

@@ -25,11 +25,11 @@ class EncoderConfig(Section):
 
     Attributes:
         name: Encoder: VGG16 without or with batch normalisation (Simonyan and Zisserman 2015); ResNet of 18, 34 or 50
-            layers (He et al. 2016); EfficientNet B0 (Tan and Le 2019), as in torchvision or as in TensorFlow (`tf_`,
-            also efficientnet-pytorch's and timm's of that name), or EfficientNet-lite0.
+            layers (He et al. 2016); EfficientNet B0 (Tan and Le 2019) with the padding of torchvision, or of TensorFlow
+            as in efficientnet-pytorch and timm (`tf_efficientnet_b0`); EfficientNet-lite0.
         width: Number of features relative to the paper's.
-        weights: File of pretrained weights: a state dictionary of torchvision, timm or efficientnet-pytorch; for
-            two-dimensional networks of the usual width.
+        weights: File of pretrained weights: a state dictionary of torchvision, timm or efficientnet-pytorch; only for
+            2D networks with `width` 1.
     """
 
     name: EncoderName = "resnet18"

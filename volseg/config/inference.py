@@ -19,20 +19,23 @@ class InferenceConfig(Section):
     Attributes:
         window: Voxels of the sliding window along each axis; null takes the patch size, or larger windows if training
             found them at least as good on validation cases.
-        overlap: Smallest share of a window that adjacent windows have in common.
+        overlap: Minimum overlap of adjacent windows, as a share of the window.
         steps: Positions of windows: a `fixed` step apart with the last one shifted to the end, as in MONAI, or at
             `even` distances, as in nnU-Net.
-        weights: Weight of a window's voxels away from its centre: `gaussian` with a floor of 0.001, as in MONAI;
-            `cut_gaussian`, cut off after four standard deviations, as in nnU-Net; or `constant`.
+        weights: Importance map of a window: `gaussian` with a floor of 0.001, as in MONAI; `cut_gaussian`, cut off
+            after four standard deviations, as in nnU-Net; or `constant`.
         padding: Voxels of a window beyond the volume: `zeros`, or the border repeated (`edge`).
         batch_size: Windows per forward pass on a GPU; a CPU takes one at a time.
         mirror_axes: Axes along which the volume is mirrored for test-time augmentation; predictions are averaged.
-        mirroring: Let overlapping windows take `turns` among the mirror images, or show `each` window all of them.
-        precision: Precision of the network; `auto` takes the fastest that keeps the labels of fp32.
+        mirroring: Test-time augmentation of overlapping windows: `each` window in all mirror images, or `turns`, each
+            window in one of them, alternating, at no extra cost.
+        precision: Precision of the network; `auto` takes the fastest that changes the labels of at most 0.1 % of the
+            voxels.
         backend: Inference runtime: PyTorch, compiled PyTorch, or OpenVINO; `auto` takes the fastest on this machine.
-        air: Skip blocks of 4 x 4 x 4 voxels that are air: above the darkest voxel by at most this share of the range of
-            intensities; null computes everything.
-        memory_gb: Memory in GB beside the network and the volume; null takes half of the machine's, at most 3 GB.
+        air: Skip windows that hold only air: blocks of 4 x 4 x 4 voxels in which all lie within this share of the
+            intensity range above the minimum; null computes everything.
+        memory_gb: Memory in GB in addition to the network, the volume and its mask; null takes half of the machine's,
+            at most 3 GB.
     """
 
     window: IntTriple | None = None
@@ -56,11 +59,11 @@ class LabelRule(Section):
         label: Name of the label, or "*" for every label.
         keep_largest: Keep only the largest connected component.
         min_volume_ml: Remove components smaller than this volume, in ml.
-        min_voxels: Remove components of fewer voxels.
+        min_voxels: Remove components with fewer voxels than this.
         fill_holes: Fill background enclosed by the label.
         morphology: Morphological operation with a ball of `radius_mm`.
         radius_mm: Radius of the ball, in mm.
-        connectivity: Connected neighbours: 6 (faces), 18 (and edges) or 26 (and corners).
+        connectivity: Connectivity of components: 6 (faces), 18 (faces and edges) or 26 (faces, edges and corners).
     """
 
     label: str = "*"

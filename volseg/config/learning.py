@@ -27,10 +27,11 @@ class PatchConfig(Section):
     """Patches: the boxes of voxels that the network is trained on.
 
     Attributes:
-        size: Voxels along each axis at the target spacing; each must be divisible by what the network requires.
-        foreground: Share of training patches centred on a labelled voxel; every label is equally likely.
-        planes: Learn volumes slice by slice: patches are one voxel thick along the first axis, plus the neighbouring
-            slices of `network.neighbors`.
+        size: Voxels along each axis at the target spacing; each must be a multiple of the network's total stride.
+        foreground: Share of training patches centred on a labelled voxel, of a label drawn uniformly; the others are
+            placed at random.
+        planes: Learn volumes slice by slice (2D): patches are one voxel thick along the first axis, plus the slices of
+            `network.neighbors`.
     """
 
     size: IntTriple
@@ -44,7 +45,7 @@ class LossConfig(Section):
     Attributes:
         name: Loss function; `ce` is cross-entropy, `mixture` the weighted sum of `terms`.
         terms: Losses of a mixture and their weights, such as {dice: 1, focal: 0.5}.
-        batch: Sum overlaps over the batch before dividing, which is steadier for small structures.
+        batch: Compute overlap losses over the whole batch (batch Dice), which is steadier for small structures.
         background: Count background as a class in overlap losses.
         tversky_alpha: Weight of false positives in the Tversky loss.
         tversky_beta: Weight of false negatives in the Tversky loss.
@@ -70,37 +71,39 @@ class TrainingConfig(Section):
     """Schedule, optimiser and validation.
 
     Attributes:
-        epochs: Number of epochs of `steps_per_epoch` steps; null trains for `minutes`, or for `default_steps`.
+        epochs: Number of epochs of `steps_per_epoch` steps; null trains for `minutes`, or for `default_steps`; with
+            both limits, the one reached first ends the run.
         steps_per_epoch: Optimiser steps per epoch.
         minutes: Time budget of the whole run in minutes, preprocessing and validation included; the learning rate
             schedule is fitted to it.
         default_steps: Optimiser steps of a run with neither `epochs` nor `minutes`.
         target_dice: Validation Dice at which training stops.
         batch_size: Patches per optimiser step, over all processes together.
-        optimizer: Optimiser: `muon` (AdamW where Muon is not defined), `adamw`, or `sgd` with Nesterov momentum 0.99.
-        learning_rate: Peak learning rate.
+        optimizer: Optimiser: `muon` (AdamW for parameters that are not kernels), `adamw`, or `sgd` with Nesterov
+            momentum 0.99.
+        learning_rate: Peak learning rate; suitable values depend on the optimiser, and the plan takes 0.008 for `muon`.
         weight_decay: Weight decay, as the optimiser defines it.
         schedule: Decay of the learning rate after warm-up: `cosine` (half a period), or `poly`, (1 - progress)^0.9.
-        warmup_steps: Steps over which the learning rate rises from zero; at most a tenth of the run.
-        gradient_clip: Largest norm of the gradient; larger gradients are scaled down to it.
-        ema_decay: Decay of the exponential moving average of the weights, which is validated and saved; 0 takes the
-            weights themselves.
+        warmup_steps: Steps over which the learning rate rises from zero, capped at a tenth of the run.
+        gradient_clip: Maximum norm of the gradient; larger gradients are scaled down to it.
+        ema_decay: Decay of the exponential moving average of the weights, which is validated and saved; 0 disables
+            averaging.
         start_from: Run, model file or file of weights to start from (fine-tuning); layers that do not fit are
             re-initialised.
         freeze_encoder: Train only the decoder, and encoder layers that could not be loaded.
-        precision: Precision of training; `auto` takes bf16 or fp16 where the machine is faster with it.
+        precision: Precision of training; `auto` takes mixed precision in bf16 or fp16 where that is faster.
         memory_format: Memory layout of feature maps; `auto` is channels_last on a GPU and contiguous on a CPU.
-        validation_interval: Epochs between validations; 0 chooses the interval by the time that validation takes.
+        validation_interval: Epochs between validations; 0 chooses the interval so that validation takes a small share
+            of the time.
         patience: Validations without a better Dice after which training stops (early stopping); 0 never stops early.
-        folds: Number of parts for cross-validation.
+        folds: Number of folds for cross-validation.
         fold: Fold held out for validation, counted from 0; `all` trains one network per fold.
         holdout: Share of the cases held out for validation instead of a fold; 0 holds out a fold.
-        split: Use the split that the data set states, if it states one (`stated`), or always divide the cases
-            (`dealt`).
-        validation_cases: Largest number of validation cases during training.
-        validate_all: Score all validation cases in all mirror images at the end, however long it takes; otherwise the
-            final validation takes at most a tenth of `minutes`.
-        workers: Threads that prepare patches ahead of the network; 0 prepares them between steps.
+        split: Use the split that the data set states, if any (`stated`), or always split the cases at random (`dealt`).
+        validation_cases: Maximum number of validation cases scored during training, evenly chosen.
+        validate_all: Score all validation cases with full test-time augmentation at the end, however long it takes;
+            otherwise the final validation takes at most a tenth of `minutes`.
+        workers: Data-loading threads, which prepare patches; 0 prepares them between steps.
         seed: Random seed of splits, weights, patches and augmentation.
     """
 

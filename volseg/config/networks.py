@@ -30,7 +30,7 @@ class AnyNetwork(Section):
 
     Attributes:
         name: Architecture; each has settings of its own.
-        neighbors: Slices on either side that a network of planes sees as additional channels (2.5D).
+        neighbors: Number of neighbouring slices on each side that a 2D network sees as additional channels (2.5D).
     """
 
     name: str
@@ -45,7 +45,7 @@ class DimensionalConfig(AnyNetwork):
     """A network that exists for volumes and for planes.
 
     Attributes:
-        dimensions: 3 for volumes; 2 for planes of the second and third axis.
+        dimensions: 3 for volumes; 2 for slices spanned by the second and third axis.
     """
 
     dimensions: Literal[2, 3] = 3
@@ -59,8 +59,8 @@ class UNet(DimensionalConfig):
     """MONAI's residual U-Net (Kerfoot et al. 2018): strided convolutions down, transposed ones up.
 
     Attributes:
-        channels: Features of each level, from the finest.
-        strides: Stride of each level but the first.
+        channels: Feature channels of each level, from the finest.
+        strides: Stride of each level except the first.
         residual_units: Convolutions in the residual block of each level.
         norm: Normalisation of features.
         dropout: Dropout rate.
@@ -89,10 +89,10 @@ class VNet(DimensionalConfig):
     """V-Net (Milletari et al. 2016, arXiv 1606.04797); it halves every axis four times.
 
     Attributes:
-        design: Layers of the `paper`, or of `monai`, with fewer convolutions, ELU instead of PReLU, and batch
-            normalisation.
-        filters: Features at full resolution; the paper has 16, half as many take a quarter of the time.
-        norm: Normalisation after the convolutions of the paper's design, which has none; MONAI's is always `batch`.
+        design: Layers of the `paper`, or of `monai`: fewer convolutions, ELU instead of PReLU, batch normalisation.
+        filters: Feature channels at full resolution; the paper has 16, and 8 take a quarter of the time.
+        norm: Normalisation after the convolutions with `design: paper`, which has none itself; MONAI's is always
+            `batch`.
         dropout: Dropout rate of the deeper levels.
     """
 
@@ -107,10 +107,10 @@ class LevelsConfig(AnyNetwork):
     """A U-Net that is described level by level, from the finest.
 
     Attributes:
-        filters: Features of each level, from the finest.
-        strides: Stride of each level but the first.
-        kernels: Kernel size of each level; 3 x 3 x 3 if left out.
-        deep_supervision: Number of coarser levels that contribute to the loss.
+        filters: Feature channels of each level, from the finest.
+        strides: Stride of each level except the first.
+        kernels: Kernel size of each level; empty for 3 x 3 x 3.
+        deep_supervision: Number of coarser levels that contribute to the loss; the plan sets it.
     """
 
     filters: Annotated[tuple[_Count, ...], Field(min_length=2)] = (32, 64, 128, 256)
@@ -146,7 +146,7 @@ class DynUNet(LevelsConfig):
     In the decoder, a level has the kernels of the next coarser one.
 
     Attributes:
-        residual: Add the input of each block to its output.
+        residual: Use residual blocks.
     """
 
     name: Literal["dynunet"] = "dynunet"
@@ -159,7 +159,7 @@ class BlockUNetConfig(LevelsConfig):
 
     Attributes:
         blocks: Blocks of each level of the encoder.
-        decoder_blocks: Convolutions of each level of the decoder.
+        decoder_blocks: Convolutions of each level of the decoder, except the deepest.
     """
 
     blocks: tuple[_Count, ...]
@@ -192,7 +192,7 @@ class SegResNet(DimensionalConfig):
     """MONAI's SegResNet (Myronenko 2018, without the autoencoder branch).
 
     Attributes:
-        initial_filters: Features at full resolution.
+        initial_filters: Feature channels at full resolution.
         blocks_down: Residual blocks of each level of the encoder.
         dropout: Dropout rate.
     """
@@ -207,7 +207,7 @@ class AttentionUnet(DimensionalConfig):
     """MONAI's Attention U-Net (Oktay et al. 2018).
 
     Attributes:
-        channels: Features of each level, from the finest.
+        channels: Feature channels of each level, from the finest.
         dropout: Dropout rate.
     """
 
@@ -220,7 +220,7 @@ class SwinUNETR(DimensionalConfig):
     """MONAI's SwinUNETR (Hatamizadeh et al. 2022); it halves every axis five times.
 
     Attributes:
-        feature_size: Features at the finest level of the transformer.
+        feature_size: Feature channels at the finest level of the transformer.
     """
 
     name: Literal["swin_unetr"] = "swin_unetr"
@@ -246,10 +246,10 @@ class EncodedConfig(DimensionalConfig):
 
 
 class EncoderUNet(EncodedConfig):
-    """A U-Net (Ronneberger et al. 2015) on an encoder; each level of the decoder has two convolutions.
+    """A U-Net (Ronneberger et al. 2015) with a classification network as encoder.
 
     Attributes:
-        filters: Features of the levels of the decoder, from the finest.
+        filters: Feature channels of the levels of the decoder, from the finest.
     """
 
     name: Literal["encoder_unet"] = "encoder_unet"
@@ -261,7 +261,7 @@ class FCN(EncodedConfig):
 
     Attributes:
         stride: Stride of the finest feature map that contributes to the output: 8 is FCN-8s.
-        features: Features of the layer that replaces the fully connected ones; the paper has 4096.
+        features: Feature channels of the layer that replaces the fully connected ones; the paper has 4096.
         dropout: Dropout rate of these features.
     """
 
@@ -276,10 +276,10 @@ class DeepLab(EncodedConfig):
     """DeepLabV3+ (Chen et al. 2018).
 
     Attributes:
-        stride: Output stride of the encoder; dilation replaces further strides.
-        features: Features of the atrous spatial pyramid and of the decoder.
-        skip_features: Features of the finer map that the decoder combines with them.
-        dropout: Dropout rate of the pyramid's features.
+        stride: Output stride of the encoder; later strides are replaced by dilation.
+        features: Feature channels of the atrous spatial pyramid pooling (ASPP) and of the decoder.
+        skip_features: Feature channels of the low-level features in the decoder.
+        dropout: Dropout rate after the ASPP.
     """
 
     name: Literal["deeplabv3plus"] = "deeplabv3plus"

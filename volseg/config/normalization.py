@@ -15,7 +15,7 @@ class ZScore(Section):
     Attributes:
         method: `zscore`.
         nonzero: Compute mean and standard deviation over nonzero voxels only.
-        fill_holes: Count zeros enclosed by nonzero voxels of any channel as well.
+        fill_holes: Include zeros enclosed by nonzero voxels of any channel.
     """
 
     method: Literal["zscore"] = "zscore"
@@ -38,7 +38,7 @@ class _Range(Section):
 
 
 class CtNormalization(_Range):
-    """Clip to fixed values, then a z-score with fixed numbers, which keeps the meaning of Hounsfield units.
+    """Clip to fixed limits, subtract a fixed mean and divide by a fixed deviation, as nnU-Net does for CT.
 
     Attributes:
         method: `ct`.
@@ -54,7 +54,7 @@ class CtNormalization(_Range):
 
 
 class Window(_Range):
-    """Clip to a fixed window and scale it to 0..1.
+    """Clip to a fixed window and scale it to the range from 0 to 1.
 
     Attributes:
         method: `window`.
@@ -66,7 +66,7 @@ class Window(_Range):
 
 
 class Percentiles(_Range):
-    """Clip each volume to two of its percentiles and scale them to 0..1.
+    """Clip each volume to two of its percentiles and scale them to the range from 0 to 1.
 
     Attributes:
         method: `percentiles`.
@@ -80,7 +80,7 @@ class Percentiles(_Range):
 
 
 class MinMax(Section):
-    """Scale the range of values of each volume to another range.
+    """Rescale each volume linearly to a range.
 
     Attributes:
         method: `minmax`.
@@ -123,7 +123,7 @@ SingleNormalization = Annotated[
 
 
 class Successive(Section):
-    """Several normalisations, one after the other.
+    """Several normalisations, applied in order.
 
     Attributes:
         method: `successive`.

@@ -16,17 +16,18 @@ class PreprocessingRules(Section):
 
     Attributes:
         axes: Direction of each axis as the network sees it, such as RAS (axes are permuted and flipped, not resampled),
-            or `stored`, as files have them; every setting that is given per axis is in this order.
-        crop: Crop to the bounding box of voxels that are nonzero in any channel (`nonzero`); everything outside is
-            background.
-        normalize: Normalise intensities, and crop, `before_resampling` or `after_resampling`.
-        grid: Grid of the resampled volume: `spacing` has exactly the voxel size requested, centred on the volume;
-            `monai` starts at the first voxel, as MONAI's Spacingd; `extent` adjusts the voxel size to fill the volume
-            exactly, as nnU-Net; `corners` keeps the first and last voxel of each axis in place, as TotalSegmentator.
+            or `stored`, as in the file; settings per axis follow this order.
+        crop: Crop to the bounding box of voxels that are nonzero in any channel (`nonzero`); voxels outside are
+            predicted as background.
+        normalize: Whether intensity normalisation and cropping happen `before_resampling` or `after_resampling`.
+        grid: Grid of the resampled volume: `spacing` has exactly the requested voxel size, centred on the volume;
+            `monai` starts at the first voxel, as MONAI's Spacingd does; `extent` fills the volume exactly, with a voxel
+            size close to the requested one, as nnU-Net does; `corners` keeps the first and last voxel of each axis in
+            place, as TotalSegmentator does.
         interpolation: Interpolation of images, `linear` or with `cubic` splines; references keep their label values.
-        coarse_axis: Interpolation along an axis whose voxels are more than three times as long as the others', for
-            images and predictions: `interpolated` as along the other axes, or `nearest`.
-        answers: Output that is resampled to the original grid: `logits`, `probabilities`, or `labels` (nearest
+        coarse_axis: Interpolation of images and predictions along an axis whose voxels are more than three times as
+            long as the others': `interpolated` as along the other axes, or `nearest`.
+        answers: What is resampled back to the original grid: `logits`, `probabilities`, or `labels` (nearest
             neighbour).
     """
 
@@ -43,7 +44,8 @@ class PreprocessingConfig(PreprocessingRules):
     """Orientation, resampling, cropping and normalisation of every volume.
 
     Attributes:
-        spacing_mm: Voxel size along each axis, in mm, to which volumes are resampled; null keeps each volume's own.
+        spacing_mm: Voxel size along each axis, in mm, to which volumes are resampled; null does not resample along that
+            axis.
         normalization: Intensity normalisation, one entry per channel.
     """
 

@@ -20,18 +20,18 @@ class FileRules(Section):
     """Choices in reading an image file where the file leaves one.
 
     Attributes:
-        geometry: Part of a NIfTI header to trust if it contradicts itself: `sform`, `qform`, or `pixdim` (voxel sizes
-            from pixdim, directions and origin from the transform); without it such files are refused.
-        pixel_mm: Pixel size of pictures (PNG, JPEG, TIFF ...) in mm, or `stated` for the resolution in each file; null
-            measures pictures in pixels, since most resolutions are those of a printer.
-        pages: Meaning of the pages of a TIFF or GIF that does not say: `slices` of a volume, or `channels` of a
-            picture; without it files of several pages are refused.
-        values: Content of references: values of `labels`; a number for each of many `objects`, which all belong to the
-            only label; or `colors`, those of `data.colors`.
+        geometry: Which part of a NIfTI header to use if its parts contradict each other: `sform`, `qform`, or `pixdim`
+            (voxel sizes from pixdim, directions and origin from the transform); null refuses such files.
+        pixel_mm: Pixel size of 2D images (PNG, JPEG, TIFF ...) in mm, or `stated` for the resolution in each file; null
+            measures them in pixels, because the stored resolution is usually a print setting.
+        pages: How to read the pages of a TIFF or GIF that does not say: `slices` of a volume, or `channels` of an
+            image; null refuses files of several pages.
+        values: Content of references: `labels`, their values; `objects`, instance ids that all belong to the only
+            label; `colors`, those of `data.colors`.
         threshold: Probability above which a voxel belongs to the only label, for soft masks, which store probabilities
-            from 0 to 1 or in whole steps up to `certain`.
-        certain: Whole number that stands for a probability of 1; null takes the largest of the file's type, or 1 if the
-            file holds only 0 and 1 (`volseg evaluate --threshold` finds one for all masks).
+            from 0 to 1, or whole numbers from 0 to `certain`.
+        certain: Whole number that stands for a probability of 1 in soft masks; null takes the largest of the file's
+            type, or 1 if the file holds only 0 and 1.
     """
 
     geometry: GeometryChoice | None = None

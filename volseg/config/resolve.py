@@ -30,17 +30,17 @@ class Config(Section):
     """A complete configuration.
 
     Attributes:
-        data: Channels, labels and regions: the inputs and outputs of the network.
+        data: Reading of files, and the channels, labels and regions: the inputs and outputs of the network.
         preprocessing: Orientation, resampling, cropping and normalisation of every volume.
         patches: Patches: the boxes of voxels that the network is trained on.
         network: Architecture of the network.
-        augmentation: Random changes of training patches.
+        augmentation: Random augmentation of training patches.
         loss: The loss that training minimises.
         training: Schedule, optimiser and validation.
         inference: Segmentation of a volume with a sliding window.
         postprocess: Post-processing, a list of rules per label; null lets training choose what raises the validation
             Dice.
-        domain: Properties of the training cases, found by the plan, to which images are compared at prediction.
+        domain: Properties of the training cases, found by the plan, against which images are checked at prediction.
     """
 
     data: DataConfig
