@@ -39,7 +39,7 @@ _CHANGES = {
     "data.labels": {label.name: label.value for label in LABELS},
     "data.modality": "unknown",  # phantoms are of no modality, though DICOM must state one
     "network": {"name": "unet", "channels": [16, 32, 64, 128]},
-    # A slow machine takes some two hundred steps. They are enough to tell the kidneys apart in patches that are small and
+    # A slow machine takes some two hundred steps, enough to tell the kidneys apart in patches that are small and
     # yet wide enough for both, of patients who are never mirrored; see benchmarks/TRAINING.md.
     "patches.size": [48, 32, 24],
     "augmentation": {"flip_axes": []},
