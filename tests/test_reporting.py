@@ -26,6 +26,7 @@ from volseg.io import write_volume
 from volseg.io.dicom import write_series
 from volseg.model.usual_volumes import VolumeRange
 from volseg.reporting.batches import ReviewRow, review
+from volseg.reporting.gallery import _detail
 from volseg.reporting.page import Number, Report, Tile, render, write_report
 from volseg.reporting.picture import Detail, Picture, Surface, draw
 
@@ -433,6 +434,17 @@ def test_slices_are_scrolled_through(page) -> None:
     assert page.locator("[data-view=coronal] output").inner_text() == str(24 - 1 - 20)  # from the back
 
 
+def test_a_case_opens_where_its_label_is_least_sure(browser, report: Report, tmp_path: Path) -> None:
+    numbers = (*report.numbers, Number("least_sure_slice", "counted from the lowest one, which is 0"))
+    opened = browser.new_page()
+    rows = report.rows.assign(least_sure_slice=5)
+    opened.goto(f"file://{write_report(replace(report, rows=rows, numbers=numbers), tmp_path)}")
+    opened.locator("#cases tbody tr").first.click()
+    painted(opened)
+    assert opened.locator("[data-view=axial] output").inner_text() == "5"
+    opened.close()
+
+
 def test_what_is_drawn_over_a_slice_can_be_hidden(page) -> None:
     page.locator("#cases tbody tr").first.click()
     painted(page)
@@ -532,6 +544,43 @@ def test_light_and_dark(page) -> None:
 def test_nothing_is_wider_than_a_phone(page) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     page.wait_for_function("document.documentElement.scrollWidth <= 390")
+
+
+@pytest.fixture
+def phone(browser, report: Report, tmp_path: Path):
+    context = browser.new_context(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True, offline=True)
+    opened = context.new_page()
+    opened.goto(f"file://{write_report(report, tmp_path)}")
+    opened.wait_for_selector("#box .boxlayer .trace", state="attached")
+    yield opened
+    context.close()
+
+
+def test_a_phone_is_told_of_no_keys_and_its_charts_are_tapped(phone) -> None:
+    assert not phone.locator("#cases-section .keys").is_visible()
+    assert phone.evaluate("document.documentElement.scrollWidth") <= 390
+    row = phone.locator("#cases tbody tr[data-case=case_03]").first
+    assert row.locator(".below").inner_text().startswith("two")  # there is no room for columns of their own
+    assert not row.locator("td.label").is_visible()
+    point = phone.locator("#agreement .scatterlayer .point").first
+    point.scroll_into_view_if_needed()
+    box = point.bounding_box()
+    phone.touchscreen.tap(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    phone.wait_for_selector("#case[open]")
+    assert phone.locator("#case-title").inner_text() == "case_00"
+    painted(phone)
+    assert not phone.locator("#case .keys").is_visible()
+    assert phone.evaluate("document.querySelector('#case').scrollWidth") <= 390
+
+
+def test_ticks_are_round(page) -> None:
+    page.wait_for_selector("#curves .xtick text")
+    epochs = [float(text) for text in page.locator("#curves .xtick text").all_text_contents()]
+    assert epochs == [0, 1, 2]
+    dice = [float(text) for text in page.locator("#curves .ytick text").all_text_contents()]
+    assert dice == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1])
+    for span, step in ((3, 1), (12, 2), (47, 10), (400, 50), (401, 100), (1000, 200)):
+        assert page.evaluate(f"wholeStep({span})") == step
 
 
 def test_a_picture_has_no_directions_and_areas_in_pixels(browser, report: Report, tmp_path: Path) -> None:
@@ -671,10 +720,23 @@ def test_a_batch_of_dicom_objects_is_reviewed_on_its_images(volseg, trained_run:
     assert row["reason"] == "not reviewed: none of the files that were written is a mask; --format nifti makes one"
 
 
-def test_fifty_cases_fit_into_a_mail(report: Report) -> None:
-    picture = draw(REFERENCE, PREDICTION, IMAGE)
-    full = replace(picture, image="A" * 120_000, reference="A" * 20_000, prediction="A" * 20_000)
-    page = render(replace(report, pictures={f"case_{n:02}": full for n in range(50)}))
+def test_fifty_cases_of_twenty_labels_fit_into_a_mail(report: Report) -> None:
+    rng = np.random.default_rng(0)
+    shape, labels = (150, 120, 90), tuple(Label(n, f"organ_{n}") for n in range(1, 21))
+    places = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
+    masks = []
+    for shift in (0, 2):
+        array, organs = np.zeros(shape, np.uint8), np.random.default_rng(1)
+        for label in labels:
+            center, radii = organs.uniform(20, np.subtract(shape, 20)), organs.uniform(8, 25, 3)
+            array[(((places - center - shift) / radii) ** 2).sum(axis=-1) < 1] = label.value
+        masks.append(Mask(array, Geometry(shape, np.diag([2.0, 2.0, 3.0, 1.0])), labels))
+    noise = rng.normal(scale=20, size=shape) + 60.0 * (masks[0].array > 0)
+    image = Volume(noise[np.newaxis].astype(np.float32), masks[0].geometry)
+    full = draw(*masks, image, _detail(50))
+    assert len(full.labels) >= 15
+    rows = pd.concat([report.rows] * 42)  # a thousand rows
+    page = render(replace(report, rows=rows, pictures={f"case_{n:02}": full for n in range(50)}))
     assert len(page) < 15e6
 
 

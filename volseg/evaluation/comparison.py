@@ -63,7 +63,7 @@ class Comparison:
 
     @property
     def means(self) -> pd.DataFrame:
-        """A row per label and metric, a column per evaluation: its mean over the cases."""
+        """The means over the cases: a row per label and metric, a column per evaluation."""
         import pandas as pd
 
         sides = [
@@ -121,7 +121,7 @@ def compare(
 
 
 def _tables(folders: Sequence[Path]) -> list[pd.DataFrame]:
-    """The scores of each evaluation, with the same names for the same labels.
+    """Read the scores of each evaluation, with the same names for the same labels.
 
     Raises:
         DataError: If a folder holds none, or they are measured in other units.
@@ -142,7 +142,7 @@ def _tables(folders: Sequence[Path]) -> list[pd.DataFrame]:
 
 
 def _names(folders: Sequence[Path]) -> tuple[str, ...]:
-    """The ends of their paths, as long as it takes to tell them apart; numbered where one is given twice."""
+    """Name folders by the shortest ends of their paths that differ; number one that is given twice."""
     parts = [folder.absolute().parts for folder in folders]
     names: list[str] = []
     for length in range(1, max(map(len, parts)) + 1):
@@ -228,7 +228,7 @@ def compare_over_labels(differences: pd.DataFrame, directions: dict[str, Better]
 
 
 def _interval_over_labels(changes: pd.DataFrame) -> tuple[float, float]:
-    """Confidence limits of the mean of the columns' means, cases drawn again and again."""
+    """Return the confidence limits of the mean of the columns' means, by resampling cases."""
     if len(changes) < 2:
         return NO_INTERVAL
     means = bootstrap_means(changes.to_numpy(float).round(_DIGITS))
@@ -236,7 +236,7 @@ def _interval_over_labels(changes: pd.DataFrame) -> tuple[float, float]:
 
 
 def _gain(rows: pd.DataFrame, better: Better) -> NDArray[np.float64]:
-    """How much better the second is, in the direction of the metric."""
+    """Return how much better the second is, in the direction of the metric."""
     first, second = rows["first"].to_numpy(float), rows["second"].to_numpy(float)
     match better:
         case Better.HIGHER:
@@ -249,7 +249,7 @@ def _gain(rows: pd.DataFrame, better: Better) -> NDArray[np.float64]:
 
 
 def _invented(rows: pd.DataFrame) -> tuple[int, int]:
-    """In how many cases without a number the second alone drew what is not there, and in how many the first alone."""
+    """Count the cases without a number where only the second drew what is not there, and where only the first did."""
     lone = rows[rows["difference"].isna()]
     first, second = (lone[name] == LabelStatus.BOTH_EMPTY for name in ("first_status", "second_status"))
     return int((first & ~second).sum()), int((second & ~first).sum())
@@ -264,7 +264,7 @@ def _p_value(differences: NDArray[np.float64]) -> float:
 
 
 def _directions(numbers: Sequence[pd.DataFrame]) -> dict[str, Better]:
-    """Metric -> in which direction it gets better, for the metrics that have one."""
+    """Return metric -> in which direction it gets better, for the metrics that have one."""
     metrics = [table.drop_duplicates("metric").set_index("metric") for table in numbers]
     first, *others = [set(table["definition"].items()) for table in metrics]
     for other in others:
@@ -276,7 +276,7 @@ def _directions(numbers: Sequence[pd.DataFrame]) -> dict[str, Better]:
 
 
 def references_fact(pairs: Sequence[CasePair]) -> Facts:
-    """What tells the references of two evaluations apart: a hash of their files; nothing if one cannot be read."""
+    """Return a hash of the references, which tells those of two evaluations apart; nothing if one cannot be read."""
     plain = (
         replace(pair.reference, labels=()) if isinstance(pair.reference, FileSource) else pair.reference
         for pair in pairs
@@ -288,7 +288,7 @@ def references_fact(pairs: Sequence[CasePair]) -> Facts:
 
 
 def _same_references(first: Path, second: Path) -> bool | None:
-    """Whether both evaluations took the same files; None where one of them does not say."""
+    """Return whether both evaluations took the same files; None where one of them does not say."""
     stated = [read_about(folder).facts.get(_REFERENCES) for folder in (first, second)]
     return stated[0] == stated[1] if all(stated) else None
 
@@ -296,7 +296,7 @@ def _same_references(first: Path, second: Path) -> bool | None:
 def _with_common_labels(
     first: pd.DataFrame, second: pd.DataFrame, *, same: bool | None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Both tables with one name and one value for each label that they have in common.
+    """Give each label that two tables have in common one name and one value.
 
     Names come first. Where one has none, values of the same references mean the same; tables that do not say which
     files they took are held to the volumes of their references later on.
@@ -335,7 +335,7 @@ def _renamed(table: pd.DataFrame, new: Mapping[Label, Label]) -> pd.DataFrame:
 
 
 def _differences(first: pd.DataFrame, second: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-    """A row per case, label and metric."""
+    """Return a row per case, label and metric."""
     keys = [set(map(tuple, table[_KEY].to_numpy().tolist())) for table in (first, second)]
     if keys[0] != keys[1]:
         case_id, label, _ = min(keys[0] ^ keys[1])

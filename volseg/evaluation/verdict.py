@@ -118,7 +118,7 @@ def _of_several(best: str, leads: Sequence[_Lead], pairs: int) -> str:
 
 
 def _lead(row: Mapping[Hashable, Any], best: str, pairs: int) -> _Lead:
-    """The difference of a pair, seen from the better one."""
+    """Return the difference of a pair, seen from the better one."""
     first, second = _pair(row)
     value = {name: float(number) for name, number in row.items() if name not in _WORDS}
     forward = second == best
@@ -149,13 +149,13 @@ def _pair(row: Mapping[Hashable, Any]) -> tuple[str, str]:
 
 
 def _mean_of(rows: pd.DataFrame, name: str) -> float:
-    """The mean Dice of one evaluation."""
+    """Return the mean Dice of one evaluation."""
     sides = [rows.loc[rows[f"{side}_evaluation"] == name, f"{side}_mean"] for side in ("first", "second")]
     return float(np.mean(np.concatenate([side.to_numpy(float) for side in sides])))
 
 
 def _holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """P-values corrected for their number (Holm 1979); what is NaN was no test."""
+    """Correct p-values for their number (Holm 1979); NaN was no test."""
     corrected = p_values.copy()
     order = [n for n in np.argsort(p_values) if not np.isnan(p_values[n])]
     largest = 0.0

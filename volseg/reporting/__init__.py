@@ -1,6 +1,7 @@
-"""One HTML page that a person wants to look at, of an evaluation, a batch or a training.
+"""One HTML page for people about an evaluation, a batch or a training.
 
 Drawing a case needs its image and masks, so that is done while they are known (`evaluations`, `batches`) and kept in
-`pictures/` (`gallery`); `folder` makes the page again from the folder alone. A run's page needs no pictures
-(`trainings`). `picture` draws, `page` puts tables and pictures into `page.html`, `page.css` and `page.js`.
+`pictures/` (`gallery`); `folder` makes the page again from the folder alone. The page of a run needs no pictures
+(`trainings`). `picture` and `surface` draw; `page` puts tables and pictures into one file with `page.html`, `page.css`
+and the scripts `page.*.js`.
 """

@@ -1,4 +1,4 @@
-"""The page of a batch: no reference says what is right, so it shows what somebody should look at."""
+"""The page of a batch: without references it shows what a person should look at."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class ReviewRow:
 
 
 def claim_report(inputs: BatchInputs, output: Path, *, overwrite: bool = False) -> None:
-    """Make sure that the review of a batch can be written, before the batch is made.
+    """Check that the review of a batch can be written, before the batch is made.
 
     Raises:
         OutputExistsError: If there is a file that volseg did not write or that was changed since.
@@ -171,7 +171,7 @@ def report_batch(
 
 
 def _table(findings: Sequence[ReviewRow], units: Units) -> pd.DataFrame:
-    """The rows of review.csv, sizes in their own unit."""
+    """Return the rows of review.csv, with sizes in their own unit."""
     import pandas as pd
 
     table = pd.DataFrame(findings, columns=[field.name for field in fields(ReviewRow)])
@@ -181,7 +181,7 @@ def _table(findings: Sequence[ReviewRow], units: Units) -> pd.DataFrame:
 
 
 def _mask(source: Source | None, image: Source, labels: Sequence[Label]) -> Mask:
-    """A mask that was written; a DICOM object has the grid of its images."""
+    """Read a mask of the batch; a DICOM object has the grid of its images."""
     if source is None:
         raise DataError("none of the files that were written is a mask", hint="--format nifti makes one")
     drawn = isinstance(source, SegmentsSource) and not source.has_grid
@@ -189,7 +189,7 @@ def _mask(source: Source | None, image: Source, labels: Sequence[Label]) -> Mask
 
 
 def _worst_first(findings: Sequence[ReviewRow]) -> list[str]:
-    """Case ids, those with most to look at first."""
+    """Return the case ids, those with the most to look at first."""
     reasons = Counter(finding.case_id for finding in findings if finding.status == "check")
     return sorted({finding.case_id for finding in findings}, key=lambda case_id: (-reasons[case_id], case_id))
 
@@ -247,7 +247,7 @@ def _about_size(volume_ml: float, usual: VolumeRange | None, units: Units) -> It
 
 
 def _about_edges(box: Box, shape: Sequence[int]) -> Iterator[str]:
-    """What is cut off has no volume that means anything; an axis of a single voxel has no edge."""
+    """Name the edges at which a structure is cut off: its volume then means nothing. A single voxel has no edge."""
     for part, size, (low, high) in zip(box, shape, _EDGES, strict=True):
         touched = [name for name, at in ((low, part.start == 0), (high, part.stop == size)) if at]
         if part.stop > part.start and size > 1 and touched:
@@ -255,7 +255,7 @@ def _about_edges(box: Box, shape: Sequence[int]) -> Iterator[str]:
 
 
 def _confidence(crop: Crop, likely: NDArray[np.float32] | None) -> tuple[float, float, float]:
-    """The mean probability, the smallest mean of an axial slice, and which slice that is."""
+    """Return the mean probability, the smallest mean of an axial slice, and the number of that slice."""
     if likely is None or not crop.prediction.any():
         return math.nan, math.nan, math.nan
     sums = np.where(crop.prediction, likely, 0).sum(axis=(0, 1), dtype=np.float64)
@@ -271,7 +271,7 @@ def _probabilities(output: Path, case_id: str, rules: ReadingRules) -> NDArray[n
 
 
 def page_of_batch(folder: Path) -> Report:
-    """What the tables and pictures of a reviewed batch make.
+    """Make the page of a reviewed batch from its tables and pictures.
 
     Raises:
         DataError: If one of them is damaged.
@@ -310,13 +310,13 @@ def page_of_batch(folder: Path) -> Report:
 
 
 def _not_reviewed(rows: pd.DataFrame, segmented: int) -> Facts:
-    """How many masks of other batches lie in the folder, which nobody looked at here."""
+    """Say how many masks of other batches lie in the folder, which were not reviewed here."""
     others = segmented - rows["case_id"].nunique()
     return (("not reviewed", f"{others} cases of other batches in this folder"),) if others > 0 else ()
 
 
 def _not_known(rows: pd.DataFrame) -> Facts:
-    """What the masks could not be judged by, so that nobody takes silence for praise."""
+    """Say what the masks could not be judged by, so that nobody takes silence for praise."""
     confidence = (("confidence", "not known: the batch was predicted without --probabilities"),)
     usual = (("usual volumes", "not known: the model was trained before they were remembered"),)
     return (

@@ -1,4 +1,4 @@
-"""What somebody should know of a model before using it: a card (Mitchell et al. 2019, arXiv 1810.03993) of a run."""
+"""Model cards (Mitchell et al. 2019, arXiv 1810.03993): what to know about a model before using it."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class ModelCard:
 
     @property
     def markdown(self) -> str:
-        """For people."""
+        """Return the card as Markdown."""
         sections = [
             f"# {', '.join(label.name for label in self.labels)}{f' in {self._kinds}' if self._kinds else ''}",
             f"A segmentation model of volseg. Licence: {self.licence}.",
@@ -244,7 +244,7 @@ def write_card(made: ModelCard, folder: Path) -> Path:
 
 
 def _folder(run: Path) -> Path:
-    """Of a run that may be named by a model file in it."""
+    """Return the folder of a run, which may be named by a model file in it."""
     return run if run.is_dir() else run.parent
 
 
@@ -267,7 +267,7 @@ def _interval(dice: HeldOutDice | None) -> tuple[float, float] | None:
 
 
 def _recipe(record: RunRecord) -> Facts:
-    """What was chosen, how long it took, and where; of a model of another program little of it is known."""
+    """Return the settings of the training, its duration and machine; little is known of imported models."""
     facts = facts_of_config(record.config)
     if not record.splits:
         return tuple(fact for fact in facts if fact[0] in {"network", "voxel size"})
@@ -286,7 +286,7 @@ def _list(lines: Sequence[str]) -> str:
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown; bars and line ends in names cannot break it."""
+    """Return a table in Markdown that bars and line ends in names cannot break."""
     lines = [header, ["---"] * len(header), *rows]
     cells = [[" ".join(cell.replace("|", "\\|").split()) for cell in line] for line in lines]
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)

@@ -141,7 +141,7 @@ def report_evaluation(
 
 
 def _facts(evaluation: Evaluation, settings: EvaluationSettings) -> Facts:
-    """How many cases were evaluated, and how."""
+    """Return how many cases were evaluated, and how."""
     conventions = settings.conventions
     tolerances = ", ".join(f"{length:g}" for length in conventions.tolerances_mm)
     return (
@@ -157,7 +157,7 @@ def _facts(evaluation: Evaluation, settings: EvaluationSettings) -> Facts:
 
 
 def page_of_evaluation(folder: Path) -> Report:
-    """What the tables and pictures of an evaluation make.
+    """Make the page of an evaluation from its tables and pictures.
 
     Raises:
         DataError: If one of them is damaged.
@@ -191,7 +191,7 @@ def page_of_evaluation(folder: Path) -> Report:
 
 
 def _tiles(summary: pd.DataFrame) -> tuple[Tile, ...]:
-    """What is seen first: the mean of the labels' means, and everything that went wrong."""
+    """Return what is seen first: the mean of the labels' means, and everything that went wrong."""
     overall = summary[summary["label"] == MEAN_ROW].iloc[-1]
     length = Units.of_columns(summary.columns).length
     wrong = [name for name in ("missed", "false_alarm", "not_predicted", "failed") if overall[name]]

@@ -1,4 +1,4 @@
-"""What a labelled data set looks like: cases with their labels, how bright they are, what training makes of them.
+"""A page about a labelled data set: its cases and labels, its intensities, and what training makes of them.
 
 cases -> a picture each, histograms, shares of labels, augmented patches -> one HTML file
 """
@@ -127,7 +127,7 @@ def _range(limit: tuple[float, float]) -> tuple[float, float]:
 
 
 def _slice(image: Volume, mask: Mask, labels: tuple[Label, ...]) -> NDArray[np.uint8]:
-    """The axial slice with most of the labels, as it is looked at."""
+    """Return the axial slice with the most of the labels, with these painted on it."""
     order = image.geometry.to_canonical
     values = order.apply(mask.array)
     view = VIEWS[0]
@@ -137,13 +137,13 @@ def _slice(image: Volume, mask: Mask, labels: tuple[Label, ...]) -> NDArray[np.u
 
 
 def _shown(channels: Sequence[NDArray[np.float32]]) -> NDArray[np.uint8]:
-    """(rows, columns, 3): three channels are colours, of any other number the first is grey."""
+    """Return (rows, columns, 3) colours: three channels as they are, otherwise the first one in grey."""
     seen = channels if len(channels) == _COLORS else [channels[0]] * _COLORS
     return np.stack([np.round(grey_levels(channel)) for channel in seen], axis=-1).astype(np.uint8)
 
 
 def _versions(case: Case, config: Config) -> list[NDArray[np.uint8]]:
-    """A training patch of a case as it is, and changed at random."""
+    """Return a training patch of a case as it is, and as augmentation changes it."""
     try:
         sample = preprocess(case, config.data, config.preprocessing, reference=True)
     except DataError:
@@ -179,7 +179,7 @@ def _versions(case: Case, config: Config) -> list[NDArray[np.uint8]]:
 
 
 def _patch(sample: dict[Any, Any], config: Config) -> NDArray[np.uint8]:
-    """The middle plane of a patch, across its shortest axis, with its labels."""
+    """Return the middle plane of a patch, across its shortest axis, with its labels."""
     image, values = np.asarray(sample[IMAGE]), np.asarray(sample[REFERENCE])[0].astype(np.uint16)
     axis = int(np.argmin(values.shape))
     plane = values.shape[axis] // 2
@@ -219,7 +219,7 @@ def _page(
 
 
 def _figure(picture: NDArray[np.uint8], caption: str) -> str:
-    """A picture no longer than so many pixels, and what it is."""
+    """Return a picture of limited size with its caption, as HTML."""
     shown = Image.fromarray(np.ascontiguousarray(picture))
     scale = _LONGEST_SIDE / max(shown.size)
     size = max(1, round(shown.width * scale)), max(1, round(shown.height * scale))
@@ -253,6 +253,7 @@ def _shares(seen: Sequence[_Seen], config: Config) -> str:
     told = [f"{share:.3%}, in {count} of {len(seen)} cases" for share, count in zip(means, cases, strict=True)]
     colors = [f"rgb{label.display_color}" for label in config.data.learned_labels]
     figure = go.Figure(go.Bar(x=means, y=names, orientation="h", text=told, marker_color=colors))
+    figure.update_xaxes(tickformat="~%")
     figure.update_layout(xaxis_title="mean share of the voxels", height=140 + 28 * len(names), margin={"t": 10})
     return _drawn(figure)
 

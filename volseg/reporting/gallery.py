@@ -27,6 +27,7 @@ _MOST_PICTURES, _MOST_BYTES = 60, 11_000_000
 #: What all pictures of a page share, and what one has at most: the fewer there are, the finer each.
 _ALL_VOXELS, _MOST_VOXELS = 60_000_000, 6_000_000
 _ALL_FACES, _MOST_FACES = 250_000, 25_000
+_ALL_IMAGE_BYTES, _MOST_IMAGE_BYTES = 4_000_000, 1_000_000
 
 logger = logging.getLogger(__name__)
 
@@ -74,13 +75,17 @@ def draw_cases(
 
 
 def _detail(cases: int) -> Detail:
-    """How finely each of so many cases is drawn."""
+    """Return how finely each of so many cases is drawn."""
     shared = max(1, cases)
-    return Detail(min(_MOST_VOXELS, _ALL_VOXELS // shared), min(_MOST_FACES, _ALL_FACES // shared))
+    return Detail(
+        voxels=min(_MOST_VOXELS, _ALL_VOXELS // shared),
+        faces=min(_MOST_FACES, _ALL_FACES // shared),
+        image_bytes=min(_MOST_IMAGE_BYTES, _ALL_IMAGE_BYTES // shared),
+    )
 
 
 def _drawn(view_of: Callable[[str], CaseView], case_id: str, detail: Detail) -> str:
-    """A picture as JSON; nothing, and a warning, where it cannot be made."""
+    """Draw a case as JSON; log a warning and return nothing where that fails."""
     try:
         view = view_of(case_id)
         picture = draw(view.reference, view.prediction, view.image, detail)
@@ -93,7 +98,7 @@ def _drawn(view_of: Callable[[str], CaseView], case_id: str, detail: Detail) -> 
 def image_on(
     grid: Geometry, source: Source | None, case_id: str, tellable: Callable[[str], str] = str
 ) -> Volume | None:
-    """The image under a mask; None, with a warning, if it cannot be read or lies elsewhere: it can be drawn alone.
+    """Read the image under a mask; None, with a warning, if it cannot be read or lies on another grid.
 
     Args:
         grid: Of the mask.
@@ -121,7 +126,7 @@ def forget_report(folder: Path) -> None:
 
 
 def report_files(folder: Path, case_ids: Sequence[str]) -> list[Path]:
-    """The page of a folder of results, and its pictures."""
+    """Return the paths of the page of a folder of results and of its pictures."""
     return [folder / REPORT_FILE, *(_file(folder, case_id) for case_id in case_ids)]
 
 

@@ -19,6 +19,8 @@ function openCase(caseId, label = null) {
   state.position = [...(picture?.labels.find((one) => one.name === label) ?? picture)?.position ?? []];
   byId("case-title").textContent = caseId;
   const rows = ROWS.filter((row) => row.case_id === caseId);
+  const leastSure = rows.find((row) => row.label === label)?.least_sure_slice;
+  if (picture && typeof leastSure === "number") state.position[2] = shownSlice(picture, 2, leastSure);
   byId("case-body").replaceChildren(...(picture ? viewerOf(picture) : [element("p", { class: "note" }, DATA.no_pictures)]), ...numbersOf(rows, picture, label));
   if (!byId("case").open) byId("case").showModal();
   byId("case").scrollTop = 0;
@@ -55,6 +57,9 @@ function toggleOf(name, text, follow) {
 // The number of a slice is that of the whole image, counted from the feet, the back or the patient's left.
 const sliceNumber = (picture, axis, n) =>
   picture.first[axis] + Math.floor(((picture.shape[axis] - 1 - n + 0.5) * picture.size[axis]) / picture.shape[axis]);
+
+const shownSlice = (picture, axis, number) =>
+  Math.max(0, picture.shape[axis] - 1 - Math.floor(((number - picture.first[axis]) * picture.shape[axis]) / picture.size[axis]));
 
 function viewOf(picture, name) {
   const { across, down, through } = VIEWS[name];

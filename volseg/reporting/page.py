@@ -1,4 +1,4 @@
-"""Tables and pictures in, one HTML file out that needs nothing else: it opens from a mail, without a network."""
+"""Tables and pictures in, one HTML file out: it opens from a mail, without a network."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class Report:
 
 
 def counted(count: int, word: str) -> str:
-    """A number and a word: "1 label", "2 labels"."""
+    """Return a number and a word: "1 label", "2 labels"."""
     return f"{count} {word}{'s' * (count != 1)}"
 
 
@@ -123,7 +123,7 @@ def write_report(report: Report, folder: Path) -> Path:
 
 
 def render(report: Report) -> str:
-    """The page: the library of charts, the data, and what shows them, in one text.
+    """Render a page: the data, the library of charts, and the script that shows them, in one text.
 
     A page asks nothing of a network; its content security policy would not let it.
     """
@@ -137,7 +137,7 @@ def render(report: Report) -> str:
 
 
 def _content(report: Report) -> dict[str, Any]:
-    """What page.js reads."""
+    """Return what the script of the page reads."""
     directions = {number.name: number.better for number in report.numbers}
     return {
         "kind": report.kind,
@@ -167,13 +167,13 @@ def _columns(table: pd.DataFrame) -> dict[str, list[Any]]:
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as plain values; what does not exist is None."""
+    """Return rows as plain values; what does not exist is None."""
     known = table.astype(object).where(table.notna(), None)
     return [{str(name): _plain(value) for name, value in row.items()} for row in known.to_dict("records")]
 
 
 def _plain(value: Any) -> Any:
-    """A value that JSON has: numbers with the six digits that the tables have, None for what is not finite."""
+    """Return a value for JSON: numbers with six digits, as in the tables, and None for what is not finite."""
     if value is None or isinstance(value, str | bool):
         return value
     number = float(value)
@@ -183,7 +183,7 @@ def _plain(value: Any) -> Any:
 
 
 def _with_intervals(rows: list[dict[str, Any]], means: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Each mean's confidence interval as a pair, where the table has one."""
+    """Add the confidence interval of each mean as a pair, where the table has one."""
     for row in rows:
         for name in means:
             stem = name.removesuffix("_mean")
@@ -194,7 +194,7 @@ def _with_intervals(rows: list[dict[str, Any]], means: tuple[str, ...]) -> list[
 
 
 def _embedded(content: dict[str, Any]) -> str:
-    """JSON that cannot end the element it stands in, whatever a label is called."""
+    """Return JSON that cannot end the element it stands in, whatever a label is called."""
     return json.dumps(content, separators=(",", ":"), ensure_ascii=True, allow_nan=False).replace("<", "\\u003c")
 
 
@@ -205,7 +205,7 @@ def _resource(name: str) -> str:
 
 @cache
 def _plotly() -> str:
-    """The library of charts as the page unpacks it: compressed it is a third as long."""
+    """Return the library of charts, packed to a third of its length; the page unpacks it."""
     from plotly.offline import get_plotlyjs
 
     return base64.b64encode(zlib.compress(get_plotlyjs().encode("utf-8"), 9)).decode("ascii")

@@ -227,7 +227,8 @@ function cropAround(voxels, view, n, label) {
   }
   if (right < 0) return [0, 0, columns, rows];
   const [across, down] = [voxels.voxel_mm[view.across], voxels.voxel_mm[view.down]];
-  const side = Math.max(THUMBNAIL_MM, 1.4 * Math.max((right - left + 1) * across, (bottom - top + 1) * down));
+  const size = Math.max(THUMBNAIL_MM, 1.4 * Math.max((right - left + 1) * across, (bottom - top + 1) * down));
+  const side = Math.min(size, Math.max(columns * across, rows * down));
   const [width, height] = [Math.ceil(side / across), Math.ceil(side / down)];
   return [Math.round((left + right + 1 - width) / 2), Math.round((top + bottom + 1 - height) / 2), width, height];
 }

@@ -23,7 +23,8 @@ from volseg.reporting.surface import surface_of
 
 #: What is around the structures is shown as far as this.
 _MARGIN_MM = 20.0
-_WEBP_QUALITY = 55
+#: Of WebP, the best first: noise takes more room than there is.
+_QUALITIES = (55, 35, 20, 8)
 #: What most voxels of the structures have, as percentiles, and how far around that range is still grey, as a share.
 _STRUCTURES, _AROUND = (1.0, 99.0), 0.75
 #: The longest axis that is shown: a WebP has 16,383 pixels at most.
@@ -42,10 +43,12 @@ class Detail:
     Attributes:
         voxels: At most; where there are more, the finest axes are shown coarser.
         faces: Triangles of all surfaces of a mask, about.
+        image_bytes: Of the image, which is coded more coarsely where it takes more.
     """
 
     voxels: int = 1_500_000
     faces: int = 5000
+    image_bytes: int = 500_000
 
 
 @dataclass(frozen=True)
@@ -159,7 +162,7 @@ def draw(
         first=box.origin,
         size=box.shape,
         is_flat=grid.is_flat,
-        image="" if mosaic is None else _webp(mosaic),
+        image="" if mosaic is None else _webp(mosaic, detail.image_bytes),
         columns=_columns(shape),
         reference="" if wanted is None else packed(wanted.T),
         prediction="" if made is None else packed(made.T),
@@ -170,12 +173,12 @@ def draw(
 
 
 def packed(array: NDArray[np.generic]) -> str:
-    """The bytes of an array in C order, compressed (zlib) and in base64, as the page unpacks them."""
+    """Return the bytes of an array in C order, compressed (zlib) and in base64, as the page unpacks them."""
     return base64.b64encode(zlib.compress(np.ascontiguousarray(array).tobytes(), 9)).decode("ascii")
 
 
 def display_color(label: Label) -> str:
-    """The colour a label is exported in, as "#dd8265": its own, or that of the structure its name stands for."""
+    """Return the colour of a label as "#dd8265": its own, or that of the structure its name stands for."""
     structure = label.structure or lookup(label.name)
     red, green, blue = replace(label, structure=structure).display_color
     return f"#{red:02x}{green:02x}{blue:02x}"
@@ -189,7 +192,7 @@ def _check_grids(grid: Geometry, others: Sequence[Mask | Volume | None]) -> None
 
 
 def _surroundings(sides: Sequence[Labels | None], spacing_mm: Sequence[float]) -> Box:
-    """The box around everything that either side marks, with a margin; the whole where nothing is."""
+    """Return the box around everything marked in either mask, with a margin; the whole where nothing is."""
     arrays = [side for side in sides if side is not None]
     shape = arrays[0].shape
     first, *others = [box for side in arrays if (box := Box.around(side))] or [Box.whole(shape)]
@@ -197,7 +200,7 @@ def _surroundings(sides: Sequence[Labels | None], spacing_mm: Sequence[float]) -
 
 
 def _shown_shape(size: Sequence[int], spacing_mm: Sequence[float], most: int) -> tuple[int, int, int]:
-    """As many voxels as there is room for: the finest axes become coarser first."""
+    """Return a shape of as many voxels as there is room for: the finest axes become coarser first."""
     finest_mm = min(spacing_mm)
     while True:
         i, j, k = (
@@ -210,7 +213,7 @@ def _shown_shape(size: Sequence[int], spacing_mm: Sequence[float], most: int) ->
 
 
 def _places(box: Box, shape: Sequence[int]) -> list[NDArray[np.intp]]:
-    """For each axis the voxels that are shown, from left to right, from top to bottom, from the head down."""
+    """Return the voxels that are shown along each axis, from left to right, top to bottom, and head to feet."""
     middles = (
         part.start + np.floor((np.arange(shown) + 0.5) * (part.stop - part.start) / shown)
         for part, shown in zip(box, shape, strict=True)
@@ -219,14 +222,14 @@ def _places(box: Box, shape: Sequence[int]) -> list[NDArray[np.intp]]:
 
 
 def _labels_in(cuts: Sequence[Labels | None], masks: Sequence[Mask]) -> list[Label]:
-    """The labels that are shown, by value; a value that nobody named is called by it."""
+    """Return the labels that are shown, by value; a value without a name is called by its number."""
     named = {label.value: label for mask in reversed(masks) for label in mask.labels}
     values = np.unique(np.concatenate([np.unique(cut) for cut in cuts if cut is not None])).tolist()
     return [named.get(value) or Label(value, f"label_{value}") for value in values if value]
 
 
 def _numbered(cut: Labels, labels: Sequence[Label]) -> Labels:
-    """The place of each voxel's label, from 1."""
+    """Return the place of each voxel's label in the list, from 1."""
     numbers = np.zeros(int(cut.max(initial=0)) + 1, np.uint8 if len(labels) < 256 else np.dtype("<u2"))
     for place, label in enumerate(labels, start=1):
         if label.value < len(numbers):
@@ -242,7 +245,7 @@ def _drawn(
 
 
 def _position(wanted: Labels | None, made: Labels | None, voxel_mm: tuple[float, float, float]) -> tuple[int, int, int]:
-    """Where the slices meet: in the thickest error, or else where most is marked."""
+    """Choose where the slices meet: in the thickest error, or else where most is marked."""
     import edt
 
     marked = next(side for side in (made, wanted) if side is not None)
@@ -275,7 +278,7 @@ def _surfaces(
 
 
 def _seen(image: Volume, order: AxisOrder, box: Box, sides: Sequence[Labels | None]) -> list[NDArray[np.float32]]:
-    """The channels that are shown, from 0 to 255. What is shown decides how light and dark are dealt out."""
+    """Return the channels that are shown, from 0 to 255; only the shown part decides what is light and dark."""
     channels = image.array if len(image.array) == 3 else image.array[:1]
     shown = [order.apply(channel)[box] for channel in channels]
     if image.geometry.is_flat or len(shown) > 1:
@@ -284,7 +287,7 @@ def _seen(image: Volume, order: AxisOrder, box: Box, sides: Sequence[Labels | No
 
 
 def _grey_around(channel: NDArray[np.float32], sides: Sequence[Labels | None]) -> NDArray[np.float32]:
-    """Intensities as 0 ... 255, the most of it for what the structures have: air and metal would leave them alike."""
+    """Scale intensities to 0 ... 255, mostly for those in the structures: air and metal would leave these alike."""
     marked = np.logical_or.reduce([side > 0 for side in sides if side is not None])
     inside = channel[marked & np.isfinite(channel)]
     if not inside.size:
@@ -300,13 +303,13 @@ def _grey_around(channel: NDArray[np.float32], sides: Sequence[Labels | None]) -
 
 
 def _columns(shape: tuple[int, int, int]) -> int:
-    """How many slices stand in a row of the mosaic, so that it is about as wide as high."""
+    """Return how many slices stand in a row of the mosaic, so that it is about as wide as high."""
     width, height, slices = shape
     return min(slices, max(1, round(math.sqrt(slices * height / width))))
 
 
 def _mosaic(channels: Sequence[NDArray[np.float32]], shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """The slices that are shown side by side, (rows, columns) or (rows, columns, 3), of channels from 0 to 255."""
+    """Lay the slices side by side: (rows, columns) or (rows, columns, 3), of channels from 0 to 255."""
     width, height, slices = shape
     columns = _columns(shape)
     rows = math.ceil(slices / columns)
@@ -321,7 +324,7 @@ def _mosaic(channels: Sequence[NDArray[np.float32]], shape: tuple[int, int, int]
 
 
 def _resized(plane: NDArray[np.float32], width: int, height: int) -> NDArray[np.float32]:
-    """A slice with fewer pixels, each the mean of those that it stands for."""
+    """Shrink a slice: each pixel is the mean of those that it stands for."""
     from PIL import Image
 
     if plane.shape == (height, width):
@@ -330,9 +333,15 @@ def _resized(plane: NDArray[np.float32], width: int, height: int) -> NDArray[np.
     return np.asarray(picture.resize((width, height), Image.Resampling.BOX))
 
 
-def _webp(pixels: NDArray[np.uint8]) -> str:
+def _webp(pixels: NDArray[np.uint8], most_bytes: int) -> str:
+    """Code pixels as well as there is room for."""
     from PIL import Image
 
-    file = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(file, "WEBP", quality=_WEBP_QUALITY, method=4)
-    return base64.b64encode(file.getvalue()).decode("ascii")
+    picture, coded = Image.fromarray(np.ascontiguousarray(pixels)), b""
+    for quality in _QUALITIES:
+        file = io.BytesIO()
+        picture.save(file, "WEBP", quality=quality, method=4)
+        coded = file.getvalue()
+        if len(coded) <= most_bytes:
+            break
+    return base64.b64encode(coded).decode("ascii")

@@ -44,7 +44,7 @@ def surface_of(marked: NDArray[np.bool_], spacing_mm: tuple[float, float, float]
 
 
 def _mesh(marked: NDArray[np.bool_], spacing_mm: tuple[float, float, float], step: int, most_faces: int) -> Triangles:
-    """The surface of blocks of `step` voxels that are marked."""
+    """Mesh blocks of `step` voxels that are marked."""
     import fast_simplification
     import zmesh
     from skimage.measure import block_reduce

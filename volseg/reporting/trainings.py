@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def page_of_training(folder: Path) -> Report:
-    """What a run has to show.
+    """Make the page of a run.
 
     Raises:
         DataError: If its tables are damaged.
@@ -70,7 +70,7 @@ def page_of_training(folder: Path) -> Report:
 
 
 def _histories(folder: Path) -> list[Path]:
-    """Of the network, or of that of each fold."""
+    """Return the history of the network, or that of each fold's network."""
     folds = sorted(folder.glob(f"{FOLD_FOLDER}*/{HISTORY_FILE}"))
     return folds or [folder / HISTORY_FILE]
 
