@@ -119,7 +119,7 @@ def test_the_command_takes_several(volseg_cli: RunCli, tmp_path: Path) -> None:
     assert ["label", "metric", "a", "b", "c"] in [line.split() for line in out.splitlines()]
     assert ["mean", "dice", "0.065", "0.13", "0.195"] in [line.split() for line in out.splitlines()]
     assert "\nc has the highest mean Dice, 0.195 over 12 cases: it is better than a (by 0.130, " in out
-    in_python = volseg.compare(*folders[:2], tmp_path / "again", others=folders[2:])
+    in_python = volseg.compare(folders[0], folders[1], tmp_path / "again", others=folders[2:])
     assert in_python.verdict in out
     code, out, err = volseg_cli("evaluate", "--compare", *folders[:2], "--output", tmp_path / "two")
     assert code == 0

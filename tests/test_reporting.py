@@ -103,6 +103,17 @@ def test_the_thickest_error_may_lie_at_the_edge_of_the_image() -> None:
     assert 8 <= y < 16
 
 
+def test_the_thickest_error_of_a_picture_is_found_within_its_plane() -> None:
+    array = np.zeros((40, 30, 1), np.uint8)
+    array[2:4, 2:28] = 1  # thin, and before the other
+    array[20:30, 10:20] = 1
+    grid = Geometry.of_picture(40, 30)
+    picture = draw(Mask(np.zeros_like(array), grid, LABELS), Mask(array, grid, LABELS), None)
+    marked = np.argwhere(voxels(picture, "prediction"))
+    x, y, _ = picture.position
+    assert (np.abs(marked[:, :2] - (x, y)).max(axis=1) <= 3).sum() == 7 * 7  # all around is marked
+
+
 def test_every_label_leads_to_its_own_error() -> None:
     reference = mask_of(np.s_[4:12, 6:14, 4:10], np.s_[12:16, 6:14, 4:10])
     prediction = mask_of(np.s_[4:12, 6:14, 4:10], np.s_[12:16, 6:10, 4:10])
@@ -599,6 +610,10 @@ def test_a_picture_has_no_directions_and_areas_in_pixels(browser, report: Report
     assert opened.locator("#case .view").count() == 1
     assert opened.locator("#case .view span, #case .view input, [data-hides=cross]").count() == 0
     assert "undefined" not in opened.locator("#case-body").inner_text()
+    painted(opened)
+    opened.locator("#case .plane").hover()
+    opened.mouse.wheel(0, -100)
+    opened.wait_for_function("document.querySelector('#case canvas').width === 16")  # 0.8 of 20 columns
     opened.close()
 
 

@@ -16,6 +16,7 @@ function openCase(caseId, label = null) {
   leaveScene();
   const picture = pictureOf(caseId);
   state.open = caseId;
+  state.crop = null;
   state.position = [...(picture?.labels.find((one) => one.name === label) ?? picture)?.position ?? []];
   byId("case-title").textContent = caseId;
   const rows = ROWS.filter((row) => row.case_id === caseId);
@@ -35,8 +36,8 @@ function viewerOf(picture) {
   const isCompared = picture.reference && picture.prediction;
   const legend = legendOf(picture);
   const toggles = [["outlines", "Outlines"], ...(isCompared ? [["errors", "Errors"]] : []), ...(picture.is_flat ? [] : [["cross", "Crosshair"]])];
-  const views = element("div", { class: "views" }, ...viewsOf(picture).map((name) => viewOf(picture, name)));
-  const keys = element("p", { class: "note keys" }, picture.is_flat ? "Left and right arrow keys lead to other cases." :
+  const views = element("div", { class: picture.is_flat ? "views single" : "views" }, ...viewsOf(picture).map((name) => viewOf(picture, name)));
+  const keys = element("p", { class: "note keys" }, picture.is_flat ? "The wheel magnifies, left and right arrow keys lead to other cases." :
     "The wheel scrolls through slices, a click moves the crosshair, left and right arrow keys lead to other cases.");
   const found = element("p", { id: "found", class: "note found", "aria-live": "polite" });
   return [element("div", { class: "controls" }, ...toggles.map(([name, text]) => toggleOf(name, text, paintViews)), legend), views, element("div", { class: "hints" }, keys, found)];
@@ -78,12 +79,20 @@ function viewOf(picture, name) {
   }
   const placeOf = (event) => {
     const { left, top, width, height } = plane.getBoundingClientRect();
-    const place = (share, axis) => Math.max(0, Math.min(picture.shape[axis] - 1, Math.floor(share * picture.shape[axis])));
+    const [x, y, columns, rows] = state.crop ?? [0, 0, picture.shape[across], picture.shape[down]];
+    const within = (n, axis) => Math.max(0, Math.min(picture.shape[axis] - 1, n));
     const position = [...state.position];
-    position[across] = place((event.clientX - left) / width, across);
-    position[down] = place((event.clientY - top) / height, down);
+    position[across] = within(x + Math.floor(((event.clientX - left) / width) * columns), across);
+    position[down] = within(y + Math.floor(((event.clientY - top) / height) * rows), down);
     return position;
   };
+  if (picture.is_flat) {
+    plane.addEventListener("wheel", (event) => {
+      event.preventDefault();
+      state.crop = magnified(picture.shape, placeOf(event), event.deltaY < 0 ? 0.8 : 1.25);
+      paintViews();
+    }, { passive: false });
+  }
   const follow = (event) => {
     state.position = placeOf(event);
     paintViews();
@@ -106,6 +115,15 @@ async function tellLabels([x, y, z]) {
   const place = (z * voxels.shape[1] + y) * voxels.shape[0] + x;
   const found = SIDES.filter((side) => voxels[side]).map((side) => `${side}: ${voxels.labels[voxels[side][place] - 1]?.name ?? "nothing"}`);
   byId("found").textContent = found.join(", ");
+}
+
+/** What is seen of a picture when it is magnified around a pixel, which stays where it is. */
+function magnified([columns, rows], [x, y], factor) {
+  const [left, top, width, height] = state.crop ?? [0, 0, columns, rows];
+  const share = Math.min(1, Math.max(16 / Math.min(columns, rows), (width / columns) * factor));
+  const [wide, high] = [Math.round(columns * share), Math.round(rows * share)];
+  const start = (pixel, first, size, now, whole) => Math.round(Math.max(0, Math.min(whole - now, pixel - ((pixel - first) / size) * now)));
+  return [start(x, left, width, wide, columns), start(y, top, height, high, rows), wide, high];
 }
 
 function moveTo(axis, n) {

@@ -13,7 +13,7 @@ const isTouch = matchMedia("(hover: none), (pointer: coarse)").matches;
 
 const state = {
   sort: DATA.sort, descending: DATA.descending, search: "", label: "", status: "", shown: [],
-  open: null, position: null, off: new Set(), hidden: new Set(),
+  open: null, position: null, crop: null, off: new Set(), hidden: new Set(),
 };
 
 function rowsOf(columns) {

@@ -122,7 +122,7 @@ function planeElement(name, label) {
 function wholeSlice(voxels, name) {
   const view = VIEWS[name];
   const off = new Set(voxels.labels.flatMap((label, n) => (state.off.has(label.name) ? [n + 1] : [])));
-  return { name, crop: [0, 0, voxels.shape[view.across], voxels.shape[view.down]], off, errors: !state.hidden.has("errors"), outlines: !state.hidden.has("outlines") };
+  return { name, crop: state.crop ?? [0, 0, voxels.shape[view.across], voxels.shape[view.down]], off, errors: !state.hidden.has("errors"), outlines: !state.hidden.has("outlines") };
 }
 
 function paint(plane, voxels, n, slice) {
@@ -185,6 +185,7 @@ function drawErrors(context, [reference, prediction], columns, rows) {
 // ---- small pictures for the table, drawn when they come into sight
 
 const THUMBNAIL_MM = 24; // at least so much is seen
+const SPREAD_PART = 0.25; // and of pictures that are full of something so much
 const thumbnails = new Map();
 const waiting = new IntersectionObserver((entries) => {
   for (const { target, isIntersecting } of entries) {
@@ -228,7 +229,11 @@ function cropAround(voxels, view, n, label) {
   if (right < 0) return [0, 0, columns, rows];
   const [across, down] = [voxels.voxel_mm[view.across], voxels.voxel_mm[view.down]];
   const size = Math.max(THUMBNAIL_MM, 1.4 * Math.max((right - left + 1) * across, (bottom - top + 1) * down));
-  const side = Math.min(size, Math.max(columns * across, rows * down));
+  const whole = Math.max(columns * across, rows * down);
+  // Cells and vessels fill a whole picture: what matters is where the error is.
+  const isSpread = voxels.is_flat && size > whole * SPREAD_PART;
+  const [x, y] = isSpread ? (label ? voxels.labels[label - 1] : voxels).position.map((one) => one + 0.5) : [(left + right + 1) / 2, (top + bottom + 1) / 2];
+  const side = isSpread ? whole * SPREAD_PART : Math.min(size, whole);
   const [width, height] = [Math.ceil(side / across), Math.ceil(side / down)];
-  return [Math.round((left + right + 1 - width) / 2), Math.round((top + bottom + 1 - height) / 2), width, height];
+  return [Math.round(x - width / 2), Math.round(y - height / 2), width, height];
 }

@@ -252,8 +252,9 @@ def _position(wanted: Labels | None, made: Labels | None, voxel_mm: tuple[float,
     if wanted is None or made is None or np.array_equal(wanted, made):
         return fullest_planes(marked > 0)
     box = Box.around(wanted != made) or Box.whole(marked.shape)
-    wrong = np.pad((wanted != made)[box], 1).view(np.uint8)
-    thickness = edt.edtsq(wrong, anisotropy=voxel_mm)[1:-1, 1:-1, 1:-1]
+    edges = [min(1, size - 1) for size in marked.shape]  # what is flat has no thickness along its single slice
+    wrong = np.pad((wanted != made)[box], [(edge, edge) for edge in edges]).view(np.uint8)
+    thickness = edt.edtsq(wrong, anisotropy=voxel_mm)[tuple(slice(edge, -edge or None) for edge in edges)]
     x, y, z = np.unravel_index(int(thickness.argmax()), thickness.shape)
     return int(x) + box.i.start, int(y) + box.j.start, int(z) + box.k.start
 
