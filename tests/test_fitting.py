@@ -41,5 +41,11 @@ def test_no_line_is_longer_than_the_terminal_is_wide(width: int) -> None:
     assert all("0.8" in line for line in lines[-1:])
 
 
+def test_names_of_many_models_are_cut_off_rather_than_their_numbers() -> None:
+    lines = fitted_lines(("label", "/a/path/to/one/model", "/a/path/to/another"), [("liver", "0.912", "0.921")], 30)
+    assert max(map(len, lines)) <= 30
+    assert lines[-1].split() == ["liver", "0.912", "0.921"]
+
+
 def test_a_table_without_rows_is_its_header() -> None:
     assert fitted_lines(HEADER, [], 80) == ["label  scored  not_predicted  dice_mean"]

@@ -91,7 +91,7 @@ def place(tmp_path: Path, trained_run: Path) -> Place:
 
 def test_every_example_is_looked_at() -> None:
     assert sorted(kind for kind, _ in BLOCKS) == sorted(
-        ["", "", "", "crontab", "ini", "ini", "logrotate", *["bash"] * 5]
+        ["", "", "", "", "crontab", "ini", "ini", "logrotate", *["bash"] * 5]
     )
 
 
@@ -110,6 +110,15 @@ def test_the_example_of_a_log_looks_like_one(place: Place) -> None:
     assert all(re.match(head, line) for line in [*shown, *written])
     ends = (re.sub(r"[\d.]+", "#", lines[-1].partition("]: ")[2]) for lines in (shown, written))
     assert len(set(ends)) == 1
+
+
+def test_the_example_of_a_training_looks_like_one(trained_run: Path) -> None:
+    shown = example("training cases", "").splitlines()
+    written = (trained_run / "train.log").read_text().splitlines()
+    forms = [
+        {re.sub(r"\d+", "#", re.sub(r", val Dice [\d.]+", "", line)) for line in lines} for lines in (shown, written)
+    ]
+    assert forms[0] <= forms[1]
 
 
 def test_the_exit_codes_are_those_of_the_command_line() -> None:

@@ -37,7 +37,7 @@ def evaluate(  # noqa: PLR0913  each is an option
         ),
     ],
     others: Annotated[
-        list[Path] | None, typer.Argument(metavar="[SCORES]...", help="With --compare, more folders of scores.")
+        list[Path] | None, typer.Argument(metavar="SCORES", help="With --compare, more folders of scores.")
     ] = None,
     *,
     output: Annotated[Path, typer.Option("--output", help="Folder for the tables.")],

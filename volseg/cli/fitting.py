@@ -21,7 +21,7 @@ def fitted_lines(
     """Align a table so that no line is longer than a terminal is wide.
 
     A table that is too wide gets headers of two lines, then loses dispensable columns of nothing but zeros, then wide
-    gaps, then the other dispensable columns; in the end its first column is cut off.
+    gaps, then the other dispensable columns; in the end its widest columns are cut off.
 
     Args:
         header: Names of the columns, of words with underscores between them.
@@ -40,8 +40,7 @@ def fitted_lines(
         lines = aligned_lines(broken, gap)
         if _width(lines) <= width:
             return lines
-    room = max(_LEAST_WIDTH, _widths(broken)[0] - (_width(lines) - width))
-    return aligned_lines([(_cut(first, room), *others) for first, *others in broken], gap)
+    return aligned_lines(_cut_off(broken, width, gap), gap)
 
 
 def _ever_narrower(
@@ -85,5 +84,12 @@ def _width(lines: Sequence[str]) -> int:
     return max(map(len, lines))
 
 
-def _cut(text: str, room: int) -> str:
-    return text if len(text) <= room else text[: room - 1] + _ELLIPSIS
+def _cut_off(table: Sequence[Sequence[str]], width: int, gap: int) -> list[list[str]]:
+    """Cut off the cells of the widest columns."""
+    widths = _widths(table)
+    while sum(widths) + gap * (len(widths) - 1) > width and max(widths) > _LEAST_WIDTH:
+        widths[widths.index(max(widths))] -= 1
+    return [
+        [cell if len(cell) <= room else cell[: room - 1] + _ELLIPSIS for cell, room in zip(row, widths, strict=True)]
+        for row in table
+    ]

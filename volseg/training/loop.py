@@ -359,8 +359,8 @@ class Trainer:
         whole, some = (self._final_validation(s) for s in (math.inf, self._clock.final_seconds_left))
         if some != whole:
             logger.warning(
-                "the final validation takes %d of %d held-out cases, in %d of %d views: all would take %s longer; "
-                "--validate-all takes them",
+                "%d of %d validation cases are scored at the end, in %d of %d mirrored views: all take %s longer; "
+                "--validate-all scores all",
                 *(some.cases, whole.cases, some.views, whole.views),
                 timedelta(seconds=round(whole.seconds - some.seconds)),
             )
