@@ -28,7 +28,7 @@ from volseg.prediction.request import Request
 from volseg.training import loop
 from volseg.training.agreement import Agreement
 from volseg.training.epoch import EpochRecord
-from volseg.training.history import read_validation
+from volseg.training.history import RunLog, read_validation
 from volseg.training.postprocess_tuning import RULES, choose_postprocessing, trials_for
 from volseg.training.preparation import PreparedCase, prepare_cases
 from volseg.training.schedule import Clock, FinalValidation, learning_rate
@@ -145,6 +145,34 @@ def test_the_same_seed_gives_the_same_bits_and_so_does_a_resumed_run(dataset: Pa
     timed = ["seconds", "steps_per_second", "voxels_per_second", "data_wait_share"]
     histories = [pd.read_csv(run / "history.csv").drop(columns=timed) for run in (one, other)]
     pd.testing.assert_frame_equal(histories[0], histories[1])
+    told = [line.split(" ", 1)[1].split(":")[0] for line in (other / "train.log").read_text().splitlines()]
+    assert told == [
+        *("begun", "epoch 1, step 3", "resumed after epoch 1, step 3"),  # appended to
+        *("epoch 2, step 6", "epoch 3, step 9", "finished"),
+    ]
+
+
+def test_a_log_that_somebody_changed_stays_and_the_run_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "train.log"
+    log = RunLog(path)
+    log.add("one")
+    log.add("two")
+    assert [line.split(" ", 1)[1] for line in path.read_text().splitlines()] == ["one", "two"]
+    path.write_text("a note of mine\n")
+    log.add("three")
+    assert path.read_text() == "a note of mine\n"
+    assert "lines of train.log are lost" in caplog.text
+    RunLog(tmp_path / "other.log", is_leader=False).add("nothing")
+    assert not (tmp_path / "other.log").exists()
+
+
+def test_a_log_of_the_user_is_never_replaced(dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "train.log").write_text("mine")
+    with pytest.raises(OutputError, match="volseg did not write it"):
+        train_folder(dataset, tmp_path, TINY)
+    assert (tmp_path / "train.log").read_text() == "mine"
 
 
 def test_vnet_trains_and_its_model_loads(dataset: Path, tmp_path: Path) -> None:
