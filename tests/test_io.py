@@ -242,7 +242,7 @@ def test_analyze_is_refused(tmp_path: Path) -> None:
 def test_a_line_of_voxels_is_no_image(tmp_path: Path) -> None:
     path = tmp_path / "image.nii"
     save_nifti(path, np.zeros((7,), np.int16))
-    assert "no image" in str(refused(lambda: read_volume(FileSource(path)), path))
+    assert "not an image" in str(refused(lambda: read_volume(FileSource(path)), path))
 
 
 def test_values_beyond_float32_become_infinite(tmp_path: Path) -> None:

@@ -236,11 +236,11 @@ def test_nothing_has_no_distance():
 @pytest.mark.parametrize(
     ("made", "message"),
     [
-        ({"tolerances_mm": (1.0, -1.0)}, "no surface tolerance"),
-        ({"tolerances_mm": (math.inf,)}, "no surface tolerance"),
+        ({"tolerances_mm": (1.0, -1.0)}, "not a valid surface tolerance"),
+        ({"tolerances_mm": (math.inf,)}, "not a valid surface tolerance"),
         ({"tolerances_mm": (1.0, 2.0, 2.0)}, "given twice"),
         ({"tolerances_mm": ()}, "no surface tolerance"),
-        ({"lesion_iou": 1.0}, r"overlap by 1\.0"),
+        ({"lesion_iou": 1.0}, r"lesion_iou cannot be 1\.0"),
     ],
 )
 def test_conventions_that_make_no_sense_are_refused(made, message):
