@@ -617,6 +617,20 @@ def test_a_picture_has_no_directions_and_areas_in_pixels(browser, report: Report
     opened.close()
 
 
+def test_an_old_browser_shows_the_tables_and_says_what_it_lacks(browser, report: Report, tmp_path: Path) -> None:
+    complaints: list[str] = []
+    opened = browser.new_page()
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.add_init_script("delete window.DecompressionStream")
+    opened.goto(f"file://{write_report(report, tmp_path)}")
+    assert opened.locator("#old").is_visible()
+    opened.locator("#cases tbody tr").first.click()
+    assert opened.locator("#case-title").inner_text() == "case_02"
+    assert opened.locator("#case-labels tbody tr").count() == 2
+    assert complaints == []
+    opened.close()
+
+
 def test_a_page_of_nothing_opens(browser, tmp_path: Path) -> None:
     complaints: list[str] = []
     opened = browser.new_page()

@@ -34,7 +34,7 @@ function showTable() {
   ));
   state.shown = rows;
   byId("count").textContent = `${rows.length} of ${ROWS.length} rows`;
-  const hasPictures = Object.keys(DATA.pictures).length > 0;
+  const hasPictures = canUnpack && Object.keys(DATA.pictures).length > 0;
   const head = tableColumns().map((name, n) =>
     element("th", {
       class: columnClass(name, n), scope: "col", title: COLUMNS.get(name)?.definition ?? "",

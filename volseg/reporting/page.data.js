@@ -9,6 +9,7 @@ const LABELS = [...new Set(ROWS.map((row) => row.label).filter(Boolean))];
 const SEVERITY = ["failed", "skipped", "not_predicted", "missed", "false_alarm", "check", "ok", "segmented", "validated", "both_empty"];
 // Structures of volumes are measured in ml, those of pictures in pixels.
 const SIZE = ROWS.some((row) => "reference_px2" in row) ? "px2" : "ml";
+const canUnpack = typeof DecompressionStream !== "undefined";
 const isTouch = matchMedia("(hover: none), (pointer: coarse)").matches;
 
 const state = {

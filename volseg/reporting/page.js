@@ -56,8 +56,11 @@ showSummary();
 showCases();
 followCase();
 followPrinter();
-charts = new Promise((done) => requestAnimationFrame(() => setTimeout(done))).then(loadCharts).then(() => {
-  showCharts();
-  showCurves();
-});
-charts.then(preparePaper);
+byId("old").hidden = canUnpack;
+if (canUnpack) {
+  charts = new Promise((done) => requestAnimationFrame(() => setTimeout(done))).then(loadCharts).then(() => {
+    showCharts();
+    showCurves();
+  });
+  charts.then(preparePaper);
+}

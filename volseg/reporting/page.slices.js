@@ -10,7 +10,7 @@ const SIDES = ["reference", "prediction"];
 const MOST_KEPT = 6;
 const kept = new Map(); // case id -> its voxels, of the cases that were looked at last
 
-const pictureOf = (caseId) => (Object.hasOwn(DATA.pictures, caseId) ? DATA.pictures[caseId] : null);
+const pictureOf = (caseId) => (canUnpack && Object.hasOwn(DATA.pictures, caseId) ? DATA.pictures[caseId] : null);
 const viewsOf = (picture) => (picture.is_flat ? ["picture"] : ["axial", "coronal", "sagittal"]);
 
 /** A picture with its masks unpacked and its image decoded. */
