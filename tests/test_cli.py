@@ -129,7 +129,7 @@ def test_a_run_that_learned_next_to_nothing_says_so_at_its_end(
     code, _, err = volseg("train", dataset, "-o", tmp_path / "run", "--config", tiny, *words)
     assert code == 0
     assert err.splitlines()[-1].startswith("warning: the network ")
-    assert "after 1 step, which is few. Train longer" in err.splitlines()[-1]
+    assert "after only 1 step. Train longer" in err.splitlines()[-1]
 
 
 def test_the_same_reason_of_many_cases_is_one_line(

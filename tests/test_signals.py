@@ -20,7 +20,7 @@ from volseg.cli.signals import ended_by_signals, stop_is_requested
 from volseg.io import write_volume
 from volseg.model.checkpoint import load
 
-INTERRUPTED = "interrupted; what was finished is complete, and the same command goes on (train: with --resume)"
+INTERRUPTED = "interrupted; finished work is kept. Run the same command again to continue (train: with --resume)"
 #: What volseg keeps in a folder of results besides the results.
 HIDDEN = {".volseg-written", ".volseg-lock", ".volseg-owner"}
 PATIENCE_SECONDS = 300

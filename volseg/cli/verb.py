@@ -113,7 +113,7 @@ def _exit_code(work: Callable[[], int | None]) -> int:
 
 def _interrupted() -> int:
     say(
-        "interrupted; what was finished is complete, and the same command goes on (train: with --resume)",
+        "interrupted; finished work is kept. Run the same command again to continue (train: with --resume)",
         logging.WARNING,
     )
     return EXIT_INTERRUPTED

@@ -41,11 +41,10 @@ def advise(validation: Validation, histories: Sequence[Sequence[Mapping[str, Any
         problem = "the network has only begun to learn"
     else:
         return ""
-    told = f"{steps} step{'s' * (steps != 1)}"
-    few = ", which is few" if steps < _FEW_STEPS else ""
+    told = f"{'only ' * (steps < _FEW_STEPS)}{steps} step{'s' * (steps != 1)}"
     fewer_folds = ", or one fold instead of all" if len(histories) > 1 else ""
     return (
-        f"{problem}: validation Dice {validation.mean:.3f} after {told}{few}. Train longer (--minutes, --epochs)"
+        f"{problem}: validation Dice {validation.mean:.3f} after {told}. Train longer (--minutes, --epochs)"
         f"{fewer_folds}, and check that the labels lie on their images (`volseg show DATA`)"
     )
 
