@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import logging
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -143,6 +144,8 @@ def _write_onnx(model: TrainedNetwork, folder: Path) -> None:
     # PyTorch treats sides of one step as fixed, so the example has at least two.
     sides = [side if step is None else max(side, 2 * step) for side, step in zip(config.window, steps, strict=True)]
     free = {2 + n: step * torch.export.Dim(f"n{n}", min=1) for n, step in enumerate(steps) if step is not None}
+    # PyTorch warns that operators of torchvision are missing, which no network here has.
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     program = torch.onnx.export(
         model.network,
         (torch.zeros(1, config.data.inputs, *sides),),
