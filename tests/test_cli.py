@@ -28,7 +28,7 @@ from volseg.model.checkpoint import load
 Volseg = Callable[..., tuple[int, str, str]]
 
 VERBS = [
-    *("demo", "inspect", "show", "plan", "train", "predict", "evaluate", "report", "card", "export", "import"),
+    *("demo", "inspect", "show", "plan", "train", "predict", "evaluate", "report", "card", "cite", "export", "import"),
     *("convert", "download"),
 ]
 
@@ -63,7 +63,7 @@ def test_help_is_never_cut_off(volseg: Volseg, verb: str, columns: str, monkeypa
     code, out, _ = volseg(verb, "-h")
     assert code == 0
     assert max(map(len, out.splitlines())) <= int(columns)
-    assert not re.search(r"\.\.\.(?! or|\))", out.replace("[OPTIONS] COMMAND [ARGS]...", "").replace(" ...\n", "")), out
+    assert not re.search(r"[\w,;]\.\.\.", out), out  # as a text ends that is cut off
     options = [line.split()[0] for line in out.splitlines() if line.startswith("  -")]
     assert {"-v,", "-h,", "--log"} <= set(options)
     assert ("-o," in options) == ("--output" in out)
