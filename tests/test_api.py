@@ -181,7 +181,7 @@ def test_meshes_are_named_by_their_format(model: volseg.Model, image_file: Path,
     result = model.predict(image_file)
     assert result.save(tmp_path / "meshes", format="stl") == [tmp_path / "meshes"]
     assert {path.name for path in (tmp_path / "meshes").glob("[!.]*")} == {"label_1.stl", "label_2.stl"}
-    with pytest.raises(volseg.ConfigError, match="says no format"):
+    with pytest.raises(volseg.ConfigError, match="states no format"):
         result.save(tmp_path / "meshes.xyz")
     with pytest.raises(volseg.ConfigError, match="there is no format 'xyz'"):
         result.save(tmp_path / "a.nii.gz", format="xyz")  # type: ignore[arg-type]

@@ -67,8 +67,8 @@ def test_slices_are_planned_with_their_neighbors(tmp_path: Path) -> None:
     assert config.preprocessing.spacing_mm == (None, 1.0, 1.0)
     assert all(first == 1 for first, _, _ in config.network.kernels)  # type: ignore[union-attr]  # a DynUNet
     for changes, why in (
-        ({"patches": {"size": [2, 32, 32]}}, "hold none with 1 neighbours on either side"),
-        ({"patches": {"planes": False}}, "nothing is learned slice by slice"),
+        ({"patches": {"size": [2, 32, 32]}}, "too thin for 1 neighbours on either side"),
+        ({"patches": {"planes": False}}, "does not learn slice by slice"),
         ({"network": {"neighbors": 0}}, "one voxel thick"),
     ):
         with pytest.raises(ConfigError, match=why):
@@ -117,7 +117,7 @@ def test_each_kind_has_its_keys_and_its_part_of_the_time() -> None:
 @pytest.mark.parametrize("key", ["training.fold=0", "patches.planes=true", "network.neighbors=2"])
 def test_what_is_compared_cannot_be_given(key: str, tmp_path: Path) -> None:
     name, _, value = key.partition("=")
-    with pytest.raises(ConfigError, match=f"{name} is what a comparison decides"):
+    with pytest.raises(ConfigError, match=f"{name} is decided by the comparison"):
         volseg.choose_dimensions(thick(tmp_path / "data", (1.0, 1.0, 6.0)), tmp_path / "runs", changes={name: value})
     assert not (tmp_path / "runs").exists()
 

@@ -105,11 +105,11 @@ def test_the_numbers_are_those_of_the_run(tmp_path: Path) -> None:
     text = volseg.cite(run).methods
     # Steps and time are those of the last row, the epoch kept is the first of the best: 151.2 s = 2.5 minutes.
     assert (
-        "Training took 30 steps (3 epochs) and 2.5 minutes, preparation included, in mixed precision (bf16) on two "
-        "processor cores (AMD EPYC, AVX-512) with 16.8 GB of memory." in text
+        "Training took 30 steps (3 epochs) and 2.5 minutes, including data preparation, in mixed precision (bf16) on "
+        "two processor cores (AMD EPYC, AVX-512) with 16.8 GB of memory." in text
     )
     assert "the epoch with the best validation Dice (2)" in text
-    assert "The network was trained on 1 case, and 4 were held out for validation." in text
+    assert "The network was trained on 1 case, and 4 were used for validation." in text
     # Of the resamples of 0.8, 0.9 and 1.0, 1/27 > 2.5 % have the mean 0.8, and as many 1.0; d was not validated.
     assert "On 3 validation cases, the mean Dice coefficient [@dice1945]" in text
     assert "left 0.900 (0.800 to 1.000)" in text
@@ -117,15 +117,15 @@ def test_the_numbers_are_those_of_the_run(tmp_path: Path) -> None:
     # Means over labels: (0.9 + 0.5) / 2, and (0.8 + 0.5) / 2 to (1 + 0.5) / 2.
     assert "was 0.700 (95 % confidence interval 0.650 to 0.750)" in text
     assert "resampled to 1 x 1.1 x 2 mm (R x A x S) by linear interpolation" in text
-    assert "patches of 16 x 16 x 16 voxels, 2 in each step. 67 % of the patches were centred" in text
+    assert "patches of 16 x 16 x 16 voxels, with a batch size of 2. Of all patches, 67 % were centred" in text
     assert "peak learning rate of 0.01 and a weight decay of 0.01" in text
     weights = load(run / "model.pt")["weights"]  # instance norm has no running statistics: all weights are learned
-    assert f"it has {sum(each.numel() for each in weights.values()):,} parameters" in text
+    assert f"it had {sum(each.numel() for each in weights.values()):,} parameters" in text
 
 
 def test_a_run_of_an_earlier_version_says_nothing_of_its_machine() -> None:
     text = volseg.cite(OLD).methods
-    assert "Training took 120 steps (12 epochs) and 14 seconds, preparation included." in text
+    assert "Training took 120 steps (12 epochs) and 14 seconds, including data preparation." in text
     assert "processor" not in text
     assert "precision" not in text
     assert "volseg 0.1.0 [@volseg]" in text
@@ -135,11 +135,11 @@ def test_a_run_of_an_earlier_version_says_nothing_of_its_machine() -> None:
 def test_all_folds_are_cross_validation(tmp_path: Path) -> None:
     text = volseg.cite(hand_written(tmp_path, folds=3)).methods
     assert "The 4 cases were divided into three folds for cross-validation" in text
-    assert "each of the three networks was trained on 2 to 3 cases and validated on the other 1 to 2" in text
-    assert "so that every case was held out once" in text
+    assert "each of the three networks was trained on 2 to 3 cases and validated on the remaining 1 to 2" in text
+    assert "so that every case was used for validation once" in text
     # Three times 151.2 s.
-    assert "trained for 30 steps (3 epochs) each, which took 7.6 minutes altogether, preparation included." in text
-    assert "each of which was segmented by the network that had not seen it" in text
+    assert "trained for 30 steps (3 epochs) each, which took 7.6 minutes in total, including data preparation." in text
+    assert "each segmented by the network that had not been trained on it" in text
     assert "averaged over mirror images (left-right) and the three networks" in text
 
 
@@ -148,7 +148,7 @@ def test_a_model_of_another_program_claims_nothing_of_its_training(
 ) -> None:
     run = volseg.import_model(write_model(tmp_path / "model", folds=("0", "1")), tmp_path / "run")
     made = volseg.cite(run)
-    assert "How it was trained is not known to volseg." in made.methods
+    assert "Details of its training are not available." in made.methods
     assert "imported (nnU-Net v2, folds " in made.methods
     assert "learning rate" not in made.methods
     assert "cite what its authors ask for" in caplog.text
@@ -160,7 +160,7 @@ def test_of_a_model_of_parts_no_part_stands_for_all(tmp_path: Path) -> None:
         write_weights(tmp_path / "weights", number, 1.5)
     run = volseg.import_model(tmp_path / "weights", tmp_path / "run", task="total")
     text = volseg.cite(run).methods
-    assert "The model is made of five parts" in text
+    assert "The model consists of five parts" in text
     assert "imported (TotalSegmentator, task total)" in text
     assert "resampled" not in text
 
@@ -171,7 +171,10 @@ def test_a_comparison_says_what_was_compared(tmp_path: Path) -> None:
     means = {"2d": 0.61, "3d": 0.7, "average": 0.69}
     (runs / "choice.json").write_text(json.dumps({"models": ["3d"], "out_of_fold_dice": means}))
     text = volseg.cite(runs).methods
-    assert "had not seen was: 2d 0.610, 3d 0.700 and average 0.690. 3d was chosen." in text
+    assert (
+        "The mean out-of-fold Dice was: 2d 0.610, 3d 0.700 and average 0.690. The final model uses the 3d networks."
+        in text
+    )
     assert "three folds for cross-validation" in text
 
 
@@ -181,11 +184,14 @@ def test_chosen_postprocessing_is_told_and_whose_choice_it_was(tmp_path: Path) -
     config = {**yaml.safe_load(content["config"]), "postprocess": [{"label": "label_1", "keep_largest": True}]}
     save(run / "model.pt", {**content, "config": yaml.safe_dump(config)})
     text = volseg.cite(run).methods
-    assert "Of label_1, only the largest connected part was kept. This was chosen by the Dice of the" in text
+    assert (
+        "For label_1, only the largest connected component was kept. Post-processing was selected by the Dice of"
+        in text
+    )
     assert "at the voxel size of the network and before post-processing was 0.700" in text
-    assert "also chose the epoch and the post-processing" in text
+    assert "used to select the epoch and the post-processing" in text
     (run / "config.yaml").write_text(yaml.safe_dump(config))  # asked for: nobody chose it
-    assert "This was chosen" not in volseg.cite(run).methods
+    assert "was selected" not in volseg.cite(run).methods
 
 
 @pytest.mark.parametrize(
@@ -242,7 +248,7 @@ def test_the_table_has_the_scores(scores: Path, tmp_path: Path) -> None:
     assert first[5].split()[0] == f"{10 * 3**0.5 / 3:.2f}"
     assert mean[:5] == ["mean", "6", "1", "0", "0.833 [0.500 to 1.000]"]
     assert "The mean Dice over the labels was 0.833 (95 % confidence interval 0.500 to 1.000)." in made.methods
-    assert "The masks of 3 cases were compared" in made.methods
+    assert "The predicted masks of 3 cases were compared" in made.methods
     assert "within 2 mm of the other surface" in made.methods
 
 
@@ -359,7 +365,7 @@ def test_every_entry_is_whole() -> None:
 def test_networks_and_losses_are_told_apart() -> None:
     said = [network_words(config) for config in everything()[: len(get_args(NetworkName))]]
     assert len(set(said)) == len(said)
-    assert "exceeds" not in "".join(said)
+    assert "exceeded" not in "".join(said)
     words = learning_words(config_with({"loss": {"name": "mixture", "terms": {"dice": 1, "focal": 0.5}}}))
     assert "the sum of 1 times the Dice loss [@milletari2016vnet] and 0.5 times the focal loss [@lin2017focal]" in words
 
@@ -367,14 +373,17 @@ def test_networks_and_losses_are_told_apart() -> None:
 @pytest.mark.parametrize(
     ("normalization", "words"),
     [
-        ({"method": "zscore"}, "brought to zero mean and unit variance in each image over its nonzero voxels"),
+        (
+            {"method": "zscore"},
+            "normalised to zero mean and unit variance in each image, computed over its nonzero voxels",
+        ),
         (
             {"method": "ct", "low": -100, "high": 300, "mean": 80, "std": 40},
-            "clipped to -100 to 300, reduced by 80 and",
+            "clipped to -100 to 300 and standardised with mean 80 and",
         ),
-        ({"method": "window", "low": 0, "high": 9}, "clipped to 0 to 9 and scaled to 0 to 1"),
-        ({"method": "percentiles"}, "clipped to the percentiles 0.5 and 99.5 of each image"),
-        ({"method": "none"}, "Intensities were left as they are."),
+        ({"method": "window", "low": 0, "high": 9}, "clipped to 0 to 9 and rescaled to 0 to 1"),
+        ({"method": "percentiles"}, "clipped to percentiles 0.5 and 99.5 of each image"),
+        ({"method": "none"}, "Intensities were left unchanged."),
     ],
 )
 def test_normalisation_in_words(normalization: dict[str, Any], words: str) -> None:
@@ -385,7 +394,7 @@ def test_only_what_was_done_to_patches_is_told() -> None:
     none = {key: 0 for key in config_with({}).augmentation.model_dump() if key.endswith("_probability")}
     assert augmentation_words(config_with({"augmentation": none})) == "Patches were not augmented."
     noise = augmentation_words(config_with({"augmentation": none | {"noise_probability": 0.2}}))
-    assert noise == "Patches were augmented at random (probability in parentheses) by Gaussian noise (0.2)."
+    assert noise == "Patches were randomly augmented (probabilities in parentheses) with Gaussian noise (0.2)."
     turned = {**none, "affine_probability": 0.5, "scaling": 0.0, "translation_fraction": 0.0}
     assert "affine transforms (0.5; rotation by up to 15°)" in augmentation_words(config_with({"augmentation": turned}))
 

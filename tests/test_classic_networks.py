@@ -209,7 +209,7 @@ def test_weights_of_photographs_fit_three_slices_of_one_channel(tmp_path: Path) 
 
 
 def test_a_network_of_planes_has_no_stride_across_them() -> None:
-    with pytest.raises(ValidationError, match="no stride along the first axis"):
+    with pytest.raises(ValidationError, match="cannot have a stride along the first axis"):
         _NETWORK.validate_python({"name": "unet", "dimensions": 2})
     assert patch_divisor(_NETWORK.validate_python({"name": "vnet", "dimensions": 2})) == (1, 16, 16)
 
@@ -448,7 +448,7 @@ def test_weights_of_another_network_are_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_weights_of_photographs_are_of_planes_and_of_the_usual_width() -> None:
-    with pytest.raises(ValidationError, match="of planes"):
+    with pytest.raises(ValidationError, match="need a 2D network"):
         EncoderUNet(encoder=EncoderConfig(weights="w.pth"))
     with pytest.raises(ValidationError, match="usual width"):
         EncoderConfig(weights="w.pth", width=0.5)

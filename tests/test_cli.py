@@ -114,7 +114,7 @@ def test_a_line_per_epoch_in_the_log_of_the_run_and_on_stderr(
     lines = (run / "train.log").read_text().splitlines()
     assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d \S", line) for line in lines)
     told = [line.split(" ", 1)[1] for line in lines]
-    assert told[0] == "begun: 4 training cases, 2 validation cases"
+    assert told[0] == "started: 4 training cases, 2 validation cases"
     assert re.fullmatch(
         r"epoch 2, step 20: loss \d\.\d{3}, val Dice \d\.\d{3}, lr \d\.\de[+-]\d\d, \d+ s, \d:\d\d:\d\d left", told[2]
     )
@@ -226,7 +226,7 @@ def test_a_case_without_a_region_of_interest_fails_alone(volseg: Volseg, dataset
         "evaluate", dataset / "labels", dataset / "labels", "--within", regions, "--output", tmp_path / "o"
     )
     assert code == 3
-    assert "failed: case_1: there is no region of interest of this case" in err
+    assert "failed: case_1: there is no region of interest for this case" in err
     assert pd.read_csv(tmp_path / "o" / "metrics.csv").set_index("case_id").loc["case_0", "dice"].tolist() == [1.0, 1.0]
 
 
@@ -502,5 +502,5 @@ def test_a_batch_that_cannot_be_dealt_out_is_refused(dataset: Path, tiny: Path, 
     group = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "volseg", *words]
     told = subprocess.run([sys.executable, *group, str(tmp_path / "run")], check=False, capture_output=True, text=True)
     assert told.returncode != 0
-    assert "error: training.batch_size: 3 patches cannot be dealt to 2 processes" in told.stderr
+    assert "error: training.batch_size: 3 patches cannot be divided evenly among 2 processes" in told.stderr
     assert not (tmp_path / "run" / "last.pt").exists()

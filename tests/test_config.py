@@ -82,7 +82,7 @@ def test_an_error_names_file_key_value_and_what_is_allowed(
         ("data.labels={}", "at least 1 item"),
         ("data.channels=[t1, t1]", "two channels have the same name: t1, t1"),
         ("data.channels=[t1, t2]", "normalization has 1 entries for 2 channels"),
-        ("data.regions=[{name: x, labels: [3], value: 1}]", r"region 'x' is made of labels \[3\]"),
+        ("data.regions=[{name: x, labels: [3], value: 1}]", r"region 'x' consists of labels \[3\]"),
         ("data.regions=[{name: x, labels: [1], value: 1}, {name: x, labels: [2], value: 2}]", "the same name"),
         ("data.regions=[{name: x, labels: [1], value: 1}, {name: y, labels: [2], value: 1}]", "the same value"),
         ("preprocessing.normalization=[{method: window, low: 100, high: -100}]", "0: low must be below high"),

@@ -55,7 +55,7 @@ def refused(folder: Path, minutes: float = 0.1) -> str:
 @pytest.mark.parametrize("name", ["train", "test", "run", "masks", "scores", "picture.png"])
 def test_a_folder_of_somebody_else_is_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("mine")
-    assert refused(tmp_path) == f"{tmp_path / name} is there already"
+    assert refused(tmp_path) == f"{tmp_path / name} already exists"
 
 
 def test_other_files_do_not_matter(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_a_finished_demo_is_refused(begun: Path) -> None:
 
 
 def test_a_demo_goes_on_with_the_same_minutes_only(begun: Path) -> None:
-    assert "was begun with volseg " in refused(begun, minutes=2)
+    assert "was started with volseg " in refused(begun, minutes=2)
     assert "--minutes 0.1" in refused(begun, minutes=2)
 
 

@@ -114,7 +114,7 @@ def test_the_plan_is_made_for_the_device_that_is_asked_for(
 @pytest.mark.parametrize("device", ["cuda:0", "cuda:1", "mps"])
 def test_several_processes_share_no_device(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
-    with pytest.raises(ConfigError, match=f"^{device}: several processes train on CPUs, or on a CUDA device each$"):
+    with pytest.raises(ConfigError, match=f"^{device}: several processes train on CPUs, or on one CUDA device each$"):
         join_process_group(torch.device(device)).__enter__()
 
 

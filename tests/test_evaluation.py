@@ -616,7 +616,7 @@ def test_probabilities_beside_the_masks(write, tmp_path):
     assert result.metrics["brier"].tolist() == [0.0, 0.0] + [1.0] * 8
     reasons = [failure.reason for failure in result.failures]
     assert [failure.case_id for failure in result.failures] == ["1", "2", "3"]
-    assert "no probabilities of this case" in reasons[0]
+    assert "no probabilities for this case" in reasons[0]
     assert "1 labels on" in reasons[1]
     assert "not from 0 to 1" in reasons[2]
 

@@ -139,7 +139,7 @@ def test_segments_and_label_maps_are_matched_by_name(folders, tmp_path: Path) ->
         write_layers(tmp_path / "slicer" / f"c{seed}.seg.nrrd", layers, segments, mask.geometry)
     assert dice(volseg.evaluate(masks, tmp_path / "slicer")) == {"Duodenum": 1, "Pancreas": 1}
     (masks / "labels.json").unlink()
-    with pytest.raises(DataError, match="nothing says which"):
+    with pytest.raises(DataError, match="it is unknown which DICOM structure"):
         volseg.evaluate(masks, tmp_path / "slicer")
 
 
@@ -161,7 +161,7 @@ def test_what_a_dicom_object_marks_besides_is_told_and_not_scored(folders, tmp_p
         write(Mask(array, grid, labels), series, wanted / f"c{seed}" / "c.seg.dcm", "dicom-seg")
     result = volseg.evaluate(masks, wanted)
     assert dice(result) == {"pancreas": 1, "duodenum": 1}
-    assert result.remarks == ("the masks have no label couch: what the references mark so is not scored",)
+    assert result.remarks == ("the masks have no label couch, so it is not scored",)
 
 
 def test_segments_that_number_alike_say_what_values_without_names_mean(folders, tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_segments_that_number_alike_say_what_values_without_names_mean(folders, 
     _, mask = make_case(1)
     segments = [("duodenum", 0, 1), ("pancreas", 0, 2)]
     write_layers(tmp_path / "slicer" / "c1.seg.nrrd", turned(mask.array)[np.newaxis], segments, mask.geometry)
-    with pytest.raises(DataError, match="nothing says what the values of the masks mean: 1 is duodenum in c1"):
+    with pytest.raises(DataError, match="the meaning of the values of the masks is unknown: 1 is duodenum in c1"):
         volseg.evaluate(masks, tmp_path / "slicer")
 
 
@@ -185,7 +185,9 @@ def test_regions_are_made_of_the_values_of_references(folders, tmp_path: Path) -
     (masks / "labels.json").write_text(json.dumps(entries))
     assert set(dice(volseg.evaluate(masks, wanted)).values()) == {1}
     stated(wanted, {"core": 1})
-    with pytest.raises(DataError, match="make region core of values 1, the masks say otherwise, and nothing says of"):
+    with pytest.raises(
+        DataError, match="region core consists of values 1, unlike in the masks, and the values of region"
+    ):
         volseg.evaluate(masks, wanted)
 
 
@@ -197,12 +199,12 @@ def test_regions_of_references_are_those_that_their_data_set_states(folders) -> 
     (wanted / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "whole": [1, 2], "core": 2}}))
     result = volseg.evaluate(masks, wanted)
     assert dice(result) == {"whole": 1, "core": 1}
-    assert "region core is made of values 2, as the references say" in result.remarks
+    assert "region core consists of values 2, as the references state" in result.remarks
 
 
 def test_labels_are_those_found_where_nothing_names_any(folders) -> None:
     masks, references = folders(None, None)
-    with pytest.raises(DataError, match="nothing says which label a probability is of"):
+    with pytest.raises(DataError, match="the order of the probabilities is unknown"):
         volseg.evaluate(masks, references, probabilities=True)
 
 

@@ -99,7 +99,7 @@ def test_a_suffix_that_says_no_format_is_refused_with_the_list(
     name: str, mask_file: Path, series: Path, tmp_path: Path, volseg: Run
 ) -> None:
     code, _, err = volseg("export", mask_file, "--reference", series, "--output", tmp_path / "out" / name)
-    assert (code, "says no format" in err) == (2, True)
+    assert (code, "states no format" in err) == (2, True)
     assert all(suffix in err for suffix in (".seg.dcm", ".nii.gz", ".stl", ".geojson"))
     assert not (tmp_path / "out").exists()
 
@@ -225,11 +225,11 @@ def test_the_series_is_found_among_others(mask_file: Path, series: Path, tmp_pat
 def test_requests_that_cannot_be_met(mask_file: Path, series: Path, tmp_path: Path, volseg: Run) -> None:
     image, _ = make_case(0)
     write_volume(image, tmp_path / "image.nii.gz")
-    with pytest.raises(DataError, match=r"refers to the DICOM images of the case, but image\.nii\.gz is not DICOM"):
+    with pytest.raises(DataError, match=r"refers to DICOM images, but image\.nii\.gz is not DICOM"):
         export(Export(mask_file, tmp_path / "image.nii.gz", tmp_path / "p1.seg.dcm", "dicom-seg"))
     with pytest.raises(ConfigError, match=r"p1\.dcm does not fit --format dicom-seg") as refused:
         export(Export(mask_file, series, tmp_path / "p1.dcm", "dicom-seg"))
-    assert refused.value.hint == "let its name end with .seg.dcm"
+    assert refused.value.hint == "use a name that ends with .seg.dcm"
     for words in (("--format", "dicom"), ("--encoding", "jpeg")):
         code, _, err = volseg("export", mask_file, "--reference", series, "--output", tmp_path / "x.nii.gz", *words)
         assert code == 2
@@ -265,7 +265,7 @@ def test_a_batch_in_every_format_goes_on_where_it_was(trained_run: Path, tmp_pat
     with (tmp_path / "out" / "cases.csv").open() as file:
         rows = {row["case_id"]: row for row in csv.DictReader(file)}
     assert rows["dicom"]["status"] == "segmented", err
-    assert "refers to the DICOM images" in rows["nifti"]["reason"]
+    assert "refers to DICOM images" in rows["nifti"]["reason"]
     assert not list((tmp_path / "out").glob("nifti*"))  # no format of a case that failed
     made = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("dicom*") if path.is_file()}
     suffixes = [suffix for form, suffix in SUFFIXES.items() if suffix and form not in OF_PICTURES]
@@ -413,7 +413,7 @@ def test_of_several_series_of_one_grid_the_one_is_taken_that_would_be_segmented(
     export(Export(mask_file, study, tmp_path / "p1.seg.dcm", "dicom-seg"))
     uids = {name: pydicom.dcmread(study / name / "0001.dcm").SeriesInstanceUID for name in "ab"}
     assert pydicom.dcmread(tmp_path / "p1.seg.dcm").ReferencedSeriesSequence[0].SeriesInstanceUID == uids["b"]
-    assert "series 2 is taken" in caplog.text
+    assert "using series 2" in caplog.text
     export(Export(mask_file, study / "a", tmp_path / "of_a.seg.dcm", "dicom-seg"))
     export(Export(tmp_path / "of_a.seg.dcm", study, tmp_path / "again.seg.dcm", "dicom-seg"))
     assert pydicom.dcmread(tmp_path / "again.seg.dcm").ReferencedSeriesSequence[0].SeriesInstanceUID == uids["a"]
@@ -469,7 +469,7 @@ def test_segmentations_are_scored_like_label_maps(mask_file: Path, series: Path,
     words = ("--output", tmp_path / "scores")
     code, _, err = volseg("evaluate", tmp_path / "seg", tmp_path / "references", *words)
     assert code == 2
-    assert "nothing says which DICOM structure is which value" in err
+    assert "it is unknown which DICOM structure each value" in err
 
 
 def test_structures_of_dicom_objects_are_scored_by_their_names(

@@ -66,7 +66,7 @@ def test_a_wrong_key_names_the_one_that_was_meant(assignment: str, hint: str) ->
 )
 def test_a_name_in_place_of_a_section_names_its_key(assignment: str, meant: str) -> None:
     error = refused(assignment)
-    assert "it is a section" in str(error)
+    assert "must be a section" in str(error)
     assert error.hint.startswith(f"did you mean '{meant}'? its keys are name, ")
 
 

@@ -109,7 +109,7 @@ def test_what_fails_is_told_and_stops_nothing(masks: Path, images: Path, tmp_pat
     assert [line.split()[0] for line in lines[:-1]] == ["failed", "p1", "p2", "stranger"]
     assert "p1.nii.gz is damaged" in lines[1]
     assert "the image has" in lines[2]
-    assert "no image is called stranger" in lines[3]
+    assert "no image has the name stranger" in lines[3]
     assert lines[-1] == f"1 exported, 3 failed of 4 masks; see {tmp_path / 'out' / 'exports.csv'}"
     rows = rows_of(tmp_path / "out")
     assert [(row["case_id"], row["status"], row["path"]) for row in rows] == [
@@ -172,7 +172,7 @@ def test_masks_of_nifti_go_to_the_dicom_series_of_that_name(trained_run: Path, i
     cases = volseg.export_folder(tmp_path / "masks", images, tmp_path / "out", format="rtstruct")
     assert [(case.case_id, case.reason) for case in cases] == [(f"p{seed}", "") for seed in range(3)]
     cases = volseg.export_folder(tmp_path / "masks", tmp_path / "converted", tmp_path / "none", format="rtstruct")
-    assert all("refers to the DICOM images of the case" in case.reason for case in cases)
+    assert all("refers to DICOM images" in case.reason for case in cases)
 
 
 def test_segmentations_find_the_series_that_they_name(masks: Path, images: Path, tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ def test_of_a_series_the_volume_is_taken_that_is_called_like_the_mask(
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        (("masks", "dicom", "out"), "says no format"),
+        (("masks", "dicom", "out"), "states no format"),
         (("masks", "dicom", "out", "--format", "dicom"), "choose one of"),
         (("masks", "empty", "out", "--format", "nifti"), "holds no image"),
         (("empty", "dicom", "out", "--format", "nifti"), "there is no mask in"),

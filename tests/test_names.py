@@ -195,7 +195,7 @@ def test_voxels_apart_from_their_header_are_found_as_well(tmp_path: Path) -> Non
 
 def test_a_run_is_not_begun_where_its_curves_cannot_be_written(tmp_path: Path) -> None:
     place(tmp_path / "data/images/a.nii.gz", 1)
-    with pytest.raises(OutputError, match="is no UTF-8"):
+    with pytest.raises(OutputError, match="is not valid UTF-8"):
         train_folder(tmp_path / "data", tmp_path / "r\udcfcn", TINY)
 
 

@@ -133,7 +133,7 @@ def test_a_folder_without_masks_is_told_as_such(folders, tmp_path: Path) -> None
     (tmp_path / "masks" / "model.pt").write_bytes(b"")  # a run, where its predictions were meant
     with pytest.raises(DataError, match=r"there is no mask in .*masks") as caught:
         folders([], ["b"])
-    assert "the folder that `volseg predict` wrote" in caught.value.hint
+    assert "a folder of masks, such as `volseg predict` writes" in caught.value.hint
 
 
 def test_probabilities_are_no_masks(tmp_path: Path) -> None:

@@ -351,7 +351,7 @@ def test_a_mask_of_another_grid_is_refused(tmp_path: Path) -> None:
     ("labels", "reason"),
     [
         ((), "a mask without labels"),
-        ((Label(1, "one"),), "voxels of value 2, which no label names"),
+        ((Label(1, "one"),), "voxels of value 2, which has no label"),
         ((Label(1, "one"), Label(2, "two"), Label(2, "also two")), "have the same value"),
     ],
 )

@@ -477,7 +477,7 @@ def test_masks_that_do_not_fit_are_refused(source: SeriesSource, tmp_path: Path)
     path = tmp_path / "mask.dcm"
     with pytest.raises(GeometryError, match="the mask has 13x11x7"):
         write_seg(Mask(mask.array, Geometry(SHAPE, moved), mask.labels), read_instances(source), path)
-    with pytest.raises(DataError, match="value 3, which no label names"):
+    with pytest.raises(DataError, match="value 3, which has no label"):
         write_seg(Mask(mask.array, mask.geometry, mask.labels[:2]), read_instances(source), path)
     with pytest.raises(DataError, match="without labels"):
         write_seg(Mask(mask.array, mask.geometry), read_instances(source), path)

@@ -415,7 +415,7 @@ def test_an_error_in_a_patch_names_its_case(dataset: Path, tmp_path: Path, monke
     monkeypatch.setattr("volseg.training.sampling.cut", defect)
     with pytest.raises(IndexError) as caught:
         train_folder(dataset, tmp_path / "run", merge(TINY, {"training": {"workers": 1}}))
-    assert re.search(r"a training patch of case case_\d was made", caught.value.__notes__[0])
+    assert re.search(r"creating a training patch of case case_\d", caught.value.__notes__[0])
 
 
 def test_regions_are_trained_and_validated(dataset: Path, tmp_path: Path) -> None:
@@ -584,7 +584,7 @@ def test_a_run_that_is_not_there_to_resume_is_told(
         caplog.clear()
         with pytest.raises(ConfigError, match="a single voxel"):
             train_folder(dataset, tmp_path / "rum", too_small, resume=True)
-        assert (f"there is no run to resume in {tmp_path / 'rum'}: a new one begins" in caplog.text) is told
+        assert (f"there is no run to resume in {tmp_path / 'rum'}: starting a new one" in caplog.text) is told
 
 
 def test_a_case_that_cannot_be_used_is_listed_and_the_others_train(dataset: Path, tmp_path: Path) -> None:

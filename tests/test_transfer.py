@@ -108,7 +108,7 @@ def test_a_layer_that_is_new_is_not_frozen() -> None:
     freeze_encoder(network, NETWORKS[0].name, set(network.state_dict()) - stem)
     learning = {key for key, parameter in network.named_parameters() if parameter.requires_grad}
     assert stem & dict(network.named_parameters()).keys() <= learning
-    with pytest.raises(ConfigError, match="nothing says what"):
+    with pytest.raises(ConfigError, match="none are given"):
         validate({**config.model_dump(mode="json"), "training": {"freeze_encoder": True}}, "a test")
     with pytest.raises(CheckpointError, match="none can be frozen"):
         freeze_encoder(network, NETWORKS[0].name, set())

@@ -1,4 +1,4 @@
-"""What made a folder of results, and on which machine: about.json."""
+"""Origin of results: versions, models and hardware, in about.json."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ABOUT_FILE = "about.json"
 #: Pairs of name and value; neither names a patient or a path.
 Facts = tuple[tuple[str, str], ...]
 
-#: Of version 0.1.0, whose about.json was a list of names and values.
+#: Format of versions in about.json of version 0.1.0, which was a list of names and values.
 _EARLIER_VERSIONS = re.compile(r"(?P<volseg>\S+), torch (?P<torch>\S+), MONAI (?P<monai>\S+)")
 _DAY = "%Y-%m-%d %H:%M UTC"
 
@@ -32,10 +32,10 @@ class Versions(Section):
     """The programs that results depend on.
 
     Attributes:
-        volseg: This one.
+        volseg: This program.
         torch: PyTorch.
         monai: MONAI.
-        python: Empty where only version 0.1.0 wrote it down.
+        python: Python; empty if version 0.1.0 wrote the file.
     """
 
     volseg: str
@@ -45,17 +45,17 @@ class Versions(Section):
 
 
 class Hardware(Section):
-    """A machine that networks ran on.
+    """The hardware of a machine that ran the networks.
 
     Attributes:
-        device: Of the networks: cpu, cuda or mps.
-        gpu: Its name; null where the networks ran on the processor.
-        processor: Its name; empty where the system does not tell.
-        cores: How many of its cores each process computed with.
-        memory_gb: Memory that a process may take, in 10^9 bytes.
-        instructions: The widest that PyTorch uses on the processor: AVX2, AVX512 ...
-        bf16: Whether the device multiplies bf16 itself.
-        processes: How many worked together.
+        device: Device of the networks: cpu, cuda or mps.
+        gpu: Name of the GPU; null if the networks ran on the CPU.
+        processor: Name of the processor; empty if the system does not report it.
+        cores: Number of cores that each process used.
+        memory_gb: Memory that a process may use, in 10^9 bytes.
+        instructions: Widest vector instructions that PyTorch uses on the processor: AVX2, AVX512 ...
+        bf16: Whether the device multiplies bf16 natively.
+        processes: Number of processes that worked together.
     """
 
     device: str
@@ -69,7 +69,7 @@ class Hardware(Section):
 
     @property
     def words(self) -> str:
-        """Everything in a line."""
+        """All of it in one line."""
         processor = f"{self.processor or 'processor'}, {self.cores} core{'s' * (self.cores > 1)}, {self.instructions}"
         device = self.gpu or self.device
         bf16 = "bf16" if self.bf16 else "no bf16"
@@ -78,13 +78,13 @@ class Hardware(Section):
 
 
 class About(Section):
-    """What made a folder of results; nothing is known of a folder that does not say.
+    """The origin of a folder of results; empty if the folder does not state it.
 
     Attributes:
-        versions: Of the programs.
-        made: When.
-        facts: What else there is to say, by name; neither a name nor a value names a patient or a path.
-        hardware: The machines that networks ran on, in the order in which they worked.
+        versions: Versions of the programs.
+        made: Time of creation.
+        facts: Further facts by name; no name or value contains a patient's name or a path.
+        hardware: The machines that ran the networks, in order.
     """
 
     versions: Versions | None = None
@@ -94,7 +94,7 @@ class About(Section):
 
     @property
     def lines(self) -> Facts:
-        """All of it in words, for people."""
+        """Readable names and values of everything."""
         versions, made = self.versions, self.made
         return (
             *((("volseg", f"{versions.volseg}, torch {versions.torch}, MONAI {versions.monai}"),) if versions else ()),
@@ -105,7 +105,7 @@ class About(Section):
 
 
 def made_now(facts: Facts = (), hardware: Sequence[Hardware] = ()) -> About:
-    """Return what is to be written down of results that are made now, by these versions."""
+    """Return the origin of results created now, with these versions."""
     versions = Versions(
         volseg=__version__, torch=version("torch"), monai=version("monai"), python=platform.python_version()
     )
@@ -114,15 +114,15 @@ def made_now(facts: Facts = (), hardware: Sequence[Hardware] = ()) -> About:
 
 
 def facts_of_models(files: Sequence[Path]) -> Facts:
-    """Return which models these are, by what is in them."""
+    """Return the identity of models: a hash of each file."""
     return tuple((f"model {number}", hash_of(file)) for number, file in enumerate(files, start=1) if file.is_file())
 
 
 def facts_of_config(config: Config) -> Facts:
-    """Return what a person asks first about a training."""
+    """Return the main facts about a training configuration."""
     training = config.training
     sizes = config.preprocessing.spacing_mm
-    spacing = " x ".join("as it is" if size is None else f"{size:g}" for size in sizes) + " mm"
+    spacing = " x ".join("unchanged" if size is None else f"{size:g}" for size in sizes) + " mm"
     grid = "pixel by pixel" if config.data.unit == "px" else spacing
     limits = {"minutes": training.minutes, "epochs": training.epochs, "target Dice": training.target_dice}
     return (
@@ -130,7 +130,7 @@ def facts_of_config(config: Config) -> Facts:
         ("channels", ", ".join(config.data.channels)),
         ("labels", ", ".join(label.name for label in config.data.output_labels)),
         ("voxel size", grid),
-        ("patches", f"{' x '.join(map(str, config.patches.size))}, {training.batch_size} in a step"),
+        ("patches", f"{' x '.join(map(str, config.patches.size))}, {training.batch_size} per step"),
         ("loss, optimizer", f"{config.loss.name}, {training.optimizer}, learning rate {training.learning_rate:g}"),
         *((name, f"{value:g}") for name, value in limits.items() if value is not None),
         ("seed", str(training.seed)),
@@ -138,13 +138,13 @@ def facts_of_config(config: Config) -> Facts:
 
 
 def hash_of(file: Path) -> str:
-    """Return the first digits of a file's SHA-256, by which two models can be told apart."""
+    """Return the first digits of a file's SHA-256, which identify a model."""
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()[:16]
 
 
 def write_about(about: About, folder: Path) -> None:
-    """Write `about.json`, whole or not at all.
+    """Write `about.json` atomically.
 
     Raises:
         OutputError: If it cannot be written.
@@ -153,7 +153,7 @@ def write_about(about: About, folder: Path) -> None:
 
 
 def read_about(folder: Path) -> About:
-    """Read what made the results in a folder, as this version or 0.1.0 wrote it.
+    """Read the origin of the results in a folder, as written by this version or 0.1.0.
 
     Raises:
         DataError: If the file is damaged.
@@ -161,7 +161,7 @@ def read_about(folder: Path) -> About:
     path = folder / ABOUT_FILE
     if not path.is_file():
         return About()
-    return read_json(path, _parse, "is damaged", hint="delete it, or make the results again")
+    return read_json(path, _parse, "is damaged", hint="delete it, or create the results again")
 
 
 def _parse(content: Any) -> About:
@@ -175,7 +175,7 @@ def _parse(content: Any) -> About:
 
 
 def _of_pairs(pairs: Sequence[Sequence[object]]) -> About:
-    """Understand what version 0.1.0 wrote: everything as a name and words."""
+    """Convert the format of version 0.1.0, a list of names and texts."""
     facts = {str(name): str(value) for name, value in pairs}
     versions = _EARLIER_VERSIONS.fullmatch(facts.pop("volseg", ""))
     made = facts.pop("made", None)

@@ -1,4 +1,4 @@
-"""The whole of volseg on phantoms it makes itself: train, predict, evaluate, report, and a picture to look at."""
+"""A demo of the whole pipeline on synthetic phantoms: train, predict, evaluate, report, and draw a picture."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from volseg.results import Batch
     from volseg.training.run import Run
 
-#: The case that is drawn: its image is a DICOM series, as a patient's is.
+#: The case to draw: its image is a DICOM series, as in the clinic.
 DRAWN_CASE = "phantom_04"
 _CASES, _TEST_CASES = 16, 4
-#: What it makes, in this order: the picture comes last.
+#: The outputs in the order of their creation: the picture comes last.
 _TRAIN, _TEST, _RUN, _MASKS, _SCORES, _PICTURE = "train", "test", "run", "masks", "scores", "picture.png"
 _CHANGES = {
     "data.labels": {label.name: label.value for label in LABELS},
-    "data.modality": "unknown",  # phantoms are of no modality, though DICOM must state one
+    "data.modality": "unknown",  # phantoms have no modality, although DICOM must state one
     "network": {"name": "unet", "channels": [16, 32, 64, 128]},
     # A slow machine takes some two hundred steps, enough to tell the kidneys apart in patches that are small and
     # yet wide enough for both, of patients who are never mirrored; see benchmarks/TRAINING.md.
@@ -50,13 +50,13 @@ _CHANGES = {
 
 @dataclass(frozen=True, eq=False)
 class Demo:
-    """What the demo made.
+    """The results of the demo.
 
     Attributes:
-        run: The training.
-        batch: The masks of cases that training never saw.
+        run: The training run.
+        batch: The masks of the test cases.
         evaluation: Their scores, with a report.
-        picture: One of them, drawn: three cuts through a patient, with the organs that were found.
+        picture: Three slices of one test case, with its predicted organs.
     """
 
     run: Run
@@ -73,24 +73,24 @@ def run_demo(
     threads: int | None = None,
     device: str | torch.device | None = None,
 ) -> Demo:
-    """Make phantoms, train on most of them, segment and score the others, and draw one.
+    """Create phantoms, train on most of them, segment and score the others, and draw one.
 
-    A demo that was interrupted goes on where it stopped; one that is finished is never repeated in its folder.
+    An interrupted demo continues where it stopped; a finished one is never repeated in its folder.
 
     Args:
-        output: Gets train/, test/, run/, masks/, scores/ and picture.png.
-        minutes: For training.
-        progress: Told all along.
-        threads: How many threads this process computes with; unless given, those that it may use.
-        device: "cpu", "cuda", "cuda:1", "mps"; unless given, a CUDA device if there is one.
+        output: Folder for train/, test/, run/, masks/, scores/ and picture.png.
+        minutes: Time for training.
+        progress: Called throughout.
+        threads: Number of threads of this process; by default all that it may use.
+        device: "cpu", "cuda", "cuda:1" or "mps"; by default a CUDA device if there is one.
 
     Returns:
-        Everything that came out.
+        All results.
 
     Raises:
-        OutputError: If the output cannot be written, or holds a finished demo, one that was begun otherwise, or
-            something else of the same name.
-        ConfigError: If there is no such device.
+        OutputError: If the output cannot be written, or holds a finished demo, one with other settings, or other files
+            with the same names.
+        ConfigError: If the device does not exist.
     """
     device = choose_device(device)
     use_threads(threads)
@@ -115,31 +115,31 @@ def run_demo(
 
 
 def _check(folder: Path, minutes: float) -> None:
-    """Refuse a folder in which the demo can neither begin nor go on, before any work.
+    """Refuse a folder in which the demo can neither start nor continue, before any work.
 
     Raises:
-        OutputError: If so.
+        OutputError: If it is such a folder.
     """
     if not _begun(folder).is_file():
         for name in (_TRAIN, _TEST, _RUN, _MASKS, _SCORES, _PICTURE):
             if os.path.lexists(folder / name):
-                raise OutputExistsError(f"{folder / name} is there already", hint="choose another --output")
+                raise OutputExistsError(f"{folder / name} already exists", hint="choose another --output")
         return
     if (folder / _PICTURE).exists():
         raise OutputExistsError(
-            f"{folder} holds a finished demo", hint=f"look at {folder / _SCORES}, or choose another --output"
+            f"{folder} holds a finished demo", hint=f"see {folder / _SCORES}, or choose another --output"
         )
-    begun = read_json(_begun(folder), dict, "does not say how the demo was begun", "choose another --output")
+    begun = read_json(_begun(folder), dict, "does not state the settings of the demo", "choose another --output")
     if begun != _settings(minutes):
         stated = " ".join(f"{name} {value}" for name, value in begun.items())
         raise OutputError(
-            f"the demo in {folder} was begun with {stated}",
-            hint="go on with the same --minutes and version, or choose another --output",
+            f"the demo in {folder} was started with {stated}",
+            hint="continue with the same --minutes and version, or choose another --output",
         )
 
 
 def _begun(folder: Path) -> Path:
-    """The file that says that a demo was begun, and how."""
+    """Return the file with the settings of a demo that has started."""
     return own_path(folder, "demo")
 
 
@@ -148,7 +148,7 @@ def _settings(minutes: float) -> dict[str, str | float]:
 
 
 def _make_phantoms(folder: Path, cases: int, seed: int, progress: Progress) -> None:
-    """Make a data set, which appears whole or not at all; one that is there stays as it is."""
+    """Create a data set atomically; an existing one is kept."""
     if folder.exists():
         return
     try:
@@ -161,7 +161,7 @@ def _make_phantoms(folder: Path, cases: int, seed: int, progress: Progress) -> N
 
 
 def _draw(batch: Batch, path: Path) -> Path:
-    """Draw one of the cases, in colours that tell the kidneys apart."""
+    """Draw one of the cases, with different colours for the two kidneys."""
     from volseg.exporting import save_mask
     from volseg.image.volume import Mask
 

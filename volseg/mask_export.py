@@ -1,4 +1,4 @@
-"""The verb `export`: a mask, or every mask in a folder, in another format and with the model that made it."""
+"""Export of a mask, or of every mask in a folder, to another format, with the model that predicted it."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from volseg.prediction.cases_csv import CASES_FILE, Origin, models_in, read_orig
 from volseg.prediction.request import LOG_FILE
 from volseg.progress import Progress, ignore_progress
 
-#: What became of each mask, beside what was written.
+#: Table with the outcome for each mask, in the output folder.
 EXPORTS_FILE = "exports.csv"
 
 logger = logging.getLogger(__name__)
 
 
 class ExportStatus(StrEnum):
-    """The outcome for a mask: it is exported, or that failed."""
+    """The outcome of exporting a mask."""
 
     EXPORTED = "exported"
     FAILED = "failed"
@@ -47,14 +47,14 @@ class ExportStatus(StrEnum):
 
 @dataclass(frozen=True)
 class ExportedCase:
-    """One mask of a folder.
+    """The result for one mask of a folder.
 
     Attributes:
-        case_id: Of the mask.
-        status: What became of it.
-        reason: Why it failed.
-        paths: What was written: a report comes with the Segmentation it refers to.
-        labels: What the values of the mask mean.
+        case_id: Case id of the mask.
+        status: The outcome.
+        reason: The reason if it failed.
+        paths: The files that were written: a report comes with the Segmentation it refers to.
+        labels: The meaning of the values of the mask.
     """
 
     case_id: str
@@ -74,16 +74,16 @@ def export_folder(request: Export, progress: Progress = ignore_progress) -> tupl
     """Export every mask in a folder; one that fails does not stop the others.
 
     Args:
-        request: What is asked for: `mask` is the folder of masks, `reference` that of the images, and `output` the
-            folder that is written to.
-        progress: Told per mask.
+        request: The request: `mask` is the folder of masks, `reference` that of the images, and `output` the folder to
+            write to.
+        progress: Called per mask.
 
     Returns:
-        What became of each mask, in the order of the case ids.
+        The result for each mask, in the order of the case ids.
 
     Raises:
         DataError: If there are no masks, or no images.
-        OutputExistsError: If there is a table that volseg did not write or that was changed since.
+        OutputExistsError: If a table there was not written by volseg, or was changed since.
         OutputError: If the output cannot be written.
     """
     masks = masks_in(request.mask, request.rules)
@@ -127,7 +127,7 @@ def _exported(
     model: ModelIdentity | None,
     inputs: Inputs,
 ) -> ExportedCase:
-    """Export one mask, or say why it could not be."""
+    """Export one mask; return the reason if it fails."""
     try:
         if request.form in MESHES and not request.overwrite:
             claim_folder(request.output)
@@ -136,7 +136,7 @@ def _exported(
     except (ConfigError, DataError, ItemOutputError) as error:
         reason = error.explanation
     except OutputError:
-        raise  # no other mask would fare better
+        raise  # it would affect all other masks as well
     except MemoryError:
         reason = "it needs more memory than there is; close other programs, or use a machine with more memory"
     except Exception as error:  # noqa: BLE001  a defect met in one case must not cost the others; it is kept in full
@@ -165,19 +165,19 @@ def _export_on_likeliest(
 
 
 def _described(request: Export, model: ModelIdentity | None) -> Export:
-    """State the model, and whether somebody has corrected its mask."""
+    """Add the model to a request, and whether somebody has corrected its mask."""
     description = replace(request.description, model=model, corrected=is_corrected(request.mask))
     return replace(request, description=description)
 
 
 class _Images:
-    """The images that a folder of masks was made from.
+    """The images that a folder of masks belongs to.
 
     Args:
-        path: Where they lie: best what was segmented, else a data set or a folder of images.
+        path: Their folder: best the input of the prediction, else a data set or a folder of images.
         rules: How they are read.
-        case_ids: Of the masks.
-        origins: Case id -> where it lay below the input, of a folder that `predict` wrote.
+        case_ids: Case ids of the masks.
+        origins: Case id -> its path below the input, for a folder that `predict` wrote.
     """
 
     def __init__(self, path: Path, rules: DicomRules, case_ids: Sequence[str], origins: Mapping[str, Origin]) -> None:
@@ -198,7 +198,7 @@ class _Images:
             The images that are called so, and all that may be meant: several series of a study, volumes of a series.
 
         Raises:
-            DataError: If there is none.
+            DataError: If there are none.
         """
         named = mask.series_uids if isinstance(mask, SegmentsSource) else ()
         origin = self._origins.get(case_id, Origin())
@@ -210,7 +210,7 @@ class _Images:
         if image := called or self._partners.get(case_id):
             return [image], self._alternatives.get(image, ())
         raise DataError(
-            f"no image is called {case_id}", hint="give what was segmented as --reference, or give both one name"
+            f"no image has the name {case_id}", hint="give the segmented folder as --reference, or rename image or mask"
         )
 
     @cached_property

@@ -1,11 +1,11 @@
-"""The public calls: what the command line, the demo and every server are made of.
+"""The public functions, which the command line, the demo and servers call.
 
-Some arguments mean the same everywhere: `config` is a YAML file of some keys of the configuration, or the keys
-themselves; `changes` are keys laid over those; `allow_gaps` bridges missing slices of DICOM series by interpolation;
-`overwrite` gives up files in the way that volseg did not write, or that were changed since; an input never is;
-`threads` is the number of threads of this process from then on, and `device` where networks run.
-Long work reports to a `progress` callback, and ends when that raises `Cancelled`. Wrong input raises a `VolsegError`
-of the kind that fits: `ConfigError`, `DataError`, `GeometryError`, `CheckpointError`, `OutputError`, `TrainingError`.
+Some arguments mean the same everywhere: `config` is a YAML file with some keys of the configuration, or a mapping of
+the keys; `changes` are keys that override those; `allow_gaps` bridges missing slices of DICOM series by interpolation;
+`overwrite` allows replacing files that volseg did not write, or that were changed since, but never an input; `threads`
+sets the number of threads of this process from then on, and `device` where networks run.
+Long operations report to a `progress` callback, and end when it raises `Cancelled`. Invalid input raises a subclass of
+`VolsegError`: `ConfigError`, `DataError`, `GeometryError`, `CheckpointError`, `OutputError` or `TrainingError`.
 """
 
 from volseg.api.results import compare, evaluate, export, export_folder, inspect, report, show

@@ -1,4 +1,4 @@
-"""Judging, comparing, looking into and exporting what there is."""
+"""Functions to evaluate, compare, inspect, show, report and export."""
 
 from __future__ import annotations
 
@@ -49,41 +49,41 @@ def evaluate(  # noqa: PLR0913  each is an option of the command
     threads: int | None = None,
     progress: Progress = ignore_progress,
 ) -> Evaluation:
-    """Compare masks with references, case by case and label by label; or two arrays.
+    """Compare masks with references per case and label, or compare two arrays.
 
     Args:
         predictions: A folder of masks, as `predict_folder` writes it; or one array (I, J, K) of label values.
         references: A folder of label maps or a labelled data set; or an array of the same shape.
-        output: Gets metrics.csv, summary.csv and statistics.csv; without it nothing is written.
-        spacing_mm: Of the arrays, along i, j, k.
-        tolerance_mm: Of the normalised surface Dice, one number or several.
-        hd95: Which 95th percentile: "max_of_directed", "pooled" or "area_weighted".
-        nsd: What the normalised surface Dice counts: "voxels" or "area_weighted".
-        lesions: Whether separate parts are matched one to one.
-        lesion_iou: Parts that overlap by more than this are the same.
-        centerline: Whether centre lines are compared.
-        probabilities: Whether the probabilities beside the masks are judged.
-        within: A folder of masks, one per case, outside of which nothing counts.
-        ignore: Value of references where nothing is known and nothing counts.
-        threshold: Masks say how likely the one label is, from 0 to 1 or in whole steps up to the most that a file can
-            hold; what is above this has it.
-        resample: Whether masks on another grid are brought onto that of their reference, instead of refused.
-        only_predicted: Whether references without a prediction are left out, instead of scoring 0.
-        changes: Keys of `data` that say how files are read: "data.values", "data.pixel_mm" ...
-        allow_gaps: Whether DICOM series with missing slices are bridged by interpolation.
-        geometry: What is right of NIfTI headers that contradict themselves: "sform", "qform" or "pixdim".
-        report: Whether report.html is written, with pictures.
+        output: Folder for metrics.csv, summary.csv and statistics.csv; if None, nothing is written.
+        spacing_mm: Voxel size of the arrays along i, j, k.
+        tolerance_mm: Tolerance of the normalised surface Dice, one or several.
+        hd95: Definition of the 95th percentile: "max_of_directed", "pooled" or "area_weighted".
+        nsd: Definition of the normalised surface Dice: "voxels" or "area_weighted".
+        lesions: Whether to match separate components one to one.
+        lesion_iou: IoU above which components match.
+        centerline: Whether to compare centre lines.
+        probabilities: Whether to score the probabilities next to the masks.
+        within: Folder of regions of interest, one mask per case; voxels outside are not scored.
+        ignore: Value of reference voxels that are not annotated and not scored.
+        threshold: Probability above which a voxel has the only label, for soft masks, which store probabilities from 0
+            to 1 or integers up to the largest of the file type.
+        resample: Whether to resample masks on another grid to that of their reference, instead of refusing them.
+        only_predicted: Whether to leave out references without a prediction, instead of scoring them as 0.
+        changes: Keys of `data` that state how files are read: "data.values", "data.pixel_mm" ...
+        allow_gaps: Whether to bridge missing slices of DICOM series by interpolation.
+        geometry: Part of a NIfTI header to trust if it contradicts itself: "sform", "qform" or "pixdim".
+        report: Whether to write report.html, with pictures.
         images: Images for the report, if `references` is not a whole data set.
-        overwrite: Whether files that lie where the tables are to be are given up.
-        threads: How many threads this process computes with; unless given, those that it may use.
-        progress: Told after each case.
+        overwrite: Whether to replace files in the place of the tables that volseg did not write.
+        threads: Number of threads of this process; by default all that it may use.
+        progress: Called after each case.
 
     Returns:
         The tables, and the cases that could not be scored.
 
     Raises:
         DataError: If there is nothing to compare.
-        ConfigError: If the options do not go with each other.
+        ConfigError: If options contradict each other.
         OutputError: If the output cannot be written.
     """
     from volseg.evaluation import evaluate_arrays
@@ -95,7 +95,7 @@ def evaluate(  # noqa: PLR0913  each is an option of the command
     if not (isinstance(predictions, str | PathLike) and isinstance(references, str | PathLike)):
         return evaluate_arrays(predictions, references, spacing_mm, conventions, threshold)
     if images and not report:
-        raise ConfigError("--images are those of the report", hint="add --report")
+        raise ConfigError("--images are used only for the report", hint="add --report")
     if report and output is None:
         raise ConfigError("a report needs an output folder to be written to", hint="give output")
     from volseg.config import PartialConfig
@@ -118,16 +118,16 @@ def compare(
 
     Args:
         first: A folder that `evaluate` wrote.
-        second: Another, of the same references.
-        output: Gets comparison.csv and differences.csv.
+        second: Another one, with the same references.
+        output: Folder for comparison.csv and differences.csv.
         others: More evaluations of the same references.
-        overwrite: Whether files of these names in it are given up.
+        overwrite: Whether to replace files with these names that volseg did not write.
 
     Returns:
         The tables, and which evaluation is better in a sentence: `verdict`.
 
     Raises:
-        DataError: If a folder holds no evaluation, or they are not of the same cases, labels and metrics.
+        DataError: If a folder holds no evaluation, or cases, labels or metrics differ.
         OutputError: If they cannot be written.
     """
     from volseg.evaluation import compare as compare_scores
@@ -145,19 +145,19 @@ def inspect(
     allow_gaps: bool = False,
     progress: Progress = ignore_progress,
 ) -> Inspection:
-    """Look at everything in a folder: volumes, where they lie, what is odd, and which would be used.
+    """List everything in a folder: volumes, their geometry, problems, and whether they would be used.
 
     Args:
         path: A folder, a file, or a manifest.
-        model: A run folder or model file: what it would segment is shown. Without one, what training would use is
-            shown where the folder holds references.
-        config: A YAML file with rules for DICOM series, or the keys themselves.
-        changes: Keys that are laid over those.
-        allow_gaps: Whether DICOM series with missing slices are bridged by interpolation.
-        progress: Told per volume.
+        model: A run folder or model file; the list then shows what it would segment. Without one, the list shows what
+            training would use, if the folder holds references.
+        config: A YAML file with rules for DICOM series, or a mapping of the keys.
+        changes: Keys that override those.
+        allow_gaps: Whether to bridge missing slices of DICOM series by interpolation.
+        progress: Called per volume.
 
     Returns:
-        An item per volume and per thing that is none, in path order, and what would be made of them.
+        An item per volume or other file, in path order, with its intended use.
 
     Raises:
         DataError: If the path does not exist.
@@ -183,26 +183,25 @@ def show(
     overwrite: bool = False,
     progress: Progress = ignore_progress,
 ) -> Path:
-    """Write one HTML file about a labelled data set.
+    """Write an HTML page about a labelled data set.
 
-    It has a picture of each case with its labels, histograms of values, shares of labels, and patches as training
-    changes them.
+    It shows a picture of each case with its labels, histograms of values, shares of labels, and augmented patches.
 
     Args:
         data: A labelled data set in any layout, or a manifest.
         output: The file.
-        config: A YAML file of some keys, or the keys themselves.
-        changes: Keys that are laid over those.
-        allow_gaps: Whether DICOM series with missing slices are bridged by interpolation.
-        overwrite: Whether a file there is given up.
-        progress: Told per case.
+        config: A YAML file with some keys, or a mapping of the keys.
+        changes: Keys that override those.
+        allow_gaps: Whether to bridge missing slices of DICOM series by interpolation.
+        overwrite: Whether to replace a file that volseg did not write.
+        progress: Called per case.
 
     Returns:
         The file.
 
     Raises:
         DataError: If there is no labelled case.
-        ConfigError: If a key is unknown or its value not allowed.
+        ConfigError: If a key is unknown or its value is not allowed.
         OutputError: If it cannot be written.
     """
     from volseg.config import PartialConfig
@@ -216,10 +215,10 @@ def report(folder: StrPath, *, overwrite: bool = False) -> Path:
     """Write report.html again from a folder of results: a run, an evaluation, or a reviewed batch.
 
     Returns:
-        The page.
+        The path of the page.
 
     Raises:
-        DataError: If it holds no results, or damaged ones.
+        DataError: If the folder holds no results, or damaged ones.
         OutputError: If it cannot be written.
     """
     from volseg.reporting.folder import report_folder
@@ -240,28 +239,28 @@ def export(  # noqa: PLR0913  each is an option of the command
     overwrite: bool = False,
     geometry: GeometryChoice | None = None,
 ) -> Exported:
-    """Write a mask in another format, exactly on the images it was made from; nothing is resampled.
+    """Write a mask in another format, exactly on the grid of its images; nothing is resampled.
 
     Args:
         mask: A label map, a DICOM Segmentation or an RT Structure Set.
-        reference: The image it was made from: a file, or a folder that may hold several series.
+        reference: The image it belongs to: a file, or a folder that may hold several series.
         output: The file to write, or the folder for meshes.
-        format: Of the output; by default the one that its suffix says.
-        labels: What the values mean; by default the labels.json beside the mask, else what the mask says itself.
-        encoding: Of a DICOM Segmentation: "binary", or "labelmap".
-        series_description: Of a DICOM object, instead of "volseg: " and the labels; {format}, {labels} and {model} in
-            it are filled in.
-        allow_gaps: Whether DICOM series with missing slices are bridged by interpolation.
-        overwrite: Whether what lies at the output is given up; the mask and the images never are.
-        geometry: What is right of NIfTI headers that contradict themselves: "sform", "qform" or "pixdim".
+        format: Format of the output; by default that of its suffix.
+        labels: Names of the values; by default those in the labels.json next to the mask, else in the mask itself.
+        encoding: Encoding of a DICOM Segmentation: "binary" or "labelmap".
+        series_description: Series description of a DICOM object, by default "volseg: " and the labels; {format},
+            {labels} and {model} are filled in.
+        allow_gaps: Whether to bridge missing slices of DICOM series by interpolation.
+        overwrite: Whether to replace what is at the output; the mask and the images are never replaced.
+        geometry: Part of a NIfTI header to trust if it contradicts itself: "sform", "qform" or "pixdim".
 
     Returns:
-        The mask as written, and where.
+        The mask as written, and its paths.
 
     Raises:
-        ConfigError: If the format is not known, or the name of the output does not go with it.
+        ConfigError: If the format is unknown, or the name of the output does not fit it.
         GeometryError: If the mask lies on none of the images.
-        DataError: If one of them cannot be read, or lacks what the format must state.
+        DataError: If the mask or image cannot be read, or lacks information that the format requires.
         OutputError: If it cannot be written.
     """
     from volseg.exporting.formats import format_of
@@ -286,27 +285,27 @@ def export_folder(  # noqa: PLR0913  each is an option of the command
     geometry: GeometryChoice | None = None,
     progress: Progress = ignore_progress,
 ) -> tuple[ExportedCase, ...]:
-    """Write every mask in a folder in another format; one that cannot be written does not stop the others.
+    """Write every mask in a folder in another format; one that fails does not stop the others.
 
     Args:
         masks: A folder as `predict_folder` writes it, or any other folder of masks.
-        images: What was segmented, or a folder of the images, called as their masks.
-        output: The folder to write into; also gets exports.csv, which says what became of each mask.
-        format: Of the output.
-        labels: What the values mean; by default the labels.json beside the masks, else what a mask says itself.
-        encoding: Of DICOM Segmentations: "binary", or "labelmap".
-        series_description: Of DICOM objects, instead of "volseg: " and the labels; {format}, {labels} and {model} in it
-            are filled in.
-        allow_gaps: Whether DICOM series with missing slices are bridged by interpolation.
-        overwrite: Whether what lies at the output is given up; masks and images never are.
-        geometry: What is right of NIfTI headers that contradict themselves: "sform", "qform" or "pixdim".
-        progress: Told per mask.
+        images: The segmented folder, or a folder of images with the names of their masks.
+        output: Folder for the exported masks, and for exports.csv with the outcome for each.
+        format: Format of the output.
+        labels: Names of the values; by default those in the labels.json next to the masks, else in the mask itself.
+        encoding: Encoding of DICOM Segmentations: "binary" or "labelmap".
+        series_description: Series description of DICOM objects, by default "volseg: " and the labels; {format},
+            {labels} and {model} are filled in.
+        allow_gaps: Whether to bridge missing slices of DICOM series by interpolation.
+        overwrite: Whether to replace what is at the output; masks and images are never replaced.
+        geometry: Part of a NIfTI header to trust if it contradicts itself: "sform", "qform" or "pixdim".
+        progress: Called per mask.
 
     Returns:
-        What became of each mask, in the order of the case ids.
+        The result for each mask, in the order of the case ids.
 
     Raises:
-        ConfigError: If the format is not known.
+        ConfigError: If the format is unknown.
         DataError: If there are no masks, or no images.
         OutputError: If the output cannot be written.
     """
@@ -328,7 +327,7 @@ def _export_of(
     *,
     overwrite: bool,
 ) -> Export:
-    """Put together what is asked for, checked."""
+    """Build a checked request."""
     from volseg.exporting import Export, parse_encoding, parse_formats
     from volseg.exporting.description import Description
 

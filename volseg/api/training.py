@@ -1,4 +1,4 @@
-"""Planning and training."""
+"""Functions to plan and train."""
 
 from __future__ import annotations
 
@@ -33,27 +33,27 @@ def plan(  # noqa: PLR0913  each is an option of the command
     device: str | torch.device | None = None,
     progress: Progress = ignore_progress,
 ) -> Plan:
-    """Look at a labelled data set and plan a complete configuration, with a reason beside every choice.
+    """Analyse a labelled data set and plan a complete configuration, with a reason for every choice.
 
     Args:
         data: A labelled data set in any layout, or a manifest.
-        network: Which network; a DynUNet unless another is named.
-        minutes: For the whole training, if that is limited.
-        config: A YAML file of some keys, or the keys themselves.
-        changes: Keys that are laid over those.
-        allow_gaps: Whether DICOM series with missing slices are bridged by interpolation.
-        output: The YAML file to write; without it nothing is written.
-        overwrite: Whether a file there is given up.
-        threads: How many threads this process computes with; unless given, those that it may use.
-        device: What it is made for: "cpu", "cuda", "cuda:1", "mps"; unless given, a CUDA device if there is one.
-        progress: Told per case.
+        network: Architecture of the network; by default a DynUNet.
+        minutes: Time budget of the whole training, if it is limited.
+        config: A YAML file with some keys, or a mapping of the keys.
+        changes: Keys that override those.
+        allow_gaps: Whether to bridge missing slices of DICOM series by interpolation.
+        output: The YAML file to write; if None, nothing is written.
+        overwrite: Whether to replace a file there that volseg did not write.
+        threads: Number of threads of this process; by default all that it may use.
+        device: Device to plan for: "cpu", "cuda", "cuda:1" or "mps"; by default a CUDA device if there is one.
+        progress: Called per case.
 
     Returns:
-        The plan; `changed` gives another one, `save` writes it.
+        The plan; `changed` returns a modified one, `save` writes it.
 
     Raises:
         DataError: If there is no labelled case.
-        ConfigError: If a key is unknown or its value not allowed, or there is no such device.
+        ConfigError: If a key is unknown or its value is not allowed, or the device does not exist.
     """
     from volseg.config import PartialConfig
     from volseg.io.written import Inputs, claim
@@ -95,36 +95,36 @@ def train(  # noqa: PLR0913  each is an option of the command
     progress: Progress = ignore_progress,
     on_epoch_done: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> Run:
-    """Train a network; what is left open is planned.
+    """Train a network; settings that are not given are planned.
 
-    Under `torchrun` all processes call this and train one network together; the first of them writes.
+    Under `torchrun` all processes call this and train one network together; the first of them writes the files.
 
     Args:
         data: A labelled data set in any layout, or a manifest.
         output: The run folder.
-        plan: What `plan` returned.
-        config: A YAML file of some or all keys, or the keys themselves, laid over the plan.
-        changes: Keys that are laid over those.
-        minutes: Time for the whole run.
-        epochs: Rounds of `training.steps_per_epoch` steps.
-        target_dice: Training ends as soon as validation reaches it.
-        fold: Which fold is held out for validation, or "all", one network each.
-        start_from: A run, a model or a file of weights to start with, as far as it fits.
-        allow_gaps: Whether DICOM series with missing slices are bridged by interpolation.
-        validate_all: Whether all held-out cases are scored at the end, even where that exceeds a tenth of `minutes`.
-        resume: Go on with the interrupted run in `output`; where there is none, one begins, with a warning.
-        overwrite: Whether files of the user's that lie where those of the run are to be are given up; never a run.
-        began: `time.monotonic()` when `minutes` began to count; now, if it is left out.
-        threads: How many threads this process computes with; unless given, those that it may use.
-        device: "cpu", "cuda", "cuda:1" (not under `torchrun`), "mps"; unless given, a CUDA device if there is one.
-        progress: Told per case and per step.
-        on_epoch_done: Gets the row of history.csv of each epoch.
+        plan: A plan from `plan`.
+        config: A YAML file with some or all keys, or a mapping of the keys, which override the plan.
+        changes: Keys that override those.
+        minutes: Time budget of the whole run.
+        epochs: Number of epochs of `training.steps_per_epoch` steps.
+        target_dice: Validation Dice at which training stops.
+        fold: Fold used for validation, or "all" to train one network per fold.
+        start_from: A run, a model or a weights file to start from, as far as it fits.
+        allow_gaps: Whether to bridge missing slices of DICOM series by interpolation.
+        validate_all: Whether to score all validation cases at the end, even if it exceeds a tenth of `minutes`.
+        resume: Continue the interrupted run in `output`; if there is none, a new one starts, with a warning.
+        overwrite: Whether to replace files in the output that volseg did not write; never a run.
+        began: `time.monotonic()` when `minutes` began to count; by default now.
+        threads: Number of threads of this process; by default all that it may use.
+        device: "cpu", "cuda", "cuda:1" (not under `torchrun`) or "mps"; by default a CUDA device if there is one.
+        progress: Called per case and per step.
+        on_epoch_done: Called with the row of history.csv of each epoch.
 
     Returns:
         The finished run.
 
     Raises:
-        VolsegError: In any of its kinds, for what can be wrong with data, configuration and output.
+        VolsegError: Any of its subclasses, if the data, the configuration or the output is invalid.
     """
     from volseg.config import PartialConfig
     from volseg.io.written import Inputs
@@ -173,28 +173,28 @@ def choose_dimensions(  # noqa: PLR0913  each is an option of the command
     progress: Progress = ignore_progress,
     on_epoch_done: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> Choice:
-    """Train networks of planes and of volumes for all folds, and choose what is best on cases that they never saw.
+    """Train 2D, 2.5D or 3D networks on all folds, and choose the kind with the best Dice on the validation cases.
 
     Args:
         data: A labelled data set in any layout, or a manifest.
-        output: Gets a run for each kind, comparison.csv and choice.json; `load` takes it for what was chosen.
-        among: What is compared: "2d,3d", or "2d,2.5d,3d", where slices are also seen with those beside them.
-        config: A YAML file of some or all keys, or the keys themselves, laid over the plan of each.
-        changes: Keys that are laid over those.
-        minutes: Time for all of it.
-        epochs: Of each network.
-        resume: Go on with what was interrupted.
-        overwrite: Whether files of the user's that lie where those of the runs are to be are given up.
-        threads: How many threads this process computes with; unless given, those that it may use.
-        device: Where networks are trained; unless given, a CUDA device if there is one.
-        progress: Told per case and per step.
-        on_epoch_done: Gets the row of history.csv of each epoch.
+        output: Folder for a run per kind, comparison.csv and choice.json; `load` accepts it as the chosen model.
+        among: The kinds to compare: "2d,3d", or "2d,2.5d,3d", which adds networks that see neighbouring slices.
+        config: A YAML file with some or all keys, or a mapping of the keys, which override the plan of each kind.
+        changes: Keys that override those.
+        minutes: Time budget of the whole comparison.
+        epochs: Number of epochs of each network.
+        resume: Continue an interrupted comparison.
+        overwrite: Whether to replace files in the output that volseg did not write.
+        threads: Number of threads of this process; by default all that it may use.
+        device: Where networks are trained; by default a CUDA device if there is one.
+        progress: Called per case and per step.
+        on_epoch_done: Called with the row of history.csv of each epoch.
 
     Returns:
-        What was chosen, and the Dice of every case.
+        The choice, and the Dice of every case.
 
     Raises:
-        VolsegError: In any of its kinds, for what can be wrong with data, configuration and output.
+        VolsegError: Any of its subclasses, if the data, the configuration or the output is invalid.
     """
     from volseg.config import PartialConfig
     from volseg.io.written import Inputs

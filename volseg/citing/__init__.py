@@ -1,4 +1,4 @@
-"""A run for a paper: methods, references, scores."""
+"""Text for a paper about a run: methods, references and a table of scores."""
 
 from volseg.citing.cite import Citation, cite
 

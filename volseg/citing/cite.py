@@ -1,4 +1,4 @@
-"""A run, and the scores of its masks -> methods, references and a table for a paper."""
+"""Methods section, references and table for a paper, from a run and the scores of its masks."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Citation:
-    """What a paper says of a run.
+    """The text about a run for a paper.
 
     Attributes:
-        methods: Markdown, with citations as Pandoc has them.
-        bibtex: An entry for each of them.
-        table: The scores in LaTeX, with the package booktabs; empty without scores.
+        methods: Methods section in Markdown, with Pandoc citations.
+        bibtex: A BibTeX entry for each citation.
+        table: Table of the scores in LaTeX (package booktabs); empty without scores.
     """
 
     methods: str
@@ -48,22 +48,22 @@ def cite(
     *,
     overwrite: bool = False,
 ) -> Citation:
-    """Write down what a run did, as a paper has it, with the references of what it was made with.
+    """Write the methods section of a paper about a run, with its references.
 
-    Numbers are those of the run. What it did not write down is left out.
+    All numbers come from the run. Whatever it did not record is left out.
 
     Args:
         run: A run folder.
-        scores: What `volseg.evaluate` wrote of the masks that the run's model made.
-        output: The folder that gets methods.md, references.bib and table.tex; without it nothing is written.
-        overwrite: Whether files there are given up that volseg did not write.
+        scores: Folder that `volseg.evaluate` wrote for masks predicted by the run's model.
+        output: Folder for methods.md, references.bib and table.tex; if None, nothing is written.
+        overwrite: Whether to replace files there that volseg did not write.
 
     Returns:
-        The texts.
+        Methods, references and table.
 
     Raises:
         CheckpointError: If the run holds no model.
-        DataError: If the run is not finished, tables are damaged, or the scores are those of another model.
+        DataError: If the run is not finished, tables are damaged, or the scores belong to another model.
         OutputError: If the files cannot be written.
     """
     folder = Path(run)
@@ -85,7 +85,7 @@ def _paths(output: str | PathLike[str] | None, *, with_table: bool) -> list[Path
 
 
 def _runs(folder: Path) -> list[Path]:
-    """The run, or those that a comparison has chosen."""
+    """Return the run, or the runs that a comparison has chosen."""
     if not (folder / CHOICE_FILE).is_file():
         return [folder]
     return list(dict.fromkeys(file.parent.parent for file in model_files(folder)))
@@ -109,7 +109,7 @@ def _citation(folder: Path, records: Mapping[Path, RunRecord], scores: Scores | 
         methods.insert(0, _comparison(folder, [part.name for part in records]))
     first = next(iter(records.values()))
     if "imported from" in first.about.facts:
-        logger.warning("the model was trained by another program: cite what its authors ask for, too")
+        logger.warning("the model was trained with another program: also cite what its authors ask for")
     if scores is not None:
         _tell_of_known_cases(scores, records)
         methods.append(scores.words)
@@ -120,28 +120,28 @@ def _citation(folder: Path, records: Mapping[Path, RunRecord], scores: Scores | 
 
 
 def _comparison(folder: Path, chosen: list[str]) -> str:
-    """What was compared before anything was chosen."""
+    """Describe the comparison of networks and its result."""
     dice = read_json(
         folder / CHOICE_FILE,
         lambda content: {str(kind): float(mean) for kind, mean in content["out_of_fold_dice"].items()},
-        "says nothing of a comparison",
-        hint="train again, or name one of the runs in it",
+        "does not hold the result of a comparison",
+        hint="train again, or give one of the runs in it",
     )
     means = listed([f"{named(kind)} {mean:.3f}" for kind, mean in dice.items()])
     return (
-        "Networks that see volumes slice by slice (2d), with neighbouring slices (2.5d) or as a whole (3d) were "
-        f"compared by cross-validation. The mean Dice over cases that the networks had not seen was: {means}. "
-        f"{listed(list(map(named, chosen)))} {'was' if len(chosen) == 1 else 'were, averaged,'} chosen."
+        "Networks that process volumes slice by slice (2d), with neighbouring slices as additional channels (2.5d), or "
+        f"in three dimensions (3d) were compared by cross-validation. The mean out-of-fold Dice was: {means}. The "
+        f"final model uses the {listed(list(map(named, chosen)))} networks{'' if len(chosen) == 1 else ', averaged'}."
     )
 
 
 def _tell_of_known_cases(scores: Scores, records: Mapping[Path, RunRecord]) -> None:
-    """Warn where what is scored was not unseen: a paper would call it a test set."""
+    """Warn if scored cases were used in training or validation: they are not a test set."""
     known = scores.cases & {case_id for record in records.values() for case_id in record.cases}
     if known:
         logger.warning(
             "%d of the %d scored cases have the names of training or validation cases of this run: "
-            "do not call them a test set",
+            "do not report them as a test set",
             len(known),
             len(scores.cases),
         )

@@ -1,4 +1,4 @@
-"""How images were prepared and varied, in words."""
+"""Sentences about preprocessing and augmentation."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from volseg.config import (
 
 
 def preparation_words(config: Config) -> str:
-    """Return sentences: what happens to an image before a network sees it."""
+    """Return sentences on the preprocessing of images."""
     rules = config.preprocessing
-    cropped = ["Images were cropped to the box of their nonzero voxels."] if rules.crop == "nonzero" else []
+    cropped = ["Images were cropped to the bounding box of their nonzero voxels."] if rules.crop == "nonzero" else []
     grid = [] if config.data.unit == "px" else [_grid(rules)]
     intensities = [_intensities(config.data.channels, rules)]
     steps = [*grid, *intensities] if rules.normalize == "after_resampling" else [*intensities, *grid]
@@ -33,11 +33,15 @@ def preparation_words(config: Config) -> str:
 
 def _grid(rules: PreprocessingConfig) -> str:
     if rules.spacing_mm == (None, None, None):
-        return "Volumes kept their own voxel size."
+        return "Volumes were not resampled."
     stored = " (axes as stored)" if rules.axes == STORED else f" ({' x '.join(rules.axes)})"
-    spacing = " x ".join("as measured" if size is None else f"{size:g}" for size in rules.spacing_mm)
-    how = "linear interpolation" if rules.interpolation == "linear" else "cubic splines"
-    coarse = ", along axes of coarse voxels to the nearest" if rules.coarse_axis == "nearest" else ""
+    spacing = " x ".join("native" if size is None else f"{size:g}" for size in rules.spacing_mm)
+    how = "linear interpolation" if rules.interpolation == "linear" else "cubic spline interpolation"
+    coarse = (
+        ", with nearest-neighbour interpolation along axes of coarse resolution"
+        if rules.coarse_axis == "nearest"
+        else ""
+    )
     return f"Volumes were resampled to {spacing} mm{stored} by {how}{coarse}."
 
 
@@ -46,34 +50,35 @@ def _intensities(channels: tuple[str, ...], rules: PreprocessingConfig) -> str:
     if len(set(ways)) == 1:
         return f"Intensities were {ways[0]}."
     return (
-        f"Intensities were, {'; '.join(f'in {named(name)}, {way}' for name, way in zip(channels, ways, strict=True))}."
+        "Intensities were processed per channel: "
+        f"{'; '.join(f'{named(name)} was {way}' for name, way in zip(channels, ways, strict=True))}."
     )
 
 
 def normalization_words(normalization: Normalization) -> str:  # noqa: PLR0911  one for each
-    """Return a participle: what was done to intensities."""
+    """Return a participle phrase on the normalisation of intensities."""
     match normalization:
         case ZScore(nonzero=nonzero):
             over = "its nonzero voxels" if nonzero else "all its voxels"
-            return f"brought to zero mean and unit variance in each image over {over}"
+            return f"normalised to zero mean and unit variance in each image, computed over {over}"
         case CtNormalization(low=low, high=high, mean=mean, std=std):
-            return f"clipped to {low:g} to {high:g}, reduced by {mean:g} and divided by {std:g}"
+            return f"clipped to {low:g} to {high:g} and standardised with mean {mean:g} and standard deviation {std:g}"
         case Window(low=low, high=high):
-            return f"clipped to {low:g} to {high:g} and scaled to 0 to 1"
+            return f"clipped to {low:g} to {high:g} and rescaled to 0 to 1"
         case Percentiles(low=low, high=high):
-            return f"clipped to the percentiles {low:g} and {high:g} of each image and scaled to 0 to 1"
+            return f"clipped to percentiles {low:g} and {high:g} of each image and rescaled to 0 to 1"
         case MinMax(low=low, high=high):
-            return f"scaled to {low:g} to {high:g} in each image"
+            return f"rescaled to {low:g} to {high:g} in each image"
         case Standardized(mean=mean, std=std):
-            return f"reduced by {mean:g} and divided by {std:g}"
+            return f"standardised with mean {mean:g} and standard deviation {std:g}"
         case Unchanged():
-            return "left as they are"
+            return "left unchanged"
         case Successive(steps=steps):
             return ", then ".join(normalization_words(step) for step in steps)
 
 
 def augmentation_words(config: Config) -> str:
-    """Return a sentence: what was done to patches at random, with which probability, and how much of it."""
+    """Return a sentence on the random changes of patches, with their probabilities and ranges."""
     changes = config.augmentation
     flat = config.patches.planes or config.patches.size[0] == 1
     mirrored = _mirrored(config, flat=flat)
@@ -83,10 +88,10 @@ def augmentation_words(config: Config) -> str:
         ("mirroring", changes.flip_probability if mirrored else 0.0, mirrored),
         ("Gaussian noise", changes.noise_probability, ""),
         ("Gaussian blur", changes.blur_probability, ""),
-        ("changes of brightness", changes.brightness_probability, f"by up to {percent(changes.brightness)}"),
-        ("changes of contrast", changes.contrast_probability, f"by up to {percent(changes.contrast)}"),
-        ("changes of gamma", changes.gamma_probability, f"{changes.gamma[0]:g} to {changes.gamma[1]:g}"),
-        ("bias fields", changes.bias_field_probability, ""),
+        ("brightness changes", changes.brightness_probability, f"by up to {percent(changes.brightness)}"),
+        ("contrast changes", changes.contrast_probability, f"by up to {percent(changes.contrast)}"),
+        ("gamma correction", changes.gamma_probability, f"exponent {changes.gamma[0]:g} to {changes.gamma[1]:g}"),
+        ("simulated bias fields", changes.bias_field_probability, ""),
         ("simulated low resolution", changes.low_resolution_probability, ""),
     ]
     done = [
@@ -96,7 +101,7 @@ def augmentation_words(config: Config) -> str:
     ]
     if not done:
         return "Patches were not augmented."
-    return f"Patches were augmented at random (probability in parentheses) by {listed(done)}."
+    return f"Patches were randomly augmented (probabilities in parentheses) with {listed(done)}."
 
 
 def _moves(changes: AugmentationConfig, *, flat: bool) -> str:
@@ -107,7 +112,7 @@ def _moves(changes: AugmentationConfig, *, flat: bool) -> str:
         *((f"scaling by up to {percent(changes.scaling)}",) if changes.scaling else ()),
         *((f"shear by up to {changes.shear:g}",) if changes.shear else ()),
         *(
-            (f"translation by up to {percent(changes.translation_fraction)} of a patch",)
+            (f"translation by up to {percent(changes.translation_fraction)} of the patch size",)
             if changes.translation_fraction
             else ()
         ),
@@ -119,5 +124,5 @@ def _mirrored(config: Config, *, flat: bool) -> str:
     axes = [axis for axis in config.augmentation.flip_axes if axis_number(axis, config.preprocessing.axes) >= flat]
     if not axes:
         return ""
-    swapped = ", with the labels of the two sides exchanged" if config.augmentation.swap_labels else ""
+    swapped = ", with left and right labels swapped" if config.augmentation.swap_labels else ""
     return f"{axes_words(axes, flat=flat)}{swapped}"

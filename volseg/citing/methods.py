@@ -1,4 +1,4 @@
-"""What a run did, as the methods section of a paper has it: Markdown, with citations as Pandoc has them."""
+"""The methods section of a paper about a run, in Markdown with Pandoc citations."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from volseg.citing.words import between, brief_dice, count, dice_words, listed, 
 from volseg.config import MIXED, UNKNOWN, Config
 from volseg.reporting.record import RunRecord
 
-#: What people call them who do not speak DICOM.
+#: Modalities that have a more common name than their DICOM term.
 _MODALITIES = {"PT": "PET", "US": "ultrasound"}
-#: More labels than a sentence can hold.
+#: Most labels that are listed by name.
 _MOST_NAMES = 12
 
 
 def methods_of(record: RunRecord) -> str:
-    """Return paragraphs: the network, its training, its validation, and how it segments."""
+    """Return paragraphs on the network, its training, its validation and segmentation."""
     begun = f"{_labels(record.config)} segmented in {_images(record.config)} with {_programs(record)}."
-    if record.model.parts:  # each with a network, a grid and windows of its own
+    if record.model.parts:  # each with its own network, grid and windows
         parts = count(len(record.model.parts), "part")
-        return f"{begun} The model is made of {parts}, whose labels are painted one over the other. {_origin(record)}"
+        return f"{begun} The model consists of {parts}, whose labels are painted over one another. {_origin(record)}"
     training = [_training(record), _validation(record)] if record.splits else [_origin(record)]
     return "\n\n".join(filter(None, (f"{begun} {_network(record)}", *training, segmenting_words(record))))
 
 
 def _network(record: RunRecord) -> str:
     config = record.config
-    network = f"The network is {network_words(config)}; it has {_parameters(record)} parameters."
-    cascade = "It also sees the mask of the network before it." if config.data.previous_labels else ""
+    network = f"The network was {network_words(config)}; it had {_parameters(record)} parameters."
+    cascade = "It also took the mask of the previous network as input." if config.data.previous_labels else ""
     return " ".join(filter(None, (network, slices_words(config), cascade, preparation_words(config))))
 
 
 def _labels(config: Config) -> str:
-    """Subject and verb; of many labels only their number."""
+    """Return subject and verb, with only the number of labels if there are many."""
     names = [named(label.name) for label in config.data.output_labels]
     if len(names) > _MOST_NAMES:
         return f"{len(names)} labels were"
@@ -67,10 +67,10 @@ def _parameters(record: RunRecord) -> str:
 
 
 def _origin(record: RunRecord) -> str:
-    """Of a model that volseg did not train."""
+    """Return the origin of a model that volseg did not train."""
     origin = record.about.facts.get("imported from")
-    said = f"It was trained by another program and imported ({named(origin)}). " if origin else ""
-    return f"{said}How it was trained is not known to volseg."
+    said = f"It was trained with another program and imported ({named(origin)}). " if origin else ""
+    return f"{said}Details of its training are not available."
 
 
 def _training(record: RunRecord) -> str:
@@ -80,19 +80,19 @@ def _training(record: RunRecord) -> str:
 
 
 def _cases(record: RunRecord) -> str:
-    """How many cases taught, and how many were held out."""
+    """Return a sentence on the numbers of training and validation cases."""
     train, held_out = (
         [len(ids) for ids in sides] for sides in zip(*((s.train, s.val) for s in record.splits), strict=True)
     )
     if len(record.splits) == 1:
         held = "1 was" if held_out == [1] else f"{held_out[0]} were"
-        return f"The network was trained on {ranged(train, 'case')}, and {held} held out for validation."
+        return f"The network was trained on {ranged(train, 'case')}, and {held} used for validation."
     once = sum(held_out) == len({case_id for split in record.splits for case_id in split.val})
-    every = ", so that every case was held out once" if once else ""
+    every = ", so that every case was used for validation once" if once else ""
     return (
         f"The {len(record.cases)} cases were divided into {count(len(record.splits), 'fold')} for cross-validation: "
         f"each of the {count(len(record.splits), 'network')} was trained on {ranged(train, 'case')} and validated on "
-        f"the other {between(held_out)}{every}."
+        f"the remaining {between(held_out)}{every}."
     )
 
 
@@ -101,12 +101,12 @@ def _validation(record: RunRecord) -> str:
     if mean is None:
         return ""
     each = f": {'; '.join(f'{named(dice.label)} {brief_dice(dice)}' for dice in labels)}" if len(labels) > 1 else ""
-    unseen = ", each of which was segmented by the network that had not seen it" if len(record.splits) > 1 else ""
+    unseen = ", each segmented by the network that had not been trained on it" if len(record.splits) > 1 else ""
     before = " and before post-processing" if record.config.rules else ""
     chosen = " and the post-processing" if record.chose_postprocessing else ""
     grid = "" if record.config.data.unit == "px" else " at the voxel size of the network"
     return (
         f"On {ranged([mean.cases], 'validation case')}{unseen}, the mean Dice coefficient [@dice1945]{grid}{before} "
-        f"was {dice_words(mean)}{each}. Confidence intervals are percentiles of 2,000 bootstrap resamples of the cases "
-        f"[@efron1979bootstrap]. The validation cases also chose the epoch{chosen}."
+        f"was {dice_words(mean)}{each}. Confidence intervals are percentile intervals of 2,000 bootstrap resamples of "
+        f"the cases [@efron1979bootstrap]. The validation cases were also used to select the epoch{chosen}."
     )

@@ -1,4 +1,4 @@
-"""The network of a run in words, with the paper that it is from."""
+"""Phrases about the network of a run, with the citation of its paper."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from volseg.config import (
 
 
 def network_words(config: Config) -> str:  # noqa: C901, PLR0911  one for each network
-    """Return a noun phrase: which network it is, and how large."""
+    """Return a noun phrase with the architecture and its size."""
     network = config.network
     match network:
         case DynUNet():
@@ -40,7 +40,11 @@ def network_words(config: Config) -> str:  # noqa: C901, PLR0911  one for each n
             kind = "residual U-Net" if network.residual_units else "U-Net"
             return f"the {kind} of MONAI [@kerfoot2019residual]{_features(network.channels)}"
         case VNet():
-            design = "with the layers of the paper" if network.design == "paper" else "in the implementation of MONAI"
+            design = (
+                "with the layers of the original paper"
+                if network.design == "paper"
+                else "in the implementation of MONAI"
+            )
             return f"a V-Net [@milletari2016vnet] {design}, with {network.filters} features at full resolution"
         case SegResNet():
             features = f"with {network.initial_filters} features at full resolution"
@@ -62,15 +66,15 @@ def network_words(config: Config) -> str:  # noqa: C901, PLR0911  one for each n
 
 
 def slices_words(config: Config) -> str:
-    """Return a sentence about a network that sees volumes slice by slice; nothing of others."""
+    """Return a sentence about a network that processes volumes slice by slice; empty for others."""
     network = config.network
     flat = config.patches.planes or (isinstance(network, DimensionalConfig) and network.dimensions == 2)
     if not flat or config.data.unit == "px":
         return ""
     if network.neighbors:
         beside = count(network.neighbors, "slice")
-        return f"It sees volumes slice by slice, each with {beside} on either side of it as further channels."
-    return "It sees volumes slice by slice."
+        return f"It processed volumes slice by slice, each with {beside} on either side as additional channels."
+    return "It processed volumes slice by slice."
 
 
 def _features(features: tuple[int, ...]) -> str:
@@ -84,8 +88,8 @@ def _levels(network: DynUNet | BlockUNetConfig) -> str:
 
 
 def _encoder(encoder: EncoderConfig) -> str:
-    width = "" if encoder.width == 1 else f" of {encoder.width:g} times its width"
-    weights = ", which began with weights learned from photographs" if encoder.weights else ""
+    width = "" if encoder.width == 1 else f" of {encoder.width:g} times the usual width"
+    weights = ", pretrained on photographs" if encoder.weights else ""
     return f"{_ENCODERS[encoder.name]}{width} as its encoder{weights}"
 
 

@@ -1,4 +1,4 @@
-"""BibTeX entries of what a text cites, and of nothing else."""
+"""BibTeX entries for the citations of a text."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from functools import cache
 from importlib import resources
 from string import Template
 
-#: As Pandoc has them: [@key] or [@key; @other]; an escaped at sign is none.
+#: Pandoc citations: [@key] or [@key; @other]; an escaped at sign is not one.
 _CITED = re.compile(r"(?<!\\)@([a-z][a-z0-9]+)")
 _ENTRY = re.compile(r"^(@\w+\{(\w+),\n.*?^\})$", re.MULTILINE | re.DOTALL)
 
 
 def bibtex_of(text: str, version: str) -> str:
-    """Return the entries of what a text cites, in the order in which it does.
+    """Return the entries for the citations of a text, in their order.
 
     Args:
-        text: Markdown with citations as Pandoc has them.
-        version: Of volseg, that the text is about.
+        text: Markdown with Pandoc citations.
+        version: The volseg version to cite.
     """
     entries = _entries()
     return "\n\n".join(
@@ -27,6 +27,6 @@ def bibtex_of(text: str, version: str) -> str:
 
 @cache
 def _entries() -> dict[str, str]:
-    """Key -> entry, of everything that volseg may have to cite."""
+    """Return key -> entry, for everything that volseg may cite."""
     text = resources.files(__package__).joinpath("references.bib").read_text(encoding="utf-8")
     return {key: entry for entry, key in _ENTRY.findall(text)}

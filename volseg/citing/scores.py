@@ -1,4 +1,4 @@
-"""The scores of an evaluation: what was measured, in words, and a table in LaTeX."""
+"""The scores of an evaluation, in sentences and as a LaTeX table."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from volseg.io.tables import read_table
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Counts that a table has where one of them is not zero, and those that it always has.
+#: Counts that a table always shows, and counts that it shows if one of them is not zero.
 _COUNTS = {"missed": "missed", "false_alarm": "false alarms"}
 _OTHER_COUNTS = {"not_predicted": "not predicted", "failed": "failed", "absent": "absent"}
 _SPECIAL = {
@@ -34,10 +34,10 @@ class _Metric:
     """A column of the table.
 
     Attributes:
-        name: As in statistics.csv.
-        title: As in the table.
-        digits: After the point.
-        words: What the text calls it, with its source; `{definition}` stands for that of statistics.csv.
+        name: Its name in statistics.csv.
+        title: Its title in the table.
+        digits: Number of decimal places.
+        words: Its name in the text, with its citation; `{definition}` stands for the one in statistics.csv.
     """
 
     name: str
@@ -51,20 +51,20 @@ _METRICS = (
     _Metric("hd95_mm", "HD95 (mm)", 2, "the 95th percentile of the Hausdorff distance (HD95, {definition})"),
     _Metric("hd95_px", "HD95 (px)", 2, "the 95th percentile of the Hausdorff distance (HD95, {definition})"),
     _Metric("nsd", "NSD", 3, "the normalised surface Dice (NSD [@nikolov2018nsd], {definition})"),
-    _Metric("lesion_f1", "Lesion F1", 3, "the F1 score of separate parts [@kirillov2019panoptic]"),
-    _Metric("centerline_dice", "clDice", 3, "the centre line Dice [@shit2021cldice]"),
+    _Metric("lesion_f1", "Lesion F1", 3, "the F1 score of separate components [@kirillov2019panoptic]"),
+    _Metric("centerline_dice", "clDice", 3, "the centreline Dice [@shit2021cldice]"),
 )
 
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """An evaluation, read from its folder.
+    """An evaluation as read from its folder.
 
     Attributes:
-        statistics: A row per label and number.
+        statistics: A row per label and metric.
         summary: A row per label, and one over all.
-        cases: Ids of those that were evaluated.
-        about: What made it.
+        cases: Ids of the evaluated cases.
+        about: Its origin.
     """
 
     statistics: pd.DataFrame
@@ -74,13 +74,13 @@ class Scores:
 
     @property
     def metrics(self) -> tuple[_Metric, ...]:
-        """What there is of what a paper shows."""
+        """The metrics to report, as far as they were measured."""
         known = set(self.statistics["metric"])
         return tuple(metric for metric in _METRICS if metric.name in known)
 
     @property
     def words(self) -> str:
-        """Sentences: what was measured on how many cases, and what came out."""
+        """Sentences about the metrics, the number of cases and the results."""
         definitions = dict(zip(self.statistics["metric"], self.statistics["definition"], strict=True))
         measured = [
             metric.words.format(definition=str(definitions[metric.name]).rpartition(": ")[2]) for metric in self.metrics
@@ -88,17 +88,18 @@ class Scores:
         mean = _row(self.summary, MEAN_ROW)
         interval = f" (95 % confidence interval {_limits(mean, 'dice_', 3)})" if _limits(mean, "dice_", 3) else ""
         return (
-            f"The masks of {ranged([len(self.cases)], 'case')} were compared with references by {listed(measured)}; "
-            "definitions follow Metrics Reloaded [@maierhein2024metrics]. A structure that was missed, or "
-            "drawn where there is none, counts as the worst value: 0, or the diagonal of the image where it is a "
-            "distance; a case without the structure in either mask is not scored. Confidence intervals are percentiles "
-            "of 2,000 bootstrap resamples of the cases [@efron1979bootstrap]. The mean Dice over the labels was "
+            f"The predicted masks of {ranged([len(self.cases)], 'case')} were compared with the references by "
+            f"{listed(measured)}; definitions follow Metrics Reloaded [@maierhein2024metrics]. A structure that was "
+            "missed, or predicted where there is none, was given the worst value: 0, or the image diagonal for "
+            "distances. A case without the structure in either mask was not scored. Confidence intervals are "
+            "percentile intervals of 2,000 bootstrap resamples of the cases [@efron1979bootstrap]. The mean Dice over "
+            "the labels was "
             f"{mean['dice_mean']:.3f}{interval}."
         )
 
     @property
     def table(self) -> str:
-        """In LaTeX, with the package booktabs."""
+        """The table in LaTeX, with the package booktabs."""
         counts = _COUNTS | {name: words for name, words in _OTHER_COUNTS.items() if self.summary[name].any()}
         head = ["structure", "scored", *counts.values(), *(metric.title for metric in self.metrics)]
         labels = [str(label) for label in dict.fromkeys(self.statistics["label"])]
@@ -127,11 +128,11 @@ class Scores:
     def _caption(self) -> str:
         return (
             "Means over cases, with 95\\,\\% bootstrap confidence intervals in brackets. Missed structures and false "
-            "alarms are part of the means."
+            "alarms are included in the means."
         )
 
     def _cells(self, label: str, counts: Sequence[str]) -> Iterator[str]:
-        """A row of the table: of a label, or of their mean."""
+        """Yield the cells of a row: a label, or the mean of all labels."""
         summed = _row(self.summary, label)
         yield label
         for name in ("scored", *counts):
@@ -148,21 +149,22 @@ class Scores:
 
 
 def read_scores(folder: Path, files: Sequence[Path]) -> Scores:
-    """Read an evaluation of the masks that a model made.
+    """Read an evaluation of the masks of a model.
 
     Args:
-        folder: What `volseg evaluate` wrote.
-        files: Of the model.
+        folder: Folder that `volseg evaluate` wrote.
+        files: Files of the model.
 
     Raises:
-        DataError: If it is no evaluation, or the masks are those of another model.
+        DataError: If the folder holds no evaluation, or the masks belong to another model.
     """
     about = read_about(folder)
     stated = {value for name, value in about.facts.items() if name.startswith("masks: model ")}
     own = {value for _, value in facts_of_models(files)}
     if stated and stated != own:
         raise DataError(
-            f"{folder} evaluates masks of another model", hint="name the run that made the masks, or its own scores"
+            f"{folder} evaluates masks of another model",
+            hint="give the run that predicted the masks, or the scores of this run",
         )
     cases = read_table(folder / METRICS_FILE, ["case_id", "label", "status"])["case_id"]
     needed = ["label", "metric", "definition", "mean", "ci95_low", "ci95_high"]
@@ -175,17 +177,17 @@ def read_scores(folder: Path, files: Sequence[Path]) -> Scores:
 
 
 def escaped(text: str) -> str:
-    """Return a text as LaTeX shows it."""
+    """Escape the special characters of LaTeX."""
     return "".join(_SPECIAL.get(char, char) for char in text)
 
 
 def _row(table: pd.DataFrame, label: str) -> pd.Series[Any]:
-    """The row of a label; the mean comes last, whatever else is called so."""
+    """Return the row of a label; the last row with the name of the mean is the mean."""
     rows = table[table["label"] == label]
     return rows.iloc[-1 if label == MEAN_ROW else 0]
 
 
 def _limits(row: pd.Series[Any], prefix: str, digits: int) -> str:
-    """An interval in words; empty where there is none."""
+    """Return an interval in words; empty if there is none."""
     low, high = float(row[f"{prefix}ci95_low"]), float(row[f"{prefix}ci95_high"])
     return "" if math.isnan(low) else f"{low:.{digits}f} to {high:.{digits}f}"

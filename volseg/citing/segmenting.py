@@ -1,4 +1,4 @@
-"""How images are segmented, and what is done to masks, in words."""
+"""Sentences about segmentation and post-processing."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from volseg.config import Config, LabelRule
 from volseg.reporting.record import RunRecord
 
 _WEIGHTS = {
-    "gaussian": "weighted by a Gaussian",
-    "cut_gaussian": "weighted by a Gaussian",
-    "constant": "all of whose voxels count alike",
+    "gaussian": "with Gaussian weighting",
+    "cut_gaussian": "with Gaussian weighting",
+    "constant": "with uniform weighting",
 }
 _BACK = {
-    "logits": "The logits were interpolated onto the grid of the image",
-    "probabilities": "The probabilities were interpolated onto the grid of the image",
-    "labels": "The labels were brought onto the grid of the image, the nearest voxel each",
+    "logits": "The logits were resampled to the original image grid",
+    "probabilities": "The probabilities were resampled to the original image grid",
+    "labels": "The labels were resampled to the original image grid by nearest-neighbour interpolation",
 }
 
 
 def segmenting_words(record: RunRecord) -> str:
-    """Return sentences: windows, mirroring, averages, the way back, and post-processing."""
+    """Return sentences on windows, mirroring, averaging, resampling to the original grid, and post-processing."""
     config = record.config
     inference, picture = config.inference, config.data.unit == "px"
     window = config.window[1:] if config.window[0] == 1 else config.window
     windows = (
-        f"Images were segmented in windows of {sizes(window)} {'pixels' if picture else 'voxels'} that overlap by "
-        f"{percent(inference.overlap)}, {_WEIGHTS[inference.weights]}."
+        f"Images were segmented with a sliding window of {sizes(window)} {'pixels' if picture else 'voxels'} "
+        f"and an overlap of {percent(inference.overlap)}, {_WEIGHTS[inference.weights]}."
     )
     mirrored = [axis for axis in inference.mirror_axes if not (picture and axis == "i")]
     views = f"mirror images ({axes_words(mirrored, flat=picture)})" if mirrored else ""
@@ -37,45 +37,45 @@ def segmenting_words(record: RunRecord) -> str:
 
 
 def postprocessing_words(record: RunRecord) -> str:
-    """Return sentences: what is done to masks, and who chose it."""
+    """Return sentences on post-processing, and on its choice."""
     config = record.config
     done = [*_rules(config), *_thresholds(config)]
     if not done:
         return "Masks were not post-processed."
-    chosen = " This was chosen by the Dice of the validation cases." if record.chose_postprocessing else ""
+    chosen = " Post-processing was selected by the Dice of the validation cases." if record.chose_postprocessing else ""
     return f"{' '.join(done)}{chosen}"
 
 
 def _rules(config: Config) -> list[str]:
     return [
-        f"Of {'each label' if rule.label == '*' else named(rule.label)}, {listed(steps)}."
+        f"For {'each label' if rule.label == '*' else named(rule.label)}, {listed(steps)}."
         for rule in config.rules
         if (steps := _steps(rule))
     ]
 
 
 def _steps(rule: LabelRule) -> list[str]:
-    """What a rule does, in its order."""
+    """Return the steps of a rule, in their order."""
     smallest = [
         *((f"{rule.min_volume_ml:g} ml",) if rule.min_volume_ml else ()),
         *((f"{rule.min_voxels} voxels",) if rule.min_voxels else ()),
     ]
     return [
         *(
-            (f"the {rule.morphology} with a ball of {rule.radius_mm:g} mm was taken",)
+            (f"morphological {rule.morphology} with a ball of radius {rule.radius_mm:g} mm was applied",)
             if rule.morphology != "none"
             else ()
         ),
-        *((f"connected parts smaller than {' or '.join(smallest)} were removed",) if smallest else ()),
-        *(("only the largest connected part was kept",) if rule.keep_largest else ()),
+        *((f"connected components smaller than {' or '.join(smallest)} were removed",) if smallest else ()),
+        *(("only the largest connected component was kept",) if rule.keep_largest else ()),
         *(("holes were filled",) if rule.fill_holes else ()),
     ]
 
 
 def _thresholds(config: Config) -> list[str]:
     stated = [
-        f"{named(region.name)} where its probability exceeds {region.threshold:g}"
+        f"{named(region.name)} where its probability exceeded {region.threshold:g}"
         for region in config.data.regions
         if region.threshold is not None
     ]
-    return [f"Voxels belong to {listed(stated)}."] if stated else []
+    return [f"Voxels were assigned to {listed(stated)}."] if stated else []

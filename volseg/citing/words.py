@@ -1,4 +1,4 @@
-"""Numbers and names as sentences of a paper have them."""
+"""Formatting of numbers and names in sentences."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SMALL = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", 
 
 
 def listed(words: Sequence[str]) -> str:
-    """Return "a", "a and b", "a, b and c"."""
+    """Return "a", "a and b" or "a, b and c"."""
     *most, last = words
     return f"{', '.join(most)} and {last}" if most else last
 
@@ -32,7 +32,7 @@ def axes_words(axes: Iterable[Axis], *, flat: bool) -> str:
 
 
 def named(name: str) -> str:
-    """Return the name of a label or channel with nothing in it that Markdown or Pandoc understands."""
+    """Escape the special characters of Markdown and Pandoc in the name of a label or channel."""
     return _SPECIAL.sub(r"\\\1", " ".join(name.split()))
 
 
@@ -42,18 +42,18 @@ def sizes(lengths: Iterable[float]) -> str:
 
 
 def count(number: int, word: str) -> str:
-    """Return "one case", "12 cases": numbers up to ten in words."""
+    """Return "one case" or "12 cases", with numbers up to ten in words."""
     return f"{_SMALL[number] if number < len(_SMALL) else f'{number:,}'} {word}{'s' * (number != 1)}"
 
 
 def between(numbers: Iterable[int]) -> str:
-    """Return "133" of equal numbers, and "133 to 134" of others."""
+    """Return "133" for equal numbers, and "133 to 134" for others."""
     found = sorted(set(numbers))
     return str(found[0]) if len(found) == 1 else f"{found[0]} to {found[-1]}"
 
 
 def ranged(numbers: Iterable[int], word: str) -> str:
-    """Return "1 epoch", "133 to 134 cases"."""
+    """Return "1 epoch" or "133 to 134 cases"."""
     found = sorted(set(numbers))
     return f"{between(found)} {word}{'s' * (found != [1])}"
 
@@ -64,18 +64,18 @@ def percent(share: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time in the unit that people would take."""
+    """Return a duration in the most readable unit."""
     if seconds < 100:
         return f"{seconds:.0f} seconds"
     return f"{seconds / 60:.1f} minutes" if seconds < 6000 else f"{seconds / 3600:.1f} hours"
 
 
 def dice_words(dice: HeldOutDice) -> str:
-    """Return "0.889 (95 % confidence interval 0.881 to 0.896)"; without an interval where there is none."""
+    """Return "0.889 (95 % confidence interval 0.881 to 0.896)"; without an interval if there is none."""
     return brief_dice(dice).replace("(", "(95 % confidence interval ")
 
 
 def brief_dice(dice: HeldOutDice) -> str:
-    """Return "0.889 (0.881 to 0.896)", where a sentence has already said what is in parentheses."""
+    """Return "0.889 (0.881 to 0.896)", for a sentence that has already named the interval."""
     interval = "" if math.isnan(dice.low) else f" ({dice.low:.3f} to {dice.high:.3f})"
     return f"{dice.mean:.3f}{interval}"

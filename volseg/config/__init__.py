@@ -1,4 +1,4 @@
-"""The configuration: what can be chosen, what is allowed, and how it is resolved once, at the edge.
+"""The configuration: all settings, their allowed values, and how they are resolved once, on entry.
 
 A plan is a complete `Config` written as YAML. Precedence: defaults < plan < YAML file < `--set a.b=value`.
 """

@@ -20,7 +20,7 @@ from volseg.image.volume import Label
 #: Name of the label of voxels that nobody has annotated.
 IGNORE = "ignore"
 
-_OWN_NAME, _OWN_VALUE = "give each a name of its own", "give each a value of its own"
+_OWN_NAME, _OWN_VALUE = "give each a different name", "give each a different value"
 
 
 def with_ignore(labels: Mapping[str, int]) -> dict[str, int]:
@@ -29,7 +29,7 @@ def with_ignore(labels: Mapping[str, int]) -> dict[str, int]:
 
 
 def _told_apart(labels: dict[str, int]) -> dict[str, int]:
-    """Refuse labels that masks and tables could not tell apart."""
+    """Refuse labels that masks and tables cannot distinguish."""
     if not all(map(plain_name, labels)):
         raise ContradictionError(f"a label has no name: {labels}", hint="name it, for example {liver: 1}")
     if len(set(labels.values())) < len(labels):
@@ -108,8 +108,8 @@ class DataConfig(DicomRules):
     def _consistent(self) -> DataConfig:
         if not self.learned_labels:
             raise ContradictionError(
-                f"{IGNORE!r} marks voxels that are not learned, and there is no other label",
-                hint="list the labels to learn, too",
+                f"{IGNORE!r} marks voxels to leave out, and there is no other label",
+                hint="list the labels to learn as well",
             )
         if len(set(self.channels)) != len(self.channels):
             raise ContradictionError(f"two channels have the same name: {', '.join(self.channels)}", hint=_OWN_NAME)
@@ -120,12 +120,12 @@ class DataConfig(DicomRules):
         for region in self.regions:
             if unknown := set(region.labels) - {label.value for label in self.learned_labels}:
                 raise ContradictionError(
-                    f"region {region.name!r} is made of labels {sorted(unknown)}, which are not in data.labels",
+                    f"region {region.name!r} consists of labels {sorted(unknown)}, which are not in data.labels",
                     hint="correct the region, or list them in data.labels",
                 )
         if self.painted and sorted(self.painted) != sorted(region.name for region in self.regions):
             raise ContradictionError(
-                f"painted names {', '.join(self.painted)}; there are the regions "
+                f"painted lists {', '.join(self.painted)}, but the regions are "
                 f"{', '.join(region.name for region in self.regions) or 'none'}",
                 hint="name each region once, or leave it out",
             )
@@ -168,7 +168,7 @@ class DataConfig(DicomRules):
 
     @property
     def ignored_value(self) -> int | None:
-        """Value of voxels that are neither learned nor scored, as outside fields of view; None if there are none."""
+        """Value of voxels that are neither learned nor scored, as outside the field of view; None if there are none."""
         if self.roi is None or IGNORE in self.labels:
             return self.labels.get(IGNORE)
         return next(value for value in count(1) if value not in self.labels.values())

@@ -1,4 +1,4 @@
-"""Descriptions of keys, which planned files and the documentation share: what docstrings of sections say of them."""
+"""Descriptions of keys from the docstrings of sections, for planned files and the documentation."""
 
 from __future__ import annotations
 

@@ -19,15 +19,15 @@ def _pattern(text: str) -> str:
     try:
         re.compile(text)
     except re.error as error:
-        raise ValueError(f"{text!r} is no regular expression: {error}") from error
+        raise ValueError(f"{text!r} is not a valid regular expression: {error}") from error
     return text
 
 
 def _path_pattern(text: str) -> str:
     if text.startswith("/") or "\\" in text or ".." in text.split("/") or "**" in text or "*" not in text:
         raise ValueError(
-            f"{text!r} is no pattern of paths below the data set, such as images/*.png: parts are separated by /, "
-            "and a * stands for what differs within one of them"
+            f"{text!r} is not a valid pattern of paths in the data set, such as images/*.png: separate parts by / "
+            "and use * for the text that differs within a part"
         )
     return text
 
@@ -67,7 +67,7 @@ class SeriesRule(Section):
         for name in ("pixel_spacing_mm", "slice_spacing_mm", "slices"):
             limits = getattr(self, name)
             if limits and limits[0] > limits[1]:
-                raise ValueError(f"{name}: the smallest comes first, given {list(limits)}")
+                raise ValueError(f"{name}: give the smallest first, not {list(limits)}")
         return self
 
 
@@ -93,13 +93,13 @@ class DicomRules(ReadingRules):
         images, references = self.images or "", self.references or ""
         if images.count("*") != references.count("*"):
             raise ContradictionError(
-                f"what belongs together is named by images={self.images} and references={self.references}",
+                f"images={self.images} and references={self.references} do not match",
                 hint="give both, with as many *: data.images=images/*.png and data.references=masks/*_mask.png",
             )
         return self
 
 
-#: Any series will do; gaps and contradictions are refused.
+#: Any series is accepted; gaps and contradictions are refused.
 NO_RULES = DicomRules()
 
 
@@ -150,7 +150,7 @@ class StructureConfig(Section):
         if (self.like is None) == (self.type is None):
             raise ValueError("give either `like` or `type`")
         if self.like is not None and lookup(self.like) is None:
-            raise ValueError(f"the table of structures knows nothing like {self.like!r}")
+            raise ValueError(f"the terminology table has no structure like {self.like!r}")
         return self
 
     @property
@@ -161,7 +161,7 @@ class StructureConfig(Section):
             return replace(known, color=self.color or known.color)
         if self.type is None:
             raise ConfigError(
-                f"the table of structures knows nothing like {self.like!r}", hint="state its type as a code instead"
+                f"the terminology table has no structure like {self.like!r}", hint="give its type as a code instead"
             )
         modifier, region = (part.code if part else None for part in (self.modifier, self.region))
         return Structure(self.category.code, self.type.code, modifier, region, color=self.color)

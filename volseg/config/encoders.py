@@ -40,6 +40,7 @@ class EncoderConfig(Section):
     def _of_one_width(self) -> EncoderConfig:
         if self.weights and self.width != 1:
             raise ContradictionError(
-                "weights are of encoders of the usual width", hint="leave out network.encoder.width, or the weights"
+                "pretrained weights need an encoder of the usual width",
+                hint="leave out network.encoder.width, or the weights",
             )
         return self

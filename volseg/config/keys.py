@@ -28,18 +28,18 @@ _NORMALIZATIONS: Mapping[str, type[Section]] = {
     "minmax": MinMax,
     "none": Unchanged,
 }
-#: What pydantic calls the members of the two unions in the place of an error.
+#: Names of the members of the two unions in the locations of pydantic's errors.
 _UNION_MEMBERS = {**NETWORKS, **_NORMALIZATIONS}
-#: What pydantic calls it when something else stands where a section belongs.
+#: Pydantic's error types for a value in the place of a section.
 _NO_SECTION = {"model_type", "model_attributes_type"}
-#: What pydantic calls it when something else stands where several values belong.
+#: Explanations of pydantic's error types for a value in the place of several.
 _FORMS = {
-    "tuple_type": "it is a list",
-    "dict_type": "it is a dictionary",
-    "mapping_type": "it is a dictionary",
-    "union_tag_not_found": "it is a dictionary with a method",
+    "tuple_type": "must be a list",
+    "dict_type": "must be a dictionary",
+    "mapping_type": "must be a dictionary",
+    "union_tag_not_found": "must be a dictionary with a method",
 }
-#: Values of keys that hold several, or one of two kinds, where the default does not show them.
+#: Example values of keys with several values or two types, if the default is no example.
 EXAMPLES = {
     "data.channels": "[t1, flair]",
     "data.modality": "[MR, MR]",
@@ -60,7 +60,7 @@ EXAMPLES = {
     "domain.spacings_mm": "[[0.7, 0.9], [0.7, 0.9], [1.0, 5.0]]",
 }
 
-#: What other programs call a key, without case and separators.
+#: Names of keys in other programs, without case and separators.
 SYNONYMS = {
     "data.channels": "inchannels channelnames inputs numchannels nchannels",
     "data.labels": "class classes classnames label labelnames nclasses numclasses outchannels outputs",
@@ -103,17 +103,17 @@ SYNONYMS = {
     "postprocess": "postprocessing",
 }
 _KEYS = {word: key for key, words in SYNONYMS.items() for word in words.split()}
-#: How alike two words are that are the same but for a slip of the finger, and at least have something in common.
+#: Similarity of words that differ by a typing error, and the lowest similarity of related words.
 _SLIP, _ALIKE = 0.8, 0.6
 
 
 def explained(error: ValidationError, origin: str, root: type[Section]) -> ConfigError:
-    """Explain the first fault that pydantic found; a misspelled key comes before a missing one.
+    """Explain the first error that pydantic found; misspelled keys come before missing ones.
 
     Args:
-        error: What pydantic says.
+        error: The error of pydantic.
         origin: Where the keys came from.
-        root: The whole configuration.
+        root: The class of the whole configuration.
     """
     faults = error.errors()
     return _fault(next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0]), origin, root)
@@ -123,13 +123,13 @@ def check_network(keys: Mapping[str, Any], name: str | None, origin: str, root: 
     """Refuse keys of a network that it does not have, and values that they cannot have.
 
     Args:
-        keys: Some of the section, without its name.
-        name: Of the network; where it is not known yet, any may have them.
-        origin: Where they came from.
-        root: The whole configuration.
+        keys: Some keys of the section, without its name.
+        name: Name of the network; if None, keys of any network are accepted.
+        origin: Where the keys came from.
+        root: The class of the whole configuration.
 
     Raises:
-        ConfigError: Names the first.
+        ConfigError: If a key or value is wrong; the message states the first.
     """
     allowed = list(NETWORKS[name].model_fields) if name else keys_in(UNet)
     for key in keys:
@@ -143,7 +143,7 @@ def check_network(keys: Mapping[str, Any], name: str | None, origin: str, root: 
     try:
         NETWORKS[name].model_validate(keys)
     except ValidationError as error:
-        # What concerns several keys at once is known when the plan has decided the others.
+        # Contradictions between keys are checked once the plan has decided the others.
         for fault in error.errors():
             if fault["loc"]:
                 raise _fault({**fault, "loc": ("network", *fault["loc"])}, origin, root) from error
@@ -163,13 +163,13 @@ def _explain(first: Mapping[str, Any]) -> str:
     if first["type"] == "extra_forbidden":
         return f"there is no key {path!r}"
     if first["type"] == "missing" and isinstance(first["loc"][-1], int):
-        return f"{path.rpartition('.')[0]}: it has too few entries, given {first['input']!r}"
+        return f"{path.rpartition('.')[0]}: too few entries, given {first['input']!r}"
     if first["type"] == "missing":
         return f"key {path!r} is missing"
     if first["type"] == "literal_error":
         return f"{path}: there is no {first['input']!r}; there are {first['ctx']['expected']}"
     if first["type"] in _NO_SECTION:
-        return f"{path}: it is a section, that is a dictionary of keys, given {first['input']!r}"
+        return f"{path}: must be a section (a dictionary of keys), given {first['input']!r}"
     given = "" if first["type"] == "value_error" else f", given {first['input']!r}"
     return f"{path}: {message}{given}" if path else message
 

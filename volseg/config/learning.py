@@ -11,11 +11,11 @@ from volseg.config.section import ContradictionError, Fraction, IntTriple, Secti
 
 
 def _fold(given: Any, check: ValidatorFunctionWrapHandler) -> Any:
-    """One fault for a value that is neither of the two; pydantic has one for each."""
+    """Check the value of `fold`, with one error instead of pydantic's error per type."""
     try:
         return check(given)
     except ValidationError as error:
-        raise ValueError(f"it is the number of a fold, from 0, or all; given {given!r}") from error
+        raise ValueError(f"must be the number of a fold, from 0, or all; given {given!r}") from error
 
 
 LossName = Literal["dice_ce", "dice", "dice_focal", "tversky", "generalized_dice", "jaccard", "ce", "focal"]
@@ -62,7 +62,8 @@ class LossConfig(Section):
     def _terms_of_a_mixture(self) -> LossConfig:
         if bool(self.terms) != (self.name == "mixture"):
             raise ContradictionError(
-                "a mixture has terms, and no other loss has", hint="loss.name=mixture loss.terms={dice: 1, focal: 0.5}"
+                "terms are required for a mixture, and not allowed for other losses",
+                hint="loss.name=mixture loss.terms={dice: 1, focal: 0.5}",
             )
         return self
 
@@ -137,7 +138,7 @@ class TrainingConfig(Section):
 
     @property
     def steps(self) -> int | None:
-        """Steps of the whole run; None where only time ends it."""
+        """Steps of the whole run; None if only the time limits it."""
         if self.epochs is not None:
             return self.epochs * self.steps_per_epoch
         return self.default_steps if self.minutes is None else None

@@ -7,12 +7,12 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator
 
-#: Nothing says what it is; a network learns from several on purpose.
+#: Modality of unknown channels, and of channels that deliberately mix several.
 UNKNOWN, MIXED = "unknown", "mixed"
 #: The defined terms of Modality (PS3.3 section C.7.3.1.1.1) for images of patients.
 _TERMS = {"CT", "MR", "PT", "NM", "US", "XA", "RF", "DX", "CR", "MG", "IO", "PX", "BMD", "BDUS", "IVUS", "IVOCT"}
 _TERMS |= {"OP", "OPT", "OPM", "OCT", "ES", "GM", "SM", "XC"}
-#: What else people call them, as words of the name of a channel.
+#: Other terms for modalities, as words of the name of a channel.
 _WORDS = {
     **dict.fromkeys(("ct", "cta", "cbct", "ncct"), "CT"),
     **dict.fromkeys(("mr", "mri", "t1", "t1w", "t1c", "t1ce", "t1gd", "t1n", "t2", "t2w", "t2f"), "MR"),
@@ -40,7 +40,7 @@ def _modality(word: str) -> str:
         return word.lower()
     if not (term := known_modality(word)):
         raise ValueError(
-            f"{word!r} is no modality; there are CT, MR, PT, US and others of DICOM, {UNKNOWN} and {MIXED}"
+            f"{word!r} is not a modality; use a DICOM term such as CT, MR, PT or US, or {UNKNOWN} or {MIXED}"
         )
     return term
 

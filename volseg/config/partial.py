@@ -25,7 +25,7 @@ from volseg.config.section import Fraction, IntTriple, Section, SpacingMm
 from volseg.errors import ConfigError
 from volseg.image.geometry import Unit
 
-#: What a plan would decide if it were left open.
+#: Keys that a plan decides if they are not given.
 _PLANNED = ("data.channels", "data.labels", "preprocessing.spacing_mm", "preprocessing.normalization", "patches.size")
 
 
@@ -61,7 +61,7 @@ class PartialPatches(Section):
 
 
 class PartialNetwork(Section):
-    """Some keys of a network, which may be one that the plan or the model names."""
+    """Some keys of a network, whose name may come from the plan or the model."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -72,19 +72,19 @@ class PartialNetwork(Section):
         """Refuse keys that a network does not have, and values that they cannot have.
 
         Args:
-            name: Of the network; where it is not known yet, any may have the keys.
-            origin: Where they came from, for the message.
+            name: Name of the network; if None, keys of any network are accepted.
+            origin: Where the keys came from, for the message.
 
         Raises:
-            ConfigError: Names the first.
+            ConfigError: If a key or value is wrong; the message states the first.
         """
         check_network(self.model_extra or {}, name, origin, Config)
 
 
 class PartialConfig(Section):
-    """`Config` with every key optional: what a file, `--set` and the caller give.
+    """`Config` with every key optional, as given by a file, `--set` or the caller.
 
-    Keys that were not given have their default; `states` tells the two apart, and `tree` holds the given keys only.
+    Keys that were not given have their defaults; `states` distinguishes them, and `tree` holds only the given keys.
     """
 
     data: PartialData = PartialData()
@@ -104,10 +104,10 @@ class PartialConfig(Section):
 
         Args:
             tree: Nested keys.
-            origin: Where they came from, for the message.
+            origin: Where the keys came from, for the message.
 
         Raises:
-            ConfigError: Names the origin, the first wrong key, what was given and what is allowed.
+            ConfigError: If a key is wrong; the message states the origin, the first wrong key, and the allowed values.
         """
         try:
             partial = cls.model_validate(tree)
@@ -126,17 +126,17 @@ class PartialConfig(Section):
         network: str | None = None,
         training: Mapping[str, Any] | None = None,
     ) -> Self:
-        """All keys that a caller states: of a file, changes to those, then what is stated under names of its own.
+        """Combine all keys that a caller states: a file, changes to it, then separate arguments.
 
         Args:
             config: A YAML file, or keys, dotted or nested.
             changes: Keys, dotted or nested.
-            allow_gaps: Of `data`.
+            allow_gaps: Value of `data.allow_gaps`.
             network: Name of the network.
-            training: Keys of `training`; those that are None are not stated.
+            training: Keys of `training`; None means not stated.
 
         Raises:
-            ConfigError: If the file cannot be read, or a key is unknown or its value not allowed.
+            ConfigError: If the file cannot be read, or a key is unknown or its value is not allowed.
         """
         file = Path(config) if isinstance(config, str | PathLike) else None
         stated = nest(config or {}) if file is None else read_overrides(file)  # type: ignore[arg-type]  # no path
@@ -149,7 +149,7 @@ class PartialConfig(Section):
 
     @property
     def tree(self) -> dict[str, Any]:
-        """The keys that were given, nested, with plain values."""
+        """The given keys, nested, with plain values."""
         return self.model_dump(mode="json", exclude_unset=True)
 
     def states(self, path: str) -> bool:
@@ -161,7 +161,7 @@ class PartialConfig(Section):
 
     @property
     def is_complete(self) -> bool:
-        """Whether all keys that a plan would decide are given."""
+        """Return whether all keys that a plan would decide are given."""
         return self.states("network") and all(self.states(path) for path in _PLANNED)
 
     def laid_over(self, config: Config) -> Config:
@@ -178,7 +178,7 @@ class PartialConfig(Section):
 
 
 def _origin(stated: Mapping[str, Any], tree: Mapping[str, Any], file: str) -> str:
-    """Return the origin of the first fault: the file, if it has that fault by itself."""
+    """Return the origin of the first error: the file, if it has this error by itself."""
     faults = []
     for keys in (stated, tree):
         try:

@@ -1,4 +1,4 @@
-"""Preprocessing: the same form for every volume."""
+"""Preprocessing of volumes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Answers = Literal["logits", "probabilities", "labels"]
 
 
 class PreprocessingRules(Section):
-    """Orientation, resampling and cropping, apart from what depends on the data.
+    """Orientation, resampling and cropping, without settings that depend on the data.
 
     Attributes:
         axes: Direction of each axis as the network sees it, such as RAS (axes are permuted and flipped, not resampled),

@@ -1,4 +1,4 @@
-"""Choices in reading files that leave one."""
+"""Settings for reading files that are ambiguous."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Values = Literal["labels", "objects", "colors"]
 
 
 class FileRules(Section):
-    """Choices in reading an image file where the file leaves one.
+    """Settings for reading image files that are ambiguous.
 
     Attributes:
         geometry: Which part of a NIfTI header to use if its parts contradict each other: `sform`, `qform`, or `pixdim`
@@ -43,7 +43,7 @@ class FileRules(Section):
 
 
 class ReadingRules(FileRules):
-    """Choices in reading files and DICOM series.
+    """Settings for reading files and DICOM series.
 
     Attributes:
         allow_gaps: Interpolate missing or unevenly spaced DICOM slices instead of refusing the series.
@@ -53,7 +53,7 @@ class ReadingRules(FileRules):
 
     @property
     def of_files(self) -> FileRules:
-        """The rules that concern single files."""
+        """Return the rules for single files."""
         return FileRules(**{key: getattr(self, key) for key in FileRules.model_fields})
 
 

@@ -84,12 +84,12 @@ class Config(Section):
         pretrained = isinstance(self.network, EncodedConfig) and self.network.encoder.weights is not None
         if self.training.freeze_encoder and self.training.start_from is None and not pretrained:
             raise ContradictionError(
-                "freeze_encoder keeps what was learned before, and nothing says what",
-                hint="name a run or a model: training.start_from=RUN; or weights: network.encoder.weights=FILE",
+                "freeze_encoder keeps pretrained weights, and none are given",
+                hint="give a run or a model: training.start_from=RUN; or weights: network.encoder.weights=FILE",
             )
         if self.data.previous_labels and self.preprocessing.normalize == "after_resampling":
             raise ContradictionError(
-                "the second network of a cascade sees intensities that are normalised before resampling",
+                "the second network of a cascade requires intensities that are normalised before resampling",
                 hint="set preprocessing.normalize to before_resampling",
             )
         for axis in (*self.augmentation.flip_axes, *self.inference.mirror_axes):
@@ -104,7 +104,7 @@ class Config(Section):
         for rule in self.rules:
             if rule.label != "*" and rule.label not in names:
                 raise ContradictionError(
-                    f"postprocess names label {rule.label!r}; there are {', '.join(sorted(names))}",
+                    f"postprocess names the unknown label {rule.label!r}; there are {', '.join(sorted(names))}",
                     hint="correct the name, or write '*' for each label",
                 )
         if unknown := {name for pair in self.augmentation.swap_labels for name in pair} - set(self.data.labels):
@@ -118,17 +118,17 @@ class Config(Section):
         neighbors, size = self.network.neighbors, list(self.patches.size)
         if neighbors and not self.patches.planes:
             raise ContradictionError(
-                f"network.neighbors is {neighbors}, and nothing is learned slice by slice",
+                f"network.neighbors is {neighbors}, but the network does not learn slice by slice",
                 hint="set patches.planes=true",
             )
         if neighbors and size[0] <= 2 * neighbors:
             raise ContradictionError(
-                f"{size[0]} slices in a patch hold none with {neighbors} neighbours on either side",
-                hint=f"let patches.size begin with {2 * neighbors + 1} or more",
+                f"a patch of {size[0]} slices is too thin for {neighbors} neighbours on either side",
+                hint=f"set the first number of patches.size to {2 * neighbors + 1} or more",
             )
         if self.patches.planes and not neighbors and size[0] != 1:
             raise ContradictionError(
-                f"planes are one voxel thick along the first axis, given {size}", hint="begin with 1"
+                f"slices must be one voxel thick along the first axis, given {size}", hint="set the first number to 1"
             )
 
 
@@ -136,7 +136,7 @@ def read_overrides(path: Path) -> dict[str, Any]:
     """Read a YAML file of some or all configuration keys.
 
     Raises:
-        ConfigError: If it is missing, is no YAML, is not a mapping of keys, or has a key twice.
+        ConfigError: If it is missing, is not YAML, is not a mapping of keys, or has a key twice.
     """
     try:
         content = load_yaml(path.read_bytes())
@@ -165,7 +165,9 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals or not all(key.split(".")):
-            raise ConfigError(f"--set {assignment!r} is not of the form key=value", hint="--set training.epochs=100")
+            raise ConfigError(
+                f"--set {assignment!r} is not of the form key=value", hint="for example --set training.epochs=100"
+            )
         try:
             value = load_yaml(text)
         except DoubledKeyError as error:
@@ -180,10 +182,10 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
 
 
 def one_of(what: str, name: str, known: Sequence[str]) -> Any:
-    """Return a name, which must be one of several.
+    """Return a name after checking that it is one of the known ones.
 
     Raises:
-        ConfigError: Names those that there are.
+        ConfigError: If it is unknown.
     """
     if name not in known:
         raise ConfigError(f"there is no {what} {name!r}", hint=f"choose one of {', '.join(known)}")
@@ -193,15 +195,15 @@ def one_of(what: str, name: str, known: Sequence[str]) -> Any:
 def nest(changes: Mapping[str, Any]) -> dict[str, Any]:
     """Turn dotted keys into nested ones: {"training.epochs": 50} into {"training": {"epochs": 50}}.
 
-    Keys that are nested already stay so; later ones are laid over earlier ones.
+    Keys that are already nested stay nested; later ones override earlier ones.
 
     Raises:
-        ConfigError: If a key is empty between two dots.
+        ConfigError: If a part of a key is empty.
     """
     tree: dict[str, Any] = {}
     for key, given in changes.items():
         if not all(key.split(".")):
-            raise ConfigError(f"{key!r} is no key of the configuration", hint="training.epochs is one")
+            raise ConfigError(f"{key!r} is not a key of the configuration", hint="write keys such as training.epochs")
         value = given
         for part in reversed(key.split(".")):
             value = {part: value}
@@ -212,8 +214,8 @@ def nest(changes: Mapping[str, Any]) -> dict[str, Any]:
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Lay one tree of keys over another.
 
-    A mapping that names another `name` or `method` (another network, another normalisation) replaces the one below as
-    a whole, since the keys of the two are different.
+    A mapping with another `name` or `method` (another network, another normalisation) replaces the one below as a
+    whole, since the two have different keys.
     """
     merged = dict(base)
     for key, value in over.items():
@@ -235,7 +237,7 @@ def validate(tree: Mapping[str, Any], origin: str) -> Config:
         origin: Where it came from, for the message: a path, "--set", "the plan".
 
     Raises:
-        ConfigError: Names the origin, the first wrong key, what was given and what is allowed.
+        ConfigError: If a key is wrong; the message states the origin, the first wrong key, and the allowed values.
     """
     try:
         return Config.model_validate(tree)
@@ -247,7 +249,7 @@ def read_config(path: Path) -> Config:
     """Read a complete config, such as a run's `config.yaml`.
 
     Raises:
-        ConfigError: If it cannot be read or is not valid.
+        ConfigError: If it cannot be read or is invalid.
     """
     return validate(read_overrides(path), str(path))
 

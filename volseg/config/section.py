@@ -11,14 +11,14 @@ from volseg.image.geometry import world_axis
 Triple = tuple[float, float, float]
 IntTriple = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
 _SizeMm = Annotated[float, Field(gt=0)] | None
-#: Voxel size along each axis; null leaves it as it is.
+#: Voxel size along each axis; null leaves it unchanged.
 SpacingMm = tuple[_SizeMm, _SizeMm, _SizeMm]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-#: An axis by what it is in the body, or by its place among those that networks see.
+#: An axis by its anatomical name, or by its position among the axes that networks see.
 Axis = Literal["left-right", "posterior-anterior", "inferior-superior", "i", "j", "k"]
-#: The axes of the body, in the order R, A, S.
+#: Anatomical axes, in the order R, A, S.
 AXES: tuple[Axis, ...] = ("left-right", "posterior-anterior", "inferior-superior")
-#: The axes that networks see as files have them, whatever they are in the body.
+#: Axes in the order in which files store them, whatever their anatomical direction.
 STORED = "stored"
 _PLACES: tuple[Axis, ...] = ("i", "j", "k")
 
@@ -44,7 +44,8 @@ def _known_axes(value: str) -> str:
         known = False
     if not known:
         raise ContradictionError(
-            f"{value!r} names no axes", hint="three letters, one each of R or L, A or P, S or I, as RAS; or stored"
+            f"{value!r} is not an axis order",
+            hint="use three letters, one each of R or L, A or P, S or I, as RAS; or stored",
         )
     return value
 
@@ -58,17 +59,15 @@ def axis_number(axis: Axis, orientation: str) -> int:
 
     Args:
         axis: Its name.
-        orientation: Of what networks see.
+        orientation: Directions of the axes that the network sees.
 
     Raises:
-        ContradictionError: If it is an axis of the body, and nobody knows where that lies.
+        ContradictionError: If it is an anatomical axis, and the directions are unknown.
     """
     if axis in _PLACES:
         return _PLACES.index(axis)
     if orientation == STORED:
-        raise ContradictionError(
-            f"{axis} may be any axis where preprocessing.axes is {STORED}", hint="name i, j or k instead"
-        )
+        raise ContradictionError(f"{axis} is unknown if preprocessing.axes is {STORED}", hint="use i, j or k instead")
     return [world_axis(letter) for letter in orientation].index(AXES.index(axis))
 
 

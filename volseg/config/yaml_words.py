@@ -1,4 +1,4 @@
-"""YAML as people mean it: `NO` is the name of a label, not false."""
+"""YAML with words read as text: `NO` is the name of a label, not false."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _STRING, _BOOL, _MERGE = (f"tag:yaml.org,2002:{kind}" for kind in ("str", "bool"
 
 
 class DoubledKeyError(yaml.YAMLError):
-    """A mapping has a key twice; YAML forbids it (YAML 1.2, 3.2.1.1), and PyYAML would take the last."""
+    """A key that occurs twice in a mapping; YAML forbids it (YAML 1.2, 3.2.1.1), while PyYAML takes the last."""
 
 
 class _Loader(yaml.SafeLoader):
-    """Keys are words as they stand there; true and false are the only words for a choice (YAML 1.2 section 10.3.2)."""
+    """A loader that keeps keys as text; only true and false are booleans (YAML 1.2 section 10.3.2)."""
 
     yaml_implicit_resolvers: ClassVar = {  # type: ignore[misc]  # the stubs take it for one of instances
         first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOL]
@@ -28,7 +28,7 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE and first.setdefault(key.value, key) is not key:
                 lines = (first[key.value].start_mark.line + 1, key.start_mark.line + 1)
-                raise DoubledKeyError("the key {!r} stands in line {}, and again in line {}".format(key.value, *lines))
+                raise DoubledKeyError("the key {!r} appears in line {}, and again in line {}".format(key.value, *lines))
         return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -42,11 +42,11 @@ _Loader.add_implicit_resolver(_BOOL, re.compile(r"true|True|TRUE|false|False|FAL
 
 
 def load_yaml(text: str | bytes) -> Any:
-    """Read YAML text, of plain types only; bytes are UTF-8, or UTF-16 with a byte order mark.
+    """Read YAML text with plain types only; bytes are UTF-8, or UTF-16 with a byte order mark.
 
     Raises:
-        DoubledKeyError: If a key stands twice in one mapping.
-        yaml.YAMLError: If it is no YAML.
+        DoubledKeyError: If a key occurs twice in one mapping.
+        yaml.YAMLError: If it is not YAML.
     """
     loader = _Loader(text)
     try:

@@ -1,7 +1,7 @@
-"""Predictions and references in, tables out.
+"""Evaluation: compare predictions with references and write tables of scores.
 
-`evaluate` is the verb; `pairing` finds what belongs together, `columns` defines each number, `metrics_csv` makes rows
-of them, `summary` says of many cases what can be said in few numbers, `comparison` sets two evaluations side by side.
+`evaluate` is the command; `pairing` pairs masks with references, `columns` defines the metrics, `metrics_csv` writes
+them in rows, `summary` summarises them over cases, and `comparison` compares two evaluations.
 """
 
 from __future__ import annotations

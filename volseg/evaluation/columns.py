@@ -1,4 +1,4 @@
-"""The numbers of a score by their column in metrics.csv: what each is, and what it is worth where it is missing."""
+"""Columns of metrics.csv: the definition of each metric, and its value if it could not be measured."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from volseg.metrics import Conventions, Hd95, LabelScore, Lesions, Nsd, Probabil
 
 
 class Better(Enum):
-    """In which direction a number gets better."""
+    """The direction in which a metric improves."""
 
-    HIGHER = "higher"  #: A share; the worst is 0.
-    LOWER = "lower"  #: The worst is the diagonal of the image where it is a distance, 1 where it is a share.
+    HIGHER = "higher"  #: A share; 0 is the worst.
+    LOWER = "lower"  #: The worst is the image diagonal for a distance, and 1 for a share.
     ZERO = "zero"  #: A difference.
-    NEITHER = "neither"  #: A fact.
+    NEITHER = "neither"  #: A plain fact.
 
 
 @dataclass(frozen=True)
 class Column:
-    """One number per case and label.
+    """A metric, with one value per case and label.
 
     Attributes:
-        name: Of the column, with its unit.
-        definition: What it is, convention included, in words that fit into a cell.
-        value: Out of a score; None where it could not be measured.
-        better: Which way is up.
+        name: Name of the column, with its unit.
+        definition: Definition in a few words, including the convention.
+        value: Returns the value of a score; None if it could not be measured.
+        better: Direction in which it improves.
     """
 
     name: str
@@ -39,13 +39,13 @@ class Column:
     better: Better = Better.NEITHER
 
     def worst(self, diagonal_mm: float | None) -> float | None:
-        """What it is worth where it should have been measured and could not be.
+        """Return the value to use if the metric could not be measured.
 
         Args:
-            diagonal_mm: Of the image, further than anything in it is apart; None if it is unknown.
+            diagonal_mm: Diagonal of the image, longer than any distance in it; None if unknown.
 
         Returns:
-            None where no number is the worst.
+            The worst value; None if there is none.
         """
         match self.better:
             case Better.HIGHER:
@@ -61,16 +61,16 @@ class Column:
 def columns_of(
     conventions: Conventions, *, calibrated: bool = False, within: bool = False, unit: Unit = "mm"
 ) -> tuple[Column, ...]:
-    """The columns of an evaluation.
+    """Return the columns of an evaluation.
 
     Args:
-        conventions: What is measured, and how.
+        conventions: The metrics and their conventions.
         calibrated: Whether there are probabilities.
-        within: Whether there are regions of interest, outside of which nothing counts.
-        unit: Of the grids.
+        within: Whether scoring is limited to regions of interest.
+        unit: Unit of the grids.
 
     Returns:
-        In their order in the file.
+        The columns in the order of the file.
     """
     columns = (
         *_OVERLAP,
@@ -89,7 +89,7 @@ def columns_of(
 
 
 def _in_pixels(column: Column) -> Column:
-    """The same number of a picture, whose pixels are called millimetres where it is computed."""
+    """Return the column for pictures without a pixel size, computed with pixels in the place of millimetres."""
     name = re.sub(r"(?<=[\d_])mm$", "px", column.name).replace("volume", "area")
     definition = column.definition.replace(" mm ", " px ").replace("volume", "area").replace("voxel", "pixel")
     if not name.endswith("_ml"):

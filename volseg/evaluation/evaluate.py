@@ -1,4 +1,4 @@
-"""The verb: pairs of masks in, tables out."""
+"""Evaluation of pairs of masks, with tables of the scores."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class CasePair:
     """A case to evaluate.
 
     Attributes:
-        case_id: Its name, unique among the pairs.
-        prediction: The mask a model made, None when it made none.
-        reference: The mask that is held to be right.
-        within: A mask outside of which nothing counts.
-        probabilities: A file of four axes: how likely each label is.
+        case_id: The case id, unique among the pairs.
+        prediction: The predicted mask; None if there is none.
+        reference: The reference mask.
+        within: A region of interest; voxels outside of it are not scored.
+        probabilities: A four-dimensional file with the probability of each label.
     """
 
     case_id: str
@@ -55,18 +55,18 @@ class CasePair:
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """How to evaluate.
+    """Settings of an evaluation.
 
     Attributes:
-        labels: What to score; they must cover all values of the masks.
-        conventions: How to measure.
-        calibrated: Whether the cases come with probabilities.
-        within: Whether they come with a region of interest.
-        ignored: The value of references where nothing is known and nothing counts.
-        resample: Whether a mask on another grid is brought onto that of its reference, instead of refused.
-        lacking: How many of the last labels the predictions do not have: their probability is 0 everywhere.
-        others: Whether a value of a reference that no label has is refused, or is background.
-        unit: Of the grids; a case whose grid is of another fails.
+        labels: Labels to score; they must cover all values of the masks.
+        conventions: How metrics are computed.
+        calibrated: Whether the cases have probabilities.
+        within: Whether the cases have a region of interest.
+        ignored: Value of reference voxels that are not annotated and not scored.
+        resample: Whether to resample a mask on another grid to that of its reference, instead of refusing it.
+        lacking: Number of labels at the end that the predictions lack: their probability is 0 everywhere.
+        others: Whether to refuse reference values that belong to no label, or take them as background.
+        unit: Unit of the grids; a case with a grid in another unit fails.
     """
 
     labels: tuple[Label, ...]
@@ -82,12 +82,12 @@ class EvaluationSettings:
     def __post_init__(self) -> None:
         if not self.labels:
             raise ConfigError(
-                "there are no labels to evaluate", hint="list them in a labels.json beside the references"
+                "there are no labels to evaluate", hint="list them in a labels.json in the folder of the references"
             )
         twice = [value for value, times in Counter(label.value for label in self.labels).items() if times > 1]
         if twice:
             raise ConfigError(
-                f"two of the labels to evaluate have the value {twice[0]}", hint="give each a value of its own"
+                f"two of the labels to evaluate have the value {twice[0]}", hint="give each a different value"
             )
         if self.ignored in {0, *(label.value for label in self.labels)}:
             raise ConfigError(
@@ -97,13 +97,13 @@ class EvaluationSettings:
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """Of metrics.csv."""
+        """Columns of metrics.csv."""
         return columns_of(self.conventions, calibrated=self.calibrated, within=self.within, unit=self.unit)
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A case that could not be scored, and why."""
+    """A case that could not be scored, with the reason."""
 
     case_id: str
     reason: str
@@ -111,16 +111,16 @@ class Failure:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What was measured, and where it was written.
+    """The results of an evaluation.
 
     Attributes:
         metrics: A row per case and label.
         summary: A row per label and one over all, see `summarise`.
-        statistics: A row per label and number, see `statistics`.
+        statistics: A row per label and metric, see `statistics`.
         failures: The cases that could not be scored, in the order of the pairs.
-        folder: Holds metrics.csv, summary.csv and statistics.csv; None where nothing was written.
-        remarks: What a person should know about masks and references that have no partner.
-        report: The page that shows it, if one was asked for.
+        folder: Holds metrics.csv, summary.csv and statistics.csv; None if nothing was written.
+        remarks: Remarks on masks and references without a partner, and on labels.
+        report: The HTML report, if one was requested.
     """
 
     metrics: pd.DataFrame
@@ -138,23 +138,23 @@ def evaluate(
     output: Path | None = None,
     progress: Progress = ignore_progress,
 ) -> Evaluation:
-    """Score all pairs, and write `metrics.csv`, `summary.csv` and `statistics.csv`.
+    """Score all pairs and write `metrics.csv`, `summary.csv` and `statistics.csv`.
 
-    A pair that cannot be read, whose grids differ or that holds a value outside the labels does not stop the others:
-    its rows have the status `failed` and the reason, and count like those of a case without a prediction. A few cases
-    are measured at a time, so that memory does not grow with their number.
+    A pair that cannot be read, has different grids or holds a value outside the labels does not stop the others: its
+    rows have the status `failed` with the reason, and are scored like those of a case without a prediction. Only a few
+    cases are processed at a time, so that memory does not grow with their number.
 
     Args:
         pairs: The cases, each with its own case id.
-        settings: How to evaluate them.
-        output: The folder of the tables, made when it is missing; without one nothing is written.
-        progress: Told after each case.
+        settings: Settings of the evaluation.
+        output: Folder for the tables, created if missing; if None, nothing is written.
+        progress: Called after each case.
 
     Returns:
         The tables and the failures.
 
     Raises:
-        DataError: If there are no pairs, or two of one case.
+        DataError: If there are no pairs, or two for one case.
         OutputError: If the tables cannot be written.
     """
     _check(pairs)
@@ -175,11 +175,11 @@ def evaluate(
 def evaluate_masks(
     prediction: Mask, reference: Mask, settings: EvaluationSettings, case_id: str = "case"
 ) -> Evaluation:
-    """Score one pair of masks that are in memory; nothing is written.
+    """Score one pair of masks in memory, without writing anything.
 
     Raises:
-        GeometryError: If they lie on different grids.
-        DataError: If one holds a value that is no label.
+        GeometryError: If their grids differ.
+        DataError: If one holds a value that belongs to no label.
     """
     settings = replace(settings, unit=reference.geometry.unit)
     scores = score_masks(prediction, reference, settings.labels, settings.conventions)
@@ -194,18 +194,18 @@ def evaluate_arrays(
     conventions: Conventions,
     threshold: float | None = None,
 ) -> Evaluation:
-    """Score two arrays of label values on one grid; nothing is written.
+    """Score two arrays of label values on one grid, without writing anything.
 
     Args:
-        prediction: (I, J, K) whole numbers, 0 is background; or, with a threshold, how likely label 1 is.
-        reference: The same shape.
-        spacing_mm: Along i, j, k.
-        conventions: How to measure.
-        threshold: Above which the prediction has label 1.
+        prediction: (I, J, K) integers, 0 is background; or, with a threshold, the probability of label 1.
+        reference: (I, J, K) integers.
+        spacing_mm: Voxel size along i, j, k.
+        conventions: How metrics are computed.
+        threshold: Probability above which a voxel has label 1.
 
     Raises:
         ConfigError: If the spacing is missing, or no voxel has a label.
-        DataError: If an array is no label map.
+        DataError: If an array is not a label map.
         GeometryError: If the shapes differ.
     """
     if spacing_mm is None:
@@ -237,15 +237,15 @@ def _check(pairs: Sequence[CasePair]) -> None:
         raise DataError("there is nothing to evaluate", hint="give at least one reference")
     twice = [case_id for case_id, times in Counter(pair.case_id for pair in pairs).items() if times > 1]
     if twice:
-        raise DataError(f"case {twice[0]} is to be evaluated more than once", hint="give each case its own id")
+        raise DataError(f"case {twice[0]} occurs more than once", hint="give each case its own id")
 
 
 def _evaluate_case(pair: CasePair, settings: EvaluationSettings) -> tuple[list[dict[str, object]], Failure | None]:
-    """The rows of one case, and the failure if it is one."""
+    """Return the rows of one case, and the failure if it failed."""
     grid, columns = None, settings.columns
     try:
         reference = _reference(pair, settings)
-        grid = reference.geometry  # known even where the prediction cannot be read
+        grid = reference.geometry  # known even if the prediction cannot be read
         _check_unit(grid, settings)
         reference, prediction = _on_one_grid(reference, pair, settings)
         grid = reference.geometry
@@ -266,19 +266,19 @@ def _check_unit(grid: Geometry, settings: EvaluationSettings) -> None:
     if grid.unit != settings.unit:
         raise DataError(
             f"its reference is measured in {grid.unit}, those of other cases in {settings.unit}",
-            hint="evaluate the two kinds apart, or say what a pixel is (data.pixel_mm)",
+            hint="evaluate the two kinds separately, or state the pixel size (data.pixel_mm)",
         )
 
 
 def _looked_for(reference: Source, labels: Sequence[Label]) -> list[Label]:
-    """The labels that a reference says anything of: masks per structure say nothing of one without a file."""
+    """Return the labels that a reference annotates: masks per structure annotate only labels with a file."""
     if not isinstance(reference, MasksSource):
         return list(labels)
     return [label for name in reference.names if (label := label_of_file(name, labels)) is not None]
 
 
 def _without_folders(reason: str, pair: CasePair) -> str:
-    """A reason that names files, but not the folders they lie in: those may be called by patients."""
+    """Return a reason without the names of folders, which may hold names of patients."""
     places = [source.place for source in (pair.prediction, pair.reference, pair.within) if source is not None]
     for place in [*places, *([pair.probabilities] if pair.probabilities else [])]:
         reason = without_root(reason, place.parent)
@@ -286,7 +286,7 @@ def _without_folders(reason: str, pair: CasePair) -> str:
 
 
 def read_pair(pair: CasePair, settings: EvaluationSettings) -> tuple[Mask, Mask | None]:
-    """The masks of a case as they are compared, empty where nothing counts.
+    """Read the masks of a case as they are compared, with background in voxels that are not scored.
 
     Returns:
         The reference, and the prediction if there is one.
@@ -310,11 +310,11 @@ def _reference(pair: CasePair, settings: EvaluationSettings) -> Mask:
 
 
 def _on_one_grid(reference: Mask, pair: CasePair, settings: EvaluationSettings) -> tuple[Mask, Mask | None]:
-    """Reference and prediction, on one grid if their voxels allow it; what was cropped is put back into its image."""
+    """Return reference and prediction, on one grid if their voxels allow it; a crop is put back into its image."""
     if pair.prediction is None:
         return reference, None
     prediction = read_mask(pair.prediction, settings.labels, on=reference.geometry)
-    with contextlib.suppress(GeometryError):  # whoever asked for the number will judge
+    with contextlib.suppress(GeometryError):  # the caller reports a mismatch
         return reference, prediction.on(reference.geometry)
     if settings.resample:
         return reference, resample_mask(prediction, reference.geometry)
@@ -324,7 +324,7 @@ def _on_one_grid(reference: Mask, pair: CasePair, settings: EvaluationSettings) 
 
 
 def _counted(pair: CasePair, settings: EvaluationSettings, reference: Mask) -> NDArray[np.bool_] | None:
-    """Where anything counts; None if that is everywhere."""
+    """Return the voxels that are scored; None for all."""
     region = _region(pair, reference.geometry) if settings.within else None
     if settings.ignored is None:
         return region
@@ -333,11 +333,11 @@ def _counted(pair: CasePair, settings: EvaluationSettings, reference: Mask) -> N
 
 
 def _region(pair: CasePair, grid: Geometry) -> NDArray[np.bool_]:
-    """The region of interest of a case."""
+    """Read the region of interest of a case."""
     if pair.within is None:
         raise DataError(
-            "there is no region of interest of this case",
-            hint="put one of its name into the folder of --within, or leave the reference out",
+            "there is no region of interest for this case",
+            hint="add one with its name to the folder of --within, or leave the reference out",
         )
     region = read_mask(pair.within, on=grid)
     try:
@@ -349,16 +349,16 @@ def _region(pair: CasePair, grid: Geometry) -> NDArray[np.bool_]:
         ) from error
     if not region.array.any():
         raise DataError(
-            "the region of interest is empty: nothing in it could be right or wrong",
+            "the region of interest is empty, so nothing can be scored",
             hint="draw it, or leave the reference out",
         )
     return region.array > 0
 
 
 def _probabilities(pair: CasePair, settings: EvaluationSettings, grid: Geometry) -> NDArray[np.floating]:
-    """How likely each label is at each voxel of the reference."""
+    """Read the probability of each label at each voxel of the reference."""
     if pair.probabilities is None:
-        raise DataError("there are no probabilities of this case", hint="`volseg predict --probabilities` writes them")
+        raise DataError("there are no probabilities for this case", hint="`volseg predict --probabilities` writes them")
     choice = pair.prediction.rules.geometry if isinstance(pair.prediction, FileSource) else None
     shares, geometry = read_probabilities(pair.probabilities, choice)
     known = len(settings.labels) - settings.lacking
@@ -366,13 +366,13 @@ def _probabilities(pair: CasePair, settings: EvaluationSettings, grid: Geometry)
         raise GeometryError(
             f"the probabilities ({shares.shape[-1]} labels on {geometry}) do not belong to the reference "
             f"({known} labels on {grid})",
-            hint="give the masks and probabilities that one model made of these images",
+            hint="give masks and probabilities that one model predicted for these images",
         )
     return np.pad(shares, ((0, 0), (0, 0), (0, 0), (0, settings.lacking))) if settings.lacking else shares
 
 
 def _grid_for(pair: CasePair) -> Geometry | None:
-    """The grid for a reference that has none of its own: that of the mask it is compared with."""
+    """Return the grid for a reference without one: that of the mask it is compared with."""
     prediction = pair.prediction
     if not _is_gridless(pair.reference) or prediction is None or _is_gridless(prediction):
         return None

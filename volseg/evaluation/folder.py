@@ -1,4 +1,4 @@
-"""A folder of masks and a folder of references in, tables out."""
+"""Evaluation of a folder of masks against a folder of references."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ from volseg.progress import Progress, ignore_progress
 
 @dataclass(frozen=True)
 class FolderOptions:
-    """What is compared, beside how it is measured.
+    """Options for pairing and reading masks and references.
 
     Attributes:
-        probabilities: Whether the probabilities beside the masks are judged.
-        within: A folder of masks, one per case, outside of which nothing counts.
-        ignored: Value of references where nothing is known and nothing counts.
-        resample: Whether masks on another grid are brought onto that of their reference, instead of refused.
-        only_predicted: Whether references without a prediction are left out, instead of scoring 0.
+        probabilities: Whether to score the probabilities next to the masks.
+        within: Folder of regions of interest, one mask per case; voxels outside are not scored.
+        ignored: Value of reference voxels that are not annotated and not scored.
+        resample: Whether to resample masks on another grid to that of their reference, instead of refusing them.
+        only_predicted: Whether to leave out references without a prediction, instead of scoring them as 0.
         rules: How DICOM references are read.
-        overwrite: Whether the user gave up files that lie where the tables are to be; never the masks.
-        threshold: Above which the masks, which say how likely the one label is, have it; None of label maps.
+        overwrite: Whether to replace files in the place of the tables that volseg did not write; never the masks.
+        threshold: Probability above which a voxel has the only label, for soft masks; None for label maps.
     """
 
     probabilities: bool = False
@@ -63,23 +63,23 @@ def evaluate_folder(
     options: FolderOptions,
     progress: Progress = ignore_progress,
 ) -> tuple[Evaluation, tuple[CasePair, ...], EvaluationSettings]:
-    """Pair masks with references and score them.
+    """Pair the masks with the references and score them.
 
     Args:
         predictions: A folder of masks, as `volseg predict` writes it.
         references: A folder of label maps or a labelled data set.
-        output: Gets the tables; without it nothing is written.
-        conventions: How to measure.
-        options: What is compared.
-        progress: Told after each case.
+        output: Folder for the tables; if None, nothing is written.
+        conventions: How metrics are computed.
+        options: How masks and references are paired and read.
+        progress: Called after each case.
 
     Returns:
-        The evaluation, the pairs, and how they were compared.
+        The evaluation, the pairs, and the settings.
 
     Raises:
-        DataError: If no mask belongs to any reference, one of the folders holds images, nothing says what the values
-            mean, or masks and references name nothing alike.
-        OutputExistsError: If there is a table that volseg did not write or that was changed since.
+        DataError: If no mask belongs to any reference, one of the folders holds images, the meaning of values is
+            unknown, or masks and references have no label name in common.
+        OutputExistsError: If a table there was not written by volseg, or was changed since.
         OutputError: If the tables cannot be written.
     """
     if output is not None:
@@ -122,7 +122,7 @@ def evaluate_folder(
 
 
 def _named(pairs: tuple[CasePair, ...], rules: DicomRules) -> tuple[CasePair, ...]:
-    """References that state no names mean what the caller says of their values or colours."""
+    """Name the values or colours of references without label names as the caller states."""
     if not isinstance(rules, PartialData):
         return pairs
     values = rules.labels or {name: value for value, name in enumerate(rules.colors, start=1)}
@@ -138,14 +138,14 @@ def _named(pairs: tuple[CasePair, ...], rules: DicomRules) -> tuple[CasePair, ..
 
 
 def _unit_of(pairs: Sequence[CasePair]) -> Unit:
-    """In what most grids are measured: those of pictures are in pixels unless somebody says more."""
+    """Return the unit of most grids: pixels for pictures without a stated pixel size."""
     return "px" if 2 * sum(_counts_pixels(pair) for pair in pairs) > len(pairs) else "mm"
 
 
 def _counts_pixels(pair: CasePair) -> bool:
     own: Source | None
     match pair.reference:
-        case SegmentsSource(is_of_a_picture=True):  # whose grid is that of the mask
+        case SegmentsSource(is_of_a_picture=True):  # its grid is that of the mask
             own = pair.prediction
         case MasksSource(each=masks) | ObjectsSource(each=masks):
             own = masks[0]
@@ -159,5 +159,5 @@ def _counts_pixels(pair: CasePair) -> bool:
 def _states_no_size(reference: FileSource) -> bool:
     try:
         return read_mask(reference).geometry.unit == "px"
-    except DataError:  # it fails by name when it is scored
+    except DataError:  # scoring the case reports the error
         return False

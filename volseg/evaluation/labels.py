@@ -1,4 +1,4 @@
-"""What is scored: the labels of masks and references, matched by name where both state names, by value otherwise."""
+"""Labels to score: those of masks and references, matched by name if both state names, else by value."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from volseg.io import FileSource, MasksSource, SegmentsSource, Source, read_mask
 from volseg.io.labels import LABELS_FILE, read_labels
 from volseg.parallel import side_by_side
 
-_LIST = '`volseg predict` writes it; [{"value": 1, "name": "liver"}] will do'
-_SAY_NAMES = f"give them one name each, in a {LABELS_FILE} beside the masks or beside the references"
+_LIST = '`volseg predict` writes it, for example [{"value": 1, "name": "liver"}]'
+_SAY_NAMES = f"give them the same names, in a {LABELS_FILE} in the folder of the masks or of the references"
 
 
 @dataclass(frozen=True)
 class ScoredLabels:
-    """What to score, and how the masks are to be read for it.
+    """The labels to score, and the pairs with the names of their values.
 
     Attributes:
-        labels: Those of the predictions first, in the order of their probabilities; their values are those of the
-            references, where these state any.
-        pairs: The cases, each source with the names that its values have.
-        lacking: How many of the last labels only the references have.
-        ignored: The value of references where nothing is known, None if they always say something.
-        remarks: What a person should know about names.
+        labels: The labels of the predictions first, in the order of their probabilities; their values are those of the
+            references, if these state any.
+        pairs: The cases, with the names of the values in each source.
+        lacking: Number of labels at the end that only the references have.
+        ignored: Value of reference voxels that are not annotated; None if there is none.
+        remarks: Remarks on how labels were matched.
     """
 
     labels: tuple[Label, ...]
@@ -46,17 +46,17 @@ class ScoredLabels:
 def scored_labels(
     predictions: Path, pairs: Sequence[CasePair], *, calibrated: bool = False, ignored: int | None = None
 ) -> ScoredLabels:
-    """Choose the labels to score: those that masks and references name, else every value found.
+    """Choose the labels to score: those that masks and references name, else every value that occurs.
 
     Args:
         predictions: The folder of masks.
         pairs: Its cases.
-        calibrated: Whether there are probabilities, whose order only labels.json can say.
-        ignored: A value of references that is no label.
+        calibrated: Whether there are probabilities, whose order only labels.json states.
+        ignored: A reference value that is not a label.
 
     Raises:
-        DataError: If a list of labels is damaged or missing where it must say what belongs together, masks and
-            references name nothing alike, or no file has any label.
+        DataError: If a list of labels is damaged or missing although it is needed, masks and references have no label
+            name in common, or no file has any label.
     """
     beside = NamesBeside(predictions, of_masks)
     pairs = [
@@ -64,7 +64,7 @@ def scored_labels(
     ]
     made, wanted = _of_predictions(predictions, pairs), united(pair.reference for pair in pairs)
     if calibrated and not made.labels:
-        raise DataError(f"{predictions} has no {LABELS_FILE}: nothing says which label a probability is of", hint=_LIST)
+        raise DataError(f"{predictions} has no {LABELS_FILE}: the order of the probabilities is unknown", hint=_LIST)
     if not made.labels and not wanted.labels:
         return ScoredLabels(_found_values(pairs, ignored), tuple(pairs), ignored=ignored)
     for labels in (made.labels, wanted.labels):
@@ -79,29 +79,29 @@ def scored_labels(
 
 
 def _of_predictions(predictions: Path, pairs: Sequence[CasePair]) -> StatedNames:
-    """The names of the masks: a list in their folder says more than the files, codes and the order of probabilities."""
+    """Return the label names of the masks: a list in their folder states more than the files themselves."""
     listed = read_labels(predictions / LABELS_FILE) if (predictions / LABELS_FILE).is_file() else ()
     return StatedNames(listed, agreed=True) if listed else united(pair.prediction for pair in pairs)
 
 
 def _check_values_known(predictions: Path, made: StatedNames, wanted: StatedNames) -> None:
-    """Refuse a side without names beside one whose names do not say which value is which."""
+    """Refuse to match values with names if one side has no names and the other does not state its values."""
     for named, other, side in ((made, wanted, "references"), (wanted, made, "masks")):
         if named.agreed or not named.labels or is_named(other.labels):
             continue
         if named.clash:
             raise DataError(
-                f"nothing says what the values of the {side} mean: {named.clash}",
-                hint=f"write a {LABELS_FILE} beside the {side}; {_LIST}",
+                f"the meaning of the values of the {side} is unknown: {named.clash}",
+                hint=f"write a {LABELS_FILE} in the folder of the {side}; {_LIST}",
             )
         raise DataError(
-            f"{predictions} has no {LABELS_FILE}: nothing says which DICOM structure is which value of a mask",
+            f"{predictions} has no {LABELS_FILE}: it is unknown which DICOM structure each value of a mask stands for",
             hint=_LIST,
         )
 
 
 def _labels_of_maps(pairs: Sequence[CasePair]) -> set[str]:
-    """Names that label maps state; DICOM objects and masks per structure may mark anything: the couch, the body."""
+    """Return the label names of label maps only: DICOM objects and masks per structure may mark anything."""
     references = [pair.reference for pair in pairs]
     own: list[Source] = [one for one in references if isinstance(one, FileSource)]
     own += [one for one in references if isinstance(one, SegmentsSource) and one.has_grid]
@@ -109,7 +109,7 @@ def _labels_of_maps(pairs: Sequence[CasePair]) -> set[str]:
 
 
 def _merged(made: StatedNames, wanted: StatedNames, of_maps: Collection[str], ignored: int | None) -> ScoredLabels:
-    """The labels of both sides, each once."""
+    """Merge the labels of both sides."""
     comparable = [label for label in made.labels if wanted.agreed or not is_unnamed(label)]
     found = matched(comparable, wanted.labels)
     if wanted.labels and not found and is_named(made.labels) and is_named(wanted.labels):
@@ -141,12 +141,12 @@ def _merged(made: StatedNames, wanted: StatedNames, of_maps: Collection[str], ig
         labels.append(replace(label, value=value, parts=()))
     remarks = _remarks(made, wanted, found, [label.name for label in lacking])
     if beside := [label.name for label in others if label not in lacking]:
-        remarks = (*remarks, f"the masks have no label {_some(beside)}: what the references mark so is not scored")
+        remarks = (*remarks, f"the masks have no label {_some(beside)}, so it is not scored")
     return ScoredLabels(tuple(labels), (), len(lacking), remarks=remarks)
 
 
 def _joined(label: Label, partner: Label | None, value: int) -> Label:
-    """A label of the masks that may also be called as the references call it."""
+    """Return a label of the masks that is also recognised by its name in the references."""
     if partner is None:
         return replace(label, value=value)
     name = partner.name if is_unnamed(label) else label.name
@@ -168,17 +168,17 @@ def _remarks(
         remarks.append(f"labels are matched by their names: {_some(shown)}")
     alone = [label.name for label in made.labels if label.value not in found]
     if alone:
-        remarks.append(f"the references have no label {_some(alone)}: what the masks mark so counts as false alarm")
+        remarks.append(f"the references have no label {_some(alone)}: voxels with it count as false alarms")
     if lacking:
         remarks.append(f"the masks have no label {_some(lacking)}: it counts as missed")
     return tuple(remarks)
 
 
 def _regions(made: StatedNames, wanted: StatedNames, pairs: Sequence[CasePair], ignored: int | None) -> ScoredLabels:
-    """Regions say of which values of references they are made, unless these references say it themselves.
+    """Return the regions, with the reference values that the references or else the masks state for them.
 
     Raises:
-        DataError: If they say it otherwise, and not of all regions.
+        DataError: If the references state other values, but not for all regions.
     """
     named = [label for label in wanted.labels if wanted.agreed and not is_unnamed(label)]
     theirs = {region: label_called(region.name, named) for region in made.labels}
@@ -190,11 +190,11 @@ def _regions(made: StatedNames, wanted: StatedNames, pairs: Sequence[CasePair], 
     unclear = [region.name for region, label in theirs.items() if label is None]
     if moved and unclear:
         raise DataError(
-            f"the references make region {moved[0].name} of values {_values(moved[0])}, the masks say otherwise, and "
-            f"nothing says of which values the references make {unclear[0]}",
+            f"in the references, region {moved[0].name} consists of values {_values(moved[0])}, unlike in the masks, "
+            f"and the values of region {unclear[0]} are unknown",
             hint="state all regions in the dataset.json of the references",
         )
-    remarks = [f"region {new.name} is made of values {_values(new)}, as the references say" for new in moved]
+    remarks = [f"region {new.name} consists of values {_values(new)}, as the references state" for new in moved]
     plain = (replace(pair, reference=_by_value(pair.reference)) for pair in pairs)
     return ScoredLabels(labels, tuple(plain), ignored=_ignored_value(wanted, ignored), remarks=tuple(remarks))
 
@@ -204,7 +204,7 @@ def _values(region: Label) -> str:
 
 
 def _by_value(source: Source) -> Source:
-    """A reference without the names of its values, where it has values."""
+    """Return a reference without the names of its values, if it has values."""
     match source:
         case FileSource():
             return replace(source, labels=())
@@ -214,19 +214,19 @@ def _by_value(source: Source) -> Source:
 
 
 def _ignored_value(wanted: StatedNames, ignored: int | None) -> int | None:
-    """What was given, else the value that the references themselves call so."""
+    """Return the given value to ignore, else the value that the references name `ignore`."""
     stated = [label.value for label in wanted.labels if plain_name(label.name) == IGNORE and wanted.agreed]
     return stated[0] if ignored is None and stated else ignored
 
 
 def _is_scored(label: Label, wanted: StatedNames, ignored: int | None) -> bool:
-    """Whether a label of the references marks voxels that count; regions are of labels that are listed themselves."""
+    """Return whether a reference label is scored; regions are not, as their labels are listed themselves."""
     is_ignored = plain_name(label.name) == IGNORE or (wanted.agreed and label.value == ignored)
     return not is_ignored and not label.parts
 
 
 def _found_values(pairs: Sequence[CasePair], ignored: int | None) -> tuple[Label, ...]:
-    """Every value of masks and references."""
+    """Return a label for every value of masks and references."""
     sources = [source for pair in pairs for source in (pair.reference, pair.prediction) if source is not None]
     own = [source for source in sources if not isinstance(source, SegmentsSource | MasksSource)]
     values: set[int] = set()
@@ -238,18 +238,20 @@ def _found_values(pairs: Sequence[CasePair], ignored: int | None) -> tuple[Label
             values |= found
         if len(values) > MOST_LABELS:
             raise DataError(
-                f"{source} holds an image rather than labels: more than {MOST_LABELS} values were found",
+                f"{source} holds an image, not labels: it has more than {MOST_LABELS} values",
                 hint="give the folder of its label maps",
             )
     values -= {0, ignored}
     if not values:
         why, hint = (f"; the first: {faults[0]}", faults[0].hint) if faults else ("", "")
-        raise DataError(f"all masks and references are empty or unreadable, there is nothing to score{why}", hint=hint)
+        raise DataError(
+            f"all masks and references are empty or unreadable, so there is nothing to score{why}", hint=hint
+        )
     return tuple(Label(value, f"label_{value}") for value in sorted(values))
 
 
 def _values_in(source: Source) -> set[int] | DataError:
-    """The values of a mask; what is wrong with one that cannot be read, which fails by name when it is scored."""
+    """Return the values of a mask, or the error if it cannot be read."""
     try:
         return set(fastremap.unique(read_mask(source).array).tolist())
     except DataError as error:

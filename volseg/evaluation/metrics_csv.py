@@ -1,4 +1,4 @@
-"""Scores as rows: metrics.csv."""
+"""Rows of metrics.csv."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _WHOLE_NUMBERS = ("value", "tp", "fp", "fn", "tn", "lesions_found", "lesions_fal
 
 
 def score_row(case_id: str, score: LabelScore, columns: Sequence[Column], grid: Geometry) -> dict[str, object]:
-    """A score as a row of metrics.csv.
+    """Return a score as a row of metrics.csv.
 
     Args:
         case_id: The case.
-        score: Of one label.
-        columns: Of the table. A number that was asked for and could not be measured is the worst there is.
-        grid: Of the reference.
+        score: The score of one label.
+        columns: Columns of the table. A metric that could not be measured has its worst value.
+        grid: Grid of the reference.
     """
     row: dict[str, object] = {column.name: _value(score, column, grid) for column in columns}
     return _named(case_id, score.label, score.status) | row | {"reason": ""}
@@ -34,14 +34,14 @@ def score_row(case_id: str, score: LabelScore, columns: Sequence[Column], grid: 
 def failed_row(
     case_id: str, label: Label, reason: str, columns: Sequence[Column], grid: Geometry | None
 ) -> dict[str, object]:
-    """The row of a label that could not be scored: the worst values, and nothing where there is nothing to know.
+    """Return the row of a label that could not be scored, with the worst value of each metric.
 
     Args:
         case_id: The case.
         label: The label.
-        reason: Why.
-        columns: Of the table.
-        grid: The grid of the reference, whose diagonal stands for the distances; None when it cannot be read.
+        reason: The reason.
+        columns: Columns of the table.
+        grid: Grid of the reference, whose diagonal is the worst distance; None if it cannot be read.
     """
     diagonal_mm = worst_distance_mm(grid) if grid else None
     row: dict[str, object] = {column.name: column.worst(diagonal_mm) for column in columns}
@@ -49,11 +49,11 @@ def failed_row(
 
 
 def metrics_table(rows: Sequence[dict[str, object]], columns: Sequence[Column]) -> pd.DataFrame:
-    """Put rows in order.
+    """Return the table of all rows, in order.
 
     Args:
-        rows: From `score_row` and `failed_row`.
-        columns: Of the table.
+        rows: Rows from `score_row` and `failed_row`.
+        columns: Columns of the table.
 
     Returns:
         Case id, label, value, status, the columns and a reason; sorted by case id and label value.

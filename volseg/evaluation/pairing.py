@@ -1,4 +1,4 @@
-"""Which prediction belongs to which reference."""
+"""Pairing of predictions with references."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from volseg.io.pictures import holds_colors
 from volseg.prediction.cases_csv import CASES_FILE, PROBABILITIES, segmented_cases
 
 _ENDING = f"{PROBABILITIES}.nii.gz"
-#: What volseg writes beside masks under their names.
+#: Suffixes of the files that volseg writes next to masks, with the same names.
 _NO_MASKS = (PROBABILITIES, ".overlay")
 
 logger = logging.getLogger(__name__)
@@ -34,11 +34,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Pairing:
-    """Predictions beside references.
+    """Predictions paired with references.
 
     Attributes:
         pairs: One per reference.
-        remarks: What a person should know about files that have no partner.
+        remarks: Remarks on files without a partner.
     """
 
     pairs: tuple[CasePair, ...]
@@ -57,12 +57,12 @@ def pair_cases(
     """Pair masks and references by case id.
 
     Args:
-        predictions: A folder of masks, and of probabilities where there are any.
+        predictions: A folder of masks, and of probabilities if there are any.
         references: A folder of label maps or a labelled data set.
         only_predicted: Whether references without a prediction are left out.
         rules: How DICOM references are read.
-        within: A folder of masks, one per case, outside of which nothing counts.
-        threshold: Above which predictions that say how likely the one label is have it; None of label maps.
+        within: Folder of regions of interest, one mask per case; voxels outside are not scored.
+        threshold: Probability above which a voxel has the only label, for soft masks; None for label maps.
 
     Returns:
         The pairs.
@@ -77,13 +77,13 @@ def pair_cases(
     if rules.values == "colors":
         made = {case_id: _in_numbers(source) for case_id, source in made.items()}
     lay: dict[str, str] = {}
-    if is_batch_table(predictions / CASES_FILE):  # a mask that it does not tell of belongs to no case
+    if is_batch_table(predictions / CASES_FILE):  # a mask that it does not list belongs to no case
         lay = {case_id: origin.source for case_id, origin in segmented_cases(predictions / CASES_FILE).items()}
         made = {case_id: made[case_id] for case_id in lay if case_id in made}
     if not made:
         raise DataError(
             f"there is no mask in {predictions}",
-            hint="give the folder that `volseg predict` wrote, or another of masks",
+            hint="give a folder of masks, such as `volseg predict` writes",
         )
     names = partners(wanted, made, lay)
     if not names:
@@ -115,18 +115,18 @@ def pair_cases(
 
 
 def _on_one_scale(made: Mapping[str, Source]) -> dict[str, Source]:
-    """Soft masks, whose whole numbers go up to what the brightest of them says: 1, 255 or 65535."""
+    """Return soft masks with one scale for their integers, from the largest value of all: 1, 255 or 65535."""
     most = 1
     for source in made.values():
         if not isinstance(source, FileSource):
             continue
         try:
             array, _ = read_file(source)
-        except DataError:  # it fails by name when it is scored
+        except DataError:  # scoring the case reports the error
             continue
         if array.dtype.kind == "u" and array.max(initial=0) > most:
             most = 255 if array.max() <= 255 else 65535
-        if most >= 256 ** min(array.dtype.itemsize, 2) - 1:  # no file of the type could say more
+        if most >= 256 ** min(array.dtype.itemsize, 2) - 1:  # no file of this type can hold more
             break
     return {
         case_id: replace(source, rules=source.rules.model_copy(update={"certain": most}))
@@ -137,22 +137,21 @@ def _on_one_scale(made: Mapping[str, Source]) -> dict[str, Source]:
 
 
 def _in_numbers(source: Source) -> Source:
-    """A mask as most programs write it, by numbers, with a palette or without; one that has only colours keeps them."""
+    """Return a mask that is read by its values, with or without a palette; one that has only colours keeps them."""
     if not isinstance(source, FileSource) or not is_picture(source.path) or holds_colors(source.path):
         return source
     return replace(source, rules=source.rules.model_copy(update={"values": "labels"}))
 
 
 def masks_in(folder: Path, rules: DicomRules = NO_RULES) -> dict[str, Source]:
-    """The masks of a folder.
+    """Find the masks in a folder.
 
     Args:
-        folder: As `volseg predict` writes it, or any other.
+        folder: A folder as `volseg predict` writes it, or any other.
         rules: How DICOM is read.
 
     Returns:
-        Case id -> its mask; a case in several formats is one case. Masks whose ids are equal are nobody's, with a
-        warning.
+        Case id -> its mask; a case in several formats counts once. Masks with equal ids are not used, with a warning.
     """
     found = discover(folder, rules=rules)
     if per_structure := lone_masks(found, folder, rules):
@@ -166,26 +165,26 @@ def masks_in(folder: Path, rules: DicomRules = NO_RULES) -> dict[str, Source]:
 
 
 def probabilities_in(folder: Path) -> dict[str, Path]:
-    """Case id -> its file of probabilities, as `volseg predict` writes it."""
+    """Return case id -> file of probabilities, as `volseg predict` writes it."""
     return {case_id_of(path_name([path.name])[: -len(_ENDING)]): path for path in folder.glob(f"*{_ENDING}")}
 
 
 def partners(
     wanted: Collection[str], found: Collection[str], lay: Mapping[str, str] = MappingProxyType({})
 ) -> dict[str, str]:
-    """Which of the names that were found is meant by each that is wanted.
+    """Match case ids with the names that were found.
 
-    A name means itself, with or without a word that says reference: "p1_seg" means "p1". What has no partner means the
-    one name that goes on behind it, which means nothing else: a labelled case may be called by its folder, what is
-    predicted by the path of its image, which lies deeper.
+    A name matches itself, with or without a word for reference: "p1_seg" matches "p1". A case id without such a match
+    is matched to the only name that continues it and fits no other: a labelled case may be named by its folder, a
+    prediction by the path of its image, which is longer.
 
     Args:
         wanted: Case ids.
         found: Case ids.
-        lay: Where what was found lay below its input, where that is known; it says where a name goes on.
+        lay: Paths of the found cases below their input, if known; they show where a name continues.
 
     Returns:
-        Wanted -> found.
+        Wanted case id -> found case id.
     """
     bases = Counter(map(reference_base, wanted))
     about = {case_id: base if (base := reference_base(case_id)) and bases[base] == 1 else case_id for case_id in wanted}
@@ -199,7 +198,7 @@ def partners(
 
 
 def _beginnings(name: str, about: Mapping[str, str], lay: str) -> list[str]:
-    """The ids that a longer name may go on from: folders in which its source lies, or anything up to an underscore."""
+    """Return the ids that a longer name may continue: the folders of its source, or any part up to an underscore."""
     folders = {case_id_of(path_name(folder.parts)) for folder in PurePosixPath(lay).parents}
     return [case_id for case_id in about if case_id in folders] or [
         case_id for case_id, base in about.items() if name.startswith(f"{base}_")
@@ -207,21 +206,21 @@ def _beginnings(name: str, about: Mapping[str, str], lay: str) -> list[str]:
 
 
 def images_of(pairs: Iterable[CasePair], images: Mapping[str, Source]) -> tuple[dict[str, Source], list[str]]:
-    """The image of each case, as far as it is known.
+    """Find the image of each case.
 
     Args:
         pairs: The cases.
         images: Case id -> image.
 
     Returns:
-        Case id -> its image, and remarks on those that have other names.
+        Case id -> its image, and remarks on images with other names.
     """
     names = partners([pair.case_id for pair in pairs], images)
     return {case_id: images[name] for case_id, name in names.items()}, other_names(names, "references are drawn on")
 
 
 def other_names(partners: Mapping[str, str], what: str) -> list[str]:
-    """A remark on the partners that have other names, if there are any."""
+    """Return a remark on partners with other names, if there are any."""
     others = [f"{case_id} with {name}" for case_id, name in partners.items() if name != case_id]
     return [f"{len(others)} {what} another name: {_some(others)}"] if others else []
 

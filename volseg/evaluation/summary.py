@@ -1,4 +1,4 @@
-"""Many cases in few numbers, none without the count of what it is made of: summary.csv and statistics.csv."""
+"""Summaries over cases, with the number of cases behind each value: summary.csv and statistics.csv."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from volseg.metrics.bootstrap import NO_INTERVAL, bootstrap_means, interval
 if TYPE_CHECKING:
     import pandas as pd
 
-#: What the numbers are made of; stated in the file, because a mean cannot be read without it.
+#: How missing values are counted; stated in the file, since means cannot be interpreted without it.
 POLICY = (
     "missed, false_alarm, not_predicted and failed count as 0 in dice, iou, precision and all shares of surfaces, "
     "lesions and centre lines, and as the image diagonal in distances; absent (in neither mask) is not scored"
 )
-#: The name of the row over all labels.
+#: Name of the row over all labels.
 MEAN_ROW = "mean"
 
 _COUNTS = ["cases", "scored", "ok", "missed", "false_alarm", "absent", "not_predicted", "failed"]
-#: How much larger a structure is said to be, in either unit.
+#: Columns of the difference in size, in either unit.
 _DIFFERENCES = ("volume_difference_ml", "area_difference_px2")
 _WORST_CASES = 3
 
@@ -37,11 +37,11 @@ def summarise(metrics: pd.DataFrame) -> pd.DataFrame:
         metrics: As `metrics_table` returns it.
 
     Returns:
-        A row per label, in the order of their values: how many cases there are of each status, then means over the
-        `scored` cases, which are all but the `absent` ones (status both_empty), and more of Dice. Standard deviations
-        are those of a sample (n - 1). Distances of a failed case whose reference cannot be read do not exist, so they
-        are in no mean; `failed` tells. The last row, "mean", holds the sums of the counts and the unweighted means over
-        the labels of all else, but for the confidence interval, which is that of this mean.
+        A row per label, in the order of their values: the number of cases of each status, then means over the `scored`
+        cases, which are all but the `absent` ones (status both_empty), with more statistics of Dice. Standard
+        deviations are those of a sample (n - 1). If the reference of a failed case cannot be read, it has no distances
+        and does not contribute to their means; it is counted in `failed`. The last row, "mean", holds the sums of the
+        counts and unweighted means over the labels; its confidence interval is that of the mean Dice over labels.
     """
     import pandas as pd
 
@@ -54,16 +54,16 @@ def summarise(metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def statistics(metrics: pd.DataFrame, columns: Sequence[Column]) -> pd.DataFrame:
-    """Everything about every number.
+    """Compute all statistics of all metrics.
 
     Args:
         metrics: As `metrics_table` returns it.
-        columns: Of that table.
+        columns: Columns of that table.
 
     Returns:
-        A row per label and column: how many cases there are of each status, how many have the number (`n`), its mean
-        with a 95 % confidence interval (percentiles of 2,000 resamples of the cases; Efron 1979), standard
-        deviation (n - 1), quartiles, extremes, and the worst cases, the worst first.
+        A row per label and column: the number of cases of each status, the number of cases with a value (`n`), its
+        mean with a 95 % confidence interval (percentiles of 2,000 resamples of the cases; Efron 1979), standard
+        deviation (n - 1), quartiles, extremes, and the worst cases, starting with the worst.
     """
     import pandas as pd
 
@@ -86,14 +86,14 @@ def statistics(metrics: pd.DataFrame, columns: Sequence[Column]) -> pd.DataFrame
 
 
 def _by_label(metrics: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """Labels by their value: two may share a name."""
+    """Group rows by label value, since two labels may share a name."""
     return [(str(label), rows) for (_, label), rows in metrics.groupby(["value", "label"], sort=True)]
 
 
 def _intervals(
     metrics: pd.DataFrame, names: Sequence[str]
 ) -> dict[str, tuple[list[float], list[float], tuple[float, float]]]:
-    """Of each number the confidence limits of each label's mean, low and high, and of the mean over the labels."""
+    """Return, for each metric, the confidence limits of the mean of each label, and of the mean over the labels."""
     tables = metrics.astype(dict.fromkeys(names, float)).pivot_table(list(names), "case_id", "value", dropna=False)
     labels = len(tables.columns) // len(names)
     means = np.hsplit(bootstrap_means(tables.to_numpy()), len(names))
@@ -148,7 +148,7 @@ def _summarise_label(label: str, rows: pd.DataFrame) -> dict[str, object]:
 
 
 def _worst_cases(rows: pd.DataFrame, column: Column) -> str:
-    """The ids of the worst cases; none for a number that has no direction."""
+    """Return the ids of the worst cases; empty for a metric without a direction."""
     values = rows[column.name].astype(float).to_numpy()
     match column.better:
         case Better.HIGHER:

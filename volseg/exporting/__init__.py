@@ -1,4 +1,4 @@
-"""A mask in the formats of viewers and archives, exactly on the images it belongs to."""
+"""Export of masks in the formats of viewers and archives, exactly on the grid of their images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What DICOM objects say of themselves: what their series is called, and which model made them."""
+"""Description of DICOM objects: their series description, and the model that created them."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from volseg.image.short_names import LONGEST_NAME, short_name
 from volseg.image.volume import Label
 from volseg.model.files import FOLD_FOLDER, MODEL_FILE
 
-#: What a series is called unless somebody says otherwise.
+#: Default series description.
 SERIES_DESCRIPTION = "volseg: {labels}"
 _SOFTWARE = "volseg"
 _PLACEHOLDER = re.compile(r"\{(.*?)\}")
 _WRITTEN = re.compile(r"(?P<name>.*\S) (?P<hashes>[0-9a-f]{16}(\+[0-9a-f]{16})*)")
-#: Bytes that labels need at least, to say anything.
+#: Fewest bytes in which labels can be named.
 _ROOM_FOR_LABELS = 12
 
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """The model that made a mask, as objects state it.
+    """The identity of the model that predicted a mask, as stated in DICOM objects.
 
     Attributes:
         name: One line of at most 64 bytes of UTF-8.
@@ -42,7 +42,7 @@ class ModelIdentity:
 
     @property
     def version(self) -> str:
-        """Return the hash of its file; of several files, a hash of theirs."""
+        """Return the hash of its file, or a combined hash of several files."""
         if len(self.hashes) == 1:
             return self.hashes[0]
         return hashlib.sha256("+".join(self.hashes).encode()).hexdigest()[:16]
@@ -52,24 +52,24 @@ class ModelIdentity:
 
     @classmethod
     def parse(cls, text: str) -> ModelIdentity | None:
-        """Return the model that was written as `str` writes it; None where the text is none."""
+        """Parse the text that `str` returns; None if the text has another form."""
         found = _WRITTEN.fullmatch(text)
         return cls(short_name(found["name"]), tuple(found["hashes"].split("+"))) if found else None
 
     @classmethod
     def of(cls, name: str, files: Sequence[Path]) -> ModelIdentity | None:
-        """Identify a model by its files; None where it has none."""
+        """Identify a model by its files; None if it has none."""
         hashes = tuple(hash_of(file) for file in files if file.is_file())
         return cls(name, hashes) if hashes else None
 
 
 @dataclass(frozen=True)
 class Description:
-    """A series description and a model, as DICOM objects state them.
+    """A series description and a model to state in DICOM objects.
 
     Attributes:
         series: SeriesDescription; {format}, {labels} and {model} in it are filled in.
-        model: That made the mask, where it is known.
+        model: The model that predicted the mask, if known.
         corrected: Whether somebody has changed the mask since.
 
     Raises:
@@ -82,12 +82,12 @@ class Description:
 
     @property
     def algorithm_type(self) -> Literal["AUTOMATIC", "SEMIAUTOMATIC"]:
-        """Return how the mask was made (PS3.3 section C.8.20.2)."""
+        """Return how the mask was created (PS3.3 section C.8.20.2)."""
         return "SEMIAUTOMATIC" if self.corrected else "AUTOMATIC"
 
     @classmethod
     def of(cls, series: str | None, model: ModelIdentity | None) -> Description:
-        """Describe objects in somebody's words, or in the usual ones."""
+        """Build a description with the given series description, or the default one."""
         return cls(SERIES_DESCRIPTION if series is None else series, model)
 
     def __post_init__(self) -> None:
@@ -95,7 +95,7 @@ class Description:
         unknown = [name for name in _PLACEHOLDER.findall(self.series) if name not in {"format", "labels", "model"}]
         if unknown:
             raise ConfigError(
-                f"unknown placeholder {{{unknown[0]}}} in the series description",
+                f"the series description has an unknown field {{{unknown[0]}}}",
                 hint="use {format}, {labels} or {model}",
             )
         for form in OF_DICOM:
@@ -105,15 +105,15 @@ class Description:
         """Return the description of a series.
 
         Args:
-            form: Of the object.
-            labels: Of the mask: as many are named as there is room for, in the order of their values.
+            form: Format of the object.
+            labels: Labels of the mask; as many as there is room for are named, in the order of their values.
         """
         text, room = self._with_room(form)
         names = short_names(labels)
         return text.replace("{labels}", _listed([names[value] for value in sorted(names)], room))
 
     def _with_room(self, form: Format) -> tuple[str, int]:
-        """Fill in all but the labels, and say how many bytes that leaves for each list of them."""
+        """Fill in all fields but the labels, and return the bytes that remain for each list of them."""
         known = {"format": form, "model": self.model.name if self.model else _SOFTWARE}
         text = _PLACEHOLDER.sub(lambda found: known.get(found[1], found[0]), self.series)
         lists = text.count("{labels}")
@@ -121,7 +121,7 @@ class Description:
         if room < lists * _ROOM_FOR_LABELS:
             raise ConfigError(
                 f"the series description {text!r} is too long",
-                hint=f"DICOM allows {LONGEST_NAME} bytes; leave at least {_ROOM_FOR_LABELS} of them for {{labels}}",
+                hint=f"DICOM allows {LONGEST_NAME} bytes; {{labels}} needs at least {_ROOM_FOR_LABELS} of them",
             )
         return text, room // max(lists, 1)
 
@@ -130,7 +130,7 @@ def checked_text(text: str, what: str) -> str:
     """Return a text if DICOM can state it on one line (the value representation LO, PS3.5 section 6.2).
 
     Raises:
-        ConfigError: If it is empty, has characters that may not stand there, or is too long.
+        ConfigError: If it is empty, too long, or has characters that are not allowed.
     """
     _check_characters(text, what)
     if len(text.encode()) > LONGEST_NAME:
@@ -146,7 +146,7 @@ def _check_characters(text: str, what: str) -> None:
 
 
 def model_name(paths: Iterable[Path]) -> str:
-    """Return what a model is called: by its run folder, never by a path, in characters that are safe everywhere.
+    """Return the name of a model: that of its run folder, never a path, in characters that are safe everywhere.
 
     Args:
         paths: The run folders and model files that it was loaded from.
@@ -156,7 +156,7 @@ def model_name(paths: Iterable[Path]) -> str:
 
 
 def _last_part(path: Path) -> str:
-    place = path.resolve() if path.name in {"", ".."} else path  # of a link its own name, as the user gave it
+    place = path.resolve() if path.name in {"", ".."} else path  # for a link, its own name, as the user gave it
     if not place.is_dir() and place.name != MODEL_FILE:
         return stem(place).removesuffix(".pt")
     folder = place if place.is_dir() else place.parent
@@ -164,7 +164,7 @@ def _last_part(path: Path) -> str:
 
 
 def _listed(names: Sequence[str], room: int) -> str:
-    """Name as many as fit, and count the rest: "liver, spleen, 2 more"."""
+    """List as many names as fit, and count the rest: "liver, spleen, 2 more"."""
     if len(names) == 1:
         return short_name(names[0], room)
     for shown in range(len(names), 0, -1):
@@ -174,5 +174,5 @@ def _listed(names: Sequence[str], room: int) -> str:
     return f"{len(names)} labels"
 
 
-#: The usual words, and no model.
+#: The default description without a model.
 USUAL = Description()

@@ -1,4 +1,4 @@
-"""The parts that all DICOM objects share: patient and study, what made the mask, what its labels mean."""
+"""Parts that all DICOM objects share: patient and study, origin of the mask, meaning of its labels."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from volseg.version import __version__
 
 filter_loggers("highdicom")
 
-#: Who made the objects (PS3.3 section C.7.5.2). The serial number must be stated; software has none.
+#: Equipment module (PS3.3 section C.7.5.2). The serial number is required, although software has none.
 MANUFACTURER = "volseg"
 _SERIAL_NUMBER = "1"
-#: Everything about the patient and the study that PS3.3 section C.7.1.1 and C.7.2.1 ask for (type 2), and no more.
+#: The attributes of patient and study that PS3.3 sections C.7.1.1 and C.7.2.1 require (type 2), and no others.
 _PATIENT_AND_STUDY = (
     "PatientName",
     "PatientID",
@@ -46,29 +46,29 @@ _PATIENT_AND_STUDY = (
 )
 _REQUIRED = ("StudyInstanceUID", "SeriesInstanceUID")
 _SEXES = {"M", "F", "O"}
-#: A date as ACR-NEMA had it, and a time of day (PS3.5 section 6.2).
+#: A date in the format of ACR-NEMA, and a time of day (PS3.5 section 6.2).
 _OLD_DATE = re.compile(r"\d{4}\.\d{2}\.\d{2}")
 _TIME = re.compile(r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?")
 
 
 @dataclass(frozen=True)
 class ObjectUids:
-    """The identifiers of an object that is the only one of its series."""
+    """The identifiers of an object that is alone in its series."""
 
     series: str
     instance: str
 
 
 def object_uids(kind: str, mask: Mask, instances: Instances, form: Format, description: Description) -> ObjectUids:
-    """Identify an object by everything it says: the same mask of the same images by the same model is the same object.
+    """Return identifiers that depend on all content: the same mask, images and model give the same object.
 
     Args:
-        kind: Keeps objects of different kinds apart.
-        mask: Voxels and labels both count.
-        instances: The images, which the grid follows from.
+        kind: Distinguishes objects of different kinds.
+        mask: Its voxels and labels.
+        instances: The images, which determine the grid.
         form: The format.
-        description: What the object is called and which model made it both count: an object that says something else
-            is another one (PS3.3 section C.12.1.1.1).
+        description: The series description and the model; an object that states anything else is a different object
+            (PS3.3 section C.12.1.1.1).
     """
     images = (f"{instances.header_of(frame).dataset.get('SOPInstanceUID')}#{frame.index}" for frame in instances.frames)
     voxels = np.ascontiguousarray(mask.array.T, dtype="<u2").tobytes()
@@ -78,20 +78,20 @@ def object_uids(kind: str, mask: Mask, instances: Instances, form: Format, descr
 
 
 def check_grid(mask: Mask, instances: Instances) -> None:
-    """Refuse a mask that lies elsewhere than the images it is to be described with.
+    """Refuse a mask on another grid than its images.
 
     Raises:
-        GeometryError: If it has another grid.
+        GeometryError: If the grids differ.
     """
     if not mask.geometry.matches(instances.geometry):
         raise GeometryError(
             mask.geometry.mismatch(instances.geometry, "the mask", f"the series in {instances.folder}"),
-            hint="export a mask with the images it was made from",
+            hint="export a mask with the images it was predicted from",
         )
 
 
 def made_by_volseg(uids: ObjectUids, series_number: int) -> dict[str, Any]:
-    """Return what highdicom is told of every object alike, as keyword arguments: which it is, and what made it."""
+    """Return highdicom's common keyword arguments for every object: its identifiers and its equipment."""
     return {
         "series_instance_uid": uids.series,
         "series_number": series_number,
@@ -105,18 +105,18 @@ def made_by_volseg(uids: ObjectUids, series_number: int) -> dict[str, Any]:
 
 
 def check_values(mask: Mask) -> None:
-    """Refuse a mask with voxels of which nobody can say what they mark.
+    """Refuse a mask with voxels of unknown meaning.
 
     Raises:
         DataError: If a value has no label, or the labels cannot be numbered.
     """
     named = {0, *(label.value for _, label in numbered(mask.labels))}
     if strange := sorted(set(fastremap.unique(mask.array).tolist()) - named):
-        raise DataError(f"the mask has voxels of value {strange[0]}, which no label names", hint="add it to the labels")
+        raise DataError(f"the mask has voxels of value {strange[0]}, which has no label", hint="name it in the labels")
 
 
 def required(header: Header, keyword: str) -> str:
-    """Return an element that no DICOM image can be without (type 1).
+    """Return an element that every DICOM image must have (type 1).
 
     Raises:
         DataError: If it is absent or empty.
@@ -131,15 +131,15 @@ def required(header: Header, keyword: str) -> str:
 
 
 def study_header(instances: Instances) -> Dataset:
-    """Return patient, study, series and frame of reference of the images, and nothing else of them.
+    """Return patient, study, series and frame of reference of the images, and nothing else.
 
-    What should be there and is not is empty, as the standard has it (type 2); dates that are none are left empty too.
+    Missing required elements are empty, as the standard allows (type 2); invalid dates are left empty, too.
 
     Returns:
-        A data set whose texts are UTF-8.
+        A data set with UTF-8 texts.
 
     Raises:
-        DataError: If an image does not say which study or series it belongs to.
+        DataError: If an image does not state its study or series.
         GeometryError: If the images state several frames of reference.
     """
     source = next(iter(instances.headers.values()))
@@ -155,10 +155,10 @@ def study_header(instances: Instances) -> Dataset:
 
 
 def _space_uid(instances: Instances, series_uid: str) -> str:
-    """Return the frame of reference of the images; one made of their series where a converter left it out.
+    """Return the frame of reference of the images; if a converter left it out, one derived from their series.
 
     Raises:
-        GeometryError: If the images state several: their positions cannot be compared.
+        GeometryError: If the images state several, so that their positions cannot be compared.
     """
     stated = {header.text("FrameOfReferenceUID") for header in instances.headers.values()}
     if len(stated) > 1:
@@ -170,10 +170,10 @@ def _space_uid(instances: Instances, series_uid: str) -> str:
 
 
 def image_headers(instances: Instances) -> list[Dataset]:
-    """Make a header per image for highdicom, as if every frame were a CT image of its own.
+    """Create a header per image for highdicom, as if every frame were a separate CT image.
 
-    highdicom takes a series of single-frame images, or one multi-frame image, of the classes it knows; a volume may
-    also be some frames of a file, or of several files. `reference` makes references to the real images.
+    highdicom accepts a series of single-frame images, or one multi-frame image, of the classes it knows; a volume may
+    also be some frames of a file, or of several files. `reference` refers to the real images.
     """
     study = study_header(instances)
     first = instances.frames[0].plane
@@ -195,7 +195,7 @@ def image_headers(instances: Instances) -> list[Dataset]:
 
 
 def reference(header: Header) -> Dataset:
-    """Refer to the object of a file (PS3.3 table 10-11)."""
+    """Return a reference to the object in a file (PS3.3 table 10-11)."""
     item = Dataset()
     item.ReferencedSOPClassUID = required(header, "SOPClassUID")
     item.ReferencedSOPInstanceUID = required(header, "SOPInstanceUID")
@@ -203,22 +203,20 @@ def reference(header: Header) -> Dataset:
 
 
 def numbered(labels: tuple[Label, ...]) -> list[tuple[int, Label]]:
-    """Number labels in the order of their values, as segments are: 1, 2, 3 ...
+    """Number labels 1, 2, 3 ... in the order of their values, as for segments.
 
     Raises:
-        DataError: If there are none, since an object without segments is not valid, or two have one value.
+        DataError: If there are none, since an object without segments is invalid, or two have the same value.
     """
     if not labels:
-        raise DataError(
-            "a mask without labels cannot be described in DICOM", hint="give the meaning of its values with --labels"
-        )
+        raise DataError("a mask without labels cannot be described in DICOM", hint="name its values with --labels")
     if len({label.value for label in labels}) < len(labels):
-        raise DataError("two labels of the mask have the same value", hint="give each label a value of its own")
+        raise DataError("two labels of the mask have the same value", hint="give each label a different value")
     return list(enumerate(sorted(labels, key=lambda label: label.value), start=1))
 
 
 def structure_of(label: Label) -> Structure:
-    """Return what a label marks, in the codes it was given or a private one."""
+    """Return the structure of a label, with its own codes or a private one."""
     return label.structure or private(label.name)
 
 
@@ -227,12 +225,12 @@ def coded(code: Code) -> CodedConcept:
     return CodedConcept(code.value, code.scheme, code.meaning)
 
 
-#: What kind of algorithm made a segment (PS3.16 CID 7162).
+#: Kind of algorithm that created a segment (PS3.16 CID 7162).
 ALGORITHM_FAMILY = codes.cid7162.ArtificialIntelligence
 
 
 def algorithm(model: ModelIdentity | None) -> AlgorithmIdentificationSequence:
-    """Identify what made a segment (PS3.3 table 10-19): the model, or volseg where that is not known."""
+    """Identify the algorithm of a segment (PS3.3 table 10-19): the model, or volseg if it is unknown."""
     return AlgorithmIdentificationSequence(
         name=model.name if model else MANUFACTURER,
         family=ALGORITHM_FAMILY,
@@ -248,7 +246,7 @@ def algorithm_parameters(model: ModelIdentity) -> dict[str, str]:
 
 
 def contributing_equipment(model: ModelIdentity | None) -> list[ContributingEquipment]:
-    """State the model beside the software that ran it (PS3.3 section C.12.1)."""
+    """State the model in addition to the software that ran it (PS3.3 section C.12.1)."""
     if model is None:
         return []
     return [
@@ -263,13 +261,13 @@ def contributing_equipment(model: ModelIdentity | None) -> list[ContributingEqui
 
 
 def without_own_time(dataset: Dataset, images: Dataset) -> None:
-    """Let an object state the time of its images where it must state one: written twice, it is then the same file.
+    """Replace the time of an object by that of its images, so that writing it twice gives the same file.
 
-    Images without a date leave it the time of writing.
+    If the images have no date, the time of writing remains.
 
     Args:
-        dataset: What highdicom made.
-        images: From `study_header`.
+        dataset: The object from highdicom.
+        images: The header from `study_header`.
     """
     for keyword in ("InstanceCreationDate", "InstanceCreationTime"):
         dataset.pop(keyword, None)
@@ -280,7 +278,7 @@ def without_own_time(dataset: Dataset, images: Dataset) -> None:
 
 
 def _valid(keyword: str, text: str) -> str:
-    """Return `text`, or nothing where it would make an object invalid; dates of ACR-NEMA get today's form."""
+    """Return `text`, or an empty text if it is invalid; dates of ACR-NEMA are converted."""
     match keyword:
         case "PatientSex":
             return text if text in _SEXES else ""

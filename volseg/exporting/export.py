@@ -1,4 +1,4 @@
-"""The verb `export`: a mask put onto the grid of its image, and written in another format."""
+"""Export of a mask: put it onto the grid of its image and write it in another format."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ class Export:
 
     Attributes:
         mask: A label map, a DICOM Segmentation or an RT Structure Set.
-        reference: The image it was made from: a file, or a folder that may hold several series.
+        reference: The image it belongs to: a file, or a folder that may hold several series.
         output: The file to write, or the folder for meshes.
         form: The format.
-        labels: What the values mean; by default what the mask says itself, else the labels.json beside it, else the
-            dataset.json that nnU-Net puts there.
-        encoding: Of a Segmentation.
+        labels: Names of the values; by default those in the mask itself, else in the labels.json next to it, else in
+            nnU-Net's dataset.json.
+        encoding: Encoding of a Segmentation.
         rules: How mask and image are read.
-        overwrite: Whether the user gave up what lies at the output; never an input.
-        description: What DICOM objects say of themselves.
+        overwrite: Whether to replace what is at the output; never an input.
+        description: Series description and model for DICOM objects.
     """
 
     mask: Path
@@ -69,7 +69,7 @@ class Export:
 
     @property
     def inputs(self) -> Inputs:
-        """Return all that is read."""
+        """Return all files that are read."""
         return Inputs.of(self.mask, self.reference, self.labels)
 
 
@@ -78,7 +78,7 @@ class Exported:
     """An exported mask.
 
     Attributes:
-        mask: On the grid of its image.
+        mask: The mask on the grid of its image.
         paths: The files or the folder: a report comes with the Segmentation it refers to.
     """
 
@@ -88,11 +88,11 @@ class Exported:
 
 @dataclass(frozen=True, eq=False)
 class Placed:
-    """A mask on an image it lies on.
+    """A mask on the grid of its image.
 
     Attributes:
-        mask: On the grid of the image.
-        image: A file or a DICOM series.
+        mask: The mask on the grid of the image.
+        image: The image, a file or a DICOM series.
         instances: The headers of a DICOM series, if they have been read already.
     """
 
@@ -102,13 +102,13 @@ class Placed:
 
 
 def export(request: Export) -> Exported:
-    """Put a mask onto the grid of its image, in the image's storage order, and write it; nothing is resampled.
+    """Put a mask onto the grid of its image, in the image's storage order, and write it without resampling.
 
     Returns:
-        What was written, and where.
+        The mask as written, and its paths.
 
     Raises:
-        ConfigError: If the name of the output does not go with the format.
+        ConfigError: If the name of the output does not fit the format.
         GeometryError: If the mask lies on none of the images.
         DataError: If one of them cannot be read, or lacks what the format must state.
         OutputError: If it cannot be written.
@@ -116,7 +116,7 @@ def export(request: Export) -> Exported:
     suffix = SUFFIXES[request.form]
     if not request.output.name.endswith(suffix):
         raise ConfigError(
-            f"{request.output.name} does not fit --format {request.form}", hint=f"let its name end with {suffix}"
+            f"{request.output.name} does not fit --format {request.form}", hint=f"use a name that ends with {suffix}"
         )
     source = single_source(request.mask, rules=request.rules)
     images = images_at(request.reference, request.rules)
@@ -127,28 +127,28 @@ def export(request: Export) -> Exported:
 
 
 def images_at(path: Path, rules: ReadingRules = AS_STATED) -> tuple[Source, ...]:
-    """Find the images at a path, without what volseg made of them.
+    """Find the images at a path, without results of volseg.
 
     Raises:
         DataError: If there is none.
     """
     images = without_results(discover(path, rules=rules), path).sources
     if not images:
-        raise DataError(f"{path} holds no image", hint="give the image that the mask was made from")
+        raise DataError(f"{path} holds no image", hint="give the image that the mask belongs to")
     return images
 
 
 def export_on(source: Source, images: Sequence[Source], request: Export, inputs: Inputs) -> Exported:
-    """Export a mask that was found, on the one of some images that it lies on.
+    """Export a mask on the one of several images that it lies on.
 
     Args:
-        source: Where the mask is read from.
-        images: One or more; of several the one that the mask says to belong to, or that would be segmented.
-        request: What is asked for.
-        inputs: What is never replaced.
+        source: Source of the mask.
+        images: One or more; of several, the one that the mask refers to, or else that would be segmented, is used.
+        request: The request.
+        inputs: Files that are never replaced.
 
     Returns:
-        What was written, and where.
+        The mask as written, and its paths.
 
     Raises:
         GeometryError: If the mask lies on none of the images.
@@ -159,8 +159,7 @@ def export_on(source: Source, images: Sequence[Source], request: Export, inputs:
     placed = _placed(source, labels, images, request)
     if reason := VoxelValues.of(placed.mask.array).why_no_labels:
         raise DataError(
-            f"{request.mask} holds an image, not a mask: {reason}",
-            hint="give a mask, and its image with --reference",
+            f"{request.mask} holds an image, not a mask: {reason}", hint="give the mask, and its image as --reference"
         )
     paths = write_placed(
         placed,
@@ -184,23 +183,23 @@ def write_placed(
     inputs: Inputs,
     overwrite: bool = False,
 ) -> tuple[Path, ...]:
-    """Write a mask in one format, and the Segmentation that a structured report refers to.
+    """Write a mask in one format, with the Segmentation that a structured report refers to.
 
     Args:
-        placed: The mask, on its image.
+        placed: The mask on its image.
         path: The file, or the folder of meshes; its name ends with the format's suffix.
         form: The format.
-        encoding: Of a Segmentation.
-        description: What DICOM objects say of themselves.
-        inputs: What is never replaced.
-        overwrite: Whether the user gave up what is there.
+        encoding: Encoding of a Segmentation.
+        description: Series description and model for DICOM objects.
+        inputs: Files that are never replaced.
+        overwrite: Whether to replace existing files.
 
     Returns:
-        What was written.
+        The written files or folders.
 
     Raises:
-        OutputExistsError: If there is a file that volseg did not write or that was changed since, an input, or meshes
-            of another mask.
+        OutputExistsError: If the output is an input, was not written by volseg or was changed since, or holds meshes of
+            another mask.
     """
     case_id = path.name.removesuffix(SUFFIXES[form])
     paths = {each: output_path(path.parent, case_id, each) for each in with_needed([form])}
@@ -217,7 +216,7 @@ def write_placed(
 
 
 def _labels_of(source: Source, request: Export) -> tuple[Label, ...]:
-    """Return what is known of the values before the mask is read."""
+    """Return the labels that are known before the mask is read."""
     if request.labels:
         return read_labels(request.labels)
     if isinstance(source, SegmentsSource) and source.has_grid:
@@ -229,7 +228,7 @@ def _labels_of(source: Source, request: Export) -> tuple[Label, ...]:
 
 
 def _placed(source: Source, labels: Sequence[Label], images: Sequence[Source], request: Export) -> Placed:
-    """Read a mask, and find the image that it lies on."""
+    """Read a mask and find the image that it lies on."""
     if isinstance(source, SegmentsSource) and not source.has_grid:
         return _placed_segments(source, labels, images, request)
     stored = _with_all_labels(read_mask(source, labels))
@@ -237,16 +236,16 @@ def _placed(source: Source, labels: Sequence[Label], images: Sequence[Source], r
 
 
 def place(on: Callable[[Geometry], Mask], images: Sequence[Source], source: Source | None = None) -> Placed:
-    """Find the image that a mask lies on; of several the one that it says to belong to, or that would be segmented.
+    """Find the image that a mask lies on; of several, the one that it refers to, or else that would be segmented.
 
     Args:
-        on: Gives the mask on a grid, or raises a GeometryError.
-        images: One or more.
-        source: Where the mask was read from.
+        on: Returns the mask on a grid, or raises a GeometryError.
+        images: One or more images.
+        source: Source of the mask.
 
     Raises:
         GeometryError: If the mask lies on none of them.
-        DataError: If the only one cannot be read.
+        DataError: If the only image cannot be read.
     """
     faults: list[DataError] = []
     fitting: dict[Source, Placed] = {}
@@ -266,7 +265,7 @@ def place(on: Callable[[Geometry], Mask], images: Sequence[Source], source: Sour
 def _placed_segments(
     source: SegmentsSource, labels: Sequence[Label], images: Sequence[Source], request: Export
 ) -> Placed:
-    """Read what a DICOM object marks: all of what is asked for; where nothing is, all that can be used."""
+    """Read the structures of a DICOM object: all requested ones, or all usable ones if none are requested."""
     from volseg.io.references import read_usable_segments
 
     try:
@@ -287,7 +286,7 @@ def _preferred(images: Sequence[Source], source: Source | None) -> Source:
     chosen = choose_series(series, ("image",), NO_RULES).chosen["image"]
     if len(series) > 1:
         logger.warning(
-            "the mask fits %d series; %s is taken, as predict would: to use another, give its folder",
+            "the mask fits %d series; using %s, as prediction would; to use another one, give its folder",
             len(series),
             named(chosen),
         )
@@ -295,7 +294,7 @@ def _preferred(images: Sequence[Source], source: Source | None) -> Source:
 
 
 def _with_all_labels(mask: Mask) -> Mask:
-    """Give every value of a mask a label; those that nobody named are called by their number."""
+    """Give every value of a mask a label; unnamed values are named by their number."""
     named = {label.value for label in mask.labels}
     values = (int(value) for value in fastremap.unique(mask.array))
     more = [Label(value, f"label_{value}") for value in values if value and value not in named]

@@ -1,4 +1,4 @@
-"""The formats of a mask, and what a mask of an image can be written in."""
+"""Formats of masks, and which of them an image allows."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ Format = Literal[
     "coco",
     "svg",
 ]
-#: How a DICOM Segmentation holds its voxels: a bit per segment, or a number per voxel.
+#: Encoding of a DICOM Segmentation: a bit per segment and voxel, or a number per voxel.
 Encoding = Literal["binary", "labelmap"]
 
 FORMATS: tuple[Format, ...] = get_args(Format)
 ENCODINGS: tuple[Encoding, ...] = get_args(Encoding)
-#: What is written is a file whose name ends so; a mesh format makes a folder of files.
+#: Suffix of each format; for mesh formats, the suffix of a folder of files.
 SUFFIXES: dict[Format, str] = {
     "nifti": ".nii.gz",
     "nrrd": ".nrrd",
@@ -54,28 +54,28 @@ SUFFIXES: dict[Format, str] = {
     "coco": ".coco.json",
     "svg": ".svg",
 }
-#: Formats that are a folder of files, one per label with voxels.
+#: Formats with a folder of files, one per label with voxels.
 MESHES: tuple[Format, ...] = ("stl", "ply")
-#: Formats that refer to the DICOM images a mask was made from.
+#: Formats that refer to the DICOM images of a mask.
 OF_DICOM: tuple[Format, ...] = ("dicom-seg", "rtstruct", "dicom-sr")
-#: Formats that outline what is flat.
+#: Outline formats for flat images.
 OF_PICTURES: tuple[Format, ...] = ("geojson", "coco", "svg")
 
 logger = logging.getLogger(__name__)
 
 
 def usual_formats(images: Sequence[Source]) -> tuple[Format, ...]:
-    """Return the usual formats of masks of some images: PNG if all are flat pictures, else NIfTI."""
+    """Return the default formats for masks of images: PNG if all are flat pictures, else NIfTI."""
     return ("png",) if images and all(map(is_flat_picture, images)) else ("nifti",)
 
 
 def is_flat_picture(image: Source) -> bool:
-    """Return whether an image is a picture of one plane, whose mask is one, too."""
+    """Return whether an image is a flat picture, so that its mask is one, too."""
     return isinstance(image, FileSource) and is_picture(image.path) and image.rules.pages != "slices"
 
 
 def output_path(folder: Path, case_id: str, form: Format) -> Path:
-    """Return where the mask of a case is written in a format: a file, or a folder of meshes."""
+    """Return the path for the mask of a case in a format: a file, or a folder of meshes."""
     return folder / file_name(f"{case_id}{SUFFIXES[form]}")
 
 
@@ -83,7 +83,7 @@ def parse_formats(names: str | Sequence[str]) -> tuple[Format, ...]:
     """Return formats by name, each once.
 
     Raises:
-        ConfigError: If one is not known.
+        ConfigError: If one is unknown.
     """
     words = [names] if isinstance(names, str) else names
     return tuple(dict.fromkeys(one_of("format", name, FORMATS) for name in words))
@@ -93,24 +93,24 @@ def parse_encoding(name: str) -> Encoding:
     """Return an encoding of DICOM Segmentations by name.
 
     Raises:
-        ConfigError: If it is not known.
+        ConfigError: If it is unknown.
     """
     encoding: Encoding = one_of("encoding", name, ENCODINGS)
     return encoding
 
 
 def format_of(path: Path) -> Format:
-    """Return the format that the suffix of a file, or of a folder of meshes, names: ".seg.nrrd" rather than ".nrrd".
+    """Return the format with the suffix of a file or mesh folder, preferring ".seg.nrrd" over ".nrrd".
 
     Raises:
-        ConfigError: If it names none.
+        ConfigError: If no format has this suffix.
     """
     suffixes = {form: SUFFIXES[form] or f".{form}" for form in FORMATS}
     fitting = [form for form, suffix in suffixes.items() if path.name.lower().endswith(suffix)]
     if not fitting:
         raise ConfigError(
-            f"the suffix of {path} says no format",
-            hint=f"end the name with {', '.join(suffixes.values())}, or give the format",
+            f"the suffix of {path} states no format",
+            hint=f"end it with {', '.join(suffixes.values())}, or give the format",
         )
     return max(fitting, key=lambda form: len(suffixes[form]))
 
@@ -122,29 +122,30 @@ def with_needed(formats: Sequence[Format]) -> list[Format]:
 
 
 def check_formats(image: Source, formats: Sequence[Format]) -> None:
-    """Refuse formats that a mask of this image cannot have, before it is made.
+    """Refuse formats that this image does not allow, before its mask is predicted.
 
     Raises:
-        DataError: If one refers to DICOM images or outlines flat pictures, and the image is none.
+        DataError: If a format needs a DICOM image or a flat picture, and the image is not one.
     """
     for form in formats:
         if form in OF_PICTURES and not is_flat_picture(image):
             raise DataError(
                 f"{form} is for flat pictures, and {image.place.name} is not one",
-                hint="for contours of a volume, use rtstruct; for its surfaces, stl",
+                hint="for volumes, use rtstruct for contours or stl for surfaces",
             )
         if form in OF_DICOM and not isinstance(image, SeriesSource):
             raise DataError(
-                f"{form} refers to the DICOM images of the case, but {image.place.name} is not DICOM",
-                hint="give the DICOM images, or use --format nifti",
+                f"{form} refers to DICOM images, but {image.place.name} is not DICOM",
+                hint="use --format nifti for images that are not DICOM",
             )
 
 
 def warn_of_private_codes(labels: Sequence[Label], formats: Sequence[Format]) -> None:
-    """Warn of labels that other programs will know by name alone."""
+    """Warn about labels that other programs can only identify by name."""
     unknown = [label.name for label in labels if is_private(label.structure or private(label.name))]
     if unknown and set(formats) & {*OF_DICOM, "seg-nrrd"}:
         logger.warning(
-            "no code is known for %s, so private ones are written; data.structures can give codes when training",
+            "no standard code is known for %s: private codes are written; state their meaning in data.structures when "
+            "training",
             ", ".join(unknown),
         )

@@ -1,4 +1,4 @@
-"""Surfaces of labels, for 3D printing, planning and web viewers: STL, PLY and glTF in the patient's millimetres."""
+"""Surface meshes of labels, for 3D printing, planning and web viewers: STL, PLY and glTF in patient coordinates."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ from volseg.io.files import atomic_path
 from volseg.io.written import NO_INPUTS, Inputs, claim, is_result
 
 Form = Literal["stl", "ply"]
-#: (V, 3) vertices and (F, 3) rows of them.
+#: (V, 3) vertices and (F, 3) indices of vertices.
 _Part = tuple[NDArray[np.float64], NDArray[np.int64]]
 
-#: 3D Slicer looks for this in the header of a STL file and in the comments of a PLY file (vtkMRMLModelStorageNode).
+#: 3D Slicer looks for this in the header of an STL file and in the comments of a PLY file (vtkMRMLModelStorageNode).
 _SPACE = b"SPACE=LPS"
 _STL_HEADER_BYTES = 80
-#: Names of files leave room for a suffix, a number and the mark of an unfinished file, in any encoding.
+#: Longest file name, with room for a suffix, a number and the mark of an unfinished file, in any encoding.
 _LONGEST_FILE_NAME = 50
-#: The root of the glTF scene; it has no transformation of its own.
+#: Name of the root node of the glTF scene, which has no transformation.
 _ROOT = "patient (LPS, metres)"
-#: The volume of a mesh is a cubic polynomial of how far its vertices are pushed: four points determine it.
+#: The volume of a mesh is a cubic polynomial of the displacement of its vertices: four points determine it.
 _PUSHES = np.linspace(0.0, 1.0, 4)
-#: Enough to even out the steps between slices, few enough to tell a thin part from the organ it hangs on.
+#: Enough to smooth the steps between slices, few enough to tell a thin part from the organ it is attached to.
 _SMOOTHINGS = 4
 
 
@@ -50,7 +50,7 @@ class LabelSurface:
     """The closed surface of one label.
 
     Attributes:
-        label: What it encloses.
+        label: The label it encloses.
         vertices: (V, 3) float64.
         faces: (F, 3) int64 rows of `vertices`, counter-clockwise seen from outside.
     """
@@ -61,16 +61,16 @@ class LabelSurface:
 
 
 def write_meshes(mask: Mask, folder: Path, form: Form) -> list[Path]:
-    """Write the surface of each label as a file of its own, `<label name>.<form>`.
+    """Write the surface of each label as a separate file, `<label name>.<form>`.
 
-    Coordinates are LPS millimetres, as 3D Slicer and DICOM have them; both kinds of file say so in their header. STL is
-    binary; PLY is binary and has the label's colour at its vertices. Neither can hold nothing: a label without voxels
-    gets no file. Characters that file systems refuse are replaced in the names, and where two labels would then have
-    the same name, the later one's value is put behind it.
+    Coordinates are LPS millimetres, as in 3D Slicer and DICOM, which both formats state in their header. STL is binary;
+    PLY is binary with the label's colour at its vertices. Neither format can be empty: a label without voxels has no
+    file. Characters that file systems refuse are replaced in names; if two labels then have the same name, the value of
+    the later one is appended.
 
     Args:
-        mask: What to write. Values without a label are left out.
-        folder: Where the files will be; made when missing.
+        mask: The mask to write. Values without a label are left out.
+        folder: Folder for the files, created if missing.
         form: "stl" or "ply".
 
     Returns:
@@ -93,19 +93,21 @@ def write_meshes(mask: Mask, folder: Path, form: Form) -> list[Path]:
 def claim_meshes(
     labels: Sequence[Label], folder: Path, form: Form, inputs: Inputs = NO_INPUTS, *, overwrite: bool = False
 ) -> None:
-    """Make sure that the meshes of a mask can be written, and that no others would lie among them.
+    """Check that the meshes of a mask can be written, with no other meshes among them.
 
     Raises:
-        OutputExistsError: If the folder holds meshes that volseg did not write or that were changed since, or is none.
+        OutputExistsError: If the folder is a file, or holds meshes that volseg did not write or were changed since.
     """
     if os.path.lexists(folder) and not folder.is_dir():
-        raise OutputExistsError(f"{folder} is a file, and meshes need a folder", hint="choose another --output")
+        raise OutputExistsError(
+            f"{folder} must be a folder for the meshes, but is not one", hint="choose another --output"
+        )
     claim(_mesh_files(labels, folder, form).values(), inputs, overwrite=overwrite)
     strange = [path for path in sorted(folder.glob(f"*.{form}")) if not is_result(path)]
     if strange and not overwrite:
         raise OutputExistsError(
             f"{folder} already holds meshes that volseg did not write, such as {strange[0].name}",
-            hint="choose another --output, or write among them with --overwrite",
+            hint="choose another --output, or add to them with --overwrite",
         )
 
 
@@ -116,15 +118,15 @@ def _mesh_files(labels: Sequence[Label], folder: Path, form: Form) -> dict[Label
 
 
 def write_glb(mask: Mask, path: Path) -> None:
-    """Write the surfaces of all labels as one binary glTF 2.0 file, a named node and a coloured material for each.
+    """Write the surfaces of all labels as one binary glTF 2.0 file, each as a node with a coloured material.
 
-    glTF's unit is the metre and its axes are right-handed, as LPS is. Coordinates are therefore LPS / 1000, and nothing
-    else: no node turns the patient upright (glTF viewers take +y, here posterior, as up), so that every coordinate in
-    the file is a patient coordinate. The scene's `extras` state space and unit. A mask without voxels is a valid scene
+    The unit of glTF is the metre and its axes are right-handed, like LPS. Coordinates are therefore simply LPS / 1000:
+    no node turns the patient upright (glTF viewers show +y, here posterior, as up), so that every coordinate in the
+    file is a patient coordinate. The scene's `extras` state space and unit. A mask without voxels is a valid scene
     without meshes.
 
     Args:
-        mask: What to write. Values without a label, and labels without voxels, are left out.
+        mask: The mask to write. Values without a label, and labels without voxels, are left out.
         path: The .glb file.
 
     Raises:
@@ -142,7 +144,7 @@ def write_glb(mask: Mask, path: Path) -> None:
 
 
 def _stl(surface: LabelSurface) -> bytes:
-    header = b"volseg, coordinates in mm, " + _SPACE  # must not begin with "solid", which announces a text file
+    header = b"volseg, coordinates in mm, " + _SPACE  # must not begin with "solid", which marks a text file
     body = export_stl(trimesh.Trimesh(surface.vertices, surface.faces, process=False))[_STL_HEADER_BYTES:]
     return header.ljust(_STL_HEADER_BYTES) + body
 
@@ -155,9 +157,9 @@ def _ply(surface: LabelSurface) -> bytes:
 
 
 def _material(label: Label) -> PBRMaterial:
-    """Return a dull surface in the label's colour."""
+    """Return a matt material in the label's colour."""
     coded = np.array(label.display_color) / 255.0
-    # glTF wants light, not the sRGB code of it (glTF 2.0 section 3.9.2; the curve is that of IEC 61966-2-1).
+    # glTF expects linear intensities, not sRGB (glTF 2.0 section 3.9.2; the curve is that of IEC 61966-2-1).
     light = np.where(coded <= 0.04045, coded / 12.92, ((coded + 0.055) / 1.055) ** 2.4)
     return PBRMaterial(name=label.name, baseColorFactor=[*light, 1.0], metallicFactor=0.0, roughnessFactor=0.8)
 
@@ -176,12 +178,12 @@ def _surfaces(mask: Mask) -> Iterator[LabelSurface]:
 
 
 def _parts(mask: Mask) -> dict[int, list[_Part]]:
-    """Return for each value the closed surfaces of its connected parts: vertices in voxel indices, and faces.
+    """Return for each value the closed surfaces of its connected components: vertices in voxel indices, and faces.
 
-    Parts are meshed and corrected one by one. What a speck lacks in volume is then made up for where the speck is, and
-    the organ that shares its label stays in place.
+    Components are meshed and corrected one by one. The volume of a speck is thus corrected at the speck itself, and an
+    organ with the same label stays in place.
     """
-    padded = np.pad(mask.array, 1)  # a label that touches the border of the volume is closed there
+    padded = np.pad(mask.array, 1)  # so that a label at the border of the volume is closed there
     components = cc3d.connected_components(padded, connectivity=6)
     voxels = cc3d.statistics(components)
     mesher = zmesh.Mesher((1.0, 1.0, 1.0))
@@ -200,17 +202,17 @@ def _parts(mask: Mask) -> dict[int, list[_Part]]:
 def _filled_out(
     vertices: NDArray[np.float64], faces: NDArray[np.int64], volume: int, centroid: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Give a closed surface by marching cubes the volume and the centroid of the connected voxels it encloses.
+    """Correct a closed surface from marching cubes to the volume and centroid of the connected voxels it encloses.
 
-    Marching cubes puts the surface half-way between voxel centres. That is right on a plane, but cuts edges and corners
-    off: a voxel alone keeps a sixth of its volume, a vessel one voxel wide the half, and where a shape is thinner on
-    one side, the centroid moves away from there. So each vertex is pushed outwards where the surface is convex, inwards
-    where it is hollow, all by the one factor that makes the volume right: a tenth of a voxel on organs, 0.4 voxels
-    for a voxel alone. What then remains of the difference in centroids, hundredths of a voxel, is a translation.
-    The topology does not change: the surface stays closed, and no thin part is lost.
+    Marching cubes puts the surface half-way between voxel centres. This is right on a plane, but cuts off edges and
+    corners: a single voxel keeps a sixth of its volume, a vessel one voxel wide half of it, and the centroid moves away
+    from the thinner side of a shape. Each vertex is therefore moved outwards where the surface is convex and inwards
+    where it is concave, by a common factor that corrects the volume: a tenth of a voxel on organs, 0.4 voxels for a
+    single voxel. The remaining difference in centroids, hundredths of a voxel, is removed by a translation. The
+    topology does not change: the surface stays closed, and no thin part is lost.
 
     Args:
-        vertices: (V, 3) voxel indices. Volumes and centroids follow any affine map, so that voxels of any shape do.
+        vertices: (V, 3) voxel indices. Volumes and centroids follow any affine map, so voxels may have any shape.
         faces: (F, 3), counter-clockwise from outside.
         volume: Number of voxels.
         centroid: (3,) mean index of the voxels.
@@ -227,32 +229,32 @@ def _filled_out(
 
 
 def _bulges(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return (V, 3) how far each vertex stands out from its neighbours along the outward normal, or back."""
+    """Return the (V, 3) displacement of each vertex from its neighbours along the outward normal."""
     one, two, three = (vertices[faces[:, corner]] for corner in range(3))
     normals = _sums(np.tile(np.cross(two - one, three - one), (3, 1)), faces.T.ravel(), len(vertices))
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
     heights = np.einsum("ij,ij->i", vertices - _ring_means(vertices, faces), normals)[:, np.newaxis]
-    # Steps between slices are convex and hollow in turn; their mean says how the shape bends, and roughens nothing.
+    # Steps between slices are alternately convex and concave; their mean is the curvature of the shape itself.
     for _ in range(_SMOOTHINGS):
         heights = (heights + _ring_means(heights, faces)) / 2
     return heights * normals
 
 
 def _ring_means(values: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return (V, D) means over the neighbours of each vertex; an edge occurs once per direction."""
+    """Return (V, D) means over the neighbours of each vertex; an edge occurs once in each direction."""
     starts, ends = faces.ravel(), faces[:, [1, 2, 0]].ravel()
     counts = np.bincount(starts, minlength=len(values))
     return _sums(values[ends], starts, len(values)) / counts[:, np.newaxis]
 
 
 def _sums(rows: NDArray[np.float64], places: NDArray[np.int64], count: int) -> NDArray[np.float64]:
-    """Return (count, D) sums of the rows that go to the same place."""
+    """Return (count, D) sums of the rows with the same index."""
     return np.stack([np.bincount(places, column, count) for column in rows.T], axis=1)
 
 
 def _moments(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> tuple[float, NDArray[np.float64]]:
-    """Return volume and centroid of a closed surface by the divergence theorem, of tetrahedra over its triangles."""
-    middle = vertices.mean(axis=0)  # apexes near the surface keep the tetrahedra small, and the sum exact
+    """Return volume and centroid of a closed surface from the tetrahedra over its triangles (divergence theorem)."""
+    middle = vertices.mean(axis=0)  # an apex near the surface keeps the tetrahedra small and the sum precise
     one, two, three = (vertices[faces[:, corner]] - middle for corner in range(3))
     volumes = np.einsum("ij,ij->i", one, np.cross(two, three)) / 6.0
     total = float(volumes.sum())
@@ -260,13 +262,13 @@ def _moments(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> tuple[f
 
 
 def _file_name(label: Label) -> str:
-    """Turn the name of a label into a file name that every system takes, as those of cases are."""
+    """Turn the name of a label into a file name that every system accepts, as for cases."""
     name = re.sub(r"[^\w.-]+", "_", label.name).strip("._")[:_LONGEST_FILE_NAME]
     return case_id_of(name) if name else f"label_{label.value}"
 
 
 def _distinct(names: Sequence[str], labels: Sequence[Label]) -> Iterator[str]:
-    """Tell names apart by their values where one is taken; many file systems do not tell cases of letters apart."""
+    """Make names unique by appending values, ignoring letter case, as many file systems do."""
     taken: set[str] = set()
     for name, label in zip(names, labels, strict=True):
         free = name

@@ -1,4 +1,4 @@
-"""Flat masks as outlines: GeoJSON, COCO and SVG."""
+"""Outlines of flat masks: GeoJSON, COCO and SVG."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _OPACITY = 0.4
 
 
 def write_geojson(mask: Mask, path: Path) -> None:
-    """Write a polygon for each area, as QuPath and browsers of slides read them (RFC 7946).
+    """Write a polygon for each area, as read by QuPath and slide viewers (RFC 7946).
 
     Args:
-        mask: Of one slice.
+        mask: The mask, with one slice.
         path: The file.
 
     Raises:
@@ -46,8 +46,8 @@ def write_coco(mask: Mask, image: str, path: Path) -> None:
     """Write an annotation for each area, in the format of COCO; a hole is joined to the ring around it.
 
     Args:
-        mask: Of one slice.
-        image: Name of the file of the picture.
+        mask: The mask, with one slice.
+        image: File name of the picture.
         path: The file.
 
     Raises:
@@ -68,7 +68,7 @@ def write_svg(mask: Mask, path: Path) -> None:
     """Write the areas of each label as one path, in its colour, for browsers and drawing programs.
 
     Args:
-        mask: Of one slice.
+        mask: The mask, with one slice.
         path: The file.
 
     Raises:
@@ -114,6 +114,6 @@ def _svg_ring(ring: list[list[float]]) -> str:
 def _check(mask: Mask, path: Path) -> None:
     if not mask.geometry.is_flat:
         raise DataError(
-            f"{path.name}: outlines describe one slice, and the mask has {mask.geometry.shape[2]}",
-            hint="for contours of a volume, use rtstruct",
+            f"{path.name}: outlines need a mask with one slice, not {mask.geometry.shape[2]}",
+            hint="use rtstruct for contours of volumes",
         )

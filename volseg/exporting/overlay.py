@@ -1,4 +1,4 @@
-"""A picture with its mask on it, pixel by pixel."""
+"""Overlay of a mask on its picture, pixel by pixel."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _OPACITY = 0.4
 
 
 def write_overlay(mask: Mask, image: Source, path: Path) -> None:
-    """Write a PNG of the size of a picture: its colours, and labels half-transparent with an outline.
+    """Write a PNG with the size of a picture: its colours, and labels half-transparent with an outline.
 
     Args:
-        mask: What to show. Values without a label are not.
-        image: The picture that it was made from.
+        mask: The mask to show, without values that have no label.
+        image: Its picture.
         path: The .png file.
 
     Raises:
@@ -40,7 +40,7 @@ def painted(
     Args:
         colors: (rows, columns, 3), from 0 to 255.
         values: (rows, columns).
-        labels: What is shown of them.
+        labels: The labels to show.
 
     Returns:
         (rows, columns, 3).
@@ -58,7 +58,7 @@ def painted(
 
 
 def _colors_of(image: Source) -> NDArray[np.uint8]:
-    """Return (rows, columns, 3): bytes as they are, other values as bright as they are seen."""
+    """Return (rows, columns, 3) bytes: unchanged if they are bytes already, otherwise windowed as for display."""
     channels = read_shown(image).array[..., 0].transpose(2, 1, 0)
     if channels.min() < 0 or channels.max() > 255 or channels.max() <= 1:
         channels = np.stack([grey_levels(channel) for channel in np.moveaxis(channels, -1, 0)], axis=-1)

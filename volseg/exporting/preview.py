@@ -1,4 +1,4 @@
-"""One picture of a mask on its image, for a quick look: axial, coronal and sagittal, as a radiologist hangs them."""
+"""A preview picture of a mask on its image: axial, coronal and sagittal slices in radiological orientation."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from volseg.image.views import VIEWS, fullest_planes, grey_levels
 from volseg.image.volume import Mask, Volume
 from volseg.io.files import atomic_path
 
-#: The longest side of the volume takes this many pixels.
+#: Length of the longest side of the volume in pixels.
 LONGEST_SIDE = 384
-#: Black pixels between the cuts.
+#: Black pixels between the slices.
 GAP = 8
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 _LETTER_PIXELS = 14
@@ -25,18 +25,18 @@ _LETTER_COLOR = (255, 255, 160)
 
 
 def write_preview(mask: Mask, image: Volume, path: Path) -> None:
-    """Write a PNG of three cuts side by side: axial, coronal, sagittal.
+    """Write a PNG of three slices side by side: axial, coronal, sagittal.
 
-    The patient's right is at the left of the axial and the coronal cut, anterior at the top of the axial one and at the
-    left of the sagittal one, superior at the top; letters at the edges say so. Oblique volumes are cut along their own
-    axes, those closest to the anatomical ones. Each cut goes through the plane with the most labelled voxels (through
-    the middle, if there are none). Lengths are true within and between the cuts; the longest side of the volume has
-    `LONGEST_SIDE` pixels. Labels are half-transparent with an outline. The file holds pixels alone: no metadata, and no
-    text but the letters.
+    The patient's right is on the left of the axial and the coronal slice, anterior at the top of the axial and on the
+    left of the sagittal slice, superior at the top; letters at the edges state this. Oblique volumes are sliced along
+    their own axes, those closest to the anatomical ones. Each slice is the one with the most labelled voxels (or the
+    middle one, if there are none). Lengths are to scale within and between the slices; the longest side of the volume
+    has `LONGEST_SIDE` pixels. Labels are half-transparent with an outline. The file holds only pixels: no metadata, and
+    no text but the letters.
 
     Args:
-        mask: What to show. Values without a label are not.
-        image: What it was made from; its first channel is shown.
+        mask: The mask to show, without values that have no label.
+        image: Its image, of which the first channel is shown.
         path: The .png file.
 
     Raises:
@@ -45,7 +45,8 @@ def write_preview(mask: Mask, image: Volume, path: Path) -> None:
     """
     if not mask.geometry.matches(image.geometry):
         raise GeometryError(
-            mask.geometry.mismatch(image.geometry, "the mask", "the image"), hint="name the image that it was made from"
+            mask.geometry.mismatch(image.geometry, "the mask", "the image"),
+            hint="give the image that the mask belongs to",
         )
     order = mask.geometry.to_canonical
     labels, greys = order.apply(mask.array), order.apply(grey_levels(image.array[0]))
@@ -69,7 +70,7 @@ def _resized(plane: NDArray[_Scalar], size: tuple[int, int], how: Image.Resampli
 
 
 def _lettered(picture: Image.Image, letters: str) -> Image.Image:
-    """Letter the anatomical directions in the middle of the left, right, top and bottom edge."""
+    """Draw the letters of the anatomical directions in the middle of the left, right, top and bottom edge."""
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(_LETTER_PIXELS)
     width, height = picture.size
     places = {"lm": (2, height / 2), "rm": (width - 3, height / 2), "mt": (width / 2, 2), "mb": (width / 2, height - 3)}
@@ -79,7 +80,7 @@ def _lettered(picture: Image.Image, letters: str) -> Image.Image:
 
 
 def _side_by_side(pictures: list[Image.Image]) -> Image.Image:
-    """Put pictures on black, their centres at one height."""
+    """Put pictures side by side on black, vertically centred."""
     height = max(picture.height for picture in pictures)
     sheet = Image.new("RGB", (sum(picture.width for picture in pictures) + GAP * (len(pictures) - 1), height))
     left = 0

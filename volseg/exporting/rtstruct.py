@@ -1,8 +1,8 @@
-"""A mask as an RT Structure Set (PS3.3 section A.19): contours on the images that it was made from.
+"""Export of a mask as an RT Structure Set (PS3.3 section A.19), with contours on its images.
 
 Contours run along the edges of voxels and lie exactly in the planes of the images; holes are joined to the contour
-around them by keyholes. The object says of the patient what the standard needs, and is the same object, byte for byte,
-whenever it is made from the same mask: it states no time of its own.
+around them by keyholes. The object states of the patient only what the standard requires. It states no time of its own,
+so that the same mask always gives the same object, byte for byte.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ from volseg.io.dicom.quiet import quiet_dicom
 from volseg.io.files import atomic_path
 from volseg.version import __version__
 
-#: Retired, but it is what readers expect as the class of a referenced study; its instance is the study itself.
+#: Retired, but expected by readers as the class of a referenced study; its instance is the study itself.
 _DETACHED_STUDY = "1.2.840.10008.3.1.2.3.1"
 _CONTOUR_DATA = Tag("ContourData")
 _SERIES_NUMBER = 302
-#: Points of a contour that fit 65534 bytes: three numbers each, of at most 11 characters and a separator.
+#: Most points of a contour that fit into 65534 bytes: three numbers each, of at most 11 characters and a separator.
 _MOST_POINTS = 65534 // 36
 
 
@@ -54,22 +54,21 @@ def write_rtstruct(
     path: Path,
     description: Description = USUAL,
 ) -> None:
-    """Write one ROI per label of a mask; a label without voxels is an ROI without contours.
+    """Write an RT Structure Set with one ROI per label; a label without voxels is an ROI without contours.
 
-    Coordinates are rounded to 1e-5 mm. A contour that would take more than 64 KiB, where a decimal string ends in the
-    explicit transfer syntaxes, is written as several that touch.
+    Coordinates are rounded to 1e-5 mm. A contour of more than 64 KiB, the limit of a decimal string in explicit
+    transfer syntaxes, is written as several that touch.
 
     Args:
-        mask: On the grid of the series it was made from.
+        mask: The mask on the grid of its series.
         instances: Its images.
         path: The file to write.
-        description: What the series is called, and which model made it.
+        description: Series description and model.
 
     Raises:
-        GeometryError: If the voxels of the mask do not lie where those of the series lie, or the images of the series
-            state several frames of reference.
-        DataError: If the series lacks an identifier, or the labels of the mask do not cover its
-            values or cannot be stated.
+        GeometryError: If the mask is not on the grid of the series, or the images state several frames of reference.
+        DataError: If the series lacks an identifier, or the labels of the mask do not cover its values or cannot be
+            stated.
         OutputError: If the file cannot be written.
     """
     check_grid(mask, instances)
@@ -111,7 +110,7 @@ def _structure_set(mask: Mask, instances: Instances, description: Description) -
 
 
 def _frame_of_reference(instances: Instances, first: Dataset) -> Dataset:
-    """Refer to all images of the series, also those without a contour and all copies of one."""
+    """Refer to all images of the series, including those without a contour and copies."""
     series = Dataset()
     series.SeriesInstanceUID = first.SeriesInstanceUID
     files = dict.fromkeys([*(frame.path for frame in instances.frames), *instances.headers])
@@ -177,7 +176,7 @@ def _contours(value: int, slices: NDArray[np.unsignedinteger], instances: Instan
 
 
 def _polygons(region: NDArray[np.bool_]) -> list[Polygon]:
-    """Trace a region by polygons without holes; one of too many points is cut in two, side by side."""
+    """Trace a region by polygons without holes; a polygon with too many points is split in two, side by side."""
     polygons: list[Polygon] = []
     for polygon in with_keyholes(trace(region)):
         if len(polygon) <= _MOST_POINTS:
@@ -209,7 +208,7 @@ def _in_patient(polygon: Polygon, plane: Plane) -> NDArray[np.float64]:
 
 
 def _decimals(points_mm: NDArray[np.float64]) -> DataElement:
-    """Write decimal strings as one text: pydicom would make an object of each of millions, which takes long."""
+    """Write decimal strings as one text, since pydicom would slowly create an object for each of millions."""
     numbers = (points_mm.round(5) + 0.0).ravel().tolist()  # + 0.0: no minus zero
     text = "\\".join([f"{number:.5f}".rstrip("0").rstrip(".") for number in numbers])
     return DataElement(_CONTOUR_DATA, "DS", text, already_converted=True)

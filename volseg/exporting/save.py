@@ -1,4 +1,4 @@
-"""A mask in memory, in the format that the name of its file says."""
+"""Saving a mask from memory, in the format of the file name."""
 
 from __future__ import annotations
 
@@ -35,31 +35,31 @@ def save_mask(
     """Write a mask, with the Segmentation that a structured report refers to.
 
     Args:
-        mask: What to write.
+        mask: The mask to write.
         path: The file, or the folder of meshes.
-        image: What it was made from, or a path where that lies; without it there are no DICOM objects and no preview.
-        form: The format; by default the one that the path's suffix names.
-        encoding: Of a Segmentation.
-        description: What DICOM objects say of themselves.
-        overwrite: Whether the user gave up what lies at the path; never the image.
+        image: Its image, or the path of it; required for DICOM objects and previews.
+        form: The format; by default that of the path's suffix.
+        encoding: Encoding of a Segmentation.
+        description: Series description and model for DICOM objects.
+        overwrite: Whether to replace what is at the path; never the image.
 
     Returns:
-        What was written.
+        The written files or folders.
 
     Raises:
-        ConfigError: If the path does not go with the format.
-        DataError: If the format refers to the image and there is none, or of another kind.
+        ConfigError: If the path does not fit the format.
+        DataError: If the format needs an image, and there is none or one of another kind.
         GeometryError: If the mask does not lie on the image.
-        OutputExistsError: If there is a file that volseg did not write or that was changed since.
+        OutputExistsError: If a file there was not written by volseg, or was changed since.
         OutputError: If it cannot be written.
     """
     (form,) = parse_formats(form or format_of(path))
     suffix = SUFFIXES[form]
     if not path.name.endswith(suffix):
-        raise ConfigError(f"{path.name} does not fit the format {form}", hint=f"let its name end with {suffix}")
+        raise ConfigError(f"{path.name} does not fit format {form}", hint=f"use a name that ends with {suffix}")
     if image is None and (form in {*OF_DICOM, "overlay"} or (form == "png" and not mask.geometry.is_flat)):
-        raise DataError(f"{form} needs the images that the mask was made from", hint="give them with `images`")
-    # A format that needs no image does not look at it.
+        raise DataError(f"{form} needs the images of the mask", hint="give them as `images`")
+    # Formats that need no image ignore it.
     placed = place(mask.on, images_at(image)) if isinstance(image, Path) else Placed(mask, image or FileSource(path))
     inputs = Inputs.of(image) if isinstance(image, Path) else Inputs.of(*(image.files if image else ()))
     warn_of_private_codes(mask.labels, [form])

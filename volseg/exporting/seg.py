@@ -1,4 +1,4 @@
-"""A mask as a DICOM Segmentation (PS3.3 sections A.51 and C.8.20)."""
+"""Export of a mask as a DICOM Segmentation (PS3.3 sections A.51 and C.8.20)."""
 
 from __future__ import annotations
 
@@ -46,19 +46,18 @@ def write_seg(
     encoding: Encoding = "binary",
     description: Description = USUAL,
 ) -> None:
-    """Write a mask as a Segmentation of the series it was made from.
+    """Write a mask as a Segmentation of its series.
 
-    Each frame lies pixel by pixel on the image it belongs to, and refers to it. Every label is a segment; numbers
-    follow the order of the label values. Slices without any label have no frame; slices of the grid that no image
-    shows are left out.
+    Each frame matches its image pixel by pixel, and refers to it. Every label is a segment; numbers follow the order of
+    the label values. Slices without labels have no frame; slices of the grid without an image are left out.
 
     Args:
-        mask: On the grid of the series it was made from.
+        mask: The mask on the grid of its series.
         instances: Its images.
-        path: The file to write, whole or not at all. Its identifiers depend on all that it says, and nothing else.
-        encoding: "binary" (a frame per segment and image, what every viewer reads) or "labelmap" (a frame per image,
+        path: The file, written atomically. Its identifiers depend only on its content.
+        encoding: "binary" (a frame per segment and image, which every viewer reads) or "labelmap" (a frame per image,
             DICOM of 2024 and later, SOP class 1.2.840.10008.5.1.4.1.1.66.7).
-        description: What the series is called, and which model made it.
+        description: Series description and model.
 
     Raises:
         GeometryError: If the mask does not lie on the grid of the series.
@@ -83,19 +82,19 @@ def seg_uids(mask: Mask, instances: Instances, encoding: Encoding, description: 
 
 
 def tracking_uid(number: int, instance_uid: str) -> str:
-    """Identify what one segment marks, in the Segmentation and in reports on it."""
+    """Return the UID that identifies one segment, in the Segmentation and in reports on it."""
     return derived_uid(instance_uid, "segment", str(number))
 
 
 def _segmentation(
     mask: Mask, instances: Instances, headers: list[Dataset], encoding: Encoding, description: Description
 ) -> Segmentation:
-    """Make a Segmentation that refers to the stand-ins for the images that `image_headers` made."""
+    """Create a Segmentation that refers to the stand-ins from `image_headers`."""
     uids = seg_uids(mask, instances, encoding, description)
     segments, names = numbered(mask.labels), short_names(mask.labels)
     planes = _segment_numbers(mask, segments)[:, :, list(instances.slices)].transpose(2, 1, 0)
     positions = None
-    if not planes.any():  # an object must have a frame: the first image gets one, empty, rather than all of them
+    if not planes.any():  # an object must have a frame: an empty one for the first image, rather than one for each
         planes, positions = planes[:1], [PlanePositionSequence("PATIENT", headers[0].ImagePositionPatient)]
     segmentation = Segmentation(
         source_images=headers,
@@ -111,14 +110,14 @@ def _segmentation(
         transfer_syntax_uid=ExplicitVRLittleEndian,
         **made_by_volseg(uids, _SERIES_NUMBER),
     )
-    segmentation.ContentCreatorName = ""  # nobody; the element must be there (type 2)
+    segmentation.ContentCreatorName = ""  # nobody, but the element is required (type 2)
     without_own_time(segmentation, headers[0])
     _identify_dimensions(segmentation, derived_uid(uids.instance, "dimensions"))
     return segmentation
 
 
 def _segment_numbers(mask: Mask, segments: list[tuple[int, Label]]) -> NDArray[np.unsignedinteger]:
-    """Return (I, J, K) uint8 or uint16: the segment number in place of each label value."""
+    """Replace each label value by its segment number: (I, J, K) uint8 or uint16."""
     largest = max(label.value for _, label in segments)
     numbers = np.zeros(largest + 1, dtype=np.uint8 if len(segments) < 256 else np.uint16)
     for number, label in segments:
@@ -149,23 +148,23 @@ def _described(number: int, label: Label, name: str, instance_uid: str, descript
 
 
 def _compress(segmentation: Dataset) -> None:
-    """Compress without loss, by RLE.
+    """Compress losslessly by RLE.
 
-    JPEG-LS would take as long and 0.6 of the space, but DCMTK, and so 3D Slicer, refuses it in a Segmentation. GDCM's
-    encoder is ten times as fast as pydicom's own, and ends the whole process where the number of pixels is odd.
+    JPEG-LS would take as long and 0.6 of the space, but DCMTK, and thus 3D Slicer, refuses it in a Segmentation. GDCM's
+    encoder is ten times as fast as pydicom's, but aborts the whole process if the number of pixels is odd.
     """
     plugin = "pydicom" if segmentation.Rows * segmentation.Columns % 2 else "gdcm"
     segmentation.compress(RLELossless, encoding_plugin=plugin, generate_instance_uid=False)
 
 
 def _identify_dimensions(segmentation: Dataset, uid: str) -> None:
-    """Put one identifier in place of the random one, so that the same object is the same file."""
+    """Replace the random identifier of dimensions, so that the same object is the same file."""
     for item in (*segmentation.DimensionOrganizationSequence, *segmentation.DimensionIndexSequence):
         item.DimensionOrganizationUID = uid
 
 
 def _refer_to_images(segmentation: Dataset, instances: Instances, headers: list[Dataset]) -> None:
-    """Replace the references to stand-ins by those to the real images, frame by frame where files have several."""
+    """Replace the references to stand-ins by references to the real images, per frame in multi-frame files."""
     files = {path: reference(header) for path, header in instances.headers.items()}
     segmentation.SourceImageSequence = list(files.values())
     segmentation.ReferencedSeriesSequence[0].ReferencedInstanceSequence = list(files.values())

@@ -1,4 +1,4 @@
-"""Segmentations for 3D Slicer: a NRRD label map whose header says what each value is."""
+"""Segmentations for 3D Slicer: an NRRD label map whose header states the meaning of each value."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from volseg.image.terminology import Code, Structure
 from volseg.image.volume import Label, Mask
 from volseg.io.itk import write_labelled_nrrd
 
-#: The lists of terms in which 3D Slicer looks the codes up; it shows the meanings where it does not find them.
+#: Terminologies in which 3D Slicer looks up codes; if it does not find them, it shows their meanings.
 _TERMS = "Segmentation category and type - DICOM master list"
 _REGIONS = "Anatomic codes - DICOM master list"
-#: What separates the parts of a tag and of a code, and so cannot be within one.
+#: Separators of the parts of a tag or code, which therefore cannot be part of one.
 _SEPARATORS = str.maketrans("|~^", "   ")
 
 
 def write_seg_nrrd(mask: Mask, path: Path) -> None:
-    """Write a mask as a segmentation of 3D Slicer, with names, colours and coded meanings.
+    """Write a mask as a segmentation for 3D Slicer, with names, colours and coded meanings.
 
-    All segments share one layer that covers the whole grid, so that any other reader of NRRD sees the plain label map,
+    All segments share one layer that covers the whole grid, so that any other NRRD reader sees a plain label map
     in LPS space. Source of the fields: 3D Slicer's developer guide, "Segmentation labelmap file format (.seg.nrrd)".
 
     Args:
-        mask: What to write. A label without voxels is an empty segment; a value without a label is no segment.
-        path: The file, best named .seg.nrrd, which is how 3D Slicer recognises a segmentation.
+        mask: The mask to write. A label without voxels is an empty segment; a value without a label has no segment.
+        path: The file, best named .seg.nrrd, by which 3D Slicer recognises a segmentation.
 
     Raises:
         OutputError: If it cannot be written.
@@ -42,7 +42,7 @@ def write_seg_nrrd(mask: Mask, path: Path) -> None:
 
 
 def _segment_fields(label: Label) -> dict[str, str]:
-    """Return what the header says about one label, except for where it is."""
+    """Return the header fields of one label, except its extent."""
     fields = {
         "ID": f"Segment_{label.value}",
         "Name": " ".join(label.name.split()),

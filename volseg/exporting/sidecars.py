@@ -1,4 +1,4 @@
-"""Files beside label maps: names and colours, for the viewers that read them from there."""
+"""Files next to label maps with names and colours, for viewers that read them from there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Volumes and diameters of the labels of a mask as a DICOM structured report (PS3.16 TID 1500)."""
+"""Export of volumes and diameters of labels as a DICOM structured report (PS3.16 TID 1500)."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ _PROCEDURES = {
     "PT": codes.cid100.PETUnspecifiedBodyRegion,
 }
 _MILLILITRE = Code("mL", "UCUM", "milliliter")
-#: Distances between points are compared in blocks of so many.
+#: Size of the blocks in which distances between points are compared.
 _BLOCK = 256
 
 
@@ -71,18 +71,18 @@ def write_sr(
     encoding: Encoding = "binary",
     description: Description = USUAL,
 ) -> None:
-    """Write the volume of every label, and the diameter of those that have voxels, as a TID 1500 report.
+    """Write the volume of every label, and the diameter of labels with voxels, as a TID 1500 report.
 
-    Numbers are rounded to what they can mean: volumes to four significant digits, diameters to 0.1 mm. The report
+    Numbers are rounded to a meaningful precision: volumes to four significant digits, diameters to 0.1 mm. The report
     refers to the segments of the Segmentation that `write_seg` writes for the same mask, series, encoding and
-    description; that need not exist yet.
+    description; it need not exist yet.
 
     Args:
-        mask: On the grid of the series.
+        mask: The mask on the grid of its series.
         instances: Its images.
-        path: The file to write, whole or not at all.
-        encoding: Of the Segmentation that is referred to.
-        description: What the series is called, and which model made it.
+        path: The file, written atomically.
+        encoding: Encoding of the Segmentation it refers to.
+        description: Series description and model.
 
     Raises:
         GeometryError: If the mask does not lie on the grid of the series.
@@ -107,12 +107,12 @@ def write_sr(
 
 
 def volume_ml(mask: NDArray[np.bool_], geometry: Geometry) -> float:
-    """Return the number of voxels times their volume."""
+    """Return the volume of a mask: the number of voxels times their volume."""
     return int(np.count_nonzero(mask)) * geometry.voxel_volume_ml
 
 
 def diameter_mm(mask: NDArray[np.bool_], geometry: Geometry) -> float:
-    """Return the largest distance between two points of a mask whose voxels are solid: between two of their corners.
+    """Return the largest distance between two points of a mask of solid voxels, which is between two corners.
 
     Args:
         mask: (I, J, K), at least one voxel.
@@ -126,7 +126,7 @@ def diameter_mm(mask: NDArray[np.bool_], geometry: Geometry) -> float:
     order = np.argsort(-radii)
     points, radii = points[order], radii[order]
     for first in range(0, len(points), _BLOCK):
-        # Two points are no further from each other than the sum of their distances from the centre.
+        # Two points are no further apart than the sum of their distances from the centre.
         end = int(np.searchsorted(-radii, radii[first] - longest, side="right"))
         if end <= first:
             break
@@ -135,7 +135,7 @@ def diameter_mm(mask: NDArray[np.bool_], geometry: Geometry) -> float:
 
 
 def _outer_corners(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return (N, 3) voxel indices of corners that are the mask's first or last on their lines along every axis.
+    """Return (N, 3) voxel indices of the corners that are first or last on their line along every axis.
 
     The points furthest apart are vertices of the convex hull, and those are among these.
     """
@@ -173,7 +173,7 @@ def _cropped(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _segmentation_header(mask: Mask, instances: Instances, encoding: Encoding, description: Description) -> Dataset:
-    """Return what the report must know of the Segmentation."""
+    """Return the elements of the Segmentation that the report refers to."""
     uids = seg_uids(mask, instances, encoding, description)
     header = study_header(instances)
     header.Modality = "SEG"
@@ -210,7 +210,7 @@ def _group(
     series_uid: str,
     model: ModelIdentity | None,
 ) -> VolumetricROIMeasurementsAndQualitativeEvaluations:
-    """Report what is measured of one segment (TID 1411)."""
+    """Return the measurements of one segment (TID 1411)."""
     structure = structure_of(label)
     return VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(uid=tracking_uid(number, segmentation.SOPInstanceUID), identifier=name),
@@ -229,7 +229,7 @@ def _group(
 
 
 def _algorithm(model: ModelIdentity | None) -> AlgorithmIdentification:
-    """Identify what made a segment (TID 4019)."""
+    """Identify the algorithm of a segment (TID 4019)."""
     parameters = algorithm_parameters(model) if model else {}
     return AlgorithmIdentification(
         name=model.name if model else MANUFACTURER,
@@ -241,7 +241,7 @@ def _algorithm(model: ModelIdentity | None) -> AlgorithmIdentification:
 
 
 def _sites(structure: Structure) -> list[FindingSite] | None:
-    """Return the place in the body and its side, as far as the structure says more than its type."""
+    """Return the anatomical region and its side, if the structure states more than its type."""
     if structure.region is not None:
         place, side = structure.region, structure.region_modifier
     elif structure.modifier is not None:
@@ -262,7 +262,7 @@ def _measurements(mask: NDArray[np.bool_], geometry: Geometry) -> list[Measureme
 
 
 def _measurement(name: Any, text: str, unit: Any) -> Measurement:
-    """State a number by these very digits, and not also as the nearest float, which would show more of them."""
+    """State a number by exactly these digits, without the nearest float, which would show more digits."""
     measurement = Measurement(name, float(text), unit)
     item = measurement[0].MeasuredValueSequence[0]
     item.NumericValue = text

@@ -1,4 +1,4 @@
-"""Unique identifiers of what is exported: the same result is the same DICOM object, whenever it is written."""
+"""Unique identifiers of exported objects: the same result is the same DICOM object, whenever it is written."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from uuid import UUID
 
 
 def derived_uid(*parts: str | bytes) -> str:
-    """Return a UID that depends on nothing but `parts` and their order.
+    """Return a UID that depends only on `parts` and their order.
 
     Args:
-        *parts: What makes the object what it is: UIDs of its sources, bytes of its mask, names, its kind. Text and
-            bytes of the same content are the same part.
+        *parts: Everything that defines the object: UIDs of its sources, bytes of its mask, names, its kind. Text and
+            bytes with the same content are the same part.
 
     Returns:
         "2.25." and a name-based UUID as a decimal number (PS3.5 section B.2); at most 44 characters.

@@ -1,4 +1,4 @@
-"""Writing a mask in the formats of viewers and archives."""
+"""Writing of a mask in the formats of viewers and archives."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from volseg.io import SeriesSource, Source, read_volume, write_mask
 from volseg.io.written import NO_INPUTS, Inputs, claim
 
 if TYPE_CHECKING:
-    from volseg.io.dicom import Instances  # it takes pydicom, which most formats do without
+    from volseg.io.dicom import Instances  # it needs pydicom, unlike most formats
 
 _log = logging.getLogger("volseg")
 
@@ -42,15 +42,15 @@ def write_all(
     """Write a mask in several formats; the headers of its DICOM images are read once for all of them.
 
     Args:
-        mask: On the grid of the image.
-        image: What it was made from.
-        paths: Format -> where it is written, from `output_path`.
-        encoding: Of a Segmentation, and of the one that a report refers to.
+        mask: The mask on the grid of the image.
+        image: Its image.
+        paths: Format -> path, from `output_path`.
+        encoding: Encoding of a Segmentation, and of the one that a report refers to.
         instances: The headers of the image, if they have been read already.
-        description: What DICOM objects say of themselves.
+        description: Series description and model for DICOM objects.
 
     Raises:
-        DataError: If a format refers to DICOM images and the image is none, or they lack what it must state.
+        DataError: If a format needs DICOM images, and the image is not DICOM or lacks required information.
         GeometryError: If the mask does not lie on the image.
         OutputError: If it cannot be written.
     """
@@ -72,13 +72,13 @@ def write_all(
 def claim_masks(
     paths: Mapping[Format, Path], labels: Sequence[Label], inputs: Inputs = NO_INPUTS, *, overwrite: bool = False
 ) -> None:
-    """Make sure that a mask can be written: that it replaces nothing but what volseg wrote.
+    """Check that a mask can be written without replacing files that volseg did not write.
 
     Args:
-        paths: Format -> where it is written, from `output_path`.
-        labels: Of the mask, which name its meshes.
-        inputs: What is never replaced.
-        overwrite: Whether the user gave up what is there.
+        paths: Format -> path, from `output_path`.
+        labels: Labels of the mask, which name its meshes.
+        inputs: Files that are never replaced.
+        overwrite: Whether to replace existing files.
 
     Raises:
         OutputExistsError: If a file or a folder is in the way.
@@ -151,17 +151,15 @@ def _write_file(mask: Mask, image: Source, path: Path, form: Format) -> None:
 
 
 def _warn_of_burned_in(instances: Instances) -> None:
-    """Warn of text that is burned into the images: it may name the patient, and what is derived points to it."""
+    """Warn about burned-in text: it may name the patient, and the exported object refers to the images."""
     if any(header.words("BurnedInAnnotation") == ("YES",) for header in instances.headers.values()):
         _log.warning("%s: BurnedInAnnotation is YES: the images may show who the patient is", instances.folder)
 
 
 def _warn_of_studies(instances: Instances) -> None:
-    """Warn where the images of one series name several studies: what is derived can belong to one only."""
+    """Warn if the images of one series state several studies: an exported object can belong to one only."""
     studies = {header.text("StudyInstanceUID") for header in instances.headers.values()}
     if len(studies) > 1:
         _log.warning(
-            "%s: its images name %d studies; objects made from them join that of the first",
-            instances.folder,
-            len(studies),
+            "%s: its images state %d studies; the export belongs to that of the first", instances.folder, len(studies)
         )

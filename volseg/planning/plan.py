@@ -1,4 +1,4 @@
-"""A planned configuration, with a reason beside every choice."""
+"""A planned configuration, with a reason for every choice."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from volseg.io.files import write_text
 from volseg.io.written import NO_INPUTS, Inputs, claim
 from volseg.text import readable
 
-_HEADER = "# Written by `volseg plan`. Every key can be edited; `volseg train --config` takes the file."
+_HEADER = "# Written by `volseg plan`. Every key can be edited; train with it by `volseg train --config`."
 _INDENT = "  "
 #: Columns of a written plan, within its indentation.
 _WIDTH = 100 - len(_INDENT)
@@ -32,11 +32,11 @@ class Plan:
     """A planned configuration.
 
     Attributes:
-        config: Complete and valid.
-        reasons: Key path -> why it has its value, for the comments of the written file.
-        outlook: How long a run takes, or what there is time for; empty where no step was timed.
-        dataset: What it was made for, where that is known.
-        inputs: What it was made from, which it never replaces.
+        config: The configuration, complete and valid.
+        reasons: Key path -> the reason for its value, for the comments of the written file.
+        outlook: The expected duration of a run, or what the time allows; empty if no step was timed.
+        dataset: The data set that it was planned for, if known.
+        inputs: The files it was planned from, which are never replaced.
     """
 
     config: Config
@@ -46,21 +46,21 @@ class Plan:
     inputs: Inputs = NO_INPUTS
 
     def changed(self, changes: Mapping[str, Any]) -> Plan:
-        """The plan with some keys decided otherwise.
+        """Return the plan with some keys changed.
 
         Args:
             changes: Dotted keys, {"training.epochs": 50}, or nested ones.
 
         Returns:
-            A new plan; this one stays as it is.
+            A new plan; this one is not modified.
 
         Raises:
-            ConfigError: If a key is unknown, or its value not allowed.
+            ConfigError: If a key is unknown, or its value is not allowed.
         """
         return self.with_given(PartialConfig.of(nest(changes)))
 
     def with_given(self, given: PartialConfig) -> Plan:
-        """The plan with the given keys laid over it, which are the reason of their own values.
+        """Return the plan with the given keys laid over it, and reasons that state that they were given.
 
         Raises:
             ConfigError: If the result is not valid.
@@ -69,7 +69,7 @@ class Plan:
         return replace(self, config=given.laid_over(self.config), reasons=reasons)
 
     def to_yaml(self) -> str:
-        """Return the plan as YAML: above each key what it means, and why it has its value where that was planned."""
+        """Return the plan as YAML: above each key its meaning, and the reason for its value if it was planned."""
         lines = [_HEADER]
         of_sections = descriptions(Config)
         for section, value in self.config.model_dump(mode="json").items():
@@ -85,20 +85,20 @@ class Plan:
         return "\n".join(lines) + "\n"
 
     def _comments(self, path: str, described: Mapping[str, str], key: str) -> list[str]:
-        """Wrap the description of a key and the reason of its value into lines of comment."""
+        """Wrap the description of a key and the reason for its value into comment lines."""
         reason = [f"Planned: {readable(self.reasons[path])}"] if path in self.reasons else []
         said = [*([described[key]] if key in described else []), *reason]
         return [line for text in said for line in _COMMENT.wrap(text)]
 
     def save(self, path: str | PathLike[str], *, overwrite: bool = False) -> None:
-        """Write the plan as YAML, which `volseg train --config` takes.
+        """Write the plan as YAML for `volseg train --config`.
 
         Args:
             path: The file.
-            overwrite: Replace a file that volseg did not write, or that was changed since.
+            overwrite: Whether to replace a file that volseg did not write, or that was changed since.
 
         Raises:
-            OutputExistsError: If there is such a file.
+            OutputExistsError: If there is such a file and `overwrite` is false.
             OutputError: If it cannot be written.
         """
         claim([Path(path)], self.inputs, overwrite=overwrite)

@@ -1,1 +1,1 @@
-"""From prepared cases to a model: `run` trains on a folder, `loop` tells the story, and the rest serves it."""
+"""Training, from a folder of cases to a model: start reading at `run`, which trains on a folder, and `loop`."""

@@ -1,4 +1,4 @@
-"""Advice for a training that learned next to nothing."""
+"""Advice for a run that learned next to nothing."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import Any
 
 from volseg.training.validation import Validation
 
-#: A label with a lower validation Dice is as good as not found.
+#: A label with a lower validation Dice counts as not found.
 _POOR_DICE = 0.1
-#: A run with a better one has learned, whatever its loss did: it may have begun with trained weights.
+#: A run with a higher Dice has learned, whatever its loss did: it may have started from trained weights.
 _GOOD_DICE = 0.5
 #: The loss has not fallen if its last epochs are above this share of the first one.
 _HARDLY_FALLEN = 0.97
-#: No network learns from fewer.
+#: No network learns in fewer steps.
 _FEW_STEPS = 100
 
 
 def advise(validation: Validation, histories: Sequence[Sequence[Mapping[str, Any]]]) -> str:
-    """Say that a run learned next to nothing, if so, and what to do.
+    """Return a warning, with advice, if a run learned next to nothing.
 
     Args:
-        validation: Of all its networks.
-        histories: Rows of history.csv of each network.
+        validation: Scores of all its networks.
+        histories: The rows of history.csv for each network.
 
     Returns:
-        A sentence or two; nothing if the run has learned.
+        A sentence or two; empty if the run has learned.
     """
     steps = min(int(history[-1]["step"]) for history in histories)
     dice = zip(validation.labels, validation.per_label.tolist(), strict=True)
@@ -34,7 +34,7 @@ def advise(validation: Validation, histories: Sequence[Sequence[Mapping[str, Any
     if validation.mean < _POOR_DICE:
         problem = "the network learned next to nothing"
     elif missed:
-        problem = f"the network hardly finds {', '.join(missed)}"
+        problem = f"the network finds almost nothing of {', '.join(missed)}"
     elif validation.mean < _GOOD_DICE and not all(map(_loss_fell, histories)):
         problem = "the loss did not fall"
     elif validation.mean < _GOOD_DICE and steps < _FEW_STEPS:
@@ -50,7 +50,7 @@ def advise(validation: Validation, histories: Sequence[Sequence[Mapping[str, Any
 
 
 def _loss_fell(history: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the last fifth of the epochs has a lower loss than the first; a single epoch says nothing."""
+    """Return whether the last fifth of the epochs has a lower loss than the first; true for a single epoch."""
     losses = [float(row["loss"]) for row in history]
     last = losses[-max(1, len(losses) // 5) :]
     return len(losses) < 2 or fmean(last) < _HARDLY_FALLEN * losses[0]

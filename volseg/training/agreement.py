@@ -1,4 +1,4 @@
-"""How well the answers to training patches agree with their references: what courses print beside the loss."""
+"""Agreement of predictions and references on training patches: accuracy, Dice and IoU, reported next to the loss."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from volseg.model.label_encoding import encode
 
 @dataclass(frozen=True, eq=False)
 class Agreement:
-    """Counts of voxels, added up over patches.
+    """Voxel counts, summed over patches.
 
     Attributes:
-        shared: (labels,) in answer and reference.
-        marked: (labels,) in either, those in both twice.
-        right: Voxels at which every label is as in the reference.
-        known: Voxels of which the reference says anything.
+        shared: (labels,) voxels in both prediction and reference.
+        marked: (labels,) voxels in the prediction plus voxels in the reference.
+        right: Voxels where every label is as in the reference.
+        known: Annotated voxels.
     """
 
     shared: torch.Tensor
@@ -29,13 +29,13 @@ class Agreement:
     @classmethod
     @torch.no_grad()
     def of(cls, logits: torch.Tensor, reference: torch.Tensor, unknown: torch.Tensor, data: DataConfig) -> Agreement:
-        """Compare answers with references; what nobody annotated is no answer, and background in labels.
+        """Compare predictions with references; outputs that are not annotated are never predicted.
 
         Args:
-            logits: (B, outputs, R, A, S), or (B, levels, outputs, R, A, S), of which the first level counts.
+            logits: (B, outputs, R, A, S), or (B, levels, outputs, R, A, S); only the first level is used.
             reference: (B, 1, R, A, S) label values.
             unknown: (B, outputs) bool, the outputs that are not annotated in a patch.
-            data: Meaning of the outputs.
+            data: States the meaning of the outputs.
         """
         finest = logits[:, 0] if logits.ndim > reference.ndim else logits
         known = torch.ones_like(reference[:, 0], dtype=torch.bool)
@@ -47,7 +47,7 @@ class Agreement:
             shared, marked = (predicted & wanted).flatten(1).sum(1), predicted.flatten(1).sum(1)
             right = known & (predicted == wanted).all(dim=0)
             return cls(shared, marked + wanted.flatten(1).sum(1), right.sum(), known.sum())
-        # Numbers of the outputs rather than a mask for each: there may be hundreds of labels.
+        # Output indices rather than one mask per output: there may be hundreds of labels.
         numbers = torch.zeros(int(reference.max()) + 1, dtype=torch.int64, device=reference.device)
         for number, label in enumerate(data.learned_labels, start=1):
             if label.value < len(numbers):
@@ -63,14 +63,14 @@ class Agreement:
         return cls(shared, found + drawn, equal.sum(), known.sum())
 
     def __add__(self, other: Agreement) -> Agreement:
-        """The counts of both."""
+        """Return the sum of the counts."""
         return Agreement(
             self.shared + other.shared, self.marked + other.marked, self.right + other.right, self.known + other.known
         )
 
     @property
     def columns(self) -> dict[str, float]:
-        """Accuracy, and mean Dice and IoU of the labels that answers or references have, as history.csv calls them."""
+        """Return accuracy, and mean Dice and IoU over the labels that occur, under the column names of history.csv."""
         seen = self.marked > 0
         dice = 2 * self.shared[seen] / self.marked[seen]
         iou = self.shared[seen] / (self.marked[seen] - self.shared[seen])
@@ -79,9 +79,9 @@ class Agreement:
 
 
 def _largest(logits: torch.Tensor) -> torch.Tensor:
-    """(B, outputs, ...) -> (B, ...) int64 which output is the largest: output by output, ten times as fast as argmax.
+    """Return the index of the largest output, (B, outputs, ...) -> (B, ...) int64, ten times as fast as argmax.
 
-    The numbers of one output lie side by side in memory, those of one voxel do not.
+    It goes output by output: the values of one output are contiguous in memory, those of one voxel are not.
     """
     best, winners = logits[:, 0].clone(), torch.zeros_like(logits[:, 0], dtype=torch.int64)
     for output in range(1, logits.shape[1]):

@@ -1,4 +1,4 @@
-"""Planes or volumes: a network of either kind for each fold, judged on the cases that it never saw."""
+"""Choice between 2D, 2.5D and 3D networks by cross-validation."""
 
 from __future__ import annotations
 
@@ -36,28 +36,28 @@ from volseg.training.run import Run, train_folder
 
 logger = logging.getLogger(__name__)
 
-#: Networks that see slices by themselves, with those beside them, and networks that see volumes.
+#: Networks that see single slices, slices with their neighbours, or volumes.
 Dimensions = Literal["2d", "2.5d", "3d"]
-#: Slices on either side, where they are seen.
+#: Neighbouring slices on either side that a 2.5D network sees.
 _NEIGHBORS = 1
-#: What both say together: the mean of their logits.
+#: Name of the average of all kinds: the mean of their logits.
 AVERAGE = "average"
 COMPARISON_FILE = "comparison.csv"
-#: Of the time, what the networks have; the rest is for judging them.
+#: Share of the time for training; the rest is for scoring the networks.
 _SHARE_OF_TRAINING = 0.8
-#: What a comparison decides.
+#: Keys that a comparison decides.
 _DECIDED = ("training.fold", "patches.planes", "network.neighbors")
 
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """What was chosen, and why.
+    """The result of a comparison: the scores, and the kinds that were chosen.
 
     Attributes:
-        folder: Holds a run for each kind, comparison.csv and choice.json; `predict` takes it for what was chosen.
+        folder: Holds a run for each kind, comparison.csv and choice.json; `predict` accepts it as the chosen model.
         runs: Kind -> its run.
-        dice: A row per case and label, a column for each kind and for their average; NaN where nothing is to be found.
-        chosen: The kinds whose networks are averaged from now on: one, or both.
+        dice: A row per case and label, a column for each kind and for their average; NaN where a label is absent.
+        chosen: The chosen kinds: one, or all, whose networks are then averaged.
     """
 
     folder: Path
@@ -67,25 +67,25 @@ class Choice:
 
     @property
     def summary(self) -> pd.DataFrame:
-        """A row per kind: the mean of the labels' mean Dice, and its 95 % interval over cases."""
+        """A row per kind: the mean over labels of the mean Dice, and its 95 % confidence interval over cases."""
         return _summary(self.dice)
 
 
 def parse_dimensions(words: str | Sequence[str]) -> tuple[Dimensions, ...]:
-    """The kinds that are to be compared, by name: "2d,3d".
+    """Parse the kinds to compare, such as "2d,3d".
 
     Returns:
-        In order of what they see, whatever the order of the names.
+        The kinds in the order 2d, 2.5d, 3d, whatever the order of the names.
 
     Raises:
-        ConfigError: If one is not known, or there are fewer than two.
+        ConfigError: If a kind is unknown, or there are fewer than two.
     """
     names = words.split(",") if isinstance(words, str) else words
     known: tuple[Dimensions, ...] = get_args(Dimensions)
     named = {one_of("dimensions", name.strip().lower(), known) for name in names}
     found = tuple(kind for kind in known if kind in named)
     if len(found) < 2:
-        raise ConfigError("one kind alone has nothing to be compared with", hint="2d,3d compares both, 2d,2.5d,3d all")
+        raise ConfigError("a comparison needs at least two kinds of network", hint="give 2d,3d, or all: 2d,2.5d,3d")
     return found
 
 
@@ -102,32 +102,32 @@ def choose_dimensions(  # noqa: PLR0913  most are options of the command
     device: torch.device | None = None,
     on_epoch_done: OnEpochDone = ignore_epochs,
 ) -> Choice:
-    """Train networks of planes and of volumes for all folds, and choose what gives the held-out cases the best Dice.
+    """Train networks of several kinds on all folds, and choose the kind with the best Dice on the validation cases.
 
-    Cases are segmented by the networks that never saw them, on their own grids, without post-processing: all of them,
-    or as many as there is time for, from every fold. The average of all is chosen where it is better than each.
+    Each case is segmented by the networks that were not trained on it, on its own grid, without post-processing. If
+    time is short, only some cases of every fold are scored. The average is chosen if it is better than each kind.
 
     Args:
         data: A labelled data set in any layout.
-        output: Gets a run for each kind, the table and the choice.
-        given: Some or all configuration keys of both.
-        among: What is compared, networks of planes first: which axes those lie along holds for all.
-        resume: Go on with what was interrupted.
-        overwrite: Whether the user gave up files of his own that lie where those of the runs are to be.
-        inputs: What is never replaced.
-        progress: Told per case and per step.
+        output: Folder for a run per kind, the table and the choice.
+        given: Some or all configuration keys, which apply to every kind.
+        among: The kinds to compare, 2D first: the slice axes planned for it hold for all.
+        resume: Continue an interrupted comparison.
+        overwrite: Whether to replace files in the output that volseg did not write.
+        inputs: Files that are never replaced.
+        progress: Called per case and per step.
         device: Where networks are trained.
-        on_epoch_done: Gets the row of history.csv of each epoch.
+        on_epoch_done: Called with the row of history.csv of each epoch.
 
     Returns:
-        What was chosen.
+        The scores and the choice.
 
     Raises:
-        VolsegError: As `train_folder`; and if a key is given that is what is compared.
+        VolsegError: As `train_folder`; also if a key is given that the comparison decides.
     """
     began = monotonic()
     for key in filter(given.states, _DECIDED):
-        raise ConfigError(f"{key} is what a comparison decides", hint="leave it out, or train one kind by itself")
+        raise ConfigError(f"{key} is decided by the comparison", hint="leave it out, or train a single kind")
     make_folder(output)
     claim([output / COMPARISON_FILE, output / CHOICE_FILE], inputs, overwrite=overwrite)
     runs: dict[str, Run] = {}
@@ -146,7 +146,7 @@ def choose_dimensions(  # noqa: PLR0913  most are options of the command
             device=device,
             on_epoch_done=on_epoch_done,
         )
-        axes = runs[kind].config.preprocessing.axes  # answers are averaged along the same axes
+        axes = runs[kind].config.preprocessing.axes  # averaging requires that all kinds use the same axes
     dataset = find_dataset(data, runs[among[0]].config.data)
     minutes = given.training.minutes
     deadline = math.inf if minutes is None else began + 60 * minutes
@@ -176,9 +176,9 @@ def _named(progress: Progress, kind: str) -> Progress:
 def _out_of_fold(
     dataset: Dataset, runs: Mapping[str, Run], deadline: float, progress: Progress, device: torch.device | None
 ) -> pd.DataFrame:
-    """Dice of cases and labels by the networks that never saw them, of each kind and of all together.
+    """Compute out-of-fold Dice per case and label, for each kind and for the average of all.
 
-    Every fold has an equal part of the time until the deadline, and at least one of its cases is judged.
+    Every fold has an equal share of the time until the deadline, and at least one of its cases is scored.
     """
     cases = {case.case_id: case for case in dataset.cases}
     config = next(iter(runs.values())).config
@@ -199,12 +199,14 @@ def _out_of_fold(
         done += len(case_ids)
     table = pd.DataFrame(rows)
     if (count := table["case_id"].nunique()) < total:
-        logger.warning("%d of %d held-out cases were judged, for want of time; more --minutes judge all", count, total)
+        logger.warning(
+            "time allowed scoring %d of %d validation cases only; increase --minutes to score all", count, total
+        )
     return table
 
 
 def _in_time(case_ids: Sequence[str], seconds: float) -> Iterator[str]:
-    """The first case, and others as long as there is time for one more that takes as long as those before."""
+    """Yield the first case, and further ones while there is time for another of average duration."""
     began = monotonic()
     for number, case_id in enumerate(case_ids):
         if number and (monotonic() - began) * (number + 1) / number > seconds:
@@ -213,7 +215,7 @@ def _in_time(case_ids: Sequence[str], seconds: float) -> Iterator[str]:
 
 
 def _unseen_by(runs: Mapping[str, Run]) -> Mapping[tuple[int, ...], Sequence[str]]:
-    """A fold of each kind -> the cases that none of their networks saw; what one kind could not prepare is left out."""
+    """Map a fold of each kind to its validation cases, without those that a kind could not prepare."""
     folds = [{case_id: fold for fold, split in enumerate(run.splits) for case_id in split.val} for run in runs.values()]
     found: defaultdict[tuple[int, ...], list[str]] = defaultdict(list)
     for case_id in sorted(set.intersection(*map(set, folds))):
@@ -222,7 +224,7 @@ def _unseen_by(runs: Mapping[str, Run]) -> Mapping[tuple[int, ...], Sequence[str
 
 
 def _dice_of(case: Case, predictors: Mapping[str, Predictor], config: Config) -> Iterator[dict[str, object]]:
-    """A row per label: as in validation, only what the reference says anything of counts."""
+    """Yield a row per label; as in validation, only annotated voxels count."""
     data = config.data
     image = read_images(case, data.channels)
     reference = read_reference(case, image, data.reference_labels, data.others).array

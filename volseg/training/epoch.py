@@ -1,4 +1,4 @@
-"""An epoch in numbers, as a row of history.csv, and in a line for people."""
+"""Records of an epoch, as a row of history.csv and as a line of text."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from volseg.errors import TrainingError
 from volseg.training.agreement import Agreement
 from volseg.training.step import StepResult
 
-#: So many steps in a row with a loss that is not finite end the run.
+#: The run ends after this many consecutive steps with a loss that is not finite.
 _MOST_SKIPPED_IN_A_ROW = 20
 
 
 @dataclass
 class EpochRecord:
-    """The steps of an epoch so far.
+    """A record of the steps of an epoch so far.
 
     Attributes:
         start_seconds: Time of the run when the epoch began.
-        losses: Of each step that was taken.
-        gradient_norms: Of each step that was taken, before clipping.
-        learning_rate: Of the last step.
-        skipped: Steps whose loss or gradient was not finite.
-        skipped_in_a_row: Those at the end.
-        voxels: Trained on in all processes.
-        waited_seconds: Spent on waiting for patches.
-        agreement: Of the answers with the references, of all steps that were taken.
+        losses: Loss of each step, without skipped ones.
+        gradient_norms: Gradient norm of each step before clipping, without skipped ones.
+        learning_rate: Learning rate of the last step.
+        skipped: Number of steps whose loss or gradient was not finite.
+        skipped_in_a_row: Number of the last steps that were skipped in a row.
+        voxels: Number of voxels trained on in all processes.
+        waited_seconds: Time spent waiting for patches.
+        agreement: Agreement of predictions and references over all steps, without skipped ones.
     """
 
     start_seconds: float
@@ -44,7 +44,7 @@ class EpochRecord:
 
     @property
     def steps(self) -> int:
-        """All of them, the skipped ones included."""
+        """Number of steps, including skipped ones."""
         return len(self.losses) + self.skipped
 
     @property
@@ -56,7 +56,7 @@ class EpochRecord:
         """Add a step.
 
         Raises:
-            TrainingError: If it is the last of many in a row that were skipped.
+            TrainingError: If too many steps in a row were skipped.
         """
         self.learning_rate = result.learning_rate
         self.voxels += result.voxels
@@ -76,7 +76,7 @@ class EpochRecord:
             )
 
     def history_row(self, seconds: float) -> dict[str, Any]:
-        """The columns of history.csv that an epoch fills.
+        """Return the columns of history.csv that an epoch fills.
 
         Args:
             seconds: Time of the run at the end of the epoch.
@@ -96,12 +96,12 @@ class EpochRecord:
 
 
 def epoch_line(row: Mapping[str, Any], seconds: float, seconds_left: float) -> str:
-    """Tell an epoch in a line that fits a terminal.
+    """Summarise an epoch in a line that fits a terminal.
 
     Args:
-        row: Of history.csv; it has the Dice of an epoch that was validated.
-        seconds: What the epoch took, its validation included.
-        seconds_left: Until the run ends.
+        row: The row of history.csv; it has a Dice if the epoch was validated.
+        seconds: Duration of the epoch, including validation.
+        seconds_left: Time until the run ends.
     """
     dice = f", val Dice {row['dice']:.3f}" if "dice" in row else ""
     left = timedelta(seconds=round(seconds_left))

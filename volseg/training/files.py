@@ -1,8 +1,8 @@
-"""The files of a run folder, beside its models."""
+"""Names of the files in a run folder, except its models."""
 
-#: Everything that was decided, the checkpoint for a resumption, and which cases were used for what.
+#: The resolved configuration, the checkpoint to resume from, and the split of the cases.
 CONFIG_FILE, LAST_FILE, SPLITS_FILE, NOT_USED_FILE = "config.yaml", "last.pt", "splits.json", "not_used.csv"
-#: A row per epoch, Dice per validation case and label, and what happened when.
+#: A row per epoch, Dice per validation case and label, and the log.
 HISTORY_FILE, VALIDATION_FILE, RUN_LOG_FILE = "history.csv", "validation.csv", "train.log"
-#: Prepared cases, removed at the end.
+#: Folder of prepared cases, removed at the end.
 CACHE_FOLDER = "cache"

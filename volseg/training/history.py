@@ -1,4 +1,4 @@
-"""Records of a run for people: history.csv, validation.csv, train.log and TensorBoard."""
+"""Readable records of a run: history.csv, validation.csv, train.log and TensorBoard."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from volseg.training.validation import Validation
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-#: What runs are compared by, among their hyperparameters.
+#: The metrics by which TensorBoard compares runs with different hyperparameters.
 _SCORES = ("dice/dice", "training/loss")
 
 logger = logging.getLogger(__name__)
@@ -44,10 +44,10 @@ def write_history(rows: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 def write_validation(validation: Validation, path: Path) -> None:
-    """Write Dice per held-out case and label; a cell is empty where there is nothing to compare.
+    """Write Dice per validation case and label; a cell is empty where there is nothing to compare.
 
-    The column `views` says how many views of a case were averaged, itself and its mirror images: 0 of one that there
-    was no time for.
+    The column `views` holds the number of views that were averaged, the case and its mirror images: 0 for a case that
+    was left out for lack of time.
 
     Raises:
         OutputError: If it cannot be written.
@@ -75,7 +75,7 @@ def read_validation(path: Path) -> Validation:
     """Read what `write_validation` wrote.
 
     Raises:
-        DataError: If it is not of that form.
+        DataError: If it has another format.
     """
     table = read_table(path, ["case_id", "label", "dice"])
     views = table.pop("views") if "views" in table else pd.Series(np.nan, table.index)  # version 0.1.0 took all
@@ -91,20 +91,20 @@ def read_validation(path: Path) -> Validation:
 
 
 class RunLog:
-    """The train.log of a run: a line per epoch and what else happens, each with the time; a resumed run appends to it.
+    """The train.log of a run: a line with the time per epoch and event; a resumed run appends to it.
 
     The same lines go to the logger `volseg.milestones`.
 
     Args:
         path: The file.
-        is_leader: Whether this process writes; of several that train together one does.
+        is_leader: Whether this process writes; of several that train together, only one does.
     """
 
     def __init__(self, path: Path, *, is_leader: bool = True) -> None:
         self._path, self._is_leader = path, is_leader
 
     def add(self, line: str) -> None:
-        """Write a line. A file that somebody else changed meanwhile stays as it is, and the run goes on.
+        """Write a line. A file that somebody else has changed stays as it is; a warning is logged, the run continues.
 
         Raises:
             OutputError: If it cannot be written.
@@ -116,15 +116,15 @@ class RunLog:
         try:
             append_text(self._path, f"{now} {line}\n")
         except OutputExistsError as error:
-            logger.warning("lines of %s are lost: %s", self._path.name, error)
+            logger.warning("lines of %s cannot be written: %s", self._path.name, error)
 
 
 class Board:
-    """TensorBoard of a run, over its optimiser steps.
+    """The TensorBoard log of a run, over its optimiser steps.
 
     Args:
-        folder: Where its event files lie.
-        step: The last step to keep of an interrupted run; its later ones are dropped.
+        folder: Folder of its event files.
+        step: The last step to keep of an interrupted run; later ones are dropped.
         config: Shown as text and as hyperparameters.
     """
 
@@ -133,19 +133,19 @@ class Board:
 
     @cached_property
     def _writer(self) -> SummaryWriter:
-        """Created at the first entry: only the leader of a group writes any."""
+        """The writer, created at the first entry: only the leader of a group writes any."""
         from torch.utils.tensorboard import SummaryWriter
         from torch.utils.tensorboard.summary import hparams
 
         writer = SummaryWriter(str(self._folder), purge_step=self._step + 1)
         writer.add_text("configuration", f"```yaml\n{dump(self._config)}```", self._step)
-        # SummaryWriter.add_hparams would make a run of its own for them.
+        # SummaryWriter.add_hparams would create a separate run for them.
         for entry in hparams(_hyperparameters(self._config), dict.fromkeys(_SCORES, 0.0)):
             writer.file_writer.add_summary(entry)
         return writer
 
     def add_epoch(self, row: Mapping[str, Any]) -> None:
-        """Show the numbers of an epoch under the names of history.csv."""
+        """Log the numbers of an epoch under the column names of history.csv."""
         for name, value in row.items():
             if name != "step" and value is not None:
                 group = "dice" if "dice" in name else "training"
@@ -153,11 +153,11 @@ class Board:
         self._writer.flush()
 
     def add_slices(self, step: int, case: PreparedCase, logits: torch.Tensor) -> None:
-        """Show the slice of a case that has the most labelled voxels, with both outlines.
+        """Log the slice of a case with the most labelled voxels, with both outlines.
 
         Args:
-            step: Which step it belongs to.
-            case: With the reference.
+            step: The step it belongs to.
+            case: The case, with its reference.
             logits: (outputs, R, A, S), the prediction.
         """
         data = self._config.data
@@ -173,13 +173,13 @@ class Board:
         self._writer.add_image("reference left, prediction right", picture, step, dataformats="HWC")
 
     def close(self) -> None:
-        """Flush the entries; without any, no file is created, whose header would erase the earlier ones."""
+        """Flush the entries; without any, no file is created, as its header would erase the earlier ones."""
         if "_writer" in vars(self):
             self._writer.close()
 
 
 def _hyperparameters(config: Config) -> dict[str, bool | int | float | str]:
-    """Name the numbers and words of a configuration that tell runs apart."""
+    """Return the values of a configuration by which runs are told apart, by name."""
     names = ("network", "patches", "loss", "training")
     sections = {name: getattr(config, name).model_dump(mode="json") for name in names}
     return {

@@ -1,4 +1,4 @@
-"""Training, from prepared cases to a model, read from top to bottom."""
+"""The training loop, from prepared cases to a model."""
 
 from __future__ import annotations
 
@@ -43,26 +43,26 @@ from volseg.training.threads import choice_for
 from volseg.training.validation import NO_TRIALS, Validation, Validator
 from volseg.training.validation_loss import ValidationLoss
 
-#: Of the final validation, what trying larger windows may take, and on how many cases at most.
+#: Largest share of the final validation's time for trying larger windows, and the most cases for it.
 _SHARE_OF_WINDOWS, _MOST_WINDOW_CASES = 0.5, 3
 
-#: Gets the row of history.csv of an epoch.
+#: Called with the row of history.csv of an epoch.
 OnEpochDone = Callable[[Mapping[str, Any]], None]
 
 logger = logging.getLogger(__name__)
 
 
 def ignore_epochs(row: Mapping[str, Any]) -> None:
-    """Nobody wants to know."""
+    """Ignore finished epochs."""
 
 
 @dataclass(frozen=True, eq=False)
 class FoldCases:
-    """The cases of one training.
+    """The cases that one network is trained and validated on.
 
     Attributes:
         train: Training cases.
-        val: Validation cases, which choose the best epoch.
+        val: Validation cases, by which the best epoch is chosen.
     """
 
     train: Sequence[PreparedCase]
@@ -71,13 +71,13 @@ class FoldCases:
 
 @dataclass(frozen=True, eq=False)
 class TrainingResult:
-    """A finished training.
+    """The result of training a network.
 
     Attributes:
-        model: The file of the best model.
+        model: File of the best model.
         best_epoch: The epoch with the best validation Dice.
         validation: Dice of the best model on all validation cases.
-        history: A row of history.csv per epoch.
+        history: The rows of history.csv, one per epoch.
     """
 
     model: Path
@@ -87,7 +87,7 @@ class TrainingResult:
 
     @property
     def epochs(self) -> int:
-        """Finished epochs."""
+        """Number of finished epochs."""
         return len(self.history)
 
 
@@ -97,15 +97,15 @@ class Trainer:
     Args:
         config: Network, loss, schedule and everything else.
         cases: Training and validation cases.
-        folder: Gets model.pt, last.pt, history.csv, validation.csv, train.log and tensorboard/.
-        clock: Started when the run began, so that a time budget includes what came before.
-        group: The processes that train together, each with a trainer of its own; only the leader's writes.
-        progress: Told per step and per validated case, in thousandths of the whole.
-        device: Where the network is trained; on a CUDA device, if there is one and none is named.
-        on_epoch_done: Gets the row of history.csv of each epoch.
+        folder: Folder for model.pt, last.pt, history.csv, validation.csv, train.log and tensorboard/.
+        clock: Started when the run began, so that a time budget includes the preparation.
+        group: The processes that train together, each with its own trainer; only the leader's writes files.
+        progress: Called per step and per validated case, in thousandths of the whole.
+        device: Where the network is trained; by default a CUDA device if there is one.
+        on_epoch_done: Called with the row of history.csv of each epoch.
 
     Raises:
-        CheckpointError: If the run should start from a model that is not there or does not fit.
+        CheckpointError: If the model to start from does not exist or does not fit.
         ConfigError: If a batch cannot be divided among the processes.
     """
 
@@ -141,16 +141,16 @@ class Trainer:
         self._wide = None if config.inference.window else wide_window(config.patches.size, shapes)
 
     def run(self, *, resume: bool = False) -> TrainingResult:
-        """Train until the schedule, the target Dice or the patience ends it.
+        """Train until the schedule, the target Dice or the patience ends the run.
 
         Args:
-            resume: Go on from `last.pt` if it is there.
+            resume: Continue from `last.pt` if it exists.
 
         Returns:
             The best model and its scores.
 
         Raises:
-            TrainingError: If the loss is not finite for many steps in a row, or a step does not fit into memory.
+            TrainingError: If the loss is not finite for too many steps in a row, or a step does not fit into memory.
             CheckpointError: If `last.pt` belongs to another configuration.
             OutputError: If the run folder cannot be written.
         """
@@ -172,17 +172,17 @@ class Trainer:
         return result
 
     def _train(self) -> None:
-        """Train epoch by epoch; the last one is always validated."""
+        """Train epoch by epoch; the last epoch is always validated."""
         state = self._state
         self._clock.start_steps(state.step)
         self._report(f"epoch {state.epoch + 1}, step {state.step}")
         if not state.epoch:
-            self._log.add(f"begun: {len(self._cases.train)} training cases, {len(self._cases.val)} validation cases")
+            self._log.add(f"started: {len(self._cases.train)} training cases, {len(self._cases.val)} validation cases")
         board = Board(self._folder / "tensorboard", state.step, self._config)
         with closing(board), closing(self._batches()) as source:
             while not self._is_finished():
                 self._run_epoch(source, board)
-        if "dice" not in state.history[-1]:  # time ran out while that epoch was written down
+        if "dice" not in state.history[-1]:  # time ran out while that epoch was saved
             self._validate_epoch()
             self._save_epoch()
         self._progress("train", THOUSANDTHS, THOUSANDTHS, f"{state.epoch} epochs, {state.step} steps")
@@ -193,7 +193,7 @@ class Trainer:
         return batches(patches, settings.workers, self._state.step)
 
     def _run_epoch(self, source: Iterator[TrainingBatch], board: Board) -> None:
-        """Train an epoch, validate it if that is due, and write both down."""
+        """Train an epoch, validate it if due, and record both."""
         state, clock = self._state, self._clock
         began = clock.elapsed_seconds
         row = self._train_epoch(source).history_row(clock.elapsed_seconds)
@@ -208,7 +208,7 @@ class Trainer:
         self._log.add(epoch_line(state.history[-1], clock.elapsed_seconds - began, seconds_left))
 
     def _train_epoch(self, source: Iterator[TrainingBatch]) -> EpochRecord:
-        """Train until the clock ends the epoch, but not before a step was taken."""
+        """Train until the clock ends the epoch, for at least one step."""
         state, clock = self._state, self._clock
         epoch = EpochRecord(clock.elapsed_seconds)
         state.network.train()
@@ -224,7 +224,7 @@ class Trainer:
         return epoch
 
     def _take_step(self, batch: TrainingBatch) -> StepResult:
-        """Take a step, with as many threads as are fastest just now."""
+        """Take a step, with the number of threads that is currently the fastest."""
         if self._threads is None:
             return self._step(batch)
         torch.set_num_threads(self._threads.threads)
@@ -234,7 +234,7 @@ class Trainer:
         return result
 
     def _score_with(self, config: Config) -> None:
-        """Validate with the windows of a configuration: in all views at the end, in one meanwhile."""
+        """Set the windows for validation: with mirroring at the end, without it during training."""
         self._validator = Validator(config, self._dtype, self._group)
         self._passes = fmean(self._validator.passes(case) for case in self._cases.val)
         alone = self._passes == 1
@@ -246,13 +246,13 @@ class Trainer:
         return f"epoch {state.epoch + 1}, step {state.step}, loss {epoch.recent_loss:.3f}{best}"
 
     def _report(self, doing: str, seconds_left: float | None = None) -> None:
-        """Report how far the run is, what it is doing, and the time that is left as far as it is known."""
+        """Report the progress of the run, the current activity, and the remaining time if known."""
         left = "" if seconds_left is None else f", {timedelta(seconds=round(max(0.0, seconds_left)))} left"
         done = round(THOUSANDTHS * self._clock.progress(self._state.step))
         self._progress("train", done, THOUSANDTHS, f"{doing}{left}")
 
     def _reported_as(self, doing: str) -> Progress:
-        """Make the progress of something that training waits for a note on its own progress."""
+        """Return a progress callback that reports a sub-task as a note on the progress of training."""
         seconds_left, began = self._clock.seconds_left(self._state.step), time.perf_counter()
 
         def report(stage: str, done: int, total: int, note: str = "") -> None:  # noqa: ARG001  a Progress
@@ -261,7 +261,7 @@ class Trainer:
         return report
 
     def _validate_epoch(self) -> None:
-        """Validate, remember whether it was the best, and learn how long a validation takes."""
+        """Validate, record whether the epoch is the best so far, and measure how long validation takes."""
         state, clock = self._state, self._clock
         self._time_trials()
         began = clock.elapsed_seconds
@@ -274,7 +274,7 @@ class Trainer:
         state.history[-1]["validation_loss"] = self._loss(state.eval_network)
 
     def _time_trials(self) -> None:
-        """Learn once how long the trials of the final validation take."""
+        """Measure once how long the trials of the final validation take."""
         trials = trials_for(self._config)
         if self._clock.trial_seconds or trials == NO_TRIALS:
             return
@@ -283,10 +283,10 @@ class Trainer:
         self._clock.sample()
 
     def _reserve(self, seconds: float) -> None:
-        """Keep time for the validation of the last epoch and the final one, with mirroring and trials.
+        """Reserve time for the validation of the last epoch and the final one, with mirroring and trials.
 
         Args:
-            seconds: What the validation of this epoch took.
+            seconds: Duration of the validation of this epoch.
         """
         clock = self._clock
         clock.validation_seconds += seconds
@@ -296,12 +296,12 @@ class Trainer:
 
     @property
     def _window_cases(self) -> int:
-        """On how many held-out cases larger windows are tried, each beside patches."""
+        """Number of validation cases on which larger windows are compared with windows of the patch size."""
         seconds = _SHARE_OF_WINDOWS * self._clock.final_seconds / max(2 * self._clock.view_seconds, 1e-3)
         return int(max(1, min(_MOST_WINDOW_CASES, len(self._cases.val), seconds)))
 
     def _choose_window(self, best: TrainedNetwork) -> None:
-        """Try windows larger than patches, where volumes are that long, and keep them if they are as good."""
+        """Try windows larger than patches if volumes are that long, and keep them if the Dice is no lower."""
         if self._wide is None:
             return
         cases = _evenly_spaced(self._cases.val, self._window_cases)
@@ -310,7 +310,7 @@ class Trainer:
         as_patches = self._monitor.validate(best.network, cases, progress=self._renamed("small windows")).mean
         larger = with_wide.validate(best.network, cases, progress=self._renamed("large windows")).mean
         logger.info(
-            "windows of %s voxels: Dice %.4f on %d held-out cases, as large as patches: %.4f",
+            "windows of %s voxels: Dice %.4f on %d validation cases; with windows of the patch size: %.4f",
             " x ".join(map(str, self._wide)), larger, len(cases), as_patches,
         )  # fmt: skip
         if larger >= as_patches:
@@ -327,7 +327,7 @@ class Trainer:
         return FinalValidation.within(allowed_seconds, len(self._cases.val), by_views, trial_seconds)
 
     def _save_epoch(self) -> None:
-        """Write the model if it is the best so far, the state if that is due, and the history."""
+        """Save the model if it is the best so far, the state if due, and the history."""
         if not self._group.is_leader:
             return
         state, clock = self._state, self._clock
@@ -340,7 +340,7 @@ class Trainer:
         write_history(state.history, self._folder / HISTORY_FILE)
 
     def _show_epoch(self, board: Board) -> None:
-        """Show the numbers of an epoch on TensorBoard and, if it was validated, a slice."""
+        """Log the numbers of an epoch to TensorBoard and, if it was validated, a slice."""
         if not self._group.is_leader:
             return
         state, case = self._state, self._monitored[0]
@@ -351,7 +351,7 @@ class Trainer:
         self._on_epoch_done(row)
 
     def _validate_best_model(self) -> Validation:
-        """Score the best model on the held-out cases there is time for, and try what is left to be chosen on them."""
+        """Score the best model on the validation cases, as far as time allows, with the trials still to be decided."""
         with self._group.leader_first():
             best = load_model(self._folder / MODEL_FILE, self._device)
         self._choose_window(best)
@@ -359,8 +359,8 @@ class Trainer:
         whole, some = (self._final_validation(s) for s in (math.inf, self._clock.final_seconds_left))
         if some != whole:
             logger.warning(
-                "%d of %d validation cases are scored at the end, in %d of %d mirrored views: all take %s longer; "
-                "--validate-all scores all",
+                "to stay within the time, the final validation uses %d of %d cases and %d of %d mirrored views; "
+                "all of them would take %s longer (--validate-all)",
                 *(some.cases, whole.cases, some.views, whole.views),
                 timedelta(seconds=round(whole.seconds - some.seconds)),
             )
@@ -382,11 +382,11 @@ class Trainer:
 
 
 def _without_mirroring(config: Config) -> Config:
-    """A configuration whose validation does not take as many times as long as there are mirror images."""
+    """Return the configuration without mirroring, so that validation takes one pass per case."""
     return config.inferring(mirror_axes=())
 
 
 def _evenly_spaced(cases: Sequence[PreparedCase], count: int) -> list[PreparedCase]:
-    """At most `count` of the cases."""
+    """Return at most `count` cases, evenly spaced."""
     step = max(1.0, len(cases) / count)
     return [cases[int(n * step)] for n in range(min(count, len(cases)))]

@@ -1,4 +1,4 @@
-"""Losses: MONAI's, built from the configuration, all on logits and class indices."""
+"""Losses of MONAI, built from the configuration, on logits and class indices."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 from volseg.config import DataConfig, LossConfig, LossName
 from volseg.model.label_encoding import encode
 
-#: The logit of a probability of 0, but finite, so that 0 times its logarithm is 0.
+#: The logit that stands for a probability of 0, but finite, so that 0 times its logarithm is 0.
 _NEVER = -1e4
 
 
@@ -19,8 +19,8 @@ class SegmentationLoss(nn.Module):
     """A loss between logits and a reference.
 
     Args:
-        config: Which loss.
-        data: Meaning of the outputs: labels go through a softmax, regions each through a sigmoid.
+        config: The loss to build.
+        data: States the meaning of the outputs: a softmax over labels, or a sigmoid for each region.
     """
 
     def __init__(self, config: LossConfig, data: DataConfig) -> None:
@@ -43,7 +43,7 @@ class SegmentationLoss(nn.Module):
         Returns:
             A scalar.
         """
-        if unknown is not None and not unknown.any():  # asked once, since a GPU finishes all its work to answer
+        if unknown is not None and not unknown.any():  # checked once, since the check waits for the GPU
             unknown = None
         if logits.ndim > reference.ndim:
             levels = logits.unbind(1)
@@ -68,11 +68,11 @@ class SegmentationLoss(nn.Module):
     def _mask_unknown(
         self, logits: torch.Tensor, target: torch.Tensor, unknown: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Make the unknown outputs of each patch cost nothing, whatever they are.
+        """Exclude the unknown outputs of each patch from the loss.
 
-        A label that is not annotated may be anywhere in the background: its probability is added to that of background
+        A label that is not annotated may be anywhere in the background: its probability is added to the background's
         (Shi et al. 2021, "Marginal loss and exclusion loss for partially supervised multi-organ segmentation").
-        Regions are independent: an unknown one is left out by itself.
+        Regions are independent: an unknown one is simply left out.
         """
         masked = logits.masked_fill(unknown, _NEVER)
         if self.data.regions:
@@ -108,7 +108,7 @@ class DiceBCELoss(nn.Module):
 
 
 class Mixture(nn.Module):
-    """The sum of several losses, each times its weight.
+    """The weighted sum of several losses.
 
     Args:
         terms: Losses and weights.
@@ -134,7 +134,7 @@ def _build(config: LossConfig, *, sigmoid: bool) -> nn.Module:
 def _one(name: LossName, config: LossConfig, *, sigmoid: bool) -> nn.Module:  # noqa: PLR0911  one for each name
     from monai import losses
 
-    # The first of several regions is not background and is never left out.
+    # With several regions, the first one is not background and must be included.
     overlap: dict[str, Any] = {
         "include_background": config.background or sigmoid,
         "sigmoid": sigmoid,

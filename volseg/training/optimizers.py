@@ -1,4 +1,4 @@
-"""Optimisers: PyTorch's, and Muon for the kernels of 3D convolutions, which PyTorch has for matrices only."""
+"""Optimisers of PyTorch, and Muon for convolution kernels, which PyTorch implements for matrices only."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def build_optimizer(network: nn.Module, settings: TrainingConfig) -> torch.optim
     """Build the optimiser of a network.
 
     Args:
-        network: Frozen parameters, which need no gradient, are left out.
-        settings: Which optimiser, its learning rate and its weight decay.
+        network: The network; frozen parameters, which need no gradient, are left out.
+        settings: The optimiser, its learning rate and its weight decay.
 
     Returns:
         The optimiser before its first step.
@@ -44,14 +44,14 @@ class Muon(torch.optim.AdamW):
 
     Muon (Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks") turns the averaged gradient of
     a matrix into the nearest orthogonal one, so that all directions of a layer learn equally fast. A kernel is a matrix
-    with a row per output channel (per input channel of a transposed convolution). Kernels of one voxel, such as the
-    output layer, and vectors are left to AdamW, as Jordan does. The size of the updates is that of AdamW (Liu et al.
-    2025, "Muon is scalable for LLM training", arXiv 2502.16982).
+    with a row per output channel (per input channel of a transposed convolution). As in Jordan's work, kernels of one
+    voxel, such as the output layer, and vectors are left to AdamW. Updates are scaled to the size of those of AdamW
+    (Liu et al. 2025, "Muon is scalable for LLM training", arXiv 2502.16982).
 
     Args:
         parameters: Trainable parameters.
-        learning_rate: Of both optimisers.
-        weight_decay: Of both optimisers, decoupled.
+        learning_rate: Learning rate of both optimisers.
+        weight_decay: Decoupled weight decay of both optimisers.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter], learning_rate: float, weight_decay: float) -> None:

@@ -1,4 +1,4 @@
-"""Sampling of training patches: where they lie, and their voxels."""
+"""Sampling of training patches: their positions and their voxels."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from numpy.typing import NDArray
 
 IntTriple = tuple[int, int, int]
 
-#: Most locations per label to draw from, and most of all labels together as a share of the voxels of a volume: at four
-#: bytes each they take at most a tenth of the memory of a one-channel image.
+#: Most locations per label to draw from, and most locations of all labels as a share of the voxels of a volume: at
+#: four bytes each they take at most a tenth of the memory of a one-channel image.
 _LOCATIONS_PER_LABEL, _LOCATIONS_SHARE = 10_000, 0.1
 
 
 def find_locations(reference: NDArray[np.unsignedinteger], seed: int) -> dict[int, NDArray[np.uint32]]:
-    """List voxels of every label, a uniform sample where there are many.
+    """List voxels of every label; if there are many, a uniform sample of them.
 
     Args:
         reference: (R, A, S) label values.
-        seed: Of the sample.
+        seed: Seed of the sample.
 
     Returns:
         Label value -> (N,) indices into `reference.ravel()`, ascending.
@@ -46,15 +46,15 @@ def draw_corner(
     """Draw the position of a training patch.
 
     Args:
-        shape: Voxels of the volume.
-        patch: Voxels of the patch.
+        shape: Size of the volume in voxels.
+        patch: Size of the patch in voxels.
         locations: Voxels of each label, from `find_locations`.
-        foreground: Probability that the patch is centred on a labelled voxel; each label equally often.
-        rng: Random numbers.
+        foreground: Probability that the patch is centred on a labelled voxel, with each label equally likely.
+        rng: Random number generator.
 
     Returns:
-        Index of the first voxel. A patch stays within the volume; along an axis where it is larger, the volume is
-        centred in it and the index is negative.
+        Index of the first voxel. A patch stays within the volume; along an axis where the patch is larger, the volume
+        is centred in it and the index is negative.
     """
     if locations and rng.random() < foreground:
         voxels = locations[int(rng.choice(sorted(locations)))]
@@ -72,9 +72,9 @@ def cut(array: NDArray[np.generic], corner: IntTriple, patch: IntTriple, outside
 
     Args:
         array: (..., R, A, S), possibly memory-mapped: only the patch is read.
-        corner: Index of the first voxel, may be negative.
-        patch: Voxels of the patch.
-        outside: What lies beyond the array.
+        corner: Index of the first voxel; it may be negative.
+        patch: Size of the patch in voxels.
+        outside: Padding value beyond the array.
 
     Returns:
         (..., *patch), a copy.

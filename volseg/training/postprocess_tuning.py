@@ -1,4 +1,4 @@
-"""Post-processing and thresholds, chosen label by label by what raises the Dice of the validation cases."""
+"""Choice of post-processing and thresholds for each label, by the Dice of the validation cases."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ RULES: Mapping[str, LabelRule] = MappingProxyType(
     }
 )
 
-#: Name -> threshold to try on every region besides one half.
+#: Name -> threshold to try on every region in addition to one half.
 THRESHOLDS: Mapping[str, float] = MappingProxyType({f"threshold_{p}": p for p in (0.3, 0.4, 0.6, 0.7)})
 
-#: Fewer validation cases are too few to change the predictions of the network by.
+#: With fewer validation cases, the predictions of the network are left unchanged.
 _FEWEST_CASES = 5
 
 
 def trials_for(config: Config) -> Trials:
-    """List the trials for what a configuration leaves open.
+    """Return the trials for the settings that a configuration leaves open.
 
-    Regions overlap: the effect of a rule on the painted mask says little about each of them.
+    Regions get thresholds but no rules: they overlap, so a rule's effect on the painted mask says little about each.
     """
     if config.data.regions:
         undecided = all(region.threshold is None for region in config.data.regions)
@@ -38,16 +38,16 @@ def trials_for(config: Config) -> Trials:
 
 
 def choose_postprocessing(config: Config, validation: Validation) -> Config:
-    """Decide what a configuration leaves open, for each label or region by its Dice on the validation cases.
+    """Decide the settings that a configuration leaves open, for each label or region by its validation Dice.
 
-    A rule or a threshold for one never changes a voxel of another, so no Dice falls.
+    A rule or threshold for one label never changes a voxel of another, so no Dice falls.
 
     Args:
-        config: With `postprocess` or thresholds of regions left out.
-        validation: Of all validation cases, with the trials.
+        config: The configuration, with `postprocess` or thresholds of regions left out.
+        validation: The scores of all validation cases, with the trials.
 
     Returns:
-        The configuration with both. Fewer than five validation cases change nothing.
+        The configuration with both. With fewer than five validation cases, nothing is changed.
     """
     best = _best_trials(validation)
     if config.postprocess is None:
@@ -61,10 +61,10 @@ def choose_postprocessing(config: Config, validation: Validation) -> Config:
 
 
 def _best_trials(validation: Validation) -> dict[str, str]:
-    """Label or region -> the trial that raises its mean Dice most, where one does."""
+    """Map each label or region to the trial that raises its mean Dice most, if any does."""
     if len(validation.case_ids) < _FEWEST_CASES:
         return {}
-    # A label that is in neither the reference nor the prediction is entirely right.
+    # A label that is in neither the reference nor the prediction counts as a perfect score.
     baseline, *tried = (
         np.nan_to_num(dice, nan=1.0).mean(axis=0) for dice in (validation.dice, *validation.dice_by_trial.values())
     )

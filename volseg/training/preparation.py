@@ -1,7 +1,7 @@
-"""Cases brought to the form training needs and kept on disk, never stale.
+"""Preparation of cases for training: preprocessed, cached on disk and never stale.
 
 The name of a prepared case contains a hash of the bytes of its files, of everything in the configuration that its
-preparation depends on, and of the versions of the code. A changed input therefore finds nothing old.
+preparation depends on, and of the versions of the code. A changed input is therefore always prepared again.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ class PreparedCase:
     """A preprocessed case.
 
     Attributes:
-        case_id: Its id.
-        image_file: Holds `image`.
-        reference_file: Holds `reference`.
-        locations: Label value -> (N,) places of some of its voxels in `reference.ravel()`.
-        voxels: Label value -> how many voxels it has in `reference`.
+        case_id: The case id.
+        image_file: File that holds `image`.
+        reference_file: File that holds `reference`.
+        locations: Label value -> (N,) indices of some of its voxels in `reference.ravel()`.
+        voxels: Label value -> number of its voxels in `reference`.
         spacing_mm: Voxel size.
-        unknown: The outputs of a network that its reference says nothing of.
+        unknown: The outputs of a network that are not annotated in its reference.
     """
 
     case_id: str
@@ -56,28 +56,28 @@ class PreparedCase:
 
     @property
     def image(self) -> NDArray[np.float32]:
-        """(C, R, A, S) float32, memory-mapped while it is held: the files of many cases are too many to be open."""
+        """(C, R, A, S) float32, memory-mapped only while in use: many cases would keep too many files open."""
         return _map(self.image_file)
 
     @property
     def reference(self) -> NDArray[np.unsignedinteger]:
-        """(R, A, S) uint8 or uint16, memory-mapped likewise."""
+        """(R, A, S) uint8 or uint16, memory-mapped in the same way."""
         return _map(self.reference_file)
 
 
 def prepare_cases(
     cases: Sequence[Case], config: Config, folder: Path, progress: Progress = ignore_progress
 ) -> tuple[dict[str, PreparedCase], list[SetAside]]:
-    """Prepare cases, or find them prepared.
+    """Prepare cases that are not prepared yet.
 
     Args:
-        cases: With images and references.
+        cases: Cases with images and references.
         config: Data and preprocessing.
-        folder: Where prepared cases are kept.
-        progress: Told per case.
+        folder: Folder for the prepared cases.
+        progress: Called per case.
 
     Returns:
-        Case id -> prepared case, and the cases that cannot be used with the reason.
+        Case id -> prepared case, and the cases that cannot be used, with reasons.
 
     Raises:
         ConfigError: If a reference holds a value that is not in `data.labels`.
@@ -99,7 +99,7 @@ def prepare_cases(
     if cases and not prepared:
         raise DataError(
             f"none of the {len(cases)} cases can be used; the first: {problems[0].reason}",
-            hint="`volseg inspect` shows what is wrong with each",
+            hint="run `volseg inspect` to see the problem of each",
         )
     return prepared, problems
 
@@ -110,7 +110,7 @@ def _attempt(case: Case, config: Config, folder: Path) -> PreparedCase | SetAsid
     except (DataError, ItemOutputError) as error:
         return SetAside(next(iter(case.images.values())).place, error.explanation)
     except Exception as error:
-        error.add_note(f"while case {case.case_id} was prepared")
+        error.add_note(f"while preparing case {case.case_id}")
         raise
 
 
@@ -118,7 +118,7 @@ def _prepare(case: Case, config: Config, folder: Path) -> PreparedCase:
     base = folder / file_name(f"{case.case_id}-{_key(case, config)}")
     ends = (".image.npy", ".labels.npy", ".places.npz")
     image, reference, locations = (base.with_name(base.name + end) for end in ends)
-    if not locations.is_file():  # written last, so that all three are there or none counts
+    if not locations.is_file():  # written last, so that all three files exist or none counts
         sample = preprocess(case, config.data, config.preprocessing, reference=True)
         labels = sample[REFERENCE].numpy()[0]
         labels = labels.astype(np.uint8 if labels.max() <= 255 else np.uint16)
@@ -141,7 +141,7 @@ def _prepare(case: Case, config: Config, folder: Path) -> PreparedCase:
 
 
 def _key(case: Case, config: Config) -> str:
-    """A hash of everything the prepared case depends on."""
+    """Return a hash of everything the prepared case depends on."""
     settings = [config.data.model_dump(mode="json"), config.preprocessing.model_dump(mode="json")]
     versions = [__version__, np.__version__]
     sources = [*case.images.values(), *(each for each in (case.reference, case.region) if each)]

@@ -1,4 +1,4 @@
-"""A folder of labelled scans in, a run with a model out."""
+"""Training on a folder of labelled images, from data to a run folder with a model."""
 
 from __future__ import annotations
 
@@ -66,16 +66,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Run:
-    """A finished training.
+    """A finished training run.
 
     Attributes:
-        folder: Where everything is.
-        config: As resolved.
+        folder: The run folder.
+        config: The resolved configuration.
         splits: Training and validation cases, one split per network.
-        not_used: What was found and not used.
+        not_used: Files that were found but not used.
         failed: Cases that had an image and a reference but could not be used.
-        results: What the training of each network says.
-        is_leader: Whether this process wrote it; of several that train together one does.
+        results: The result of each network.
+        is_leader: Whether this process wrote the run; of several that train together, only one does.
     """
 
     folder: Path
@@ -88,17 +88,17 @@ class Run:
 
     @property
     def validation(self) -> Validation:
-        """Dice of every validation case, by the network that never saw it."""
+        """Dice of every validation case, by the network that was not trained on it."""
         return joined([result.validation for result in self.results])
 
     @property
     def decided(self) -> Config:
-        """The configuration with what its validation cases have chosen."""
+        """The configuration with the settings chosen on the validation cases."""
         return choose_postprocessing(self.config, self.validation)
 
     @property
     def advice(self) -> str:
-        """What went wrong and what to do about it, if the networks learned next to nothing; empty otherwise."""
+        """A warning with advice if the networks learned next to nothing; empty otherwise."""
         return advise(self.validation, [result.history for result in self.results])
 
 
@@ -121,21 +121,21 @@ def train_folder(  # noqa: PLR0913  most are options of the command
     Args:
         data: A labelled data set in any layout.
         output: The run folder.
-        given: Some or all configuration keys; what they leave open is planned.
-        resume: Go on with the run that is in `output`; where there is none, one begins, and it is said.
-        overwrite: Whether the user gave up files of his own that lie where those of the run are to be.
-        inputs: What is never replaced.
-        progress: Told per case and per step.
+        given: Some or all configuration keys; missing ones are planned.
+        resume: Continue the run in `output`; if there is none, a new one starts, with a warning.
+        overwrite: Whether to replace files in the output that volseg did not write.
+        inputs: Files that are never replaced.
+        progress: Called per case and per step.
         group: The processes that train together, each of which calls this.
-        began: `time.monotonic()` when the time of the run began to count; now, if it is left out.
-        device: Where networks are trained; on a CUDA device, if there is one and none is named.
-        on_epoch_done: Gets the row of history.csv of each epoch.
+        began: `time.monotonic()` when the time of the run began to count; by default now.
+        device: Where networks are trained; by default a CUDA device if there is one.
+        on_epoch_done: Called with the row of history.csv of each epoch.
 
     Returns:
         The finished run.
 
     Raises:
-        VolsegError: In any of its kinds, for what can be wrong with input, configuration and output.
+        VolsegError: Any of its subclasses, if the input, the configuration or the output is invalid.
     """
     started = time.monotonic() if began is None else began
     with ExitStack() as stack:
@@ -145,7 +145,7 @@ def train_folder(  # noqa: PLR0913  most are options of the command
             _check_output(output, resume=going_on)
             if group.is_leader:
                 if resume and not resumed:  # a script may always ask for it; a path may be misspelled
-                    logger.warning("there is no run to resume in %s: a new one begins", output)
+                    logger.warning("there is no run to resume in %s: starting a new one", output)
                 stack.enter_context(owned_folder(output))
                 claim(_files_of_run(output, resumed=resumed), inputs, overwrite=overwrite)
             dataset, config = _resolve(data, output, given, resumed=resumed, progress=progress, device=device)
@@ -172,25 +172,25 @@ def train_folder(  # noqa: PLR0913  most are options of the command
             on_epoch_done=on_epoch_done,
         )
         run = Run(output, config, tuple(splits.values()), not_used, tuple(failed), tuple(results), group.is_leader)
-        group.barrier()  # nobody needs the prepared cases any more
+        group.barrier()  # the prepared cases are no longer needed
         if group.is_leader:
             _finish(run, prepared)
-        group.barrier()  # whoever ends earlier is taken for lost, and the leader ended with it
+        group.barrier()  # a process that ends earlier counts as lost, which would end the leader
         return run
 
 
 def _refuse_cascade(config: Config) -> None:
-    """Refuse what only prediction can do.
+    """Refuse a cascade, which only prediction supports.
 
     Raises:
-        ConfigError: If the network were to see the mask of another one.
+        ConfigError: If the network takes the mask of another one as input.
     """
     if config.data.previous_labels:
         raise ConfigError("the second network of a cascade cannot be trained", hint="leave data.previous_labels out")
 
 
 def _finish(run: Run, prepared: Mapping[str, PreparedCase]) -> None:
-    """Write what the networks of a run have found together, and remove what nobody needs any more."""
+    """Write the files that concern all networks of a run, and remove those that are no longer needed."""
     write_validation(run.validation, run.folder / VALIDATION_FILE)
     write_about(made_now(hardware=read_about(run.folder).hardware), run.folder)
     decided, volumes = run.decided, _volumes(prepared.values(), run.config)
@@ -200,7 +200,7 @@ def _finish(run: Run, prepared: Mapping[str, PreparedCase]) -> None:
 
 
 def _volumes(cases: Iterable[PreparedCase], config: Config) -> dict[str, VolumeRange]:
-    """Label name -> how large it is in the cases that have it."""
+    """Return the range of the volume of each label, over the cases that have it."""
     known = list(cases)
     volumes_ml = {
         label.name: [
@@ -224,7 +224,7 @@ def _resolve(
     progress: Progress,
     device: torch.device | None,
 ) -> tuple[Dataset, Config]:
-    """The data set and the configuration: of the run that goes on, as given in full, or planned."""
+    """Return the data set and the configuration, which is read from the resumed run, given in full, or planned."""
     if resumed:
         config = _stored(output, given)
         return find_dataset(data, config.data, progress), config
@@ -240,7 +240,7 @@ def _resolve(
 
 
 def _reported(timer: StepTimer, progress: Progress) -> Callable[[Config], float]:
-    """Report each network of which steps are timed: that takes seconds."""
+    """Report progress for each network whose steps are timed, since that takes seconds."""
     number = count(1)
 
     def timed(config: Config) -> float:
@@ -251,7 +251,7 @@ def _reported(timer: StepTimer, progress: Progress) -> Callable[[Config], float]
 
 
 def _stored(output: Path, given: PartialConfig) -> Config:
-    """The configuration of the run that goes on, which must be the one that is asked for."""
+    """Return the configuration of the run to resume, which must match the given one."""
     stored = read_config(output / CONFIG_FILE)
     if given.laid_over(stored) != stored:
         raise ConfigError(
@@ -263,7 +263,7 @@ def _stored(output: Path, given: PartialConfig) -> Config:
 def _splits(
     dataset: Dataset, prepared: Mapping[str, PreparedCase], config: Config, output: Path, *, resumed: bool
 ) -> dict[int, Split]:
-    """Fold -> its split, without the cases that could not be prepared, for each fold that is to be trained."""
+    """Map each fold to train to its split, without the cases that could not be prepared."""
     path = output / SPLITS_FILE
     settings = config.training
     if resumed and path.is_file():
@@ -288,12 +288,12 @@ def _train_folds(  # noqa: PLR0913  each is what all folds share
     device: torch.device | None,
     on_epoch_done: OnEpochDone,
 ) -> Iterator[TrainingResult]:
-    """Train a network per fold, in the run's folder itself if it is the only one."""
+    """Train a network per fold; the only fold of a run uses the run folder itself."""
     every = config.training.fold == "all"
     folders = {fold: output / f"{FOLD_FOLDER}{fold}" if every else output for fold in splits}
-    for folder in folders.values():  # all at once: a model that is still missing is then missed by predict
+    for folder in folders.values():  # all at once, so that predict notices a model that is still missing
         make_folder(folder)
-    preparing = (time.monotonic() - started) / len(splits)  # of the time of each
+    preparing = (time.monotonic() - started) / len(splits)  # the share of each fold
     for fold, split in splits.items():
         own = _of_fold(config, fold, len(splits))
         cases = FoldCases([prepared[name] for name in split.train], [prepared[name] for name in split.val])
@@ -303,19 +303,19 @@ def _train_folds(  # noqa: PLR0913  each is what all folds share
 
 
 def _of_fold(config: Config, fold: int, folds: int) -> Config:
-    """The configuration of one fold of several, which share the time."""
+    """Return the configuration of one fold; the folds share the time."""
     minutes = config.training.minutes and config.training.minutes / folds
     training = config.training.model_copy(update={"fold": fold, "minutes": minutes})
     return config.model_copy(update={"training": training})
 
 
 def _named(progress: Progress, suffix: str) -> Progress:
-    """Progress whose stages say what they belong to."""
+    """Return a progress callback that appends a suffix to stage names."""
     return lambda stage, done, total, note="": progress(f"{stage}{suffix}", done, total, note)
 
 
 def _machines(output: Path, group: ProcessGroup, device: torch.device | None, *, resumed: bool) -> tuple[Hardware, ...]:
-    """Those that the earlier parts of a run had, and this one unless nothing is left to do."""
+    """Return the hardware of the earlier parts of a run, and of this machine unless nothing is left to do."""
     before = read_about(output).hardware if resumed else ()
     if resumed and (output / VALIDATION_FILE).is_file():
         return before
@@ -324,10 +324,10 @@ def _machines(output: Path, group: ProcessGroup, device: torch.device | None, *,
 
 
 def _newcomers(cases: Sequence[Case], prepared: Mapping[str, PreparedCase], splits: Iterable[Split]) -> list[SetAside]:
-    """Cases that were added after the run began: a resumed run keeps its splits."""
+    """Return the cases that were added after the run began: a resumed run keeps its splits."""
     dealt = {case_id for split in splits for case_id in (*split.train, *split.val)}
     return [
-        SetAside(next(iter(case.images.values())).place, "not in the splits of this run: it was added later")
+        SetAside(next(iter(case.images.values())).place, "not in the splits of this run: added after it began")
         for case in cases
         if case.case_id in prepared and case.case_id not in dealt
     ]
@@ -335,14 +335,14 @@ def _newcomers(cases: Sequence[Case], prepared: Mapping[str, PreparedCase], spli
 
 def _check_output(output: Path, *, resume: bool) -> None:
     if not is_text(str(output.absolute())):
-        raise OutputError(f"{output} is no UTF-8, and TensorBoard takes nothing else", hint="choose another --output")
+        raise OutputError(f"{output} is not valid UTF-8, which TensorBoard requires", hint="choose another --output")
     folders = (output, *output.glob(f"{FOLD_FOLDER}*"))
     if not resume and any((folder / name).exists() for folder in folders for name in (LAST_FILE, MODEL_FILE)):
-        raise OutputError(f"{output} already holds a run", hint="go on with --resume, or choose another --output")
+        raise OutputError(f"{output} already holds a run", hint="continue it with --resume, or choose another --output")
 
 
 def _files_of_run(output: Path, *, resumed: bool) -> list[Path]:
-    """What will be written; a run that goes on keeps its configuration."""
+    """List the files to be written; a resumed run keeps its configuration."""
     folders = (output, *sorted(output.glob(f"{FOLD_FOLDER}*")))
     of_networks = [folder / name for folder in folders for name in (LAST_FILE, MODEL_FILE, HISTORY_FILE, RUN_LOG_FILE)]
     tables = [folder / VALIDATION_FILE for folder in folders]

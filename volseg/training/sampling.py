@@ -1,6 +1,6 @@
-"""Training batches: each patch depends on the seed and its number alone.
+"""Training batches: each patch depends only on the seed and its index.
 
-It is therefore the same whichever thread makes it, and whether the run was interrupted or not.
+It is therefore the same in every thread, and whether or not the run was interrupted.
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ class Patches:
     """An endless sequence of augmented patches.
 
     Args:
-        cases: Training cases; patches are cut from each equally often.
+        cases: Training cases; the same number of patches is cut from each.
         config: Patch size, batch size, share of foreground, augmentation and seed.
-        shard: The patches of each batch to make.
+        shard: Which patches of each batch to create.
     """
 
     def __init__(self, cases: Sequence[PreparedCase], config: Config, shard: slice = slice(None)) -> None:
         self._cases = list(cases)
         self._config = config
         self._shard = shard
-        self._local = threading.local()  # a MONAI transform holds its own random state
+        self._local = threading.local()  # each MONAI transform holds its own random state
 
     def batch(self, step: int) -> TrainingBatch:
-        """Make the batch of a step."""
+        """Create the batch of a step."""
         size = self._config.training.batch_size
         patches = [self._patch(index) for index in range(step * size, (step + 1) * size)[self._shard]]
         return TrainingBatch(*(torch.stack(parts) for parts in zip(*patches, strict=True)))
@@ -68,7 +68,7 @@ class Patches:
             patch = self._augmented(case, np.random.default_rng((self._config.training.seed, index)))
             return *patch, torch.tensor(case.unknown)
         except Exception as error:
-            error.add_note(f"while a training patch of case {case.case_id} was made")
+            error.add_note(f"while creating a training patch of case {case.case_id}")
             raise
 
     def _augmented(self, case: PreparedCase, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
@@ -81,14 +81,14 @@ class Patches:
         reference = torch.from_numpy(cut(labels, corner, settings.size, outside).astype(np.float32)[np.newaxis])
         augment = self._augmentation()
         state = np.random.RandomState(int(rng.integers(2**32)))
-        for transform in augment.transforms:  # one for all: seeding each takes as long as most transforms do
+        for transform in augment.transforms:  # one generator for all: seeding each takes as long as most transforms do
             if isinstance(transform, Randomizable):
                 transform.set_random_state(state=state)
         sample = augment({IMAGE: image, REFERENCE: reference})
         return torch.as_tensor(sample[IMAGE]), torch.as_tensor(sample[REFERENCE]).to(torch.int32)
 
     def _augmentation(self) -> Compose:
-        """The transforms of this thread."""
+        """Return the transforms of this thread."""
         if not hasattr(self._local, "augment"):
             config = self._config
             self._local.augment = build_augmentation(
@@ -102,24 +102,24 @@ class Patches:
         return self._local.augment
 
     def _case(self, index: int) -> PreparedCase:
-        """The case of a patch: every round goes through all cases in a new order."""
+        """Return the case of a patch: every round visits all cases in a new order."""
         round_, place = divmod(index, len(self._cases))
         order = np.random.default_rng((self._config.training.seed, 1, round_)).permutation(len(self._cases))
         return self._cases[order[place]]
 
 
 def batches(patches: Patches, workers: int, first_step: int) -> Generator[TrainingBatch, None, None]:
-    """Yield batches without end, prefetched by threads.
+    """Yield batches endlessly, prefetched by threads.
 
     Args:
-        patches: Makes them.
-        workers: Number of threads, as far as the process may use as many; without any, each batch is made on demand.
+        patches: Creates the patches.
+        workers: Number of threads, limited to what the process may use; with 0, each batch is created on demand.
         first_step: The step that a resumed run continues with.
 
     Yields:
         The batch of each step.
     """
-    set_track_meta(False)  # patches need no affine, and keeping it costs more than the augmentation itself
+    set_track_meta(False)  # patches need no affine, and tracking it costs more than the augmentation itself
     try:
         if not workers:
             yield from map(patches.batch, count(first_step))

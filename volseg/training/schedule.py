@@ -1,4 +1,4 @@
-"""The schedule of training: its progress in steps or minutes, and the learning rate that follows from it."""
+"""The training schedule: progress by steps or minutes, and the learning rate."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from volseg.config import TrainingConfig
 
 #: A run with a time budget is divided into this many epochs.
 _EPOCHS_OF_A_BUDGET = 40
-#: Share of a time budget that validation may take while training.
+#: Share of a time budget that validation may take during training.
 _VALIDATION_SHARE = 0.08
-#: Share of a time budget that the final validation may take, and by how much it may miss that at the end.
+#: Share of a time budget that the final validation may take, and by how much the run may exceed its budget for it.
 _FINAL_SHARE, _FINAL_SLACK = 0.1, 0.03
-#: Largest share of a time budget that is kept for the validation of the last epoch and the final one.
+#: Largest share of a time budget that is reserved for the validation of the last epoch and the final one.
 _LARGEST_RESERVE = 0.5
 #: Share of the time that saving checkpoints may take.
 _SAVING_SHARE = 0.03
-#: Validations of a run without a time budget.
+#: Number of validations in a run without a time budget.
 _VALIDATIONS = 20
 #: Largest share of a run that warm-up takes.
 _WARMUP_SHARE = 0.1
@@ -27,12 +27,12 @@ _WARMUP_SHARE = 0.1
 
 @dataclass(frozen=True)
 class FinalValidation:
-    """How the best model of a run is scored at its end.
+    """The extent of the final validation of a run.
 
     Attributes:
-        cases: How many of the held-out cases.
-        views: Of each, itself and its mirror images.
-        seconds: What it is expected to take.
+        cases: Number of validation cases.
+        views: Number of views of each: the case itself and its mirror images.
+        seconds: Expected duration.
     """
 
     cases: int
@@ -43,13 +43,13 @@ class FinalValidation:
     def within(
         cls, allowed_seconds: float, cases: int, seconds_by_views: Mapping[int, float], trial_seconds: float
     ) -> FinalValidation:
-        """All cases in all views if there is time, else in one view, else as many cases as there is time for.
+        """Plan all cases in all views if there is time, else in one view, else as many cases as there is time for.
 
         Args:
-            allowed_seconds: What it may take.
-            cases: All held-out cases.
-            seconds_by_views: Numbers of views, the largest first -> duration of a case in so many.
-            trial_seconds: What the trials add to each case.
+            allowed_seconds: Longest duration.
+            cases: Number of all validation cases.
+            seconds_by_views: Number of views, the largest first -> duration of a case with that many views.
+            trial_seconds: Additional duration of the trials per case.
         """
         for views, seconds in seconds_by_views.items():
             each = seconds + trial_seconds
@@ -61,22 +61,22 @@ class FinalValidation:
 
 @dataclass
 class Clock:
-    """Time spent and time left.
+    """The clock of a run: time spent, time left, and what is due.
 
     Attributes:
         config: Epochs and minutes.
         spent_seconds: Duration of earlier, interrupted parts of the run.
-        validation_seconds: Spent on validation so far.
-        saving_seconds: Spent on saving checkpoints so far.
+        validation_seconds: Time spent on validation so far.
+        saving_seconds: Time spent on saving checkpoints so far.
         view_seconds: Duration of the last validation per case and view; 0 until it is measured.
         trial_seconds: Duration of the trials on one validation case; 0 until it is measured.
-        reserve_seconds: Kept for the final validation.
-        reached: The largest progress so far; progress by time would fall when the reserve does.
-        warm_from: Progress at the first step of the run: preparation takes a part of the time.
+        reserve_seconds: Time reserved for the final validation.
+        reached: The largest progress so far, since progress by time would fall when the reserve grows.
+        warm_from: Progress at the first step of the run, since preparation takes a part of the time.
         started: `time.monotonic` at the start of this part.
-        broadcast: Replaces a number by that of the leader, so that the clocks of all processes show the same time.
+        broadcast: Replaces a number by the leader's, so that the clocks of all processes show the same time.
         elapsed_seconds: Time of the whole run up to the last `sample`.
-        origin: Seconds and steps of the run when this part took its first one.
+        origin: Seconds and steps of the run when this part took its first step.
     """
 
     config: TrainingConfig
@@ -97,9 +97,9 @@ class Clock:
         self.sample()
 
     def sample(self) -> None:
-        """Read the time, in all processes at once; it stands still until the next reading.
+        """Read the time, in all processes at once; it stays the same until the next reading.
 
-        What follows from the time is then the same in every process.
+        Decisions that depend on the time are then the same in every process.
         """
         self.elapsed_seconds = self.broadcast(self.spent_seconds + time.monotonic() - self.started)
 
@@ -110,34 +110,34 @@ class Clock:
 
     @property
     def final_seconds(self) -> float:
-        """What the final validation may take: a share of the time, unless all held-out cases are asked for."""
+        """Time for the final validation: a share of the budget, unless all validation cases are requested."""
         if self.config.minutes is None or self.config.validate_all:
             return math.inf
         return _FINAL_SHARE * 60.0 * self.config.minutes
 
     @property
     def final_seconds_left(self) -> float:
-        """What it may take when it begins."""
+        """Time that is left for the final validation when it begins."""
         if math.isinf(self.final_seconds):
             return math.inf
         whole = 60.0 * (self.config.minutes or 0.0)
         return whole * (1 + _FINAL_SLACK) - self.elapsed_seconds
 
     def progress(self, step: int) -> float:
-        """The finished share of training after `step` steps, from 0 to 1; it never goes back."""
+        """Return the finished share of training after `step` steps, from 0 to 1; it never decreases."""
         by_steps = step / self.config.steps if self.config.steps is not None else 0.0
         by_time = self.elapsed_seconds / self._budget_seconds if self.config.minutes is not None else 0.0
         self.reached = min(max(by_steps, by_time, self.reached), 1.0)
         return self.reached
 
     def start_steps(self, step: int) -> None:
-        """Note the time of the first step of this part: steps per second are measured from there."""
+        """Record the time of the first step of this part, from which steps per second are measured."""
         self.origin = (self.elapsed_seconds, step)
         if step == 0:
             self.warm_from = self.progress(step)
 
     def seconds_left(self, step: int) -> float:
-        """Estimate the time until the run is finished, the final validation included."""
+        """Estimate the time until the run is finished, including the final validation."""
         left = [60.0 * self.config.minutes - self.elapsed_seconds] if self.config.minutes is not None else []
         if self.config.steps is not None:
             seconds, first = self.origin
@@ -146,7 +146,7 @@ class Clock:
         return max(0.0, min(left))
 
     def epoch_is_over(self, step: int, epoch_step: int, epoch_began: float) -> bool:
-        """Whether an epoch ends here: after its steps, or its part of the time.
+        """Return whether an epoch ends here: after its steps, or its share of the time.
 
         Args:
             step: Steps of the run so far.
@@ -160,14 +160,14 @@ class Clock:
         return self.elapsed_seconds - epoch_began >= self._budget_seconds / _EPOCHS_OF_A_BUDGET
 
     def saving_is_due(self) -> bool:
-        """Whether the state should be saved after this epoch: always, unless saving takes too much of the time.
+        """Return whether to save the state after this epoch: always, unless saving takes too much of the time.
 
-        A run that is resumed from an earlier epoch repeats the later ones exactly, so this changes no result.
+        A run that is resumed from an earlier epoch repeats the later ones exactly, so no result changes.
         """
         return self.saving_seconds <= _SAVING_SHARE * self.elapsed_seconds
 
     def validation_is_due(self, epoch: int) -> bool:
-        """Whether epoch number `epoch`, from 1, ends with a validation."""
+        """Return whether epoch number `epoch`, from 1, ends with a validation."""
         if self.config.validation_interval:
             return epoch % self.config.validation_interval == 0
         if self.config.minutes is None and self.config.steps is not None:
@@ -176,11 +176,11 @@ class Clock:
 
 
 def learning_rate(config: TrainingConfig, step: int, progress: float, warm_from: float = 0.0) -> float:
-    """The learning rate of a step: linear warm-up, then half a cosine or (1 - progress)^0.9.
+    """Compute the learning rate of a step: linear warm-up, then half a cosine or (1 - progress)^0.9.
 
     Args:
-        config: Peak, warm-up and shape.
-        step: Steps so far.
+        config: Peak learning rate, warm-up and shape.
+        step: Number of steps so far.
         progress: Finished share of training.
         warm_from: The share that was finished before the first step.
 

@@ -1,4 +1,4 @@
-"""A slice of a validation case as TensorBoard shows it: the reference on the left, the prediction on the right."""
+"""Pictures for TensorBoard: a slice of a validation case, with the reference left and the prediction right."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ def compared_slice(
     spacing_mm: Sequence[float],
     colors: Mapping[int, _Color],
 ) -> NDArray[np.uint8]:
-    """Draw the slice with the most labelled voxels, as radiologists see it, twice: with either outline.
+    """Draw the slice with the most labelled voxels in radiological view, once with each outline.
 
-    It is cut across the axis with the largest voxels: in the plane of the slices of a scan, or of a flat picture.
+    It is perpendicular to the axis with the largest voxels: the slice plane of a scan, or a flat picture itself.
 
     Args:
         image: (I, J, K) intensities.
         reference: (I, J, K) label values.
         prediction: (I, J, K) label values.
-        axes: Direction of each axis, such as "RAS"; where they are not known, they are taken as that.
+        axes: Direction of each axis, such as "RAS", which is assumed where they are not known.
         spacing_mm: Voxel size along each axis.
         colors: Label value -> red, green, blue.
 
     Returns:
-        (rows, columns, 3) colours.
+        (rows, columns, 3) RGB values.
     """
     order = _canonical_order(axes)
     sizes = [np.inf if image.shape[axis] == 1 else spacing_mm[axis] for axis, _ in order]
@@ -64,7 +64,7 @@ def _sized(picture: NDArray[_Voxel]) -> NDArray[_Voxel]:
 def _outlined(
     background: NDArray[np.uint8], values: NDArray[np.integer], colors: Mapping[int, _Color]
 ) -> NDArray[np.uint8]:
-    """Draw the edge of every label, inside it, in its colour."""
+    """Draw the inner edge of every label in its colour."""
     picture = background.copy()
     edge = _edge(values)
     for value, color in colors.items():
@@ -85,7 +85,7 @@ def _edge(values: NDArray[np.integer]) -> NDArray[np.bool_]:
 
 
 def _canonical_order(axes: str) -> list[tuple[int, bool]]:
-    """Return for R, A and S which axis runs along it, and whether the other way round."""
+    """Return the array axis along each of R, A and S, and whether it is reversed."""
     places = [next((n for n, letter in enumerate(axes) if letter in pair), None) for pair in ("RL", "AP", "SI")]
     if None in places or len(axes) != 3:  # as stored
         return [(0, False), (1, False), (2, False)]

@@ -1,4 +1,4 @@
-"""The state of a run, saved to last.pt and restored from it."""
+"""The state of a run, saved in last.pt."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from volseg.training.optimizers import build_optimizer
 from volseg.training.schedule import Clock
 from volseg.training.transfer import freeze_encoder, load_matching_weights
 
-#: Numbers of a state that are saved as they are.
+#: Fields of a state that are saved unchanged.
 _NUMBERS = ("epoch", "step", "best_dice", "best_epoch", "stale")
 _CLOCK_NUMBERS = (
     "validation_seconds",
@@ -38,20 +38,20 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class State:
-    """Everything that a resumed run needs to go on as if it had not been interrupted.
+    """The state that a resumed run needs to continue exactly as if it had not been interrupted.
 
     Attributes:
-        network: Being trained.
-        average: Exponential moving average of its weights; None if the configuration wants none.
-        optimizer: Of the network.
-        scaler: Of the loss, for float16.
-        clock: Of the run.
-        epoch: Finished epochs.
-        step: Finished steps.
+        network: The network in training.
+        average: Exponential moving average of its weights; None if the configuration disables it.
+        optimizer: The optimiser.
+        scaler: Scales the loss for float16.
+        clock: The clock of the run.
+        epoch: Number of finished epochs.
+        step: Number of finished steps.
         best_dice: Best validation Dice so far.
-        best_epoch: The epoch it was reached in, from 1.
-        stale: Validations since the best.
-        history: A row of history.csv per epoch.
+        best_epoch: The epoch with the best Dice, from 1.
+        stale: Number of validations since the best.
+        history: The rows of history.csv, one per epoch.
     """
 
     network: nn.Module
@@ -68,11 +68,11 @@ class State:
 
     @property
     def eval_network(self) -> nn.Module:
-        """The network that is validated and saved: the averaged one where there is one."""
+        """The network to validate and save: the averaged one if there is one."""
         return self.average.module if self.average is not None else self.network
 
     def record_dice(self, dice: float) -> None:
-        """Remember the validation Dice of this epoch if it is the best so far, and count the validations since."""
+        """Record the validation Dice of this epoch if it is the best so far, else count a stale validation."""
         if dice > self.best_dice:
             self.best_dice, self.best_epoch, self.stale = dice, self.epoch, 0
         else:
@@ -80,19 +80,19 @@ class State:
 
 
 def start(config: Config, device: torch.device, dtype: torch.dtype, clock: Clock) -> State:
-    """Build the state of a run before its first step.
+    """Create the state of a run before its first step.
 
     Args:
         config: Network, optimiser and seed.
-        device: Where it runs.
-        dtype: Arithmetic of the network.
-        clock: Of the run.
+        device: Where the network is trained.
+        dtype: Floating-point type of the network.
+        clock: The clock of the run.
 
     Returns:
-        With random weights that follow from the seed, or those of an earlier network.
+        A state with random weights, determined by the seed, or with those of an earlier network.
 
     Raises:
-        CheckpointError: If the run should start from a model that is not there or does not fit.
+        CheckpointError: If the model to start from does not exist or does not fit.
     """
     settings = config.training
     torch.manual_seed(settings.seed)
@@ -113,10 +113,10 @@ def start(config: Config, device: torch.device, dtype: torch.dtype, clock: Clock
 
 
 def _moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
-    """An exponential moving average whose decay rises to `decay`: it spans about a tenth of the steps so far."""
+    """Return an exponential moving average whose decay rises to `decay`: it spans about a tenth of the steps so far."""
 
     def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
-        number = int(count)  # read once: PyTorch keeps it where the weights are
+        number = int(count)  # read once: PyTorch keeps it on the device of the weights
         keep = min(decay, (1 + number) / (10 + number))
         for mean, value in zip(averaged, current, strict=True):
             if mean.is_floating_point():
@@ -160,7 +160,7 @@ def restore(state: State, path: Path, config: Config) -> None:
     content = load(path)
     if stored_config(path, content.get("config", "")) != config:
         raise CheckpointError(
-            f"{path} was made with another configuration", hint="resume with the same options, or use another --output"
+            f"{path} was saved with another configuration", hint="resume with the same options, or use another --output"
         )
     state.network.load_state_dict(content["network"])
     if state.average is not None:
@@ -170,7 +170,7 @@ def restore(state: State, path: Path, config: Config) -> None:
     for name in _NUMBERS:
         setattr(state, name, content["numbers"][name])
     for name in _CLOCK_NUMBERS:
-        setattr(state.clock, name, content["clock"].get(name, 0.0))  # version 0.1.0 knew less
+        setattr(state.clock, name, content["clock"].get(name, 0.0))  # version 0.1.0 saved fewer fields
     state.clock.spent_seconds = content["elapsed_seconds"]
     state.clock.sample()
     state.history = content["history"]

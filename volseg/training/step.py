@@ -1,4 +1,4 @@
-"""One step of training: forward, loss, backward, optimiser."""
+"""A training step: forward pass, loss, backward pass and optimiser."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from volseg.training.state import State
 
 @dataclass(frozen=True)
 class StepResult:
-    """Numbers of a step.
+    """The result of a training step.
 
     Attributes:
-        loss: Of the batch of all processes.
-        gradient_norm: Before clipping.
-        learning_rate: The step was taken with.
-        voxels: Of the batch of all processes.
-        agreement: Of the answers with the references.
+        loss: Loss of the batch of all processes.
+        gradient_norm: Gradient norm before clipping.
+        learning_rate: Learning rate of the step.
+        voxels: Number of voxels in the batch of all processes.
+        agreement: Agreement of predictions and references.
     """
 
     loss: float
@@ -40,18 +40,18 @@ class StepResult:
 
     @property
     def is_finite(self) -> bool:
-        """Whether the loss and its gradient are finite; the step was skipped if not."""
+        """Return whether the loss and its gradient are finite; if not, the step was skipped."""
         return math.isfinite(self.loss) and math.isfinite(self.gradient_norm)
 
 
 class TrainingStep:
-    """Takes the steps of a run.
+    """The training step of a run, called once per batch.
 
     Args:
-        state: Its network and optimiser are changed by each step.
+        state: The state of the run; each step changes its network and optimiser.
         config: Loss, learning rate and seed.
-        dtype: Arithmetic of the network.
-        group: Whose logits are gathered for the loss.
+        dtype: Floating-point type of the network.
+        group: The processes whose logits are gathered for the loss.
     """
 
     def __init__(self, state: State, config: Config, dtype: torch.dtype, group: ProcessGroup) -> None:
@@ -64,13 +64,13 @@ class TrainingStep:
         self._data = config.data
 
     def __call__(self, batch: TrainingBatch) -> StepResult:
-        """Take a step, or skip it where its loss or its gradient is not finite.
+        """Take a step; skip it if its loss or gradient is not finite.
 
         Args:
             batch: The patches of this process.
 
         Returns:
-            Its numbers.
+            The result of the step.
 
         Raises:
             TrainingError: If the batch does not fit into memory.
@@ -84,7 +84,7 @@ class TrainingStep:
 
     def _take(self, batch: TrainingBatch) -> StepResult:
         rate = self._set_learning_rate()
-        # Dropout of a resumed run must equal that of an undisturbed one.
+        # Dropout in a resumed run must be the same as in an uninterrupted one.
         torch.manual_seed((self._settings.seed << 32) + self._state.step)
         loss, agreement = self._forward(batch)
         norm = self._backward(loss)
@@ -103,7 +103,7 @@ class TrainingStep:
         return rate
 
     def _forward(self, batch: TrainingBatch) -> tuple[torch.Tensor, Agreement]:
-        """The loss of the batch of all processes, a scalar, and how well answers and references agree."""
+        """Return the loss of the batch of all processes, a scalar, and the agreement of predictions and references."""
         device = next(self._state.network.parameters()).device
         image = batch.image.to(device, memory_format=choose_memory_format(self._settings.memory_format, device))
         with torch.autocast(device.type, dtype=self._dtype, enabled=self._dtype != torch.float32):
@@ -126,7 +126,7 @@ class TrainingStep:
         return nn.utils.clip_grad_norm_(state.network.parameters(), self._settings.gradient_clip)
 
     def _update(self, *, finite: bool) -> None:
-        """Change the weights; a gradient that is not finite changes only the scale of those to come."""
+        """Update the weights; a gradient that is not finite only changes the scale of the following ones."""
         state = self._state
         if finite:
             state.scaler.step(state.optimizer)

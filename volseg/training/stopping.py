@@ -1,4 +1,4 @@
-"""When a run ends: by its schedule, or early."""
+"""The end of a run: by its schedule, or by early stopping."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 from volseg.config import TrainingConfig
 from volseg.training.state import State
 
-#: So many validations in a row that are worse than the best by this much end the run, in its second half: in the first,
-#: a network that learns one label may lose another for a while.
+#: In its second half, a run ends after this many consecutive validations that are worse than the best by this much. In
+#: the first half, a network that learns one label may lose another for a while.
 _WORSE_VALIDATIONS, _WORSE_DICE, _FROM_PROGRESS = 5, 0.02, 0.5
 
 
 def is_finished(state: State, settings: TrainingConfig) -> bool:
-    """Whether a run ends here: never before its first epoch.
+    """Return whether a run ends here; never before its first epoch.
 
     Args:
-        state: Of the run between two epochs.
+        state: The state of the run between two epochs.
         settings: Steps or minutes, patience and target Dice.
     """
     if state.epoch == 0:
@@ -30,6 +30,6 @@ def is_finished(state: State, settings: TrainingConfig) -> bool:
 
 
 def is_overfitting(history: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the validation Dice has stayed clearly below its best in several validations in a row."""
+    """Return whether the validation Dice has stayed clearly below its best for several validations in a row."""
     dice = [row["dice"] for row in history if "dice" in row]
     return len(dice) > _WORSE_VALIDATIONS and max(dice[-_WORSE_VALIDATIONS:]) < max(dice) - _WORSE_DICE

@@ -1,4 +1,4 @@
-"""How many threads a step is fastest with: all of them on a quiet machine, fewer where other programs run, too."""
+"""Choice of the fastest number of threads: all of them on an idle machine, fewer when other programs run."""
 
 from __future__ import annotations
 
@@ -6,22 +6,21 @@ from collections.abc import Sequence
 
 import torch
 
-#: Steps that each number of threads is tried for; the fastest of them counts, which nothing disturbed.
+#: Number of steps for which each number of threads is tried; the fastest step counts, as the least disturbed one.
 _TRIAL_STEPS = 2
-#: The numbers are tried again after so many steps, and at once when steps become so much slower.
+#: Trials are repeated after this many steps, and at once when steps become slower by this factor.
 _STEPS_BETWEEN_TRIALS, _SLOWER = 100, 1.5
-#: Steps in a row that must be slower: one may have been disturbed.
+#: Number of consecutive steps that must be slower, as a single one may have been disturbed.
 _SLOW_STEPS = 3
 
 
 class ThreadChoice:
-    """Tries out numbers of threads while steps are taken, and keeps the fastest.
+    """A choice of the number of threads, which tries several during training and keeps the fastest.
 
-    Threads share a step evenly and wait for the last of them: where another program takes a core, that one is late, and
-    fewer threads may be done sooner.
+    Threads share a step evenly and wait for the slowest: if another program uses a core, fewer threads may be faster.
 
     Args:
-        numbers: Those to try.
+        numbers: Numbers of threads to try.
     """
 
     def __init__(self, numbers: Sequence[int]) -> None:
@@ -33,11 +32,11 @@ class ThreadChoice:
 
     @property
     def threads(self) -> int:
-        """The number for the next step."""
+        """Number of threads for the next step."""
         return self._untried[0] if self._untried else self._best
 
     def took(self, seconds: float) -> None:
-        """Learn how long the step took that was taken with `threads`."""
+        """Record the duration of the step that was taken with `threads`."""
         if len(self._numbers) == 1:
             return
         if self._untried:
@@ -61,7 +60,7 @@ class ThreadChoice:
 
 
 def numbers_of_threads(device: torch.device) -> list[int]:
-    """The numbers that are tried on a device: of a CPU as many as there may be, half of them, and so on down to one."""
+    """Return the numbers to try on a device: on a CPU all available threads, half of them, and so on down to one."""
     numbers = [torch.get_num_threads()]
     while device.type == "cpu" and numbers[-1] > 1:
         numbers.append(numbers[-1] // 2)
@@ -69,7 +68,7 @@ def numbers_of_threads(device: torch.device) -> list[int]:
 
 
 def choice_for(device: torch.device, minutes: float | None) -> ThreadChoice | None:
-    """A choice for a run on a CPU that follows the clock; what other runs compute must not depend on what else runs."""
+    """Return a choice for a CPU run with a time budget; other runs must not depend on the load of the machine."""
     if device.type != "cpu" or minutes is None:
         return None
     return ThreadChoice(numbers_of_threads(device))

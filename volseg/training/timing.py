@@ -1,4 +1,4 @@
-"""How long a training step takes on this machine, as busy as it is."""
+"""Timing of training steps on this machine under its current load."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from volseg.training.state import start
 from volseg.training.step import TrainingStep
 from volseg.training.threads import numbers_of_threads
 
-#: Steps that are timed with each number of threads after a first one, and for how long; the fastest of all counts.
+#: Number of timed steps per number of threads, after a first one, and the time limit; the fastest of all counts.
 _TIMED_STEPS, _LONGEST_SECONDS = 2, 6.0
-#: Where a step takes as long as it did before, but for this share, so do those of other configurations.
+#: If the time of a step differs from the earlier one by less than this share, all earlier measurements are reused.
 _LIKE_BEFORE = 0.15
 
 
 class StepTimer:
-    """Times training steps; what was measured before counts as long as the machine is as fast as it was then.
+    """A timer of training steps, which reuses earlier measurements while the machine is as fast as it was then.
 
     Args:
-        device: Where; on a CUDA device, if there is one and none is named.
-        cache: Folder of earlier measurements; by default one of the user's.
+        device: Where steps are timed; by default a CUDA device if there is one.
+        cache: Folder of earlier measurements; by default the user's cache folder.
     """
 
     def __init__(self, device: torch.device | None = None, cache: Path | None = None) -> None:
@@ -40,13 +40,13 @@ class StepTimer:
         self._timed: dict[str, float] = {}
 
     def __call__(self, config: Config) -> float:
-        """Time a step of a configuration, in seconds: always of the first one, and of others where that differs.
+        """Return the seconds per step of a configuration; the first one is always timed, others if the speed changed.
 
         Raises:
             TrainingError: If a step does not fit into memory.
         """
         key = _key(config, self._device)
-        if key in self._timed:  # candidates are equal where the user has decided what would tell them apart
+        if key in self._timed:  # candidates are equal if the user has set everything in which they would differ
             return self._timed[key]
         known = recall(self._cache, key, lambda content: float(content["seconds"]))
         if known is not None and self._like_before:
@@ -64,11 +64,11 @@ def step_seconds(config: Config, device: torch.device, threads: Sequence[int]) -
 
     Args:
         config: Network, patches, labels and everything else.
-        device: Where.
+        device: Where the step runs.
         threads: Numbers of threads to try; the fastest counts.
 
     Returns:
-        Seconds, without making the patches, which goes on beside it.
+        Seconds per step, without creating the patches, which happens in parallel.
 
     Raises:
         TrainingError: If a step does not fit into memory.
@@ -95,7 +95,7 @@ def step_seconds(config: Config, device: torch.device, threads: Sequence[int]) -
 
 
 def _key(config: Config, device: torch.device) -> str:
-    """Of all that the time of a step depends on."""
+    """Return a hash of everything that the time of a step depends on."""
     training, data = config.training, config.data
     return measurement_key(
         config.network.model_dump(mode="json"),

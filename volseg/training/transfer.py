@@ -1,4 +1,4 @@
-"""Transfer learning: weights of an earlier network for a new one, as far as they fit and keep their meaning."""
+"""Transfer learning: initialise a network with the weights of an earlier one that fit and keep their meaning."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from volseg.model.networks import build_network
 
 logger = logging.getLogger(__name__)
 
-#: Patterns of the names of encoder parameters, the bottleneck included; all others are the decoder's.
+#: Patterns of the names of encoder parameters, including the bottleneck; all others belong to the decoder.
 _ENCODERS: Mapping[NetworkName, str] = MappingProxyType(
     {
         "unet": r"model\.(?>(1\.submodule\.)*)(?!2\.)",
@@ -34,21 +34,21 @@ _ENCODERS: Mapping[NetworkName, str] = MappingProxyType(
 
 
 def load_matching_weights(network: nn.Module, config: Config, source: Path) -> set[str]:
-    """Take over the weights of another run, or of a file with the weights of the same network.
+    """Load the matching weights of another run, or of a weights file of the same network.
 
-    The first layers keep random weights where the channels differ, the output layers where the labels do; a warning
-    lists them.
+    The first layers keep random weights if the channels differ, the output layers if the labels differ; a warning lists
+    them.
 
     Args:
-        network: Gets the weights.
-        config: Of the network, its channels and labels.
-        source: A run, a model file, or a file of weights alone.
+        network: The network to initialise.
+        config: The configuration of the network, its channels and labels.
+        source: A run, a model file, or a file that holds only weights.
 
     Returns:
         The names of the weights that were loaded.
 
     Raises:
-        CheckpointError: If there is no such file, or none of its weights fit.
+        CheckpointError: If the file does not exist, or none of its weights fit.
     """
     weights, earlier = load_weights(source)
     own = network.state_dict()
@@ -61,27 +61,31 @@ def load_matching_weights(network: nn.Module, config: Config, source: Path) -> s
     if not any(value.ndim > 1 for value in fitting.values()):
         raise CheckpointError(
             f"no weights of {source} fit network {config.network.name}",
-            hint="start from a run whose network is configured alike",
+            hint="start from a run with the same network configuration",
         )
     network.load_state_dict({**own, **fitting})
     fresh = sorted({key.rpartition(".")[0] for key in own if key not in fitting})
     logger.warning(
-        "started from %s with %d of %d weights; new: %s", source, len(fitting), len(own), ", ".join(fresh) or "none"
+        "started from %s with %d of %d weights; initialised at random: %s",
+        source,
+        len(fitting),
+        len(own),
+        ", ".join(fresh) or "none",
     )
     return set(fitting)
 
 
 def freeze_encoder(network: nn.Module, name: NetworkName, loaded: Collection[str]) -> None:
-    """Freeze the loaded weights of the encoder; the decoder and layers with new weights stay trainable.
+    """Freeze the loaded weights of the encoder; the decoder and randomly initialised layers stay trainable.
 
     Raises:
         CheckpointError: If none of them was loaded.
     """
-    pattern = re.compile(rf"(network\.)*{_ENCODERS[name]}")  # whose wrappers call what they hold so
+    pattern = re.compile(rf"(network\.)*{_ENCODERS[name]}")  # the prefix that wrappers add
     frozen = [each for key, each in network.named_parameters() if key in loaded and pattern.match(key)]
     if not frozen:
         raise CheckpointError(
-            f"no weights of the encoder of {name} were taken over, and none can be frozen",
+            f"no encoder weights of {name} were loaded, so none can be frozen",
             hint="leave out training.freeze_encoder",
         )
     for parameter in frozen:
@@ -89,7 +93,7 @@ def freeze_encoder(network: nn.Module, name: NetworkName, loaded: Collection[str
 
 
 def _of_changed_layers(config: Config, earlier: Config) -> set[str]:
-    """Weights that belong to other channels or labels, even where their number is the same."""
+    """Return the names of weights that belong to other channels or labels, even if their number is the same."""
     channels, outputs = len(config.data.channels), config.data.outputs
     changed: set[tuple[str, tuple[int, ...]]] = set()
     if earlier.data.channels != config.data.channels:
@@ -101,6 +105,6 @@ def _of_changed_layers(config: Config, earlier: Config) -> set[str]:
 
 
 def _shapes(config: Config, channels: int, outputs: int) -> set[tuple[str, tuple[int, ...]]]:
-    """Name and shape of every weight; those that differ with one channel or output more depend on their number."""
+    """Return name and shape of every weight, given the number of channels and outputs."""
     state = build_network(config.network, channels, outputs).state_dict()
     return {(key, tuple(value.shape)) for key, value in state.items()}

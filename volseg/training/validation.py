@@ -1,4 +1,4 @@
-"""Dice of whole validation volumes at the voxel size of the network."""
+"""Validation on whole volumes at the voxel size of the network."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from volseg.training.preparation import PreparedCase
 
 @dataclass(frozen=True)
 class Trials:
-    """Post-processing and thresholds to try on the predictions of a network, to see what raises the Dice.
+    """Post-processing and thresholds to try on the predictions of a network, to see which raise the Dice.
 
     Attributes:
         rules: Name -> post-processing of every label.
@@ -41,7 +41,7 @@ class Trials:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of all trials, in the order of their scores."""
+        """Names of all trials, in the order of their scores."""
         return (*self.rules, *self.thresholds)
 
 
@@ -50,17 +50,17 @@ NO_TRIALS = Trials()
 
 @dataclass(frozen=True, eq=False)
 class Validation:
-    """Dice of some cases.
+    """The scores of some cases.
 
     Attributes:
-        case_ids: The cases.
+        case_ids: Ids of the cases.
         labels: Names of the labels or regions.
-        dice: (cases, labels); NaN where neither the reference nor the prediction has the label, or where it is not
-            annotated.
-        dice_by_trial: Name of a trial -> the same with it.
-        views: Of each case, itself and its mirror images, which were averaged; none where that is not known.
-        left_out: Held-out cases that there was no time for.
-        accuracy: (cases,) share of the annotated voxels at which every label is right; empty where it is not known.
+        dice: (cases, labels) Dice; NaN if neither the reference nor the prediction has the label, or if it is not
+        annotated.
+        dice_by_trial: Name of a trial -> Dice with that trial applied.
+        views: Number of averaged views per case, itself and its mirror images; empty if unknown.
+        left_out: Validation cases that were left out for lack of time.
+        accuracy: (cases,) share of the annotated voxels where every label is right; empty if unknown.
     """
 
     case_ids: tuple[str, ...]
@@ -73,25 +73,25 @@ class Validation:
 
     @property
     def per_label(self) -> NDArray[np.float64]:
-        """(labels,) mean over the cases that were scored; NaN for a label that none has."""
+        """(labels,) mean over the scored cases; NaN for a label that occurs in none."""
         return _per_label(self.dice)
 
     @property
     def mean(self) -> float:
-        """Mean over the labels; 0 if none was scored."""
+        """Mean Dice over the labels; 0 if none was scored."""
         return _mean(self.per_label)
 
     @property
     def history_columns(self) -> dict[str, float]:
-        """What history.csv says of it: mean Dice, IoU and accuracy, and the Dice of each label."""
+        """Columns of history.csv: mean Dice, IoU and accuracy, and the Dice of each label."""
         by_label = zip(self.labels, self.per_label.tolist(), strict=True)
-        iou = _mean(_per_label(self.dice / (2 - self.dice)))  # of one case and label that is an identity
+        iou = _mean(_per_label(self.dice / (2 - self.dice)))  # IoU = Dice / (2 - Dice), for each case and label
         accuracy = {"accuracy": float(np.mean(self.accuracy))} if self.accuracy else {}
         return {"dice": self.mean, "iou": iou, **accuracy, **{f"dice_{label}": dice for label, dice in by_label}}
 
 
 def _per_label(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(cases, labels) -> (labels,) the mean of those that are numbers."""
+    """Return the mean over cases without NaN: (cases, labels) -> (labels,)."""
     scored = ~np.isnan(numbers)
     count = scored.sum(axis=0)
     total = np.where(scored, numbers, 0.0).sum(axis=0)
@@ -115,11 +115,11 @@ def joined(parts: Sequence[Validation]) -> Validation:
 
 
 class Validator:
-    """Scores networks on whole volumes.
+    """A validator, which scores networks on whole volumes.
 
     Args:
         config: Labels, patch and inference.
-        dtype: Arithmetic of the network.
+        dtype: Floating-point type of the network.
         group: Each process scores its shard of the cases.
     """
 
@@ -138,13 +138,13 @@ class Validator:
         """Score a network.
 
         Args:
-            network: As it is now, on any device.
+            network: The network, on any device.
             cases: Validation cases.
-            trials: Also applied to each prediction and scored.
-            progress: Told per case.
+            trials: Post-processing and thresholds that are also applied and scored.
+            progress: Called per case.
 
         Returns:
-            The Dice values of all cases. A label that is missed or made up scores 0.
+            The scores of all cases. A label that is missed or falsely predicted scores 0.
         """
         own = self._group.shard(cases)
         rows = []
@@ -161,15 +161,15 @@ class Validator:
         return Validation(case_ids, labels, dice[:, 0], by_trial, accuracy=accuracy)
 
     def passes(self, case: PreparedCase) -> int:
-        """How often a network sees each window of a case, its mirror images included."""
+        """Return the number of network passes per window of a case, including mirror images."""
         return Mirroring.of(self._config).passes(self._windows(case))
 
     def logits(self, network: nn.Module, case: PreparedCase) -> torch.Tensor:
-        """(outputs, R, A, S) float32 logits of a case, on the CPU."""
+        """Compute the logits of a case, (outputs, R, A, S) float32 on the CPU."""
         return next(self._predict(network, [case]))
 
     def time_trials(self, network: nn.Module, case: PreparedCase, trials: Trials) -> float:
-        """Measure what trials add to the validation of one case, in seconds, their scores included."""
+        """Measure the seconds that trials add to the validation of one case, including their scores."""
         logits = self.logits(network, case)
         began = perf_counter()
         for prediction in self._apply(trials, logits, case):
@@ -185,13 +185,13 @@ class Validator:
             yield self._slide(run, case, device)
 
     def _slide(self, run: InferFn, case: PreparedCase, device: torch.device) -> torch.Tensor:
-        """Run a network over a case, with the sums beside it on a GPU as far as they fit there."""
+        """Run a network over a case, with the sums on the same GPU if they fit there."""
         image, inference = torch.from_numpy(np.array(case.image)), self._config.inference
         windows = self._windows(case)
         run, turns = Mirroring.of(self._config).applied(run, windows)
         slide = partial(sliding_window, run, self._config.data.outputs, image, windows, turns)
         if device.type == "cuda":
-            with suppress(torch.OutOfMemoryError):  # sums of many labels may be larger than what a training step takes
+            with suppress(torch.OutOfMemoryError):  # sums of many labels may need more memory than a training step
                 return slide(device, inference.batch_size)
         return slide()
 
@@ -200,12 +200,12 @@ class Validator:
         return lay((r, a, s), SlidingWindow.of(self._config))
 
     def _score(self, logits: torch.Tensor, case: PreparedCase, trials: Trials) -> tuple[list[list[float]], float]:
-        """Dice per label or region: of the prediction as it is, then of each trial; and its accuracy."""
+        """Return the Dice per label or region, of the unchanged prediction and of each trial; and the accuracy."""
         predictions = [decide(logits, self._config.data), *self._apply(trials, logits, case)]
         return [self._dice(prediction, case) for prediction in predictions], self._accuracy(predictions[0], case)
 
     def _accuracy(self, prediction: torch.Tensor, case: PreparedCase) -> float:
-        """The share of the annotated voxels at which every label is right that was looked for."""
+        """Return the share of the annotated voxels where every annotated label is right."""
         reference, target = self._wanted(case)
         annotated = ~torch.tensor(case.unknown[-len(target) :])[:, None, None, None]
         known = torch.ones_like(prediction[0])
@@ -215,13 +215,13 @@ class Validator:
         return int(right.sum()) / max(1, int(known.sum()))
 
     def _wanted(self, case: PreparedCase) -> tuple[torch.Tensor, torch.Tensor]:
-        """(R, A, S) label values, and (labels, R, A, S) the voxels of each label or region."""
+        """Return the reference: (R, A, S) label values, and (labels, R, A, S) the voxels of each label or region."""
         reference = torch.from_numpy(case.reference.astype(np.int32))
         target = encode(reference[None, None], self._config.data)[0]
         return reference, target if self._config.data.regions else target[1:]
 
     def _apply(self, trials: Trials, logits: torch.Tensor, case: PreparedCase) -> list[torch.Tensor]:
-        """The prediction of each trial, (labels, R, A, S) bool: the voxels of each label or region."""
+        """Return the prediction of each trial, (labels, R, A, S) bool: the voxels of each label or region."""
         data = self._config.data
         by_threshold = [logits > math.log(p / (1 - p)) for p in trials.thresholds.values()]
         if not trials.rules:
@@ -236,7 +236,7 @@ class Validator:
         return by_rule + by_threshold
 
     def _dice(self, prediction: torch.Tensor, case: PreparedCase) -> list[float]:
-        """Dice per label or region over the annotated voxels; NaN where there is nothing to compare."""
+        """Return the Dice per label or region over the annotated voxels; NaN if there is nothing to compare."""
         data = self._config.data
         reference, target = self._wanted(case)
         if data.ignored_value is not None:

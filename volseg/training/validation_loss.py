@@ -1,4 +1,4 @@
-"""The loss on patches of validation cases, to lay beside that of training."""
+"""The loss on patches of validation cases, for comparison with the training loss."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from volseg.training.losses import SegmentationLoss
 from volseg.training.preparation import PreparedCase
 from volseg.training.sampling import Patches
 
-#: As many batches take about as long as one or two steps of training, which also go backwards.
+#: This many batches take about as long as one or two training steps, which also compute gradients.
 _BATCHES = 4
 _NOTHING = dict.fromkeys((name for name in AugmentationConfig.model_fields if name.endswith("_probability")), 0.0)
 
@@ -22,13 +22,13 @@ _NOTHING = dict.fromkeys((name for name in AugmentationConfig.model_fields if na
 class ValidationLoss:
     """The loss on the same few patches of the validation cases each time, without augmentation.
 
-    Whole volumes would take as much memory again as their logits.
+    On whole volumes, it would need as much memory again as their logits.
 
     Args:
         cases: Validation cases.
         config: Loss, patches and seed.
         dtype: Arithmetic of the network.
-        group: Each process computes its own patches; the loss is that of this one.
+        group: Each process computes its own patches; the loss is that of this process.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class ValidationLoss:
         self._dtype = dtype
 
     def __call__(self, network: nn.Module) -> float:
-        """Compute the loss of a network, which is left as it was."""
+        """Compute the loss of a network, which is left unchanged."""
         device, was_training = next(network.parameters()).device, network.training
         losses = []
         network.eval()

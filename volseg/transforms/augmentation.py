@@ -38,7 +38,7 @@ class RandFlipSided(RandFlipd):  # type: ignore[misc]
     """A random left-right flip that swaps the labels of left and right structures.
 
     Args:
-        probability: Of a flip.
+        probability: Probability of a flip.
         pairs: Label values to swap.
         axis: The axis of the patch that runs between left and right.
     """
@@ -72,15 +72,15 @@ def build_augmentation(
     """Build the augmentation of training patches.
 
     Args:
-        config: Which changes, how often and how strong.
+        config: The changes, their probabilities and their strengths.
         labels: Label name -> value, for the labels that a left-right flip swaps.
-        patch: Voxels of a patch along each axis.
+        patch: Size of a patch in voxels along each axis.
         axes: Directions of these axes, or "stored".
-        planes: Whether a patch is a stack of slices, all of which are moved alike, each in its plane.
-        outside: Value for voxels of the reference that are moved in from outside its patch.
+        planes: Whether a patch is a stack of slices, which are all moved in the same way within their planes.
+        outside: Value for reference voxels that come from outside the patch.
 
     Returns:
-        A chain for `{"image": (C, *patch), "reference": (1, *patch)}`, to be seeded with `set_random_state`.
+        The transforms for `{"image": (C, *patch), "reference": (1, *patch)}`, to be seeded with `set_random_state`.
     """
     flat = planes or patch[0] == 1
     size = patch[1:] if flat else patch
@@ -133,7 +133,7 @@ def _deformations(config: AugmentationConfig, size: tuple[int, ...]) -> list[Tra
             elastic = Rand3DElasticd(
                 prob=config.elastic_probability, sigma_range=(5, 8), magnitude_range=magnitude, **both
             )
-        else:  # whose magnitude is the distance in pixels, of points so far apart, before it is smoothed between them
+        else:  # here the magnitude is the displacement in pixels of control points this far apart, before smoothing
             limits = tuple(each / _ELASTIC_OF_PLANES for each in magnitude)
             elastic = Rand2DElasticd(
                 prob=config.elastic_probability, spacing=_ELASTIC_SPACING, magnitude_range=limits, **both

@@ -108,7 +108,7 @@ def of_whole_numbers(normalization: Normalization, histogram: Histogram) -> Norm
 
     Args:
         normalization: The configured normalisation.
-        histogram: Of all values of the channel.
+        histogram: Histogram of all values of the channel.
 
     Returns:
         The normalisation with fixed numbers; None where the result of a voxel depends on others, too.

@@ -107,7 +107,7 @@ def network_order(geometry: Geometry, axes: str) -> AxisOrder:
     """Return the change from the storage order of a volume to the axis order of the network.
 
     Args:
-        geometry: Of the volume.
+        geometry: Geometry of the volume.
         axes: Directions of the network's axes, or "stored".
     """
     return AxisOrder((0, 1, 2), (False, False, False)) if axes == STORED else geometry.order_towards(axes)

@@ -1,9 +1,9 @@
-"""Synthetic abdomens: something to train on within minutes, without anybody's images.
+"""Synthetic abdomens for training within minutes, without patient data.
 
-A phantom is the abdomen of a patient as small as a newborn, with four labelled organs among all that lies around them.
-It is defined in patient millimetres and only then sampled on a grid, so that left is left whatever the orientation of
-the scan. Anatomy, contrast, coil sensitivity, noise, resolution and orientation differ from case to case as they do in
-real scans; a score on phantoms still says nothing about patients.
+A phantom is the abdomen of a patient as small as a newborn, with four labelled organs and their surroundings. It is
+defined in patient millimetres and only then sampled on a grid, so that left is left whatever the orientation of the
+scan. Anatomy, contrast, coil sensitivity, noise, resolution and orientation differ from case to case as in real scans;
+a score on phantoms still says nothing about patients.
 """
 
 from volseg.cases.phantoms.anatomy import LABELS

@@ -1,7 +1,7 @@
-"""The organs of the abdomen, and what lies around them.
+"""The organs of the abdomen and their surroundings.
 
-x grows towards the patient's right, y towards the front, z towards the head, in millimetres; sizes are a newborn's.
-Brightness is that of a fat-suppressed T1 image some time after contrast agent was given.
+x grows towards the patient's right, y towards the front, z towards the head, in millimetres, in the size of a newborn.
+Brightness is that of a fat-suppressed T1-weighted image some time after injection of contrast agent.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from volseg.cases.phantoms.patient import MUSCLE_MM, SKIN_MM, Patient
 from volseg.cases.phantoms.shapes import ENDLESS, Array, Polyline, Triple, ellipsoid, rotation, tube, union, without
 from volseg.image.volume import Label
 
-#: What is labelled. "left" and "right" are the patient's.
+#: The labels; "left" and "right" are the patient's.
 LABELS: tuple[Label, ...] = (
     Label(1, "liver", (217, 95, 70)),
     Label(2, "kidney_left", (240, 190, 60)),
@@ -21,19 +21,19 @@ LABELS: tuple[Label, ...] = (
 )
 _LIVER, _LEFT_KIDNEY, _RIGHT_KIDNEY, _SPLEEN = (label.value for label in LABELS)
 
-#: From vertebra to vertebra, and from rib to rib.
+#: Distance from vertebra to vertebra, and from rib to rib.
 _VERTEBRA_MM, _RIB_MM = 14.0, 12.5
-#: How far a rib descends on its way from the spine to the front.
+#: Descent of a rib from the spine to the front.
 _DESCENT_MM = 36.0
 
-# How bright tissues are.
+# Brightness of tissues.
 _AIR, _LUNG, _SKIN, _FAT, _MUSCLE = 2.0, 14.0, 130.0, 52.0, 100.0
 _BONE, _MARROW, _DISC, _CANAL, _CORD = 20.0, 112.0, 66.0, 30.0, 95.0
 _LIVER_TISSUE, _BILE, _SPLEEN_TISSUE, _PANCREAS, _GUT = 145.0, 45.0, 158.0, 132.0, 130.0
 _CORTEX, _MEDULLA, _SINUS = 192.0, 160.0, 80.0
 _ARTERY, _VEIN, _HEART, _BLOOD = 205.0, 192.0, 110.0, 165.0
 
-#: In the liver, from its centre.
+#: Vessels in the liver, relative to its centre.
 _PORTAL_BRANCHES: tuple[Polyline, ...] = (
     ((-10, 0, -8), (0, -2, -3), (12, -6, -1), (22, -12, -6)),
     ((0, -2, -3), (8, 10, 2), (14, 22, 2)),
@@ -61,7 +61,7 @@ _ARTERIES: tuple[tuple[Polyline, float], ...] = (
     (((-3, -14, -44), (-14, -16, -72)), 2.8),
     (((-4, -14, 2), (-4, 0, -6), (-1, 6, -40)), 1.8),
 )
-#: Up on the right, across in front, down on the left.
+#: The colon: up on the right, across in front, down on the left.
 _COLON: tuple[Polyline, ...] = (
     ((46, -10, -40), (45, -4, 6), (34, 16, 12), (14, 28, 10), (-12, 29, 12), (-32, 16, 22), (-46, -4, 26)),
     ((-46, -4, 26), (-47, -10, 8), (-45, -10, -40)),
@@ -70,7 +70,7 @@ _PANCREAS_PATH: Polyline = ((14, 6, -14), (4, 2, -6), (-14, -4, 2), (-32, -8, 8)
 
 
 def paint_all(patient: Patient) -> None:
-    """Paint a whole patient, from the outside in and from what gives way to what does not."""
+    """Paint a whole patient, from the outside in and from soft to rigid structures."""
     _paint_wall(patient)
     _paint_ribs(patient)
     _paint_chest(patient)
@@ -86,7 +86,7 @@ def paint_all(patient: Patient) -> None:
 
 
 def _paint_wall(patient: Patient) -> None:
-    """Skin, fat, muscles and the fat within; muscles of the back, psoas, and the wings of the pelvis."""
+    """Paint skin, fat, muscles and the fat within; muscles of the back, psoas, and the wings of the pelvis."""
     fat, muscle, mirrored = patient.shade(_FAT), patient.shade(_MUSCLE), patient.mirrored
     patient.paint(patient.skin, _SKIN)
     patient.paint(patient.skin + SKIN_MM, fat)
@@ -101,7 +101,7 @@ def _paint_wall(patient: Patient) -> None:
 
 
 def _paint_ribs(patient: Patient) -> None:
-    """Ribs within the muscles, each a little longer than the one below."""
+    """Paint ribs within the muscles, each a little longer than the one below."""
     x, y, z = patient.points
     around = np.arctan2(np.abs(x), -y - 10) / np.pi  # 0 at the back, 1 in front
     number = (z + _DESCENT_MM * np.sin(np.pi * np.minimum(around, 0.5))) / _RIB_MM
@@ -113,7 +113,7 @@ def _paint_ribs(patient: Patient) -> None:
 
 
 def _paint_chest(patient: Patient) -> None:
-    """Lungs, what lies between them, and the heart."""
+    """Paint the lungs, the mediastinum and the heart."""
     patient.paint(patient.above_diaphragm(patient.cavity + 0.5), _LUNG)
     patient.paint(patient.above_diaphragm(ellipsoid(patient.points, (-1, -14, 0), (13, 14, ENDLESS))), _FAT)
     heart = ellipsoid(patient.around((-9, 14, 60), breath=1), (0, 0, 0), (26, 20, 19))
@@ -123,7 +123,7 @@ def _paint_chest(patient: Patient) -> None:
 
 
 def _paint_small_bowel(patient: Patient) -> None:
-    """Loops that fill the middle: both sides of a gyroid wind through each other as they do."""
+    """Paint the bowel loops that fill the middle, as a gyroid whose two sides wind through each other."""
     rng = patient.rng
     a, b, c = (0.24 * patient.points.T + rng.uniform(0, 2 * np.pi, size=3)).T.astype(np.float32)
     gyroid = np.sin(a) * np.cos(b) + np.sin(b) * np.cos(c) + np.sin(c) * np.cos(a)
@@ -138,7 +138,7 @@ def _paint_small_bowel(patient: Patient) -> None:
 
 
 def _paint_colon(patient: Patient) -> None:
-    """Its pouches hold stool, and gas where they are highest as the patient lies on the back."""
+    """Paint the colon, whose pouches hold stool, and gas at their highest points in a supine patient."""
     points, wall = patient.around((0, 0, -20), turn_deg=5), patient.shade(_GUT)
     pouches_mm = 0.9 * np.sin(0.55 * (points[0] + points[2]))
     for path in _COLON:
@@ -147,7 +147,7 @@ def _paint_colon(patient: Patient) -> None:
 
 
 def _paint_stomach(patient: Patient) -> None:
-    """Stomach with fluid and gas, and the pancreas behind it."""
+    """Paint the stomach with fluid and gas, and the pancreas behind it."""
     points = patient.around((-24, 6, 14), breath=0.7)
     fundus = ellipsoid(points, (-2, -8, 10), (14, 15, 13))
     stomach = union(fundus, ellipsoid(points, (4, 8, -4), (12, 11, 14)), 8)
@@ -158,7 +158,7 @@ def _paint_stomach(patient: Patient) -> None:
 
 
 def _paint_hollow(patient: Patient, outside: Array, wall: float, gas_above: float) -> None:
-    """A wall, fluid in it, and gas over the fluid."""
+    """Paint a wall, fluid within it, and gas above the fluid."""
     inside = outside + 2.3
     patient.paint(outside, wall)
     patient.paint(inside, patient.rng.uniform(50, 110))
@@ -166,7 +166,7 @@ def _paint_hollow(patient: Patient, outside: Array, wall: float, gas_above: floa
 
 
 def _paint_liver(patient: Patient) -> None:
-    """Both lobes, hollow where the other organs are, with vessels and gall bladder."""
+    """Paint both lobes of the liver, hollow where other organs lie, with vessels and gallbladder."""
     points = patient.around((26, 2, 14), breath=1)
     lobes = union(ellipsoid(points, (4, -2, 0), (31, 34, 34)), ellipsoid(points, (-24, 16, 9), (30, 16, 14)), 10)
     liver = patient.in_abdomen(without(lobes, ellipsoid(points, (-22, -6, -20), (24, 24, 24)), 6))
@@ -179,14 +179,14 @@ def _paint_liver(patient: Patient) -> None:
 
 
 def _paint_spleen(patient: Patient) -> None:
-    """A wedge between the wall and the stomach."""
+    """Paint the spleen, a wedge between the wall and the stomach."""
     points = patient.around((-46, -13, 20), shift_mm=2.5, breath=0.8)
     spleen = without(ellipsoid(points, (2, 0, 0), (21, 22, 25)), ellipsoid(points, (28, 12, -2), (14, 20, 26)), 4)
     patient.paint(patient.in_abdomen(spleen), patient.shade(_SPLEEN_TISSUE), _SPLEEN)
 
 
 def _paint_spine(patient: Patient) -> None:
-    """Vertebrae with their processes, the discs between them, and the cord."""
+    """Paint vertebrae with their processes, the discs between them, and the spinal cord."""
     x, y, z = patient.points
     number = z / np.float32(_VERTEBRA_MM) + np.float32(patient.rng.uniform())
     height = (number - np.rint(number)) * np.float32(_VERTEBRA_MM)
@@ -212,13 +212,13 @@ def _paint_vessels(patient: Patient) -> None:
 
 
 def _paint_kidney(patient: Patient, label: int, side: int, center_mm: Triple) -> None:
-    """A kidney in its fat, the upper pole towards the spine and the hilum towards the front.
+    """Paint a kidney in its fat, with the upper pole towards the spine and the hilum towards the front.
 
     Args:
-        patient: Whose it is.
-        label: Its value.
+        patient: The patient.
+        label: Label value.
         side: 1 on the right, -1 on the left.
-        center_mm: Where it lies.
+        center_mm: Centre of the kidney.
     """
     points = patient.around(center_mm, shift_mm=3, turn_deg=10, breath=0.5)
     points = rotation(np.deg2rad((8, -14 * side, -25 * side))).astype(np.float32) @ points
@@ -226,6 +226,6 @@ def _paint_kidney(patient: Patient, label: int, side: int, center_mm: Triple) ->
     kidney = without(ellipsoid(points, (0, 0, 0), (12.5, 11, 21)), ellipsoid(points, (-13, 0, 0), (6, 5, 8)), 4)
     patient.paint(kidney - 1.5, _FAT)
     patient.paint(kidney, patient.shade(_CORTEX), label)
-    time = patient.rng.uniform()  # since the contrast agent was given: it fills the cortex first
+    time = patient.rng.uniform()  # since injection of the contrast agent, which fills the cortex first
     patient.paint(0.6 * (kidney + 3.5), time * _CORTEX + (1 - time) * _MEDULLA, label=None)
     patient.paint(ellipsoid(points, (-6, 0, 0), (4.5, 3.5, 10)), patient.shade(_SINUS), label=None)

@@ -1,4 +1,4 @@
-"""Phantoms on grids as scanners choose them, one by one or as a data set on disk."""
+"""Phantoms on realistic scan grids, one by one or as a data set on disk."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from volseg.image.geometry import AxisOrder, Geometry
 from volseg.image.volume import Mask, Volume
 from volseg.progress import Progress, ignore_progress
 
-#: What a scan covers along right, anterior and superior.
+#: Field of view of a scan along right, anterior and superior.
 FIELD_OF_VIEW_MM = (160.0, 140.0, 128.0)
 
 _SMALLEST_SIDE = 8
@@ -26,27 +26,27 @@ Array = NDArray[np.float64]
 
 
 def write_dataset(folder: Path, cases: int = 12, seed: int = 0, progress: Progress = ignore_progress) -> None:
-    """Write phantoms as a data set to train on: `images/` and `labels/` with equal names.
+    """Write phantoms as a training data set: `images/` and `labels/` with equal names.
 
-    Cases are NIfTI files called phantom_01 and so on, every other one stored in LPS order as DICOM converters do; the
-    image of the last is a DICOM series, a folder of slices. Voxels differ in size, and some grids are oblique.
+    Cases are NIfTI files named phantom_01 and so on, every other one stored in LPS order as by DICOM converters. The
+    image of the last case is a DICOM series, a folder of slices. Voxel sizes differ, and some grids are oblique.
 
     Args:
-        folder: Where `images/` and `labels/` will lie.
-        cases: How many.
-        seed: Of all randomness: equal seeds write equal data.
-        progress: Told each case that is written.
+        folder: Folder for `images/` and `labels/`.
+        cases: Number of cases.
+        seed: Random seed: equal seeds write equal data.
+        progress: Called per case.
 
     Raises:
-        ConfigError: If there is no case to write.
-        OutputExistsError: If the folder holds something.
+        ConfigError: If the number of cases is below one.
+        OutputExistsError: If the folder is not empty.
         OutputError: If they cannot be written.
     """
     from volseg.io import write_mask, write_volume
     from volseg.io.dicom import write_series
 
     if cases < 1:
-        raise ConfigError(f"{cases} cases are no data set", hint="ask for at least one")
+        raise ConfigError(f"a data set cannot have {cases} cases", hint="ask for at least one")
     if folder.is_dir() and any(folder.iterdir()):
         raise OutputExistsError(f"{folder} is not empty", hint="choose another --output: no data is ever replaced")
     digits = max(2, len(str(cases)))
@@ -66,25 +66,25 @@ def write_dataset(folder: Path, cases: int = 12, seed: int = 0, progress: Progre
 def make_phantom(
     seed: int, shape: tuple[int, int, int] = (64, 56, 32), spacing_mm: tuple[float, float, float] = (2.5, 2.5, 4.0)
 ) -> tuple[Volume, Mask]:
-    """Make one phantom.
+    """Create one phantom.
 
     Args:
-        seed: Of its anatomy, contrast, noise and position: equal seeds make equal phantoms. The anatomy is the same on
-            any grid.
-        shape: Voxels along axes that run to the right, anterior and superior, up to a tilt that half of the seeds have.
-            Times the spacing it should reach `FIELD_OF_VIEW_MM`, for the whole body to be seen.
+        seed: Seed of anatomy, contrast, noise and position: equal seeds create equal phantoms. The anatomy is the same
+            on any grid.
+        shape: Voxels along axes that run to the right, anterior and superior, tilted for half of the seeds. Times the
+            spacing, it should cover `FIELD_OF_VIEW_MM` to show the whole body.
         spacing_mm: Distance of voxel centres along the same axes.
 
     Returns:
-        The image, (1, I, J, K) float32 whole numbers from 0 in arbitrary units like those of an MR scanner, and its
+        The image, (1, I, J, K) float32 integers from 0 in arbitrary units like those of an MR scanner, and its
         reference, uint8.
 
     Raises:
-        ConfigError: If the shape is too small to hold anything.
+        ConfigError: If the shape is too small.
     """
     if min(shape) < _SMALLEST_SIDE:
         raise ConfigError(
-            f"a phantom of {tuple(shape)} voxels is too small", hint=f"give each axis {_SMALLEST_SIDE} voxels at least"
+            f"a phantom of {tuple(shape)} voxels is too small", hint=f"give each axis at least {_SMALLEST_SIDE} voxels"
         )
     rng = np.random.default_rng(seed)
     center_mm = rng.uniform(-30, 30, size=3)
@@ -96,7 +96,7 @@ def make_phantom(
 
 
 def _varied_phantom(rng: np.random.Generator) -> tuple[Volume, Mask]:
-    """A phantom on a grid that covers the field of view with voxels of a random size."""
+    """Create a phantom on a grid that covers the field of view with voxels of a random size."""
     in_plane_mm = round(rng.uniform(2.3, 2.8), 2)
     spacing_mm = (in_plane_mm, in_plane_mm, round(rng.uniform(3.6, 4.6), 1))
     i, j, k = (round(extent / size) for extent, size in zip(FIELD_OF_VIEW_MM, spacing_mm, strict=True))
@@ -104,7 +104,7 @@ def _varied_phantom(rng: np.random.Generator) -> tuple[Volume, Mask]:
 
 
 def _stored_as_lps(volume: Volume, mask: Mask) -> tuple[Volume, Mask]:
-    """The same voxels at the same places, stored from right to left and from front to back, as DICOM has them."""
+    """Store the same voxels in LPS order, as DICOM does, with unchanged positions."""
     order = AxisOrder((0, 1, 2), (True, True, False))
     geometry = volume.geometry.reordered(order)
     image, labels = (np.ascontiguousarray(order.apply(array)) for array in (volume.array, mask.array))
@@ -114,7 +114,7 @@ def _stored_as_lps(volume: Volume, mask: Mask) -> tuple[Volume, Mask]:
 def _tilted_grid(
     rng: np.random.Generator, shape: tuple[int, int, int], spacing_mm: Sequence[float], center_mm: Array
 ) -> Geometry:
-    """A grid around the body; half of them are tilted by up to 12 degrees, as scans along an organ are."""
+    """Return a grid around the body; half of all grids are tilted by up to 12 degrees, like scans along an organ."""
     tilt_deg = rng.uniform(4, 12) if rng.random() < 0.5 else 0.0
     axis = rng.standard_normal(3)
     affine = np.eye(4)
@@ -124,10 +124,10 @@ def _tilted_grid(
 
 
 def _body_points(rng: np.random.Generator, geometry: Geometry, center_mm: Array) -> NDArray[np.float32]:
-    """Where each voxel lies in the average body: bodies differ in size and are smoothly deformed.
+    """Return the position of each voxel in the average body: bodies differ in size and are smoothly deformed.
 
     Returns:
-        (3, N) RAS+ millimetres from the body's centre.
+        (3, N) RAS+ millimetres from the centre of the body.
     """
     index = np.stack(np.meshgrid(*map(np.arange, geometry.shape), indexing="ij"), axis=-1).reshape(-1, 3)
     straight_mm = ((geometry.world(index) - center_mm) / rng.uniform(0.92, 1.08, size=3)).T.astype(np.float32)

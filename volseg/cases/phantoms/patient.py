@@ -1,4 +1,4 @@
-"""A patient to be painted: the body that all organs lie in, and the brush."""
+"""A synthetic patient: the body that holds all organs, and how to paint them."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from numpy.typing import NDArray
 
 from volseg.cases.phantoms.shapes import ENDLESS, Array, Triple, ellipsoid, rotation, without
 
-#: Half the width of the body, and its depth in front of and behind its middle.
+#: Half the width of the body, and its depth in front of and behind its centre.
 _HALF_WIDTH_MM, _FRONT_MM, _BACK_MM = 65.0, 50.0, 45.0
-#: Between an ellipse (2) and a rectangle.
+#: Exponent of the superellipse of the body, between an ellipse (2) and a rectangle.
 _ROUNDNESS = 2.3
 SKIN_MM, MUSCLE_MM = 1.6, 6.0
 
 
 class Patient:
-    """One patient. What is painted later lies over what was there.
+    """A patient onto whom tissues are painted; later ones cover earlier ones.
 
     Args:
-        rng: Of all that differs from patient to patient.
-        points_mm: (3, N) where the patient is looked at: millimetres from the middle of the body towards the patient's
-            right, front and head.
-        edge_mm: Over what length tissues pass into each other: about a voxel.
+        rng: Random number generator for all variation between patients.
+        points_mm: (3, N) points to sample: millimetres from the centre of the body towards the patient's right, front
+            and head.
+        edge_mm: Width of the transition between tissues: about a voxel.
 
     Attributes:
-        rng: As given.
-        points: (3, M) those that lie in the body, to which all that follows belongs.
+        rng: The random number generator.
+        points: (3, M) the points within the body, at which all following distances are given.
         skin: Distance to the surface of the body.
-        muscle: Distance to the outside of the muscles, beneath the fat.
-        cavity: Distance to their inside.
+        muscle: Distance to the outer surface of the muscles, beneath the fat.
+        cavity: Distance to their inner surface.
         diaphragm: Distance to the space beneath the diaphragm.
     """
 
@@ -63,7 +63,7 @@ class Patient:
 
     @property
     def mirrored(self) -> Array:
-        """The points with both sides of the body on its right: for what is the same on the left."""
+        """The points with the left side mirrored to the right, for structures on both sides."""
         x, y, z = self.points
         return np.stack([np.abs(x), y, z])
 
@@ -71,9 +71,9 @@ class Patient:
         """Paint a shape.
 
         Args:
-            distance_mm: From its surface.
-            brightness: Of its tissue.
-            label: Of all within; None leaves the labels as they are.
+            distance_mm: Distance from its surface.
+            brightness: Brightness of its tissue.
+            label: Label of all points within; None leaves the labels unchanged.
         """
         share = np.clip(0.5 - distance_mm / self._edge_mm, 0, 1)
         self._tissue += share * (brightness - self._tissue)
@@ -81,17 +81,17 @@ class Patient:
             self._labels[distance_mm < 0] = label
 
     def shade(self, brightness: float) -> float:
-        """Return how bright a tissue is in this patient."""
+        """Return the brightness of a tissue in this patient."""
         return brightness * self.rng.uniform(0.92, 1.08)
 
     def around(self, center_mm: Triple, shift_mm: float = 4.0, turn_deg: float = 8.0, breath: float = 0.0) -> Array:
-        """Return the points as an organ sees them: from its centre, and it is moved, turned and resized a little.
+        """Return the points relative to the centre of an organ that is slightly moved, rotated and resized.
 
         Args:
-            center_mm: In the average body.
-            shift_mm: How far it may be moved along each axis.
-            turn_deg: By how much it may be turned about each axis.
-            breath: Share of the diaphragm's movement that it takes part in.
+            center_mm: Centre of the organ in the average body.
+            shift_mm: Scale of the shift along each axis.
+            turn_deg: Scale of the rotation about each axis.
+            breath: Share of the diaphragm's movement that the organ follows.
         """
         center = center_mm + self.rng.uniform(-shift_mm, shift_mm, size=3)
         center[2] += breath * self._breath_mm
@@ -100,22 +100,22 @@ class Patient:
         return turned_and_resized.astype(np.float32) @ (self.points - center[:, np.newaxis].astype(np.float32))
 
     def in_abdomen(self, distance_mm: Array, gap_mm: float = 0.8) -> Array:
-        """Cut off what a shape has outside the abdomen: it ends a little before the muscles and the diaphragm."""
+        """Cut off the part of a shape outside the abdomen, a little before the muscles and the diaphragm."""
         return np.maximum(distance_mm, np.maximum(self.cavity, self.diaphragm) + np.float32(gap_mm))
 
     def above_diaphragm(self, distance_mm: Array, gap_mm: float = 0.0) -> Array:
-        """Cut off what a shape has below the diaphragm."""
+        """Cut off the part of a shape below the diaphragm."""
         return np.maximum(distance_mm, np.float32(gap_mm) - self.diaphragm)
 
     def _diaphragm(self) -> Array:
-        """It arches from the wall of the cavity, higher above the liver."""
+        """Return the distance to the space below the diaphragm, which arches from the wall, higher above the liver."""
         x, _, z = self.points
         top = 39 + 4 * np.tanh(x / 12) - 34 * np.exp(self.cavity / 7) + np.float32(self._breath_mm)
         return (z - top) * np.float32(0.8)
 
 
 def _skin(points_mm: Array) -> Array:
-    """Distance to the skin: the back is flatter than the belly, with a furrow along the spine."""
+    """Return the distance to the skin: the back is flatter than the belly, with a furrow along the spine."""
     x, y, _ = points_mm
     depth_mm = np.where(y > 0, np.float32(_FRONT_MM), np.float32(_BACK_MM))
     across, along = np.abs(x) / np.float32(_HALF_WIDTH_MM), np.abs(y) / depth_mm

@@ -1,6 +1,6 @@
-"""Smooth shapes as signed distances: millimetres from a surface, negative inside.
+"""Smooth shapes as signed distances to their surface: millimetres, negative inside.
 
-Distances are exact near the surface, which is all that edges need. Points are (3, N) float32 RAS+ millimetres.
+Distances are exact near the surface, which is sufficient for edges. Points are (3, N) float32 RAS+ millimetres.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ Array = NDArray[np.float32]
 Triple = tuple[float, float, float]
 #: A path from point to point.
 Polyline = tuple[Triple, ...]
-#: The radius of an ellipsoid along an axis that it never ends on.
+#: Radius of an ellipsoid along an axis on which it is infinite.
 ENDLESS = float("inf")
 
 
 def ellipsoid(points_mm: Array, center_mm: Triple, radii_mm: Triple) -> Array:
-    """Return the distance to an ellipsoid along the axes; a radius that is `ENDLESS` makes it a cylinder."""
+    """Return the distance to an ellipsoid along the axes; with a radius of `ENDLESS`, it is a cylinder."""
     scaled = (points_mm - _column(center_mm)) / _column(radii_mm)
-    # |p| of the unit sphere, over how fast it grows there; a little is added for the centre, where both vanish.
+    # |p| of the unit sphere, divided by its gradient; a small number avoids 0 / 0 at the centre.
     length = np.sqrt(np.einsum("an,an->n", scaled, scaled) + 1e-6)
     scaled /= _column(radii_mm)
     slope = np.sqrt(np.einsum("an,an->n", scaled, scaled) + 1e-6 / min(radii_mm) ** 2)
@@ -32,9 +32,9 @@ def tube(points_mm: Array, path_mm: Polyline, radii_mm: float | Sequence[float])
     """Return the distance to a tube around straight lines from point to point.
 
     Args:
-        points_mm: Where it is asked for.
+        points_mm: Points to evaluate.
         path_mm: At least two points.
-        radii_mm: Of the tube, at each of these points or everywhere.
+        radii_mm: Radius of the tube, at each of these points or everywhere.
     """
     radii = np.broadcast_to(np.asarray(radii_mm, dtype=np.float32), len(path_mm))
     nearest = np.full(points_mm.shape[1], np.inf, dtype=np.float32)
@@ -49,13 +49,13 @@ def tube(points_mm: Array, path_mm: Polyline, radii_mm: float | Sequence[float])
 
 
 def union(first: Array, second: Array, blend_mm: float) -> Array:
-    """Join two shapes; where they meet, the corner is filled over about `blend_mm`."""
+    """Join two shapes, with a fillet of about `blend_mm` where they meet."""
     share = np.clip(0.5 + 0.5 * (second - first) / blend_mm, 0, 1)
     return second + (first - second) * share - blend_mm * share * (1 - share)
 
 
 def without(first: Array, second: Array, blend_mm: float) -> Array:
-    """Cut the second shape out of the first, with an edge that is rounded over about `blend_mm`."""
+    """Cut the second shape out of the first, with an edge rounded over about `blend_mm`."""
     return -union(-first, second, blend_mm)
 
 
