@@ -91,7 +91,7 @@ def test_an_error_names_file_key_value_and_what_is_allowed(
         ("preprocessing.normalization=[{method: ct, low: 0, high: 1, mean: 0, std: 0}]", "0.std: .* greater than 0"),
         ("network.strides=[[2, 2, 2], [2, 2, 2]]", "2 channels need 1 strides, got 2"),
         ("training.fold=5", "fold 5 does not exist: there are 5, counted from 0"),
-        ("postprocess=[{label: kidney}]", "names label 'kidney'; there are liver, spleen"),
+        ("postprocess=[{label: kidney}]", "names the unknown label 'kidney'; there are liver, spleen"),
         ("augmentation.swap_labels=[[liver, kidney]]", "swap_labels names kidney"),
     ],
 )
@@ -152,8 +152,8 @@ def test_labels_that_cannot_be_told_apart_are_refused_with_the_way_out(assignmen
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("data:\n  labels: {liver: 1, liver: 2}\n", "the key 'liver' stands in line 2, and again in line 2"),
-        ("data: {allow_gaps: true}\ntraining: {}\ndata: {}\n", "the key 'data' stands in line 1, and again in line 3"),
+        ("data:\n  labels: {liver: 1, liver: 2}\n", "the key 'liver' appears in line 2, and again in line 2"),
+        ("data: {allow_gaps: true}\ntraining: {}\ndata: {}\n", "the key 'data' appears in line 1, and again in line 3"),
     ],
 )
 def test_a_key_that_stands_twice_is_refused_by_file_and_lines(text: str, message: str, tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_a_key_that_stands_twice_is_refused_by_file_and_lines(text: str, message
         read_overrides(path)
     assert str(caught.value) == f"{path}: {message}"
     assert caught.value.hint == "keep one of the two"
-    with pytest.raises(ConfigError, match=r"--set .*the key 'a' stands in line 1, and again"):
+    with pytest.raises(ConfigError, match=r"--set .*the key 'a' appears in line 1, and again"):
         parse_assignments(["data.labels={a: 1, a: 2}"])
     path.write_text("x: &base {a: 1}\ny: {<<: *base, a: 2}\n")  # what is laid over another is no second key
     assert read_overrides(path)["y"] == {"a": 2}
@@ -219,7 +219,7 @@ def test_set_goes_on_where_the_last_one_stopped() -> None:
 def test_a_word_that_is_no_assignment_is_refused(word: str) -> None:
     with pytest.raises(ConfigError, match="not of the form key=value") as caught:
         parse_assignments([word])
-    assert caught.value.hint == "--set training.epochs=100"
+    assert caught.value.hint == "for example --set training.epochs=100"
 
 
 @pytest.mark.parametrize("text", ["[1, 2", "{a", '"x', "!!python/object:os.system {}"])

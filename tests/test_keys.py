@@ -120,7 +120,7 @@ def test_every_example_is_allowed() -> None:
 @pytest.mark.parametrize("given", ["x", "-1", "1.5", "[0]"])
 def test_a_fold_that_is_none_is_told_of_numbers_and_all(given: str) -> None:
     error = refused(f"training.fold={given}")
-    assert "training.fold: it is the number of a fold, from 0, or all; given " in str(error)
+    assert "training.fold: must be the number of a fold, from 0, or all; given " in str(error)
     assert error.hint == "for example training.fold=all"
 
 
