@@ -77,6 +77,8 @@ function showAgreement() {
 
 // ---- training
 
+const MOST_NAMED = 12; // curves that a legend has room for; others say their names when they are pointed at
+
 function showCurves() {
   if (!DATA.history.length) return;
   byId("curves-section").hidden = false;
@@ -84,7 +86,7 @@ function showCurves() {
   const traces = folds.length > 1 ? folds.flatMap(curvesOfFold) : curvesOfRun(DATA.history);
   const last = Math.max(...DATA.history.map((row) => row.epoch));
   Plotly.react("curves", traces, layout({
-    margin: { l: 60, r: 16, t: 12, b: 44 }, hovermode: "x unified", legend: { orientation: "h", y: -0.16, yanchor: "top" },
+    margin: { l: 60, r: 16, t: 12, b: 44 }, hovermode: traces.length > MOST_NAMED ? "closest" : "x unified", legend: { orientation: "h", y: -0.16, yanchor: "top" },
     xaxis: { title: { text: "epoch" }, dtick: wholeStep(last), tick0: 0, range: [0, last + 0.02 * last], anchor: "y2" },
     yaxis: { title: { text: "validation Dice" }, range: [0, 1.02], dtick: 0.2, tick0: 0, domain: [0.46, 1] },
     yaxis2: { title: { text: "loss" }, domain: [0, 0.36], anchor: "x" },
@@ -96,16 +98,16 @@ const curve = (rows, column, name, line, more = {}) =>
 
 function curvesOfRun(rows) {
   const [text, quiet] = [cssColor("--text"), cssColor("--quiet")];
-  const labels = Object.keys(rows[0]).filter((name) => name.startsWith("dice_"));
+  const labels = Object.keys(rows[0]).filter((name) => name.startsWith("dice_")).map((name) => name.slice("dice_".length));
   const scored = rows.filter((row) => typeof row.dice === "number");
   const best = scored.reduce((one, other) => (!one || other.dice > one.dice ? other : one), null);
-  const star = { type: "scatter", mode: "markers+text", name: "best", x: [best?.epoch], y: [best?.dice], text: [`best ${shown(best?.dice)}`], textposition: best?.epoch > rows.at(-1).epoch / 2 ? "bottom left" : "bottom right", showlegend: false, hoverinfo: "skip", marker: { color: text, size: 8 } };
+  const mean = best ? `${labels.length > 1 ? "mean, " : ""}best ${shown(best.dice)} in epoch ${best.epoch}` : "mean";
   return [
-    ...(labels.length > 1 ? labels.map((name) => curve(rows, name, name.slice("dice_".length), { color: colorOf(name.slice("dice_".length)), width: 1.5 })) : []),
+    ...(labels.length > 1 ? labels.map((label) => curve(rows, `dice_${label}`, label, { color: colorOf(label), width: 1.5 }, { showlegend: labels.length <= MOST_NAMED })) : []),
     ...("train_dice" in rows[0] ? [curve(rows, "train_dice", "training patches", { color: quiet, width: 1.5, dash: "dot" })] : []),
-    curve(rows, "dice", "mean", { color: text, width: 2.5 }),
-    ...(best ? [star] : []),
-    curve(rows, "loss", "loss", { color: cssColor("--accent"), width: 1.8 }, { yaxis: "y2" }),
+    curve(rows, "dice", mean, { color: text, width: 2.5 }),
+    ...(best ? [curve([best], "dice", "best", {}, { mode: "markers", marker: { color: text, size: 9 }, showlegend: false, hoverinfo: "skip", hovertemplate: null })] : []),
+    curve(rows, "loss", "loss", { color: cssColor("--accent"), width: 1.8 }, { yaxis: "y2", showlegend: false }),
   ];
 }
 
