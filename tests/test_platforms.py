@@ -104,6 +104,14 @@ def test_each_kind_of_such_a_word_is_seen(code: str, words: list[str]) -> None:
     assert list(words_of_one_system(ast.parse(code))) == words
 
 
+@pytest.mark.parametrize(("platform", "command"), [("linux", "xdg-open"), ("darwin", "open"), ("win32", "start")])
+def test_files_are_opened_by_the_command_of_the_system(
+    monkeypatch: pytest.MonkeyPatch, platform: str, command: str
+) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    assert system.file_opener() == command
+
+
 @pytest.fixture
 def without_proc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A system that does not show itself as files."""
