@@ -61,7 +61,9 @@ def export(  # noqa: PLR0913  each is an option
             print_line(f"wrote {path}: {exported.mask.geometry}")
         return
     if form is None:
-        raise ConfigError(f"{mask} is a folder of masks, and {output} states no format", hint=f"give --format: {FORMATS}")
+        raise ConfigError(
+            f"{mask} is a folder of masks, and {output} states no format", hint=f"give --format: {FORMATS}"
+        )
     with progress_shown() as progress:
         cases = volseg.export_folder(mask, reference, output, format=form, progress=progress, **options)  # type: ignore[arg-type]
     failed = [(case.case_id, case.reason) for case in cases if case.status == "failed"]
