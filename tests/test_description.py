@@ -57,9 +57,9 @@ def test_texts_that_dicom_cannot_state_are_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("{case}", "placeholder {case}"),
-        ("{model.__class__}", "placeholder {model.__class__}"),
-        ("{}", "placeholder {}"),
+        ("{case}", "unknown field {case}"),
+        ("{model.__class__}", "unknown field {model.__class__}"),
+        ("{}", "unknown field {}"),
         ("x" * 56 + "{format}", "is too long"),
         ("x" * 54 + "{model}", "is too long"),
         ("x" * 53 + "{labels}", "is too long"),
