@@ -116,9 +116,7 @@ class PartsPredictor:
             DataError: If it needs more memory than is available, or probabilities are requested.
         """
         if room is not None:
-            raise DataError(
-                "the model is made of parts, which give no joint probabilities", hint="leave out --probabilities"
-            )
+            raise DataError("the model is made of parts, and gives no probabilities", hint="leave out --probabilities")
         began, shape = perf_counter(), prepared.geometry.shape
         mask = blank_mask(shape, label_values(self.data).dtype)
         work: list[Segmented] = []
