@@ -22,6 +22,7 @@ _WRITING = """
 REMOVING, WRITING = frozenset(_REMOVING.split()), frozenset(_WRITING.split())
 #: Where one of them is something else, or touches nothing that anybody has.
 ALLOWED = {
+    ("demo.py", "_make_phantoms", "TemporaryDirectory"): "a new hidden folder",
     ("cli/verb.py", "_keep_traceback", "NamedTemporaryFile"): "a new file among the temporary ones",
     ("memory.py", "reset_peak", "write_text"): "a switch of the kernel",
     ("prediction/predictor.py", "_on_disk", "TemporaryFile"): "it has no name",
@@ -49,7 +50,7 @@ ALLOWED = {
     ("model/checkpoint.py", "save_model", "save"): "by the function of that name",
     ("model/checkpoint.py", "finalize_model", "save"): "by the function of that name",
     ("model/checkpoint.py", "set_window", "save"): "by the function of that name",
-    ("reporting/picture.py", "_jpeg", "save"): "into memory",
+    ("reporting/picture.py", "_webp", "save"): "into memory",
     ("reporting/exploration.py", "_figure", "save"): "into memory",
     ("api/training.py", "plan", "save"): "by the method of a plan",
     ("training/run.py", "_resolve", "save"): "by the method of a plan",
