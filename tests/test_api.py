@@ -295,7 +295,7 @@ def test_a_changed_plan_is_a_new_one(dataset: Path, tmp_path: Path) -> None:
     assert yaml.safe_load((tmp_path / "plan.yaml").read_text())["training"]["epochs"] == 7
     with pytest.raises(volseg.ConfigError, match=r"there is no key 'training\.epoch'"):
         plan.changed({"training.epoch": 7})
-    with pytest.raises(volseg.ConfigError, match="is no key"):
+    with pytest.raises(volseg.ConfigError, match="is not a key"):
         plan.changed({"training..epochs": 7})
 
 

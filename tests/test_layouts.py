@@ -1008,7 +1008,7 @@ def test_a_refusal_says_what_is_there_and_what_is_nearest(tmp_path: Path) -> Non
     message, hint = refusal(tmp_path)
     assert "2 image files, 1 of them" in message
     assert "brain_a.nii.gz and brain_a_seg.nii.gz side by side" in hint
-    assert "data/README.md" in hint
+    assert "docs/data.md" in hint
 
 
 def test_a_part_that_is_a_data_set_is_named(tmp_path: Path) -> None:

@@ -239,7 +239,7 @@ def test_of_a_series_the_volume_is_taken_that_is_called_like_the_mask(
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        (("masks", "dicom", "out"), "says no format"),
+        (("masks", "dicom", "out"), "states no format"),
         (("masks", "dicom", "out", "--format", "dicom"), "choose one of"),
         (("masks", "empty", "out", "--format", "nifti"), "holds no image"),
         (("empty", "dicom", "out", "--format", "nifti"), "there is no mask in"),

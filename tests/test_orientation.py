@@ -413,7 +413,8 @@ def test_scenes_enclose_the_anatomy(study: Study, record_property: Record) -> No
 
 def test_reports_state_the_volumes(study: Study) -> None:
     path = study.written("dicom-sr")
-    expected = {name: pytest.approx(solid.volume_mm3, rel=1e-5) for name, solid in study.solids.items()}
+    # The report has four significant digits.
+    expected = {name: pytest.approx(solid.volume_mm3, rel=6e-4) for name, solid in study.solids.items()}
     assert judges.volumes_by_pydicom(path) == expected
     assert judges.volumes_by_dcmqi(path) == expected
 

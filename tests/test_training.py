@@ -147,7 +147,7 @@ def test_the_same_seed_gives_the_same_bits_and_so_does_a_resumed_run(dataset: Pa
     pd.testing.assert_frame_equal(histories[0], histories[1])
     told = [line.split(" ", 1)[1].split(":")[0] for line in (other / "train.log").read_text().splitlines()]
     assert told == [
-        *("begun", "epoch 1, step 3", "resumed after epoch 1, step 3"),  # appended to
+        *("started", "epoch 1, step 3", "resumed after epoch 1, step 3"),  # appended to
         *("epoch 2, step 6", "epoch 3, step 9", "finished"),
     ]
 
@@ -163,7 +163,7 @@ def test_a_log_that_somebody_changed_stays_and_the_run_goes_on(
     path.write_text("a note of mine\n")
     log.add("three")
     assert path.read_text() == "a note of mine\n"
-    assert "lines of train.log are lost" in caplog.text
+    assert "lines of train.log cannot be written" in caplog.text
     RunLog(tmp_path / "other.log", is_leader=False).add("nothing")
     assert not (tmp_path / "other.log").exists()
 

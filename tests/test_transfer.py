@@ -79,7 +79,7 @@ def test_all_weights_are_taken_but_those_of_other_labels(
         for key, value in second.state_dict().items():
             assert torch.equal(value, random[key] if key in head else first.state_dict()[key])
         assert all(key.rpartition(".")[0] in caplog.messages[-1] for key in head & set(random))
-    assert caplog.messages[0].endswith("new: none")
+    assert caplog.messages[0].endswith("initialised at random: none")
 
 
 def test_other_channels_get_new_first_layers(tmp_path: Path) -> None:

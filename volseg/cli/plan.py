@@ -21,7 +21,7 @@ from volseg.cli.options import (
 
 
 def plan(  # noqa: PLR0913  each is an option
-    data: Annotated[Path, typer.Argument(help="A labelled data set; data/README.md shows the layouts.")],
+    data: Annotated[Path, typer.Argument(help="A labelled data set; docs/data.md shows the layouts.")],
     output: Annotated[Path, typer.Option("--output", help="The YAML file to write.")],
     *,
     config: ConfigOption = None,

@@ -12,7 +12,7 @@ from volseg.cli.options import ConfigOption, GapsOption, GeometryOption, Overwri
 
 
 def show(
-    data: Annotated[Path, typer.Argument(help="A labelled data set; data/README.md shows the layouts.")],
+    data: Annotated[Path, typer.Argument(help="A labelled data set; docs/data.md shows the layouts.")],
     output: Annotated[Path, typer.Option("--output", help="The HTML file to write.")],
     *,
     config: ConfigOption = None,

@@ -37,7 +37,7 @@ _OF_A_COMPARISON = {
 
 def train(  # noqa: PLR0913  each is an option
     context: typer.Context,
-    data: Annotated[Path, typer.Argument(help="A labelled data set; data/README.md shows the layouts.")],
+    data: Annotated[Path, typer.Argument(help="A labelled data set; docs/data.md shows the layouts.")],
     output: Annotated[Path, typer.Option("--output", help="The run folder to write.")],
     *,
     config: ConfigOption = None,

@@ -34,7 +34,7 @@ from volseg.version import __version__
 
 #: What parameters are called that name what a verb reads.
 READ = frozenset(
-    {"data", "folder", "images", "mask", "path", "predictions", "reference", "references", "source", "within"}
+    {"data", "folder", "images", "mask", "others", "path", "predictions", "reference", "references", "source", "within"}
 )
 
 #: Of the last line of a log, by the exit code that it states; any other is an error.
@@ -80,7 +80,8 @@ def _complete(parameter: inspect.Parameter) -> None:
 def _run_logged(verb: Callable[..., None], options: dict[str, Any], log: Path | None) -> int:
     """Run a verb, with its beginning and its end in the log."""
     began, code = time.monotonic(), EXIT_DEFECT
-    read = [value for name, value in options.items() if name in READ and isinstance(value, Path)]
+    given = [value if isinstance(value, list) else [value] for name, value in options.items() if name in READ]
+    read = [path for paths in given for path in paths if isinstance(path, Path)]
     with logged(log, read):
         printed.info("%s begins: volseg %s", verb.__name__, __version__)
         try:

@@ -81,7 +81,7 @@ class UNet(DimensionalConfig):
                 hint=_STRIDES,
             )
         if self.dimensions == 2 and any(first > 1 for first, _, _ in self.strides):
-            raise ContradictionError("a network of planes has no stride along the first axis", hint=_FLAT_STRIDES)
+            raise ContradictionError("a 2D network cannot have a stride along the first axis", hint=_FLAT_STRIDES)
         return self
 
 
@@ -130,7 +130,7 @@ class LevelsConfig(AnyNetwork):
             self._check_count("kernels", len(self.filters))
         if any(size % 2 == 0 for kernel in self.kernels for size in kernel):
             raise ContradictionError(
-                "kernels are odd: an even one moves the image by half a voxel", hint="make it 1 or 3"
+                "kernel sizes must be odd: an even one shifts the image by half a voxel", hint="use 1 or 3"
             )
         _check_supervision(self.deep_supervision, len(self.strides))
         return self
@@ -240,7 +240,7 @@ class EncodedConfig(DimensionalConfig):
     def _photographs_are_flat(self) -> Self:
         if self.encoder.weights and self.dimensions == 3:
             raise ContradictionError(
-                "weights that were learned from photographs are of planes", hint="set network.dimensions to 2"
+                "weights pretrained on photographs need a 2D network", hint="set network.dimensions to 2"
             )
         return self
 

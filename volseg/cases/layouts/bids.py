@@ -23,7 +23,7 @@ from volseg.io import FileSource, MasksSource, SetAside, Source, discover, image
 from volseg.io.own_results import without_batches
 from volseg.progress import Progress
 
-_WAY_OUT = "choose in a manifest: a CSV of case_id,image,reference (data/README.md)"
+_WAY_OUT = "choose in a manifest: a CSV of case_id,image,reference (docs/data.md)"
 
 #: Label maps of one image: one of several structures, or one per structure.
 _Labels = tuple[BidsFile, ...]

@@ -16,7 +16,7 @@ from volseg.image.terminology import lookup
 from volseg.io import Discovery, MasksSource, SegmentsSource, SetAside, Source
 
 #: Hint when a whole folder is refused.
-HINT = "data/README.md shows every layout with a tree"
+HINT = "docs/data.md shows every layout with a tree"
 #: Hint for a JSON that lists no case.
 ENTRIES = (
     'each entry of "training" needs the keys image and label: '
