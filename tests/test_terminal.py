@@ -74,7 +74,7 @@ def test_training_shows_a_bar_with_one_remaining_time_and_whole_lines_above_it(
     run = tmp_path / "run"
     shown = on_terminal("train", dataset, "-o", run, "--config", tiny, *TRAIN)
     lines = lines_of(shown)
-    assert max(map(len, lines)) <= 80
+    assert max(len(line) for line in lines if str(tmp_path) not in line) <= 80  # paths are not broken
     assert any(re.search(r"^epoch \d, step \d+, loss .* left$", line) for line in lines)  # the note below the bar
     bars = [line for line in lines if line.startswith("train ") and "%" in line]
     assert bars
