@@ -144,7 +144,8 @@ def table(variants: Iterable[str], output: Path) -> str:
                 output / name / "scores",
                 output / name / "against_scratch",
                 overwrite=True,
-            ).table.set_index("metric")
+            ).table
+            found = found[found["label"] == "mean"].set_index("metric")
             shown = "{difference_mean:+.4f} ({ci95_low:+.4f} to {ci95_high:+.4f}, p = {p_value:.2g})"
             differences = (f"{words} {shown.format(**found.loc[metric])}" for metric, words in NUMBERS.items())
             rows.append(f"- `{name}`: {'; '.join(differences)}")
