@@ -8,6 +8,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from volseg.config import STORED
+from volseg.image.geometry import Geometry, world_axis
 from volseg.image.views import VIEWS, fullest_planes, grey_levels
 
 #: Pixels of the longer side of each half: small slices are enlarged to about as many, large ones thinned out.
@@ -42,16 +44,26 @@ def compared_slice(
     Returns:
         (rows, columns, 3) RGB values.
     """
-    order = _canonical_order(axes)
-    sizes = [np.inf if image.shape[axis] == 1 else spacing_mm[axis] for axis, _ in order]
+    stored = _grid(image.shape, axes, spacing_mm)
+    order = stored.to_canonical
+    grid = stored.reordered(order)
+    sizes = [np.inf if count == 1 else size for count, size in zip(grid.shape, grid.spacing_mm, strict=True)]
     view = next(view for view in VIEWS if sizes[view.through] == max(sizes))
-    plane = fullest_planes(_arranged(reference, order) > 0)[view.through]
-    grey = _sized(view.cut(_arranged(image, order), plane))
+    plane = fullest_planes(order.apply(reference) > 0)[view.through]
+    grey = _sized(view.cut(order.apply(image), plane))
     background = np.repeat(grey_levels(grey).astype(np.uint8)[..., np.newaxis], 3, axis=-1)
-    cuts = (_sized(view.cut(_arranged(values, order), plane)) for values in (reference, prediction))
+    cuts = (_sized(view.cut(order.apply(values), plane)) for values in (reference, prediction))
     left, right = (_outlined(background, values, colors) for values in cuts)
     gap = np.zeros((len(left), _GAP_PX, 3), np.uint8)
     return np.concatenate([left, gap, right], axis=1)
+
+
+def _grid(shape: tuple[int, ...], axes: str, spacing_mm: Sequence[float]) -> Geometry:
+    """Return a grid whose axes run in these directions; stored axes count as R, A, S."""
+    affine = np.diag([0.0, 0.0, 0.0, 1.0])
+    for axis, (code, size_mm) in enumerate(zip("RAS" if axes == STORED else axes, spacing_mm, strict=True)):
+        affine[world_axis(code), axis] = size_mm if code in "RAS" else -size_mm
+    return Geometry(shape, affine)  # type: ignore[arg-type]  # three axes
 
 
 def _sized(picture: NDArray[_Voxel]) -> NDArray[_Voxel]:
@@ -82,16 +94,3 @@ def _edge(values: NDArray[np.integer]) -> NDArray[np.bool_]:
         *(padded[2 * width :, inner], padded[: -2 * width, inner]),
     )
     return (values > 0) & np.any([values != neighbour for neighbour in neighbours], axis=0)
-
-
-def _canonical_order(axes: str) -> list[tuple[int, bool]]:
-    """Return the array axis along each of R, A and S, and whether it is reversed."""
-    places = [next((n for n, letter in enumerate(axes) if letter in pair), None) for pair in ("RL", "AP", "SI")]
-    if None in places or len(axes) != 3:  # as stored
-        return [(0, False), (1, False), (2, False)]
-    return [(place, axes[place] in "LPI") for place in places if place is not None]
-
-
-def _arranged(array: NDArray[_Voxel], order: Sequence[tuple[int, bool]]) -> NDArray[_Voxel]:
-    turned = array.transpose([axis for axis, _ in order])
-    return turned[tuple(slice(None, None, -1 if is_flipped else None) for _, is_flipped in order)]
