@@ -29,6 +29,7 @@ from volseg.io.dicom import write_series
 from volseg.io.labels import write_labels
 from volseg.prediction.batch_inputs import told_place
 from volseg.prediction.cases_csv import CaseResult, CaseStatus, merge_results
+from volseg.prediction.defects import reason_of_defect
 
 Run = Callable[..., tuple[int, str, str]]
 LABELS = (Label(1, "liver"), Label(2, "spleen"))
@@ -266,6 +267,16 @@ def test_a_folder_with_one_mask_is_a_mask_where_a_file_is_to_be_written(
         "export", tmp_path / "seg", "--reference", images / "p0", "--output", tmp_path / "p0.nii.gz"
     )
     assert (code, out.startswith("wrote")) == (0, True), err
+
+
+def test_a_defect_is_told_where_the_user_has_a_file_of_the_logs_name(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "volseg.log").write_text("mine")
+    reason = reason_of_defect(ValueError("odd"), "mask p1", tmp_path, str)
+    assert reason == "a defect of volseg (ValueError: odd); see volseg.log"
+    assert (tmp_path / "volseg.log").read_text() == "mine"
+    assert "mask p1\nValueError: odd" in caplog.text
 
 
 # docs/export.md

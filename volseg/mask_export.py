@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import traceback
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,12 +23,12 @@ from volseg.exporting.description import ModelIdentity
 from volseg.exporting.export import export_on, images_at
 from volseg.image.volume import Label
 from volseg.io import SegmentsSource, SeriesSource, Source
-from volseg.io.files import append_text, make_folder, without_root
+from volseg.io.files import make_folder, without_root
 from volseg.io.tables import write_table
 from volseg.io.written import Inputs, claim, claim_folder, is_corrected, remove_written_in
 from volseg.prediction.batch_inputs import told_place
 from volseg.prediction.cases_csv import CASES_FILE, Origin, models_in, read_origins
-from volseg.prediction.request import LOG_FILE
+from volseg.prediction.defects import reason_of_defect
 from volseg.progress import Progress, ignore_progress
 
 #: Table with the outcome for each mask, in the output folder.
@@ -128,6 +127,10 @@ def _exported(
     inputs: Inputs,
 ) -> ExportedCase:
     """Export one mask; return the reason if it fails."""
+
+    def tellable(text: str) -> str:
+        return without_root(without_root(text, request.mask.parent), request.reference)
+
     try:
         if request.form in MESHES and not request.overwrite:
             claim_folder(request.output)
@@ -137,14 +140,11 @@ def _exported(
         reason = error.explanation
     except OutputError:
         raise  # it would affect all other masks as well
-    except MemoryError:
-        reason = "it needs more memory than there is; close other programs, or use a machine with more memory"
     except Exception as error:  # noqa: BLE001  a defect met in one case must not cost the others; it is kept in full
-        reason = f"a defect of volseg ({type(error).__name__}: {error}); see {LOG_FILE}"
-        append_text(request.output.parent / LOG_FILE, f"mask {case_id}\n{traceback.format_exc()}\n")
+        reason = reason_of_defect(error, f"mask {case_id}", request.output.parent, tellable)
     else:
         return ExportedCase(case_id, ExportStatus.EXPORTED, paths=exported.paths, labels=exported.mask.labels)
-    reason = without_root(without_root(reason, request.mask.parent), request.reference)
+    reason = tellable(reason)
     logger.info("mask %s is not exported: %s", case_id, reason)
     return ExportedCase(case_id, ExportStatus.FAILED, reason)
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from volseg.cases import Case
-from volseg.errors import CheckpointError, ConfigError, DataError, ItemOutputError, OutputError, OutputExistsError
+from volseg.errors import CheckpointError, ConfigError, DataError, ItemOutputError, OutputError
 from volseg.exporting import check_formats, write_all
 from volseg.io import Source, write_probabilities
-from volseg.io.files import append_text
 from volseg.io.source import digest
 from volseg.memory import peak_mb, reset_peak
 from volseg.prediction.batch_inputs import BatchInputs
@@ -25,11 +23,12 @@ from volseg.prediction.cases_csv import (
     merge_results,
     probability_file,
 )
+from volseg.prediction.defects import reason_of_defect
 from volseg.prediction.outdated import remove_masks
 from volseg.prediction.parts import CasePredictor, PreparedVolume
 from volseg.prediction.predictor import Segmented
 from volseg.prediction.prepared import IN_SPITE, Prepared
-from volseg.prediction.request import LOG_FILE, Request
+from volseg.prediction.request import Request
 from volseg.progress import Cancelled, Progress
 from volseg.version import __version__
 
@@ -187,11 +186,9 @@ class Stages:
             reason = error.explanation
         except (OutputError, ConfigError, CheckpointError, Cancelled):
             raise  # no other case would fare better
-        except MemoryError:
-            reason = "it needs more memory than is available; close other programs, or use a machine with more memory"
         except Exception as error:  # noqa: BLE001  a defect met in one case must not cost the others; it is kept in full
-            reason = f"a defect of volseg ({type(error).__name__}: {error}); see {LOG_FILE}"
-            self._keep(f"case {job.case.case_id}\n{self.inputs.tellable(traceback.format_exc())}\n")
+            item = f"case {job.case.case_id}"
+            reason = reason_of_defect(error, item, self.request.output, self.inputs.tellable)
         try:
             remove_masks(self.request.output, job.case.case_id, self.inputs.files)
         except ItemOutputError as error:
@@ -202,13 +199,6 @@ class Stages:
 
     def _image(self, case: Case) -> Source:
         return case.images[self.predictor.data.channels[0]]
-
-    def _keep(self, story: str) -> None:
-        """Append the traceback of a defect to the folder's log, or log it if the user has a file of that name."""
-        try:
-            append_text(self.request.output / LOG_FILE, story)
-        except OutputExistsError:
-            logger.warning("%s is not volseg's, so the traceback is logged here: %s", LOG_FILE, story)
 
 
 class _WindowProgress:
