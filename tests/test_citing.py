@@ -26,7 +26,7 @@ from volseg.citing.methods import methods_of
 from volseg.citing.networks import network_words
 from volseg.citing.references import bibtex_of
 from volseg.citing.scores import escaped
-from volseg.citing.words import axes_words, listed, named
+from volseg.citing.words import axes_words, named
 from volseg.config import Config, EncoderName, LossName, NetworkName, OptimizerName, merge, read_config, validate
 from volseg.errors import CheckpointError, DataError, OutputExistsError
 from volseg.image.geometry import Geometry
@@ -34,6 +34,7 @@ from volseg.image.volume import Label, Mask
 from volseg.io import write_mask
 from volseg.model.checkpoint import load, save
 from volseg.reporting.record import read_record
+from volseg.text import listed
 
 ROOT = Path(__file__).parents[1]
 OLD = Path(__file__).parent / "data" / "version_0_1_0" / "run"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def is_text(text: str) -> bool:
     """Return whether UTF-8 can encode a text.
@@ -9,6 +11,12 @@ def is_text(text: str) -> bool:
     Surrogates that stand for undecodable bytes of a file name (PEP 383) cannot be encoded.
     """
     return not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def listed(words: Sequence[str]) -> str:
+    """Return "a", "a and b", "a, b and c"."""
+    *most, last = words
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def readable(text: str) -> str:

@@ -11,13 +11,14 @@ from pathlib import Path
 from volseg.citing.methods import methods_of
 from volseg.citing.references import bibtex_of
 from volseg.citing.scores import Scores, read_scores
-from volseg.citing.words import listed, named
+from volseg.citing.words import named
 from volseg.errors import DataError
 from volseg.io.files import make_folder, write_text
 from volseg.io.json_files import read_json
 from volseg.io.written import Inputs, claim
 from volseg.model.files import CHOICE_FILE, model_files
 from volseg.reporting.record import RunRecord, read_record
+from volseg.text import listed
 from volseg.training.files import VALIDATION_FILE
 from volseg.version import __version__
 

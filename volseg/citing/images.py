@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from volseg.citing.words import axes_words, listed, named, percent, sizes
+from volseg.citing.words import axes_words, named, percent, sizes
 from volseg.config import (
     STORED,
     AugmentationConfig,
@@ -19,6 +19,7 @@ from volseg.config import (
     ZScore,
     axis_number,
 )
+from volseg.text import listed
 
 
 def preparation_words(config: Config) -> str:

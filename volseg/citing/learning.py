@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from volseg.about import Hardware
-from volseg.citing.words import between, count, duration, listed, percent, ranged, sizes
+from volseg.citing.words import between, count, duration, percent, ranged, sizes
 from volseg.config import Config, LossConfig, LossName, TrainingConfig
 from volseg.reporting.record import RunRecord
+from volseg.text import listed
 
 _PRECISIONS = {"fp32": "in single precision", "bf16": "in mixed precision (bf16)", "fp16": "in mixed precision (fp16)"}
 

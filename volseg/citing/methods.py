@@ -6,9 +6,10 @@ from volseg.citing.images import augmentation_words, preparation_words
 from volseg.citing.learning import course_words, learning_words
 from volseg.citing.networks import network_words, slices_words
 from volseg.citing.segmenting import segmenting_words
-from volseg.citing.words import between, brief_dice, count, dice_words, listed, named, ranged
+from volseg.citing.words import between, brief_dice, count, dice_words, named, ranged
 from volseg.config import MIXED, UNKNOWN, Config
 from volseg.reporting.record import RunRecord
+from volseg.text import listed
 
 #: Modalities that have a more common name than their DICOM term.
 _MODALITIES = {"PT": "PET", "US": "ultrasound"}

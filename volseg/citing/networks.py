@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from volseg.citing.words import count, listed
+from volseg.citing.words import count
 from volseg.config import (
     FCN,
     AttentionUnet,
@@ -22,6 +22,7 @@ from volseg.config import (
     UNet,
     VNet,
 )
+from volseg.text import listed
 
 
 def network_words(config: Config) -> str:  # noqa: C901, PLR0911  one for each network

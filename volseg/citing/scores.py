@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from volseg.about import About, facts_of_models, read_about
-from volseg.citing.words import listed, ranged
+from volseg.citing.words import ranged
 from volseg.errors import DataError
 from volseg.evaluation.evaluate import METRICS_FILE, STATISTICS_FILE, SUMMARY_FILE
 from volseg.evaluation.summary import MEAN_ROW
 from volseg.io.tables import read_table
+from volseg.text import listed
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from volseg.citing.words import axes_words, count, listed, named, percent, sizes
+from volseg.citing.words import axes_words, count, named, percent, sizes
 from volseg.config import Config, LabelRule
 from volseg.reporting.record import RunRecord
+from volseg.text import listed
 
 _WEIGHTS = {
     "gaussian": "with Gaussian weighting",

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from volseg.config.section import Axis
 from volseg.reporting.record import HeldOutDice
+from volseg.text import listed
 
 _SPECIAL = re.compile(r"([\\`*\[\]<>@|#~^$])")
 _ORDINALS = ("first", "second", "third")
 _SMALL = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-
-
-def listed(words: Sequence[str]) -> str:
-    """Return "a", "a and b" or "a, b and c"."""
-    *most, last = words
-    return f"{', '.join(most)} and {last}" if most else last
 
 
 def axes_words(axes: Iterable[Axis], *, flat: bool) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volseg.evaluation.summary import MEAN_ROW
+from volseg.text import listed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,9 +106,9 @@ def _of_several(best: str, leads: Sequence[_Lead], pairs: int) -> str:
     cases = min(lead.cases for lead in leads)
     too_few = max(lead.least_p_value for lead in leads) >= _SURE
     words = [
-        *([f"is better than {_listed(beaten)}"] if beaten else []),
-        *([f"cannot be told apart from {_listed(close)}"] if close else []),
-        *([f"equals {_listed(equal)} in every case"] if equal else []),
+        *([f"is better than {listed(beaten)}"] if beaten else []),
+        *([f"cannot be told apart from {listed(close)}"] if close else []),
+        *([f"equals {listed(equal)} in every case"] if equal else []),
     ]
     few = f"; so few cases cannot show a difference among {pairs} pairs" if too_few else ""
     corrected = f" (Wilcoxon, p corrected for {pairs} pairs)"
@@ -175,7 +176,3 @@ def _size(difference: float) -> str:
 
 def _cases(count: int) -> str:
     return f"{count} case{'s' * (count != 1)}"
-
-
-def _listed(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
