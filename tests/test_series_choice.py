@@ -78,7 +78,7 @@ def test_the_better_series_is_taken_and_it_is_said_why(better: SeriesSource, wor
     for pair in ([better, worse], [worse, better]):
         choice = choose_series(pair, ["image"], DicomRules())
         assert choice.chosen == {"image": better}
-        assert choice.reasons[better] == f"taken for image: {why}"
+        assert choice.reasons[better] == f"chosen for channel image: {why}"
         assert choice.reasons[worse].endswith(f"is preferred: {why}")
 
 
@@ -100,7 +100,7 @@ def test_every_series_gets_a_reason() -> None:
     choice = choose_series(series, ["ct", "pet"], rules(ct={"modality": "CT"}, pet={"modality": "PT"}))
     assert set(choice.reasons) == set(series)
     assert choice.chosen == {"ct": series[0], "pet": series[3]}
-    assert choice.reasons[series[1]] == "not taken for pet: modality is MR; not taken for ct: modality is MR"
+    assert choice.reasons[series[1]] == "not chosen for channel pet: modality is MR; not chosen for channel ct: modality is MR"
 
 
 def test_one_series_is_not_two_channels() -> None:
@@ -198,7 +198,7 @@ def test_one_series_of_each_study_is_segmented(tmp_path: Path) -> None:
     dataset = find_inputs(tmp_path, ("image",))
     assert [case.case_id for case in dataset.cases] == ["anna_s2", "berta_s2"]
     assert [item.reason for item in dataset.set_aside] == [
-        "not taken: series 2 is preferred: its slices are thinner"
+        "not chosen: series 2 is preferred: its slices are thinner"
     ] * 2
     assert accounted(dataset) == sorted(tmp_path / name / s for name in ("anna", "berta") for s in ("s1", "s2"))
 
@@ -208,7 +208,7 @@ def test_rules_choose_among_the_series_of_a_study(tmp_path: Path) -> None:
     write_study(tmp_path, (thick, {"SeriesDescription": "portal venous"}), (thin, {"SeriesDescription": "native"}))
     dataset = find_inputs(tmp_path, ("image",), rules(image={"description": "venous"}))
     assert [case.images["image"].traits.number for case in dataset.cases] == [1]  # type: ignore[union-attr]
-    assert [item.reason for item in dataset.set_aside] == ["not taken for image: its description is another"]
+    assert [item.reason for item in dataset.set_aside] == ["not chosen for channel image: its description is another"]
     nothing = find_inputs(tmp_path, ("image",), rules(image={"description": "arterial"}))
     assert not nothing.cases
     assert len(nothing.set_aside) == 2
@@ -315,9 +315,9 @@ def test_inspect_says_all_of_it_in_json(volseg: Callable[..., tuple[int, str, st
     assert first["spacing_mm"] == pytest.approx([1, 1, 5])
     assert (first["modality"], first["number"], first["description"]) == ("CT", 1, "native")
     assert (first["image_type"], first["orientation"]) == ("ORIGINAL/PRIMARY/AXIAL", "axial")
-    assert first["taken"] == "taken for image: it is original, not derived"
+    assert first["taken"] == "chosen for channel image: it is original, not derived"
     assert found["s2"]["orientation"] == "sagittal"
-    assert found["s2"]["taken"] == "not taken: series 1 is preferred: it is original, not derived"
+    assert found["s2"]["taken"] == "not chosen: series 1 is preferred: it is original, not derived"
     assert found["s3/0001.dcm"]["status"] == "set aside"
     assert "a localizer" in found["s3/0001.dcm"]["remark"]
 
@@ -325,7 +325,7 @@ def test_inspect_says_all_of_it_in_json(volseg: Callable[..., tuple[int, str, st
 def test_inspect_says_what_predict_does(tmp_path: Path) -> None:
     for n in range(3):
         write_study(tmp_path / f"p{n}", *((make_volume(shape=(9, 8, 5 + k)), {}) for k in range(n + 1)), study=f"1.{n}")
-    taken = {finding.path for finding in inspect(tmp_path) if finding.taken.startswith("taken")}
+    taken = {finding.path for finding in inspect(tmp_path) if finding.taken.startswith("chosen")}
     cases = find_inputs(tmp_path, ("image",)).cases
     assert taken == {str(case.images["image"].place.relative_to(tmp_path)) for case in cases}
     assert len(taken) == 3
@@ -341,8 +341,8 @@ def test_inspect_takes_rules_and_gaps(volseg: Callable[..., tuple[int, str, str]
         code, out, err = volseg("inspect", tmp_path, "--json", "--config", config, *words)
         assert code == 0, err
         entries = {entry["path"]: entry for entry in json.loads(out)}
-        assert entries["s1"]["taken"] == "taken for t1"
-        assert entries["s2"]["taken"] == "not taken for t1: its description is another"
+        assert entries["s1"]["taken"] == "chosen for channel t1"
+        assert entries["s2"]["taken"] == "not chosen for channel t1: its description is another"
         statuses[words] = entries["s1"]["status"]
     assert statuses == {(): "unusable", ("--allow-gaps",): "odd"}
 

@@ -257,6 +257,12 @@ def test_colors_of_one_data_set_are_told_apart(names: list[str]) -> None:
         assert math.dist(color, another) > 15, (one, other)
 
 
+@pytest.mark.parametrize("name", [row["name"] for row in ROWS if row["paired"]])
+def test_left_and_right_differ_clearly_in_color(name: str) -> None:
+    left, right = (found(f"{name}_{side}").color or (0, 0, 0) for side in ("left", "right"))
+    assert math.dist(left, right) > 50
+
+
 # Lookup
 
 

@@ -79,12 +79,12 @@ def choose_series(series: Sequence[SeriesSource], channels: Sequence[str], rules
         faults = {source: fault_of(source, rule) for source in series if source not in chosen.values()}
         fitting = sorted((source for source, fault in faults.items() if not fault), key=_preference)
         for source, fault in faults.items():
-            reasons[source] += [f"not taken for {channel}: {fault}"] if fault else []
+            reasons[source] += [f"not chosen for channel {channel}: {fault}"] if fault else []
         for other in fitting[1:]:
-            reasons[other].append(f"not taken: {named(fitting[0])} is preferred{_advantage(fitting[0], other)}")
+            reasons[other].append(f"not chosen: {named(fitting[0])} is preferred{_advantage(fitting[0], other)}")
         if fitting:
             chosen[channel] = fitting[0]
-            reasons[fitting[0]] = [f"taken for {channel}" + (_advantage(*fitting[:2]) if len(fitting) > 1 else "")]
+            reasons[fitting[0]] = [f"chosen for channel {channel}" + (_advantage(*fitting[:2]) if len(fitting) > 1 else "")]
     return SeriesChoice(chosen, {source: "; ".join(why) for source, why in reasons.items()})
 
 

@@ -84,8 +84,7 @@ def _lines_of(item: InspectedItem, width: int) -> Iterator[str]:
     about = (*series, item.orientation, item.image_type, f"{item.kind}" if "DICOM" in item.kind else "")
     remarks = (
         ", ".join(text for text in about if text),
-        f"case {item.case_id}: {item.role}" if item.case_id else "",
-        item.taken,
+        _use_of(item),
         item.remark,
         f"not used: {item.refusal}" if item.refusal and item.refusal != item.remark else "",
     )
@@ -93,6 +92,14 @@ def _lines_of(item: InspectedItem, width: int) -> Iterator[str]:
         yield from textwrap.wrap(
             readable(remark), width, initial_indent=_INDENT, subsequent_indent=2 * _INDENT, break_on_hyphens=False
         )
+
+
+def _use_of(item: InspectedItem) -> str:
+    """Say what the item is in its case, and for a series why it was chosen or not."""
+    if not item.case_id:
+        return item.taken
+    role = "reference" if item.role == "reference" else f"channel {item.role}"
+    return f"case {item.case_id}, {role}" + item.taken.removeprefix(f"chosen for {role}")
 
 
 def _totals(found: Inspection) -> Iterator[str]:

@@ -247,13 +247,19 @@ def _is_plain(entry: _Entry, *categories: str) -> bool:
 
 
 def _on_side(structure: Structure, side: str) -> Structure:
-    """Set the side of a structure: of its region if there is one, else of its type. Right is darker than left."""
+    """Set the side of a structure: of its region if there is one, else of its type."""
     if side == "right" and structure.color:
-        red, green, blue = (round(0.8 * part) for part in structure.color)
-        structure = replace(structure, color=(red, green, blue))
+        structure = replace(structure, color=_color_on_the_right(structure.color))
     if structure.region:
         return replace(structure, region_modifier=_MODIFIERS[side])
     return replace(structure, modifier=_MODIFIERS[side])
+
+
+def _color_on_the_right(color: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Darken a colour and turn its hue by 54 degrees, so that the two sides differ clearly in a transparent overlay."""
+    hue, saturation, brightness = colorsys.rgb_to_hsv(*(part / 255 for part in color))
+    red, green, blue = colorsys.hsv_to_rgb((hue + 0.15) % 1, saturation, 0.75 * brightness)
+    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def _identity(code: Code | None) -> tuple[str, str] | None:

@@ -43,7 +43,7 @@ class InspectedItem:
         description: SeriesDescription.
         image_type: ImageType, its values joined by a slash.
         orientation: "axial", "coronal" or "sagittal", whichever the slices are closest to.
-        taken: Whether prediction would use it, and why or why not; empty for anything but a DICOM series.
+        taken: Whether prediction would choose it, and why or why not; empty for anything but a DICOM series.
         case_id: The case it belongs to, if the folder is labelled data or a model was named.
         role: Its role in that case: the name of a channel, or "reference".
         refusal: Why training, or prediction with the model, would not use it; empty if it would.
@@ -122,7 +122,9 @@ def _look_at_segments(source: SegmentsSource, root: Path) -> InspectedItem:
             kind = "RT Structure Set"
         case "geojson" | "coco":
             return InspectedItem(name, f"outlines ({source.kind})", "reference", f"{marks} in a picture")
-    on = f" in series {source.series.traits.number}" if source.series else ", of a series that is missing"
+    number = source.series.traits.number if source.series else None
+    on = "" if number is None else f" in series {number}"
+    on = on if source.series else ", in a series that is missing"
     faults = [f"cannot be used: {without_root(fault, root)}" for fault in _faults_of(source)] if source.series else []
     return InspectedItem(name, kind, "reference", "; ".join([marks + on, *faults]))
 
