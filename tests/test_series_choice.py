@@ -100,7 +100,10 @@ def test_every_series_gets_a_reason() -> None:
     choice = choose_series(series, ["ct", "pet"], rules(ct={"modality": "CT"}, pet={"modality": "PT"}))
     assert set(choice.reasons) == set(series)
     assert choice.chosen == {"ct": series[0], "pet": series[3]}
-    assert choice.reasons[series[1]] == "not chosen for channel pet: modality is MR; not chosen for channel ct: modality is MR"
+    assert (
+        choice.reasons[series[1]]
+        == "not chosen for channel pet: modality is MR; not chosen for channel ct: modality is MR"
+    )
 
 
 def test_one_series_is_not_two_channels() -> None:

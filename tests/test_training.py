@@ -742,6 +742,24 @@ def test_mirror_images_that_cost_nothing_are_kept_when_time_is_short() -> None:
     assert (found.cases, found.views, found.seconds) == (39, 2, 78.0)
 
 
+@pytest.mark.parametrize(("minutes", "seconds", "expected"), [(2, 10, 1), (20, 10, 7), (2, 4, 3), (0.1, 9, 1)])
+def test_a_validation_during_training_takes_at_most_a_tenth(minutes: float, seconds: float, expected: int) -> None:
+    assert Clock(TrainingConfig(minutes=minutes)).cases_in_time(7, seconds) == expected
+    assert Clock(TrainingConfig(epochs=3)).cases_in_time(7, seconds) == 7
+
+
+def test_a_short_run_scores_few_cases_during_training(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Validator, "time_case", lambda *_: (1000.0, 0.0))
+    config = merge(TINY, {"training": {"folds": 2, "epochs": 1, "minutes": 100}})
+    run = train_folder(dataset, tmp_path / "run", config)
+    assert "validation during training scores 1 of 3 cases" in (tmp_path / "run" / "train.log").read_text()
+    assert len(run.validation.case_ids) + len(run.validation.left_out) == 3
+    saved = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
+    assert saved["clock"]["validated_cases"] == 1
+
+
 def test_the_final_validation_keeps_to_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
     watch = Watch(monkeypatch)
     clock = Clock(TrainingConfig(minutes=10.0), started=0.0)

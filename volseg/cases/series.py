@@ -84,7 +84,9 @@ def choose_series(series: Sequence[SeriesSource], channels: Sequence[str], rules
             reasons[other].append(f"not chosen: {named(fitting[0])} is preferred{_advantage(fitting[0], other)}")
         if fitting:
             chosen[channel] = fitting[0]
-            reasons[fitting[0]] = [f"chosen for channel {channel}" + (_advantage(*fitting[:2]) if len(fitting) > 1 else "")]
+            reasons[fitting[0]] = [
+                f"chosen for channel {channel}" + (_advantage(*fitting[:2]) if len(fitting) > 1 else "")
+            ]
     return SeriesChoice(chosen, {source: "; ".join(why) for source, why in reasons.items()})
 
 

@@ -40,7 +40,7 @@ from volseg.training.state import restore, save_last, start
 from volseg.training.step import StepResult, TrainingStep
 from volseg.training.stopping import is_finished
 from volseg.training.threads import choice_for
-from volseg.training.validation import NO_TRIALS, Validation, Validator
+from volseg.training.validation import Validation, Validator
 from volseg.training.validation_loss import ValidationLoss
 
 #: Largest share of the final validation's time for trying larger windows, and the most cases for it.
@@ -263,7 +263,7 @@ class Trainer:
     def _validate_epoch(self) -> None:
         """Validate, record whether the epoch is the best so far, and measure how long validation takes."""
         state, clock = self._state, self._clock
-        self._time_trials()
+        self._choose_monitored()
         began = clock.elapsed_seconds
         progress = self._reported_as(f"epoch {state.epoch}, step {state.step}, validation")
         validation = self._monitor.validate(state.eval_network, self._monitored, progress=progress)
@@ -273,14 +273,20 @@ class Trainer:
         self._reserve(clock.elapsed_seconds - began)
         state.history[-1]["validation_loss"] = self._loss(state.eval_network)
 
-    def _time_trials(self) -> None:
-        """Measure once how long the trials of the final validation take."""
-        trials = trials_for(self._config)
-        if self._clock.trial_seconds or trials == NO_TRIALS:
-            return
-        seconds = self._monitor.time_trials(self._state.eval_network, self._monitored[0], trials)
-        self._clock.trial_seconds = self._group.broadcast(seconds)
-        self._clock.sample()
+    def _choose_monitored(self) -> None:
+        """Measure a case before the first validation, and score as many during training as the time allows."""
+        clock, most = self._clock, len(self._monitored)
+        if not clock.validated_cases:
+            network, case, trials = self._state.eval_network, self._monitored[0], trials_for(self._config)
+            case_seconds, trial_seconds = map(self._group.broadcast, self._monitor.time_case(network, case, trials))
+            clock.trial_seconds = trial_seconds
+            clock.validated_cases = clock.cases_in_time(most, case_seconds / self._group.world_size)
+            clock.sample()
+            if clock.validated_cases < most:
+                self._log.add(
+                    f"validation during training scores {clock.validated_cases} of {most} cases, to save time"
+                )
+        self._monitored = _evenly_spaced(self._monitored, clock.validated_cases)
 
     def _reserve(self, seconds: float) -> None:
         """Reserve time for the validation of the last epoch and the final one, with mirroring and trials.

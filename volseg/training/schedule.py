@@ -13,6 +13,8 @@ from volseg.config import TrainingConfig
 _EPOCHS_OF_A_BUDGET = 40
 #: Share of a time budget that validation may take during training.
 _VALIDATION_SHARE = 0.08
+#: Share of a time budget that a single validation during training may take.
+_SINGLE_VALIDATION_SHARE = 0.1
 #: Share of a time budget that the final validation may take, and by how much the run may exceed its budget for it.
 _FINAL_SHARE, _FINAL_SLACK = 0.1, 0.03
 #: Largest share of a time budget that is reserved for the validation of the last epoch and the final one.
@@ -67,6 +69,7 @@ class Clock:
         config: Epochs and minutes.
         spent_seconds: Duration of earlier, interrupted parts of the run.
         validation_seconds: Time spent on validation so far.
+        validated_cases: Number of cases scored in each validation during training; 0 until it is chosen.
         saving_seconds: Time spent on saving checkpoints so far.
         view_seconds: Duration of the last validation per case and view; 0 until it is measured.
         trial_seconds: Duration of the trials on one validation case; 0 until it is measured.
@@ -82,6 +85,7 @@ class Clock:
     config: TrainingConfig
     spent_seconds: float = 0.0
     validation_seconds: float = 0.0
+    validated_cases: int = 0
     saving_seconds: float = 0.0
     view_seconds: float = 0.0
     trial_seconds: float = 0.0
@@ -107,6 +111,13 @@ class Clock:
     def _budget_seconds(self) -> float:
         whole = (self.config.minutes or 0.0) * 60.0
         return whole - min(self.reserve_seconds, _LARGEST_RESERVE * whole)
+
+    def cases_in_time(self, cases: int, case_seconds: float) -> int:
+        """Return how many of `cases` cases, of `case_seconds` each, a validation during training can score in time."""
+        if self.config.minutes is None:
+            return cases
+        fitting = int(_SINGLE_VALIDATION_SHARE * 60.0 * self.config.minutes / max(case_seconds, 1e-3))
+        return max(1, min(cases, fitting))
 
     @property
     def final_seconds(self) -> float:

@@ -28,6 +28,7 @@ _CLOCK_NUMBERS = (
     "saving_seconds",
     "view_seconds",
     "trial_seconds",
+    "validated_cases",
     "reserve_seconds",
     "reached",
     "warm_from",

@@ -168,13 +168,14 @@ class Validator:
         """Compute the logits of a case, (outputs, R, A, S) float32 on the CPU."""
         return next(self._predict(network, [case]))
 
-    def time_trials(self, network: nn.Module, case: PreparedCase, trials: Trials) -> float:
-        """Measure the seconds that trials add to the validation of one case, including their scores."""
-        logits = self.logits(network, case)
+    def time_case(self, network: nn.Module, case: PreparedCase, trials: Trials) -> tuple[float, float]:
+        """Measure the seconds that a case takes, and the seconds that trials and their scores add to it."""
         began = perf_counter()
+        logits = self.logits(network, case)
+        predicted = perf_counter()
         for prediction in self._apply(trials, logits, case):
             self._dice(prediction, case)
-        return perf_counter() - began
+        return predicted - began, perf_counter() - predicted
 
     def _predict(self, network: nn.Module, cases: Sequence[PreparedCase]) -> Iterator[torch.Tensor]:
         """Yield the logits of each case: (outputs, R, A, S) float32 on the CPU."""
