@@ -24,7 +24,7 @@ def test_a_card_says_what_the_run_says(trained_run: Path, tmp_path: Path) -> Non
         assert (label["dice"], label["cases"]) == (pytest.approx(scored.mean()), len(scored))
         assert label["median_size"] > 0
     splits = json.loads((trained_run / "splits.json").read_text())
-    assert told["taught"] == [len(splits[volseg.load(trained_run).config.training.fold]["train"])]
+    assert told["training_cases"] == [len(splits[volseg.load(trained_run).config.training.fold]["train"])]
     text = path.read_text()
     assert "Licence: CC BY 4.0." in text
     assert "not a medical device" in text
@@ -43,7 +43,7 @@ def test_a_card_names_no_case(trained_run: Path, tmp_path: Path) -> None:
 def test_a_card_of_another_programs_model_claims_nothing(tmp_path: Path) -> None:
     run = volseg.import_model(write_model(tmp_path / "model", folds=("0", "1")), tmp_path / "run")
     text = volseg.card(run).read_text()
-    assert "Nothing is known of its Dice" in text
+    assert "The Dice on validation cases is unknown." in text
     assert "learning rate" not in text
     assert "imported from | nnU-Net v2" in text
     assert make_card(run).networks == 2
@@ -71,15 +71,15 @@ def test_a_card_is_complete(trained_run: Path, tmp_path: Path) -> None:
     text = volseg.card(trained_run, tmp_path).read_text()
     assert re.findall(r"^## (.*)$", text, flags=re.MULTILINE) == [
         "Intended use",
-        "What it segments, and how well",
-        "What it was trained on",
-        "How it was trained",
-        "Limits",
+        "Structures and performance",
+        "Training data",
+        "Training",
+        "Limitations",
         "To be filled in",
-        "Which one it is",
+        "Identity",
     ]
     splits = json.loads((trained_run / "splits.json").read_text())
-    assert f"learned from {len(splits[0]['train'])} cases, with {len(splits[0]['val'])} held out." in text
+    assert f"had {len(splits[0]['train'])} training and {len(splits[0]['val'])} validation cases." in text
     assert "| steps | 120 |" in text
     (machine,) = read_about(trained_run).hardware
     assert f"| trained on | {machine.words} |" in text

@@ -18,6 +18,7 @@ import torch
 from conftest import TINY, MakeOnce, predict_folder, train_folder
 
 from volseg.cases import find_dataset, make_splits
+from volseg.cli.epoch_lines import EpochLines
 from volseg.config import Config, LabelRule, PartialConfig, TrainingConfig, merge, read_config, validate
 from volseg.errors import CheckpointError, ConfigError, DataError, OutputError, TrainingError
 from volseg.image.volume import Mask, Volume
@@ -210,6 +211,16 @@ ALL_FOLDS = merge(TINY, {"training": {"learning_rate": 0.01, "epochs": 2, "fold"
 def folds_run(dataset: Path, make_once: MakeOnce) -> Path:
     """A run that has trained a network per fold."""
     return make_once("folds_run", lambda run: train_folder(dataset, run, ALL_FOLDS))
+
+
+def test_epochs_of_several_folds_name_the_fold(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree = merge(ALL_FOLDS, {"training": {"epochs": 1}})
+    train_folder(dataset, tmp_path / "run", tree, on_epoch_done=EpochLines())
+    lines = capsys.readouterr().out.splitlines()
+    folds = tree["training"]["folds"]
+    assert [line.split(":")[0] for line in lines] == [f"fold {fold}, epoch 1" for fold in range(folds)]
 
 
 def test_all_folds_are_trained_resumed_and_averaged(dataset: Path, folds_run: Path, tmp_path: Path) -> None:

@@ -118,7 +118,8 @@ def train(  # noqa: PLR0913  each is an option of the command
         threads: Number of threads of this process; by default all that it may use.
         device: "cpu", "cuda", "cuda:1" (not under `torchrun`) or "mps"; by default a CUDA device if there is one.
         progress: Called per case and per step.
-        on_epoch_done: Called with the row of history.csv of each epoch.
+        on_epoch_done: Called after each epoch with its row of history.csv, preceded by `fold` and `kind` if there
+            are several.
 
     Returns:
         The finished run.
@@ -188,7 +189,8 @@ def choose_dimensions(  # noqa: PLR0913  each is an option of the command
         threads: Number of threads of this process; by default all that it may use.
         device: Where networks are trained; by default a CUDA device if there is one.
         progress: Called per case and per step.
-        on_epoch_done: Called with the row of history.csv of each epoch.
+        on_epoch_done: Called after each epoch with its row of history.csv, preceded by `fold` and `kind` if there
+            are several.
 
     Returns:
         The choice, and the Dice of every case.

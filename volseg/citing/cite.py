@@ -93,7 +93,7 @@ def _runs(folder: Path) -> list[Path]:
 
 
 def _finished(run: Path) -> RunRecord:
-    """What a run says of itself.
+    """The record of a finished run.
 
     Raises:
         DataError: If it was interrupted: its best epoch and its post-processing are still to be chosen.

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 
 from volseg.config.section import Axis
-from volseg.reporting.record import HeldOutDice
+from volseg.reporting.record import ValidationDice
 from volseg.text import listed
 
 _SPECIAL = re.compile(r"([\\`*\[\]<>@|#~^$])")
@@ -65,12 +65,12 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} minutes" if seconds < 6000 else f"{seconds / 3600:.1f} hours"
 
 
-def dice_words(dice: HeldOutDice) -> str:
+def dice_words(dice: ValidationDice) -> str:
     """Return "0.889 (95 % confidence interval 0.881 to 0.896)"; without an interval if there is none."""
     return brief_dice(dice).replace("(", "(95 % confidence interval ")
 
 
-def brief_dice(dice: HeldOutDice) -> str:
+def brief_dice(dice: ValidationDice) -> str:
     """Return "0.889 (0.881 to 0.896)", for a sentence that has already named the interval."""
     interval = "" if math.isnan(dice.low) else f" ({dice.low:.3f} to {dice.high:.3f})"
     return f"{dice.mean:.3f}{interval}"

@@ -40,7 +40,7 @@ _UNLIMITED = 10_000
 
 
 class _Verb(TyperCommand):
-    """A command whose description goes on in the next line of a list where it would be cut off."""
+    """A command whose description in a list is wrapped instead of cut off."""
 
     def get_short_help_str(self, limit: int = 0) -> str:  # noqa: ARG002  which is where it would be
         return super().get_short_help_str(limit=_UNLIMITED)
@@ -81,7 +81,7 @@ def set_up(
         ),
     ] = False,
 ) -> None:
-    """Set up what holds for every verb."""
+    """Set up the console for every command."""
     show_remarks(verbose=verbose)
 
 
@@ -105,7 +105,7 @@ for name, verb, example in (
 
 
 def _let_waiting_threads_sleep() -> None:
-    """Let the threads of a parallel loop wait awake for a moment only, unless the user says how they are to wait.
+    """Limit the busy waiting of threads after parallel loops, unless the user has configured it.
 
     By default they spin for a millisecond. Where another program takes a core, the last thread then waits for one that
     the others spend on waiting for it, and a training step takes many times as long (benchmarks/TRAINING.md). GNU's

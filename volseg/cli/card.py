@@ -1,4 +1,4 @@
-"""`volseg card`: what somebody should know of a model before using it."""
+"""`volseg card`: write a model card."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`volseg cite`: a run, as a paper has it."""
+"""`volseg cite`: describe a run for a paper."""
 
 from __future__ import annotations
 

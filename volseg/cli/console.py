@@ -1,4 +1,4 @@
-"""What the command line shows: results on stdout, progress and everything else on stderr, plain when redirected."""
+"""Output of the command line: results on stdout, progress and messages on stderr, plain when redirected."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _PARTICULAR = re.compile(r"\S*[\d./\\]\S*")
 
 @contextlib.contextmanager
 def progress_shown() -> Iterator[Progress]:
-    """Show progress as a bar on a terminal, and as a line now and then elsewhere and in the log."""
+    """Show progress: as a bar on a terminal; elsewhere, and in the log, as an occasional line."""
     if not sys.stderr.isatty():
         yield _ProgressLines(say)
         return
@@ -57,7 +57,7 @@ def progress_shown() -> Iterator[Progress]:
 
 
 class _ProgressLines:
-    """Progress for anything but a terminal: a line every few seconds at most, and one when a stage is finished."""
+    """Progress without a terminal: a line every few seconds at most, and one when a stage is finished."""
 
     _EVERY_SECONDS = 15.0
 
@@ -86,7 +86,7 @@ def _count(done: int, total: int) -> str:
 
 
 def print_summary(summary: pd.DataFrame) -> None:
-    """Print the summary of an evaluation, as far as there is room; summary.csv has all of it."""
+    """Print the columns of an evaluation's summary that fit; summary.csv has all of them."""
     counts = ["scored", "missed", "false_alarm", "absent", "not_predicted", "failed"]
     wanted = ("dice_mean", "hd95_mm_mean", "hd95_px_mean", "assd_mm_mean", "assd_px_mean", "nsd_mean")
     means = [name for name in wanted if name in summary]
@@ -98,7 +98,7 @@ def print_summary(summary: pd.DataFrame) -> None:
 
 
 def print_comparison(comparison: Comparison) -> None:
-    """Evaluations against each other, for the metrics that are looked at first."""
+    """Print a comparison of evaluations for the most common metrics."""
     if len(comparison.names) > 2:
         means = comparison.means[comparison.means["metric"].isin(_COMPARED)]
         names = [str(name) for name in comparison.names]
@@ -125,7 +125,7 @@ def print_comparison(comparison: Comparison) -> None:
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], dispensable: Sequence[str] = ()) -> None:
-    """Print aligned columns that a person can read and a script can split.
+    """Print a table whose columns a person can read and a script can split.
 
     On a terminal the rows fit: long headers take two lines, and columns are left out.
 
@@ -144,30 +144,30 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], dispensabl
 
 
 def print_line(text: str) -> None:
-    """Print a result in a line, which the log has, too."""
+    """Print a line on stdout, and log it."""
     print_text(_wrapped(text, sys.stdout))
     printed.info("%s", text.strip())
 
 
 def print_text(text: str) -> None:
-    """Print a result that is too much for a log: tables, JSON."""
+    """Print text that is too long for a log on stdout: tables, JSON."""
     print(text)  # noqa: T201  results go to stdout
 
 
 def say(text: str, level: int = logging.INFO) -> None:
-    """Print anything else in one line on stderr; the log has it, too."""
+    """Print a line on stderr, and log it."""
     printed.log(level, "%s", text)
     show_line(text)
 
 
 def show_line(text: str) -> None:
-    """Print a line on stderr alone."""
+    """Print a line on stderr, without logging it."""
     with contextlib.suppress(OSError):  # of a terminal that was closed; what is in the log is not lost
         print(_wrapped(readable(text), sys.stderr), file=sys.stderr)  # noqa: T201  everything else goes to stderr
 
 
 def say_by_reason(reasons: Mapping[str, str], level: int = logging.WARNING) -> None:
-    """Say what is wrong with some cases: each reason once, with the first case and the number of the others.
+    """Print the reasons why cases failed: each once, with the first case and the number of others.
 
     Args:
         reasons: Case id -> its reason, which begins with its kind ("failed: ...").
@@ -185,7 +185,7 @@ def say_by_reason(reasons: Mapping[str, str], level: int = logging.WARNING) -> N
 
 
 def without_particulars(text: str) -> str:
-    """Take names of files and numbers out of a message, so that messages of the same kind are equal."""
+    """Remove file names and numbers from a message, so that messages of the same kind are equal."""
     return _PARTICULAR.sub("", text)
 
 
@@ -201,7 +201,7 @@ def _wrapped(text: str, stream: TextIO) -> str:
 
 
 def take_any_text() -> None:
-    """Escape what a console cannot show: a name in Chinese is no reason to end on one that takes ASCII only."""
+    """Escape characters that a console cannot show, so that names in other scripts do not end the program."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""`volseg demo`: all of it on phantoms."""
+"""`volseg demo`: run the whole pipeline on phantoms."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def demo(
 
 
 def _print_scores(summary: pd.DataFrame) -> None:
-    """As many of the numbers as fit into any terminal."""
+    """Print the scores, with as many columns as fit into any terminal."""
     counts, means = ["scored", "missed"], ["dice_mean", "hd95_mm_mean"]
     rows = [
         (str(row["label"]), *(f"{row[name]:.0f}" for name in counts), *(f"{row[name]:.3g}" for name in means))
@@ -55,7 +55,7 @@ def _print_scores(summary: pd.DataFrame) -> None:
 
 
 def _print_next(output: Path, case_id: str) -> None:
-    """Three commands to go on with, ready to be copied."""
+    """Print three commands to try next."""
     command = shlex.quote("volseg" if shutil.which("volseg") else sys.argv[0])
     report, mask, image = (
         shlex.quote(str(output / name))

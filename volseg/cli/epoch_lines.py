@@ -15,7 +15,7 @@ _NUMBERS = (("accuracy", "accuracy"), ("dice", "Dice"), ("iou", "IoU"))
 
 
 class EpochLines:
-    """Prints the rows of history.csv as they come; the bar of the largest loss so far is full."""
+    """Prints each epoch's row of history.csv; the bar is full at the largest loss so far."""
 
     def __init__(self) -> None:
         self._largest = 0.0
@@ -28,7 +28,8 @@ class EpochLines:
         length = _NARROW_LENGTH if is_narrow else _LENGTH
         filled = max(0, round(length * loss / self._largest)) if self._largest > 0 else 0
         bar = "#" * filled + "." * (length - filled)
-        line = f"epoch {row['epoch']}: loss {loss:.4f} [{bar}]{_told(row, 'train_')}"
+        network = "".join(f"{words}{row[name]}, " for name, words in (("kind", ""), ("fold", "fold ")) if name in row)
+        line = f"{network}epoch {row['epoch']}: loss {loss:.4f} [{bar}]{_told(row, 'train_')}"
         validated = _told(row, "")
         if validated and is_narrow:
             print_line(f"{line};")

@@ -1,4 +1,4 @@
-"""`volseg export`: a mask, or a folder of masks, in another format."""
+"""`volseg export`: write masks in another format."""
 
 from __future__ import annotations
 
@@ -77,5 +77,5 @@ def export(  # noqa: PLR0913  each is an option
 
 
 def _names_a_file(output: Path) -> bool:
-    """Return whether an output is meant to be one file: a folder that holds one mask is a mask, too."""
+    """Return whether the output is one file: it has a suffix and is not a folder."""
     return bool(output.suffix) and not output.is_dir()

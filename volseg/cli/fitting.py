@@ -1,4 +1,4 @@
-"""Tables as lines of text, as wide as they are or as wide as a terminal is."""
+"""Tables as lines of text, optionally fitted to the width of a terminal."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def fitted_lines(
 def _ever_narrower(
     table: Sequence[Sequence[str]], dispensable: Sequence[str]
 ) -> Iterator[tuple[Sequence[Sequence[str]], int]]:
-    """Yield a table and the gap between its columns, then what can be left of both."""
+    """Yield a table and the gap between its columns, then narrower versions of both."""
     yield table, 2
     header, *rows = table
     zero = [name for name in dispensable if all(row[header.index(name)] == "0" for row in rows)]
@@ -66,7 +66,7 @@ def _without(table: Sequence[Sequence[str]], name: str) -> list[Sequence[str]]:
 
 
 def _with_broken_header(table: Sequence[Sequence[str]]) -> list[Sequence[str]]:
-    """Break the names of columns that are wider than their cells at the last underscore."""
+    """Break column names that are wider than their cells at the last underscore."""
     cells = _widths(table[1:]) if table[1:] else [0] * len(table[0])
     parts = [
         name.rsplit("_", 1) if len(name) > width and "_" in name else [name]

@@ -1,4 +1,4 @@
-"""`volseg import`: make a run of another program's model."""
+"""`volseg import`: convert a model of another program to a run."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def inspect(
 
 
 def _lines_of(item: InspectedItem, width: int) -> Iterator[str]:
-    """Yield an item in lines that fit: its grid, and below it what else there is to say."""
+    """Yield the lines about an item: its grid, with remarks below."""
     grid = (
         "x".join(str(size) for size in item.shape or ()),
         " x ".join(f"{size:.4g}" for size in item.spacing_mm or ()) + (" mm" if item.spacing_mm else ""),
@@ -95,7 +95,7 @@ def _lines_of(item: InspectedItem, width: int) -> Iterator[str]:
 
 
 def _use_of(item: InspectedItem) -> str:
-    """Say what the item is in its case, and for a series why it was chosen or not."""
+    """Return the role of an item in its case and, for a series, why it was chosen or not."""
     if not item.case_id:
         return item.taken
     role = "reference" if item.role == "reference" else f"channel {item.role}"

@@ -1,4 +1,4 @@
-"""`--log`: append what a command says to a file, line by line."""
+"""`--log`: append the output of a command to a file, line by line."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class LogFile(logging.Handler):
 
 @contextmanager
 def logged(path: Path | None, read: Iterable[Path]) -> Iterator[None]:
-    """Append to a log what is printed and what the library remarks, until the block ends.
+    """Append printed lines and the library's log records to a file until the block ends.
 
     Args:
         path: The log, if one is wanted.
@@ -98,7 +98,7 @@ def _check_place(path: Path, read: Iterable[Path]) -> None:
 
 
 def _open(path: Path) -> int:
-    """Open a log for appending; anything else stays as it is."""
+    """Open a log for appending; refuse a file that is not a log."""
     if path.exists() and not path.is_file():
         raise OutputError(f"the log {path} is no file", hint="choose another --log")
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)

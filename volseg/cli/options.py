@@ -1,4 +1,4 @@
-"""Options that several verbs share, and exit codes."""
+"""Exit codes, and options of several commands."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ OverwriteOption = Annotated[
 
 
 def changes_of(assignments: list[str] | None, geometry: str | None = None) -> dict[str, Any]:
-    """Return the keys that `--set` and `--geometry` state."""
+    """Return the configuration keys set by `--set` and `--geometry`."""
     from volseg.config import merge, parse_assignments
 
     keys = parse_assignments(assignments or [])
@@ -78,7 +78,7 @@ def changes_of(assignments: list[str] | None, geometry: str | None = None) -> di
 
 
 def only(context: typer.Context, names: Collection[str], otherwise: str) -> None:
-    """Refuse options that were given and would be ignored."""
+    """Refuse options that would be ignored."""
     for name in context.params:
         source = context.get_parameter_source(name)
         if name not in names and source is not None and source.name == "COMMANDLINE":

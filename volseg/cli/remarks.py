@@ -1,4 +1,4 @@
-"""What the library remarks, on stderr: every kind of warning once, then how many more there were."""
+"""Warnings of the library on stderr: each kind once, then the number of repetitions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from volseg.progress import MILESTONES
 
 
 class Remarks(logging.Handler):
-    """Prints warnings, a kind that repeats itself once; with `is_verbose` everything, as often as it comes."""
+    """Prints each kind of warning once; with `is_verbose`, prints every record."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -19,21 +19,21 @@ class Remarks(logging.Handler):
         self._counts: Counter[tuple[str, ...]] = Counter()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a record that is new or a milestone, count one that repeats an earlier one."""
+        """Print a record unless it repeats an earlier one, which is counted."""
         if record.name == MILESTONES:
             show_line(record.getMessage())
         elif self.is_verbose or (record.levelno >= logging.WARNING and self._is_new(record)):
             show_line(_line(record))
 
     def _is_new(self, record: logging.LogRecord) -> bool:
-        """Count a record, and say whether it is the first of its kind."""
+        """Count a record, and return whether it is the first of its kind."""
         kind = _kind(record)
         self._first.setdefault(kind, _line(record))
         self._counts[kind] += 1
         return self._counts[kind] == 1
 
     def tell_repeated(self) -> None:
-        """Say of each kind that came more than once how many were not printed, and forget them."""
+        """Print how many warnings of each kind were not printed, and reset the counts."""
         for kind, count in self._counts.items():
             if count > 1:
                 show_line(f"{self._first[kind]} (and {count - 1} more; --verbose prints all)")
@@ -45,7 +45,7 @@ remarks = Remarks()
 
 
 def show_remarks(*, verbose: bool) -> None:
-    """Print warnings from now on, or with `verbose` everything that the library remarks."""
+    """Print warnings from now on, or with `verbose` every record of the library's log."""
     remarks.is_verbose = verbose
     logger = logging.getLogger("volseg")
     logger.addHandler(remarks)
@@ -57,7 +57,7 @@ def _line(record: logging.LogRecord) -> str:
 
 
 def _kind(record: logging.LogRecord) -> tuple[str, ...]:
-    """Tell kinds of warnings apart: by their words, without numbers and without the file or case they begin with."""
+    """Return the kind of a warning: its words without numbers and without the file or case at its beginning."""
     told = record.args if isinstance(record.args, tuple) else ()
     words = [without_particulars(str(word)) for word in told]
     is_all_there_is = len(words) == 1 and str(record.msg).endswith("%s")

@@ -1,4 +1,4 @@
-"""`volseg show`: picture a labelled data set."""
+"""`volseg show`: write a page about a labelled data set."""
 
 from __future__ import annotations
 

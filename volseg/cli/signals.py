@@ -1,4 +1,4 @@
-"""Signals that ask a run to end: each ends it as Ctrl-C does, so that what is finished is kept and nothing is torn."""
+"""Signals that end a run: each acts like Ctrl-C, so that finished work is kept and no file is left half-written."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ENDING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 
 
 class _Stop:
-    """Whether this process was asked to end. The first signal raises; those after it are ignored.
+    """Records whether this process was asked to end. The first signal raises; later ones are ignored.
 
     They must not tear what the first has begun to put in order, and that takes no longer than a case.
     """
@@ -31,7 +31,7 @@ _stop = _Stop()
 
 
 def stop_is_requested() -> bool:
-    """Whether a signal has asked this process to end."""
+    """Return whether a signal has asked this process to end."""
     return _stop.is_requested
 
 

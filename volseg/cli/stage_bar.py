@@ -1,4 +1,4 @@
-"""The progress bar of a terminal: one bar for the stage that runs, and a line above it for each that has ended."""
+"""The progress bar of a terminal: a bar for the current stage, below a line for each finished one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _START = "start"
 
 
 class _TimeLeft(ProgressColumn):
-    """The remaining time of a stage, unless its note states it: there is one estimate, or none."""
+    """The remaining time of a stage, unless its note already states one."""
 
     max_refresh = 0.5
 
@@ -28,7 +28,7 @@ class _TimeLeft(ProgressColumn):
 
 
 class StageBar(Progress):
-    """A live bar on stderr with the note of the stage below it. What is printed meanwhile appears above."""
+    """A live bar on stderr with a note below it; other output appears above."""
 
     def __init__(self) -> None:
         columns = (
@@ -45,7 +45,7 @@ class StageBar(Progress):
         self._task: TaskID = self.add_task(_START, total=None, note="", count="")
 
     def show(self, stage: str, done: int, total: int, count: str, note: str) -> None:
-        """Show how far a stage is; if it is another one than before, the earlier one becomes a line."""
+        """Show the progress of a stage; when the stage changes, end the earlier one."""
         if stage != self._stage:
             self.end_stage()
             self._stage = stage
@@ -53,7 +53,7 @@ class StageBar(Progress):
         self.update(self._task, completed=done, total=total or None, note=readable(note), count=count)
 
     def end_stage(self) -> None:
-        """Take the bar away and leave a line that says how long the stage took."""
+        """Replace the bar by a line with the duration of the stage."""
         (task,) = self.tasks
         self.remove_task(self._task)
         if self._stage != _START:
@@ -61,7 +61,7 @@ class StageBar(Progress):
             self.console.print(Text(f"{task.description} {task.fields['count']}, {took}", style="dim"))
 
     def get_renderables(self) -> Iterable[RenderableType]:
-        """Yield the bar, and the note in a line of its own, which is cut off where the terminal ends."""
+        """Yield the bar and, on a line of its own, the note, cut off at the width of the terminal."""
         yield self.make_tasks_table(self.tasks)
         for task in self.tasks:
             if task.fields["note"]:

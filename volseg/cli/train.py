@@ -141,7 +141,7 @@ def train(  # noqa: PLR0913  each is an option
 
 
 def _print_choice(choice: Choice) -> None:
-    """Print the Dice of each kind of network, and which was chosen."""
+    """Print the Dice of each kind of network, and the choice."""
     rows = [
         (str(row["kind"]), f"{row['dice_mean']:.4f}", f"{row['low']:.4f} to {row['high']:.4f}")
         for row in choice.summary.to_dict("records")
@@ -154,7 +154,7 @@ def _print_choice(choice: Choice) -> None:
 
 
 def _print_run(run: Run) -> None:
-    """Print the scores of a training, and where its model is."""
+    """Print the scores of a run and the path of its model."""
     validation = run.validation
     rows = [(name, f"{dice:.4f}") for name, dice in zip(validation.labels, validation.per_label.tolist(), strict=True)]
     print_table(("label", "validation dice"), [*rows, ("mean", f"{validation.mean:.4f}")])

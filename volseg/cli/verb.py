@@ -1,4 +1,4 @@
-"""The frame of every verb: `--log` and `-v`, an end by signals, and the one place where errors become exit codes."""
+"""What all commands share: `--log`, `-v`, signals, and the one place where errors become exit codes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _OPTIONS = (("log", None, LogOption), ("verbose", False, VerboseOption))
 
 
 def command(verb: Callable[..., None]) -> Callable[..., None]:
-    """Make a command of a verb: with `--log`, `-v` and `-o`, ended by signals, and an exit code in any case."""
+    """Turn a function into a command with `--log`, `-v`, `-o`, signal handling and exit codes."""
 
     @functools.wraps(verb)
     def run(*, log: Path | None = None, verbose: bool = False, **options: Any) -> None:
@@ -69,7 +69,7 @@ def command(verb: Callable[..., None]) -> Callable[..., None]:
 
 
 def _complete(parameter: inspect.Parameter) -> None:
-    """Let `-o` stand for `--output`, and write arguments in capitals, as the documentation does."""
+    """Add `-o` for `--output`, and show arguments in capitals, as the documentation does."""
     for stated in getattr(parameter.annotation, "__metadata__", ()):
         if isinstance(stated, OptionInfo) and stated.default == "--output":
             stated.param_decls = ("-o",)
@@ -78,7 +78,7 @@ def _complete(parameter: inspect.Parameter) -> None:
 
 
 def _run_logged(verb: Callable[..., None], options: dict[str, Any], log: Path | None) -> int:
-    """Run a verb, with its beginning and its end in the log."""
+    """Run a command, and log its start and end."""
     began, code = time.monotonic(), EXIT_DEFECT
     given = [value if isinstance(value, list) else [value] for name, value in options.items() if name in READ]
     read = [path for paths in given for path in paths if isinstance(path, Path)]
@@ -99,7 +99,7 @@ def _run_logged(verb: Callable[..., None], options: dict[str, Any], log: Path | 
 
 
 def _exit_code(work: Callable[[], int | None]) -> int:
-    """Do something; every error that volseg expects becomes one line on stderr."""
+    """Run a function, print expected errors as one line on stderr, and return the exit code."""
     try:
         return work() or EXIT_OK
     except typer.Exit as end:

@@ -1,4 +1,4 @@
-"""Evaluations of the same cases side by side, case by case: which model is better, and how sure that is."""
+"""Paired comparison of evaluations of the same cases: which is better, and how certain that is."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _DIGITS = 9
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """What was found, and where it was written.
+    """A comparison, as it was written.
 
     Attributes:
         table: A row per label and metric, see `compare_tables`, then one per metric over all labels, called "mean", see
@@ -52,7 +52,7 @@ class Comparison:
         differences: A row per pair, case, label and metric: `first`, `second` and second minus first.
         folder: Holds comparison.csv and differences.csv.
         names: The evaluations, called by their folders.
-        verdict: Which evaluation is better, and how sure that is, in a sentence.
+        verdict: A sentence that says which evaluation is better, and how certain that is.
     """
 
     table: pd.DataFrame
@@ -63,7 +63,7 @@ class Comparison:
 
     @property
     def means(self) -> pd.DataFrame:
-        """The means over the cases: a row per label and metric, a column per evaluation."""
+        """Means over the cases: a row per label and metric, a column per evaluation."""
         import pandas as pd
 
         sides = [
@@ -142,7 +142,7 @@ def _tables(folders: Sequence[Path]) -> list[pd.DataFrame]:
 
 
 def _names(folders: Sequence[Path]) -> tuple[str, ...]:
-    """Name folders by the shortest ends of their paths that differ; number one that is given twice."""
+    """Name folders by the shortest ends of their paths that differ; number repetitions."""
     parts = [folder.absolute().parts for folder in folders]
     names: list[str] = []
     for length in range(1, max(map(len, parts)) + 1):
@@ -156,7 +156,7 @@ def _names(folders: Sequence[Path]) -> tuple[str, ...]:
 
 
 def compare_tables(differences: pd.DataFrame, directions: dict[str, Better]) -> pd.DataFrame:
-    """Sum up paired differences.
+    """Summarise paired differences.
 
     Args:
         differences: With the columns label, value, metric, first, first_status, second, second_status and difference.
@@ -192,7 +192,7 @@ def compare_tables(differences: pd.DataFrame, directions: dict[str, Better]) -> 
 
 
 def compare_over_labels(differences: pd.DataFrame, directions: dict[str, Better]) -> pd.DataFrame:
-    """Sum up paired differences over all labels, of which each weighs the same.
+    """Summarise paired differences over all labels, with equal weights.
 
     Args:
         differences: As for `compare_tables`, with the column case_id.
@@ -236,7 +236,7 @@ def _interval_over_labels(changes: pd.DataFrame) -> tuple[float, float]:
 
 
 def _gain(rows: pd.DataFrame, better: Better) -> NDArray[np.float64]:
-    """Return how much better the second is, in the direction of the metric."""
+    """Return by how much the second is better, with the sign of the metric's direction."""
     first, second = rows["first"].to_numpy(float), rows["second"].to_numpy(float)
     match better:
         case Better.HIGHER:
@@ -249,7 +249,7 @@ def _gain(rows: pd.DataFrame, better: Better) -> NDArray[np.float64]:
 
 
 def _invented(rows: pd.DataFrame) -> tuple[int, int]:
-    """Count the cases without a number where only the second drew what is not there, and where only the first did."""
+    """Count the cases without a value in which only the second, and in which only the first, has a false alarm."""
     lone = rows[rows["difference"].isna()]
     first, second = (lone[name] == LabelStatus.BOTH_EMPTY for name in ("first_status", "second_status"))
     return int((first & ~second).sum()), int((second & ~first).sum())
@@ -264,7 +264,7 @@ def _p_value(differences: NDArray[np.float64]) -> float:
 
 
 def _directions(numbers: Sequence[pd.DataFrame]) -> dict[str, Better]:
-    """Return metric -> in which direction it gets better, for the metrics that have one."""
+    """Return metric -> direction in which it improves, for the metrics that have one."""
     metrics = [table.drop_duplicates("metric").set_index("metric") for table in numbers]
     first, *others = [set(table["definition"].items()) for table in metrics]
     for other in others:
@@ -276,7 +276,7 @@ def _directions(numbers: Sequence[pd.DataFrame]) -> dict[str, Better]:
 
 
 def references_fact(pairs: Sequence[CasePair]) -> Facts:
-    """Return a hash of the references, which tells those of two evaluations apart; nothing if one cannot be read."""
+    """Return a hash of the references, to detect differences between evaluations; empty if one is unreadable."""
     plain = (
         replace(pair.reference, labels=()) if isinstance(pair.reference, FileSource) else pair.reference
         for pair in pairs
@@ -288,7 +288,7 @@ def references_fact(pairs: Sequence[CasePair]) -> Facts:
 
 
 def _same_references(first: Path, second: Path) -> bool | None:
-    """Return whether both evaluations took the same files; None where one of them does not say."""
+    """Return whether both evaluations used the same references; None if unknown."""
     stated = [read_about(folder).facts.get(_REFERENCES) for folder in (first, second)]
     return stated[0] == stated[1] if all(stated) else None
 
@@ -296,7 +296,7 @@ def _same_references(first: Path, second: Path) -> bool | None:
 def _with_common_labels(
     first: pd.DataFrame, second: pd.DataFrame, *, same: bool | None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Give each label that two tables have in common one name and one value.
+    """Give each label that is in both tables the same name and value in both.
 
     Names come first. Where one has none, values of the same references mean the same; tables that do not say which
     files they took are held to the volumes of their references later on.
@@ -353,7 +353,7 @@ def _differences(first: pd.DataFrame, second: pd.DataFrame, metrics: Sequence[st
 
 
 def _check_references(first: pd.DataFrame, second: pd.DataFrame) -> None:
-    """Refuse references of different volumes; a case that failed has none."""
+    """Refuse to compare if the reference volumes of a case differ; failed cases have none."""
     unit = Units.of_columns(first.columns).size
     one_size, other_size = (f"reference_{unit}_{side}" for side in "xy")
     both = first.merge(second, on=_KEY).dropna(subset=[one_size, other_size])

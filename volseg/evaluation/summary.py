@@ -31,7 +31,7 @@ _WORST_CASES = 3
 
 
 def summarise(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Average over the cases, label by label, and then over the labels.
+    """Average over the cases of each label, and then over the labels.
 
     Args:
         metrics: As `metrics_table` returns it.

@@ -1,4 +1,4 @@
-"""Which of several evaluations is better, and how sure that is, in a sentence."""
+"""A verdict on several evaluations: which is better, and how certain that is, in a sentence."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FEW_CASES = 10
 
 @dataclass(frozen=True)
 class _Lead:
-    """How far one evaluation is ahead of another.
+    """The lead of one evaluation over another.
 
     Attributes:
         over: The other.
@@ -60,7 +60,7 @@ class _Lead:
 
 
 def verdict_of(table: pd.DataFrame, names: Sequence[str]) -> str:
-    """Say which evaluation has the best mean Dice, and whether the cases suffice to call it better.
+    """Return a sentence that says which evaluation has the best mean Dice, and whether the difference is significant.
 
     A difference counts as sure where Wilcoxon's signed-rank test over the cases gives p < 0.05, corrected for the
     number of pairs (Holm 1979), and the 95 % confidence interval of the mean difference leaves out zero.
@@ -71,7 +71,7 @@ def verdict_of(table: pd.DataFrame, names: Sequence[str]) -> str:
     """
     rows = table[(table["label"] == MEAN_ROW) & (table["metric"] == _METRIC) & (table["n"] > 0)]
     if rows.empty:
-        return "Nothing can be said: no case has a Dice in two evaluations."
+        return "No verdict: no case has a Dice in two evaluations."
     rows = rows.assign(p_value=_holm(rows["p_value"].to_numpy(float)))
     means = {name: _mean_of(rows, name) for name in names}
     best = max(means, key=lambda name: means[name])
@@ -119,7 +119,7 @@ def _of_several(best: str, leads: Sequence[_Lead], pairs: int) -> str:
 
 
 def _lead(row: Mapping[Hashable, Any], best: str, pairs: int) -> _Lead:
-    """Return the difference of a pair, seen from the better one."""
+    """Return the lead of the better evaluation of a pair."""
     first, second = _pair(row)
     value = {name: float(number) for name, number in row.items() if name not in _WORDS}
     forward = second == best
@@ -156,7 +156,7 @@ def _mean_of(rows: pd.DataFrame, name: str) -> float:
 
 
 def _holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Correct p-values for their number (Holm 1979); NaN was no test."""
+    """Correct p-values for multiple tests (Holm 1979); NaN stands for no test."""
     corrected = p_values.copy()
     order = [n for n in np.argsort(p_values) if not np.isnan(p_values[n])]
     largest = 0.0

@@ -1,4 +1,4 @@
-"""One HTML page for people about an evaluation, a batch or a training.
+"""HTML reports on evaluations, batches and runs.
 
 Drawing a case needs its image and masks, so that is done while they are known (`evaluations`, `batches`) and kept in
 `pictures/` (`gallery`); `folder` makes the page again from the folder alone. The page of a run needs no pictures

@@ -1,4 +1,4 @@
-"""The page of a batch: without references it shows what a person should look at."""
+"""The page of a batch of masks without references: which of them to look at."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ _NUMBERS = (
 
 @dataclass(frozen=True)
 class ReviewRow:
-    """What there is to say of one label of one mask.
+    """The review of one label of one mask.
 
     Attributes:
         case_id: Of the mask.
@@ -91,7 +91,7 @@ class ReviewRow:
 
 
 def claim_report(inputs: BatchInputs, output: Path, *, overwrite: bool = False) -> None:
-    """Check that the review of a batch can be written, before the batch is made.
+    """Check that the review of a batch can be written, before segmentation starts.
 
     Raises:
         OutputExistsError: If there is a file that volseg did not write or that was changed since.
@@ -102,7 +102,7 @@ def claim_report(inputs: BatchInputs, output: Path, *, overwrite: bool = False) 
 
 
 def describe_batch(files: Sequence[Path], model: TrainedNetwork, output: Path) -> None:
-    """Write down what made the masks in a folder, and remove the report of earlier ones.
+    """Write the origin of the masks in a folder, and remove the report on earlier ones.
 
     Args:
         files: The models.
@@ -127,7 +127,7 @@ def report_batch(
     output: Path,
     progress: Progress = ignore_progress,
 ) -> Path:
-    """Review the masks of a batch, draw those that need it most, and write the page.
+    """Review the masks of a batch, draw those that most need a look, and write the page.
 
     Args:
         inputs: What was segmented.
@@ -189,7 +189,7 @@ def _mask(source: Source | None, image: Source, labels: Sequence[Label]) -> Mask
 
 
 def _worst_first(findings: Sequence[ReviewRow]) -> list[str]:
-    """Return the case ids, those with the most to look at first."""
+    """Return the case ids, those with the most remarks first."""
     reasons = Counter(finding.case_id for finding in findings if finding.status == "check")
     return sorted({finding.case_id for finding in findings}, key=lambda case_id: (-reasons[case_id], case_id))
 
@@ -201,7 +201,7 @@ def review(
     volumes: Mapping[str, VolumeRange],
     probabilities: NDArray[np.float32] | None = None,
 ) -> Iterator[ReviewRow]:
-    """Look at every label of a mask.
+    """Review every label of a mask.
 
     Args:
         case_id: Of the mask.
@@ -247,7 +247,7 @@ def _about_size(volume_ml: float, usual: VolumeRange | None, units: Units) -> It
 
 
 def _about_edges(box: Box, shape: Sequence[int]) -> Iterator[str]:
-    """Name the edges at which a structure is cut off: its volume then means nothing. A single voxel has no edge."""
+    """Name the image borders at which a structure is cut off, so that its volume is not meaningful."""
     for part, size, (low, high) in zip(box, shape, _EDGES, strict=True):
         touched = [name for name, at in ((low, part.start == 0), (high, part.stop == size)) if at]
         if part.stop > part.start and size > 1 and touched:
@@ -255,7 +255,7 @@ def _about_edges(box: Box, shape: Sequence[int]) -> Iterator[str]:
 
 
 def _confidence(crop: Crop, likely: NDArray[np.float32] | None) -> tuple[float, float, float]:
-    """Return the mean probability, the smallest mean of an axial slice, and the number of that slice."""
+    """Return the mean probability, the smallest mean of an axial slice, and the index of that slice."""
     if likely is None or not crop.prediction.any():
         return math.nan, math.nan, math.nan
     sums = np.where(crop.prediction, likely, 0).sum(axis=(0, 1), dtype=np.float64)
@@ -271,7 +271,7 @@ def _probabilities(output: Path, case_id: str, rules: ReadingRules) -> NDArray[n
 
 
 def page_of_batch(folder: Path) -> Report:
-    """Make the page of a reviewed batch from its tables and pictures.
+    """Build the page of a reviewed batch from its tables and pictures.
 
     Raises:
         DataError: If one of them is damaged.
@@ -310,13 +310,13 @@ def page_of_batch(folder: Path) -> Report:
 
 
 def _not_reviewed(rows: pd.DataFrame, segmented: int) -> Facts:
-    """Say how many masks of other batches lie in the folder, which were not reviewed here."""
+    """Return a sentence on the masks of other batches in the folder, which were not reviewed."""
     others = segmented - rows["case_id"].nunique()
     return (("not reviewed", f"{others} cases of other batches in this folder"),) if others > 0 else ()
 
 
 def _not_known(rows: pd.DataFrame) -> Facts:
-    """Say what the masks could not be judged by, so that nobody takes silence for praise."""
+    """Return a sentence on the checks that were not possible, so that their absence is not mistaken for a pass."""
     confidence = (("confidence", "not known: the batch was predicted without --probabilities"),)
     usual = (("usual volumes", "not known: the model was trained before they were remembered"),)
     return (

@@ -13,41 +13,41 @@ from volseg.image.units import Units
 from volseg.io.files import write_text
 from volseg.io.json_files import write_json
 from volseg.io.written import claim
-from volseg.reporting.record import HeldOutDice, RunRecord, read_record
+from volseg.reporting.record import RunRecord, ValidationDice, read_record
 
 CARD_FILE, CARD_TABLE_FILE = "MODEL_CARD.md", "model_card.json"
 CARD_FILES = (CARD_FILE, CARD_TABLE_FILE)
 _NOT_STATED = "not stated"
 _NOT_FOR = (
-    "Not for diagnosis or treatment: it is a research tool, not a medical device, and a person must look at every mask "
-    "before anything depends on it."
+    "Not for diagnosis or treatment: this is a research tool, not a medical device, and a person must check every mask "
+    "before it is used."
 )
-#: What no program knows of a model, and whoever uses it should.
+#: What users of a model should know and no program can.
 _TO_FILL_IN = (
-    "Where the images come from: sites, scanners, protocols, years",
-    "Whose they are: how many people, age, sex, disease, and who was left out",
-    "Who drew the references, how, and how well two people agree",
-    "Consent or ethics approval, and the licence of the data",
-    "Whom to ask",
+    "Origin of the images: sites, scanners, protocols, years",
+    "Study population: number of people, age, sex, disease, exclusion criteria",
+    "Annotation: who made the references, how, and the agreement between annotators",
+    "Consent or ethics approval, and licence of the data",
+    "Contact",
 )
 _LIMITS = (
-    "Dice on cases of one source says little of images of another scanner, protocol, age or disease.",
-    "Images clearly outside of what it was trained on are refused, as far as the card says what that was.",
+    "The Dice on these cases does not carry over to other scanners, protocols, ages or diseases.",
+    "Images whose modality, intensities or voxel size differ clearly from those listed above are refused.",
 )
 
 
 @dataclass(frozen=True)
 class LabelCard:
-    """One label or region.
+    """A label or region of a model.
 
     Attributes:
-        value: In masks.
-        name: What it is called.
-        structure: What it marks, with its code; empty where that is not known.
-        dice: Mean over the held-out cases that were scored; None where nothing is known.
-        cases: How many those are.
-        median_size: Of its volume or area in the cases of the run; None where it is not known.
-        dice_ci95: Of the mean, by resampling of the cases; None of fewer than two.
+        value: Value in masks.
+        name: Name of the label.
+        structure: Name and code of the structure; empty if unknown.
+        dice: Mean over the validation cases that were scored; None if there is none.
+        cases: Number of these cases.
+        median_size: Median volume or area in the cases of the run; None if unknown.
+        dice_ci95: Confidence interval of the mean, by resampling cases; None for fewer than two cases.
     """
 
     value: int
@@ -65,16 +65,16 @@ class ModelCard:
 
     Attributes:
         channels: Name -> modality.
-        labels: What it segments.
-        size_unit: Of its structures: "ml", or "px2" where grids count pixels.
-        spacings_mm: Smallest and largest voxel size of the training cases along R, A, S; empty where unknown.
+        labels: The labels and regions.
+        size_unit: Unit of `median_size`: "ml", or "px2" for pictures without a pixel size.
+        spacings_mm: Smallest and largest voxel size of the training cases along R, A, S; empty if unknown.
         intensities: Name of a channel -> range of intensities of the training cases.
-        networks: How many there are, whose answers are averaged.
-        taught: How many cases taught each; empty where unknown.
-        held_out: How many chose the best epoch of each; empty where unknown.
-        licence: Under which it may be used.
-        recipe: How it was trained.
-        about: What made it, and what tells it from others.
+        networks: Number of networks, whose predictions are averaged.
+        training_cases: Number of training cases of each network; empty if unknown.
+        validation_cases: Number of validation cases of each network; empty if unknown.
+        licence: Licence of the model.
+        recipe: Settings, duration and hardware of the training.
+        about: Versions that made it, and hashes of its files.
     """
 
     channels: Mapping[str, str]
@@ -83,11 +83,11 @@ class ModelCard:
     spacings_mm: tuple[tuple[float, float], ...]
     intensities: Mapping[str, tuple[float, float]]
     networks: int
-    taught: tuple[int, ...]
+    training_cases: tuple[int, ...]
     licence: str
     recipe: Facts
     about: Facts
-    held_out: tuple[int, ...] = ()
+    validation_cases: tuple[int, ...] = ()
 
     @property
     def markdown(self) -> str:
@@ -96,23 +96,23 @@ class ModelCard:
             f"# {', '.join(label.name for label in self.labels)}{f' in {self._kinds}' if self._kinds else ''}",
             f"A segmentation model of volseg. Licence: {self.licence}.",
             "## Intended use",
-            _list((f"To mark the structures below in {self._kinds or 'such'} images, for research.", _NOT_FOR)),
-            "## What it segments, and how well",
+            _list((f"Research: segmenting the structures below in {self._kinds or 'such'} images.", _NOT_FOR)),
+            "## Structures and performance",
             _table(
                 ("value", "label", "structure", "Dice", "95 % interval", "cases scored", f"median {self.size_unit}"),
                 self._rows,
             ),
             self._evidence,
-            "## What it was trained on",
+            "## Training data",
             _table(("channel", "modality", "intensities of the training cases"), self._seen),
             f"Voxels of the training cases: {self._spacing}. {self._cases}",
-            "## How it was trained",
+            "## Training",
             _table(("", ""), self.recipe),
-            "## Limits",
+            "## Limitations",
             _list(_LIMITS),
             "## To be filled in",
             _list([f"{question}: ..." for question in _TO_FILL_IN]),
-            "## Which one it is",
+            "## Identity",
             _table(("", ""), self.about),
         ]
         return "\n\n".join(sections) + "\n"
@@ -139,21 +139,23 @@ class ModelCard:
     @property
     def _evidence(self) -> str:
         if not any(label.cases for label in self.labels):
-            return "Nothing is known of its Dice on cases that it had not seen."
-        folds = "each held-out case by the network that never saw it" if self.networks > 1 else "on held-out cases"
+            return "The Dice on validation cases is unknown."
+        folds = ", each case scored by the network that was not trained on it" if self.networks > 1 else ""
         return (
-            f"Dice at the voxel size of the network, before post-processing, {folds}; intervals of the means are "
-            "percentiles of 2,000 bootstrap resamples of the cases. Held-out cases also chose the epoch and the "
-            "post-processing: expect a little less elsewhere."
+            f"Mean Dice of the validation cases, at the voxel size of the network and before post-processing{folds}; "
+            "intervals are percentiles of 2,000 bootstrap resamples of the cases. The epoch and the post-processing "
+            "were chosen on the same cases, so the Dice is slightly optimistic."
         )
 
     @property
     def _cases(self) -> str:
-        if not self.taught:
-            return "How many cases there were is unknown."
-        pairs = dict.fromkeys(zip(self.taught, self.held_out, strict=True))
-        counts = ", or ".join(f"{taught} cases, with {held_out} held out" for taught, held_out in pairs)
-        return f"{'Each network' if self.networks > 1 else 'The network'} learned from {counts}."
+        if not self.training_cases:
+            return "The number of training cases is unknown."
+        pairs = dict.fromkeys(zip(self.training_cases, self.validation_cases, strict=True))
+        counts = ", or ".join(
+            f"{training} training and {validation} validation cases" for training, validation in pairs
+        )
+        return f"{'Each network' if self.networks > 1 else 'The network'} had {counts}."
 
     @property
     def _seen(self) -> list[tuple[str, str, str]]:
@@ -170,11 +172,11 @@ class ModelCard:
 
 
 def make_card(run: Path, licence: str = "") -> ModelCard:
-    """Gather what a run says of its model; no case is named.
+    """Gather the card of a model from its run; no case is named.
 
     Args:
         run: A run folder, or a model file.
-        licence: Under which the model may be used.
+        licence: Licence of the model.
 
     Raises:
         CheckpointError: If it holds no model.
@@ -192,8 +194,8 @@ def make_card(run: Path, licence: str = "") -> ModelCard:
             for name, seen in zip(config.data.channels, domain.intensities, strict=False)
         },
         networks=len(record.files),
-        taught=tuple(len(split.train) for split in record.splits),
-        held_out=tuple(len(split.val) for split in record.splits),
+        training_cases=tuple(len(split.train) for split in record.splits),
+        validation_cases=tuple(len(split.val) for split in record.splits),
         licence=licence or record.about.facts.get("licence", _NOT_STATED),
         recipe=_recipe(record),
         about=(*record.about.model_copy(update={"hardware": ()}).lines, *facts_of_models(record.files)),
@@ -211,9 +213,9 @@ def card(
 
     Args:
         model: A run folder, or a model file.
-        output: Folder; unless given, that of the run.
-        licence: Under which the model may be used.
-        overwrite: Whether files there are given up that volseg did not write.
+        output: Folder; by default the run's.
+        licence: Licence of the model.
+        overwrite: Whether to replace files that volseg did not write.
 
     Returns:
         The Markdown file.
@@ -244,7 +246,7 @@ def write_card(made: ModelCard, folder: Path) -> Path:
 
 
 def _folder(run: Path) -> Path:
-    """Return the folder of a run, which may be named by a model file in it."""
+    """Return the folder of a run, given the folder or a model file in it."""
     return run if run.is_dir() else run.parent
 
 
@@ -262,7 +264,7 @@ def _labels(record: RunRecord) -> tuple[LabelCard, ...]:
     return tuple(found)
 
 
-def _interval(dice: HeldOutDice | None) -> tuple[float, float] | None:
+def _interval(dice: ValidationDice | None) -> tuple[float, float] | None:
     return (dice.low, dice.high) if dice is not None and dice.cases > 1 else None
 
 
@@ -286,7 +288,7 @@ def _list(lines: Sequence[str]) -> str:
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table in Markdown that bars and line ends in names cannot break."""
+    """Return a Markdown table; bars and line breaks in names are escaped."""
     lines = [header, ["---"] * len(header), *rows]
     cells = [[" ".join(cell.replace("|", "\\|").split()) for cell in line] for line in lines]
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)

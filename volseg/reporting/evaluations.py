@@ -47,7 +47,7 @@ def evaluate_with_report(
     report: bool = False,
     progress: Progress = ignore_progress,
 ) -> Evaluation:
-    """Score a folder of masks, write down what made the scores and, if that is wanted, draw them.
+    """Score a folder of masks, write the origin of the scores and, if requested, a report.
 
     Args:
         predictions: A folder of masks.
@@ -87,7 +87,7 @@ def describe_evaluation(
     predicted_by: Facts = (),
     compared_with: Facts = (),
 ) -> None:
-    """Write down what made an evaluation, and remove the report of an earlier one in its folder.
+    """Write the origin of an evaluation, and remove the report on an earlier one in its folder.
 
     Args:
         evaluation: What was measured.
@@ -141,7 +141,7 @@ def report_evaluation(
 
 
 def _facts(evaluation: Evaluation, settings: EvaluationSettings) -> Facts:
-    """Return how many cases were evaluated, and how."""
+    """Return the number of evaluated cases and the settings."""
     conventions = settings.conventions
     tolerances = ", ".join(f"{length:g}" for length in conventions.tolerances_mm)
     return (
@@ -157,7 +157,7 @@ def _facts(evaluation: Evaluation, settings: EvaluationSettings) -> Facts:
 
 
 def page_of_evaluation(folder: Path) -> Report:
-    """Make the page of an evaluation from its tables and pictures.
+    """Build the page of an evaluation from its tables and pictures.
 
     Raises:
         DataError: If one of them is damaged.
@@ -191,7 +191,7 @@ def page_of_evaluation(folder: Path) -> Report:
 
 
 def _tiles(summary: pd.DataFrame) -> tuple[Tile, ...]:
-    """Return what is seen first: the mean of the labels' means, and everything that went wrong."""
+    """Return the tiles at the top: the mean over the labels, and the number of problems."""
     overall = summary[summary["label"] == MEAN_ROW].iloc[-1]
     length = Units.of_columns(summary.columns).length
     wrong = [name for name in ("missed", "false_alarm", "not_predicted", "failed") if overall[name]]

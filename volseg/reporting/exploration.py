@@ -1,4 +1,4 @@
-"""A page about a labelled data set: its cases and labels, its intensities, and what training makes of them.
+"""A page about a labelled data set: cases, labels, intensities and augmented patches.
 
 cases -> a picture each, histograms, shares of labels, augmented patches -> one HTML file
 """
@@ -46,7 +46,7 @@ img { border-radius: 4px; image-rendering: auto; }
 
 @dataclass(frozen=True, eq=False)
 class _Seen:
-    """A case that was looked at.
+    """A case that was read.
 
     Attributes:
         case_id: Which.
@@ -71,7 +71,7 @@ def show_dataset(
     overwrite: bool = False,
     progress: Progress = ignore_progress,
 ) -> Path:
-    """Write one HTML file about a labelled data set; it needs nothing else, and holds pictures of patients.
+    """Write a self-contained HTML file about a labelled data set; it contains images of patients.
 
     Args:
         data: A labelled data set in any layout.
@@ -127,7 +127,7 @@ def _range(limit: tuple[float, float]) -> tuple[float, float]:
 
 
 def _slice(image: Volume, mask: Mask, labels: tuple[Label, ...]) -> NDArray[np.uint8]:
-    """Return the axial slice with the most of the labels, with these painted on it."""
+    """Return the axial slice with the most labelled voxels, with the labels painted on it."""
     order = image.geometry.to_canonical
     values = order.apply(mask.array)
     view = VIEWS[0]
@@ -143,7 +143,7 @@ def _shown(channels: Sequence[NDArray[np.float32]]) -> NDArray[np.uint8]:
 
 
 def _versions(case: Case, config: Config) -> list[NDArray[np.uint8]]:
-    """Return a training patch of a case as it is, and as augmentation changes it."""
+    """Return a training patch of a case, and augmented versions of it."""
     try:
         sample = preprocess(case, config.data, config.preprocessing, reference=True)
     except DataError:

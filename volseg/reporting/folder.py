@@ -1,4 +1,4 @@
-"""The page of a folder of results, made again from what the folder holds."""
+"""The page of a folder of results, rebuilt from its files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from volseg.training.files import VALIDATION_FILE
 
 
 def report_folder(folder: Path, *, overwrite: bool = False) -> Path:
-    """Write the page of a folder of results again, from what it holds.
+    """Rebuild the page of a folder of results from its files.
 
     Args:
         folder: What `volseg train` wrote, or `evaluate` or `predict` with --report.

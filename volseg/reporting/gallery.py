@@ -1,4 +1,4 @@
-"""Pictures of cases, drawn and kept beside the tables of a folder of results."""
+"""Pictures of cases, stored beside the tables of a folder of results."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class CaseView:
-    """What there is to draw of a case.
+    """A case to draw.
 
     Attributes:
         reference: What is held to be right, if anything is.
@@ -50,7 +50,7 @@ class CaseView:
 def draw_cases(
     view_of: Callable[[str], CaseView], case_ids: Sequence[str], folder: Path, progress: Progress = ignore_progress
 ) -> None:
-    """Draw cases and keep their pictures, as many as a mail has room for.
+    """Draw cases and store their pictures, as many as fit into an e-mail.
 
     Args:
         view_of: Reads what there is of a case. A case that cannot be read or drawn is logged and left out.
@@ -75,7 +75,7 @@ def draw_cases(
 
 
 def _detail(cases: int) -> Detail:
-    """Return how finely each of so many cases is drawn."""
+    """Return the level of detail for each of this many cases."""
     shared = max(1, cases)
     return Detail(
         voxels=min(_MOST_VOXELS, _ALL_VOXELS // shared),
@@ -85,7 +85,7 @@ def _detail(cases: int) -> Detail:
 
 
 def _drawn(view_of: Callable[[str], CaseView], case_id: str, detail: Detail) -> str:
-    """Draw a case as JSON; log a warning and return nothing where that fails."""
+    """Draw a case as JSON; if that fails, log a warning and return None."""
     try:
         view = view_of(case_id)
         picture = draw(view.reference, view.prediction, view.image, detail)
@@ -98,7 +98,7 @@ def _drawn(view_of: Callable[[str], CaseView], case_id: str, detail: Detail) -> 
 def image_on(
     grid: Geometry, source: Source | None, case_id: str, tellable: Callable[[str], str] = str
 ) -> Volume | None:
-    """Read the image under a mask; None, with a warning, if it cannot be read or lies on another grid.
+    """Read the image of a mask; None, with a warning, if it cannot be read or has another grid.
 
     Args:
         grid: Of the mask.
@@ -120,7 +120,7 @@ def image_on(
 
 
 def forget_report(folder: Path) -> None:
-    """Remove the page and the pictures of earlier results: they must not be taken for those of the present ones."""
+    """Remove the page and the pictures of earlier results, which must not be mistaken for the current ones."""
     remove_written(folder / REPORT_FILE)
     remove_written_in(folder / PICTURES_FOLDER, "*.json")
 
@@ -131,7 +131,7 @@ def report_files(folder: Path, case_ids: Sequence[str]) -> list[Path]:
 
 
 def kept_pictures(folder: Path, case_ids: Sequence[str]) -> dict[str, Picture]:
-    """Return the pictures that were kept, by case id.
+    """Return the stored pictures by case id.
 
     Raises:
         DataError: If one is damaged, or of an earlier version of volseg.
@@ -143,7 +143,7 @@ def kept_pictures(folder: Path, case_ids: Sequence[str]) -> dict[str, Picture]:
 
 
 def colors_of(labels: Sequence[Label], pictures: Mapping[str, Picture]) -> dict[str, str]:
-    """Return label name -> colour: as it was drawn, otherwise as it would be exported."""
+    """Return label name -> colour: as drawn, otherwise as exported."""
     drawn = {label.name: label.color for picture in pictures.values() for label in picture.labels}
     return {label.name: drawn.get(label.name) or display_color(label) for label in labels}
 

@@ -1,4 +1,4 @@
-"""Tables and pictures in, one HTML file out: it opens from a mail, without a network."""
+"""Self-contained HTML pages made of tables and pictures, which open without a network."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SCRIPTS = ("page.data.js", "page.charts.js", "page.slices.js", "page.cases.js",
 
 @dataclass(frozen=True)
 class Tile:
-    """A number that is seen first.
+    """A number at the top of a page.
 
     Attributes:
         name: What it is.
@@ -66,7 +66,7 @@ def _no_rows() -> pd.DataFrame:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """All that a page shows.
+    """The content of a page.
 
     Attributes:
         kind: What it is a report of.
@@ -109,7 +109,7 @@ def counted(count: int, word: str) -> str:
 
 
 def write_report(report: Report, folder: Path) -> Path:
-    """Write `report.html`, whole or not at all.
+    """Write `report.html` atomically.
 
     Returns:
         The file.
@@ -123,7 +123,7 @@ def write_report(report: Report, folder: Path) -> Path:
 
 
 def render(report: Report) -> str:
-    """Render a page: the data, the library of charts, and the script that shows them, in one text.
+    """Render a page as one HTML text, with its data, the chart library and the scripts.
 
     A page asks nothing of a network; its content security policy would not let it.
     """
@@ -137,7 +137,7 @@ def render(report: Report) -> str:
 
 
 def _content(report: Report) -> dict[str, Any]:
-    """Return what the script of the page reads."""
+    """Return the data that the scripts of the page read."""
     directions = {number.name: number.better for number in report.numbers}
     return {
         "kind": report.kind,
@@ -161,19 +161,19 @@ def _content(report: Report) -> dict[str, Any]:
 
 
 def _columns(table: pd.DataFrame) -> dict[str, list[Any]]:
-    """Return column -> its values: names of columns would otherwise stand in each row."""
+    """Return column -> values, which is shorter than repeating column names in each row."""
     known = table.astype(object).where(table.notna(), None)
     return {str(name): [_plain(value) for value in known[name]] for name in known}
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return rows as plain values; what does not exist is None."""
+    """Return rows as plain values, with None for missing ones."""
     known = table.astype(object).where(table.notna(), None)
     return [{str(name): _plain(value) for name, value in row.items()} for row in known.to_dict("records")]
 
 
 def _plain(value: Any) -> Any:
-    """Return a value for JSON: numbers with six digits, as in the tables, and None for what is not finite."""
+    """Return a value for JSON: numbers with six digits, as in the tables, and None if not finite."""
     if value is None or isinstance(value, str | bool):
         return value
     number = float(value)
@@ -183,7 +183,7 @@ def _plain(value: Any) -> Any:
 
 
 def _with_intervals(rows: list[dict[str, Any]], means: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Add the confidence interval of each mean as a pair, where the table has one."""
+    """Add the confidence interval of each mean as a pair, if the table has one."""
     for row in rows:
         for name in means:
             stem = name.removesuffix("_mean")
@@ -194,7 +194,7 @@ def _with_intervals(rows: list[dict[str, Any]], means: tuple[str, ...]) -> list[
 
 
 def _embedded(content: dict[str, Any]) -> str:
-    """Return JSON that cannot end the element it stands in, whatever a label is called."""
+    """Return JSON that cannot end its HTML element, whatever a label is called."""
     return json.dumps(content, separators=(",", ":"), ensure_ascii=True, allow_nan=False).replace("<", "\\u003c")
 
 
@@ -205,7 +205,7 @@ def _resource(name: str) -> str:
 
 @cache
 def _plotly() -> str:
-    """Return the library of charts, packed to a third of its length; the page unpacks it."""
+    """Return the chart library, compressed to a third; the page decompresses it."""
     from plotly.offline import get_plotlyjs
 
     return base64.b64encode(zlib.compress(get_plotlyjs().encode("utf-8"), 9)).decode("ascii")

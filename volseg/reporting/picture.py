@@ -1,4 +1,4 @@
-"""One case to look at: its voxels with both masks, and a surface per label, small enough for a mail."""
+"""The picture of a case: its voxels with both masks, and a surface per label, small enough for an e-mail."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Labels = NDArray[np.unsignedinteger]
 
 @dataclass(frozen=True)
 class Detail:
-    """How much of a case is shown.
+    """The level of detail of a picture.
 
     Attributes:
         voxels: At most; where there are more, the finest axes are shown coarser.
@@ -53,7 +53,7 @@ class Detail:
 
 @dataclass(frozen=True)
 class DrawnLabel:
-    """A label that one of the masks of a picture has.
+    """A label in one of the masks of a picture.
 
     Attributes:
         name: Its name.
@@ -85,7 +85,7 @@ class Surface:
 
 @dataclass(frozen=True)
 class Picture:
-    """What the report shows of a case.
+    """The picture of a case in a report.
 
     Its axes are those of somebody who looks at the patient from the feet: x from left to right, which is from the
     patient's right to the left; y from top to bottom, from the front to the back; z from the head to the feet.
@@ -123,7 +123,7 @@ class Picture:
 def draw(
     reference: Mask | None, prediction: Mask | None, image: Volume | None, detail: Detail | None = None
 ) -> Picture:
-    """Draw a case: the surroundings of all that is marked, as finely as there is room for.
+    """Draw a case: the box around everything marked, as finely as there is room for.
 
     Args:
         reference: What is held to be right, if anything is.
@@ -173,7 +173,7 @@ def draw(
 
 
 def packed(array: NDArray[np.generic]) -> str:
-    """Return the bytes of an array in C order, compressed (zlib) and in base64, as the page unpacks them."""
+    """Return the bytes of an array in C order, compressed (zlib) and in base64."""
     return base64.b64encode(zlib.compress(np.ascontiguousarray(array).tobytes(), 9)).decode("ascii")
 
 
@@ -192,7 +192,7 @@ def _check_grids(grid: Geometry, others: Sequence[Mask | Volume | None]) -> None
 
 
 def _surroundings(sides: Sequence[Labels | None], spacing_mm: Sequence[float]) -> Box:
-    """Return the box around everything marked in either mask, with a margin; the whole where nothing is."""
+    """Return the box around everything marked in either mask, with a margin; the whole volume if nothing is."""
     arrays = [side for side in sides if side is not None]
     shape = arrays[0].shape
     first, *others = [box for side in arrays if (box := Box.around(side))] or [Box.whole(shape)]
@@ -200,7 +200,7 @@ def _surroundings(sides: Sequence[Labels | None], spacing_mm: Sequence[float]) -
 
 
 def _shown_shape(size: Sequence[int], spacing_mm: Sequence[float], most: int) -> tuple[int, int, int]:
-    """Return a shape of as many voxels as there is room for: the finest axes become coarser first."""
+    """Return the largest shape within the limit, coarsening the finest axes first."""
     finest_mm = min(spacing_mm)
     while True:
         i, j, k = (
@@ -213,7 +213,7 @@ def _shown_shape(size: Sequence[int], spacing_mm: Sequence[float], most: int) ->
 
 
 def _places(box: Box, shape: Sequence[int]) -> list[NDArray[np.intp]]:
-    """Return the voxels that are shown along each axis, from left to right, top to bottom, and head to feet."""
+    """Return the displayed voxels along each axis, from left to right, top to bottom, and head to feet."""
     middles = (
         part.start + np.floor((np.arange(shown) + 0.5) * (part.stop - part.start) / shown)
         for part, shown in zip(box, shape, strict=True)
@@ -222,14 +222,14 @@ def _places(box: Box, shape: Sequence[int]) -> list[NDArray[np.intp]]:
 
 
 def _labels_in(cuts: Sequence[Labels | None], masks: Sequence[Mask]) -> list[Label]:
-    """Return the labels that are shown, by value; a value without a name is called by its number."""
+    """Return the displayed labels by value; a value without a name is named by its number."""
     named = {label.value: label for mask in reversed(masks) for label in mask.labels}
     values = np.unique(np.concatenate([np.unique(cut) for cut in cuts if cut is not None])).tolist()
     return [named.get(value) or Label(value, f"label_{value}") for value in values if value]
 
 
 def _numbered(cut: Labels, labels: Sequence[Label]) -> Labels:
-    """Return the place of each voxel's label in the list, from 1."""
+    """Return the position of each voxel's label in the list, from 1."""
     numbers = np.zeros(int(cut.max(initial=0)) + 1, np.uint8 if len(labels) < 256 else np.dtype("<u2"))
     for place, label in enumerate(labels, start=1):
         if label.value < len(numbers):
@@ -245,7 +245,7 @@ def _drawn(
 
 
 def _position(wanted: Labels | None, made: Labels | None, voxel_mm: tuple[float, float, float]) -> tuple[int, int, int]:
-    """Choose where the slices meet: in the thickest error, or else where most is marked."""
+    """Choose the voxel where the slices meet: in the thickest error, or else where most is marked."""
     import edt
 
     marked = next(side for side in (made, wanted) if side is not None)
@@ -279,7 +279,7 @@ def _surfaces(
 
 
 def _seen(image: Volume, order: AxisOrder, box: Box, sides: Sequence[Labels | None]) -> list[NDArray[np.float32]]:
-    """Return the channels that are shown, from 0 to 255; only the shown part decides what is light and dark."""
+    """Return the displayed channels, scaled to 0 to 255 by the displayed part of the image."""
     channels = image.array if len(image.array) == 3 else image.array[:1]
     shown = [order.apply(channel)[box] for channel in channels]
     if image.geometry.is_flat or len(shown) > 1:
@@ -288,7 +288,7 @@ def _seen(image: Volume, order: AxisOrder, box: Box, sides: Sequence[Labels | No
 
 
 def _grey_around(channel: NDArray[np.float32], sides: Sequence[Labels | None]) -> NDArray[np.float32]:
-    """Scale intensities to 0 ... 255, mostly for those in the structures: air and metal would leave these alike."""
+    """Scale intensities to 0 to 255 by those in the structures, since air and metal would leave no contrast there."""
     marked = np.logical_or.reduce([side > 0 for side in sides if side is not None])
     inside = channel[marked & np.isfinite(channel)]
     if not inside.size:
@@ -304,13 +304,13 @@ def _grey_around(channel: NDArray[np.float32], sides: Sequence[Labels | None]) -
 
 
 def _columns(shape: tuple[int, int, int]) -> int:
-    """Return how many slices stand in a row of the mosaic, so that it is about as wide as high."""
+    """Return the number of slices per row of the mosaic that makes it about as wide as high."""
     width, height, slices = shape
     return min(slices, max(1, round(math.sqrt(slices * height / width))))
 
 
 def _mosaic(channels: Sequence[NDArray[np.float32]], shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Lay the slices side by side: (rows, columns) or (rows, columns, 3), of channels from 0 to 255."""
+    """Arrange the slices in a mosaic: (rows, columns) or (rows, columns, 3), of values from 0 to 255."""
     width, height, slices = shape
     columns = _columns(shape)
     rows = math.ceil(slices / columns)
@@ -325,7 +325,7 @@ def _mosaic(channels: Sequence[NDArray[np.float32]], shape: tuple[int, int, int]
 
 
 def _resized(plane: NDArray[np.float32], width: int, height: int) -> NDArray[np.float32]:
-    """Shrink a slice: each pixel is the mean of those that it stands for."""
+    """Shrink a slice by averaging pixels."""
     from PIL import Image
 
     if plane.shape == (height, width):
@@ -335,7 +335,7 @@ def _resized(plane: NDArray[np.float32], width: int, height: int) -> NDArray[np.
 
 
 def _webp(pixels: NDArray[np.uint8], most_bytes: int) -> str:
-    """Code pixels as well as there is room for."""
+    """Encode pixels as WebP, as well as there is room for."""
     from PIL import Image
 
     picture, coded = Image.fromarray(np.ascontiguousarray(pixels)), b""

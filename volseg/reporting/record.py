@@ -1,4 +1,4 @@
-"""What a finished run says of itself: its configuration, its cases, the course of its training, its Dice."""
+"""The record of a finished run: configuration, cases, course of training, and Dice."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class Course:
 
 
 @dataclass(frozen=True)
-class HeldOutDice:
-    """Dice of the held-out cases, at the voxel size of the network and before post-processing.
+class ValidationDice:
+    """Dice of the validation cases, at the voxel size of the network and before post-processing.
 
     Attributes:
         label: Its name; "mean" for the mean over the labels.
@@ -61,7 +61,7 @@ class HeldOutDice:
 
 @dataclass(frozen=True, eq=False)
 class RunRecord:
-    """A run, read from its folder. Of a model that volseg did not train, the training is not known.
+    """A run, read from its folder; the training of an imported model is unknown.
 
     Attributes:
         files: Of its networks, whose answers are averaged.
@@ -78,23 +78,23 @@ class RunRecord:
     about: About
     splits: tuple[Split, ...] = ()
     courses: tuple[Course, ...] = ()
-    dice: tuple[HeldOutDice, ...] = ()
-    mean_dice: HeldOutDice | None = None
+    dice: tuple[ValidationDice, ...] = ()
+    mean_dice: ValidationDice | None = None
     asked: Config | None = None
 
     @property
     def config(self) -> Config:
-        """As it was trained, with what the held-out cases have chosen."""
+        """The configuration, with the post-processing chosen on the validation cases."""
         return self.model.config
 
     @property
     def cases(self) -> frozenset[str]:
-        """Ids of all cases that taught or were held out."""
+        """Ids of all training and validation cases."""
         return frozenset(case_id for split in self.splits for case_id in (*split.train, *split.val))
 
     @property
     def chose_postprocessing(self) -> bool:
-        """Whether the held-out cases chose rules or thresholds."""
+        """True if post-processing or thresholds were chosen on the validation cases."""
         return self.asked is not None and (
             (self.asked.postprocess is None and bool(self.config.rules))
             or self.asked.data.regions != self.config.data.regions
@@ -102,7 +102,7 @@ class RunRecord:
 
 
 def read_record(run: Path) -> RunRecord:
-    """Read what a run says of itself.
+    """Read the record of a run.
 
     Args:
         run: A run folder, or a model file in it.
@@ -117,7 +117,7 @@ def read_record(run: Path) -> RunRecord:
     splits = read_splits(folder / SPLITS_FILE) if (folder / SPLITS_FILE).is_file() else ()
     fold = model.config.training.fold
     asked = folder / CONFIG_FILE
-    per_label, mean = _held_out_dice(folder / VALIDATION_FILE)
+    per_label, mean = _validation_dice(folder / VALIDATION_FILE)
     histories = [file.parent / HISTORY_FILE for file in files]
     return RunRecord(
         files=files,
@@ -137,8 +137,8 @@ def _course(path: Path) -> Course:
     return Course(int(last["step"]), int(last["epoch"]), int(best["epoch"]), float(last["seconds"]))
 
 
-def _held_out_dice(path: Path) -> tuple[tuple[HeldOutDice, ...], HeldOutDice | None]:
-    """The Dice of each label, and their mean."""
+def _validation_dice(path: Path) -> tuple[tuple[ValidationDice, ...], ValidationDice | None]:
+    """Return the Dice of each label, and their mean."""
     rows = read_table(path, ["case_id", "label", "dice"]).dropna(subset="dice") if path.is_file() else None
     if rows is None or rows.empty:
         return (), None
@@ -149,9 +149,9 @@ def _held_out_dice(path: Path) -> tuple[tuple[HeldOutDice, ...], HeldOutDice | N
     )
     overall = float(np.mean([label.mean for label in labels]))
     low, high = interval(np.nanmean(draws, axis=1)) if len(table) > 1 else NO_INTERVAL
-    return labels, HeldOutDice(MEAN_ROW, overall, low, high, len(table))
+    return labels, ValidationDice(MEAN_ROW, overall, low, high, len(table))
 
 
-def _with_interval(label: str, dice: pd.Series[float], draws: np.ndarray) -> HeldOutDice:
+def _with_interval(label: str, dice: pd.Series[float], draws: np.ndarray) -> ValidationDice:
     low, high = interval(draws) if len(dice) > 1 else NO_INTERVAL
-    return HeldOutDice(label, float(dice.mean()), low, high, len(dice))
+    return ValidationDice(label, float(dice.mean()), low, high, len(dice))

@@ -1,4 +1,4 @@
-"""Surfaces of labels as few triangles, small enough for a page."""
+"""Surfaces of labels as small triangle meshes for a page."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Triangles = tuple[NDArray[np.float32], NDArray[np.integer]]
 
 
 def surface_of(marked: NDArray[np.bool_], spacing_mm: tuple[float, float, float], most_faces: int) -> Triangles | None:
-    """Draw the surface of what is marked: marching cubes, thinned out until few triangles are left.
+    """Compute the surface of a mask by marching cubes, simplified to few triangles.
 
     What has too many all the same, because it is ragged, is looked at from further away.
 
@@ -44,7 +44,7 @@ def surface_of(marked: NDArray[np.bool_], spacing_mm: tuple[float, float, float]
 
 
 def _mesh(marked: NDArray[np.bool_], spacing_mm: tuple[float, float, float], step: int, most_faces: int) -> Triangles:
-    """Mesh blocks of `step` voxels that are marked."""
+    """Compute the mesh of a mask in blocks of `step` voxels."""
     import fast_simplification
     import zmesh
     from skimage.measure import block_reduce

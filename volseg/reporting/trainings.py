@@ -1,4 +1,4 @@
-"""The page of a training."""
+"""The page of a run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def page_of_training(folder: Path) -> Report:
-    """Make the page of a run.
+    """Build the page of a run.
 
     Raises:
         DataError: If its tables are damaged.
@@ -28,8 +28,8 @@ def page_of_training(folder: Path) -> Report:
     """
     import pandas as pd
 
-    held_out = read_table(folder / VALIDATION_FILE)
-    rows = held_out if "views" not in held_out else held_out[held_out["views"] != 0].drop(columns="views")
+    validation = read_table(folder / VALIDATION_FILE)
+    rows = validation if "views" not in validation else validation[validation["views"] != 0].drop(columns="views")
     rows = rows.assign(status="validated")
     config = read_config(folder / CONFIG_FILE)
     splits = read_splits(folder / SPLITS_FILE)
@@ -43,14 +43,14 @@ def page_of_training(folder: Path) -> Report:
         title=f"{config.network.name}, {', '.join(config.data.labels)}",
         tiles=(
             Tile("validation Dice", f"{overall['dice_mean']:.3f}"),
-            Tile("cases held out", str(rows["case_id"].nunique())),
+            Tile("validation cases", str(rows["case_id"].nunique())),
             Tile("networks trained", str(len(trained))),
         ),
         facts=(
             *read_about(folder).lines,
             *facts_of_models(model_files(folder)),
             *facts_of_config(config),
-            ("cases that taught", ", ".join(str(len(split.train)) for split in trained)),
+            ("training cases", ", ".join(str(len(split.train)) for split in trained)),
             ("files not used", str(len(read_table(folder / NOT_USED_FILE)))),
         ),
         rows=rows,
@@ -62,7 +62,7 @@ def page_of_training(folder: Path) -> Report:
         sort="dice",
         summary=pd.concat([summary, pd.DataFrame([overall])], ignore_index=True),
         means=("dice_mean",),
-        policy="Every held-out case by the network that never saw it.",
+        policy="Each validation case was scored by the network of its fold, which was not trained on it.",
         colors=colors_of(config.data.output_labels, {}),
         history=pd.concat([_history(file) for file in _histories(folder)], ignore_index=True),
         no_pictures="Nothing is drawn of a training's cases: predict them, and evaluate with --report.",

@@ -117,7 +117,7 @@ def choose_dimensions(  # noqa: PLR0913  most are options of the command
         inputs: Files that are never replaced.
         progress: Called per case and per step.
         device: Where networks are trained.
-        on_epoch_done: Called with the row of history.csv of each epoch.
+        on_epoch_done: Called after each epoch with its row of history.csv, preceded by `kind` and `fold`.
 
     Returns:
         The scores and the choice.
@@ -144,7 +144,7 @@ def choose_dimensions(  # noqa: PLR0913  most are options of the command
             inputs=inputs,
             progress=told,
             device=device,
-            on_epoch_done=on_epoch_done,
+            on_epoch_done=_with_kind(on_epoch_done, kind),
         )
         axes = runs[kind].config.preprocessing.axes  # averaging requires that all kinds use the same axes
     dataset = find_dataset(data, runs[among[0]].config.data)
@@ -171,6 +171,11 @@ def _keys_of(kind: Dimensions, given: PartialConfig, kinds: int, axes: str | Non
 
 def _named(progress: Progress, kind: str) -> Progress:
     return lambda stage, done, total, note="": progress(f"{kind}: {stage}", done, total, note)
+
+
+def _with_kind(on_epoch_done: OnEpochDone, kind: str) -> OnEpochDone:
+    """Return a callback that adds the kind of network to each row."""
+    return lambda row: on_epoch_done({"kind": kind, **row})
 
 
 def _out_of_fold(

@@ -102,7 +102,7 @@ class Trainer:
         group: The processes that train together, each with its own trainer; only the leader's writes files.
         progress: Called per step and per validated case, in thousandths of the whole.
         device: Where the network is trained; by default a CUDA device if there is one.
-        on_epoch_done: Called with the row of history.csv of each epoch.
+        on_epoch_done: Called after each epoch with its row of history.csv.
 
     Raises:
         CheckpointError: If the model to start from does not exist or does not fit.

@@ -129,7 +129,7 @@ def train_folder(  # noqa: PLR0913  most are options of the command
         group: The processes that train together, each of which calls this.
         began: `time.monotonic()` when the time of the run began to count; by default now.
         device: Where networks are trained; by default a CUDA device if there is one.
-        on_epoch_done: Called with the row of history.csv of each epoch.
+        on_epoch_done: Called after each epoch with its row of history.csv; with all folds, preceded by `fold`.
 
     Returns:
         The finished run.
@@ -299,7 +299,8 @@ def _train_folds(  # noqa: PLR0913  each is what all folds share
         cases = FoldCases([prepared[name] for name in split.train], [prepared[name] for name in split.val])
         clock = Clock(own.training, started=time.monotonic() - preparing, broadcast=group.broadcast)
         told = _named(progress, f", fold {fold}") if every else progress
-        yield Trainer(own, cases, folders[fold], clock, group, told, device, on_epoch_done).run(resume=resume)
+        epoch_done = _with_fold(on_epoch_done, fold) if every else on_epoch_done
+        yield Trainer(own, cases, folders[fold], clock, group, told, device, epoch_done).run(resume=resume)
 
 
 def _of_fold(config: Config, fold: int, folds: int) -> Config:
@@ -312,6 +313,11 @@ def _of_fold(config: Config, fold: int, folds: int) -> Config:
 def _named(progress: Progress, suffix: str) -> Progress:
     """Return a progress callback that appends a suffix to stage names."""
     return lambda stage, done, total, note="": progress(f"{stage}{suffix}", done, total, note)
+
+
+def _with_fold(on_epoch_done: OnEpochDone, fold: int) -> OnEpochDone:
+    """Return a callback that adds the number of the fold to each row."""
+    return lambda row: on_epoch_done({"fold": fold, **row})
 
 
 def _machines(output: Path, group: ProcessGroup, device: torch.device | None, *, resumed: bool) -> tuple[Hardware, ...]:
