@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 import shutil
 import sys
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from volseg.cli.console import print_line, print_table, print_text, progress_shown
+from volseg.cli.console import print_line, print_table, print_text, progress_shown, say
 from volseg.cli.options import DeviceOption, ThreadsOption
 from volseg.system import file_opener
 
@@ -41,6 +42,8 @@ def demo(
     print_line(f"scores    {made.evaluation.folder}")
     print_line(f"picture   {made.picture}")
     print_line(f"curves    tensorboard --logdir {output / 'run' / 'tensorboard'}")
+    if made.run.advice:
+        say(f"warning: {made.run.advice}", logging.WARNING)
     _print_next(output, DRAWN_CASE)
 
 

@@ -146,7 +146,7 @@ def _print_choice(choice: Choice) -> None:
         (str(row["kind"]), f"{row['dice_mean']:.4f}", f"{row['low']:.4f} to {row['high']:.4f}")
         for row in choice.summary.to_dict("records")
     ]
-    print_table(("networks", "dice of cases they never saw", "95 % interval"), rows)
+    print_table(("networks", "out-of-fold dice", "95 % interval"), rows)
     print_line(f"\nchosen: {' and '.join(choice.chosen)}; predict with --model {choice.folder}")
     for kind, run in choice.runs.items():
         if run.advice:
@@ -161,7 +161,8 @@ def _print_run(run: Run) -> None:
     if validation.left_out:
         all_cases = len(validation.case_ids) + len(validation.left_out)
         print_line(f"Dice of {len(validation.case_ids)} of {all_cases} validation cases: time was too short for all")
-    unused = f"{len(run.not_used)} files not used"
+    count = len(run.not_used)
+    unused = f"{count} file{'s' * (count != 1)} not used"
     for split, result in zip(run.splits, run.results, strict=True):
         print_line(f"\n{len(split.train)} training cases, {len(split.val)} validation cases, {unused}")
         print_line(f"best epoch: {result.best_epoch} of {result.epochs}; model: {result.model}")

@@ -35,4 +35,6 @@ def cut_name(name: str, longest: int = LONGEST_NAME) -> str:
 
 
 def _one_line(name: str) -> str:
-    return " ".join(name.replace("\\", "/").split())
+    """Replace backslashes, and control characters, which LO excludes, by characters that it takes."""
+    plain = "".join(character if character.isprintable() else " " for character in name)
+    return " ".join(plain.replace("\\", "/").split())

@@ -37,11 +37,16 @@ _CASES, _AUGMENTED_CASES, _VERSIONS = 48, 3, 6
 _LONGEST_SIDE, _BINS, _JPEG_QUALITY = 220, 64, 85
 _COLORS = 3
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1100px; padding: 0 1rem; color: #1b1f24; }
+:root { color-scheme: light dark; --text: #1b1f24; --quiet: #57606a; --page: #fff; }
+@media (prefers-color-scheme: dark) { :root { --text: #e6edf3; --quiet: #9aa4ae; --page: #14181d; } }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1100px; padding: 0 1rem; }
+body { color: var(--text); background: var(--page); }
 figure { display: inline-block; margin: 0 10px 14px 0; vertical-align: top; }
-figcaption { font-size: 12px; color: #57606a; max-width: 220px; overflow-wrap: anywhere; }
-img { border-radius: 4px; image-rendering: auto; }
+figcaption { font-size: 12px; color: var(--quiet); max-width: 220px; overflow-wrap: anywhere; }
+img { border-radius: 4px; image-rendering: auto; max-width: 100%; }
 """
+#: Readable on white and on black.
+_CHART_TEXT = "#7d858e"
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,16 +209,17 @@ def _page(
         f"<p>channels: {html.escape(', '.join(config.data.channels))}; labels: {html.escape(labels)}</p>",
         "<h2>Cases</h2>",
         *(_figure(each.picture, f"{each.case_id}: {each.caption}") for each in seen),
-        "<h2>Values</h2>",
+        "<h2>Intensities</h2>",
         _histograms(seen, config, limits),
         "<h2>Labels</h2>",
         _shares(seen, config),
-        "<h2>What training makes of them</h2>",
-        "<p>A patch of a case as it is, then changed at random as the plan has it.</p>",
+        "<h2>Augmentation</h2>",
+        "<p>A training patch of a case, followed by randomly augmented versions of it.</p>",
         *("<div>" + "".join(_figure(version, "") for version in versions) + "</div>" for versions in patches),
     ]
     return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{html.escape(title)}</title>'
         f"<style>{_STYLE}</style><script>{get_plotlyjs()}</script></head><body>{''.join(parts)}</body></html>\n"
     )
 
@@ -259,5 +265,10 @@ def _shares(seen: Sequence[_Seen], config: Config) -> str:
 
 
 def _drawn(figure: Any) -> str:
-    drawn: str = figure.to_html(full_html=False, include_plotlyjs=False)
+    """Return a chart as HTML, in colours that are readable on white and on black."""
+    clear, grid = "rgba(0, 0, 0, 0)", "rgba(128, 128, 128, 0.3)"
+    figure.update_layout(paper_bgcolor=clear, plot_bgcolor=clear, font_color=_CHART_TEXT)
+    figure.update_xaxes(gridcolor=grid, zerolinecolor=grid)
+    figure.update_yaxes(gridcolor=grid, zerolinecolor=grid)
+    drawn: str = figure.to_html(full_html=False, include_plotlyjs=False, config={"displayModeBar": False})
     return drawn
