@@ -24,8 +24,10 @@ import torch
 import yaml
 from conftest import TINY, make_case
 from monai.data import MetaTensor
+from numpy.typing import NDArray
 
 import volseg
+from volseg.image.geometry import Geometry
 from volseg.io import write_volume
 from volseg.io.dicom import write_series
 
@@ -146,7 +148,7 @@ def test_an_image_in_memory_is_not_changed(model: volseg.Model) -> None:
         ((np.zeros((4, 4)), np.eye(4)), volseg.DataError, r"of shape \(4, 4\)"),
         ((np.zeros((4, 4, 4)), np.zeros((4, 4))), volseg.GeometryError, "last row"),
         ((np.zeros((2, 4, 4, 4)), np.eye(4)), volseg.DataError, "the image has 2 channels"),
-        ({"t1": "nothing.nii.gz"}, volseg.DataError, "lacks channels"),
+        ({"t1": "nothing.nii.gz"}, volseg.DataError, "has the channels t1, the model needs image"),
         (nib.Nifti1Image(np.zeros((4, 4, 4)), None), volseg.GeometryError, "does not state where its voxels lie"),
         ("nowhere", volseg.DataError, "nowhere does not exist"),
     ],
@@ -156,6 +158,49 @@ def test_what_is_no_image_is_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         model.predict(image)
+
+
+@pytest.mark.parametrize(("value", "message"), [(7.0, "same value everywhere"), (np.nan, "no finite voxel")])
+def test_an_image_in_memory_without_content_is_refused_as_a_file_is(
+    model: volseg.Model, value: float, message: str
+) -> None:
+    with pytest.raises(volseg.DataError, match=message):
+        model.predict((np.full((20, 20, 20), value), np.eye(4)))
+
+
+def test_a_prediction_converts_is_edited_and_gives_probabilities(
+    model: volseg.Model, dataset: Path, tmp_path: Path
+) -> None:
+    path = min((dataset / "images").glob("*.nii.gz"))
+    result = model.predict(path, probabilities=True)
+    image = nib.Nifti1Image.from_filename(path)
+    assert result.probabilities is not None
+    assert result.probabilities.shape == (*image.shape, len(result.labels))
+    assert result.probabilities.dtype == np.float32
+    likely = np.concatenate([1 - result.probabilities.sum(-1, keepdims=True), result.probabilities], axis=-1)
+    assert (likely.argmax(-1) == result.array).mean() > 0.99
+    assert model.predict(path).probabilities is None
+    np.testing.assert_allclose(result.to_nibabel().affine, image.affine)
+    np.testing.assert_array_equal(result.to_nibabel().get_fdata(), result.array)
+    placed, original = result.to_simpleitk(), sitk.ReadImage(str(path))
+    assert placed.GetSize() == original.GetSize()
+    np.testing.assert_allclose(placed.GetOrigin(), original.GetOrigin())
+    np.testing.assert_allclose(placed.GetDirection(), original.GetDirection())
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(placed).transpose(2, 1, 0), result.array)
+    edited = np.where(result.array == 1, 2, 0)
+    (saved,) = result.with_array(edited).save(tmp_path / "edited.seg.nrrd")
+    assert volseg.evaluate(saved, result.with_array(edited)).summary["dice_mean"].iloc[-1] == 1.0
+    with pytest.raises(volseg.DataError, match="9, which no label has"):
+        result.with_array(edited + 7)
+    with pytest.raises(volseg.GeometryError, match="array has shape"):
+        result.with_array(edited.transpose()[1:])
+
+
+def test_results_show_themselves_in_a_line(model: volseg.Model, dataset: Path) -> None:
+    shown = repr(model), repr(volseg.inspect(dataset)), repr(volseg.plan(dataset))
+    assert all(len(text) < 200 and "\n" not in text for text in shown)
+    assert "labels" in shown[0]
+    assert volseg.inspect(dataset).table["path"].tolist() == [item.path for item in volseg.inspect(dataset)]
 
 
 def test_a_folder_of_several_cases_is_not_one_image(model: volseg.Model, dataset: Path) -> None:
@@ -319,8 +364,80 @@ def test_two_arrays_are_scored_in_their_millimetres() -> None:
         volseg.evaluate(prediction, reference)
     with pytest.raises(volseg.DataError, match="whole numbers"):
         volseg.evaluate(prediction / 2, reference, spacing_mm=(1, 1, 1))
-    with pytest.raises(volseg.GeometryError, match="different grids"):
+    with pytest.raises(volseg.GeometryError, match="array has shape"):
         volseg.evaluate(prediction[1:], reference, spacing_mm=(1, 1, 1))
+
+
+PLACED = np.array([[-1.0, 0, 0, 5], [0, 0, 2.5, -7], [0, 1.0, 0, 3], [0, 0, 0, 1]])  # axes L, S, A
+
+
+def a_pair() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """A reference with labels 1 and 3, and a prediction that is off by a voxel."""
+    reference = np.zeros((12, 10, 8), np.uint8)
+    reference[2:8, 2:8, 2:6] = 3
+    reference[9:, 1:4, 1:4] = 1
+    return np.roll(reference, 1, axis=2), reference
+
+
+def simpleitk_of(array: NDArray[np.uint8]) -> sitk.Image:
+    return volseg.Prediction(volseg.Mask(array, Geometry(array.shape, PLACED)), 0.0).to_simpleitk()
+
+
+@pytest.mark.parametrize("kind", ["nibabel", "simpleitk", "mask", "prediction", "file", "beside an array"])
+def test_every_kind_of_mask_is_scored_alike(kind: str, tmp_path: Path) -> None:
+    prediction, reference = a_pair()
+    expected = volseg.evaluate(prediction, reference, spacing_mm=np.linalg.norm(PLACED[:3, :3], axis=0)).metrics
+    kinds: dict[str, Callable[[NDArray[np.uint8]], Any]] = {
+        "nibabel": lambda array: nib.Nifti1Image(array, PLACED),
+        "simpleitk": simpleitk_of,
+        "mask": lambda array: volseg.Mask(
+            array, Geometry(array.shape, PLACED), (volseg.Label(1, "a"), volseg.Label(3, "b"))
+        ),
+    }
+    kinds["prediction"] = lambda array: volseg.Prediction(kinds["mask"](array), 0.0)
+    made, wanted = kinds.get(kind, kinds["mask"])(prediction), kinds.get(kind, kinds["nibabel"])(reference)
+    if kind == "file":
+        nib.save(wanted, tmp_path / "reference.nii.gz")
+        wanted = tmp_path / "reference.nii.gz"
+    elif kind == "beside an array":
+        wanted = reference
+    found = volseg.evaluate(made, wanted).metrics
+    pd.testing.assert_frame_equal(found.drop(columns="label"), expected.drop(columns="label"))
+    assert "label_1" not in found["label"].tolist() or kind in {"nibabel", "simpleitk"}
+
+
+def test_masks_in_memory_are_refused_with_a_way_out() -> None:
+    prediction, reference = a_pair()
+    image = nib.Nifti1Image(reference, PLACED)
+    with pytest.raises(volseg.GeometryError, match="array has shape") as caught:
+        volseg.evaluate(prediction.transpose(), image)
+    assert "GetArrayFromImage" in "".join(caught.value.__notes__)
+    with pytest.raises(volseg.ConfigError, match="has its own voxel size"):
+        volseg.evaluate(prediction, image, spacing_mm=(1, 1, 1))
+    with pytest.raises(volseg.ConfigError, match="output, resample cannot be used"):
+        volseg.evaluate(prediction, image, "scores", resample=True)
+    for wrong in (1.0, (1, 1), (1, -1, 1), (0, 1, 1)):
+        with pytest.raises(volseg.ConfigError, match="positive numbers"):
+            volseg.evaluate(prediction, reference, spacing_mm=wrong)
+    grid = Geometry(reference.shape, PLACED)
+    one, other = (
+        volseg.Mask(reference, grid, (volseg.Label(1, name), volseg.Label(3, "x"))) for name in ("liver", "spleen")
+    )
+    with pytest.raises(volseg.ConfigError, match="value 1 is 'spleen' in the reference and 'liver'"):
+        volseg.evaluate(one, other)
+    moved = nib.Nifti1Image(reference, PLACED + np.array([[0, 0, 0, 9.0]] * 3 + [[0] * 4]))
+    with pytest.raises(volseg.GeometryError):
+        volseg.evaluate(image, moved)
+    flat = reference[:, :, 2]
+    assert volseg.evaluate(flat, flat, spacing_mm=(0.5, 0.5)).summary["dice_mean"].iloc[-1] == 1.0
+
+
+def test_two_files_of_other_names_are_a_pair(tmp_path: Path) -> None:
+    prediction, reference = a_pair()
+    for name, array in (("mine", prediction), ("truth", reference)):
+        nib.save(nib.Nifti1Image(array, PLACED), tmp_path / f"{name}.nii.gz")
+    found = volseg.evaluate(tmp_path / "mine.nii.gz", tmp_path / "truth.nii.gz")
+    assert found.metrics["status"].tolist() == ["ok", "ok"]
 
 
 # The command line and the library are one

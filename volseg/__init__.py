@@ -14,7 +14,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from volseg.system import limit_busy_waiting
 from volseg.version import __version__
+
+limit_busy_waiting()  # has an effect only before PyTorch is loaded
 
 if TYPE_CHECKING:
     from volseg import transforms

@@ -1,7 +1,7 @@
 """The exceptions volseg raises on purpose.
 
-Each carries one sentence that says what is wrong and where, and a hint that says what to do. They are turned into
-a line on the terminal in one place, `volseg.cli`; all other code only raises them.
+Each carries one sentence that says what is wrong and where, and a hint that says what to do. The command line prints
+both in one place, `volseg.cli`; a traceback in Python shows the hint as a note (PEP 678).
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ class VolsegError(Exception):
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
         self.hint = hint
+        if hint:
+            self.add_note(f"hint: {hint}")
 
     @property
     def explanation(self) -> str:

@@ -10,14 +10,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from volseg.errors import CheckpointError, DataError, GeometryError
 from volseg.progress import Progress, ignore_progress
 from volseg.results import Batch, Prediction
+from volseg.text import listed
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
     from torch import nn
 
     from volseg.cases import Case
@@ -62,7 +66,7 @@ class Model:
         """
         if len(self.networks) > 1:
             raise CheckpointError(
-                f"the model is an ensemble of {len(self.networks)} networks", hint="use one of `networks``"
+                f"the model is an ensemble of {len(self.networks)} networks", hint="use one of `networks`"
             )
         return self.networks[0].network
 
@@ -93,6 +97,7 @@ class Model:
         image: StrPath | InMemoryImage | Mapping[str, StrPath | InMemoryImage],
         *,
         name: str = "image",
+        probabilities: bool = False,
         allow_mismatch: bool = False,
     ) -> Prediction:
         """Segment one image.
@@ -102,6 +107,7 @@ class Model:
                 SimpleITK; a MONAI `MetaTensor`; an array (I, J, K) or (C, I, J, K) with its affine, voxel index ->
                 RAS+ mm; or any of these for each channel by name.
             name: Name of an image in memory, for warnings.
+            probabilities: Whether to also return the probability of each label.
             allow_mismatch: Whether to segment an image that the model was not made for (of another modality, say), with
                 a warning.
 
@@ -128,8 +134,14 @@ class Model:
             prepared.refuse_mismatch()
         if prepared.warning:
             logger.warning("%s: %s", name, prepared.warning)
-        mask = predictor.finish(predictor.segment(prepared))
-        return Prediction(mask, time.perf_counter() - began, source, prepared.mismatches, self._identity)
+        shares: NDArray[np.float32] | None = None
+        with TemporaryDirectory() as room:
+            segmented = predictor.segment(prepared, room=Path(room) if probabilities else None)
+            if segmented.probabilities is not None:
+                shares = segmented.probabilities.astype("float32")
+                shares /= 255
+        mask = predictor.finish(segmented)
+        return Prediction(mask, time.perf_counter() - began, source, prepared.mismatches, self._identity, shares)
 
     def predict_folder(  # noqa: PLR0913  each is an option of the command
         self,
@@ -216,6 +228,11 @@ class Model:
 
         return ModelIdentity.of(self.name, self.files)
 
+    def __repr__(self) -> str:
+        kinds = " + ".join(network.config.network.name for network in self.networks)
+        labels = ", ".join(label.name for label in self.labels)
+        return f"<Model {self.name}: {kinds}; channels: {', '.join(self.channels)}; labels: {labels}>"
+
     def __getstate__(self) -> dict[str, object]:
         """Return the state that is sent to another process, without the started engines."""
         return {"networks": self.networks, "files": self.files, "name": self.name}
@@ -243,8 +260,11 @@ class Model:
         if not isinstance(image, Mapping):
             volume = volume_of(image)
         else:
-            if missing := set(self.channels) - set(image):
-                raise DataError("the image lacks channels", hint=f"add {', '.join(sorted(missing))}")
+            if not set(self.channels) <= set(image):
+                raise DataError(
+                    f"the image has the channels {listed(list(image))}, the model needs {listed(self.channels)}",
+                    hint="give one image for each channel of the model, under its name",
+                )
             given = [image[channel] for channel in self.channels]
             rules = self.config.data
             items = [
@@ -261,9 +281,25 @@ class Model:
             volume = Volume(np.concatenate([part.array for part in parts]), grid)
         if len(volume.array) != len(self.channels):
             raise DataError(
-                f"the image has {len(volume.array)} channels", hint=f"the model needs {', '.join(self.channels)}"
+                f"the image has {len(volume.array)} channels, the model needs {len(self.channels)}: "
+                f"{listed(self.channels)}",
+                hint="the channels are the first axis of an array: (C, I, J, K)",
             )
+        _refuse_empty(volume, self.channels)
         return volume, modalities
+
+
+def _refuse_empty(volume: Volume, channels: Sequence[str]) -> None:
+    """Refuse a channel with a single value, as in a file; in a picture, one of several may be constant."""
+    from volseg.image.intensities import finite_limits
+
+    limits = [finite_limits(values) for values in volume.array]
+    if volume.geometry.is_flat and any(low < high for low, high in limits):
+        return
+    for channel, (low, high) in zip(channels, limits, strict=True):
+        if not low < high:
+            what = f"the same value everywhere ({low:g})" if low == high else "no finite voxel"
+            raise DataError(f"channel {channel} of the image is empty: it has {what}", hint="is it the right image?")
 
 
 def load(

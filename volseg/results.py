@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -16,11 +17,13 @@ from volseg.image.volume import Label, Mask
 
 if TYPE_CHECKING:
     import numpy as np
-    from numpy.typing import NDArray
+    import pandas as pd
+    from numpy.typing import ArrayLike, NDArray
 
     from volseg.exporting import Encoding, Format
     from volseg.exporting.description import ModelIdentity
     from volseg.io import Source
+    from volseg.io.in_memory import NibabelImage, SimpleItkImage
     from volseg.prediction.cases_csv import CaseResult, CaseStatus
     from volseg.prediction.request import Request
 
@@ -35,6 +38,8 @@ class Prediction:
         image: Where the image was read from; None if it was in memory.
         mismatches: How the image lies outside the training data, where `allow_mismatch` let it pass.
         model: Identity of the model, for DICOM objects; None if it has no file.
+        probabilities: (I, J, K, labels) float32, the probability of each of `labels` in steps of 1/255, before
+            post-processing; None if not requested.
     """
 
     mask: Mask
@@ -42,6 +47,11 @@ class Prediction:
     image: Source | None = None
     mismatches: tuple[str, ...] = ()
     model: ModelIdentity | None = None
+    probabilities: NDArray[np.float32] | None = None
+
+    def __repr__(self) -> str:
+        size = " x ".join(map(str, self.array.shape))
+        return f"<Prediction of {size} voxels; labels: {', '.join(label.name for label in self.labels)}>"
 
     @property
     def array(self) -> NDArray[np.unsignedinteger]:
@@ -62,6 +72,37 @@ class Prediction:
     def volumes_ml(self) -> dict[str, float]:
         """Label name -> volume in millilitres."""
         return self.mask.volumes_ml
+
+    def with_array(self, array: ArrayLike) -> Prediction:
+        """Return this prediction with an edited mask, to be saved or scored.
+
+        Args:
+            array: (I, J, K) label values, 0 is background.
+
+        Raises:
+            DataError: If the array has another shape, or a voxel holds a value that no label has.
+        """
+        from volseg.io.in_memory import mask_of
+
+        edited = mask_of(array, self.geometry)
+        if strangers := {label.value for label in edited.labels} - {label.value for label in self.labels}:
+            raise DataError(
+                f"the array holds {', '.join(map(str, sorted(strangers)))}, which no label has",
+                hint=f"labels: {', '.join(f'{label.value} {label.name}' for label in self.labels)}",
+            )
+        return replace(self, mask=Mask(edited.array, self.geometry, self.labels), probabilities=None)
+
+    def to_nibabel(self) -> NibabelImage:
+        """Return the mask as an image of nibabel, on the grid of the image."""
+        from volseg.io.nifti import image_of
+
+        return image_of(self.array, self.geometry)
+
+    def to_simpleitk(self) -> SimpleItkImage:
+        """Return the mask as an image of SimpleITK, on the grid of the image."""
+        from volseg.io.itk import image_of
+
+        return image_of(self.array, self.geometry)
 
     def save(
         self,
@@ -209,6 +250,11 @@ class Batch(Mapping[str, BatchCase]):
         return cls(request.output, cases, report)
 
     def __getitem__(self, case_id: str) -> BatchCase:
+        if case_id not in self._cases:
+            alike = [name for name in self._cases if name.startswith(case_id)] or get_close_matches(
+                case_id, self._cases
+            )
+            raise KeyError(f"no case {case_id!r}" + (f"; did you mean {alike[0]!r}?" if alike else ""))
         return self._cases[case_id]
 
     def __iter__(self) -> Iterator[str]:
@@ -216,6 +262,15 @@ class Batch(Mapping[str, BatchCase]):
 
     def __len__(self) -> int:
         return len(self._cases)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The rows of these cases in cases.csv."""
+        from volseg.io.tables import read_table
+        from volseg.prediction.cases_csv import CASES_FILE
+
+        rows = read_table(self.folder / CASES_FILE)
+        return rows[rows["case_id"].isin(list(self))].reset_index(drop=True)
 
     def count(self, status: CaseStatus | str) -> int:
         """Count the cases that were "segmented", "skipped" or "failed"; the three add up to all."""

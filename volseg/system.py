@@ -13,6 +13,8 @@ from typing import IO
 
 from volseg.cgroups import read_limits
 
+#: Some microseconds: about as long as the threads of a quiet machine wait for each other.
+_SPINS = 5000
 _ON_WINDOWS = os.name == "nt"
 #: Linux kernel file systems, whose content is generated on reading.
 _OF_THE_KERNEL = (Path("/proc"), Path("/sys"))
@@ -26,6 +28,17 @@ def cores() -> int:
 
     process = psutil.Process()
     return len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else os.cpu_count() or 1
+
+
+def limit_busy_waiting() -> None:
+    """Limit the busy waiting of threads after parallel loops, unless the user has configured it.
+
+    By default they spin for a millisecond. Where another program takes a core, the last thread then waits for one that
+    the others spend on waiting for it, and a training step takes many times as long (benchmarks/TRAINING.md). GNU's
+    OpenMP, which PyTorch has on Linux, reads this when it is loaded.
+    """
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
+        os.environ["GOMP_SPINCOUNT"] = str(_SPINS)
 
 
 def usable_cores(root: Path = Path("/")) -> int:

@@ -5,29 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from volseg.errors import ConfigError
 from volseg.loaded_model import Changes, StrPath, load
 from volseg.progress import Progress, ignore_progress
+from volseg.results import Prediction
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from volseg.config import DicomRules, GeometryChoice
     from volseg.evaluation import Comparison, Evaluation
     from volseg.exporting import Encoding, Export, Exported, Format
     from volseg.inspection import Inspection
+    from volseg.io.in_memory import InMemoryMask
     from volseg.mask_export import ExportedCase
     from volseg.metrics import Hd95, Nsd
 
 
 def evaluate(  # noqa: PLR0913  each is an option of the command
-    predictions: StrPath | NDArray[Any],
-    references: StrPath | NDArray[Any],
+    predictions: StrPath | Prediction | InMemoryMask,
+    references: StrPath | Prediction | InMemoryMask,
     output: StrPath | None = None,
     *,
-    spacing_mm: tuple[float, float, float] | None = None,
+    spacing_mm: Sequence[float] | None = None,
     tolerance_mm: Sequence[float] = (2.0,),
     hd95: Hd95 = "max_of_directed",
     nsd: Nsd = "voxels",
@@ -49,13 +49,15 @@ def evaluate(  # noqa: PLR0913  each is an option of the command
     threads: int | None = None,
     progress: Progress = ignore_progress,
 ) -> Evaluation:
-    """Compare masks with references per case and label, or compare two arrays.
+    """Compare masks with references per case and label: of folders, or one mask in memory.
 
     Args:
-        predictions: A folder of masks, as `predict_folder` writes it; or one array (I, J, K) of label values.
-        references: A folder of label maps or a labelled data set; or an array of the same shape.
+        predictions: A folder of masks, as `predict_folder` writes it; or one mask: a `Prediction`, a `Mask`, an image
+            of nibabel or SimpleITK, or an array (I, J, K) of label values.
+        references: A folder of label maps or a labelled data set; or one mask, of any of these kinds or a file.
         output: Folder for metrics.csv, summary.csv and statistics.csv; if None, nothing is written.
-        spacing_mm: Voxel size of the arrays along i, j, k.
+        spacing_mm: Voxel size along i, j, k, if both are arrays; an array beside an image has the grid of that image.
+            Of the other arguments, one mask in memory takes only those of the metrics and `threshold`.
         tolerance_mm: Tolerance of the normalised surface Dice, one or several.
         hd95: Definition of the 95th percentile: "max_of_directed", "pooled" or "area_weighted".
         nsd: Definition of the normalised surface Dice: "voxels" or "area_weighted".
@@ -86,14 +88,24 @@ def evaluate(  # noqa: PLR0913  each is an option of the command
         ConfigError: If options contradict each other.
         OutputError: If the output cannot be written.
     """
-    from volseg.evaluation import evaluate_arrays
+    from volseg.evaluation import evaluate_in_memory
     from volseg.metrics import parse_conventions
     from volseg.parallel import use_threads
 
     use_threads(threads)
     conventions = parse_conventions(tolerance_mm, hd95, nsd, lesion_iou, lesions=lesions, centerline=centerline)
     if not (isinstance(predictions, str | PathLike) and isinstance(references, str | PathLike)):
-        return evaluate_arrays(predictions, references, spacing_mm, conventions, threshold)
+        of_folders = {
+            "output": output, "probabilities": probabilities, "within": within, "ignore": ignore, "resample": resample,
+            "only_predicted": only_predicted, "changes": changes, "allow_gaps": allow_gaps, "geometry": geometry,
+            "report": report, "images": images,
+        }  # fmt: skip
+        if stray := [name for name, value in of_folders.items() if value not in (None, False)]:
+            raise ConfigError(
+                f"{', '.join(stray)} cannot be used for a mask in memory", hint="evaluate folders, or leave them out"
+            )
+        made, wanted = (_in_memory(each) for each in (predictions, references))
+        return evaluate_in_memory(made, wanted, spacing_mm, conventions, threshold)
     if images and not report:
         raise ConfigError("--images are used only for the report", hint="add --report")
     if report and output is None:
@@ -109,6 +121,15 @@ def evaluate(  # noqa: PLR0913  each is an option of the command
     shown, target = (None if path is None else Path(path) for path in (images, output))
     folders = Path(predictions), Path(references), target
     return evaluate_with_report(*folders, conventions, options, shown, report=report, progress=progress)
+
+
+def _in_memory(mask: StrPath | Prediction | InMemoryMask) -> InMemoryMask:
+    """Return a mask in memory: that of a prediction, or read from a file."""
+    from volseg.io import read_mask, single_source
+
+    if isinstance(mask, Prediction):
+        return mask.mask
+    return read_mask(single_source(Path(mask))) if isinstance(mask, str | PathLike) else mask
 
 
 def compare(

@@ -15,6 +15,7 @@ from volseg.cases.splits import Split
 from volseg.config import IGNORE, Others
 from volseg.errors import ConfigError, DataError, GeometryError
 from volseg.image.geometry import Geometry
+from volseg.image.intensities import finite_limits
 from volseg.image.naming import shown_value
 from volseg.image.volume import Label, Mask, Volume
 from volseg.io import (
@@ -276,16 +277,13 @@ def nothing_to_see(case_id: str, source: Source, value: float) -> DataError:
 
 def _limits(case: Case, channel: str, volume: Volume) -> tuple[float, float]:
     """Return the smallest and the largest finite value of a channel."""
-    low, high = volume.array.min(), volume.array.max()
-    if not (np.isfinite(low) and np.isfinite(high)):
-        finite = volume.array[np.isfinite(volume.array)]
-        if not finite.size:
-            raise DataError(
-                f"case {case.case_id}: {case.images[channel]} is empty: it has no finite voxel",
-                hint="is it the right file? export it again",
-            )
-        low, high = finite.min(), finite.max()
-    return float(low), float(high)
+    low, high = finite_limits(volume.array)
+    if low > high:
+        raise DataError(
+            f"case {case.case_id}: {case.images[channel]} is empty: it has no finite voxel",
+            hint="is it the right file? export it again",
+        )
+    return low, high
 
 
 def _check_space(case: Case, reference: Source) -> None:

@@ -6,7 +6,6 @@ A module per verb; `verb` has what all of them share. Heavy libraries are import
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
 import typer
@@ -33,8 +32,6 @@ from volseg.cli.train import train
 from volseg.cli.verb import command
 from volseg.version import __version__
 
-#: Some microseconds: about as long as the threads of a quiet machine wait for each other.
-_SPINS = 5000
 #: More characters than any description has.
 _UNLIMITED = 10_000
 
@@ -59,7 +56,6 @@ app = typer.Typer(
 def main() -> None:
     """Run the command, and exit with its code."""
     take_any_text()
-    _let_waiting_threads_sleep()
     volseg.use_threads()  # no more than the container has time for, which libraries ask for when they are loaded
     app()
 
@@ -102,14 +98,3 @@ for name, verb, example in (
     ("download", download, "volseg download Task04_Hippocampus --output data"),
 ):
     app.command(name, cls=_Verb, epilog=f"Example: {example}")(command(verb))
-
-
-def _let_waiting_threads_sleep() -> None:
-    """Limit the busy waiting of threads after parallel loops, unless the user has configured it.
-
-    By default they spin for a millisecond. Where another program takes a core, the last thread then waits for one that
-    the others spend on waiting for it, and a training step takes many times as long (benchmarks/TRAINING.md). GNU's
-    OpenMP, which PyTorch has on Linux, reads this when it is loaded.
-    """
-    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
-        os.environ["GOMP_SPINCOUNT"] = str(_SPINS)

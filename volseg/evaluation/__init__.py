@@ -14,10 +14,10 @@ from volseg.evaluation.evaluate import (
     EvaluationSettings,
     Failure,
     evaluate,
-    evaluate_arrays,
     evaluate_masks,
     read_pair,
 )
+from volseg.evaluation.in_memory import evaluate_in_memory
 from volseg.evaluation.metrics_csv import failed_row, metrics_table, score_row
 from volseg.evaluation.summary import MEAN_ROW, POLICY, statistics, summarise
 
@@ -35,7 +35,7 @@ __all__ = [
     "compare",
     "compare_tables",
     "evaluate",
-    "evaluate_arrays",
+    "evaluate_in_memory",
     "evaluate_masks",
     "failed_row",
     "metrics_table",

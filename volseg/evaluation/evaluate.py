@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from volseg.evaluation.columns import Column, columns_of
 from volseg.evaluation.metrics_csv import failed_row, metrics_table, score_row
 from volseg.evaluation.summary import statistics, summarise
 from volseg.image.geometry import Geometry, Unit
-from volseg.image.volume import Label, Mask, mask_of
+from volseg.image.volume import Label, Mask
 from volseg.io import FileSource, MasksSource, SegmentsSource, Source, read_mask, read_probabilities, resample_mask
 from volseg.io.files import make_folder, without_root
 from volseg.io.mask_per_label import label_of_file
@@ -115,8 +115,8 @@ class Evaluation:
 
     Attributes:
         metrics: A row per case and label.
-        summary: A row per label and one over all, see `summarise`.
-        statistics: A row per label and metric, see `statistics`.
+        summary: A row per label and a last row with the mean over labels; docs/evaluate.md describes the columns.
+        statistics: A row per label and metric: mean with interval, quartiles, extremes, definition, worst cases.
         failures: The cases that could not be scored, in the order of the pairs.
         folder: Holds metrics.csv, summary.csv and statistics.csv; None if nothing was written.
         remarks: Remarks on masks and references without a partner, and on labels.
@@ -130,6 +130,11 @@ class Evaluation:
     folder: Path | None = None
     remarks: tuple[str, ...] = ()
     report: Path | None = None
+
+    def __repr__(self) -> str:
+        cases, mean = self.metrics["case_id"].nunique(), self.summary["dice_mean"].iloc[-1]
+        failed = f", {len(self.failures)} failed" if self.failures else ""
+        return f"<Evaluation of {cases} case{'s' * (cases != 1)}{failed}: mean Dice {mean:.4f}>"
 
 
 def evaluate(
@@ -185,37 +190,6 @@ def evaluate_masks(
     scores = score_masks(prediction, reference, settings.labels, settings.conventions)
     rows = [score_row(case_id, score, settings.columns, reference.geometry) for score in scores]
     return _summed_up(rows, [], settings)
-
-
-def evaluate_arrays(
-    prediction: Any,
-    reference: Any,
-    spacing_mm: tuple[float, float, float] | None,
-    conventions: Conventions,
-    threshold: float | None = None,
-) -> Evaluation:
-    """Score two arrays of label values on one grid, without writing anything.
-
-    Args:
-        prediction: (I, J, K) integers, 0 is background; or, with a threshold, the probability of label 1.
-        reference: (I, J, K) integers.
-        spacing_mm: Voxel size along i, j, k.
-        conventions: How metrics are computed.
-        threshold: Probability above which a voxel has label 1.
-
-    Raises:
-        ConfigError: If the spacing is missing, or no voxel has a label.
-        DataError: If an array is not a label map.
-        GeometryError: If the shapes differ.
-    """
-    if spacing_mm is None:
-        raise ConfigError("two arrays need their voxel sizes", hint="give spacing_mm along i, j and k")
-    decided = prediction if threshold is None else np.asarray(prediction) > threshold
-    made, wanted = (mask_of(array, spacing_mm) for array in (decided, reference))
-    labels = {label.value: label for mask in (made, wanted) for label in mask.labels}
-    return evaluate_masks(
-        made, wanted, EvaluationSettings(tuple(labels[value] for value in sorted(labels)), conventions)
-    )
 
 
 def _summed_up(

@@ -86,6 +86,8 @@ def pair_cases(
             hint="give a folder of masks, such as `volseg predict` writes",
         )
     names = partners(wanted, made, lay)
+    if predictions.is_file() and references.is_file() and len(wanted) == len(made) == 1:
+        names = dict(zip(wanted, made, strict=True))
     if not names:
         raise DataError(
             f"no mask in {predictions} has the name of a reference in {references}",

@@ -69,3 +69,12 @@ class Intensities:
         fits = spread >= _NARROWEST_HU and self.high <= _SOFT_TISSUE_HU and self.median >= self.low + 0.2 * spread
         about_one = self.tenth >= 0.6 * self.median or self.low < -0.05 * self.high  # noise reaches below 0 in CT alone
         return fits and about_one
+
+
+def finite_limits(values: NDArray[np.floating]) -> tuple[float, float]:
+    """Return the smallest and the largest finite value; infinity and minus infinity if there is none."""
+    low, high = float(values.min()), float(values.max())
+    if np.isfinite(low) and np.isfinite(high):
+        return low, high
+    finite = values[np.isfinite(values)]
+    return float(finite.min(initial=np.inf)), float(finite.max(initial=-np.inf))

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from volseg.errors import DataError, GeometryError
 from volseg.image.geometry import Geometry
@@ -162,28 +162,6 @@ class Mask:
             )
         placed[tuple(slice(max(at, 0), end) for at, end in ends)] = shared
         return Mask(np.ascontiguousarray(other.inverse().apply(placed)), geometry, self.labels)
-
-
-def mask_of(array: ArrayLike, spacing_mm: tuple[float, float, float]) -> Mask:
-    """Make a mask from an array, on default axes: for metrics that need distances, but no position in the patient.
-
-    Args:
-        array: (I, J, K) label values, or bool; (I, J) is taken as one slice.
-        spacing_mm: Along i, j, k.
-
-    Returns:
-        The mask, with a label "label_N" for every value N.
-
-    Raises:
-        DataError: If the array is of another kind.
-    """
-    given = np.asarray(array)
-    given = given[..., np.newaxis] if given.ndim == 2 else given
-    if given.ndim != 3 or not given.size:
-        raise DataError(f"a mask is an array (I, J, K) of whole numbers, got shape {given.shape}")
-    values = label_values(given, "the array")
-    labels = tuple(Label(int(value), f"label_{value}") for value in np.unique(values) if value)
-    return Mask(values, Geometry(values.shape, np.diag([*spacing_mm, 1.0])), labels)
 
 
 def label_values(array: NDArray[np.generic], name: object, step: float = 0.0) -> NDArray[np.unsignedinteger]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
 from volseg.cases import is_dataset, is_list
 from volseg.cases.case import names_a_reference, stem
@@ -31,6 +31,9 @@ from volseg.io.own_results import without_results
 from volseg.io.readable import check_there
 from volseg.progress import Progress, ignore_progress
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 @dataclass(frozen=True, eq=False)
 class Inspection(Sequence[InspectedItem]):
@@ -54,6 +57,16 @@ class Inspection(Sequence[InspectedItem]):
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def __repr__(self) -> str:
+        return f"<Inspection: {', '.join(f'{count} {status}' for status, count in sorted(self.counts.items()))}>"
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The items as a table, a row per item."""
+        import pandas as pd
+
+        return pd.DataFrame([asdict(item) for item in self.items])
 
     @property
     def counts(self) -> dict[str, int]:

@@ -1,17 +1,18 @@
-"""Images in memory: arrays with an affine, and the images of nibabel, SimpleITK and MONAI."""
+"""Images and masks in memory: arrays, and the images of nibabel, SimpleITK and MONAI."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from volseg.errors import DataError, GeometryError
+from volseg.errors import ConfigError, DataError, GeometryError
 from volseg.image.geometry import Geometry, flip_lps_ras
-from volseg.image.volume import Volume
+from volseg.image.volume import Label, Mask, Volume, label_values
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -22,6 +23,15 @@ if TYPE_CHECKING:
 InMemoryImage: TypeAlias = (
     "Volume | nib.spatialimages.SpatialImage | sitk.Image | MetaTensor | tuple[ArrayLike, ArrayLike]"
 )
+
+#: Images as the other libraries have them.
+NibabelImage: TypeAlias = "nib.Nifti1Image"
+SimpleItkImage: TypeAlias = "sitk.Image"
+#: Types that `mask_of` accepts.
+InMemoryMask: TypeAlias = "Mask | nib.spatialimages.SpatialImage | sitk.Image | MetaTensor | ArrayLike"
+
+_IMAGES = (("nibabel", "spatialimages.SpatialImage"), ("SimpleITK", "Image"), ("monai", "data.MetaTensor"))
+_AXES_OF_SIMPLEITK = "sitk.GetArrayFromImage returns (K, J, I); give the SimpleITK image itself, or transpose the array"
 
 
 def volume_of(image: InMemoryImage) -> Volume:
@@ -44,16 +54,82 @@ def volume_of(image: InMemoryImage) -> Volume:
     if isinstance(image, tuple) and len(image) == 2:
         return _volume(np.asarray(image[0]), image[1])
     # A caller with such an image has already imported its library.
-    if _is_a(image, "nibabel", "spatialimages.SpatialImage"):
-        return _from_nibabel(image)
-    if _is_a(image, "SimpleITK", "Image"):
-        return _from_simpleitk(image)
-    if _is_a(image, "monai", "data.MetaTensor"):
-        return _from_monai(image)
+    for (package, name), read in zip(_IMAGES, (_from_nibabel, _from_simpleitk, _from_monai), strict=True):
+        if _is_a(image, package, name):
+            return read(image)
     raise DataError(
         f"an image cannot be a {type(image).__name__}",
         hint="give a path, a Volume, an image of nibabel or SimpleITK, a MetaTensor, or (array, affine)",
     )
+
+
+def has_grid(mask: InMemoryMask) -> bool:
+    """Return whether a mask states where its voxels lie; an array alone does not."""
+    if isinstance(mask, Mask):
+        return True
+    return any(_is_a(mask, package, name) for package, name in _IMAGES)
+
+
+def mask_of(mask: InMemoryMask, grid: Geometry | None = None, threshold: float | None = None) -> Mask:
+    """Copy a mask into a `Mask`.
+
+    Args:
+        mask: A `Mask`; an image of nibabel, SimpleITK or MONAI with label values; or an array (I, J, K) of label values
+            or bool, or (I, J) as one slice.
+        grid: The grid of an array; not used for others.
+        threshold: For soft masks: the probability above which a voxel has label 1.
+
+    Returns:
+        The mask; unless it is a `Mask`, with a label "label_N" for every value N.
+
+    Raises:
+        DataError: If it is of another kind, or not a label map.
+        GeometryError: If the array does not have the shape of the grid.
+    """
+    if isinstance(mask, Mask):
+        return mask
+    if has_grid(mask):
+        volume = volume_of(mask)
+        if len(volume.array) != 1:
+            raise DataError(f"a mask has one channel, this image has {len(volume.array)}", hint="is it the image?")
+        values, grid = volume.array[0], volume.geometry
+    else:
+        values = np.asarray(mask)
+        values = values[..., np.newaxis] if values.ndim == 2 else values
+        if values.ndim != 3 or not values.size:
+            raise DataError(
+                f"a mask is an array (I, J, K) of whole numbers, got shape {values.shape}",
+                hint="pass an array, an image of nibabel or SimpleITK, or a path",
+            )
+        if grid is None or values.shape != grid.shape:
+            raise GeometryError(
+                f"the array has shape {values.shape}, its grid {grid and grid.shape}", hint=_AXES_OF_SIMPLEITK
+            )
+    if threshold is not None:
+        values = values > threshold
+    array = label_values(values, "the mask")
+    return Mask(array, grid, tuple(Label(int(value), f"label_{value}") for value in np.unique(array) if value))
+
+
+def grid_of_array(array: ArrayLike, spacing_mm: Sequence[float]) -> Geometry:
+    """Make a grid for an array, on default axes: for metrics that need distances, but no position in the patient.
+
+    Args:
+        array: (I, J, K), or (I, J) as one slice.
+        spacing_mm: Along i, j and k; k may be left out for one slice.
+
+    Raises:
+        ConfigError: If these are not positive numbers, one for each axis.
+    """
+    shape = (*np.shape(array), 1)[:3]
+    sizes = [float(size) for size in np.atleast_1d(np.asarray(spacing_mm, dtype=np.float64)).ravel()]
+    sizes = [*sizes, 1.0] if len(sizes) == 2 and shape[2] == 1 else sizes
+    if len(sizes) != 3 or not all(0 < size < np.inf for size in sizes):
+        raise ConfigError(
+            f"spacing_mm must be positive numbers along i, j and k, got {spacing_mm}",
+            hint="for example spacing_mm=(1, 1, 2.5)",
+        )
+    return Geometry((shape[0], shape[1], shape[2]), np.diag([*sizes, 1.0]))
 
 
 def _is_a(image: object, package: str, name: str) -> bool:

@@ -73,10 +73,10 @@ def resample(volume: Volume, geometry: Geometry) -> Volume:
     Returns:
         The image on `geometry`, float32; NaN outside its extent.
     """
-    like = _image(np.zeros(geometry.shape, np.uint8), geometry)
+    like = image_of(np.zeros(geometry.shape, np.uint8), geometry)
     channels = []
     for channel in volume.array:
-        moved = sitk.Resample(_image(channel, volume.geometry), like, sitk.Transform(), sitk.sitkLinear, float("nan"))
+        moved = sitk.Resample(image_of(channel, volume.geometry), like, sitk.Transform(), sitk.sitkLinear, float("nan"))
         channels.append(sitk.GetArrayFromImage(moved).transpose(2, 1, 0))
     return Volume(np.stack(channels), geometry)
 
@@ -91,8 +91,8 @@ def resample_mask(mask: Mask, geometry: Geometry) -> Mask:
     Returns:
         The mask on `geometry`; 0 outside its extent.
     """
-    like = _image(np.zeros(geometry.shape, np.uint8), geometry)
-    moved = sitk.Resample(_image(mask.array, mask.geometry), like, sitk.Transform(), sitk.sitkNearestNeighbor, 0.0)
+    like = image_of(np.zeros(geometry.shape, np.uint8), geometry)
+    moved = sitk.Resample(image_of(mask.array, mask.geometry), like, sitk.Transform(), sitk.sitkNearestNeighbor, 0.0)
     return Mask(sitk.GetArrayFromImage(moved).transpose(2, 1, 0), geometry, mask.labels)
 
 
@@ -150,7 +150,8 @@ def write_volume(volume: Volume, path: Path) -> None:
     _write(image, volume.geometry, path, "data")
 
 
-def _image(array: NDArray[np.generic], geometry: Geometry) -> sitk.Image:
+def image_of(array: NDArray[np.generic], geometry: Geometry) -> sitk.Image:
+    """Return an array (I, J, K) on a grid as an image of SimpleITK, which has axes in the same order and LPS+ mm."""
     image = sitk.GetImageFromArray(np.ascontiguousarray(array.transpose(2, 1, 0)))
     _place(image, geometry)
     return image

@@ -128,7 +128,7 @@ def write_mask(mask: Mask, path: Path, image: FileSource | None = None, *, role:
     Raises:
         OutputError: If it cannot be written.
     """
-    written = _image(mask.array, mask.geometry, image)
+    written = image_of(mask.array, mask.geometry, image)
     written.header.set_intent("label")
     with atomic_path(path, role) as temporary:
         _save(written, temporary)
@@ -152,7 +152,7 @@ def write_volume(volume: Volume, path: Path) -> None:
     """
     array = volume.array[0] if len(volume.array) == 1 else np.moveaxis(volume.array, 0, -1)
     with atomic_path(path, role="data") as temporary:
-        _save(_image(array, volume.geometry), temporary)
+        _save(image_of(array, volume.geometry), temporary)
 
 
 def write_probabilities(
@@ -169,7 +169,7 @@ def write_probabilities(
     Raises:
         OutputError: If it cannot be written.
     """
-    header = _image(shares, geometry, image).header
+    header = image_of(shares, geometry, image).header
     header["scl_slope"], header["scl_inter"] = 1 / 255, 0
     header["vox_offset"] = _VOXELS_AT
     voxels = shares.T.reshape(-1)
@@ -254,7 +254,8 @@ def _content(path: Path, depth: int) -> bytes:
     return unpacked.content
 
 
-def _image(array: NDArray[np.generic], geometry: Geometry, source: FileSource | None = None) -> nib.Nifti1Image:
+def image_of(array: NDArray[np.generic], geometry: Geometry, source: FileSource | None = None) -> nib.Nifti1Image:
+    """Return an array (I, J, K, ...) on a grid as an image of nibabel, placed like the source if there is one."""
     image = nib.Nifti1Image(array, geometry.affine)
     image.header.set_xyzt_units("mm")
     image.set_sform(geometry.affine, code="scanner")

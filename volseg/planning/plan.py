@@ -45,6 +45,13 @@ class Plan:
     dataset: Dataset | None = None
     inputs: Inputs = NO_INPUTS
 
+    def __repr__(self) -> str:
+        config = self.config
+        labels = ", ".join(label.name for label in config.data.output_labels)
+        size = " x ".join(map(str, config.patches.size))
+        outlook = f"; {self.outlook}" if self.outlook else ""
+        return f"<Plan {config.network.name}: patches of {size} voxels; labels: {labels}{outlook}>"
+
     def changed(self, changes: Mapping[str, Any]) -> Plan:
         """Return the plan with some keys changed.
 

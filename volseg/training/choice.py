@@ -65,6 +65,9 @@ class Choice:
     dice: pd.DataFrame
     chosen: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        return f"<Choice {self.folder}: {' and '.join(self.chosen)} of {', '.join(self.runs)}>"
+
     @property
     def summary(self) -> pd.DataFrame:
         """A row per kind: the mean over labels of the mean Dice, and its 95 % confidence interval over cases."""

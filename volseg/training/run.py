@@ -86,6 +86,9 @@ class Run:
     results: tuple[TrainingResult, ...]
     is_leader: bool = True
 
+    def __repr__(self) -> str:
+        return f"<Run {self.folder}: validation Dice {self.validation.mean:.4f}>"
+
     @property
     def validation(self) -> Validation:
         """Dice of every validation case, by the network that was not trained on it."""
