@@ -114,11 +114,11 @@ def test_a_line_per_epoch_in_the_log_of_the_run_and_on_stderr(
     lines = (run / "train.log").read_text().splitlines()
     assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d \S", line) for line in lines)
     told = [line.split(" ", 1)[1] for line in lines]
-    assert told[0] == "started: 4 training cases, 2 validation cases"
+    assert told[0] == "started fold 0: 4 training cases, 2 validation cases"
     assert re.fullmatch(
         r"epoch 2, step 20: loss \d\.\d{3}, val Dice \d\.\d{3}, lr \d\.\de[+-]\d\d, \d+ s, \d:\d\d:\d\d left", told[2]
     )
-    assert told[3].startswith("finished: best epoch ")
+    assert told[3].startswith("finished fold 0: best epoch ")
     assert set(told) <= set(err.splitlines())
 
 

@@ -81,7 +81,7 @@ def test_training_shows_a_bar_with_one_remaining_time_and_whole_lines_above_it(
     assert not [line for line in bars if "left" in line]  # it stands in the note alone
     log = (run / "train.log").read_text().splitlines()
     told = [line.split(" ", 1)[1] for line in log]
-    assert [line.split()[0] for line in told] == ["started:", "epoch", "epoch", "epoch", "finished:"]
+    assert [line.split()[0] for line in told] == ["started", "epoch", "epoch", "epoch", "finished"]
     assert set(told) <= set(lines)
     assert re.search(r"^train 100%, \d+:\d\d:\d\d$", "\n".join(lines), flags=re.MULTILINE)
     assert re.search(r"^validate 2/2, ", "\n".join(lines), flags=re.MULTILINE)

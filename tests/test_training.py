@@ -148,8 +148,8 @@ def test_the_same_seed_gives_the_same_bits_and_so_does_a_resumed_run(dataset: Pa
     pd.testing.assert_frame_equal(histories[0], histories[1])
     told = [line.split(" ", 1)[1].split(":")[0] for line in (other / "train.log").read_text().splitlines()]
     assert told == [
-        *("started", "epoch 1, step 3", "resumed after epoch 1, step 3"),  # appended to
-        *("epoch 2, step 6", "epoch 3, step 9", "finished"),
+        *("started fold 0", "epoch 1, step 3", "resumed after epoch 1, step 3"),  # appended to
+        *("epoch 2, step 6", "epoch 3, step 9", "finished fold 0"),
     ]
 
 

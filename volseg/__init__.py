@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from volseg.parallel import use_threads
     from volseg.planning import Plan
     from volseg.prediction.cases_csv import CaseResult, CaseStatus
-    from volseg.progress import Cancelled, Progress
+    from volseg.progress import Cancelled, Progress, ProgressLines
     from volseg.reporting.card import card
     from volseg.results import Batch, BatchCase, Prediction
     from volseg.training.choice import Choice
@@ -85,7 +85,7 @@ _PUBLIC = {
     "volseg.parallel": "use_threads",
     "volseg.planning": "Plan",
     "volseg.prediction.cases_csv": "CaseResult CaseStatus",
-    "volseg.progress": "Cancelled Progress",
+    "volseg.progress": "Cancelled Progress ProgressLines",
     "volseg.reporting.card": "card",
     "volseg.results": "Batch BatchCase Prediction",
     "volseg.training.choice": "Choice",
@@ -123,6 +123,7 @@ __all__ = [
     "Plan",
     "Prediction",
     "Progress",
+    "ProgressLines",
     "Run",
     "TrainingError",
     "VolsegError",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import time
+from collections.abc import Callable
 from typing import Protocol
 
 #: The logger of the lines that a person who waits wants to read, such as one per epoch, at the level INFO. The command
@@ -32,3 +35,40 @@ class Progress(Protocol):
 
 def ignore_progress(stage: str, done: int, total: int, note: str = "") -> None:
     """Ignore all progress: the default listener."""
+
+
+def _print(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)  # noqa: T201  what the caller has asked for
+
+
+class ProgressLines:
+    """A progress callback that prints a line every few seconds at most, and one when a stage is finished.
+
+    Args:
+        tell: Called with each line; by default it is printed on stderr.
+    """
+
+    _EVERY_SECONDS = 15.0
+
+    def __init__(self, tell: Callable[[str], None] = _print) -> None:
+        self._tell = tell
+        self._last = time.monotonic()
+        self._stage, self._done, self._is_finished = "", 0, False
+
+    def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """Print a line if it is time."""
+        if stage != self._stage or done < self._done:
+            self._is_finished = False
+        finishes = done == total > 0 and not self._is_finished
+        self._stage, self._done, self._is_finished = stage, done, self._is_finished or finishes
+        now = time.monotonic()
+        if finishes or now - self._last >= self._EVERY_SECONDS:
+            self._last = now
+            self._tell(f"{stage} {shown_count(done, total)} {note}".rstrip())
+
+
+def shown_count(done: int, total: int) -> str:
+    """Return "3/10", "30%" of a share of the time, or "3" if the total is unknown."""
+    if total == THOUSANDTHS:
+        return f"{done / total:.0%}"
+    return f"{done}/{total}" if total else str(done)

@@ -132,7 +132,7 @@ def train(  # noqa: PLR0913  each is an option of the command
     from volseg.model.devices import choose_device
     from volseg.parallel import use_threads
     from volseg.training.distributed import join_process_group, was_restarted
-    from volseg.training.loop import ignore_epochs
+    from volseg.training.history import ignore_epochs
     from volseg.training.run import train_folder
 
     use_threads(threads)
@@ -203,7 +203,7 @@ def choose_dimensions(  # noqa: PLR0913  each is an option of the command
     from volseg.model.devices import choose_device
     from volseg.parallel import use_threads
     from volseg.training import choice
-    from volseg.training.loop import ignore_epochs
+    from volseg.training.history import ignore_epochs
 
     use_threads(threads)
     given = PartialConfig.stated(config, changes, training={"minutes": minutes, "epochs": epochs})

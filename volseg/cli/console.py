@@ -9,13 +9,12 @@ import re
 import shutil
 import sys
 import textwrap
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from volseg.cli.fitting import aligned_lines, fitted_lines
 from volseg.cli.signals import stop_is_requested
-from volseg.progress import THOUSANDTHS, Progress
+from volseg.progress import Progress, ProgressLines, shown_count
 from volseg.text import readable
 
 if TYPE_CHECKING:
@@ -39,50 +38,35 @@ _PARTICULAR = re.compile(r"\S*[\d./\\]\S*")
 def progress_shown() -> Iterator[Progress]:
     """Show progress: as a bar on a terminal; elsewhere, and in the log, as an occasional line."""
     if not sys.stderr.isatty():
-        yield _ProgressLines(say)
+        yield _stoppable(ProgressLines(say))
         return
     from volseg.cli.stage_bar import StageBar
 
-    logged = _ProgressLines(printed.info)
+    logged = ProgressLines(printed.info)
     with StageBar() as bar:
 
         def update(stage: str, done: int, total: int, note: str = "") -> None:
-            bar.show(stage, done, total, _count(done, total), note)
+            bar.show(stage, done, total, shown_count(done, total), note)
             logged(stage, done, total, note)
 
         try:
-            yield update
+            yield _stoppable(update)
         finally:
             bar.end_stage()
 
 
-class _ProgressLines:
-    """Progress without a terminal: a line every few seconds at most, and one when a stage is finished."""
+def _stoppable(progress: Progress) -> Progress:
+    """Return a progress callback that raises KeyboardInterrupt once a signal has asked the process to end.
 
-    _EVERY_SECONDS = 15.0
+    Code that cannot raise, such as a destructor, may have swallowed the first one.
+    """
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        self._tell = tell
-        self._last = time.monotonic()
-        self._stage, self._done, self._is_finished = "", 0, False
-
-    def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
-        if stop_is_requested():  # and code that cannot raise, a destructor say, has swallowed it
+    def update(stage: str, done: int, total: int, note: str = "") -> None:
+        if stop_is_requested():
             raise KeyboardInterrupt
-        if stage != self._stage or done < self._done:
-            self._is_finished = False
-        finishes = done == total > 0 and not self._is_finished
-        self._stage, self._done, self._is_finished = stage, done, self._is_finished or finishes
-        now = time.monotonic()
-        if finishes or now - self._last >= self._EVERY_SECONDS:
-            self._last = now
-            self._tell(f"{stage} {_count(done, total)} {note}".rstrip())
+        progress(stage, done, total, note)
 
-
-def _count(done: int, total: int) -> str:
-    if total == THOUSANDTHS:
-        return f"{done / total:.0%}"
-    return f"{done}/{total}" if total else str(done)
+    return update
 
 
 def print_summary(summary: pd.DataFrame) -> None:

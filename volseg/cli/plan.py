@@ -24,6 +24,10 @@ def plan(  # noqa: PLR0913  each is an option
     data: Annotated[Path, typer.Argument(help="A labelled data set; docs/data.md shows the layouts.")],
     output: Annotated[Path, typer.Option("--output", help="The YAML file to write.")],
     *,
+    minutes: Annotated[
+        float | None,
+        typer.Option("--minutes", min=0.1, help="Plan for a run of this duration, planning and validation included."),
+    ] = None,
     config: ConfigOption = None,
     assignments: SetOption = None,
     allow_gaps: GapsOption = False,
@@ -38,6 +42,7 @@ def plan(  # noqa: PLR0913  each is an option
     with progress_shown() as progress:
         made = volseg.plan(
             data,
+            minutes=minutes,
             config=config,
             changes=changes_of(assignments, geometry),
             allow_gaps=allow_gaps,

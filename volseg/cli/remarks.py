@@ -36,7 +36,7 @@ class Remarks(logging.Handler):
         """Print how many warnings of each kind were not printed, and reset the counts."""
         for kind, count in self._counts.items():
             if count > 1:
-                show_line(f"{self._first[kind]} (and {count - 1} more; --verbose prints all)")
+                show_line(f"{count - 1} more like this (--verbose prints all): {self._first[kind]}")
         self._first.clear()
         self._counts.clear()
 

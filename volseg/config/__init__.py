@@ -46,6 +46,7 @@ from volseg.config.preprocessing import Answers, PreprocessingConfig, Preprocess
 from volseg.config.reading import AS_IT_IS, AS_STATED, FileRules, GeometryChoice, Pages, ReadingRules, Values
 from volseg.config.resolve import (
     Config,
+    differences,
     dump,
     merge,
     nest,
@@ -124,6 +125,7 @@ __all__ = [
     "Window",
     "ZScore",
     "axis_number",
+    "differences",
     "dump",
     "known_modality",
     "merge",

@@ -211,7 +211,7 @@ def _meant(section: str, wrong: str, allowed: Sequence[str], root: type[Section]
         *(name for name in allowed if _is_part(name, wrong) or _is_part(wrong, name)),
         *([synonym] if synonym in elsewhere else []),
         *difflib.get_close_matches(wrong, allowed, n=1, cutoff=_SLIP),
-        *(key for key in elsewhere if key.rpartition(".")[2] == wrong),
+        *(key for key in elsewhere if key.rpartition(".")[2] == wrong and section != "network"),
         *difflib.get_close_matches(wrong, allowed, n=1, cutoff=_ALIKE),
         *difflib.get_close_matches(_dotted(section, wrong), elsewhere, n=1, cutoff=_SLIP),
     ]

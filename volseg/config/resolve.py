@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -257,3 +258,17 @@ def read_config(path: Path) -> Config:
 def dump(config: Config) -> str:
     """Write the configuration as YAML text; reading it gives an equal configuration."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, width=120, default_flow_style=None)
+
+
+def differences(earlier: Config, later: Config) -> list[str]:
+    """Return a phrase for each key in which two configurations differ: "training.minutes was 3, is 5"."""
+    before, after = (config.model_dump(mode="json") for config in (earlier, later))
+    return list(_differing(before, after, ""))
+
+
+def _differing(before: object, after: object, path: str) -> Iterator[str]:
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key in {**before, **after}:
+            yield from _differing(before.get(key), after.get(key), f"{path}.{key}" if path else key)
+    elif before != after:
+        yield f"{path} was {json.dumps(before)}, is {json.dumps(after)}"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from volseg.errors import ConfigError
 from volseg.image.geometry import world_axis
 
 Triple = tuple[float, float, float]
@@ -75,3 +76,11 @@ class Section(BaseModel):
     """A part of the configuration: frozen, and strict about its keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    if not TYPE_CHECKING:
+
+        def __setattr__(self, name: str, value: object) -> None:
+            raise ConfigError(
+                f"{name} cannot be set: configurations do not change",
+                hint='make a new plan: plan.changed({"training.minutes": 5})',
+            )

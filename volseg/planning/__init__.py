@@ -7,6 +7,7 @@ from volseg.planning.machine import CPU, Machine, this_machine, with_gpu
 from volseg.planning.plan import Plan
 from volseg.planning.rules import make_plan
 from volseg.planning.topology import check_patch
+from volseg.planning.trials import warn_of_few_steps
 
 __all__ = [
     "CPU",
@@ -20,5 +21,6 @@ __all__ = [
     "plan_folder",
     "take_fingerprint",
     "this_machine",
+    "warn_of_few_steps",
     "with_gpu",
 ]

@@ -64,7 +64,7 @@ class Plan:
         Raises:
             ConfigError: If a key is unknown, or its value is not allowed.
         """
-        return self.with_given(PartialConfig.of(nest(changes)))
+        return replace(self.with_given(PartialConfig.of(nest(changes))), outlook="")
 
     def with_given(self, given: PartialConfig) -> Plan:
         """Return the plan with the given keys laid over it, and reasons that state that they were given.

@@ -120,6 +120,25 @@ def fit_to_time(
     return replace(plan, config=best.config, reasons=reasons, outlook=told)
 
 
+def warn_of_few_steps(config: Config, timer: StepTimer) -> None:
+    """Warn if the minutes of a complete configuration, which is not planned for them, are too few for its network.
+
+    Args:
+        config: The configuration; without a time limit, or with a number of epochs, nothing is timed.
+        timer: Times a step.
+    """
+    minutes = config.training.minutes
+    if minutes is None or config.training.epochs is not None:
+        return
+    found = Trials(timer, minutes).run(config)
+    if found.steps < _LEAST_STEPS:
+        logger.warning(
+            "%g min allow about %d steps of %.2g s here, too few to learn from: allow %s or more, or plan for the same "
+            "minutes",
+            *(minutes, found.steps, found.seconds, _minutes(_USEFUL_STEPS, found.seconds)),
+        )
+
+
 def voxels_in_time(config: Config, timer: StepTimer, minutes: float) -> float:
     """Return the number of voxels a patch may have so that there is time for enough steps.
 

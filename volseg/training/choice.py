@@ -31,7 +31,7 @@ from volseg.model.files import CHOICE_FILE
 from volseg.model.label_encoding import unknown_outputs
 from volseg.prediction.predictor import Predictor
 from volseg.progress import Progress, ignore_progress
-from volseg.training.loop import OnEpochDone, ignore_epochs
+from volseg.training.history import OnEpochDone, ignore_epochs
 from volseg.training.run import Run, train_folder
 
 logger = logging.getLogger(__name__)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from itertools import zip_longest
@@ -30,8 +30,15 @@ if TYPE_CHECKING:
 #: The metrics by which TensorBoard compares runs with different hyperparameters.
 _SCORES = ("dice/dice", "training/loss")
 
+#: Called with the row of history.csv of an epoch.
+OnEpochDone = Callable[[Mapping[str, Any]], None]
+
 logger = logging.getLogger(__name__)
 milestones = logging.getLogger(MILESTONES)
+
+
+def ignore_epochs(row: Mapping[str, Any]) -> None:
+    """Ignore finished epochs."""
 
 
 def write_history(rows: Sequence[dict[str, Any]], path: Path) -> None:

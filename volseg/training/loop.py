@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -21,13 +21,15 @@ from volseg.model.checkpoint import TrainedNetwork, load_model, save_model, set_
 from volseg.model.devices import choose_device
 from volseg.model.files import MODEL_FILE
 from volseg.model.networks import choose_precision
-from volseg.progress import THOUSANDTHS, Progress, ignore_progress
+from volseg.progress import THOUSANDTHS, Cancelled, Progress, ignore_progress
 from volseg.training.distributed import SINGLE_PROCESS, ProcessGroup
 from volseg.training.epoch import EpochRecord, epoch_line
 from volseg.training.files import HISTORY_FILE, LAST_FILE, RUN_LOG_FILE, VALIDATION_FILE
 from volseg.training.history import (
     Board,
+    OnEpochDone,
     RunLog,
+    ignore_epochs,
     read_validation,
     write_history,
     write_validation,
@@ -40,20 +42,13 @@ from volseg.training.state import restore, save_last, start
 from volseg.training.step import StepResult, TrainingStep
 from volseg.training.stopping import is_finished
 from volseg.training.threads import choice_for
-from volseg.training.validation import Validation, Validator
+from volseg.training.validation import Validation, Validator, evenly_spaced
 from volseg.training.validation_loss import ValidationLoss
 
 #: Largest share of the final validation's time for trying larger windows, and the most cases for it.
 _SHARE_OF_WINDOWS, _MOST_WINDOW_CASES = 0.5, 3
 
-#: Called with the row of history.csv of an epoch.
-OnEpochDone = Callable[[Mapping[str, Any]], None]
-
 logger = logging.getLogger(__name__)
-
-
-def ignore_epochs(row: Mapping[str, Any]) -> None:
-    """Ignore finished epochs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +131,7 @@ class Trainer:
         self._dtype = dtype
         self._score_with(config)
         self._loss = ValidationLoss(cases.val, config, dtype, group)
-        self._monitored = _evenly_spaced(cases.val, config.training.validation_cases)
+        self._monitored = evenly_spaced(cases.val, config.training.validation_cases)
         shapes = [case.image.shape[1:] for case in self._monitored]
         self._wide = None if config.inference.window else wide_window(config.patches.size, shapes)
 
@@ -163,12 +158,16 @@ class Trainer:
         try:
             self._train()
             validation = self._validate_best_model()
+        except (KeyboardInterrupt, Cancelled) as stop:
+            stop.add_note(f"{self._folder}: resume=True (--resume) continues after the last saved epoch")
+            raise
         finally:
             torch.set_num_threads(threads)
         if self._group.is_leader:
             write_validation(validation, self._folder / VALIDATION_FILE)
         result = self._result(validation)
-        self._log.add(f"finished: best epoch {result.best_epoch} of {result.epochs}, Dice {validation.mean:.4f}")
+        best = f"best epoch {result.best_epoch} of {result.epochs}, Dice {validation.mean:.4f}"
+        self._log.add(f"finished fold {self._config.training.fold}: {best}")
         return result
 
     def _train(self) -> None:
@@ -177,7 +176,8 @@ class Trainer:
         self._clock.start_steps(state.step)
         self._report(f"epoch {state.epoch + 1}, step {state.step}")
         if not state.epoch:
-            self._log.add(f"started: {len(self._cases.train)} training cases, {len(self._cases.val)} validation cases")
+            cases = f"{len(self._cases.train)} training cases, {len(self._cases.val)} validation cases"
+            self._log.add(f"started fold {self._config.training.fold}: {cases}")
         board = Board(self._folder / "tensorboard", state.step, self._config)
         with closing(board), closing(self._batches()) as source:
             while not self._is_finished():
@@ -277,16 +277,20 @@ class Trainer:
         """Measure a case before the first validation, and score as many during training as the time allows."""
         clock, most = self._clock, len(self._monitored)
         if not clock.validated_cases:
-            network, case, trials = self._state.eval_network, self._monitored[0], trials_for(self._config)
-            case_seconds, trial_seconds = map(self._group.broadcast, self._monitor.time_case(network, case, trials))
-            clock.trial_seconds = trial_seconds
-            clock.validated_cases = clock.cases_in_time(most, case_seconds / self._group.world_size)
+            clock.validated_cases = self._time_case()
+            if 1 < clock.validated_cases < most:  # the first pass took longer, as it also started the engine
+                clock.validated_cases = self._time_case()
             clock.sample()
             if clock.validated_cases < most:
-                self._log.add(
-                    f"validation during training scores {clock.validated_cases} of {most} cases, to save time"
-                )
-        self._monitored = _evenly_spaced(self._monitored, clock.validated_cases)
+                self._log.add(f"validation during training scores {clock.validated_cases} of {most} cases to save time")
+        self._monitored = evenly_spaced(self._monitored, clock.validated_cases)
+
+    def _time_case(self) -> int:
+        """Measure a validation case and its trials; return how many cases there is time for during training."""
+        network, case, trials = self._state.eval_network, self._monitored[0], trials_for(self._config)
+        case_seconds, trial_seconds = map(self._group.broadcast, self._monitor.time_case(network, case, trials))
+        self._clock.trial_seconds = trial_seconds
+        return self._clock.cases_in_time(len(self._monitored), case_seconds / self._group.world_size)
 
     def _reserve(self, seconds: float) -> None:
         """Reserve time for the validation of the last epoch and the final one, with mirroring and trials.
@@ -310,7 +314,7 @@ class Trainer:
         """Try windows larger than patches if volumes are that long, and keep them if the Dice is no lower."""
         if self._wide is None:
             return
-        cases = _evenly_spaced(self._cases.val, self._window_cases)
+        cases = evenly_spaced(self._cases.val, self._window_cases)
         wide = self._config.inferring(window=self._wide)
         with_wide = Validator(_without_mirroring(wide), self._dtype, self._group)
         as_patches = self._monitor.validate(best.network, cases, progress=self._renamed("small windows")).mean
@@ -371,7 +375,7 @@ class Trainer:
                 timedelta(seconds=round(whole.seconds - some.seconds)),
             )
         validator = self._validator if some.views == whole.views else self._monitor
-        cases = _evenly_spaced(self._cases.val, some.cases)
+        cases = evenly_spaced(self._cases.val, some.cases)
         left_out = tuple(case.case_id for case in self._cases.val if case not in cases)
         found = validator.validate(best.network, cases, trials_for(self._config), self._progress)
         return replace(found, views=(some.views,) * len(cases), left_out=left_out)
@@ -390,9 +394,3 @@ class Trainer:
 def _without_mirroring(config: Config) -> Config:
     """Return the configuration without mirroring, so that validation takes one pass per case."""
     return config.inferring(mirror_axes=())
-
-
-def _evenly_spaced(cases: Sequence[PreparedCase], count: int) -> list[PreparedCase]:
-    """Return at most `count` cases, evenly spaced."""
-    step = max(1.0, len(cases) / count)
-    return [cases[int(n * step)] for n in range(min(count, len(cases)))]

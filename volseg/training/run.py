@@ -27,7 +27,7 @@ from volseg.cases import (
 )
 from volseg.cases.source_names import by_reason
 from volseg.cases.stated_names import tell_of_names
-from volseg.config import Config, PartialConfig, dump, read_config, validate
+from volseg.config import Config, PartialConfig, differences, dump, read_config, validate
 from volseg.errors import ConfigError, OutputError
 from volseg.io import SetAside
 from volseg.io.files import make_folder, owned_folder, without_root, write_text
@@ -38,7 +38,7 @@ from volseg.model.devices import choose_device
 from volseg.model.files import FOLD_FOLDER, MODEL_FILE
 from volseg.model.hardware import this_hardware
 from volseg.model.usual_volumes import VolumeRange
-from volseg.planning import check_patch, plan_folder
+from volseg.planning import check_patch, plan_folder, warn_of_few_steps
 from volseg.progress import Progress, ignore_progress
 from volseg.text import is_text
 from volseg.training.advice import advise
@@ -53,8 +53,8 @@ from volseg.training.files import (
     SPLITS_FILE,
     VALIDATION_FILE,
 )
-from volseg.training.history import write_validation
-from volseg.training.loop import FoldCases, OnEpochDone, Trainer, TrainingResult, ignore_epochs
+from volseg.training.history import OnEpochDone, ignore_epochs, write_validation
+from volseg.training.loop import FoldCases, Trainer, TrainingResult
 from volseg.training.postprocess_tuning import choose_postprocessing
 from volseg.training.preparation import PreparedCase, prepare_cases
 from volseg.training.schedule import Clock
@@ -235,6 +235,7 @@ def _resolve(
         config = validate(given.tree, "the configuration")
         dataset = find_dataset(data, config.data, progress)
         tell_of_names(dataset.cases, config.data.labels)
+        warn_of_few_steps(config, _reported(StepTimer(device), progress))
         write_text(output / CONFIG_FILE, dump(config))
         return dataset, config
     dataset, plan = plan_folder(data, given, progress, _reported(StepTimer(device), progress), device)
@@ -256,9 +257,10 @@ def _reported(timer: StepTimer, progress: Progress) -> Callable[[Config], float]
 def _stored(output: Path, given: PartialConfig) -> Config:
     """Return the configuration of the run to resume, which must match the given one."""
     stored = read_config(output / CONFIG_FILE)
-    if given.laid_over(stored) != stored:
+    if changed := differences(stored, given.laid_over(stored)):
         raise ConfigError(
-            f"{output} was trained with another configuration", hint="resume with the same options, or a new --output"
+            f"{output} was trained with another configuration: {'; '.join(changed)}",
+            hint="resume with the same options, or choose another --output",
         )
     return stored
 
@@ -347,7 +349,10 @@ def _check_output(output: Path, *, resume: bool) -> None:
         raise OutputError(f"{output} is not valid UTF-8, which TensorBoard requires", hint="choose another --output")
     folders = (output, *output.glob(f"{FOLD_FOLDER}*"))
     if not resume and any((folder / name).exists() for folder in folders for name in (LAST_FILE, MODEL_FILE)):
-        raise OutputError(f"{output} already holds a run", hint="continue it with --resume, or choose another --output")
+        raise OutputError(
+            f"{output} already holds a run",
+            hint="continue it with --resume (in Python resume=True), choose another --output, or delete it",
+        )
 
 
 def _files_of_run(output: Path, *, resumed: bool) -> list[Path]:

@@ -247,3 +247,9 @@ class Validator:
             total = 0 if unknown else int(one.sum()) + int(other.sum())
             dice.append(2 * int((one & other).sum()) / total if total else float("nan"))
         return dice
+
+
+def evenly_spaced(cases: Sequence[PreparedCase], count: int) -> list[PreparedCase]:
+    """Return at most `count` cases, evenly spaced."""
+    step = max(1.0, len(cases) / count)
+    return [cases[int(n * step)] for n in range(min(count, len(cases)))]
