@@ -14,9 +14,10 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import yaml
-from conftest import TINY, train_folder
+from conftest import TINY, MakeOnce, train_folder
 from test_importing import write_model
 from test_parts import write_weights
+from test_training import ALL_FOLDS
 
 import volseg
 from volseg.about import Hardware, hash_of, made_now, write_about
@@ -496,3 +497,10 @@ def test_the_citation_file_is_that_of_this_version() -> None:
     assert stated["type"] == "software"
     (bib,) = re.findall(r"title = \{(.*)\}", bibtex_of("[@volseg]", volseg.__version__))
     assert bib.replace("{", "").replace("}", "") == stated["title"]
+
+
+def test_a_trained_run_of_all_folds_is_cross_validation(dataset: Path, make_once: MakeOnce) -> None:
+    run = make_once("folds_run", lambda folder: train_folder(dataset, folder, ALL_FOLDS))
+    text = volseg.cite(run).methods
+    assert "cross-validation: each of the" in text
+    assert "The network was trained on" not in text

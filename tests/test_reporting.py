@@ -731,8 +731,11 @@ def test_a_batch_that_cannot_be_reviewed_whole_has_a_report(
     assert len(table.loc["case_0"]) == 2
     page = (masks / "report.html").read_text(encoding="utf-8")
     assert "predicted without --probabilities" in page
-    # Without --report, what was drawn of other masks does not stay.
-    assert volseg(*words[:-1])[0] == 0
+    assert volseg(*words[:-1])[0] == 0  # nothing has changed
+    assert (masks / "report.html").exists()
+    (masks / "case_2.nii.gz").unlink()
+    code, _, err = volseg(*words[:-1])
+    assert (code, "report.html of earlier results is removed" in err) == (0, True)
     assert not (masks / "report.html").exists()
     assert not (masks / "review.csv").exists()
     assert "model 1" in (masks / "about.json").read_text()
@@ -796,6 +799,21 @@ def test_a_report_of_label_maps_alone_says_where_images_come_from(volseg, datase
     assert json.loads((scores / "pictures" / "case_1.json").read_text())["image"]
 
 
+def test_images_beside_references_in_folders_of_cases_are_drawn(volseg, dataset: Path, tmp_path: Path) -> None:
+    for number in range(3):
+        folder = tmp_path / "data" / f"p{number}"
+        folder.mkdir(parents=True)
+        shutil.copy(dataset / "images" / f"case_{number}.nii.gz", folder / "T1.nii.gz")
+        shutil.copy(dataset / "labels" / f"case_{number}.nii.gz", folder / "T1_mask.nii.gz")
+    masks, scores = tmp_path / "masks", tmp_path / "scores"
+    masks.mkdir()
+    for number in range(3):
+        shutil.copy(dataset / "labels" / f"case_{number}.nii.gz", masks / f"p{number}_T1.nii.gz")
+    code, _, err = volseg("evaluate", masks, tmp_path / "data", "--output", scores, "--report")
+    assert (code, "without an image" in err) == (0, False)
+    assert all(json.loads((scores / "pictures" / f"p{n}.json").read_text())["image"] for n in range(3))
+
+
 def test_masks_are_drawn_without_an_image_that_cannot_be_read(volseg, dataset: Path, tmp_path: Path) -> None:
     masks, images, scores = tmp_path / "masks", tmp_path / "images", tmp_path / "scores"
     shutil.copytree(dataset / "labels", masks)
@@ -811,7 +829,7 @@ def test_masks_are_drawn_without_an_image_that_cannot_be_read(volseg, dataset: P
     assert "drawn without its image, which lies on another grid: case_1" in err
     drawn = {file.stem: json.loads(file.read_text())["image"] for file in scores.glob("pictures/*.json")}
     assert [bool(drawn[f"case_{n}"]) for n in range(6)] == [False, False, True, True, True, True]
-    assert volseg(*words)[0] == 0  # of other masks, for all it knows
+    assert "report.html of earlier results is removed" in volseg(*words)[2]  # of other masks, for all it knows
     assert not (scores / "report.html").exists()
     assert not list(scores.glob("pictures/*.json"))
 

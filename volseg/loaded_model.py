@@ -207,7 +207,7 @@ class Model:
         if report:
             claim_report(inputs, request.output, overwrite=overwrite)
         results = segment_batch(inputs, self.networks, request, progress, on_case_done, executor)
-        describe_batch(self.files, self.networks[0], request.output)
+        describe_batch(self.files, self.networks[0], results, request.output, report=report)
         page = None
         if report and any(result.status == "segmented" for result in results):
             page = report_batch(inputs, self.networks[0], results, request.output, progress)

@@ -88,6 +88,25 @@ def find_images(path: Path, rules: DicomRules = NO_RULES, progress: Progress = i
     return {case.case_id: _first_channel(case.image) for case in cases}
 
 
+def images_beside(path: Path, rules: DicomRules = NO_RULES, progress: Progress = ignore_progress) -> dict[str, Source]:
+    """Find the images of the cases whose references `find_references` finds; none if they lie elsewhere.
+
+    Args:
+        path: A data set, a CSV manifest, a folder of label maps, or one label map.
+        rules: How DICOM is read.
+        progress: Called while files are examined.
+
+    Returns:
+        Case id -> where the first channel of its image is read from.
+    """
+    if is_manifest(path) or is_dataset(path, rules) or annotations_of(path):
+        return find_images(path, rules, progress)
+    found, _ = references_in(without_batches(discover(path, progress, rules=rules), path), path)
+    if not _beside_images(found, path):
+        return {}
+    return {case.case_id: _first_channel(case.image) for case in find_dataset(path, rules, progress).cases}
+
+
 def _first_channel(image: Source) -> Source:
     """Return the first channel of a picture, whose number of channels is unknown without a model."""
     return replace(image, frame=0) if isinstance(image, FileSource) and is_picture(image.path) else image

@@ -154,18 +154,20 @@ def evaluate(  # noqa: PLR0913  each is an option
             threads=threads,
             progress=progress,
         )
-    _print_evaluation(result, report=report)
+    _print_evaluation(result)
     if result.failures:
         raise typer.Exit(EXIT_SOME_FAILED)
 
 
-def _print_evaluation(result: Evaluation, *, report: bool) -> None:
+def _print_evaluation(result: Evaluation) -> None:
     say_by_reason({failure.case_id: f"failed: {failure.reason}" for failure in result.failures})
     for remark in result.remarks:
         say(f"note: {remark}")
     print_summary(result.summary)
     tables = "metrics.csv, summary.csv and statistics.csv"
-    print_line(f"\nwrote {tables}{' and report.html' if report else ''} in {result.folder}")
+    print_line(f"\nwrote {tables} in {result.folder}")
+    if result.report:
+        print_line(f"report: {result.report}")
 
 
 def _compare_scores(scores: list[Path], output: Path, *, overwrite: bool) -> None:

@@ -124,5 +124,7 @@ def predict(  # noqa: PLR0913  each is an option
         f"{segmented} segmented, {skipped} skipped, {failed} failed of {len(batch)} discovered; "
         f"{segmented - unchanged} new, {unchanged} unchanged; see {output / 'cases.csv'}"
     )
+    if batch.report:
+        print_line(f"report: {batch.report}")
     if failed or any(case.is_fault for case in batch.values()) or (batch and not segmented):
         raise typer.Exit(EXIT_SOME_FAILED)

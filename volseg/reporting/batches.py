@@ -101,21 +101,26 @@ def claim_report(inputs: BatchInputs, output: Path, *, overwrite: bool = False) 
     claim(paths, inputs.files, overwrite=overwrite)
 
 
-def describe_batch(files: Sequence[Path], model: TrainedNetwork, output: Path) -> None:
-    """Write the origin of the masks in a folder, and remove the report on earlier ones.
+def describe_batch(
+    files: Sequence[Path], model: TrainedNetwork, results: Sequence[CaseResult], output: Path, *, report: bool
+) -> None:
+    """Write the origin of the masks in a folder, and remove the report on earlier ones if they have changed.
 
     Args:
         files: The models.
         model: The first of them.
+        results: Of the batch.
         output: Where the masks are.
+        report: Whether a new report will be written.
 
     Raises:
         OutputError: If it cannot be written.
     """
     from volseg.model.hardware import this_hardware
 
-    forget_report(output)
-    remove_written(output / REVIEW_FILE)
+    if report or not all(result.is_unchanged for result in results if result.status == "segmented"):
+        forget_report(output, is_replaced=report)
+        remove_written(output / REVIEW_FILE)
     facts = (*facts_of_models(files), *facts_of_config(model.config))
     write_about(made_now(facts, [this_hardware(model.device)]), output)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from volseg.about import Facts, made_now, read_about, write_about
-from volseg.cases import find_images, is_dataset
+from volseg.cases import find_images, images_beside
 from volseg.evaluation import CasePair, Evaluation, EvaluationSettings, read_pair
 from volseg.evaluation.comparison import references_fact
 from volseg.evaluation.evaluate import METRICS_FILE, STATISTICS_FILE, SUMMARY_FILE
@@ -62,15 +62,16 @@ def evaluate_with_report(
     Raises:
         VolsegError: As `evaluate_folder` does; and if the report cannot be written.
     """
-    shown = images or (references if is_dataset(references, options.rules) else None)
-    known = find_images(shown, options.rules) if report and shown else {}
+    known: dict[str, Source] = {}
+    if report:
+        known = find_images(images, options.rules) if images else images_beside(references, options.rules)
     if output is not None and report:
         inputs = Inputs.of(predictions, references, images)
         claim([output / REPORT_FILE], inputs, overwrite=options.overwrite)
     result, pairs, settings = evaluate_folder(predictions, references, output, conventions, options, progress)
     if output is None:
         return result
-    describe_evaluation(result, settings, output, read_about(predictions).lines, references_fact(pairs))
+    describe_evaluation(result, settings, output, read_about(predictions).lines, references_fact(pairs), report=report)
     if not report:
         return result
     drawn, remarks = images_of(pairs, known)
@@ -86,6 +87,8 @@ def describe_evaluation(
     folder: Path,
     predicted_by: Facts = (),
     compared_with: Facts = (),
+    *,
+    report: bool = False,
 ) -> None:
     """Write the origin of an evaluation, and remove the report on an earlier one in its folder.
 
@@ -95,11 +98,12 @@ def describe_evaluation(
         folder: Where it was written.
         predicted_by: What made the predictions.
         compared_with: Which references they were.
+        report: Whether a new report will be written.
 
     Raises:
         OutputError: If it cannot be written.
     """
-    forget_report(folder)
+    forget_report(folder, is_replaced=report)
     made = ((f"masks: {name}", value) for name, value in predicted_by)
     write_about(made_now((*_facts(evaluation, settings), *compared_with, *made)), folder)
 

@@ -119,8 +119,15 @@ def image_on(
     return image
 
 
-def forget_report(folder: Path) -> None:
-    """Remove the page and the pictures of earlier results, which must not be mistaken for the current ones."""
+def forget_report(folder: Path, *, is_replaced: bool) -> None:
+    """Remove the page and the pictures of earlier results, which must not be mistaken for the current ones.
+
+    Args:
+        folder: Of the results.
+        is_replaced: Whether a new page is going to be written; otherwise a warning says that there is none any more.
+    """
+    if not is_replaced and (folder / REPORT_FILE).exists():
+        logger.warning("%s of earlier results is removed; --report writes a new one", folder / REPORT_FILE)
     remove_written(folder / REPORT_FILE)
     remove_written_in(folder / PICTURES_FOLDER, "*.json")
 

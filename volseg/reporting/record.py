@@ -123,7 +123,7 @@ def read_record(run: Path) -> RunRecord:
         files=files,
         model=model,
         about=read_about(folder),
-        splits=splits if fold == "all" or not splits else (splits[fold],),
+        splits=splits if len(files) > 1 or not isinstance(fold, int) or not splits else (splits[fold],),
         courses=tuple(_course(path) for path in histories if path.is_file()),
         dice=per_label,
         mean_dice=mean,
