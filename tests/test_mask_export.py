@@ -328,3 +328,89 @@ def test_the_document_names_every_format() -> None:
     for form in FORMATS:
         assert f"`{form}`" in table
         assert f"`{SUFFIXES[form] or f'.{form}'}`" in table
+
+
+# Whose mask it is, and how it was made
+
+
+def with_other_identity(folder: Path, target: Path) -> Path:
+    """A copy of a series as another patient's: the same grid, other identifiers."""
+    shutil.copytree(folder, target)
+    for path in target.glob("*.dcm"):
+        image = pydicom.dcmread(path)
+        image.PatientID = "STRANGER"
+        for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "SOPInstanceUID"):
+            uid = image[keyword].value
+            image[keyword].value = uid[:-1] + ("2" if uid[-1] == "1" else "1")
+        image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
+        image.save_as(path)
+    return target
+
+
+@pytest.mark.parametrize("ending", ["seg.dcm", "rtstruct.dcm"])
+@pytest.mark.parametrize("target", ["a.nii.gz", "a.seg.dcm", "a.rtstruct.dcm"])
+def test_an_object_of_another_patient_is_refused(ending: str, target: str, tmp_path: Path) -> None:
+    image = make_study(tmp_path / "p0", 0)
+    make_mask(image, tmp_path / "mask.nii.gz", 0)
+    (marks,) = volseg.export(tmp_path / "mask.nii.gz", image, tmp_path / f"mask.{ending}").paths
+    stranger = with_other_identity(image, tmp_path / "stranger")
+    with pytest.raises(volseg.GeometryError, match="another frame of reference"):
+        volseg.export(marks, stranger, tmp_path / target)
+    assert not (tmp_path / target).exists()
+    assert volseg.export(marks, image, tmp_path / target).mask.array.any()
+
+
+def test_a_mask_of_a_batch_is_exported_on_its_own_series_only(images: Path, tmp_path: Path, trained_run: Path) -> None:
+    batch = volseg.load(trained_run).predict_folder(images, tmp_path / "batch")
+    mask = batch["p0"].paths["nifti"]
+    stranger = with_other_identity(images / "p0", tmp_path / "stranger")
+    with pytest.raises(volseg.GeometryError, match="made from another series"):
+        volseg.export(mask, stranger, tmp_path / "a.seg.dcm")
+    assert not (tmp_path / "a.seg.dcm").exists()
+    copy = shutil.copy(mask, tmp_path / "copy.nii.gz")
+    assert volseg.export(copy, stranger, tmp_path / "a.seg.dcm").paths
+    (case, *_) = volseg.export_folder(tmp_path / "batch", stranger, tmp_path / "out", format="dicom-seg")
+    assert case.status == "failed"
+
+
+def test_what_a_person_drew_stays_manual_and_keeps_its_colors(tmp_path: Path) -> None:
+    image = make_study(tmp_path / "p0", 0)
+    make_mask(image, tmp_path / "mask.nii.gz", 0)
+    write_labels(LABELS, tmp_path / "labels.json")
+    (drawn,) = volseg.export(tmp_path / "mask.nii.gz", image, tmp_path / "drawn.rtstruct.dcm").paths
+    contours = pydicom.dcmread(drawn)
+    for roi, color in zip(contours.ROIContourSequence, ([255, 0, 0], [0, 0, 255]), strict=True):
+        roi.ROIDisplayColor = color
+    for roi in contours.StructureSetROISequence:
+        roi.ROIGenerationAlgorithm = ""
+        del roi.ROIDerivationAlgorithmIdentificationSequence
+    by_hand = tmp_path / "planning" / "rs.dcm"
+    by_hand.parent.mkdir()
+    contours.save_as(by_hand)
+    for ending in ("seg.dcm", "rtstruct.dcm"):
+        (path,) = volseg.export(by_hand, image, tmp_path / f"again.{ending}").paths
+        found = pydicom.dcmread(path)
+        assert found.SeriesDescription == "liver, spleen"
+        if ending == "seg.dcm":
+            assert {item.SegmentAlgorithmType for item in found.SegmentSequence} == {"MANUAL"}
+            assert not any("SegmentationAlgorithmIdentificationSequence" in item for item in found.SegmentSequence)
+        else:
+            assert {item.ROIGenerationAlgorithm for item in found.StructureSetROISequence} == {"MANUAL"}
+            assert [list(roi.ROIDisplayColor) for roi in found.ROIContourSequence] == [[255, 0, 0], [0, 0, 255]]
+            assert found.RTROIObservationsSequence[0].RTROIInterpretedType == "ORGAN"
+        assert "Artificial" not in str(found)
+
+
+def test_another_programs_algorithm_is_named(tmp_path: Path) -> None:
+    image = make_study(tmp_path / "p0", 0)
+    make_mask(image, tmp_path / "mask.nii.gz", 0)
+    (path,) = volseg.export(tmp_path / "mask.nii.gz", image, tmp_path / "made.seg.dcm").paths
+    made = pydicom.dcmread(path)
+    for segment in made.SegmentSequence:
+        segment.SegmentAlgorithmType, segment.SegmentAlgorithmName = "SEMIAUTOMATIC", "RegionGrower 3"
+    other = tmp_path / "other" / "made.dcm"
+    other.parent.mkdir()
+    made.save_as(other)
+    (path,) = volseg.export(other, image, tmp_path / "again.seg.dcm").paths
+    for segment in pydicom.dcmread(path).SegmentSequence:
+        assert (segment.SegmentAlgorithmType, segment.SegmentAlgorithmName) == ("SEMIAUTOMATIC", "RegionGrower 3")

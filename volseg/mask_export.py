@@ -19,13 +19,13 @@ from volseg.config import DicomRules
 from volseg.errors import ConfigError, DataError, GeometryError, ItemOutputError, OutputError
 from volseg.evaluation.pairing import masks_in, partners
 from volseg.exporting import MESHES, Export, Exported, export, output_path, warn_of_private_codes
-from volseg.exporting.description import ModelIdentity
+from volseg.exporting.description import MaskOrigin, ModelIdentity
 from volseg.exporting.export import export_on, images_at
 from volseg.image.volume import Label
 from volseg.io import SegmentsSource, SeriesSource, Source
 from volseg.io.files import make_folder, without_root
 from volseg.io.tables import write_table
-from volseg.io.written import Inputs, claim, claim_folder, is_corrected, remove_written_in
+from volseg.io.written import Inputs, claim, claim_folder, is_corrected, is_result, remove_written_in
 from volseg.prediction.batch_inputs import told_place
 from volseg.prediction.cases_csv import CASES_FILE, Origin, models_in, read_origins
 from volseg.prediction.defects import reason_of_defect
@@ -65,8 +65,9 @@ class ExportedCase:
 
 def export_mask(request: Export) -> Exported:
     """Export one mask; see `volseg.exporting.export`."""
-    case_id = case_id_of(path_name([stem(request.mask)]))
-    return export(_described(request, models_in(request.mask.parent).get(case_id)))
+    case_id, folder = case_id_of(path_name([stem(request.mask)])), request.mask.parent
+    made_from = read_origins(folder / CASES_FILE).get(case_id, Origin()).series_uid
+    return export(_described(replace(request, made_from=made_from), models_in(folder).get(case_id)))
 
 
 def export_folder(request: Export, progress: Progress = ignore_progress) -> tuple[ExportedCase, ...]:
@@ -91,7 +92,8 @@ def export_folder(request: Export, progress: Progress = ignore_progress) -> tupl
             f"there is no mask in {request.mask}",
             hint="give a folder of masks, such as `volseg predict` writes",
         )
-    images = _Images(request.reference, request.rules, sorted(masks), read_origins(request.mask / CASES_FILE))
+    origins = read_origins(request.mask / CASES_FILE)
+    images = _Images(request.reference, request.rules, sorted(masks), origins)
     inputs = Inputs.of(*request.inputs.paths, *(file for source in masks.values() for file in source.files))
     claim([request.output / EXPORTS_FILE], inputs, overwrite=request.overwrite)
     make_folder(request.output)
@@ -100,7 +102,8 @@ def export_folder(request: Export, progress: Progress = ignore_progress) -> tupl
     for done, case_id in enumerate(sorted(masks)):
         progress("export", done, len(masks), case_id)
         path = output_path(request.output, case_id, request.form)
-        one = replace(request, mask=masks[case_id].place, output=path)
+        made_from = origins.get(case_id, Origin()).series_uid
+        one = replace(request, mask=masks[case_id].place, output=path, made_from=made_from)
         cases.append(_exported(case_id, masks[case_id], images, one, models.get(case_id), inputs))
     progress("export", len(masks), len(masks))
     for labels in dict.fromkeys(case.labels for case in cases):
@@ -165,9 +168,10 @@ def _export_on_likeliest(
 
 
 def _described(request: Export, model: ModelIdentity | None) -> Export:
-    """Add the model to a request, and whether somebody has corrected its mask."""
-    description = replace(request.description, model=model, corrected=is_corrected(request.mask))
-    return replace(request, description=description)
+    """Add the model to a request, and how its mask was made if volseg has written it."""
+    origin: MaskOrigin = "SEMIAUTOMATIC" if is_corrected(request.mask) else "AUTOMATIC"
+    description = replace(request.description, model=model, origin=origin)
+    return replace(request, description=description, is_known=model is not None or is_result(request.mask))
 
 
 class _Images:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 
 from volseg.cases.case import Case, Dataset, names_a_reference
@@ -20,6 +21,9 @@ from volseg.image.terminology import Structure, lookup
 from volseg.image.volume import Label
 from volseg.io import FileSource, MasksSource, SegmentsSource, Source
 from volseg.io.labels import LABELS_FILE, read_labels
+
+#: With fewer references, two labels may exclude each other by chance.
+_FEWEST_FOR_SYNONYMS = 3
 
 logger = logging.getLogger(__name__)
 
@@ -210,7 +214,8 @@ def refuse_unclear_values(cases: Sequence[Case]) -> None:
 
 
 def tell_of_names(cases: Sequence[Case], labels: Mapping[str, int]) -> None:
-    """Log once which references number their labels differently, and are therefore matched by name."""
+    """Log which references number their labels differently, to be matched by name, and names that may be synonyms."""
+    _tell_of_likely_synonyms(cases, labels)
     wanted = tuple(Label(value, name) for name, value in labels.items())
     lists = {stated_by(case.reference) for case in cases}
     other = {stated for stated in lists if _differ(stated, wanted)}
@@ -224,6 +229,25 @@ def tell_of_names(cases: Sequence[Case], labels: Mapping[str, int]) -> None:
         odd[0].case_id,
         stated,
     )
+
+
+def _tell_of_likely_synonyms(cases: Sequence[Case], labels: Iterable[str]) -> None:
+    """Log two labels of which every case has exactly one: they may be two names of one structure."""
+    marked = {
+        case.case_id: {plain_name(label.name) for label in stated_by(case.reference)}
+        for case in cases
+        if isinstance(case.reference, SegmentsSource | MasksSource)
+    }
+    if len(marked) < _FEWEST_FOR_SYNONYMS:
+        return
+    holders = {name: {case_id for case_id, names in marked.items() if plain_name(name) in names} for name in labels}
+    for one, other in combinations(sorted(holders, key=lambda name: -len(holders[name])), 2):
+        if holders[other] and not holders[one] & holders[other] and holders[one] | holders[other] == set(marked):
+            logger.warning(
+                "%d of %d cases, such as %s, have %s instead of %s; if these are one structure, set "
+                "data.segments={%s: [%s]}",
+                *(len(holders[other]), len(marked), min(holders[other]), other, one, one, other),
+            )
 
 
 def _differ(stated: Sequence[Label], wanted: Sequence[Label]) -> bool:

@@ -59,6 +59,7 @@ def export(  # noqa: PLR0913  each is an option
         exported = volseg.export(mask, reference, output, format=form, **options)  # type: ignore[arg-type]
         for path in exported.paths:
             print_line(f"wrote {path}: {exported.mask.geometry}")
+        print_line(f"values: {', '.join(f'{label.value} {label.name}' for label in exported.mask.labels)}")
         return
     if form is None:
         raise ConfigError(

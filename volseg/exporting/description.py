@@ -19,6 +19,8 @@ from volseg.image.short_names import LONGEST_NAME, short_name
 from volseg.image.volume import Label
 from volseg.model.files import FOLD_FOLDER, MODEL_FILE
 
+MaskOrigin = Literal["AUTOMATIC", "SEMIAUTOMATIC", "MANUAL"]
+
 #: Default series description.
 SERIES_DESCRIPTION = "volseg: {labels}"
 _SOFTWARE = "volseg"
@@ -70,7 +72,9 @@ class Description:
     Attributes:
         series: SeriesDescription; {format}, {labels} and {model} in it are filled in.
         model: The model that predicted the mask, if known.
-        corrected: Whether somebody has changed the mask since.
+        origin: How the mask was made (SegmentAlgorithmType, PS3.3 section C.8.20.2): "AUTOMATIC", "SEMIAUTOMATIC" if a
+            person has corrected it, or "MANUAL".
+        algorithm: Name of the algorithm that made it, if it was not a model of volseg.
 
     Raises:
         ConfigError: If the text cannot be a SeriesDescription.
@@ -78,12 +82,8 @@ class Description:
 
     series: str = SERIES_DESCRIPTION
     model: ModelIdentity | None = None
-    corrected: bool = False
-
-    @property
-    def algorithm_type(self) -> Literal["AUTOMATIC", "SEMIAUTOMATIC"]:
-        """Return how the mask was created (PS3.3 section C.8.20.2)."""
-        return "SEMIAUTOMATIC" if self.corrected else "AUTOMATIC"
+    origin: MaskOrigin = "AUTOMATIC"
+    algorithm: str = ""
 
     @classmethod
     def of(cls, series: str | None, model: ModelIdentity | None) -> Description:
@@ -115,7 +115,8 @@ class Description:
     def _with_room(self, form: Format) -> tuple[str, int]:
         """Fill in all fields but the labels, and return the bytes that remain for each list of them."""
         known = {"format": form, "model": self.model.name if self.model else _SOFTWARE}
-        text = _PLACEHOLDER.sub(lambda found: known.get(found[1], found[0]), self.series)
+        series = "{labels}" if self.origin == "MANUAL" and self.series == SERIES_DESCRIPTION else self.series
+        text = _PLACEHOLDER.sub(lambda found: known.get(found[1], found[0]), series)
         lists = text.count("{labels}")
         room = LONGEST_NAME - len(text.replace("{labels}", "").encode())
         if room < lists * _ROOM_FOR_LABELS:

@@ -32,6 +32,8 @@ filter_loggers("highdicom")
 #: Equipment module (PS3.3 section C.7.5.2). The serial number is required, although software has none.
 MANUFACTURER = "volseg"
 _SERIAL_NUMBER = "1"
+#: Version of an algorithm that its object does not state.
+UNKNOWN_VERSION = "unknown"
 #: The attributes of patient and study that PS3.3 sections C.7.1.1 and C.7.2.1 require (type 2), and no others.
 _PATIENT_AND_STUDY = (
     "PatientName",
@@ -72,7 +74,7 @@ def object_uids(kind: str, mask: Mask, instances: Instances, form: Format, descr
     """
     images = (f"{instances.header_of(frame).dataset.get('SOPInstanceUID')}#{frame.index}" for frame in instances.frames)
     voxels = np.ascontiguousarray(mask.array.T, dtype="<u2").tobytes()
-    said = (description.series_of(form, mask.labels), str(description.model), description.algorithm_type)
+    said = (description.series_of(form, mask.labels), str(description.model), description.origin, description.algorithm)
     content = derived_uid(kind, __version__, *said, repr(mask.labels), *images, voxels)
     return ObjectUids(derived_uid(content, "series"), derived_uid(content, "instance"))
 
@@ -229,8 +231,13 @@ def coded(code: Code) -> CodedConcept:
 ALGORITHM_FAMILY = codes.cid7162.ArtificialIntelligence
 
 
-def algorithm(model: ModelIdentity | None) -> AlgorithmIdentificationSequence:
-    """Identify the algorithm of a segment (PS3.3 table 10-19): the model, or volseg if it is unknown."""
+def algorithm(description: Description) -> AlgorithmIdentificationSequence | None:
+    """Identify the algorithm of a segment (PS3.3 table 10-19): the model, volseg if unknown, none if it is manual."""
+    model = description.model
+    if description.origin == "MANUAL":
+        return None
+    if description.algorithm:
+        return AlgorithmIdentificationSequence(description.algorithm, ALGORITHM_FAMILY, UNKNOWN_VERSION)
     return AlgorithmIdentificationSequence(
         name=model.name if model else MANUFACTURER,
         family=ALGORITHM_FAMILY,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import fastremap
 
@@ -15,7 +15,7 @@ from volseg.cases.series import choose_series, named
 from volseg.cases.stated_names import of_masks
 from volseg.config import AS_STATED, NO_RULES, DicomRules, ReadingRules
 from volseg.errors import ConfigError, DataError, GeometryError, OutputExistsError
-from volseg.exporting.description import USUAL, Description
+from volseg.exporting.description import USUAL, Description, MaskOrigin
 from volseg.exporting.formats import (
     MESHES,
     SUFFIXES,
@@ -27,11 +27,14 @@ from volseg.exporting.formats import (
 )
 from volseg.exporting.write import claim_masks, write_all
 from volseg.image.geometry import Geometry
+from volseg.image.short_names import short_name
 from volseg.image.terminology import lookup
 from volseg.image.volume import Label, Mask
 from volseg.io import MasksSource, SegmentsSource, SeriesSource, Source, discover, read_grid, read_mask, single_source
 from volseg.io.labels import read_labels
 from volseg.io.own_results import without_results
+from volseg.io.references import described_segments
+from volseg.io.segments import Segment
 from volseg.io.written import Inputs, remove_written_in
 
 if TYPE_CHECKING:
@@ -55,6 +58,8 @@ class Export:
         rules: How mask and image are read.
         overwrite: Whether to replace what is at the output; never an input.
         description: Series description and model for DICOM objects.
+        made_from: SeriesInstanceUID of the images that the mask was made from, if known.
+        is_known: Whether the description states the origin of the mask; otherwise it is taken from the mask.
     """
 
     mask: Path
@@ -66,6 +71,8 @@ class Export:
     rules: DicomRules = NO_RULES
     overwrite: bool = False
     description: Description = USUAL
+    made_from: str = ""
+    is_known: bool = False
 
     @property
     def inputs(self) -> Inputs:
@@ -155,7 +162,8 @@ def export_on(source: Source, images: Sequence[Source], request: Export, inputs:
         DataError: If one of them cannot be read, or lacks what the format must state.
         OutputError: If it cannot be written.
     """
-    labels = _labels_of(source, request)
+    described = described_segments(source) if isinstance(source, SegmentsSource) else ()
+    labels = _labels_of(source, described, request)
     placed = _placed(source, labels, images, request)
     if reason := VoxelValues.of(placed.mask.array).why_no_labels:
         raise DataError(
@@ -166,7 +174,7 @@ def export_on(source: Source, images: Sequence[Source], request: Export, inputs:
         request.output,
         request.form,
         request.encoding,
-        request.description,
+        request.description if request.is_known else _as_stated(request.description, source, described),
         inputs=inputs,
         overwrite=request.overwrite,
     )
@@ -215,7 +223,23 @@ def write_placed(
     return tuple(paths.values())
 
 
-def _labels_of(source: Source, request: Export) -> tuple[Label, ...]:
+def _as_stated(description: Description, source: Source, segments: Sequence[Segment]) -> Description:
+    """Add to a description how a mask was made, as its segments state; those that state nothing were drawn by hand.
+
+    A mask in a format without segments (NIfTI, say) states nothing, and is most often the output of a program.
+    """
+    if not isinstance(source, SegmentsSource):
+        return description
+    stated = {segment.origin or "MANUAL" for segment in segments}
+    names = {segment.algorithm for segment in segments if segment.algorithm}
+    origin: MaskOrigin = "SEMIAUTOMATIC"  # of segments that differ
+    for known in get_args(MaskOrigin):
+        if stated <= {known}:
+            origin = known
+    return replace(description, origin=origin, algorithm=short_name(" + ".join(sorted(names))) if names else "")
+
+
+def _labels_of(source: Source, segments: Sequence[Segment], request: Export) -> tuple[Label, ...]:
     """Return the labels that are known before the mask is read."""
     if request.labels:
         return read_labels(request.labels)
@@ -223,8 +247,9 @@ def _labels_of(source: Source, request: Export) -> tuple[Label, ...]:
         return read_mask(source).labels
     if not isinstance(source, SegmentsSource | MasksSource):
         return of_masks(request.mask.parent)
+    colors = {segment.name: segment.color for segment in segments}
     named = enumerate(dict.fromkeys(filter(None, source.names)), start=1)
-    return tuple(Label(value, name, structure=lookup(name)) for value, name in named)
+    return tuple(Label(value, name, colors.get(name), structure=lookup(name)) for value, name in named)
 
 
 def _placed(source: Source, labels: Sequence[Label], images: Sequence[Source], request: Export) -> Placed:
@@ -232,25 +257,29 @@ def _placed(source: Source, labels: Sequence[Label], images: Sequence[Source], r
     if isinstance(source, SegmentsSource) and not source.has_grid:
         return _placed_segments(source, labels, images, request)
     stored = _with_all_labels(read_mask(source, labels))
-    return place(stored.on, images, source)
+    return place(stored.on, images, source, request.made_from)
 
 
-def place(on: Callable[[Geometry], Mask], images: Sequence[Source], source: Source | None = None) -> Placed:
+def place(
+    on: Callable[[Geometry], Mask], images: Sequence[Source], source: Source | None = None, made_from: str = ""
+) -> Placed:
     """Find the image that a mask lies on; of several, the one that it refers to, or else that would be segmented.
 
     Args:
         on: Returns the mask on a grid, or raises a GeometryError.
         images: One or more images.
         source: Source of the mask.
+        made_from: SeriesInstanceUID of the images that the mask was made from, if known.
 
     Raises:
-        GeometryError: If the mask lies on none of them.
+        GeometryError: If the mask lies on none of them, or belongs to other images.
         DataError: If the only image cannot be read.
     """
     faults: list[DataError] = []
     fitting: dict[Source, Placed] = {}
     for image in images:
         try:
+            _refuse_others(source, made_from, image)
             instances = _instances_of(image)  # the pixels of a DICOM series are not read
             fitting[image] = Placed(on(instances.geometry if instances else read_grid(image)), image, instances)
         except DataError as error:
@@ -269,11 +298,31 @@ def _placed_segments(
     from volseg.io.references import read_usable_segments
 
     try:
-        return place(lambda grid: read_mask(source, labels, on=grid), images, source)
+        return place(lambda grid: read_mask(source, labels, on=grid), images, source, request.made_from)
     except DataError:
         if request.labels:
             raise
-    return place(lambda grid: read_usable_segments(source, labels, grid), images, source)
+    return place(lambda grid: read_usable_segments(source, labels, grid), images, source, request.made_from)
+
+
+def _refuse_others(source: Source | None, made_from: str, image: Source) -> None:
+    """Refuse images of another examination, which may be of another patient: an equal grid does not tell them apart.
+
+    Raises:
+        GeometryError: If the frames of reference differ, or the mask is known to be of another series.
+    """
+    if not isinstance(image, SeriesSource):
+        return
+    space = image.traits.frame_of_reference_uid
+    if isinstance(source, SegmentsSource) and source.spaces and space and space not in source.spaces:
+        raise GeometryError(
+            f"{source.path.name} states another frame of reference than {image}", hint="give the images it was drawn on"
+        )
+    if made_from and image.series_uid and made_from != image.series_uid:
+        raise GeometryError(
+            f"the mask was made from another series than {image}, by the cases.csv beside it",
+            hint="give the images that were segmented, or copy the mask to another folder to export it on other images",
+        )
 
 
 def _preferred(images: Sequence[Source], source: Source | None) -> Source:

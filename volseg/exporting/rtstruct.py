@@ -32,6 +32,7 @@ from volseg.exporting.dicom_metadata import (
 )
 from volseg.image.contours import Polygon, fill, trace, with_keyholes
 from volseg.image.naming import short_names
+from volseg.image.short_names import short_name
 from volseg.image.terminology import Structure
 from volseg.image.volume import Label, Mask
 from volseg.io.dicom import Instances
@@ -42,6 +43,10 @@ from volseg.version import __version__
 
 #: Retired, but expected by readers as the class of a referenced study; its instance is the study itself.
 _DETACHED_STUDY = "1.2.840.10008.3.1.2.3.1"
+#: Longest StructureSetLabel (value representation SH, PS3.5 section 6.2).
+_LONGEST_LABEL = 16
+#: Anatomical Structure (SNOMED CT).
+_ANATOMICAL = "123037004"
 _CONTOUR_DATA = Tag("ContourData")
 _SERIES_NUMBER = 302
 #: Most points of a contour that fit into 65534 bytes: three numbers each, of at most 11 characters and a separator.
@@ -96,8 +101,12 @@ def _structure_set(mask: Mask, instances: Instances, description: Description) -
     dataset.SeriesDescription = description.series_of("rtstruct", mask.labels)
     dataset.SeriesNumber, dataset.InstanceNumber = _SERIES_NUMBER, 1
     dataset.OperatorsName = dataset.PositionReferenceIndicator = None
-    dataset.StructureSetLabel = "volseg"
-    dataset.StructureSetDate = dataset.StructureSetTime = None
+    dataset.StructureSetLabel = (
+        short_name(description.model.name, _LONGEST_LABEL) if description.model else MANUFACTURER
+    )
+    dataset.StructureSetName = dataset.SeriesDescription
+    # The time of the images, as in a Segmentation.
+    dataset.StructureSetDate, dataset.StructureSetTime = dataset.StudyDate, dataset.StudyTime
     labels = [label for _, label in numbered(mask.labels)]
     names = short_names(labels)
     dataset.StructureSetROISequence = [
@@ -130,19 +139,26 @@ def _roi(number: int, name: str, frame_of_reference_uid: str, description: Descr
     roi.ROINumber = number
     roi.ReferencedFrameOfReferenceUID = frame_of_reference_uid
     roi.ROIName = name
-    roi.ROIGenerationAlgorithm = description.algorithm_type
-    roi.ROIDerivationAlgorithmIdentificationSequence = algorithm(description.model)
+    roi.ROIGenerationAlgorithm = description.origin
+    if identified := algorithm(description):
+        roi.ROIDerivationAlgorithmIdentificationSequence = identified
     return roi
 
 
 def _observation(label: Label) -> Dataset:
     observation = Dataset()
     observation.ObservationNumber = observation.ReferencedROINumber = label.value
-    observation.RTROIInterpretedType = observation.ROIInterpreter = None
+    observation.RTROIInterpretedType = "ORGAN" if _is_anatomical(label) else None
+    observation.ROIInterpreter = None
     if label.structure is not None:
         observation.SegmentedPropertyCategoryCodeSequence = [coded(label.structure.category)]
         observation.RTROIIdentificationCodeSequence = [_coded_type(label.structure)]
     return observation
+
+
+def _is_anatomical(label: Label) -> bool:
+    """Return whether a label is a structure of the body rather than a lesion, a device or unknown."""
+    return label.structure is not None and label.structure.category.value == _ANATOMICAL
 
 
 def _coded_type(structure: Structure) -> Dataset:

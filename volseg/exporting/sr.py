@@ -25,10 +25,11 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import SegmentationStorage
 
-from volseg.exporting.description import USUAL, Description, ModelIdentity
+from volseg.exporting.description import USUAL, Description
 from volseg.exporting.dicom_metadata import (
     ALGORITHM_FAMILY,
     MANUFACTURER,
+    UNKNOWN_VERSION,
     algorithm_parameters,
     check_grid,
     coded,
@@ -95,7 +96,7 @@ def write_sr(
         segmentation = _segmentation_header(mask, instances, encoding, description)
         report = Comprehensive3DSR(
             evidence=[segmentation],
-            content=_report(mask, segmentation, study_header(instances), description.model)[0],
+            content=_report(mask, segmentation, study_header(instances), description)[0],
             series_description=description.series_of("dicom-sr", mask.labels),
             contributing_equipment=contributing_equipment(description.model),
             is_complete=True,
@@ -182,7 +183,7 @@ def _segmentation_header(mask: Mask, instances: Instances, encoding: Encoding, d
     return header
 
 
-def _report(mask: Mask, segmentation: Dataset, images: Dataset, model: ModelIdentity | None) -> MeasurementReport:
+def _report(mask: Mask, segmentation: Dataset, images: Dataset, description: Description) -> MeasurementReport:
     names = short_names(mask.labels)
     device = DeviceObserverIdentifyingAttributes(
         uid=derived_uid("volseg", __version__), name="volseg", manufacturer_name=MANUFACTURER, model_name=MANUFACTURER
@@ -195,7 +196,7 @@ def _report(mask: Mask, segmentation: Dataset, images: Dataset, model: ModelIden
         ),
         procedure_reported=_PROCEDURES.get(images.Modality, codes.cid100.ImagingProcedure),
         imaging_measurements=[
-            _group(number, label, names[label.value], mask, segmentation, images.SeriesInstanceUID, model)
+            _group(number, label, names[label.value], mask, segmentation, images.SeriesInstanceUID, description)
             for number, label in numbered(mask.labels)
         ],
     )
@@ -208,7 +209,7 @@ def _group(
     mask: Mask,
     segmentation: Dataset,
     series_uid: str,
-    model: ModelIdentity | None,
+    description: Description,
 ) -> VolumetricROIMeasurementsAndQualitativeEvaluations:
     """Return the measurements of one segment (TID 1411)."""
     structure = structure_of(label)
@@ -223,13 +224,18 @@ def _group(
         finding_category=coded(structure.category),
         finding_type=coded(structure.type),
         finding_sites=_sites(structure),
-        algorithm_id=_algorithm(model),
+        algorithm_id=_algorithm(description),
         measurements=_measurements(_cropped(mask.array == label.value), mask.geometry),
     )
 
 
-def _algorithm(model: ModelIdentity | None) -> AlgorithmIdentification:
-    """Identify the algorithm of a segment (TID 4019)."""
+def _algorithm(description: Description) -> AlgorithmIdentification | None:
+    """Identify the algorithm of a segment (TID 4019); none if it is manual."""
+    model = description.model
+    if description.origin == "MANUAL":
+        return None
+    if description.algorithm:
+        return AlgorithmIdentification(name=description.algorithm, version=UNKNOWN_VERSION, family=ALGORITHM_FAMILY)
     parameters = algorithm_parameters(model) if model else {}
     return AlgorithmIdentification(
         name=model.name if model else MANUFACTURER,

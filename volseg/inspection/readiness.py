@@ -24,7 +24,7 @@ from volseg.errors import ConfigError, DataError, VolsegError
 from volseg.io.files import without_root
 from volseg.parallel import side_by_side
 from volseg.planning import CasePrint, check_patch
-from volseg.planning.fingerprint import Look, look_at_cases, usable_prints
+from volseg.planning.fingerprint import Look, labels_of, look_at_cases, usable_prints
 from volseg.planning.folder import plan_dataset, with_inherited
 from volseg.progress import Progress
 
@@ -85,7 +85,7 @@ def training_readiness(path: Path, given: PartialConfig, progress: Progress) -> 
     except VolsegError as error:
         return Readiness("train", refusal=error.explanation)
     looks = list(look_at_cases(dataset, given.data, progress))
-    names = {value: name for name, value in (given.data.labels or dataset.labels).items()}
+    names = {value: name for name, value in labels_of(dataset, given.data).items()}
     cases = tuple(_ready(case, look, names, path) for case, look in looks)
     return Readiness("train", dataset, cases, without_root(_refusal(dataset, looks, given), path))
 

@@ -13,8 +13,8 @@ from volseg.image.geometry import Geometry
 from volseg.image.naming import label_called
 from volseg.image.terminology import lookup, matches
 from volseg.image.volume import LARGEST_LABEL, Label, Mask, label_values
-from volseg.io.dicom.rtstruct import read_rtstruct
-from volseg.io.dicom.seg import read_seg
+from volseg.io.dicom.rtstruct import read_rtstruct, rtstruct_segments
+from volseg.io.dicom.seg import read_seg, seg_segments
 from volseg.io.dicom.series import read_instances, read_series
 from volseg.io.outlines import read_outlines
 from volseg.io.seg_nrrd import read_layers
@@ -74,6 +74,23 @@ def read_usable_segments(source: SegmentsSource, labels: Sequence[Label], on: Ge
     for fault in faults.values():
         _log.warning("left out: %s", fault.explanation)
     return Mask(mask.array, mask.geometry, tuple(label for label in mask.labels if label.value not in faults))
+
+
+def described_segments(source: SegmentsSource) -> tuple[Segment, ...]:
+    """Read the descriptions of all segments of an object; none of outlines in a picture.
+
+    Raises:
+        DataError: If it is damaged.
+    """
+    match source.kind:
+        case "seg":
+            return seg_segments(source.path)
+        case "rtstruct":
+            return rtstruct_segments(source.path)
+        case "nrrd":
+            return tuple(one.segment for one in read_layers(source.path)[2])
+        case "geojson" | "coco":
+            return ()
 
 
 def unusable_segments(source: SegmentsSource) -> list[str]:

@@ -21,6 +21,8 @@ class Segment:
         type: Code of the segmented property type, None if not stated.
         modifier: Code of its modifier (laterality), None if not stated.
         color: Display colour, (red, green, blue) of 0 to 255, None if not stated.
+        origin: How it was drawn: "AUTOMATIC", "SEMIAUTOMATIC" or "MANUAL", empty if not stated.
+        algorithm: Name of the algorithm that drew it, empty if not stated.
     """
 
     number: int
@@ -28,6 +30,8 @@ class Segment:
     type: Code | None = None
     modifier: Code | None = None
     color: tuple[int, int, int] | None = None
+    origin: str = ""
+    algorithm: str = ""
 
 
 @dataclass(frozen=True, eq=False)

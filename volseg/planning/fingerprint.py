@@ -17,6 +17,7 @@ from volseg.config.section import Triple
 from volseg.errors import ConfigError, DataError
 from volseg.image.geometry import Geometry, Unit
 from volseg.image.intensities import Intensities
+from volseg.image.naming import plain_name
 from volseg.image.volume import Label
 from volseg.io import stated_modality
 from volseg.model.domain import ImageTraits
@@ -146,7 +147,7 @@ def look_at_cases(
     Yields:
         Each case with its fingerprint, or with the reason why it cannot be used.
     """
-    stated = _labels_of(dataset, given)
+    stated = labels_of(dataset, given)
     known = tuple(
         Label(value, name, given.colors.get(name), aliases=given.segments.get(name, ()))
         for name, value in stated.items()
@@ -172,9 +173,20 @@ def told(looks: Iterable[Look]) -> Iterator[Look]:
         yield case, look
 
 
-def _labels_of(dataset: Dataset, given: PartialData) -> dict[str, int]:
-    """Return label name -> value: as already decided, else as the data set states it."""
-    return dict(given.labels or dataset.labels or {name: value for value, name in enumerate(given.colors, start=1)})
+def labels_of(dataset: Dataset, given: PartialData) -> dict[str, int]:
+    """Return label name -> value: as already decided, else as the data set states it, with synonyms as one label."""
+    if given.labels:
+        return dict(given.labels)
+    stated = dict(dataset.labels or {name: value for value, name in enumerate(given.colors, start=1)})
+    for name, synonyms in given.segments.items():
+        others = {plain_name(synonym) for synonym in synonyms} - {plain_name(name)}
+        same = [known for known in stated if plain_name(known) == plain_name(name)]
+        replaced = [known for known in stated if plain_name(known) in others]
+        if replaced and not same:
+            stated[name] = stated[replaced[0]]
+        for known in replaced:
+            del stated[known]
+    return stated
 
 
 def usable_prints(looks: Iterable[Look]) -> tuple[CasePrint, ...]:
@@ -207,7 +219,7 @@ def fingerprint_of(dataset: Dataset, looks: Iterable[Look], given: PartialData) 
         DataError: If no case can be read, or none has a label.
         ConfigError: If a case contradicts the stated labels.
     """
-    labels = _labels_of(dataset, given)
+    labels = labels_of(dataset, given)
     check_others(dataset, labels, given.others)
     prints = usable_prints(looks)
     found = sorted({value for case in prints for value in case.label_ml})

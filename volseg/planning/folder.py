@@ -16,7 +16,7 @@ from volseg.cases.stated_names import refuse_unclear_values, tell_of_names
 from volseg.config import NetworkName, PartialConfig, PreprocessingRules, TrainingConfig
 from volseg.model.checkpoint import load_weights
 from volseg.model.devices import choose_device
-from volseg.planning.fingerprint import Look, fingerprint_of, look_at_cases, told
+from volseg.planning.fingerprint import Look, fingerprint_of, labels_of, look_at_cases, told
 from volseg.planning.machine import this_machine
 from volseg.planning.plan import Plan
 from volseg.planning.rules import by_width, make_plan
@@ -84,7 +84,7 @@ def plan_dataset(
     """
     if given.data.labels is None:
         refuse_unclear_values(dataset.cases)
-    tell_of_names(dataset.cases, given.data.labels or dataset.labels)
+    tell_of_names(dataset.cases, labels_of(dataset, given.data))
     machine = this_machine(choose_device(device))
     make = partial(
         make_plan,

@@ -108,6 +108,16 @@ def read_rtstruct(path: Path, geometry: Geometry, space_uid: str = "") -> Iterat
         yield Marked(roi.segment, partial(_voxels, roi, geometry, to_index))
 
 
+def rtstruct_segments(path: Path) -> tuple[Segment, ...]:
+    """Read the descriptions of the ROIs of a structure set.
+
+    Raises:
+        DataError: If the file is damaged or not an RT Structure Set.
+    """
+    with quiet_dicom():
+        return tuple(roi.segment for roi in _rois(_structure_set(path), ""))
+
+
 def _structure_set(path: Path) -> Header:
     header = read_dataset(path)
     if header.words("SOPClassUID") != (RTStructureSetStorage,):
@@ -143,7 +153,8 @@ def _rois(header: Header, space_uid: str) -> list[_Roi]:
         else:
             fault = ""
         codes = _codes(observed.get(number, []))
-        rois.append(_Roi(Segment(number or 0, name, *codes, _color(own)), tuple(own), place, fault))
+        origin = item.text("ROIGenerationAlgorithm")
+        rois.append(_Roi(Segment(number or 0, name, *codes, _color(own), origin), tuple(own), place, fault))
     return rois
 
 

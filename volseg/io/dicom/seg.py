@@ -74,6 +74,16 @@ def read_seg(path: Path, geometry: Geometry, slices: Mapping[str, int] | None = 
         yield Marked(segment, partial(_voxels, header, own, geometry, least, fault, only))
 
 
+def seg_segments(path: Path) -> tuple[Segment, ...]:
+    """Read the descriptions of the segments of a Segmentation.
+
+    Raises:
+        DataError: If the file is damaged or not a Segmentation.
+    """
+    with quiet_dicom():
+        return _segments(_segmentation(read_dataset(path)))
+
+
 def _voxels(
     header: Header,
     frames: Sequence[PlacedFrame],
@@ -122,6 +132,8 @@ def _segment(item: Header) -> Segment:
         _code(kind[0]) if kind else None,
         _code(modifiers[0]) if modifiers else None,
         _color(item),
+        item.text("SegmentAlgorithmType"),
+        " ".join(item.words("SegmentAlgorithmName")),
     )
 
 
