@@ -174,12 +174,12 @@ def test_a_prediction_converts_is_edited_and_gives_probabilities(
     path = min((dataset / "images").glob("*.nii.gz"))
     result = model.predict(path, probabilities=True)
     image = nib.Nifti1Image.from_filename(path)
-    assert result.probabilities is not None
     assert result.probabilities.shape == (*image.shape, len(result.labels))
     assert result.probabilities.dtype == np.float32
     likely = np.concatenate([1 - result.probabilities.sum(-1, keepdims=True), result.probabilities], axis=-1)
     assert (likely.argmax(-1) == result.array).mean() > 0.99
-    assert model.predict(path).probabilities is None
+    with pytest.raises(volseg.DataError, match="no probabilities"):
+        _ = model.predict(path).probabilities
     np.testing.assert_allclose(result.to_nibabel().affine, image.affine)
     np.testing.assert_array_equal(result.to_nibabel().get_fdata(), result.array)
     placed, original = result.to_simpleitk(), sitk.ReadImage(str(path))

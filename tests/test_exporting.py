@@ -3,14 +3,17 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pydicom
 import pytest
+import SimpleITK as sitk  # noqa: N813  the name everybody uses
 from conftest import make_case
 from test_dicom import edit
 
@@ -504,3 +507,38 @@ def test_images_of_several_spaces_have_no_common_mask(mask_file: Path, series: P
     for form in ("dicom-seg", "rtstruct"):
         with pytest.raises(GeometryError, match="2 frames of reference"):
             export(Export(mask_file, series, output_path(tmp_path, "p1", form), form))  # type: ignore[arg-type]
+
+
+def test_what_is_changed_at_prediction_is_recorded(
+    trained_run: Path, dataset: Path, tmp_path: Path, volseg: Run
+) -> None:
+    words = [
+        "predict",
+        dataset / "images",
+        "--model",
+        trained_run,
+        "--output",
+        tmp_path / "out",
+        "--format",
+        "seg-nrrd",
+    ]
+    assert volseg(*words, "--format", "nifti")[0] == 0
+    assert "changed for prediction" not in (tmp_path / "out" / "about.json").read_text()
+    changes = ("--set", "data.colors={label_1: [1, 2, 3]}", "--set", "inference.mirror_axes=[]")
+    code, out, err = volseg(*words, *changes)
+    assert (code, "6 new" in out) == (0, True)
+    assert "case_0: removed in formats that are no longer requested: nifti" in err
+    facts = json.loads((tmp_path / "out" / "about.json").read_text())["facts"]
+    assert facts["changed for prediction"].startswith("data.colors.label_1 was null, is [1, 2, 3]")
+    color = sitk.ReadImage(str(tmp_path / "out" / "case_0.seg.nrrd")).GetMetaData("Segment0_Color")
+    np.testing.assert_allclose([255 * float(part) for part in color.split()], [1, 2, 3], atol=0.01)
+
+
+def test_interpolated_slices_are_told_in_the_table(trained_run: Path, tmp_path: Path, volseg: Run) -> None:
+    paths = write_series(make_case(0)[0], tmp_path / "in" / "p1")
+    sorted(paths)[len(paths) // 2].unlink()
+    words = ["predict", tmp_path / "in", "--model", trained_run, "--output", tmp_path / "out", "--allow-gaps"]
+    assert volseg(*words)[0] == 0
+    (row,) = pd.read_csv(tmp_path / "out" / "cases.csv").to_dict("records")
+    assert row["status"] == "segmented"
+    assert re.fullmatch(r"1 of \d+ slices are interpolated across gaps", row["reason"])

@@ -114,7 +114,7 @@ SHORT = """{
     "training.epochs": 1, "training.steps_per_epoch": 2, "patches.size": [32, 32, 16],
     "inference.mirror_axes": [], "inference.overlap": 0.0, "inference.backend": "torch",
 }"""
-SHORTER = {'{"training.epochs": 50}': SHORT, '"runs/a", minutes=3)': f'"runs/a", changes={SHORT})'}
+SHORTER = {'{"augmentation.flip_axes": []}': SHORT, '"runs/python", minutes=3)': f'"runs/python", changes={SHORT})'}
 
 
 def examples(document: str) -> list[str]:

@@ -51,11 +51,13 @@ class Model:
         networks: Each with its own configuration.
         files: Where they were loaded from.
         name: What DICOM objects call it.
+        changes: How the configuration differs from that of training, for about.json.
     """
 
     networks: tuple[TrainedNetwork, ...]
     files: tuple[Path, ...] = ()
     name: str = "model"
+    changes: tuple[str, ...] = ()
 
     @property
     def network(self) -> nn.Module:
@@ -207,7 +209,7 @@ class Model:
         if report:
             claim_report(inputs, request.output, overwrite=overwrite)
         results = segment_batch(inputs, self.networks, request, progress, on_case_done, executor)
-        describe_batch(self.files, self.networks[0], results, request.output, report=report)
+        describe_batch(self.files, self.networks[0], self.changes, results, request.output, report=report)
         page = None
         if report and any(result.status == "segmented" for result in results):
             page = report_batch(inputs, self.networks[0], results, request.output, progress)
@@ -235,7 +237,7 @@ class Model:
 
     def __getstate__(self) -> dict[str, object]:
         """Return the state that is sent to another process, without the started engines."""
-        return {"networks": self.networks, "files": self.files, "name": self.name}
+        return {"networks": self.networks, "files": self.files, "name": self.name, "changes": self.changes}
 
     def _only_case(self, path: Path) -> Case:
         from volseg.prediction.batch_inputs import find_batch
@@ -330,7 +332,7 @@ def load(
         CheckpointError: If there is none, it is damaged, or several are incompatible.
         ConfigError: If a key cannot be changed after training, the device does not exist, or the name is not possible.
     """
-    from volseg.config import PartialConfig
+    from volseg.config import PartialConfig, differences
     from volseg.exporting.description import checked_text, model_name
     from volseg.model.checkpoint import check_changes, load_model, reconfigured
     from volseg.model.devices import choose_device
@@ -346,6 +348,8 @@ def load(
     paths = [model] if isinstance(model, str | PathLike) else model
     folders = [Path(path) for path in paths]
     files = [file for path in folders for file in model_files(path)]
-    networks = [reconfigured(load_model(file, chosen), given) for file in files]
+    loaded = [load_model(file, chosen) for file in files]
+    networks = [reconfigured(network, given) for network in loaded]
     check_ensemble(networks)
-    return Model(tuple(networks), tuple(files), called or model_name(folders))
+    changed = differences(loaded[0].config, networks[0].config)
+    return Model(tuple(networks), tuple(files), called or model_name(folders), tuple(changed))

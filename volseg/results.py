@@ -38,8 +38,7 @@ class Prediction:
         image: Where the image was read from; None if it was in memory.
         mismatches: How the image lies outside the training data, where `allow_mismatch` let it pass.
         model: Identity of the model, for DICOM objects; None if it has no file.
-        probabilities: (I, J, K, labels) float32, the probability of each of `labels` in steps of 1/255, before
-            post-processing; None if not requested.
+        known_probabilities: What `probabilities` returns; None if it was not requested.
     """
 
     mask: Mask
@@ -47,7 +46,7 @@ class Prediction:
     image: Source | None = None
     mismatches: tuple[str, ...] = ()
     model: ModelIdentity | None = None
-    probabilities: NDArray[np.float32] | None = None
+    known_probabilities: NDArray[np.float32] | None = None
 
     def __repr__(self) -> str:
         size = " x ".join(map(str, self.array.shape))
@@ -67,6 +66,17 @@ class Prediction:
     def labels(self) -> tuple[Label, ...]:
         """The labels that the values stand for."""
         return self.mask.labels
+
+    @property
+    def probabilities(self) -> NDArray[np.float32]:
+        """(I, J, K, labels) the probability of each of `labels` in steps of 1/255, before post-processing.
+
+        Raises:
+            DataError: If it was not requested.
+        """
+        if self.known_probabilities is None:
+            raise DataError("there are no probabilities", hint="request them: predict(image, probabilities=True)")
+        return self.known_probabilities
 
     @cached_property
     def volumes_ml(self) -> dict[str, float]:
@@ -90,7 +100,7 @@ class Prediction:
                 f"the array holds {', '.join(map(str, sorted(strangers)))}, which no label has",
                 hint=f"labels: {', '.join(f'{label.value} {label.name}' for label in self.labels)}",
             )
-        return replace(self, mask=Mask(edited.array, self.geometry, self.labels), probabilities=None)
+        return replace(self, mask=Mask(edited.array, self.geometry, self.labels), known_probabilities=None)
 
     def to_nibabel(self) -> NibabelImage:
         """Return the mask as an image of nibabel, on the grid of the image."""

@@ -45,7 +45,7 @@ class _Verb(TyperCommand):
 
 app = typer.Typer(
     name="volseg",
-    help="Train networks to segment MRI, CT and flat pictures, and use them.",
+    help="Train networks to segment MRI, CT and 2D images, and use them.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
     pretty_exceptions_enable=False,

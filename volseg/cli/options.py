@@ -21,7 +21,7 @@ SetOption = Annotated[
 ]
 #: Written out, because importing them from `volseg.exporting` would make --help slow.
 FORMATS = (
-    "nifti, nrrd, mha, seg-nrrd, dicom-seg, rtstruct, dicom-sr, stl, ply, glb, png or overlay; for flat pictures "
+    "nifti, nrrd, mha, seg-nrrd, dicom-seg, rtstruct, dicom-sr, stl, ply, glb, png or overlay; for 2D images "
     "also geojson, coco or svg."
 )
 FormatOption = Annotated[list[str] | None, typer.Option("--format", metavar="FORMAT", help=f"{FORMATS} Repeatable.")]

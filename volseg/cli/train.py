@@ -167,7 +167,9 @@ def _print_run(run: Run) -> None:
         print_line(f"\n{len(split.train)} training cases, {len(split.val)} validation cases, {unused}")
         print_line(f"best epoch: {result.best_epoch} of {result.epochs}; model: {result.model}")
     decided = run.decided
-    if run.config.postprocess is None:
+    if run.config.postprocess is None and not run.chose_postprocessing:
+        print_line("post-processing: none; it is chosen only with at least five validation cases")
+    elif run.config.postprocess is None:
         steps = {rule.label: rule.model_dump(exclude_defaults=True, exclude={"label"}) for rule in decided.rules}
         chosen = "; ".join(f"{label}: {', '.join(step)}" for label, step in steps.items())
         print_line(f"post-processing that raised the Dice: {chosen or 'none'}")

@@ -18,7 +18,7 @@ from volseg.cases.source_names import by_id, names_in
 from volseg.config import NO_RULES, DicomRules
 from volseg.errors import DataError
 from volseg.evaluation import CasePair
-from volseg.io import FileSource, Source, discover, is_picture
+from volseg.io import FileSource, SeriesSource, Source, discover, is_picture
 from volseg.io.earlier import is_batch_table
 from volseg.io.files import without_root
 from volseg.io.images import read_file
@@ -158,7 +158,9 @@ def masks_in(folder: Path, rules: DicomRules = NO_RULES) -> dict[str, Source]:
     found = discover(folder, rules=rules)
     if per_structure := lone_masks(found, folder, rules):
         return per_structure
-    named = dict(names_in(reversed([*found.sources, *found.segments]), folder))
+    marked = {uid for segments in found.segments for uid in segments.series_uids}  # the images of masks, not masks
+    sources = [each for each in found.sources if not (isinstance(each, SeriesSource) and each.series_uid in marked)]
+    named = dict(names_in(reversed([*sources, *found.segments]), folder))
     masks = ((case_id_of(name), source) for name, source in named.items() if not name.endswith(_NO_MASKS))
     known, equal = by_id(masks, key=str)
     for group in equal:

@@ -58,19 +58,19 @@ SUFFIXES: dict[Format, str] = {
 MESHES: tuple[Format, ...] = ("stl", "ply")
 #: Formats that refer to the DICOM images of a mask.
 OF_DICOM: tuple[Format, ...] = ("dicom-seg", "rtstruct", "dicom-sr")
-#: Outline formats for flat images.
+#: Outline formats for 2D images.
 OF_PICTURES: tuple[Format, ...] = ("geojson", "coco", "svg")
 
 logger = logging.getLogger(__name__)
 
 
 def usual_formats(images: Sequence[Source]) -> tuple[Format, ...]:
-    """Return the default formats for masks of images: PNG if all are flat pictures, else NIfTI."""
+    """Return the default formats for masks of images: PNG if all are 2D images, else NIfTI."""
     return ("png",) if images and all(map(is_flat_picture, images)) else ("nifti",)
 
 
 def is_flat_picture(image: Source) -> bool:
-    """Return whether an image is a flat picture, so that its mask is one, too."""
+    """Return whether an image is a 2D image, so that its mask is one, too."""
     return isinstance(image, FileSource) and is_picture(image.path) and image.rules.pages != "slices"
 
 
@@ -125,12 +125,12 @@ def check_formats(image: Source, formats: Sequence[Format]) -> None:
     """Refuse formats that this image does not allow, before its mask is predicted.
 
     Raises:
-        DataError: If a format needs a DICOM image or a flat picture, and the image is not one.
+        DataError: If a format needs a DICOM image or a 2D image, and the image is not one.
     """
     for form in formats:
         if form in OF_PICTURES and not is_flat_picture(image):
             raise DataError(
-                f"{form} is for flat pictures, and {image.place.name} is not one",
+                f"{form} is for 2D images, and {image.place.name} is not one",
                 hint="for volumes, use rtstruct for contours or stl for surfaces",
             )
         if form in OF_DICOM and not isinstance(image, SeriesSource):

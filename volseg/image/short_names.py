@@ -15,10 +15,12 @@ _HASH_DIGITS = 8
 def short_name(name: str, longest: int = LONGEST_NAME) -> str:
     """Shorten a name to one line, without backslashes, of at most `longest` bytes of UTF-8.
 
-    A longer one ends with a hash of the whole name, so that two long names never become equal.
+    A longer one ends with a hash of the whole name, so that two long names never become equal; so does one of control
+    characters alone.
     """
     text = _one_line(name)
-    return text if len(text.encode()) <= longest else marked_name(name, longest)
+    is_lost = not text and name.strip()
+    return marked_name(name, longest) if is_lost or len(text.encode()) > longest else text
 
 
 @cache

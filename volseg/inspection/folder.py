@@ -182,8 +182,15 @@ class _Roles:
         return self._parts.get(key, (None, []))
 
     def volume_of(self, source: Source) -> Source:
-        """Return the source to inspect: for a file whose volumes are the channels of a case, the first."""
+        """Return the source to inspect: the first channel of a file with several, and an object with its series."""
         one, _ = self._of(source)
+        if (
+            one
+            and isinstance(source, SegmentsSource)
+            and not source.series
+            and isinstance(one.case.image, SeriesSource)
+        ):
+            return replace(source, series=one.case.image)
         frames = [part for part in one.case.images.values() if part.files == source.files] if one else []
         return frames[0] if frames else source
 

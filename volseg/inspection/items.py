@@ -167,9 +167,7 @@ def _doubts(source: Source, geometry: Geometry) -> str:
     """Describe what is read of a series only because gaps are allowed, and what a header states that is not used."""
     if not isinstance(source, SeriesSource):
         return header_remark(source)
-    made = geometry.shape[2] - source.traits.slices
-    bridged = f"{made} slices are interpolated across gaps" if source.fill_gaps and made > 0 else ""
-    return "; ".join(text for text in (source.doubt, bridged) if text)
+    return "; ".join(text for text in (source.doubt, source.bridged(geometry.shape[2])) if text)
 
 
 def _kind_of(source: Source) -> str:

@@ -103,6 +103,15 @@ class SeriesSource:
     doubt: str = ""
     fill_gaps: bool = False
 
+    def bridged(self, depth: int) -> str:
+        """Say how many of the slices of its grid are interpolated across gaps; empty if none are.
+
+        Args:
+            depth: Number of slices of the grid.
+        """
+        made = depth - self.traits.slices
+        return f"{made} of {depth} slices are interpolated across gaps" if self.fill_gaps and made > 0 else ""
+
     @property
     def place(self) -> Path:
         """Its location: the folder, or the file if a file is a volume by itself."""

@@ -124,6 +124,10 @@ def reconfigured(model: TrainedNetwork, given: PartialConfig) -> TrainedNetwork:
     )
 
 
+#: Keys of `data` that matter for what is written, not for the network.
+_OF_DISPLAY = ("colors", "structures")
+
+
 def check_changes(given: PartialConfig) -> None:
     """Check that keys are not fixed by training.
 
@@ -131,11 +135,11 @@ def check_changes(given: PartialConfig) -> None:
         ConfigError: If any are; names them.
     """
     learned = given.model_fields_set - {"inference", "postprocess", "data"}
-    learned |= {f"data.{key}" for key in given.data.model_fields_set - set(DicomRules.model_fields)}
+    learned |= {f"data.{key}" for key in given.data.model_fields_set - {*DicomRules.model_fields, *_OF_DISPLAY}}
     if learned:
         raise ConfigError(
             f"{', '.join(sorted(learned))} cannot be changed after training",
-            hint="predict accepts keys of inference, postprocess and DICOM reading",
+            hint="predict accepts keys of inference and postprocess, DICOM reading, data.colors and data.structures",
         )
 
 

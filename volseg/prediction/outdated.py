@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 from pathlib import Path
 
 from volseg.exporting import FORMATS, MESHES, Format, output_path
 from volseg.io.written import Inputs, remove_written, remove_written_in
 from volseg.prediction.cases_csv import probability_file
+
+_log = logging.getLogger(__name__)
 
 
 def remove_masks(
@@ -22,6 +25,7 @@ def remove_masks(
         formats: Formats that are written anew: each file replaces the earlier one, so that there always is one.
         probabilities: Whether probabilities are written anew, too.
     """
+    earlier = {form: path for form in FORMATS if (path := output_path(output, case_id, form)).exists()}
     if not probabilities:
         remove_written(probability_file(output, case_id), inputs)
     for form in FORMATS:
@@ -30,3 +34,6 @@ def remove_masks(
             remove_written_in(path, f"*.{form}")
         elif form not in formats:
             remove_written(path, inputs)
+    removed = [form for form, path in earlier.items() if form not in formats and not path.exists()]
+    if formats and removed:
+        _log.warning("%s: removed in formats that are no longer requested: %s", case_id, ", ".join(removed))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from volseg.cases import Case
 from volseg.errors import CheckpointError, ConfigError, DataError, ItemOutputError, OutputError
 from volseg.exporting import check_formats, write_all
-from volseg.io import Source, write_probabilities
+from volseg.io import SeriesSource, Source, write_probabilities
 from volseg.io.source import digest
 from volseg.memory import peak_mb, reset_peak
 from volseg.prediction.batch_inputs import BatchInputs
@@ -137,7 +137,10 @@ class Stages:
         room = self.request.output if self.request.probabilities else None
         on_window = _WindowProgress(self.progress, self.done, self.total)
         segmented = self.predictor.segment(job.prepared, on_window, room)
-        warning = job.prepared.warning
+        bridged = (
+            job.case.image.bridged(job.prepared.geometry.shape[2]) if isinstance(job.case.image, SeriesSource) else ""
+        )
+        warning = "; ".join(filter(None, (job.prepared.warning, bridged)))
         return replace(job, prepared=None, segmented=segmented, warning=warning, peak_memory_mb=peak_mb())
 
     def _write(self, job: _Job) -> _Job:

@@ -102,13 +102,20 @@ def claim_report(inputs: BatchInputs, output: Path, *, overwrite: bool = False) 
 
 
 def describe_batch(
-    files: Sequence[Path], model: TrainedNetwork, results: Sequence[CaseResult], output: Path, *, report: bool
+    files: Sequence[Path],
+    model: TrainedNetwork,
+    changes: Sequence[str],
+    results: Sequence[CaseResult],
+    output: Path,
+    *,
+    report: bool,
 ) -> None:
     """Write the origin of the masks in a folder, and remove the report on earlier ones if they have changed.
 
     Args:
         files: The models.
         model: The first of them.
+        changes: How its configuration differs from that of training.
         results: Of the batch.
         output: Where the masks are.
         report: Whether a new report will be written.
@@ -121,7 +128,8 @@ def describe_batch(
     if report or not all(result.is_unchanged for result in results if result.status == "segmented"):
         forget_report(output, is_replaced=report)
         remove_written(output / REVIEW_FILE)
-    facts = (*facts_of_models(files), *facts_of_config(model.config))
+    changed = (("changed for prediction", "; ".join(changes)),) if changes else ()
+    facts = (*facts_of_models(files), *facts_of_config(model.config), *changed)
     write_about(made_now(facts, [this_hardware(model.device)]), output)
 
 

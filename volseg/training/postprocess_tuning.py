@@ -37,6 +37,11 @@ def trials_for(config: Config) -> Trials:
     return Trials(rules=RULES) if config.postprocess is None else NO_TRIALS
 
 
+def can_choose(validation: Validation) -> bool:
+    """Return whether there are enough validation cases to choose post-processing by them."""
+    return len(validation.case_ids) >= _FEWEST_CASES
+
+
 def choose_postprocessing(config: Config, validation: Validation) -> Config:
     """Decide the settings that a configuration leaves open, for each label or region by its validation Dice.
 
@@ -62,7 +67,7 @@ def choose_postprocessing(config: Config, validation: Validation) -> Config:
 
 def _best_trials(validation: Validation) -> dict[str, str]:
     """Map each label or region to the trial that raises its mean Dice most, if any does."""
-    if len(validation.case_ids) < _FEWEST_CASES:
+    if not can_choose(validation):
         return {}
     # A label that is in neither the reference nor the prediction counts as a perfect score.
     baseline, *tried = (

@@ -55,7 +55,7 @@ from volseg.training.files import (
 )
 from volseg.training.history import OnEpochDone, ignore_epochs, write_validation
 from volseg.training.loop import FoldCases, Trainer, TrainingResult
-from volseg.training.postprocess_tuning import choose_postprocessing
+from volseg.training.postprocess_tuning import can_choose, choose_postprocessing
 from volseg.training.preparation import PreparedCase, prepare_cases
 from volseg.training.schedule import Clock
 from volseg.training.timing import StepTimer
@@ -98,6 +98,11 @@ class Run:
     def decided(self) -> Config:
         """The configuration with the settings chosen on the validation cases."""
         return choose_postprocessing(self.config, self.validation)
+
+    @property
+    def chose_postprocessing(self) -> bool:
+        """True if post-processing was chosen: it was not given, and there were enough validation cases."""
+        return self.config.postprocess is None and can_choose(self.validation)
 
     @property
     def advice(self) -> str:

@@ -13,6 +13,7 @@ from volseg.cases.layouts.case_folders import from_case_folders
 from volseg.cases.layouts.channels import with_colors
 from volseg.cases.layouts.coco import annotations_of, from_coco
 from volseg.cases.layouts.datalist import from_datalist, from_dataset_json
+from volseg.cases.layouts.dicom_objects import from_dicom_objects
 from volseg.cases.layouts.equal_names import from_equal_names
 from volseg.cases.layouts.folders import image_and_label_folders, two_folders
 from volseg.cases.layouts.names import HINT, says_reference, with_annotated
@@ -112,10 +113,19 @@ def _from_folder(root: Path, rules: DicomRules, progress: Progress) -> Dataset:
         return _from_two_folders(root, folders, rules, progress)
     if is_bids(root):
         return from_bids(root, rules, progress)
+    return _by_names_or_uids(root, rules, progress)
+
+
+def _by_names_or_uids(root: Path, rules: DicomRules, progress: Progress) -> Dataset:
+    """Interpret a folder by the names in it, else by the UIDs in DICOM files."""
     dataset = _by_names(root, rules, progress)
-    folders = None if dataset.cases else two_folders(root, rules.roi)
-    paired = _from_two_folders(root, folders, rules, progress) if folders else dataset
-    return paired if paired.cases else dataset
+    if not dataset.cases and (folders := two_folders(root, rules.roi)):
+        paired = _from_two_folders(root, folders, rules, progress)
+        dataset = paired if paired.cases else dataset
+    if not dataset.cases:
+        by_uid = from_dicom_objects(root, rules, progress)
+        dataset = by_uid if by_uid.cases else dataset
+    return dataset
 
 
 def _from_two_folders(root: Path, folders: tuple[Path, Path], rules: DicomRules, progress: Progress) -> Dataset:
