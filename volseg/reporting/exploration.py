@@ -23,13 +23,14 @@ from volseg.cases import Case, Dataset, read_images, read_reference
 from volseg.config import Config, PartialConfig
 from volseg.errors import DataError
 from volseg.exporting.overlay import painted
-from volseg.image.views import VIEWS, fullest_planes, grey_levels
+from volseg.image.views import VIEWS, View, fullest_planes, grey_levels
 from volseg.image.volume import Label, Mask, Volume
 from volseg.io.files import write_text
 from volseg.io.written import Inputs, claim
 from volseg.planning.folder import plan_folder
 from volseg.progress import Progress, ignore_progress
 from volseg.training.patches import cut, draw_corner, find_locations
+from volseg.training.slice_picture import network_grid
 from volseg.transforms import IMAGE, REFERENCE, build_augmentation, preprocess
 
 #: Cases that are shown and counted, evenly among all; those of which patches are shown, and how many of each.
@@ -184,12 +185,19 @@ def _versions(case: Case, config: Config) -> list[NDArray[np.uint8]]:
 
 
 def _patch(sample: dict[Any, Any], config: Config) -> NDArray[np.uint8]:
-    """Return the middle plane of a patch, across its shortest axis, with its labels."""
+    """Return the middle slice of a patch, across its shortest axis, with its labels."""
     image, values = np.asarray(sample[IMAGE]), np.asarray(sample[REFERENCE])[0].astype(np.uint16)
-    axis = int(np.argmin(values.shape))
-    plane = values.shape[axis] // 2
-    channels = [np.take(channel, plane, axis) for channel in image]
-    return painted(_shown(channels), np.take(values, plane, axis), config.data.learned_labels)
+    order = network_grid(values.shape, config.preprocessing.axes, (1.0, 1.0, 1.0)).to_canonical
+    values = order.apply(values)
+    view = _view_of_patches(values.shape)
+    plane = values.shape[view.through] // 2
+    channels = [view.cut(order.apply(channel), plane) for channel in image]
+    return painted(_shown(channels), view.cut(values, plane), config.data.learned_labels)
+
+
+def _view_of_patches(shape: tuple[int, ...]) -> View:
+    """Return the view across the shortest axis of patches in canonical order; the axial one of several."""
+    return min(VIEWS, key=lambda view: shape[view.through])
 
 
 def _page(
@@ -204,17 +212,20 @@ def _page(
     counted = "" if len(seen) == len(dataset.cases) else f", {len(seen)} of them shown and counted"
     title = f"{len(dataset.cases)} cases ({dataset.layout}){counted}"
     labels = ", ".join(f"{label.name} ({label.value})" for label in config.data.learned_labels)
+    size = " x ".join(map(str, config.patches.size))
     parts = [
         f"<h1>{html.escape(title)}</h1>",
         f"<p>channels: {html.escape(', '.join(config.data.channels))}; labels: {html.escape(labels)}</p>",
         "<h2>Cases</h2>",
+        "<p>The axial slice with the most labelled voxels, as seen from the feet.</p>",
         *(_figure(each.picture, f"{each.case_id}: {each.caption}") for each in seen),
         "<h2>Intensities</h2>",
+        *(f"<p>{html.escape(text)}</p>" for text in _scales(config)),
         _histograms(seen, config, limits),
         "<h2>Labels</h2>",
         _shares(seen, config),
         "<h2>Augmentation</h2>",
-        "<p>A training patch of a case, followed by randomly augmented versions of it.</p>",
+        f"<p>The middle slice of a training patch of {size} voxels, then augmented.</p>",
         *("<div>" + "".join(_figure(version, "") for version in versions) + "</div>" for versions in patches),
     ]
     return (
@@ -236,6 +247,12 @@ def _figure(picture: NDArray[np.uint8], caption: str) -> str:
     return f'<figure><img src="data:image/jpeg;base64,{coded}" alt="{words}"><figcaption>{words}</figcaption></figure>'
 
 
+def _scales(config: Config) -> Iterator[str]:
+    """Yield how much the brightest voxels differ between cases, for each channel."""
+    for name, seen in zip(config.data.channels, config.domain.intensities, strict=True):
+        yield f"{name}: the brightest voxels have {seen.high[0]:.4g} in one case and {seen.high[1]:.4g} in another"
+
+
 def _histograms(seen: Sequence[_Seen], config: Config, limits: Sequence[tuple[float, float]]) -> str:
     import plotly.graph_objects as go
 
@@ -246,7 +263,7 @@ def _histograms(seen: Sequence[_Seen], config: Config, limits: Sequence[tuple[fl
         color = name if name in {"red", "green", "blue"} else None
         middle = ((edges[1:] + edges[:-1]) / 2).tolist()
         figure.add_scatter(x=middle, y=counts.tolist(), name=name, line_shape="hvh", line_color=color)
-    figure.update_layout(xaxis_title="value", yaxis_title="voxels", height=320, margin={"t": 10})
+    figure.update_layout(xaxis_title="intensity", yaxis_title="voxels", yaxis_type="log", height=320, margin={"t": 10})
     return _drawn(figure)
 
 

@@ -44,7 +44,7 @@ def compared_slice(
     Returns:
         (rows, columns, 3) RGB values.
     """
-    stored = _grid(image.shape, axes, spacing_mm)
+    stored = network_grid(image.shape, axes, spacing_mm)
     order = stored.to_canonical
     grid = stored.reordered(order)
     sizes = [np.inf if count == 1 else size for count, size in zip(grid.shape, grid.spacing_mm, strict=True)]
@@ -58,7 +58,7 @@ def compared_slice(
     return np.concatenate([left, gap, right], axis=1)
 
 
-def _grid(shape: tuple[int, ...], axes: str, spacing_mm: Sequence[float]) -> Geometry:
+def network_grid(shape: tuple[int, ...], axes: str, spacing_mm: Sequence[float]) -> Geometry:
     """Return a grid whose axes run in these directions; stored axes count as R, A, S."""
     affine = np.diag([0.0, 0.0, 0.0, 1.0])
     for axis, (code, size_mm) in enumerate(zip("RAS" if axes == STORED else axes, spacing_mm, strict=True)):
