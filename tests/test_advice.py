@@ -52,3 +52,6 @@ def test_few_steps_and_many_folds_are_told() -> None:
     assert "one fold instead of all" in told
     told = advise(validation(0.3), [history(FALLING, 41)])
     assert told.startswith("the network has only begun to learn: validation Dice 0.300 after only 41 steps")
+    assert "only begun to learn: validation Dice 0.390 after 142 steps" in advise(
+        validation(0.39), [history(FALLING, 142)]
+    )

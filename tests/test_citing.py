@@ -142,7 +142,7 @@ def test_all_folds_are_cross_validation(tmp_path: Path) -> None:
     # Three times 151.2 s.
     assert "trained for 30 steps (3 epochs) each, which took 7.6 minutes in total, including data preparation." in text
     assert "each segmented by the network that had not been trained on it" in text
-    assert "averaged over mirror images (left-right) and the three networks" in text
+    assert "averaged over overlapping windows and the three networks" in text
 
 
 def test_a_model_of_another_program_claims_nothing_of_its_training(

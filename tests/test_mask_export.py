@@ -414,3 +414,63 @@ def test_another_programs_algorithm_is_named(tmp_path: Path) -> None:
     (path,) = volseg.export(other, image, tmp_path / "again.seg.dcm").paths
     for segment in pydicom.dcmread(path).SegmentSequence:
         assert (segment.SegmentAlgorithmType, segment.SegmentAlgorithmName) == ("SEMIAUTOMATIC", "RegionGrower 3")
+
+
+# Structure sets of several patients in one folder
+
+
+@pytest.fixture
+def export_of_a_planning_system(tmp_path: Path) -> Path:
+    """Four patients, all files in one folder; one calls the liver otherwise."""
+    folder = tmp_path / "export"
+    folder.mkdir()
+    for seed in range(4):
+        image = make_study(tmp_path / "single" / f"p{seed}", seed)
+        make_mask(image, tmp_path / "masks" / f"p{seed}.nii.gz", seed)
+        write_labels(LABELS, tmp_path / "masks" / "labels.json")
+        (path,) = volseg.export(
+            tmp_path / "masks" / f"p{seed}.nii.gz", image, tmp_path / "drawn" / f"p{seed}.rtstruct.dcm"
+        ).paths
+        contours = pydicom.dcmread(path)
+        if seed == 2:
+            contours.StructureSetROISequence[0].ROIName = "liver_ai"
+            del contours.RTROIObservationsSequence[0].RTROIIdentificationCodeSequence
+        contours.save_as(folder / f"RS.{seed}.dcm")
+        for number, file in enumerate(sorted(image.glob("*.dcm"))):
+            shutil.copy(file, folder / f"MR.{seed}.{number}.dcm")
+    return folder
+
+
+def test_structure_sets_are_paired_with_their_series_by_uid(export_of_a_planning_system: Path) -> None:
+    dataset = find_dataset(export_of_a_planning_system)
+    assert len(dataset.cases) == 4
+    for case in dataset.cases:
+        (uid,) = case.reference.series_uids
+        assert case.image.series_uid == uid
+    assert volseg.inspect(export_of_a_planning_system).readiness.usable == 4
+
+
+def test_a_synonym_is_suggested_and_makes_one_label(
+    export_of_a_planning_system: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    plan = volseg.plan(export_of_a_planning_system)
+    assert set(plan.config.data.labels) == {"liver", "spleen", "liver_ai"}
+    assert (
+        "have liver_ai instead of liver; if these are one structure, set data.segments={liver: [liver_ai]}"
+        in caplog.text
+    )
+    caplog.clear()
+    plan = volseg.plan(export_of_a_planning_system, changes={"data.segments": {"liver": ["liver_ai"]}})
+    assert dict(plan.config.data.labels) == {"liver": 1, "spleen": 2}
+    assert "instead of" not in caplog.text
+    found = volseg.inspect(export_of_a_planning_system, changes={"data.segments": {"liver": ["liver_ai"]}})
+    assert found.readiness.labels == {"liver": 4, "spleen": 4}
+
+
+def test_structure_sets_beside_their_images_are_exported_and_the_images_are_not(
+    export_of_a_planning_system: Path, tmp_path: Path
+) -> None:
+    cases = volseg.export_folder(
+        export_of_a_planning_system, export_of_a_planning_system, tmp_path / "out", format="nifti"
+    )
+    assert [case.status for case in cases] == ["exported"] * 4

@@ -46,7 +46,7 @@ def _images(config: Config) -> str:
     kinds = [
         _MODALITIES.get(kind, kind) for kind in dict.fromkeys(config.data.modalities) if kind not in {UNKNOWN, MIXED}
     ]
-    images = f"{listed(kinds)} images" if kinds else "images"
+    images = f"{listed(kinds)} images" if kinds else "[modality] images"  # for the author to fill in
     channels = config.data.channels
     return f"{images} of {len(channels)} channels ({', '.join(map(named, channels))})" if len(channels) > 1 else images
 

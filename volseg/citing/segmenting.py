@@ -29,10 +29,12 @@ def segmenting_words(record: RunRecord) -> str:
         f"and an overlap of {percent(inference.overlap)}, {_WEIGHTS[inference.weights]}."
     )
     mirrored = [axis for axis in inference.mirror_axes if not (picture and axis == "i")]
+    turns = inference.mirroring == "turns"
     views = f"mirror images ({axes_words(mirrored, flat=picture)})" if mirrored else ""
     networks = f"the {count(len(record.files), 'network')}" if len(record.files) > 1 else ""
-    averaged = listed([words for words in (views, networks) if words]) if views or networks else ""
-    averages = f"Logits were averaged over {averaged}." if averaged else ""
+    over = [words for words in ("overlapping windows" if turns and views else views, networks) if words]
+    mirrorings = f"Each window was segmented in one of its {views} in turn." if turns and views else ""
+    averages = " ".join(filter(None, (mirrorings, f"Logits were averaged over {listed(over)}." if over else "")))
     back = "" if picture else f"{_BACK[config.preprocessing.answers]}."
     return " ".join(filter(None, (windows, averages, back, postprocessing_words(record))))
 

@@ -182,11 +182,11 @@ def labels_of(dataset: Dataset, given: PartialData) -> dict[str, int]:
         others = {plain_name(synonym) for synonym in synonyms} - {plain_name(name)}
         same = [known for known in stated if plain_name(known) == plain_name(name)]
         replaced = [known for known in stated if plain_name(known) in others]
-        if replaced and not same:
-            stated[name] = stated[replaced[0]]
-        for known in replaced:
-            del stated[known]
-    return stated
+        if replaced:
+            value = min(stated[known] for known in (*same, *replaced))
+            stated = {known: stated[known] for known in stated if known not in replaced}
+            stated[same[0] if same else name] = value
+    return dict(sorted(stated.items(), key=lambda item: item[1])) if given.segments else stated
 
 
 def usable_prints(looks: Iterable[Look]) -> tuple[CasePrint, ...]:

@@ -14,8 +14,8 @@ _POOR_DICE = 0.1
 _GOOD_DICE = 0.5
 #: The loss has not fallen if its last epochs are above this share of the first one.
 _HARDLY_FALLEN = 0.97
-#: No network learns in fewer steps.
-_FEW_STEPS = 100
+#: No network learns in fewer steps; with fewer than the second number, a poor one is most likely to gain from more.
+_FEW_STEPS, _MORE_STEPS = 100, 500
 
 
 def advise(validation: Validation, histories: Sequence[Sequence[Mapping[str, Any]]]) -> str:
@@ -37,7 +37,7 @@ def advise(validation: Validation, histories: Sequence[Sequence[Mapping[str, Any
         problem = f"the network finds almost nothing of {', '.join(missed)}"
     elif validation.mean < _GOOD_DICE and not all(map(_loss_fell, histories)):
         problem = "the loss did not fall"
-    elif validation.mean < _GOOD_DICE and steps < _FEW_STEPS:
+    elif validation.mean < _GOOD_DICE and steps < _MORE_STEPS:
         problem = "the network has only begun to learn"
     else:
         return ""
