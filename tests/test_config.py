@@ -179,7 +179,7 @@ def test_a_missing_section_is_named() -> None:
     assert not PartialConfig.of(tree).is_complete
     assert not PartialConfig.of(BASE).is_complete  # which channels there are is the data's to say
     assert PartialConfig.of(merge(BASE, {"data": {"channels": ["image"]}})).is_complete
-    with pytest.raises(ConfigError, match=r"^x\.yaml: key 'patches' is missing$"):
+    with pytest.raises(ConfigError, match=r"(?m)^x\.yaml: key 'patches' is missing$"):
         validate(tree, "x.yaml")
 
 

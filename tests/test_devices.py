@@ -65,7 +65,7 @@ def test_a_device_that_is_not_there_is_refused(
     count: int, asked: str, said: str, with_cuda: Callable[[int], None]
 ) -> None:
     with_cuda(count)
-    with pytest.raises(ConfigError, match=f"^{re.escape(said)}$") as refusal:
+    with pytest.raises(ConfigError, match=f"(?m)^{re.escape(said)}$") as refusal:
         choose_device(asked)
     assert refusal.value.hint
 
@@ -84,7 +84,7 @@ def test_a_gpu_of_apple_needs_an_apple() -> None:
 
 @pytest.mark.parametrize("asked", ["", "gpu", "0", "cuda:", "cuda:x", "cuda:-1", "CUDA", "meta", "cpu:1"])
 def test_what_is_no_device_is_refused_by_name(asked: str) -> None:
-    with pytest.raises(ConfigError, match=f"^{re.escape(asked)}: volseg does not support this device$") as refusal:
+    with pytest.raises(ConfigError, match=f"(?m)^{re.escape(asked)}: volseg does not support this device$") as refusal:
         choose_device(asked)
     assert refusal.value.hint == "use cpu, cuda, cuda:N, mps or auto"
 
@@ -114,7 +114,9 @@ def test_the_plan_is_made_for_the_device_that_is_asked_for(
 @pytest.mark.parametrize("device", ["cuda:0", "cuda:1", "mps"])
 def test_several_processes_share_no_device(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
-    with pytest.raises(ConfigError, match=f"^{device}: several processes train on CPUs, or on one CUDA device each$"):
+    with pytest.raises(
+        ConfigError, match=f"(?m)^{device}: several processes train on CPUs, or on one CUDA device each$"
+    ):
         join_process_group(torch.device(device)).__enter__()
 
 

@@ -407,7 +407,7 @@ def test_a_cut_header_is_accounted_for(size: int, tmp_path: Path) -> None:
 def test_a_missing_slice_is_refused_with_the_gap(gone: int, tmp_path: Path) -> None:
     write_series(make_volume(), tmp_path)[gone].unlink()
     with pytest.raises(
-        GeometryError, match=rf"slices {gone} and {gone + 1} lie 5 mm apart where the others lie 2.5 mm apart$"
+        GeometryError, match=rf"(?m)slices {gone} and {gone + 1} lie 5 mm apart where the others lie 2.5 mm apart$"
     ):
         read_folder(tmp_path)
 

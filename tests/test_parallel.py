@@ -63,7 +63,7 @@ def test_one_number_holds_for_all(before: str, count: int) -> None:
 
 @pytest.mark.parametrize("count", [0, -1])
 def test_no_threads_at_all_are_refused(count: int) -> None:
-    with pytest.raises(ConfigError, match=f"^threads: must be at least 1, got {count}$"):
+    with pytest.raises(ConfigError, match=f"(?m)^threads: must be at least 1, got {count}$"):
         use_threads(count)
 
 

@@ -124,6 +124,7 @@ def test_a_coarse_model_finds_where_the_others_look(weights: Path, tmp_path: Pat
     volume = volseg.Volume(make_case(5, (40, 44, 24))[0].array[:, *box], coarse.geometry.part(box))
     np.testing.assert_array_equal(found[box], part.predict(volume, allow_mismatch=True).mask.array)
     empty = np.full((1, 30, 30, 30), 1000, np.float32)
+    empty[0, 0, 0, 0] = 1001  # an image of a single value is refused
     nothing = Volume(empty, Geometry((30, 30, 30), np.eye(4)))
     model = volseg.load(run)
     if not volseg.load(run / "coarse").predict(nothing, allow_mismatch=True).mask.array.any():

@@ -33,7 +33,6 @@ from volseg.image.volume import Label, Mask
 from volseg.io import MasksSource, SegmentsSource, SeriesSource, Source, discover, read_grid, read_mask, single_source
 from volseg.io.labels import read_labels
 from volseg.io.own_results import without_results
-from volseg.io.references import described_segments
 from volseg.io.segments import Segment
 from volseg.io.written import Inputs, remove_written_in
 
@@ -162,6 +161,8 @@ def export_on(source: Source, images: Sequence[Source], request: Export, inputs:
         DataError: If one of them cannot be read, or lacks what the format must state.
         OutputError: If it cannot be written.
     """
+    from volseg.io.references import described_segments
+
     described = described_segments(source) if isinstance(source, SegmentsSource) else ()
     labels = _labels_of(source, described, request)
     placed = _placed(source, labels, images, request)
