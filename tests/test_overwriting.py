@@ -24,6 +24,7 @@ REMOVING, WRITING = frozenset(_REMOVING.split()), frozenset(_WRITING.split())
 ALLOWED = {
     ("demo.py", "_make_phantoms", "TemporaryDirectory"): "a new hidden folder",
     ("cli/verb.py", "_keep_traceback", "NamedTemporaryFile"): "a new file among the temporary ones",
+    ("loaded_model.py", "predict", "TemporaryDirectory"): "for probabilities, which it reads back",
     ("memory.py", "reset_peak", "write_text"): "a switch of the kernel",
     ("prediction/predictor.py", "_on_disk", "TemporaryFile"): "it has no name",
     ("prediction/predictor.py", "_on_disk", "memmap"): "in the file without a name",
