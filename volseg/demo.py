@@ -37,6 +37,7 @@ _CASES, _TEST_CASES = 16, 4
 _TRAIN, _TEST, _RUN, _MASKS, _SCORES, _PICTURE = "train", "test", "run", "masks", "scores", "picture.png"
 _CHANGES = {
     "data.labels": {label.name: label.value for label in LABELS},
+    "data.colors": {label.name: label.color for label in LABELS},
     "data.modality": "unknown",  # phantoms have no modality, although DICOM must state one
     "network": {"name": "unet", "channels": [16, 32, 64, 128]},
     # A slow machine takes some two hundred steps, enough to tell the kidneys apart in patches that are small and
@@ -161,11 +162,9 @@ def _make_phantoms(folder: Path, cases: int, seed: int, progress: Progress) -> N
 
 
 def _draw(batch: Batch, path: Path) -> Path:
-    """Draw one of the cases, with different colours for the two kidneys."""
+    """Draw one of the cases."""
     from volseg.exporting import save_mask
-    from volseg.image.volume import Mask
 
     case = batch[DRAWN_CASE]
-    found = case.mask
-    save_mask(Mask(found.array, found.geometry, LABELS), path, case.image)
+    save_mask(case.mask, path, case.image)
     return path

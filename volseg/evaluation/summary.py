@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 #: How missing values are counted; stated in the file, since means cannot be interpreted without it.
 POLICY = (
-    "missed, false_alarm, not_predicted and failed count as 0 in dice, iou, precision and all shares of surfaces, "
-    "lesions and centre lines, and as the image diagonal in distances; absent (in neither mask) is not scored"
+    "a label that is missed, a false alarm, not predicted or failed counts as 0 in overlap, precision and shares of "
+    "surfaces, lesions and centre lines, and as the image diagonal in distances; one in neither mask is not scored"
 )
 #: Name of the row over all labels.
 MEAN_ROW = "mean"
