@@ -432,6 +432,20 @@ def test_masks_in_memory_are_refused_with_a_way_out() -> None:
     assert volseg.evaluate(flat, flat, spacing_mm=(0.5, 0.5)).summary["dice_mean"].iloc[-1] == 1.0
 
 
+def test_names_beside_a_file_must_agree(tmp_path: Path) -> None:
+    _, reference = a_pair()
+    nib.save(nib.Nifti1Image(reference, PLACED), tmp_path / "truth.nii.gz")
+    (tmp_path / "labels.json").write_text('[{"value": 1, "name": "spleen"}, {"value": 3, "name": "liver"}]')
+    mask = volseg.Mask(
+        reference, Geometry(reference.shape, PLACED), (volseg.Label(1, "liver"), volseg.Label(3, "spleen"))
+    )
+    with pytest.raises(volseg.ConfigError, match="value 1 is 'spleen' in the reference and 'liver'"):
+        volseg.evaluate(mask, tmp_path / "truth.nii.gz")
+    swapped = volseg.Mask(mask.array, mask.geometry, (volseg.Label(1, "spleen"), volseg.Label(3, "Liver")))
+    found = volseg.evaluate(swapped, tmp_path / "truth.nii.gz")
+    assert found.metrics["label"].tolist() == ["spleen", "liver"]
+
+
 def test_two_files_of_other_names_are_a_pair(tmp_path: Path) -> None:
     prediction, reference = a_pair()
     for name, array in (("mine", prediction), ("truth", reference)):

@@ -124,12 +124,15 @@ def evaluate(  # noqa: PLR0913  each is an option of the command
 
 
 def _in_memory(mask: StrPath | Prediction | InMemoryMask) -> InMemoryMask:
-    """Return a mask in memory: that of a prediction, or read from a file."""
+    """Return a mask in memory: that of a prediction, or read from a file, with the names beside it."""
+    from volseg.cases.stated_names import NamesBeside, of_masks
     from volseg.io import read_mask, single_source
 
     if isinstance(mask, Prediction):
         return mask.mask
-    return read_mask(single_source(Path(mask))) if isinstance(mask, str | PathLike) else mask
+    if not isinstance(mask, str | PathLike):
+        return mask
+    return read_mask(NamesBeside(Path(mask), of_masks).given(single_source(Path(mask))))
 
 
 def compare(
