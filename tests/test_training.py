@@ -771,6 +771,13 @@ def test_a_short_run_scores_few_cases_during_training(
     assert saved["clock"]["validated_cases"] == 1
 
 
+def test_what_a_final_validation_leaves_out_is_told() -> None:
+    whole = FinalValidation(12, 8, 100.0)
+    assert FinalValidation(12, 1, 12.0).compared_with(whole) == "1 of 8 mirrored views"
+    assert FinalValidation(3, 1, 3.0).compared_with(whole) == "3 of 12 cases and 1 of 8 mirrored views"
+    assert FinalValidation(3, 8, 25.0).compared_with(whole) == "3 of 12 cases"
+
+
 def test_the_final_validation_keeps_to_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
     watch = Watch(monkeypatch)
     clock = Clock(TrainingConfig(minutes=10.0), started=0.0)

@@ -369,9 +369,9 @@ class Trainer:
         whole, some = (self._final_validation(s) for s in (math.inf, self._clock.final_seconds_left))
         if some != whole:
             logger.warning(
-                "to stay within the time, the final validation uses %d of %d cases and %d of %d mirrored views; "
-                "all of them would take %s longer (--validate-all)",
-                *(some.cases, whole.cases, some.views, whole.views),
+                "to stay within the time, the final validation uses %s; all of them would take %s longer "
+                "(--validate-all)",
+                some.compared_with(whole),
                 timedelta(seconds=round(whole.seconds - some.seconds)),
             )
         validator = self._validator if some.views == whole.views else self._monitor

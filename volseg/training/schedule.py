@@ -41,6 +41,12 @@ class FinalValidation:
     views: int
     seconds: float
 
+    def compared_with(self, whole: FinalValidation) -> str:
+        """Return "3 of 12 cases", "1 of 8 mirrored views" or both, whichever are fewer than in a whole validation."""
+        cases = f"{self.cases} of {whole.cases} cases" if self.cases < whole.cases else ""
+        views = f"{self.views} of {whole.views} mirrored views" if self.views < whole.views else ""
+        return " and ".join(filter(None, (cases, views)))
+
     @classmethod
     def within(
         cls, allowed_seconds: float, cases: int, seconds_by_views: Mapping[int, float], trial_seconds: float
