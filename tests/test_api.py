@@ -18,6 +18,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813  the name everybody uses
 import torch
@@ -419,12 +420,6 @@ def test_masks_in_memory_are_refused_with_a_way_out() -> None:
     for wrong in (1.0, (1, 1), (1, -1, 1), (0, 1, 1)):
         with pytest.raises(volseg.ConfigError, match="positive numbers"):
             volseg.evaluate(prediction, reference, spacing_mm=wrong)
-    grid = Geometry(reference.shape, PLACED)
-    one, other = (
-        volseg.Mask(reference, grid, (volseg.Label(1, name), volseg.Label(3, "x"))) for name in ("liver", "spleen")
-    )
-    with pytest.raises(volseg.ConfigError, match="value 1 is 'spleen' in the reference and 'liver'"):
-        volseg.evaluate(one, other)
     moved = nib.Nifti1Image(reference, PLACED + np.array([[0, 0, 0, 9.0]] * 3 + [[0] * 4]))
     with pytest.raises(volseg.GeometryError):
         volseg.evaluate(image, moved)
@@ -432,18 +427,73 @@ def test_masks_in_memory_are_refused_with_a_way_out() -> None:
     assert volseg.evaluate(flat, flat, spacing_mm=(0.5, 0.5)).summary["dice_mean"].iloc[-1] == 1.0
 
 
-def test_names_beside_a_file_must_agree(tmp_path: Path) -> None:
-    _, reference = a_pair()
+def test_labels_in_memory_are_matched_by_name(tmp_path: Path) -> None:
+    prediction, reference = a_pair()
+    expected = volseg.evaluate(prediction, nib.Nifti1Image(reference, PLACED)).metrics["dice"].tolist()
     nib.save(nib.Nifti1Image(reference, PLACED), tmp_path / "truth.nii.gz")
     (tmp_path / "labels.json").write_text('[{"value": 1, "name": "spleen"}, {"value": 3, "name": "liver"}]')
+    numbered = np.array([0, 7, 0, 2], np.uint8)[prediction]
     mask = volseg.Mask(
-        reference, Geometry(reference.shape, PLACED), (volseg.Label(1, "liver"), volseg.Label(3, "spleen"))
+        numbered, Geometry(reference.shape, PLACED), (volseg.Label(2, "Liver"), volseg.Label(7, "spleen"))
     )
-    with pytest.raises(volseg.ConfigError, match="value 1 is 'spleen' in the reference and 'liver'"):
-        volseg.evaluate(mask, tmp_path / "truth.nii.gz")
-    swapped = volseg.Mask(mask.array, mask.geometry, (volseg.Label(1, "spleen"), volseg.Label(3, "Liver")))
-    found = volseg.evaluate(swapped, tmp_path / "truth.nii.gz")
-    assert found.metrics["label"].tolist() == ["spleen", "liver"]
+    found = volseg.evaluate(mask, tmp_path / "truth.nii.gz").metrics
+    assert found["label"].tolist() == ["spleen", "liver"]
+    assert found["dice"].tolist() == pytest.approx(expected)
+    strange = volseg.Mask(numbered, mask.geometry, (volseg.Label(2, "kidney"), volseg.Label(7, "spleen")))
+    found = volseg.evaluate(strange, tmp_path / "truth.nii.gz").metrics
+    assert dict(zip(found["label"], found["status"], strict=True)) == {
+        "spleen": "ok", "liver": "missed", "kidney": "false_alarm",
+    }  # fmt: skip
+    bare = volseg.evaluate(volseg.Mask(prediction, mask.geometry), reference).metrics
+    assert bare["dice"].tolist() == pytest.approx(expected)
+
+
+def test_a_threshold_in_memory_is_that_of_files() -> None:
+    prediction, reference = (array == 3 for array in a_pair())
+    soft = np.where(prediction, 0.9, 0.1)
+    expected = volseg.evaluate(prediction, reference, spacing_mm=(1, 1, 1)).metrics["dice"].tolist()
+    whole = (soft * 255).astype(np.uint8)
+    for probabilities in (soft, soft.astype(np.float32), whole):
+        found = volseg.evaluate(probabilities, reference, spacing_mm=(1, 1, 1), threshold=0.5)
+        assert found.metrics["dice"].tolist() == pytest.approx(expected)
+    found = volseg.evaluate(soft, reference * np.uint8(7), spacing_mm=(1, 1, 1), threshold=0.5).metrics
+    assert (found["value"].tolist(), found["dice"].tolist()) == ([7], pytest.approx(expected))
+    for wrong in (20 * soft - 10, np.where(prediction, np.nan, 0.1)):
+        with pytest.raises(volseg.DataError, match="does not hold probabilities"):
+            volseg.evaluate(wrong, reference, spacing_mm=(1, 1, 1), threshold=0.5)
+    with pytest.raises(volseg.DataError, match="the reference has 2"):
+        volseg.evaluate(soft, a_pair()[1], spacing_mm=(1, 1, 1), threshold=0.5)
+    for threshold in (2.0, -1.0, np.nan):
+        with pytest.raises(volseg.ConfigError, match="a probability from 0 to 1"):
+            volseg.evaluate(soft, reference, spacing_mm=(1, 1, 1), threshold=threshold)
+    grid = Geometry(reference.shape, PLACED)
+    with pytest.raises(volseg.ConfigError, match="has no probabilities"):
+        volseg.evaluate(volseg.Mask(reference.astype(np.uint8), grid), reference, threshold=0.5)
+
+
+@pytest.mark.parametrize("wrong", [1, [1, 0], "1,1,2"])
+def test_what_is_no_mask_or_spacing_is_refused(wrong: Any) -> None:
+    _, reference = a_pair()
+    with pytest.raises(volseg.VolsegError):
+        volseg.evaluate(reference if isinstance(wrong, str) else wrong, reference, spacing_mm=wrong)
+
+
+def test_an_edited_prediction_says_so_and_keeps_to_its_images(model: volseg.Model, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_series(make_case(0)[0], tmp_path / name)
+    result = model.predict(tmp_path / "a", allow_mismatch=True)
+    flipped = nib.Nifti1Image(result.array[::-1], result.geometry.affine @ np.diag([-1.0, 1, 1, 1]))
+    flipped.affine[:3, 3] = result.geometry.world([result.array.shape[0] - 1, 0, 0])
+    edited = result.with_array(nib.Nifti1Image(result.array[::-1], flipped.affine))
+    np.testing.assert_array_equal(edited.array, result.array)
+    with pytest.raises(volseg.GeometryError):
+        result.with_array(nib.Nifti1Image(result.array, np.diag([2.0, 2, 2, 1])))
+    (path,) = edited.save(tmp_path / "edited.seg.dcm")
+    assert {item.SegmentAlgorithmType for item in pydicom.dcmread(path).SegmentSequence} == {"SEMIAUTOMATIC"}
+    found = volseg.evaluate(edited, path)
+    assert found.summary["dice_mean"].iloc[-1] == 1.0
+    with pytest.raises(volseg.GeometryError, match="another series"):
+        edited.save(tmp_path / "other.seg.dcm", tmp_path / "b")
 
 
 def test_two_files_of_other_names_are_a_pair(tmp_path: Path) -> None:

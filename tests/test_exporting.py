@@ -527,7 +527,7 @@ def test_what_is_changed_at_prediction_is_recorded(
     changes = ("--set", "data.colors={label_1: [1, 2, 3]}", "--set", "inference.mirror_axes=[]")
     code, out, err = volseg(*words, *changes)
     assert (code, "6 new" in out) == (0, True)
-    assert "case_0: removed in formats that are no longer requested: nifti" in err
+    assert "case_0: removed what is no longer requested: nifti" in err
     facts = json.loads((tmp_path / "out" / "about.json").read_text())["facts"]
     assert facts["changed for prediction"].startswith("data.colors.label_1 was null, is [1, 2, 3]")
     color = sitk.ReadImage(str(tmp_path / "out" / "case_0.seg.nrrd")).GetMetaData("Segment0_Color")

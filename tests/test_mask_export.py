@@ -399,6 +399,8 @@ def test_what_a_person_drew_stays_manual_and_keeps_its_colors(tmp_path: Path) ->
             assert [list(roi.ROIDisplayColor) for roi in found.ROIContourSequence] == [[255, 0, 0], [0, 0, 255]]
             assert found.RTROIObservationsSequence[0].RTROIInterpretedType == "ORGAN"
         assert "Artificial" not in str(found)
+    (again,) = volseg.export(tmp_path / "again.seg.dcm", image, tmp_path / "third.rtstruct.dcm").paths
+    assert {item.ROIGenerationAlgorithm for item in pydicom.dcmread(again).StructureSetROISequence} == {"MANUAL"}
 
 
 def test_another_programs_algorithm_is_named(tmp_path: Path) -> None:
@@ -463,6 +465,8 @@ def test_a_synonym_is_suggested_and_makes_one_label(
     plan = volseg.plan(export_of_a_planning_system, changes={"data.segments": {"liver": ["liver_ai"]}})
     assert dict(plan.config.data.labels) == {"liver": 1, "spleen": 2}
     assert "instead of" not in caplog.text
+    plan = volseg.plan(export_of_a_planning_system, changes={"data.segments": {"Liver": ["LIVER_AI"]}})
+    assert dict(plan.config.data.labels) == {"Liver": 1, "spleen": 2}
     found = volseg.inspect(export_of_a_planning_system, changes={"data.segments": {"liver": ["liver_ai"]}})
     assert found.readiness.labels == {"liver": 4, "spleen": 4}
 

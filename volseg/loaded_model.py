@@ -143,7 +143,8 @@ class Model:
                 shares = segmented.probabilities.astype("float32")
                 shares /= 255
         mask = predictor.finish(segmented)
-        return Prediction(mask, time.perf_counter() - began, source, prepared.mismatches, self._identity, shares)
+        seconds = time.perf_counter() - began
+        return Prediction(mask, seconds, source, prepared.mismatches, self._identity, known_probabilities=shares)
 
     def predict_folder(  # noqa: PLR0913  each is an option of the command
         self,

@@ -25,7 +25,7 @@ from volseg.image.volume import Label
 from volseg.io import SegmentsSource, SeriesSource, Source
 from volseg.io.files import make_folder, without_root
 from volseg.io.tables import write_table
-from volseg.io.written import Inputs, claim, claim_folder, is_corrected, is_result, remove_written_in
+from volseg.io.written import Inputs, claim, claim_folder, is_corrected, remove_written_in
 from volseg.prediction.batch_inputs import told_place
 from volseg.prediction.cases_csv import CASES_FILE, Origin, models_in, read_origins
 from volseg.prediction.defects import reason_of_defect
@@ -168,10 +168,9 @@ def _export_on_likeliest(
 
 
 def _described(request: Export, model: ModelIdentity | None) -> Export:
-    """Add the model to a request, and how its mask was made if volseg has written it."""
+    """Add the model to a request, and whether somebody has corrected its mask."""
     origin: MaskOrigin = "SEMIAUTOMATIC" if is_corrected(request.mask) else "AUTOMATIC"
-    description = replace(request.description, model=model, origin=origin)
-    return replace(request, description=description, is_known=model is not None or is_result(request.mask))
+    return replace(request, description=replace(request.description, model=model, origin=origin))
 
 
 class _Images:

@@ -18,12 +18,12 @@ from volseg.image.volume import Label, Mask
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import NDArray
 
     from volseg.exporting import Encoding, Format
     from volseg.exporting.description import ModelIdentity
     from volseg.io import Source
-    from volseg.io.in_memory import NibabelImage, SimpleItkImage
+    from volseg.io.in_memory import InMemoryMask, NibabelImage, SimpleItkImage
     from volseg.prediction.cases_csv import CaseResult, CaseStatus
     from volseg.prediction.request import Request
 
@@ -38,6 +38,7 @@ class Prediction:
         image: Where the image was read from; None if it was in memory.
         mismatches: How the image lies outside the training data, where `allow_mismatch` let it pass.
         model: Identity of the model, for DICOM objects; None if it has no file.
+        is_edited: Whether the mask was changed since.
         known_probabilities: What `probabilities` returns; None if it was not requested.
     """
 
@@ -46,6 +47,7 @@ class Prediction:
     image: Source | None = None
     mismatches: tuple[str, ...] = ()
     model: ModelIdentity | None = None
+    is_edited: bool = False
     known_probabilities: NDArray[np.float32] | None = None
 
     def __repr__(self) -> str:
@@ -83,24 +85,26 @@ class Prediction:
         """Label name -> volume in millilitres."""
         return self.mask.volumes_ml
 
-    def with_array(self, array: ArrayLike) -> Prediction:
+    def with_array(self, array: InMemoryMask) -> Prediction:
         """Return this prediction with an edited mask, to be saved or scored.
 
         Args:
-            array: (I, J, K) label values, 0 is background.
+            array: (I, J, K) label values, 0 is background; or an image of nibabel or SimpleITK on the same grid.
 
         Raises:
-            DataError: If the array has another shape, or a voxel holds a value that no label has.
+            DataError: If a voxel holds a value that no label has.
+            GeometryError: If the array has another shape, or the image another grid.
         """
         from volseg.io.in_memory import mask_of
 
-        edited = mask_of(array, self.geometry)
+        edited = mask_of(array, self.geometry).on(self.geometry)
         if strangers := {label.value for label in edited.labels} - {label.value for label in self.labels}:
             raise DataError(
                 f"the array holds {', '.join(map(str, sorted(strangers)))}, which no label has",
                 hint=f"labels: {', '.join(f'{label.value} {label.name}' for label in self.labels)}",
             )
-        return replace(self, mask=Mask(edited.array, self.geometry, self.labels), known_probabilities=None)
+        mask = Mask(edited.array, self.geometry, self.labels)
+        return replace(self, mask=mask, is_edited=True, known_probabilities=None)
 
     def to_nibabel(self) -> NibabelImage:
         """Return the mask as an image of nibabel, on the grid of the image."""
@@ -148,10 +152,14 @@ class Prediction:
         """
         from volseg.exporting import save_mask
         from volseg.exporting.description import Description
+        from volseg.io import SeriesSource
 
         image = self.image if images is None else Path(images)
-        description = Description.of(series_description, self.model)
-        return save_mask(self.mask, Path(path), image, format, encoding, description, overwrite=overwrite)
+        description = Description.of(series_description, self.model, "SEMIAUTOMATIC" if self.is_edited else "AUTOMATIC")
+        made_from = self.image.series_uid if isinstance(self.image, SeriesSource) else ""
+        return save_mask(
+            self.mask, Path(path), image, format, encoding, description, made_from=made_from, overwrite=overwrite
+        )
 
 
 @dataclass(frozen=True, eq=False)

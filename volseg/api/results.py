@@ -93,6 +93,8 @@ def evaluate(  # noqa: PLR0913  each is an option of the command
     from volseg.parallel import use_threads
 
     use_threads(threads)
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise ConfigError(f"threshold must be a probability from 0 to 1, got {threshold}", hint="for example 0.5")
     conventions = parse_conventions(tolerance_mm, hd95, nsd, lesion_iou, lesions=lesions, centerline=centerline)
     if not (isinstance(predictions, str | PathLike) and isinstance(references, str | PathLike)):
         of_folders = {
@@ -100,11 +102,13 @@ def evaluate(  # noqa: PLR0913  each is an option of the command
             "only_predicted": only_predicted, "changes": changes, "allow_gaps": allow_gaps, "geometry": geometry,
             "report": report, "images": images,
         }  # fmt: skip
-        if stray := [name for name, value in of_folders.items() if value not in (None, False)]:
+        if stray := [name for name, value in of_folders.items() if value is not None and value is not False]:
             raise ConfigError(
                 f"{', '.join(stray)} cannot be used for a mask in memory", hint="evaluate folders, or leave them out"
             )
-        made, wanted = (_in_memory(each) for each in (predictions, references))
+        made, wanted = _in_memory(predictions, references), _in_memory(references, predictions)
+        if threshold is not None and isinstance(predictions, str | PathLike):
+            raise ConfigError("a threshold cannot be used for a file beside a mask in memory", hint="give two files")
         return evaluate_in_memory(made, wanted, spacing_mm, conventions, threshold)
     if images and not report:
         raise ConfigError("--images are used only for the report", hint="add --report")
@@ -123,16 +127,26 @@ def evaluate(  # noqa: PLR0913  each is an option of the command
     return evaluate_with_report(*folders, conventions, options, shown, report=report, progress=progress)
 
 
-def _in_memory(mask: StrPath | Prediction | InMemoryMask) -> InMemoryMask:
-    """Return a mask in memory: that of a prediction, or read from a file, with the names beside it."""
-    from volseg.cases.stated_names import NamesBeside, of_masks
-    from volseg.io import read_mask, single_source
+def _in_memory(mask: StrPath | Prediction | InMemoryMask, other: StrPath | Prediction | InMemoryMask) -> InMemoryMask:
+    """Return a mask in memory: that of a prediction, or read from a file, with the names beside it.
+
+    Args:
+        mask: The mask.
+        other: What it is compared with; structures of DICOM objects are drawn on its grid.
+    """
+    from volseg.cases.stated_names import NamesBeside, of_masks, stated_by
+    from volseg.io import SegmentsSource, read_mask, single_source
+    from volseg.io.in_memory import grid_of, has_grid
 
     if isinstance(mask, Prediction):
         return mask.mask
     if not isinstance(mask, str | PathLike):
         return mask
-    return read_mask(NamesBeside(Path(mask), of_masks).given(single_source(Path(mask))))
+    source = NamesBeside(Path(mask), of_masks).given(single_source(Path(mask)))
+    beside = other.mask if isinstance(other, Prediction) else other
+    drawn = isinstance(source, SegmentsSource) and not source.has_grid
+    grid = grid_of(beside) if drawn and not isinstance(beside, str | PathLike) and has_grid(beside) else None
+    return read_mask(source, stated_by(source) if drawn else (), on=grid)
 
 
 def compare(

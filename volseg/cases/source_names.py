@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from volseg.cases.case import Case, stem
 from volseg.cases.case_ids import lies_below, marked, path_name, same_on_any_disk, why_equal
-from volseg.io import MasksSource, ObjectsSource, SeriesSource, SetAside, Source
+from volseg.io import MasksSource, ObjectsSource, SegmentsSource, SeriesSource, SetAside, Source
 from volseg.io.files import without_root
 
 _Files = TypeVar("_Files")
@@ -107,3 +107,14 @@ def by_reason(items: Iterable[SetAside], root: Path) -> Iterator[str]:
         paths[without_root(item.reason, root)].append(without_root(str(item.path), root))
     for reason, (first, *others) in paths.items():
         yield f"{first}{f' and {len(others)} more' if others else ''}: {reason}"
+
+
+def unknown_series(source: SegmentsSource) -> str:
+    """Say why it is not known on which series an object lies."""
+    match len(source.series_uids):
+        case 0:
+            return "of a series that it does not state"
+        case 1:
+            return "of a series that is missing"
+        case count:
+            return f"of {count} series"

@@ -86,9 +86,9 @@ class Description:
     algorithm: str = ""
 
     @classmethod
-    def of(cls, series: str | None, model: ModelIdentity | None) -> Description:
+    def of(cls, series: str | None, model: ModelIdentity | None, origin: MaskOrigin = "AUTOMATIC") -> Description:
         """Build a description with the given series description, or the default one."""
-        return cls(SERIES_DESCRIPTION if series is None else series, model)
+        return cls(SERIES_DESCRIPTION if series is None else series, model, origin)
 
     def __post_init__(self) -> None:
         _check_characters(self.series, "the series description")

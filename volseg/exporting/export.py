@@ -58,7 +58,6 @@ class Export:
         overwrite: Whether to replace what is at the output; never an input.
         description: Series description and model for DICOM objects.
         made_from: SeriesInstanceUID of the images that the mask was made from, if known.
-        is_known: Whether the description states the origin of the mask; otherwise it is taken from the mask.
     """
 
     mask: Path
@@ -71,7 +70,6 @@ class Export:
     overwrite: bool = False
     description: Description = USUAL
     made_from: str = ""
-    is_known: bool = False
 
     @property
     def inputs(self) -> Inputs:
@@ -175,7 +173,7 @@ def export_on(source: Source, images: Sequence[Source], request: Export, inputs:
         request.output,
         request.form,
         request.encoding,
-        request.description if request.is_known else _as_stated(request.description, source, described),
+        _as_stated(request.description, source, described),
         inputs=inputs,
         overwrite=request.overwrite,
     )
@@ -227,9 +225,10 @@ def write_placed(
 def _as_stated(description: Description, source: Source, segments: Sequence[Segment]) -> Description:
     """Add to a description how a mask was made, as its segments state; those that state nothing were drawn by hand.
 
-    A mask in a format without segments (NIfTI, say) states nothing, and is most often the output of a program.
+    A mask in a format without segments (NIfTI, say) states nothing, and is most often the output of a program. A known
+    model says more than the segments, and so does a correction.
     """
-    if not isinstance(source, SegmentsSource):
+    if not isinstance(source, SegmentsSource) or description.model is not None:
         return description
     stated = {segment.origin or "MANUAL" for segment in segments}
     names = {segment.algorithm for segment in segments if segment.algorithm}
@@ -237,6 +236,8 @@ def _as_stated(description: Description, source: Source, segments: Sequence[Segm
     for known in get_args(MaskOrigin):
         if stated <= {known}:
             origin = known
+    if description.origin == "SEMIAUTOMATIC":
+        origin = description.origin
     return replace(description, origin=origin, algorithm=short_name(" + ".join(sorted(names))) if names else "")
 
 
@@ -321,7 +322,7 @@ def _refuse_others(source: Source | None, made_from: str, image: Source) -> None
         )
     if made_from and image.series_uid and made_from != image.series_uid:
         raise GeometryError(
-            f"the mask was made from another series than {image}, by the cases.csv beside it",
+            f"the mask was made from another series than {image}",
             hint="give the images that were segmented, or copy the mask to another folder to export it on other images",
         )
 

@@ -30,6 +30,7 @@ def save_mask(
     encoding: Encoding = "binary",
     description: Description = USUAL,
     *,
+    made_from: str = "",
     overwrite: bool = False,
 ) -> list[Path]:
     """Write a mask, with the Segmentation that a structured report refers to.
@@ -41,6 +42,7 @@ def save_mask(
         form: The format; by default that of the path's suffix.
         encoding: Encoding of a Segmentation.
         description: Series description and model for DICOM objects.
+        made_from: SeriesInstanceUID of the images that the mask was made from, if known.
         overwrite: Whether to replace what is at the path; never the image.
 
     Returns:
@@ -60,7 +62,11 @@ def save_mask(
     if image is None and (form in {*OF_DICOM, "overlay"} or (form == "png" and not mask.geometry.is_flat)):
         raise DataError(f"{form} needs the images of the mask", hint="give them as `images`")
     # Formats that need no image ignore it.
-    placed = place(mask.on, images_at(image)) if isinstance(image, Path) else Placed(mask, image or FileSource(path))
+    placed = (
+        place(mask.on, images_at(image), None, made_from)
+        if isinstance(image, Path)
+        else Placed(mask, image or FileSource(path))
+    )
     inputs = Inputs.of(image) if isinstance(image, Path) else Inputs.of(*(image.files if image else ()))
     warn_of_private_codes(mask.labels, [form])
     return list(

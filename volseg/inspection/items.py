@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from volseg.cases.source_names import unknown_series
 from volseg.errors import DataError
 from volseg.image.geometry import Geometry
 from volseg.io import (
@@ -124,7 +125,7 @@ def _look_at_segments(source: SegmentsSource, root: Path) -> InspectedItem:
             return InspectedItem(name, f"outlines ({source.kind})", "reference", f"{marks} in a picture")
     number = source.series.traits.number if source.series else None
     on = "" if number is None else f" in series {number}"
-    on = on if source.series else ", in a series that is missing"
+    on = on if source.series else f", {unknown_series(source)}"
     faults = [f"cannot be used: {without_root(fault, root)}" for fault in _faults_of(source)] if source.series else []
     return InspectedItem(name, kind, "reference", "; ".join([marks + on, *faults]))
 

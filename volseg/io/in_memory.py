@@ -28,7 +28,9 @@ InMemoryImage: TypeAlias = (
 NibabelImage: TypeAlias = "nib.Nifti1Image"
 SimpleItkImage: TypeAlias = "sitk.Image"
 #: Types that `mask_of` accepts.
-InMemoryMask: TypeAlias = "Mask | nib.spatialimages.SpatialImage | sitk.Image | MetaTensor | ArrayLike"
+InMemoryMask: TypeAlias = (
+    "Mask | nib.spatialimages.SpatialImage | sitk.Image | MetaTensor | ArrayLike | tuple[ArrayLike, ArrayLike]"
+)
 
 _IMAGES = (("nibabel", "spatialimages.SpatialImage"), ("SimpleITK", "Image"), ("monai", "data.MetaTensor"))
 _AXES_OF_SIMPLEITK = "sitk.GetArrayFromImage returns (K, J, I); give the SimpleITK image itself, or transpose the array"
@@ -65,50 +67,65 @@ def volume_of(image: InMemoryImage) -> Volume:
 
 def has_grid(mask: InMemoryMask) -> bool:
     """Return whether a mask states where its voxels lie; an array alone does not."""
-    if isinstance(mask, Mask):
+    if isinstance(mask, Mask) or _is_placed_array(mask):
         return True
     return any(_is_a(mask, package, name) for package, name in _IMAGES)
 
 
-def mask_of(mask: InMemoryMask, grid: Geometry | None = None, threshold: float | None = None) -> Mask:
+def _is_placed_array(given: object) -> bool:
+    """Return whether this is an array with its affine."""
+    return isinstance(given, tuple) and len(given) == 2 and np.shape(given[1]) == (4, 4)
+
+
+def mask_of(mask: InMemoryMask, grid: Geometry | None = None) -> Mask:
     """Copy a mask into a `Mask`.
 
     Args:
         mask: A `Mask`; an image of nibabel, SimpleITK or MONAI with label values; or an array (I, J, K) of label values
-            or bool, or (I, J) as one slice.
+            or bool, or (I, J) as one slice, with or without its affine.
         grid: The grid of an array; not used for others.
-        threshold: For soft masks: the probability above which a voxel has label 1.
 
     Returns:
-        The mask; unless it is a `Mask`, with a label "label_N" for every value N.
+        The mask; unless it has labels, with a label "label_N" for every value N.
 
     Raises:
         DataError: If it is of another kind, or not a label map.
         GeometryError: If the array does not have the shape of the grid.
     """
     if isinstance(mask, Mask):
-        return mask
+        return mask if mask.labels else _labelled(mask.array, mask.geometry)
+    values, geometry = values_of(mask, grid)
+    return _labelled(label_values(values, "the mask"), geometry)
+
+
+def grid_of(mask: InMemoryMask) -> Geometry:
+    """Return the grid of a mask that has one."""
+    return mask.geometry if isinstance(mask, Mask) else values_of(mask, None)[1]
+
+
+def values_of(mask: InMemoryMask, grid: Geometry | None) -> tuple[NDArray[np.generic], Geometry]:
+    """Return the values (I, J, K) of a mask that is not a `Mask`, and its grid; arguments and errors as `mask_of`."""
     if has_grid(mask):
         volume = volume_of(mask)
         if len(volume.array) != 1:
             raise DataError(f"a mask has one channel, this image has {len(volume.array)}", hint="is it the image?")
-        values, grid = volume.array[0], volume.geometry
-    else:
-        values = np.asarray(mask)
-        values = values[..., np.newaxis] if values.ndim == 2 else values
-        if values.ndim != 3 or not values.size:
-            raise DataError(
-                f"a mask is an array (I, J, K) of whole numbers, got shape {values.shape}",
-                hint="pass an array, an image of nibabel or SimpleITK, or a path",
-            )
-        if grid is None or values.shape != grid.shape:
-            raise GeometryError(
-                f"the array has shape {values.shape}, its grid {grid and grid.shape}", hint=_AXES_OF_SIMPLEITK
-            )
-    if threshold is not None:
-        values = values > threshold
-    array = label_values(values, "the mask")
-    return Mask(array, grid, tuple(Label(int(value), f"label_{value}") for value in np.unique(array) if value))
+        return volume.array[0], volume.geometry
+    values = np.asarray(mask)
+    values = values[..., np.newaxis] if values.ndim == 2 else values
+    if values.ndim != 3 or not values.size:
+        raise DataError(
+            f"a mask is an array (I, J, K) of whole numbers, got shape {values.shape}",
+            hint="pass an array, an image of nibabel or SimpleITK, or a path",
+        )
+    if grid is None or values.shape != grid.shape:
+        raise GeometryError(
+            f"the array has shape {values.shape}, its grid {grid and grid.shape}", hint=_AXES_OF_SIMPLEITK
+        )
+    return values, grid
+
+
+def _labelled(array: NDArray[np.unsignedinteger], geometry: Geometry) -> Mask:
+    return Mask(array, geometry, tuple(Label(int(value), f"label_{value}") for value in np.unique(array) if value))
 
 
 def grid_of_array(array: ArrayLike, spacing_mm: Sequence[float]) -> Geometry:
@@ -121,8 +138,16 @@ def grid_of_array(array: ArrayLike, spacing_mm: Sequence[float]) -> Geometry:
     Raises:
         ConfigError: If these are not positive numbers, one for each axis.
     """
+    if np.ndim(array) not in {2, 3}:
+        raise DataError(
+            f"a mask is an array (I, J, K) of whole numbers, got shape {np.shape(array)}",
+            hint="pass an array, an image of nibabel or SimpleITK, or a path",
+        )
     shape = (*np.shape(array), 1)[:3]
-    sizes = [float(size) for size in np.atleast_1d(np.asarray(spacing_mm, dtype=np.float64)).ravel()]
+    try:
+        sizes = np.atleast_1d(np.asarray(spacing_mm, dtype=np.float64)).ravel().tolist()
+    except (TypeError, ValueError):
+        sizes = []
     sizes = [*sizes, 1.0] if len(sizes) == 2 and shape[2] == 1 else sizes
     if len(sizes) != 3 or not all(0 < size < np.inf for size in sizes):
         raise ConfigError(

@@ -169,15 +169,29 @@ def _shares(array: NDArray[np.generic], source: FileSource) -> NDArray[np.floati
     Raises:
         DataError: If a value is neither.
     """
+    return shares_of(array, str(source), source.rules.certain)
+
+
+def shares_of(array: NDArray[np.generic], name: str, certain: int | None = None) -> NDArray[np.floating]:
+    """Convert values to probabilities from 0 to 1.
+
+    Args:
+        array: Probabilities, or integers.
+        name: Its name in errors.
+        certain: Integer that stands for 1; by default the largest of the type, or 1 if there is none above.
+
+    Raises:
+        DataError: If a value is neither.
+    """
     if np.issubdtype(array.dtype, np.unsignedinteger):
         brightest = int(array.max(initial=0))
-        most = source.rules.certain or (1 if brightest <= 1 else np.iinfo(array.dtype).max)  # type: ignore[type-var]
+        most = certain or (1 if brightest <= 1 else np.iinfo(array.dtype).max)  # type: ignore[type-var]
         if brightest <= most:
             return np.asarray(array, np.float32) / most
     shares = np.asarray(array, np.float32)
     if not (shares.min() >= -_ROUNDING and shares.max() <= 1 + _ROUNDING):
         raise DataError(
-            f"{source} does not hold probabilities: its values go from {shares.min():g} to {shares.max():g}",
+            f"{name} does not hold probabilities: its values go from {shares.min():g} to {shares.max():g}",
             hint="a threshold is for probabilities, from 0 to 1 or in whole steps (0 to 255)",
         )
     return shares

@@ -179,13 +179,11 @@ def labels_of(dataset: Dataset, given: PartialData) -> dict[str, int]:
         return dict(given.labels)
     stated = dict(dataset.labels or {name: value for value, name in enumerate(given.colors, start=1)})
     for name, synonyms in given.segments.items():
-        others = {plain_name(synonym) for synonym in synonyms} - {plain_name(name)}
-        same = [known for known in stated if plain_name(known) == plain_name(name)]
-        replaced = [known for known in stated if plain_name(known) in others]
+        names = {plain_name(each) for each in (name, *synonyms)}
+        replaced = [known for known in stated if plain_name(known) in names]
         if replaced:
-            value = min(stated[known] for known in (*same, *replaced))
-            stated = {known: stated[known] for known in stated if known not in replaced}
-            stated[same[0] if same else name] = value
+            value = min(stated[known] for known in replaced)
+            stated = {known: stated[known] for known in stated if known not in replaced} | {name: value}
     return dict(sorted(stated.items(), key=lambda item: item[1])) if given.segments else stated
 
 

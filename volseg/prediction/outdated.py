@@ -25,15 +25,23 @@ def remove_masks(
         formats: Formats that are written anew: each file replaces the earlier one, so that there always is one.
         probabilities: Whether probabilities are written anew, too.
     """
-    earlier = {form: path for form in FORMATS if (path := output_path(output, case_id, form)).exists()}
+    earlier = {form: path for form in FORMATS if _holds(path := output_path(output, case_id, form), form)}
+    shares = probability_file(output, case_id)
+    had_shares = shares.exists()
     if not probabilities:
-        remove_written(probability_file(output, case_id), inputs)
+        remove_written(shares, inputs)
     for form in FORMATS:
         path = output_path(output, case_id, form)
         if form in MESHES:  # which files there are depends on the mask
             remove_written_in(path, f"*.{form}")
         elif form not in formats:
             remove_written(path, inputs)
-    removed = [form for form, path in earlier.items() if form not in formats and not path.exists()]
+    removed: list[str] = [form for form, path in earlier.items() if form not in formats and not _holds(path, form)]
+    removed += ["probabilities"] if had_shares and not shares.exists() else []
     if formats and removed:
-        _log.warning("%s: removed in formats that are no longer requested: %s", case_id, ", ".join(removed))
+        _log.warning("%s: removed what is no longer requested: %s", case_id, ", ".join(removed))
+
+
+def _holds(path: Path, form: Format) -> bool:
+    """Return whether there is a mask in a format: a file, or files in the folder of meshes."""
+    return any(path.glob(f"*.{form}")) if form in MESHES else path.exists()

@@ -8,7 +8,7 @@ from pathlib import Path
 from volseg.cases.case import Case, Dataset
 from volseg.cases.case_ids import case_id_of
 from volseg.cases.layouts.names import KEEP_ONE, in_order
-from volseg.cases.source_names import names_in, set_aside
+from volseg.cases.source_names import names_in, set_aside, unknown_series
 from volseg.config import DicomRules
 from volseg.io import SegmentsSource, SeriesSource, discover
 from volseg.io.own_results import without_batches
@@ -36,5 +36,5 @@ def from_dicom_objects(root: Path, rules: DicomRules, progress: Progress) -> Dat
         else:
             reason = f"it has {len(objects)} references: {KEEP_ONE}" if objects else "an image without a label"
             unused += [set_aside(each, reason) for each in (source, *objects)]
-    unused += [set_aside(each, "it refers to a series that is missing") for each in found.segments if not each.series]
+    unused += [set_aside(each, f"it is {unknown_series(each)}") for each in found.segments if not each.series]
     return Dataset("DICOM objects and the series they refer to", in_order(cases), ("image",), set_aside=tuple(unused))

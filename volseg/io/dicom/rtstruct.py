@@ -153,8 +153,9 @@ def _rois(header: Header, space_uid: str) -> list[_Roi]:
         else:
             fault = ""
         codes = _codes(observed.get(number, []))
-        origin = item.text("ROIGenerationAlgorithm")
-        rois.append(_Roi(Segment(number or 0, name, *codes, _color(own), origin), tuple(own), place, fault))
+        algorithms = item.items("ROIDerivationAlgorithmIdentificationSequence")
+        made = item.text("ROIGenerationAlgorithm"), algorithms[0].text("AlgorithmName") if algorithms else ""
+        rois.append(_Roi(Segment(number or 0, name, *codes, _color(own), *made), tuple(own), place, fault))
     return rois
 
 
