@@ -202,6 +202,18 @@ def test_along_a_coarse_axis_planes_are_copied() -> None:
         np.testing.assert_allclose(plane, wanted, atol=1e-4 * np.abs(wanted).max())
 
 
+def test_a_part_may_end_just_before_a_voxel() -> None:
+    """Position 8.999999999999998: shifted to the part, it must not become 9."""
+    array = np.random.default_rng(1).normal(size=(1, 23, 2, 2)).astype(np.float32)
+    volume = ResampledVolume(
+        array, Resampling.towards(grid_of((23, 2, 2), (1, 1, 2)), (0.4000000000000001, 1.0, 1.0), "spacing", "cubic")
+    )
+    whole = volume.read(Box.whole(volume.shape))
+    for end in range(1, volume.shape[0] + 1):
+        part = Box(slice(0, end), slice(0, 1), slice(0, 1))
+        assert torch.equal(volume.read(part), whole[:, *part]), end
+
+
 @given(st.tuples(*[st.integers(2, 40)] * 3), spacings_mm, st.sampled_from(["linear", "cubic"]), st.data())
 def test_a_part_is_a_part_of_the_whole(
     shape: tuple[int, int, int], new_mm: tuple[float, float, float], interpolation: str, data: st.DataObject

@@ -78,18 +78,20 @@ class Spline:
         Returns:
             (C, len(positions[0]), len(positions[1]), len(positions[2])) float32.
         """
-        taken, sides = [], [slice(None)]
+        begins, sides = [], [slice(None)]
         for axis, places in enumerate(positions):
             if axis in self.axes:
                 first, last = int(np.floor(places[0])) - 1 + _MARGIN, int(np.floor(places[-1])) + 3 + _MARGIN
-                taken.append(places + _MARGIN - first)
             else:
                 first, last = int(places[0]), int(np.ceil(places[-1])) + 1
-                taken.append(places - first)
+            begins.append(first)
             sides.append(slice(first, last))
         part = torch.from_numpy(np.ascontiguousarray(self.coefficients[tuple(sides)]))
-        for axis, places in enumerate(taken):
-            part = _along(part, axis + 1, places) if axis in self.axes else interpolate_axis(part, axis + 1, places)
+        for axis, (places, first) in enumerate(zip(positions, begins, strict=True)):
+            if axis in self.axes:
+                part = _along(part, axis + 1, places, _MARGIN - first)
+            else:
+                part = interpolate_axis(part, axis + 1, places - first)
         return part.clamp_(*(self._bound(each, positions) for each in (self.low, self.high)))
 
     def _bound(self, bound: torch.Tensor, positions: Sequence[NDArray[np.float64]]) -> torch.Tensor:
@@ -99,10 +101,13 @@ class Spline:
         return bound
 
 
-def _along(part: torch.Tensor, axis: int, places: NDArray[np.float64]) -> torch.Tensor:
-    """Sum four B-splines along an axis, at `places` in indices of coefficients."""
+def _along(part: torch.Tensor, axis: int, places: NDArray[np.float64], shift: int) -> torch.Tensor:
+    """Sum four B-splines along an axis, at `places`, whose indices plus `shift` are those of the coefficients.
+
+    The shift is added to whole numbers only: added to the places, it could round one up to the next coefficient.
+    """
     low = np.floor(places)
-    first = torch.from_numpy(low.astype(np.int64) - 1)
+    first = torch.from_numpy(low.astype(np.int64) - 1 + shift)
     shape = [-1 if n == axis else 1 for n in range(part.ndim)]
     terms = [
         part.index_select(axis, first + n).mul_(torch.from_numpy(weight.astype(np.float32)).reshape(shape))
