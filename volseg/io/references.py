@@ -13,6 +13,7 @@ from volseg.image.geometry import Geometry
 from volseg.image.naming import label_called
 from volseg.image.terminology import lookup, matches
 from volseg.image.volume import LARGEST_LABEL, Label, Mask, label_values
+from volseg.io.dicom.quiet import quiet_dicom
 from volseg.io.dicom.rtstruct import read_rtstruct, rtstruct_segments
 from volseg.io.dicom.seg import read_seg, seg_segments
 from volseg.io.dicom.series import read_instances, read_series
@@ -211,7 +212,8 @@ def _slices_of(source: SegmentsSource, geometry: Geometry) -> dict[str, int]:
     if len(images.headers) < len(images.frames) or not images.geometry.matches(geometry):
         return {}
     placed = zip(images.frames, images.slices, strict=True)
-    return {images.header_of(frame).text("SOPInstanceUID"): k for frame, k in placed}
+    with quiet_dicom():  # pydicom checks an element when it is first looked at
+        return {images.header_of(frame).text("SOPInstanceUID"): k for frame, k in placed}
 
 
 def _marked(source: SegmentsSource, geometry: Geometry) -> Iterator[Marked]:
