@@ -1332,6 +1332,16 @@ def test_every_file_beside_a_layout_is_used_once_or_set_aside(
         assert not any(says_reference(source.place) for source in case.images.values())
 
 
+def test_a_segmentation_of_another_program_is_no_image_of_bids(tmp_path: Path) -> None:
+    for name in ("sub-01/sub-01.seg.nrrd", "sub-01/sub-01_T1w.nii", "derivatives/sub-01_dseg.nii"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    dataset = find_dataset(tmp_path)
+    (case,) = dataset.cases
+    assert case.image.place.name == "sub-01_T1w.nii"
+    assert [item.path.name for item in dataset.set_aside] == ["sub-01.seg.nrrd"]
+
+
 def test_two_cases_of_one_image_do_not_test_each_other(tmp_path: Path) -> None:
     for name in ("a", "b"):
         image(tmp_path / f"{name}.nrrd")

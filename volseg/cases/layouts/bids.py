@@ -15,7 +15,7 @@ from volseg.cases.case import Case, Dataset
 from volseg.cases.case_ids import case_id_of, path_name
 from volseg.cases.content import MASK_BY_NAME
 from volseg.cases.layouts.bids_names import NO_ANATOMY, BidsFile, looked_up_names
-from volseg.cases.layouts.names import in_order
+from volseg.cases.layouts.names import in_order, says_reference
 from volseg.cases.source_names import name_of
 from volseg.config import DicomRules
 from volseg.errors import DataError
@@ -34,17 +34,22 @@ def is_bids(root: Path) -> bool:
     if not root.is_dir() or not ((root / "dataset_description.json").is_file() or (root / "derivatives").is_dir()):
         return False
     files = (path for folder in root.glob("sub-*") for path in folder.rglob("*") if image_suffix(path))
-    return any(not BidsFile.of(path, root).is_label for path in files)
+    return any(not _is_label(BidsFile.of(path, root)) for path in files)
 
 
 def why_no_image(path: Path, root: Path) -> str:
     """Return why a file of a BIDS data set is not segmented; empty if it is."""
     file = BidsFile.of(path, root)
-    if file.is_label:
+    if _is_label(file):
         return MASK_BY_NAME
     if not file.is_raw:
         return "a derivative, not an image of the data set: to segment it, give its own folder"
     return f"not an anatomical volume ({file.datatype})" if file.datatype in NO_ANATOMY else ""
+
+
+def _is_label(file: BidsFile) -> bool:
+    """Return whether a file is a label map by its BIDS name or, as one from another program may be, by any other."""
+    return file.is_label or says_reference(file.path)
 
 
 def from_bids(root: Path, rules: DicomRules, progress: Progress) -> Dataset:
