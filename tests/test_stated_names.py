@@ -251,7 +251,10 @@ def test_stated_labels_are_those_of_the_names_not_of_the_numbers(
     for array, mask in zip(references(tmp_path, {"Box": 1, "Ball": 2}), masks, strict=True):
         assert (array == swapped(mask).array).all()
     volseg.plan(tmp_path, changes={"data.labels": {"Box": 1, "Ball": 2}})
-    assert "3 references number their labels differently: they are matched by name (c0: ball is 1" in caplog.text
+    assert (
+        "3 references number their labels differently: labels are matched by the names in the files (c0: ball is 1"
+        in caplog.text
+    )
 
 
 def test_names_that_are_no_label_are_refused_with_the_way_out(data_set, tmp_path: Path) -> None:

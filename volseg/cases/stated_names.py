@@ -224,7 +224,7 @@ def tell_of_names(cases: Sequence[Case], labels: Mapping[str, int]) -> None:
         return
     stated = ", ".join(f"{label.name} is {label.value}" for label in stated_by(odd[0].reference)[:4])
     logger.warning(
-        "%d references number their labels differently: they are matched by name (%s: %s)",
+        "%d references number their labels differently: labels are matched by the names in the files (%s: %s)",
         len(odd),
         odd[0].case_id,
         stated,
