@@ -33,7 +33,7 @@ from volseg.exporting.dicom_metadata import (
 from volseg.image.contours import Polygon, fill, trace, with_keyholes
 from volseg.image.naming import short_names
 from volseg.image.short_names import short_name
-from volseg.image.terminology import Structure
+from volseg.image.terminology import Structure, is_anatomical
 from volseg.image.volume import Label, Mask
 from volseg.io.dicom import Instances
 from volseg.io.dicom.frames import Frame, Plane
@@ -45,8 +45,6 @@ from volseg.version import __version__
 _DETACHED_STUDY = "1.2.840.10008.3.1.2.3.1"
 #: Longest StructureSetLabel (value representation SH, PS3.5 section 6.2).
 _LONGEST_LABEL = 16
-#: Anatomical Structure (SNOMED CT).
-_ANATOMICAL = "123037004"
 _CONTOUR_DATA = Tag("ContourData")
 _SERIES_NUMBER = 302
 #: Most points of a contour that fit into 65534 bytes: three numbers each, of at most 11 characters and a separator.
@@ -148,17 +146,12 @@ def _roi(number: int, name: str, frame_of_reference_uid: str, description: Descr
 def _observation(label: Label) -> Dataset:
     observation = Dataset()
     observation.ObservationNumber = observation.ReferencedROINumber = label.value
-    observation.RTROIInterpretedType = "ORGAN" if _is_anatomical(label) else None
+    observation.RTROIInterpretedType = "ORGAN" if label.structure and is_anatomical(label.structure) else None
     observation.ROIInterpreter = None
     if label.structure is not None:
         observation.SegmentedPropertyCategoryCodeSequence = [coded(label.structure.category)]
         observation.RTROIIdentificationCodeSequence = [_coded_type(label.structure)]
     return observation
-
-
-def _is_anatomical(label: Label) -> bool:
-    """Return whether a label is a structure of the body rather than a lesion, a device or unknown."""
-    return label.structure is not None and label.structure.category.value == _ANATOMICAL
 
 
 def _coded_type(structure: Structure) -> Dataset:

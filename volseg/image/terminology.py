@@ -157,6 +157,11 @@ def is_private(structure: Structure) -> bool:
     return structure.type.scheme == PRIVATE_SCHEME
 
 
+def is_anatomical(structure: Structure) -> bool:
+    """Return whether the structure is one of the body, rather than a tissue, a lesion, a substance or a device."""
+    return structure.category == _CATEGORIES["anatomical"]
+
+
 def default_color(value: int) -> tuple[int, int, int]:
     """Choose a colour for a label value that has none: (red, green, blue) of 0 to 255, never near black or white.
 

@@ -123,9 +123,11 @@ def _look_at_segments(source: SegmentsSource, root: Path) -> InspectedItem:
             kind = "RT Structure Set"
         case "geojson" | "coco":
             return InspectedItem(name, f"outlines ({source.kind})", "reference", f"{marks} in a picture")
-    number = source.series.traits.number if source.series else None
-    on = "" if number is None else f" in series {number}"
-    on = on if source.series else f", {unknown_series(source)}"
+    if source.series is None:
+        on = f", {unknown_series(source)}"
+    else:
+        number = source.series.traits.number
+        on = "" if number is None else f" in series {number}"
     faults = [f"cannot be used: {without_root(fault, root)}" for fault in _faults_of(source)] if source.series else []
     return InspectedItem(name, kind, "reference", "; ".join([marks + on, *faults]))
 

@@ -31,7 +31,7 @@ from volseg.model.files import CHOICE_FILE
 from volseg.model.label_encoding import unknown_outputs
 from volseg.prediction.predictor import Predictor
 from volseg.progress import Progress, ignore_progress
-from volseg.training.history import OnEpochDone, ignore_epochs
+from volseg.training.history import OnEpochDone, ignore_epochs, with_names
 from volseg.training.run import Run, train_folder
 
 logger = logging.getLogger(__name__)
@@ -147,7 +147,7 @@ def choose_dimensions(  # noqa: PLR0913  most are options of the command
             inputs=inputs,
             progress=told,
             device=device,
-            on_epoch_done=_with_kind(on_epoch_done, kind),
+            on_epoch_done=with_names(on_epoch_done, kind=kind),
         )
         axes = runs[kind].config.preprocessing.axes  # averaging requires that all kinds use the same axes
     dataset = find_dataset(data, runs[among[0]].config.data)
@@ -174,11 +174,6 @@ def _keys_of(kind: Dimensions, given: PartialConfig, kinds: int, axes: str | Non
 
 def _named(progress: Progress, kind: str) -> Progress:
     return lambda stage, done, total, note="": progress(f"{kind}: {stage}", done, total, note)
-
-
-def _with_kind(on_epoch_done: OnEpochDone, kind: str) -> OnEpochDone:
-    """Return a callback that adds the kind of network to each row."""
-    return lambda row: on_epoch_done({"kind": kind, **row})
 
 
 def _out_of_fold(

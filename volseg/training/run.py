@@ -53,7 +53,7 @@ from volseg.training.files import (
     SPLITS_FILE,
     VALIDATION_FILE,
 )
-from volseg.training.history import OnEpochDone, ignore_epochs, write_validation
+from volseg.training.history import OnEpochDone, ignore_epochs, with_names, write_validation
 from volseg.training.loop import FoldCases, Trainer, TrainingResult
 from volseg.training.postprocess_tuning import can_choose, choose_postprocessing
 from volseg.training.preparation import PreparedCase, prepare_cases
@@ -309,7 +309,7 @@ def _train_folds(  # noqa: PLR0913  each is what all folds share
         cases = FoldCases([prepared[name] for name in split.train], [prepared[name] for name in split.val])
         clock = Clock(own.training, started=time.monotonic() - preparing, broadcast=group.broadcast)
         told = _named(progress, f", fold {fold}") if every else progress
-        epoch_done = _with_fold(on_epoch_done, fold) if every else on_epoch_done
+        epoch_done = with_names(on_epoch_done, fold=fold) if every else on_epoch_done
         yield Trainer(own, cases, folders[fold], clock, group, told, device, epoch_done).run(resume=resume)
 
 
@@ -323,11 +323,6 @@ def _of_fold(config: Config, fold: int, folds: int) -> Config:
 def _named(progress: Progress, suffix: str) -> Progress:
     """Return a progress callback that appends a suffix to stage names."""
     return lambda stage, done, total, note="": progress(f"{stage}{suffix}", done, total, note)
-
-
-def _with_fold(on_epoch_done: OnEpochDone, fold: int) -> OnEpochDone:
-    """Return a callback that adds the number of the fold to each row."""
-    return lambda row: on_epoch_done({"fold": fold, **row})
 
 
 def _machines(output: Path, group: ProcessGroup, device: torch.device | None, *, resumed: bool) -> tuple[Hardware, ...]:
