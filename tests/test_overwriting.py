@@ -26,6 +26,7 @@ ALLOWED = {
     ("cli/verb.py", "_keep_traceback", "NamedTemporaryFile"): "a new file among the temporary ones",
     ("loaded_model.py", "predict", "TemporaryDirectory"): "for probabilities, which it reads back",
     ("memory.py", "reset_peak", "write_text"): "a switch of the kernel",
+    ("prediction/tasks.py", "batch_task", "touch"): "a new hidden file",
     ("prediction/predictor.py", "_on_disk", "TemporaryFile"): "it has no name",
     ("prediction/predictor.py", "_on_disk", "memmap"): "in the file without a name",
     ("cases/download.py", "_fetch", "open"): "the hidden archive that grows",

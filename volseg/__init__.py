@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         export,
         export_folder,
         inspect,
+        merge,
         plan,
         report,
         show,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
         OutputExistsError,
         TrainingError,
         VolsegError,
+        WorkerError,
     )
     from volseg.evaluation import Comparison, Evaluation
     from volseg.image.geometry import Geometry
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
     from volseg.parallel import use_threads
     from volseg.planning import Plan
     from volseg.prediction.cases_csv import CaseResult, CaseStatus
+    from volseg.prediction.job_array import Merge
     from volseg.progress import Cancelled, Progress, ProgressLines
     from volseg.reporting.card import card
     from volseg.results import Batch, BatchCase, Prediction
@@ -67,14 +70,14 @@ if TYPE_CHECKING:
 
 #: Module -> the public names that are loaded from it when somebody asks for them.
 _PUBLIC = {
-    "volseg.api": "choose_dimensions compare evaluate export export_folder inspect plan report show train",
+    "volseg.api": "choose_dimensions compare evaluate export export_folder inspect merge plan report show train",
     "volseg.cases.download": "download",
     "volseg.citing": "Citation cite",
     "volseg.config": "Config",
     "volseg.converting": "convert",
     "volseg.demo": "Demo run_demo",
     "volseg.errors": "CheckpointError ConfigError DataError GeometryError MemoryShortageError OutputError "
-    "OutputExistsError TrainingError VolsegError",
+    "OutputExistsError TrainingError VolsegError WorkerError",
     "volseg.evaluation": "Comparison Evaluation",
     "volseg.image.geometry": "Geometry",
     "volseg.image.volume": "Label Mask Volume",
@@ -85,6 +88,7 @@ _PUBLIC = {
     "volseg.parallel": "use_threads",
     "volseg.planning": "Plan",
     "volseg.prediction.cases_csv": "CaseResult CaseStatus",
+    "volseg.prediction.job_array": "Merge",
     "volseg.progress": "Cancelled Progress ProgressLines",
     "volseg.reporting.card": "card",
     "volseg.results": "Batch BatchCase Prediction",
@@ -117,6 +121,7 @@ __all__ = [
     "Label",
     "Mask",
     "MemoryShortageError",
+    "Merge",
     "Model",
     "OutputError",
     "OutputExistsError",
@@ -128,6 +133,7 @@ __all__ = [
     "TrainingError",
     "VolsegError",
     "Volume",
+    "WorkerError",
     "__version__",
     "card",
     "choose_dimensions",
@@ -141,6 +147,7 @@ __all__ = [
     "import_model",
     "inspect",
     "load",
+    "merge",
     "plan",
     "report",
     "run_demo",

@@ -68,3 +68,15 @@ class OutputExistsError(ItemOutputError):
 
 class TrainingError(VolsegError):
     """Training cannot continue."""
+
+
+class WorkerError(VolsegError):
+    """Work cannot be done on other processes or machines."""
+
+
+class UnfitWorkerError(WorkerError):
+    """A worker cannot do this work: it has another model or version, or does not see the folders. Others may."""
+
+
+class WorkerLostError(WorkerError):
+    """A piece of work ended every worker that was given it."""

@@ -6,14 +6,14 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from volseg.errors import CheckpointError, DataError, GeometryError
+from volseg.errors import CheckpointError, ConfigError, DataError, GeometryError
 from volseg.progress import Progress, ignore_progress
 from volseg.results import Batch, Prediction
 from volseg.text import listed
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from volseg.io import Source
     from volseg.io.in_memory import InMemoryImage
     from volseg.model.checkpoint import TrainedNetwork
+    from volseg.model.stored import StoredModel
     from volseg.prediction.cases_csv import CaseResult
     from volseg.prediction.parts import CasePredictor
 
@@ -52,12 +53,14 @@ class Model:
         files: Where they were loaded from.
         name: What DICOM objects call it.
         changes: How the configuration differs from that of training, for about.json.
+        stored: Where other processes load it from; None for a model in memory.
     """
 
     networks: tuple[TrainedNetwork, ...]
     files: tuple[Path, ...] = ()
     name: str = "model"
     changes: tuple[str, ...] = ()
+    stored: StoredModel | None = None
 
     @property
     def network(self) -> nn.Module:
@@ -160,6 +163,7 @@ class Model:
         progress: Progress = ignore_progress,
         on_case_done: Callable[[CaseResult], None] | None = None,
         executor: Executor | None = None,
+        part: str | None = None,
         case_id: CaseNaming = "path",
         series_description: str | None = None,
     ) -> Batch:
@@ -178,7 +182,10 @@ class Model:
                 input. Without it, such a table is an error, and such a mask makes its case fail.
             progress: Called per case and window; raise `Cancelled` in it to stop.
             on_case_done: Called with each result as soon as the case is done.
-            executor: Reads and writes the cases; two threads by default.
+            executor: Segments each case as a task of its own, such as `volseg.cluster.on(client)`; any executor of
+                `concurrent.futures` whose workers see the same files. By default this process segments them all.
+            part: Segments one of several parts, such as "3/8", as a job of an array does; when all are done,
+                `volseg.merge` makes the table.
             case_id: How cases are named: by their "path" below `source`, by their DICOM "series" (files by their path),
                 or by a "hash" of these: a pseudonym. Only pseudonyms.csv tells whose it is, and only its owner may read
                 that (on Windows, whoever may read the folder); anyone who guesses a name can compute its pseudonym.
@@ -199,9 +206,16 @@ class Model:
         from volseg.exporting.description import Description
         from volseg.prediction.batch import segment_batch
         from volseg.prediction.batch_inputs import find_batch
+        from volseg.prediction.job_array import parse_part, segment_part
         from volseg.prediction.request import Request
+        from volseg.prediction.tasks import segment_batch_on
         from volseg.reporting.batches import claim_report, describe_batch, report_batch
 
+        if part is not None and (report or executor is not None):
+            raise ConfigError(
+                f"a part of a batch takes no {'report' if report else 'executor'}",
+                hint="merge the parts, then segment the whole folder with it: nothing is segmented again",
+            )
         kinds, coding = parse_formats(formats or ()), parse_encoding(encoding)
         description = Description.of(series_description, self._identity)
         inputs = find_batch(Path(source), self.config.data, progress, parse_naming(case_id))
@@ -209,7 +223,14 @@ class Model:
         request = Request(Path(output), kinds, coding, probabilities, allow_mismatch, overwrite, description)
         if report:
             claim_report(inputs, request.output, overwrite=overwrite)
-        results = segment_batch(inputs, self.networks, request, progress, on_case_done, executor)
+        if part is not None:
+            results = segment_part(parse_part(part), inputs, self.networks, request, progress, on_case_done)
+        elif executor is not None:
+            if self.stored is None:
+                raise CheckpointError("a model in memory cannot be sent to workers", hint="save it, and load the file")
+            results = segment_batch_on(executor, self.stored, inputs, self.networks, request, progress, on_case_done)
+        else:
+            results = segment_batch(inputs, self.networks, request, progress, on_case_done)
         describe_batch(self.files, self.networks[0], self.changes, results, request.output, report=report)
         page = None
         if report and any(result.status == "segmented" for result in results):
@@ -238,7 +259,7 @@ class Model:
 
     def __getstate__(self) -> dict[str, object]:
         """Return the state that is sent to another process, without the started engines."""
-        return {"networks": self.networks, "files": self.files, "name": self.name, "changes": self.changes}
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def _only_case(self, path: Path) -> Case:
         from volseg.prediction.batch_inputs import find_batch
@@ -338,6 +359,7 @@ def load(
     from volseg.model.checkpoint import check_changes, load_model, reconfigured
     from volseg.model.devices import choose_device
     from volseg.model.files import model_files
+    from volseg.model.stored import StoredModel
     from volseg.parallel import use_threads
     from volseg.prediction.predictor import check_ensemble
 
@@ -353,4 +375,5 @@ def load(
     networks = [reconfigured(network, given) for network in loaded]
     check_ensemble(networks)
     changed = differences(loaded[0].config, networks[0].config)
-    return Model(tuple(networks), tuple(files), called or model_name(folders), tuple(changed))
+    stored = StoredModel(tuple(files), given, None if device is None else str(device))
+    return Model(tuple(networks), tuple(files), called or model_name(folders), tuple(changed), stored)

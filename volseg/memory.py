@@ -9,6 +9,7 @@ from volseg.cgroups import read_limits
 
 _STATUS = Path("/proc/self/status")
 _RESET = Path("/proc/self/clear_refs")
+_share_bytes: int | None = None
 
 
 def reset_peak() -> None:
@@ -29,8 +30,18 @@ def peak_mb() -> float:
     return int(line.split()[1]) / 1024
 
 
+def limit_memory(size_bytes: int | None) -> None:
+    """Let this process plan with less memory than the machine has.
+
+    Args:
+        size_bytes: Its share; None for all of it.
+    """
+    global _share_bytes  # noqa: PLW0603  memory belongs to the process
+    _share_bytes = size_bytes
+
+
 def total_gb(root: Path = Path("/")) -> float:
-    """Return the memory this process may use: the machine's, or the limit of its container.
+    """Return the memory this process may use: the machine's, or the limit of its container or of `limit_memory`.
 
     Args:
         root: Folder that holds Linux's proc/ and sys/.
@@ -38,7 +49,7 @@ def total_gb(root: Path = Path("/")) -> float:
     import psutil
 
     physical: int = psutil.virtual_memory().total
-    return min(physical, read_limits(root).memory_bytes or physical) / 1e9
+    return min(physical, read_limits(root).memory_bytes or physical, _share_bytes or physical) / 1e9
 
 
 def _peak_since_start_mb() -> float:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import zip_longest
 from typing import TypeVar
 
-from volseg.errors import ConfigError
+from volseg.errors import ConfigError, WorkerLostError
 from volseg.system import cores, usable_cores
 
 _Item = TypeVar("_Item")
@@ -112,6 +112,31 @@ def side_by_side(work: Callable[[_Item], _Result], items: Iterable[_Item]) -> It
     """
     with helpers(min(_thread_count(), _MOST_THREADS)) as executor:
         yield from executor.map(work, items)
+
+
+def unordered(
+    executor: Executor, work: Callable[[_Item], _Result], items: Iterable[_Item]
+) -> Generator[tuple[_Item, _Result | WorkerLostError], None, None]:
+    """Call a function on an executor, once per item.
+
+    Args:
+        executor: Begins the items in their order.
+        work: What is called; it and the items are sent to other processes if the executor has some.
+        items: All items.
+
+    Yields:
+        Each item with its result as soon as that is there, or with the error if the item ended every worker that had
+        it. If the caller closes the generator, items that have not begun are cancelled.
+    """
+    futures = {executor.submit(work, item): item for item in items}
+    try:
+        while futures:
+            for future in wait(futures, return_when=FIRST_COMPLETED).done:
+                item, error = futures.pop(future), future.exception()
+                yield item, error if isinstance(error, WorkerLostError) else future.result()
+    finally:
+        for future in futures:
+            future.cancel()
 
 
 def pipeline(

@@ -14,6 +14,7 @@ from typer.core import TyperCommand
 import volseg
 from volseg.cli.card import card
 from volseg.cli.cite import cite
+from volseg.cli.cluster import certificates, scheduler
 from volseg.cli.console import take_any_text
 from volseg.cli.convert import convert
 from volseg.cli.demo import demo
@@ -22,6 +23,7 @@ from volseg.cli.evaluate import evaluate
 from volseg.cli.export import export
 from volseg.cli.import_model import import_model
 from volseg.cli.inspect import inspect
+from volseg.cli.merge import merge
 from volseg.cli.options import VerboseOption
 from volseg.cli.plan import plan
 from volseg.cli.predict import predict
@@ -30,6 +32,7 @@ from volseg.cli.report import report
 from volseg.cli.show import show
 from volseg.cli.train import train
 from volseg.cli.verb import command
+from volseg.cli.worker import worker
 from volseg.version import __version__
 
 #: More characters than any description has.
@@ -88,6 +91,7 @@ for name, verb, example in (
     ("plan", plan, "volseg plan data/Task04_Hippocampus --output config.yaml"),
     ("train", train, "volseg train data/Task04_Hippocampus --output runs/hippocampus --minutes 10"),
     ("predict", predict, "volseg predict patients/ --model runs/hippocampus --output masks/"),
+    ("merge", merge, "volseg merge masks/"),
     ("evaluate", evaluate, "volseg evaluate masks/ data/labels --output scores/"),
     ("report", report, "volseg report scores/"),
     ("card", card, "volseg card runs/hippocampus --licence 'CC BY 4.0'"),
@@ -96,5 +100,13 @@ for name, verb, example in (
     ("import", import_model, "volseg import nnUNetTrainer__nnUNetPlans__3d_fullres/ --output runs/imported"),
     ("convert", convert, "volseg convert runs/hippocampus --to onnx --output hippocampus-onnx"),
     ("download", download, "volseg download Task04_Hippocampus --output data"),
+    ("worker", worker, "volseg worker tls://station1:8786 --certificates certificates/"),
 ):
     app.command(name, cls=_Verb, epilog=f"Example: {example}")(command(verb))
+
+cluster = typer.Typer(help="Set up a cluster of machines.", no_args_is_help=True, rich_markup_mode=None)
+_CERTIFICATES = "Example: volseg cluster certificates --output certificates/"
+_SCHEDULER = "Example: volseg cluster scheduler tls://0.0.0.0:8786 --certificates certificates/"
+cluster.command("certificates", cls=_Verb, epilog=_CERTIFICATES)(command(certificates))
+cluster.command("scheduler", cls=_Verb, epilog=_SCHEDULER)(command(scheduler))
+app.add_typer(cluster, name="cluster")

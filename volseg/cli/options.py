@@ -55,6 +55,18 @@ DeviceOption = Annotated[
     typer.Option("--device", help="Where networks run: cpu, cuda, cuda:N or mps; by default CUDA if available."),
 ]
 
+ClusterOption = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="WHERE",
+        help="Work on many processes or machines: local:4, the address of a scheduler, or a file such as cluster.yaml.",
+    ),
+]
+CertificatesOption = Annotated[
+    Path | None, typer.Option("--certificates", help="The folder that `volseg cluster certificates` wrote.")
+]
+
 #: Of every verb.
 LogOption = Annotated[
     Path | None, typer.Option("--log", help="A file to append everything that is said to, each line with the time.")

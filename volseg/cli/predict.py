@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from volseg.cli.console import print_line, progress_shown, say, say_by_reason
+from volseg.cli.console import print_line, say, say_by_reason
 from volseg.cli.options import (
     EXIT_SOME_FAILED,
+    ClusterOption,
     ConfigOption,
     DeviceOption,
     EncodingOption,
@@ -22,6 +23,7 @@ from volseg.cli.options import (
     ThreadsOption,
     changes_of,
 )
+from volseg.cli.workers import work_shown
 
 if TYPE_CHECKING:
     from volseg import CaseResult
@@ -73,6 +75,13 @@ def predict(  # noqa: PLR0913  each is an option
         bool,
         typer.Option("--report", help="Also write report.html, which shows the masks that need review, with pictures."),
     ] = False,
+    cluster: ClusterOption = None,
+    part: Annotated[
+        str | None,
+        typer.Option(
+            "--part", metavar="K/N", help="Segment part K of N, as a job of an array; then run `volseg merge OUTPUT`."
+        ),
+    ] = None,
     overwrite: OverwriteOption = False,
     threads: ThreadsOption = None,
     device: DeviceOption = None,
@@ -84,7 +93,7 @@ def predict(  # noqa: PLR0913  each is an option
         if one.status == "segmented":
             say(f"{one.case_id}: {one.effort}")
 
-    with progress_shown() as progress:
+    with work_shown(cluster) as (progress, executor):
         changes = changes_of(assignments, geometry)
         loaded = volseg.load(
             model,
@@ -108,6 +117,8 @@ def predict(  # noqa: PLR0913  each is an option
             series_description=series_description,
             progress=progress,
             on_case_done=show,
+            executor=executor,
+            part=part,
         )
     say_by_reason(
         {
@@ -122,7 +133,8 @@ def predict(  # noqa: PLR0913  each is an option
     unchanged = sum(case.is_unchanged for case in batch.values())
     print_line(
         f"{segmented} segmented, {skipped} skipped, {failed} failed of {len(batch)} discovered; "
-        f"{segmented - unchanged} new, {unchanged} unchanged; see {output / 'cases.csv'}"
+        f"{segmented - unchanged} new, {unchanged} unchanged; "
+        + (f"see {output / 'cases.csv'}" if part is None else f"part {part}: `volseg merge {output}` makes the table")
     )
     if batch.report:
         print_line(f"report: {batch.report}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -102,13 +103,27 @@ def frame_count(path: Path) -> int:
     Raises:
         DataError: If the header is damaged.
     """
+    return int(_information(path).GetNumberOfComponents())
+
+
+def voxel_count(path: Path) -> int:
+    """Return the number of voxels of a file, by its header.
+
+    Raises:
+        DataError: If the header is damaged.
+    """
+    return math.prod(_information(path).GetSize())
+
+
+def _information(path: Path) -> sitk.ImageFileReader:
+    """Read the header of a file."""
     with readable_path(path, voxel_files(_header(path))) as reachable:
         reader = _reader(path, reachable)
         try:
             reader.ReadImageInformation()
         except RuntimeError as error:
             raise _damaged(path, error) from error
-    return int(reader.GetNumberOfComponents())
+    return reader
 
 
 def write_mask(mask: Mask, path: Path, *, role: Role = "data") -> None:

@@ -95,6 +95,15 @@ def frame_count(path: Path) -> int:
     return math.prod(map(int, _whole_header(path).get_data_shape()[3:]))
 
 
+def voxel_count(path: Path) -> int:
+    """Return the number of voxels of a 3D volume of a file, by its header.
+
+    Raises:
+        DataError: If the file is damaged or is not NIfTI.
+    """
+    return math.prod(map(int, _whole_header(path).get_data_shape()[:3]))
+
+
 def header_remark(path: Path, choice: GeometryChoice | None = None) -> str:
     """Describe ambiguities in the position stated by a file, for the user; empty if its header is consistent.
 

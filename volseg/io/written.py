@@ -12,7 +12,7 @@ import itertools
 import os
 import re
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -194,6 +194,25 @@ def remove_written(path: Path, inputs: Inputs = NO_INPUTS) -> None:
         raise output_error(path, error) from error
 
 
+def remove_written_files(folder: Path, paths: Sequence[Path]) -> None:
+    """Remove several files of one folder as `remove_written` does.
+
+    Raises:
+        OutputError: If one cannot be removed.
+    """
+    try:
+        with locked(folder):
+            record = read_record(folder)
+            for path in paths:
+                if record.wrote(path.name, content_of(path)):
+                    path.unlink()
+                    record = record.without(path.name)
+            if paths:
+                _save(record, folder)
+    except OSError as error:
+        raise output_error(folder, error) from error
+
+
 def remove_written_in(folder: Path, pattern: str) -> None:
     """Remove the unchanged files in a folder that volseg wrote, and the folder if nothing else is in it.
 
@@ -208,7 +227,7 @@ def remove_written_in(folder: Path, pattern: str) -> None:
         return
     for path in sorted(folder.glob(pattern)):
         remove_written(path)
-    _remove_if_empty(folder)
+    remove_if_empty(folder)
 
 
 def remove_scratch(folder: Path) -> None:
@@ -226,7 +245,7 @@ def remove_scratch(folder: Path) -> None:
                 path.unlink()
         except OSError as error:
             raise output_error(path, error) from error
-    _remove_if_empty(folder)
+    remove_if_empty(folder)
 
 
 def is_unchanged(path: Path) -> bool:
@@ -322,8 +341,12 @@ def _save(record: Record, folder: Path) -> None:
                 _save(known, folder / name)
 
 
-def _remove_if_empty(folder: Path) -> None:
-    """Remove a folder that holds nothing but its record, which then lists nothing."""
+def remove_if_empty(folder: Path) -> None:
+    """Remove a folder that holds nothing but its record, which then lists nothing.
+
+    Raises:
+        OutputError: If it cannot be removed.
+    """
     try:
         if not {entry.name for entry in folder.iterdir()} <= {RECORD_FILE, LOCK_FILE}:
             return

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
+from volseg.cases import Case
 from volseg.config import DataConfig
 from volseg.errors import OutputError
 from volseg.exporting import warn_of_private_codes
@@ -20,18 +20,81 @@ from volseg.prediction.batch_inputs import KEY_FILE, BatchInputs
 from volseg.prediction.cases_csv import (
     CASES_FILE,
     CaseResult,
+    CaseStatus,
     meant_otherwise,
     merge_results,
-    read_origins,
-    read_results,
+    origins_of,
+    results_of,
 )
 from volseg.prediction.outdated import remove_masks
-from volseg.prediction.parts import predictor_of
+from volseg.prediction.parts import CasePredictor, predictor_of
 from volseg.prediction.request import ITKSNAP_FILE, NIIVUE_FILE, Request
+from volseg.prediction.rows import collect_rows, known_rows
 from volseg.prediction.stages import Stages
 from volseg.progress import Progress, ignore_progress
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Listeners:
+    """Who wants to hear of a batch.
+
+    Attributes:
+        progress: Called per case and window; if it raises, the batch stops and can be continued.
+        on_case_done: Called with each result as soon as the case is done; not for a case whose mask is up to date.
+    """
+
+    progress: Progress = ignore_progress
+    on_case_done: Callable[[CaseResult], None] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class OpenBatch:
+    """A batch whose output folder is prepared, and which knows what is to be segmented.
+
+    Attributes:
+        inputs: What was found.
+        predictor: The models.
+        request: What to write for each case.
+        listeners: Who wants to hear of it.
+        cases: The cases to segment.
+        earlier: Case id -> its row in an earlier batch.
+        results: The outcomes so far: at first, what is skipped, and cases whose names belong to others.
+    """
+
+    inputs: BatchInputs
+    predictor: CasePredictor
+    request: Request
+    listeners: Listeners
+    cases: tuple[Case, ...]
+    earlier: Mapping[str, CaseResult]
+    results: dict[str, CaseResult] = field(default_factory=dict)
+
+    def stages(self, record: Callable[[CaseResult], None]) -> Stages:
+        """Return the stages of its cases in this process.
+
+        Args:
+            record: Stores the outcome of a case.
+        """
+        progress = self.listeners.progress
+        return Stages(self.predictor, self.request, self.inputs, self.earlier, record, progress, len(self.cases))
+
+    def note(self, result: CaseResult) -> None:
+        """Take note of the outcome of a case."""
+        self.results[result.case_id] = result
+        if self.listeners.on_case_done and not result.is_unchanged:
+            self.listeners.on_case_done(result)
+
+    def lost(self, case: Case, reason: str) -> CaseResult:
+        """Return the outcome of a case that ended the processes that segmented it; no earlier mask of it stays."""
+        remove_masks(self.request.output, case.case_id, self.inputs.files)
+        return self.inputs.described(CaseResult(case.case_id, CaseStatus.FAILED, reason))
+
+    def finish(self) -> list[CaseResult]:
+        """Return all outcomes, in the order of the case ids."""
+        self.listeners.progress("predict", len(self.cases), len(self.cases))
+        return sorted(self.results.values(), key=lambda result: result.case_id)
 
 
 def segment_batch(
@@ -40,7 +103,6 @@ def segment_batch(
     request: Request,
     progress: Progress = ignore_progress,
     on_case_done: Callable[[CaseResult], None] | None = None,
-    executor: Executor | None = None,
 ) -> list[CaseResult]:
     """Segment everything that was found; one bad case never stops the others.
 
@@ -57,7 +119,6 @@ def segment_batch(
         request: What to write for each case.
         progress: Called per case and window; if it raises, the batch stops and can be continued.
         on_case_done: Called with each result as soon as the case is done; not for a case whose mask is up to date.
-        executor: Reads and writes cases; two threads by default.
 
     Returns:
         One result per discovered case, in the order of their ids.
@@ -66,6 +127,42 @@ def segment_batch(
         CheckpointError: If the models are incompatible.
         ConfigError: If post-processing does not fit the labels.
         OutputError: If the output cannot be written (the results so far are in cases.csv).
+    """
+    batch = open_batch(inputs, models, request, Listeners(progress, on_case_done))
+    data, table = batch.predictor.data, request.output / CASES_FILE
+    stages = batch.stages(lambda result: merge_results([result], data, table))
+    with helpers(2) as workers:
+        for result in pipeline(batch.cases, stages.read, stages.segment, stages.write, workers, stages.leaves_room):
+            batch.note(result)
+    results = batch.finish()
+    merge_results(results, data, table)
+    return results
+
+
+def everything(case_id: str) -> bool:  # noqa: ARG001  it is the same for all
+    """Return that a case belongs to the batch."""
+    return True
+
+
+def open_batch(
+    inputs: BatchInputs,
+    models: Sequence[TrainedNetwork],
+    request: Request,
+    listeners: Listeners,
+    belongs: Callable[[str], bool] = everything,
+) -> OpenBatch:
+    """Prepare the output folder, and find out what is to be segmented.
+
+    Args:
+        inputs: What was found.
+        models: Their logits are averaged.
+        request: What to write for each case.
+        listeners: Who wants to hear of it.
+        belongs: Whether a case is of this batch; other processes segment the others at the same time.
+
+    Raises:
+        CheckpointError: If the models are incompatible.
+        OutputError: If the folder cannot be written, or is the input.
     """
     source, output = inputs.source, request.output
     predictor = predictor_of(models)
@@ -79,26 +176,21 @@ def segment_batch(
     _write_sidecars(data, request)
     if inputs.naming == "hash":
         inputs.write_key(output)
-    earlier = read_results(output / CASES_FILE, data)
-    origins = read_origins(output / CASES_FILE)
-    results = {result.case_id: result for result in inputs.skipped_beside(origins)}
-    for case_id, result in results.items():
-        logger.info("%s is skipped: %s", case_id, result.reason)
-        if case_id in earlier:
-            remove_masks(output, case_id, inputs.files)
+    if belongs is everything:
+        collect_rows(output, data.output_labels)  # of a batch that was interrupted
+    rows = known_rows(output)
+    earlier, origins = results_of(rows, data), origins_of(rows)
+    skipped = [result for result in inputs.skipped_beside(origins) if belongs(result.case_id)]
+    for result in skipped:
+        logger.info("%s is skipped: %s", result.case_id, result.reason)
+        if result.case_id in earlier:
+            remove_masks(output, result.case_id, inputs.files)
     strangers = inputs.strangers(origins)
-    results |= {result.case_id: result for result in strangers.values()}
-    cases = [case for case in inputs.dataset.cases if case.case_id not in strangers]
-    stages = Stages(predictor, request, inputs, earlier, progress, len(cases))
-    with nullcontext(executor) if executor else helpers(2) as workers:
-        done = pipeline(cases, stages.read, stages.segment, stages.write, workers, stages.leaves_room)
-        for result in done:
-            results[result.case_id] = result
-            if on_case_done and not result.is_unchanged:
-                on_case_done(result)
-    progress("predict", len(cases), len(cases))
-    merge_results(list(results.values()), data, output / CASES_FILE)
-    return sorted(results.values(), key=lambda result: result.case_id)
+    refused = [result for case_id, result in strangers.items() if belongs(case_id)]
+    own = (case for case in inputs.dataset.cases if case.case_id not in strangers)
+    cases = tuple(case for case in own if belongs(case.case_id))
+    known = {result.case_id: result for result in (*skipped, *refused)}
+    return OpenBatch(inputs, predictor, request, listeners, cases, earlier, known)
 
 
 def _write_sidecars(data: DataConfig, request: Request) -> None:

@@ -45,11 +45,21 @@ class BatchInputs:
         source: Where they were found.
         dataset: The cases, and what was set aside.
         naming: How cases are named. With "hash", nothing written or logged reveals where a case lies.
+        input_hash: Identifies the input folder without revealing it; by default made from its path.
     """
 
     source: Path
     dataset: Dataset
     naming: CaseNaming = "path"
+    input_hash: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.input_hash:
+            object.__setattr__(self, "input_hash", short_hash(os.path.realpath(self.root)))
+
+    def of_case(self, case: Case) -> BatchInputs:
+        """Return the inputs of one case, for a process that segments it alone."""
+        return replace(self, dataset=replace(self.dataset, cases=(case,), set_aside=()))
 
     @cached_property
     def files(self) -> Inputs:
@@ -149,12 +159,7 @@ class BatchInputs:
         return self._origin(case.image.place, case.image.series_uid if isinstance(case.image, SeriesSource) else "")
 
     def _origin(self, place: Path, series_uid: str) -> Origin:
-        return Origin(told_place(place, self.root), series_uid, self._input_hash)
-
-    @cached_property
-    def _input_hash(self) -> str:
-        """A hash that identifies the input folder without revealing it."""
-        return short_hash(os.path.realpath(self.root))
+        return Origin(told_place(place, self.root), series_uid, self.input_hash)
 
     @cached_property
     def _set_aside(self) -> list[tuple[str, SetAside]]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
+from typing import Any
 
+from volseg.about import Hardware
 from volseg.cases.case import stem
 from volseg.config import DataConfig
 from volseg.errors import DataError, OutputError
@@ -21,6 +23,10 @@ from volseg.io.tables import read_cells, read_table, write_table
 from volseg.io.written import is_unchanged
 
 CASES_FILE = "cases.csv"
+#: Holds rows that are not yet in the table; see `rows`.
+ROWS_FOLDER = "rows"
+#: Column -> cell.
+Row = dict[str, str]
 #: Suffix of files with probabilities, after the case id.
 PROBABILITIES = ".probabilities"
 
@@ -107,6 +113,7 @@ class CaseResult:
         model: Name and hashes of the model that made its mask, as `ModelIdentity` writes them; empty if not known.
         is_unchanged: Whether its mask is from an earlier batch, since nothing changed; not a column of the table.
         is_fault: Whether it was skipped although it may be an image, and needs attention; not a column either.
+        machine: The hardware that segmented it, if another process did; not a column either.
     """
 
     case_id: str
@@ -121,6 +128,7 @@ class CaseResult:
     model: str = ""
     is_unchanged: bool = False
     is_fault: bool = False
+    machine: Hardware | None = None
 
 
 def probability_file(output: Path, case_id: str) -> Path:
@@ -129,7 +137,7 @@ def probability_file(output: Path, case_id: str) -> Path:
 
 
 def merge_results(results: Sequence[CaseResult], data: DataConfig, path: Path) -> None:
-    """Merge the rows of some cases into cases.csv; rows of other cases, from this batch or another, stay as they are.
+    """Merge the results of some cases into cases.csv; rows of other cases, from this batch or another, stay.
 
     Several batches may write into one folder, one after the other or at the same time: each knows its own cases only.
 
@@ -141,20 +149,34 @@ def merge_results(results: Sequence[CaseResult], data: DataConfig, path: Path) -
     Raises:
         OutputError: If it cannot be written, or a batch with other labels has begun to write into the folder.
     """
-    known = {result.case_id for result in results}
-    new = [_row(result, data) for result in results]
+    empty = row_of(CaseResult("", CaseStatus.SKIPPED), data)  # its columns, where the table has no row yet
+    merge_rows([row_of(result, data) for result in results], data.output_labels, path, list(empty))
+
+
+def merge_rows(new: Sequence[Row], labels: Sequence[Label], path: Path, columns: Sequence[str] = ()) -> None:
+    """Merge rows into cases.csv.
+
+    Args:
+        new: The rows; each replaces that of its case.
+        labels: Of the masks.
+        path: The table.
+        columns: Columns that it has in any case.
+
+    Raises:
+        OutputError: If it cannot be written, or a batch with other labels has begun to write into the folder.
+    """
+    known = {row["case_id"] for row in new}
     with locked_folder(path.parent):
-        if meant_otherwise(path.parent, data.output_labels):
+        if meant_otherwise(path.parent, labels):
             raise OutputError(
                 f"another batch writes masks with other labels into {path.parent}", hint="choose another --output"
             )
         rows = [*new, *(row for row in read_rows(path) if row["case_id"] not in known)]
-        header = _row(CaseResult("", CaseStatus.SKIPPED), data)  # the table has no row yet
-        columns = dict.fromkeys(name for row in [*new, *rows, header] for name in row)
-        write_table(sorted(rows, key=lambda row: row["case_id"]), path, list(columns))
+        all_columns = dict.fromkeys([*(name for row in rows for name in row), *columns])
+        write_table(sorted(rows, key=lambda row: row["case_id"]), path, list(all_columns))
 
 
-def _row(result: CaseResult, data: DataConfig) -> dict[str, str]:
+def row_of(result: CaseResult, data: DataConfig) -> Row:
     """Format a result as a row of the table."""
     effort, names = result.effort, [label.name for label in data.output_labels]
     cells = {
@@ -194,15 +216,15 @@ def _cell(value: str | float | None) -> str:
     return "" if value is None else str(value)
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
+def read_rows(path: Path) -> list[Row]:
     """Read the rows of a cases.csv as strings; none if there is no such table."""
     return list(read_cells(path)) if is_batch_table(path) else []
 
 
-def read_results(path: Path, data: DataConfig) -> dict[str, CaseResult]:
-    """Read the segmented cases of earlier batches in a folder, except those whose rows belong to another model."""
+def results_of(rows: Iterable[Row], data: DataConfig) -> dict[str, CaseResult]:
+    """Return the segmented cases of earlier batches, except those whose rows belong to another model."""
     results = {}
-    for row in read_rows(path):
+    for row in rows:
         if row["status"] == CaseStatus.SEGMENTED:
             with contextlib.suppress(ValueError, KeyError):
                 results[row["case_id"]] = _result(row, data)
@@ -214,7 +236,8 @@ def meant_otherwise(folder: Path, labels: Sequence[Label]) -> bool:
     stated = folder / LABELS_FILE
     if not is_unchanged(stated) or _meanings(read_labels(stated)) == _meanings(labels):
         return False
-    return any(row["status"] == CaseStatus.SEGMENTED for row in read_rows(folder / CASES_FILE))
+    merged = any(row["status"] == CaseStatus.SEGMENTED for row in read_rows(folder / CASES_FILE))
+    return merged or any((folder / ROWS_FOLDER).glob("*.json"))
 
 
 def _meanings(labels: Sequence[Label]) -> set[tuple[int, str, tuple[int, ...]]]:
@@ -238,6 +261,11 @@ def read_origins(path: Path) -> dict[str, Origin]:
         return segmented_cases(path)
     except DataError:
         return {}
+
+
+def origins_of(rows: Iterable[Row]) -> dict[str, Origin]:
+    """Return id -> origin of the segmented cases among some rows."""
+    return {row["case_id"]: _origin(row) for row in rows if row["status"] == CaseStatus.SEGMENTED}
 
 
 def models_in(folder: Path) -> dict[str, ModelIdentity]:
@@ -272,11 +300,11 @@ def _result(row: Mapping[str, str], data: DataConfig) -> CaseResult:
     )
 
 
-def _origin(row: Mapping[Hashable, object]) -> Origin:
+def _origin(row: Mapping[Any, object]) -> Origin:
     return Origin(_text(row, "source"), _text(row, "series_uid"), _text(row, "input_hash"))
 
 
-def _text(row: Mapping[Hashable, object], column: str) -> str:
+def _text(row: Mapping[Any, object], column: str) -> str:
     """Return a cell as text, empty if missing: tables of 0.1.0 lack these columns."""
     value = row.get(column)
     return value if isinstance(value, str) else ""

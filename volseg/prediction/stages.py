@@ -15,28 +15,21 @@ from volseg.io import SeriesSource, Source, write_probabilities
 from volseg.io.source import digest
 from volseg.memory import peak_mb, reset_peak
 from volseg.prediction.batch_inputs import BatchInputs
-from volseg.prediction.cases_csv import (
-    CASES_FILE,
-    CaseResult,
-    CaseStatus,
-    Effort,
-    merge_results,
-    probability_file,
-)
+from volseg.prediction.cases_csv import CaseResult, CaseStatus, Effort, probability_file
 from volseg.prediction.defects import reason_of_defect
 from volseg.prediction.outdated import remove_masks
 from volseg.prediction.parts import CasePredictor, PreparedVolume
 from volseg.prediction.predictor import Segmented
 from volseg.prediction.prepared import IN_SPITE, Prepared
 from volseg.prediction.request import Request
-from volseg.progress import Cancelled, Progress
+from volseg.progress import Cancelled, Progress, ignore_progress
 from volseg.version import __version__
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class _Job:
+class Job:
     """A case on its way through the stages, with their results so far.
 
     Attributes:
@@ -68,6 +61,7 @@ class Stages:
         request: What to write for each case.
         inputs: All files that are read.
         earlier: Case id -> its row in an earlier batch.
+        record: Stores the outcome of a case, unless its mask was up to date.
         progress: Called per case and window.
         total: Number of cases.
     """
@@ -78,43 +72,41 @@ class Stages:
         request: Request,
         inputs: BatchInputs,
         earlier: Mapping[str, CaseResult],
-        progress: Progress,
-        total: int,
+        record: Callable[[CaseResult], None],
+        progress: Progress = ignore_progress,
+        total: int = 1,
     ) -> None:
-        self.predictor, self.request, self.earlier = predictor, request, earlier
+        self.predictor, self.request, self.earlier, self.record = predictor, request, earlier, record
         self.progress, self.total, self.done = progress, total, 0
         self.inputs = inputs
         self.settings = json.dumps([__version__, request.settings, predictor.identity])
 
-    def read(self, case: Case) -> _Job:
+    def read(self, case: Case) -> Job:
         """Read and prepare a case, or find its mask up to date."""
-        return self._attempt(self._read, _Job(case))
+        return self._attempt(self._read, Job(case))
 
-    def segment(self, job: _Job) -> _Job:
+    def segment(self, job: Job) -> Job:
         """Run the networks on a case."""
         self.progress("predict", self.done, self.total, job.case.case_id)
         job = self._attempt(self._segment, job)
         self.done += 1
         return job
 
-    def write(self, job: _Job) -> CaseResult:
-        """Write the masks of a case and its row, in a thread that Ctrl-C cannot interrupt between the two.
-
-        Rows of cases that are still waiting stay as they are.
-        """
+    def write(self, job: Job) -> CaseResult:
+        """Write the masks of a case and its row, in a thread that Ctrl-C cannot interrupt between the two."""
         job = self._attempt(self._write, job)
         if job.result is None:
             raise RuntimeError(f"case {job.case.case_id} went through all stages without a result")
         result = self.inputs.described(job.result)
         if not result.is_unchanged:
-            merge_results([result], self.predictor.data, self.request.output / CASES_FILE)
+            self.record(result)
         return result
 
-    def leaves_room(self, job: _Job) -> bool:
+    def leaves_room(self, job: Job) -> bool:
         """Return whether another case of this size fits into memory at the same time."""
         return job.prepared is None or 2 * job.prepared.gigabytes < self.predictor.memory_gb
 
-    def _read(self, job: _Job) -> _Job:
+    def _read(self, job: Job) -> Job:
         earlier = self.earlier.get(job.case.case_id)
         region = [job.case.region] if job.case.region else []
         key = digest([*job.case.images.values(), *region], self.settings)
@@ -130,7 +122,7 @@ class Stages:
             prepared.refuse_mismatch()
         return replace(job, key=key, prepared=prepared, read_seconds=time.perf_counter() - began)
 
-    def _segment(self, job: _Job) -> _Job:
+    def _segment(self, job: Job) -> Job:
         if job.prepared is None:
             return job
         reset_peak()
@@ -143,7 +135,7 @@ class Stages:
         warning = "; ".join(filter(None, (job.prepared.warning, bridged)))
         return replace(job, prepared=None, segmented=segmented, warning=warning, peak_memory_mb=peak_mb())
 
-    def _write(self, job: _Job) -> _Job:
+    def _write(self, job: Job) -> Job:
         if job.segmented is None:
             return job
         began = time.perf_counter()
@@ -179,7 +171,7 @@ class Stages:
         result = CaseResult(case_id, CaseStatus.SEGMENTED, job.warning, effort, mask.volumes_ml, job.key, model=made_by)
         return replace(job, result=result)
 
-    def _attempt(self, stage: Callable[[_Job], _Job], job: _Job) -> _Job:
+    def _attempt(self, stage: Callable[[Job], Job], job: Job) -> Job:
         """Run a stage on a case, turning any error into a failed result."""
         if job.result:
             return job
@@ -198,7 +190,7 @@ class Stages:
             reason = f"{reason}; its files from an earlier batch remain: {error}"
         reason = self.inputs.tellable(reason)
         logger.info("case %s failed: %s", job.case.case_id, reason)
-        return _Job(job.case, result=CaseResult(job.case.case_id, CaseStatus.FAILED, reason))
+        return Job(job.case, result=CaseResult(job.case.case_id, CaseStatus.FAILED, reason))
 
     def _image(self, case: Case) -> Source:
         return case.images[self.predictor.data.channels[0]]

@@ -130,7 +130,8 @@ def describe_batch(
         remove_written(output / REVIEW_FILE)
     changed = (("changed for prediction", "; ".join(changes)),) if changes else ()
     facts = (*facts_of_models(files), *facts_of_config(model.config), *changed)
-    write_about(made_now(facts, [this_hardware(model.device)]), output)
+    elsewhere = list(dict.fromkeys(result.machine for result in results if result.machine))
+    write_about(made_now(facts, elsewhere or [this_hardware(model.device)]), output)
 
 
 def report_batch(

@@ -1,0 +1,24 @@
+"""Dask's settings for workers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+#: A worker that takes this share of its memory is ended before the machine runs out, so that its case is known.
+_MOST_MEMORY = 0.95
+#: The variables by which libraries learn how many threads they may use.
+_COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def worker_settings(threads: int) -> dict[str, Any]:
+    """Return keys of Dask's configuration, with their values.
+
+    Args:
+        threads: With how many threads a worker computes.
+    """
+    return {
+        # Dask's memory management is for its own collections; a worker that it pauses here would never go on.
+        **{f"distributed.worker.memory.{name}": False for name in ("target", "spill", "pause")},
+        "distributed.worker.memory.terminate": _MOST_MEMORY,
+        **{f"distributed.nanny.pre-spawn-environ.{name}": str(threads) for name in _COUNTS},
+    }
