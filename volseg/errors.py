@@ -74,6 +74,10 @@ class WorkerError(VolsegError):
     """Work cannot be done on other processes or machines."""
 
 
+#: What to do about a worker that does not see a folder.
+SHARE_FOLDERS = "mount the folder on every machine, under the same path or with a path map"
+
+
 class UnfitWorkerError(WorkerError):
     """A worker cannot do this work: it has another model or version, or does not see the folders. Others may."""
 

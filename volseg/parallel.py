@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -100,18 +101,40 @@ def helpers(count: int) -> Iterator[ThreadPoolExecutor]:
             torch.set_num_threads(own)
 
 
-def side_by_side(work: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
+def side_by_side(
+    work: Callable[[_Item], _Result],
+    items: Iterable[_Item],
+    executor: Executor | None = None,
+    if_lost: Callable[[_Item, WorkerLostError], _Result] | None = None,
+) -> Iterator[_Result]:
     """Map a function over items in parallel.
 
     Args:
         work: Called on each item; an exception is raised in place of its result.
         items: All items.
+        executor: Where `work` and the items are sent; by default threads of this process.
+        if_lost: Makes the result of an item that ended every worker that had it; by default that is raised, too.
 
     Yields:
         The results, in the order of the items.
     """
-    with helpers(min(_thread_count(), _MOST_THREADS)) as executor:
-        yield from executor.map(work, items)
+    if executor is None:
+        with helpers(min(_thread_count(), _MOST_THREADS)) as threads:
+            yield from threads.map(work, items)
+        return
+    calls = deque((item, executor.submit(work, item)) for item in items)
+    try:
+        while calls:
+            item, future = calls.popleft()
+            try:
+                yield future.result()
+            except WorkerLostError as error:
+                if if_lost is None:
+                    raise
+                yield if_lost(item, error)
+    finally:
+        for _, future in calls:
+            future.cancel()
 
 
 def unordered(

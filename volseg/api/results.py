@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,6 +50,7 @@ def evaluate(  # noqa: PLR0913  each is an option of the command
     overwrite: bool = False,
     threads: int | None = None,
     progress: Progress = ignore_progress,
+    executor: Executor | None = None,
 ) -> Evaluation:
     """Compare masks with references per case and label: of folders, or one mask in memory.
 
@@ -80,6 +82,7 @@ def evaluate(  # noqa: PLR0913  each is an option of the command
         overwrite: Whether to replace files in the place of the tables that volseg did not write.
         threads: Number of threads of this process; by default all that it may use.
         progress: Called after each case.
+        executor: Scores the cases, such as `volseg.cluster.on(client)`; by default threads of this process.
 
     Returns:
         The tables, and the cases that could not be scored.
@@ -101,7 +104,7 @@ def evaluate(  # noqa: PLR0913  each is an option of the command
         of_folders = {
             "output": output, "probabilities": probabilities, "within": within, "ignore": ignore, "resample": resample,
             "only_predicted": only_predicted, "changes": changes, "allow_gaps": allow_gaps, "geometry": geometry,
-            "report": report, "images": images,
+            "report": report, "images": images, "executor": executor,
         }  # fmt: skip
         if stray := [name for name, value in of_folders.items() if value is not None and value is not False]:
             raise ConfigError(
@@ -125,7 +128,9 @@ def evaluate(  # noqa: PLR0913  each is an option of the command
     options = FolderOptions(probabilities, region, ignore, resample, only_predicted, rules, overwrite, threshold)
     shown, target = (None if path is None else Path(path) for path in (images, output))
     folders = Path(predictions), Path(references), target
-    return evaluate_with_report(*folders, conventions, options, shown, report=report, progress=progress)
+    return evaluate_with_report(
+        *folders, conventions, options, shown, report=report, progress=progress, executor=executor
+    )
 
 
 def _in_memory(mask: StrPath | Prediction | InMemoryMask, other: StrPath | Prediction | InMemoryMask) -> InMemoryMask:
@@ -183,6 +188,7 @@ def inspect(
     changes: Changes | None = None,
     allow_gaps: bool = False,
     progress: Progress = ignore_progress,
+    executor: Executor | None = None,
 ) -> Inspection:
     """List everything in a folder: volumes, their geometry, problems, and whether they would be used.
 
@@ -194,6 +200,7 @@ def inspect(
         changes: Keys that override those.
         allow_gaps: Whether to bridge missing slices of DICOM series by interpolation.
         progress: Called per volume.
+        executor: Reads the volumes, such as `volseg.cluster.on(client)`; by default threads of this process.
 
     Returns:
         An item per volume or other file, in path order, with its intended use.
@@ -209,7 +216,7 @@ def inspect(
     data = None
     if model is not None:
         data = load(model, config=config, changes=changes, allow_gaps=allow_gaps).config.data
-    return inspect_folder(Path(path), given, data, progress)
+    return inspect_folder(Path(path), given, data, progress, executor)
 
 
 def show(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ def plan(  # noqa: PLR0913  each is an option of the command
     threads: int | None = None,
     device: str | torch.device | None = None,
     progress: Progress = ignore_progress,
+    executor: Executor | None = None,
 ) -> Plan:
     """Analyse a labelled data set and plan a complete configuration, with a reason for every choice.
 
@@ -47,6 +49,7 @@ def plan(  # noqa: PLR0913  each is an option of the command
         threads: Number of threads of this process; by default all that it may use.
         device: Device to plan for: "cpu", "cuda", "cuda:1" or "mps"; by default a CUDA device if there is one.
         progress: Called per case.
+        executor: Reads the cases, such as `volseg.cluster.on(client)`; by default threads of this process.
 
     Returns:
         The plan; `changed` returns a modified one, `save` writes it.
@@ -67,7 +70,7 @@ def plan(  # noqa: PLR0913  each is an option of the command
     given = PartialConfig.stated(config, changes, allow_gaps, network=network, training={"minutes": minutes})
     inputs, written = Inputs.of(data, config), [] if output is None else [Path(output)]
     claim(written, inputs, overwrite=overwrite)
-    made = replace(plan_folder(Path(data), given, progress, StepTimer(chosen), chosen)[1], inputs=inputs)
+    made = replace(plan_folder(Path(data), given, progress, StepTimer(chosen), chosen, executor)[1], inputs=inputs)
     for path in written:
         made.save(path)
     return made
@@ -94,6 +97,7 @@ def train(  # noqa: PLR0913  each is an option of the command
     device: str | torch.device | None = None,
     progress: Progress = ignore_progress,
     on_epoch_done: Callable[[Mapping[str, Any]], None] | None = None,
+    executor: Executor | None = None,
 ) -> Run:
     """Train a network; settings that are not given are planned.
 
@@ -120,6 +124,8 @@ def train(  # noqa: PLR0913  each is an option of the command
         progress: Called per case and per step.
         on_epoch_done: Called after each epoch with its row of history.csv, preceded by `fold` and `kind` if there
             are several.
+        executor: Reads and prepares the cases, such as `volseg.cluster.on(client)`; by default threads of this process.
+            The network is trained in this process, or by all of `torchrun`.
 
     Returns:
         The finished run.
@@ -155,6 +161,7 @@ def train(  # noqa: PLR0913  each is an option of the command
             group=group,
             began=began,
             device=chosen,
+            executor=executor,
         )
 
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from volseg.cli.console import print_comparison, print_line, print_summary, progress_shown, say, say_by_reason
+from volseg.cli.console import print_comparison, print_line, print_summary, say, say_by_reason
 from volseg.cli.options import (
     EXIT_SOME_FAILED,
+    ClusterOption,
     GapsOption,
     GeometryOption,
     OverwriteOption,
@@ -18,6 +19,7 @@ from volseg.cli.options import (
     changes_of,
     only,
 )
+from volseg.cli.workers import work_shown
 from volseg.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -109,6 +111,7 @@ def evaluate(  # noqa: PLR0913  each is an option
         Path | None, typer.Option("--images", help="The images to show in the report, if REFERENCES holds none.")
     ] = None,
     overwrite: OverwriteOption = False,
+    cluster: ClusterOption = None,
     threads: ThreadsOption = None,
     compare: Annotated[
         bool, typer.Option("--compare", help="Compare folders of scores of the same references, case by case.")
@@ -128,7 +131,7 @@ def evaluate(  # noqa: PLR0913  each is an option
             hint="--compare takes several folders of scores",
         )
 
-    with progress_shown() as progress:
+    with work_shown(cluster) as (progress, executor):
         result = volseg.evaluate(
             predictions,
             references,
@@ -153,6 +156,7 @@ def evaluate(  # noqa: PLR0913  each is an option
             overwrite=overwrite,
             threads=threads,
             progress=progress,
+            executor=executor,
         )
     _print_evaluation(result)
     if result.failures:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from volseg.cli.console import print_text, printed, progress_shown
-from volseg.cli.options import ConfigOption, GapsOption, GeometryOption, SetOption, changes_of
+from volseg.cli.console import print_text, printed
+from volseg.cli.options import ClusterOption, ConfigOption, GapsOption, GeometryOption, SetOption, changes_of
+from volseg.cli.workers import work_shown
 from volseg.text import readable
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def inspect(
     assignments: SetOption = None,
     allow_gaps: GapsOption = False,
     geometry: GeometryOption = None,
+    cluster: ClusterOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Show what a folder holds, and what training or prediction would use."""
@@ -43,7 +45,7 @@ def inspect(
 
     import volseg
 
-    with progress_shown() as progress:
+    with work_shown(cluster) as (progress, executor):
         found = volseg.inspect(
             path,
             model=model,
@@ -51,6 +53,7 @@ def inspect(
             changes=changes_of(assignments, geometry),
             allow_gaps=allow_gaps,
             progress=progress,
+            executor=executor,
         )
     if as_json:
         print_text(json.dumps([asdict(item) for item in found], indent=1))

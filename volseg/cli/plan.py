@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from volseg.cli.console import print_line, progress_shown
+from volseg.cli.console import print_line
 from volseg.cli.options import (
+    ClusterOption,
     ConfigOption,
     DeviceOption,
     GapsOption,
@@ -18,6 +19,7 @@ from volseg.cli.options import (
     ThreadsOption,
     changes_of,
 )
+from volseg.cli.workers import work_shown
 
 
 def plan(  # noqa: PLR0913  each is an option
@@ -33,13 +35,14 @@ def plan(  # noqa: PLR0913  each is an option
     allow_gaps: GapsOption = False,
     geometry: GeometryOption = None,
     overwrite: OverwriteOption = False,
+    cluster: ClusterOption = None,
     threads: ThreadsOption = None,
     device: DeviceOption = None,
 ) -> None:
     """Plan a complete configuration for a data set, and write it as YAML."""
     import volseg
 
-    with progress_shown() as progress:
+    with work_shown(cluster) as (progress, executor):
         made = volseg.plan(
             data,
             minutes=minutes,
@@ -51,6 +54,7 @@ def plan(  # noqa: PLR0913  each is an option
             threads=threads,
             device=device,
             progress=progress,
+            executor=executor,
         )
     found = made.dataset
     if found is not None:

@@ -13,6 +13,7 @@ from volseg.cli.console import print_line, print_table, progress_shown, say
 from volseg.cli.epoch_lines import EpochLines
 from volseg.cli.options import (
     EXIT_SOME_FAILED,
+    ClusterOption,
     ConfigOption,
     DeviceOption,
     GapsOption,
@@ -23,6 +24,7 @@ from volseg.cli.options import (
     changes_of,
     only,
 )
+from volseg.cli.workers import work_shown
 from volseg.progress import MILESTONES
 
 if TYPE_CHECKING:
@@ -83,6 +85,7 @@ def train(  # noqa: PLR0913  each is an option
     ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
     overwrite: OverwriteOption = False,
+    cluster: ClusterOption = None,
     threads: ThreadsOption = None,
     device: DeviceOption = None,
 ) -> None:
@@ -112,7 +115,7 @@ def train(  # noqa: PLR0913  each is an option
             )
         _print_choice(choice)
         return
-    with progress_shown() as progress:
+    with work_shown(cluster) as (progress, executor):
         run = volseg.train(
             data,
             output,
@@ -131,6 +134,7 @@ def train(  # noqa: PLR0913  each is an option
             threads=threads,
             device=device,
             progress=progress,
+            executor=executor,
             on_epoch_done=EpochLines() if show_epochs else None,
         )
     if not run.is_leader:

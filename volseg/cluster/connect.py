@@ -81,16 +81,21 @@ def _local(workers: int, stack: ExitStack) -> distributed.Client:
         stack.enter_context(dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}))
         _import_for_all()
     security = distributed.Security.temporary()  # on a shared machine other users could connect to it
-    cluster = distributed.LocalCluster(
-        n_workers=workers,
-        threads_per_worker=1,
-        memory_limit=int(total_gb() * 1e9 / workers),
-        host="127.0.0.1",
-        protocol="tls://",
-        security=security,
-        dashboard_address="127.0.0.1:0",
-        silence_logs=logging.CRITICAL,
-    )
+    try:
+        cluster = distributed.LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            memory_limit=int(total_gb() * 1e9 / workers),
+            host="127.0.0.1",
+            protocol="tls://",
+            security=security,
+            dashboard_address="127.0.0.1:0",
+            silence_logs=logging.CRITICAL,
+        )
+    except (OSError, TimeoutError, RuntimeError) as error:
+        raise WorkerError(
+            f"cannot start {workers} workers: {_last_line(error)}", hint="start fewer, or none: leave out --cluster"
+        ) from error
     stack.enter_context(cluster)
     return stack.enter_context(distributed.Client(cluster, security=security, set_as_default=False))
 

@@ -23,15 +23,21 @@ from uuid import uuid4
 import distributed
 from distributed.client import FutureCancelledError
 
-from volseg.cluster.paths import PathMap, checked_path_map
-from volseg.cluster.worker import admit, perform, programs
+from volseg.cluster.paths import PathMap, checked_path_map, existing_paths
+from volseg.cluster.worker import Outcome, admit, perform, programs
 from volseg.errors import UnfitWorkerError, VolsegError, WorkerError, WorkerLostError
 from volseg.progress import MILESTONES
 
+#: How many files of its work a worker is asked for, to prove that it sees the same folders.
+_WITNESSES = 3
 #: How many workers a piece of work may end; then it is given up.
 _LIVES = 2
 #: How often the list of workers is read.
 _LOOK_SECONDS = 0.5
+#: Sending work and hearing of its end should take no more than this share of the time.
+_OVERHEAD_SHARE = 0.04
+#: A worker gets no more than this share of what waits at a time, divided by the number of workers.
+_SHARE_OF_WAITING = 0.25
 #: How long the scheduler may be out of reach.
 _SCHEDULER_SECONDS = 30.0
 #: How long to wait for a fit worker after all others were refused.
@@ -61,9 +67,29 @@ class _Piece:
         deaths: How many workers died while they had it.
     """
 
-    work: Callable[[], Any]
+    work: partial[Any]
     future: Future[Any]
     deaths: int = 0
+
+    @property
+    def kind(self) -> Any:
+        """The function: pieces of one kind take about as long."""
+        return self.work.func
+
+
+@dataclass(frozen=True, eq=False)
+class _Parcel:
+    """Pieces of work that are sent together: one, or several if each is done faster than it is sent.
+
+    Attributes:
+        pieces: The pieces.
+        future: Their outcomes, in Dask.
+        sent: When, by the monotonic clock.
+    """
+
+    pieces: tuple[_Piece, ...]
+    future: distributed.Future
+    sent: float
 
 
 @dataclass(eq=False)
@@ -72,16 +98,17 @@ class _Worker:
 
     Attributes:
         number: By which messages call it.
-        slots: How many pieces it may have at a time: its number of threads.
+        slots: How many parcels it may have at a time: its number of threads.
+        status: Whether it was admitted.
         machine: The name of its machine.
-        running: Its work: the piece, and its future in Dask.
+        running: Its work.
     """
 
     number: int
     slots: int
     status: WorkerStatus = WorkerStatus.JOINING
     machine: str = ""
-    running: dict[_Piece, distributed.Future] = field(default_factory=dict)
+    running: list[_Parcel] = field(default_factory=list)
 
     def can_take(self, piece: _Piece) -> bool:
         """Return whether it may have another piece; one that has ended a worker gets one for itself alone."""
@@ -89,18 +116,47 @@ class _Worker:
             return False
         if piece.deaths:
             return not self.running
-        return len(self.running) < self.slots and not any(other.deaths for other in self.running)
+        suspects = any(other.deaths for parcel in self.running for other in parcel.pieces)
+        return len(self.running) < self.slots and not suspects
 
     def __str__(self) -> str:
         return f"worker {self.number}" + (f" on {self.machine}" if self.machine else "")
 
 
+class _Pace:
+    """How long pieces of work take, by the function that does them, and how long it takes to send one and hear of it.
+
+    Both are measured as the work goes on.
+    """
+
+    def __init__(self) -> None:
+        self._seconds: dict[Any, float] = {}
+        self._overhead = 0.0
+
+    def learn(self, piece: _Piece, seconds: float) -> None:
+        """Take the duration of a piece into account."""
+        self._seconds[piece.kind] = _average(self._seconds.get(piece.kind), seconds)
+
+    def learn_overhead(self, seconds: float) -> None:
+        """Take into account how much longer a parcel was away than its pieces took."""
+        self._overhead = _average(self._overhead or None, max(seconds, 0.0))
+
+    def pieces_worth_sending(self, kind: Any) -> int:
+        """Return how many pieces to send together, so that sending takes a small share of the time."""
+        seconds = self._seconds.get(kind)
+        return 1 if seconds is None else max(1, round(self._overhead / _OVERHEAD_SHARE / max(seconds, 1e-6)))
+
+
+def _average(before: float | None, now: float) -> float:
+    """Return a running average."""
+    return now if before is None else 0.8 * before + 0.2 * now
+
+
 @dataclass(frozen=True, eq=False)
 class _Ended:
-    """A message: a worker has ended a piece of work, or its admission if there is no piece."""
+    """A message: a worker has ended a parcel, or its admission if there is none."""
 
     address: str
-    piece: _Piece | None
     future: distributed.Future
     result: Any = None
     error: Exception | None = None
@@ -135,6 +191,7 @@ class ClusterExecutor(Executor):
         self._waiting: deque[_Piece] = deque()
         self._workers: dict[str, _Worker] = {}
         self._numbers = count(1)
+        self._pace = _Pace()
         self._failure: WorkerError | None = None
         self._refusal = ""
         self._heard = self._fit = time.monotonic()
@@ -220,7 +277,7 @@ class ClusterExecutor(Executor):
             self._lose(self._workers.pop(address))
         for address in present.keys() - self._workers.keys():
             self._workers[address] = _Worker(next(self._numbers), present[address])
-            self._send(address, None, partial(admit, programs()))
+            self._send(address, partial(admit, programs()))
         self._check_that_one_is_fit()
 
     def _check_that_one_is_fit(self) -> None:
@@ -234,16 +291,32 @@ class ClusterExecutor(Executor):
     def _hand_out(self) -> None:
         """Give work to workers that are free, to those with the least work first."""
         while self._waiting:
-            piece = self._waiting[0]
-            free = [(address, worker) for address, worker in self._workers.items() if worker.can_take(piece)]
+            free = [(address, worker) for address, worker in self._workers.items() if worker.can_take(self._waiting[0])]
             if not free:
                 return
+            address, worker = min(free, key=lambda each: len(each[1].running))
+            if pieces := self._next_pieces():
+                works = [piece.work for piece in pieces]
+                task = partial(perform, works, self._path_map, existing_paths(works, _WITNESSES))
+                worker.running.append(_Parcel(pieces, self._send(address, task), time.monotonic()))
+
+    def _next_pieces(self) -> tuple[_Piece, ...]:
+        """Take the pieces of the next parcel from the queue, without those that were cancelled."""
+        first = self._waiting[0]
+        ready = sum(worker.status is WorkerStatus.READY for worker in self._workers.values())
+        fair = int(len(self._waiting) * _SHARE_OF_WAITING / max(ready, 1))
+        most = 1 if first.deaths else max(1, min(self._pace.pieces_worth_sending(first.kind), fair))
+        taken: list[_Piece] = []
+        while self._waiting and len(taken) < most:
+            piece = self._waiting[0]
+            if taken and (piece.deaths or piece.kind is not first.kind):
+                break
             self._waiting.popleft()
             if piece.future.running() or piece.future.set_running_or_notify_cancel():
-                address, worker = min(free, key=lambda each: len(each[1].running))
-                worker.running[piece] = self._send(address, piece, partial(perform, piece.work, self._path_map))
+                taken.append(piece)
+        return tuple(taken)
 
-    def _send(self, address: str, piece: _Piece | None, work: Callable[[], Any]) -> distributed.Future:
+    def _send(self, address: str, work: Callable[[], Any]) -> distributed.Future:
         """Send work to one worker."""
         future = self._client.submit(
             work, key=f"volseg-{uuid4().hex}", workers=[address], allow_other_workers=False, pure=False
@@ -251,34 +324,52 @@ class ClusterExecutor(Executor):
 
         def tell(ended: distributed.Future) -> None:
             try:
-                message = _Ended(address, piece, ended, ended.result())
+                message = _Ended(address, ended, ended.result())
             except Exception as error:  # noqa: BLE001  passed on to whoever waits for the result
-                message = _Ended(address, piece, ended, error=error)
+                message = _Ended(address, ended, error=error)
             self._messages.put(message)
 
         future.add_done_callback(tell)
         return future
 
     def _end(self, ended: _Ended) -> None:
-        """Pass on a result."""
-        worker, piece = self._workers.get(ended.address), ended.piece
+        """Pass on results."""
+        worker = self._workers.get(ended.address)
         if worker is None:
             return
-        if piece is None:
+        if worker.status is WorkerStatus.JOINING:
             self._admit(worker, ended)
             return
-        if worker.running.get(piece) is not ended.future:  # it was given to another worker in the meantime
+        parcel = next((each for each in worker.running if each.future is ended.future), None)
+        if parcel is None:  # it was given to another worker in the meantime
             return
-        del worker.running[piece]
+        worker.running.remove(parcel)
         match ended.error:
             case None:
-                piece.future.set_result(ended.result)
+                outcomes: list[Outcome] = ended.result
+                took = sum(outcome.seconds for outcome in outcomes)
+                self._pace.learn_overhead(time.monotonic() - parcel.sent - took)
+                for piece, outcome in zip(parcel.pieces, outcomes, strict=True):
+                    self._pass_on(piece, outcome, worker)
             case UnfitWorkerError():
                 self._refuse(worker, ended.error)
-                self._waiting.appendleft(piece)
+                self._waiting.extendleft(reversed(parcel.pieces))
             case distributed.KilledWorker():
-                self._blame(piece)
+                self._blame(parcel)
             case FutureCancelledError():  # the scheduler was started again
+                self._waiting.extendleft(reversed(parcel.pieces))
+            case error:  # it could not be sent, or its result could not
+                for piece in parcel.pieces:
+                    piece.future.set_exception(error)
+
+    def _pass_on(self, piece: _Piece, outcome: Outcome, worker: _Worker) -> None:
+        self._pace.learn(piece, outcome.seconds)
+        match outcome.error:
+            case None:
+                piece.future.set_result(outcome.result)
+            case UnfitWorkerError():
+                if worker.status is WorkerStatus.READY:
+                    self._refuse(worker, outcome.error)
                 self._waiting.appendleft(piece)
             case error:
                 piece.future.set_exception(error)
@@ -298,28 +389,30 @@ class ClusterExecutor(Executor):
 
     def _lose(self, worker: _Worker) -> None:
         """Take back the work of a worker that is gone."""
-        for piece, future in worker.running.items():
-            future.cancel()
-            self._blame(piece)
+        for parcel in worker.running:
+            parcel.future.cancel()
+            self._blame(parcel)
         logger.log(logging.WARNING if worker.running else logging.INFO, "%s is lost", worker)
 
-    def _blame(self, piece: _Piece) -> None:
-        """Count a worker that died with a piece of work."""
-        piece.deaths += 1
-        if piece.deaths < _LIVES:
-            self._waiting.append(piece)
-        else:
-            piece.future.set_exception(
-                WorkerLostError("it ended two workers (out of memory?)", hint="give it a worker with more memory")
-            )
+    def _blame(self, parcel: _Parcel) -> None:
+        """Count a worker that died with some work."""
+        for piece in parcel.pieces:
+            piece.deaths += 1
+            if piece.deaths < _LIVES:
+                self._waiting.append(piece)
+            else:
+                piece.future.set_exception(
+                    WorkerLostError("it ended two workers (out of memory?)", hint="give it a worker with more memory")
+                )
 
     def _fail(self, error: WorkerError) -> None:
         """End all work with an error."""
         self._failure = error
         for worker in self._workers.values():
-            for piece, future in worker.running.items():
-                piece.future.set_exception(error)
-                future.cancel()
+            for parcel in worker.running:
+                parcel.future.cancel()
+                for piece in parcel.pieces:
+                    piece.future.set_exception(error)
             worker.running.clear()
         for piece in self._waiting:
             if piece.future.running() or piece.future.set_running_or_notify_cancel():

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -69,3 +70,22 @@ def _mapped_path(path: Path, path_map: PathMap) -> Path:
         if str(folder) in path_map:
             return Path(path_map[str(folder)]) / path.relative_to(folder)
     return path
+
+
+def existing_paths(value: Any, most: int) -> tuple[Path, ...]:
+    """Return the first paths in a value, as `mapped` finds them, where something exists."""
+    return tuple(islice((path for path in _paths_in(value) if path.exists()), most))
+
+
+def _paths_in(value: Any) -> Iterator[Path]:
+    match value:
+        case Path():
+            yield value
+        case partial():
+            yield from _paths_in((value.args, value.keywords))
+        case tuple() | list() | set() | frozenset():
+            yield from chain.from_iterable(map(_paths_in, value))
+        case dict():
+            yield from _paths_in(tuple(value.items()))
+        case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            yield from _paths_in(tuple(getattr(value, field.name) for field in dataclasses.fields(value)))

@@ -14,8 +14,7 @@ import distributed
 from volseg.cluster.config import is_loopback
 from volseg.cluster.connect import security_for
 from volseg.cluster.paths import checked_path_map
-from volseg.cluster.settings import worker_settings
-from volseg.cluster.worker import PATH_MAP
+from volseg.cluster.settings import PATH_MAP, worker_settings
 from volseg.errors import WorkerError
 from volseg.memory import total_gb
 from volseg.parallel import allowed_threads

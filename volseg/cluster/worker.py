@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import platform
-from collections.abc import Callable, Mapping
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import dask
 import distributed
 
 from volseg.cluster.paths import PathMap, checked_path_map, inverse, mapped
-from volseg.errors import UnfitWorkerError
+from volseg.cluster.settings import PATH_MAP, THREADS
+from volseg.errors import SHARE_FOLDERS, UnfitWorkerError, VolsegError
+from volseg.io.files import appears
 from volseg.memory import limit_memory
 from volseg.parallel import use_threads
 from volseg.version import __version__
 
-#: Key of Dask's configuration that holds the path map of a worker.
-PATH_MAP = "volseg.path-map"
 #: Programs that results depend on.
 _PROGRAMS = ("torch", "monai")
 
@@ -47,21 +50,54 @@ def admit(wanted: Mapping[str, str]) -> str:
                 f"it runs {name} {own.get(name, 'not at all')}, this batch {needed}",
                 hint="install the same versions on every machine",
             )
-    if (stated := os.environ.get("OMP_NUM_THREADS", "")).isdecimal():
-        use_threads(int(stated))
+    use_threads(dask.config.get(THREADS, None))
     limit_memory(distributed.get_worker().memory_manager.memory_limit)
     return platform.node()
 
 
-def perform(work: Callable[[], Any], path_map: PathMap) -> Any:
-    """Do a piece of work.
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What became of a piece of work.
+
+    Attributes:
+        result: What it returned.
+        error: What it raised, else None.
+        seconds: How long it took.
+    """
+
+    result: Any
+    error: Exception | None
+    seconds: float
+
+
+def perform(works: Sequence[Callable[[], Any]], path_map: PathMap, witnesses: Sequence[Path]) -> list[Outcome]:
+    """Do pieces of work.
 
     Args:
-        work: A function with its arguments.
+        works: Functions with their arguments.
         path_map: Where the folders of the coordinating machine lie here, unless this worker has a map of its own.
+        witnesses: Files and folders of the work, which exist on the coordinating machine.
 
     Returns:
-        Its result, with the paths of the coordinating machine.
+        The outcome of each, with the paths of the coordinating machine.
+
+    Raises:
+        UnfitWorkerError: If this worker does not see the files.
     """
     there = checked_path_map(dask.config.get(PATH_MAP, {}) or path_map)
-    return mapped(mapped(work, there)(), inverse(there))
+    for path in mapped(tuple(witnesses), there):
+        if not appears(path):
+            raise UnfitWorkerError(f"it does not see {path}", hint=SHARE_FOLDERS)
+    return [_outcome(work, there) for work in works]
+
+
+def _outcome(work: Callable[[], Any], path_map: PathMap) -> Outcome:
+    began = time.perf_counter()
+    try:
+        result = mapped(mapped(work, path_map)(), inverse(path_map))
+    except VolsegError as error:
+        return Outcome(None, error, time.perf_counter() - began)
+    except Exception as error:  # noqa: BLE001  passed on to whoever asked for the work
+        error.add_note("".join(traceback.format_exception(error)))  # which is not sent otherwise
+        return Outcome(None, error, time.perf_counter() - began)
+    return Outcome(result, None, time.perf_counter() - began)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 
 from volseg.cases.case import place_reference
 from volseg.config import Others
-from volseg.errors import ConfigError, DataError, GeometryError
+from volseg.errors import ConfigError, DataError, GeometryError, VolsegError, WorkerLostError
 from volseg.evaluation.columns import Column, columns_of
 from volseg.evaluation.metrics_csv import failed_row, metrics_table, score_row
 from volseg.evaluation.summary import statistics, summarise
@@ -142,6 +144,7 @@ def evaluate(
     settings: EvaluationSettings,
     output: Path | None = None,
     progress: Progress = ignore_progress,
+    executor: Executor | None = None,
 ) -> Evaluation:
     """Score all pairs and write `metrics.csv`, `summary.csv` and `statistics.csv`.
 
@@ -154,6 +157,7 @@ def evaluate(
         settings: Settings of the evaluation.
         output: Folder for the tables, created if missing; if None, nothing is written.
         progress: Called after each case.
+        executor: Scores the cases; by default threads of this process.
 
     Returns:
         The tables and the failures.
@@ -168,7 +172,7 @@ def evaluate(
     rows: list[dict[str, object]] = []
     failures: list[Failure] = []
     progress("evaluate", 0, len(pairs))
-    results = side_by_side(lambda pair: _evaluate_case(pair, settings), pairs)
+    results = side_by_side(partial(_evaluate_case, settings=settings), pairs, executor, partial(_lost, settings))
     for done, (pair, (case_rows, failure)) in enumerate(zip(pairs, results, strict=True), 1):
         rows += case_rows
         failures += [failure] if failure else []
@@ -229,11 +233,24 @@ def _evaluate_case(pair: CasePair, settings: EvaluationSettings) -> tuple[list[d
             prediction, reference, settings.labels, settings.conventions, within=within, probabilities=stated
         )
     except DataError as error:
-        reason = _without_folders(error.explanation, pair)
-        rows = [failed_row(pair.case_id, label, reason, columns, grid) for label in settings.labels]
-        return rows, Failure(pair.case_id, reason)
+        return _failed(pair, error, settings, grid)
     known = _looked_for(pair.reference, settings.labels)
     return [score_row(pair.case_id, score, columns, grid) for score in scores if score.label in known], None
+
+
+def _lost(
+    settings: EvaluationSettings, pair: CasePair, error: WorkerLostError
+) -> tuple[list[dict[str, object]], Failure | None]:
+    return _failed(pair, error, settings, None)
+
+
+def _failed(
+    pair: CasePair, error: VolsegError, settings: EvaluationSettings, grid: Geometry | None
+) -> tuple[list[dict[str, object]], Failure | None]:
+    """Return the rows of a case that cannot be scored, and its failure."""
+    reason = _without_folders(error.explanation, pair)
+    rows = [failed_row(pair.case_id, label, reason, settings.columns, grid) for label in settings.labels]
+    return rows, Failure(pair.case_id, reason)
 
 
 def _check_unit(grid: Geometry, settings: EvaluationSettings) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -62,6 +63,7 @@ def evaluate_folder(
     conventions: Conventions,
     options: FolderOptions,
     progress: Progress = ignore_progress,
+    executor: Executor | None = None,
 ) -> tuple[Evaluation, tuple[CasePair, ...], EvaluationSettings]:
     """Pair the masks with the references and score them.
 
@@ -72,6 +74,7 @@ def evaluate_folder(
         conventions: How metrics are computed.
         options: How masks and references are paired and read.
         progress: Called after each case.
+        executor: Scores the cases; by default threads of this process.
 
     Returns:
         The evaluation, the pairs, and the settings.
@@ -102,7 +105,9 @@ def evaluate_folder(
     if options.within is not None:
         regions = [pair.within for pair in pairing.pairs if pair.within is not None]
         refuse_images(regions, options.within, "regions of interest")
-    scored = scored_labels(predictions, pairing.pairs, calibrated=options.probabilities, ignored=options.ignored)
+    scored = scored_labels(
+        predictions, pairing.pairs, calibrated=options.probabilities, ignored=options.ignored, executor=executor
+    )
     stated = predictions / LABELS_FILE
     others = read_others(stated) if stated.is_file() else "refuse"
     kept = len(scored.labels) - (scored.lacking if others == "background" else 0)
@@ -117,7 +122,7 @@ def evaluate_folder(
         others=others,
         unit=_unit_of(scored.pairs),
     )
-    evaluation = evaluate(scored.pairs, settings, output, progress)
+    evaluation = evaluate(scored.pairs, settings, output, progress, executor)
     return replace(evaluation, remarks=(*pairing.remarks, *scored.remarks)), scored.pairs, settings
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import fastremap
 from volseg.cases.content import MOST_LABELS
 from volseg.cases.stated_names import NamesBeside, StatedNames, is_named, of_masks, stated_by, united
 from volseg.config import IGNORE
-from volseg.errors import DataError
+from volseg.errors import DataError, WorkerLostError
 from volseg.evaluation.evaluate import CasePair
 from volseg.image.naming import is_unnamed, label_called, matched, plain_name, refuse_one_name_twice
 from volseg.image.volume import Label
@@ -44,7 +45,12 @@ class ScoredLabels:
 
 
 def scored_labels(
-    predictions: Path, pairs: Sequence[CasePair], *, calibrated: bool = False, ignored: int | None = None
+    predictions: Path,
+    pairs: Sequence[CasePair],
+    *,
+    calibrated: bool = False,
+    ignored: int | None = None,
+    executor: Executor | None = None,
 ) -> ScoredLabels:
     """Choose the labels to score: those that masks and references name, else every value that occurs.
 
@@ -53,6 +59,7 @@ def scored_labels(
         pairs: Its cases.
         calibrated: Whether there are probabilities, whose order only labels.json states.
         ignored: A reference value that is not a label.
+        executor: Reads masks, if their values are not stated; by default threads of this process.
 
     Raises:
         DataError: If a list of labels is damaged or missing although it is needed, masks and references have no label
@@ -66,7 +73,7 @@ def scored_labels(
     if calibrated and not made.labels:
         raise DataError(f"{predictions} has no {LABELS_FILE}: the order of the probabilities is unknown", hint=_LIST)
     if not made.labels and not wanted.labels:
-        return ScoredLabels(_found_values(pairs, ignored), tuple(pairs), ignored=ignored)
+        return ScoredLabels(_found_values(pairs, ignored, executor), tuple(pairs), ignored=ignored)
     for labels in (made.labels, wanted.labels):
         refuse_one_name_twice(labels)
     if any(label.parts for label in made.labels):
@@ -225,13 +232,13 @@ def _is_scored(label: Label, wanted: StatedNames, ignored: int | None) -> bool:
     return not is_ignored and not label.parts
 
 
-def _found_values(pairs: Sequence[CasePair], ignored: int | None) -> tuple[Label, ...]:
+def _found_values(pairs: Sequence[CasePair], ignored: int | None, executor: Executor | None) -> tuple[Label, ...]:
     """Return a label for every value of masks and references."""
     sources = [source for pair in pairs for source in (pair.reference, pair.prediction) if source is not None]
     own = [source for source in sources if not isinstance(source, SegmentsSource | MasksSource)]
     values: set[int] = set()
     faults: list[DataError] = []
-    for source, found in zip(own, side_by_side(_values_in, own), strict=True):
+    for source, found in zip(own, side_by_side(_values_in, own, executor, _lost), strict=True):
         if isinstance(found, DataError):
             faults.append(found)
         else:
@@ -248,6 +255,10 @@ def _found_values(pairs: Sequence[CasePair], ignored: int | None) -> tuple[Label
             f"all masks and references are empty or unreadable, so there is nothing to score{why}", hint=hint
         )
     return tuple(Label(value, f"label_{value}") for value in sorted(values))
+
+
+def _lost(source: Source, error: WorkerLostError) -> DataError:
+    return DataError(f"{source}: {error}", hint=error.hint)
 
 
 def _values_in(source: Source) -> set[int] | DataError:

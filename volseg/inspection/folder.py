@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
@@ -12,7 +14,7 @@ from volseg.cases import is_dataset, is_list
 from volseg.cases.case import names_a_reference, stem
 from volseg.cases.series import choose_series, studies_of
 from volseg.config import DataConfig, DicomRules, PartialConfig
-from volseg.inspection.items import InspectedItem, look_at, not_a_volume, own_results
+from volseg.inspection.items import InspectedItem, look_at, lost, not_a_volume, own_results
 from volseg.inspection.readiness import CaseReadiness, Readiness, prediction_readiness, training_readiness
 from volseg.io import (
     Discovery,
@@ -29,6 +31,7 @@ from volseg.io import (
 from volseg.io.files import without_root
 from volseg.io.own_results import without_results
 from volseg.io.readable import check_there
+from volseg.parallel import side_by_side
 from volseg.progress import Progress, ignore_progress
 
 if TYPE_CHECKING:
@@ -75,7 +78,11 @@ class Inspection(Sequence[InspectedItem]):
 
 
 def inspect_folder(
-    path: Path, given: PartialConfig, model: DataConfig | None = None, progress: Progress = ignore_progress
+    path: Path,
+    given: PartialConfig,
+    model: DataConfig | None = None,
+    progress: Progress = ignore_progress,
+    executor: Executor | None = None,
 ) -> Inspection:
     """Inspect everything below a path.
 
@@ -84,6 +91,7 @@ def inspect_folder(
         given: DICOM reading options, and labels if already decided.
         model: Data of the model whose prediction is checked; otherwise training is checked, if there are references.
         progress: Called per volume and per case.
+        executor: Reads volumes and cases; by default threads of this process.
 
     Returns:
         The items, each with its role in a case if it has one.
@@ -97,15 +105,15 @@ def inspect_folder(
     found = Discovery((), ()) if listed else without_results(discover(path, progress, rules=rules), path)
     readiness: Readiness | None
     if model is not None:
-        readiness = prediction_readiness(path, model, progress)
+        readiness = prediction_readiness(path, model, progress, executor)
     else:
-        readiness = training_readiness(path, given, progress)
+        readiness = training_readiness(path, given, progress, executor)
         if not (listed or readiness.dataset or _holds_references(found, path, rules)):
             readiness = None  # it is not meant for training
     if listed and readiness:
         path, found = path.parent, _files_of(readiness)
     channels = model.channels if model else tuple(rules.series) or ("image",)
-    return Inspection(_items(found, path, channels, rules, readiness, progress), readiness)
+    return Inspection(_items(found, path, channels, rules, readiness, progress, executor), readiness)
 
 
 def _holds_references(found: Discovery, root: Path, rules: DicomRules) -> bool:
@@ -141,6 +149,7 @@ def _items(
     rules: DicomRules,
     readiness: Readiness | None,
     progress: Progress,
+    executor: Executor | None,
 ) -> tuple[InspectedItem, ...]:
     series = [source for source in found.sources if isinstance(source, SeriesSource)]
     choices = [choose_series(study, channels, rules) for study in studies_of(series)]
@@ -148,9 +157,9 @@ def _items(
     roles = _Roles(readiness, root)
     items = [not_a_volume(item, root) for item in found.set_aside] + own_results(found.results, root)
     sources: list[Source] = [*found.sources, *found.segments]
-    for done, source in enumerate(sources, start=1):
-        item = look_at(roles.volume_of(source), root)
-        item = replace(item, taken=taken[source]) if isinstance(source, SeriesSource) else item
+    looks = side_by_side(partial(look_at, root=root), map(roles.volume_of, sources), executor, partial(lost, root=root))
+    for done, (source, look) in enumerate(zip(sources, looks, strict=True), start=1):
+        item = replace(look, taken=taken[source]) if isinstance(source, SeriesSource) else look
         items.append(roles.placed(item, source))
         progress("inspect", done, len(sources))
     items += [not_a_volume(item, root) for item in roles.not_shown(found)]

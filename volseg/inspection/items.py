@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from volseg.cases.source_names import unknown_series
-from volseg.errors import DataError
+from volseg.errors import DataError, WorkerLostError
 from volseg.image.geometry import Geometry
 from volseg.io import (
     SegmentsSource,
@@ -83,6 +83,11 @@ def look_at(source: Source, root: Path) -> InspectedItem:
             return _described(_look_at_volume(source, root), source)
         case _:
             return _look_at_volume(source, root)
+
+
+def lost(source: Source, error: WorkerLostError, root: Path) -> InspectedItem:
+    """Describe a volume that ended every worker that read it."""
+    return InspectedItem(_relative(source.place, root), "", "unusable", error.explanation)
 
 
 def not_a_volume(item: SetAside, root: Path) -> InspectedItem:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from volseg.cases import (
@@ -20,7 +22,7 @@ from volseg.cases import (
     usable_splits,
 )
 from volseg.config import Config, DataConfig, PartialConfig, validate
-from volseg.errors import ConfigError, DataError, VolsegError
+from volseg.errors import ConfigError, DataError, VolsegError, WorkerLostError
 from volseg.io.files import without_root
 from volseg.parallel import side_by_side
 from volseg.planning import CasePrint, check_patch
@@ -71,20 +73,23 @@ class Readiness:
         return dict(Counter(name for one in self.cases for name, ml in one.labels_ml.items() if ml > 0))
 
 
-def training_readiness(path: Path, given: PartialConfig, progress: Progress) -> Readiness:
+def training_readiness(
+    path: Path, given: PartialConfig, progress: Progress, executor: Executor | None = None
+) -> Readiness:
     """Check every labelled case as `train` would.
 
     Args:
         path: A data set in any layout, or a manifest.
         given: DICOM reading options, and labels if already decided.
         progress: Called per case.
+        executor: Reads the cases; by default threads of this process.
     """
     try:
         given = with_inherited(given)
         dataset = find_dataset(path, given.data)
     except VolsegError as error:
         return Readiness("train", refusal=error.explanation)
-    looks = list(look_at_cases(dataset, given.data, progress))
+    looks = list(look_at_cases(dataset, given.data, progress, executor))
     names = {value: name for name, value in labels_of(dataset, given.data).items()}
     cases = tuple(_ready(case, look, names, path) for case, look in looks)
     return Readiness("train", dataset, cases, without_root(_refusal(dataset, looks, given), path))
@@ -122,37 +127,37 @@ def _configuration(dataset: Dataset, looks: Sequence[Look], given: PartialConfig
     return validate(given.tree, "the configuration")
 
 
-def prediction_readiness(path: Path, data: DataConfig, progress: Progress) -> Readiness:
+def prediction_readiness(
+    path: Path, data: DataConfig, progress: Progress, executor: Executor | None = None
+) -> Readiness:
     """Check every case as `predict` would before running the networks.
 
     Args:
         path: A data set, a file, a DICOM folder, or a tree of these.
         data: Of the model.
         progress: Called per case.
+        executor: Reads the cases; by default threads of this process.
     """
     try:
         dataset = find_inputs(path, data.channels, data)
     except DataError as error:
         return Readiness("predict", refusal=error.explanation)
-
-    def look(case: Case) -> CaseReadiness:
-        read_images(case, data.channels)
-        return CaseReadiness(case)
-
-    return Readiness("predict", dataset, _each(dataset, path, look, progress))
-
-
-def _each(
-    dataset: Dataset, root: Path, look: Callable[[Case], CaseReadiness], progress: Progress
-) -> tuple[CaseReadiness, ...]:
-    def attempt(case: Case) -> CaseReadiness:
-        try:
-            return look(case)
-        except (DataError, ConfigError) as error:
-            return CaseReadiness(case, without_root(error.explanation, root))
-
+    attempt = partial(_attempt, channels=data.channels, root=path)
     cases = []
-    for done, one in enumerate(side_by_side(attempt, dataset.cases), start=1):
+    for done, one in enumerate(side_by_side(attempt, dataset.cases, executor, _lost), start=1):
         cases.append(one)
         progress("look", done, len(dataset.cases), one.case.case_id)
-    return tuple(cases)
+    return Readiness("predict", dataset, tuple(cases))
+
+
+def _attempt(case: Case, channels: Sequence[str], root: Path) -> CaseReadiness:
+    """Read a case, as prediction would."""
+    try:
+        read_images(case, channels)
+    except (DataError, ConfigError) as error:
+        return CaseReadiness(case, without_root(error.explanation, root))
+    return CaseReadiness(case)
+
+
+def _lost(case: Case, error: WorkerLostError) -> CaseReadiness:
+    return CaseReadiness(case, error.explanation)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
@@ -69,6 +70,18 @@ def _moved(path: Path, put: Callable[[Path, Path], None]) -> Iterator[Path]:
         raise output_error(path, error) from error
     finally:
         _remove(temporary)
+
+
+def appears(path: Path, patience_seconds: float = 10.0) -> bool:
+    """Return whether something exists at a path, or comes to: network file systems show new files after seconds."""
+    end = time.monotonic() + patience_seconds
+    while not path.exists():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.5)
+        if path.parent.is_dir():
+            list(path.parent.iterdir())  # makes NFS ask its server again
+    return True
 
 
 def write_text(path: Path, text: str) -> None:

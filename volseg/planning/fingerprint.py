@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator, Iterable, Iterator, Mapping
+from concurrent.futures import Executor
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +16,7 @@ from volseg.cases import Case, Dataset, annotated_labels, check_others, read_ima
 from volseg.cases.content import VoxelValues
 from volseg.config import IGNORE, Others, PartialData
 from volseg.config.section import Triple
-from volseg.errors import ConfigError, DataError
+from volseg.errors import ConfigError, DataError, WorkerLostError
 from volseg.image.geometry import Geometry, Unit
 from volseg.image.intensities import Intensities
 from volseg.image.naming import plain_name
@@ -135,7 +137,7 @@ def take_fingerprint(
 
 
 def look_at_cases(
-    dataset: Dataset, given: PartialData, progress: Progress = ignore_progress
+    dataset: Dataset, given: PartialData, progress: Progress = ignore_progress, executor: Executor | None = None
 ) -> Generator[Look, None, None]:
     """Read every case once; a caller that stops before the last one must close the generator, to end its threads.
 
@@ -143,6 +145,7 @@ def look_at_cases(
         dataset: Labelled cases.
         given: Meaning of label values if already decided, and the treatment of other values.
         progress: Called per case.
+        executor: Reads the cases; by default threads of this process.
 
     Yields:
         Each case with its fingerprint, or with the reason why it cannot be used.
@@ -153,16 +156,24 @@ def look_at_cases(
         for name, value in stated.items()
     )
 
-    def attempt(case: Case) -> CasePrint | DataError | ConfigError:
-        try:
-            return look_at_case(case, dataset.channels, known, given.others)
-        except (DataError, ConfigError) as error:
-            return error
-
-    looks = side_by_side(attempt, dataset.cases)
+    attempt = partial(_attempt, channels=dataset.channels, known=known, others=given.others)
+    looks = side_by_side(attempt, dataset.cases, executor, _lost)
     for done, (case, look) in enumerate(zip(dataset.cases, looks, strict=True), start=1):
         yield case, look
         progress("look", done, len(dataset.cases), case.case_id)
+
+
+def _attempt(
+    case: Case, channels: tuple[str, ...], known: tuple[Label, ...], others: Others
+) -> CasePrint | DataError | ConfigError:
+    try:
+        return look_at_case(case, channels, known, others)
+    except (DataError, ConfigError) as error:
+        return error
+
+
+def _lost(case: Case, error: WorkerLostError) -> DataError:
+    return DataError(f"case {case.case_id}: {error}", hint=error.hint)
 
 
 def told(looks: Iterable[Look]) -> Iterator[Look]:

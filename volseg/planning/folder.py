@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from concurrent.futures import Executor
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -35,6 +36,7 @@ def plan_folder(
     progress: Progress = ignore_progress,
     timer: StepTimer | None = None,
     device: torch.device | None = None,
+    executor: Executor | None = None,
 ) -> tuple[Dataset, Plan]:
     """Plan a configuration for a data set.
 
@@ -44,6 +46,7 @@ def plan_folder(
         progress: Called per case.
         timer: Times a step of a network; without it, or if epochs are given, the default network is used.
         device: Where training will run; by default a CUDA device if there is one.
+        executor: Reads the cases; by default threads of this process.
 
     Returns:
         The data set, and the plan for it, overridden by the given keys.
@@ -55,7 +58,7 @@ def plan_folder(
     """
     given = with_inherited(given)
     dataset = find_dataset(data, given.data, progress)
-    with closing(look_at_cases(dataset, given.data, progress)) as looks:
+    with closing(look_at_cases(dataset, given.data, progress, executor)) as looks:
         plan = plan_dataset(dataset, told(looks), given, timer, device)
     if plan.outlook:
         progress("plan", 1, 1, plan.outlook)

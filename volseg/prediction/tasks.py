@@ -17,10 +17,11 @@ from threading import Lock
 
 from volseg.about import Hardware
 from volseg.cases import Case
-from volseg.errors import UnfitWorkerError, WorkerLostError
-from volseg.io.files import locked_folder, remove_leftovers
+from volseg.errors import SHARE_FOLDERS, UnfitWorkerError, WorkerLostError
+from volseg.io import written
+from volseg.io.files import appears, locked_folder, remove_leftovers
 from volseg.io.sizes import stored_voxels
-from volseg.io.written import discard, own_path, remove_if_empty
+from volseg.io.written import discard, remove_if_empty, unfinished
 from volseg.model.checkpoint import TrainedNetwork
 from volseg.model.hardware import this_hardware
 from volseg.model.stored import StoredModel
@@ -47,7 +48,6 @@ class BatchTask:
         identity: Hash of everything that masks depend on beside the images: the networks and their settings.
         request: What to write for each case.
         inputs: Where the cases were found, without the cases.
-        seen: Some files of the input.
         proof: A file in the output folder, whose name nobody can guess.
     """
 
@@ -55,7 +55,6 @@ class BatchTask:
     identity: str
     request: Request
     inputs: BatchInputs
-    seen: tuple[Path, ...]
     proof: Path
 
 
@@ -122,6 +121,7 @@ def segment_batch_on(
                 collect_rows(output, data.output_labels)
                 collected = time.monotonic()
     collect_rows(output, data.output_labels)
+    remove_leftovers(output)
     remove_if_empty(output / ROWS_FOLDER)
     results = batch.finish()
     merge_results(results, data, output / CASES_FILE)
@@ -148,15 +148,13 @@ def batch_task(
     Raises:
         OutputError: If the folder cannot be written.
     """
-    cases = inputs.dataset.cases
-    seen = tuple(cases[n].image.files[0] for n in sorted({0, len(cases) // 2, len(cases) - 1})) if cases else ()
     described = replace(inputs, dataset=replace(inputs.dataset, cases=(), set_aside=(), splits=()))
     folder = request.output / ROWS_FOLDER
     with locked_folder(folder):  # which creates it
-        proof = own_path(folder, f"proof-{secrets.token_hex(16)}")
+        proof = unfinished(folder / f"proof-{secrets.token_hex(16)}")  # a leftover once this process is gone
         proof.touch()
     try:
-        yield BatchTask(model, identity_of(predictor), request, described, seen, proof)
+        yield BatchTask(model, identity_of(predictor), request, described, proof)
     finally:
         discard(proof)
 
@@ -202,7 +200,7 @@ class _Workplace:
         """Return the networks of a batch, after checking once that this process is fit for it."""
         with self._lock:
             if self._proof != batch.proof:
-                _check_folders(batch)
+                _check_output(batch)
             key = batch.identity, batch.model.device
             if self._predictor is None or self._key != key:
                 self._predictor = None  # makes room
@@ -222,20 +220,15 @@ class _Workplace:
 _WORKPLACE = _Workplace()
 
 
-def _check_folders(batch: BatchTask) -> None:
-    """Check that this process sees the folders that the batch reads and writes.
+def _check_output(batch: BatchTask) -> None:
+    """Check that this process sees and may write the output folder.
 
     Raises:
         UnfitWorkerError: If not.
     """
-    source, output = batch.inputs.source, batch.request.output
-    if not batch.proof.exists():
-        raise UnfitWorkerError(f"it does not see the output folder {output}", hint=_SHARE)
-    if not source.exists() or (batch.seen and not any(path.exists() for path in batch.seen)):
-        raise UnfitWorkerError(f"it does not see the images in {source}", hint=_SHARE)
+    output = batch.request.output
+    if not appears(batch.proof):
+        raise UnfitWorkerError(f"it does not see the output folder {output}", hint=SHARE_FOLDERS)
     if not os.access(output, os.W_OK):
         raise UnfitWorkerError(f"it may not write into {output}", hint="run it as a user who may")
-    remove_leftovers(output)
-
-
-_SHARE = "mount the folder there, under the same path or with path_map"
+    written.remove_leftovers(output)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,7 +37,7 @@ _SHOWN = (
 _MEANS = tuple(f"{name}_mean" for name in _SHOWN)
 
 
-def evaluate_with_report(
+def evaluate_with_report(  # noqa: PLR0913  each is an option of the command
     predictions: Path,
     references: Path,
     output: Path | None,
@@ -46,6 +47,7 @@ def evaluate_with_report(
     *,
     report: bool = False,
     progress: Progress = ignore_progress,
+    executor: Executor | None = None,
 ) -> Evaluation:
     """Score a folder of masks, write the origin of the scores and, if requested, a report.
 
@@ -58,6 +60,7 @@ def evaluate_with_report(
         images: Those of the report; by default those of the references, if they are a whole data set.
         report: Whether the report is written, too.
         progress: Told after each case.
+        executor: Scores the cases; by default threads of this process.
 
     Raises:
         VolsegError: As `evaluate_folder` does; and if the report cannot be written.
@@ -68,7 +71,7 @@ def evaluate_with_report(
     if output is not None and report:
         inputs = Inputs.of(predictions, references, images)
         claim([output / REPORT_FILE], inputs, overwrite=options.overwrite)
-    result, pairs, settings = evaluate_folder(predictions, references, output, conventions, options, progress)
+    result, pairs, settings = evaluate_folder(predictions, references, output, conventions, options, progress, executor)
     if output is None:
         return result
     describe_evaluation(result, settings, output, read_about(predictions).lines, references_fact(pairs), report=report)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from numpy.typing import NDArray
 
 from volseg.cases import Case, annotated_labels, check_sides
 from volseg.config import Config
-from volseg.errors import DataError, ItemOutputError
+from volseg.errors import DataError, ItemOutputError, WorkerLostError
 from volseg.io import SetAside
 from volseg.io.files import atomic_path, file_name, remove_leftovers
 from volseg.io.source import digest
@@ -66,7 +68,11 @@ class PreparedCase:
 
 
 def prepare_cases(
-    cases: Sequence[Case], config: Config, folder: Path, progress: Progress = ignore_progress
+    cases: Sequence[Case],
+    config: Config,
+    folder: Path,
+    progress: Progress = ignore_progress,
+    executor: Executor | None = None,
 ) -> tuple[dict[str, PreparedCase], list[SetAside]]:
     """Prepare cases that are not prepared yet.
 
@@ -75,6 +81,7 @@ def prepare_cases(
         config: Data and preprocessing.
         folder: Folder for the prepared cases.
         progress: Called per case.
+        executor: Prepares the cases; by default threads of this process.
 
     Returns:
         Case id -> prepared case, and the cases that cannot be used, with reasons.
@@ -88,7 +95,7 @@ def prepare_cases(
     prepared: dict[str, PreparedCase] = {}
     problems: list[SetAside] = []
     progress("prepare", 0, len(cases))
-    outcomes = side_by_side(lambda case: _attempt(case, config, folder), cases)
+    outcomes = side_by_side(partial(_attempt, config=config, folder=folder), cases, executor, _lost)
     for done, (case, outcome) in enumerate(zip(cases, outcomes, strict=True), start=1):
         if isinstance(outcome, PreparedCase):
             prepared[case.case_id] = outcome
@@ -108,10 +115,14 @@ def _attempt(case: Case, config: Config, folder: Path) -> PreparedCase | SetAsid
     try:
         return _prepare(case, config, folder)
     except (DataError, ItemOutputError) as error:
-        return SetAside(next(iter(case.images.values())).place, error.explanation)
+        return SetAside(case.image.place, error.explanation)
     except Exception as error:
         error.add_note(f"while preparing case {case.case_id}")
         raise
+
+
+def _lost(case: Case, error: WorkerLostError) -> SetAside:
+    return SetAside(case.image.place, error.explanation)
 
 
 def _prepare(case: Case, config: Config, folder: Path) -> PreparedCase:

@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import count
@@ -123,6 +124,7 @@ def train_folder(  # noqa: PLR0913  most are options of the command
     began: float | None = None,
     device: torch.device | None = None,
     on_epoch_done: OnEpochDone = ignore_epochs,
+    executor: Executor | None = None,
 ) -> Run:
     """Train on a data set.
 
@@ -138,6 +140,7 @@ def train_folder(  # noqa: PLR0913  most are options of the command
         began: `time.monotonic()` when the time of the run began to count; by default now.
         device: Where networks are trained; by default a CUDA device if there is one.
         on_epoch_done: Called after each epoch with its row of history.csv; with all folds, preceded by `fold`.
+        executor: Reads and prepares the cases; by default threads of this process.
 
     Returns:
         The finished run.
@@ -156,12 +159,14 @@ def train_folder(  # noqa: PLR0913  most are options of the command
                     logger.warning("there is no run to resume in %s: starting a new one", output)
                 stack.enter_context(owned_folder(output))
                 claim(_files_of_run(output, resumed=resumed), inputs, overwrite=overwrite)
-            dataset, config = _resolve(data, output, given, resumed=resumed, progress=progress, device=device)
+            dataset, config = _resolve(
+                data, output, given, resumed=resumed, progress=progress, device=device, executor=executor
+            )
             check_patch(config)
             check_window(config)
             _refuse_cascade(config)
             check_others(dataset, config.data.labels, config.data.others)
-            prepared, failed = prepare_cases(dataset.cases, config, output / CACHE_FOLDER, progress)
+            prepared, failed = prepare_cases(dataset.cases, config, output / CACHE_FOLDER, progress, executor)
             splits = _splits(dataset, prepared, config, output, resumed=resumed)
         not_used = (*dataset.set_aside, *failed, *_newcomers(dataset.cases, prepared, splits.values()))
         if group.is_leader:
@@ -231,6 +236,7 @@ def _resolve(
     resumed: bool,
     progress: Progress,
     device: torch.device | None,
+    executor: Executor | None,
 ) -> tuple[Dataset, Config]:
     """Return the data set and the configuration, which is read from the resumed run, given in full, or planned."""
     if resumed:
@@ -243,7 +249,8 @@ def _resolve(
         warn_of_few_steps(config, _reported(StepTimer(device), progress))
         write_text(output / CONFIG_FILE, dump(config))
         return dataset, config
-    dataset, plan = plan_folder(data, given, progress, _reported(StepTimer(device), progress), device)
+    timer = _reported(StepTimer(device), progress)
+    dataset, plan = plan_folder(data, given, progress, timer, device, executor)
     plan.save(output / CONFIG_FILE)
     return dataset, plan.config
 
