@@ -16,7 +16,8 @@ import distributed
 from volseg.cluster.certificates import security_of
 from volseg.cluster.config import ClusterConfig, check_address, parse_cluster
 from volseg.cluster.executor import ClusterExecutor
-from volseg.cluster.settings import worker_settings
+from volseg.cluster.jobs import keep_jobs, start_jobs
+from volseg.cluster.settings import quiet_dask, worker_settings
 from volseg.errors import WorkerError
 from volseg.memory import total_gb
 from volseg.parallel import allowed_threads
@@ -45,19 +46,21 @@ def connect(cluster: str | ClusterConfig) -> Iterator[ClusterExecutor]:
         WorkerError: If it cannot be reached.
     """
     config = parse_cluster(cluster) if isinstance(cluster, str) else cluster
+    quiet_dask()
     with ExitStack() as stack:
+        jobs = None
         if config.local is not None:
             client = _local(config.local, stack)
         elif config.address is not None:
             client = _remote(config.address, config.certificates, stack)
         else:
-            from volseg.cluster.jobs import start_jobs
-
-            client = start_jobs(config, stack)
-        if client.dashboard_link and client.scheduler_info().get("services", {}).get("dashboard"):
+            jobs, client = start_jobs(config, stack)
+        if config.address is None and client.scheduler_info().get("services", {}).get("dashboard"):
             milestones.info("dashboard: %s", client.dashboard_link)
         executor = ClusterExecutor(client, config.path_map)
         stack.callback(executor.shutdown, cancel_futures=True)
+        if jobs is not None:
+            keep_jobs(jobs, config.jobs, executor, stack)
         yield executor
 
 

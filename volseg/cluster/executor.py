@@ -11,10 +11,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
-from itertools import count
+from itertools import count, islice
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, TypeVar
@@ -23,13 +25,13 @@ from uuid import uuid4
 import distributed
 from distributed.client import FutureCancelledError
 
-from volseg.cluster.paths import PathMap, checked_path_map, existing_paths
+from volseg.cluster.paths import PathMap, checked_path_map, existing_files, with_paths
 from volseg.cluster.worker import Outcome, admit, perform, programs
 from volseg.errors import UnfitWorkerError, VolsegError, WorkerError, WorkerLostError
 from volseg.progress import MILESTONES
 
-#: How many files of its work a worker is asked for, to prove that it sees the same folders.
-_WITNESSES = 3
+#: How many files of each piece of work, and of a parcel, a worker must see, which proves that its folders are the same.
+_WITNESSES, _MOST_WITNESSES = 3, 12
 #: How many workers a piece of work may end; then it is given up.
 _LIVES = 2
 #: How often the list of workers is read.
@@ -191,6 +193,9 @@ class ClusterExecutor(Executor):
         self._waiting: deque[_Piece] = deque()
         self._workers: dict[str, _Worker] = {}
         self._numbers = count(1)
+        self._idle_since: float | None = None
+        self._closing = False
+        self._looked = -_LOOK_SECONDS
         self._pace = _Pace()
         self._failure: WorkerError | None = None
         self._refusal = ""
@@ -199,8 +204,8 @@ class ClusterExecutor(Executor):
         self._thread.start()
 
     def submit(self, fn: Callable[..., _Result], /, *args: Any, **kwargs: Any) -> Future[_Result]:
-        """Queue a call; calls begin in their order."""
-        piece = _Piece(partial(fn, *args, **kwargs), Future())
+        """Queue a call; calls begin in their order, and relative paths in them are those of this process."""
+        piece = _Piece(with_paths(partial(fn, *args, **kwargs), Path.absolute), Future())
         self._messages.put(piece)
         return piece.future
 
@@ -214,6 +219,11 @@ class ClusterExecutor(Executor):
         self._messages.put(_Close(cancel_futures))
         if wait:
             self._thread.join()
+
+    @property
+    def idle_seconds(self) -> float:
+        """For how long there has been no work."""
+        return 0.0 if self._idle_since is None else time.monotonic() - self._idle_since
 
     @property
     def state(self) -> str:
@@ -231,31 +241,35 @@ class ClusterExecutor(Executor):
 
     def _run(self) -> None:
         """Handle one message after the other; only this thread touches the state."""
-        looked, closing = -_LOOK_SECONDS, False
-        while not (closing and not self._waiting and not any(worker.running for worker in self._workers.values())):
+        while not self._closing or self._has_work():
+            with suppress(Empty):
+                self._handle(self._messages.get(timeout=_LOOK_SECONDS))
             try:
-                message = self._messages.get(timeout=_LOOK_SECONDS)
-                match message:
-                    case _Piece():
-                        self._waiting.append(message)
-                    case _Ended():
-                        self._end(message)
-                    case _Close():
-                        closing = True
-                        if message.at_once:
-                            self._fail(WorkerError("the cluster was closed", hint="run the same command again"))
-            except Empty:
-                pass
-            if self._failure:
-                self._fail(self._failure)
-                continue
-            try:
-                if time.monotonic() - looked >= _LOOK_SECONDS:
+                if self._failure:
+                    raise self._failure
+                if time.monotonic() - self._looked >= _LOOK_SECONDS:
                     self._look()
-                    looked = time.monotonic()
+                    self._looked = time.monotonic()
                 self._hand_out()
             except WorkerError as error:
                 self._fail(error)
+            if not self._has_work():
+                self._idle_since = self._idle_since or time.monotonic()
+
+    def _handle(self, message: _Piece | _Ended | _Close) -> None:
+        match message:
+            case _Piece():
+                self._waiting.append(message)
+                self._idle_since = None
+            case _Ended():
+                self._end(message)
+            case _Close():
+                self._closing = True
+                if message.at_once:
+                    self._fail(WorkerError("the cluster was closed", hint="run the same command again"))
+
+    def _has_work(self) -> bool:
+        return bool(self._waiting) or any(worker.running for worker in self._workers.values())
 
     def _look(self) -> None:
         """Find out which workers have come and which have gone.
@@ -297,7 +311,8 @@ class ClusterExecutor(Executor):
             address, worker = min(free, key=lambda each: len(each[1].running))
             if pieces := self._next_pieces():
                 works = [piece.work for piece in pieces]
-                task = partial(perform, works, self._path_map, existing_paths(works, _WITNESSES))
+                witnesses = [path for work in works for path in islice(existing_files(work), _WITNESSES)]
+                task = partial(perform, works, self._path_map, witnesses[:_MOST_WITNESSES])
                 worker.running.append(_Parcel(pieces, self._send(address, task), time.monotonic()))
 
     def _next_pieces(self) -> tuple[_Piece, ...]:

@@ -14,12 +14,15 @@ import distributed
 
 from volseg.cluster.certificates import security_of, write_certificates
 from volseg.cluster.config import ClusterConfig, System
+from volseg.cluster.executor import ClusterExecutor
 from volseg.cluster.settings import worker_settings
 from volseg.errors import ConfigError, WorkerError
 from volseg.io.written import remove_scratch
 
 #: How often jobs that have ended are replaced.
 _REPLACE_SECONDS = 5.0
+#: After how long without work jobs are ended, as while a network is trained.
+_IDLE_SECONDS = 300.0
 _CLASSES: dict[System, str] = {
     "htcondor": "HTCondorCluster",
     "lsf": "LSFCluster",
@@ -31,15 +34,15 @@ _CLASSES: dict[System, str] = {
 }
 
 
-def start_jobs(config: ClusterConfig, stack: ExitStack) -> distributed.Client:
-    """Start a scheduler in this process, and submit jobs that run workers; jobs that end are replaced.
+def start_jobs(config: ClusterConfig, stack: ExitStack) -> tuple[Any, distributed.Client]:
+    """Start a scheduler in this process, and submit jobs that run workers.
 
     Args:
         config: With a batch system.
         stack: Ends the jobs.
 
     Returns:
-        A client of the scheduler.
+        The cluster of dask-jobqueue, and a client of its scheduler.
 
     Raises:
         ConfigError: If dask-jobqueue is missing, or refuses the options.
@@ -65,8 +68,7 @@ def start_jobs(config: ClusterConfig, stack: ExitStack) -> distributed.Client:
         raise WorkerError(
             f"cannot submit jobs: {error}", hint=f"is this a machine that submits to {system}?"
         ) from error
-    _replace_jobs(cluster, config.jobs, stack)
-    return stack.enter_context(distributed.Client(cluster, security=security, set_as_default=False))
+    return cluster, stack.enter_context(distributed.Client(cluster, security=security, set_as_default=False))
 
 
 def _options(stated: dict[str, Any]) -> dict[str, Any]:
@@ -101,15 +103,22 @@ def _certificates_for_now(stack: ExitStack) -> Path:
     return folder
 
 
-def _replace_jobs(cluster: Any, jobs: int, stack: ExitStack) -> None:
-    """Submit jobs anew that have ended, by their time limit or with their node, until the end."""
+def keep_jobs(cluster: Any, jobs: int, executor: ClusterExecutor, stack: ExitStack) -> None:
+    """Submit jobs anew that have ended, by their time limit or with their node; end them all if there is no work.
+
+    Args:
+        cluster: Of dask-jobqueue.
+        jobs: How many run at the same time.
+        executor: Knows whether there is work.
+        stack: Ends this.
+    """
     ended = Event()
 
-    def replace() -> None:
+    def keep() -> None:
         while not ended.wait(_REPLACE_SECONDS):
-            cluster.scale(jobs=jobs)
+            cluster.scale(jobs=0 if executor.idle_seconds > _IDLE_SECONDS else jobs)
 
-    thread = Thread(target=replace, name="volseg-jobs", daemon=True)
+    thread = Thread(target=keep, name="volseg-jobs", daemon=True)
     thread.start()
     stack.callback(thread.join)
     stack.callback(ended.set)

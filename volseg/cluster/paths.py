@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -36,19 +36,22 @@ def inverse(path_map: PathMap) -> dict[str, str]:
 
 
 def mapped(value: Any, path_map: PathMap) -> Any:
-    """Return a value in which every path is as the other machine has it.
+    """Return a value in which every path is as the other machine has it; of nested folders the innermost counts."""
+    return with_paths(value, partial(_mapped_path, path_map=path_map)) if path_map else value
+
+
+def with_paths(value: Any, change: Callable[[Path], Path]) -> Any:
+    """Return a value in which every path is changed.
 
     Args:
         value: A path, or dataclasses, collections and partial functions that hold some; anything else stays.
-        path_map: Where folders lie there; of folders within each other the innermost counts.
+        change: Returns the other path.
     """
-    if not path_map:
-        return value
-    again = partial(mapped, path_map=path_map)
+    again = partial(with_paths, change=change)
     changed = value
     match value:
         case Path():
-            changed = _mapped_path(value, path_map)
+            changed = change(value)
         case partial():
             given = {name: again(each) for name, each in value.keywords.items()}
             changed = partial(value.func, *map(again, value.args), **given)
@@ -72,20 +75,17 @@ def _mapped_path(path: Path, path_map: PathMap) -> Path:
     return path
 
 
-def existing_paths(value: Any, most: int) -> tuple[Path, ...]:
-    """Return the first paths in a value, as `mapped` finds them, where something exists."""
-    return tuple(islice((path for path in _paths_in(value) if path.exists()), most))
-
-
-def _paths_in(value: Any) -> Iterator[Path]:
+def existing_files(value: Any) -> Iterator[Path]:
+    """Find the files in a value, as `with_paths` does, that exist; those in the last arguments of calls first."""
     match value:
         case Path():
-            yield value
+            if value.is_file():
+                yield value
         case partial():
-            yield from _paths_in((value.args, value.keywords))
+            yield from existing_files((*reversed(value.args), value.keywords))
         case tuple() | list() | set() | frozenset():
-            yield from chain.from_iterable(map(_paths_in, value))
+            yield from chain.from_iterable(map(existing_files, value))
         case dict():
-            yield from _paths_in(tuple(value.items()))
+            yield from existing_files(tuple(value.items()))
         case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            yield from _paths_in(tuple(getattr(value, field.name) for field in dataclasses.fields(value)))
+            yield from existing_files(tuple(getattr(value, field.name) for field in dataclasses.fields(value)))

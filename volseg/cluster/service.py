@@ -14,7 +14,7 @@ import distributed
 from volseg.cluster.config import is_loopback
 from volseg.cluster.connect import security_for
 from volseg.cluster.paths import checked_path_map
-from volseg.cluster.settings import PATH_MAP, worker_settings
+from volseg.cluster.settings import PATH_MAP, quiet_dask, worker_settings
 from volseg.errors import WorkerError
 from volseg.memory import total_gb
 from volseg.parallel import allowed_threads
@@ -37,6 +37,7 @@ def run_scheduler(address: str, certificates: Path | None = None) -> None:
         ConfigError: If anybody on the network could connect to it.
         WorkerError: If it cannot listen there.
     """
+    quiet_dask()
     security = security_for(address, certificates)
     parts = urlsplit(address)
 
@@ -51,6 +52,8 @@ def run_scheduler(address: str, certificates: Path | None = None) -> None:
         )
         async with scheduler:
             milestones.info("the scheduler listens at %s", scheduler.address)
+            if dashboard := scheduler.services.get("dashboard"):
+                milestones.info("dashboard on this machine: http://127.0.0.1:%d/status", dashboard.port)
             await scheduler.finished()
 
     try:
@@ -80,6 +83,7 @@ def run_worker(
         ConfigError: If anybody on the network could connect to it.
         WorkerError: If the scheduler cannot be reached.
     """
+    quiet_dask()
     security = security_for(address, certificates)
     settings = worker_settings(threads or allowed_threads())
     settings[PATH_MAP] = checked_path_map(path_map or {})
@@ -97,6 +101,7 @@ def run_worker(
         async with nanny:
             milestones.info("the worker has joined %s", address)
             await nanny.finished()
+        milestones.info("the scheduler at %s has ended", address)
 
     try:
         with dask.config.set(settings):

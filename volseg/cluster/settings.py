@@ -1,8 +1,11 @@
-"""Dask's settings for workers."""
+"""Dask's settings."""
 
 from __future__ import annotations
 
+import logging
 from typing import Any
+
+import dask
 
 #: A worker that takes this share of its memory is ended before the machine runs out, so that its case is known.
 _MOST_MEMORY = 0.95
@@ -26,3 +29,10 @@ def worker_settings(threads: int) -> dict[str, Any]:
         **{f"distributed.nanny.pre-spawn-environ.{name}": str(threads) for name in _COUNTS},
         THREADS: threads,
     }
+
+
+def quiet_dask() -> None:
+    """Leave it to volseg to say what happens to workers, in this process and in those that it starts."""
+    for name in ("distributed", "distributed.client"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    dask.config.set({"distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "critical"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import time
 import traceback
@@ -21,6 +22,8 @@ from volseg.io.files import appears
 from volseg.memory import limit_memory
 from volseg.parallel import use_threads
 from volseg.version import __version__
+
+logger = logging.getLogger(__name__)
 
 #: Programs that results depend on.
 _PROGRAMS = ("torch", "monai")
@@ -46,7 +49,7 @@ def admit(wanted: Mapping[str, str]) -> str:
     own = programs()
     for name, needed in wanted.items():
         if own.get(name) != needed:
-            raise UnfitWorkerError(
+            raise _unfit(
                 f"it runs {name} {own.get(name, 'not at all')}, this batch {needed}",
                 hint="install the same versions on every machine",
             )
@@ -70,6 +73,13 @@ class Outcome:
     seconds: float
 
 
+def _unfit(reason: str, hint: str) -> UnfitWorkerError:
+    """Return the error, and log it here, too, for whoever has started this worker."""
+    error = UnfitWorkerError(reason, hint=hint)
+    logger.warning("this worker is refused: %s", error.explanation)
+    return error
+
+
 def perform(works: Sequence[Callable[[], Any]], path_map: PathMap, witnesses: Sequence[Path]) -> list[Outcome]:
     """Do pieces of work.
 
@@ -87,7 +97,7 @@ def perform(works: Sequence[Callable[[], Any]], path_map: PathMap, witnesses: Se
     there = checked_path_map(dask.config.get(PATH_MAP, {}) or path_map)
     for path in mapped(tuple(witnesses), there):
         if not appears(path):
-            raise UnfitWorkerError(f"it does not see {path}", hint=SHARE_FOLDERS)
+            raise _unfit(f"it does not see {path}", hint=SHARE_FOLDERS)
     return [_outcome(work, there) for work in works]
 
 
@@ -95,6 +105,8 @@ def _outcome(work: Callable[[], Any], path_map: PathMap) -> Outcome:
     began = time.perf_counter()
     try:
         result = mapped(mapped(work, path_map)(), inverse(path_map))
+    except UnfitWorkerError as error:
+        return Outcome(None, _unfit(str(error), error.hint), time.perf_counter() - began)
     except VolsegError as error:
         return Outcome(None, error, time.perf_counter() - began)
     except Exception as error:  # noqa: BLE001  passed on to whoever asked for the work
