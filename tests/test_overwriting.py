@@ -27,6 +27,7 @@ ALLOWED = {
     ("loaded_model.py", "predict", "TemporaryDirectory"): "for probabilities, which it reads back",
     ("memory.py", "reset_peak", "write_text"): "a switch of the kernel",
     ("prediction/tasks.py", "batch_task", "touch"): "a new hidden file",
+    ("cluster/executor.py", "_end", "remove"): "from a list",
     ("prediction/predictor.py", "_on_disk", "TemporaryFile"): "it has no name",
     ("prediction/predictor.py", "_on_disk", "memmap"): "in the file without a name",
     ("cases/download.py", "_fetch", "open"): "the hidden archive that grows",

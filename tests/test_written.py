@@ -210,8 +210,8 @@ def test_a_process_that_is_killed_before_it_moves_its_file_still_knows_the_old_o
     code = (
         "import os, sys; from pathlib import Path\n"
         "from volseg.io import written; from volseg.io.files import write_text\n"
-        "save = written._save\n"
-        "written._save = lambda *words: (save(*words), os.kill(os.getpid(), 9))\n"
+        "note = written._note\n"
+        "written._note = lambda *words: (note(*words), os.kill(os.getpid(), 9))\n"
         "write_text(Path(sys.argv[1]), 'new')\n"
     )
     assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == -9
@@ -458,3 +458,30 @@ def test_files_that_are_being_written_replace_nothing_meanwhile(tmp_path: Path) 
     with pytest.raises(OutputExistsError):
         write()
     assert path.read_text() == "the user was faster"
+
+
+def test_a_record_grows_by_a_line_per_file_and_is_written_anew_if_it_holds_many_lines_about_few(tmp_path: Path) -> None:
+    for number in range(5):
+        write_text(tmp_path / f"{number}.txt", str(number))
+    record = tmp_path / RECORD_FILE
+    assert len(record.read_text().splitlines()) == 6
+    assert set(read_record(tmp_path).written) == {f"{number}.txt" for number in range(5)}
+    for number in range(300):
+        write_text(tmp_path / "0.txt", f"again {number}")
+    assert len(record.read_text().splitlines()) < 150
+    assert read_record(tmp_path).wrote("0.txt", content_of(tmp_path / "0.txt"))
+    remove_written(tmp_path / "0.txt")
+    assert set(read_record(tmp_path).written) == {f"{number}.txt" for number in range(1, 5)}
+
+
+@pytest.mark.parametrize("cut", [1, 2, 40])
+def test_a_line_of_a_record_that_was_cut_off_by_a_kill_is_forgotten(tmp_path: Path, cut: int) -> None:
+    for name in "ab":
+        write_text(tmp_path / name, name)
+    record = tmp_path / RECORD_FILE
+    record.write_bytes(record.read_bytes()[:-cut])
+    assert set(read_record(tmp_path).written) == {"a"}
+    write_text(tmp_path / "c", "c")
+    assert set(read_record(tmp_path).written) == {"a", "c"}
+    with pytest.raises(OutputExistsError, match="volseg did not write it"):
+        write_text(tmp_path / "b", "new")

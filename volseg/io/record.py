@@ -1,6 +1,8 @@
 """The record in each folder of what volseg wrote into it: names and content hashes.
 
-It is a hidden JSON file beside the files it lists, so that it is moved and copied with them. A folder that version
+It is a hidden file beside the files it lists, so that it is moved and copied with them. Its first line is a JSON object
+with everything known when the line was written; each further line states what is known of one file since, so that a
+file among 50,000 costs as little to write as the first one. A folder that version
 0.1.0 wrote has none; what is known of it otherwise becomes its record when something is written there.
 """
 
@@ -15,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from volseg.errors import OutputError
 from volseg.io.earlier import is_batch_table, names_below, names_in
@@ -55,11 +57,13 @@ class Record:
             killed between the two.
         handed_over: Name -> the user's content that may be replaced with their consent.
         data: Those of `written` that are data rather than results, and are read like any other files.
+        further_lines: Number of lines after the first one of the file it was read from.
     """
 
     written: Mapping[str, tuple[Content, ...]] = field(default_factory=dict)
     handed_over: Mapping[str, Content] = field(default_factory=dict)
     data: frozenset[str] = frozenset()
+    further_lines: int = field(default=0, compare=False)
 
     def wrote(self, name: str, content: Content | None) -> bool:
         """Return whether volseg wrote this content under a name."""
@@ -68,12 +72,6 @@ class Record:
     def may_replace(self, name: str, content: Content) -> bool:
         """Return whether volseg wrote this content under a name, or the user allowed replacing it."""
         return self.wrote(name, content) or self.handed_over.get(name) == content
-
-    def with_written(self, name: str, contents: tuple[Content, ...], role: Role) -> Record:
-        """Return the record after a file is written."""
-        handed = {other: content for other, content in self.handed_over.items() if other != name}
-        data = self.data | {name} if role == "data" else self.data - {name}
-        return Record({**self.written, name: contents}, handed, data)
 
     def with_handed_over(self, name: str, content: Content) -> Record:
         """Return the record after a user allowed replacing a file."""
@@ -158,7 +156,7 @@ def read_record(folder: Path) -> Record:
     except IsADirectoryError as error:
         raise OutputError(f"{path} is a folder", hint="choose another --output, or move it away") from error
     try:
-        return _parsed(json.loads(text))
+        return _parsed(text)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise OutputError(
             f"{path} is damaged: {error}",
@@ -182,7 +180,7 @@ def written_names(folder: Path) -> dict[str, frozenset[int]]:
 
 
 def as_text(record: Record) -> str:
-    """Format a record as JSON, without indentation, which takes ten times as long."""
+    """Format a record as one line of JSON; with indentation it would take ten times as long."""
     written = {
         name: [[content.sha256, content.size] for content in contents]
         for name, contents in sorted(record.written.items())
@@ -192,12 +190,36 @@ def as_text(record: Record) -> str:
     return json.dumps(tree) + "\n"
 
 
-def _parsed(tree: Mapping[str, Any]) -> Record:
+def line_about(name: str, contents: tuple[Content, ...], role: Role) -> str:
+    """Format what is known of one file, as a further line of a record.
+
+    Args:
+        name: Of the file.
+        contents: What volseg wrote under that name; nothing if the file was removed.
+        role: Of the file.
+    """
+    return json.dumps([name, [[content.sha256, content.size] for content in contents], role == "data"]) + "\n"
+
+
+def _parsed(text: str) -> Record:
+    first, *lines = text.split("\n")
+    tree = json.loads(first)
     written = {
         str(name): tuple(_content(*content) for content in contents) for name, contents in tree["written"].items()
     }
     handed = {str(name): _content(*content) for name, content in tree["handed_over"].items()}
-    return Record(written, handed, frozenset(map(str, tree["data"])))
+    data = set(map(str, tree["data"]))
+    del lines[-1:]  # what follows the last line break is nothing, or of a process that was killed
+    for line in lines:
+        name, contents, is_data = json.loads(line)
+        handed.pop(name, None)
+        written.pop(name, None)
+        data.discard(name)
+        if contents:
+            written[name] = tuple(_content(*content) for content in contents)
+        if is_data:
+            data.add(name)
+    return Record(written, handed, frozenset(data), len(lines))
 
 
 def _content(sha256: str, size: int) -> Content:

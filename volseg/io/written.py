@@ -29,6 +29,7 @@ from volseg.io.record import (
     Role,
     as_text,
     content_of,
+    line_about,
     locked,
     read_record,
     written_names,
@@ -41,6 +42,10 @@ TEMPORARY_PREFIX = f"{OWN_PREFIX}part-"
 _UNFINISHED = re.compile(rf"{re.escape(TEMPORARY_PREFIX)}(?P<process>\d+)(@(?P<machine>[0-9a-f]+))?-.*", re.DOTALL)
 #: Characters of the final name that are kept in a temporary name: few enough in any script.
 _END_OF_NAME = 48
+#: In bytes; names are short.
+_LONGEST_LINE = 1 << 16
+#: How many more lines than files a record may have.
+_SPARE_LINES = 100
 _HINT = "choose another --output, or move the file away"
 _counter = itertools.count()
 
@@ -150,9 +155,10 @@ def put_in_place(temporary: Path, path: Path, role: Role) -> None:
     if content is None:
         raise FileNotFoundError(f"{temporary} was not written")
     with locked(path.parent):
-        record = read_record(path.parent)
         there: tuple[Content, ...] = ()
+        record: Record | None = None
         if os.path.lexists(path):
+            record = read_record(path.parent)
             found = content_of(path)
             if found is None:
                 raise OutputExistsError(f"cannot write {path}: it is in the way, and is not a file", hint=_HINT)
@@ -160,7 +166,7 @@ def put_in_place(temporary: Path, path: Path, role: Role) -> None:
                 raise _not_ours(path, record)
             there = (found,)
         # Recorded first: if killed before the file is moved, volseg still recognises the present file as its own.
-        _save(record.with_written(path.name, (*there, content), role), path.parent)
+        _note(path, (*there, content), role, record)
         temporary.replace(path)
 
 
@@ -183,13 +189,13 @@ def remove_written(path: Path, inputs: Inputs = NO_INPUTS) -> None:
         OutputError: If it cannot be removed.
     """
     try:
-        if path.name not in read_record(path.parent).written or not os.path.lexists(path) or inputs.hold(path):
+        if not os.path.lexists(path) or path.name not in read_record(path.parent).written or inputs.hold(path):
             return
         with locked(path.parent):
             record = read_record(path.parent)
             if record.wrote(path.name, content_of(path)):
                 path.unlink()
-                _save(record.without(path.name), path.parent)
+                _note(path, (), "result", record)
     except OSError as error:
         raise output_error(path, error) from error
 
@@ -322,6 +328,32 @@ def _not_ours(path: Path, record: Record) -> OutputExistsError:
     return OutputExistsError(
         f"{path} would be replaced, but {what}", hint="choose another --output, or replace it with --overwrite"
     )
+
+
+def _note(path: Path, contents: tuple[Content, ...], role: Role, record: Record | None) -> None:
+    """Add a line about a file to the record of its folder; the lock must be held.
+
+    Args:
+        path: The file.
+        contents: What volseg wrote there.
+        role: Of the file.
+        record: The present record if it was read; with many lines about few files it is written anew.
+    """
+    folder, line = path.parent, line_about(path.name, contents, role)
+    place = folder / RECORD_FILE
+    if not place.exists():
+        _save(read_record(folder), folder)
+    elif record is not None and record.further_lines > len(record.written) + _SPARE_LINES:
+        _save(record, folder)
+    with place.open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _LONGEST_LINE))
+        tail = file.read()
+        file.seek(size - len(tail) + tail.rfind(b"\n") + 1)  # a line without its end is of a process that was killed
+        file.truncate()
+        file.write(line.encode())
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _save(record: Record, folder: Path) -> None:

@@ -13,12 +13,13 @@ from volseg.exporting import warn_of_private_codes
 from volseg.exporting.sidecars import write_itksnap_labels, write_niivue_colormap
 from volseg.io.files import locked_folder, make_folder, remove_leftovers
 from volseg.io.labels import LABELS_FILE, write_labels
-from volseg.io.written import claim
+from volseg.io.written import claim, remove_if_empty
 from volseg.model.checkpoint import TrainedNetwork
 from volseg.parallel import helpers, pipeline
 from volseg.prediction.batch_inputs import KEY_FILE, BatchInputs
 from volseg.prediction.cases_csv import (
     CASES_FILE,
+    ROWS_FOLDER,
     CaseResult,
     CaseStatus,
     meant_otherwise,
@@ -178,6 +179,7 @@ def open_batch(
         inputs.write_key(output)
     if belongs is everything:
         collect_rows(output, data.output_labels)  # of a batch that was interrupted
+        remove_if_empty(output / ROWS_FOLDER)
     rows = known_rows(output)
     earlier, origins = results_of(rows, data), origins_of(rows)
     skipped = [result for result in inputs.skipped_beside(origins) if belongs(result.case_id)]

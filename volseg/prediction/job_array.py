@@ -21,6 +21,7 @@ from volseg.errors import ConfigError, DataError
 from volseg.io.files import locked_folder
 from volseg.io.json_files import read_json, write_json
 from volseg.io.labels import LABELS_FILE, read_labels
+from volseg.io.record import written_names
 from volseg.io.written import remove_if_empty, remove_written_files
 from volseg.model.checkpoint import TrainedNetwork
 from volseg.parallel import helpers, pipeline
@@ -243,7 +244,7 @@ def merge_parts(output: Path) -> Merge:
     undone = _undone(states, {row["case_id"] for row in rows})
     if folder.is_dir() and not undone:
         with locked_folder(folder):
-            remove_written_files(folder, sorted(folder.glob("*-of-*.json")))
+            remove_written_files(folder, _files(folder))
         remove_if_empty(folder)
         remove_if_empty(output / ROWS_FOLDER)
     counts = {str(status): sum(row["status"] == status for row in rows) for status in CaseStatus}
@@ -273,7 +274,12 @@ def _missing(state: PartState | None, known: set[str]) -> tuple[str, ...] | None
 
 
 def _states(folder: Path) -> list[PartState]:
-    return [_read(path) for path in sorted(folder.glob("*-of-*.json"))] if folder.is_dir() else []
+    return [_read(path) for path in _files(folder)]
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the files that volseg wrote into a folder; none if there is no such folder."""
+    return [path for name in sorted(written_names(folder)) if (path := folder / name).is_file()]
 
 
 def _read(path: Path) -> PartState:
