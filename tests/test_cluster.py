@@ -305,14 +305,18 @@ def test_pieces_travel_together_only_if_each_is_short() -> None:
 
 
 @pytest.mark.slow
-def test_two_workers_write_what_one_process_writes(
+def test_two_workers_write_what_one_process_writes_and_listen_to_this_machine_alone(
     trained_run: Path, images: Path, alone: Path, tmp_path: Path
 ) -> None:
     process = predict(images, trained_run, tmp_path / "masks", "--cluster", "local:2")
+    wait_for(lambda: len(workers_of(process.pid)) == 2)
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    hosts = {each.laddr.ip for one in family for each in one.net_connections() if each.status == psutil.CONN_LISTEN}
     out = process.communicate(timeout=300)[0]
     assert process.returncode == 3, out
     assert "12 segmented, 0 skipped, 1 failed of 13 discovered; 12 new" in out
     assert "worker 2 on" in out
+    assert hosts == {"127.0.0.1"}
     check_equal(tmp_path / "masks", alone)
 
 
@@ -374,8 +378,9 @@ def running(*words: object, cwd: Path | None = None, **variables: str) -> Iterat
         try:
             yield process
         finally:
-            for each in (*psutil.Process(process.pid).children(recursive=True), process):
-                each.kill()
+            if process.poll() is None:
+                for each in (*psutil.Process(process.pid).children(recursive=True), process):
+                    each.kill()
 
 
 def free_port() -> int:
@@ -456,28 +461,25 @@ def test_certificates_are_private_and_never_replaced(tmp_path: Path, volseg_cli:
         volseg.cluster.run_worker("tls://127.0.0.1:1", tmp_path)
 
 
+def ask(port: int, context: ssl.SSLContext) -> None:
+    """Connect, and fail if the other side hangs up; with TLS 1.3 it does so only after the handshake."""
+    with socket.create_connection(("127.0.0.1", port)) as plain, context.wrap_socket(plain) as protected:
+        protected.sendall(b"x" * 64)
+        if protected.recv(1) == b"":
+            raise ConnectionError
+
+
 @pytest.mark.slow
 def test_a_stranger_cannot_connect(tmp_path: Path, trained_run: Path, images: Path, alone: Path) -> None:
     own, other = (volseg.cluster.write_certificates(tmp_path / name) for name in ("own", "other"))
     address = f"tls://127.0.0.1:{(port := free_port())}"
     with running("cluster", "scheduler", address, "--certificates", own):
         wait_for(lambda: listens(port))
-        unverified = ssl._create_unverified_context()
-        foreign = ssl._create_unverified_context()
+        unverified, foreign = ssl._create_unverified_context(), ssl._create_unverified_context()
         foreign.load_cert_chain(other / "node.pem", other / "node-key.pem")
         for context in (unverified, foreign):
-            with (
-                pytest.raises((ssl.SSLError, ConnectionError)),
-                socket.create_connection(("127.0.0.1", port)) as plain,
-                context.wrap_socket(plain) as protected,
-            ):
-                protected.sendall(b"x" * 64)
-                if protected.recv(1) == b"":
-                    raise ConnectionError
-        with socket.create_connection(("127.0.0.1", port)) as plain:
-            plain.sendall(b"\0" * 64)
-            plain.settimeout(20)
-            assert plain.recv(64) in {b"", *(b"\x15" + bytes([3, n]) for n in range(5))} or plain.recv(64) == b""
+            with pytest.raises((ssl.SSLError, ConnectionError)):
+                ask(port, context)
         for config in (
             volseg.cluster.ClusterConfig(address=address, certificates=other),
             volseg.cluster.ClusterConfig(address=f"tcp://127.0.0.1:{port}"),
@@ -496,13 +498,3 @@ def test_a_stranger_cannot_connect(tmp_path: Path, trained_run: Path, images: Pa
             out = process.communicate(timeout=300)[0]
             assert process.returncode == 3, out
     check_equal(tmp_path / "masks", alone)
-
-
-@pytest.mark.slow
-def test_nothing_listens_beyond_this_machine(trained_run: Path, images: Path, tmp_path: Path) -> None:
-    process = predict(images, trained_run, tmp_path / "masks", "--cluster", "local:2")
-    wait_for(lambda: len(workers_of(process.pid)) == 2)
-    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    hosts = {each.laddr.ip for one in family for each in one.net_connections() if each.status == psutil.CONN_LISTEN}
-    process.communicate(timeout=300)
-    assert hosts == {"127.0.0.1"}

@@ -105,7 +105,8 @@ def imported_modules() -> set[str]:
 
 
 def test_nothing_is_imported_that_is_not_declared() -> None:
-    requirements = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["onnx"]]
+    extras = PROJECT["optional-dependencies"]
+    requirements = [*PROJECT["dependencies"], *extras["onnx"], *extras["cluster"]]
     names = (re.split(r"[<>=\[]", requirement)[0].lower() for requirement in requirements)
     declared = {MODULES.get(name, name) for name in names}
     assert imported_modules() <= declared

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-import secrets
+import os
+import platform
 import shlex
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +19,7 @@ from volseg.cluster.executor import ClusterExecutor
 from volseg.cluster.settings import worker_settings
 from volseg.errors import ConfigError, WorkerError
 from volseg.io.written import remove_scratch
+from volseg.system import is_running
 
 #: How often jobs that have ended are replaced.
 _REPLACE_SECONDS = 5.0
@@ -97,9 +99,14 @@ def _variable(key: str) -> str:
 
 def _certificates_for_now(stack: ExitStack) -> Path:
     """Write certificates for this run alone into the home folder, which the nodes of most clusters share."""
-    folder = Path.home() / ".cache" / "volseg" / f"cluster-{secrets.token_hex(8)}"
-    write_certificates(folder, days=30)
-    stack.callback(remove_scratch, folder)
+    home, machine = Path.home() / ".cache" / "volseg", platform.node()
+    for earlier in home.glob(f"cluster-{machine}-*"):
+        process = earlier.name.rpartition("-")[2]
+        if process.isdecimal() and not is_running(int(process)):  # it was killed
+            remove_scratch(earlier)
+    folder = home / f"cluster-{machine}-{os.getpid()}"
+    remove_scratch(folder)  # of an earlier process with this number
+    stack.callback(remove_scratch, write_certificates(folder, days=30))
     return folder
 
 
