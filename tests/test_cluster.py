@@ -26,6 +26,7 @@ import volseg
 import volseg.cluster
 from volseg.cluster.config import check_address, parse_cluster
 from volseg.cluster.paths import checked_path_map, existing_files, inverse, mapped
+from volseg.cluster.work import Pace, Piece
 from volseg.cluster.worker import Outcome
 from volseg.errors import ConfigError, DataError, OutputExistsError, UnfitWorkerError, WorkerError, WorkerLostError
 from volseg.io import write_volume
@@ -288,10 +289,8 @@ def test_any_client_of_dask_will_do(trained_run: Path, images: Path, alone: Path
 
 
 def test_pieces_travel_together_only_if_each_is_short() -> None:
-    from volseg.cluster.executor import _Pace, _Piece
-
-    pace = _Pace()
-    short, long = (_Piece(partial(function), None) for function in (double, die))  # type: ignore[arg-type]
+    pace = Pace()
+    short, long = (Piece(partial(function), None) for function in (double, die))  # type: ignore[arg-type]
     assert pace.pieces_worth_sending(short.kind) == 1, "nothing is known yet"
     pace.learn(short, 0.001)
     pace.learn(long, 30.0)

@@ -231,7 +231,8 @@ class Model:
             results = segment_batch_on(executor, self.stored, inputs, self.networks, request, progress, on_case_done)
         else:
             results = segment_batch(inputs, self.networks, request, progress, on_case_done)
-        describe_batch(self.files, self.networks[0], self.changes, results, request.output, report=report)
+        described = self.files, self.networks[0], self.changes, results, request.output
+        describe_batch(*described, report=report, is_part=part is not None)
         page = None
         if report and any(result.status == "segmented" for result in results):
             page = report_batch(inputs, self.networks[0], results, request.output, progress)

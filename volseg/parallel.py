@@ -138,7 +138,7 @@ def side_by_side(
 
 
 def unordered(
-    executor: Executor, work: Callable[[_Item], _Result], items: Iterable[_Item]
+    executor: Executor, work: Callable[[_Item], _Result], items: Iterable[_Item], tick: Callable[[], None]
 ) -> Generator[tuple[_Item, _Result | WorkerLostError], None, None]:
     """Call a function on an executor, once per item.
 
@@ -146,6 +146,7 @@ def unordered(
         executor: Begins the items in their order.
         work: What is called; it and the items are sent to other processes if the executor has some.
         items: All items.
+        tick: Called every second while nothing is done; if it raises, that ends the work.
 
     Yields:
         Each item with its result as soon as that is there, or with the error if the item ended every worker that had
@@ -154,7 +155,10 @@ def unordered(
     futures = {executor.submit(work, item): item for item in items}
     try:
         while futures:
-            for future in wait(futures, return_when=FIRST_COMPLETED).done:
+            done = wait(futures, timeout=1.0, return_when=FIRST_COMPLETED).done
+            if not done:
+                tick()
+            for future in done:
                 item, error = futures.pop(future), future.exception()
                 yield item, error if isinstance(error, WorkerLostError) else future.result()
     finally:

@@ -131,7 +131,7 @@ def evaluate(  # noqa: PLR0913  each is an option
             hint="--compare takes several folders of scores",
         )
 
-    with work_shown(cluster) as (progress, executor):
+    with work_shown(cluster, threads) as (progress, executor):
         result = volseg.evaluate(
             predictions,
             references,

@@ -42,7 +42,7 @@ def plan(  # noqa: PLR0913  each is an option
     """Plan a complete configuration for a data set, and write it as YAML."""
     import volseg
 
-    with work_shown(cluster) as (progress, executor):
+    with work_shown(cluster, threads) as (progress, executor):
         made = volseg.plan(
             data,
             minutes=minutes,

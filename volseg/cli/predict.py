@@ -93,7 +93,7 @@ def predict(  # noqa: PLR0913  each is an option
         if one.status == "segmented":
             say(f"{one.case_id}: {one.effort}")
 
-    with work_shown(cluster) as (progress, executor):
+    with work_shown(cluster, threads) as (progress, executor):
         changes = changes_of(assignments, geometry)
         loaded = volseg.load(
             model,

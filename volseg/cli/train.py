@@ -115,7 +115,7 @@ def train(  # noqa: PLR0913  each is an option
             )
         _print_choice(choice)
         return
-    with work_shown(cluster) as (progress, executor):
+    with work_shown(cluster, threads) as (progress, executor):
         run = volseg.train(
             data,
             output,

@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def work_shown(cluster: str | None) -> Iterator[tuple[Progress, ClusterExecutor | None]]:
+def work_shown(cluster: str | None, threads: int | None = None) -> Iterator[tuple[Progress, ClusterExecutor | None]]:
     """Show progress, and connect to a cluster if one is given.
 
     Args:
         cluster: What `--cluster` says.
+        threads: What `--threads` says, which local workers share.
 
     Yields:
         The progress callback, and the executor if there is a cluster.
@@ -28,8 +29,10 @@ def work_shown(cluster: str | None) -> Iterator[tuple[Progress, ClusterExecutor 
         if cluster is None:
             yield progress, None
             return
+        from volseg import use_threads
         from volseg.cluster import connect
 
+        use_threads(threads)
         with connect(cluster) as executor:
             yield _with_state(progress, executor), executor
 

@@ -12,8 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from contextlib import suppress
-from dataclasses import dataclass, field
-from enum import Enum
+from dataclasses import dataclass
 from functools import partial
 from itertools import count, islice
 from pathlib import Path
@@ -26,6 +25,7 @@ import distributed
 from distributed.client import FutureCancelledError
 
 from volseg.cluster.paths import PathMap, checked_path_map, existing_files, with_paths
+from volseg.cluster.work import Pace, Parcel, Piece, Worker, WorkerStatus
 from volseg.cluster.worker import Outcome, admit, perform, programs
 from volseg.errors import UnfitWorkerError, VolsegError, WorkerError, WorkerLostError
 from volseg.progress import MILESTONES
@@ -36,8 +36,6 @@ _WITNESSES, _MOST_WITNESSES = 3, 12
 _LIVES = 2
 #: How often the list of workers is read.
 _LOOK_SECONDS = 0.5
-#: Sending work and hearing of its end should take no more than this share of the time.
-_OVERHEAD_SHARE = 0.04
 #: A worker gets no more than this share of what waits at a time, divided by the number of workers.
 _SHARE_OF_WAITING = 0.25
 #: How long the scheduler may be out of reach.
@@ -45,113 +43,14 @@ _SCHEDULER_SECONDS = 30.0
 #: How long to wait for a fit worker after all others were refused.
 _REFUSED_SECONDS = 30.0
 
+#: How often to say that there is no worker.
+_REMIND_SECONDS = 60.0
+_AGAIN = "finished cases are kept; run the same command again to continue"
+
 _Result = TypeVar("_Result")
 
 logger = logging.getLogger(__name__)
 milestones = logging.getLogger(MILESTONES)
-
-
-class WorkerStatus(Enum):
-    """The status of a worker."""
-
-    JOINING = "joining"
-    READY = "ready"
-    REFUSED = "refused"
-
-
-@dataclass(eq=False)
-class _Piece:
-    """A piece of work.
-
-    Attributes:
-        work: A function with its arguments.
-        future: Its result, for the caller.
-        deaths: How many workers died while they had it.
-    """
-
-    work: partial[Any]
-    future: Future[Any]
-    deaths: int = 0
-
-    @property
-    def kind(self) -> Any:
-        """The function: pieces of one kind take about as long."""
-        return self.work.func
-
-
-@dataclass(frozen=True, eq=False)
-class _Parcel:
-    """Pieces of work that are sent together: one, or several if each is done faster than it is sent.
-
-    Attributes:
-        pieces: The pieces.
-        future: Their outcomes, in Dask.
-        sent: When, by the monotonic clock.
-    """
-
-    pieces: tuple[_Piece, ...]
-    future: distributed.Future
-    sent: float
-
-
-@dataclass(eq=False)
-class _Worker:
-    """A worker.
-
-    Attributes:
-        number: By which messages call it.
-        slots: How many parcels it may have at a time: its number of threads.
-        status: Whether it was admitted.
-        machine: The name of its machine.
-        running: Its work.
-    """
-
-    number: int
-    slots: int
-    status: WorkerStatus = WorkerStatus.JOINING
-    machine: str = ""
-    running: list[_Parcel] = field(default_factory=list)
-
-    def can_take(self, piece: _Piece) -> bool:
-        """Return whether it may have another piece; one that has ended a worker gets one for itself alone."""
-        if self.status is not WorkerStatus.READY:
-            return False
-        if piece.deaths:
-            return not self.running
-        suspects = any(other.deaths for parcel in self.running for other in parcel.pieces)
-        return len(self.running) < self.slots and not suspects
-
-    def __str__(self) -> str:
-        return f"worker {self.number}" + (f" on {self.machine}" if self.machine else "")
-
-
-class _Pace:
-    """How long pieces of work take, by the function that does them, and how long it takes to send one and hear of it.
-
-    Both are measured as the work goes on.
-    """
-
-    def __init__(self) -> None:
-        self._seconds: dict[Any, float] = {}
-        self._overhead = 0.0
-
-    def learn(self, piece: _Piece, seconds: float) -> None:
-        """Take the duration of a piece into account."""
-        self._seconds[piece.kind] = _average(self._seconds.get(piece.kind), seconds)
-
-    def learn_overhead(self, seconds: float) -> None:
-        """Take into account how much longer a parcel was away than its pieces took."""
-        self._overhead = _average(self._overhead or None, max(seconds, 0.0))
-
-    def pieces_worth_sending(self, kind: Any) -> int:
-        """Return how many pieces to send together, so that sending takes a small share of the time."""
-        seconds = self._seconds.get(kind)
-        return 1 if seconds is None else max(1, round(self._overhead / _OVERHEAD_SHARE / max(seconds, 1e-6)))
-
-
-def _average(before: float | None, now: float) -> float:
-    """Return a running average."""
-    return now if before is None else 0.8 * before + 0.2 * now
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,23 +88,24 @@ class ClusterExecutor(Executor):
     def __init__(self, client: distributed.Client, path_map: PathMap | None = None) -> None:
         self._client = client
         self._path_map = checked_path_map(path_map or {})
-        self._messages: SimpleQueue[_Piece | _Ended | _Close] = SimpleQueue()
-        self._waiting: deque[_Piece] = deque()
-        self._workers: dict[str, _Worker] = {}
+        self._messages: SimpleQueue[Piece | _Ended | _Close] = SimpleQueue()
+        self._waiting: deque[Piece] = deque()
+        self._workers: dict[str, Worker] = {}
         self._numbers = count(1)
         self._idle_since: float | None = None
         self._closing = False
         self._looked = -_LOOK_SECONDS
-        self._pace = _Pace()
+        self._pace = Pace()
         self._failure: WorkerError | None = None
         self._refusal = ""
         self._heard = self._fit = time.monotonic()
+        self._remind = self._heard + _LOOK_SECONDS * 20
         self._thread = Thread(target=self._run, name="volseg-cluster", daemon=True)
         self._thread.start()
 
     def submit(self, fn: Callable[..., _Result], /, *args: Any, **kwargs: Any) -> Future[_Result]:
         """Queue a call; calls begin in their order, and relative paths in them are those of this process."""
-        piece = _Piece(with_paths(partial(fn, *args, **kwargs), Path.absolute), Future())
+        piece = Piece(with_paths(partial(fn, *args, **kwargs), Path.absolute), Future())
         self._messages.put(piece)
         return piece.future
 
@@ -245,20 +145,25 @@ class ClusterExecutor(Executor):
             with suppress(Empty):
                 self._handle(self._messages.get(timeout=_LOOK_SECONDS))
             try:
-                if self._failure:
-                    raise self._failure
-                if time.monotonic() - self._looked >= _LOOK_SECONDS:
-                    self._look()
-                    self._looked = time.monotonic()
-                self._hand_out()
+                self._advance()
             except WorkerError as error:
                 self._fail(error)
+            except Exception as error:  # noqa: BLE001  whoever waits for a result must hear of it
+                self._fail(WorkerError(f"the cluster cannot be used any more: {error!r}", hint=_AGAIN))
             if not self._has_work():
                 self._idle_since = self._idle_since or time.monotonic()
 
-    def _handle(self, message: _Piece | _Ended | _Close) -> None:
+    def _advance(self) -> None:
+        if self._failure:
+            raise self._failure
+        if time.monotonic() - self._looked >= _LOOK_SECONDS:
+            self._look()
+            self._looked = time.monotonic()
+        self._hand_out()
+
+    def _handle(self, message: Piece | _Ended | _Close) -> None:
         match message:
-            case _Piece():
+            case Piece():
                 self._waiting.append(message)
                 self._idle_since = None
             case _Ended():
@@ -266,7 +171,7 @@ class ClusterExecutor(Executor):
             case _Close():
                 self._closing = True
                 if message.at_once:
-                    self._fail(WorkerError("the cluster was closed", hint="run the same command again"))
+                    self._fail(WorkerError("the cluster was closed", hint=_AGAIN))
 
     def _has_work(self) -> bool:
         return bool(self._waiting) or any(worker.running for worker in self._workers.values())
@@ -283,18 +188,21 @@ class ClusterExecutor(Executor):
             if time.monotonic() - self._heard > _SCHEDULER_SECONDS or self._client.status in {"closed", "closing"}:
                 raise WorkerError(
                     "the scheduler of the cluster cannot be reached any more",
-                    hint="finished cases are kept; start it, and run the same command again to continue",
+                    hint=f"start it; {_AGAIN}",
                 ) from error
             return
         self._heard = time.monotonic()
         for address in self._workers.keys() - present.keys():
             self._lose(self._workers.pop(address))
         for address in present.keys() - self._workers.keys():
-            self._workers[address] = _Worker(next(self._numbers), present[address])
+            self._workers[address] = Worker(next(self._numbers), present[address])
             self._send(address, partial(admit, programs()))
         self._check_that_one_is_fit()
 
     def _check_that_one_is_fit(self) -> None:
+        if not self._workers and self._waiting and time.monotonic() > self._remind:
+            milestones.info("waiting for a worker: none has joined")
+            self._remind = time.monotonic() + _REMIND_SECONDS
         if {worker.status for worker in self._workers.values()} != {WorkerStatus.REFUSED} or not self._waiting:
             self._fit = time.monotonic()
         elif time.monotonic() - self._fit > _REFUSED_SECONDS:
@@ -303,25 +211,28 @@ class ClusterExecutor(Executor):
             )
 
     def _hand_out(self) -> None:
-        """Give work to workers that are free, to those with the least work first."""
+        """Give work to free workers: to those with the least of it, or the most memory if it has ended one."""
         while self._waiting:
             free = [(address, worker) for address, worker in self._workers.items() if worker.can_take(self._waiting[0])]
             if not free:
                 return
-            address, worker = min(free, key=lambda each: len(each[1].running))
+            if self._waiting[0].deaths:
+                address, worker = max(free, key=lambda each: each[1].memory_gb)
+            else:
+                address, worker = min(free, key=lambda each: len(each[1].running))
             if pieces := self._next_pieces():
                 works = [piece.work for piece in pieces]
                 witnesses = [path for work in works for path in islice(existing_files(work), _WITNESSES)]
                 task = partial(perform, works, self._path_map, witnesses[:_MOST_WITNESSES])
-                worker.running.append(_Parcel(pieces, self._send(address, task), time.monotonic()))
+                worker.running.append(Parcel(pieces, self._send(address, task), time.monotonic()))
 
-    def _next_pieces(self) -> tuple[_Piece, ...]:
+    def _next_pieces(self) -> tuple[Piece, ...]:
         """Take the pieces of the next parcel from the queue, without those that were cancelled."""
         first = self._waiting[0]
         ready = sum(worker.status is WorkerStatus.READY for worker in self._workers.values())
         fair = int(len(self._waiting) * _SHARE_OF_WAITING / max(ready, 1))
         most = 1 if first.deaths else max(1, min(self._pace.pieces_worth_sending(first.kind), fair))
-        taken: list[_Piece] = []
+        taken: list[Piece] = []
         while self._waiting and len(taken) < most:
             piece = self._waiting[0]
             if taken and (piece.deaths or piece.kind is not first.kind):
@@ -377,7 +288,7 @@ class ClusterExecutor(Executor):
                 for piece in parcel.pieces:
                     piece.future.set_exception(error)
 
-    def _pass_on(self, piece: _Piece, outcome: Outcome, worker: _Worker) -> None:
+    def _pass_on(self, piece: Piece, outcome: Outcome, worker: Worker) -> None:
         self._pace.learn(piece, outcome.seconds)
         match outcome.error:
             case None:
@@ -389,27 +300,27 @@ class ClusterExecutor(Executor):
             case error:
                 piece.future.set_exception(error)
 
-    def _admit(self, worker: _Worker, ended: _Ended) -> None:
+    def _admit(self, worker: Worker, ended: _Ended) -> None:
         if ended.error is None:
-            worker.status, worker.machine = WorkerStatus.READY, ended.result
+            worker.status, (worker.machine, worker.memory_gb) = WorkerStatus.READY, ended.result
             milestones.info("%s has joined", worker)
         elif not isinstance(ended.error, FutureCancelledError | distributed.KilledWorker):
             self._refuse(worker, ended.error)
 
-    def _refuse(self, worker: _Worker, error: Exception) -> None:
+    def _refuse(self, worker: Worker, error: Exception) -> None:
         reason = error.explanation if isinstance(error, VolsegError) else f"it cannot do this work: {error!r}"
         worker.status = WorkerStatus.REFUSED
         self._refusal = f"{worker} is refused: {reason}"
         logger.warning("%s", self._refusal)
 
-    def _lose(self, worker: _Worker) -> None:
+    def _lose(self, worker: Worker) -> None:
         """Take back the work of a worker that is gone."""
         for parcel in worker.running:
             parcel.future.cancel()
             self._blame(parcel)
         logger.log(logging.WARNING if worker.running else logging.INFO, "%s is lost", worker)
 
-    def _blame(self, parcel: _Parcel) -> None:
+    def _blame(self, parcel: Parcel) -> None:
         """Count a worker that died with some work."""
         for piece in parcel.pieces:
             piece.deaths += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import secrets
 import shlex
 from contextlib import ExitStack
 from pathlib import Path
@@ -101,11 +102,10 @@ def _certificates_for_now(stack: ExitStack) -> Path:
     """Write certificates for this run alone into the home folder, which the nodes of most clusters share."""
     home, machine = Path.home() / ".cache" / "volseg", platform.node()
     for earlier in home.glob(f"cluster-{machine}-*"):
-        process = earlier.name.rpartition("-")[2]
+        process = earlier.name.split("-")[-2]
         if process.isdecimal() and not is_running(int(process)):  # it was killed
             remove_scratch(earlier)
-    folder = home / f"cluster-{machine}-{os.getpid()}"
-    remove_scratch(folder)  # of an earlier process with this number
+    folder = home / f"cluster-{machine}-{os.getpid()}-{secrets.token_hex(4)}"
     stack.callback(remove_scratch, write_certificates(folder, days=30))
     return folder
 

@@ -19,7 +19,7 @@ from volseg.cluster.paths import PathMap, checked_path_map, inverse, mapped
 from volseg.cluster.settings import PATH_MAP, THREADS
 from volseg.errors import SHARE_FOLDERS, UnfitWorkerError, VolsegError
 from volseg.io.files import appears
-from volseg.memory import limit_memory
+from volseg.memory import limit_memory, total_gb
 from volseg.parallel import use_threads
 from volseg.version import __version__
 
@@ -34,14 +34,14 @@ def programs() -> dict[str, str]:
     return {"volseg": __version__, **{name: version(name).partition("+")[0] for name in _PROGRAMS}}
 
 
-def admit(wanted: Mapping[str, str]) -> str:
+def admit(wanted: Mapping[str, str]) -> tuple[str, float]:
     """Check that this worker runs the same programs, and keep it within its share of the machine.
 
     Args:
         wanted: Program -> version; a plain mapping, which other versions of volseg understand, too.
 
     Returns:
-        The name of its machine.
+        The name of its machine, and the memory that it may use, in 10^9 bytes.
 
     Raises:
         UnfitWorkerError: If a version differs.
@@ -55,7 +55,7 @@ def admit(wanted: Mapping[str, str]) -> str:
             )
     use_threads(dask.config.get(THREADS, None))
     limit_memory(distributed.get_worker().memory_manager.memory_limit)
-    return platform.node()
+    return platform.node(), total_gb()
 
 
 @dataclass(frozen=True, eq=False)

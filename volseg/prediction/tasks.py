@@ -105,18 +105,23 @@ def segment_batch_on(
     batch = open_batch(inputs, models, request, Listeners(progress, on_case_done))
     data, output = batch.predictor.data, request.output
     tasks = [CaseTask(case, batch.earlier.get(case.case_id)) for case in sorted(batch.cases, key=_size, reverse=True)]
-    collected = time.monotonic()
-    progress("predict", 0, len(tasks))
+    collected, done = time.monotonic(), 0
+
+    def tick(note: str = "") -> None:
+        progress("predict", done, len(tasks), note)
+
+    tick()
     with (
         batch_task(model, batch.predictor, request, inputs) as same_for_all,
-        closing(unordered(executor, partial(segment_case, same_for_all), tasks)) as outcomes,
+        closing(unordered(executor, partial(segment_case, same_for_all), tasks, tick)) as outcomes,
     ):
-        for done, (task, outcome) in enumerate(outcomes, start=1):
+        for task, outcome in outcomes:
             if isinstance(outcome, WorkerLostError):
                 batch.note(batch.lost(task.case, outcome.explanation))
             else:
                 batch.note(inputs.described(outcome))
-            progress("predict", done, len(tasks), task.case.case_id)
+            done += 1
+            tick(task.case.case_id)
             if time.monotonic() - collected > _COLLECT_SECONDS:
                 collect_rows(output, data.output_labels)
                 collected = time.monotonic()

@@ -109,6 +109,7 @@ def describe_batch(
     output: Path,
     *,
     report: bool,
+    is_part: bool = False,
 ) -> None:
     """Write the origin of the masks in a folder, and remove the report on earlier ones if they have changed.
 
@@ -119,6 +120,7 @@ def describe_batch(
         results: Of the batch.
         output: Where the masks are.
         report: Whether a new report will be written.
+        is_part: Whether other jobs segment other parts of the batch.
 
     Raises:
         OutputError: If it cannot be written.
@@ -130,8 +132,10 @@ def describe_batch(
         remove_written(output / REVIEW_FILE)
     changed = (("changed for prediction", "; ".join(changes)),) if changes else ()
     facts = (*facts_of_models(files), *facts_of_config(model.config), *changed)
-    elsewhere = list(dict.fromkeys(result.machine for result in results if result.machine))
-    write_about(made_now(facts, elsewhere or [this_hardware(model.device)]), output)
+    machines = [result.machine for result in results if result.machine] or [this_hardware(model.device)]
+    if is_part and (earlier := read_about(output)).facts == dict(facts):
+        machines = [*earlier.hardware, *machines]
+    write_about(made_now(facts, list(dict.fromkeys(machines))), output)
 
 
 def report_batch(
