@@ -15,7 +15,7 @@ import volseg
 from volseg.config import PartialConfig, merge, read_overrides
 from volseg.io import FileSource, read_mask
 from volseg.model.checkpoint import load, save
-from volseg.prediction.cases_csv import read_results
+from volseg.prediction.cases_csv import read_rows, results_of
 
 OLD = Path(__file__).parent / "data" / "version_0_1_0"
 CASES = ("case_0", "case_1")
@@ -41,7 +41,7 @@ def test_a_model_gives_the_masks_it_gave(tmp_path: Path) -> None:
 def test_a_batch_is_known_and_goes_on(tmp_path: Path) -> None:
     model = volseg.load(OLD / "run")
     masks = shutil.copytree(OLD / "masks", tmp_path / "masks")
-    known = read_results(masks / "cases.csv", model.config.data)
+    known = results_of(read_rows(masks / "cases.csv"), model.config.data)
     assert set(known) == set(CASES)
     batch = model.predict_folder(OLD / "images", masks)
     assert {case_id: batch[case_id].volumes_ml.keys() for case_id in CASES} == {

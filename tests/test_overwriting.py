@@ -28,6 +28,7 @@ ALLOWED = {
     ("memory.py", "reset_peak", "write_text"): "a switch of the kernel",
     ("prediction/tasks.py", "batch_task", "touch"): "a new hidden file",
     ("cluster/executor.py", "_end", "remove"): "from a list",
+    ("io/record.py", "append_line", "truncate"): "what a killed process has left of a line",
     ("prediction/predictor.py", "_on_disk", "TemporaryFile"): "it has no name",
     ("prediction/predictor.py", "_on_disk", "memmap"): "in the file without a name",
     ("cases/download.py", "_fetch", "open"): "the hidden archive that grows",

@@ -22,6 +22,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 #: Distributions whose modules have another name.
 MODULES = {
     "connected-components-3d": "cc3d",
+    "dask-jobqueue": "dask_jobqueue",
     "pillow": "PIL",
     "pyyaml": "yaml",
     "scikit-image": "skimage",

@@ -8,7 +8,8 @@ Long operations report to a `progress` callback, and end when it raises `Cancell
 `VolsegError`: `ConfigError`, `DataError`, `GeometryError`, `CheckpointError`, `OutputError` or `TrainingError`.
 """
 
-from volseg.api.results import compare, evaluate, export, export_folder, inspect, merge, report, show
+from volseg.api.batches import merge
+from volseg.api.results import compare, evaluate, export, export_folder, inspect, report, show
 from volseg.api.training import choose_dimensions, plan, train
 from volseg.loaded_model import load
 

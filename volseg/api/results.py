@@ -1,4 +1,4 @@
-"""Functions to evaluate, compare, inspect, show, merge, report and export."""
+"""Functions to evaluate, compare, inspect, show, report and export."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from volseg.io.in_memory import InMemoryMask
     from volseg.mask_export import ExportedCase
     from volseg.metrics import Hd95, Nsd
-    from volseg.prediction.job_array import Merge
 
 
 def evaluate(  # noqa: PLR0913  each is an option of the command
@@ -255,26 +254,6 @@ def show(
 
     given = PartialConfig.stated(config, changes, allow_gaps)
     return show_dataset(Path(data), Path(output), given, overwrite=overwrite, progress=progress)
-
-
-def merge(folder: StrPath) -> Merge:
-    """Merge what the jobs of an array have segmented (`predict_folder` with `part`) into cases.csv.
-
-    Also what the workers of a cluster have, if the process that started them was ended.
-
-    Args:
-        folder: The output folder of the jobs.
-
-    Returns:
-        How many cases have which outcome, and the parts that are not finished: `undone`.
-
-    Raises:
-        DataError: If nothing was segmented into the folder.
-        OutputError: If the table cannot be written.
-    """
-    from volseg.prediction.job_array import merge_parts
-
-    return merge_parts(Path(folder))
 
 
 def report(folder: StrPath, *, overwrite: bool = False) -> Path:

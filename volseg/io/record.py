@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from volseg.errors import OutputError
 from volseg.io.earlier import is_batch_table, names_below, names_in
@@ -29,6 +29,8 @@ RECORD_FILE, LOCK_FILE = f"{OWN_PREFIX}written", f"{OWN_PREFIX}lock"
 _OWNER_FILE = f"{OWN_PREFIX}owner"
 #: Locks are held only while a table is read and written; waiting longer means that a process hangs.
 _PATIENCE_SECONDS = 300
+#: In bytes; names are short.
+_LONGEST_LINE = 1 << 16
 _ABOUT = "What volseg wrote into this folder. With it volseg tells its own files from yours, which it never replaces."
 
 #: The role of a file: the result of a verb, or data to be read as input (the labels of a phantom).
@@ -76,10 +78,6 @@ class Record:
     def with_handed_over(self, name: str, content: Content) -> Record:
         """Return the record after a user allowed replacing a file."""
         return replace(self, handed_over={**self.handed_over, name: content})
-
-    def without(self, name: str) -> Record:
-        """Return the record after a file is removed."""
-        return replace(self, written={other: known for other, known in self.written.items() if other != name})
 
 
 def content_of(path: Path) -> Content | None:
@@ -199,6 +197,23 @@ def line_about(name: str, contents: tuple[Content, ...], role: Role) -> str:
         role: Of the file.
     """
     return json.dumps([name, [[content.sha256, content.size] for content in contents], role == "data"]) + "\n"
+
+
+def append_line(file: BinaryIO, line: str) -> None:
+    """Append a line to the file of a record, in place of what a killed process has left of another one.
+
+    Args:
+        file: Open for reading and writing.
+        line: With its end.
+    """
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _LONGEST_LINE))
+    tail = file.read()
+    file.seek(size - len(tail) + tail.rfind(b"\n") + 1)
+    file.truncate()
+    file.write(line.encode())
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _parsed(text: str) -> Record:

@@ -27,6 +27,7 @@ from volseg.io.record import (
     Content,
     Record,
     Role,
+    append_line,
     as_text,
     content_of,
     line_about,
@@ -42,8 +43,6 @@ TEMPORARY_PREFIX = f"{OWN_PREFIX}part-"
 _UNFINISHED = re.compile(rf"{re.escape(TEMPORARY_PREFIX)}(?P<process>\d+)(@(?P<machine>[0-9a-f]+))?-.*", re.DOTALL)
 #: Characters of the final name that are kept in a temporary name: few enough in any script.
 _END_OF_NAME = 48
-#: In bytes; names are short.
-_LONGEST_LINE = 1 << 16
 #: How many more lines than files a record may have.
 _SPARE_LINES = 100
 _HINT = "choose another --output, or move the file away"
@@ -156,9 +155,8 @@ def put_in_place(temporary: Path, path: Path, role: Role) -> None:
         raise FileNotFoundError(f"{temporary} was not written")
     with locked(path.parent):
         there: tuple[Content, ...] = ()
-        record: Record | None = None
         if os.path.lexists(path):
-            record = read_record(path.parent)
+            record = _shortened(read_record(path.parent), path.parent)
             found = content_of(path)
             if found is None:
                 raise OutputExistsError(f"cannot write {path}: it is in the way, and is not a file", hint=_HINT)
@@ -166,7 +164,7 @@ def put_in_place(temporary: Path, path: Path, role: Role) -> None:
                 raise _not_ours(path, record)
             there = (found,)
         # Recorded first: if killed before the file is moved, volseg still recognises the present file as its own.
-        _note(path, (*there, content), role, record)
+        _note(path, (*there, content), role)
         temporary.replace(path)
 
 
@@ -189,13 +187,8 @@ def remove_written(path: Path, inputs: Inputs = NO_INPUTS) -> None:
         OutputError: If it cannot be removed.
     """
     try:
-        if not os.path.lexists(path) or path.name not in read_record(path.parent).written or inputs.hold(path):
-            return
-        with locked(path.parent):
-            record = read_record(path.parent)
-            if record.wrote(path.name, content_of(path)):
-                path.unlink()
-                _note(path, (), "result", record)
+        if os.path.lexists(path) and path.name in read_record(path.parent).written and not inputs.hold(path):
+            remove_written_files(path.parent, [path])
     except OSError as error:
         raise output_error(path, error) from error
 
@@ -208,13 +201,11 @@ def remove_written_files(folder: Path, paths: Sequence[Path]) -> None:
     """
     try:
         with locked(folder):
-            record = read_record(folder)
+            record = _shortened(read_record(folder), folder)
             for path in paths:
                 if record.wrote(path.name, content_of(path)):
                     path.unlink()
-                    record = record.without(path.name)
-            if paths:
-                _save(record, folder)
+                    _note(path, (), "result")
     except OSError as error:
         raise output_error(folder, error) from error
 
@@ -330,30 +321,20 @@ def _not_ours(path: Path, record: Record) -> OutputExistsError:
     )
 
 
-def _note(path: Path, contents: tuple[Content, ...], role: Role, record: Record | None) -> None:
-    """Add a line about a file to the record of its folder; the lock must be held.
-
-    Args:
-        path: The file.
-        contents: What volseg wrote there.
-        role: Of the file.
-        record: The present record if it was read; with many lines about few files it is written anew.
-    """
-    folder, line = path.parent, line_about(path.name, contents, role)
-    place = folder / RECORD_FILE
+def _note(path: Path, contents: tuple[Content, ...], role: Role) -> None:
+    """Add a line about a file, and what volseg wrote there, to the record of its folder; the lock must be held."""
+    place = path.parent / RECORD_FILE
     if not place.exists():
-        _save(read_record(folder), folder)
-    elif record is not None and record.further_lines > len(record.written) + _SPARE_LINES:
-        _save(record, folder)
+        _save(read_record(path.parent), path.parent)
     with place.open("r+b") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - _LONGEST_LINE))
-        tail = file.read()
-        file.seek(size - len(tail) + tail.rfind(b"\n") + 1)  # a line without its end is of a process that was killed
-        file.truncate()
-        file.write(line.encode())
-        file.flush()
-        os.fsync(file.fileno())
+        append_line(file, line_about(path.name, contents, role))
+
+
+def _shortened(record: Record, folder: Path) -> Record:
+    """Return a record, and write it anew if it has many lines about few files; the lock must be held."""
+    if record.further_lines > len(record.written) + _SPARE_LINES:
+        _save(record, folder)
+    return record
 
 
 def _save(record: Record, folder: Path) -> None:
