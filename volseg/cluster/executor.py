@@ -10,7 +10,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import CancelledError, Executor, Future
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +22,6 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 import distributed
-from distributed.client import FutureCancelledError
 
 from volseg.cluster.paths import PathMap, checked_path_map, existing_files, with_paths
 from volseg.cluster.work import Pace, Parcel, Piece, Worker, WorkerStatus
@@ -282,7 +281,7 @@ class ClusterExecutor(Executor):
                 self._waiting.extendleft(reversed(parcel.pieces))
             case distributed.KilledWorker():
                 self._blame(parcel)
-            case FutureCancelledError():  # the scheduler was started again
+            case CancelledError():  # the scheduler was started again
                 self._waiting.extendleft(reversed(parcel.pieces))
             case error:  # it could not be sent, or its result could not
                 for piece in parcel.pieces:
@@ -301,11 +300,14 @@ class ClusterExecutor(Executor):
                 piece.future.set_exception(error)
 
     def _admit(self, worker: Worker, ended: _Ended) -> None:
-        if ended.error is None:
-            worker.status, (worker.machine, worker.memory_gb) = WorkerStatus.READY, ended.result
-            milestones.info("%s has joined", worker)
-        elif not isinstance(ended.error, FutureCancelledError | distributed.KilledWorker):
-            self._refuse(worker, ended.error)
+        match ended.error:
+            case None:
+                worker.status, (worker.machine, worker.memory_gb) = WorkerStatus.READY, ended.result
+                milestones.info("%s has joined", worker)
+            case CancelledError() | distributed.KilledWorker():  # the scheduler was started again, or the worker
+                del self._workers[ended.address]  # if it is there, it is admitted anew
+            case error:
+                self._refuse(worker, error)
 
     def _refuse(self, worker: Worker, error: Exception) -> None:
         reason = error.explanation if isinstance(error, VolsegError) else f"it cannot do this work: {error!r}"

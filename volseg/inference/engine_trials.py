@@ -14,7 +14,7 @@ from volseg.errors import ConfigError
 from volseg.inference.engines import Engine
 from volseg.inference.sliding import InferFn
 from volseg.io.measurements import cache_folder, keep, measurement_key, recall
-from volseg.model.devices import compute_resources
+from volseg.model.devices import device_kind
 
 #: An engine that changes a larger share of the labels than this is not used.
 TOLERATED_SHARE = 0.001
@@ -88,8 +88,11 @@ def fastest_engine(trials: Sequence[Trial]) -> Engine:
 
 
 def trial_key(model: str, engines: Sequence[Engine], device: torch.device) -> str:
-    """Hash everything a choice depends on: model, engines, machine, and versions."""
-    return measurement_key(model, [asdict(engine) for engine in engines], *compute_resources(device))
+    """Hash everything a choice depends on: model, engines, machine, and versions.
+
+    The number of threads is not among it: processes that share a machine segment in the same way as one that has it.
+    """
+    return measurement_key(model, [asdict(engine) for engine in engines], *device_kind(device))
 
 
 def remembered(key: str, engines: Sequence[Engine], cache: Path) -> Engine | None:

@@ -8,7 +8,8 @@ import importlib.util
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +17,9 @@ from volseg.errors import DataError, OutputError
 from volseg.io.json_files import read_json, write_json
 from volseg.system import processor_name
 from volseg.version import __version__
+
+#: How long a measurement may take.
+_PATIENCE_SECONDS = 120
 
 _Result = TypeVar("_Result")
 
@@ -56,6 +60,24 @@ def recall(folder: Path, key: str, make: Callable[[dict[str, Any]], _Result]) ->
         return read_json(folder / f"{key}.json", make, "is not a measurement", "delete it")
     except DataError:
         return None
+
+
+@contextmanager
+def measuring(folder: Path, key: str) -> Iterator[None]:
+    """Let other processes wait for a measurement instead of making it, too, while both take each other's time.
+
+    Args:
+        folder: Folder for measurements of its kind.
+        key: Of the measurement.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / f"{key}.lock", timeout=_PATIENCE_SECONDS)
+    with ExitStack() as stack:
+        with suppress(OSError, Timeout):  # without a folder that can be written, or with a process that hangs
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(lock)
+        yield
 
 
 def keep(folder: Path, key: str, content: dict[str, Any]) -> None:

@@ -68,6 +68,13 @@ def _check_mps() -> None:
         raise ConfigError("mps: PyTorch finds no GPU of Apple on this machine", hint=f"update macOS, or {_CPU_HINT}")
 
 
+def device_kind(device: torch.device) -> tuple[str, str]:
+    """Describe a device as far as rounding depends on it: its type, with the GPU or the instruction set of the CPU."""
+    if device.type == "cuda":
+        return device.type, torch.cuda.get_device_name(device)
+    return device.type, torch.backends.cpu.get_cpu_capability()
+
+
 def compute_resources(device: torch.device) -> tuple[str | int, ...]:
     """Describe a device as far as speed depends on it: a GPU, or threads and instruction set of a CPU."""
     if device.type == "cuda":

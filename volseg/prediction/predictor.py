@@ -41,6 +41,7 @@ from volseg.inference.sliding import look
 from volseg.inference.windows import SlidingWindow, lay
 from volseg.io import SeriesSource, stated_modality
 from volseg.io.disk_errors import output_error
+from volseg.io.measurements import measuring
 from volseg.model.checkpoint import TrainedNetwork
 from volseg.model.domain import ImageTraits, mismatches
 from volseg.model.label_encoding import cutoffs, label_values, probabilities, winners
@@ -263,10 +264,19 @@ class Predictor:
         engines = allowed(model.config.inference, available(device))
         if len(engines) == 1:
             return engines[0]
-        patch = model.config.window
         key = trial_key(model.fingerprint, engines, device)
-        if (known := remembered(key, engines, self._cache)) is not None:
-            return known
+        with measuring(self._cache, key):
+            known = remembered(key, engines, self._cache)
+            if known is None:
+                known = self._try_out(engines, model, network_input, device)
+                remember(key, known, self._cache)
+        return known
+
+    def _try_out(
+        self, engines: Sequence[Engine], model: TrainedNetwork, network_input: ResampledVolume, device: torch.device
+    ) -> Engine:
+        """Return the engine that is fastest on some patches of an image."""
+        patch = model.config.window
         windows = lay(network_input.shape, SlidingWindow(patch, model.config.inference.overlap))
         places = windows.places()
         chosen = {places[len(places) * (2 * n + 1) // (2 * _TRIAL_PATCHES)] for n in range(_TRIAL_PATCHES)}
@@ -276,9 +286,7 @@ class Predictor:
             [look(network_input, windows, place)[None] for place in sorted(chosen)],
             lambda logits: winners(logits.movedim(0, -1), self.data),
         )
-        best = fastest_engine(trials)
-        remember(key, best, self._cache)
-        return best
+        return fastest_engine(trials)
 
 
 def blank_mask(shape: tuple[int, int, int], dtype: np.dtype[np.unsignedinteger]) -> NDArray[np.unsignedinteger]:
