@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
+import distributed
 import numpy as np
 
 import volseg
@@ -71,11 +72,19 @@ def seconds_of(work: Callable[[], object]) -> float:
 
 
 def tell_coordinator(executor: ClusterExecutor) -> None:
-    """Print how many cases a coordinator hands out in a second."""
-    together = 1000 / median(seconds_of(lambda: list(executor.map(nothing, range(1000)))) for _ in range(3))
-    alone = [seconds_of(lambda: list(executor.map(a_moment, [0.05] * 100))) / 100 - 0.025 for _ in range(3)]
-    print(f"cases that do nothing: {together:,.0f} a second, since they travel together")
-    print(f"cases of 50 ms on two workers: {1000 * median(alone):.1f} ms more for each")
+    """Print how many cases a coordinator hands out in a second, beside Dask's own way."""
+    own = [seconds_of(lambda: list(executor.map(nothing, range(1000)))) for _ in range(3)]
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as workers,
+        distributed.Client(workers) as client,
+    ):
+        peer = [seconds_of(lambda: client.gather(client.map(nothing, range(1000), pure=False))) for _ in range(3)]
+    print(
+        f"cases that do nothing, a second: volseg {1000 / median(own):,.0f}, Dask {1000 / median(peer):,.0f};", end=" "
+    )
+    print(f"Dask / volseg, seconds: {median(peer) / median(own):.2f}")
+    alone = [seconds_of(lambda: list(executor.map(a_moment, [0.3] * 40))) / 20 - 0.3 for _ in range(3)]
+    print(f"cases of 0.3 s, each sent alone to one of two workers: {1000 * median(alone):.0f} ms more for each")
 
 
 def tell_record(folder: Path) -> None:
