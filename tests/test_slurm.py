@@ -178,7 +178,7 @@ def test_the_job_array_completes_in_spite_of_killed_tasks_and_nodes(slurm: Slurm
         victim.kill()
         time.sleep(15)  # until the node is missed
         slurm.start_node("n2")
-        out = process.communicate(timeout=300)[0]
+        out = process.communicate(timeout=600)[0]
     assert out.count("Submitted batch job") >= 2, out
     assert "is not finished" in out or "has not begun" in out
     assert volseg.merge(place / "masks").undone == ()
@@ -204,7 +204,7 @@ def test_jobs_end_with_their_command_and_are_replaced_if_a_node_dies(slurm: Slur
         slurm.kill_node("n1")
         time.sleep(12)
         slurm.start_node("n1")
-        out = process.communicate(timeout=300)[0]
+        out = process.communicate(timeout=600)[0]
     assert process.returncode == 0, out
     check_equal(place / "masks", place / "alone")
     wait_for(lambda: slurm.run("squeue", "-h", "-t", "RUNNING,PENDING") == "", 60)

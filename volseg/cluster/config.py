@@ -28,7 +28,7 @@ class ClusterConfig(Section):
         address: Of a running scheduler: tls://host:8786, or tcp://127.0.0.1:8786 on this machine.
         jobqueue: Name of a batch system -> options of dask-jobqueue for its jobs.
         jobs: Number of jobs that run at the same time.
-        certificates: Folder that `volseg cluster certificates` wrote.
+        certificates: Folder that `volseg cluster certificates` wrote; in a file, relative to the folder of the file.
         path_map: Folder on this machine -> the same folder on the workers.
     """
 
@@ -60,7 +60,10 @@ def parse_cluster(text: str) -> ClusterConfig:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} is not a YAML file: {error}", hint=f"give {_FORMS}") from error
-    return _checked(tree, str(path))
+    config = _checked(tree, str(path))
+    if config.certificates is None:
+        return config
+    return config.model_copy(update={"certificates": path.parent / config.certificates})
 
 
 def _checked(tree: Any, place: str) -> ClusterConfig:

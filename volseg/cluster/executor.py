@@ -139,11 +139,13 @@ class ClusterExecutor(Executor):
         return ", ".join(parts)
 
     def _run(self) -> None:
-        """Handle one message after the other; only this thread touches the state."""
+        """Handle all messages, then give out work, again and again; only this thread touches the state."""
         while not self._closing or self._has_work():
-            with suppress(Empty):
-                self._handle(self._messages.get(timeout=_LOOK_SECONDS))
             try:
+                with suppress(Empty):
+                    self._handle(self._messages.get(timeout=_LOOK_SECONDS))
+                    while True:
+                        self._handle(self._messages.get_nowait())
                 self._advance()
             except WorkerError as error:
                 self._fail(error)
