@@ -285,6 +285,9 @@ def test_any_client_of_dask_will_do(trained_run: Path, images: Path, alone: Path
         volseg.cluster.on(client) as executor,
     ):
         volseg.load(trained_run).predict_folder(images, tmp_path / "masks", executor=executor)
+        executor.shutdown()
+        with pytest.raises(RuntimeError, match="was shut down"):
+            executor.submit(double, 1)
     check_equal(tmp_path / "masks", alone)
 
 

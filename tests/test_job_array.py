@@ -6,6 +6,7 @@ import filecmp
 import json
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -136,6 +137,17 @@ def test_a_case_that_ended_one_job_is_tried_alone_after_the_others(model: Model,
     seen: list[str] = []
     model.predict_folder(images, tmp_path, part="1/1", on_case_done=lambda case: seen.append(case.case_id))
     assert seen[-1] == "case_0"
+
+
+def test_a_journal_is_kept_by_two_threads(tmp_path: Path) -> None:
+    journal = PartJournal(parse_part("1/1"), tmp_path)
+    ended, begun = ([f"{kind}_{number}" for number in range(60)] for kind in ("ended", "begun"))
+    for case_id in ended:
+        journal.begin(case_id)
+    with ThreadPoolExecutor(2) as executor:
+        list(executor.map(lambda work: list(map(*work)), [(journal.end, ended), (journal.begin, begun)]))
+    stated = json.loads((tmp_path / "parts" / "1-of-1.json").read_text())["begun"]
+    assert stated == dict.fromkeys(begun, 1)
 
 
 def test_parts_may_run_at_the_same_time_as_a_merge(model: Model, images: Path, tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ class ClusterExecutor(Executor):
         self._workers: dict[str, Worker] = {}
         self._numbers = count(1)
         self._idle_since: float | None = None
-        self._closing = False
+        self._is_shut = self._closing = False
         self._looked = -_LOOK_SECONDS
         self._pace = Pace()
         self._failure: WorkerError | None = None
@@ -103,7 +103,13 @@ class ClusterExecutor(Executor):
         self._thread.start()
 
     def submit(self, fn: Callable[..., _Result], /, *args: Any, **kwargs: Any) -> Future[_Result]:
-        """Queue a call; calls begin in their order, and relative paths in them are those of this process."""
+        """Queue a call; calls begin in their order, and relative paths in them are those of this process.
+
+        Raises:
+            RuntimeError: After `shutdown`.
+        """
+        if self._is_shut:
+            raise RuntimeError("the executor was shut down, and takes no more work")
         piece = Piece(with_paths(partial(fn, *args, **kwargs), Path.absolute), Future())
         self._messages.put(piece)
         return piece.future
@@ -115,6 +121,7 @@ class ClusterExecutor(Executor):
             wait: Whether to wait for the end of all work.
             cancel_futures: Whether to abandon work that is not done.
         """
+        self._is_shut = True
         self._messages.put(_Close(cancel_futures))
         if wait:
             self._thread.join()

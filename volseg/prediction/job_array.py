@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from volseg.cases import Case
@@ -93,7 +94,7 @@ class PartState:
 
 
 class PartJournal:
-    """The file that says how far a part is, kept up to date by its job.
+    """The file that says how far a part is, kept up to date by its job, from any thread.
 
     Args:
         part: The part.
@@ -102,6 +103,7 @@ class PartJournal:
 
     def __init__(self, part: Part, output: Path) -> None:
         self._path = output / PARTS_FOLDER / f"{part.number}-of-{part.count}.json"
+        self._lock = Lock()  # cases begin in one thread and end in another
         earlier = _read(self._path) if self._path.is_file() else PartState(part, ())
         self._state = replace(earlier, cases=(), is_finished=False)
 
@@ -115,11 +117,14 @@ class PartJournal:
 
     def begin(self, case_id: str) -> None:
         """State that a case is being segmented."""
-        self._write(replace(self._state, begun={**self._state.begun, case_id: self.deaths(case_id) + 1}))
+        with self._lock:
+            self._write(replace(self._state, begun={**self._state.begun, case_id: self.deaths(case_id) + 1}))
 
     def end(self, case_id: str) -> None:
         """State that a case has its row."""
-        self._write(replace(self._state, begun={key: n for key, n in self._state.begun.items() if key != case_id}))
+        with self._lock:
+            left = {name: times for name, times in self._state.begun.items() if name != case_id}
+            self._write(replace(self._state, begun=left))
 
     def finish(self) -> None:
         """State that all cases have their rows."""
