@@ -25,6 +25,7 @@ from test_job_array import files, table
 import volseg
 import volseg.cluster
 from volseg.cluster.config import check_address, parse_cluster
+from volseg.cluster.jobs import _options as job_options
 from volseg.cluster.paths import checked_path_map, existing_files, inverse, mapped
 from volseg.cluster.work import Pace, Piece
 from volseg.cluster.worker import Outcome
@@ -447,6 +448,55 @@ def test_a_worker_sees_other_paths_through_its_map(
             out = process.communicate(timeout=300)[0]
     assert process.returncode == 3, (out, opened)
     check_equal(tmp_path / "masks", alone)
+
+
+@pytest.mark.slow
+def test_a_batch_system_that_refuses_jobs_ends_the_command(trained_run: Path, images: Path, tmp_path: Path) -> None:
+    sbatch, jobs = tmp_path / "bin" / "sbatch", tmp_path / "jobs.yaml"
+    sbatch.parent.mkdir()
+    sbatch.write_text("#!/bin/bash\necho 'sbatch: error: invalid partition specified: nope' >&2\nexit 1\n")
+    sbatch.chmod(0o755)
+    jobs.write_text("jobs: 2\njobqueue: {slurm: {cores: 1, memory: 2GB, queue: nope}}\n")
+    path = os.pathsep.join([str(sbatch.parent), os.environ["PATH"]])
+    process = predict(images, trained_run, tmp_path / "masks", "--cluster", str(jobs), PATH=path)
+    out = process.communicate(timeout=120)[0]
+    assert process.returncode == 2, out
+    assert "error: cannot submit jobs to slurm: sbatch: error: invalid partition specified: nope" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cores": 0}, "cores must be a whole number from 1"),
+        ({"processes": "two"}, "processes must be a whole number from 1"),
+        ({"cores": 1, "protocol": "tcp://"}, "protocol is chosen by volseg"),
+    ],
+)
+def test_options_of_jobs_that_are_not_possible_are_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        job_options(options)
+
+
+def test_jobs_listen_to_nobody_but_the_cluster() -> None:
+    stated = {"worker_extra_args": ["--nthreads", "4"], "scheduler_options": {"dashboard_address": ":8787", "port": 9}}
+    options = job_options(stated)
+    assert options["scheduler_options"] == {"dashboard_address": "127.0.0.1:0", "port": 9}
+    assert options["worker_extra_args"][-4:] == ["--nthreads", "1", "--dashboard-address", "127.0.0.1:0"]
+
+
+@pytest.mark.slow
+def test_a_client_that_is_closed_fails_all_work_at_once() -> None:
+    import distributed
+
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+        client = distributed.Client(cluster)
+        executor = volseg.cluster.on(client)
+        futures = [executor.submit(time.sleep, 60), executor.submit(double, 2)]
+        wait_for(futures[0].running)
+        client.close()
+        for future in futures:
+            with pytest.raises(WorkerError):
+                future.result(timeout=60)
 
 
 # --- strangers

@@ -19,6 +19,9 @@ from test_prediction import MEASURED
 import volseg
 from volseg.errors import ConfigError, DataError, OutputError
 from volseg.io import write_volume
+from volseg.io.files import write_text
+from volseg.io.record import written_names
+from volseg.io.written import remove_if_empty, remove_written
 from volseg.loaded_model import Model
 from volseg.prediction.job_array import Part, PartJournal, parse_part
 from volseg.prediction.rows import collect_rows
@@ -112,6 +115,34 @@ def test_another_division_of_the_same_cases_completes_a_batch(model: Model, imag
     for number in (1, 2):
         model.predict_folder(images, tmp_path, part=f"{number}/2")
     assert volseg.merge(tmp_path).undone == ()
+
+
+def test_a_division_that_knew_fewer_cases_does_not_complete_a_batch(model: Model, images: Path, tmp_path: Path) -> None:
+    few = tmp_path / "few"
+    few.mkdir()
+    for seed in range(2):
+        shutil.copy(images / f"case_{seed}.nii.gz", few)
+    model.predict_folder(few, tmp_path / "masks", part="1/1")
+    for seed in range(2, 6):
+        shutil.copy(images / f"case_{seed}.nii.gz", few)
+    model.predict_folder(few, tmp_path / "masks", part="1/2")
+    (undone,) = volseg.merge(tmp_path / "masks").undone
+    assert (str(undone.part), undone.cases) == ("2/2", None)
+    model.predict_folder(few, tmp_path / "masks", part="2/2")
+    assert volseg.merge(tmp_path / "masks").undone == ()
+    assert len(table(tmp_path / "masks")) == 6
+
+
+def test_a_folder_that_is_written_into_again_is_not_removed(tmp_path: Path) -> None:
+    write_text(tmp_path / "rows" / "a.json", "{}")
+    remove_written(tmp_path / "rows" / "a.json")
+    write_text(tmp_path / "rows" / "b.json", "{}")
+    remove_if_empty(tmp_path / "rows")
+    assert set(written_names(tmp_path / "rows")) == {"b.json"}
+    remove_written(tmp_path / "rows" / "b.json")
+    remove_if_empty(tmp_path / "rows")
+    remove_if_empty(tmp_path / "rows")
+    assert not (tmp_path / "rows").exists()
 
 
 def test_a_case_that_ended_two_jobs_is_named_and_the_others_go_on(model: Model, images: Path, tmp_path: Path) -> None:

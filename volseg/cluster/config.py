@@ -32,7 +32,7 @@ class ClusterConfig(Section):
         path_map: Folder on this machine -> the same folder on the workers.
     """
 
-    local: int | None = Field(default=None, ge=1)
+    local: int | None = Field(default=None, ge=1, strict=True)
     address: str | None = None
     jobqueue: dict[System, dict[str, Any]] | None = None
     jobs: int = Field(default=1, ge=1)
@@ -63,7 +63,7 @@ def parse_cluster(text: str) -> ClusterConfig:
     config = _checked(tree, str(path))
     if config.certificates is None:
         return config
-    return config.model_copy(update={"certificates": path.parent / config.certificates})
+    return config.model_copy(update={"certificates": path.parent / config.certificates.expanduser()})
 
 
 def _checked(tree: Any, place: str) -> ClusterConfig:

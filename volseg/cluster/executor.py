@@ -327,8 +327,8 @@ class ClusterExecutor(Executor):
     def _lose(self, worker: Worker) -> None:
         """Take back the work of a worker that is gone."""
         for parcel in worker.running:
-            parcel.future.cancel()
             self._blame(parcel)
+            _forget(parcel)
         logger.log(logging.WARNING if worker.running else logging.INFO, "%s is lost", worker)
 
     def _blame(self, parcel: Parcel) -> None:
@@ -347,11 +347,17 @@ class ClusterExecutor(Executor):
         self._failure = error
         for worker in self._workers.values():
             for parcel in worker.running:
-                parcel.future.cancel()
                 for piece in parcel.pieces:
                     piece.future.set_exception(error)
+                _forget(parcel)
             worker.running.clear()
         for piece in self._waiting:
             if piece.future.running() or piece.future.set_running_or_notify_cancel():
                 piece.future.set_exception(error)
         self._waiting.clear()
+
+
+def _forget(parcel: Parcel) -> None:
+    """Let Dask forget a parcel, as far as there still is a connection."""
+    with suppress(Exception):
+        parcel.future.cancel()

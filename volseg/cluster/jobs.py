@@ -7,6 +7,7 @@ import os
 import platform
 import secrets
 import shlex
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from threading import Event, Thread
@@ -22,6 +23,8 @@ from volseg.errors import ConfigError, WorkerError
 from volseg.io.written import remove_scratch
 from volseg.system import is_running
 
+#: How long it may take to submit the jobs.
+_SUBMIT_SECONDS = 120
 #: How often jobs that have ended are replaced.
 _REPLACE_SECONDS = 5.0
 #: After how long without work jobs are ended, as while a network is trained.
@@ -59,36 +62,57 @@ def start_jobs(config: ClusterConfig, stack: ExitStack) -> tuple[Any, distribute
     security = security_of(config.certificates or _certificates_for_now(stack))
     try:
         cluster = getattr(dask_jobqueue, _CLASSES[system])(**_options(options), security=security)
-    except (TypeError, ValueError, OSError) as error:
+    except (TypeError, ValueError, OSError, RuntimeError) as error:
+        why = str(error).strip().split("\n")[0][:200]
         raise ConfigError(
-            f"jobqueue: {system}: {error}", hint="the options are those of dask-jobqueue, such as cores and memory"
+            f"jobqueue: {system}: {why}", hint="the options are those of dask-jobqueue, such as cores and memory"
         ) from error
     stack.enter_context(cluster)
-    try:
-        cluster.scale(jobs=config.jobs)
-        cluster.sync(cluster._correct_state)  # noqa: SLF001  the only way to hear of a failure to submit
-    except (OSError, RuntimeError) as error:
-        raise WorkerError(
-            f"cannot submit jobs: {error}", hint=f"is this a machine that submits to {system}?"
-        ) from error
+    cluster.scale(jobs=config.jobs)
+    _check_submission(cluster, system)
     return cluster, stack.enter_context(distributed.Client(cluster, security=security, set_as_default=False))
+
+
+def _check_submission(cluster: Any, system: System) -> None:
+    """Check that the jobs were submitted: Dask logs a failure, and then waits for ever.
+
+    Raises:
+        WorkerError: If one was not.
+    """
+    end = time.monotonic() + _SUBMIT_SECONDS
+    while len(cluster.workers) < len(cluster.worker_spec) and time.monotonic() < end:
+        time.sleep(0.1)
+    failed = [job for job in cluster._created if job.job_id is None]  # noqa: SLF001  there is no other way
+    for job in failed:
+        try:
+            cluster.sync(job.start)  # which fails in the same way, and says why
+        except (OSError, RuntimeError, ValueError) as error:
+            for each in failed:
+                each.status = distributed.core.Status.closed  # or the cluster could not be closed
+            why = str(error).strip().split("\n")[-1][:300]
+            raise WorkerError(f"cannot submit jobs to {system}: {why}", hint="submit one by hand to test it") from error
 
 
 def _options(stated: dict[str, Any]) -> dict[str, Any]:
     """Return the options of dask-jobqueue for workers that do one case at a time, with all their cores."""
-    processes = int(stated.get("processes", 1))
-    settings = worker_settings(max(1, int(stated.get("cores", 1)) // processes))
-    exports = [f"export {_variable(key)}={shlex.quote(str(value))}" for key, value in settings.items()]
+    processes, cores = (stated.get(name, 1) for name in ("processes", "cores"))
+    for name, number in (("processes", processes), ("cores", cores)):
+        if not isinstance(number, int) or number < 1:
+            raise ConfigError(f"jobqueue: {name} must be a whole number from 1, not {number!r}", hint="for example 8")
+    if own := {"security", "protocol"} & stated.keys():
+        raise ConfigError(f"jobqueue: {own.pop()} is chosen by volseg", hint="name certificates: a folder, if need be")
+    exports = [
+        f"export {_variable(key)}={shlex.quote(str(value))}"
+        for key, value in worker_settings(max(1, cores // processes)).items()
+    ]
+    own_arguments = ("--nthreads", "1", "--dashboard-address", "127.0.0.1:0")  # the last ones count
     return {
         "death_timeout": 300,
         **stated,
         "processes": processes,
-        "worker_extra_args": [
-            *("--nthreads", "1", "--dashboard-address", "127.0.0.1:0"),
-            *stated.get("worker_extra_args", ()),
-        ],
+        "worker_extra_args": [*stated.get("worker_extra_args", ()), *own_arguments],
         "job_script_prologue": [*exports, *stated.get("job_script_prologue", ())],
-        "scheduler_options": {"dashboard_address": "127.0.0.1:0", **stated.get("scheduler_options", {})},
+        "scheduler_options": {**stated.get("scheduler_options", {}), "dashboard_address": "127.0.0.1:0"},
         "silence_logs": stated.get("silence_logs", logging.CRITICAL),
     }
 

@@ -7,6 +7,7 @@ are being written.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import os
@@ -43,8 +44,7 @@ TEMPORARY_PREFIX = f"{OWN_PREFIX}part-"
 _UNFINISHED = re.compile(rf"{re.escape(TEMPORARY_PREFIX)}(?P<process>\d+)(@(?P<machine>[0-9a-f]+))?-.*", re.DOTALL)
 #: Characters of the final name that are kept in a temporary name: few enough in any script.
 _END_OF_NAME = 48
-#: How many more lines than files a record may have.
-_SPARE_LINES = 100
+_SPARE_LINES = 100  # how many more than files a record may have
 _HINT = "choose another --output, or move the file away"
 _counter = itertools.count()
 
@@ -360,16 +360,18 @@ def remove_if_empty(folder: Path) -> None:
     Raises:
         OutputError: If it cannot be removed.
     """
-    try:
-        if not {entry.name for entry in folder.iterdir()} <= {RECORD_FILE, LOCK_FILE}:
-            return
-        for name in (RECORD_FILE, LOCK_FILE):
-            (folder / name).unlink(missing_ok=True)
-        folder.rmdir()
-    except FileNotFoundError:  # another process was faster
+    if not folder.is_dir():
         return
+    try:
+        with locked(folder):  # nobody adds a file and its line in between
+            if not {entry.name for entry in folder.iterdir()} <= {RECORD_FILE, LOCK_FILE}:
+                return
+            for name in (RECORD_FILE, LOCK_FILE):
+                (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
     except OSError as error:
-        raise output_error(folder, error) from error
+        if error.errno not in {errno.ENOENT, errno.ENOTEMPTY}:  # removed, or written into again, by another process
+            raise output_error(folder, error) from error
 
 
 def _machine() -> str:

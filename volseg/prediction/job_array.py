@@ -177,11 +177,15 @@ def segment_part(
         journal.begin(case.case_id)
         return stages.read(case)
 
+    def write(job: Job) -> CaseResult:
+        result = stages.write(job)
+        journal.end(result.case_id)
+        return result
+
     with helpers(2) as workers:
         for cases in (by_deaths[0], *([case] for case in by_deaths[1])):
-            for result in pipeline(cases, read, stages.segment, stages.write, workers, stages.leaves_room):
+            for result in pipeline(cases, read, stages.segment, write, workers, stages.leaves_room):
                 batch.note(result)
-                journal.end(result.case_id)
     for case in by_deaths[2]:
         result = batch.lost(case, "it ended two jobs (out of memory?); give the job more memory")
         record(result)
@@ -243,43 +247,46 @@ def merge_parts(output: Path) -> Merge:
         table.is_file() or (output / ROWS_FOLDER).is_dir() or folder.is_dir()
     ):
         raise DataError(f"{output} holds no masks to merge", hint="name the folder that was given as --output")
-    states = _states(folder)
     collect_rows(output, read_labels(output / LABELS_FILE))
     rows = read_rows(table)
-    undone = _undone(states, {row["case_id"] for row in rows})
-    if folder.is_dir() and not undone:
-        with locked_folder(folder):
-            remove_written_files(folder, _files(folder))
-        remove_if_empty(folder)
-        remove_if_empty(output / ROWS_FOLDER)
+    undone: list[Undone] = []
+    if folder.is_dir():
+        with locked_folder(folder):  # no job begins its part anew in between
+            undone = _undone([_read(path) for path in _files(folder)], {row["case_id"] for row in rows})
+            if not undone:
+                remove_written_files(folder, _files(folder))
+        if not undone:
+            remove_if_empty(folder)
+            remove_if_empty(output / ROWS_FOLDER)
     counts = {str(status): sum(row["status"] == status for row in rows) for status in CaseStatus}
     return Merge(table, counts, tuple(undone))
 
 
 def _undone(states: Sequence[PartState], known: set[str]) -> list[Undone]:
-    """Return the parts that are not finished, unless another division of the same cases is."""
+    """Return the parts that are not finished, except of divisions whose cases a finished one has, too."""
     arrays: defaultdict[int, dict[int, PartState]] = defaultdict(dict)
     for state in states:
         arrays[state.part.count][state.part.number] = state
-    undone: list[Undone] = []
-    for count, array in sorted(arrays.items()):
-        left = [
+    cases = {count: {name for state in array.values() for name in state.cases} for count, array in arrays.items()}
+    left = {
+        count: [
             Undone(Part(count, number), _missing(array.get(number), known))
             for number in range(1, count + 1)
             if number not in array or not array[number].is_finished
         ]
-        if not left:
-            return []
-        undone += left
-    return undone
+        for count, array in sorted(arrays.items())
+    }
+    finished = [count for count, undone in left.items() if not undone]
+    return [
+        each
+        for count, undone in left.items()
+        if not any(cases[count] <= cases[other] for other in finished)
+        for each in undone
+    ]
 
 
 def _missing(state: PartState | None, known: set[str]) -> tuple[str, ...] | None:
     return None if state is None else tuple(case_id for case_id in state.cases if case_id not in known)
-
-
-def _states(folder: Path) -> list[PartState]:
-    return [_read(path) for path in _files(folder)]
 
 
 def _files(folder: Path) -> list[Path]:

@@ -8,6 +8,7 @@ merge.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +66,11 @@ def known_rows(output: Path) -> list[Row]:
     Raises:
         DataError: If a row is damaged.
     """
-    waiting = {row["case_id"]: row for row in _waiting(output / ROWS_FOLDER).values()}
-    return [*(row for row in read_rows(output / CASES_FILE) if row["case_id"] not in waiting), *waiting.values()]
+    folder = output / ROWS_FOLDER
+    with locked_folder(folder) if folder.is_dir() else nullcontext():  # no merge moves a row from one to the other
+        waiting = {row["case_id"]: row for row in _waiting(folder).values()}
+        merged = read_rows(output / CASES_FILE)
+    return [*(row for row in merged if row["case_id"] not in waiting), *waiting.values()]
 
 
 def _waiting(folder: Path) -> dict[Path, Row]:
