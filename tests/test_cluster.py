@@ -493,7 +493,7 @@ def test_a_client_that_is_closed_fails_all_work_at_once() -> None:
         executor = volseg.cluster.on(client)
         futures = [executor.submit(time.sleep, 60), executor.submit(double, 2)]
         wait_for(futures[0].running)
-        client.close()
+        client.close()  # perhaps while the first one is being sent
         for future in futures:
             with pytest.raises(WorkerError):
                 future.result(timeout=60)

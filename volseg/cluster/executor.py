@@ -232,7 +232,12 @@ class ClusterExecutor(Executor):
                 works = [piece.work for piece in pieces]
                 witnesses = [path for work in works for path in islice(existing_files(work), _WITNESSES)]
                 task = partial(perform, works, self._path_map, witnesses[:_MOST_WITNESSES])
-                worker.running.append(Parcel(pieces, self._send(address, task), time.monotonic()))
+                try:
+                    future = self._send(address, task)
+                except Exception:
+                    self._waiting.extendleft(reversed(pieces))  # whoever handles the error finds them there
+                    raise
+                worker.running.append(Parcel(pieces, future, time.monotonic()))
 
     def _next_pieces(self) -> tuple[Piece, ...]:
         """Take the pieces of the next parcel from the queue, without those that were cancelled."""
