@@ -234,6 +234,13 @@ def test_a_folder_without_masks_is_not_merged(images: Path, tmp_path: Path) -> N
         volseg.merge(tmp_path / "nowhere")
 
 
+def test_a_part_needs_no_cluster(volseg_cli: Cli, trained_run: Path, images: Path, tmp_path: Path) -> None:
+    words = ("predict", images, "--model", trained_run, "--output", tmp_path / "masks", "--part", "1/2")
+    code, _, err = volseg_cli(*words, "--cluster", "local:2")
+    assert code == 2
+    assert "--part and --cluster exclude each other" in err
+
+
 def test_a_part_takes_no_report(model: Model, images: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="takes no report"):
         model.predict_folder(images, tmp_path, part="1/2", report=True)

@@ -24,6 +24,7 @@ from volseg.cli.options import (
     changes_of,
 )
 from volseg.cli.workers import work_shown
+from volseg.errors import ConfigError
 
 if TYPE_CHECKING:
     from volseg import CaseResult
@@ -93,6 +94,8 @@ def predict(  # noqa: PLR0913  each is an option
         if one.status == "segmented":
             say(f"{one.case_id}: {one.effort}")
 
+    if part is not None and cluster is not None:
+        raise ConfigError("--part and --cluster exclude each other", hint="a job of an array needs no cluster")
     with work_shown(cluster, threads) as (progress, executor):
         changes = changes_of(assignments, geometry)
         loaded = volseg.load(
