@@ -9,13 +9,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 from conftest import make_case
-from test_cluster import check_equal, free_port
+from test_cluster import check_equal, free_port, wait_for
 
 import volseg
 from volseg.io import write_volume
@@ -39,13 +39,6 @@ def example(beginning: str) -> str:
         if text.removeprefix("#!/bin/bash\n").startswith(beginning)
     )
     return found
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it does not come"
-        time.sleep(0.2)
 
 
 CONFIGURATION = """

@@ -1,9 +1,11 @@
 """The same work on many machines, by Dask (`pip install "volseg[cluster]"`); see docs/cluster.md.
 
-import volseg, volseg.cluster
+    import volseg, volseg.cluster
 
-with volseg.cluster.connect("local:4") as executor:
-    volseg.load("runs/a").predict_folder("patients", "masks", executor=executor)
+    with volseg.cluster.connect("local:4") as executor:
+        volseg.load("runs/a").predict_folder("patients", "masks", executor=executor)
+
+Importing it needs Dask, and fails with a `ConfigError` without it.
 """
 
 from __future__ import annotations

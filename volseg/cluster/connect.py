@@ -24,6 +24,8 @@ from volseg.parallel import allowed_threads
 from volseg.progress import MILESTONES
 
 _CONNECT_SECONDS = 20
+#: What to do if a scheduler cannot be reached.
+UNREACHABLE = "is it running, is the address right, and are the certificates those of its cluster?"
 #: What workers of this machine import before they start, which takes seconds.
 _PRELOADED = "volseg.cluster.preload"
 
@@ -137,7 +139,7 @@ def _remote(address: str, certificates: Path | None, stack: ExitStack) -> distri
     except (OSError, TimeoutError, RuntimeError, ValueError) as error:
         raise WorkerError(
             f"cannot connect to the scheduler at {address}: {_last_line(error)}",
-            hint="is it running, is the address right, and are the certificates those of its cluster?",
+            hint=UNREACHABLE,
         ) from error
     return stack.enter_context(client)
 

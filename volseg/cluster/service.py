@@ -12,7 +12,7 @@ import dask
 import distributed
 
 from volseg.cluster.config import is_loopback
-from volseg.cluster.connect import security_for
+from volseg.cluster.connect import UNREACHABLE, security_for
 from volseg.cluster.paths import checked_path_map
 from volseg.cluster.settings import PATH_MAP, quiet_dask, worker_settings
 from volseg.errors import WorkerError
@@ -109,5 +109,5 @@ def run_worker(
     except (OSError, TimeoutError, RuntimeError) as error:
         raise WorkerError(
             f"cannot join the scheduler at {address}: {error}",
-            hint="is it running, is the address right, and are the certificates those of its cluster?",
+            hint=UNREACHABLE,
         ) from error

@@ -2,8 +2,8 @@
 
 It is a hidden file beside the files it lists, so that it is moved and copied with them. Its first line is a JSON object
 with everything known when the line was written; each further line states what is known of one file since, so that a
-file among 50,000 costs as little to write as the first one. A folder that version
-0.1.0 wrote has none; what is known of it otherwise becomes its record when something is written there.
+file among 50,000 costs as little to write as the first one. A folder that version 0.1.0 wrote has none; what is known
+of it otherwise becomes its record when something is written there.
 """
 
 from __future__ import annotations
