@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         show,
         train,
     )
+    from volseg.cases import Case, Dataset
     from volseg.cases.download import download
     from volseg.citing import Citation, cite
     from volseg.config import Config
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
 #: Module -> the public names that are loaded from it when somebody asks for them.
 _PUBLIC = {
     "volseg.api": "choose_dimensions compare evaluate export export_folder inspect merge plan report show train",
+    "volseg.cases": "Case Dataset",
     "volseg.cases.download": "download",
     "volseg.citing": "Citation cite",
     "volseg.config": "Config",
@@ -101,6 +103,7 @@ __all__ = [
     "Batch",
     "BatchCase",
     "Cancelled",
+    "Case",
     "CaseResult",
     "CaseStatus",
     "CheckpointError",
@@ -110,6 +113,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "DataError",
+    "Dataset",
     "Demo",
     "Evaluation",
     "ExportStatus",

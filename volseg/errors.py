@@ -84,3 +84,7 @@ class UnfitWorkerError(WorkerError):
 
 class WorkerLostError(WorkerError):
     """A piece of work ended every worker that was given it."""
+
+
+class DeliveryError(VolsegError):
+    """A DICOM node or service cannot be reached, or does not let us in; a later attempt may succeed."""

@@ -13,10 +13,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from volseg.errors import CheckpointError, ConfigError, DataError, GeometryError
+from volseg.errors import CheckpointError, ConfigError, DataError
 from volseg.progress import Progress, ignore_progress
 from volseg.results import Batch, Prediction
-from volseg.text import listed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,12 +23,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
-    from volseg.cases import Case
+    from volseg.cases import Case, Dataset
     from volseg.cases.case_ids import CaseNaming
     from volseg.config import Config
     from volseg.exporting import Encoding, Format
     from volseg.exporting.description import ModelIdentity
-    from volseg.image.volume import Label, Volume
+    from volseg.image.volume import Label
     from volseg.io import Source
     from volseg.io.in_memory import InMemoryImage
     from volseg.model.checkpoint import TrainedNetwork
@@ -97,24 +96,45 @@ class Model:
         """The labels that the values of its masks stand for."""
         return self.config.data.output_labels
 
+    def find_cases(self, source: StrPath, case_id: CaseNaming = "path") -> Dataset:
+        """Find the cases that `predict_folder` would segment, and what it would leave out, without segmenting them.
+
+        Args:
+            source: A data set, a file, a DICOM folder, or a tree of these.
+            case_id: How cases are named, as in `predict_folder`.
+
+        Returns:
+            The cases, each of which `predict` takes, and everything else with the reason why it is set aside.
+
+        Raises:
+            DataError: If there is nothing at `source`, or only masks.
+            ConfigError: If a `case_id` is unknown.
+        """
+        from volseg.cases.case_ids import parse_naming
+        from volseg.prediction.batch_inputs import find_batch
+
+        return find_batch(Path(source), self.config.data, naming=parse_naming(case_id)).dataset
+
     def predict(
         self,
-        image: StrPath | InMemoryImage | Mapping[str, StrPath | InMemoryImage],
+        image: StrPath | Case | InMemoryImage | Mapping[str, StrPath | InMemoryImage],
         *,
         name: str = "image",
         probabilities: bool = False,
         allow_mismatch: bool = False,
+        progress: Progress = ignore_progress,
     ) -> Prediction:
         """Segment one image.
 
         Args:
-            image: A path that holds one case in any layout `predict_folder` takes; a `Volume`; an image of nibabel or
-                SimpleITK; a MONAI `MetaTensor`; an array (I, J, K) or (C, I, J, K) with its affine, voxel index ->
-                RAS+ mm; or any of these for each channel by name.
+            image: A path that holds one case in any layout `predict_folder` takes; a case of `find_cases`; a `Volume`;
+                an image of nibabel or SimpleITK; a MONAI `MetaTensor`; an array (I, J, K) or (C, I, J, K) with its
+                affine, voxel index -> RAS+ mm; or any of these, cases aside, for each channel by name.
             name: Name of an image in memory, for warnings.
             probabilities: Whether to also return the probability of each label.
             allow_mismatch: Whether to segment an image that the model was not made for (of another modality, say), with
                 a warning.
+            progress: Called per window; raise `Cancelled` in it to stop.
 
         Returns:
             The mask, on the grid of the image (of its first channel).
@@ -124,16 +144,20 @@ class Model:
                 cases.
             GeometryError: If the image does not state where its voxels lie.
         """
+        from volseg.cases import Case
+        from volseg.prediction.in_memory import read_in_memory
+
         began = time.perf_counter()
         predictor = self._predictor
         source: Source | None = None
         if isinstance(image, str | PathLike):
-            case = self._only_case(Path(image))
-            source = case.images[self.channels[0]]
-            name = f"case {case.case_id}"
-            prepared = predictor.prepare(case)
+            image = self._only_case(Path(image))
+        if isinstance(image, Case):
+            source = image.images[self.channels[0]]
+            name = f"case {image.case_id}"
+            prepared = predictor.prepare(image)
         else:
-            volume, modalities = self._volume(image)
+            volume, modalities = read_in_memory(image, self.config.data)
             prepared = predictor.prepare_volume(volume, name, modalities)
         if not allow_mismatch:
             prepared.refuse_mismatch()
@@ -141,13 +165,23 @@ class Model:
             logger.warning("%s: %s", name, prepared.warning)
         shares: NDArray[np.float32] | None = None
         with TemporaryDirectory() as room:
-            segmented = predictor.segment(prepared, room=Path(room) if probabilities else None)
+            segmented = predictor.segment(
+                prepared, lambda done, total: progress("predict", done, total), Path(room) if probabilities else None
+            )
             if segmented.probabilities is not None:
                 shares = segmented.probabilities.astype("float32")
                 shares /= 255
         mask = predictor.finish(segmented)
         seconds = time.perf_counter() - began
-        return Prediction(mask, seconds, source, prepared.mismatches, self._identity, known_probabilities=shares)
+        return Prediction(
+            mask,
+            seconds,
+            source,
+            prepared.mismatches,
+            self._identity,
+            usual_volumes=self.networks[0].volumes,
+            known_probabilities=shares,
+        )
 
     def predict_folder(  # noqa: PLR0913  each is an option of the command
         self,
@@ -263,68 +297,13 @@ class Model:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def _only_case(self, path: Path) -> Case:
-        from volseg.prediction.batch_inputs import find_batch
-
-        dataset = find_batch(path, self.config.data).dataset
+        dataset = self.find_cases(path)
         if len(dataset.cases) == 1:
             return dataset.cases[0]
         if dataset.cases:
             raise DataError(f"{path} holds {len(dataset.cases)} cases", hint="name one, or use predict_folder")
         reason = dataset.set_aside[0].reason if dataset.set_aside else "there is no image in it"
         raise DataError(f"{path} holds nothing to segment: {reason}", hint="`volseg inspect` shows details")
-
-    def _volume(self, image: InMemoryImage | Mapping[str, StrPath | InMemoryImage]) -> tuple[Volume, tuple[str, ...]]:
-        """Read an image in memory with the model's channels; return it and the modality stated for each channel."""
-        import numpy as np
-
-        from volseg.image.volume import Volume
-        from volseg.io import read_volume, single_source, stated_modality
-        from volseg.io.in_memory import volume_of
-
-        modalities: tuple[str, ...] = ("",) * len(self.channels)
-        if not isinstance(image, Mapping):
-            volume = volume_of(image)
-        else:
-            if not set(self.channels) <= set(image):
-                raise DataError(
-                    f"the image has the channels {listed(list(image))}, the model needs {listed(self.channels)}",
-                    hint="give one image for each channel of the model, under its name",
-                )
-            given = [image[channel] for channel in self.channels]
-            rules = self.config.data
-            items = [
-                single_source(Path(part), rules=rules) if isinstance(part, str | PathLike) else volume_of(part)
-                for part in given
-            ]
-            modalities = tuple("" if isinstance(item, Volume) else stated_modality(item) for item in items)
-            parts = [item if isinstance(item, Volume) else read_volume(item) for item in items]
-            grid = parts[0].geometry
-            for channel, part in zip(self.channels, parts, strict=True):
-                if not part.geometry.matches(grid):
-                    apart = part.geometry.mismatch(grid, f"channel {channel}", self.channels[0])
-                    raise GeometryError(apart, hint="resample them to one grid first")
-            volume = Volume(np.concatenate([part.array for part in parts]), grid)
-        if len(volume.array) != len(self.channels):
-            raise DataError(
-                f"the image has {len(volume.array)} channels, the model needs {len(self.channels)}: "
-                f"{listed(self.channels)}",
-                hint="the channels are the first axis of an array: (C, I, J, K)",
-            )
-        _refuse_empty(volume, self.channels)
-        return volume, modalities
-
-
-def _refuse_empty(volume: Volume, channels: Sequence[str]) -> None:
-    """Refuse a channel with a single value, as in a file; in a picture, one of several may be constant."""
-    from volseg.image.intensities import finite_limits
-
-    limits = [finite_limits(values) for values in volume.array]
-    if volume.geometry.is_flat and any(low < high for low, high in limits):
-        return
-    for channel, (low, high) in zip(channels, limits, strict=True):
-        if not low < high:
-            what = f"the same value everywhere ({low:g})" if low == high else "no finite voxel"
-            raise DataError(f"channel {channel} of the image is empty: it has {what}", hint="is it the right image?")
 
 
 def load(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cached_property
 from os import PathLike
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from volseg.exporting.description import ModelIdentity
     from volseg.io import Source
     from volseg.io.in_memory import InMemoryMask, NibabelImage, SimpleItkImage
+    from volseg.model.usual_volumes import VolumeRange
     from volseg.prediction.cases_csv import CaseResult, CaseStatus
     from volseg.prediction.request import Request
 
@@ -39,6 +40,7 @@ class Prediction:
         mismatches: How the image lies outside the training data, where `allow_mismatch` let it pass.
         model: Identity of the model, for DICOM objects; None if it has no file.
         is_edited: Whether the mask was changed since.
+        usual_volumes: Label name -> how large it was in the model's own cases.
         known_probabilities: What `probabilities` returns; None if it was not requested.
     """
 
@@ -48,6 +50,7 @@ class Prediction:
     mismatches: tuple[str, ...] = ()
     model: ModelIdentity | None = None
     is_edited: bool = False
+    usual_volumes: Mapping[str, VolumeRange] = field(default_factory=dict)
     known_probabilities: NDArray[np.float32] | None = None
 
     def __repr__(self) -> str:
@@ -84,6 +87,17 @@ class Prediction:
     def volumes_ml(self) -> dict[str, float]:
         """Label name -> volume in millilitres."""
         return self.mask.volumes_ml
+
+    def review(self) -> tuple[str, ...]:
+        """Return why somebody should look at the mask, as a review of a batch does; empty if there is no reason.
+
+        Reasons are a volume unlike those in the model's own cases, a structure that is cut off at an edge of the image,
+        and an image unlike those that the model learned from.
+        """
+        from volseg.reporting.batches import review
+
+        rows = review("", self.mask, self.labels, self.usual_volumes)
+        return (*self.mismatches, *(f"{row.label}: {row.reason}" for row in rows if row.reason))
 
     def with_array(self, array: InMemoryMask) -> Prediction:
         """Return this prediction with an edited mask, to be saved or scored.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import math
 import os
 import platform
@@ -114,3 +115,13 @@ def is_of_the_kernel(path: Path) -> bool:
     """Return whether a path is in a Linux kernel file system (such as /proc), whose files have neither size nor end."""
     place = Path(os.path.realpath(path))
     return any(place.is_relative_to(folder) for folder in _OF_THE_KERNEL)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host is this machine under an address that others cannot reach."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

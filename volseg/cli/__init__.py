@@ -29,6 +29,8 @@ from volseg.cli.plan import plan
 from volseg.cli.predict import predict
 from volseg.cli.remarks import show_remarks
 from volseg.cli.report import report
+from volseg.cli.send import send
+from volseg.cli.serve import serve
 from volseg.cli.show import show
 from volseg.cli.train import train
 from volseg.cli.verb import command
@@ -100,6 +102,8 @@ for name, verb, example in (
     ("import", import_model, "volseg import nnUNetTrainer__nnUNetPlans__3d_fullres/ --output runs/imported"),
     ("convert", convert, "volseg convert runs/hippocampus --to onnx --output hippocampus-onnx"),
     ("download", download, "volseg download Task04_Hippocampus --output data"),
+    ("serve", serve, "volseg serve --model runs/hippocampus"),
+    ("send", send, "volseg send masks/ --to PACS@10.1.0.7:104"),
     ("worker", worker, "volseg worker tls://station1:8786 --certificates certificates/"),
 ):
     app.command(name, cls=_Verb, epilog=f"Example: {example}")(command(verb))

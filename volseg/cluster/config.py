@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from pydantic import Field, ValidationError
 
 from volseg.config.section import Section
 from volseg.errors import ConfigError
+from volseg.system import is_loopback
 
 #: Dask-jobqueue's names of the batch systems.
 System = Literal["slurm", "pbs", "lsf", "sge", "oar", "moab", "htcondor"]
@@ -114,13 +114,3 @@ def check_address(address: str, *, is_protected: bool | None) -> None:
         )
     if parts.scheme == "tls" and is_protected is False:
         raise ConfigError(f"{address} needs certificates", hint="name their folder: --certificates, or certificates:")
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a host is this machine under an address that others cannot reach."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

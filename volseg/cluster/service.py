@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 import dask
 import distributed
 
-from volseg.cluster.config import is_loopback
 from volseg.cluster.connect import UNREACHABLE, security_for
 from volseg.cluster.paths import checked_path_map
 from volseg.cluster.settings import PATH_MAP, quiet_dask, worker_settings
@@ -19,6 +18,7 @@ from volseg.errors import WorkerError
 from volseg.memory import total_gb
 from volseg.parallel import allowed_threads
 from volseg.progress import MILESTONES
+from volseg.system import is_loopback
 
 _CONNECT_SECONDS = 30
 

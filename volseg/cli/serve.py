@@ -1,0 +1,72 @@
+"""`volseg serve`: a server for clinical viewers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from volseg.cli.console import print_line, say
+from volseg.cli.options import DeviceOption
+from volseg.errors import ConfigError
+
+
+def serve(
+    *,
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", metavar="[NAME=]RUN", help="A run folder or model file, perhaps named. Repeatable."),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="A YAML file with rules, destinations, senders: docs/serve.md.")
+    ] = None,
+    store: Annotated[
+        Path | None,
+        typer.Option("--store", help="The folder for what is received and made; by default volseg-store."),
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option("--host", help="The address to listen on; by default 127.0.0.1: this machine alone.")
+    ] = None,
+    dicom_port: Annotated[
+        int | None, typer.Option("--dicom-port", help="The port of the DICOM node, by default 11112; 0 for none.")
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Check models, store and destinations, and end.")] = False,
+    device: DeviceOption = None,
+) -> None:
+    """Serve models to a PACS: receive studies, segment them, send the masks back."""
+    from volseg.serving import check_server, read_server_config
+    from volseg.serving import serve as serve_forever
+
+    stated: dict[str, Any] = {}
+    if model:
+        stated["models"] = _models(model)
+    if store is not None:
+        stated["store"] = store.absolute()
+    if device is not None:
+        stated["device"] = device
+    stated["dicom"] = {key: value for key, value in {"host": host, "port": dicom_port}.items() if value is not None}
+    served = read_server_config(config, stated)
+    if check:
+        for line in check_server(served):
+            print_line(line)
+        return
+
+    def tell(lines: list[str]) -> None:
+        for line in lines:
+            say(line)
+        say("Ctrl-C ends the server; what is unfinished goes on when it is started again")
+
+    serve_forever(served, tell)
+
+
+def _models(given: list[str]) -> dict[str, Path]:
+    models: dict[str, Path] = {}
+    for text in given:
+        name, equals, place = text.partition("=")
+        path = Path(place if equals else name).absolute()
+        name = name if equals else path.resolve().name.removesuffix(".pt")
+        if name in models:
+            raise ConfigError(f"two models are called {name}", hint="name them: --model first=runs/a --model second=b")
+        models[name] = path
+    return models

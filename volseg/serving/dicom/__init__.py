@@ -1,0 +1,1 @@
+"""The DICOM node: what it receives, and what it sends."""

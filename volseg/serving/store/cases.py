@@ -1,0 +1,239 @@
+"""Cases: studies that are received object by object, and images that somebody uploads."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from volseg.cases.case_ids import pseudonym
+from volseg.serving.store.database import Store, new_id
+from volseg.system import flush
+
+_ENDING = ".dcm"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an object belongs.
+
+    Attributes:
+        sop_uid: SOPInstanceUID.
+        study_uid: StudyInstanceUID.
+        series_uid: SeriesInstanceUID.
+        modality: Modality.
+        is_image: Whether it is an image, and no segmentation, structure set, report or presentation state.
+    """
+
+    sop_uid: str
+    study_uid: str
+    series_uid: str
+    modality: str
+    is_image: bool
+
+
+@dataclass(frozen=True)
+class Description:
+    """Whose study it is, and what it is called.
+
+    Attributes:
+        patient: PatientName, as a person reads it.
+        patient_id: PatientID.
+        study: StudyDescription.
+        date: StudyDate.
+        series: SeriesDescription.
+    """
+
+    patient: str = ""
+    patient_id: str = ""
+    study: str = ""
+    date: str = ""
+    series: str = ""
+
+
+def study_id(study_uid: str) -> str:
+    """Return the id of the case of a study."""
+    return pseudonym(f"study {study_uid}")
+
+
+def image_id(name: str) -> str:
+    """Return the id of the case of an uploaded image."""
+    return pseudonym(f"image {name}")
+
+
+def add_object(
+    store: Store, place: Place, sender: str, content: bytes, digest: str, describe: Callable[[], Description]
+) -> bool:
+    """Keep an object: its file is on disk, then its row is.
+
+    Args:
+        store: The store.
+        place: Where it belongs.
+        sender: AE title of who sent it.
+        content: A whole DICOM file (PS3.10).
+        digest: Identifies its data set, whoever sends it.
+        describe: Reads what it says of the patient; called for the first object of a series.
+
+    Returns:
+        False if the same object is there already, so that nothing has changed.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    object_id, digest = pseudonym(place.sop_uid), digest[:16]
+    known = store.row("SELECT digest FROM objects WHERE id = ?", object_id)
+    if known is not None and known["digest"] == digest:
+        return False
+    name = f"{object_id}-{digest}{_ENDING}"
+    folder = store.case_folder(study_id(place.study_uid))
+    folder.mkdir(exist_ok=True)
+    _write(content, store.incoming / new_id(), folder / name)
+    _add_row(store, place, sender, name, len(content), describe)
+    return True
+
+
+def recover(store: Store, read: Callable[[Path], tuple[Place, str, Description]]) -> int:
+    """Take back objects whose file was written but whose row was lost, and remove what was half received.
+
+    Args:
+        store: The store.
+        read: Reads from a file where it belongs, who sent it, and whose it is.
+
+    Returns:
+        How many there were.
+    """
+    for leftover in store.incoming.iterdir():
+        leftover.unlink()
+    known = {row["file"] for row in store.rows("SELECT file FROM objects")}
+    lost = [path for path in _files(store) if path.name not in known]
+    for path in sorted(lost, key=lambda path: path.stat().st_mtime):
+        place, sender, description = read(path)
+        _add_row(store, place, sender, path.name, path.stat().st_size, partial(_same, description))
+    return len(lost)
+
+
+def _same(description: Description) -> Description:
+    return description
+
+
+def add_upload(store: Store, name: str, put: Callable[[Path], None]) -> str:
+    """Keep an uploaded image, in place of an earlier one of that name.
+
+    Args:
+        store: The store.
+        name: What whoever uploads it calls it: any text.
+        put: Writes the image into a folder.
+
+    Returns:
+        The id of its case.
+    """
+    case_id, now = image_id(name), time.time()
+    made, folder = store.work / new_id(), store.case_folder(case_id)
+    made.mkdir()
+    try:
+        put(made)
+        with store.transaction():
+            shutil.rmtree(folder, ignore_errors=True)
+            made.rename(folder)
+            store.change(
+                "INSERT INTO cases (id, origin, name, revision, created, changed) VALUES (?, 'upload', ?, 1, ?, ?)"
+                " ON CONFLICT (id) DO UPDATE SET revision = revision + 1, changed = excluded.changed",
+                *(case_id, name, now, now),
+            )
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+    return case_id
+
+
+def link_images(store: Store, case_id: str, folder: Path) -> None:
+    """Show the images of a case as they are now in a folder, whatever arrives meanwhile.
+
+    Raises:
+        OSError: If that cannot be done.
+    """
+    images = store.case_folder(case_id)
+    rows = store.rows("SELECT file, series_uid FROM objects WHERE case_id = ?", case_id)
+    names = [(pseudonym(row["series_uid"]), row["file"]) for row in rows]
+    if not names:  # it was uploaded
+        shutil.copytree(images, folder, copy_function=_link)
+    for series, name in names:
+        (folder / series).mkdir(parents=True, exist_ok=True)
+        _link(str(images / name), str(folder / series / name))
+
+
+def remove_case(store: Store, case_id: str) -> None:
+    """Remove a case, with its images, jobs and results."""
+    jobs = [row["id"] for row in store.rows("SELECT id FROM jobs WHERE case_id = ?", case_id)]
+    store.change("DELETE FROM cases WHERE id = ?", case_id)  # first, since a row never lacks its file
+    for folder in (store.case_folder(case_id), *map(store.job_folder, jobs)):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write(content: bytes, temporary: Path, path: Path) -> None:
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        flush(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _add_row(
+    store: Store, place: Place, sender: str, file: str, size: int, describe: Callable[[], Description]
+) -> None:
+    """Note an object whose file is on disk, in place of an earlier version of it."""
+    object_id, _, digest = file.removesuffix(_ENDING).partition("-")
+    case_id, now = study_id(place.study_uid), time.time()
+    with store.transaction():
+        earlier = store.row("SELECT case_id, file FROM objects WHERE id = ?", object_id)
+        known = store.row("SELECT 1 FROM series WHERE case_id = ? AND uid = ?", case_id, place.series_uid)
+        if known is None or earlier is not None:  # names may have been corrected
+            _describe(store, place, describe(), now)
+        changed = {case_id} if earlier is None else {case_id, earlier["case_id"]}
+        for each in changed:
+            store.change("UPDATE cases SET revision = revision + 1, changed = ? WHERE id = ?", now, each)
+        store.change(
+            "INSERT OR REPLACE INTO objects (id, case_id, series_uid, sender, digest, file, size) VALUES"
+            " (?, ?, ?, ?, ?, ?, ?)",
+            *(object_id, case_id, place.series_uid, sender, digest, file, size),
+        )
+    if earlier is not None and earlier["file"] != file:
+        (store.case_folder(earlier["case_id"]) / earlier["file"]).unlink(missing_ok=True)
+
+
+def _describe(store: Store, place: Place, description: Description, now: float) -> None:
+    """Note whose study it is, and what the series is called."""
+    case_id = study_id(place.study_uid)
+    store.change(
+        "INSERT INTO cases (id, origin, name, patient, patient_id, description, date, created, changed)"
+        " VALUES (?, 'dicom', ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET patient = excluded.patient,"
+        " patient_id = excluded.patient_id, description = excluded.description, date = excluded.date",
+        *(case_id, place.study_uid, description.patient, description.patient_id, description.study, description.date),
+        *(now, now),
+    )
+    store.change(
+        "INSERT OR REPLACE INTO series (case_id, uid, modality, description) VALUES (?, ?, ?, ?)",
+        *(case_id, place.series_uid, place.modality, description.series),
+    )
+
+
+def _files(store: Store) -> Iterator[Path]:
+    """Yield the files of all received objects."""
+    for folder in (store.folder / "cases").iterdir():
+        yield from folder.glob(f"*-*{_ENDING}")
+
+
+def _link(source: str, target: str) -> None:
+    """Give a file a second name, or copy it where the disk knows no links."""
+    with suppress(OSError):
+        os.link(source, target)
+        return
+    shutil.copyfile(source, target)
