@@ -33,6 +33,7 @@ from volseg.cli.send import send
 from volseg.cli.serve import serve
 from volseg.cli.show import show
 from volseg.cli.train import train
+from volseg.cli.user import user
 from volseg.cli.verb import command
 from volseg.cli.worker import worker
 from volseg.version import __version__
@@ -104,6 +105,7 @@ for name, verb, example in (
     ("download", download, "volseg download Task04_Hippocampus --output data"),
     ("serve", serve, "volseg serve --model runs/hippocampus"),
     ("send", send, "volseg send masks/ --to PACS@10.1.0.7:104"),
+    ("user", user, "volseg user anna --role reviewer"),
     ("worker", worker, "volseg worker tls://station1:8786 --certificates certificates/"),
 ):
     app.command(name, cls=_Verb, epilog=f"Example: {example}")(command(verb))

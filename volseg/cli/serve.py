@@ -31,10 +31,19 @@ def serve(
     dicom_port: Annotated[
         int | None, typer.Option("--dicom-port", help="The port of the DICOM node, by default 11112; 0 for none.")
     ] = None,
+    port: Annotated[int | None, typer.Option("--port", help="The port of the web page, by default 8000.")] = None,
+    behind_proxy: Annotated[
+        Path | None,
+        typer.Option(
+            "--behind-proxy",
+            metavar="SECRET",
+            help="A reverse proxy encrypts and knows the users; the file holds what it states in X-Proxy-Secret.",
+        ),
+    ] = None,
     check: Annotated[bool, typer.Option("--check", help="Check models, store and destinations, and end.")] = False,
     device: DeviceOption = None,
 ) -> None:
-    """Serve models to a PACS: receive studies, segment them, send the masks back."""
+    """Serve models to a PACS, 3D Slicer, OHIF and browsers: receive images, segment them, send the masks back."""
     from volseg.serving import check_server, read_server_config
     from volseg.serving import serve as serve_forever
 
@@ -45,7 +54,9 @@ def serve(
         stated["store"] = store.absolute()
     if device is not None:
         stated["device"] = device
-    stated["dicom"] = {key: value for key, value in {"host": host, "port": dicom_port}.items() if value is not None}
+    proxy = None if behind_proxy is None else {"secret": behind_proxy.absolute()}
+    stated["dicom"] = _given(host=host, port=dicom_port)
+    stated["web"] = _given(host=host, port=port, behind_proxy=proxy)
     served = read_server_config(config, stated)
     if check:
         for line in check_server(served):
@@ -55,9 +66,13 @@ def serve(
     def tell(lines: list[str]) -> None:
         for line in lines:
             say(line)
-        say("Ctrl-C ends the server; what is unfinished goes on when it is started again")
+        say("next: open the web page, or send studies to the DICOM node; Ctrl-C ends the server, and nothing is lost")
 
     serve_forever(served, tell)
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _models(given: list[str]) -> dict[str, Path]:

@@ -14,5 +14,15 @@ if any(find_spec(name) is None for name in ("pynetdicom", "fastapi", "uvicorn", 
 
 from volseg.serving.config import ServerConfig, read_server_config
 from volseg.serving.server import check_server, send, serve
+from volseg.serving.users import add_user, make_token, remove_user
 
-__all__ = ["ServerConfig", "check_server", "read_server_config", "send", "serve"]
+__all__ = [
+    "ServerConfig",
+    "add_user",
+    "check_server",
+    "make_token",
+    "read_server_config",
+    "remove_user",
+    "send",
+    "serve",
+]

@@ -263,6 +263,42 @@ class DicomConfig(Section):
         return bool(self.senders) or not is_loopback(self.host)
 
 
+class ProxyConfig(Section):
+    """A reverse proxy that encrypts, and says who the user is.
+
+    Attributes:
+        secret: File with what the proxy states in the header X-Proxy-Secret, so that nobody goes round it.
+        user_header: Header with the name of the user; what users send under this name the proxy must remove.
+    """
+
+    secret: StatedPath
+    user_header: str = "X-Remote-User"
+
+
+class WebConfig(Section):
+    """The web page, and the interface of MONAI Label.
+
+    Attributes:
+        host: Address that it listens on.
+        port: Port that it listens on.
+        tls: Encryption.
+        behind_proxy: A reverse proxy in front of it, which encrypts.
+        session_hours: After how long a user has to log in again.
+        largest_upload_gb: Largest upload, in 10^9 bytes; what it unpacks to may be four times as large.
+        dicomweb: Name of the destination whose DICOMweb service images are taken from, for MONAI Label and OHIF.
+        ohif: Folder of a built OHIF viewer, which is served at /ohif/; or the https:// address of one.
+    """
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65535)] = 8000
+    tls: TlsConfig | None = None
+    behind_proxy: ProxyConfig | None = None
+    session_hours: float = Field(default=12.0, gt=0)
+    largest_upload_gb: float = Field(default=4.0, gt=0)
+    dicomweb: str | None = None
+    ohif: str | None = None
+
+
 class KeepConfig(Section):
     """How long things are kept, and how much of the disk is left to others.
 
@@ -283,6 +319,7 @@ class ServerConfig(Section):
         models: Name -> run folder or model file.
         store: Folder for what it receives and makes.
         dicom: The DICOM node.
+        web: The web page, and the interface of MONAI Label.
         rules: Which studies are segmented; by default all, with the first model.
         destinations: Name -> where results are sent.
         keep: How long things are kept.
@@ -292,6 +329,7 @@ class ServerConfig(Section):
     models: Mapping[Name, StatedPath]
     store: StatedPath = Path("volseg-store")
     dicom: DicomConfig = DicomConfig()
+    web: WebConfig = WebConfig()
     rules: tuple[RuleConfig, ...] = ()
     destinations: Mapping[Name, DestinationConfig] = Field(default_factory=dict)
     keep: KeepConfig = KeepConfig()
@@ -304,6 +342,11 @@ class ServerConfig(Section):
         for rule in self.rules:
             _known("model", (rule.model,) if rule.model else (), self.models, rule)
             _known("destination", rule.destinations, self.destinations, rule)
+        dicomweb = self.web.dicomweb
+        if dicomweb is not None and not (dicomweb in self.destinations and self.destinations[dicomweb].is_web):
+            raise ContradictionError(
+                f"web.dicomweb: {dicomweb!r} is no destination with a DICOMweb service", hint="name one"
+            )
         if len({rule.name for rule in self.rules}) < len(self.rules):
             raise ContradictionError("two rules have the same name", hint="name them differently")
         return self
@@ -313,8 +356,11 @@ class ServerConfig(Section):
         """The rules, or the default one: every study, with the first model, to every destination."""
         return self.rules or (RuleConfig(name="all", destinations=tuple(self.destinations)),)
 
-    def check_protection(self) -> None:
+    def check_protection(self, *, has_users: bool) -> None:
         """Check that nobody on the network can use it who should not.
+
+        Args:
+            has_users: Whether users have to log in.
 
         Raises:
             ConfigError: If it listens beyond this machine without protection.
@@ -325,6 +371,19 @@ class ServerConfig(Section):
             raise ConfigError(
                 f"anybody who reaches {dicom.host}:{dicom.port} could send images",
                 hint="list dicom.senders with their addresses, or state dicom.tls with an authority",
+            )
+        web = self.web
+        if is_loopback(web.host) or web.behind_proxy:
+            return
+        if not web.tls:
+            raise ConfigError(
+                f"passwords and images would cross the network in the clear at {web.host}:{web.port}",
+                hint="state web.tls, or web.behind_proxy",
+            )
+        if not has_users:
+            raise ConfigError(
+                f"anybody who reaches {web.host}:{web.port} could see all images",
+                hint="add a user first: `volseg user NAME --role admin`",
             )
 
 

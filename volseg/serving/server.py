@@ -19,7 +19,9 @@ from volseg.serving.dicom.sender import send as send_objects
 from volseg.serving.housekeeping import run_planner
 from volseg.serving.outbox import run_outbox
 from volseg.serving.processes import Task, run_processes
-from volseg.serving.store import open_store
+from volseg.serving.store import Store, open_store
+from volseg.serving.store.users import has_users
+from volseg.serving.web.app import run_web
 from volseg.serving.worker import run_worker
 
 milestones = logging.getLogger(MILESTONES)
@@ -38,11 +40,12 @@ def serve(config: ServerConfig, on_ready: Callable[[list[str]], None] | None = N
         OutputError: If its store cannot be written, or another server uses it, or it cannot listen.
         WorkerError: If a model cannot be loaded.
     """
-    _check(config)
-    open_store(config.store)
-    tasks: dict[str, Task] = {"worker": run_worker, "planner": run_planner}
+    store = open_store(config.store)
+    _check(config, store)
+    tasks: dict[str, Task] = {"web": run_web}
     if config.dicom.port:
-        tasks = {"receiver": run_receiver} | tasks
+        tasks["receiver"] = run_receiver
+    tasks |= {"worker": run_worker, "planner": run_planner}
     if config.destinations:
         tasks["outbox"] = run_outbox
     with owned(config.store) as is_mine:
@@ -65,8 +68,8 @@ def check_server(config: ServerConfig) -> list[str]:
     """
     from volseg.loaded_model import load
 
-    _check(config)
     store = open_store(config.store)
+    _check(config, store)
     lines = [f"store {config.store}: {store.free_bytes / 1e9:.1f} GB free"]
     for name, path in config.models.items():
         lines.append(f"model {name}: {load(path, device=config.device)!r}")
@@ -109,8 +112,8 @@ def send(
     return outcome
 
 
-def _check(config: ServerConfig) -> None:
-    config.check_protection()
+def _check(config: ServerConfig, store: Store) -> None:
+    config.check_protection(has_users=has_users(store))
     for rule in config.rules:
         check_keywords(rule.tags)
     for name, path in config.models.items():

@@ -68,7 +68,7 @@ def _job(rule: RuleConfig, config: ServerConfig, case_id: str, revision: int) ->
         revision,
         rule.name,
         rule.series_description,
-        rule.priority,
+        priority=rule.priority,
     )
 
 

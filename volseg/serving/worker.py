@@ -6,15 +6,21 @@ import json
 import logging
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
+import numpy as np
+
 from volseg.errors import DataError, GeometryError, MemoryShortageError, OutputError, VolsegError
 from volseg.exporting import OF_DICOM, output_path, parse_formats, with_needed
-from volseg.io import SeriesSource
+from volseg.image.volume import Label
+from volseg.io import SeriesSource, write_probabilities
 from volseg.loaded_model import Model, load
+from volseg.prediction.cases_csv import probability_file
 from volseg.prediction.defects import reason_of_defect
 from volseg.progress import Cancelled, Progress
+from volseg.reporting.picture import display_color
 from volseg.results import Prediction
 from volseg.serving.config import ServerConfig
 from volseg.serving.dicom.objects import read_tags
@@ -37,6 +43,14 @@ from volseg.serving.store.jobs import (
 _EVERY_SECONDS = 0.2
 #: How long to wait for space on the disk.
 _DISK_SECONDS = 60.0
+
+logger = logging.getLogger(__name__)
+
+
+#: Formats that the web page shows: the mask for its viewer, and a small picture.
+_SHOWN = ("nifti", "overlay")
+#: What the probabilities of the labels are called among the formats of results.
+PROBABILITIES = "probabilities"
 
 logger = logging.getLogger(__name__)
 
@@ -119,7 +133,7 @@ class Worker:
         for number, case in enumerate(dataset.cases):
             progress = self._progress_of(job, number, len(dataset.cases))
             try:
-                prediction = model.predict(case, progress=progress)
+                prediction = model.predict(case, probabilities=job.probabilities, progress=progress)
             except GeometryError as error:
                 self._wait_for_slices(job, [error.explanation])
                 failures.append(error.explanation)
@@ -135,29 +149,40 @@ class Worker:
         return results
 
     def _save(self, job: Job, prediction: Prediction, folder: Path, case_id: str) -> list[Result]:
-        """Write a mask in every format."""
-        source = prediction.image
-        formats = with_needed(parse_formats(job.formats))
-        remark = "; ".join(prediction.review())
-        volumes = json.dumps({name: float(f"{volume:.6g}") for name, volume in prediction.volumes_ml.items()})
-        results = []
-        for form in formats:
-            path = output_path(folder, case_id, form)
-            written = prediction.save(path, format=form, series_description=job.series_description)[-1]
-            uid = read_tags(written, ["SOPInstanceUID"])["SOPInstanceUID"] if form in OF_DICOM else ""
-            results.append(
-                Result(
-                    source.series_uid if isinstance(source, SeriesSource) else "",
-                    form,
-                    written.relative_to(folder).as_posix(),
-                    volumes,
-                    remark,
-                    prediction.seconds,
-                    uid,
-                    tuple(name for name in job.destinations if form in self._config.destinations[name].formats),
-                )
+        """Write a mask in every format that was asked for, and in those that the web page shows."""
+        image, mask = prediction.image, prediction.mask
+        formats = with_needed(parse_formats([*job.formats, *_SHOWN]))
+        files = [
+            (form, prediction.save(path, format=form, series_description=job.series_description)[-1])
+            for form in formats
+            for path in [output_path(folder, case_id, form)]
+        ]
+        written: list[tuple[str, Path]] = [*files]
+        uncertainty = None
+        if job.probabilities:
+            shares = probability_file(folder, case_id)
+            write_probabilities(np.rint(prediction.probabilities * 255).astype(np.uint8), mask.geometry, shares, image)
+            written.append((PROBABILITIES, shares))
+            uncertainty = _uncertainty(prediction)
+        shown = Result(
+            image.series_uid if isinstance(image, SeriesSource) else "",
+            labels=json.dumps([_told(label, prediction) for label in mask.labels]),
+            remark="; ".join(prediction.review()),
+            seconds=prediction.seconds,
+            uncertainty=uncertainty,
+        )
+        return [
+            replace(
+                shown,
+                format=form,
+                file=path.relative_to(folder).as_posix(),
+                uid=read_tags(path, ["SOPInstanceUID"])["SOPInstanceUID"] if form in OF_DICOM else "",
+                destinations=tuple(
+                    name for name in job.destinations if form in self._config.destinations[name].formats
+                ),
             )
-        return results
+            for form, path in written
+        ]
 
     def _wait_for_slices(self, job: Job, faults: list[str]) -> None:
         """Wait if something is wrong that another slice may put right, unless nothing has arrived for too long."""
@@ -186,6 +211,17 @@ class Worker:
         if name not in self._models:
             self._models[name] = load(self._config.models[name], device=self._config.device, name=name)
         return self._models[name]
+
+
+def _told(label: Label, prediction: Prediction) -> dict[str, object]:
+    volume_ml = float(f"{prediction.volumes_ml[label.name]:.6g}")
+    return {"value": label.value, "name": label.name, "color": display_color(label), "volume_ml": volume_ml}
+
+
+def _uncertainty(prediction: Prediction) -> float:
+    """Return 1 less the mean probability of what was drawn; 1 if nothing was."""
+    drawn = prediction.array > 0
+    return 1.0 - float(prediction.probabilities.max(axis=-1)[drawn].mean()) if drawn.any() else 1.0
 
 
 def run_worker(config: ServerConfig, store: Store, stop: Event, ready: Ready) -> None:

@@ -60,6 +60,7 @@ CREATE TABLE jobs (
     formats TEXT NOT NULL,               -- JSON
     destinations TEXT NOT NULL,          -- JSON
     series_description TEXT,
+    probabilities INTEGER NOT NULL DEFAULT 0,
     status TEXT NOT NULL DEFAULT 'waiting',
     reason TEXT NOT NULL DEFAULT '',
     priority INTEGER NOT NULL DEFAULT 0,
@@ -78,10 +79,11 @@ CREATE TABLE results (
     case_name TEXT NOT NULL,             -- of one of the volumes of a study
     format TEXT NOT NULL,
     file TEXT NOT NULL,                  -- below the folder of the job
-    volumes TEXT NOT NULL,               -- JSON: label -> ml
+    labels TEXT NOT NULL,                -- JSON: value, name, color and volume_ml of each
     remark TEXT NOT NULL,                -- why somebody should look at it
     seconds REAL NOT NULL,
-    uid TEXT NOT NULL                    -- SOPInstanceUID; empty if it is no DICOM object
+    uid TEXT NOT NULL,                   -- SOPInstanceUID; empty if it is no DICOM object
+    uncertainty REAL                     -- 1 less the mean probability of what was drawn; if it was asked for
 );
 CREATE INDEX results_of_uid ON results (uid);
 CREATE INDEX results_of_job ON results (job_id);
@@ -97,6 +99,13 @@ CREATE TABLE deliveries (
     UNIQUE (result_id, destination)
 );
 CREATE INDEX deliveries_due ON deliveries (status, due);
+CREATE TABLE users (name TEXT PRIMARY KEY, password TEXT NOT NULL, role TEXT NOT NULL);
+CREATE TABLE tokens (                    -- of users, sessions and scripts
+    hash TEXT PRIMARY KEY,
+    user TEXT NOT NULL REFERENCES users ON DELETE CASCADE,
+    csrf TEXT NOT NULL,                  -- empty if it is no session of a browser
+    expires REAL NOT NULL
+);
 CREATE TABLE audit (
     id INTEGER PRIMARY KEY,
     at REAL NOT NULL,

@@ -37,6 +37,7 @@ class Job:
         revision: State of the case that it was planned for.
         rule: Name of the rule that planned it; empty if a person asked for it.
         series_description: Of DICOM objects; None for the usual one.
+        probabilities: Whether to also write the probability of each label.
         priority: Higher ones first.
         id: Its name.
     """
@@ -48,6 +49,7 @@ class Job:
     revision: int = 0
     rule: str = ""
     series_description: str | None = None
+    probabilities: bool = False
     priority: int = 0
     id: str = field(default_factory=new_id)
 
@@ -60,20 +62,22 @@ class Result:
         case_name: Which volume of a study it belongs to.
         format: Its format.
         file: Its path below the folder of the job.
-        volumes: JSON: label -> volume in ml.
+        labels: JSON: value, name, color and volume_ml of each label.
         remark: Why somebody should look at it; empty if there is no reason.
         seconds: Time that the mask took.
         uid: SOPInstanceUID; empty if it is no DICOM object.
+        uncertainty: 1 less the mean probability of what was drawn; None if it was not asked for.
         destinations: Where it is sent.
     """
 
     case_name: str
-    format: str
-    file: str
-    volumes: str
+    labels: str
     remark: str
     seconds: float
+    format: str = ""
+    file: str = ""
     uid: str = ""
+    uncertainty: float | None = None
     destinations: tuple[str, ...] = ()
 
 
@@ -82,9 +86,9 @@ def add_job(store: Store, job: Job) -> None:
     now = time.time()
     store.change(
         "INSERT OR IGNORE INTO jobs (id, case_id, revision, rule, model, formats, destinations, series_description,"
-        " priority, due, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " probabilities, priority, due, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         *(job.id, job.case_id, job.revision, job.rule, job.model, json.dumps(job.formats)),
-        *(json.dumps(job.destinations), job.series_description, job.priority, now, now),
+        *(json.dumps(job.destinations), job.series_description, job.probabilities, job.priority, now, now),
     )
 
 
@@ -135,10 +139,10 @@ def finish_job(store: Store, job: Job, results: Sequence[Result]) -> bool:
         )
         for result in results if done else ():
             result_id = store.insert(
-                "INSERT INTO results (job_id, case_name, format, file, volumes, remark, seconds, uid)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                *(job.id, result.case_name, result.format, result.file, result.volumes, result.remark, result.seconds),
-                result.uid,
+                "INSERT INTO results (job_id, case_name, format, file, labels, remark, seconds, uid, uncertainty)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                *(job.id, result.case_name, result.format, result.file, result.labels, result.remark, result.seconds),
+                *(result.uid, result.uncertainty),
             )
             for destination in result.destinations:
                 if result.uid and _has(store, destination, result.uid):

@@ -1,0 +1,1 @@
+"""The web side: one application with the page, its interface, and that of MONAI Label."""
