@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import permutations, product
 from pathlib import Path
 from typing import Any
@@ -239,14 +240,22 @@ def volseg(
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 64 kB."""
-    disk = tmp_path / "disk"
+    with mounted_disk(tmp_path / "disk", "64k") as disk:
+        yield disk
+
+
+@contextmanager
+def mounted_disk(disk: Path, size: str) -> Iterator[Path]:
+    """Mount a disk of a size."""
     disk.mkdir()
-    words = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
+    words = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)]
     try:
         mounted = subprocess.run(words, capture_output=True, check=False).returncode == 0
     except FileNotFoundError:
         mounted = False
     if not mounted:
         pytest.skip("a tiny disk can only be mounted by root")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+    try:
+        yield disk
+    finally:  # lazily, since a failed test may still have files open
+        subprocess.run(["umount", "-l", str(disk)], check=True)

@@ -96,14 +96,27 @@ class Orthanc:
             return bytes(answer.read())
 
 
+#: Sends whatever arrives on, as archives route what scanners send.
+_ROUTING = "function OnStoredInstance(id, tags, metadata) SendToModality(id, 'volseg') end"
+
+
 @contextmanager
-def running(folder: Path) -> Iterator[Orthanc]:
-    """Start an archive that keeps its files in a folder, and end it."""
+def running(folder: Path, routes_to: int | None = None) -> Iterator[Orthanc]:
+    """Start an archive that keeps its files in a folder, and end it.
+
+    Args:
+        folder: The folder.
+        routes_to: Port of a DICOM node of this machine that whatever arrives is sent on to.
+    """
     program = tool("Orthanc")
     if not _PLUGIN.is_file():
         pytest.skip("the DICOMweb plug-in of Orthanc is not installed")
     orthanc = Orthanc(*_free_ports(2), folder / "orthanc.log")
-    (folder / "orthanc.json").write_text(json.dumps(_configuration(orthanc, folder)))
+    settings = _configuration(orthanc, folder)
+    if routes_to is not None:
+        (folder / "route.lua").write_text(_ROUTING)
+        settings |= {"LuaScripts": ["route.lua"], "DicomModalities": {"volseg": ["VOLSEG", "127.0.0.1", routes_to]}}
+    (folder / "orthanc.json").write_text(json.dumps(settings))
     with (
         orthanc.log.open("w") as log,
         subprocess.Popen([program, folder / "orthanc.json"], stdout=log, stderr=log) as it,
@@ -134,6 +147,8 @@ def _configuration(orthanc: Orthanc, folder: Path) -> dict[str, Any]:
         "RemoteAccessAllowed": False,
         "AuthenticationEnabled": False,
         "UnknownSopClassAccepted": True,
+        "DicomAlwaysAllowFind": True,
+        "DicomAlwaysAllowMove": True,
         "DefaultEncoding": "Utf8",  # of its answers, in which names of any language have room
         "StableAge": 1,
     }

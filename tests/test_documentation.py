@@ -24,6 +24,7 @@ from volseg.config import Config, read_config, validate
 from volseg.config.descriptions import descriptions
 from volseg.config.section import Section
 from volseg.planning import Plan
+from volseg.serving import ServerConfig
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -81,6 +82,25 @@ def test_a_planned_file_says_what_each_key_means_and_fits_a_screen(trained_run: 
         if isinstance(section.annotation, type) and issubclass(section.annotation, Section):
             assert all(described in joined for described in descriptions(section.annotation).values())
     assert "Planned: the median volume" in joined
+
+
+def test_every_key_of_a_server_is_listed_and_what_is_shown_is_possible() -> None:
+    page = (DOCS / "serve.md").read_text(encoding="utf-8")
+    table = page.partition("## Every key")[2]
+    missing = [
+        f"{kind.__name__}.{name}"
+        for kind in sections()
+        if kind.__module__.startswith("volseg.serving.config") and kind is not ServerConfig
+        for name in kind.model_fields
+        if name not in table
+    ]
+    assert not missing
+    assert all(f"`{name}" in table for name in ServerConfig.model_fields)
+    shown = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    compose = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text(encoding="utf-8"))
+    for text in (*shown, compose["configs"]["serve"]["content"]):
+        config = ServerConfig.model_validate(yaml.safe_load(text))
+        config.check_protection(has_users=True)
 
 
 # Pages

@@ -133,6 +133,8 @@ def test_only_one_module_replaces_or_removes_and_files_appear_in_one_way() -> No
     used, strange = set(), []
     for path in sorted(PACKAGE.rglob("*.py")):
         module = path.relative_to(PACKAGE).as_posix()
+        if module.startswith("serving/"):  # its store is a folder that nothing else may be in: test_dicom_node.py
+            continue
         for call, function, temporaries in calls(ast.parse(path.read_text(encoding="utf-8"))):
             name = called(call)
             place = (module, function, name)

@@ -22,6 +22,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 #: Distributions whose modules have another name.
 MODULES = {
     "connected-components-3d": "cc3d",
+    "argon2-cffi": "argon2",
     "dask-jobqueue": "dask_jobqueue",
     "pillow": "PIL",
     "pyyaml": "yaml",
@@ -107,7 +108,7 @@ def imported_modules() -> set[str]:
 
 def test_nothing_is_imported_that_is_not_declared() -> None:
     extras = PROJECT["optional-dependencies"]
-    requirements = [*PROJECT["dependencies"], *extras["onnx"], *extras["cluster"]]
+    requirements = [*PROJECT["dependencies"], *extras["onnx"], *extras["cluster"], *extras["serve"]]
     names = (re.split(r"[<>=\[]", requirement)[0].lower() for requirement in requirements)
     declared = {MODULES.get(name, name) for name in names}
     assert imported_modules() <= declared

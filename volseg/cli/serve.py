@@ -12,7 +12,7 @@ from volseg.cli.options import DeviceOption
 from volseg.errors import ConfigError
 
 
-def serve(
+def serve(  # noqa: PLR0913  each is an option
     *,
     model: Annotated[
         list[str] | None,

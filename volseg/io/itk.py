@@ -126,13 +126,20 @@ def _information(path: Path) -> sitk.ImageFileReader:
     return reader
 
 
-def write_mask(mask: Mask, path: Path, *, role: Role = "data") -> None:
-    """Write a mask as compressed NRRD or MetaImage.
+def write_mask(mask: Mask, path: Path, *, role: Role = "data", compressed: bool = True) -> None:
+    """Write a mask as NRRD or MetaImage.
+
+    Args:
+        mask: The mask to write.
+        path: The file.
+        role: Whether it is a result, which is not an input of the next run.
+        compressed: Whether to compress it.
 
     Raises:
         OutputError: If it cannot be written.
     """
-    _write(sitk.GetImageFromArray(np.ascontiguousarray(mask.array.transpose(2, 1, 0))), mask.geometry, path, role)
+    image = sitk.GetImageFromArray(np.ascontiguousarray(mask.array.transpose(2, 1, 0)))
+    _write(image, mask.geometry, path, role, compressed=compressed)
 
 
 def write_labelled_nrrd(mask: Mask, fields: Mapping[str, str], path: Path) -> None:
@@ -180,12 +187,12 @@ def _place(image: sitk.Image, geometry: Geometry) -> None:
     image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
 
 
-def _write(image: sitk.Image, geometry: Geometry, path: Path, role: Role) -> None:
+def _write(image: sitk.Image, geometry: Geometry, path: Path, role: Role, *, compressed: bool = True) -> None:
     _place(image, geometry)
     with atomic_path(path, role) as temporary, writable_path(temporary) as reachable:
         temporary.touch()  # if that fails the reason is known, which ITK does not report
         try:
-            sitk.WriteImage(image, reachable, useCompression=True)
+            sitk.WriteImage(image, reachable, useCompression=compressed)
             _reader(path, reachable).Execute()  # ITK does not notice a disk that is full when it closes a NRRD file
         except RuntimeError as error:
             raise OutputError(f"cannot write {path}: {_last_line(error)}", hint="is the disk full?") from error

@@ -7,6 +7,7 @@ opens any file that a header names.
 from __future__ import annotations
 
 import math
+import mmap
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -59,6 +60,9 @@ _LIST = re.compile(r"LIST(?:\s+(\d+))?")
 _PATTERN = re.compile(
     r"(?P<name>[^%\s]*%0?\d?d[^%\s]*)\s+(?P<first>-?\d{1,9})\s+(?P<last>-?\d{1,9})\s+(?P<step>-?\d{1,9})(?P<axes>\s+\d)?"
 )
+#: What only the header of a file has that names other ones.
+_END_OF_NRRD, _NRRD_FILE = re.compile(rb"\n\r?\n"), re.compile(rb"data ?file", re.IGNORECASE)
+_META_FILE = re.compile(rb"ElementDataFile[ \t]*[=:]?([^\r\n]{0,4096})")
 _BESIDE = "put all its voxel files beside it"
 _ONE_FILE = "write it again as a single file"
 
@@ -155,6 +159,26 @@ def check_voxel_files(header: ItkHeader) -> None:
             check_file(path)
         except DataError as error:
             raise DataError(f"{header.path} cannot be read: {error}", hint=_BESIDE) from error
+
+
+def check_alone(path: Path) -> None:
+    """Check that a file of a stranger holds its own voxels: ITK opens whatever a header names.
+
+    Every byte is searched, since programs disagree on where lines and headers end.
+
+    Raises:
+        DataError: If it names another file, or its header does not end.
+    """
+    if not path.name.lower().endswith(SUFFIXES) or not path.stat().st_size:
+        return
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if is_nrrd(path):
+            end = _END_OF_NRRD.search(content)
+            is_alone = end is not None and _NRRD_FILE.search(content, 0, end.start()) is None
+        else:
+            is_alone = all(found[1].strip().decode("latin-1") in _WITHIN for found in _META_FILE.finditer(content))
+    if not is_alone:
+        raise DataError(f"{path.name} has its voxels in another file", hint=_ONE_FILE)
 
 
 def check_position(header: ItkHeader) -> None:

@@ -11,7 +11,7 @@ from volseg.serving.processes import Ready
 from volseg.serving.store import Store
 from volseg.serving.store.audit import note
 from volseg.serving.store.cases import remove_case
-from volseg.serving.studies import plan_jobs
+from volseg.serving.studies import Planner
 
 _EVERY_SECONDS, _TIDY_SECONDS = 0.5, 60.0
 _DAY_SECONDS = 86400.0
@@ -20,9 +20,9 @@ _DAY_SECONDS = 86400.0
 def run_planner(config: ServerConfig, store: Store, stop: Event, ready: Ready) -> None:
     """Plan jobs, and tidy up, until `stop` is set."""
     ready(f"rules: {', '.join(rule.name for rule in config.applied_rules)}")
-    tidied = 0.0
+    planner, tidied = Planner(store, config), 0.0
     while not stop.wait(_EVERY_SECONDS):
-        plan_jobs(store, config)
+        planner.plan()
         if time.monotonic() > tidied + _TIDY_SECONDS:
             remove_old(store, config.keep)
             remove_strays(store)

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from threading import Event
 
-from volseg.errors import VolsegError, WorkerError
+from volseg.errors import VolsegError
 from volseg.serving.config import ServerConfig
 from volseg.serving.store import Store, open_store
 
@@ -45,13 +45,15 @@ class _Child:
     def __init__(self, name: str, task: Task, config: ServerConfig) -> None:
         self.name, self._task, self._config = name, task, config
         self._started = 0.0
+        self._says: Connection | None = None
+        self._refusal: VolsegError | None = None
         self.process: BaseProcess | None = None
-        self.said: Connection | None = None
+        self.line = ""
 
     def start(self) -> None:
         """Start it."""
         context = multiprocessing.get_context("spawn")
-        self.said, says = context.Pipe(duplex=False)
+        self._says, says = context.Pipe(duplex=False)
         self.process = context.Process(target=_run, args=(self.name, self._task, self._config, says), name=self.name)
         self.process.start()
         says.close()
@@ -61,27 +63,30 @@ class _Child:
         """Start it again if it has ended.
 
         Raises:
-            WorkerError: If it has refused to start.
+            VolsegError: What it has refused to start for.
         """
         if self.process is None or self.process.is_alive():
             return
-        if self.process.exitcode == _EXIT_REFUSED:
-            message, hint = self.heard()[-1]
-            raise WorkerError(message, hint=hint)
+        self.listen()
+        if self._refusal is not None:
+            raise self._refusal
         if time.monotonic() - self._started > _AGAIN_SECONDS:
             logger.warning("the %s has ended (exit code %s) and is started again", self.name, self.process.exitcode)
             self.start()
 
-    def heard(self) -> list[tuple[str, str]]:
-        """Return what it has said since: lines, each with a hint."""
-        lines = []
-        while self.said is not None and self.said.poll():
+    def listen(self) -> None:
+        """Take note of what it has said."""
+        while self._says is not None and self._says.poll():
             try:
-                lines.append(self.said.recv())
+                said: str | VolsegError = self._says.recv()
             except EOFError:
-                self.said.close()
-                self.said = None
-        return lines
+                self._says.close()
+                self._says = None
+            else:
+                if isinstance(said, str):
+                    self.line = said
+                else:
+                    self._refusal = said
 
     def stop(self, deadline: float) -> None:
         """Wait until it has ended, and kill it if that takes too long."""
@@ -104,21 +109,20 @@ def run_processes(
         stop: Ends all of them.
 
     Raises:
-        WorkerError: If one of them refuses to start.
+        VolsegError: If one of them refuses to start.
     """
     children = [_Child(name, task, config) for name, task in tasks.items()]
-    lines = dict[str, str]()
+    is_ready = False
     try:
         for child in children:
             child.start()
         while not stop.wait(0.2):
             for child in children:
                 child.keep_alive()
-                for line, _ in child.heard():
-                    lines[child.name] = line
-                    if lines.keys() == tasks.keys() and on_ready is not _ignore:
-                        on_ready([lines[name] for name in tasks])
-                        on_ready = _ignore
+                child.listen()
+            if not is_ready and all(child.line for child in children):
+                is_ready = True
+                on_ready([child.line for child in children])
     finally:
         for child in children:
             if child.process is not None and child.process.is_alive():
@@ -126,10 +130,6 @@ def run_processes(
         deadline = time.monotonic() + _STOP_SECONDS
         for child in children:
             child.stop(deadline)
-
-
-def _ignore(_: list[str]) -> None:
-    """Nobody has to be told again."""
 
 
 def _run(name: str, task: Task, config: ServerConfig, says: Connection) -> None:
@@ -140,9 +140,9 @@ def _run(name: str, task: Task, config: ServerConfig, says: Connection) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     log_to_stderr(name)
     try:
-        task(config, open_store(config.store), stop, lambda line: says.send((line, "")))
+        task(config, open_store(config.store), stop, says.send)
     except VolsegError as error:
-        says.send((str(error), error.hint))
+        says.send(error)
         sys.exit(_EXIT_REFUSED)
 
 

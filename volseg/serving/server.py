@@ -21,6 +21,7 @@ from volseg.serving.outbox import run_outbox
 from volseg.serving.processes import Task, run_processes
 from volseg.serving.store import Store, open_store
 from volseg.serving.store.users import has_users
+from volseg.serving.training import run_trainer
 from volseg.serving.web.app import run_web
 from volseg.serving.worker import run_worker
 
@@ -45,7 +46,7 @@ def serve(config: ServerConfig, on_ready: Callable[[list[str]], None] | None = N
     tasks: dict[str, Task] = {"web": run_web}
     if config.dicom.port:
         tasks["receiver"] = run_receiver
-    tasks |= {"worker": run_worker, "planner": run_planner}
+    tasks |= {"worker": run_worker, "trainer": run_trainer, "planner": run_planner}
     if config.destinations:
         tasks["outbox"] = run_outbox
     with owned(config.store) as is_mine:

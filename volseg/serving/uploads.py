@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 import hashlib
+import lzma
 import re
 import shutil
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
+from io import SEEK_END, BytesIO
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from tempfile import SpooledTemporaryFile
+from typing import IO, BinaryIO, cast
 
 from volseg.errors import DataError
 from volseg.io.images import image_suffix
 from volseg.serving.dicom.objects import read_description, read_place
 from volseg.serving.store import Store
-from volseg.serving.store.cases import add_object, add_upload, study_id
+from volseg.serving.store.cases import Place, add_object, add_upload, study_id
 
-#: What an archive may unpack to, as a multiple of the largest upload; and how many files.
-_EXPANSION, _MOST_FILES = 4, 50_000
+#: What an archive may unpack to, as a multiple of the largest upload, and as a share of the free disk.
+_EXPANSION, _SHARE_OF_DISK = 4, 0.5
+#: Files in an archive, and bytes of its list of them, which is read at once.
+_MOST_FILES, _LONGEST_LIST = 50_000, 2**24
+#: Largest DICOM object, which is kept in memory on its way to the disk.
+_LARGEST_OBJECT = 2**31
 _PREAMBLE = 132
-_CHUNK = 2**20
-_BROKEN = (zipfile.BadZipFile, EOFError, OSError, RuntimeError, NotImplementedError, ValueError)
+_CHUNK, _IN_MEMORY = 2**20, 2**24
+#: What zipfile raises for archives that are damaged, or made to do damage.
+_BROKEN = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, NotImplementedError),
+    *(ValueError, OverflowError, LookupError),
+)
 _SEPARATORS = re.compile(r"[/\\]")
 
 
@@ -55,12 +67,10 @@ def store_uploads(store: Store, uploads: Sequence[Upload], user: str, largest_by
         DataError: If a file is no image, or an archive is damaged or unpacks to too much.
         OSError: If they cannot be written.
     """
-    case_ids = dict[str, None]()
-    for upload in _unpacked(uploads, largest_bytes):
-        case_ids[_store_one(store, upload, user)] = None
-    if not case_ids:
+    # First all are looked at: of an upload that is refused, nothing is kept.
+    if not sum(1 for upload in _unpacked(store, uploads, largest_bytes) if _check(upload)):
         raise DataError("there is no image among the files", hint="upload DICOM, NIfTI, NRRD or MetaImage")
-    return list(case_ids)
+    return list(dict.fromkeys(_keep(store, upload, user) for upload in _unpacked(store, uploads, largest_bytes)))
 
 
 def base_name(name: str) -> str:
@@ -68,60 +78,104 @@ def base_name(name: str) -> str:
     return _SEPARATORS.split(name)[-1] or "image"
 
 
-def _store_one(store: Store, upload: Upload, user: str) -> str:
-    """Keep one file: an object of a study, or an image of its own."""
-    head = upload.file.read(_PREAMBLE)
-    upload.file.seek(0)
+def _check(upload: Upload) -> Place | str:
+    """Return where an object belongs, or the suffix of an image of another format.
+
+    Raises:
+        DataError: If it is neither.
+    """
     name = base_name(upload.name)
-    if head[128:] == b"DICM":
-        content = upload.file.read()
-        place = read_place(BytesIO(content))
+    if _is_dicom(upload.file):
+        if upload.file.seek(0, SEEK_END) > _LARGEST_OBJECT:
+            raise DataError(f"{name} is larger than 2 GB", hint="upload its frames as a series of images")
+        upload.file.seek(0)
+        place = read_place(upload.file)
         if not place.is_image:
             raise DataError(f"{name} is no image but a {place.modality or 'DICOM object'}", hint="leave it out")
-        digest = hashlib.sha256(content).hexdigest()
-        add_object(store, place, user, content, digest, lambda: read_description(BytesIO(content)))
-        return study_id(place.study_uid)
-    suffix = image_suffix(Path(name))
-    if not suffix:
+        return place
+    if not (suffix := image_suffix(Path(name))):
         raise DataError(f"{name} is no image that volseg reads", hint="upload DICOM, NIfTI, NRRD or MetaImage")
+    return suffix
+
+
+def _is_dicom(file: BinaryIO) -> bool:
+    """Return whether a file is a DICOM file (PS3.10 section 7.1)."""
+    file.seek(0)
+    return file.read(_PREAMBLE)[128:] == b"DICM"
+
+
+def _keep(store: Store, upload: Upload, user: str) -> str:
+    """Keep one file, and return the id of its case."""
+    found = _check(upload)
+    upload.file.seek(0)
+    if isinstance(found, Place):
+        content = upload.file.read()
+        digest = hashlib.sha256(content).hexdigest()
+        add_object(store, found, user, content, digest, lambda: read_description(BytesIO(content)))
+        return study_id(found.study_uid)
 
     def put(folder: Path) -> None:
-        with (folder / f"image{suffix.lower()}").open("wb") as file:
+        with (folder / f"image{found.lower()}").open("wb") as file:
             shutil.copyfileobj(upload.file, file, _CHUNK)
 
-    return add_upload(store, name, put)
+    return add_upload(store, base_name(upload.name), put)
 
 
-def _unpacked(uploads: Sequence[Upload], largest_bytes: float) -> Iterator[Upload]:
+def _unpacked(store: Store, uploads: Sequence[Upload], largest_bytes: float) -> Iterator[Upload]:
     """Yield the files, and those in archives; names in archives that are hidden or list a DICOMDIR are left out."""
-    room = _EXPANSION * largest_bytes
+    room = min(_EXPANSION * largest_bytes, _SHARE_OF_DISK * store.free_bytes)
     for upload in uploads:
-        if not base_name(upload.name).lower().endswith(".zip"):
+        name = base_name(upload.name)
+        if not name.lower().endswith(".zip"):
             yield upload
             continue
-        name = base_name(upload.name)
-        try:
-            with zipfile.ZipFile(upload.file) as archive:
-                entries = [entry for entry in archive.infolist() if not _is_left_out(entry)]
-                if len(entries) > _MOST_FILES:
-                    raise DataError(f"{name} holds more than {_MOST_FILES} files", hint="upload it in parts")
-                for entry in entries:
-                    content = _content(archive, entry, room)
-                    room -= len(content)
-                    yield Upload(entry.filename, BytesIO(content))
-        except _BROKEN as error:
-            raise DataError(f"{name} cannot be unpacked: {error}", hint="make the archive again") from error
+        with _explained(name), _opened(name, upload.file) as archive:
+            for entry in _entries(archive, name):
+                with SpooledTemporaryFile(_IN_MEMORY, dir=str(store.work)) as file:
+                    room -= _unpack(archive, entry, file, room)
+                    yield Upload(entry.filename, cast("BinaryIO", file))
 
 
-def _content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, room: float) -> bytes:
-    """Unpack a file of an archive, which may lie about its size."""
-    content = bytearray()
-    with archive.open(entry) as file:
-        while piece := file.read(_CHUNK):
-            content += piece
-            if len(content) > room:
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Say of errors in an archive what to do about them."""
+    try:
+        yield
+    except _BROKEN as error:
+        if isinstance(error, OSError) and error.errno:  # of our disk
+            raise
+        raise DataError(f"{name} cannot be unpacked: {error}", hint="make the archive again") from error
+
+
+def _opened(name: str, file: BinaryIO) -> zipfile.ZipFile:
+    """Open an archive whose list of files is not too long for the memory."""
+    file.seek(0)
+    end = zipfile._EndRecData(file)  # type: ignore[attr-defined]  # noqa: SLF001  ZipFile itself reads all of the list
+    if end and end[zipfile._ECD_SIZE] > _LONGEST_LIST:  # type: ignore[attr-defined]  # noqa: SLF001
+        raise _too_many(name)
+    return zipfile.ZipFile(file)
+
+
+def _entries(archive: zipfile.ZipFile, name: str) -> list[zipfile.ZipInfo]:
+    entries = [entry for entry in archive.infolist() if not _is_left_out(entry)]
+    if len(entries) > _MOST_FILES:
+        raise _too_many(name)
+    return entries
+
+
+def _too_many(name: str) -> DataError:
+    return DataError(f"{name} holds more than {_MOST_FILES} files", hint="upload it in parts")
+
+
+def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, file: IO[bytes], room: float) -> int:
+    """Unpack a file of an archive, which may lie about its size, and return that."""
+    size = 0
+    with archive.open(entry) as packed:
+        while piece := packed.read(_CHUNK):
+            size += file.write(piece)
+            if size > room:
                 raise DataError("the archive unpacks to more than is allowed", hint="upload it in parts, unpacked")
-    return bytes(content)
+    return size
 
 
 def _is_left_out(entry: zipfile.ZipInfo) -> bool:

@@ -33,7 +33,7 @@ def image_view(store: Store, case_id: str, revision: int, series_uid: str) -> Pa
     path = _view(store, case_id, revision, series_uid, ".nii.gz")
 
     def make(temporary: Path) -> None:
-        write_volume(read_shown(_source(store.case_folder(case_id), series_uid)), temporary)
+        write_volume(read_shown(volume_source(store.case_folder(case_id), series_uid)), temporary)
 
     return _made_once(path, make)
 
@@ -92,7 +92,12 @@ def _made_once(path: Path, make: Callable[[Path], None]) -> Path:
     return path
 
 
-def _source(folder: Path, series_uid: str) -> Source:
+def volume_source(folder: Path, series_uid: str) -> Source:
+    """Return a volume of a case.
+
+    Raises:
+        DataError: If there is no such volume.
+    """
     sources = discover(folder).sources
     fitting = [
         source

@@ -38,6 +38,8 @@ from volseg.serving.store.jobs import (
     postpone_job,
     take_back,
 )
+from volseg.serving.store.models import note_model
+from volseg.serving.store.trainings import served_path
 
 #: How often the queue is looked at, and how often progress is noted.
 _EVERY_SECONDS = 0.2
@@ -71,6 +73,7 @@ class Worker:
     def __init__(self, store: Store, config: ServerConfig, stop: Event) -> None:
         self._store, self._config, self._stop = store, config, stop
         self._models: dict[str, Model] = {}
+        self._paths: dict[str, Path] = {}
 
     def run(self, ready: Ready) -> None:
         """Work until `stop` is set.
@@ -97,7 +100,7 @@ class Worker:
         try:
             shutil.rmtree(room, ignore_errors=True)
             (room / "results").mkdir(parents=True)
-            link_images(self._store, job.case_id, room / "images")
+            link_images(self._store, job.case_id, room / "images", self._only_series(job))
             results = self._segment(job, room / "images", room / "results")
             shutil.rmtree(folder, ignore_errors=True)
             (room / "results").rename(folder)
@@ -145,7 +148,8 @@ class Worker:
                 results += self._save(job, prediction, folder, case.case_id)
         if not results:
             reasons = [*failures, *faults, *(item.reason for item in dataset.set_aside)]
-            raise DataError("; ".join(dict.fromkeys(reasons)) or "it holds no image that the model segments")
+            reason = "; ".join(dict.fromkeys(reasons)) or "it holds no image that the model segments"
+            raise DataError(reason, hint="" if reasons else "choose another model")
         return results
 
     def _save(self, job: Job, prediction: Prediction, folder: Path, case_id: str) -> list[Result]:
@@ -187,7 +191,8 @@ class Worker:
     def _wait_for_slices(self, job: Job, faults: list[str]) -> None:
         """Wait if something is wrong that another slice may put right, unless nothing has arrived for too long."""
         case = self._store.row("SELECT changed, origin FROM cases WHERE id = ?", job.case_id)
-        if case is None or case["origin"] != "dicom" or not faults:
+        somebody_waits = bool(job.series_uid)
+        if case is None or case["origin"] != "dicom" or not faults or somebody_waits:
             return
         if time.time() < case["changed"] + self._config.dicom.wait_seconds:
             raise IncompleteError("; ".join(faults))
@@ -207,9 +212,17 @@ class Worker:
 
         return progress
 
+    def _only_series(self, job: Job) -> str:
+        """Return the only series that a job needs; a model of several channels needs the others, too."""
+        return job.series_uid if len(self._model(job.model).channels) == 1 else ""
+
     def _model(self, name: str) -> Model:
-        if name not in self._models:
-            self._models[name] = load(self._config.models[name], device=self._config.device, name=name)
+        """Return a model, of which there may be a better one by now."""
+        path = served_path(self._store, name, self._config.models[name])
+        if self._paths.get(name) != path:
+            self._models[name] = load(path, device=self._config.device, name=name)
+            self._paths[name] = path
+            note_model(self._store, name, self._models[name].labels)
         return self._models[name]
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
-from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 import pydicom
 from pydicom.datadict import keyword_dict, tag_for_keyword
 from pydicom.dataset import Dataset
+from pydicom.filereader import read_dataset, read_preamble
 from pydicom.multival import MultiValue
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from volseg.errors import ConfigError, DataError
 from volseg.io.dicom.header import BROKEN, one_line
@@ -20,11 +23,13 @@ from volseg.serving.store.cases import Description, Place
 #: Pixels that are results, and doses: nothing that a model segments.
 _NO_IMAGES = frozenset({"SEG", "RTDOSE"})
 _DESCRIPTION = ("PatientName", "PatientID", "StudyDescription", "StudyDate", "SeriesDescription")
+#: Largest object that was deflated; a thousandth of it may arrive.
+_LARGEST_INFLATED, _CHUNK = 2**30, 2**20
 #: What every object is asked for: ASCII, whatever the character set of the rest.
 _PLACE = ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality", "Rows")
 
 
-def read_place(file: BytesIO | Path) -> Place:
+def read_place(file: BinaryIO | Path) -> Place:
     """Read where an object belongs; a file of hundreds per second, so that nothing else is decoded.
 
     Args:
@@ -41,7 +46,7 @@ def read_place(file: BytesIO | Path) -> Place:
     return Place(sop_uid, study_uid, series_uid, modality, is_image)
 
 
-def read_description(file: BytesIO | Path) -> Description:
+def read_description(file: BinaryIO | Path) -> Description:
     """Read whose study an object belongs to, and what it is called.
 
     Raises:
@@ -97,12 +102,33 @@ def is_dicom(path: Path) -> bool:
         return file.read(132)[128:] == b"DICM"
 
 
-def _header(file: BytesIO | Path, name: str, keywords: Sequence[str]) -> Dataset:
+def _header(file: BinaryIO | Path, name: str, keywords: Sequence[str]) -> Dataset:
     try:
         with quiet_dicom():
+            _check_deflated(file, name)
             return pydicom.dcmread(file, stop_before_pixels=True, specific_tags=[*keywords, "SpecificCharacterSet"])
     except BROKEN as error:
         raise DataError(f"{name} cannot be read: {one_line(error)}", hint="send it again") from error
+
+
+def _check_deflated(file: BinaryIO | Path, name: str) -> None:
+    """Check that an object does not unpack to more than the memory holds (PS3.5 section A.5).
+
+    Raises:
+        DataError: If it does.
+    """
+    if isinstance(file, Path):
+        return  # it was checked before it was kept
+    file.seek(0)
+    read_preamble(file, force=False)
+    meta = read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, *_: tag >> 16 != 2)
+    if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        inflater, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        while not inflater.eof and (piece := inflater.unconsumed_tail or file.read(_CHUNK)):
+            size += len(inflater.decompress(piece, _CHUNK))
+            if size > _LARGEST_INFLATED:
+                raise DataError(f"{name} unpacks to more than 1 GB", hint="send it without deflation")
+    file.seek(0)
 
 
 def _ascii(dataset: Dataset, keyword: str) -> str:

@@ -8,10 +8,11 @@ import sqlite3
 import ssl
 import struct
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from io import BytesIO
 from pathlib import Path
 from socket import IPPROTO_TCP, TCP_NODELAY, socket
+from socketserver import TCPServer
 from threading import Event, Lock, Thread
 from typing import Any, cast
 
@@ -58,7 +59,7 @@ class Receiver:
         self._reserve_bytes = config.keep.reserve_gb * 1e9
         self._lock = Lock()
         self._open: dict[str, Association] = {}
-        self._received = defaultdict[str, Counter[str]](Counter)
+        self._received = Counter[tuple[str, str]]()
 
     def run(self, stop: Event, ready: Ready) -> None:
         """Receive until `stop` is set.
@@ -74,12 +75,12 @@ class Receiver:
         ready(f"DICOM: {self._config.ae_title}@{self._config.host}:{self._config.port}")
         while not stop.wait(_SWEEP_SECONDS):
             self._sweep()
-        server.shutdown()
+        server.end()
         for association in server.ae.active_associations:
             association.abort()  # what was answered is on disk
         self._sweep()
 
-    def _listen(self) -> ThreadedAssociationServer:
+    def _listen(self) -> _Server:
         _config.UNRESTRICTED_STORAGE_SERVICE = True  # every class and transfer syntax, those of tomorrow, too
         node = AE(self._config.ae_title)
         node.add_supported_context(Verification)
@@ -128,29 +129,33 @@ class Receiver:
         logger.warning("rejected %s at %s: %s", calling, address, why)
         note(self._store, calling, "rejected", detail=why)
         association.acse.send_reject(*answer)
+        association.kill()  # which waits until the answer is sent
 
     def _note_open(self, event: evt.Event) -> None:
         """Note an association, since a study is not complete while its sender is connected."""
-        name = new_id()
-        self._store.change(
-            "INSERT INTO associations (id, sender, opened) VALUES (?, ?, ?)",
-            *(name, _sender(event.assoc), time.time()),
-        )
         with self._lock:
-            self._open[name] = event.assoc
+            self._open[new_id()] = event.assoc
+        self._sweep()
 
     def _sweep(self) -> None:
-        """Forget associations that have ended, in whatever way."""
+        """Note who is connected and what was received, and forget associations that have ended, in whatever way."""
         with self._lock:
-            ended = [name for name, each in self._open.items() if not (each.is_alive() and each.is_established)]
-            for name in ended:
-                del self._open[name]
-            received, self._received = self._received, defaultdict(Counter)
-        for sender, counts in received.items():
-            for case_id, count in counts.items():
-                note(self._store, sender, "received", case_id, f"{count} objects")
-        for name in ended:
+            try:
+                self._note_all()
+            except sqlite3.OperationalError as error:  # the disk is full; the next sweep notes it all
+                logger.error("the database cannot be written: %s", error)  # noqa: TRY400  there is no more to say
+
+    def _note_all(self) -> None:
+        self._open = {name: each for name, each in self._open.items() if each.is_alive() and each.is_established}
+        noted = {row["id"] for row in self._store.rows("SELECT id FROM associations")}
+        for name in self._open.keys() - noted:
+            values = name, _sender(self._open[name]), time.time()
+            self._store.change("INSERT INTO associations (id, sender, opened) VALUES (?, ?, ?)", *values)
+        for name in noted - self._open.keys():
             self._store.change("DELETE FROM associations WHERE id = ?", name)
+        for sender, case_id in list(self._received):
+            note(self._store, sender, "received", case_id, f"{self._received[sender, case_id]} objects")
+            del self._received[sender, case_id]
 
     def _receive(self, event: evt.Event) -> int:
         """Keep an object, and answer what became of it."""
@@ -180,7 +185,7 @@ class Receiver:
         digest = hashlib.sha256(dataset).hexdigest()
         if add_object(self._store, place, sender, content, digest, lambda: read_description(BytesIO(content))):
             with self._lock:
-                self._received[sender][study_id(place.study_uid)] += 1
+                self._received[sender, study_id(place.study_uid)] += 1
         return True
 
 
@@ -190,6 +195,11 @@ class _Server(ThreadedAssociationServer):
     daemon_threads = True
     tls: ssl.SSLContext | None = None
     config: DicomConfig
+
+    def end(self) -> None:
+        """Accept no more connections, and let the port go."""
+        TCPServer.shutdown(self)  # pynetdicom's own is for servers that its entity has started
+        self.server_close()
 
     def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002  socketserver's signature
         """Return whether there is room for one more connection."""

@@ -62,7 +62,7 @@ def echo(destination: DestinationConfig, ae_title: str) -> None:
         web.search(destination, "studies", limit="1")
         return
     node = node_of(destination.to)
-    association = _associate(node, [build_context(Verification)], destination.tls, ae_title)
+    association = associate(node, [build_context(Verification)], destination.tls, ae_title)
     try:
         status = association.send_c_echo().get("Status")
     finally:
@@ -74,7 +74,7 @@ def echo(destination: DestinationConfig, ae_title: str) -> None:
 def _store(
     files: Mapping[Path, PresentationContext], node: Node, tls: TlsConfig | None, ae_title: str
 ) -> Iterator[tuple[Path, str]]:
-    association = _associate(node, list({str(each): each for each in files.values()}.values()), tls, ae_title)
+    association = associate(node, list({str(each): each for each in files.values()}.values()), tls, ae_title)
     try:
         for file in files:
             try:
@@ -96,9 +96,12 @@ def _store(
             association.release()
 
 
-def _associate(
-    node: Node, contexts: Sequence[PresentationContext], tls: TlsConfig | None, ae_title: str
-) -> Association:
+def associate(node: Node, contexts: Sequence[PresentationContext], tls: TlsConfig | None, ae_title: str) -> Association:
+    """Open an association.
+
+    Raises:
+        DeliveryError: If the node cannot be reached, or rejects it.
+    """
     entity = AE(ae_title)
     entity.connection_timeout = entity.acse_timeout = _CONNECT_SECONDS
     entity.dimse_timeout = entity.network_timeout = _ANSWER_SECONDS

@@ -6,6 +6,7 @@ import json
 import re
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from http.client import HTTPException, HTTPMessage
 from pathlib import Path
 from typing import IO, Any
@@ -20,6 +21,10 @@ _ANSWER_SECONDS = 120.0
 _JSON = "application/dicom+json"
 #: What a service says of an object rather than of itself.
 _ABOUT_THE_OBJECT = frozenset({400, 409, 415})
+#: What it says of a search or an object that somebody else wants.
+_FOR_WHO_ASKS = frozenset({400, 404, 406, 410, 413, 415})
+_ABOUT_THE_BODY = ("Content-Type", "Content-Length")
+_CHUNK = 2**18
 _BOUNDARY = re.compile(r'boundary="?([^";,]+)')
 #: Attributes of an answer to a store request, and of an object that was not stored (PS3.18 section 10.5.3).
 _FAILED, _REASON = "00081198", "00081197"
@@ -101,6 +106,48 @@ def retrieve_series(service: DestinationConfig, study_uid: str, series_uid: str)
         yield part.partition(b"\r\n\r\n")[2]
 
 
+@dataclass(frozen=True)
+class Relayed:
+    """What a service answers, to be passed on as it comes.
+
+    Attributes:
+        status: HTTP status.
+        headers: Those that say what the body is.
+        body: The body, piece by piece; it has to be read to its end, or closed.
+    """
+
+    status: int
+    headers: dict[str, str]
+    body: Iterator[bytes]
+
+
+def relay(service: DestinationConfig, place: str, accept: str) -> Relayed:
+    """Ask a service for something that somebody else wants.
+
+    Args:
+        service: The service.
+        place: Path and query below its address.
+        accept: Types that are wanted.
+
+    Raises:
+        DeliveryError: If the service cannot be reached, does not let us in, or sends us elsewhere.
+    """
+    try:
+        answer = _open(service, place, {"Accept": accept})
+    except HTTPError as error:
+        if error.code not in _FOR_WHO_ASKS:
+            raise _refused(service, error) from error
+        answer = error
+    headers = {name: value for name in _ABOUT_THE_BODY if (value := answer.headers.get(name))}
+    return Relayed(answer.status or 200, headers, _pieces(answer))
+
+
+def _pieces(answer: Any) -> Iterator[bytes]:
+    with answer:
+        while piece := answer.read(_CHUNK):
+            yield piece
+
+
 def _request(
     service: DestinationConfig, place: str, headers: dict[str, str], body: bytes | None = None
 ) -> tuple[bytes, str]:
@@ -110,6 +157,24 @@ def _request(
         HTTPError: If the service answers that something is wrong with the object.
         DeliveryError: If anything else is wrong.
     """
+    try:
+        with _open(service, place, headers, body) as answer:
+            return answer.read(), answer.headers.get("Content-Type", "")
+    except HTTPError as error:
+        if error.code in _ABOUT_THE_OBJECT:
+            raise
+        raise _refused(service, error) from error
+    except (OSError, HTTPException) as error:
+        raise _lost(service, error) from error
+
+
+def _open(service: DestinationConfig, place: str, headers: dict[str, str], body: bytes | None = None) -> Any:
+    """Send a request.
+
+    Raises:
+        HTTPError: If the service answers that something is wrong.
+        DeliveryError: If it cannot be reached.
+    """
     if service.authorization is not None:
         headers = headers | {"Authorization": _secret(service.authorization)}
     handlers: list[Any] = [_NoRedirect()]
@@ -117,14 +182,19 @@ def _request(
         handlers.append(HTTPSHandler(context=service.tls.for_client()))
     request = Request(f"{service.to.rstrip('/')}/{place}", body, headers)  # noqa: S310  http or https: config checks it
     try:
-        with build_opener(*handlers).open(request, timeout=_ANSWER_SECONDS) as answer:
-            return answer.read(), answer.headers.get("Content-Type", "")
-    except HTTPError as error:
-        if error.code in _ABOUT_THE_OBJECT:
-            raise
-        raise DeliveryError(f"{service.to} answers {error.code} {error.reason}", hint="check its log") from error
+        return build_opener(*handlers).open(request, timeout=_ANSWER_SECONDS)
+    except HTTPError:
+        raise
     except (URLError, OSError, HTTPException) as error:
-        raise DeliveryError(f"{service.to} cannot be reached: {error}", hint="is it running?") from error
+        raise _lost(service, error) from error
+
+
+def _refused(service: DestinationConfig, error: HTTPError) -> DeliveryError:
+    return DeliveryError(f"{service.to} answers {error.code} {error.reason}", hint="check its log")
+
+
+def _lost(service: DestinationConfig, error: Exception) -> DeliveryError:
+    return DeliveryError(f"{service.to} cannot be reached: {error}", hint="is it running?")
 
 
 def _secret(file: Path) -> str:

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from volseg.cases.case_ids import pseudonym
+from volseg.io.itk_header import check_alone
 from volseg.serving.store.database import Store, new_id
 from volseg.system import flush
 
@@ -131,12 +132,17 @@ def add_upload(store: Store, name: str, put: Callable[[Path], None]) -> str:
 
     Returns:
         The id of its case.
+
+    Raises:
+        DataError: If it names other files for its voxels.
     """
     case_id, now = image_id(name), time.time()
     made, folder = store.work / new_id(), store.case_folder(case_id)
     made.mkdir()
     try:
         put(made)
+        for path in made.iterdir():
+            check_alone(path)
         with store.transaction():
             shutil.rmtree(folder, ignore_errors=True)
             made.rename(folder)
@@ -150,16 +156,23 @@ def add_upload(store: Store, name: str, put: Callable[[Path], None]) -> str:
     return case_id
 
 
-def link_images(store: Store, case_id: str, folder: Path) -> None:
+def link_images(store: Store, case_id: str, folder: Path, series_uid: str = "") -> None:
     """Show the images of a case as they are now in a folder, whatever arrives meanwhile.
+
+    Args:
+        store: The store.
+        case_id: The case.
+        folder: The folder, which is created.
+        series_uid: Of a study: the only series that is wanted; empty for all.
 
     Raises:
         OSError: If that cannot be done.
     """
     images = store.case_folder(case_id)
     rows = store.rows("SELECT file, series_uid FROM objects WHERE case_id = ?", case_id)
-    names = [(pseudonym(row["series_uid"]), row["file"]) for row in rows]
-    if not names:  # it was uploaded
+    wanted = (row for row in rows if series_uid in {"", row["series_uid"]})
+    names = [(pseudonym(row["series_uid"]), row["file"]) for row in wanted]
+    if not rows:  # it was uploaded
         shutil.copytree(images, folder, copy_function=_link)
     for series, name in names:
         (folder / series).mkdir(parents=True, exist_ok=True)
@@ -170,7 +183,7 @@ def remove_case(store: Store, case_id: str) -> None:
     """Remove a case, with its images, jobs and results."""
     jobs = [row["id"] for row in store.rows("SELECT id FROM jobs WHERE case_id = ?", case_id)]
     store.change("DELETE FROM cases WHERE id = ?", case_id)  # first, since a row never lacks its file
-    for folder in (store.case_folder(case_id), *map(store.job_folder, jobs)):
+    for folder in (store.case_folder(case_id), store.annotation_folder(case_id), *map(store.job_folder, jobs)):
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -60,6 +60,7 @@ CREATE TABLE jobs (
     formats TEXT NOT NULL,               -- JSON
     destinations TEXT NOT NULL,          -- JSON
     series_description TEXT,
+    series_uid TEXT NOT NULL DEFAULT '', -- of a study: which series; empty for all
     probabilities INTEGER NOT NULL DEFAULT 0,
     status TEXT NOT NULL DEFAULT 'waiting',
     reason TEXT NOT NULL DEFAULT '',
@@ -99,6 +100,43 @@ CREATE TABLE deliveries (
     UNIQUE (result_id, destination)
 );
 CREATE INDEX deliveries_due ON deliveries (status, due);
+CREATE TABLE models (                    -- what is served, noted by whatever process loaded it last
+    name TEXT PRIMARY KEY,
+    labels TEXT NOT NULL                 -- JSON: value and name of each
+);
+CREATE TABLE annotations (               -- masks that people have saved
+    id TEXT PRIMARY KEY,
+    case_id TEXT NOT NULL REFERENCES cases ON DELETE CASCADE,
+    series_uid TEXT NOT NULL,            -- empty for an uploaded image
+    tag TEXT NOT NULL,
+    labels TEXT NOT NULL,                -- JSON: value and name of each
+    info TEXT NOT NULL,                  -- JSON: what the client told of it
+    user TEXT NOT NULL,
+    created REAL NOT NULL,
+    UNIQUE (case_id, series_uid, tag)
+);
+CREATE TABLE image_sessions (            -- images that a client works on for a while
+    id TEXT PRIMARY KEY,
+    case_id TEXT NOT NULL REFERENCES cases ON DELETE CASCADE,
+    seconds REAL NOT NULL,               -- how long it is kept after its last use
+    used REAL NOT NULL
+);
+CREATE TABLE trainings (
+    id TEXT PRIMARY KEY,
+    model TEXT NOT NULL,
+    origin TEXT NOT NULL,                -- the run that the configuration of the server names for the model
+    epochs INTEGER NOT NULL,
+    user TEXT NOT NULL,
+    status TEXT NOT NULL DEFAULT 'waiting',
+    remark TEXT NOT NULL DEFAULT '',
+    epoch INTEGER NOT NULL DEFAULT 0,
+    dice REAL,                           -- on the validation cases, the best so far
+    is_served INTEGER NOT NULL DEFAULT 0,
+    attempts INTEGER NOT NULL DEFAULT 0, -- how often a trainer began it
+    created REAL NOT NULL,
+    started REAL,
+    ended REAL
+);
 CREATE TABLE users (name TEXT PRIMARY KEY, password TEXT NOT NULL, role TEXT NOT NULL);
 CREATE TABLE tokens (                    -- of users, sessions and scripts
     hash TEXT PRIMARY KEY,
@@ -138,6 +176,14 @@ class Store:
     def job_folder(self, job_id: str) -> Path:
         """Return the folder of the results of a job."""
         return self.folder / "results" / job_id
+
+    def annotation_folder(self, case_id: str) -> Path:
+        """Return the folder of the masks that people have saved for a case."""
+        return self.folder / "annotations" / case_id
+
+    def run_folder(self, training_id: str) -> Path:
+        """Return the run folder of a training."""
+        return self.folder / "runs" / training_id
 
     @property
     def incoming(self) -> Path:
@@ -209,14 +255,15 @@ def open_store(folder: Path) -> Store:
         OutputError: If it cannot be written, or holds something else.
         DataError: If it is damaged, or of a later version.
     """
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / DATABASE).exists():
+    if folder.is_dir() and list(folder.iterdir()) and not (folder / DATABASE).exists():
         raise OutputExistsError(f"{folder} holds files, but no store", hint="choose an empty or a new folder")
     make_folder(folder)
     store = Store(folder)
     try:
         folder.chmod(0o700)  # it holds names of patients
-        for path in (store.folder / "cases", store.folder / "results", store.incoming, store.work):
-            path.mkdir(exist_ok=True)
+        (folder / DATABASE).touch(0o600)  # its copies, too; SQLite gives its other files the same mode
+        for name in ("cases", "results", "annotations", "runs", "incoming", "work"):
+            (folder / name).mkdir(exist_ok=True)
         with store.transaction():
             found = store.row("PRAGMA user_version")
             version = found[0] if found else 0
@@ -224,6 +271,8 @@ def open_store(folder: Path) -> Store:
                 for statement in _TABLES.split(";\n"):
                     store.change(statement)
                 store.change(f"PRAGMA user_version = {_VERSION}")
+    except sqlite3.OperationalError as error:
+        raise OutputError(f"cannot write to the store in {folder}: {error}", hint="is its disk full?") from error
     except sqlite3.DatabaseError as error:
         raise DataError(f"the store in {folder} cannot be used: {error}", hint="restore it from a backup") from error
     except OSError as error:

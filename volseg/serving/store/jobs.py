@@ -37,6 +37,7 @@ class Job:
         revision: State of the case that it was planned for.
         rule: Name of the rule that planned it; empty if a person asked for it.
         series_description: Of DICOM objects; None for the usual one.
+        series_uid: Of a study: the series that is segmented; empty for all.
         probabilities: Whether to also write the probability of each label.
         priority: Higher ones first.
         id: Its name.
@@ -49,6 +50,7 @@ class Job:
     revision: int = 0
     rule: str = ""
     series_description: str | None = None
+    series_uid: str = ""
     probabilities: bool = False
     priority: int = 0
     id: str = field(default_factory=new_id)
@@ -86,9 +88,10 @@ def add_job(store: Store, job: Job) -> None:
     now = time.time()
     store.change(
         "INSERT OR IGNORE INTO jobs (id, case_id, revision, rule, model, formats, destinations, series_description,"
-        " probabilities, priority, due, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " series_uid, probabilities, priority, due, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         *(job.id, job.case_id, job.revision, job.rule, job.model, json.dumps(job.formats)),
-        *(json.dumps(job.destinations), job.series_description, job.probabilities, job.priority, now, now),
+        *(json.dumps(job.destinations), job.series_description, job.series_uid, job.probabilities, job.priority),
+        *(now, now),
     )
 
 

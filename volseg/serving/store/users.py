@@ -7,9 +7,10 @@ import secrets
 import time
 from dataclasses import dataclass
 from enum import StrEnum
+from threading import Lock
 
 from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerifyMismatchError
+from argon2.exceptions import InvalidHashError, VerificationError
 
 from volseg.errors import ConfigError
 from volseg.serving.store.database import Store
@@ -18,6 +19,8 @@ _SHORTEST_PASSWORD = 10
 _hasher = PasswordHasher()
 #: Of no password: unknown names take as long as wrong passwords.
 _NOBODY = _hasher.hash(secrets.token_hex(16))
+#: A hash takes 64 MB, so that many at once would take all memory.
+_ONE_AT_A_TIME = Lock()
 
 
 class Role(StrEnum):
@@ -81,8 +84,9 @@ def is_password(store: Store, name: str, password: str) -> bool:
     """Return whether this is the password of a user."""
     row = store.row("SELECT password FROM users WHERE name = ?", name)
     try:
-        return _hasher.verify(_NOBODY if row is None else row["password"], password) and row is not None
-    except (VerifyMismatchError, InvalidHashError):
+        with _ONE_AT_A_TIME:
+            return _hasher.verify(_NOBODY if row is None else row["password"], password) and row is not None
+    except (VerificationError, InvalidHashError):
         return False
 
 

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 from importlib import resources
 from pathlib import Path
 from threading import Event, Thread
+from typing import Any
 
 import uvicorn
-from fastapi import FastAPI, HTTPException, Request
-from fastapi.responses import JSONResponse, RedirectResponse
+from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException  # what StaticFiles raises; FastAPI's is a subclass
 
-from volseg.errors import ConfigError, OutputError, VolsegError
+from volseg.errors import ConfigError, OutputError
 from volseg.serving.config import ServerConfig
 from volseg.serving.processes import Ready
 from volseg.serving.store import Store
-from volseg.serving.web import cases, login, operation, queue
+from volseg.serving.web import cases, login, monai_label, ohif, operation, queue
 from volseg.serving.web.access import Access
+from volseg.serving.web.connection import settings
+from volseg.serving.web.faults import add_fault_handlers, answer_defects
 from volseg.version import __version__
 
 _STOP_SECONDS = 5
@@ -35,12 +40,14 @@ def create_app(config: ServerConfig, store: Store) -> FastAPI:
     Raises:
         ConfigError: If the secret of a proxy cannot be read, or there is no OHIF in its folder.
     """
-    app = FastAPI(title="volseg", version=__version__, docs_url=None, redoc_url=None)
+    refusals: dict[int | str, dict[str, Any]] = {code: {} for code in (400, 401, 403, 411, 413, 503, 507)}
+    app = FastAPI(title="volseg", version=__version__, docs_url=None, redoc_url=None, responses=refusals)
     app.state.config, app.state.store, app.state.access = config, store, Access(store, config.web)
+    app.middleware("http")(answer_defects)
     app.middleware("http")(app.state.access.guard)
-    app.add_exception_handler(VolsegError, _explain)
-    for part in (login, cases, queue, operation):
-        app.include_router(part.router)
+    add_fault_handlers(app)
+    for router in (login.router, cases.router, queue.router, operation.router, ohif.router, *monai_label.routers):
+        app.include_router(router)
     page = Path(str(resources.files("volseg.serving.web") / "page"))
     app.get("/", include_in_schema=False)(lambda: RedirectResponse("/page/"))
     app.mount("/page", StaticFiles(directory=page, html=True))
@@ -69,9 +76,11 @@ def run_web(config: ServerConfig, store: Store, stop: Event, ready: Ready) -> No
     """Serve the page until `stop` is set.
 
     Raises:
+        ConfigError: If its certificate cannot be used.
         OutputError: If it cannot listen at its address.
     """
     web = config.web
+    tempfile.tempdir = str(store.work)  # uploads pass through temporary files: on the disk whose room is checked
     for library in ("uvicorn.error", "uvicorn.access"):
         logging.getLogger(library).setLevel(logging.WARNING)  # addresses of MONAI Label's clients name images
     server = uvicorn.Server(
@@ -79,14 +88,8 @@ def run_web(config: ServerConfig, store: Store, stop: Event, ready: Ready) -> No
             create_app(config, store),
             host=web.host,
             port=web.port,
-            ssl_certfile=web.tls.certificate if web.tls else None,
-            ssl_keyfile=web.tls.key if web.tls else None,
-            ssl_ca_certs=str(web.tls.authority) if web.tls and web.tls.authority else None,
-            access_log=False,
-            log_config=None,
-            server_header=False,
             timeout_graceful_shutdown=_STOP_SECONDS,
-            h11_max_incomplete_event_size=2**16,
+            **settings(web),
         )
     )
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # the process has its own
@@ -105,8 +108,3 @@ def run_web(config: ServerConfig, store: Store, stop: Event, ready: Ready) -> No
         server.run()
     except SystemExit as error:  # uvicorn's way to say that it cannot listen
         raise OutputError(f"cannot listen at {web.host}:{web.port}", hint="choose another --port") from error
-
-
-def _explain(_: Request, error: Exception) -> JSONResponse:
-    """Answer with the sentence of an error of volseg."""
-    return JSONResponse({"detail": error.explanation if isinstance(error, VolsegError) else str(error)}, 400)

@@ -53,6 +53,7 @@ class ResultInfo(BaseModel):
     series_uid: str
     format: str
     name: str
+    labels: list[LabelInfo]
     deliveries: list[DeliveryInfo]
 
 
@@ -61,6 +62,7 @@ class JobInfo(BaseModel):
 
     id: str
     case_id: str
+    title: str
     model: str
     rule: str
     status: str
@@ -235,7 +237,7 @@ def add(case_id: str, wanted: JobRequest, user: Reviewer, store: StoreOf, config
     return job_info(store, store.rows("SELECT * FROM jobs WHERE id = ?", job.id)[0])
 
 
-@router.get("/cases/{case_id}/image.nii.gz", responses={400: {}, 404: {}})
+@router.get("/cases/{case_id}/image.nii.gz", responses={400: {}, 404: {}}, response_class=FileResponse)
 def show_image(case_id: str, user: Viewer, store: StoreOf, series: str = "") -> FileResponse:
     """Return a volume of a case as NIfTI."""
     case = _case(store, case_id)
@@ -244,7 +246,7 @@ def show_image(case_id: str, user: Viewer, store: StoreOf, series: str = "") -> 
     return _download(path, "image.nii.gz")
 
 
-@router.get("/results/{result_id}", responses={400: {}, 404: {}})
+@router.get("/results/{result_id}", responses={400: {}, 404: {}}, response_class=FileResponse)
 def download(result_id: int, user: Viewer, store: StoreOf, format: str = "") -> FileResponse:  # noqa: A002  as in Python
     """Return a result, or the mask in another format."""
     result = _result(store, result_id)
@@ -263,9 +265,10 @@ def job_info(store: Store, job: Row) -> JobInfo:
     deliveries = store.rows(
         "SELECT deliveries.* FROM deliveries JOIN results ON results.id = result_id WHERE job_id = ?", job["id"]
     )
-    told = {name: job[name] for name in JobInfo.model_fields if name not in {"labels", "remark", "results"}}
+    case = store.row("SELECT * FROM cases WHERE id = ?", job["case_id"])
     return JobInfo(
-        **told,
+        **{name: job[name] for name in JobInfo.model_fields if name in job.keys()},  # noqa: SIM118  a row yields values
+        title=_title(case) if case else "",
         labels=_labels(results),
         remark="; ".join(dict.fromkeys(row["remark"] for row in results if row["remark"])),
         results=[
@@ -274,6 +277,7 @@ def job_info(store: Store, job: Row) -> JobInfo:
                 series_uid=row["case_name"],
                 format=row["format"],
                 name=Path(row["file"]).name,
+                labels=_labels([row]),
                 deliveries=[
                     DeliveryInfo(**{name: each[name] for name in DeliveryInfo.model_fields})
                     for each in deliveries
@@ -294,7 +298,7 @@ def _row(store: Store, case: Row) -> dict[str, Any]:
     is_arriving = case["origin"] == "dicom" and case["planned"] < case["revision"]
     return {
         "id": case["id"],
-        "title": case["patient"] or case["name"],
+        "title": _title(case),
         "patient_id": case["patient_id"],
         "description": case["description"],
         "date": case["date"],
@@ -310,6 +314,10 @@ def _row(store: Store, case: Row) -> dict[str, Any]:
         "picture": next((row["id"] for row in results if row["format"] == "overlay"), None),
         "created": case["created"],
     }
+
+
+def _title(case: Row) -> str:
+    return str(case["patient"] or case["name"])
 
 
 def _labels(results: list[Row]) -> list[LabelInfo]:

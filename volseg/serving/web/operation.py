@@ -6,13 +6,13 @@ import time
 
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import PlainTextResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from volseg.serving.dicom.sender import echo
+from volseg.serving.fetching import fetch_study
 from volseg.serving.store.audit import note
-from volseg.serving.web.access import address_of
+from volseg.serving.store.cases import study_id
 from volseg.serving.web.parts import Admin, ConfigOf, Reviewer, StoreOf, Viewer, access_of
-from volseg.system import is_loopback
 
 router = APIRouter(tags=["operation"])
 
@@ -41,6 +41,12 @@ class Answer(BaseModel):
     text: str
 
 
+class FetchRequest(BaseModel):
+    """A study."""
+
+    study_uid: str = Field(pattern=r"^[0-9.]{1,64}$")
+
+
 class AuditLine(BaseModel):
     """What somebody did."""
 
@@ -52,17 +58,19 @@ class AuditLine(BaseModel):
 
 
 @router.get("/healthz")
-def check_health(store: StoreOf) -> Answer:
-    """Return whether the server works: its store answers, and there is room on its disk."""
+def check_health(request: Request, store: StoreOf, config: ConfigOf) -> Answer:
+    """Return whether the server works: its store answers, and there is room on its disk. Strangers learn no more."""
     store.row("SELECT count(*) FROM cases")
-    return Answer(is_well=True, text=f"{store.free_bytes / 1e9:.1f} GB free")
+    free = store.free_bytes
+    text = f"{free / 1e9:.1f} GB free" if access_of(request).may_see_numbers(request) else ""
+    return Answer(is_well=free > config.keep.reserve_gb * 1e9, text=text)
 
 
-@router.get("/metrics", response_class=PlainTextResponse)
+@router.get("/metrics", response_class=PlainTextResponse, responses={401: {}})
 def show_metrics(request: Request, store: StoreOf) -> str:
     """Return numbers for Prometheus; to this machine, or to users."""
-    if not is_loopback(address_of(request)):
-        access_of(request).user(request)
+    if not access_of(request).may_see_numbers(request):
+        raise HTTPException(401, "log in first", {"WWW-Authenticate": "Bearer"})
     jobs = store.rows("SELECT status, count(*) AS n FROM jobs GROUP BY status")
     sent = store.rows("SELECT destination, status, count(*) AS n FROM deliveries GROUP BY destination, status")
     lines = [
@@ -135,6 +143,16 @@ def echo_destination(name: str, _: Reviewer, config: ConfigOf) -> Answer:
     except DeliveryError as error:
         return Answer(is_well=False, text=error.explanation)
     return Answer(is_well=True, text=f"{name} answers")
+
+
+@router.post("/api/destinations/{name}/fetch", responses={400: {}, 404: {}})
+def fetch(name: str, wanted: FetchRequest, user: Reviewer, config: ConfigOf, store: StoreOf) -> Answer:
+    """Fetch a study from a destination; the rules apply to it as to any other that arrives."""
+    if name not in config.destinations:
+        raise HTTPException(404, f"there is no destination {name!r}")
+    note(store, user.user, "fetched a study", study_id(wanted.study_uid), name)
+    count = fetch_study(store, config, name, wanted.study_uid)
+    return Answer(is_well=True, text=f"{count} objects are new" if count else f"{name} has sent it")
 
 
 @router.get("/api/audit")

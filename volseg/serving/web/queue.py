@@ -22,6 +22,7 @@ class DeliveryRow(BaseModel):
 
     id: int
     case_id: str
+    title: str
     destination: str
     format: str
     status: str
@@ -43,12 +44,14 @@ class SendRequest(BaseModel):
 
 
 @router.get("/jobs")
-def list_jobs(_: Viewer, store: StoreOf) -> list[JobInfo]:
-    """Return the jobs that wait and run, and the latest of the others."""
+def list_jobs(_: Viewer, store: StoreOf, case_id: str = "") -> list[JobInfo]:
+    """Return the jobs that wait and run, and the latest of the others; perhaps of one case."""
     rows = store.rows(
-        "SELECT * FROM jobs ORDER BY CASE status WHEN 'running' THEN 0 WHEN 'waiting' THEN 1 ELSE 2 END,"
+        "SELECT * FROM jobs WHERE case_id = ? OR ? = ''"
+        " ORDER BY CASE status WHEN 'running' THEN 0 WHEN 'waiting' THEN 1 ELSE 2 END,"
         " CASE WHEN status = 'waiting' THEN -priority ELSE 0 END, CASE WHEN status = 'waiting' THEN created"
-        " ELSE -created END LIMIT 200"
+        " ELSE -created END LIMIT 200",
+        *(case_id, case_id),
     )
     return [job_info(store, row) for row in rows]
 
@@ -79,8 +82,9 @@ def prioritise(job_id: str, wanted: Priority, user: Reviewer, store: StoreOf) ->
 def list_deliveries(_: Viewer, store: StoreOf) -> list[DeliveryRow]:
     """Return the deliveries that wait or were given up."""
     rows = store.rows(
-        "SELECT deliveries.*, case_id, format FROM deliveries JOIN results ON results.id = result_id"
-        " JOIN jobs ON jobs.id = job_id WHERE deliveries.status != 'sent' ORDER BY deliveries.id DESC LIMIT 500"
+        "SELECT deliveries.*, case_id, format, coalesce(nullif(patient, ''), name) AS title FROM deliveries"
+        " JOIN results ON results.id = result_id JOIN jobs ON jobs.id = job_id JOIN cases ON cases.id = case_id"
+        " WHERE deliveries.status != 'sent' ORDER BY deliveries.id DESC LIMIT 500"
     )
     return [DeliveryRow(**{name: row[name] for name in DeliveryRow.model_fields}) for row in rows]
 
