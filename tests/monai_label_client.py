@@ -21,23 +21,30 @@ import SimpleITK as sitk  # noqa: N813  its usual name
 _ELSEWHERE = "VOLSEG_MONAILABEL"
 
 
-def package_folder() -> Path:
-    """Where MONAI Label is installed, or the test is skipped."""
+def package_folder() -> Path | None:
+    """Where MONAI Label is installed; None if it is not."""
     stated = os.environ.get(_ELSEWHERE)
     if stated:
         return Path(stated)
     found = importlib.util.find_spec("monailabel")
-    if found is None or found.origin is None:
-        pytest.skip(f"monailabel is not installed, and {_ELSEWHERE} does not say where it is")
-    return Path(found.origin).parent
+    return Path(found.origin).parent if found is not None and found.origin else None
+
+
+def ohif_folder() -> Path | None:
+    """Where the OHIF is that MONAI Label brings, with its panel; None if there is none."""
+    package = package_folder()
+    folder = package / "endpoints" / "static" / "ohif" if package else None
+    return folder if folder and (folder / "index.html").is_file() else None
 
 
 def client_module() -> ModuleType:
     """MONAI Label's client, as it is."""
     pytest.importorskip("requests")
-    name = "monailabel_client"
+    package, name = package_folder(), "monailabel_client"
+    if package is None:
+        pytest.skip(f"monailabel is not installed, and {_ELSEWHERE} does not say where it is")
     if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, package_folder() / "client" / "client.py")
+        spec = importlib.util.spec_from_file_location(name, package / "client" / "client.py")
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)

@@ -33,10 +33,11 @@ from volseg.serving.config import ServerConfig
 from volseg.serving.dicom.objects import check_keywords
 from volseg.serving.dicom.receiver import Receiver
 from volseg.serving.fetching import fetch_study
+from volseg.serving.housekeeping import remove_old, remove_strays
 from volseg.serving.outbox import send_due
 from volseg.serving.store import open_store
 from volseg.serving.store.cases import remove_case
-from volseg.serving.store.jobs import Job, Result, add_job, claim_job, finish_job
+from volseg.serving.store.jobs import Job, Result, add_job, cancel_job, claim_job, finish_job, take_back
 from volseg.serving.studies import Planner
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
@@ -446,6 +447,52 @@ def test_a_folder_with_files_of_others_is_no_store(tmp_path: Path) -> None:
     with pytest.raises(OutputExistsError, match="holds files, but no store"):
         open_store(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+
+
+def test_what_is_old_is_removed_unless_it_is_not_delivered(node: Node, tmp_path: Path) -> None:
+    it = node(keep={"days": 1.0, "reserve_gb": 0.0}, destinations={"pacs": {"to": "PACS@127.0.0.1:104"}})
+    for number, name in enumerate(("delivered", "waiting", "new")):
+        store(it.port, make_series(tmp_path / name, number, StudyDescription=name))
+    cases = {row["description"]: row["id"] for row in it.store.rows("SELECT id, description FROM cases")}
+    for name in ("delivered", "waiting"):
+        add_job(it.store, Job(cases[name], "ball", ("dicom-seg",), ("pacs",)))
+        job = claim_job(it.store)
+        assert job is not None
+        it.store.job_folder(job.id).mkdir()
+        finish_job(it.store, job, [Result("", "[]", "", 1.0, "dicom-seg", "a", name, destinations=("pacs",))])
+    two_days_ago = time.time() - 2 * 86400
+    it.store.change("UPDATE deliveries SET status = 'sent' WHERE id = 1")
+    it.store.change("UPDATE jobs SET ended = ?", two_days_ago)
+    it.store.change("UPDATE cases SET changed = ? WHERE description != 'new'", two_days_ago)
+    remove_old(it.store, it.config.keep)
+    assert {row["description"] for row in it.store.rows("SELECT description FROM cases")} == {"waiting", "new"}
+    assert not it.store.case_folder(cases["delivered"]).exists()
+    assert it.store.case_folder(cases["waiting"]).is_dir()
+
+
+def test_folders_of_results_that_nothing_speaks_of_are_removed(node: Node, series: list[Path]) -> None:
+    it = node()
+    store(it.port, series)
+    case_id = it.store.rows("SELECT id FROM cases")[0]["id"]
+    kept, cancelled = Job(case_id, "ball", ("nifti",)), Job(case_id, "ball", ("nifti",))
+    for job in (kept, cancelled):
+        add_job(it.store, job)
+        it.store.job_folder(job.id).mkdir()
+    assert cancel_job(it.store, cancelled.id)
+    it.store.job_folder("unknown").mkdir()
+    remove_strays(it.store)
+    assert [path.name for path in (it.store.folder / "results").iterdir()] == [kept.id]
+
+
+def test_a_job_that_ends_the_worker_twice_is_failed(node: Node, series: list[Path]) -> None:
+    it = node()
+    store(it.port, series)
+    job = Job(it.store.rows("SELECT id FROM cases")[0]["id"], "ball", ("nifti",))
+    add_job(it.store, job)
+    for status in ("waiting", "failed"):
+        assert claim_job(it.store) is not None
+        take_back(it.store)
+        assert it.store.rows("SELECT status FROM jobs")[0]["status"] == status
 
 
 def test_send_takes_a_folder(node: Node, series: list[Path]) -> None:

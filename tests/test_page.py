@@ -283,7 +283,7 @@ def test_jobs_are_cancelled_retried_and_put_first(browser: Any, place: Place, tm
 def test_every_failure_is_one_sentence(browser: Any, place: Place, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no image")
     (tmp_path / "broken <b>bold<b>.nii.gz").write_bytes(b"no image either")
-    with opened(browser, place.server.url, refusals=1) as page:
+    with opened(browser, place.server.url, refusals=2) as page:
         upload(page, tmp_path / "notes.txt")
         alert = page.get_by_role("alert").filter(has_text="notes.txt")
         alert.wait_for()
@@ -298,7 +298,9 @@ def test_every_failure_is_one_sentence(browser: Any, place: Place, tmp_path: Pat
         assert len(reason) > 20
         assert "\n" not in reason
         line.locator("a.title").click()
-        page.locator("figure[data-state=failed]").wait_for()  # it cannot be shown either, and this says why
+        page.locator("figure[data-state=failed]").wait_for(
+            state="attached"
+        )  # it cannot be shown either, and this says why
         assert len(page.locator(".state").inner_text()) > 20
         page.keyboard.press("d")
         page.get_by_role("button", name="Echo nobody").click()

@@ -176,6 +176,20 @@ def test_nothing_is_lost_or_doubled_when_any_process_is_killed(
     database.close()
 
 
+def test_a_server_that_was_killed_goes_on_where_it_was(hospital: Hospital, tmp_path: Path, trained_run: Path) -> None:
+    series = make_series(tmp_path / "series", 15)
+    study = str(pydicom.dcmread(series[0]).StudyInstanceUID)
+    to = {"pacs": {"to": f"ORTHANC@127.0.0.1:{hospital.archive.dicom_port}"}}
+    with running_server(tmp_path, {"ball": trained_run}, {"destinations": to}) as server:
+        children = psutil.Process(server.process.pid).children(recursive=True)
+        assert _is_sent(series, server.dicom_port)
+        server.process.kill()
+        wait_for(lambda: not any(child.is_running() for child in children), 10, "its processes go on")
+    assert not hospital.masks_of(study)
+    with running_server(tmp_path, {"ball": trained_run}, {"destinations": to}) as server:
+        wait_for(lambda: hospital.masks_of(study), 60, "no mask arrived", server.log)
+
+
 def _is_sent(series: list[Path], port: int) -> bool:
     try:
         return not any(reason for _, reason in send(series[0].parent, f"VOLSEG@127.0.0.1:{port}"))

@@ -287,9 +287,21 @@ def test_what_is_no_image_is_refused(page: Client, image: bytes) -> None:
     assert page.post("/api/cases", form([], {})[1], Content_Type=form([], {})[0]).status == 400
 
 
-@pytest.mark.usefixtures("unchanged")
-def test_of_an_archive_with_something_else_in_it_nothing_is_kept(page: Client, image: bytes) -> None:
-    refusal(page, "all.zip", archive(("1.nii.gz", image), ("2.nii.gz", image), ("virus.exe", b"MZ")))
+def test_what_comes_along_with_images_is_left_out_and_named(side: WebSide, page: Client, image: bytes) -> None:
+    packed = archive(("1.nii.gz", image), ("viewer.exe", b"MZ"), ("2.nii.gz", image + b"\0"), ("README", b"Hello"))
+    answer = page.upload([("disc.zip", packed)]).json
+    assert len(answer["case_ids"]) == 2
+    assert [reason.split(" is ")[0] for reason in answer["left_out"]] == ["viewer.exe", "README"]
+    assert not list(side.store.folder.rglob("*viewer*"))
+
+
+def test_two_images_of_one_name_are_two_cases_and_one_image_is_one(page: Client, image: bytes) -> None:
+    (first,) = page.upload([("C:\\scans\\scan.nii.gz", image)]).json["case_ids"]
+    (again,) = page.upload([("scan.nii.gz", image)]).json["case_ids"]
+    (other,) = page.upload([("scan.nii.gz", image + b"\0")]).json["case_ids"]
+    assert first == again != other
+    titles = {row["id"]: row["title"] for row in page.get("/api/cases").json}
+    assert (titles[first], titles[other]) == ("scan.nii.gz", "2 scan.nii.gz")
 
 
 def test_the_server_says_nothing_of_where_its_store_is(side: WebSide, page: Client) -> None:

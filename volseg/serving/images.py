@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from threading import Lock
 
 from volseg.errors import DataError
 from volseg.io import Source
@@ -27,6 +28,7 @@ from volseg.serving.views import image_view, volume_source
 _UID = re.compile(r"[0-9.]{1,64}")
 _STUDY_UID = "0020000D"
 _PREAMBLE, _CHUNK = 132, 2**20
+_LOCKS = [Lock() for _ in range(16)]
 
 
 @dataclass(frozen=True)
@@ -84,15 +86,16 @@ def fetch_image(store: Store, config: ServerConfig, name: str) -> Image | None:
         DeliveryError: If the service cannot be reached.
         DataError: If what it answers cannot be read.
     """
-    known = find_image(store, name)
-    if known is not None or config.web.dicomweb is None or not _UID.fullmatch(name):
-        return known
-    service = config.destinations[config.web.dicomweb]
-    for found in search(service, "series", SeriesInstanceUID=name, includefield=_STUDY_UID):
-        study_uid = str(found[_STUDY_UID]["Value"][0])
-        for content in retrieve_series(service, study_uid, name):
-            _keep_object(store, content, config.web.dicomweb)
-    return find_image(store, name)
+    with _LOCKS[hash(name) % len(_LOCKS)]:  # a series is known from its first object on
+        known = find_image(store, name)
+        if known is not None or config.web.dicomweb is None or not _UID.fullmatch(name):
+            return known
+        service = config.destinations[config.web.dicomweb]
+        for found in search(service, "series", SeriesInstanceUID=name, includefield=_STUDY_UID):
+            study_uid = str(found[_STUDY_UID]["Value"][0])
+            for content in retrieve_series(service, study_uid, name):
+                _keep_object(store, content, config.web.dicomweb)
+        return find_image(store, name)
 
 
 def keep_image(store: Store, name: str, files: Sequence[Upload]) -> Image:

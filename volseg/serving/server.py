@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
@@ -52,6 +53,8 @@ def serve(config: ServerConfig, on_ready: Callable[[list[str]], None] | None = N
     with owned(config.store) as is_mine:
         if not is_mine:
             raise OutputError(f"another server uses {config.store}", hint="end it, or choose another --store")
+        for leftover in store.work.iterdir():  # of a server that was killed
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         run_processes(tasks, config, on_ready or _log, stop or Event())
 
 

@@ -51,8 +51,21 @@ class Upload:
     file: BinaryIO
 
 
-def store_uploads(store: Store, uploads: Sequence[Upload], user: str, largest_bytes: float) -> list[str]:
-    """Keep uploaded images.
+@dataclass(frozen=True)
+class Stored:
+    """What became of an upload.
+
+    Attributes:
+        case_ids: The ids of its cases, each once.
+        left_out: Why files were not kept, a sentence for each.
+    """
+
+    case_ids: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+
+def store_uploads(store: Store, uploads: Sequence[Upload], user: str, largest_bytes: float) -> Stored:
+    """Keep uploaded images; other files, such as those that come along on a disc for patients, are left out.
 
     Args:
         store: The store.
@@ -60,17 +73,30 @@ def store_uploads(store: Store, uploads: Sequence[Upload], user: str, largest_by
         user: Who sends them.
         largest_bytes: Largest upload.
 
-    Returns:
-        The ids of their cases, each once.
-
     Raises:
-        DataError: If a file is no image, or an archive is damaged or unpacks to too much.
+        DataError: If there is no image among the files, or an archive is damaged or unpacks to too much.
         OSError: If they cannot be written.
     """
     # First all are looked at: of an upload that is refused, nothing is kept.
-    if not sum(1 for upload in _unpacked(store, uploads, largest_bytes) if _check(upload)):
-        raise DataError("there is no image among the files", hint="upload DICOM, NIfTI, NRRD or MetaImage")
-    return list(dict.fromkeys(_keep(store, upload, user) for upload in _unpacked(store, uploads, largest_bytes)))
+    reasons = [_why_left_out(upload) for upload in _unpacked(store, uploads, largest_bytes)]
+    left_out = tuple(reason for reason in reasons if reason)
+    if len(left_out) == len(reasons):
+        why = left_out[0] if left_out else "there is no image among the files"
+        raise DataError(why, hint="upload DICOM, NIfTI, NRRD or MetaImage")
+    case_ids = dict[str, None]()
+    for upload, reason in zip(_unpacked(store, uploads, largest_bytes), reasons, strict=True):
+        if not reason:
+            case_ids[_keep(store, upload, user)] = None
+    return Stored(tuple(case_ids), left_out)
+
+
+def _why_left_out(upload: Upload) -> str:
+    """Return why a file is no image; empty if it is one."""
+    try:
+        _check(upload)
+    except DataError as error:
+        return str(error)
+    return ""
 
 
 def base_name(name: str) -> str:
@@ -118,7 +144,7 @@ def _keep(store: Store, upload: Upload, user: str) -> str:
         with (folder / f"image{found.lower()}").open("wb") as file:
             shutil.copyfileobj(upload.file, file, _CHUNK)
 
-    return add_upload(store, base_name(upload.name), put)
+    return add_upload(store, base_name(upload.name), put, replaces=False)
 
 
 def _unpacked(store: Store, uploads: Sequence[Upload], largest_bytes: float) -> Iterator[Upload]:

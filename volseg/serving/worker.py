@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import time
 from dataclasses import replace
@@ -72,6 +73,7 @@ class Worker:
 
     def __init__(self, store: Store, config: ServerConfig, stop: Event) -> None:
         self._store, self._config, self._stop = store, config, stop
+        self._room = store.work / "worker"
         self._models: dict[str, Model] = {}
         self._paths: dict[str, Path] = {}
 
@@ -82,8 +84,7 @@ class Worker:
             CheckpointError: If a model cannot be loaded.
         """
         take_back(self._store)
-        for leftover in self._store.work.iterdir():
-            shutil.rmtree(leftover, ignore_errors=True)
+        shutil.rmtree(self._room, ignore_errors=True)  # of a worker that was killed
         for name in self._config.models:
             self._model(name)
         ready(f"models: {', '.join(self._models)}")
@@ -96,7 +97,7 @@ class Worker:
 
     def work(self, job: Job) -> None:
         """Do a job, and note what came of it."""
-        room, folder = self._store.work / job.id, self._store.job_folder(job.id)
+        room, folder = self._room / job.id, self._store.job_folder(job.id)
         try:
             shutil.rmtree(room, ignore_errors=True)
             (room / "results").mkdir(parents=True)
@@ -118,7 +119,7 @@ class Worker:
             logger.warning("job %s waits: its results cannot be written: %s", job.id, error)
             postpone_job(self._store, job, _DISK_SECONDS, f"its results cannot be written: {error}")
         except VolsegError as error:
-            fail_job(self._store, job, error.explanation.replace(str(room), "").strip())
+            fail_job(self._store, job, error.explanation.replace(f"{room / 'images'}{os.sep}", ""))
         except Exception as error:  # noqa: BLE001  a defect met in one job must not cost the others; it is kept in full
             reason = reason_of_defect(error, f"job {job.id}", self._store.folder, str)
             logger.error("job %s: %s", job.id, reason)  # noqa: TRY400  the traceback may name the patient

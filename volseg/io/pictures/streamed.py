@@ -126,7 +126,8 @@ def streamed(path: Path, rules: FileRules) -> StreamedPicture | None:
     if path.suffix.lower() not in {".tif", ".tiff"} or not path.is_file():
         return None
     try:
-        with tifffile.TiffFile(path) as tiff:
+        # A picture is one file: what its metadata say of others (OME-TIFF) must not lead to any file of this machine.
+        with tifffile.TiffFile(path, _multifile=False) as tiff:
             page = tiff.series[0].keyframe
             kept = _kept_channels(page) if len(tiff.series) == 1 and tiff.series[0].axes in _AXES else 0
             if not kept:

@@ -194,7 +194,9 @@ def _refused(service: DestinationConfig, error: HTTPError) -> DeliveryError:
 
 
 def _lost(service: DestinationConfig, error: Exception) -> DeliveryError:
-    return DeliveryError(f"{service.to} cannot be reached: {error}", hint="is it running?")
+    cause = error.reason if isinstance(error, URLError) else error
+    said = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause)
+    return DeliveryError(f"{service.to} cannot be reached: {said}", hint="is it running?")
 
 
 def _secret(file: Path) -> str:

@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 
+from volseg.about import hash_of
 from volseg.cases.case_ids import pseudonym
 from volseg.io.itk_header import check_alone
 from volseg.serving.store.database import Store, new_id
@@ -122,13 +124,15 @@ def _same(description: Description) -> Description:
     return description
 
 
-def add_upload(store: Store, name: str, put: Callable[[Path], None]) -> str:
-    """Keep an uploaded image, in place of an earlier one of that name.
+def add_upload(store: Store, name: str, put: Callable[[Path], None], *, replaces: bool = True) -> str:
+    """Keep an uploaded image.
 
     Args:
         store: The store.
         name: What whoever uploads it calls it: any text.
         put: Writes the image into a folder.
+        replaces: Whether another image of that name is replaced, with its masks, which do not lie on the new one;
+            otherwise the new one gets a number. The same image is the same case in both.
 
     Returns:
         The id of its case.
@@ -136,24 +140,44 @@ def add_upload(store: Store, name: str, put: Callable[[Path], None]) -> str:
     Raises:
         DataError: If it names other files for its voxels.
     """
-    case_id, now = image_id(name), time.time()
-    made, folder = store.work / new_id(), store.case_folder(case_id)
+    made = store.work / new_id()
     made.mkdir()
     try:
         put(made)
-        for path in made.iterdir():
+        files = sorted(made.iterdir())
+        for path in files:
             check_alone(path)
+        digest = "".join(hash_of(path) for path in files)
         with store.transaction():
-            shutil.rmtree(folder, ignore_errors=True)
-            made.rename(folder)
-            store.change(
-                "INSERT INTO cases (id, origin, name, revision, created, changed) VALUES (?, 'upload', ?, 1, ?, ?)"
-                " ON CONFLICT (id) DO UPDATE SET revision = revision + 1, changed = excluded.changed",
-                *(case_id, name, now, now),
-            )
+            name = name if replaces else _free_name(store, name, digest)
+            if not _is_there(store, name, digest):
+                remove_case(store, image_id(name))
+                made.rename(store.case_folder(image_id(name)))
+                now = time.time()
+                store.change(
+                    "INSERT INTO cases (id, origin, name, digest, revision, created, changed)"
+                    " VALUES (?, 'upload', ?, ?, 1, ?, ?)",
+                    *(image_id(name), name, digest, now, now),
+                )
     finally:
         shutil.rmtree(made, ignore_errors=True)
-    return case_id
+    return image_id(name)
+
+
+def _free_name(store: Store, name: str, digest: str) -> str:
+    """Return a name that no other image has: "scan.nii.gz", else "2 scan.nii.gz" ..."""
+    candidate = name
+    for number in count(2):
+        taken = store.row("SELECT digest FROM cases WHERE id = ?", image_id(candidate))
+        if taken is None or taken["digest"] == digest:
+            break
+        candidate = f"{number} {name}"
+    return candidate
+
+
+def _is_there(store: Store, name: str, digest: str) -> bool:
+    row = store.row("SELECT digest FROM cases WHERE id = ?", image_id(name))
+    return row is not None and row["digest"] == digest
 
 
 def link_images(store: Store, case_id: str, folder: Path, series_uid: str = "") -> None:

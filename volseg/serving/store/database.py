@@ -23,6 +23,7 @@ CREATE TABLE cases (
     id TEXT PRIMARY KEY,                 -- a hash: what files and addresses call it
     origin TEXT NOT NULL,                -- dicom, or upload
     name TEXT NOT NULL,                  -- StudyInstanceUID, or what whoever uploaded it calls it
+    digest TEXT NOT NULL DEFAULT '',     -- of an uploaded image
     patient TEXT NOT NULL DEFAULT '',
     patient_id TEXT NOT NULL DEFAULT '',
     description TEXT NOT NULL DEFAULT '',

@@ -129,6 +129,8 @@ class Access:
             response = await proceed(request)
         except HTTPException as refusal:
             response = JSONResponse({"detail": refusal.detail}, refusal.status_code, refusal.headers)
+        if request.url.path.startswith(("/page", "/ohif")):
+            response.headers["Cache-Control"] = "no-cache"  # files of the program: asked for by their tags
         for name, value in _HEADERS.items():
             response.headers.setdefault(name, value)
         if request.scope["path"].startswith("/ohif"):

@@ -154,9 +154,10 @@ class JobRequest(BaseModel):
 
 
 class Uploaded(BaseModel):
-    """The cases that an upload became."""
+    """The cases that an upload became, and why files were left out."""
 
     case_ids: list[str]
+    left_out: list[str]
 
 
 @router.get("/cases")
@@ -218,15 +219,15 @@ async def upload(request: Request, user: Reviewer, store: StoreOf, config: Confi
     async with request.form(max_files=_MOST_FILES) as form:
         files = [item for item in form.getlist("files") if isinstance(item, UploadFile)]
         uploads = [Upload(file.filename or "image", file.file) for file in files]
-        case_ids = await run_in_threadpool(store_uploads, store, uploads, user.user, largest)
+        stored = await run_in_threadpool(store_uploads, store, uploads, user.user, largest)
         model = str(form.get("model") or "")
-    for case_id in case_ids:
+    for case_id in stored.case_ids:
         # Whoever uploads a study says what becomes of it; the rules are for what arrives by itself.
         store.change("UPDATE cases SET planned = revision, state = '' WHERE id = ?", case_id)
         note(store, user.user, "uploaded", case_id)
         if model:
             _segment(store, config, case_id, JobRequest(model=model), user.user)
-    return Uploaded(case_ids=case_ids)
+    return Uploaded(case_ids=list(stored.case_ids), left_out=list(stored.left_out))
 
 
 @router.post("/cases/{case_id}/jobs", responses={400: {}, 404: {}})

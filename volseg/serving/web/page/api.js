@@ -53,7 +53,7 @@ export function upload(files, model, onProgress) {
       else reject(new Refusal(sentence(body, request.status), request.status));
     };
     request.onerror = () => reject(new Refusal(SILENT, 0));
-    request.onabort = () => resolve({ case_ids: [] });
+    request.onabort = () => resolve({ case_ids: [], left_out: [] });
   });
   request.open("POST", "/api/cases");
   request.setRequestHeader("X-CSRF-Token", who.csrf);

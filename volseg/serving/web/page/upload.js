@@ -92,8 +92,8 @@ async function sendOne(batch) {
       shown.value = share;
       state.textContent = share < 1 ? `${Math.floor(share * 100)} %` : "the server checks it";
     });
-    const { case_ids: ids } = await running.done;
-    say(ids.length ? `${count(ids.length, "case")} uploaded${batch.model ? `, to be segmented with ${batch.model}` : ""}` : "the upload was cancelled");
+    const { case_ids: ids, left_out: others } = await running.done;
+    say(ids.length ? `${count(ids.length, "case")} uploaded${batch.model ? `, to be segmented with ${batch.model}` : ""}${others.length ? `; ${count(others.length, "file")} left out: ${others[0]}` : ""}` : "the upload was cancelled");
   } catch (error) {
     complain(error);
   }
