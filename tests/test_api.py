@@ -587,3 +587,30 @@ def test_each_verb_does_the_same_on_the_command_line_and_in_python(
         del each["network"], each["training"]["memory_format"], each["training"]["precision"]
     assert plans[0] == plans[1]
     assert {"plan.yaml", "run/model.pt", "run/report.html", "masks/review.csv", "scores/report.html"} <= ours.keys()
+
+
+def test_a_case_that_was_found_is_segmented_and_can_be_stopped(dataset: Path, trained_run: Path) -> None:
+    model = volseg.load(trained_run)
+    found = model.find_cases(dataset / "images", "hash")
+    assert len(found.cases) == 6
+    steps: list[tuple[str, int, int]] = []
+    one = model.predict(found.cases[0], progress=lambda stage, done, total, note="": steps.append((stage, done, total)))
+    assert np.array_equal(one.array, model.predict(found.cases[0].image.place).array)
+    assert steps[-1][0] == "predict"
+    assert steps[-1][1] == steps[-1][2] > 0
+
+    def cancel(*_: object) -> None:
+        raise volseg.Cancelled
+
+    with pytest.raises(volseg.Cancelled):
+        model.predict(found.cases[0], progress=cancel)
+
+
+def test_a_prediction_says_why_somebody_should_look_at_it(dataset: Path, trained_run: Path) -> None:
+    model = volseg.load(trained_run)
+    good = model.predict(dataset / "images" / "case_0.nii.gz")
+    assert good.review() == ()
+    cut = np.zeros_like(good.array)
+    cut[:3, 5:9, 5:9] = 1
+    reasons = good.with_array(cut).review()
+    assert any("label_1: " in reason and "cut off at the" in reason for reason in reasons)

@@ -66,7 +66,7 @@ def serve(  # noqa: PLR0913  each is an option
     def tell(lines: list[str]) -> None:
         for line in lines:
             say(line)
-        say("next: open the web page, or send studies to the DICOM node; Ctrl-C ends the server, and nothing is lost")
+        say("next: open the web page, connect 3D Slicer to it, or send studies; Ctrl-C ends the server without loss")
 
     serve_forever(served, tell)
 

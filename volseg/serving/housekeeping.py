@@ -19,7 +19,7 @@ _DAY_SECONDS = 86400.0
 
 def run_planner(config: ServerConfig, store: Store, stop: Event, ready: Ready) -> None:
     """Plan jobs, and tidy up, until `stop` is set."""
-    ready(f"rules: {', '.join(rule.name for rule in config.applied_rules)}")
+    ready(f"rules: {', '.join(rule.name for rule in config.rules)}" if config.rules else "")
     planner, tidied = Planner(store, config), 0.0
     while not stop.wait(_EVERY_SECONDS):
         planner.plan()

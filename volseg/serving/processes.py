@@ -18,7 +18,7 @@ from volseg.errors import VolsegError
 from volseg.serving.config import ServerConfig
 from volseg.serving.store import Store, open_store
 
-#: Called once a process does its task, with a line about it for whoever has started the server.
+#: Called once a process does its task, with a line about it for whoever has started the server; perhaps an empty one.
 Ready = Callable[[str], None]
 #: What a process does until the event is set.
 Task = Callable[[ServerConfig, Store, Event, Ready], None]
@@ -48,7 +48,7 @@ class _Child:
         self._says: Connection | None = None
         self._refusal: VolsegError | None = None
         self.process: BaseProcess | None = None
-        self.line = ""
+        self.line: str | None = None
 
     def start(self) -> None:
         """Start it."""
@@ -105,7 +105,7 @@ def run_processes(
     Args:
         tasks: Name -> what it does.
         config: For all of them.
-        on_ready: Called once with a line of each process when all of them do their task.
+        on_ready: Called once, with their lines, when all of them do their task.
         stop: Ends all of them.
 
     Raises:
@@ -120,9 +120,10 @@ def run_processes(
             for child in children:
                 child.keep_alive()
                 child.listen()
-            if not is_ready and all(child.line for child in children):
+            lines = [child.line for child in children]
+            if not is_ready and None not in lines:
                 is_ready = True
-                on_ready([child.line for child in children])
+                on_ready([line for line in lines if line])
     finally:
         for child in children:
             if child.process is not None and child.process.is_alive():

@@ -46,7 +46,7 @@ def run_trainer(config: ServerConfig, store: Store, stop: Event, ready: Ready) -
     """Train until `stop` is set."""
     for leftover in (store.folder / "runs").glob("*-data"):
         shutil.rmtree(leftover, ignore_errors=True)
-    ready("models learn from what people draw when somebody asks for it")
+    ready("")
     while not stop.is_set():
         training = claim_training(store)
         if training is None:
