@@ -484,15 +484,20 @@ def test_folders_of_results_that_nothing_speaks_of_are_removed(node: Node, serie
     assert [path.name for path in (it.store.folder / "results").iterdir()] == [kept.id]
 
 
-def test_a_job_that_ends_the_worker_twice_is_failed(node: Node, series: list[Path]) -> None:
+def test_a_job_that_ends_the_worker_again_and_again_waits_and_then_fails(node: Node, series: list[Path]) -> None:
     it = node()
     store(it.port, series)
     job = Job(it.store.rows("SELECT id FROM cases")[0]["id"], "ball", ("nifti",))
     add_job(it.store, job)
-    for status in ("waiting", "failed"):
+    waits = []
+    for _ in range(5):
+        it.store.change("UPDATE jobs SET due = 0")
         assert claim_job(it.store) is not None
         take_back(it.store)
-        assert it.store.rows("SELECT status FROM jobs")[0]["status"] == status
+        (row,) = it.store.rows("SELECT status, due, reason FROM jobs")
+        waits.append(round(row["due"] - time.time()))
+    assert waits[:4] == [0, 10, 40, 160]
+    assert (row["status"], row["reason"]) == ("failed", "it ended the worker 5 times (out of memory?)")
 
 
 def test_send_takes_a_folder(node: Node, series: list[Path]) -> None:

@@ -10,8 +10,11 @@ from enum import StrEnum
 
 from volseg.serving.store.database import Store, new_id
 
-#: A job that ended the worker this often (out of memory, say) would end the next one, too.
-MOST_ATTEMPTS = 2
+#: A job that ended the worker this often (out of memory, say) would end the next one, too. Once or twice may be chance:
+#: somebody has restarted the machine.
+MOST_ATTEMPTS = 5
+#: How long a job waits that has ended the worker twice, so that others are done meanwhile; each time four times as long.
+_WAIT_SECONDS = 10.0
 
 
 class JobStatus(StrEnum):
@@ -97,13 +100,18 @@ def add_job(store: Store, job: Job) -> None:
 
 def take_back(store: Store) -> None:
     """Put jobs that a worker had begun back into the queue; call it when a worker starts, of which there is one."""
-    store.change(
-        "UPDATE jobs SET status = 'failed', reason = ?, ended = ? WHERE status = 'running' AND attempts >= ?",
-        f"it ended the worker {MOST_ATTEMPTS} times (out of memory?)",
-        time.time(),
-        MOST_ATTEMPTS,
-    )
-    store.change("UPDATE jobs SET status = 'waiting', progress = 0 WHERE status = 'running'")
+    now = time.time()
+    for row in store.rows("SELECT id, attempts FROM jobs WHERE status = 'running'"):
+        if row["attempts"] >= MOST_ATTEMPTS:
+            reason = f"it ended the worker {row['attempts']} times (out of memory?)"
+            store.change(
+                "UPDATE jobs SET status = 'failed', reason = ?, ended = ? WHERE id = ?", reason, now, row["id"]
+            )
+        else:
+            wait = _WAIT_SECONDS * 4.0 ** (row["attempts"] - 2) if row["attempts"] > 1 else 0.0
+            store.change(
+                "UPDATE jobs SET status = 'waiting', progress = 0, due = ? WHERE id = ?", now + wait, row["id"]
+            )
 
 
 def claim_job(store: Store) -> Job | None:
