@@ -10,10 +10,9 @@ from enum import StrEnum
 
 from volseg.serving.store.database import Store, new_id
 
-#: A job that ended the worker this often (out of memory, say) would end the next one, too. Once or twice may be chance:
-#: somebody has restarted the machine.
+#: A job that ended the worker so often (out of memory?) would end the next one, too; once or twice may be chance.
 MOST_ATTEMPTS = 5
-#: How long a job waits that has ended the worker twice, so that others are done meanwhile; each time four times as long.
+#: How long a job waits that has ended the worker twice, so that others are done first; each time four times as long.
 _WAIT_SECONDS = 10.0
 
 
