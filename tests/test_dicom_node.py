@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ from volseg.serving.store import open_store
 from volseg.serving.store.cases import remove_case
 from volseg.serving.store.jobs import Job, Result, add_job, cancel_job, claim_job, finish_job, take_back
 from volseg.serving.studies import Planner
+from volseg.serving.uploads import Upload, store_uploads
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 
@@ -184,7 +185,10 @@ def test_an_object_that_is_sent_again_changes_nothing(node: Node, series: list[P
     it = node()
     store(it.port, series)
     before = it.store.rows("SELECT id, revision, changed FROM cases")[0]
-    store(it.port, series, "PACS")  # whoever sends it
+    store(it.port, series, "PACS")  # whoever sends it, and however
+    with ExitStack() as files:
+        uploads = [Upload(path.name, files.enter_context(path.open("rb"))) for path in series]
+        store_uploads(it.store, uploads, "anna", 1e9)
     assert it.store.rows("SELECT id, revision, changed FROM cases")[0] == before
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from io import BytesIO
 from urllib.parse import quote
 
 from volseg.errors import ConfigError
 from volseg.serving.config import ServerConfig
 from volseg.serving.dicom import web
-from volseg.serving.dicom.objects import read_description, read_place
+from volseg.serving.dicom.keeping import keep_object
+from volseg.serving.dicom.objects import read_place
 from volseg.serving.dicom.query import move_study
 from volseg.serving.store import Store
-from volseg.serving.store.cases import add_object
 
 _SERIES_UID = "0020000E"
 
@@ -51,5 +50,4 @@ def _keep(store: Store, name: str, content: bytes) -> bool:
     place = read_place(BytesIO(content))
     if not place.is_image:
         return False
-    digest = hashlib.sha256(content).hexdigest()
-    return add_object(store, place, name, content, digest, lambda: read_description(BytesIO(content)))
+    return keep_object(store, place, content, name)

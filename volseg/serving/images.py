@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
 import time
@@ -16,10 +15,11 @@ from volseg.errors import DataError
 from volseg.io import Source
 from volseg.io.images import image_suffix
 from volseg.serving.config import ServerConfig
-from volseg.serving.dicom.objects import read_description, read_place
+from volseg.serving.dicom.keeping import keep_object
+from volseg.serving.dicom.objects import read_place
 from volseg.serving.dicom.web import retrieve_series, search
 from volseg.serving.store import Store
-from volseg.serving.store.cases import add_object, add_upload, image_id, remove_case, study_id
+from volseg.serving.store.cases import add_upload, image_id, remove_case, study_id
 from volseg.serving.store.database import new_id
 from volseg.serving.uploads import Upload, base_name
 from volseg.serving.views import image_view, volume_source
@@ -190,10 +190,9 @@ def end_session(store: Store, session_id: str) -> None:
 def _keep_object(store: Store, content: bytes, sender: str) -> None:
     """Keep an object that somebody has asked for: the rules are for what arrives by itself."""
     place = read_place(BytesIO(content))
-    digest = hashlib.sha256(content).hexdigest()
     case_id = study_id(place.study_uid)
     is_awaited = store.row("SELECT 1 FROM cases WHERE id = ? AND planned < revision", case_id) is not None
-    add_object(store, place, sender, content, digest, lambda: read_description(BytesIO(content)))
+    keep_object(store, place, content, sender)
     if not is_awaited:
         store.change("UPDATE cases SET planned = revision WHERE id = ?", case_id)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import lzma
 import re
 import shutil
@@ -11,16 +10,17 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import SEEK_END, BytesIO
+from io import SEEK_END
 from pathlib import Path, PurePosixPath
 from tempfile import SpooledTemporaryFile
 from typing import IO, BinaryIO, cast
 
 from volseg.errors import DataError
 from volseg.io.images import image_suffix
-from volseg.serving.dicom.objects import read_description, read_place
+from volseg.serving.dicom.keeping import keep_object
+from volseg.serving.dicom.objects import read_place
 from volseg.serving.store import Store
-from volseg.serving.store.cases import Place, add_object, add_upload, study_id
+from volseg.serving.store.cases import Place, add_upload, study_id
 
 #: What an archive may unpack to, as a multiple of the largest upload, and as a share of the free disk.
 _EXPANSION, _SHARE_OF_DISK = 4, 0.5
@@ -135,9 +135,7 @@ def _keep(store: Store, upload: Upload, user: str) -> str:
     found = _check(upload)
     upload.file.seek(0)
     if isinstance(found, Place):
-        content = upload.file.read()
-        digest = hashlib.sha256(content).hexdigest()
-        add_object(store, found, user, content, digest, lambda: read_description(BytesIO(content)))
+        keep_object(store, found, upload.file.read(), user)
         return study_id(found.study_uid)
 
     def put(folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import sqlite3
 import ssl
@@ -26,11 +25,12 @@ from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAsso
 
 from volseg.errors import DataError, OutputError
 from volseg.serving.config import DicomConfig, ServerConfig
+from volseg.serving.dicom.keeping import keep_object
 from volseg.serving.dicom.objects import read_description, read_place, read_sender
 from volseg.serving.processes import Ready
 from volseg.serving.store import Store
 from volseg.serving.store.audit import note
-from volseg.serving.store.cases import Description, Place, add_object, recover, study_id
+from volseg.serving.store.cases import Description, Place, recover, study_id
 from volseg.serving.store.database import new_id
 
 #: Statuses of C-STORE (PS3.4 section B.2.3).
@@ -166,7 +166,7 @@ class Receiver:
         sender, request = _sender(event.assoc), cast("C_STORE", event.request)
         content = _file(request, event.context.transfer_syntax, sender, dataset)
         try:
-            is_kept = self._keep(sender, content, dataset, str(request.AffectedSOPInstanceUID))
+            is_kept = self._keep(sender, content, str(request.AffectedSOPInstanceUID))
         except DataError as error:
             logger.warning("%s sent an object that is refused: %s", sender, error)
             return _NOT_UNDERSTOOD
@@ -175,15 +175,14 @@ class Receiver:
             return _OUT_OF_RESOURCES
         return _STORED if is_kept else _OTHER_INSTANCE
 
-    def _keep(self, sender: str, content: bytes, dataset: bytes, announced_uid: str) -> bool:
+    def _keep(self, sender: str, content: bytes, announced_uid: str) -> bool:
         """Keep an image; return False if it is another object than was announced."""
         place = read_place(BytesIO(content))
         if not place.is_image:  # results, perhaps our own
             return True
         if place.sop_uid != announced_uid:
             return False
-        digest = hashlib.sha256(dataset).hexdigest()
-        if add_object(self._store, place, sender, content, digest, lambda: read_description(BytesIO(content))):
+        if keep_object(self._store, place, content, sender):
             with self._lock:
                 self._received[sender, study_id(place.study_uid)] += 1
         return True
