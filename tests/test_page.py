@@ -283,7 +283,7 @@ def test_jobs_are_cancelled_retried_and_put_first(browser: Any, place: Place, tm
 def test_every_failure_is_one_sentence(browser: Any, place: Place, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no image")
     (tmp_path / "broken <b>bold<b>.nii.gz").write_bytes(b"no image either")
-    with opened(browser, place.server.url, refusals=2) as page:
+    with opened(browser, place.server.url, refusals=3) as page:
         upload(page, tmp_path / "notes.txt")
         alert = page.get_by_role("alert").filter(has_text="notes.txt")
         alert.wait_for()
@@ -306,6 +306,11 @@ def test_every_failure_is_one_sentence(browser: Any, place: Place, tmp_path: Pat
         page.get_by_role("button", name="Echo nobody").click()
         page.locator(".answer.bad").wait_for()
         assert "cannot be reached; is it running" in page.locator(".answer.bad").inner_text()
+        page.get_by_label("StudyInstanceUID").fill("1.2.3")
+        page.get_by_label("from").select_option("nobody")
+        page.get_by_role("button", name="Fetch").click()
+        page.get_by_role("alert").filter(has_text="cannot be reached").wait_for()
+        page.get_by_role("heading", name="Destinations").click()
         page.keyboard.press("l")
         assert row(page, "broken", "failures").inner_text().count(reason) == 1
         page.get_by_role("button", name="Show the audit").click()

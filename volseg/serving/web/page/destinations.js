@@ -1,8 +1,8 @@
 // The destinations, and whether they answer.
 
 import { get, may, post } from "./api.js";
-import { button, el, refresh, row, table } from "./dom.js";
-import { attempt } from "./shell.js";
+import { button, choice, el, refresh, row, table } from "./dom.js";
+import { attempt, say } from "./shell.js";
 import { formatName } from "./words.js";
 
 const answers = new Map(); // name -> what it last answered to an echo
@@ -10,13 +10,24 @@ const answers = new Map(); // name -> what it last answered to an echo
 export function open(main) {
   const list = table("Destinations", [["Name"], ["Address"], ["Takes"], ["Waiting", "end"], ["Given up", "end"], ["Answer"]], "destinations");
   const nothing = el("p", { class: "empty", hidden: true }, "There are no destinations: state some in the server's configuration.");
-  main.replaceChildren(el("h1", {}, "Destinations"), el("section", { class: "card" }, list, nothing));
+  const uid = el("input", { required: true, pattern: "[0-9.]{1,64}", size: 34, placeholder: "StudyInstanceUID", "aria-label": "StudyInstanceUID" });
+  const from = choice("from", []), source = from.querySelector("select");
+  const fetching = el("form", { class: "controls", hidden: true, onsubmit: (event) => {
+    event.preventDefault();
+    attempt(event.submitter, async () => {
+      say((await post(`destinations/${encodeURIComponent(source.value)}/fetch`, { study_uid: uid.value })).text);
+      uid.value = "";
+    });
+  } }, "Fetch a study", uid, from, el("button", {}, "Fetch"));
+  main.replaceChildren(el("h1", {}, "Destinations"), el("section", { class: "card" }, list, nothing, fetching));
   return {
     async look() {
       const all = await get("destinations");
       refresh(list.tBodies[0], all.map((each) => ({ ...each, id: each.name })), line);
       list.hidden = !all.length;
       nothing.hidden = all.length > 0;
+      fetching.hidden = !all.length || !may("reviewer");
+      if (source.length !== all.length) source.replaceChildren(...all.map((each) => el("option", {}, each.name)));
       return all.some((each) => each.waiting > 0);
     },
   };
