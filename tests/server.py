@@ -19,7 +19,7 @@ from urllib.request import Request, urlopen
 
 import yaml
 
-_SECONDS_TO_START, _SECONDS_TO_END = 90, 40
+_SECONDS_TO_START, _SECONDS_TO_END = 180, 60
 
 
 @dataclass(frozen=True)

@@ -144,7 +144,7 @@ def test_nothing_is_lost_or_doubled_when_any_process_is_killed(
     hospital: Hospital, tmp_path: Path, trained_run: Path
 ) -> None:
     """Each study ends with one mask in the archive, whatever is killed when: VOLSEG_TEST_KILLS times."""
-    kills = int(os.environ.get("VOLSEG_TEST_KILLS", "4"))
+    kills = int(os.environ.get("VOLSEG_TEST_KILLS", "2"))
     port = free_port()
     config = {
         "dicom": {"port": port, "quiet_seconds": 1.0},

@@ -39,8 +39,8 @@ _STORED, _OUT_OF_RESOURCES, _OTHER_INSTANCE, _NOT_UNDERSTOOD = 0x0000, 0xA700, 0
 _PDU_BYTES, _LARGEST_BYTES = 2**17, 2**24
 #: How long to wait for whoever connects to say who they are.
 _HELLO_SECONDS = 10.0
-#: How many may do so at the same time, for each association that is possible.
-_CONNECTIONS = 5
+#: How many connections there may be besides associations: of those who have not said it yet.
+_CONNECTIONS = 100
 _SWEEP_SECONDS = 1.0
 
 logger = logging.getLogger(__name__)
@@ -202,7 +202,7 @@ class _Server(ThreadedAssociationServer):
 
     def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002  socketserver's signature
         """Return whether there is room for one more connection."""
-        return len(self.ae.active_associations) < _CONNECTIONS * self.config.associations + _CONNECTIONS
+        return len(self.ae.active_associations) < self.config.associations + _CONNECTIONS
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """Shake hands in the connection's own thread, and serve it."""
