@@ -22,6 +22,7 @@ from monai_label_client import ohif_folder
 from numpy.typing import NDArray
 from orthanc import Orthanc, running
 
+import volseg
 from volseg.image.geometry import AxisOrder, Geometry
 from volseg.image.volume import Mask, Volume
 from volseg.io.dicom import write_series
@@ -56,6 +57,10 @@ _VOXELS = """() => {
     values, dimensions: volume.dimensions, origin: volume.origin, spacing: volume.spacing, direction: volume.direction,
     names: Object.values(segments).map(segment => [segment.label, segment.segmentIndex]),
   } : null;
+}"""
+_OPENED = """(count) => {
+  const all = window.services.segmentationService.getSegmentations();
+  return all.length === count && all.map(each => Object.values(each.segments).map(segment => segment.label));
 }"""
 
 
@@ -156,6 +161,28 @@ def test_ohif_draws_the_mask_where_the_structure_is(
         assert (off < min(study.mask.geometry.spacing_mm)).all(), (label, off)
         shared = {tuple(np.rint(place)) for place in drawn * 10} & {tuple(np.rint(place)) for place in true * 10}
         assert 2 * len(shared) / (len(drawn) + len(true)) > 0.8, label
+
+
+@pytest.mark.slow
+def test_ohif_opens_the_results(
+    archive: Orthanc, server: Server, browser: Any, trained_run: Path, tmp_path: Path
+) -> None:
+    if ohif_folder() is None:
+        pytest.skip("there is no OHIF with the panel: monailabel is not installed")
+    study = archived(archive, tmp_path / "dicom", SLICES["oblique"], tilted=True, seed=63)
+    prediction = volseg.load(trained_run).predict(tmp_path / "dicom")
+    for form in ("seg", "rtstruct"):
+        archive.store(prediction.save(tmp_path / f"mask.{form}.dcm"))
+    context = browser.new_context(viewport={"width": 1300, "height": 800})
+    page = context.new_page()
+    page.goto(f"{server.url}/ohif/viewer?StudyInstanceUIDs={study.uid}")
+    results = page.locator("[data-cy='study-browser-thumbnail-no-image']")
+    for count in (1, 2):
+        results.nth(count - 1).dblclick(timeout=60_000)
+        page.get_by_role("button", name="Yes").click(timeout=60_000)
+        opened = page.wait_for_function(_OPENED, arg=count, timeout=60_000).json_value()
+        assert opened[-1] == ["label_1", "label_2"]
+    context.close()
 
 
 def test_a_series_of_the_archive_is_segmented_by_its_uid_and_kept(

@@ -787,7 +787,14 @@ def test_nothing_that_fits_the_description_ends_in_a_defect(tmp_path: Path, trai
         done = subprocess.run(
             [
                 *("schemathesis", "--no-color", "run", f"http://127.0.0.1:{side.client.port}/openapi.json"),
-                *("--max-time", "30", "--checks", checks, "--phases", "examples,coverage,fuzzing"),
+                *(
+                    "--max-time",
+                    os.environ.get("VOLSEG_TEST_SECONDS", "10"),
+                    "--checks",
+                    checks,
+                    "--phases",
+                    "examples,coverage,fuzzing",
+                ),
                 *("--continue-on-failure", "-H", header),
             ],
             cwd=tmp_path,

@@ -12,7 +12,6 @@ from sqlite3 import Row
 from volseg.errors import DataError, DeliveryError
 from volseg.serving.config import RuleConfig, ServerConfig
 from volseg.serving.dicom.objects import read_tags
-from volseg.serving.dicom.query import series_counts
 from volseg.serving.store import Store
 from volseg.serving.store.jobs import Job, add_job
 
@@ -53,6 +52,8 @@ class Planner:
 
     def _missing(self, case: Row, waited: float) -> str | None:
         """Ask the archive what is missing; empty if nothing is, None if it is not asked or does not say."""
+        from volseg.serving.dicom.query import series_counts
+
         name = self._config.dicom.count_at
         last = self._asked.get(case["id"], 0.0)
         if name is None or waited < _ASK_SECONDS:

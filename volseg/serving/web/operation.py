@@ -8,8 +8,6 @@ from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, Field
 
-from volseg.serving.dicom.sender import echo
-from volseg.serving.fetching import fetch_study
 from volseg.serving.store.audit import note
 from volseg.serving.store.cases import study_id
 from volseg.serving.web.parts import Admin, ConfigOf, Reviewer, StoreOf, Viewer, access_of
@@ -135,6 +133,7 @@ def list_destinations(_: Viewer, config: ConfigOf, store: StoreOf) -> list[Desti
 def echo_destination(name: str, _: Reviewer, config: ConfigOf) -> Answer:
     """Ask whether a destination is there."""
     from volseg.errors import DeliveryError
+    from volseg.serving.dicom.sender import echo
 
     if name not in config.destinations:
         raise HTTPException(404, f"there is no destination {name!r}")
@@ -148,6 +147,8 @@ def echo_destination(name: str, _: Reviewer, config: ConfigOf) -> Answer:
 @router.post("/api/destinations/{name}/fetch", responses={400: {}, 404: {}})
 def fetch(name: str, wanted: FetchRequest, user: Reviewer, config: ConfigOf, store: StoreOf) -> Answer:
     """Fetch a study from a destination; the rules apply to it as to any other that arrives."""
+    from volseg.serving.fetching import fetch_study
+
     if name not in config.destinations:
         raise HTTPException(404, f"there is no destination {name!r}")
     note(store, user.user, "fetched a study", study_id(wanted.study_uid), name)

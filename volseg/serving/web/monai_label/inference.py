@@ -18,7 +18,6 @@ from fastapi.responses import JSONResponse, Response
 from volseg.errors import DeliveryError
 from volseg.image.volume import Mask
 from volseg.io import FileSource, read_mask, write_mask
-from volseg.io.itk import write_mask as write_itk_mask
 from volseg.serving.config import ServerConfig
 from volseg.serving.images import Image, begin_session, end_session, fetch_image, session_image
 from volseg.serving.labelling import numbered
@@ -155,6 +154,8 @@ def _suffix(params: Mapping[str, Any]) -> str:
 
 def _encoded(store: Store, mask: Mask, suffix: str) -> bytes:
     """Return a mask as a file; NRRD is not compressed, since OHIF expects the voxels as they are."""
+    from volseg.io.itk import write_mask as write_itk_mask
+
     with TemporaryDirectory(dir=store.work) as room:
         path = Path(room) / f"mask{suffix}"
         if suffix == ".nrrd":
