@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -90,7 +89,7 @@ def running_server(
         wait_for(lambda: _works(server, ready), _SECONDS_TO_START, "the server did not start", log)
         yield server
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()  # SIGINT is ignored by what a shell has started in the background
         try:
             process.wait(_SECONDS_TO_END)
         except subprocess.TimeoutExpired:
