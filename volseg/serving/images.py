@@ -16,7 +16,7 @@ from volseg.io import Source
 from volseg.io.images import image_suffix
 from volseg.serving.config import ServerConfig
 from volseg.serving.dicom.keeping import keep_object
-from volseg.serving.dicom.objects import read_place
+from volseg.serving.dicom.objects import begins_like_dicom, read_place
 from volseg.serving.dicom.web import retrieve_series, search
 from volseg.serving.store import Store
 from volseg.serving.store.cases import add_upload, image_id, remove_case, study_id
@@ -27,7 +27,7 @@ from volseg.serving.views import image_view, volume_source
 #: UIDs (PS3.5 section 9.1).
 _UID = re.compile(r"[0-9.]{1,64}")
 _STUDY_UID = "0020000D"
-_PREAMBLE, _CHUNK = 132, 2**20
+_CHUNK = 2**20
 _LOCKS = [Lock() for _ in range(16)]
 
 
@@ -203,9 +203,7 @@ def _suffix(file: Upload) -> str:
     Raises:
         DataError: If it is no image that volseg reads.
     """
-    head = file.file.read(_PREAMBLE)
-    file.file.seek(0)
-    suffix = ".dcm" if head[128:] == b"DICM" else image_suffix(Path(base_name(file.name)))
+    suffix = ".dcm" if begins_like_dicom(file.file) else image_suffix(Path(base_name(file.name)))
     if not suffix:
         raise DataError(f"{base_name(file.name)} is no image that volseg reads", hint="send NIfTI, NRRD or DICOM")
     return suffix

@@ -52,14 +52,14 @@ class Planner:
 
     def _missing(self, case: Row, waited: float) -> str | None:
         """Ask the archive what is missing; empty if nothing is, None if it is not asked or does not say."""
-        from volseg.serving.dicom.query import series_counts
-
         name = self._config.dicom.count_at
         last = self._asked.get(case["id"], 0.0)
         if name is None or waited < _ASK_SECONDS:
             return None
         if time.monotonic() < last + _ASK_SECONDS:
             return case["state"] or None
+        from volseg.serving.dicom.query import series_counts  # and pynetdicom, which a planner needs for nothing else
+
         self._asked[case["id"]] = time.monotonic()
         try:
             counts = series_counts(self._config.destinations[name], case["name"], self._config.dicom.ae_title)

@@ -18,7 +18,7 @@ from typing import IO, BinaryIO, cast
 from volseg.errors import DataError
 from volseg.io.images import image_suffix
 from volseg.serving.dicom.keeping import keep_object
-from volseg.serving.dicom.objects import read_place
+from volseg.serving.dicom.objects import begins_like_dicom, read_place
 from volseg.serving.store import Store
 from volseg.serving.store.cases import Place, add_upload, study_id
 
@@ -28,7 +28,6 @@ _EXPANSION, _SHARE_OF_DISK = 4, 0.5
 _MOST_FILES, _LONGEST_LIST = 50_000, 2**24
 #: Largest DICOM object, which is kept in memory on its way to the disk.
 _LARGEST_OBJECT = 2**31
-_PREAMBLE = 132
 _CHUNK, _IN_MEMORY = 2**20, 2**24
 #: What zipfile raises for archives that are damaged, or made to do damage.
 _BROKEN = (
@@ -111,7 +110,7 @@ def _check(upload: Upload) -> Place | str:
         DataError: If it is neither.
     """
     name = base_name(upload.name)
-    if _is_dicom(upload.file):
+    if begins_like_dicom(upload.file):
         if upload.file.seek(0, SEEK_END) > _LARGEST_OBJECT:
             raise DataError(f"{name} is larger than 2 GB", hint="upload its frames as a series of images")
         upload.file.seek(0)
@@ -122,12 +121,6 @@ def _check(upload: Upload) -> Place | str:
     if not (suffix := image_suffix(Path(name))):
         raise DataError(f"{name} is no image that volseg reads", hint="upload DICOM, NIfTI, NRRD or MetaImage")
     return suffix
-
-
-def _is_dicom(file: BinaryIO) -> bool:
-    """Return whether a file is a DICOM file (PS3.10 section 7.1)."""
-    file.seek(0)
-    return file.read(_PREAMBLE)[128:] == b"DICM"
 
 
 def _keep(store: Store, upload: Upload, user: str) -> str:

@@ -99,7 +99,15 @@ def is_dicom(path: Path) -> bool:
     if not path.is_file():
         return False
     with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
+        return begins_like_dicom(file)
+
+
+def begins_like_dicom(file: BinaryIO) -> bool:
+    """Return whether an open file is a DICOM file, and go back to its beginning."""
+    file.seek(0)
+    head = file.read(132)
+    file.seek(0)
+    return head[128:] == b"DICM"
 
 
 def _header(file: BinaryIO | Path, name: str, keywords: Sequence[str]) -> Dataset:

@@ -30,7 +30,7 @@ from volseg.serving.dicom.objects import read_description, read_place, read_send
 from volseg.serving.processes import Ready
 from volseg.serving.store import Store
 from volseg.serving.store.audit import note
-from volseg.serving.store.cases import Description, Place, recover, study_id
+from volseg.serving.store.cases import Place, recover, study_id
 from volseg.serving.store.database import new_id
 
 #: Statuses of C-STORE (PS3.4 section B.2.3).
@@ -69,7 +69,7 @@ class Receiver:
             ConfigError: If its certificate cannot be used.
         """
         self._store.change("DELETE FROM associations")
-        if lost := recover(self._store, _read_kept):
+        if lost := recover(self._store, _read_kept, read_description):
             logger.warning("%d objects were received before a crash, and are there", lost)
         server = self._listen()
         ready(f"DICOM: {self._config.ae_title}@{self._config.host}:{self._config.port}")
@@ -266,8 +266,8 @@ def _element(number: int, kind: bytes, value: bytes) -> bytes:
     return struct.pack("<HH2s", 2, number, kind) + length + value
 
 
-def _read_kept(path: Path) -> tuple[Place, str, Description]:
-    return read_place(path), read_sender(path), read_description(path)
+def _read_kept(path: Path) -> tuple[Place, str]:
+    return read_place(path), read_sender(path)
 
 
 def run_receiver(config: ServerConfig, store: Store, stop: Event, ready: Ready) -> None:

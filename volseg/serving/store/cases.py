@@ -100,12 +100,13 @@ def add_object(
     return True
 
 
-def recover(store: Store, read: Callable[[Path], tuple[Place, str, Description]]) -> int:
+def recover(store: Store, read: Callable[[Path], tuple[Place, str]], describe: Callable[[Path], Description]) -> int:
     """Take back objects whose file was written but whose row was lost, and remove what was half received.
 
     Args:
         store: The store.
-        read: Reads from a file where it belongs, who sent it, and whose it is.
+        read: Reads from a file where it belongs, and who sent it.
+        describe: Reads from a file what it says of the patient.
 
     Returns:
         How many there were.
@@ -115,13 +116,8 @@ def recover(store: Store, read: Callable[[Path], tuple[Place, str, Description]]
     known = {row["file"] for row in store.rows("SELECT file FROM objects")}
     lost = [path for path in _files(store) if path.name not in known]
     for path in sorted(lost, key=lambda path: path.stat().st_mtime):
-        place, sender, description = read(path)
-        _add_row(store, place, sender, path.name, path.stat().st_size, partial(_same, description))
+        _add_row(store, *read(path), path.name, path.stat().st_size, partial(describe, path))
     return len(lost)
-
-
-def _same(description: Description) -> Description:
-    return description
 
 
 def add_upload(store: Store, name: str, put: Callable[[Path], None], *, replaces: bool = True) -> str:

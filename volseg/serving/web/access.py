@@ -129,11 +129,12 @@ class Access:
             response = await proceed(request)
         except HTTPException as refusal:
             response = JSONResponse({"detail": refusal.detail}, refusal.status_code, refusal.headers)
-        if request.url.path.startswith(("/page", "/ohif")):
+        path = request.scope["path"]
+        if path.startswith(("/page", "/ohif")):
             response.headers["Cache-Control"] = "no-cache"  # files of the program: asked for by their tags
         for name, value in _HEADERS.items():
             response.headers.setdefault(name, value)
-        if request.scope["path"].startswith("/ohif"):
+        if path.startswith("/ohif"):
             response.headers["Content-Security-Policy"] = _OHIF_POLICY
         if self._config.tls or self._config.behind_proxy:
             response.headers["Strict-Transport-Security"] = "max-age=31536000"

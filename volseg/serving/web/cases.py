@@ -11,16 +11,15 @@ from fastapi import APIRouter, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse
 from pydantic import BaseModel
-from starlette.datastructures import UploadFile  # what a form holds; FastAPI's is a subclass
 
 from volseg.exporting import FORMATS, OF_DICOM, OF_PICTURES
 from volseg.serving.store import Store
 from volseg.serving.store.audit import note
 from volseg.serving.store.cases import remove_case
 from volseg.serving.store.jobs import Job, add_job
-from volseg.serving.uploads import Upload, store_uploads
+from volseg.serving.uploads import store_uploads
 from volseg.serving.views import image_view, mask_view, remove_views
-from volseg.serving.web.parts import Admin, ConfigOf, Reviewer, StoreOf, Viewer
+from volseg.serving.web.parts import Admin, ConfigOf, Reviewer, StoreOf, Viewer, check_room, uploads_in
 
 router = APIRouter(prefix="/api", tags=["cases"])
 
@@ -214,12 +213,9 @@ async def upload(request: Request, user: Reviewer, store: StoreOf, config: Confi
         raise HTTPException(411, "an upload has to say how long it is")
     if int(length) > largest:
         raise HTTPException(413, f"the upload is larger than {config.web.largest_upload_gb:g} GB")
-    if store.free_bytes < config.keep.reserve_gb * 1e9 + int(length):
-        raise HTTPException(507, "the disk of the server is full")
+    check_room(request, store, config)
     async with request.form(max_files=_MOST_FILES) as form:
-        files = [item for item in form.getlist("files") if isinstance(item, UploadFile)]
-        uploads = [Upload(file.filename or "image", file.file) for file in files]
-        stored = await run_in_threadpool(store_uploads, store, uploads, user.user, largest)
+        stored = await run_in_threadpool(store_uploads, store, uploads_in(form, "files"), user.user, largest)
         model = str(form.get("model") or "")
     for case_id in stored.case_ids:
         # Whoever uploads a study says what becomes of it; the rules are for what arrives by itself.

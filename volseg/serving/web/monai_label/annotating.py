@@ -39,13 +39,11 @@ from volseg.serving.web.monai_label.parts import (
     ClientAdmin,
     ClientReviewer,
     ClientViewer,
-    check_room,
     json_in,
     known_image,
     model_labels,
-    uploads_in,
 )
-from volseg.serving.web.parts import ConfigOf, StoreOf
+from volseg.serving.web.parts import ConfigOf, StoreOf, check_room, uploads_in
 
 router = APIRouter(prefix="/datastore/label", tags=["MONAI Label"])
 

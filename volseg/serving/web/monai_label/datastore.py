@@ -24,13 +24,11 @@ from volseg.serving.web.monai_label.parts import (
     ClientAdmin,
     ClientReviewer,
     ClientViewer,
-    check_room,
     client_user,
     json_in,
     known_image,
-    uploads_in,
 )
-from volseg.serving.web.parts import ConfigOf, StoreOf, access_of
+from volseg.serving.web.parts import ConfigOf, StoreOf, access_of, check_room, uploads_in
 
 router = APIRouter(prefix="/datastore", tags=["MONAI Label"])
 

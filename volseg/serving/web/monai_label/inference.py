@@ -25,8 +25,8 @@ from volseg.serving.store import Store
 from volseg.serving.store.audit import note
 from volseg.serving.store.jobs import Job, JobStatus, add_job, cancel_job
 from volseg.serving.store.models import labels_from
-from volseg.serving.web.monai_label.parts import ClientReviewer, check_room, json_in, known_model, uploads_in
-from volseg.serving.web.parts import ConfigOf, StoreOf
+from volseg.serving.web.monai_label.parts import ClientReviewer, json_in, known_model
+from volseg.serving.web.parts import ConfigOf, StoreOf, check_room, uploads_in
 
 router = APIRouter(prefix="/infer", tags=["MONAI Label"])
 

@@ -6,14 +6,13 @@ import json
 from typing import Annotated, Any
 
 from fastapi import Depends, HTTPException, Request
-from starlette.datastructures import FormData, UploadFile  # what a form holds; FastAPI's is a subclass
+from starlette.datastructures import FormData  # what a form holds; FastAPI's is a subclass
 
 from volseg.serving.config import ServerConfig
 from volseg.serving.images import Image, find_image
 from volseg.serving.store import Store
 from volseg.serving.store.models import labels_of_model
 from volseg.serving.store.users import Role, Session
-from volseg.serving.uploads import Upload
 from volseg.serving.web.access import COOKIE
 from volseg.serving.web.parts import access_of
 
@@ -81,21 +80,6 @@ def model_labels(store: Store, name: str) -> list[str]:
 def all_labels(store: Store, config: ServerConfig) -> list[str]:
     """Return the names of the labels of all models, each once."""
     return list(dict.fromkeys(label for name in config.models for label in model_labels(store, name)))
-
-
-def check_room(request: Request, store: Store, config: ServerConfig) -> None:
-    """Check that what a request brings has room on the disk.
-
-    Raises:
-        HTTPException: 507 if it has not.
-    """
-    if store.free_bytes < config.keep.reserve_gb * 1e9 + int(request.headers.get("Content-Length", "0")):
-        raise HTTPException(507, "the disk of the server is full")
-
-
-def uploads_in(form: FormData, name: str) -> list[Upload]:
-    """Return the files of a form under a name; what clients call them may be a path of their machine."""
-    return [Upload(item.filename or "image", item.file) for item in form.getlist(name) if isinstance(item, UploadFile)]
 
 
 def json_in(form: FormData, name: str) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from volseg.serving.images import begin_session, end_session, file_name, image_f
 from volseg.serving.store import Store
 from volseg.serving.store.audit import note
 from volseg.serving.uploads import Upload
-from volseg.serving.web.monai_label.parts import ClientReviewer, ClientViewer, check_room, uploads_in
-from volseg.serving.web.parts import ConfigOf, StoreOf
+from volseg.serving.web.monai_label.parts import ClientReviewer, ClientViewer
+from volseg.serving.web.parts import ConfigOf, StoreOf, check_room, uploads_in
 
 router = APIRouter(prefix="/session", tags=["MONAI Label"])
 
