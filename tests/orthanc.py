@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 import pytest
+from ports import free_port
 
 _PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 #: Where programs are that are not on the path: those of the system, and those that pip installed.
@@ -111,7 +111,7 @@ def running(folder: Path, routes_to: int | None = None) -> Iterator[Orthanc]:
     program = tool("Orthanc")
     if not _PLUGIN.is_file():
         pytest.skip("the DICOMweb plug-in of Orthanc is not installed")
-    orthanc = Orthanc(*_free_ports(2), folder / "orthanc.log")
+    orthanc = Orthanc(free_port(), free_port(), folder / "orthanc.log")
     settings = _configuration(orthanc, folder)
     if routes_to is not None:
         (folder / "route.lua").write_text(_ROUTING)
@@ -152,14 +152,6 @@ def _configuration(orthanc: Orthanc, folder: Path) -> dict[str, Any]:
         "DefaultEncoding": "Utf8",  # of its answers, in which names of any language have room
         "StableAge": 1,
     }
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 def _wait(orthanc: Orthanc, process: subprocess.Popen[bytes]) -> None:

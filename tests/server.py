@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 import yaml
+from ports import free_port
 
 _SECONDS_TO_START, _SECONDS_TO_END = 180, 60
 
@@ -96,13 +96,6 @@ def running_server(
             process.kill()
             process.wait()
             raise
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_for(is_so: Callable[[], Any], seconds: float, complaint: str, log: Path | None = None) -> Any:

@@ -20,6 +20,7 @@ import pandas as pd
 import psutil
 import pytest
 from conftest import make_case
+from ports import free_port
 from test_job_array import files, table
 
 import volseg
@@ -384,12 +385,6 @@ def running(*words: object, cwd: Path | None = None, **variables: str) -> Iterat
             if process.poll() is None:
                 for each in (*psutil.Process(process.pid).children(recursive=True), process):
                     each.kill()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def listens(port: int) -> bool:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pydicom
 import pytest
 from conftest import make_case, mounted_disk
 from orthanc import Orthanc, running
+from ports import free_port
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from volseg.io.dicom import write_series
@@ -25,6 +27,7 @@ from volseg.io.dicom import write_series
 pytest.importorskip("pynetdicom")
 from pynetdicom import AE
 from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import C_GET
 from pynetdicom.sop_class import MRImageStorage, Verification  # type: ignore[attr-defined]
 
 from volseg.errors import ConfigError, DeliveryError, OutputExistsError
@@ -125,11 +128,6 @@ def make_series(folder: Path, seed: int = 0, **elements: str) -> list[Path]:
         dataset.SpecificCharacterSet = "ISO_IR 192"
         dataset.save_as(file)
     return files
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def fill(file: Path) -> None:
@@ -302,6 +300,49 @@ def test_a_pdu_that_announces_gigabytes_is_not_waited_for(node: Node) -> None:
         attacker.sendall(b"\x01\0" + (2**31).to_bytes(4, "big") + b"x" * 1000)
         attacker.settimeout(5)
         assert attacker.recv(100) == b""  # it hangs up
+
+
+def test_who_does_not_say_in_time_who_it_is_is_hung_up_on_however_slowly_it_speaks(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("volseg.serving.dicom.receiver._HELLO_SECONDS", 0.5)
+    it = node()
+    with association(it.port) as others, socket.create_connection(("127.0.0.1", it.port)) as attacker:
+        attacker.sendall(b"\x01\0" + (1000).to_bytes(4, "big"))
+        attacker.settimeout(0.05)
+        wait_until(lambda: is_hung_up_on(attacker))
+        assert others.send_c_echo().Status == 0
+
+
+def is_hung_up_on(attacker: socket.socket) -> bool:
+    """Speak another byte, and see whether anybody listens."""
+    try:
+        attacker.sendall(b"x")
+        return attacker.recv(1) == b""
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
+
+
+def test_what_is_no_service_here_is_told(node: Node) -> None:
+    with association(node().port) as opened:
+        message = C_GET()
+        message.MessageID, message.AffectedSOPClassUID, message.Priority = 1, MRImageStorage, 2
+        message.Identifier = BytesIO(b"\0" * 8)
+        opened.dimse.send_msg(message, opened.accepted_contexts[0].context_id or 1)
+        _, answer = opened.dimse.get_msg(block=True)
+        assert isinstance(answer, C_GET)
+        assert answer.Status == 0x0211  # PS3.7 section C.5.10: an operation that is not recognized
+
+
+def test_it_listens_at_an_address_of_version_6(node: Node) -> None:
+    it = node({"host": "::1"})
+    entity = AE()
+    entity.add_requested_context(Verification)
+    opened = entity.associate("::1", it.port)
+    assert opened.send_c_echo().Status == 0
+    opened.release()
 
 
 @pytest.mark.slow

@@ -72,8 +72,9 @@ class Place:
 
     @property
     def environment(self) -> dict[str, str]:
-        paths = os.pathsep.join([str(self.folder / "bin"), os.environ["PATH"]])
-        return os.environ | {"PATH": paths, "PYTHONPATH": str(ROOT)}
+        ours = str(Path(sys.executable).parent)  # where pynetdicom has put programs with the names of DCMTK's
+        others = [folder for folder in os.environ["PATH"].split(os.pathsep) if folder != ours]
+        return os.environ | {"PATH": os.pathsep.join([str(self.folder / "bin"), *others]), "PYTHONPATH": str(ROOT)}
 
     def run(self, words: Sequence[object], folder: Path | None = None) -> subprocess.CompletedProcess[str]:
         command = list(map(str, words))

@@ -21,7 +21,8 @@ import numpy as np
 import pytest
 from conftest import make_case
 from PIL import Image
-from server import Server, free_port, running_server, wait_for
+from ports import free_port
+from server import Server, running_server, wait_for
 from web_side import PASSWORD, serving
 
 from volseg.io.dicom import write_series

@@ -703,7 +703,7 @@ REAL = {
     "highdicom/seg_image_ct_true_fractional.dcm": [638],
     "highdicom/seg_image_cr_binary.dcm": "does not state where its frames lie in the patient",
     "pydicom/liver_1frame.dcm": "states no frames, but describes 3",
-    "pydicom/liver_deflate.dcm": "1.2.840.10008.1.2.8.1",
+    "pydicom/liver_deflate.dcm": "is not supported",
     "pydicom/liver_expb.dcm": [107098],
     "pydicom/liver_j2k.dcm": [107098],
     "pydicom/liver_nonbyte_aligned.dcm": [107098],

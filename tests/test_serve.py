@@ -23,7 +23,8 @@ import pytest
 from orthanc import Orthanc, running
 
 pytest.importorskip("pynetdicom")
-from server import Server, free_port, running_server, wait_for
+from ports import free_port
+from server import Server, running_server, wait_for
 from test_dicom_node import make_series
 
 import volseg

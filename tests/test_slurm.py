@@ -15,7 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 from conftest import make_case
-from test_cluster import check_equal, free_port, wait_for
+from ports import free_port
+from test_cluster import check_equal, wait_for
 
 import volseg
 from volseg.io import write_volume

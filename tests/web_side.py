@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from server import free_port
+from ports import free_port
 
 pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,7 +14,7 @@ from pydicom.datadict import keyword_dict, tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset, read_preamble
 from pydicom.multival import MultiValue
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from volseg.errors import ConfigError, DataError
 from volseg.io.dicom.header import BROKEN, one_line
@@ -27,6 +28,8 @@ _DESCRIPTION = ("PatientName", "PatientID", "StudyDescription", "StudyDate", "Se
 _LARGEST_INFLATED, _CHUNK = 2**30, 2**20
 #: What every object is asked for: ASCII, whatever the character set of the rest.
 _PLACE = ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality", "Rows")
+_PLACE_TAGS = [tag for keyword in _PLACE if (tag := tag_for_keyword(keyword)) is not None]
+_PLACE_ENDS = max(_PLACE_TAGS)
 
 
 def read_place(file: BinaryIO | Path) -> Place:
@@ -38,7 +41,37 @@ def read_place(file: BinaryIO | Path) -> Place:
     Raises:
         DataError: If it cannot be read, or does not state its study, series and instance.
     """
-    dataset = _header(file, "the object", _PLACE)
+    return _place(_header(file, "the object", _PLACE))
+
+
+def place_of(dataset: bytes | bytearray, syntax: UID) -> Place:
+    """Read where an object belongs that arrives without a file around it; up to what is asked for, and no further.
+
+    Args:
+        dataset: Its data set.
+        syntax: The transfer syntax that it is encoded in.
+
+    Raises:
+        DataError: If it cannot be read, or does not state its study, series and instance.
+    """
+    file = BytesIO(dataset)
+    try:
+        with quiet_dicom():
+            if syntax == DeflatedExplicitVRLittleEndian:
+                file = _inflate(file, "the object")
+            found = read_dataset(
+                file,
+                is_implicit_VR=syntax == ImplicitVRLittleEndian,
+                is_little_endian=syntax != ExplicitVRBigEndian,
+                stop_when=lambda tag, *_: int(tag) > _PLACE_ENDS,
+                specific_tags=_PLACE_TAGS,
+            )
+    except BROKEN as error:
+        raise DataError(f"the object cannot be read: {one_line(error)}", hint="send it again") from error
+    return _place(found)
+
+
+def _place(dataset: Dataset) -> Place:
     sop_uid, study_uid, series_uid, modality = (_ascii(dataset, name) for name in _PLACE[:-1])
     if not (sop_uid and study_uid and series_uid):
         raise DataError("it does not state its study, series and instance", hint="export it again")
@@ -120,7 +153,7 @@ def _header(file: BinaryIO | Path, name: str, keywords: Sequence[str]) -> Datase
 
 
 def _check_deflated(file: BinaryIO | Path, name: str) -> None:
-    """Check that an object does not unpack to more than the memory holds (PS3.5 section A.5).
+    """Check that an object does not unpack to more than the memory holds.
 
     Raises:
         DataError: If it does.
@@ -131,12 +164,23 @@ def _check_deflated(file: BinaryIO | Path, name: str) -> None:
     read_preamble(file, force=False)
     meta = read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, *_: tag >> 16 != 2)
     if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-        inflater, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
-        while not inflater.eof and (piece := inflater.unconsumed_tail or file.read(_CHUNK)):
-            size += len(inflater.decompress(piece, _CHUNK))
-            if size > _LARGEST_INFLATED:
-                raise DataError(f"{name} unpacks to more than 1 GB", hint="send it without deflation")
+        _inflate(file, name)
     file.seek(0)
+
+
+def _inflate(file: BinaryIO, name: str) -> BytesIO:
+    """Unpack a data set that was deflated (PS3.5 section A.5).
+
+    Raises:
+        DataError: If it is larger than the memory holds.
+    """
+    inflater, inflated = zlib.decompressobj(-zlib.MAX_WBITS), BytesIO()
+    while not inflater.eof and (piece := inflater.unconsumed_tail or file.read(_CHUNK)):
+        inflated.write(inflater.decompress(piece, _CHUNK))
+        if inflated.tell() > _LARGEST_INFLATED:
+            raise DataError(f"{name} unpacks to more than 1 GB", hint="send it without deflation")
+    inflated.seek(0)
+    return inflated
 
 
 def _ascii(dataset: Dataset, keyword: str) -> str:

@@ -214,9 +214,10 @@ def _write(content: bytes, temporary: Path, path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        flush(path.parent)
-    finally:
+    except OSError:
         temporary.unlink(missing_ok=True)
+        raise
+    flush(path.parent)
 
 
 def _add_row(
