@@ -34,6 +34,7 @@ from volseg.errors import ConfigError, DeliveryError, OutputExistsError
 from volseg.serving import read_server_config, send
 from volseg.serving.config import ServerConfig
 from volseg.serving.dicom.objects import check_keywords
+from volseg.serving.dicom.pausing import Checkpoint, pause_for_certain
 from volseg.serving.dicom.receiver import Receiver
 from volseg.serving.fetching import fetch_study
 from volseg.serving.housekeeping import remove_old, remove_strays
@@ -150,6 +151,7 @@ def association(port: int, ae_title: str = "CT1", called: str = "VOLSEG") -> Ite
     entity.add_requested_context(MRImageStorage, ExplicitVRLittleEndian)
     entity.add_requested_context(Verification)
     opened = entity.associate("127.0.0.1", port, ae_title=called)
+    pause_for_certain(opened)
     try:
         yield opened
     finally:
@@ -330,8 +332,10 @@ def test_what_is_no_service_here_is_told(node: Node) -> None:
         message = C_GET()
         message.MessageID, message.AffectedSOPClassUID, message.Priority = 1, MRImageStorage, 2
         message.Identifier = BytesIO(b"\0" * 8)
+        opened._reactor_checkpoint.clear()
         opened.dimse.send_msg(message, opened.accepted_contexts[0].context_id or 1)
         _, answer = opened.dimse.get_msg(block=True)
+        opened._reactor_checkpoint.set()
         assert isinstance(answer, C_GET)
         assert answer.Status == 0x0211  # PS3.7 section C.5.10: an operation that is not recognized
 
@@ -648,6 +652,28 @@ def test_objects_reach_orthanc(kind: str, orthanc: Orthanc, series: list[Path]) 
         to = f"http://127.0.0.1:{orthanc.http_port}/dicom-web"
     assert [reason for _, reason in send(series[0].parent, to)] == [""] * 16
     assert len(orthanc.find("instances")) == 16
+
+
+def test_a_reactor_that_is_paused_takes_no_answer() -> None:
+    checkpoint, running, ends = Checkpoint(), threading.Event(), threading.Event()
+
+    def react() -> None:
+        while not ends.is_set():
+            checkpoint.wait()
+            running.set()
+            time.sleep(0.001)  # here it would take an answer
+            running.clear()
+
+    reactor = threading.Thread(target=react)
+    reactor.start()
+    for _ in range(200):
+        checkpoint.clear()
+        assert not running.is_set()
+        time.sleep(0.001)
+        assert not running.is_set()
+        checkpoint.set()
+    ends.set()
+    reactor.join()
 
 
 def test_what_a_node_refuses_is_told(node: Node, series: list[Path]) -> None:

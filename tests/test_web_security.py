@@ -799,7 +799,7 @@ def test_nothing_that_fits_the_description_ends_in_a_defect(tmp_path: Path, trai
             ],
             cwd=tmp_path,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             timeout=180,
             check=False,
         )

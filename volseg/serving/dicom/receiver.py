@@ -252,11 +252,13 @@ class _Server(ThreadingTCPServer):
         self._begun.pop(request, None)
         self._introduced.discard(request)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002  socketserver's signature
-        """Note that a connection broke."""
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Note that a connection broke; those who only look whether the port is open are not worth a warning."""
         error = sys.exc_info()[1]
         if isinstance(error, OSError):
-            logger.warning("the connection from %s has ended: %s", client_address[0], error)
+            matters = request in self._introduced or isinstance(error, ssl.SSLError)
+            level = logging.WARNING if matters else logging.INFO
+            logger.log(level, "the connection from %s has ended: %s", client_address[0], error)
         else:
             logger.error("the connection from %s cannot be served", client_address[0], exc_info=error)
 

@@ -16,6 +16,7 @@ from volseg.errors import DeliveryError
 from volseg.io.dicom.header import BROKEN, one_line
 from volseg.serving.config import DestinationConfig, Node, TlsConfig, node_of
 from volseg.serving.dicom import web
+from volseg.serving.dicom.pausing import pause_for_certain
 
 #: Most presentation contexts of an association (PS3.8 section 9.3.2.2).
 _MOST_CONTEXTS = 128
@@ -110,6 +111,7 @@ def associate(node: Node, contexts: Sequence[PresentationContext], tls: TlsConfi
         node.host, node.port, contexts=list(contexts), ae_title=node.ae_title, tls_args=secured
     )
     if association.is_established:
+        pause_for_certain(association)
         return association
     rejected = association.acceptor.primitive
     if association.is_rejected and rejected is not None:
