@@ -31,6 +31,7 @@ from volseg.image.geometry import AxisOrder, Geometry
 from volseg.image.volume import Label, Mask, Volume
 from volseg.io import FileSource, SeriesSource, Source, discover, stated_modality, write_mask, write_volume
 from volseg.io.dicom import write_series
+from volseg.io.source import MasksSource
 
 SHAPE = (4, 3, 2)
 GRID = Geometry(SHAPE, np.diag([1.0, 2.0, 3.0, 1.0]))
@@ -70,12 +71,17 @@ def reasons(dataset: Dataset, root: Path) -> dict[str, str]:
 
 def accounted(dataset: Dataset) -> Counter[Path]:
     """How often each place is in a case or set aside; the channels of one 4D file count once."""
-    used = [{source.place for source in _sources(case)} for case in dataset.cases]
+    used = [{place for source in _sources(case) for place in _places(source)} for case in dataset.cases]
     return Counter([place for places in used for place in places] + [item.path for item in dataset.set_aside])
 
 
 def _sources(case: Case) -> list[Source]:
     return [*case.images.values(), *([case.reference] if case.reference else [])]
+
+
+def _places(source: Source) -> list[Path]:
+    """A folder with a file per structure stands for its files."""
+    return [each.place for each in source.each] if isinstance(source, MasksSource) else [source.place]
 
 
 def found_in(*folders: Path) -> set[Path]:
