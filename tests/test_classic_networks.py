@@ -255,7 +255,7 @@ def test_dilation_computes_what_strides_would(name: str, limit: int, monkeypatch
     # What is averaged over all of a feature map holds the borders, too.
     monkeypatch.setattr(nn.AdaptiveAvgPool2d, "forward", lambda _, features: 0 * features[..., :1, :1])
     torch.manual_seed(0)
-    coarse, fine = (build_encoder(EncoderConfig(name=name), 3, 2, each).eval() for each in (32, limit))
+    coarse, fine = (build_encoder(EncoderConfig(name=name, width=0.25), 3, 2, each).eval() for each in (32, limit))
     for module in coarse.modules():
         if isinstance(module, nn.BatchNorm2d) and module.running_var is not None:
             module.running_var.uniform_(0.5, 1.5)

@@ -51,6 +51,15 @@ Node = Callable[..., "RunningNode"]
 PATIENT = "Müller^Änne"
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _known() -> Iterator[None]:
+    """Nothing that is there already is looked at when garbage is collected, which would take a second each time."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture(autouse=True)
 def _collected() -> Iterator[None]:
     """Collect what pynetdicom's client leaves: sockets that could not be connected."""

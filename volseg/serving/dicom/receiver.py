@@ -45,6 +45,8 @@ _HELLO_SECONDS = 10.0
 #: How many connections there may be besides associations: of those who have not said it yet.
 _CONNECTIONS = 100
 _SWEEP_SECONDS = 1.0
+#: How long it takes at most until no more connections are accepted.
+_POLL_SECONDS = 0.1
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +92,7 @@ class Receiver:
             raise OutputError(
                 f"cannot listen at {host}:{port}: {error.strerror}", hint="choose another --dicom-port"
             ) from error
-        Thread(target=server.serve_forever, name="receiver", daemon=True).start()
+        Thread(target=server.serve_forever, args=(_POLL_SECONDS,), name="receiver", daemon=True).start()
         return server
 
     def serve(self, association: Association, address: str) -> None:
