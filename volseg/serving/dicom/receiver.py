@@ -115,6 +115,7 @@ class Receiver:
                 association.answer(message, self._status(association.calling, message))
         finally:
             self._open.pop(name, None)
+            self._store.close()  # the connection of this thread, which ends here
 
     def _admit(self, name: str, association: Association, address: str) -> bool:
         """Note an association, since a study is not complete while its sender is connected; or reject it."""
