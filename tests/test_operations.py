@@ -72,9 +72,13 @@ class Place:
 
     @property
     def environment(self) -> dict[str, str]:
-        ours = str(Path(sys.executable).parent)  # where pynetdicom has put programs with the names of DCMTK's
-        others = [folder for folder in os.environ["PATH"].split(os.pathsep) if folder != ours]
-        return os.environ | {"PATH": os.pathsep.join([str(self.folder / "bin"), *others]), "PYTHONPATH": str(ROOT)}
+        # In an environment, pynetdicom has put programs with the names of DCMTK's.
+        folders = os.environ["PATH"].split(os.pathsep)
+        paths = [
+            str(self.folder / "bin"),
+            *(each for each in folders if not (Path(each).parent / "pyvenv.cfg").exists()),
+        ]
+        return os.environ | {"PATH": os.pathsep.join(paths), "PYTHONPATH": str(ROOT)}
 
     def run(self, words: Sequence[object], folder: Path | None = None) -> subprocess.CompletedProcess[str]:
         command = list(map(str, words))
