@@ -23,6 +23,7 @@ from web_side import Client, WebSide, form, serving
 
 from volseg.io import write_volume
 from volseg.io.dicom import write_series
+from volseg.serving.store.jobs import Job, Result, add_job, claim_job, finish_job
 
 SECRET = b"S" * 100_000
 
@@ -394,3 +395,26 @@ def test_a_full_disk_is_said_and_nothing_is_left(tmp_path: Path, pack: Callable[
         assert not list(side.store.work.iterdir())
         filler.unlink()
         assert page.upload([("small.nii", b"\0" * 400)]).status == 200
+
+
+def test_the_work_list_shows_the_volumes_of_one_mask_and_counts_several(
+    side: WebSide, page: Client, image: bytes
+) -> None:
+    ids = page.upload([("one.nii.gz", image)]).json["case_ids"] + page.upload([("two.nii.gz", image)]).json["case_ids"]
+    labels = '[{"value": 1, "name": "ball", "color": "#ff0000", "volume_ml": 1.5}]'
+    for case_id, volumes in zip(ids, (["arterial"], ["arterial", "venous"]), strict=True):
+        add_job(side.store, Job(case_id, "ball", ("nifti",)))
+        job = claim_job(side.store)
+        assert job is not None
+        finish_job(
+            side.store,
+            job,
+            [
+                Result(volume, labels, "", 1.0, kind, f"{volume}.{kind}")
+                for volume in volumes
+                for kind in ("nifti", "nrrd")
+            ],
+        )
+    shown = {row["id"]: row for row in page.get("/api/cases").json}
+    assert [shown[each]["segmented"] for each in ids] == [1, 2]
+    assert [[label["volume_ml"] for label in shown[each]["labels"]] for each in ids] == [[1.5], []]

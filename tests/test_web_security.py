@@ -23,6 +23,7 @@ import pydicom
 import pytest
 from argon2 import PasswordHasher
 from conftest import make_case
+from judges import tool
 from server import running_server, wait_for
 from web_side import COOKIE, PASSWORD, Client, WebSide, form, serving
 
@@ -786,7 +787,7 @@ def test_nothing_that_fits_the_description_ends_in_a_defect(tmp_path: Path, trai
         checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
         done = subprocess.run(
             [
-                *("schemathesis", "--no-color", "run", f"http://127.0.0.1:{side.client.port}/openapi.json"),
+                *(tool("schemathesis"), "--no-color", "run", f"http://127.0.0.1:{side.client.port}/openapi.json"),
                 *(
                     "--max-time",
                     os.environ.get("VOLSEG_TEST_SECONDS", "10"),

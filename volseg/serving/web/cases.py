@@ -101,7 +101,8 @@ class CaseRow(BaseModel):
         progress: Share of the job that is done.
         model: Of the latest job.
         job_id: The latest job.
-        labels: With volumes, of the latest result.
+        segmented: How many volumes of it the latest job has segmented.
+        labels: With their volumes in ml, if there is one such volume; those of several do not add up.
         remark: Why somebody should look at it.
         picture: The result that is a small picture of it.
         created: When its first object arrived, in seconds since 1970.
@@ -119,6 +120,7 @@ class CaseRow(BaseModel):
     progress: float
     model: str
     job_id: str
+    segmented: int
     labels: list[LabelInfo]
     remark: str
     picture: int | None
@@ -292,6 +294,7 @@ def _row(store: Store, case: Row) -> dict[str, Any]:
     objects = store.rows("SELECT count(*) FROM objects WHERE case_id = ?", case["id"])[0][0]
     job = store.row("SELECT * FROM jobs WHERE case_id = ? ORDER BY created DESC LIMIT 1", case["id"])
     results = store.rows("SELECT * FROM results WHERE job_id = ?", job["id"]) if job else []
+    segmented = len({row["case_name"] for row in results})
     is_arriving = case["origin"] == "dicom" and case["planned"] < case["revision"]
     return {
         "id": case["id"],
@@ -306,7 +309,8 @@ def _row(store: Store, case: Row) -> dict[str, Any]:
         "progress": job["progress"] if job else 0.0,
         "model": job["model"] if job else "",
         "job_id": job["id"] if job else "",
-        "labels": _labels(results),
+        "segmented": segmented,
+        "labels": _labels(results) if segmented == 1 else [],
         "remark": "; ".join(dict.fromkeys(row["remark"] for row in results if row["remark"])),
         "picture": next((row["id"] for row in results if row["format"] == "overlay"), None),
         "created": case["created"],

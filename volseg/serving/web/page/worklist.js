@@ -69,7 +69,7 @@ function line(item) {
     [[chip(item.status), item.model && el("span", { class: "quiet model" }, item.model),
       item.status === "running" && bar(item.progress, `Progress of ${item.title}`),
       item.reason && el("span", { class: "below" }, item.reason)], "status"],
-    [volumes(item.labels), "volumes"],
+    [item.segmented > 1 ? el("span", { class: "quiet" }, count(item.segmented, "volume")) : volumes(item.labels), "volumes"],
     [item.remark && el("span", { class: "remark" }, item.remark), "review"],
     [el("time", { datetime: new Date(item.created * 1000).toISOString() }, item.age), "end age"],
   );
