@@ -82,6 +82,9 @@ class RunningNode:
         self.config = read_server_config(None, tree)
         self.store = open_store(self.config.store)
         self.planner = Planner(self.store, self.config)
+        self.start()
+
+    def start(self) -> None:
         self._stop = threading.Event()
         listens = threading.Event()
         receiver = Receiver(self.store, self.config)
@@ -389,6 +392,20 @@ def test_a_study_is_complete_when_it_is_quiet_and_its_sender_has_left(node: Node
             opened.send_c_store(file)
     wait_until(lambda: it.plan() == ["all"], 5)
     assert it.plan() == ["all"]  # once
+
+
+def test_while_nothing_could_be_received_no_study_was_quiet(node: Node, series: list[Path]) -> None:
+    it = node({"quiet_seconds": 1.0})
+    assert store(it.port, series[:8]) == [0] * 8
+    it.stop()
+    it.store.change("INSERT INTO associations (id, sender, opened) VALUES ('a', 'CT1', 0)")  # it was killed
+    time.sleep(1.1)
+    assert it.plan() == []  # its sender is connected, for all that is known
+    it.start()
+    assert it.plan() == []
+    assert store(it.port, series[8:]) == [0] * 8
+    wait_until(lambda: it.plan() == ["all"], 5)
+    assert it.store.rows("SELECT revision FROM jobs")[0]["revision"] == 16
 
 
 def test_of_two_series_the_slow_one_is_waited_for(node: Node, tmp_path: Path, series: list[Path]) -> None:

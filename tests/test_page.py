@@ -25,6 +25,7 @@ from ports import free_port
 from server import Server, running_server, wait_for
 from web_side import PASSWORD, serving
 
+from volseg.io import write_volume
 from volseg.io.dicom import write_series
 from volseg.serving import add_user
 from volseg.serving.store.jobs import Job, Result, add_job, claim_job, fail_job, finish_job
@@ -247,6 +248,42 @@ def test_a_case_is_segmented_again_with_probabilities(browser: Any, place: Place
         assert "cannot be reached; is it running" in failed.inner_text()
         page.keyboard.press("q")
         page.get_by_role("button", name="Retry: to nobody").wait_for()
+
+
+def drop(page: Any, *paths: Path) -> None:
+    """Drag files or folders from the desktop onto the page, and let them go."""
+    browser = page.context.new_cdp_session(page)
+    dragged = {"items": [], "files": list(map(str, paths)), "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        browser.send("Input.dispatchDragEvent", {"type": kind, "x": 300, "y": 300, "data": dragged})
+
+
+def yellow(page: Any) -> int:
+    """How many pixels of the picture are yellow, as measurements are."""
+    page.wait_for_timeout(400)
+    shown = np.asarray(Image.open(io.BytesIO(page.locator(".stage").screenshot())).convert("RGB")).astype(int)
+    return int(((shown[..., :2].min(-1) > 150) & (shown[..., 2] < 120)).sum())
+
+
+@pytest.mark.slow
+def test_a_folder_is_dropped_and_a_distance_measured(browser: Any, place: Place, tmp_path: Path) -> None:
+    for number, folder in ((1, ""), (2, "deeper/"), (3, "deeper/still/")):
+        write_volume(make_case(number)[0], tmp_path / "dropped" / f"{folder}scan_{number}.nii.gz")
+    with opened(browser, place.server.url) as page:
+        page.locator("#upload-model option[value=ball]").wait_for(state="attached")
+        drop(page, tmp_path / "dropped")
+        for number in (1, 2, 3):
+            row(page, f"scan_{number}.nii.gz").locator(".chip.good").wait_for()
+        open_case(page, "scan_2.nii.gz")
+        page.get_by_role("button", name="Ruler").click()
+        before, box = yellow(page), page.locator(".stage canvas").bounding_box()
+        page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.1 * box["height"])
+        page.mouse.down()
+        page.mouse.move(box["x"] + 0.45 * box["width"], box["y"] + 0.5 * box["height"], steps=5)
+        page.mouse.up()
+        assert yellow(page) > before + 50
+        page.get_by_role("button", name="Ruler").click()
+        assert yellow(page) < before + 20
 
 
 @pytest.mark.slow

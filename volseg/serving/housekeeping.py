@@ -10,7 +10,7 @@ from volseg.serving.config import KeepConfig, ServerConfig
 from volseg.serving.processes import Ready
 from volseg.serving.store import Store
 from volseg.serving.store.audit import note
-from volseg.serving.store.cases import remove_case
+from volseg.serving.store.cases import remove_case, restart_quiet_time
 from volseg.serving.studies import Planner
 
 _EVERY_SECONDS, _TIDY_SECONDS = 0.5, 60.0
@@ -20,6 +20,7 @@ _DAY_SECONDS = 86400.0
 def run_planner(config: ServerConfig, store: Store, stop: Event, ready: Ready) -> None:
     """Plan jobs, and tidy up, until `stop` is set."""
     ready(f"rules: {', '.join(rule.name for rule in config.rules)}" if config.rules else "")
+    restart_quiet_time(store)  # the whole server may have been down
     planner, tidied = Planner(store, config), 0.0
     while not stop.wait(_EVERY_SECONDS):
         planner.plan()

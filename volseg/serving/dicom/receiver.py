@@ -34,7 +34,7 @@ from volseg.serving.dicom.objects import place_of, read_description, read_place,
 from volseg.serving.processes import Ready
 from volseg.serving.store import Store
 from volseg.serving.store.audit import note
-from volseg.serving.store.cases import Place, recover, study_id
+from volseg.serving.store.cases import Place, recover, restart_quiet_time, study_id
 from volseg.serving.store.database import new_id
 
 #: Statuses of answers (PS3.4 section B.2.3, PS3.7 section C.5.10).
@@ -73,9 +73,11 @@ class Receiver:
             OutputError: If it cannot listen at its address.
             ConfigError: If its certificate cannot be used.
         """
-        self._store.change("DELETE FROM associations")
         if lost := recover(self._store, _read_kept, read_description):
             logger.warning("%d objects were received before a crash, and are there", lost)
+        with self._store.transaction():
+            restart_quiet_time(self._store)
+            self._store.change("DELETE FROM associations")
         server = self._listen()
         ready(f"DICOM: {self._config.ae_title}@{self._config.host}:{self._config.port}")
         while not stop.wait(_SWEEP_SECONDS):

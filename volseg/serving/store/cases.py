@@ -120,6 +120,11 @@ def recover(store: Store, read: Callable[[Path], tuple[Place, str]], describe: C
     return len(lost)
 
 
+def restart_quiet_time(store: Store) -> None:
+    """Let no study have been quiet until now: while nothing could be received, its sender was not done, but waited."""
+    store.change("UPDATE cases SET changed = ? WHERE origin = 'dicom' AND planned < revision", time.time())
+
+
 def add_upload(store: Store, name: str, put: Callable[[Path], None], *, replaces: bool = True) -> str:
     """Keep an uploaded image.
 
