@@ -25,7 +25,7 @@ from ports import free_port
 from server import Server, running_server, wait_for
 from web_side import PASSWORD, serving
 
-from volseg.io import write_volume
+from volseg.io import write_mask, write_volume
 from volseg.io.dicom import write_series
 from volseg.serving import add_user
 from volseg.serving.store.jobs import Job, Result, add_job, claim_job, fail_job, finish_job
@@ -320,6 +320,7 @@ def test_jobs_are_cancelled_retried_and_put_first(browser: Any, place: Place, tm
 @pytest.mark.slow
 def test_every_failure_is_one_sentence(browser: Any, place: Place, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no image")
+    write_mask(make_case(0)[1], tmp_path / "labels.nii.gz")
     (tmp_path / "broken <b>bold<b>.nii.gz").write_bytes(b"no image either")
     with opened(browser, place.server.url, refusals=3) as page:
         upload(page, tmp_path / "notes.txt")
@@ -335,6 +336,10 @@ def test_every_failure_is_one_sentence(browser: Any, place: Place, tmp_path: Pat
         reason = line.locator(".status .below").inner_text()
         assert len(reason) > 20
         assert "\n" not in reason
+        upload(page, tmp_path / "labels.nii.gz")
+        row(page, "labels.nii.gz").locator(".chip.bad").wait_for()
+        told = row(page, "labels.nii.gz").locator(".status .below").inner_text()
+        assert told.startswith("the upload holds label maps")  # and no path of the server
         line.locator("a.title").click()
         page.locator("figure[data-state=failed]").wait_for(
             state="attached"

@@ -119,7 +119,8 @@ class Worker:
             logger.warning("job %s waits: its results cannot be written: %s", job.id, error)
             postpone_job(self._store, job, _DISK_SECONDS, f"its results cannot be written: {error}")
         except VolsegError as error:
-            fail_job(self._store, job, error.explanation.replace(f"{room / 'images'}{os.sep}", ""))
+            images = str(room / "images")
+            fail_job(self._store, job, error.explanation.replace(images + os.sep, "").replace(images, "the upload"))
         except Exception as error:  # noqa: BLE001  a defect met in one job must not cost the others; it is kept in full
             reason = reason_of_defect(error, f"job {job.id}", self._store.folder, str)
             logger.error("job %s: %s", job.id, reason)  # noqa: TRY400  the traceback may name the patient
