@@ -64,8 +64,8 @@ class Peer:
 
     def __init__(self) -> None:
         self.connection, self.theirs = socket.socketpair()
-        self.connection.settimeout(5)
-        self.theirs.settimeout(5)
+        self.connection.settimeout(60)
+        self.theirs.settimeout(60)
 
     def send(self, *parts: bytes) -> None:
         self.connection.sendall(b"".join(parts))

@@ -395,16 +395,16 @@ def test_a_study_is_complete_when_it_is_quiet_and_its_sender_has_left(node: Node
 
 
 def test_while_nothing_could_be_received_no_study_was_quiet(node: Node, series: list[Path]) -> None:
-    it = node({"quiet_seconds": 1.0})
+    it = node({"quiet_seconds": 2.0})
     assert store(it.port, series[:8]) == [0] * 8
     it.stop()
     it.store.change("INSERT INTO associations (id, sender, opened) VALUES ('a', 'CT1', 0)")  # it was killed
-    time.sleep(1.1)
+    time.sleep(2.1)
     assert it.plan() == []  # its sender is connected, for all that is known
     it.start()
     assert it.plan() == []
     assert store(it.port, series[8:]) == [0] * 8
-    wait_until(lambda: it.plan() == ["all"], 5)
+    wait_until(lambda: it.plan() == ["all"])
     assert it.store.rows("SELECT revision FROM jobs")[0]["revision"] == 16
 
 
