@@ -32,7 +32,7 @@ from pynetdicom.sop_class import MRImageStorage, Verification  # type: ignore[at
 
 from volseg.errors import ConfigError, DeliveryError, OutputExistsError
 from volseg.serving import read_server_config, send
-from volseg.serving.config import ServerConfig
+from volseg.serving.config import SenderConfig, ServerConfig
 from volseg.serving.dicom.objects import check_keywords
 from volseg.serving.dicom.pausing import Checkpoint, pause_for_certain
 from volseg.serving.dicom.receiver import Receiver
@@ -290,6 +290,23 @@ def test_who_is_not_listed_or_calls_another_name_is_rejected(node: Node) -> None
         "CT3",
         "CT1",
     ]
+
+
+@pytest.mark.parametrize(
+    ("network", "address", "is_admitted"),
+    [
+        ("10.1.0.0/16", "10.1.2.3", True),
+        ("10.1.0.0/16", "10.2.2.3", False),
+        ("10.1.0.0/16", "::ffff:10.1.2.3", True),
+        ("10.1.0.0/16", "::ffff:10.2.2.3", False),
+        ("fd00::/8", "fd00::1", True),
+        ("fd00::/8", "::ffff:10.1.2.3", False),
+        (None, "::1", True),
+    ],
+)
+def test_senders_are_told_by_their_network(network: str | None, address: str, is_admitted: bool) -> None:
+    assert SenderConfig(ae_title="CT1", address=network).admits("CT1 ", address) == is_admitted
+    assert not SenderConfig(ae_title="CT2", address=network).admits("CT1", address)
 
 
 def test_this_machine_may_call_it_what_it_likes(node: Node) -> None:

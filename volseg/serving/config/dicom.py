@@ -42,7 +42,12 @@ class SenderConfig(Section):
         """Return whether this is who connects."""
         if ae_title.strip() != self.ae_title:
             return False
-        return self.address is None or ipaddress.ip_address(address) in ipaddress.ip_network(self.address)
+        if self.address is None:
+            return True
+        caller = ipaddress.ip_address(address)
+        # Where addresses of both versions are listened on, one of version 4 comes in the other's form.
+        mapped = caller.ipv4_mapped if isinstance(caller, ipaddress.IPv6Address) else None
+        return (mapped or caller) in ipaddress.ip_network(self.address)
 
 
 class DestinationConfig(Section):
