@@ -20,6 +20,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from conftest import make_case
+from numpy.typing import NDArray
 from PIL import Image
 from ports import free_port
 from server import Server, running_server, wait_for
@@ -151,11 +152,16 @@ def open_case(page: Any, title: str) -> None:
     page.locator("figure[data-state=shown]").wait_for()
 
 
+def picture(page: Any) -> NDArray[np.int_]:
+    """Red, green and blue of what the viewer shows."""
+    page.wait_for_timeout(400)  # a frame, drawn by software
+    shown = np.asarray(Image.open(io.BytesIO(page.locator(".stage").screenshot())).convert("RGB"))
+    return np.moveaxis(shown.astype(int), -1, 0)
+
+
 def colourful(page: Any) -> int:
     """How many pixels of the picture are blue or green, as masks are; images are grey, and texts are yellow."""
-    page.wait_for_timeout(400)  # a frame, drawn by software
-    shown = np.asarray(Image.open(io.BytesIO(page.locator(".stage").screenshot())).convert("RGB")).astype(int)
-    red, green, blue = shown[..., 0], shown[..., 1], shown[..., 2]
+    red, green, blue = picture(page)
     return int(
         ((np.maximum(green, blue) - np.minimum(red, np.minimum(green, blue)) > 50) & (np.abs(red - green) > 25)).sum()
     )
@@ -260,9 +266,8 @@ def drop(page: Any, *paths: Path) -> None:
 
 def yellow(page: Any) -> int:
     """How many pixels of the picture are yellow, as measurements are."""
-    page.wait_for_timeout(400)
-    shown = np.asarray(Image.open(io.BytesIO(page.locator(".stage").screenshot())).convert("RGB")).astype(int)
-    return int(((shown[..., :2].min(-1) > 150) & (shown[..., 2] < 120)).sum())
+    red, green, blue = picture(page)
+    return int(((np.minimum(red, green) > 150) & (blue < 120)).sum())
 
 
 @pytest.mark.slow

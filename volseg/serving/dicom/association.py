@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from socket import SHUT_RDWR, socket
+from socket import socket
 from typing import cast
 
 from pydicom.uid import PYDICOM_IMPLEMENTATION_UID, UID
@@ -158,10 +158,9 @@ class Association:
         self._send(_DATA, piece)
 
     def abort(self) -> None:
-        """End it at once (PS3.8 section 9.3.8)."""
+        """Tell the other side that it ends at once (PS3.8 section 9.3.8)."""
         with suppress(OSError):  # it may have ended already
             self._send(_ABORT, bytes(4))
-            self._connection.shutdown(SHUT_RDWR)
 
     def _pieces(self) -> Iterator[tuple[int, int, memoryview]]:
         """Yield the pieces of messages until it is released or aborted: context, control header and value."""

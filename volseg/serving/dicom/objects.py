@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from io import BytesIO
 from pathlib import Path
@@ -58,7 +58,7 @@ def place_of(dataset: bytes | bytearray, syntax: UID) -> Place:
     try:
         with quiet_dicom():
             if syntax == DeflatedExplicitVRLittleEndian:
-                file = _inflate(file, "the object")
+                file = BytesIO(b"".join(_inflate(file, "the object")))
             found = read_dataset(
                 file,
                 is_implicit_VR=syntax == ImplicitVRLittleEndian,
@@ -164,23 +164,24 @@ def _check_deflated(file: BinaryIO | Path, name: str) -> None:
     read_preamble(file, force=False)
     meta = read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, *_: tag >> 16 != 2)
     if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-        _inflate(file, name)
+        for _ in _inflate(file, name):
+            pass
     file.seek(0)
 
 
-def _inflate(file: BinaryIO, name: str) -> BytesIO:
-    """Unpack a data set that was deflated (PS3.5 section A.5).
+def _inflate(file: BinaryIO, name: str) -> Iterator[bytes]:
+    """Yield the pieces of a data set that was deflated (PS3.5 section A.5).
 
     Raises:
         DataError: If it is larger than the memory holds.
     """
-    inflater, inflated = zlib.decompressobj(-zlib.MAX_WBITS), BytesIO()
-    while not inflater.eof and (piece := inflater.unconsumed_tail or file.read(_CHUNK)):
-        inflated.write(inflater.decompress(piece, _CHUNK))
-        if inflated.tell() > _LARGEST_INFLATED:
+    inflater, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    while not inflater.eof and (deflated := inflater.unconsumed_tail or file.read(_CHUNK)):
+        piece = inflater.decompress(deflated, _CHUNK)
+        size += len(piece)
+        if size > _LARGEST_INFLATED:
             raise DataError(f"{name} unpacks to more than 1 GB", hint="send it without deflation")
-    inflated.seek(0)
-    return inflated
+        yield piece
 
 
 def _ascii(dataset: Dataset, keyword: str) -> str:

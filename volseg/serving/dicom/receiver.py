@@ -63,7 +63,7 @@ class Receiver:
         self._store, self._config = store, config.dicom
         self._reserve_bytes = config.keep.reserve_gb * 1e9
         self._lock = Lock()
-        self._open: dict[str, Association] = {}
+        self._open: dict[str, str] = {}  # the AE title of each open association
         self._received = Counter[tuple[str, str]]()
 
     def run(self, stop: Event, ready: Ready) -> None:
@@ -130,7 +130,7 @@ class Receiver:
             elif len(self._open) >= config.associations:
                 why, answer = "too many associations are open", TOO_MANY
             else:
-                self._open[name] = association
+                self._open[name] = calling
                 return True
         logger.warning("rejected %s at %s: %s", calling, address, why)
         note(self._store, calling, "rejected", detail=why)
@@ -149,7 +149,7 @@ class Receiver:
         open_ones = dict(self._open)
         noted = {row["id"] for row in self._store.rows("SELECT id FROM associations")}
         for name in open_ones.keys() - noted:
-            values = name, open_ones[name].calling, time.time()
+            values = name, open_ones[name], time.time()
             self._store.change("INSERT INTO associations (id, sender, opened) VALUES (?, ?, ?)", *values)
         for name in noted - open_ones.keys():
             self._store.change("DELETE FROM associations WHERE id = ?", name)
